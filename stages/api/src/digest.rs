@@ -1,0 +1,117 @@
+//! The name of some bytes: their BLAKE3 hash and their number.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Names bytes by their BLAKE3 hash and their size.
+///
+/// Written as `<64 hex digits>:<size in bytes>`, in files, in JSON and on the terminal alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    hash: [u8; 32],
+    size: u64,
+}
+
+impl Digest {
+    /// Names bytes whose hash is known already.
+    pub const fn new(hash: [u8; 32], size: u64) -> Self {
+        Self { hash, size }
+    }
+
+    /// Hashes bytes that are in memory.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::new(*blake3::hash(bytes).as_bytes(), bytes.len() as u64)
+    }
+
+    /// The BLAKE3 hash.
+    pub const fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
+    /// The number of bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The hash as 64 lowercase hexadecimal digits.
+    pub fn hex(&self) -> String {
+        blake3::Hash::from_bytes(self.hash).to_hex().to_string()
+    }
+
+    /// The first twelve digits of the hash, for people.
+    pub fn short(&self) -> String {
+        self.hex()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", blake3::Hash::from_bytes(self.hash).to_hex(), self.size)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Says that a text is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseDigestError {
+    /// What was read instead of a digest.
+    pub text: String,
+}
+
+impl fmt::Display for ParseDigestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a digest (64 hexadecimal digits, a colon, a size)", self.text)
+    }
+}
+
+impl std::error::Error for ParseDigestError {}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseDigestError { text: text.to_owned() };
+        let (hash, size) = text.split_once(':').ok_or_else(error)?;
+        let hash = blake3::Hash::from_hex(hash).map_err(|_| error())?;
+        let size = size.parse().map_err(|_| error())?;
+        Ok(Self::new(*hash.as_bytes(), size))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_back_as_it_was_written() {
+        let digest = Digest::of(b"abc");
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        // From the BLAKE3 reference: b3sum <(printf abc).
+        assert_eq!(digest.hex(), "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+    }
+
+    #[test]
+    fn a_text_that_is_no_digest_is_named_in_the_error() {
+        assert!("nonsense".parse::<Digest>().unwrap_err().to_string().contains("`nonsense`"));
+    }
+}

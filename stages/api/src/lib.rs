@@ -1,0 +1,24 @@
+//! The contract between the engine, which decides what runs, and the kinds of stage, which do the work.
+//!
+//! A kind implements [`Kind`]. The engine asks it what it takes and makes ([`Port`], [`Output`]), has it check its
+//! parameters, and hands it a [`StageContext`] when there is work. Neither side knows anything else of the other.
+
+mod artifact;
+mod context;
+mod digest;
+mod error;
+mod input;
+mod job;
+mod kind;
+mod part;
+mod random;
+
+pub use artifact::{Access, ArtifactType, Output, Port};
+pub use context::{EventSink, StageContext};
+pub use digest::{Digest, ParseDigestError};
+pub use error::{ErrorCategory, ParamError, Place, StageError};
+pub use input::{Input, InputFile, Inputs};
+pub use job::{Job, JobEvent, JobPart, JobResult};
+pub use kind::{Kind, KindSpec, Params, Planning, Threads, View};
+pub use part::{Part, PartOutput, Plan};
+pub use random::Random;

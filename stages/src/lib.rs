@@ -1,0 +1,5 @@
+//! The kinds of stage that are built into hamflow: tables, images, training, evaluation, the report.
+//!
+//! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
+
+pub mod registry;
