@@ -4,4 +4,7 @@
 //! `digest`, `fs` → `store` → `config` → `graph` → `plan` → `exec`, `lock` → `ui` → `cli`.
 
 pub mod config;
+pub mod digest;
+pub mod fs;
 pub mod graph;
+pub mod store;

@@ -1,0 +1,265 @@
+//! Files that appear whole or not at all, copies that share their blocks, folders listed in order.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Whether a write must survive a power cut before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On the disk before the rename.
+    Synced,
+    /// Whenever the system gets round to it; for what can be made again.
+    Relaxed,
+}
+
+/// A failed system call, with the path that it was about.
+#[derive(Debug)]
+pub struct FsError {
+    /// What was tried: `write`, `rename`.
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl std::fmt::Display for FsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot {} `{}`: {}", self.action, self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for FsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Names the path and the action of a failed call.
+pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FsError {
+    let path = path.to_owned();
+    move |source| FsError { action, path, source }
+}
+
+/// A name that no other process uses at this time.
+pub fn unique_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    format!(".tmp-{}-{}-{nanos:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Makes a folder and all above it.
+pub fn create_dir(path: &Path) -> Result<(), FsError> {
+    fs::create_dir_all(path).map_err(at("create", path))
+}
+
+/// Writes a file that appears whole or not at all, replacing what was there.
+pub fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), FsError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let staged = folder.join(unique_name());
+    let result = write_staged(&staged, bytes, durability).and_then(|()| rename(&staged, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&staged);
+    }
+    result
+}
+
+fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(), FsError> {
+    let folder = staged.parent().unwrap_or(Path::new("."));
+    let mut file = match create_new(staged) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dir(folder)?;
+            create_new(staged)
+        }
+        other => other,
+    }
+    .map_err(at("create", staged))?;
+    file.write_all(bytes).map_err(at("write", staged))?;
+    if durability == Durability::Synced {
+        file.sync_all().map_err(at("sync", staged))?;
+    }
+    Ok(())
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
+}
+
+/// Renames within one file system.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {
+            create_dir(to.parent().unwrap_or(Path::new(".")))?;
+            fs::rename(from, to).map_err(at("rename", from))
+        }
+        other => other.map_err(at("rename", from)),
+    }
+}
+
+/// Puts a copy of `from` at `to`, whole or not at all: sharing the blocks where the file system can (reflink), else by copying.
+pub fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    let staged = folder.join(unique_name());
+    let result = copy_staged(from, &staged).and_then(|()| rename(&staged, to));
+    if result.is_err() {
+        let _ = fs::remove_file(&staged);
+    }
+    result
+}
+
+fn copy_staged(from: &Path, staged: &Path) -> Result<(), FsError> {
+    let source = File::open(from).map_err(at("open", from))?;
+    let target = match create_new(staged) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dir(staged.parent().unwrap_or(Path::new(".")))?;
+            create_new(staged)
+        }
+        other => other,
+    }
+    .map_err(at("create", staged))?;
+    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+        return Ok(());
+    }
+    drop(target);
+    fs::copy(from, staged).map_err(at("copy", from))?;
+    // `fs::copy` takes the permissions over, and blobs are read-only; what people get must be theirs to delete and edit.
+    fs::set_permissions(staged, fs::Permissions::from_mode(0o644)).map_err(at("set permissions of", staged))
+}
+
+/// Removes a folder with everything in it, or a file; that nothing is there is fine.
+pub fn remove(path: &Path) -> Result<(), FsError> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(at("remove", path)),
+    }
+}
+
+/// What the system says of a file, as far as it shows that the bytes may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds.
+    pub mtime: i64,
+    /// Time of the last change to the inode in nanoseconds.
+    pub ctime: i64,
+    /// The inode's number.
+    pub inode: u64,
+}
+
+impl Stat {
+    /// Reads it off the metadata.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        Self {
+            size: metadata.size(),
+            mtime: nanos(metadata.mtime(), metadata.mtime_nsec()),
+            ctime: nanos(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// A file found below a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path below the folder, with `/`.
+    pub path: String,
+    /// What the system says of it.
+    pub stat: Stat,
+}
+
+/// All files below `folder`, sorted by path. Symlinks are followed; a name that is not UTF-8 is an error.
+pub fn list(folder: &Path) -> Result<Vec<Listed>, FsError> {
+    let mut found = Vec::new();
+    list_into(folder, "", 0, &mut found)?;
+    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Deeper than any data set, and where a circle of symlinks ends.
+const DEEPEST: usize = 64;
+
+fn list_into(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Listed>) -> Result<(), FsError> {
+    let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
+    if depth > DEEPEST {
+        return Err(at("list", folder)(invalid("more than 64 folders deep; is it a circle of symlinks?")));
+    }
+    for entry in fs::read_dir(folder).map_err(at("list", folder))? {
+        let entry = entry.map_err(at("list", folder))?;
+        let file_name = entry.file_name();
+        let name = file_name.to_str().filter(|name| !name.contains('\n'));
+        let name = name.ok_or_else(|| at("list", &entry.path())(invalid("the name is not one line of UTF-8")))?;
+        let file_type = entry.file_type().map_err(at("read", &entry.path()))?;
+        // `entry.metadata` asks relative to the open folder, which is quicker but does not follow symlinks.
+        let metadata = if file_type.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
+        let metadata = metadata.map_err(at("read", &entry.path()))?;
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+        if metadata.is_dir() {
+            list_into(&entry.path(), &path, depth + 1, found)?;
+        } else if metadata.is_file() {
+            found.push(Listed { path, stat: Stat::of(&metadata) });
+        }
+    }
+    Ok(())
+}
+
+/// The free bytes on the file system of `path`, for messages.
+pub fn free_space(path: &Path) -> Option<u64> {
+    let info = rustix::fs::statvfs(path).ok()?;
+    Some(info.f_bavail * info.f_frsize)
+}
+
+/// Puts everything written to the file system of `folder` on the disk.
+pub fn sync_file_system(folder: &Path) -> Result<(), FsError> {
+    let handle = File::open(folder).map_err(at("open", folder))?;
+    rustix::fs::syncfs(&handle).map_err(|error| at("sync", folder)(error.into()))
+}
+
+/// Puts one file on the disk.
+pub fn sync_file(path: &Path) -> Result<(), FsError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(at("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_sorted_and_follows_symlinked_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("z.txt"), "z").unwrap();
+        fs::create_dir(folder.path().join("b")).unwrap();
+        fs::write(folder.path().join("b/é 1.txt"), "x").unwrap();
+        fs::write(folder.path().join("a.txt"), "y").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("c")).unwrap();
+        let paths: Vec<_> = list(folder.path()).unwrap().into_iter().map(|file| file.path).collect();
+        assert_eq!(paths, ["a.txt", "b/é 1.txt", "c/z.txt"]);
+    }
+
+    #[test]
+    fn a_circle_of_symlinks_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
+        // The system itself may give up first (ELOOP); either way it ends and says where.
+        assert!(list(folder.path()).unwrap_err().to_string().contains("again"));
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("target")).unwrap();
+        fs::write(folder.path().join("target/x"), "x").unwrap();
+        assert!(write(&folder.path().join("target"), b"bytes", Durability::Relaxed).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! Bytes by digest.
+
+use std::fs as std_fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{self, Digest};
+use crate::fs::{self, Durability, FsError, at};
+
+/// A blob that lies in a staging place and is not in the store yet.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// Where it lies now, on the store's file system.
+    pub path: PathBuf,
+    /// What it is.
+    pub digest: Digest,
+}
+
+/// More staged files than this are put on the disk by one call for the whole file system.
+const SYNC_ONE_BY_ONE: usize = 8;
+
+/// The blobs below `cache/cas`.
+#[derive(Debug, Clone)]
+pub struct ContentStore {
+    blobs: PathBuf,
+}
+
+impl ContentStore {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { blobs: root.join("cas") }
+    }
+
+    /// The folder of all blobs.
+    pub fn folder(&self) -> &Path {
+        &self.blobs
+    }
+
+    /// Where the blob is, if it is there.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.blobs.join(&hex[..2]).join(&hex)
+    }
+
+    /// Whether a blob of that name and size is there. Its bytes are checked when it is read.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        std_fs::symlink_metadata(self.path(digest)).is_ok_and(|metadata| metadata.len() == digest.size())
+    }
+
+    /// The bytes of a blob; none where it is absent or damaged (then it is deleted, and counts as a miss).
+    pub fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let path = self.path(digest);
+        let bytes = std_fs::read(&path).ok()?;
+        if Digest::of(&bytes) == *digest {
+            return Some(bytes);
+        }
+        let _ = std_fs::remove_file(&path);
+        None
+    }
+
+    /// Whether the blob's bytes are those that its name says; a damaged one is deleted.
+    pub fn check(&self, digest: &Digest) -> bool {
+        let path = self.path(digest);
+        if digest::of_file(&path).is_ok_and(|found| found == *digest) {
+            return true;
+        }
+        let _ = std_fs::remove_file(&path);
+        false
+    }
+
+    /// Stores bytes that can be made again at any time, such as a listing.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, FsError> {
+        let digest = Digest::of(bytes);
+        if !self.contains(&digest) {
+            fs::write(&self.path(&digest), bytes, Durability::Synced)?;
+        }
+        Ok(digest)
+    }
+
+    /// Stores staged files: all on the disk before the first appears under its name.
+    pub fn commit(&self, staged: &[Staged]) -> Result<(), FsError> {
+        let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.contains(&blob.digest)).collect();
+        for blob in &missing {
+            let read_only = std_fs::Permissions::from_mode(0o444);
+            std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
+        }
+        match &missing[..] {
+            [] => return Ok(()),
+            few if few.len() <= SYNC_ONE_BY_ONE => few.iter().try_for_each(|blob| fs::sync_file(&blob.path))?,
+            [first, ..] => fs::sync_file_system(first.path.parent().unwrap_or(Path::new(".")))?,
+        }
+        missing.iter().try_for_each(|blob| fs::rename(&blob.path, &self.path(&blob.digest)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, ContentStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ContentStore::new(folder.path());
+        (folder, store)
+    }
+
+    #[test]
+    fn a_damaged_blob_is_a_miss_and_gone() {
+        let (_folder, store) = store();
+        let digest = store.put(b"good bytes").unwrap();
+        assert_eq!(store.read(&digest).as_deref(), Some(&b"good bytes"[..]));
+        std_fs::write(store.path(&digest), b"evil bytes").unwrap();
+        assert_eq!(store.read(&digest), None);
+        assert!(!store.contains(&digest));
+    }
+
+    #[test]
+    fn staged_files_move_in_by_their_digests() {
+        let (folder, store) = store();
+        for count in [1, 20] {
+            let staged: Vec<Staged> = (0..count)
+                .map(|i| {
+                    let bytes = format!("blob {i} of {count}");
+                    let path = folder.path().join(format!("staged-{i}"));
+                    std_fs::write(&path, &bytes).unwrap();
+                    Staged { path, digest: Digest::of(bytes.as_bytes()) }
+                })
+                .collect();
+            store.commit(&staged).unwrap();
+            assert!(staged.iter().all(|blob| store.check(&blob.digest) && !blob.path.exists()));
+        }
+    }
+}

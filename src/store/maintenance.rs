@@ -1,0 +1,211 @@
+//! Counts, checks and clears the store.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::{Store, Tree};
+use crate::digest::{self, Digest};
+use crate::fs::{self, FsError};
+
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Number of action results.
+    pub results: u64,
+    /// Number of remembered views and plans.
+    pub memos: u64,
+}
+
+/// What a clearing removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Number of action results.
+    pub results: u64,
+}
+
+/// Something in the store that is not what its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file at fault.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    Ok(fs::list(folder)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// Counts what is in the store.
+pub fn usage(store: &Store) -> Result<Usage, FsError> {
+    let blobs = files(store.content.folder())?;
+    Ok(Usage {
+        blobs: blobs.len() as u64,
+        blob_bytes: blobs.iter().map(|(_, size)| size).sum(),
+        results: files(store.actions.folder())?.len() as u64,
+        memos: files(store.memo.folder())?.len() as u64,
+    })
+}
+
+/// Hashes every blob and reads every result; returns what is wrong. Damaged files are deleted: each counts as a miss.
+pub fn verify(store: &Store) -> Result<Vec<Damage>, FsError> {
+    let mut damages = Vec::new();
+    for (path, _) in files(store.content.folder())? {
+        let found = digest::of_file(&path).map_err(fs::at("read", &path))?;
+        if found.hex() != name(&path) {
+            fs::remove(&path)?;
+            damages.push(Damage { path, problem: format!("its bytes have the hash {}", found.short()) });
+        }
+    }
+    for (path, _) in files(store.actions.folder())? {
+        match store.actions.get_hex(name(&path)) {
+            None => {
+                fs::remove(&path)?;
+                damages.push(Damage { path, problem: "it is no whole action result".into() });
+            }
+            Some(result) => {
+                let missing = result.outputs.iter().find(|output| !is_whole(store, &output.digest, output.folder));
+                if let Some(output) = missing {
+                    fs::remove(&path)?;
+                    let problem = format!("bytes of its output `{}` are not in the store", output.name);
+                    damages.push(Damage { path, problem });
+                }
+            }
+        }
+    }
+    Ok(damages)
+}
+
+fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
+    if !folder {
+        return store.content.contains(digest);
+    }
+    read_tree(store, digest).is_some_and(|tree| tree.entries().iter().all(|entry| store.content.contains(&entry.digest)))
+}
+
+fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
+    Tree::parse(std::str::from_utf8(&store.content.read(digest)?).ok()?).ok()
+}
+
+/// Removes every result that none of `keys` needs, and every blob that no remaining result names.
+///
+/// Nothing may be running: the caller holds the run lock.
+pub fn collect(store: &Store, keys: &BTreeSet<String>, dry_run: bool) -> Result<Garbage, FsError> {
+    let mut results = BTreeSet::new();
+    let mut blobs = BTreeSet::new();
+    let mut todo: Vec<String> = keys.iter().cloned().collect();
+    while let Some(key) = todo.pop() {
+        let Some(result) = store.actions.get_hex(&key) else { continue };
+        if !results.insert(key) {
+            continue;
+        }
+        todo.extend(result.parts);
+        for output in &result.outputs {
+            blobs.insert(output.digest.hex());
+            if output.folder && let Some(tree) = read_tree(store, &output.digest) {
+                blobs.extend(tree.entries().iter().map(|entry| entry.digest.hex()));
+            }
+        }
+        // The listings and views that the fingerprint names are what `why` compares.
+        collect_digests(&result.fingerprint, &mut blobs);
+    }
+    let mut garbage = Garbage::default();
+    for (path, _) in files(store.actions.folder())? {
+        if !results.contains(name(&path)) {
+            garbage.results += 1;
+            if !dry_run {
+                fs::remove(&path)?;
+            }
+        }
+    }
+    for (path, size) in files(store.content.folder())? {
+        if !blobs.contains(name(&path)) {
+            garbage.blobs += 1;
+            garbage.bytes += size;
+            if !dry_run {
+                fs::remove(&path)?;
+            }
+        }
+    }
+    Ok(garbage)
+}
+
+fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::String(text) => {
+            if let Ok(digest) = text.parse::<Digest>() {
+                found.insert(digest.hex());
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_digests(item, found)),
+        serde_json::Value::Object(map) => map.values().for_each(|item| collect_digests(item, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hamflow_stage_api::ArtifactType;
+
+    use super::*;
+    use crate::store::{ActionKey, ActionResult, ResultOutput};
+
+    fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<String>) -> String {
+        let key = ActionKey::of(canonical);
+        let output = ResultOutput {
+            name: "x".into(),
+            artifact_type: ArtifactType::File,
+            path: "x".into(),
+            digest: store.content.put(bytes).unwrap(),
+            folder: false,
+        };
+        let fingerprint = serde_json::Value::Null;
+        store
+            .actions
+            .put(&ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts, cost_ms: 0 })
+            .unwrap();
+        key.hex()
+    }
+
+    #[test]
+    fn a_clearing_keeps_what_the_keys_need_with_their_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let part = put(&store, "part", b"part", Vec::new());
+        let kept = put(&store, "kept", b"kept", vec![part]);
+        put(&store, "gone", b"gone", Vec::new());
+        let garbage = collect(&store, &BTreeSet::from([kept]), false).unwrap();
+        assert_eq!(garbage, Garbage { blobs: 1, bytes: 4, results: 1 });
+        assert!(store.content.contains(&Digest::of(b"part")) && !store.content.contains(&Digest::of(b"gone")));
+    }
+
+    #[test]
+    fn verify_names_and_drops_what_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        put(&store, "one", b"one", Vec::new());
+        assert_eq!(verify(&store).unwrap(), []);
+        let blob = store.content.path(&Digest::of(b"one"));
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::write(&blob, "two").unwrap();
+        let damages = verify(&store).unwrap();
+        assert_eq!(damages.len(), 2, "{damages:?}");
+        assert_eq!(damages[0].path, blob);
+        assert_eq!(verify(&store).unwrap(), []);
+    }
+}

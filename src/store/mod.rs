@@ -1,0 +1,125 @@
+//! The store: bytes by digest, results by key, what was learnt of files and views.
+//!
+//! ```text
+//! cache/cas/ab/abcd…      blobs, read-only, named by their BLAKE3 hash
+//! cache/ac/ab/abcd…       action results by key, each with its whole fingerprint
+//! cache/memo/ab/abcd…     remembered views and plans by what they were made from
+//! cache/index             the stat index: digests of files outside the store
+//! cache/runs/ID/          the record and the logs of a run
+//! cache/locks/            locks of runs with `--profile` or `--set`
+//! cache/checkpoints/      progress of unfinished jobs
+//! cache/tmp/              what is being made; emptied by the next run
+//! ```
+//!
+//! Write order: blobs, then trees, then the result. Deleting any of it costs time, never correctness.
+
+mod action;
+mod content;
+mod maintenance;
+mod memo;
+mod stat_index;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use action::{ActionCache, ActionKey, ActionResult, ResultOutput};
+pub use content::{ContentStore, Staged};
+pub use maintenance::{Damage, Garbage, Usage, collect, usage, verify};
+pub use memo::Memo;
+pub use stat_index::StatIndex;
+pub use tree::{Tree, TreeEntry, TreeError};
+
+use crate::fs::{self, FsError};
+
+/// The version of everything that is kept on the disk; another version is discarded, a newer one refused.
+pub const FORMAT: u32 = 1;
+
+/// Everything below the cache directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    /// Bytes by digest.
+    pub content: ContentStore,
+    /// Results by key.
+    pub actions: ActionCache,
+    /// Remembered views and plans.
+    pub memo: Memo,
+}
+
+/// Says that a cache directory was made by a later version.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The directory's format is newer than this program.
+    Newer {
+        /// The directory.
+        root: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// The disk failed.
+    Fs(FsError),
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Newer { root, found } => write!(
+                f,
+                "the cache `{}` has format {found}, this hamflow knows {FORMAT}\nhint: update hamflow, or name another directory under `[cache] dir`",
+                root.display()
+            ),
+            Self::Fs(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<FsError> for StoreError {
+    fn from(error: FsError) -> Self {
+        Self::Fs(error)
+    }
+}
+
+impl Store {
+    /// Looks at the store below `root`, which need not exist.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let version = root.join("version");
+        if let Ok(text) = std::fs::read_to_string(&version)
+            && text.trim().parse::<u32>().is_ok_and(|found| found > FORMAT)
+        {
+            return Err(StoreError::Newer { root: root.to_owned(), found: text.trim().to_owned() });
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            content: ContentStore::new(root),
+            actions: ActionCache::new(root.join("ac")),
+            memo: Memo::new(root.join("memo")),
+        })
+    }
+
+    /// Makes the directory, for a command that will write.
+    pub fn create(&self) -> Result<(), FsError> {
+        let version = self.root.join("version");
+        if !version.exists() {
+            fs::create_dir(&self.root)?;
+            fs::write(&version, format!("{FORMAT}\n").as_bytes(), fs::Durability::Relaxed)?;
+        }
+        Ok(())
+    }
+
+    /// The store's root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where runs keep their records and logs.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Where jobs work; on the same file system as the blobs.
+    pub fn tmp_dir(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+}

@@ -1,0 +1,307 @@
+//! Remembers the digests of files outside the store by what the system says of them.
+//!
+//! The rules are git's (Documentation/technical/racy-git.txt): size, mtime, ctime and inode must all be as they were when
+//! the file was hashed, and a file that was changed about when it was hashed is hashed again ("racily clean"). The times of
+//! folders are never trusted in place of those of their files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::digest::{self, Digest};
+use crate::fs::{self, Durability, FsError, Listed, Stat, at};
+
+const MAGIC: &[u8] = b"hamflow-index 1\n";
+
+/// A change within this time of the hashing may carry the same time stamp: kernels stamp files by their tick.
+const TICK_NANOS: i64 = 20_000_000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    path: String,
+    stat: Stat,
+    digest: Digest,
+    /// When it was hashed, in nanoseconds since 1970.
+    hashed: i64,
+}
+
+impl Known {
+    fn holds_for(&self, stat: &Stat) -> bool {
+        self.stat == *stat && stat.mtime.max(stat.ctime) < self.hashed - TICK_NANOS
+    }
+}
+
+/// The digests of files outside the store, by folder.
+#[derive(Debug)]
+pub struct StatIndex {
+    path: PathBuf,
+    /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
+    folders: BTreeMap<String, Vec<Known>>,
+    changed: bool,
+    hashed_files: usize,
+}
+
+impl StatIndex {
+    /// Reads the index below the store's root; a missing or damaged one is an empty one.
+    pub fn load(root: &Path) -> Self {
+        let path = root.join("index");
+        let folders = std::fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        Self { path, folders, changed: false, hashed_files: 0 }
+    }
+
+    /// How many files were read and hashed since it was loaded.
+    pub fn hashed_files(&self) -> usize {
+        self.hashed_files
+    }
+
+    /// Puts the index on the disk if it says anything new. The last of several writers wins: all of them are right.
+    pub fn save(&mut self) -> Result<(), FsError> {
+        if self.changed {
+            fs::write(&self.path, &encode(&self.folders), Durability::Relaxed)?;
+            self.changed = false;
+        }
+        Ok(())
+    }
+
+    /// The digests of all files below `folder`, sorted by path; those that changed are hashed on `threads` threads.
+    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<Vec<(String, Digest)>, FsError> {
+        let listed = fs::list(folder)?;
+        let name = folder.to_string_lossy().into_owned();
+        self.refresh(name, folder, listed, threads)
+    }
+
+    /// The digest of one file.
+    pub fn file(&mut self, path: &Path) -> Result<Digest, FsError> {
+        let metadata = std::fs::metadata(path).map_err(at("read", path))?;
+        let listed = vec![Listed { path: String::new(), stat: Stat::of(&metadata) }];
+        let found = self.refresh(path.to_string_lossy().into_owned(), path, listed, 1)?;
+        Ok(found[0].1)
+    }
+
+    /// Forgets what lies at or below `path`.
+    pub fn forget(&mut self, path: &Path) {
+        if self.folders.remove(path.to_string_lossy().as_ref()).is_some() {
+            self.changed = true;
+        }
+    }
+
+    fn refresh(
+        &mut self,
+        name: String,
+        folder: &Path,
+        listed: Vec<Listed>,
+        threads: usize,
+    ) -> Result<Vec<(String, Digest)>, FsError> {
+        let known = self.folders.get(&name).map_or(&[][..], Vec::as_slice);
+        let mut fresh: Vec<Option<usize>> = Vec::with_capacity(listed.len());
+        let mut cursor = 0;
+        for file in &listed {
+            while cursor < known.len() && known[cursor].path < file.path {
+                cursor += 1;
+            }
+            let hit = known.get(cursor).is_some_and(|entry| entry.path == file.path && entry.holds_for(&file.stat));
+            fresh.push(hit.then_some(cursor));
+        }
+        if fresh.iter().all(Option::is_some) && known.len() == listed.len() {
+            return Ok(known.iter().map(|entry| (entry.path.clone(), entry.digest)).collect());
+        }
+        let todo: Vec<&Listed> = listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
+        let mut hashed = hash_all(folder, &todo, threads)?.into_iter();
+        self.hashed_files += todo.len();
+        let entries: Vec<Known> = listed
+            .iter()
+            .zip(&fresh)
+            .map(|(_, hit)| match hit {
+                Some(index) => known[*index].clone(),
+                None => hashed.next().expect("one digest was made for each file to do"),
+            })
+            .collect();
+        let digests = entries.iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
+        self.folders.insert(name, entries);
+        self.changed = true;
+        Ok(digests)
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn hash_one(folder: &Path, file: &Listed) -> Result<Known, FsError> {
+    let path = if file.path.is_empty() { folder.to_owned() } else { folder.join(&file.path) };
+    let read_stat = || std::fs::metadata(&path).map(|metadata| Stat::of(&metadata)).map_err(at("read", &path));
+    let mut stat = file.stat;
+    loop {
+        let hashed = now();
+        let digest = digest::of_file(&path).map_err(at("read", &path))?;
+        let after = read_stat()?;
+        if after == stat && digest.size() == stat.size {
+            return Ok(Known { path: file.path.clone(), stat, digest, hashed });
+        }
+        // Somebody writes to it right now: take the state that lasts.
+        stat = after;
+    }
+}
+
+fn hash_all(folder: &Path, files: &[&Listed], threads: usize) -> Result<Vec<Known>, FsError> {
+    if files.len() < 4 || threads < 2 {
+        return files.iter().map(|file| hash_one(folder, file)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<Known, FsError>>>> = files.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((file, slot)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    files.get(index).zip(results.get(index))
+                } {
+                    let result = hash_one(folder, file);
+                    *slot.lock().expect("no thread panics while it holds a slot") = Some(result);
+                }
+            });
+        }
+    });
+    let take = |slot: Mutex<Option<_>>| slot.into_inner().expect("no thread panics while it holds a slot");
+    results.into_iter().map(|slot| take(slot).expect("every file was taken by a thread")).collect()
+}
+
+fn encode(folders: &BTreeMap<String, Vec<Known>>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(folders.values().map(|files| 64 + files.len() * 100).sum());
+    let text = |body: &mut Vec<u8>, text: &str| {
+        body.extend_from_slice(&u32::try_from(text.len()).expect("paths are short").to_le_bytes());
+        body.extend_from_slice(text.as_bytes());
+    };
+    for (folder, files) in folders {
+        text(&mut body, folder);
+        body.extend_from_slice(&u32::try_from(files.len()).expect("fewer than 4 billion files").to_le_bytes());
+        for Known { path, stat, digest, hashed } in files {
+            text(&mut body, path);
+            for value in [stat.size, stat.inode, digest.size()] {
+                body.extend_from_slice(&value.to_le_bytes());
+            }
+            for value in [stat.mtime, stat.ctime, *hashed] {
+                body.extend_from_slice(&value.to_le_bytes());
+            }
+            body.extend_from_slice(digest.hash());
+        }
+    }
+    let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(blake3::hash(&body).as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Vec<Known>>> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (checksum, body) = rest.split_at_checked(32)?;
+    if blake3::hash(body).as_bytes() != checksum {
+        return None;
+    }
+    let mut reader = Reader { rest: body };
+    let mut folders = BTreeMap::new();
+    while !reader.rest.is_empty() {
+        let folder = reader.text()?;
+        let count = u32::from_le_bytes(*reader.take()?);
+        let files = (0..count).map(|_| reader.known()).collect::<Option<Vec<_>>>()?;
+        folders.insert(folder, files);
+    }
+    Some(folders)
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = u32::from_le_bytes(*self.take()?) as usize;
+        let (text, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn known(&mut self) -> Option<Known> {
+        let path = self.text()?;
+        let mut unsigned = || self.take().map(|bytes| u64::from_le_bytes(*bytes));
+        let (size, inode, bytes) = (unsigned()?, unsigned()?, unsigned()?);
+        let mut signed = || self.take().map(|bytes| i64::from_le_bytes(*bytes));
+        let (mtime, ctime, hashed) = (signed()?, signed()?, signed()?);
+        let digest = Digest::new(*self.take::<32>()?, bytes);
+        Some(Known { path, stat: Stat { size, mtime, ctime, inode }, digest, hashed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs as std_fs;
+
+    use super::*;
+
+    /// A file whose times lie an hour back cannot be racily clean.
+    fn write_old(path: &Path, text: &str) {
+        std_fs::write(path, text).unwrap();
+        let hour_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
+        std_fs::File::options().write(true).open(path).unwrap().set_modified(hour_ago).unwrap();
+    }
+
+    #[test]
+    fn the_index_is_read_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std_fs::create_dir(&data).unwrap();
+        write_old(&data.join("a ü"), "1");
+        write_old(&data.join("b"), "2");
+        let mut index = StatIndex::load(folder.path());
+        let first = index.folder(&data, 2).unwrap();
+        index.save().unwrap();
+        let again = StatIndex::load(folder.path());
+        assert_eq!(again.folders, index.folders);
+        assert_eq!(first[0], ("a ü".into(), Digest::of(b"1")));
+    }
+
+    #[test]
+    fn a_file_changed_about_when_it_was_hashed_is_hashed_again() {
+        let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_000, inode: 7 };
+        let known = |hashed| Known { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
+        assert!(!known(5_000_000_001).holds_for(&stat), "written in the same tick");
+        assert!(known(5_100_000_000).holds_for(&stat));
+        assert!(!known(5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
+    }
+
+    #[test]
+    fn a_same_size_change_is_seen_even_with_the_old_mtime() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        write_old(&file, "1");
+        let mut index = StatIndex::load(folder.path());
+        assert_eq!(index.file(&file).unwrap(), Digest::of(b"1"));
+        write_old(&file, "2");
+        assert_eq!(index.file(&file).unwrap(), Digest::of(b"2"), "the ctime gives it away");
+    }
+
+    #[test]
+    fn a_damaged_index_is_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        write_old(&folder.path().join("a"), "1");
+        let mut index = StatIndex::load(folder.path());
+        index.file(&folder.path().join("a")).unwrap();
+        index.save().unwrap();
+        let path = folder.path().join("index");
+        let mut bytes = std_fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std_fs::write(&path, bytes).unwrap();
+        assert!(StatIndex::load(folder.path()).folders.is_empty());
+    }
+}
