@@ -7,4 +7,6 @@ pub mod config;
 pub mod digest;
 pub mod fs;
 pub mod graph;
+pub mod lock;
+pub mod plan;
 pub mod store;

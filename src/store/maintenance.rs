@@ -95,7 +95,8 @@ fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
     if !folder {
         return store.content.contains(digest);
     }
-    read_tree(store, digest).is_some_and(|tree| tree.entries().iter().all(|entry| store.content.contains(&entry.digest)))
+    read_tree(store, digest)
+        .is_some_and(|tree| tree.entries().iter().all(|entry| store.content.contains(&entry.digest)))
 }
 
 fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
@@ -117,7 +118,9 @@ pub fn collect(store: &Store, keys: &BTreeSet<String>, dry_run: bool) -> Result<
         todo.extend(result.parts);
         for output in &result.outputs {
             blobs.insert(output.digest.hex());
-            if output.folder && let Some(tree) = read_tree(store, &output.digest) {
+            if output.folder
+                && let Some(tree) = read_tree(store, &output.digest)
+            {
                 blobs.extend(tree.entries().iter().map(|entry| entry.digest.hex()));
             }
         }

@@ -107,7 +107,8 @@ impl StatIndex {
         if fresh.iter().all(Option::is_some) && known.len() == listed.len() {
             return Ok(known.iter().map(|entry| (entry.path.clone(), entry.digest)).collect());
         }
-        let todo: Vec<&Listed> = listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
+        let todo: Vec<&Listed> =
+            listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
         let mut hashed = hash_all(folder, &todo, threads)?.into_iter();
         self.hashed_files += todo.len();
         let entries: Vec<Known> = listed

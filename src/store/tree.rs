@@ -71,6 +71,11 @@ impl Tree {
         Digest::of(self.text().as_bytes())
     }
 
+    /// Whether a text begins as a manifest does.
+    pub fn is_tree(text: &str) -> bool {
+        text.starts_with(HEADER)
+    }
+
     /// Reads a manifest; refuses paths that would leave the folder.
     pub fn parse(text: &str) -> Result<Self, TreeError> {
         let error = |line: &str| TreeError { line: line.to_owned() };
@@ -78,7 +83,8 @@ impl Tree {
         let mut entries = Vec::new();
         for line in body.lines() {
             let (digest, path) = line.split_once('\t').ok_or_else(|| error(line))?;
-            let inside = !path.is_empty() && path.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
+            let inside =
+                !path.is_empty() && path.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
             if !inside {
                 return Err(error(line));
             }
@@ -96,7 +102,9 @@ mod tests {
     use super::*;
 
     fn tree(paths: &[&str]) -> Tree {
-        Tree::new(paths.iter().map(|path| TreeEntry { path: (*path).into(), digest: Digest::of(path.as_bytes()) }).collect())
+        Tree::new(
+            paths.iter().map(|path| TreeEntry { path: (*path).into(), digest: Digest::of(path.as_bytes()) }).collect(),
+        )
     }
 
     #[test]

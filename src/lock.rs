@@ -1,0 +1,180 @@
+//! `pipeline.lock`: what every stage was made from and what it made, for git and for runs without the data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::fs::{self, Durability, FsError};
+
+const HEADER: &str = "# Written by hamflow; keep it under version control. One fact per line, sorted.\nversion\t1\n";
+
+/// What the lock knows of one stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockedStage {
+    /// The key of its result, in hexadecimal digits.
+    pub key: String,
+    /// By port and source (`table`, `clean.table`): the digest of all the bytes.
+    pub inputs: BTreeMap<(String, String), Digest>,
+    /// By artifact: the digest of the file or tree.
+    pub outputs: BTreeMap<String, Digest>,
+}
+
+/// The stages of one pipeline as they were last run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lockfile {
+    /// By name.
+    pub stages: BTreeMap<String, LockedStage>,
+}
+
+/// A lock that cannot be used.
+#[derive(Debug)]
+pub enum LockError {
+    /// A line is not as hamflow writes it, such as a merge conflict's mark.
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// The file was written by a later version.
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk failed.
+    Fs(FsError),
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hint = "hint: take one side of a merge conflict, or delete the file: the next run writes it anew";
+        match self {
+            Self::Malformed { path, line, text } => {
+                write!(f, "`{text}` is not a line of a lock\n  --> {}:{line}:1\n{hint}", path.display())
+            }
+            Self::Newer { path } => {
+                write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
+            }
+            Self::Fs(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+impl Lockfile {
+    /// Reads the lock at `path`; an absent one is empty.
+    pub fn read(path: &Path) -> Result<Self, LockError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Err(LockError::Malformed { path: path.to_owned(), line: 1, text: "bytes that are not UTF-8".into() })
+            }
+            Err(error) => Err(LockError::Fs(fs::at("read", path)(error))),
+        }
+    }
+
+    /// Writes the lock unless the file says just that already; returns whether it was written.
+    pub fn write(&self, path: &Path) -> Result<bool, FsError> {
+        let text = self.text();
+        if std::fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+            return Ok(false);
+        }
+        fs::write(path, text.as_bytes(), Durability::Synced)?;
+        Ok(true)
+    }
+
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        for (name, LockedStage { key, inputs, outputs }) in &self.stages {
+            lines.push(format!("{name}\tkey\t{key}"));
+            lines.extend(
+                inputs.iter().map(|((port, source), digest)| format!("{name}\tinput\t{port}\t{source}\t{digest}")),
+            );
+            lines.extend(outputs.iter().map(|(artifact, digest)| format!("{name}\toutput\t{artifact}\t{digest}")));
+        }
+        lines.sort_unstable();
+        let mut text = HEADER.to_owned();
+        for line in lines {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
+        let mut stages: BTreeMap<String, LockedStage> = BTreeMap::new();
+        for (index, line) in text.lines().enumerate() {
+            let malformed = || LockError::Malformed {
+                path: path.to_owned(),
+                line: index + 1,
+                text: line.chars().take(60).collect(),
+            };
+            let fields: Vec<&str> = line.split('\t').collect();
+            match fields[..] {
+                _ if line.is_empty() || line.starts_with('#') => {}
+                ["version", "1"] => {}
+                ["version", version] if version.parse::<u32>().is_ok_and(|version| version > 1) => {
+                    return Err(LockError::Newer { path: path.to_owned() });
+                }
+                [stage, "key", key] if key.len() == 64 => {
+                    stages.entry(stage.to_owned()).or_default().key = key.to_owned()
+                }
+                [stage, "input", port, source, digest] => {
+                    let digest = digest.parse().map_err(|_| malformed())?;
+                    let stage = stages.entry(stage.to_owned()).or_default();
+                    stage.inputs.insert((port.to_owned(), source.to_owned()), digest);
+                }
+                [stage, "output", artifact, digest] => {
+                    let digest = digest.parse().map_err(|_| malformed())?;
+                    stages.entry(stage.to_owned()).or_default().outputs.insert(artifact.to_owned(), digest);
+                }
+                _ => return Err(malformed()),
+            }
+        }
+        Ok(Self { stages })
+    }
+
+    /// The digest that any stage recorded for a declared input (`inputs.images`).
+    pub fn declared_input(&self, source: &str) -> Option<Digest> {
+        self.stages
+            .values()
+            .flat_map(|stage| &stage.inputs)
+            .find_map(|((_, found), digest)| (found == source).then_some(*digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock() -> Lockfile {
+        let digest = Digest::of(b"x");
+        let stage = LockedStage {
+            key: "a".repeat(64),
+            inputs: BTreeMap::from([(("csv".into(), "inputs.metadata".into()), digest)]),
+            outputs: BTreeMap::from([("table".into(), digest)]),
+        };
+        Lockfile { stages: BTreeMap::from([("metadata".into(), stage.clone()), ("train[lr=0.1]".into(), stage)]) }
+    }
+
+    #[test]
+    fn a_lock_is_read_back_as_it_was_written_and_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipeline.lock");
+        assert_eq!(Lockfile::read(&path).unwrap(), Lockfile::default());
+        assert!(lock().write(&path).unwrap());
+        assert!(!lock().write(&path).unwrap());
+        assert_eq!(Lockfile::read(&path).unwrap(), lock());
+    }
+
+    #[test]
+    fn a_merge_conflict_is_named_with_its_line() {
+        let error = Lockfile::parse("version\t1\n<<<<<<< HEAD\n", Path::new("pipeline.lock")).unwrap_err();
+        assert!(error.to_string().starts_with("`<<<<<<< HEAD` is not a line of a lock\n  --> pipeline.lock:2:1\n"));
+    }
+}

@@ -1,0 +1,212 @@
+//! Everything that decides a stage's outputs, readable, and the key that it makes.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::Params;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::store::ActionKey;
+
+/// An input as the key sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FingerprintInput {
+    /// The port.
+    pub port: String,
+    /// The axis values, for gathered stages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<(String, String)>,
+    /// Of all bytes, or of the names alone.
+    pub digest: Digest,
+    /// Whether `digest` names a listing, so that a change can be told by file.
+    #[serde(default)]
+    pub listing: bool,
+}
+
+/// A view as the key sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FingerprintView {
+    /// What it is, for people.
+    pub name: String,
+    /// Of the view's text.
+    pub digest: Digest,
+}
+
+/// Everything that decides what a stage makes.
+///
+/// Never in it: the stage's name, paths, times, the host, the number of threads, the executor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The kind's name.
+    pub kind: String,
+    /// The kind's revision.
+    pub revision: u32,
+    /// The resolved parameters, defaults included.
+    pub params: Params,
+    /// Sorted by port, then as connected.
+    pub inputs: Vec<FingerprintInput>,
+    /// What kinds read of inputs that they do not read whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<FingerprintView>,
+    /// The declared environment; none where a variable is not set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, Option<String>>,
+    /// For kinds that declare randomness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The class of device, where numbers depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+}
+
+impl Fingerprint {
+    /// The fingerprint as JSON.
+    pub fn value(&self) -> Value {
+        serde_json::to_value(self).expect("a fingerprint has only string keys")
+    }
+
+    /// The key: the digest of the canonical text.
+    pub fn key(&self) -> ActionKey {
+        ActionKey::of(&canonical(&self.value()))
+    }
+
+    /// The key under which progress is kept: without the parameters that a longer job only continues.
+    pub fn checkpoint_key(&self, extendable: &[&str]) -> ActionKey {
+        let mut shorter = self.clone();
+        shorter.params.retain(|name, _| !extendable.contains(&name.as_str()));
+        shorter.key()
+    }
+}
+
+/// Everything that decides what one part makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartFingerprint {
+    /// The kind's name.
+    pub kind: String,
+    /// The kind's revision.
+    pub revision: u32,
+    /// The resolved parameters.
+    pub params: Params,
+    /// What the kind says of the part.
+    pub part: Value,
+    /// By port: the bytes that the part reads, in its order.
+    pub files: BTreeMap<String, Vec<Digest>>,
+    /// For kinds that declare randomness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The class of device, where numbers depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+}
+
+impl PartFingerprint {
+    /// The fingerprint as JSON.
+    pub fn value(&self) -> Value {
+        serde_json::to_value(self).expect("a fingerprint has only string keys")
+    }
+
+    /// The key: the digest of the canonical text.
+    pub fn key(&self) -> ActionKey {
+        ActionKey::of(&canonical(&self.value()))
+    }
+}
+
+/// JSON with sorted keys and no spaces: one text for one value, whatever order its maps keep.
+pub fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut names: Vec<&String> = map.keys().collect();
+            names.sort_unstable();
+            text.push('{');
+            for (i, name) in names.into_iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                write_scalar(&Value::String(name.clone()), text);
+                text.push(':');
+                write_canonical(&map[name], text);
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        scalar => write_scalar(scalar, text),
+    }
+}
+
+fn write_scalar(value: &Value, text: &mut String) {
+    text.push_str(&value.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fingerprint() -> Fingerprint {
+        let params = json!({"b": 1, "a": {"y": [1.5, null], "x": "é\n"}}).as_object().unwrap().clone();
+        Fingerprint {
+            kind: "train".into(),
+            revision: 1,
+            params,
+            inputs: vec![FingerprintInput {
+                port: "shards".into(),
+                labels: vec![],
+                digest: Digest::of(b"x"),
+                listing: false,
+            }],
+            views: vec![],
+            env: BTreeMap::new(),
+            seed: Some(1),
+            device: None,
+        }
+    }
+
+    #[test]
+    fn the_canonical_text_has_sorted_names_and_no_spaces() {
+        let value = json!({"b": 1, "a": {"y": [1.5, null], "x": "é\n"}});
+        assert_eq!(canonical(&value), r#"{"a":{"x":"é\n","y":[1.5,null]},"b":1}"#);
+    }
+
+    #[test]
+    fn every_field_is_in_the_key() {
+        let base = fingerprint();
+        let mut others = vec![base.clone(); 8];
+        others[0].kind = "other".into();
+        others[1].revision = 2;
+        others[2].params.insert("c".into(), json!(0));
+        others[3].inputs[0].digest = Digest::of(b"y");
+        others[4].views.push(FingerprintView { name: "rows".into(), digest: Digest::of(b"z") });
+        others[5].env.insert("LANG".into(), None);
+        others[6].seed = Some(2);
+        others[7].device = Some("cpu".into());
+        for other in others {
+            assert_ne!(other.key(), base.key(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_extendable_parameter_is_not_in_the_checkpoint_key() {
+        let base = fingerprint();
+        let mut longer = base.clone();
+        longer.params.insert("b".into(), json!(2));
+        assert_ne!(base.key(), longer.key());
+        assert_eq!(base.checkpoint_key(&["b"]), longer.checkpoint_key(&["b"]));
+    }
+}

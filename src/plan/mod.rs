@@ -1,0 +1,398 @@
+//! Decides what is fresh, what is stale and why.
+//!
+//! A stage's **fingerprint** holds every value that decides its outputs; the digest of its canonical text is its **key**.
+//! The store keeps results by key, each with its whole fingerprint. So "is this stage up to date?" is a look-up, and "why
+//! not?" is the difference of two fingerprints. `run`, `status`, `why` and `dag` ask the same [`Planner::check`].
+//!
+//! | in the key | not in the key |
+//! | --- | --- |
+//! | kind and its `REVISION` | the stage's name |
+//! | parameters, defaults filled in | whether a value came from the file, a profile or `--set` |
+//! | digests of the inputs' bytes, or of their names alone, or of the views that the kind reads, by port | paths, the names of upstream stages, times |
+//! | axis values of gathered stages | the order in which stages ran |
+//! | declared environment | any other environment, `secret_env` |
+//! | the seed, for kinds that declare randomness | threads, host, executor, SIMD level |
+//! | the device class, where numbers depend on it | |
+//!
+//! Keys hold digests of inputs, never keys of upstream stages: where a stage runs again and makes the same bytes, the
+//! stages behind it have the key that they had, and nothing more runs (early cutoff). The price: behind a stale stage a
+//! plan can only say Pending, and a run checks each stage again when it becomes ready.
+
+mod fingerprint;
+mod inputs;
+mod outputs;
+mod reason;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
+
+pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
+pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
+pub use outputs::{Differences, compare, expected_files};
+pub use reason::{Changes, StaleReason};
+
+use crate::config::Stage;
+use crate::digest::Digest;
+use crate::graph::{Graph, Source, StageId};
+use crate::lock::{LockedStage, Lockfile};
+use crate::store::{ActionKey, ActionResult, StatIndex, Store};
+
+/// What is to be done about a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Nothing: `out/` holds the result.
+    Fresh,
+    /// The result is in the store, `out/` does not hold it.
+    Cached,
+    /// It must run.
+    Stale(Vec<StaleReason>),
+    /// Nobody can say before these stages ran.
+    Pending(Vec<StageId>),
+}
+
+/// A stage whose inputs are all known, and what is known of its result.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Everything that decides the outputs.
+    pub fingerprint: Fingerprint,
+    /// Its digest.
+    pub key: ActionKey,
+    /// What is connected, by port in the order of the fingerprint.
+    pub inputs: Vec<(Port, Vec<Connected>)>,
+    /// The result, if the store has it whole, with its files.
+    pub result: Option<(Arc<ActionResult>, BTreeMap<String, Digest>)>,
+    /// Listings that explain a later change; stored with the result.
+    pub texts: Vec<String>,
+}
+
+impl Check {
+    /// What the lock will say of the inputs.
+    pub fn locked_inputs(&self) -> BTreeMap<(String, String), Digest> {
+        let lines = self.inputs.iter().flat_map(|(port, connected)| {
+            connected.iter().map(|input| ((port.name.clone(), input.source.clone()), input.digest))
+        });
+        lines.collect()
+    }
+
+    /// The inputs with all their files, as plans and jobs see them.
+    pub fn read_inputs(&self, store: &Store) -> Result<Inputs, StageError> {
+        let mut inputs = Inputs::default();
+        for (port, connected) in &self.inputs {
+            let read = connected.iter().map(|input| input.input(store)).collect::<Result<Vec<_>, _>>()?;
+            inputs.0.insert(port.name.clone(), read);
+        }
+        Ok(inputs)
+    }
+}
+
+/// The results of the stages that are done, by stage.
+pub type Results = BTreeMap<StageId, Arc<ActionResult>>;
+
+/// Answers what is to be done about each stage; changes nothing but the stat index.
+pub struct Planner<'a> {
+    graph: &'a Graph,
+    store: &'a Store,
+    lock: &'a Lockfile,
+    index: StatIndex,
+    allow_missing: bool,
+    threads: usize,
+    declared: Vec<Option<Arc<Declared>>>,
+}
+
+impl<'a> Planner<'a> {
+    /// Reads the stat index and looks at nothing else yet.
+    pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
+        Self { graph, store, lock, index: StatIndex::load(store.root()), allow_missing, threads, declared }
+    }
+
+    /// The lock that explanations compare with.
+    pub fn lock(&self) -> &'a Lockfile {
+        self.lock
+    }
+
+    /// The store.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
+    /// The stat index.
+    pub fn index(&mut self) -> &mut StatIndex {
+        &mut self.index
+    }
+
+    /// Where a stage's outputs are laid out for people.
+    pub fn out_dir(&self, stage: &Stage) -> PathBuf {
+        self.graph.pipeline.root.join("out").join(&stage.name)
+    }
+
+    /// Finds the declared inputs that `stages` read; all that are missing are named at once.
+    pub fn scan(&mut self, stages: &[StageId]) -> Result<Vec<MissingInput>, StageError> {
+        let mut missing = Vec::new();
+        for stage in stages {
+            for binding in &self.graph.edges[stage.0 as usize] {
+                for source in &binding.sources {
+                    let Source::Declared { index } = source else { continue };
+                    match self.declared(*index) {
+                        Ok(_) => {}
+                        Err(ScanError::Missing(input)) => {
+                            if !missing.contains(&input) {
+                                missing.push(input);
+                            }
+                        }
+                        Err(ScanError::Unreadable(error)) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn declared(&mut self, number: usize) -> Result<Arc<Declared>, ScanError> {
+        if let Some(known) = &self.declared[number] {
+            return Ok(Arc::clone(known));
+        }
+        let declaration = &self.graph.pipeline.inputs[number];
+        let root = &self.graph.pipeline.root;
+        let scanned = match inputs::scan(declaration, root, &mut self.index, self.threads) {
+            Err(ScanError::Missing(missing)) if self.allow_missing => {
+                inputs::remembered(declaration, root, self.lock, self.store).ok_or(ScanError::Missing(missing))?
+            }
+            other => other?,
+        };
+        let scanned = Arc::new(scanned);
+        self.declared[number] = Some(Arc::clone(&scanned));
+        Ok(scanned)
+    }
+
+    /// Which stages before `stage` have no result among `results`.
+    pub fn unfinished(&self, stage: StageId, results: &Results) -> Vec<StageId> {
+        let mut waiting: Vec<StageId> = self.graph.edges[stage.0 as usize]
+            .iter()
+            .flat_map(|binding| &binding.sources)
+            .filter_map(|source| match source {
+                Source::Artifact { stage, .. } if !results.contains_key(stage) => Some(*stage),
+                _ => None,
+            })
+            .collect();
+        waiting.sort_unstable();
+        waiting.dedup();
+        waiting
+    }
+
+    /// Makes the fingerprint of a stage whose upstream stages are all among `results`, and looks its result up.
+    pub fn check(&mut self, id: StageId, results: &Results) -> Result<Check, StageError> {
+        let graph = self.graph;
+        let stage = &graph.pipeline.stages[id.0 as usize];
+        let spec = stage.kind.spec();
+        let mut inputs = Vec::new();
+        for binding in &graph.edges[id.0 as usize] {
+            let connected =
+                binding.sources.iter().map(|source| self.connect(source, results)).collect::<Result<Vec<_>, _>>()?;
+            inputs.push((binding.port.clone(), connected));
+        }
+        inputs.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+
+        let mut fingerprint = Fingerprint {
+            kind: spec.name.to_owned(),
+            revision: spec.revision,
+            params: stage.params.clone(),
+            inputs: Vec::new(),
+            views: Vec::new(),
+            env: stage.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect(),
+            seed: spec.seeded.then_some(stage.seed),
+            device: stage.kind.device_class(&stage.params).map_err(|error| parameter_error(stage, &error))?,
+        };
+        let mut texts = Vec::new();
+        let mut has_views = false;
+        for (port, connected) in &inputs {
+            for input in connected {
+                let (digest, listing) = match port.access {
+                    Access::Content => {
+                        if let Content::Declared(declared) = &input.content {
+                            texts.extend(declared.manifest.clone());
+                        }
+                        (input.digest, input.is_listing())
+                    }
+                    Access::Names => {
+                        let names = input.names(self.store)?;
+                        let digest = Digest::of(names.as_bytes());
+                        texts.push(names);
+                        if let Content::Declared(declared) = &input.content {
+                            texts.extend(declared.manifest.clone());
+                        }
+                        (digest, true)
+                    }
+                    Access::View => {
+                        has_views = true;
+                        continue;
+                    }
+                };
+                let labels = input.labels.clone();
+                fingerprint.inputs.push(FingerprintInput { port: port.name.clone(), labels, digest, listing });
+            }
+        }
+        if has_views {
+            fingerprint.views = self.views(stage, &inputs)?;
+        }
+        let key = fingerprint.key();
+        let result = self.store.actions.get(&key).and_then(|result| {
+            let files = expected_files(self.store, &result)?;
+            Some((Arc::new(result), files))
+        });
+        Ok(Check { fingerprint, key, inputs, result, texts })
+    }
+
+    /// What is to be done about a checked stage.
+    pub fn verdict(&mut self, id: StageId, check: &Check) -> Result<Verdict, StageError> {
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let Some((result, files)) = &check.result else {
+            return Ok(Verdict::Stale(self.reasons(id, check)));
+        };
+        let folder = self.out_dir(stage);
+        let differences = compare(&folder, result, files, &mut self.index, self.threads)
+            .map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
+        Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
+    }
+
+    /// Why a stage has another key than the lock says.
+    pub fn reasons(&self, id: StageId, check: &Check) -> Vec<StaleReason> {
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let Some(locked) = self.lock.stages.get(&stage.name) else {
+            return vec![StaleReason::NeverBuilt];
+        };
+        self.reasons_since(locked, check)
+    }
+
+    /// Why a stage has another key than `locked` says.
+    pub fn reasons_since(&self, locked: &LockedStage, check: &Check) -> Vec<StaleReason> {
+        if locked.key == check.key.hex() {
+            return if check.result.is_none() { vec![StaleReason::ResultMissing] } else { Vec::new() };
+        }
+        let old = self.store.actions.get_hex(&locked.key);
+        let old = old.and_then(|result| serde_json::from_value::<Fingerprint>(result.fingerprint).ok());
+        match old {
+            Some(old) => self.difference(&old, check),
+            None => reason::difference_from_lock(locked, &check.locked_inputs()),
+        }
+    }
+
+    /// What differs between an earlier fingerprint and the one of now.
+    pub fn difference(&self, old: &Fingerprint, check: &Check) -> Vec<StaleReason> {
+        // The listings of now are put into the store with the result; to explain a change before that, they are needed there now.
+        for text in &check.texts {
+            let _ = self.store.content.put(text.as_bytes());
+        }
+        let source_of = |input: &FingerprintInput| {
+            let connected = check.inputs.iter().find(|(port, _)| port.name == input.port);
+            let source = connected.and_then(|(_, inputs)| inputs.iter().find(|found| found.labels == input.labels));
+            source.map(|found| found.source.clone()).unwrap_or_default()
+        };
+        reason::difference(self.store, old, &check.fingerprint, &source_of)
+    }
+
+    /// How the stage's work is split; remembered by what it was made from.
+    pub fn split(&self, id: StageId, check: &Check, inputs: &Inputs) -> Result<Plan, StageError> {
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let question = question("plan", stage, &check.inputs);
+        if let Some(plan) = self.store.memo.get(&question) {
+            return Ok(plan);
+        }
+        let planning = Planning { params: &stage.params, inputs, seed: check.fingerprint.seed };
+        let plan = stage.kind.plan(planning)?;
+        if let Plan::Parts(_) = plan {
+            self.store.memo.put(&question, &plan);
+        }
+        Ok(plan)
+    }
+
+    fn connect(&mut self, source: &Source, results: &Results) -> Result<Connected, StageError> {
+        match source {
+            Source::Declared { index } => {
+                let name = format!("inputs.{}", self.graph.pipeline.inputs[*index].name);
+                let declared = self.declared(*index).map_err(|error| match error {
+                    ScanError::Missing(MissingInput { name, path }) => {
+                        StageError::input(format!("`inputs.{name}`: `{}` is not there", path.display()))
+                    }
+                    ScanError::Unreadable(error) => error,
+                })?;
+                let digest = declared.digest;
+                Ok(Connected { source: name, labels: Vec::new(), digest, content: Content::Declared(declared) })
+            }
+            Source::Artifact { stage, output, labels } => {
+                let name = &self.graph.pipeline.stages[stage.0 as usize].name;
+                let result = results.get(stage);
+                let output = result
+                    .and_then(|result| result.outputs.get(*output))
+                    .ok_or_else(|| StageError::bug(format!("stage `{name}` is not done")))?;
+                Ok(Connected {
+                    source: format!("{name}.{}", output.name),
+                    labels: labels.clone(),
+                    digest: output.digest,
+                    content: Content::Artifact(output.clone()),
+                })
+            }
+            Source::ProjectFile { path } => {
+                let full = self.graph.pipeline.root.join(path);
+                let digest =
+                    self.index.file(&full).map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
+                let file = hamflow_stage_api::InputFile { root: 0, path: path.clone(), digest, source: full.clone() };
+                let declared = Declared { digest, files: vec![file], folder: false, path: Some(full), manifest: None };
+                let content = Content::Declared(Arc::new(declared));
+                Ok(Connected { source: path.clone(), labels: Vec::new(), digest, content })
+            }
+        }
+    }
+
+    fn views(&self, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Result<Vec<FingerprintView>, StageError> {
+        let question = question("view", stage, inputs);
+        if let Some(known) = self.store.memo.get(&question) {
+            return Ok(known);
+        }
+        let mut read = Inputs::default();
+        for (port, connected) in inputs {
+            let files = connected.iter().map(|input| input.input(self.store)).collect::<Result<Vec<_>, _>>()?;
+            read.0.insert(port.name.clone(), files);
+        }
+        let planning = Planning { params: &stage.params, inputs: &read, seed: None };
+        let mut views = Vec::new();
+        for view in stage.kind.views(planning)? {
+            // Kept so that `why` can name the rows; that the disk is full may cost that, and nothing else.
+            let _ = self.store.content.put(view.text.as_bytes());
+            views.push(FingerprintView { name: view.name, digest: Digest::of(view.text.as_bytes()) });
+        }
+        self.store.memo.put(&question, &views);
+        Ok(views)
+    }
+}
+
+/// Names what a view or a plan is made from.
+fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> String {
+    let spec = stage.kind.spec();
+    let params = canonical(&serde_json::Value::Object(stage.params.clone()));
+    let mut text = format!("{what} 1 {} {} {params}", spec.name, spec.revision);
+    for (port, connected) in inputs {
+        for input in connected {
+            text.push_str(&format!("\n{} {:?} {}", port.name, input.labels, input.digest));
+        }
+    }
+    text
+}
+
+fn parameter_error(stage: &Stage, error: &hamflow_stage_api::ParamError) -> StageError {
+    let message = format!("stage `{}`: `{}`: {}", stage.name, error.path.join("."), error.message);
+    let base = StageError::input(message);
+    match &error.hint {
+        Some(hint) => base.hint(hint.clone()),
+        None => base,
+    }
+}

@@ -1,0 +1,79 @@
+//! What `out/` should hold, and whether it does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::digest::Digest;
+use crate::fs::FsError;
+use crate::store::{ActionResult, StatIndex, Store, Tree};
+
+/// The files of a result, by path below the stage's output directory; none where the store has lost a blob.
+pub fn expected_files(store: &Store, result: &ActionResult) -> Option<BTreeMap<String, Digest>> {
+    let mut files = BTreeMap::new();
+    for output in &result.outputs {
+        if !output.folder {
+            files.insert(output.path.clone(), output.digest);
+            continue;
+        }
+        let text = store.content.read(&output.digest)?;
+        let tree = Tree::parse(std::str::from_utf8(&text).ok()?).ok()?;
+        files.extend(tree.entries().iter().map(|entry| (format!("{}/{}", output.path, entry.path), entry.digest)));
+    }
+    files.values().all(|digest| store.content.contains(digest)).then_some(files)
+}
+
+/// What differs between `out/<stage>` and the result: files to be written and files to be removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Absent, or with other bytes.
+    pub write: Vec<String>,
+    /// In a folder that is an artifact, without being part of it.
+    pub remove: Vec<String>,
+    /// Present with other bytes than a stage made: somebody edited them, or an earlier result made them.
+    pub other: Vec<String>,
+}
+
+impl Differences {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.write.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// Compares a stage's output directory with its result.
+pub fn compare(
+    folder: &Path,
+    result: &ActionResult,
+    expected: &BTreeMap<String, Digest>,
+    index: &mut StatIndex,
+    threads: usize,
+) -> Result<Differences, FsError> {
+    if !folder.exists() {
+        index.forget(folder);
+        return Ok(Differences { write: expected.keys().cloned().collect(), ..Differences::default() });
+    }
+    let found = index.folder(folder, threads)?;
+    let mut differences = Differences::default();
+    let mut seen = 0;
+    for (path, digest) in &found {
+        match expected.get(path) {
+            Some(wanted) if wanted == digest => seen += 1,
+            Some(_) => {
+                seen += 1;
+                differences.write.push(path.clone());
+                differences.other.push(path.clone());
+            }
+            None => {
+                let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));
+                if result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
+                    differences.remove.push(path.clone());
+                }
+            }
+        }
+    }
+    if seen < expected.len() {
+        let there: std::collections::BTreeSet<&String> = found.iter().map(|(path, _)| path).collect();
+        differences.write.extend(expected.keys().filter(|path| !there.contains(path)).cloned());
+    }
+    Ok(differences)
+}

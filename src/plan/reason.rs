@@ -1,0 +1,297 @@
+//! Why a stage must run: the difference of two fingerprints, down to the file, the row, the parameter or the variable.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::fingerprint::{Fingerprint, FingerprintInput};
+use crate::digest::Digest;
+use crate::lock::LockedStage;
+use crate::store::{Store, Tree};
+
+/// How many names an explanation lists of each sort.
+const SAMPLE: usize = 5;
+
+/// What changed in a listing or a view: how many, and the first few by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Number of new names.
+    pub added: usize,
+    /// Number of names that are gone.
+    pub removed: usize,
+    /// Number of names whose content differs.
+    pub modified: usize,
+    /// The first few, each as `+ name`, `- name` or `~ name`, with old and new content where it is short.
+    pub sample: Vec<String>,
+}
+
+impl Changes {
+    fn between(old: &BTreeMap<&str, &str>, new: &BTreeMap<&str, &str>) -> Self {
+        let mut changes = Self::default();
+        let note = |count: &mut usize, line: String, sample: &mut Vec<String>| {
+            *count += 1;
+            if *count <= SAMPLE {
+                sample.push(line);
+            }
+        };
+        for (name, content) in old {
+            match new.get(name) {
+                None => note(&mut changes.removed, format!("- {name}"), &mut changes.sample),
+                Some(now) if now != content => {
+                    let line = if content.len() + now.len() < 60 && !content.contains(':') {
+                        format!("~ {name}: {} → {}", content.replace('\t', " "), now.replace('\t', " "))
+                    } else {
+                        format!("~ {name}")
+                    };
+                    note(&mut changes.modified, line, &mut changes.sample);
+                }
+                Some(_) => {}
+            }
+        }
+        for name in new.keys().filter(|name| !old.contains_key(*name)) {
+            note(&mut changes.added, format!("+ {name}"), &mut changes.sample);
+        }
+        changes
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [(self.modified, "changed"), (self.added, "added"), (self.removed, "removed")];
+        let counts: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        f.write_str(&counts.join(", "))
+    }
+}
+
+/// One difference that makes a stage run, with the old and the new value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub enum StaleReason {
+    /// No lock and no record knows of a result.
+    NeverBuilt,
+    /// The user asked for it.
+    Forced,
+    /// The lock names a result with this very key, but the store does not have it.
+    ResultMissing,
+    /// The lock names another result and the store has lost it, so the difference cannot be told whole.
+    PreviousLost,
+    /// Another kind.
+    Kind { old: String, new: String },
+    /// The kind's code gives other outputs now.
+    Revision { kind: String, old: u32, new: u32 },
+    /// A parameter.
+    Param { name: String, old: Option<Value>, new: Option<Value> },
+    /// The bytes of an input.
+    Input { port: String, source: String, old: Option<Digest>, new: Option<Digest>, changes: Option<Changes> },
+    /// The rows and columns that the stage reads.
+    View { name: String, changes: Option<Changes> },
+    /// A variable of the environment.
+    Env { name: String, old: Option<String>, new: Option<String> },
+    /// The seed.
+    Seed { old: Option<u64>, new: Option<u64> },
+    /// The class of device.
+    Device { old: Option<String>, new: Option<String> },
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+}
+
+impl fmt::Display for StaleReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverBuilt => f.write_str("never built"),
+            Self::Forced => f.write_str("forced"),
+            Self::ResultMissing => f.write_str("its result is no longer in the cache"),
+            Self::PreviousLost => f.write_str("something changed, and the earlier result is no longer in the cache"),
+            Self::Kind { old, new } => write!(f, "kind changed from `{old}` to `{new}`"),
+            Self::Revision { kind, old, new } => write!(f, "revision of kind `{kind}` changed from {old} to {new}"),
+            Self::Param { name, old, new } => {
+                write!(f, "`{name}` changed from {} to {}", shown(old.as_ref()), shown(new.as_ref()))
+            }
+            Self::Input { port, source, old, new, changes } => {
+                let subject = if source.is_empty() { format!("`{port}`") } else { format!("`{port}` ({source})") };
+                match (old, new, changes) {
+                    (None, _, _) => write!(f, "{subject} is a new input"),
+                    (_, None, _) => write!(f, "{subject} is no longer an input"),
+                    (_, _, Some(changes)) => {
+                        write!(f, "{subject} changed: {changes}")?;
+                        write_sample(f, changes)
+                    }
+                    (Some(old), Some(new), None) => {
+                        write!(f, "{subject} changed from {} to {}", old.short(), new.short())
+                    }
+                }
+            }
+            Self::View { name, changes: Some(changes) } => {
+                write!(f, "{name}: {changes}")?;
+                write_sample(f, changes)
+            }
+            Self::View { name, changes: None } => write!(f, "{name}: changed"),
+            Self::Env { name, old, new } => {
+                let shown =
+                    |value: &Option<String>| value.as_ref().map_or("unset".into(), |value| format!("`{value}`"));
+                write!(f, "environment `{name}` changed from {} to {}", shown(old), shown(new))
+            }
+            Self::Seed { old, new } => {
+                let shown = |value: &Option<u64>| value.map_or("none".into(), |value| value.to_string());
+                write!(f, "seed changed from {} to {}", shown(old), shown(new))
+            }
+            Self::Device { old, new } => {
+                let shown = |value: &Option<String>| value.clone().unwrap_or("none".into());
+                write!(f, "device changed from {} to {}", shown(old), shown(new))
+            }
+        }
+    }
+}
+
+/// A single change is named in the sentence itself; `why` lists more below it.
+fn write_sample(f: &mut fmt::Formatter<'_>, changes: &Changes) -> fmt::Result {
+    match &changes.sample[..] {
+        [only] => write!(f, " ({only})"),
+        _ => Ok(()),
+    }
+}
+
+impl StaleReason {
+    /// The names behind the counts, for `why`.
+    pub fn details(&self) -> &[String] {
+        match self {
+            Self::Input { changes: Some(changes), .. } | Self::View { changes: Some(changes), .. }
+                if changes.sample.len() > 1 =>
+            {
+                &changes.sample
+            }
+            _ => &[],
+        }
+    }
+}
+
+/// What is different between the fingerprint of the last result and the one of now.
+///
+/// `source_of` says how the pipeline names what is connected to a port.
+pub fn difference(
+    store: &Store,
+    old: &Fingerprint,
+    new: &Fingerprint,
+    source_of: &dyn Fn(&FingerprintInput) -> String,
+) -> Vec<StaleReason> {
+    // Taken apart, so that a new field does not compile until it is explained as well.
+    let Fingerprint { kind, revision, params, inputs, views, env, seed, device } = new;
+    let mut reasons = Vec::new();
+    if *kind != old.kind {
+        reasons.push(StaleReason::Kind { old: old.kind.clone(), new: kind.clone() });
+    } else if *revision != old.revision {
+        reasons.push(StaleReason::Revision { kind: kind.clone(), old: old.revision, new: *revision });
+    }
+    let mut names: Vec<&String> = old.params.keys().chain(params.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        push_param(name, old.params.get(name), params.get(name), &mut reasons);
+    }
+    for (was, is) in pair_inputs(&old.inputs, inputs) {
+        let Some(any) = is.or(was) else { continue };
+        if was.map(|input| input.digest) == is.map(|input| input.digest) {
+            continue;
+        }
+        let changes = was.zip(is).filter(|(was, is)| was.listing && is.listing);
+        reasons.push(StaleReason::Input {
+            port: any.port.clone(),
+            source: is.map(source_of).unwrap_or_default(),
+            old: was.map(|input| input.digest),
+            new: is.map(|input| input.digest),
+            changes: changes.and_then(|(was, is)| text_changes(store, &was.digest, &is.digest)),
+        });
+    }
+    for view in views {
+        let was = old.views.iter().find(|was| was.name == view.name);
+        if was.is_none_or(|was| was.digest != view.digest) {
+            let changes = was.and_then(|was| text_changes(store, &was.digest, &view.digest));
+            reasons.push(StaleReason::View { name: view.name.clone(), changes });
+        }
+    }
+    for name in old.env.keys().chain(env.keys().filter(|name| !old.env.contains_key(*name))) {
+        let (was, is) = (old.env.get(name).cloned().flatten(), env.get(name).cloned().flatten());
+        if was != is || old.env.contains_key(name) != env.contains_key(name) {
+            reasons.push(StaleReason::Env { name: name.clone(), old: was, new: is });
+        }
+    }
+    if *seed != old.seed {
+        reasons.push(StaleReason::Seed { old: old.seed, new: *seed });
+    }
+    if *device != old.device {
+        reasons.push(StaleReason::Device { old: old.device.clone(), new: device.clone() });
+    }
+    reasons
+}
+
+/// What the lock alone can tell: which inputs have other bytes.
+pub fn difference_from_lock(old: &LockedStage, new: &BTreeMap<(String, String), Digest>) -> Vec<StaleReason> {
+    let mut reasons = vec![StaleReason::PreviousLost];
+    for ((port, source), digest) in new {
+        let was = old.inputs.get(&(port.clone(), source.clone())).copied();
+        if was != Some(*digest) {
+            let (port, source) = (port.clone(), source.clone());
+            reasons.push(StaleReason::Input { port, source, old: was, new: Some(*digest), changes: None });
+        }
+    }
+    reasons
+}
+
+fn push_param(name: &str, old: Option<&Value>, new: Option<&Value>, reasons: &mut Vec<StaleReason>) {
+    if old == new {
+        return;
+    }
+    // A table of parameters is compared by its members, so that the message names the one that changed.
+    if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) {
+        let mut members: Vec<&String> = old.keys().chain(new.keys()).collect();
+        members.sort_unstable();
+        members.dedup();
+        for member in members {
+            push_param(&format!("{name}.{member}"), old.get(member), new.get(member), reasons);
+        }
+        return;
+    }
+    reasons.push(StaleReason::Param { name: name.to_owned(), old: old.cloned(), new: new.cloned() });
+}
+
+type InputPair<'a> = (Option<&'a FingerprintInput>, Option<&'a FingerprintInput>);
+
+fn pair_inputs<'a>(old: &'a [FingerprintInput], new: &'a [FingerprintInput]) -> Vec<InputPair<'a>> {
+    let mut pairs: BTreeMap<(String, String, usize), InputPair<'a>> = BTreeMap::new();
+    let place = |inputs: &[FingerprintInput], index: usize| {
+        let input = &inputs[index];
+        let labels = format!("{:?}", input.labels);
+        let before = inputs[..index].iter().filter(|other| other.port == input.port && other.labels == input.labels);
+        (input.port.clone(), labels, before.count())
+    };
+    for (index, input) in old.iter().enumerate() {
+        pairs.entry(place(old, index)).or_default().0 = Some(input);
+    }
+    for (index, input) in new.iter().enumerate() {
+        pairs.entry(place(new, index)).or_default().1 = Some(input);
+    }
+    pairs.into_values().collect()
+}
+
+/// Compares two texts in the store, whether trees, listings of names or views; none where one is gone.
+fn text_changes(store: &Store, old: &Digest, new: &Digest) -> Option<Changes> {
+    let read = |digest| String::from_utf8(store.content.read(digest)?).ok();
+    let (old, new) = (read(old)?, read(new)?);
+    Some(Changes::between(&rows(&old), &rows(&new)))
+}
+
+/// The rows of a view by name; of a tree, whose lines have the digest first, the digests by path.
+fn rows(text: &str) -> BTreeMap<&str, &str> {
+    let tree = Tree::is_tree(text);
+    let row = |line| match str::split_once(line, '\t') {
+        Some((digest, path)) if tree => (path, digest),
+        Some((name, content)) => (name, content),
+        None => (line, ""),
+    };
+    text.lines().skip(usize::from(tree)).map(row).collect()
+}
