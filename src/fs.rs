@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -99,34 +99,20 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Puts a copy of `from` at `to`, whole or not at all: sharing the blocks where the file system can (reflink), else by copying.
-pub fn copy(from: &Path, to: &Path) -> Result<(), FsError> {
+/// Puts a copy of `from` at `to` that shares its blocks, whole or not at all; returns false where the file system cannot.
+pub fn reflink(from: &Path, to: &Path) -> Result<bool, FsError> {
     let folder = to.parent().unwrap_or(Path::new("."));
+    create_dir(folder)?;
     let staged = folder.join(unique_name());
-    let result = copy_staged(from, &staged).and_then(|()| rename(&staged, to));
-    if result.is_err() {
-        let _ = fs::remove_file(&staged);
-    }
-    result
-}
-
-fn copy_staged(from: &Path, staged: &Path) -> Result<(), FsError> {
     let source = File::open(from).map_err(at("open", from))?;
-    let target = match create_new(staged) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_dir(staged.parent().unwrap_or(Path::new(".")))?;
-            create_new(staged)
-        }
-        other => other,
+    let target = create_new(&staged).map_err(at("create", &staged))?;
+    let cloned = rustix::fs::ioctl_ficlone(&target, &source).is_ok();
+    if cloned {
+        rename(&staged, to)?;
+    } else {
+        remove(&staged)?;
     }
-    .map_err(at("create", staged))?;
-    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
-        return Ok(());
-    }
-    drop(target);
-    fs::copy(from, staged).map_err(at("copy", from))?;
-    // `fs::copy` takes the permissions over, and blobs are read-only; what people get must be theirs to delete and edit.
-    fs::set_permissions(staged, fs::Permissions::from_mode(0o644)).map_err(at("set permissions of", staged))
+    Ok(cloned)
 }
 
 /// Removes a folder with everything in it, or a file; that nothing is there is fine.

@@ -1,1 +1,12 @@
-fn main() {}
+//! The program: the engine with the kinds that are built in.
+
+use std::process::ExitCode;
+
+#[cfg(feature = "builtin")]
+const KINDS: hamflow::config::Kinds = hamflow_stages::registry::KINDS;
+#[cfg(not(feature = "builtin"))]
+const KINDS: hamflow::config::Kinds = &[];
+
+fn main() -> ExitCode {
+    hamflow::cli::main(KINDS)
+}

@@ -254,14 +254,53 @@ impl<'a> Planner<'a> {
 
     /// What is to be done about a checked stage.
     pub fn verdict(&mut self, id: StageId, check: &Check) -> Result<Verdict, StageError> {
-        let stage = &self.graph.pipeline.stages[id.0 as usize];
         let Some((result, files)) = &check.result else {
             return Ok(Verdict::Stale(self.reasons(id, check)));
         };
-        let folder = self.out_dir(stage);
-        let differences = compare(&folder, result, files, &mut self.index, self.threads)
-            .map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
+        let differences = self.compare_out(id, result, files)?;
         Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
+    }
+
+    /// What differs between a stage's output directory and its result.
+    pub fn compare_out(
+        &mut self,
+        id: StageId,
+        result: &ActionResult,
+        files: &BTreeMap<String, Digest>,
+    ) -> Result<Differences, StageError> {
+        let folder = self.out_dir(&self.graph.pipeline.stages[id.0 as usize]);
+        compare(&folder, result, files, &mut self.index, self.threads)
+            .map_err(|error| StageError::io(error.action, &error.path, &error.source))
+    }
+
+    /// Makes sure that what a stage read from outside is still what its key says.
+    pub fn check_unchanged(&mut self, id: StageId, check: &Check) -> Result<(), StageError> {
+        let graph = self.graph;
+        for source in graph.edges[id.0 as usize].iter().flat_map(|binding| &binding.sources) {
+            let (name, digest, path) = match source {
+                Source::Artifact { .. } => continue,
+                Source::Declared { index } => {
+                    let declaration = &graph.pipeline.inputs[*index];
+                    let path = graph.pipeline.root.join(&declaration.paths[0]);
+                    let scanned = inputs::scan(declaration, &graph.pipeline.root, &mut self.index, self.threads);
+                    let digest = match scanned {
+                        Ok(declared) => Some(declared.digest),
+                        Err(ScanError::Missing(_)) if self.allow_missing => continue,
+                        Err(_) => None,
+                    };
+                    (format!("inputs.{}", declaration.name), digest, path)
+                }
+                Source::ProjectFile { path } => {
+                    let full = graph.pipeline.root.join(path);
+                    (path.clone(), self.index.file(&full).ok(), full)
+                }
+            };
+            let mut connected = check.inputs.iter().flat_map(|(_, connected)| connected);
+            if connected.any(|input| input.source == name && Some(input.digest) != digest) {
+                return Err(StageError::input_changed(&path));
+            }
+        }
+        Ok(())
     }
 
     /// Why a stage has another key than the lock says.

@@ -1,0 +1,83 @@
+//! What the user reads when a command cannot do its work, and the exit code.
+
+use hamflow_stage_api::{ErrorCategory, StageError};
+
+use crate::config::Diagnostic;
+use crate::fs::FsError;
+use crate::lock::LockError;
+use crate::store::StoreError;
+use crate::ui::Style;
+
+/// A message and an exit code: 1 a stage failed, 2 the user must change something, 3 the disk failed, 70 a bug of ours.
+#[derive(Debug)]
+pub struct CliError {
+    /// The exit code.
+    pub code: u8,
+    /// The message, ready to be written.
+    pub text: String,
+}
+
+fn labelled(text: &str) -> String {
+    format!("{} {text}", Style::of(&std::io::stderr()).label("error"))
+}
+
+/// The exit code for whose move it is.
+pub fn exit_code(category: ErrorCategory) -> u8 {
+    match category {
+        ErrorCategory::Failed | ErrorCategory::InputChanged => 1,
+        ErrorCategory::Input => 2,
+        ErrorCategory::Disk => 3,
+        ErrorCategory::Bug => 70,
+    }
+}
+
+impl CliError {
+    /// The user must change something.
+    pub fn user(text: impl AsRef<str>) -> Self {
+        Self { code: 2, text: labelled(text.as_ref()) }
+    }
+
+    /// A mistake in hamflow.
+    pub fn bug(text: impl AsRef<str>) -> Self {
+        Self { code: 70, text: labelled(text.as_ref()) }
+    }
+}
+
+impl From<StageError> for CliError {
+    fn from(error: StageError) -> Self {
+        Self { code: exit_code(error.category), text: labelled(&error.to_string()) }
+    }
+}
+
+impl From<FsError> for CliError {
+    fn from(error: FsError) -> Self {
+        Self { code: 3, text: labelled(&error.to_string()) }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let code = if matches!(error, StoreError::Newer { .. }) { 2 } else { 3 };
+        Self { code, text: labelled(&error.to_string()) }
+    }
+}
+
+impl From<LockError> for CliError {
+    fn from(error: LockError) -> Self {
+        let code = if matches!(error, LockError::Fs(_)) { 3 } else { 2 };
+        Self { code, text: labelled(&error.to_string()) }
+    }
+}
+
+impl From<Vec<Diagnostic>> for CliError {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+        Self { code: 2, text: texts.join("\n\n") }
+    }
+}
+
+impl From<Diagnostic> for CliError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { code: 2, text: diagnostic.to_string() }
+    }
+}

@@ -1,0 +1,75 @@
+//! `hamflow kinds`: the reference of the kinds of stage, made from the kinds themselves.
+
+use clap::Args;
+use hamflow_stage_api::{Access, Kind, Params};
+use serde_json::Value;
+
+use super::CliError;
+use crate::config::Kinds;
+use crate::ui;
+
+/// Arguments of `hamflow kinds`.
+#[derive(Debug, Args)]
+pub struct KindsArguments {
+    /// The kind to describe
+    kind: Option<String>,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &KindsArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let Some(name) = &arguments.kind else {
+        for kind in kinds {
+            let spec = kind.spec();
+            ui::data(&format!("{:<12} {}", spec.name, spec.summary));
+        }
+        return Ok(0);
+    };
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.spec().name).collect();
+    let found = kinds.iter().find(|kind| kind.spec().name == name);
+    let kind = found.ok_or_else(|| CliError::user(format!("there is no kind `{name}`\nhint: the kinds are {}", names.join(", "))))?;
+    describe(*kind);
+    Ok(0)
+}
+
+fn describe(kind: &dyn Kind) {
+    let spec = kind.spec();
+    ui::data(&format!("{} (revision {}): {}", spec.name, spec.revision, spec.summary));
+    ui::data("\ntakes");
+    for port in &spec.ports {
+        let mut types: Vec<&str> = port.accepts.iter().map(|accepted| accepted.name()).collect();
+        if port.external {
+            types.push("something under [inputs]");
+        }
+        let mut notes = Vec::new();
+        if !port.required {
+            notes.push("optional");
+        }
+        if port.many {
+            notes.push("a list is allowed");
+        }
+        if port.access == Access::Names {
+            notes.push("its names only");
+        }
+        let notes = if notes.is_empty() { String::new() } else { format!(" [{}]", notes.join(", ")) };
+        ui::data(&format!("  {:<14} {}{notes}: {}", port.name, types.join(" or "), port.doc));
+    }
+    if spec.dynamic_ports {
+        ui::data("  inputs = { NAME = \"reference\" }: whatever the pipeline declares");
+    } else if spec.ports.is_empty() {
+        ui::data("  nothing");
+    }
+    if let Ok(params) = kind.resolve(&Params::new()) {
+        ui::data("\nmakes");
+        for output in kind.outputs(&params) {
+            ui::data(&format!("  {:<14} {} ({})", output.name, output.artifact_type, output.path));
+        }
+    }
+    ui::data("\nparameters");
+    let schema = kind.schema();
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    for (name, property) in properties {
+        let text = property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
+        let default = property.get("default").map_or(String::new(), |default| format!(" (default {default})"));
+        ui::data(&format!("  {name:<18} {text}{default}"));
+    }
+}

@@ -1,0 +1,126 @@
+//! `hamflow log`: past runs, what a run did, the log of a stage.
+
+use clap::Args;
+
+use super::{CliError, Common, project};
+use crate::config::Kinds;
+use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
+use crate::ui::{self, Style, bytes, duration};
+
+/// Arguments of `hamflow log`.
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// A run (or `last`), a stage, or a run and a stage; all runs by default
+    #[arg(value_name = "RUN|STAGE", num_args = 0..=2)]
+    what: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// The record as JSON
+    #[arg(long)]
+    json: bool,
+    /// How many runs to list
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    number: usize,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let opened = project::open(&arguments.common, kinds)?;
+    let runs = opened.store.runs_dir();
+    let known = list_runs(&runs);
+    let resolve = |name: &str| {
+        if name == "last" { known.first().cloned() } else { known.iter().find(|run| *run == name).cloned() }
+    };
+    match &arguments.what[..] {
+        [] => {
+            if known.is_empty() {
+                ui::say("no run is recorded yet; a run in which nothing had to be done leaves no record");
+            }
+            for record in known.iter().take(arguments.number).filter_map(|run| read_run(&runs, run)) {
+                if arguments.json { ui::data(&json(&record)) } else { ui::data(&headline(&record)) }
+            }
+        }
+        [what] => match resolve(what) {
+            Some(run) => {
+                let record = read_run(&runs, &run).ok_or_else(|| CliError::user(format!("the record of run `{run}` cannot be read")))?;
+                if arguments.json { ui::data(&json(&record)) } else { show(&record) }
+            }
+            None => {
+                let with_log = known.iter().find(|run| stage_log(&runs, run, what).is_file());
+                let run = with_log.ok_or_else(|| unknown(&opened, what))?;
+                print(&runs, run, what)?;
+            }
+        },
+        [run, stage] => {
+            let run = resolve(run).ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+            print(&runs, &run, stage)?;
+        }
+        _ => return Err(CliError::user("a run and a stage are all that `hamflow log` takes")),
+    }
+    Ok(0)
+}
+
+fn unknown(opened: &project::Project, what: &str) -> CliError {
+    if opened.graph.pipeline.stages.iter().any(|stage| stage.name == what) {
+        return CliError::user(format!("stage `{what}` has logged nothing in any recorded run"));
+    }
+    CliError::user(format!("`{what}` is neither a recorded run nor a stage\nhint: `hamflow log` lists the runs, `hamflow dag` the stages"))
+}
+
+fn print(runs: &std::path::Path, run: &str, stage: &str) -> Result<(), CliError> {
+    let path = stage_log(runs, run, stage);
+    let text = std::fs::read(&path).map_err(|_| CliError::user(format!("stage `{stage}` logged nothing in run `{run}`")))?;
+    for line in String::from_utf8_lossy(&text).lines() {
+        ui::data(line);
+    }
+    Ok(())
+}
+
+fn json(record: &RunRecord) -> String {
+    serde_json::to_string(record).expect("a record has only string keys")
+}
+
+fn headline(record: &RunRecord) -> String {
+    let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
+    let counts = [(Outcome::Ran, "ran"), (Outcome::Cached, "cached"), (Outcome::Fresh, "fresh"), (Outcome::Failed, "failed")];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(outcome, _)| count(*outcome) > 0)
+        .map(|(outcome, word)| format!("{} {word}", count(*outcome)))
+        .collect();
+    let time = if record.wall_ms == 0 { "not ended".to_owned() } else { duration(record.wall_ms) };
+    let command: Vec<&str> = record.command.iter().skip(1).map(String::as_str).collect();
+    format!("{}  {time:>12}  {:<32}  hamflow {}", record.run, counts.join(", "), command.join(" "))
+}
+
+fn show(record: &RunRecord) {
+    ui::data(&headline(record));
+    ui::data(&format!("hamflow {} on {}, {} threads", record.version, record.host, record.threads));
+    let style = Style::of(&std::io::stdout());
+    let width = record.stages.iter().map(|stage| stage.stage.chars().count()).max().unwrap_or(0);
+    for stage in &record.stages {
+        let word = match stage.outcome {
+            Outcome::Ran => "ran",
+            Outcome::Cached => "cached",
+            Outcome::Fresh => "fresh",
+            Outcome::Failed => "failed",
+            Outcome::Skipped => "skipped",
+        };
+        let mut line = format!("{} {:<width$}  {:>12}", style.word(word), stage.stage, duration(stage.wall_ms));
+        let memory = if stage.peak_memory > 0 { bytes(stage.peak_memory) } else { String::new() };
+        line.push_str(&format!("  {memory:>9}"));
+        if stage.parts_ran + stage.parts_cached > 0 {
+            line.push_str(&format!("  {} of {} parts", stage.parts_ran, stage.parts_ran + stage.parts_cached));
+        }
+        if let Some(device) = &stage.device {
+            line.push_str(&format!("  {device}"));
+        }
+        if let Some(reason) = stage.reasons.first() {
+            line.push_str(&format!("  {reason}"));
+        }
+        ui::data(line.trim_end());
+        if let Some(error) = &stage.error {
+            ui::data(&format!("  {}", error.to_string().replace('\n', "\n  ")));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `hamflow metrics`: the numbers of this state, or of two runs side by side.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use hamflow_stage_api::ArtifactType;
+use serde_json::{Value, json};
+
+use super::project::Project;
+use super::{CliError, Common, project};
+use crate::config::Kinds;
+use crate::digest::Digest;
+use crate::exec::{list_runs, read_run};
+use crate::ui;
+
+/// Arguments of `hamflow metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArguments {
+    /// Two runs to compare (names from `hamflow log`, or `last`); one compares it with this state
+    #[arg(value_name = "RUN", num_args = 0..=2)]
+    runs: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Numbers by stage, artifact and path.
+type Numbers = BTreeMap<String, f64>;
+
+/// Runs the command.
+pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let opened = project::open(&arguments.common, kinds)?;
+    let mut columns = Vec::new();
+    for run in &arguments.runs {
+        columns.push((run.clone(), of_run(&opened, run)?));
+    }
+    if columns.len() < 2 {
+        columns.push(("now".to_owned(), of_lock(&opened)));
+    }
+    if columns.iter().all(|(_, numbers)| numbers.is_empty()) {
+        return Err(CliError::user("there are no metrics yet\nhint: `hamflow run` makes them"));
+    }
+    if arguments.json {
+        let columns: BTreeMap<&str, &Numbers> = columns.iter().map(|(name, numbers)| (&name[..], numbers)).collect();
+        ui::data(&json!(columns).to_string());
+    } else {
+        table(&columns);
+    }
+    Ok(0)
+}
+
+fn table(columns: &[(String, Numbers)]) {
+    let mut names: Vec<&String> = columns.iter().flat_map(|(_, numbers)| numbers.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let cell = columns.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(12);
+    let mut header = format!("{:<width$}", "");
+    for (name, _) in columns {
+        header.push_str(&format!("  {name:>cell$}"));
+    }
+    if columns.len() == 2 {
+        header.push_str(&format!("  {:>cell$}", "difference"));
+    }
+    ui::data(&header);
+    for name in names {
+        let values: Vec<Option<f64>> = columns.iter().map(|(_, numbers)| numbers.get(name).copied()).collect();
+        let mut line = format!("{name:<width$}");
+        for value in &values {
+            line.push_str(&format!("  {:>cell$}", value.map_or("-".to_owned(), shown)));
+        }
+        if let [Some(a), Some(b)] = values[..] {
+            line.push_str(&format!("  {:>cell$}", if a == b { "=".to_owned() } else { format!("{:+.4}", b - a) }));
+        }
+        ui::data(&line);
+    }
+}
+
+fn shown(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.4}") }
+}
+
+fn of_lock(opened: &Project) -> Numbers {
+    let digests = |stage: &str| opened.lock.stages.get(stage).map(|locked| locked.outputs.clone()).unwrap_or_default();
+    collect(opened, digests)
+}
+
+fn of_run(opened: &Project, run: &str) -> Result<Numbers, CliError> {
+    let runs = opened.store.runs_dir();
+    let known = list_runs(&runs);
+    let name = if run == "last" { known.first() } else { known.iter().find(|name| *name == run) };
+    let record = name.and_then(|name| read_run(&runs, name));
+    let record = record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+    let digests = |stage: &str| {
+        let found = record.stages.iter().find(|found| found.stage == stage);
+        found.map(|found| found.outputs.clone()).unwrap_or_default()
+    };
+    Ok(collect(opened, digests))
+}
+
+fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>) -> Numbers {
+    let mut numbers = Numbers::new();
+    for stage in &opened.graph.pipeline.stages {
+        let made = digests(&stage.name);
+        for output in stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::Metrics) {
+            let bytes = made.get(&output.name).and_then(|digest| opened.store.content.read(digest));
+            if let Some(value) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
+                flatten(&stage.name, &value, &mut numbers);
+            }
+        }
+    }
+    numbers
+}
+
+/// Numbers of nested objects by their path; lists (such as a confusion matrix) are left to the report.
+fn flatten(path: &str, value: &Value, numbers: &mut Numbers) {
+    match value {
+        Value::Number(number) => {
+            if let Some(number) = number.as_f64() {
+                numbers.insert(path.to_owned(), number);
+            }
+        }
+        Value::Object(map) => {
+            for (name, value) in map {
+                flatten(&format!("{path}.{name}"), value, numbers);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_numbers_are_named_by_their_path() {
+        let mut numbers = Numbers::new();
+        flatten("evaluate", &json!({"test": {"accuracy": 0.5, "matrix": [[1]], "note": "x"}}), &mut numbers);
+        assert_eq!(numbers, Numbers::from([("evaluate.test.accuracy".to_owned(), 0.5)]));
+    }
+}

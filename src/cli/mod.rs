@@ -1,0 +1,109 @@
+//! The commands: arguments in, exit codes out.
+
+mod cache;
+mod completions;
+mod dag;
+mod error;
+mod init;
+mod kinds;
+mod log;
+mod metrics;
+mod project;
+mod run;
+mod schema;
+mod status;
+mod why;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Kinds;
+use crate::ui;
+
+pub use error::CliError;
+
+/// Runs dataflow pipelines and rebuilds only what a change invalidates.
+#[derive(Debug, Parser)]
+#[command(name = "hamflow", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command that reads a pipeline takes.
+#[derive(Debug, Clone, Default, Args)]
+struct Common {
+    /// The pipeline file; by default `pipeline.toml` here or in the nearest folder above
+    #[arg(short, long, value_name = "FILE", global = true)]
+    file: Option<PathBuf>,
+    /// Apply `[profiles.NAME]` of the pipeline
+    #[arg(short, long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Override a value, such as `stages.train.epochs=5`; may be given several times
+    #[arg(short, long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Rebuild what is invalid
+    Run(run::RunArguments),
+    /// Say of each stage whether it is up to date, and why not; runs nothing
+    Status(status::StatusArguments),
+    /// Explain why a stage must run, down to the file, the parameter or the variable
+    Why(why::WhyArguments),
+    /// Show how the stages depend on each other
+    Dag(dag::DagArguments),
+    /// Show the metrics of this state, or of two runs side by side
+    Metrics(metrics::MetricsArguments),
+    /// Show past runs, what a run did, or the log of a stage
+    Log(log::LogArguments),
+    /// Write a pipeline to begin with
+    Init(init::InitArguments),
+    /// Print the JSON Schema of `pipeline.toml`, for editors
+    Schema,
+    /// List the kinds of stage, or describe one
+    Kinds(kinds::KindsArguments),
+    /// Look at the cache, clear it, check it
+    Cache(cache::CacheArguments),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArguments),
+    /// Do jobs that come on standard input; started by `run`
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Runs the program with the kinds that it knows.
+pub fn main(kinds: Kinds) -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap prints help and version to standard output, mistakes to standard error.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let result = match arguments.command {
+        Command::Run(arguments) => run::execute(&arguments, kinds),
+        Command::Status(arguments) => status::execute(&arguments, kinds),
+        Command::Why(arguments) => why::execute(&arguments, kinds),
+        Command::Dag(arguments) => dag::execute(&arguments, kinds),
+        Command::Metrics(arguments) => metrics::execute(&arguments, kinds),
+        Command::Log(arguments) => log::execute(&arguments, kinds),
+        Command::Init(arguments) => init::execute(&arguments),
+        Command::Schema => schema::execute(kinds),
+        Command::Kinds(arguments) => kinds::execute(&arguments, kinds),
+        Command::Cache(arguments) => cache::execute(&arguments, kinds),
+        Command::Completions(arguments) => completions::execute(&arguments),
+        Command::Worker => crate::exec::serve(kinds).map(|()| 0).map_err(|error| CliError::bug(error.to_string())),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(CliError { code, text }) => {
+            ui::say(&text);
+            ExitCode::from(code)
+        }
+    }
+}

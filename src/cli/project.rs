@@ -1,0 +1,83 @@
+//! Opens what a command works on: the pipeline, its graph, the store and the lock.
+
+use std::path::{Path, PathBuf};
+
+use super::{CliError, Common};
+use crate::config::{self, Kinds, Overrides};
+use crate::graph::{self, Graph};
+use crate::lock::Lockfile;
+use crate::plan::MissingInput;
+use crate::store::Store;
+
+/// A pipeline and everything that belongs to it.
+pub struct Project {
+    /// The pipeline with its edges.
+    pub graph: Graph,
+    /// The store.
+    pub store: Store,
+    /// Where the lock of this pipeline, profile and overrides is.
+    pub lock_path: PathBuf,
+    /// What it says; for overrides that never ran, what the lock without them says.
+    pub lock: Lockfile,
+}
+
+/// Reads the pipeline that `common` names.
+pub fn load_graph(common: &Common, kinds: Kinds) -> Result<Graph, CliError> {
+    let file = match &common.file {
+        Some(file) => file.clone(),
+        None => nearest_pipeline(),
+    };
+    let overrides = Overrides { profile: common.profile.clone(), set: common.set.clone() };
+    Ok(graph::build(config::load(&file, kinds, &overrides)?)?)
+}
+
+/// Reads the pipeline and opens its store.
+pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
+    let graph = load_graph(common, kinds)?;
+    let pipeline = &graph.pipeline;
+    let store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
+    let paths = lock_paths(&pipeline.root, store.root(), common);
+    let mut lock = Lockfile::default();
+    for path in &paths {
+        lock = Lockfile::read(path)?;
+        if !lock.stages.is_empty() {
+            break;
+        }
+    }
+    let lock_path = paths[0].clone();
+    Ok(Project { graph, store, lock_path, lock })
+}
+
+/// The lock of these overrides, then those that explanations fall back to.
+fn lock_paths(root: &Path, cache: &Path, common: &Common) -> Vec<PathBuf> {
+    let locks = cache.join("locks");
+    let mut paths = vec![root.join("pipeline.lock")];
+    if let Some(profile) = &common.profile {
+        paths.insert(0, locks.join(format!("{profile}.lock")));
+    }
+    if !common.set.is_empty() {
+        let text = common.set.join("\n");
+        let digest = crate::digest::Digest::of(text.as_bytes()).short();
+        let profile = common.profile.as_deref().unwrap_or("plain");
+        paths.insert(0, locks.join(format!("{profile}+set-{digest}.lock")));
+    }
+    paths
+}
+
+fn nearest_pipeline() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = here.ancestors().map(|folder| folder.join("pipeline.toml")).find(|path| path.is_file());
+    found.unwrap_or_else(|| PathBuf::from("pipeline.toml"))
+}
+
+/// What is said of declared inputs that are not there.
+pub fn missing_inputs(graph: &Graph, missing: &[MissingInput]) -> CliError {
+    let mut text = String::from("the pipeline reads what is not there:");
+    for MissingInput { name, path } in missing {
+        text.push_str(&format!("\n  `inputs.{name}`: `{}`", path.display()));
+    }
+    text.push_str(&format!("\n  --> {}", graph.pipeline.file.display()));
+    let hint = graph.pipeline.missing_inputs.as_deref();
+    text.push_str(&format!("\nhint: {}", hint.unwrap_or("put it there, or change the path under `[inputs]`")));
+    CliError::user(text)
+}

@@ -1,0 +1,107 @@
+//! `hamflow status`: a verdict per stage, without running.
+
+use clap::Args;
+use serde_json::json;
+
+use super::project::Project;
+use super::{CliError, Common, project};
+use crate::config::Kinds;
+use crate::graph::StageId;
+use crate::plan::{Planner, Results, StaleReason, Verdict};
+use crate::ui::{self, Style};
+
+/// Arguments of `hamflow status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Stages to look at, with all before them; all by default
+    #[arg(value_name = "STAGES")]
+    stages: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// One JSON object per stage
+    #[arg(long)]
+    json: bool,
+    /// Take the digests of absent inputs from the lock
+    #[arg(long)]
+    allow_missing: bool,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &StatusArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let opened = project::open(&arguments.common, kinds)?;
+    let targets = opened.graph.select(&arguments.stages)?;
+    show(&opened, &targets, arguments.allow_missing, arguments.json)
+}
+
+/// The verdicts on `stages` and all before them, in the graph's order; a stage whose inputs cannot be read has an error.
+pub fn verdicts(
+    planner: &mut Planner<'_>,
+    stages: &[StageId],
+) -> Vec<(StageId, Result<Verdict, hamflow_stage_api::StageError>)> {
+    let graph = planner.graph();
+    let wanted = graph.upstream(stages);
+    let mut results = Results::new();
+    let mut verdicts = Vec::new();
+    for &id in graph.order.iter().filter(|id| wanted.contains(id)) {
+        let waiting = planner.unfinished(id, &results);
+        let verdict = if waiting.is_empty() {
+            planner.check(id, &results).and_then(|check| {
+                let verdict = planner.verdict(id, &check)?;
+                if let (Verdict::Fresh | Verdict::Cached, Some((result, _))) = (&verdict, check.result) {
+                    results.insert(id, result);
+                }
+                Ok(verdict)
+            })
+        } else {
+            Ok(Verdict::Pending(waiting))
+        };
+        verdicts.push((id, verdict));
+    }
+    // Planning may replace the stat index, and nothing else.
+    let _ = planner.index().save();
+    verdicts
+}
+
+/// The word for a verdict and the words behind it.
+pub fn in_words(planner: &Planner<'_>, verdict: &Verdict) -> (&'static str, String) {
+    match verdict {
+        Verdict::Fresh => ("fresh", String::new()),
+        Verdict::Cached => ("cached", "the result is in the cache, `out/` does not hold it".to_owned()),
+        Verdict::Stale(reasons) => {
+            ("stale", reasons.iter().map(StaleReason::to_string).collect::<Vec<_>>().join("; "))
+        }
+        Verdict::Pending(stages) => {
+            let names = stages.iter().map(|id| format!("`{}`", planner.graph().stage(*id).name));
+            ("pending", format!("waits for {}", names.collect::<Vec<_>>().join(", ")))
+        }
+    }
+}
+
+/// Writes a line per stage to standard output.
+pub fn show(opened: &Project, targets: &[StageId], allow_missing: bool, json: bool) -> Result<u8, CliError> {
+    let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, allow_missing);
+    let style = Style::of(&std::io::stdout());
+    let verdicts = verdicts(&mut planner, targets);
+    let width = verdicts.iter().map(|(id, _)| opened.graph.stage(*id).name.chars().count()).max().unwrap_or(0);
+    let mut code = 0;
+    for (id, verdict) in &verdicts {
+        let name = &opened.graph.stage(*id).name;
+        let (word, text) = match verdict {
+            Ok(verdict) => in_words(&planner, verdict),
+            Err(error) => {
+                code = super::error::exit_code(error.category);
+                ("missing", error.to_string().replace('\n', " "))
+            }
+        };
+        if json {
+            let reasons = match verdict {
+                Ok(Verdict::Stale(reasons)) => json!(reasons),
+                _ => json!([]),
+            };
+            ui::data(&json!({"stage": name, "verdict": word, "text": text, "reasons": reasons}).to_string());
+        } else {
+            ui::data(format!("{} {name:<width$}  {text}", style.word(word)).trim_end());
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,120 @@
+//! `hamflow why`: the difference of fingerprints behind a verdict.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{CliError, Common, project, status};
+use crate::config::Kinds;
+use crate::exec::{Outcome, StageRecord, list_runs, read_run};
+use crate::graph::StageId;
+use crate::plan::{Planner, StaleReason, Verdict};
+use crate::ui;
+
+/// Arguments of `hamflow why`.
+#[derive(Debug, Args)]
+pub struct WhyArguments {
+    /// The stage
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    #[command(flatten)]
+    common: Common,
+    /// Explain what a past run did (`last`, or a name from `hamflow log`)
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// The verdict and its reasons as JSON
+    #[arg(long)]
+    json: bool,
+    /// Take the digests of absent inputs from the lock
+    #[arg(long)]
+    allow_missing: bool,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &WhyArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let opened = project::open(&arguments.common, kinds)?;
+    let stages = opened.graph.select(std::slice::from_ref(&arguments.stage))?;
+    if let Some(run) = &arguments.run {
+        return past(arguments, &opened, &stages, run);
+    }
+    let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, arguments.allow_missing);
+    let verdicts = status::verdicts(&mut planner, &stages);
+    for (id, verdict) in verdicts.iter().filter(|(id, _)| stages.contains(id)) {
+        let name = &opened.graph.stage(*id).name;
+        let verdict = verdict.clone()?;
+        let (word, text) = status::in_words(&planner, &verdict);
+        let reasons: &[StaleReason] = if let Verdict::Stale(reasons) = &verdict { reasons } else { &[] };
+        if arguments.json {
+            ui::data(&json!({"stage": name, "verdict": word, "reasons": reasons}).to_string());
+            continue;
+        }
+        match &verdict {
+            Verdict::Stale(_) => {
+                ui::data(&format!("`{name}` must run:"));
+                show(reasons);
+            }
+            Verdict::Fresh => ui::data(&format!("`{name}` is fresh: nothing that decides its outputs has changed")),
+            Verdict::Cached => ui::data(&format!("`{name}` is cached: {text}")),
+            Verdict::Pending(waiting) => {
+                ui::data(&format!("`{name}` is pending: it {text}"));
+                for (before, verdict) in verdicts.iter().filter(|(before, _)| waiting.contains(before)) {
+                    if let Ok(Verdict::Stale(reasons)) = verdict {
+                        ui::data(&format!("`{}` must run:", opened.graph.stage(*before).name));
+                        show(reasons);
+                    }
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn show(reasons: &[StaleReason]) {
+    for reason in reasons {
+        ui::data(&format!("  {reason}"));
+        for line in reason.details() {
+            ui::data(&format!("    {line}"));
+        }
+    }
+}
+
+fn past(
+    arguments: &WhyArguments,
+    opened: &project::Project,
+    stages: &[StageId],
+    run: &str,
+) -> Result<u8, CliError> {
+    let runs = opened.store.runs_dir();
+    let known = list_runs(&runs);
+    let name = if run == "last" { known.first().cloned() } else { known.iter().find(|name| *name == run).cloned() };
+    let record = name.and_then(|name| read_run(&runs, &name));
+    let record = record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+    for id in stages {
+        let name = &opened.graph.stage(*id).name;
+        let Some(found) = record.stages.iter().find(|stage| stage.stage == *name) else {
+            ui::data(&format!("run {} did not look at `{name}`", record.run));
+            continue;
+        };
+        if arguments.json {
+            ui::data(&serde_json::to_string(found).expect("a record has only string keys"));
+            continue;
+        }
+        let StageRecord { outcome, reasons, error, .. } = found;
+        match outcome {
+            Outcome::Fresh => ui::data(&format!("in run {} `{name}` was fresh", record.run)),
+            Outcome::Skipped => ui::data(&format!("run {} did not reach `{name}`", record.run)),
+            Outcome::Ran | Outcome::Cached | Outcome::Failed => {
+                let verb = match outcome {
+                    Outcome::Ran => "ran",
+                    Outcome::Cached => "came from the cache",
+                    _ => "failed",
+                };
+                ui::data(&format!("in run {} `{name}` {verb}:", record.run));
+                show(reasons);
+                if let Some(error) = error {
+                    ui::data(&format!("  {}", error.to_string().replace('\n', "\n  ")));
+                }
+            }
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,170 @@
+//! Puts what a job made into the store: blobs, then trees, then the result.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hamflow_stage_api::{ArtifactType, Output, StageError};
+use serde_json::Value;
+
+use crate::digest::{self, Digest};
+use crate::fs::{self, FsError};
+use crate::store::{ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, TreeEntry};
+
+/// A failed system call of the engine: the disk's fault, whatever it was.
+pub fn disk_error(error: &FsError) -> StageError {
+    let mut failed = StageError::io(error.action, &error.path, &error.source);
+    failed.category = hamflow_stage_api::ErrorCategory::Disk;
+    match error.source.kind() {
+        std::io::ErrorKind::StorageFull => {
+            let free = fs::free_space(error.path.parent().unwrap_or(Path::new("/"))).unwrap_or(0);
+            failed.hint(format!("{free} bytes are free there; `hamflow cache gc` clears what no stage needs any more"))
+        }
+        _ => failed,
+    }
+}
+
+/// The files of a job's output directory, hashed.
+pub fn hash_outputs(folder: &Path) -> Result<Vec<(String, Staged)>, FsError> {
+    let mut files = Vec::new();
+    for file in fs::list(folder)? {
+        let path = folder.join(&file.path);
+        let digest = digest::of_file(&path).map_err(fs::at("read", &path))?;
+        files.push((file.path, Staged { path, digest }));
+    }
+    Ok(files)
+}
+
+/// Stores what one part made: one tree of everything in its output directory.
+pub fn part(
+    store: &Store,
+    key: &ActionKey,
+    fingerprint: Value,
+    folder: &Path,
+    cost_ms: u64,
+) -> Result<ActionResult, StageError> {
+    let files = hash_outputs(folder).map_err(|error| disk_error(&error))?;
+    let staged: Vec<Staged> = files.iter().map(|(_, staged)| staged.clone()).collect();
+    store.content.commit(&staged).map_err(|error| disk_error(&error))?;
+    let entries = files.into_iter().map(|(path, staged)| TreeEntry { path, digest: staged.digest }).collect();
+    let digest = put_tree(store, &Tree::new(entries))?;
+    let output = ResultOutput {
+        name: "part".to_owned(),
+        artifact_type: ArtifactType::Folder,
+        path: String::new(),
+        digest,
+        folder: true,
+    };
+    let result =
+        ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts: Vec::new(), cost_ms };
+    store.actions.put(&result).map_err(|error| disk_error(&error))?;
+    Ok(result)
+}
+
+fn put_tree(store: &Store, tree: &Tree) -> Result<Digest, StageError> {
+    store.content.put(tree.text().as_bytes()).map_err(|error| disk_error(&error))
+}
+
+/// The files of a part by path, read from its result.
+pub fn part_files(store: &Store, result: &ActionResult) -> Option<BTreeMap<String, Digest>> {
+    let text = store.content.read(&result.outputs.first()?.digest)?;
+    let tree = Tree::parse(std::str::from_utf8(&text).ok()?).ok()?;
+    let files: BTreeMap<_, _> = tree.entries().iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
+    files.values().all(|digest| store.content.contains(digest)).then_some(files)
+}
+
+/// Whether a path below the output directory belongs to an output that is assembled from parts.
+pub fn is_assembled(outputs: &[Output], path: &str) -> bool {
+    outputs.iter().any(|output| output.from_parts && is_inside(path, &output.path))
+}
+
+fn is_inside(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What a finished stage is stored as.
+pub struct Finished<'a> {
+    /// The stage's key.
+    pub key: &'a ActionKey,
+    /// Its fingerprint.
+    pub fingerprint: Value,
+    /// What it had to make.
+    pub outputs: &'a [Output],
+    /// Where it, or its merge, wrote.
+    pub folder: &'a Path,
+    /// What its parts made, each with its key and files.
+    pub parts: &'a [(String, BTreeMap<String, Digest>)],
+    /// Listings and views that explain a later change.
+    pub texts: &'a [String],
+    /// How long it took.
+    pub cost_ms: u64,
+}
+
+/// Stores what a stage made.
+pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, StageError> {
+    let written = hash_outputs(finished.folder).map_err(|error| disk_error(&error))?;
+    let mut files: BTreeMap<&str, Digest> = BTreeMap::new();
+    for (_, part) in finished.parts {
+        let assembled = part.iter().filter(|(path, _)| is_assembled(finished.outputs, path));
+        files.extend(assembled.map(|(path, digest)| (&path[..], *digest)));
+    }
+    files.extend(written.iter().map(|(path, staged)| (&path[..], staged.digest)));
+
+    let mut outputs = Vec::new();
+    let mut trees = Vec::new();
+    for output in finished.outputs {
+        let Output { name, artifact_type, path, from_parts: _ } = output;
+        let folder = artifact_type.is_folder();
+        let digest = if folder {
+            let below = |path: &str| path.strip_prefix(&output.path)?.strip_prefix('/').map(str::to_owned);
+            let entries: Vec<TreeEntry> = files
+                .iter()
+                .filter_map(|(path, digest)| Some(TreeEntry { path: below(path)?, digest: *digest }))
+                .collect();
+            if entries.is_empty() && !finished.folder.join(path).is_dir() {
+                return Err(not_made(name, path, true, finished.folder));
+            }
+            let tree = Tree::new(entries);
+            let digest = tree.digest();
+            trees.push(tree);
+            digest
+        } else {
+            *files.get(&path[..]).ok_or_else(|| not_made(name, path, false, finished.folder))?
+        };
+        outputs.push(ResultOutput {
+            name: name.clone(),
+            artifact_type: *artifact_type,
+            path: path.clone(),
+            digest,
+            folder,
+        });
+    }
+    let wanted = |path: &str| finished.outputs.iter().any(|output| is_inside(path, &output.path));
+    let staged: Vec<Staged> =
+        written.iter().filter(|(path, _)| wanted(path)).map(|(_, staged)| staged.clone()).collect();
+    store.content.commit(&staged).map_err(|error| disk_error(&error))?;
+    for tree in &trees {
+        put_tree(store, tree)?;
+    }
+    for text in finished.texts {
+        store.content.put(text.as_bytes()).map_err(|error| disk_error(&error))?;
+    }
+    let result = ActionResult {
+        key: finished.key.hex(),
+        fingerprint: finished.fingerprint.clone(),
+        outputs,
+        parts: finished.parts.iter().map(|(key, _)| key.clone()).collect(),
+        cost_ms: finished.cost_ms,
+    };
+    store.actions.put(&result).map_err(|error| disk_error(&error))?;
+    Ok(result)
+}
+
+fn not_made(name: &str, path: &str, folder: bool, below: &Path) -> StageError {
+    let there = below.join(path);
+    let (wanted, other) = if folder { ("folder", "file") } else { ("file", "folder") };
+    if there.exists() {
+        StageError::failed(format!("output `{name}` should be a {wanted}, but `{path}` is a {other}"))
+    } else {
+        StageError::failed(format!("output `{name}` was not made: no {wanted} `{path}`"))
+    }
+}

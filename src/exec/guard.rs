@@ -1,0 +1,84 @@
+//! One run at a time: a lock of the operating system that dies with its process.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::fs::{self, FsError, at};
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// What it wrote of itself: process, host, command.
+    pub text: String,
+}
+
+/// The right to run; given back when it is dropped or its process ends.
+#[derive(Debug)]
+pub struct RunGuard {
+    _file: File,
+}
+
+/// Why there is no right to run.
+#[derive(Debug)]
+pub enum GuardError {
+    /// Another run has it.
+    Held(Holder),
+    /// The disk failed.
+    Fs(FsError),
+}
+
+impl fmt::Display for GuardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(Holder { text }) => write!(f, "another run holds the cache: {text}"),
+            Self::Fs(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for GuardError {}
+
+impl RunGuard {
+    /// Takes the lock of the store at `root`. While another run has it: calls `waiting` once and waits, or fails where `wait` is none.
+    pub fn take(root: &Path, waiting: Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
+        let path = root.join("run.lock");
+        fs::create_dir(root).map_err(GuardError::Fs)?;
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(at("open", &path)).map_err(GuardError::Fs)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let holder = Holder { text: text.trim().to_owned() };
+                let Some(waiting) = waiting else { return Err(GuardError::Held(holder)) };
+                waiting(&holder);
+                file.lock().map_err(at("lock", &path)).map_err(GuardError::Fs)?;
+            }
+            Err(TryLockError::Error(error)) => return Err(GuardError::Fs(at("lock", &path)(error))),
+        }
+        let command: Vec<String> = std::env::args().collect();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let text = format!("process {} on {host}: {}\n", std::process::id(), command.join(" "));
+        // Only for the message of others; that it cannot be written is no reason not to run.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_hears_who_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunGuard::take(folder.path(), None).unwrap();
+        let error = RunGuard::take(folder.path(), None).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        assert!(RunGuard::take(folder.path(), None).is_ok());
+    }
+}

@@ -1,0 +1,107 @@
+//! Makes a job out of a stage and one piece of its work.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, StageError, Threads};
+
+use super::commit::disk_error;
+use crate::config::Stage;
+use crate::fs;
+use crate::store::Store;
+
+/// Where a job works.
+pub struct Places<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The project's root.
+    pub project: &'a Path,
+    /// Where the run keeps the stage's side outputs.
+    pub side: &'a Path,
+    /// Where progress is kept, for kinds that can continue.
+    pub checkpoint: Option<&'a Path>,
+}
+
+/// The inputs of a part: of each port's first input the files that the part names, and of all others the whole.
+pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
+    let mut chosen = Inputs::default();
+    for (port, connected) in &inputs.0 {
+        let Some(first) = connected.first() else { continue };
+        // Only what the part names is in its key, so it sees nothing else.
+        let indices = part.files.get(port).map_or(&[][..], Vec::as_slice);
+        let files = indices
+            .iter()
+            .map(|index| first.files.get(*index as usize).cloned())
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| StageError::bug(format!("part `{}` names a file that `{port}` does not have", part.name)))?;
+        chosen.0.insert(port.clone(), vec![Input { files, ..first.clone() }]);
+    }
+    Ok(chosen)
+}
+
+/// Makes the job. Its folders exist afterwards and are empty.
+pub fn make(
+    id: u64,
+    stage: &Stage,
+    part: JobPart,
+    inputs: Inputs,
+    threads: usize,
+    places: &Places<'_>,
+) -> Result<Job, StageError> {
+    let spec = stage.kind.spec();
+    let work = places.store.tmp_dir().join(format!("job-{id}"));
+    let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));
+    for folder in [&output_dir, &scratch_dir] {
+        fs::create_dir(folder).map_err(|error| disk_error(&error))?;
+    }
+    if let Some(folder) = places.checkpoint {
+        fs::create_dir(folder).map_err(|error| disk_error(&error))?;
+    }
+    fs::create_dir(places.side).map_err(|error| disk_error(&error))?;
+    let inputs = if spec.dynamic_ports { lay_out(inputs, &work.join("inputs"), places.store)? } else { inputs };
+    let names = stage.env.iter().chain(&stage.secret_env);
+    let env: BTreeMap<String, String> =
+        names.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect();
+    Ok(Job {
+        id,
+        stage: stage.name.clone(),
+        kind: spec.name.to_owned(),
+        params: stage.params.clone(),
+        seed: spec.seeded.then_some(stage.seed),
+        part,
+        inputs,
+        outputs: stage.outputs.clone(),
+        output_dir,
+        scratch_dir,
+        side_dir: places.side.to_owned(),
+        checkpoint_dir: places.checkpoint.map(Path::to_owned),
+        threads: if spec.threads == Threads::One { 1 } else { threads },
+        project_dir: places.project.to_owned(),
+        env,
+    })
+}
+
+/// Copies artifacts out of the store for a program that is not ours: under their own names, and where a write hurts nobody.
+fn lay_out(mut inputs: Inputs, folder: &Path, store: &Store) -> Result<Inputs, StageError> {
+    for (port, connected) in &mut inputs.0 {
+        for (number, input) in connected.iter_mut().enumerate() {
+            if !input.files.iter().all(|file| file.source.starts_with(store.content.folder())) || is_outside(input) {
+                continue;
+            }
+            let below = folder.join(port.replace(['/', ':'], "_")).join(number.to_string());
+            for file in &mut input.files {
+                let bytes = file.read()?;
+                let target = below.join(&file.path);
+                fs::write(&target, &bytes, fs::Durability::Relaxed).map_err(|error| disk_error(&error))?;
+                file.source = target;
+            }
+            fs::create_dir(&below).map_err(|error| disk_error(&error))?;
+            input.path = Some(if input.folder { below } else { input.files[0].source.clone() });
+        }
+    }
+    Ok(inputs)
+}
+
+fn is_outside(input: &Input) -> bool {
+    input.artifact_type.is_none()
+}

@@ -1,0 +1,152 @@
+//! Runs jobs in child processes of this very program.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use hamflow_stage_api::{Job, JobEvent};
+
+use super::{Executor, Heard};
+
+/// How much of a dead worker's last words is kept.
+const LAST_WORDS: usize = 4096;
+
+/// Workers on this machine, started when they are needed and used again.
+pub struct Local {
+    program: PathBuf,
+    heard: Sender<Heard>,
+    workers: Vec<Worker>,
+    started: usize,
+}
+
+struct Worker {
+    number: usize,
+    threads: usize,
+    child: Child,
+    stdin: ChildStdin,
+    job: Option<u64>,
+}
+
+impl Local {
+    /// Starts nothing yet; what workers say goes to `heard`.
+    pub fn new(program: PathBuf, heard: Sender<Heard>) -> Self {
+        Self { program, heard, workers: Vec::new(), started: 0 }
+    }
+
+    fn start(&mut self, threads: usize) -> io::Result<usize> {
+        let count = threads.to_string();
+        let mut child = Command::new(&self.program)
+            .arg("worker")
+            .env("RAYON_NUM_THREADS", &count)
+            .env("POLARS_MAX_THREADS", &count)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own: Ctrl-C at the terminal is for the engine, which then ends the workers in order.
+            .process_group(0)
+            .spawn()?;
+        let number = self.started;
+        self.started += 1;
+        let stdin = child.stdin.take().expect("standard input is piped");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let last_words = Arc::new(Mutex::new(Vec::new()));
+        let words = Arc::clone(&last_words);
+        let listener = std::thread::spawn(move || keep_last_words(stderr, &words));
+        let heard = self.heard.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let Ok(line) = line else { break };
+                if let Ok(event) = serde_json::from_str::<JobEvent>(&line)
+                    && heard.send(Heard::Event { worker: number, event }).is_err()
+                {
+                    return;
+                }
+            }
+            let _ = listener.join();
+            let words = last_words.lock().map(|words| String::from_utf8_lossy(&words).into_owned()).unwrap_or_default();
+            let _ = heard.send(Heard::Died { worker: number, last_words: words });
+        });
+        self.workers.push(Worker { number, threads, child, stdin, job: None });
+        Ok(self.workers.len() - 1)
+    }
+}
+
+fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+        if let Ok(mut words) = words.lock() {
+            words.extend_from_slice(&buffer[..count]);
+            let surplus = words.len().saturating_sub(LAST_WORDS);
+            words.drain(..surplus);
+        }
+    }
+}
+
+impl Executor for Local {
+    fn submit(&mut self, job: &Job) -> io::Result<()> {
+        let idle = self.workers.iter().position(|worker| worker.job.is_none() && worker.threads == job.threads);
+        let index = match idle {
+            Some(index) => index,
+            None => self.start(job.threads)?,
+        };
+        let mut line = serde_json::to_string(job).expect("a job has only string keys");
+        line.push('\n');
+        let worker = &mut self.workers[index];
+        worker.job = Some(job.id);
+        // A worker that died meanwhile is reported by its reader; its job then fails with the worker's last words.
+        match worker.stdin.write_all(line.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn job_of(&self, worker: usize) -> Option<u64> {
+        self.workers.iter().find(|found| found.number == worker)?.job
+    }
+
+    fn done(&mut self, worker: usize) {
+        if let Some(found) = self.workers.iter_mut().find(|found| found.number == worker) {
+            found.job = None;
+        }
+    }
+
+    fn bury(&mut self, worker: usize) -> String {
+        let Some(index) = self.workers.iter().position(|found| found.number == worker) else {
+            return "it ended".to_owned();
+        };
+        let mut worker = self.workers.swap_remove(index);
+        match worker.child.wait() {
+            Ok(status) => describe(status),
+            Err(error) => format!("it cannot be waited for: {error}"),
+        }
+    }
+
+    fn stop(&mut self) {
+        for mut worker in self.workers.drain(..) {
+            // The whole group: a program that a `command` stage started goes with its worker.
+            if let Some(group) = i32::try_from(worker.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+            let _ = worker.child.wait();
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(9), _) => "it was killed (signal 9), as the kernel does when memory runs out".to_owned(),
+        (Some(signal), _) => format!("it was ended by signal {signal}"),
+        (None, Some(code)) => format!("it ended with exit code {code}"),
+        (None, None) => "it ended".to_owned(),
+    }
+}

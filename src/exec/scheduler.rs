@@ -1,0 +1,773 @@
+//! Brings stages from stale to done: independent ones at the same time, within the machine's threads and memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hamflow_stage_api::{
+    ErrorCategory, Inputs, JobEvent, JobPart, JobResult, Part, PartOutput, Plan, StageError, Threads,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::commit::{self, Finished, disk_error};
+use super::job::{self, Places};
+use super::materialise::{Materialised, check_out_dir, materialise};
+use super::record::{Journal, Outcome, RunRecord, StageRecord, run_name};
+use super::{Executor, Heard, RunEvent};
+use crate::digest::Digest;
+use crate::fs;
+use crate::graph::{Graph, Source, StageId};
+use crate::lock::{LockedStage, Lockfile};
+use crate::plan::{Check, Content, PartFingerprint, Planner, Results, StaleReason, Verdict};
+use crate::store::{ActionKey, ActionResult, Store};
+
+/// What the command line says of a run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The stages that were asked for.
+    pub targets: Vec<StageId>,
+    /// Run the targets even where their results are known.
+    pub force: bool,
+    /// Run what does not depend on a failed stage.
+    pub keep_going: bool,
+    /// How many threads all jobs together may use.
+    pub threads: usize,
+    /// Fail on any difference from the lock.
+    pub locked: bool,
+    /// Where the lock is.
+    pub lock_path: PathBuf,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RunSummary {
+    /// Stages of which a job executed.
+    pub ran: usize,
+    /// Stages whose result came from the cache.
+    pub cached: usize,
+    /// Stages with nothing to do.
+    pub fresh: usize,
+    /// Stages that failed.
+    pub failed: usize,
+    /// Stages that were not reached.
+    pub skipped: usize,
+    /// Parts of split stages that executed.
+    pub parts_ran: usize,
+    /// Parts of split stages that the cache had.
+    pub parts_cached: usize,
+    /// Milliseconds in all.
+    pub wall_ms: u64,
+    /// The run's name, where it left a record.
+    pub run: Option<String>,
+    /// Whether the user ended it.
+    pub interrupted: bool,
+    /// The gravest failure.
+    #[serde(skip)]
+    pub failure: Option<ErrorCategory>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    NotAsked,
+    Waiting,
+    Active,
+    Done,
+    Failed,
+    Skipped,
+}
+
+/// Which piece of a stage; the order is the order in which pieces are given to workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    Part(usize),
+    Whole,
+    Merge,
+}
+
+/// A stage at work.
+struct Active {
+    check: Check,
+    reasons: Vec<StaleReason>,
+    inputs: Inputs,
+    parts: Vec<Part>,
+    /// What is known of each part: its key and files.
+    made: Vec<Option<(String, BTreeMap<String, Digest>)>>,
+    ran: usize,
+    cached: usize,
+    started: Instant,
+    peak_memory: u64,
+}
+
+/// A job at work.
+struct Running {
+    stage: StageId,
+    piece: Piece,
+    part: Option<(ActionKey, Value)>,
+    started: Instant,
+    threads: usize,
+    memory: u64,
+}
+
+struct Scheduler<'a> {
+    graph: &'a Graph,
+    store: &'a Store,
+    options: &'a RunOptions,
+    planner: Planner<'a>,
+    executor: &'a mut dyn Executor,
+    events: &'a mut dyn FnMut(RunEvent),
+    journal: Journal,
+    states: Vec<State>,
+    /// The place of each stage in the graph's order.
+    rank: Vec<usize>,
+    results: Results,
+    active: BTreeMap<StageId, Active>,
+    queue: BTreeSet<(usize, Piece)>,
+    running: BTreeMap<u64, Running>,
+    healed: BTreeSet<StageId>,
+    free_threads: usize,
+    free_memory: u64,
+    next_job: u64,
+    stopping: bool,
+    lock: Lockfile,
+    summary: RunSummary,
+}
+
+/// Runs what is invalid of the targets and of all before them.
+///
+/// The caller holds the run lock. `heard` is the other end of the executor's channel. Errors of single stages are told
+/// through `events`; an error of the run itself, such as a missing input, is returned before anything ran.
+pub fn run(
+    planner: Planner<'_>,
+    options: &RunOptions,
+    executor: &mut dyn Executor,
+    heard: &Receiver<Heard>,
+    events: &mut dyn FnMut(RunEvent),
+) -> Result<RunSummary, StageError> {
+    let (graph, store) = (planner.graph(), planner.store());
+    let started = Instant::now();
+    let mut states = vec![State::NotAsked; graph.pipeline.stages.len()];
+    let mut todo = options.targets.clone();
+    while let Some(id) = todo.pop() {
+        if states[id.0 as usize] == State::NotAsked {
+            states[id.0 as usize] = State::Waiting;
+            todo.extend(graph.dependencies(id));
+        }
+    }
+    let mut rank = vec![0; states.len()];
+    for (place, id) in graph.order.iter().enumerate() {
+        rank[id.0 as usize] = place;
+    }
+    let record = RunRecord {
+        run: run_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: std::env::args().collect(),
+        profile: graph.pipeline.profile.clone(),
+        started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        wall_ms: 0,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        threads: options.threads,
+        stages: Vec::new(),
+    };
+    let asked = states.iter().filter(|state| **state == State::Waiting).count();
+    events(RunEvent::RunStarted { run: record.run.clone(), stages: asked });
+    check_out_dir(&graph.pipeline.root, &graph.pipeline.root.join("out"))?;
+    fs::remove(&store.tmp_dir()).map_err(|error| disk_error(&error))?;
+    let mut lock = planner.lock().clone();
+    lock.stages.retain(|name, _| graph.pipeline.stages.iter().any(|stage| stage.name == *name));
+    let mut scheduler = Scheduler {
+        graph,
+        store,
+        options,
+        executor,
+        events,
+        journal: Journal::new(&store.runs_dir(), record),
+        states,
+        rank,
+        results: Results::new(),
+        active: BTreeMap::new(),
+        queue: BTreeSet::new(),
+        running: BTreeMap::new(),
+        healed: BTreeSet::new(),
+        free_threads: options.threads,
+        free_memory: available_memory(),
+        next_job: 0,
+        stopping: false,
+        lock,
+        summary: RunSummary::default(),
+        planner,
+    };
+    scheduler.work(heard);
+    scheduler.end(started)
+}
+
+/// What the kernel says programs can still have (proc(5), meminfo); without limit where it does not say.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024)
+}
+
+impl Scheduler<'_> {
+    fn work(&mut self, heard: &Receiver<Heard>) {
+        loop {
+            while self.start_ready() {}
+            self.dispatch();
+            if self.running.is_empty() {
+                break;
+            }
+            // The executor keeps a sender, so the channel cannot close while jobs run.
+            let Ok(heard) = heard.recv() else { break };
+            self.hear(heard);
+        }
+        // Nothing runs and nothing is ready: what still waits stands behind a failure.
+        for index in 0..self.states.len() {
+            if matches!(self.states[index], State::Waiting | State::Active) {
+                self.skip(StageId(u32::try_from(index).expect("fewer than 4 billion stages")));
+            }
+        }
+    }
+
+    fn end(mut self, started: Instant) -> Result<RunSummary, StageError> {
+        self.executor.stop();
+        let _ = fs::remove(&self.store.tmp_dir());
+        let mut summary = self.summary;
+        summary.wall_ms = milliseconds(started);
+        if summary.ran + summary.cached + summary.failed > 0 || summary.interrupted {
+            summary.run = Some(self.journal.record.run.clone());
+            self.journal.record.wall_ms = summary.wall_ms.max(1);
+            self.journal.save();
+        }
+        // A stat index that cannot be written costs the next run some hashing.
+        let _ = self.planner.index().save();
+        if !self.options.locked {
+            self.lock.write(&self.options.lock_path).map_err(|error| disk_error(&error))?;
+        }
+        (self.events)(RunEvent::RunFinished(summary.clone()));
+        Ok(summary)
+    }
+
+    fn name(&self, id: StageId) -> &str {
+        &self.graph.pipeline.stages[id.0 as usize].name
+    }
+
+    /// Begins every stage whose upstream stages are done; returns whether that may have made others ready.
+    fn start_ready(&mut self) -> bool {
+        let mut again = false;
+        let graph = self.graph;
+        for &id in &graph.order {
+            if self.states[id.0 as usize] != State::Waiting || self.stopping {
+                continue;
+            }
+            let before = self.graph.dependencies(id);
+            let state = |id: &StageId| self.states[id.0 as usize];
+            if before.iter().any(|id| matches!(state(id), State::Failed | State::Skipped)) {
+                self.skip(id);
+            } else if before.iter().all(|id| state(id) == State::Done) {
+                again |= match self.begin(id) {
+                    Ok(finished) => finished,
+                    Err(error) => {
+                        self.fail(id, error);
+                        true
+                    }
+                };
+            }
+        }
+        again
+    }
+
+    /// Looks a ready stage up; returns whether it is done already.
+    fn begin(&mut self, id: StageId) -> Result<bool, StageError> {
+        let check = self.planner.check(id, &self.results)?;
+        // Equal keys execute once: the other stage finds the result in the store.
+        if self.active.values().any(|active| active.check.key == check.key) {
+            return Ok(false);
+        }
+        if self.options.locked {
+            self.compare_with_lock(id, &check)?;
+        }
+        let forced = self.options.force && self.options.targets.contains(&id);
+        if !forced {
+            let reasons = match self.planner.verdict(id, &check)? {
+                Verdict::Fresh => {
+                    let (result, _) = check.result.clone().expect("a fresh stage has a result");
+                    self.finish(id, &check, result, Outcome::Fresh, Vec::new(), None);
+                    return Ok(true);
+                }
+                Verdict::Cached => {
+                    let (result, files) = check.result.clone().expect("a cached stage has a result");
+                    if self.lay_out(id, &check, &result, &files)? == Materialised::Damaged {
+                        return self.begin(id);
+                    }
+                    let reasons = self.planner.reasons(id, &check);
+                    self.finish(id, &check, result, Outcome::Cached, reasons, None);
+                    return Ok(true);
+                }
+                Verdict::Stale(reasons) => reasons,
+                Verdict::Pending(_) => return Err(StageError::bug("a ready stage cannot be pending")),
+            };
+            self.start(id, check, reasons)?;
+        } else {
+            self.start(id, check, vec![StaleReason::Forced])?;
+        }
+        Ok(false)
+    }
+
+    fn compare_with_lock(&self, id: StageId, check: &Check) -> Result<(), StageError> {
+        let locked = self.planner.lock().stages.get(self.name(id));
+        if locked.is_some_and(|locked| locked.key == check.key.hex()) {
+            return Ok(());
+        }
+        let reasons: Vec<String> = self.planner.reasons(id, check).iter().map(ToString::to_string).collect();
+        let message = format!("it differs from `pipeline.lock`: {}", reasons.join("; "));
+        Err(StageError::input(message).hint("run without `--locked` and commit the new lock"))
+    }
+
+    fn start(&mut self, id: StageId, check: Check, reasons: Vec<StaleReason>) -> Result<(), StageError> {
+        let inputs = check.read_inputs(self.store)?;
+        let parts = match self.planner.split(id, &check, &inputs)? {
+            Plan::Whole => None,
+            Plan::Parts(parts) => Some(parts),
+        };
+        let mut active = Active {
+            reasons,
+            inputs,
+            made: Vec::new(),
+            parts: parts.clone().unwrap_or_default(),
+            ran: 0,
+            cached: 0,
+            started: Instant::now(),
+            peak_memory: 0,
+            check,
+        };
+        let rank = self.rank[id.0 as usize];
+        if parts.is_none() {
+            self.queue.insert((rank, Piece::Whole));
+        }
+        let forced = active.reasons.contains(&StaleReason::Forced);
+        for (number, part) in active.parts.iter().enumerate() {
+            let known = if forced { None } else { self.known_part(&self.part_key(&active, part)?.0) };
+            if known.is_some() {
+                active.cached += 1;
+            } else {
+                self.queue.insert((rank, Piece::Part(number)));
+            }
+            active.made.push(known);
+        }
+        (self.events)(RunEvent::StageStarted {
+            stage: self.name(id).to_owned(),
+            reasons: active.reasons.clone(),
+            parts: active.parts.len(),
+            parts_cached: active.cached,
+        });
+        if parts.is_some() && active.made.iter().all(Option::is_some) {
+            self.queue.insert((rank, Piece::Merge));
+        }
+        self.states[id.0 as usize] = State::Active;
+        self.active.insert(id, active);
+        Ok(())
+    }
+
+    fn part_key(&self, active: &Active, part: &Part) -> Result<(ActionKey, Value), StageError> {
+        let chosen = job::part_inputs(&active.inputs, part)?;
+        let files = chosen.0.into_iter().filter(|(port, _)| part.files.contains_key(port));
+        let digests = |inputs: Vec<hamflow_stage_api::Input>| -> Vec<Digest> {
+            inputs.iter().flat_map(|input| &input.files).map(|file| file.digest).collect()
+        };
+        let of = &active.check.fingerprint;
+        let fingerprint = PartFingerprint {
+            kind: of.kind.clone(),
+            revision: of.revision,
+            params: of.params.clone(),
+            part: part.key.clone(),
+            files: files.map(|(port, inputs)| (port, digests(inputs))).collect(),
+            seed: of.seed,
+            device: of.device.clone(),
+        };
+        Ok((fingerprint.key(), fingerprint.value()))
+    }
+
+    fn known_part(&self, key: &ActionKey) -> Option<(String, BTreeMap<String, Digest>)> {
+        let result = self.store.actions.get(key)?;
+        Some((key.hex(), commit::part_files(self.store, &result)?))
+    }
+
+    /// Gives queued pieces to workers as long as there are threads and memory for the first in the queue.
+    fn dispatch(&mut self) {
+        while let Some(&(rank, piece)) = self.queue.first() {
+            let id = self.graph.order[rank];
+            let stage = &self.graph.pipeline.stages[id.0 as usize];
+            let threads = if stage.kind.spec().threads == Threads::One { 1 } else { self.options.threads };
+            let memory = stage.memory.unwrap_or(0);
+            let fits = threads <= self.free_threads && memory <= self.free_memory;
+            // What needs more than the machine has runs alone rather than never.
+            if !fits && !self.running.is_empty() {
+                return;
+            }
+            self.queue.pop_first();
+            if let Err(error) = self.submit(id, piece, threads, memory) {
+                self.fail(id, error);
+            }
+        }
+    }
+
+    fn submit(&mut self, id: StageId, piece: Piece, threads: usize, memory: u64) -> Result<(), StageError> {
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let active = &self.active[&id];
+        let mut key = None;
+        let (part, inputs) = match piece {
+            Piece::Whole => (JobPart::Whole, active.inputs.clone()),
+            Piece::Merge => (JobPart::Merge { parts: self.part_outputs(active, stage) }, active.inputs.clone()),
+            Piece::Part(number) => {
+                let part = &active.parts[number];
+                key = Some(self.part_key(active, part)?);
+                let Part { name, key, data, .. } = part.clone();
+                (JobPart::Part { name, key, data }, job::part_inputs(&active.inputs, part)?)
+            }
+        };
+        let side = self.journal.stage_dir(&stage.name);
+        let extendable = stage.kind.spec().extendable;
+        let checkpoint = (!extendable.is_empty()).then(|| {
+            let key = active.check.fingerprint.checkpoint_key(extendable);
+            self.store.root().join("checkpoints").join(key.hex())
+        });
+        let places = Places {
+            store: self.store,
+            project: &self.graph.pipeline.root,
+            side: &side,
+            checkpoint: checkpoint.as_deref(),
+        };
+        let number = self.next_job;
+        self.next_job += 1;
+        let job = job::make(number, stage, part, inputs, threads, &places)?;
+        self.executor.submit(&job).map_err(|error| {
+            StageError::failed(format!("no worker can be started: {error}"))
+                .hint("the limits of processes or memory (`ulimit -a`) may be too low")
+        })?;
+        self.free_threads = self.free_threads.saturating_sub(threads);
+        self.free_memory = self.free_memory.saturating_sub(memory);
+        let running = Running { stage: id, piece, part: key, started: Instant::now(), threads, memory };
+        self.running.insert(number, running);
+        Ok(())
+    }
+
+    fn part_outputs(&self, active: &Active, stage: &crate::config::Stage) -> Vec<PartOutput> {
+        let made = active.made.iter().flatten();
+        let output = |(part, (_, files)): (&Part, &(String, BTreeMap<String, Digest>))| {
+            let (assembled, side): (Vec<_>, Vec<_>) =
+                files.iter().partition(|(path, _)| commit::is_assembled(&stage.outputs, path));
+            PartOutput {
+                name: part.name.clone(),
+                side: side.into_iter().map(|(path, digest)| (path.clone(), self.store.content.path(digest))).collect(),
+                assembled: assembled.into_iter().map(|(path, digest)| (path.clone(), digest.size())).collect(),
+            }
+        };
+        active.parts.iter().zip(made).map(output).collect()
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Interrupted => {
+                self.executor.stop();
+                self.running.clear();
+                self.queue.clear();
+                self.stopping = true;
+                self.summary.interrupted = true;
+            }
+            Heard::Died { worker, last_words } => {
+                let job = self.executor.job_of(worker);
+                let how = self.executor.bury(worker);
+                let Some(running) = job.and_then(|job| self.take_running(job)) else { return };
+                let name = self.name(running.stage).to_owned();
+                for line in last_words.lines() {
+                    self.journal.log(&name, line);
+                }
+                let hint = format!("`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time");
+                self.job_failed(running.stage, StageError::failed(format!("its worker died: {how}")).hint(hint));
+            }
+            Heard::Event { worker, event } => {
+                let Some(job) = self.executor.job_of(worker) else { return };
+                if let JobEvent::Finished(result) = event {
+                    self.executor.done(worker);
+                    if let Some(running) = self.take_running(job) {
+                        self.job_finished(job, running, result);
+                    }
+                } else if let Some(running) = self.running.get(&job) {
+                    let (id, piece) = (running.stage, running.piece);
+                    self.job_says(id, piece, event);
+                }
+            }
+        }
+    }
+
+    fn take_running(&mut self, job: u64) -> Option<Running> {
+        let running = self.running.remove(&job)?;
+        self.free_threads = (self.free_threads + running.threads).min(self.options.threads);
+        self.free_memory = self.free_memory.saturating_add(running.memory);
+        Some(running)
+    }
+
+    fn job_says(&mut self, id: StageId, piece: Piece, event: JobEvent) {
+        let stage = self.name(id).to_owned();
+        match event {
+            // Of a split stage the parts are what counts.
+            JobEvent::Progress { done, total, unit, message } if !matches!(piece, Piece::Part(_)) => {
+                (self.events)(RunEvent::Progress { stage, done, total, unit, message });
+            }
+            JobEvent::Log { line } => self.journal.log(&stage, &line),
+            JobEvent::Warning { message } => {
+                self.journal.log(&stage, &format!("warning: {message}"));
+                (self.events)(RunEvent::Warning { stage: Some(stage), message });
+            }
+            JobEvent::Progress { .. } | JobEvent::Finished(_) => {}
+        }
+    }
+
+    fn job_finished(&mut self, job: u64, running: Running, result: JobResult) {
+        let id = running.stage;
+        let work = self.store.tmp_dir().join(format!("job-{job}"));
+        if let Some(active) = self.active.get_mut(&id) {
+            active.peak_memory = active.peak_memory.max(result.peak_memory);
+        }
+        let outcome = match result.error {
+            Some(error) => Err(error),
+            None => self.commit(&running, &work.join("output")),
+        };
+        if let Err(error) = outcome.and_then(|()| fs::remove(&work).map_err(|error| disk_error(&error))) {
+            self.job_failed(id, error);
+        }
+    }
+
+    fn commit(&mut self, running: &Running, output: &std::path::Path) -> Result<(), StageError> {
+        let id = running.stage;
+        let Some((key, fingerprint)) = &running.part else { return self.complete(id, output) };
+        // Kept even where the stage has failed meanwhile: the work is done.
+        let result = commit::part(self.store, key, fingerprint.clone(), output, milliseconds(running.started))?;
+        let files = commit::part_files(self.store, &result)
+            .ok_or_else(|| StageError::bug("a part that was just stored is not there"))?;
+        let (Some(active), Piece::Part(number)) = (self.active.get_mut(&id), running.piece) else { return Ok(()) };
+        active.made[number] = Some((key.hex(), files));
+        active.ran += 1;
+        let (done, total) = (active.made.iter().flatten().count(), active.parts.len());
+        (self.events)(RunEvent::Progress {
+            stage: self.graph.pipeline.stages[id.0 as usize].name.clone(),
+            done: done as u64,
+            total: total as u64,
+            unit: "parts".to_owned(),
+            message: String::new(),
+        });
+        if done == total {
+            self.queue.insert((self.rank[id.0 as usize], Piece::Merge));
+        }
+        Ok(())
+    }
+
+    /// All jobs of a stage are done: stores its result and lays it out.
+    fn complete(&mut self, id: StageId, output: &std::path::Path) -> Result<(), StageError> {
+        let Some(active) = self.active.get(&id) else { return Ok(()) };
+        self.planner.check_unchanged(id, &active.check)?;
+        let parts: Vec<_> = active.made.iter().flatten().cloned().collect();
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let result = commit::stage(
+            self.store,
+            &Finished {
+                key: &active.check.key,
+                fingerprint: active.check.fingerprint.value(),
+                outputs: &stage.outputs,
+                folder: output,
+                parts: &parts,
+                texts: &active.check.texts,
+                cost_ms: milliseconds(active.started),
+            },
+        )?;
+        let active = self.active.remove(&id).expect("it was there a moment ago");
+        let files = crate::plan::expected_files(self.store, &result)
+            .ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;
+        let result = std::sync::Arc::new(result);
+        self.lay_out(id, &active.check, &result, &files)?;
+        let only_merged = !active.parts.is_empty() && active.ran == 0;
+        let outcome = if only_merged { Outcome::Cached } else { Outcome::Ran };
+        let check = active.check.clone();
+        let reasons = active.reasons.clone();
+        self.finish(id, &check, result, outcome, reasons, Some(&active));
+        Ok(())
+    }
+
+    fn lay_out(
+        &mut self,
+        id: StageId,
+        check: &Check,
+        result: &ActionResult,
+        files: &BTreeMap<String, Digest>,
+    ) -> Result<Materialised, StageError> {
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let folder = self.planner.out_dir(stage);
+        check_out_dir(&self.graph.pipeline.root, &folder)?;
+        let differences = self.planner.compare_out(id, result, files)?;
+        let same = self.planner.lock().stages.get(&stage.name).is_some_and(|locked| locked.key == check.key.hex());
+        if same && let Some(first) = differences.other.first() {
+            let count = differences.other.len();
+            let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
+            (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
+        }
+        materialise(self.store, &folder, files, &differences, self.graph.pipeline.cache.link)
+    }
+
+    fn job_failed(&mut self, id: StageId, error: StageError) {
+        if error.category == ErrorCategory::InputChanged && self.healed.insert(id) && self.heal(id) {
+            return;
+        }
+        self.fail(id, error);
+    }
+
+    /// If blobs that a stage reads are damaged, lets the stages that made them make them again.
+    fn heal(&mut self, id: StageId) -> bool {
+        let Some(active) = self.active.get(&id) else { return false };
+        let mut damaged = BTreeSet::new();
+        let sources = self.graph.edges[id.0 as usize].iter().flat_map(|binding| &binding.sources);
+        for source in sources {
+            let Source::Artifact { stage, .. } = source else { continue };
+            let name = &self.graph.pipeline.stages[stage.0 as usize].name;
+            let connected = active.check.inputs.iter().flat_map(|(_, connected)| connected);
+            for input in connected.filter(|input| input.source.split('.').next() == Some(name)) {
+                let Content::Artifact(_) = input.content else { continue };
+                let files = input.input(self.store).map(|input| input.files);
+                let whole = files.is_ok_and(|files| {
+                    files.iter().fold(true, |whole, file| self.store.content.check(&file.digest) && whole)
+                });
+                if !whole {
+                    damaged.insert(*stage);
+                }
+            }
+        }
+        for upstream in &damaged {
+            let message = "bytes of it were damaged in the cache; it is made again".to_owned();
+            (self.events)(RunEvent::Warning { stage: Some(self.name(*upstream).to_owned()), message });
+            self.states[upstream.0 as usize] = State::Waiting;
+            self.results.remove(upstream);
+        }
+        if !damaged.is_empty() {
+            self.drop_queued(id);
+            self.active.remove(&id);
+            self.states[id.0 as usize] = State::Waiting;
+        }
+        !damaged.is_empty()
+    }
+
+    fn drop_queued(&mut self, id: StageId) {
+        let rank = self.rank[id.0 as usize];
+        self.queue.retain(|(found, _)| *found != rank);
+    }
+
+    fn fail(&mut self, id: StageId, error: StageError) {
+        if self.states[id.0 as usize] == State::Failed {
+            return;
+        }
+        self.states[id.0 as usize] = State::Failed;
+        self.drop_queued(id);
+        let active = self.active.remove(&id);
+        let gravest = self.summary.failure.map_or(error.category, |known| graver(known, error.category));
+        self.summary.failure = Some(gravest);
+        self.summary.failed += 1;
+        self.journal.log(self.graph.pipeline.stages[id.0 as usize].name.as_str(), &format!("error: {error}"));
+        let key = active.as_ref().map(|active| active.check.key.hex()).unwrap_or_default();
+        let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
+        self.note(id, Outcome::Failed, key, reasons, active.as_ref(), None, Some(error));
+        if !self.options.keep_going {
+            self.stopping = true;
+            self.queue.clear();
+        }
+    }
+
+    fn skip(&mut self, id: StageId) {
+        self.states[id.0 as usize] = State::Skipped;
+        self.summary.skipped += 1;
+        self.note(id, Outcome::Skipped, String::new(), Vec::new(), None, None, None);
+    }
+
+    fn finish(
+        &mut self,
+        id: StageId,
+        check: &Check,
+        result: std::sync::Arc<ActionResult>,
+        outcome: Outcome,
+        reasons: Vec<StaleReason>,
+        active: Option<&Active>,
+    ) {
+        self.states[id.0 as usize] = State::Done;
+        match outcome {
+            Outcome::Ran => self.summary.ran += 1,
+            Outcome::Cached => self.summary.cached += 1,
+            _ => self.summary.fresh += 1,
+        }
+        if let Some(active) = active {
+            self.summary.parts_ran += active.ran;
+            self.summary.parts_cached += active.cached;
+        }
+        let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
+        let locked = LockedStage { key: check.key.hex(), inputs: check.locked_inputs(), outputs };
+        self.lock.stages.insert(self.name(id).to_owned(), locked);
+        self.note(id, outcome, check.key.hex(), reasons, active, Some(&result), None);
+        self.results.insert(id, result);
+    }
+
+    /// Tells and records how a stage ended.
+    #[expect(clippy::too_many_arguments, reason = "one private place where every ending comes together")]
+    fn note(
+        &mut self,
+        id: StageId,
+        outcome: Outcome,
+        key: String,
+        reasons: Vec<StaleReason>,
+        active: Option<&Active>,
+        result: Option<&ActionResult>,
+        error: Option<StageError>,
+    ) {
+        let record = StageRecord {
+            stage: self.name(id).to_owned(),
+            outcome,
+            key,
+            reasons,
+            parts_ran: active.map_or(0, |active| active.ran),
+            parts_cached: active.map_or(0, |active| active.cached),
+            wall_ms: active.map_or(0, |active| milliseconds(active.started)),
+            peak_memory: active.map_or(0, |active| active.peak_memory),
+            device: active.and_then(|active| active.check.fingerprint.device.clone()),
+            outputs: result
+                .map(|result| result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect())
+                .unwrap_or_default(),
+            error,
+        };
+        (self.events)(RunEvent::StageFinished {
+            stage: record.stage.clone(),
+            outcome,
+            reasons: record.reasons.clone(),
+            parts_ran: record.parts_ran,
+            parts_cached: record.parts_cached,
+            wall_ms: record.wall_ms,
+            error: record.error.clone(),
+        });
+        self.journal.record.stages.push(record);
+        if !matches!(outcome, Outcome::Fresh | Outcome::Skipped) {
+            self.journal.save();
+        }
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A bug is graver than the disk, the disk than the user's mistakes, those than a stage's failure.
+fn graver(a: ErrorCategory, b: ErrorCategory) -> ErrorCategory {
+    let grave = |category| match category {
+        ErrorCategory::Bug => 4,
+        ErrorCategory::Disk => 3,
+        ErrorCategory::Input => 2,
+        ErrorCategory::InputChanged => 1,
+        ErrorCategory::Failed => 0,
+    };
+    if grave(b) > grave(a) { b } else { a }
+}

@@ -1,0 +1,74 @@
+//! A bar for each stage at work, and above them one line for each stage that is done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::style::Style;
+use super::{Reporter, plain};
+use crate::exec::RunEvent;
+
+/// Shows a run on a terminal.
+pub struct Bars {
+    style: Style,
+    all: MultiProgress,
+    bars: BTreeMap<String, ProgressBar>,
+}
+
+impl Bars {
+    /// Nothing at work yet.
+    pub fn new(style: Style) -> Self {
+        Self { style, all: MultiProgress::new(), bars: BTreeMap::new() }
+    }
+
+    fn bar(&mut self, stage: &str) -> &ProgressBar {
+        self.bars.entry(stage.to_owned()).or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new_spinner());
+            bar.set_style(spinner());
+            bar.set_prefix(stage.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        })
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4}  {wide_msg}").expect("the template is right")
+}
+
+fn measured() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4} [{bar:24}] {pos}/{len} {wide_msg}")
+        .expect("the template is right")
+        .progress_chars("=> ")
+}
+
+impl Reporter for Bars {
+    fn event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::StageStarted { stage, reasons, .. } => {
+                let why = plain::reasons_text(reasons);
+                self.bar(stage).set_message(why);
+            }
+            RunEvent::Progress { stage, done, total, unit, message } => {
+                let bar = self.bar(stage);
+                if *total > 0 && bar.length() != Some(*total) {
+                    bar.set_length(*total);
+                    bar.set_style(measured());
+                }
+                bar.set_position(*done);
+                bar.set_message(format!("{unit}  {message}"));
+            }
+            RunEvent::StageFinished { stage, .. } => {
+                if let Some(bar) = self.bars.remove(stage) {
+                    bar.finish_and_clear();
+                    self.all.remove(&bar);
+                }
+            }
+            _ => {}
+        }
+        for line in plain::lines(event, self.style) {
+            self.all.suspend(|| super::say(&line));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One line for each stage that did something, with the reason, and one summary line.
+
+use std::time::{Duration, Instant};
+
+use super::style::{Style, duration, outcome_word};
+use super::{Reporter, say};
+use crate::exec::{Outcome, RunEvent, RunSummary};
+use crate::plan::StaleReason;
+
+/// A stage that works longer than this says how far it is.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Shows a run in a log file.
+pub struct Plain {
+    style: Style,
+    last_word: Instant,
+}
+
+impl Plain {
+    /// Nothing said yet.
+    pub fn new(style: Style) -> Self {
+        Self { style, last_word: Instant::now() }
+    }
+}
+
+impl Reporter for Plain {
+    fn event(&mut self, event: &RunEvent) {
+        if let RunEvent::Progress { stage, .. } = event {
+            if self.last_word.elapsed() < SILENCE {
+                return;
+            }
+            say(&format!("{} {stage}  {}", self.style.word("at work"), progress_text(event)));
+        } else {
+            for line in lines(event, self.style) {
+                say(&line);
+            }
+        }
+        self.last_word = Instant::now();
+    }
+}
+
+/// What a progress event says beside the stage: `3/50 epochs  val accuracy 0.71`.
+pub fn progress_text(event: &RunEvent) -> String {
+    let RunEvent::Progress { done, total, unit, message, .. } = event else { return String::new() };
+    let count = if *total > 0 { format!("{done}/{total} {unit}") } else { format!("{done} {unit}") };
+    if message.is_empty() { count } else { format!("{count}  {message}") }
+}
+
+/// The lasting lines of an event.
+pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
+    match event {
+        RunEvent::Warning { stage, message } => {
+            let place = stage.as_ref().map_or(String::new(), |stage| format!("stage `{stage}`: "));
+            vec![format!("{} {place}{message}", style.label("warning"))]
+        }
+        RunEvent::StageFinished { stage, outcome, reasons, parts_ran, parts_cached, wall_ms, error } => {
+            let word = style.word(outcome_word(*outcome));
+            match (outcome, error) {
+                (Outcome::Fresh, _) => Vec::new(),
+                (Outcome::Failed, Some(error)) => {
+                    vec![format!("{word} {stage}"), format!("{} stage `{stage}`: {error}", style.label("error"))]
+                }
+                (Outcome::Ran | Outcome::Cached, _) => {
+                    let time = if *wall_ms > 0 { format!("  {}", duration(*wall_ms)) } else { String::new() };
+                    let parts = parts_text(*parts_ran, *parts_cached);
+                    let why = if reasons.is_empty() { "restored to `out/`".to_owned() } else { reasons_text(reasons) };
+                    vec![format!("{word} {stage}{time}{parts}  {why}")]
+                }
+                _ => vec![format!("{word} {stage}")],
+            }
+        }
+        RunEvent::RunFinished(summary) => vec![summary_text(summary)],
+        RunEvent::RunStarted { .. } | RunEvent::StageStarted { .. } | RunEvent::Progress { .. } => Vec::new(),
+    }
+}
+
+fn parts_text(ran: usize, cached: usize) -> String {
+    match (ran, cached) {
+        (0, 0) => String::new(),
+        (ran, 0) => format!("  {ran} parts"),
+        (ran, cached) => format!("  {ran} of {} parts", ran + cached),
+    }
+}
+
+/// The first reason, and how many more there are.
+pub fn reasons_text(reasons: &[StaleReason]) -> String {
+    match reasons {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, more @ ..] => format!("{first} (and {} more: `hamflow why`)", more.len()),
+    }
+}
+
+fn summary_text(summary: &RunSummary) -> String {
+    let RunSummary { ran, cached, fresh, failed, skipped, wall_ms, run, interrupted, .. } = summary;
+    let time = duration(*wall_ms);
+    if ran + cached + failed + skipped == 0 && !interrupted {
+        return format!("nothing to do: {fresh} stages are fresh ({time})");
+    }
+    let counts = [(ran, "ran"), (cached, "from the cache"), (fresh, "fresh"), (failed, "failed"), (skipped, "not reached")];
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let verb = if *interrupted { "interrupted after" } else { "finished in" };
+    let run = run.as_ref().map_or(String::new(), |run| format!("  [run {run}]"));
+    format!("{verb} {time}: {}{run}", counts.join(", "))
+}

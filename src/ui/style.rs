@@ -1,0 +1,84 @@
+//! Colours where a terminal shows them, numbers as people read them.
+
+use std::io::IsTerminal;
+
+use crate::exec::Outcome;
+
+/// Whether to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    colour: bool,
+}
+
+impl Style {
+    /// Colours unless `NO_COLOR` is set (no-color.org) or `stream` is no terminal.
+    pub fn of(stream: &impl IsTerminal) -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { colour: stream.is_terminal() && !refused }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The word for an outcome or a verdict, padded to eight columns and in its colour.
+    pub fn word(self, word: &str) -> String {
+        let padded = format!("{word:<8}");
+        match word {
+            "ran" => self.paint("32", &padded),
+            "cached" => self.paint("36", &padded),
+            "stale" | "pending" => self.paint("33", &padded),
+            "failed" | "missing" => self.paint("31;1", &padded),
+            _ => self.paint("2", &padded),
+        }
+    }
+
+    /// `error:` and `warning:` at the beginning of a message.
+    pub fn label(self, label: &str) -> String {
+        self.paint(if label == "error" { "31;1" } else { "33;1" }, &format!("{label}:"))
+    }
+}
+
+/// The word for an outcome.
+pub fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ran => "ran",
+        Outcome::Cached => "cached",
+        Outcome::Fresh => "fresh",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+    }
+}
+
+/// Milliseconds as people read them: `18 ms`, `4.2 s`, `3 min 05 s`.
+pub fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1_000 => format!("{milliseconds} ms"),
+        1_000..60_000 => format!("{:.1} s", milliseconds as f64 / 1e3),
+        60_000..3_600_000 => format!("{} min {:02} s", milliseconds / 60_000, milliseconds / 1_000 % 60),
+        _ => format!("{} h {:02} min", milliseconds / 3_600_000, milliseconds / 60_000 % 60),
+    }
+}
+
+/// A number of bytes as people read it: `512 B`, `1.5 MB` (powers of 1000).
+pub fn bytes(count: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1e3;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([18, 4_249, 185_000, 7_260_000].map(duration), ["18 ms", "4.2 s", "3 min 05 s", "2 h 01 min"]);
+        assert_eq!([512, 1_500_000, 225_000_000].map(bytes), ["512 B", "1.5 MB", "225.0 MB"]);
+    }
+}
