@@ -3,8 +3,8 @@
 mod diagnostic;
 mod matrix;
 pub mod near;
-mod outputs;
 mod overlay;
+pub(crate) mod ports;
 mod reference;
 mod schema;
 mod sections;
@@ -23,7 +23,6 @@ pub use diagnostic::{Diagnostic, Location, Sources};
 pub(crate) use diagnostic::{Mistake, Mistakes};
 pub use reference::{ReferenceTarget, Selection};
 pub use schema::json_schema;
-pub(crate) use sections::normal;
 
 use near::did_you_mean;
 use stage::Template;
@@ -246,7 +245,7 @@ fn read_stages(root: &mut Table, kinds: Kinds, seed: u64, mistakes: &mut Mistake
     };
     let templates: Vec<Template> = table.entries.iter().filter_map(read).collect();
     let stages = matrix::expand(&templates, seed, mistakes);
-    outputs::check(&stages, mistakes);
-    outputs::require_ports(&templates, &stages, mistakes);
+    ports::check(&stages, mistakes);
+    ports::require_ports(&templates, &stages, mistakes);
     stages
 }

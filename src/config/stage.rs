@@ -34,22 +34,24 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Where a refused parameter is written, as deep as it is written at all; else the stage's header.
-    pub(crate) fn locate(&self, params: &Table, path: &[String]) -> Span {
-        let Some(entry) = path.first().and_then(|name| params.get(name)) else { return self.header };
-        let mut node = &entry.node;
+    /// Where a parameter is written, as deep as it is written at all (else the stage's header): its key and its value.
+    fn locate(&self, params: &Table, path: &[String]) -> (Span, Span) {
+        let Some(entry) = path.first().and_then(|name| params.get(name)) else { return (self.header, self.header) };
+        let (mut key, mut node) = (entry.key_span, &entry.node);
         for name in &path[1..] {
             let inner = match &node.value {
-                Value::Table(table) => table.get(name).map(|entry| &entry.node),
-                Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get(index)),
+                Value::Table(table) => table.get(name).map(|entry| (entry.key_span, &entry.node)),
+                Value::Array(items) => {
+                    name.parse::<usize>().ok().and_then(|index| items.get(index)).map(|item| (item.span, item))
+                }
                 _ => None,
             };
             match inner {
-                Some(inner) => node = inner,
+                Some(inner) => (key, node) = inner,
                 None => break,
             }
         }
-        node.span
+        (key, node.span)
     }
 
     /// A parameter's error in the words of a diagnostic.
@@ -61,7 +63,10 @@ impl Template {
             true => format!("stage `{}`: {}", self.name, error.message),
             false => format!("stage `{}`: `{name}`: {}", self.name, error.message),
         };
-        Mistake::new(self.locate(params, &error.path), message).hint(error.hint)
+        let (key, value) = self.locate(params, &error.path);
+        // A name that is not known is wrong whatever its value is.
+        let span = if error.message.starts_with("unknown parameter") { key } else { value };
+        Mistake::new(span, message).hint(error.hint)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checks what the stages make against itself and against what they need.
+//! Checks what stages make and what their ports lack, and words both for messages.
 
 use std::path::{Component, Path};
 
@@ -70,7 +70,7 @@ fn missing(span: Span, stage: &str, port: &Port, stages: &[Stage]) -> Mistake {
         .map(|reference| format!("`{} = \"{reference}\"`", port.name))
         .collect();
     let hint = match (makers.is_empty(), port.external) {
-        (false, _) => format!("add {}", joined(makers, "or")),
+        (false, _) => format!("add {}", either(makers)),
         (true, true) => format!("declare it under `[inputs]` and add `{} = \"inputs.NAME\"`", port.name),
         (true, false) => format!("no stage makes {}; add one that does", types(&port.accepts)),
     };
@@ -79,7 +79,26 @@ fn missing(span: Span, stage: &str, port: &Port, stages: &[Stage]) -> Mistake {
 
 /// The artifact types in a sentence: `shards or index`.
 pub(crate) fn types(types: &[ArtifactType]) -> String {
-    joined(types.iter().map(|artifact_type| artifact_type.name().to_owned()).collect(), "or")
+    either(types.iter().map(|artifact_type| artifact_type.name().to_owned()).collect())
+}
+
+/// The artifact types that something makes, each once: `table and balance`.
+pub(crate) fn all_types(types: &[ArtifactType]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for artifact_type in types {
+        if !names.iter().any(|name| name == artifact_type.name()) {
+            names.push(artifact_type.name().to_owned());
+        }
+    }
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => joined(names, "and"),
+    }
+}
+
+/// Alternatives in a sentence.
+pub(crate) fn either(texts: Vec<String>) -> String {
+    joined(texts, "or")
 }
 
 /// What a port takes, in a sentence.
