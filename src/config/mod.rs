@@ -1,8 +1,32 @@
 //! Reads `pipeline.toml` into a [`Pipeline`]: every name known, every parameter checked, every default filled in.
 
+mod diagnostic;
+mod matrix;
+pub mod near;
+mod overlay;
+pub(crate) mod ports;
+mod reference;
+mod schema;
+mod sections;
+mod stage;
+#[cfg(test)]
+pub(crate) mod tests;
+mod value;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{Kind, Output, Params, Port};
+
+pub use diagnostic::{Diagnostic, Location, Sources};
+pub(crate) use diagnostic::{Mistake, Mistakes};
+pub use reference::{ReferenceTarget, Selection};
+pub use schema::json_schema;
+
+use near::did_you_mean;
+use stage::Template;
+use value::{Entry, Table};
 
 /// The kinds that a build of hamflow knows.
 pub type Kinds = &'static [&'static dyn Kind];
@@ -27,6 +51,15 @@ pub struct Pipeline {
     pub profile: Option<String>,
     /// Whether `--profile` or `--set` changed anything; such runs keep their lock under `cache/locks/`.
     pub overridden: bool,
+    /// The texts that every [`Span`] points into.
+    pub sources: Sources,
+}
+
+impl Pipeline {
+    /// A mistake at a place of the file or of the command line.
+    pub fn diagnostic(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        self.sources.diagnostic(span, message)
+    }
 }
 
 /// A file or folders from outside, declared once.
@@ -99,8 +132,10 @@ pub enum LinkMode {
 }
 
 /// Bytes `start..end` of `pipeline.toml` (or of a `--set` argument).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {
+    /// 0 for the file, `n` for the `n`th `--set` argument.
+    pub source: usize,
     /// The first byte.
     pub start: usize,
     /// One past the last.
@@ -116,33 +151,101 @@ pub struct Overrides {
     pub set: Vec<String>,
 }
 
+/// The tables that the file may have.
+const SECTIONS: [&str; 5] = ["pipeline", "inputs", "stages", "profiles", "cache"];
+
 /// Reads and resolves the pipeline at `path`.
-pub fn load(_path: &Path, _kinds: Kinds, _overrides: &Overrides) -> Result<Pipeline, Vec<Diagnostic>> {
-    Err(Vec::new())
+///
+/// Fails with every mistake that was found, sorted by place. References are resolved later, by
+/// [`graph::build`](crate::graph::build).
+pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline, Vec<Diagnostic>> {
+    let (text, root, file) = read(path).map_err(|diagnostic| vec![diagnostic])?;
+    let mut mistakes = Mistakes::default();
+    let mut table = value::parse_document(0, &text, &mut mistakes);
+    let mut sources = Sources::new(path.display().to_string(), text);
+    if !mistakes.is_empty() {
+        return Err(mistakes.into_diagnostics(&sources));
+    }
+    for argument in &overrides.set {
+        sources.add_argument("--set", argument);
+    }
+    overlay::apply_profile(&mut table, overrides.profile.as_deref(), &mut mistakes);
+    overlay::apply_set(&mut table, overrides, 1, &mut mistakes);
+    refuse_unknown_sections(&table, kinds, &mut mistakes);
+    let header = sections::read_header(&mut table, &mut mistakes);
+    let inputs = sections::read_inputs(&mut table, &mut mistakes);
+    let cache = sections::read_cache(&mut table, &mut mistakes);
+    let stages = read_stages(&mut table, kinds, header.seed, &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(mistakes.into_diagnostics(&sources));
+    }
+    Ok(Pipeline {
+        name: header.name,
+        seed: header.seed,
+        root,
+        file,
+        inputs,
+        stages,
+        cache,
+        profile: overrides.profile.clone(),
+        overridden: overrides.profile.is_some() || !overrides.set.is_empty(),
+        sources,
+    })
 }
 
-/// A mistake in the user's file, ready to be shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostic {
-    /// One sentence, lowercase at its start, place first: ``stage `train`: unknown parameter `epoch` ``.
-    pub message: String,
-    /// The file, the line and the column, with the line's text.
-    pub place: Option<Location>,
-    /// The way out.
-    pub hint: Option<String>,
+/// The text of the file, the project's root and the file's absolute path.
+fn read(path: &Path) -> Result<(String, PathBuf, PathBuf), Diagnostic> {
+    let shown = path.display();
+    let cannot = |error: io::Error| Diagnostic::new(format!("cannot read `{shown}`: {error}"));
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Diagnostic::new(format!("`{shown}` does not exist")).hint("`hamflow init` writes one to start from")
+        }
+        _ => cannot(error),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        Diagnostic::new(format!("`{shown}` is not UTF-8 in line {}", line + 1)).hint("save it as UTF-8")
+    })?;
+    // The folder's symbolic links are resolved, the file's own are not: the project is where the file is seen.
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let root = fs::canonicalize(folder).map_err(cannot)?;
+    let file = root.join(path.file_name().unwrap_or_default());
+    Ok((text, root, file))
 }
 
-/// Where a diagnostic points.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
-    /// The file as the user would name it, or `--set` for the command line.
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// How many characters the caret line marks.
-    pub width: usize,
-    /// The whole line.
-    pub text: String,
+fn refuse_unknown_sections(table: &Table, kinds: Kinds, mistakes: &mut Mistakes) {
+    for entry in table.entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())) {
+        let key = &entry.key;
+        let hint = match kinds.iter().any(|kind| kind.spec().name == key) {
+            true => format!("did you mean `[stages.{key}]`?"),
+            false => {
+                did_you_mean(key, SECTIONS).unwrap_or_else(|| format!("the file may have {}", near::listed(SECTIONS)))
+            }
+        };
+        mistakes.push(Mistake::new(entry.header(), format!("unknown key `{key}`")).hint(hint));
+    }
+}
+
+fn read_stages(root: &mut Table, kinds: Kinds, seed: u64, mistakes: &mut Mistakes) -> Vec<Stage> {
+    let table = sections::section(root, "stages", mistakes);
+    if table.entries.is_empty() && mistakes.is_empty() {
+        mistakes.push(
+            Mistake::placeless("the pipeline has no stages")
+                .hint("add `[stages.NAME]`; `hamflow kinds` lists what a stage can do".to_owned()),
+        );
+    }
+    let names: Vec<&str> = table.keys().collect();
+    let read = |entry: &Entry| {
+        let others: Vec<&str> = names.iter().copied().filter(|name| *name != entry.key).collect();
+        stage::read_stage(entry, kinds, &others, mistakes)
+    };
+    let templates: Vec<Template> = table.entries.iter().filter_map(read).collect();
+    let stages = matrix::expand(&templates, seed, mistakes);
+    ports::check(&stages, mistakes);
+    ports::require_ports(&templates, &stages, mistakes);
+    stages
 }

@@ -1,0 +1,225 @@
+//! A mistake in the user's file, with the line it is on, a caret and the way out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Span;
+
+/// A mistake in the user's file, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// One sentence, lowercase at its start, place first: ``stage `train`: unknown parameter `epoch` ``.
+    pub message: String,
+    /// The file, the line and the column, with the line's text.
+    pub place: Option<Location>,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+/// Where a diagnostic points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The file as the user would name it, or `--set` for the command line.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// How many characters the caret line marks.
+    pub width: usize,
+    /// The whole line.
+    pub text: String,
+}
+
+impl Diagnostic {
+    /// A mistake that has no place.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, hint: None }
+    }
+
+    /// Adds the way out.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The text for the terminal: message, place, the line with a caret below, hint; no line break at the end.
+    pub fn render(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        if let Some(Location { file, line, column, width, text }) = &self.place {
+            let digits = line.to_string().len().max(2);
+            write!(f, "\n{:digits$}--> {file}:{line}:{column}", "")?;
+            write!(f, "\n{:digits$} |", "")?;
+            write!(f, "\n{line:digits$} | {text}")?;
+            // Tabs stay tabs, so that the caret stands below its column however wide the terminal makes them.
+            let indent: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            write!(f, "\n{:digits$} | {indent}{:^>width$}", "", "")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// The texts that spans point into: the file, then each `--set` argument.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    texts: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// Starts with the pipeline file, under the name that diagnostics show.
+    pub fn new(file: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { texts: vec![(file.into(), text.into())] }
+    }
+
+    /// Adds one argument of the command line; its number goes into [`Span::source`].
+    pub fn add_argument(&mut self, option: &str, text: &str) -> usize {
+        self.texts.push((option.to_owned(), text.to_owned()));
+        self.texts.len() - 1
+    }
+
+    /// The text that a span marks.
+    pub fn text(&self, span: Span) -> &str {
+        self.texts.get(span.source).and_then(|(_, text)| text.get(span.start..span.end)).unwrap_or_default()
+    }
+
+    /// The line and column of a span.
+    pub fn locate(&self, span: Span) -> Option<Location> {
+        let (file, text) = self.texts.get(span.source)?;
+        let start = floor(text, span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let line_text = text[line_start..line_end].trim_end_matches('\r');
+        // A span of several lines is marked on its first.
+        let end = floor(text, span.end).clamp(start, (line_start + line_text.len()).max(start));
+        Some(Location {
+            file: file.clone(),
+            line: text[..start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            width: text[start..end].trim_end().chars().count().max(1),
+            text: line_text.to_owned(),
+        })
+    }
+
+    /// A mistake at a span.
+    pub fn diagnostic(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { message: message.into(), place: self.locate(span), hint: None }
+    }
+}
+
+/// The nearest start of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// A mistake that is not yet looked up in its text.
+#[derive(Debug, Clone)]
+pub(crate) struct Mistake {
+    /// None for what is not written in any text, such as `--profile NAME`.
+    span: Option<Span>,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Mistake {
+    /// A mistake at a span.
+    pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { span: Some(span), message: message.into(), hint: None }
+    }
+
+    /// A mistake that is written in no text, such as the name after `--profile`.
+    pub(crate) fn placeless(message: impl Into<String>) -> Self {
+        Self { span: None, message: message.into(), hint: None }
+    }
+
+    /// Adds the way out, where there is one.
+    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+/// All mistakes found, so that one look shows them all.
+#[derive(Debug, Default)]
+pub(crate) struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    pub(crate) fn push(&mut self, mistake: Mistake) {
+        self.0.push(mistake);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The mistakes sorted by place; a mistake that every combination of a matrix repeats appears once.
+    pub(crate) fn into_diagnostics(mut self, sources: &Sources) -> Vec<Diagnostic> {
+        self.0.sort_by_key(|mistake| mistake.span.map(|span| (span.source, span.start)));
+        let mut seen = BTreeSet::new();
+        self.0.retain(|mistake| seen.insert((mistake.span, mistake.message.clone())));
+        self.0
+            .into_iter()
+            .map(|Mistake { span, message, hint }| {
+                let place = span.and_then(|span| sources.locate(span));
+                Diagnostic { message, place, hint }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(start: usize, end: usize) -> Span {
+        Span { source: 0, start, end }
+    }
+
+    #[test]
+    fn a_diagnostic_shows_the_line_and_a_caret() {
+        let text = format!("{}epoch = 3\n", "\n".repeat(40));
+        let sources = Sources::new("pipeline.toml", text);
+        let diagnostic =
+            sources.diagnostic(span(40, 45), "stage `train`: unknown parameter `epoch`").hint("did you mean `epochs`?");
+        assert_eq!(
+            diagnostic.render(),
+            "error: stage `train`: unknown parameter `epoch`\n\
+             \x20 --> pipeline.toml:41:1\n\
+             \x20  |\n\
+             41 | epoch = 3\n\
+             \x20  | ^^^^^\n\
+             hint: did you mean `epochs`?"
+        );
+    }
+
+    #[test]
+    fn a_span_of_several_lines_is_marked_on_its_first() {
+        let sources = Sources::new("p", "a = [\r\n1,\r\n]\r\n");
+        let place = sources.locate(span(4, 13)).unwrap();
+        assert_eq!((place.line, place.column, place.width, place.text.as_str()), (1, 5, 1, "a = ["));
+    }
+
+    #[test]
+    fn columns_count_characters_and_the_end_of_the_file_has_a_place() {
+        let sources = Sources::new("p", "ä = 1\n");
+        let place = sources.locate(span(5, 6)).unwrap();
+        assert_eq!((place.column, place.width), (5, 1));
+        let place = sources.locate(span(7, 7)).unwrap();
+        assert_eq!((place.line, place.column, place.width, place.text.as_str()), (2, 1, 1, ""));
+        assert!(sources.locate(span(900, 901)).is_some());
+    }
+}

@@ -1,0 +1,307 @@
+//! Makes one stage per combination of a matrix, and one per combination that a stage follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hamflow_stage_api::{KindSpec, Port};
+
+use super::diagnostic::{Mistake, Mistakes};
+use super::near::did_you_mean;
+use super::reference::{ReferenceTarget, Selection};
+use super::sections::seed;
+use super::stage::{Template, label};
+use super::value::{Entry, Node, Table, Value, sorted};
+use super::{Reference, Span, Stage};
+
+/// A matrix beyond this is a slip, not a wish.
+const MOST_COMBINATIONS: usize = 1000;
+
+/// One axis of a matrix.
+pub(crate) struct Axis {
+    pub(crate) name: String,
+    pub(crate) span: Span,
+    pub(crate) role: Role,
+    /// In the order of the file.
+    pub(crate) values: Vec<AxisValue>,
+}
+
+/// What the values of an axis are put at.
+pub(crate) enum Role {
+    Parameter,
+    Seed,
+    Port(Port),
+}
+
+/// One value of an axis with its text in the stage's name.
+pub(crate) struct AxisValue {
+    pub(crate) label: String,
+    pub(crate) node: Node,
+}
+
+/// Reads `[stages.NAME.matrix]`, sorted by axis.
+pub(crate) fn read_matrix(
+    place: &str,
+    spec: &KindSpec,
+    properties: Option<&[String]>,
+    entry: &Entry,
+    mistakes: &mut Mistakes,
+) -> Vec<Axis> {
+    let Value::Table(table) = &entry.node.value else {
+        let message = format!("{place}: `matrix` takes a table, not {}", entry.node.describe());
+        let hint = "write `matrix = { lr = [1e-3, 3e-4] }`".to_owned();
+        mistakes.push(Mistake::new(entry.node.span, message).hint(hint));
+        return Vec::new();
+    };
+    let mut axes = Vec::new();
+    for entry in &table.entries {
+        let name = entry.key.as_str();
+        let role = if name == "seed" && spec.seeded {
+            Role::Seed
+        } else if let Some(port) = spec.ports.iter().find(|port| port.name == name) {
+            Role::Port(port.clone())
+        } else if properties.is_none_or(|names| names.iter().any(|known| known == name)) {
+            Role::Parameter
+        } else {
+            let known = properties.unwrap_or_default().iter().map(String::as_str);
+            let hint = did_you_mean(name, known.chain(spec.ports.iter().map(|port| port.name.as_str())))
+                .unwrap_or_else(|| "an axis is a parameter of the stage, one of its inputs, or `seed`".to_owned());
+            mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown axis `{name}`")).hint(hint));
+            continue;
+        };
+        let values = read_values(place, entry, &role, mistakes);
+        axes.push(Axis { name: name.to_owned(), span: entry.key_span, role, values });
+    }
+    axes.sort_by(|a, b| a.name.cmp(&b.name));
+    axes
+}
+
+fn read_values(place: &str, entry: &Entry, role: &Role, mistakes: &mut Mistakes) -> Vec<AxisValue> {
+    let name = &entry.key;
+    let Value::Array(items) = &entry.node.value else {
+        let message = format!("{place}: the axis `{name}` takes a list of values, not {}", entry.node.describe());
+        mistakes.push(Mistake::new(entry.node.span, message));
+        return Vec::new();
+    };
+    if items.is_empty() {
+        mistakes.push(Mistake::new(entry.node.span, format!("{place}: the axis `{name}` has no values")));
+    }
+    let mut values: Vec<AxisValue> = Vec::new();
+    for node in items {
+        let Some(label) = label(node) else {
+            let message = format!("{place}: a value of the axis `{name}` cannot be {}", node.describe());
+            let hint = "strings, numbers and booleans can be part of a stage's name".to_owned();
+            mistakes.push(Mistake::new(node.span, message).hint(hint));
+            continue;
+        };
+        if label.is_empty() || label.contains(|c: char| "[],=/\\".contains(c) || c.is_control()) {
+            let message = format!("{place}: the value `{label}` of the axis `{name}` cannot be part of a stage's name");
+            let hint = "it must not be empty nor contain `[`, `]`, `,`, `=`, `/` or `\\`".to_owned();
+            mistakes.push(Mistake::new(node.span, message).hint(hint));
+            continue;
+        }
+        match role {
+            Role::Port(_) if !matches!(node.value, Value::String(_)) => {
+                let message = format!("{place}: `{name}` takes references, not {}", node.describe());
+                mistakes.push(Mistake::new(node.span, message));
+                continue;
+            }
+            Role::Seed if seed(place, node, mistakes).is_none() => continue,
+            _ => {}
+        }
+        if values.iter().any(|value| value.label == label) {
+            let message = format!("{place}: the axis `{name}` has the value `{label}` twice");
+            mistakes.push(Mistake::new(node.span, message));
+            continue;
+        }
+        values.push(AxisValue { label, node: node.clone() });
+    }
+    values
+}
+
+/// An axis of a stage, its own or one that it follows: the stage that has it in its matrix, and its name.
+///
+/// Two references that lead to the same dimension pair up, because there is only one.
+type Dimension = (usize, String);
+
+/// Makes the stages in the order of the file, resolving the parameters of each combination.
+pub(crate) fn expand(templates: &[Template], pipeline_seed: u64, mistakes: &mut Mistakes) -> Vec<Stage> {
+    let dimensions = find_dimensions(templates, mistakes);
+    let mut stages = Vec::new();
+    for (index, template) in templates.iter().enumerate() {
+        let Some(combinations) = combine(templates, template, &dimensions[index], mistakes) else { continue };
+        for combination in &combinations {
+            stages.extend(make_stage(template, index, combination, pipeline_seed, mistakes));
+        }
+    }
+    stages
+}
+
+/// The dimensions of every template: its own axes and those of whatever it follows.
+fn find_dimensions(templates: &[Template], mistakes: &mut Mistakes) -> Vec<BTreeSet<Dimension>> {
+    let indices: BTreeMap<&str, usize> =
+        templates.iter().enumerate().map(|(index, template)| (template.name.as_str(), index)).collect();
+    let followed: Vec<Vec<usize>> = templates
+        .iter()
+        .map(|template| {
+            let references = template.references.iter().flat_map(|(_, references)| references);
+            references.filter_map(|reference| indices.get(followed_name(&reference.text)?).copied()).collect()
+        })
+        .collect();
+    let mut dimensions: Vec<BTreeSet<Dimension>> = templates
+        .iter()
+        .enumerate()
+        .map(|(index, template)| template.axes.iter().map(|axis| (index, axis.name.clone())).collect())
+        .collect();
+    // The sets only grow, so this ends even where the references go round in a circle (which the graph reports).
+    loop {
+        let mut grown = false;
+        for (index, followed) in followed.iter().enumerate() {
+            for &other in followed {
+                let inherited = dimensions[other].clone();
+                let before = dimensions[index].len();
+                dimensions[index].extend(inherited);
+                grown |= dimensions[index].len() > before;
+            }
+        }
+        if !grown {
+            break;
+        }
+    }
+    // The combinations of a value that is a matrix itself would exist for that value only.
+    for template in templates {
+        for axis in template.axes.iter().filter(|axis| matches!(axis.role, Role::Port(_))) {
+            for value in &axis.values {
+                let other = followed_name(&value.label).and_then(|name| indices.get(name));
+                if other.is_some_and(|&other| !dimensions[other].is_empty()) {
+                    let message = format!(
+                        "stage `{}`: `{}` has a matrix itself, so it cannot be a value of an axis",
+                        template.name, value.label
+                    );
+                    mistakes.push(Mistake::new(value.node.span, message));
+                }
+            }
+        }
+    }
+    dimensions
+}
+
+/// The stage that a reference follows.
+fn followed_name(text: &str) -> Option<&str> {
+    match ReferenceTarget::parse(text)? {
+        ReferenceTarget::Stage { base, selection: Selection::Follow, .. } => Some(base),
+        _ => None,
+    }
+}
+
+/// A chosen value on every axis, sorted by axis name; the number is the template that has the axis.
+type Combination<'t> = Vec<(usize, &'t Axis, &'t AxisValue)>;
+
+fn combine<'t>(
+    templates: &'t [Template],
+    template: &Template,
+    dimensions: &BTreeSet<Dimension>,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<Combination<'t>>> {
+    let mut axes: Vec<(usize, &Axis)> = Vec::new();
+    for (owner, name) in dimensions {
+        axes.extend(templates[*owner].axes.iter().filter(|axis| axis.name == *name).map(|axis| (*owner, axis)));
+    }
+    axes.sort_by(|(owner_a, a), (owner_b, b)| (&a.name, owner_a).cmp(&(&b.name, owner_b)));
+    for pair in axes.windows(2) {
+        let [(a, axis), (b, other)] = pair else { continue };
+        if axis.name == other.name {
+            let (a, b) = (&templates[*a].name, &templates[*b].name);
+            let message = format!(
+                "stage `{}`: `{a}` and `{b}` both have an axis `{}`, and it follows both",
+                template.name, axis.name
+            );
+            mistakes.push(Mistake::new(template.header, message).hint(format!("gather one of them: `{b}[*]`")));
+            return None;
+        }
+    }
+    let count = axes.iter().try_fold(1usize, |count, (_, axis)| count.checked_mul(axis.values.len()));
+    if count.is_none_or(|count| count > MOST_COMBINATIONS) {
+        let message = format!("stage `{}`: more than {MOST_COMBINATIONS} combinations", template.name);
+        let span = template.axes.first().map_or(template.header, |axis| axis.span);
+        mistakes.push(Mistake::new(span, message));
+        return None;
+    }
+    let mut combinations: Vec<Combination<'t>> = vec![Vec::new()];
+    for (owner, axis) in axes {
+        combinations = combinations
+            .iter()
+            .flat_map(|chosen| {
+                axis.values.iter().map(|value| {
+                    let mut chosen = chosen.clone();
+                    chosen.push((owner, axis, value));
+                    chosen
+                })
+            })
+            .collect();
+    }
+    Some(combinations)
+}
+
+fn make_stage(
+    template: &Template,
+    index: usize,
+    combination: &Combination<'_>,
+    pipeline_seed: u64,
+    mistakes: &mut Mistakes,
+) -> Option<Stage> {
+    let mut params = template.params.clone();
+    let mut references = template.references.clone();
+    let mut stage_seed = template.seed.unwrap_or(pipeline_seed);
+    for (_, axis, value) in combination.iter().filter(|(owner, ..)| *owner == index) {
+        match &axis.role {
+            Role::Parameter => {
+                params.insert(Entry { key: axis.name.clone(), key_span: axis.span, node: value.node.clone() })
+            }
+            Role::Seed => {
+                if let Some(seed) = seed(&template.name, &value.node, mistakes) {
+                    stage_seed = seed;
+                }
+            }
+            Role::Port(port) => {
+                let reference = Reference { text: value.label.clone(), span: value.node.span };
+                references.retain(|(other, _)| other.name != port.name);
+                references.push((port.clone(), vec![reference]));
+            }
+        }
+    }
+    let axes: Vec<(String, String)> =
+        combination.iter().map(|(_, axis, value)| (axis.name.clone(), value.label.clone())).collect();
+    let params = resolve(template, &params, mistakes)?;
+    let outputs = template.kind.outputs(&params);
+    Some(Stage {
+        name: stage_name(&template.name, &axes),
+        base: template.name.clone(),
+        axes,
+        kind: template.kind,
+        params,
+        references,
+        outputs,
+        env: template.env.clone(),
+        secret_env: template.secret_env.clone(),
+        seed: stage_seed,
+        memory: template.memory,
+        span: template.header,
+    })
+}
+
+fn resolve(template: &Template, params: &Table, mistakes: &mut Mistakes) -> Option<hamflow_stage_api::Params> {
+    match template.kind.resolve(&params.to_params()) {
+        Ok(resolved) => Some(sorted(resolved)),
+        Err(error) => {
+            mistakes.push(template.refuse(params, error));
+            None
+        }
+    }
+}
+
+fn stage_name(base: &str, axes: &[(String, String)]) -> String {
+    if axes.is_empty() {
+        return base.to_owned();
+    }
+    let axes: Vec<String> = axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    format!("{base}[{}]", axes.join(","))
+}

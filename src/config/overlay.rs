@@ -1,0 +1,177 @@
+//! What changes the file's values before they are looked at: a profile, then each `--set`.
+
+use super::diagnostic::{Mistake, Mistakes};
+use super::near::{did_you_mean, listed};
+use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
+use super::{Overrides, Span};
+
+/// What a profile may change.
+const PROFILE_KEYS: [&str; 4] = ["pipeline", "inputs", "stages", "cache"];
+
+/// Takes `[profiles]` out of `root` and lays the chosen one over it.
+pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, mistakes: &mut Mistakes) {
+    let mut profiles = Table::default();
+    if let Some(entry) = root.remove("profiles") {
+        match entry.node.value {
+            Value::Table(table) => profiles = table,
+            _ => mistakes.push(
+                Mistake::new(entry.key_span, format!("`profiles` is a table, not {}", entry.node.describe()))
+                    .hint("write `[profiles.NAME]`".to_owned()),
+            ),
+        }
+    }
+    for profile in &profiles.entries {
+        check_profile(profile, mistakes);
+    }
+    let Some(chosen) = chosen else { return };
+    let Some(profile) = profiles.remove(chosen) else {
+        let hint = did_you_mean(chosen, profiles.keys()).unwrap_or_else(|| match &profiles.entries[..] {
+            [] => "the file has no `[profiles.NAME]`".to_owned(),
+            [_] => format!("the only profile is {}", listed(profiles.keys())),
+            _ => format!("the profiles are {}", listed(profiles.keys())),
+        });
+        // A profile is named on the command line, so there is no line of the file to show.
+        return mistakes.push(Mistake::placeless(format!("no profile `{chosen}`")).hint(hint));
+    };
+    if let Value::Table(table) = profile.node.value {
+        merge(root, table);
+    }
+}
+
+fn check_profile(profile: &Entry, mistakes: &mut Mistakes) {
+    let place = format!("profile `{}`", profile.key);
+    let Value::Table(table) = &profile.node.value else {
+        let message = format!("{place}: a profile is a table, not {}", profile.node.describe());
+        return mistakes.push(Mistake::new(profile.key_span, message));
+    };
+    for entry in &table.entries {
+        if !PROFILE_KEYS.contains(&entry.key.as_str()) {
+            let hint = did_you_mean(&entry.key, PROFILE_KEYS)
+                .unwrap_or_else(|| format!("a profile changes {}", listed(PROFILE_KEYS)));
+            mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown key `{}`", entry.key)).hint(hint));
+        }
+    }
+}
+
+/// Lays `over` on `base`: tables merge, everything else replaces.
+fn merge(base: &mut Table, over: Table) {
+    for entry in over.entries {
+        match (base.get_mut(&entry.key), entry.node.value) {
+            (Some(Entry { node: Node { value: Value::Table(below), .. }, .. }), Value::Table(above)) => {
+                merge(below, above);
+            }
+            (_, value) => base.insert(Entry { node: Node { value, ..entry.node }, ..entry }),
+        }
+    }
+}
+
+/// Applies the `--set` arguments in their order; the argument `i` is the source `first_source + i`.
+pub(crate) fn apply_set(root: &mut Table, overrides: &Overrides, first_source: usize, mistakes: &mut Mistakes) {
+    for (at, argument) in overrides.set.iter().enumerate() {
+        if let Err(mistake) = set_one(root, first_source + at, argument) {
+            mistakes.push(mistake);
+        }
+    }
+}
+
+fn set_one(root: &mut Table, source: usize, argument: &str) -> Result<(), Mistake> {
+    let whole = Span { source, start: 0, end: argument.len() };
+    let shape = || {
+        Mistake::new(whole, format!("`{argument}` does not set anything"))
+            .hint("write a path and a value, such as `stages.train.epochs=5`".to_owned())
+    };
+    let equals = unquoted_equals(argument).ok_or_else(shape)?;
+    let path = parse_path(source, &argument[..equals]).ok_or_else(shape)?;
+    check_path(root, &path)?;
+    let text = argument[equals + 1..].trim();
+    let offset = argument.trim_end().len() - text.len();
+    let node = parse_value(source, offset, text).unwrap_or_else(|| Node {
+        value: Value::String(text.to_owned()),
+        span: Span { source, start: offset, end: offset + text.len() },
+    });
+    let (last, parents) = path.split_last().ok_or_else(shape)?;
+    let mut table = root;
+    for (depth, key) in parents.iter().enumerate() {
+        if table.get(&key.name).is_none() {
+            let node = Node { value: Value::Table(Table::default()), span: key.span };
+            table.insert(Entry { key: key.name.clone(), key_span: key.span, node });
+        }
+        match table.get_mut(&key.name) {
+            Some(Entry { node: Node { value: Value::Table(inner), .. }, .. }) => table = inner,
+            _ => {
+                let names: Vec<&str> = path[..=depth].iter().map(|key| key.name.as_str()).collect();
+                return Err(Mistake::new(key.span, format!("`{}` is not a table", names.join("."))));
+            }
+        }
+    }
+    table.insert(Entry { key: last.name.clone(), key_span: last.span, node });
+    Ok(())
+}
+
+struct Key {
+    name: String,
+    span: Span,
+}
+
+/// The first `=` outside quotes.
+fn unquoted_equals(argument: &str) -> Option<usize> {
+    let mut quote = None;
+    argument.char_indices().find_map(|(at, c)| {
+        match (quote, c) {
+            (None, '=') => return Some(at),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            _ => {}
+        }
+        None
+    })
+}
+
+/// The keys of a dotted path, read as TOML reads them.
+fn parse_path(source: usize, text: &str) -> Option<Vec<Key>> {
+    if text.contains('\n') {
+        return None;
+    }
+    let mut mistakes = Mistakes::default();
+    let mut table = parse_document(source, &format!("{text} = 0"), &mut mistakes);
+    let mut path = Vec::new();
+    loop {
+        let entry = table.entries.pop()?;
+        path.push(Key { name: entry.key, span: entry.key_span });
+        match entry.node.value {
+            Value::Table(inner) => table = inner,
+            _ => return Some(path),
+        }
+    }
+}
+
+/// Refuses a path to a stage or input that is not there: only the file adds some.
+fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
+    let [section, name, rest @ ..] = path else { return Ok(()) };
+    let noun = match section.name.as_str() {
+        "stages" => "stage",
+        "inputs" => "input",
+        _ => return Ok(()),
+    };
+    let table = match root.get(&section.name).map(|entry| &entry.node.value) {
+        Some(Value::Table(table)) => table,
+        _ => &Table::default(),
+    };
+    let Some(entry) = table.get(&name.name) else {
+        let hint = did_you_mean(&name.name, table.keys()).unwrap_or_else(|| match table.entries.is_empty() {
+            true => format!("the file has no {noun}s"),
+            false => format!("the {noun}s are {}", listed(table.keys())),
+        });
+        return Err(Mistake::new(name.span, format!("no {noun} `{}`", name.name)).hint(hint));
+    };
+    // The axis would hide the value: say so instead of ignoring what the user typed.
+    if let (Value::Table(stage), [key]) = (&entry.node.value, rest)
+        && let Some(Value::Table(axes)) = stage.get("matrix").map(|entry| &entry.node.value)
+        && axes.get(&key.name).is_some()
+    {
+        let message = format!("stage `{}`: `{}` is an axis of the matrix", name.name, key.name);
+        return Err(Mistake::new(key.span, message)
+            .hint(format!("set its values: `stages.{}.matrix.{}=[…]`", name.name, key.name)));
+    }
+    Ok(())
+}

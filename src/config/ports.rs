@@ -1,0 +1,161 @@
+//! Checks what stages make and what their ports lack, and words both for messages.
+
+use std::path::{Component, Path};
+
+use hamflow_stage_api::{ArtifactType, Output, Port};
+
+use super::diagnostic::{Mistake, Mistakes};
+use super::matrix::Role;
+use super::near::joined;
+use super::stage::Template;
+use super::{Span, Stage};
+
+/// Refuses outputs of one stage that would get into each other's way, or leave the stage's folder.
+pub(crate) fn check(stages: &[Stage], mistakes: &mut Mistakes) {
+    for stage in stages {
+        for (index, output) in stage.outputs.iter().enumerate() {
+            if !is_below(&output.path) {
+                let message =
+                    format!("stage `{}`: the output `{}` cannot be at `{}`", stage.base, output.name, output.path);
+                let hint = "a path below the stage's output folder is wanted, without `.`, `..` and `\\`".to_owned();
+                mistakes.push(Mistake::new(stage.span, message).hint(hint));
+            }
+            for other in &stage.outputs[..index] {
+                if let Some(problem) = clash(other, output) {
+                    mistakes.push(Mistake::new(stage.span, format!("stage `{}`: {problem}", stage.base)));
+                }
+            }
+        }
+    }
+}
+
+fn is_below(path: &str) -> bool {
+    let plain = |component| matches!(component, Component::Normal(_));
+    !path.is_empty()
+        && !path.contains('\\')
+        && path.split('/').all(|part| !part.is_empty() && part != ".")
+        && Path::new(path).components().all(plain)
+}
+
+fn clash(a: &Output, b: &Output) -> Option<String> {
+    if a.name == b.name {
+        return Some(format!("two outputs are called `{}`", a.name));
+    }
+    if a.path == b.path {
+        return Some(format!("the outputs `{}` and `{}` are both at `{}`", a.name, b.name, a.path));
+    }
+    let (a, b) = if a.path.len() < b.path.len() { (a, b) } else { (b, a) };
+    let inside = b.path.strip_prefix(&a.path).is_some_and(|rest| rest.starts_with('/'));
+    (inside && !a.artifact_type.is_folder())
+        .then(|| format!("the output `{}` would lie inside the file of `{}`, `{}`", b.name, a.name, a.path))
+}
+
+/// Refuses stages that lack something they cannot do without, naming who makes it.
+pub(crate) fn require_ports(templates: &[Template], stages: &[Stage], mistakes: &mut Mistakes) {
+    for template in templates {
+        for port in template.spec.ports.iter().filter(|port| port.required) {
+            // What is written, if wrongly, has its own mistake.
+            let written = template.written_ports.contains(&port.name);
+            let axis = template.axes.iter().any(|axis| matches!(&axis.role, Role::Port(at) if at.name == port.name));
+            if !written && !axis {
+                mistakes.push(missing(template.header, &template.name, port, stages));
+            }
+        }
+    }
+}
+
+fn missing(span: Span, stage: &str, port: &Port, stages: &[Stage]) -> Mistake {
+    let makers: Vec<String> = makers(stages, &port.accepts, stage)
+        .into_iter()
+        .map(|reference| format!("`{} = \"{reference}\"`", port.name))
+        .collect();
+    let hint = match (makers.is_empty(), port.external) {
+        (false, _) => format!("add {}", either(makers)),
+        (true, true) => format!("declare it under `[inputs]` and add `{} = \"inputs.NAME\"`", port.name),
+        (true, false) => format!("no stage makes {}; add one that does", types(&port.accepts)),
+    };
+    Mistake::new(span, format!("stage `{stage}`: `{}` is missing: it takes {}", port.name, wanted(port))).hint(hint)
+}
+
+/// The artifact types in a sentence: `shards or index`.
+pub(crate) fn types(types: &[ArtifactType]) -> String {
+    either(types.iter().map(|artifact_type| artifact_type.name().to_owned()).collect())
+}
+
+/// The artifact types that something makes, each once: `table and balance`.
+pub(crate) fn all_types(types: &[ArtifactType]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for artifact_type in types {
+        if !names.iter().any(|name| name == artifact_type.name()) {
+            names.push(artifact_type.name().to_owned());
+        }
+    }
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => joined(names, "and"),
+    }
+}
+
+/// Alternatives in a sentence.
+pub(crate) fn either(texts: Vec<String>) -> String {
+    joined(texts, "or")
+}
+
+/// What a port takes, in a sentence.
+pub(crate) fn wanted(port: &Port) -> String {
+    match (&port.accepts[..], port.external) {
+        ([], _) => "something from `[inputs]`".to_owned(),
+        (accepts, _) if accepts.len() == ArtifactType::ALL.len() => "any artifact or input".to_owned(),
+        (accepts, true) => format!("{}, or something from `[inputs]`", types(accepts)),
+        (accepts, false) => types(accepts),
+    }
+}
+
+/// The shortest references to artifacts of these types, in the order of the file; never to `reader` itself.
+pub(crate) fn makers(stages: &[Stage], accepts: &[ArtifactType], reader: &str) -> Vec<String> {
+    let mut references: Vec<String> = Vec::new();
+    for stage in stages.iter().filter(|stage| stage.base != reader) {
+        let fitting: Vec<&Output> =
+            stage.outputs.iter().filter(|output| accepts.contains(&output.artifact_type)).collect();
+        let named = match &fitting[..] {
+            [_] => vec![stage.base.clone()],
+            several => several.iter().map(|output| format!("{}.{}", stage.base, output.name)).collect(),
+        };
+        for reference in named {
+            if !references.contains(&reference) {
+                references.push(reference);
+            }
+        }
+    }
+    references
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(name: &str, artifact_type: ArtifactType, path: &str) -> Output {
+        Output::new(name, artifact_type, path)
+    }
+
+    #[test]
+    fn an_index_may_lie_in_the_folder_of_its_shards() {
+        let shards = output("shards", ArtifactType::Shards, "shards");
+        let index = output("index", ArtifactType::Index, "shards/index.parquet");
+        assert_eq!(clash(&shards, &index), None);
+        let file = output("page", ArtifactType::Page, "shards");
+        assert_eq!(clash(&index, &file).unwrap(), "the output `index` would lie inside the file of `page`, `shards`");
+        let other = output("other", ArtifactType::Folder, "shards");
+        assert_eq!(clash(&shards, &other).unwrap(), "the outputs `shards` and `other` are both at `shards`");
+    }
+
+    #[test]
+    fn an_output_stays_below_its_folder() {
+        for path in ["a", "a/b.json"] {
+            assert!(is_below(path), "{path}");
+        }
+        for path in ["", "/a", "../a", "a/../b", "./a", "a//b", "a/", "a\\b"] {
+            assert!(!is_below(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Reads one `[stages.NAME]` table: its kind, what it takes, its parameters as written, its matrix.
+
+use hamflow_stage_api::{Access, ArtifactType, Kind, KindSpec, ParamError, Port};
+use serde_json::Value as Json;
+
+use super::diagnostic::{Mistake, Mistakes};
+use super::matrix::{Axis, read_matrix};
+use super::near::{did_you_mean, near};
+use super::sections::{is_name, seed, text};
+use super::value::{Entry, Node, Table, Value};
+use super::{Kinds, Reference, Span};
+
+/// The keys of a stage that the engine reads itself.
+pub(crate) const RESERVED: [&str; 6] = ["kind", "seed", "env", "secret_env", "memory", "matrix"];
+
+/// A stage as written: before its matrix is expanded and its parameters are resolved.
+pub(crate) struct Template {
+    pub(crate) name: String,
+    pub(crate) header: Span,
+    pub(crate) kind: &'static dyn Kind,
+    pub(crate) spec: KindSpec,
+    /// The parameters as written, unknown ones left out.
+    pub(crate) params: Table,
+    /// What is written at the ports, in the order in which the kind declares them.
+    pub(crate) references: Vec<(Port, Vec<Reference>)>,
+    /// The ports at which anything is written, rightly or not.
+    pub(crate) written_ports: Vec<String>,
+    /// Sorted by name.
+    pub(crate) axes: Vec<Axis>,
+    pub(crate) env: Vec<String>,
+    pub(crate) secret_env: Vec<String>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) memory: Option<u64>,
+}
+
+impl Template {
+    /// Where a parameter is written, as deep as it is written at all (else the stage's header): its key and its value.
+    fn locate(&self, params: &Table, path: &[String]) -> (Span, Span) {
+        let Some(entry) = path.first().and_then(|name| params.get(name)) else { return (self.header, self.header) };
+        let (mut key, mut node) = (entry.key_span, &entry.node);
+        for name in &path[1..] {
+            let inner = match &node.value {
+                Value::Table(table) => table.get(name).map(|entry| (entry.key_span, &entry.node)),
+                Value::Array(items) => {
+                    name.parse::<usize>().ok().and_then(|index| items.get(index)).map(|item| (item.span, item))
+                }
+                _ => None,
+            };
+            match inner {
+                Some(inner) => (key, node) = inner,
+                None => break,
+            }
+        }
+        (key, node.span)
+    }
+
+    /// A parameter's error in the words of a diagnostic.
+    pub(crate) fn refuse(&self, params: &Table, error: ParamError) -> Mistake {
+        let name = error.path.join(".");
+        let named = error.path.last().is_none_or(|last| error.message.contains(&format!("`{last}`")))
+            || error.message.contains(&format!("`{name}`"));
+        let message = match named {
+            true => format!("stage `{}`: {}", self.name, error.message),
+            false => format!("stage `{}`: `{name}`: {}", self.name, error.message),
+        };
+        let (key, value) = self.locate(params, &error.path);
+        // A name that is not known is wrong whatever its value is.
+        let span = if error.message.starts_with("unknown parameter") { key } else { value };
+        Mistake::new(span, message).hint(error.hint)
+    }
+}
+
+/// Reads the table of a stage; none where its kind is not known.
+pub(crate) fn read_stage(entry: &Entry, kinds: Kinds, names: &[&str], mistakes: &mut Mistakes) -> Option<Template> {
+    let name = entry.key.clone();
+    let place = format!("stage `{name}`");
+    if !is_name(&name) || name == "inputs" {
+        let hint = match name == "inputs" {
+            true => "`inputs.NAME` means something from outside",
+            false => "use letters, digits, `_` and `-`",
+        };
+        let message = format!("`{name}` cannot be the name of a stage");
+        mistakes.push(Mistake::new(entry.header(), message).hint(hint.to_owned()));
+    }
+    let Value::Table(table) = &entry.node.value else {
+        let message = format!("{place}: a stage is a table, not {}", entry.node.describe());
+        mistakes.push(Mistake::new(entry.key_span, message).hint(format!("write `[stages.{name}]`")));
+        return None;
+    };
+    let kind = find_kind(entry, table, kinds, names, mistakes)?;
+    let spec = kind.spec();
+    let references = read_references(&place, &spec, table, mistakes);
+    let written_ports =
+        spec.ports.iter().filter(|port| table.get(&port.name).is_some()).map(|port| port.name.clone()).collect();
+    let properties = property_names(kind);
+    let params = read_params(&place, &spec, properties.as_deref(), table, mistakes);
+    let axes = match table.get("matrix") {
+        Some(entry) => read_matrix(&place, &spec, properties.as_deref(), entry, mistakes),
+        None => Vec::new(),
+    };
+    let seed = table.get("seed").and_then(|entry| {
+        if !spec.seeded {
+            let message = format!("{place}: `seed` has no effect, because `{}` draws no random numbers", spec.name);
+            mistakes.push(Mistake::new(entry.key_span, message));
+        }
+        seed(&place, &entry.node, mistakes)
+    });
+    let env = read_variables(&place, table.get("env"), mistakes);
+    let secret_env = read_variables(&place, table.get("secret_env"), mistakes);
+    if let Some(twice) = secret_env.iter().find(|variable| env.contains(variable))
+        && let Some(entry) = table.get("secret_env")
+    {
+        let message = format!("{place}: `{twice}` is in `env` and in `secret_env`");
+        mistakes.push(Mistake::new(entry.key_span, message));
+    }
+    let memory = table.get("memory").and_then(|entry| read_memory(&place, entry, mistakes));
+    let header = entry.header();
+    Some(Template { name, header, kind, spec, params, references, written_ports, axes, env, secret_env, seed, memory })
+}
+
+fn find_kind(
+    stage: &Entry,
+    table: &Table,
+    kinds: Kinds,
+    stages: &[&str],
+    mistakes: &mut Mistakes,
+) -> Option<&'static dyn Kind> {
+    let place = format!("stage `{}`", stage.key);
+    let written = table.get("kind");
+    let name = match written {
+        Some(entry) => text(&place, entry, mistakes)?,
+        None => &stage.key,
+    };
+    if let Some(kind) = kinds.iter().find(|kind| kind.spec().name == name) {
+        return Some(*kind);
+    }
+    let kind_names: Vec<&str> = kinds.iter().map(|kind| kind.spec().name).collect();
+    let (span, message) = match written {
+        Some(entry) => (entry.node.span, format!("{place}: unknown kind `{name}`")),
+        None => (stage.header(), format!("{place}: no kind is called `{name}`, and it does not say `kind = \"…\"`")),
+    };
+    // Without a kind, the slip may as well be in the stage's name: a profile that misspells a stage adds one.
+    let near = near(name, kind_names).or_else(|| match written {
+        Some(_) => None,
+        None => near(name, stages.iter().copied()),
+    });
+    let hint = match near {
+        Some(near) => format!("did you mean `{near}`? `hamflow kinds` lists all kinds"),
+        None => "`hamflow kinds` lists all kinds".to_owned(),
+    };
+    mistakes.push(Mistake::new(span, message).hint(hint));
+    None
+}
+
+fn read_references(
+    place: &str,
+    spec: &KindSpec,
+    table: &Table,
+    mistakes: &mut Mistakes,
+) -> Vec<(Port, Vec<Reference>)> {
+    let mut references = Vec::new();
+    for port in &spec.ports {
+        if let Some(entry) = table.get(&port.name)
+            && let Some(written) = read_port(place, port, entry, mistakes)
+        {
+            references.push((port.clone(), written));
+        }
+    }
+    let Some(entry) = table.get("inputs").filter(|_| spec.dynamic_ports) else { return references };
+    let Value::Table(inputs) = &entry.node.value else {
+        let message = format!("{place}: `inputs` takes a table, not {}", entry.node.describe());
+        let hint = "write `inputs = { name = \"reference\" }`".to_owned();
+        mistakes.push(Mistake::new(entry.node.span, message).hint(hint));
+        return references;
+    };
+    for entry in &inputs.entries {
+        if !is_name(&entry.key) || references.iter().any(|(port, _)| port.name == entry.key) {
+            let message = format!("{place}: `{}` cannot be the name of an input", entry.key);
+            let hint = "use letters, digits, `_` and `-`, and each name once".to_owned();
+            mistakes.push(Mistake::new(entry.key_span, message).hint(hint));
+            continue;
+        }
+        let many = match &entry.node.value {
+            Value::Array(_) => true,
+            Value::String(text) => text.contains("[*]"),
+            _ => false,
+        };
+        let port = Port {
+            name: entry.key.clone(),
+            accepts: ArtifactType::ALL.to_vec(),
+            external: true,
+            required: true,
+            many,
+            access: Access::Content,
+            doc: "Declared by the stage.",
+        };
+        if let Some(written) = read_port(place, &port, entry, mistakes) {
+            references.push((port, written));
+        }
+    }
+    references
+}
+
+fn read_port(place: &str, port: &Port, entry: &Entry, mistakes: &mut Mistakes) -> Option<Vec<Reference>> {
+    let (name, node) = (&port.name, &entry.node);
+    let shape = "write `inputs.NAME`, `STAGE` or `STAGE.ARTIFACT`, in quotes".to_owned();
+    let items = match &node.value {
+        Value::String(_) => std::slice::from_ref(node),
+        Value::Array(items) if port.many => &items[..],
+        Value::Array(_) => {
+            mistakes.push(Mistake::new(node.span, format!("{place}: `{name}` takes one reference, not a list")));
+            return None;
+        }
+        _ => {
+            let message = format!("{place}: `{name}` takes a reference, not {}", node.describe());
+            mistakes.push(Mistake::new(node.span, message).hint(shape));
+            return None;
+        }
+    };
+    // An empty list at an optional port is how a profile disconnects it.
+    if items.is_empty() && port.required {
+        mistakes.push(Mistake::new(node.span, format!("{place}: the list at `{name}` is empty")));
+    }
+    let mut references = Vec::new();
+    for item in items {
+        match &item.value {
+            Value::String(text) => references.push(Reference { text: text.clone(), span: item.span }),
+            _ => {
+                let message = format!("{place}: `{name}` takes references, not {}", item.describe());
+                mistakes.push(Mistake::new(item.span, message).hint(shape.clone()));
+            }
+        }
+    }
+    (!items.is_empty()).then_some(references)
+}
+
+/// The parameters that a kind's schema names; none where the schema leaves the names open.
+fn property_names(kind: &dyn Kind) -> Option<Vec<String>> {
+    let schema = kind.schema();
+    match schema.get("properties") {
+        Some(Json::Object(properties)) => Some(properties.keys().cloned().collect()),
+        _ if schema.get("additionalProperties") == Some(&Json::Bool(false)) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+fn read_params(
+    place: &str,
+    spec: &KindSpec,
+    properties: Option<&[String]>,
+    table: &Table,
+    mistakes: &mut Mistakes,
+) -> Table {
+    let is_port = |key: &str| spec.ports.iter().any(|port| port.name == key) || (spec.dynamic_ports && key == "inputs");
+    let mut params = Table::default();
+    for entry in &table.entries {
+        let key = entry.key.as_str();
+        if RESERVED.contains(&key) || is_port(key) {
+            continue;
+        }
+        if let Some(names) = properties.filter(|names| !names.iter().any(|name| name == key)) {
+            let ports = spec.ports.iter().map(|port| port.name.as_str());
+            let hint = did_you_mean(key, names.iter().map(String::as_str).chain(ports).chain(RESERVED))
+                .or_else(|| (!names.is_empty()).then(|| format!("`hamflow kinds {}` lists its parameters", spec.name)));
+            mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown parameter `{key}`")).hint(hint));
+            continue;
+        }
+        params.insert(entry.clone());
+    }
+    params
+}
+
+fn read_variables(place: &str, entry: Option<&Entry>, mistakes: &mut Mistakes) -> Vec<String> {
+    let Some(entry) = entry else { return Vec::new() };
+    let Value::Array(items) = &entry.node.value else {
+        let message =
+            format!("{place}: `{}` takes a list of names of variables, not {}", entry.key, entry.node.describe());
+        mistakes.push(Mistake::new(entry.node.span, message));
+        return Vec::new();
+    };
+    let mut variables = Vec::new();
+    for item in items {
+        match &item.value {
+            Value::String(name) if !name.is_empty() && !name.contains(['=', '\0']) => variables.push(name.clone()),
+            Value::String(name) => {
+                mistakes.push(Mistake::new(item.span, format!("{place}: `{name}` cannot be the name of a variable")));
+            }
+            _ => {
+                let message = format!("{place}: `{}` takes names, not {}", entry.key, item.describe());
+                mistakes.push(Mistake::new(item.span, message));
+            }
+        }
+    }
+    // The order means nothing, so it must not reach the key.
+    variables.sort();
+    variables.dedup();
+    variables
+}
+
+fn read_memory(place: &str, entry: &Entry, mistakes: &mut Mistakes) -> Option<u64> {
+    let bytes = match &entry.node.value {
+        Value::Integer(bytes) => u64::try_from(*bytes).ok().filter(|bytes| *bytes > 0),
+        Value::String(text) => parse_size(text),
+        _ => None,
+    };
+    if bytes.is_none() {
+        mistakes.push(
+            Mistake::new(entry.node.span, format!("{place}: `memory` takes a size"))
+                .hint("write it as `\"2GB\"` or `\"512MiB\"`".to_owned()),
+        );
+    }
+    bytes
+}
+
+/// Reads `2GB`, `1.5 GiB` or a plain number of bytes.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let factor: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return None,
+    };
+    let bytes = (number * factor as f64).round();
+    // Beyond 2^53 bytes nobody means it.
+    (1.0..=9_007_199_254_740_992.0).contains(&bytes).then_some(bytes as u64)
+}
+
+/// A value in the words of an axis label: strings as they are, numbers in the shortest form that reads back.
+pub(crate) fn label(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(value) => Some(value.to_string()),
+        Value::Float(number) => {
+            let plain = *number == 0.0 || (1e-5..1e16).contains(&number.abs());
+            Some(if plain { format!("{number}") } else { format!("{number:e}") })
+        }
+        Value::Array(_) | Value::Table(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_both_units() {
+        assert_eq!(parse_size("2GB"), Some(2_000_000_000));
+        assert_eq!(parse_size("1.5 GiB"), Some(1_610_612_736));
+        assert_eq!(parse_size("512"), Some(512));
+        for text in ["", "GB", "2 gigabytes", "-1GB", "0", "1e3"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_get_their_shortest_label() {
+        let label = |value| label(&Node { value, span: Span::default() }).unwrap();
+        assert_eq!(label(Value::Float(1e-3)), "0.001");
+        assert_eq!(label(Value::Float(2.0)), "2");
+        assert_eq!(label(Value::Float(-0.25)), "-0.25");
+        assert_eq!(label(Value::Float(3e-7)), "3e-7");
+        assert_eq!(label(Value::Integer(50)), "50");
+        assert_eq!(label(Value::Boolean(true)), "true");
+    }
+}

@@ -1,0 +1,1 @@
+//! The exact text for each slip.

@@ -1,0 +1,318 @@
+//! Finds what every reference means, and says what is wrong with those that mean nothing.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use hamflow_stage_api::{Access, ArtifactType, Output, Port};
+
+use super::{Binding, Source, StageId};
+use crate::config::near::{did_you_mean, listed, near};
+use crate::config::{Mistake, Mistakes, Pipeline, Reference, ReferenceTarget, Selection, Stage, ports};
+
+/// What all stages read, by stage.
+pub(crate) fn resolve(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<Binding>> {
+    let resolver = Resolver { pipeline };
+    pipeline.stages.iter().map(|stage| resolver.bindings(stage, mistakes)).collect()
+}
+
+struct Resolver<'p> {
+    pipeline: &'p Pipeline,
+}
+
+/// A reference at a port of a stage: all that a message needs.
+#[derive(Clone, Copy)]
+struct Asking<'p> {
+    stage: &'p Stage,
+    port: &'p Port,
+    reference: &'p Reference,
+}
+
+impl Asking<'_> {
+    fn mistake(&self, what: impl std::fmt::Display) -> Mistake {
+        Mistake::new(self.reference.span, format!("stage `{}`: {what}", self.stage.base))
+    }
+}
+
+impl<'p> Resolver<'p> {
+    fn bindings(&self, stage: &'p Stage, mistakes: &mut Mistakes) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        for (port, references) in &stage.references {
+            let mut sources = Vec::new();
+            for reference in references {
+                let asking = Asking { stage, port, reference };
+                match self.sources(asking) {
+                    Ok(found) => {
+                        if found.iter().any(|source| sources.contains(source)) {
+                            mistakes.push(asking.mistake(format!("`{}` takes `{}` twice", port.name, reference.text)));
+                        }
+                        sources.extend(found);
+                    }
+                    Err(mistake) => mistakes.push(mistake),
+                }
+            }
+            bindings.push(Binding { port: port.clone(), sources });
+        }
+        bindings.extend(self.project_files(stage, mistakes));
+        bindings
+    }
+
+    fn sources(&self, asking: Asking<'p>) -> Result<Vec<Source>, Mistake> {
+        match ReferenceTarget::parse(&asking.reference.text) {
+            Some(ReferenceTarget::Input(name)) => self.declared(asking, name).map(|source| vec![source]),
+            Some(ReferenceTarget::Stage { base, selection, artifact }) => {
+                let stages = self.stages(asking, base, selection)?;
+                stages.into_iter().map(|(id, labels)| self.artifact(asking, id, labels, artifact)).collect()
+            }
+            None => Err(asking
+                .mistake(format!("`{}` is not a reference", asking.reference.text))
+                .hint("write `inputs.NAME`, `STAGE`, `STAGE.ARTIFACT` or `STAGE[*]`".to_owned())),
+        }
+    }
+
+    fn declared(&self, asking: Asking<'p>, name: &str) -> Result<Source, Mistake> {
+        let inputs = &self.pipeline.inputs;
+        let Some(index) = inputs.iter().position(|input| input.name == name) else {
+            let names = || inputs.iter().map(|input| input.name.as_str());
+            let hint = match inputs.is_empty() {
+                true => format!("declare it: `[inputs] {name} = \"PATH\"`"),
+                false => did_you_mean(name, names()).unwrap_or_else(|| format!("the inputs are {}", listed(names()))),
+            };
+            return Err(asking.mistake(format!("no input `{name}`")).hint(hint));
+        };
+        if !asking.port.external {
+            let message = format!(
+                "`{}` takes {} from a stage, not something from `[inputs]`",
+                asking.port.name,
+                ports::types(&asking.port.accepts)
+            );
+            return Err(asking.mistake(message).hint(self.makers(asking)));
+        }
+        Ok(Source::Declared { index })
+    }
+
+    /// The stages that a reference selects, each with the labels that tell gathered ones apart.
+    fn stages(
+        &self,
+        asking: Asking<'p>,
+        base: &str,
+        selection: Selection<'_>,
+    ) -> Result<Vec<(usize, Vec<(String, String)>)>, Mistake> {
+        let copies: Vec<usize> = (0..self.pipeline.stages.len()).filter(|&id| self.stage(id).base == base).collect();
+        if copies.is_empty() {
+            return Err(self.unknown_stage(asking, base));
+        }
+        match selection {
+            Selection::One(name) => match copies.iter().find(|&&id| self.stage(id).name == name) {
+                Some(id) => Ok(vec![(*id, Vec::new())]),
+                None => {
+                    let names: Vec<&str> = copies.iter().map(|&id| self.stage(id).name.as_str()).collect();
+                    let hint = format!("there is {}", listed(names));
+                    Err(asking.mistake(format!("no stage `{name}`")).hint(hint))
+                }
+            },
+            Selection::All if !asking.port.many => {
+                let message =
+                    format!("`{}` takes one artifact, but `{}` gathers", asking.port.name, asking.reference.text);
+                let hint = format!("`{base}` without `[*]` makes one stage per combination");
+                Err(asking.mistake(message).hint(hint))
+            }
+            Selection::All => {
+                let mut gathered: Vec<(usize, Vec<(String, String)>)> =
+                    copies.into_iter().map(|id| (id, self.stage(id).axes.clone())).collect();
+                gathered.sort_by(|(_, a), (_, b)| compare_labels(a, b));
+                Ok(gathered)
+            }
+            Selection::Follow => {
+                // The reader has every axis of what it follows, so exactly one combination agrees with it.
+                let agrees = |id: &usize| self.stage(*id).axes.iter().all(|axis| asking.stage.axes.contains(axis));
+                Ok(copies.into_iter().filter(agrees).map(|id| (id, Vec::new())).collect())
+            }
+        }
+    }
+
+    fn unknown_stage(&self, asking: Asking<'p>, name: &str) -> Mistake {
+        let mistake = asking.mistake(format!("no stage `{name}`"));
+        if self.pipeline.inputs.iter().any(|input| input.name == name) {
+            return mistake.hint(format!("did you mean `inputs.{name}`?"));
+        }
+        if asking.reference.text.contains('/') {
+            return mistake.hint("a file is declared under `[inputs]` and called `inputs.NAME`".to_owned());
+        }
+        let mut names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.base.as_str()).collect();
+        names.dedup();
+        let hint = match near(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the stages are {}", listed(names)),
+        };
+        mistake.hint(hint)
+    }
+
+    fn artifact(
+        &self,
+        asking: Asking<'p>,
+        id: usize,
+        labels: Vec<(String, String)>,
+        artifact: Option<&str>,
+    ) -> Result<Source, Mistake> {
+        let from = self.stage(id);
+        let output = match artifact {
+            Some(name) => self.named_output(asking, from, name)?,
+            None => self.fitting_output(asking, from)?,
+        };
+        let stage = StageId(u32::try_from(id).expect("a pipeline has fewer than 2^32 stages"));
+        Ok(Source::Artifact { stage, output, labels })
+    }
+
+    fn named_output(&self, asking: Asking<'p>, from: &Stage, name: &str) -> Result<usize, Mistake> {
+        let names = || from.outputs.iter().map(|output| output.name.as_str());
+        let Some(index) = from.outputs.iter().position(|output| output.name == name) else {
+            let makes = format!("`{}` makes {}", from.base, listed(names()));
+            let hint = match did_you_mean(name, names()) {
+                Some(question) => format!("{question} {makes}"),
+                None => makes,
+            };
+            return Err(asking.mistake(format!("`{}` has no artifact `{name}`", from.base)).hint(hint));
+        };
+        if fits(asking.port, &from.outputs[index]) {
+            return Ok(index);
+        }
+        let what = from.outputs[index].artifact_type;
+        let message = format!(
+            "`{}` takes {}, but `{}` is {what}",
+            asking.port.name,
+            ports::wanted(asking.port),
+            asking.reference.text
+        );
+        Err(asking.mistake(message).hint(self.makers(asking)))
+    }
+
+    fn fitting_output(&self, asking: Asking<'p>, from: &Stage) -> Result<usize, Mistake> {
+        let fitting: Vec<usize> =
+            (0..from.outputs.len()).filter(|&index| fits(asking.port, &from.outputs[index])).collect();
+        match &fitting[..] {
+            [index] => Ok(*index),
+            [] => {
+                let made: Vec<ArtifactType> = from.outputs.iter().map(|output| output.artifact_type).collect();
+                let message = format!(
+                    "`{}` takes {}, but `{}` makes {}",
+                    asking.port.name,
+                    ports::wanted(asking.port),
+                    from.base,
+                    ports::all_types(&made)
+                );
+                Err(asking.mistake(message).hint(self.makers(asking)))
+            }
+            several => {
+                let text = &asking.reference.text;
+                let message = format!("`{}` takes one of several artifacts of `{}`", asking.port.name, from.base);
+                let names: Vec<String> =
+                    several.iter().map(|&index| format!("{text}.{}", from.outputs[index].name)).collect();
+                let hint = format!("say which: {}", listed(names.iter().map(String::as_str)));
+                Err(asking.mistake(message).hint(hint))
+            }
+        }
+    }
+
+    /// Who makes what the port takes.
+    fn makers(&self, asking: Asking<'p>) -> String {
+        let port = asking.port;
+        let makers = ports::makers(&self.pipeline.stages, &port.accepts, &asking.stage.base);
+        let makers: Vec<String> = makers.iter().map(|reference| format!("`{} = \"{reference}\"`", port.name)).collect();
+        match (makers.is_empty(), port.external) {
+            (false, _) => format!("write {}", ports::either(makers)),
+            (true, true) => format!("declare it under `[inputs]` and write `{} = \"inputs.NAME\"`", port.name),
+            (true, false) => format!("no stage makes {}", ports::types(&port.accepts)),
+        }
+    }
+
+    /// The files of the project that the stage's arguments name.
+    fn project_files(&self, stage: &Stage, mistakes: &mut Mistakes) -> Vec<Binding> {
+        let mut paths = BTreeSet::new();
+        for argument in stage.kind.candidate_files(&stage.params) {
+            let Some(path) = self.path_below_root(&argument) else { continue };
+            if let Some(other) = self.stage_of_view(&path) {
+                let message = format!("stage `{}`: `{argument}` is a view of what `{other}` made", stage.base);
+                let hint = format!("take it as an input: `inputs = {{ x = \"{other}\" }}`, then `{{inputs.x}}`");
+                mistakes.push(Mistake::new(stage.span, message).hint(hint));
+            } else if self.pipeline.root.join(&path).is_file() {
+                paths.insert(path);
+            }
+        }
+        paths
+            .into_iter()
+            .map(|path| Binding {
+                port: Port {
+                    name: format!("file:{path}"),
+                    accepts: Vec::new(),
+                    external: true,
+                    required: true,
+                    many: false,
+                    access: Access::Content,
+                    doc: "A file of the project that an argument names.",
+                },
+                sources: vec![Source::ProjectFile { path }],
+            })
+            .collect()
+    }
+
+    /// `argument` as a path below the root, with `/`; none where it leads elsewhere.
+    fn path_below_root(&self, argument: &str) -> Option<String> {
+        let path = Path::new(argument);
+        let path = path.strip_prefix(&self.pipeline.root).unwrap_or(path);
+        let mut parts: Vec<&str> = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(part) => parts.push(part.to_str()?),
+                Component::CurDir => {}
+                Component::ParentDir => {
+                    parts.pop()?;
+                }
+                Component::RootDir | Component::Prefix(_) => return None,
+            }
+        }
+        (!parts.is_empty()).then(|| parts.join("/"))
+    }
+
+    /// The stage below whose `out/` folder `path` lies: those files come and go, so no key may depend on them.
+    fn stage_of_view(&self, path: &str) -> Option<&str> {
+        let (folder, _) = path.strip_prefix("out/")?.split_once('/')?;
+        self.pipeline.stages.iter().map(|stage| stage.name.as_str()).find(|name| *name == folder)
+    }
+
+    fn stage(&self, id: usize) -> &'p Stage {
+        &self.pipeline.stages[id]
+    }
+}
+
+fn fits(port: &Port, output: &Output) -> bool {
+    port.accepts.contains(&output.artifact_type)
+}
+
+/// Numbers by their value, everything else by its text.
+fn compare_labels(a: &[(String, String)], b: &[(String, String)]) -> Ordering {
+    for ((_, a), (_, b)) in a.iter().zip(b) {
+        let order = match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(x), Ok(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+            _ => a.cmp(b),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_sort_as_numbers_where_they_are_numbers() {
+        let label = |text: &str| vec![("x".to_owned(), text.to_owned())];
+        let mut labels = [label("10"), label("9"), label("1e-3"), label("b"), label("a")];
+        labels.sort_by(|a, b| compare_labels(a, b));
+        let sorted: Vec<&str> = labels.iter().map(|label| label[0].1.as_str()).collect();
+        assert_eq!(sorted, ["1e-3", "9", "10", "a", "b"]);
+    }
+}

@@ -1,0 +1,35 @@
+//! References, selections and drawings of whole pipelines.
+
+mod drawings;
+mod references;
+
+use super::{Graph, StageId, build};
+use crate::config::Overrides;
+use crate::config::tests::{Project, loaded};
+
+/// The graph of a pipeline that is right.
+fn built(text: &str) -> Graph {
+    build(loaded(text)).unwrap_or_else(|errors| {
+        let shown: Vec<String> = errors.iter().map(|error| error.render()).collect();
+        panic!("{}", shown.join("\n"))
+    })
+}
+
+/// What is said to a pipeline whose file is right and whose references are not.
+fn refused(text: &str) -> String {
+    let project = Project::new(text);
+    let pipeline = project.load(&Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"));
+    let folder = project.folder.path().join("pipeline.toml").display().to_string();
+    let errors = build(pipeline).err().expect("the references are wrong");
+    let shown: Vec<String> = errors.iter().map(|error| error.render()).collect();
+    shown.join("\n\n").replace(&folder, "pipeline.toml")
+}
+
+fn names(graph: &Graph, ids: &[StageId]) -> Vec<String> {
+    ids.iter().map(|&id| graph.stage(id).name.clone()).collect()
+}
+
+const CHAIN: &str = "[inputs]\nrows = \"rows.csv\"\n[stages.source]\ncsv = \"inputs.rows\"\n\
+    [stages.clean]\nkind = \"map\"\ntable = \"source\"\n[stages.pack]\ntable = \"source\"\n\
+    [stages.fit]\nshards = \"pack\"\nsplit = \"clean\"\n[stages.judge]\nkind = \"gather\"\nmodel = \"fit\"\n\
+    metrics = \"fit\"\n";
