@@ -64,10 +64,13 @@ fn lock_paths(root: &Path, cache: &Path, common: &Common) -> Vec<PathBuf> {
     paths
 }
 
+/// The file in this folder or in the nearest above it, as a user here would write its path.
 fn nearest_pipeline() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
-    let found = here.ancestors().map(|folder| folder.join("pipeline.toml")).find(|path| path.is_file());
-    found.unwrap_or_else(|| PathBuf::from("pipeline.toml"))
+    let above = here.ancestors().position(|folder| folder.join("pipeline.toml").is_file()).unwrap_or(0);
+    let mut path: PathBuf = std::iter::repeat_n("..", above).collect();
+    path.push("pipeline.toml");
+    path
 }
 
 /// What is said of declared inputs that are not there.

@@ -37,6 +37,8 @@ pub struct Pipeline {
     pub name: String,
     /// `[pipeline] seed`, for the kinds that draw random numbers.
     pub seed: u64,
+    /// `[pipeline] missing_inputs`: where a user gets the data from, shown when an input is not there.
+    pub missing_inputs: Option<String>,
     /// The folder of `pipeline.toml`: absolute, the project's root.
     pub root: PathBuf,
     /// Absolute path of the file.
@@ -182,6 +184,7 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
     Ok(Pipeline {
         name: header.name,
         seed: header.seed,
+        missing_inputs: header.missing_inputs,
         root,
         file,
         inputs,

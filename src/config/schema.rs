@@ -66,6 +66,10 @@ fn pipeline_schema() -> Value {
                 "type": "integer", "minimum": 0, "default": 0,
                 "description": "Where every random number starts; a stage's own `seed` overrides it.",
             },
+            "missing_inputs": {
+                "type": "string",
+                "description": "Where to get the data; shown when something under `[inputs]` is not there.",
+            },
         },
         "additionalProperties": false,
     })

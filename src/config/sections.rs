@@ -11,6 +11,7 @@ use super::{CacheOptions, InputDeclaration, LinkMode};
 pub(crate) struct Header {
     pub(crate) name: String,
     pub(crate) seed: u64,
+    pub(crate) missing_inputs: Option<String>,
 }
 
 /// Whether a stage or an input may be called so.
@@ -64,8 +65,8 @@ pub(crate) fn seed(place: &str, node: &Node, mistakes: &mut Mistakes) -> Option<
 /// Reads `[pipeline]`.
 pub(crate) fn read_header(root: &mut Table, mistakes: &mut Mistakes) -> Header {
     let table = section(root, "pipeline", mistakes);
-    refuse_unknown("pipeline", &table, &["name", "seed"], mistakes);
-    let mut header = Header { name: "pipeline".to_owned(), seed: 0 };
+    refuse_unknown("pipeline", &table, &["name", "seed", "missing_inputs"], mistakes);
+    let mut header = Header { name: "pipeline".to_owned(), seed: 0, missing_inputs: None };
     if let Some(entry) = table.get("name")
         && let Some(name) = text("pipeline", entry, mistakes)
     {
@@ -77,6 +78,8 @@ pub(crate) fn read_header(root: &mut Table, mistakes: &mut Mistakes) -> Header {
     if let Some(seed) = table.get("seed").and_then(|entry| seed("pipeline", &entry.node, mistakes)) {
         header.seed = seed;
     }
+    header.missing_inputs =
+        table.get("missing_inputs").and_then(|entry| text("pipeline", entry, mistakes)).map(str::to_owned);
     header
 }
 

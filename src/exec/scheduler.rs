@@ -210,7 +210,7 @@ fn available_memory() -> u64 {
     kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024)
 }
 
-impl Scheduler<'_> {
+impl<'a> Scheduler<'a> {
     fn work(&mut self, heard: &Receiver<Heard>) {
         loop {
             while self.start_ready() {}
@@ -249,8 +249,9 @@ impl Scheduler<'_> {
         Ok(summary)
     }
 
-    fn name(&self, id: StageId) -> &str {
-        &self.graph.pipeline.stages[id.0 as usize].name
+    fn name(&self, id: StageId) -> &'a str {
+        let graph = self.graph;
+        &graph.pipeline.stages[id.0 as usize].name
     }
 
     /// Begins every stage whose upstream stages are done; returns whether that may have made others ready.
@@ -356,8 +357,9 @@ impl Scheduler<'_> {
             }
             active.made.push(known);
         }
+        let name = self.name(id);
         (self.events)(RunEvent::StageStarted {
-            stage: self.name(id).to_owned(),
+            stage: name.to_owned(),
             reasons: active.reasons.clone(),
             parts: active.parts.len(),
             parts_cached: active.cached,
@@ -484,7 +486,9 @@ impl Scheduler<'_> {
                 for line in last_words.lines() {
                     self.journal.log(&name, line);
                 }
-                let hint = format!("`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time");
+                let hint = format!(
+                    "`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time"
+                );
                 self.job_failed(running.stage, StageError::failed(format!("its worker died: {how}")).hint(hint));
             }
             Heard::Event { worker, event } => {
@@ -644,7 +648,8 @@ impl Scheduler<'_> {
         }
         for upstream in &damaged {
             let message = "bytes of it were damaged in the cache; it is made again".to_owned();
-            (self.events)(RunEvent::Warning { stage: Some(self.name(*upstream).to_owned()), message });
+            let stage = Some(self.name(*upstream).to_owned());
+            (self.events)(RunEvent::Warning { stage, message });
             self.states[upstream.0 as usize] = State::Waiting;
             self.results.remove(upstream);
         }

@@ -154,6 +154,17 @@ impl Graph {
         stages.into_iter().map(StageId::from_index).collect()
     }
 
+    /// The stages with everything before them, in the order of [`order`](Self::order).
+    pub fn upstream(&self, stages: &[StageId]) -> Vec<StageId> {
+        let dependencies: Vec<BTreeSet<usize>> =
+            self.edges.iter().map(|bindings| stages_of(bindings).collect()).collect();
+        let mut wanted: BTreeSet<usize> = stages.iter().map(|id| id.index()).collect();
+        for id in stages {
+            wanted.extend(order::closure(&dependencies, id.index()));
+        }
+        self.order.iter().copied().filter(|id| wanted.contains(&id.index())).collect()
+    }
+
     /// The stages that read an artifact of `id`, each once, in the order of the file.
     pub fn dependents(&self, id: StageId) -> Vec<StageId> {
         let reads = |bindings: &[Binding]| stages_of(bindings).any(|stage| stage == id.index());

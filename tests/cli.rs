@@ -1,0 +1,104 @@
+//! Messages and exit codes.
+
+use crate::harness::{CHAIN, Project, chain};
+
+#[test]
+fn a_run_says_a_line_for_each_stage_that_did_something_and_a_summary() {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 0);
+    assert_eq!(ran.stdout, "", "data goes to stdout, and a run has none");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 5, "{ran:?}");
+    assert!(lines[..4].iter().all(|line| line.starts_with("ran      ") && line.ends_with("never built")), "{ran:?}");
+    assert!(lines[4].starts_with("finished in ") && lines[4].contains(": 4 ran  [run "), "{ran:?}");
+    let again = project.hamflow(&["run"]);
+    assert!(again.stderr.starts_with("nothing to do: 4 stages are fresh ("), "{again:?}");
+    assert_eq!(again.stderr.lines().count(), 1);
+}
+
+#[test]
+fn the_last_line_of_json_has_the_counts() {
+    let project = chain();
+    let ran = project.run();
+    let last = ran.stdout.lines().last().unwrap();
+    let wanted = "{\"event\":\"run_finished\",\"ran\":0,\"cached\":0,\"fresh\":4,\"failed\":0,\"skipped\":0,\"parts_ran\":0,\"parts_cached\":0,\"wall_ms\":";
+    assert!(last.starts_with(wanted), "{last}");
+}
+
+#[test]
+fn mistakes_in_the_file_show_the_line_and_the_way_out() {
+    let project = Project::new(&CHAIN.replace("suffix = \"!\"", "sufix = \"!\""));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2);
+    let wanted = "error: stage `second`: unknown parameter `sufix`\n  --> pipeline.toml:16:1\n";
+    assert!(ran.stderr.starts_with(wanted), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: did you mean `suffix`?"), "{}", ran.stderr);
+}
+
+#[test]
+fn unknown_stages_profiles_and_runs_are_named() {
+    let project = chain();
+    for (arguments, wanted) in [
+        (&["run", "secnd"][..], "`second`"),
+        (&["why", "secnd"], "`second`"),
+        (&["run", "--profile", "demo"], "`demo`"),
+        (&["log", "nothing"], "`nothing` is neither a recorded run nor a stage"),
+        (&["metrics", "nothing"], "no run `nothing` is recorded"),
+    ] {
+        let ran = project.hamflow(arguments);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(wanted), "{ran:?}");
+    }
+}
+
+#[test]
+fn without_a_pipeline_init_is_named_and_works() {
+    let project = chain();
+    std::fs::create_dir(project.path("new")).unwrap();
+    let mut command = project.command(&["run", "--file", "new/pipeline.toml"]);
+    command.current_dir(project.root());
+    let ran = Project::finish(command);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("hamflow init"), "{ran:?}");
+    assert_eq!(project.hamflow(&["init", "new", "--template", "command"]).code, 0);
+    assert!(project.path("new/pipeline.toml").exists() && project.path("new/.gitignore").exists());
+    let again = project.hamflow(&["init", "new"]);
+    assert_eq!(again.code, 2);
+    assert!(again.stderr.contains("is there already"), "{again:?}");
+}
+
+#[test]
+fn the_log_tells_what_runs_and_stages_did() {
+    let project = chain();
+    let list = project.hamflow(&["log"]).stdout;
+    assert!(list.lines().count() == 1 && list.contains("4 ran"), "{list}");
+    let last = project.hamflow(&["log", "last"]).stdout;
+    assert!(last.contains("ran      second") && last.contains("never built"), "{last}");
+    assert_eq!(project.hamflow(&["log", "first"]).stdout, "shouting for first\n");
+    assert_eq!(project.hamflow(&["log", "last", "first"]).stdout, "shouting for first\n");
+}
+
+#[test]
+fn a_pipeline_is_found_from_a_folder_below() {
+    let project = chain();
+    std::fs::create_dir_all(project.path("deep/down")).unwrap();
+    let mut command = project.command(&["status"]);
+    command.current_dir(project.path("deep/down"));
+    let ran = Project::finish(command);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 4), "{ran:?}");
+}
+
+#[test]
+fn references_for_people_and_editors_are_made_from_the_kinds() {
+    let project = chain();
+    let kinds = project.hamflow(&["kinds"]).stdout;
+    assert!(kinds.contains("shout        Writes a text in capitals."), "{kinds}");
+    let shout = project.hamflow(&["kinds", "shout"]).stdout;
+    assert!(shout.contains("from") && shout.contains("suffix"), "{shout}");
+    let schema: serde_json::Value = serde_json::from_str(&project.hamflow(&["schema"]).stdout).unwrap();
+    assert!(schema["properties"]["stages"].is_object());
+    assert!(project.hamflow(&["completions", "bash"]).stdout.contains("_hamflow"));
+    assert!(project.hamflow(&["cache", "info", "--json"]).stdout.contains("\"results\":4"));
+}

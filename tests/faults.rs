@@ -1,0 +1,186 @@
+//! What happens when something goes wrong: nothing is lost, nothing half-written, and the message says what to do.
+
+use std::os::unix::process::ExitStatusExt;
+
+use crate::harness::{CHAIN, Project, chain};
+
+fn crash(how: &str) -> Project {
+    let project = Project::new(&format!(
+        "[inputs]\ntext = \"t\"\n[stages.crash]\nfrom = \"inputs.text\"\nhow = \"{how}\"\n[stages.after]\nkind = \"shout\"\nfrom = \"crash\"\n[stages.beside]\nkind = \"dice\"\n"
+    ));
+    project.write("t", "x");
+    project
+}
+
+#[test]
+fn a_stage_that_fails_fails_the_run_and_says_why() {
+    let project = crash("fail");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("error: stage `crash`: it failed as it was told\nhint: tell it otherwise\n"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn keep_going_runs_what_does_not_depend_on_the_failure() {
+    let project = crash("fail");
+    let ran = project.hamflow(&["run", "--json", "--keep-going"]);
+    assert_eq!(ran.code, 1);
+    assert_eq!((ran.with_outcome("failed"), ran.ran()), (vec!["crash".to_owned()], vec!["beside".to_owned()]));
+    assert_eq!(ran.with_outcome("skipped"), ["after"]);
+}
+
+#[test]
+fn a_panic_is_a_bug_of_ours() {
+    let ran = crash("panic").hamflow(&["run"]);
+    assert_eq!(ran.code, 70);
+    assert!(ran.stderr.contains("a mistake in hamflow") && ran.stderr.contains("as it was told"), "{ran:?}");
+}
+
+#[test]
+fn a_worker_that_dies_fails_its_stage_and_not_the_engine() {
+    let project = crash("abort");
+    let ran = project.hamflow(&["run", "--keep-going"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("its worker died: it was ended by signal 6"), "{ran:?}");
+    assert!(project.path("out/beside/text.txt").exists());
+}
+
+#[test]
+fn an_output_that_was_not_made_is_named() {
+    let ran = crash("nothing").hamflow(&["run"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("output `text` was not made: no file `text.txt`"), "{ran:?}");
+}
+
+#[test]
+fn a_stage_that_changes_its_input_is_not_cached() {
+    let project = crash("change");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("changed while the stage ran"), "{ran:?}");
+    assert!(!project.path("out/crash").exists());
+    let results = project.files("cache/ac");
+    assert!(results.iter().all(|(_, bytes)| !String::from_utf8_lossy(bytes).contains("\"crash\"")));
+}
+
+#[test]
+fn a_damaged_blob_is_made_again() {
+    let project = chain();
+    let blobs = project.files("cache/cas");
+    let (path, _) = blobs.iter().find(|(_, bytes)| bytes == b"ABC").unwrap();
+    std::fs::remove_file(project.path(path)).unwrap();
+    project.write(path, "XYZ");
+    project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
+    let ran = project.run();
+    assert_eq!(ran.ran(), ["first", "second", "third"], "{ran:?}");
+    assert_eq!(project.read("out/second/text.txt"), "ABC?");
+}
+
+#[test]
+fn damaged_results_index_and_version_cost_time_and_nothing_else() {
+    let project = chain();
+    let before = project.files("out");
+    for (path, _) in project.files("cache/ac") {
+        project.write(&path, "nonsense");
+    }
+    project.write("cache/index", "nonsense");
+    project.write("cache/version", "nonsense");
+    assert_eq!(project.run().count("ran"), 4);
+    assert_eq!(project.files("out"), before);
+}
+
+#[test]
+fn a_damaged_lock_is_named_with_its_line() {
+    let project = chain();
+    let lock = project.read("pipeline.lock");
+    project.write("pipeline.lock", format!("{lock}<<<<<<< HEAD\n"));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("`<<<<<<< HEAD` is not a line of a lock"), "{ran:?}");
+}
+
+#[test]
+fn a_cache_of_a_later_version_is_refused() {
+    let project = chain();
+    project.write("cache/version", "999\n");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("has format 999"), "{ran:?}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_the_disk_s_fault() {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc");
+    project.write("cache", "a file where a folder should be");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("cache"), "{ran:?}");
+}
+
+fn waiting() -> Project {
+    Project::new("[stages.dice]\n[stages.wait]\nstarted = \"started\"\n")
+}
+
+#[test]
+fn a_second_run_says_who_holds_the_cache() {
+    let project = waiting();
+    let mut first = project.start(&["run"]);
+    project.wait_for("started");
+    let second = project.hamflow(&["run", "--no-wait"]);
+    assert_eq!(second.code, 2);
+    assert!(second.stderr.contains(&format!("another run holds the cache: process {}", first.id())), "{second:?}");
+    assert_eq!(project.hamflow(&["status"]).code, 0, "reading commands never lock");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn ctrl_c_keeps_what_is_finished_and_leaves_no_process() {
+    let project = waiting();
+    let first = project.start(&["run", "--jobs", "1"]);
+    project.wait_for("started");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = first.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted after"));
+    let status = project.hamflow(&["status"]).stdout;
+    assert!(status.contains("fresh    dice") && status.contains("stale    wait"), "{status}");
+}
+
+#[test]
+fn a_killed_engine_takes_its_workers_with_it_and_the_next_run_is_clean() {
+    let project = waiting();
+    let mut first = project.start(&["run", "--jobs", "1"]);
+    project.wait_for("started");
+    first.kill().unwrap();
+    assert_eq!(first.wait().unwrap().signal(), Some(9));
+    project.write("pipeline.toml", "[stages.dice]\n");
+    assert_eq!(project.run().count("failed"), 0);
+    assert_eq!(project.files("cache/tmp"), []);
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+}
+
+/// A short form of `bench/kill.sh`: a run ended at many points leaves a store from which the next one ends the same.
+#[test]
+fn killed_at_any_instant_the_next_run_ends_with_the_same_bytes() {
+    let whole = chain();
+    let wanted = whole.files("out");
+    for round in 0..12u32 {
+        let project = Project::new(CHAIN);
+        project.write("text.txt", "abc");
+        let mut child = project.start(&["run"]);
+        for _ in 0..round * 400 {
+            std::thread::yield_now();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert_eq!(project.run().count("failed"), 0);
+        assert_eq!(project.files("out"), wanted, "round {round}");
+        assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+    }
+}

@@ -1,0 +1,194 @@
+//! A project in a folder of its own, and what running hamflow in it does.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+/// A project in a temporary folder.
+pub struct Project {
+    folder: tempfile::TempDir,
+    program: PathBuf,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The events of `run --json`.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The stages with this outcome, in the order in which they ended.
+    pub fn with_outcome(&self, outcome: &str) -> Vec<String> {
+        let events = self.events();
+        let finished = events.iter().filter(|event| event["event"] == "stage_finished" && event["outcome"] == outcome);
+        finished.map(|event| event["stage"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The stages of which a job executed.
+    pub fn ran(&self) -> Vec<String> {
+        self.with_outcome("ran")
+    }
+
+    /// A number of the last line.
+    pub fn count(&self, name: &str) -> u64 {
+        let events = self.events();
+        let last = events.last().unwrap_or_else(|| panic!("no events: {self:?}"));
+        assert_eq!(last["event"], "run_finished", "{self:?}");
+        last[name].as_u64().unwrap_or_else(|| panic!("no number `{name}` in {last}"))
+    }
+}
+
+fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/release/deps/promises-… beside target/release/examples/toy
+    test.parent().unwrap().parent().unwrap().join("examples").join(name)
+}
+
+impl Project {
+    /// A project of toy kinds.
+    pub fn new(pipeline: &str) -> Self {
+        Self::with_program(pipeline, built("toy"))
+    }
+
+    /// A project of the built-in kinds.
+    #[cfg(feature = "builtin")]
+    pub fn builtin(pipeline: &str) -> Self {
+        Self::with_program(pipeline, PathBuf::from(env!("CARGO_BIN_EXE_hamflow")))
+    }
+
+    fn with_program(pipeline: &str, program: PathBuf) -> Self {
+        let project = Self { folder: tempfile::tempdir().unwrap(), program };
+        project.write("pipeline.toml", pipeline);
+        project
+    }
+
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Sets a file's modification time to some seconds ago, its bytes untouched.
+    pub fn touch(&self, path: &str, seconds_ago: u64) {
+        let file = std::fs::File::options().write(true).open(self.path(path)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(seconds_ago)).unwrap();
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.root()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    pub fn hamflow(&self, arguments: &[&str]) -> Ran {
+        Self::finish(self.command(arguments))
+    }
+
+    pub fn finish(mut command: Command) -> Ran {
+        let output = command.output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// `run --json` with more arguments, which must succeed.
+    pub fn run_with(&self, arguments: &[&str]) -> Ran {
+        let ran = self.hamflow(&[&["run", "--json"], arguments].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran
+    }
+
+    pub fn run(&self) -> Ran {
+        self.run_with(&[])
+    }
+
+    /// Starts a command and leaves it running.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Waits until a file is there: an event, not a time.
+    pub fn wait_for(&self, path: &str) {
+        let deadline = SystemTime::now() + Duration::from_secs(60);
+        while !self.path(path).exists() {
+            assert!(SystemTime::now() < deadline, "`{path}` never came");
+            std::thread::yield_now();
+        }
+    }
+
+    /// All files below a folder with their bytes, sorted.
+    pub fn files(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut todo = vec![self.path(folder)];
+        while let Some(folder) = todo.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    todo.push(path);
+                } else {
+                    let name = path.strip_prefix(self.root()).unwrap().to_string_lossy().into_owned();
+                    found.push((name, std::fs::read(&path).unwrap()));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// Three stages in a row and one beside them.
+pub const CHAIN: &str = r#"
+[pipeline]
+name = "chain"
+seed = 1
+
+[inputs]
+text = "text.txt"
+
+[stages.first]
+kind = "shout"
+from = "inputs.text"
+
+[stages.second]
+kind = "shout"
+from = "first"
+suffix = "!"
+
+[stages.third]
+kind = "join"
+from = ["first", "second"]
+
+[stages.dice]
+"#;
+
+/// A project of [`CHAIN`] that has run once.
+pub fn chain() -> Project {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc");
+    let ran = project.run();
+    assert_eq!(ran.count("ran"), 4, "{ran:?}");
+    project
+}

@@ -1,0 +1,295 @@
+//! The engine with toy kinds, so that its promises are tested without tables, images and training.
+
+use std::process::ExitCode;
+
+use hamflow_stage_api::{
+    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning, Port,
+    StageContext, StageError, Threads, View,
+};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &Pieces, &Dice, &Wait, &Crash])
+}
+
+fn spec(name: &'static str, summary: &'static str, ports: Vec<Port>) -> KindSpec {
+    KindSpec { threads: Threads::One, ..KindSpec::new(name, 1, summary, ports) }
+}
+
+fn file_port(name: &str) -> Port {
+    Port::new(name, ArtifactType::File, "A text.").or_external()
+}
+
+fn output() -> Vec<Output> {
+    vec![Output::new("text", ArtifactType::File, "text.txt")]
+}
+
+/// Parameters that are all strings or numbers, with their defaults.
+fn resolve(params: &Params, defaults: Value) -> Result<Params, ParamError> {
+    let mut resolved = defaults.as_object().cloned().unwrap_or_default();
+    for (name, value) in params {
+        match resolved.get(name) {
+            None => return Err(ParamError::new(name, format!("unknown parameter `{name}`"))),
+            Some(default) if default.is_number() != value.is_number() => {
+                return Err(ParamError::new(name, format!("`{name}` takes a value like {default}")));
+            }
+            Some(_) => resolved.insert(name.clone(), value.clone()),
+        };
+    }
+    Ok(resolved)
+}
+
+fn schema(defaults: &Value) -> Value {
+    let properties: serde_json::Map<String, Value> = defaults
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, default)| (name.clone(), json!({"description": "A toy's parameter.", "default": default})))
+        .collect();
+    json!({"type": "object", "properties": properties})
+}
+
+fn read(context: &StageContext<'_>, port: &str) -> Result<String, StageError> {
+    String::from_utf8(context.input(port)?.file()?.read()?).map_err(|error| StageError::input(error.to_string()))
+}
+
+/// Writes its input in capitals, with a suffix.
+struct Shout;
+
+impl Kind for Shout {
+    fn spec(&self) -> KindSpec {
+        spec("shout", "Writes a text in capitals.", vec![file_port("from")])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({"suffix": ""}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({"suffix": ""}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let suffix = context.job().params["suffix"].as_str().unwrap_or_default().to_owned();
+        context.log(format!("shouting for {}", context.stage()));
+        context.write("text.txt", format!("{}{suffix}", read(context, "from")?.to_uppercase()).as_bytes())
+    }
+}
+
+/// Writes its inputs one after the other, each behind its labels.
+struct Join;
+
+impl Kind for Join {
+    fn spec(&self) -> KindSpec {
+        spec("join", "Writes texts one after the other.", vec![file_port("from").many()])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let mut text = String::new();
+        for input in context.inputs().all("from") {
+            let labels: Vec<String> = input.labels.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+            text.push_str(&labels.join(","));
+            text.push(':');
+            text.push_str(&String::from_utf8_lossy(&input.file()?.read()?));
+        }
+        context.write("text.txt", text.as_bytes())
+    }
+}
+
+/// Writes the names of a folder's files.
+struct Names;
+
+impl Kind for Names {
+    fn spec(&self) -> KindSpec {
+        let port = Port::new("folder", ArtifactType::Folder, "A folder.").or_external().access(Access::Names);
+        spec("names", "Lists a folder.", vec![port])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let names: Vec<&str> = context.input("folder")?.files.iter().map(|file| &file.path[..]).collect();
+        context.write("text.txt", names.join("\n").as_bytes())
+    }
+}
+
+/// Copies the lines that begin with `keep`.
+struct Rows;
+
+fn kept(text: &str) -> String {
+    text.lines().filter(|line| line.starts_with("keep")).map(|line| format!("{line}\n")).collect()
+}
+
+impl Kind for Rows {
+    fn spec(&self) -> KindSpec {
+        spec("rows", "Copies some lines.", vec![file_port("from").access(Access::View)])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let bytes = planning.inputs.one("from")?.file()?.read()?;
+        let text = kept(&String::from_utf8_lossy(&bytes)).replace(' ', "\t");
+        Ok(vec![View { name: "lines to keep".into(), text }])
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        context.write("text.txt", kept(&read(context, "from")?).as_bytes())
+    }
+}
+
+/// Writes each file of a folder in capitals, one part per first letter of the name.
+struct Pieces;
+
+impl Kind for Pieces {
+    fn spec(&self) -> KindSpec {
+        spec("pieces", "Works in parts.", vec![Port::new("folder", ArtifactType::Folder, "A folder.").or_external()])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({"suffix": ""}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({"suffix": ""}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("pieces", ArtifactType::Folder, "pieces").from_parts(),
+            Output::new("list", ArtifactType::File, "pieces/list.txt"),
+        ]
+    }
+    fn plan(&self, planning: Planning<'_>) -> Result<Plan, StageError> {
+        let mut parts: Vec<Part> = Vec::new();
+        for (index, file) in planning.inputs.one("folder")?.files.iter().enumerate() {
+            let name = file.path[..1].to_owned();
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            if parts.last().is_none_or(|part| part.name != name) {
+                let files = [("folder".to_owned(), Vec::new())].into();
+                parts.push(Part { name, key: json!([]), data: Value::Null, files });
+            }
+            let part = parts.last_mut().expect("there is one now");
+            part.key.as_array_mut().expect("it is a list").push(json!(file.path));
+            part.files.get_mut("folder").expect("it has this port").push(index);
+        }
+        Ok(Plan::Parts(parts))
+    }
+    fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {
+        Err(StageError::bug("works in parts"))
+    }
+    fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let (name, _, _) = context.part()?;
+        let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
+        let mut text = String::new();
+        for file in &context.input("folder")?.files {
+            text.push_str(&String::from_utf8_lossy(&file.read()?).to_uppercase());
+            text.push_str(suffix);
+        }
+        context.write(&format!("pieces/{name}.txt"), text.as_bytes())?;
+        context.write("count.txt", context.input("folder")?.files.len().to_string().as_bytes())
+    }
+    fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
+        let mut list = String::new();
+        for part in parts {
+            let path = &part.side["count.txt"];
+            let count = std::fs::read_to_string(path).map_err(|error| StageError::io("read", path, &error))?;
+            list.push_str(&format!("{} {count}\n", part.name));
+        }
+        context.write("pieces/list.txt", list.as_bytes())
+    }
+}
+
+/// Writes a random number.
+struct Dice;
+
+impl Kind for Dice {
+    fn spec(&self) -> KindSpec {
+        KindSpec { seeded: true, ..spec("dice", "Writes a random number.", vec![]) }
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({"sides": 6}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({"sides": 6}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let sides = context.job().params["sides"].as_u64().unwrap_or(6);
+        context.write("text.txt", context.random("dice")?.below(sides).to_string().as_bytes())
+    }
+}
+
+/// Says that it has begun by making the file `started`, then waits until somebody ends it.
+struct Wait;
+
+impl Kind for Wait {
+    fn spec(&self) -> KindSpec {
+        spec("wait", "Waits for its end.", vec![])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({"started": ""}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({"started": ""}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let started = context.job().params["started"].as_str().unwrap_or_default();
+        std::fs::write(started, "").map_err(|error| StageError::io("write", started.as_ref(), &error))?;
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Ends badly, in the way that it is told.
+struct Crash;
+
+impl Kind for Crash {
+    fn spec(&self) -> KindSpec {
+        spec("crash", "Ends badly.", vec![file_port("from").optional()])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({"how": "fail"}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({"how": "fail"}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        match context.job().params["how"].as_str() {
+            Some("panic") => panic!("as it was told"),
+            Some("abort") => std::process::abort(),
+            Some("nothing") => Ok(()),
+            Some("change") => {
+                let source = &context.input("from")?.file()?.source;
+                std::fs::write(source, "changed").map_err(|error| StageError::io("write", source, &error))?;
+                context.write("text.txt", b"done")
+            }
+            _ => Err(StageError::failed("it failed as it was told").hint("tell it otherwise")),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What exactly runs after an edit.
+
+use crate::harness::{CHAIN, Project, chain};
+
+#[test]
+fn a_second_run_does_nothing_and_leaves_no_record() {
+    let project = chain();
+    let before = project.files("cache/runs");
+    let ran = project.run();
+    assert_eq!((ran.count("fresh"), ran.count("ran"), ran.count("cached")), (4, 0, 0));
+    assert_eq!(project.files("cache/runs"), before);
+}
+
+#[test]
+fn a_changed_input_reruns_what_depends_on_it() {
+    let project = chain();
+    project.write("text.txt", "abcd");
+    assert_eq!(project.run().ran(), ["first", "second", "third"]);
+    assert_eq!(project.read("out/third/text.txt"), ":ABCD:ABCD!");
+}
+
+#[test]
+fn a_touched_input_reruns_nothing() {
+    let project = chain();
+    project.touch("text.txt", 5);
+    assert_eq!(project.run().count("fresh"), 4);
+}
+
+#[test]
+fn an_output_that_comes_out_the_same_stops_the_rebuild() {
+    let project = chain();
+    project.write("text.txt", "ABC");
+    assert_eq!(project.run().ran(), ["first"], "`abc` and `ABC` shout alike");
+}
+
+#[test]
+fn a_parameter_reruns_its_stage_and_going_back_restores_it() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
+    assert_eq!(project.run().ran(), ["second", "third"]);
+    project.write("pipeline.toml", CHAIN);
+    let ran = project.run();
+    assert_eq!(ran.with_outcome("cached"), ["second", "third"]);
+    assert_eq!(ran.ran(), Vec::<String>::new());
+    assert_eq!(project.read("out/second/text.txt"), "ABC!");
+}
+
+#[test]
+fn the_seed_reruns_only_what_draws_random_numbers() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("seed = 1", "seed = 2"));
+    assert_eq!(project.run().ran(), ["dice"]);
+}
+
+#[test]
+fn a_default_that_is_written_out_changes_nothing() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("from = \"inputs.text\"", "from = \"inputs.text\"\nsuffix = \"\""));
+    assert_eq!(project.run().count("fresh"), 4);
+}
+
+#[test]
+fn a_renamed_stage_does_not_run_again() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("first", "premier"));
+    let ran = project.run();
+    assert_eq!(ran.ran(), Vec::<String>::new());
+    assert_eq!(ran.with_outcome("cached"), ["premier"]);
+}
+
+const FOLDER: &str = r#"
+[inputs]
+folder = "data"
+[stages.names]
+folder = "inputs.folder"
+[stages.pieces]
+folder = "inputs.folder"
+[stages.rows]
+from = "inputs.rows"
+[inputs.rows]
+"#;
+
+fn folder() -> Project {
+    let project = Project::new(
+        &FOLDER.replace("[inputs.rows]\n", "").replace("folder = \"data\"", "folder = \"data\"\nrows = \"rows.txt\""),
+    );
+    for name in ["a1", "a2", "b1", "c1"] {
+        project.write(&format!("data/{name}"), name);
+    }
+    project.write("rows.txt", "keep 1\ndrop 2\nkeep 3\n");
+    assert_eq!(project.run().count("ran"), 3);
+    project
+}
+
+#[test]
+fn a_changed_file_redoes_its_part_and_nothing_that_reads_names() {
+    let project = folder();
+    project.write("data/b1", "other");
+    let ran = project.run();
+    assert_eq!(ran.ran(), ["pieces"]);
+    assert_eq!((ran.count("parts_ran"), ran.count("parts_cached")), (1, 2));
+    assert_eq!(project.read("out/pieces/pieces/b.txt"), "OTHER");
+    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\nc 1\n");
+}
+
+#[test]
+fn a_file_that_goes_takes_its_part_with_it() {
+    let project = folder();
+    std::fs::remove_file(project.path("data/c1")).unwrap();
+    let ran = project.run();
+    assert_eq!(ran.ran(), ["names"]);
+    assert_eq!(ran.with_outcome("cached"), ["pieces"], "all its parts were known");
+    assert_eq!(ran.count("parts_ran"), 0);
+    assert!(!project.path("out/pieces/pieces/c.txt").exists());
+}
+
+#[test]
+fn a_row_outside_the_view_reruns_nothing_and_one_inside_does() {
+    let project = folder();
+    project.write("rows.txt", "keep 1\ndrop 7\nkeep 3\n");
+    assert_eq!(project.run().count("fresh"), 3);
+    project.write("rows.txt", "keep 1\ndrop 7\nkeep 4\n");
+    assert_eq!(project.run().ran(), ["rows"]);
+}
+
+#[test]
+fn a_matrix_runs_each_combination_and_gathers_them() {
+    let project = Project::new(
+        r#"
+[inputs]
+text = "text.txt"
+[stages.say]
+kind = "shout"
+from = "inputs.text"
+[stages.say.matrix]
+suffix = ["!", "?"]
+[stages.again]
+kind = "shout"
+from = "say"
+[stages.all]
+kind = "join"
+from = "again[*]"
+"#,
+    );
+    project.write("text.txt", "a");
+    assert_eq!(project.run().count("ran"), 5);
+    assert_eq!(project.read("out/all/text.txt"), "suffix=!:A!suffix=?:A?");
+    assert_eq!(project.read("out/again[suffix=!]/text.txt"), "A!");
+    assert_eq!(project.run().count("fresh"), 5);
+}
+
+#[test]
+fn equal_work_of_two_stages_is_done_once() {
+    let project = Project::new(
+        "[inputs]\ntext = \"t\"\n[stages.a]\nkind = \"shout\"\nfrom = \"inputs.text\"\n[stages.b]\nkind = \"shout\"\nfrom = \"inputs.text\"\n",
+    );
+    project.write("t", "x");
+    let ran = project.run();
+    assert_eq!((ran.count("ran"), ran.count("cached")), (1, 1), "{ran:?}");
+}
+
+#[test]
+fn a_named_stage_runs_with_what_is_before_it_and_nothing_else() {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc");
+    assert_eq!(project.run_with(&["second"]).ran(), ["first", "second"]);
+    assert_eq!(project.run_with(&["first+", "--force"]).ran(), ["first", "second", "third"]);
+}
+
+#[test]
+fn an_override_keeps_its_own_lock() {
+    let project = chain();
+    let lock = project.read("pipeline.lock");
+    assert_eq!(project.run_with(&["--set", "stages.second.suffix=?"]).ran(), ["second", "third"]);
+    assert_eq!(project.read("pipeline.lock"), lock);
+    assert_eq!(project.run().with_outcome("cached"), ["second", "third"]);
+}

@@ -1,0 +1,79 @@
+//! Imports follow the layers and never go back up.
+
+use std::path::{Path, PathBuf};
+
+/// Each module imports only what stands left of it.
+const LAYERS: [&str; 10] = ["digest", "fs", "store", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn imports_never_go_back_up() {
+    let folder = root().join("src");
+    let mut files = Vec::new();
+    sources(&folder, &mut files);
+    assert!(files.len() > 20, "the sources are there");
+    let mut wrong = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&folder).unwrap().to_string_lossy().into_owned();
+        let module = relative.split(['/', '.']).next().unwrap().to_owned();
+        let Some(own) = LAYERS.iter().position(|layer| *layer == module) else {
+            assert!(["lib", "main"].contains(&&module[..]), "`{module}` has no place among the layers");
+            continue;
+        };
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            for (above, layer) in LAYERS.iter().enumerate().skip(own + 1) {
+                let code = line.split("//").next().unwrap();
+                if code.contains(&format!("crate::{layer}::")) || code.contains(&format!("crate::{layer};")) {
+                    wrong.push(format!("{relative}:{}: `{module}` imports `{layer}` ({above} > {own})", number + 1));
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn no_file_is_longer_than_800_lines() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    for file in files {
+        let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= 800, "{}: {lines} lines; split it by noun", file.display());
+    }
+}
+
+#[test]
+fn only_ui_writes_to_the_terminal() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    sources(&root().join("stages"), &mut files);
+    for file in files {
+        if file.components().any(|part| part.as_os_str() == "ui") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        // Tests may say that they were skipped.
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for word in ["println!(", "print!(", "eprintln!(", "eprint!("] {
+            let allowed = file.ends_with("test_support.rs");
+            assert!(allowed || !code.contains(word), "{} writes with `{word}`", file.display());
+        }
+    }
+}

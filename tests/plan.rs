@@ -1,0 +1,93 @@
+//! Verdicts and explanations, without running.
+
+use crate::harness::{CHAIN, chain};
+
+#[test]
+fn planning_changes_nothing_but_the_stat_index() {
+    let project = chain();
+    project.write("text.txt", "other");
+    let read = || {
+        let mut files = [project.files("cache"), project.files("out"), project.files("pipeline.lock")].concat();
+        files.retain(|(name, _)| name != "cache/index");
+        files
+    };
+    let before = read();
+    for arguments in [&["status"][..], &["dag"], &["run", "--dry-run"], &["metrics"]] {
+        project.hamflow(arguments);
+    }
+    assert_eq!(read(), before);
+}
+
+#[test]
+fn status_says_what_is_stale_and_why_and_what_waits() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
+    let status = project.hamflow(&["status"]).stdout;
+    assert_eq!(
+        status,
+        "fresh    first\nstale    second  `suffix` changed from \"!\" to \"?\"\npending  third   waits for `second`\nfresh    dice\n"
+    );
+}
+
+#[test]
+fn why_names_the_seed_the_kind_and_the_input() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("seed = 1", "seed = 2"));
+    assert!(project.hamflow(&["why", "dice"]).stdout.contains("seed changed from 1 to 2"));
+    project.write("text.txt", "abcd");
+    let why = project.hamflow(&["why", "first"]).stdout;
+    assert!(why.starts_with("`first` must run:\n  `from` (inputs.text) changed from "), "{why}");
+    let why = project.hamflow(&["why", "third"]).stdout;
+    assert!(why.starts_with("`third` is pending: it waits for `first`, `second`\n`first` must run:\n"), "{why}");
+}
+
+#[test]
+fn why_names_the_files_of_a_folder_and_the_rows_of_a_view() {
+    let project = crate::harness::Project::new(
+        "[inputs]\nfolder = \"data\"\nrows = \"rows.txt\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n[stages.rows]\nfrom = \"inputs.rows\"\n",
+    );
+    for name in ["a1", "a2", "b1"] {
+        project.write(&format!("data/{name}"), name);
+    }
+    project.write("rows.txt", "keep1 a\nkeep2 b\n");
+    project.run();
+    project.write("data/b1", "changed");
+    project.write("data/c1", "new");
+    std::fs::remove_file(project.path("data/a1")).unwrap();
+    project.write("rows.txt", "keep1 a\nkeep2 c\n");
+    let why = project.hamflow(&["why", "pieces"]).stdout;
+    assert_eq!(
+        why,
+        "`pieces` must run:\n  `folder` (inputs.folder) changed: 1 changed, 1 added, 1 removed\n    - a1\n    ~ b1\n    + c1\n"
+    );
+    let why = project.hamflow(&["why", "rows"]).stdout;
+    assert_eq!(why, "`rows` must run:\n  lines to keep: 1 changed (~ keep2: b → c)\n");
+    // The run that follows tells the same in its record.
+    project.run();
+    let past = project.hamflow(&["why", "rows", "--run", "last"]).stdout;
+    assert!(past.contains("lines to keep: 1 changed (~ keep2: b → c)"), "{past}");
+}
+
+#[test]
+fn a_lost_result_is_told_apart_from_a_change() {
+    let project = chain();
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    assert!(project.hamflow(&["why", "dice"]).stdout.contains("its result is no longer in the cache"));
+    project.write("text.txt", "other");
+    let why = project.hamflow(&["why", "first"]).stdout;
+    assert!(why.contains("something changed, and the earlier result is no longer in the cache"), "{why}");
+    assert!(why.contains("`from` (inputs.text) changed from"), "{why}");
+}
+
+#[test]
+fn dag_shows_the_same_verdicts() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
+    for format in ["tree", "dot", "mermaid", "json", "svg"] {
+        let drawn = project.hamflow(&["dag", "--format", format]);
+        assert_eq!(drawn.code, 0, "{drawn:?}");
+        assert!(drawn.stdout.contains("stale") && drawn.stdout.contains("pending"), "{drawn:?}");
+        let plain = project.hamflow(&["dag", "--format", format, "--no-status"]);
+        assert!(plain.stdout.contains("second") && !plain.stdout.contains("pending"), "{plain:?}");
+    }
+}
