@@ -1,7 +1,7 @@
 //! What changes the file's values before they are looked at: a profile, then each `--set`.
 
 use super::diagnostic::{Mistake, Mistakes};
-use super::near::{did_you_mean, listed};
+use super::near::{did_you_mean, listed, there_is};
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
 use super::{Overrides, Span};
 
@@ -25,11 +25,7 @@ pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, mistakes: &m
     }
     let Some(chosen) = chosen else { return };
     let Some(profile) = profiles.remove(chosen) else {
-        let hint = did_you_mean(chosen, profiles.keys()).unwrap_or_else(|| match &profiles.entries[..] {
-            [] => "the file has no `[profiles.NAME]`".to_owned(),
-            [_] => format!("the only profile is {}", listed(profiles.keys())),
-            _ => format!("the profiles are {}", listed(profiles.keys())),
-        });
+        let hint = did_you_mean(chosen, profiles.keys()).unwrap_or_else(|| there_is("profile", profiles.keys()));
         // A profile is named on the command line, so there is no line of the file to show.
         return mistakes.push(Mistake::placeless(format!("no profile `{chosen}`")).hint(hint));
     };
@@ -158,10 +154,7 @@ fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
         _ => &Table::default(),
     };
     let Some(entry) = table.get(&name.name) else {
-        let hint = did_you_mean(&name.name, table.keys()).unwrap_or_else(|| match table.entries.is_empty() {
-            true => format!("the file has no {noun}s"),
-            false => format!("the {noun}s are {}", listed(table.keys())),
-        });
+        let hint = did_you_mean(&name.name, table.keys()).unwrap_or_else(|| there_is(noun, table.keys()));
         return Err(Mistake::new(name.span, format!("no {noun} `{}`", name.name)).hint(hint));
     };
     // The axis would hide the value: say so instead of ignoring what the user typed.
