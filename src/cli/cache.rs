@@ -72,7 +72,12 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             }
             let garbage = store::collect(cache, &keys, dry_run)?;
             let verb = if dry_run { "would delete" } else { "deleted" };
-            ui::data(&format!("{verb} {} results and {} blobs ({})", garbage.results, garbage.blobs, bytes(garbage.bytes)));
+            ui::data(&format!(
+                "{verb} {} results and {} blobs ({})",
+                garbage.results,
+                garbage.blobs,
+                bytes(garbage.bytes)
+            ));
         }
         Action::Verify => {
             let _guard = guard(&opened)?;
@@ -81,8 +86,14 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
                 ui::data(&format!("damaged and dropped: {}: {problem}", path.display()));
             }
             let usage = store::usage(cache)?;
-            let state = if damages.is_empty() { "nothing is damaged".to_owned() } else { format!("{} damaged", damages.len()) };
-            ui::data(&format!("{state}: {} blobs ({}) and {} results", usage.blobs, bytes(usage.blob_bytes), usage.results));
+            let state =
+                if damages.is_empty() { "nothing is damaged".to_owned() } else { format!("{} damaged", damages.len()) };
+            ui::data(&format!(
+                "{state}: {} blobs ({}) and {} results",
+                usage.blobs,
+                bytes(usage.blob_bytes),
+                usage.results
+            ));
             return Ok(u8::from(!damages.is_empty()));
         }
     }

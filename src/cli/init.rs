@@ -53,7 +53,9 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
         }
     }
     ui::say(match arguments.template {
-        Template::Ham10000 => "next: `hamflow run --profile demo` (needs no data), or put HAM10000 into `data/` and `hamflow run`",
+        Template::Ham10000 => {
+            "next: `hamflow run --profile demo` (needs no data), or put HAM10000 into `data/` and `hamflow run`"
+        }
         Template::Command => "next: `hamflow run`",
     });
     Ok(0)

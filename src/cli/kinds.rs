@@ -26,7 +26,9 @@ pub fn execute(arguments: &KindsArguments, kinds: Kinds) -> Result<u8, CliError>
     };
     let names: Vec<&str> = kinds.iter().map(|kind| kind.spec().name).collect();
     let found = kinds.iter().find(|kind| kind.spec().name == name);
-    let kind = found.ok_or_else(|| CliError::user(format!("there is no kind `{name}`\nhint: the kinds are {}", names.join(", "))))?;
+    let kind = found.ok_or_else(|| {
+        CliError::user(format!("there is no kind `{name}`\nhint: the kinds are {}", names.join(", ")))
+    })?;
     describe(*kind);
     Ok(0)
 }

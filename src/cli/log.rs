@@ -42,7 +42,8 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
         }
         [what] => match resolve(what) {
             Some(run) => {
-                let record = read_run(&runs, &run).ok_or_else(|| CliError::user(format!("the record of run `{run}` cannot be read")))?;
+                let record = read_run(&runs, &run)
+                    .ok_or_else(|| CliError::user(format!("the record of run `{run}` cannot be read")))?;
                 if arguments.json { ui::data(&json(&record)) } else { show(&record) }
             }
             None => {
@@ -52,7 +53,8 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
             }
         },
         [run, stage] => {
-            let run = resolve(run).ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+            let run = resolve(run)
+                .ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
             print(&runs, &run, stage)?;
         }
         _ => return Err(CliError::user("a run and a stage are all that `hamflow log` takes")),
@@ -64,12 +66,15 @@ fn unknown(opened: &project::Project, what: &str) -> CliError {
     if opened.graph.pipeline.stages.iter().any(|stage| stage.name == what) {
         return CliError::user(format!("stage `{what}` has logged nothing in any recorded run"));
     }
-    CliError::user(format!("`{what}` is neither a recorded run nor a stage\nhint: `hamflow log` lists the runs, `hamflow dag` the stages"))
+    CliError::user(format!(
+        "`{what}` is neither a recorded run nor a stage\nhint: `hamflow log` lists the runs, `hamflow dag` the stages"
+    ))
 }
 
 fn print(runs: &std::path::Path, run: &str, stage: &str) -> Result<(), CliError> {
     let path = stage_log(runs, run, stage);
-    let text = std::fs::read(&path).map_err(|_| CliError::user(format!("stage `{stage}` logged nothing in run `{run}`")))?;
+    let text =
+        std::fs::read(&path).map_err(|_| CliError::user(format!("stage `{stage}` logged nothing in run `{run}`")))?;
     for line in String::from_utf8_lossy(&text).lines() {
         ui::data(line);
     }
@@ -82,7 +87,8 @@ fn json(record: &RunRecord) -> String {
 
 fn headline(record: &RunRecord) -> String {
     let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
-    let counts = [(Outcome::Ran, "ran"), (Outcome::Cached, "cached"), (Outcome::Fresh, "fresh"), (Outcome::Failed, "failed")];
+    let counts =
+        [(Outcome::Ran, "ran"), (Outcome::Cached, "cached"), (Outcome::Fresh, "fresh"), (Outcome::Failed, "failed")];
     let counts: Vec<String> = counts
         .iter()
         .filter(|(outcome, _)| count(*outcome) > 0)

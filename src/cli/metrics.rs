@@ -92,7 +92,8 @@ fn of_run(opened: &Project, run: &str) -> Result<Numbers, CliError> {
     let known = list_runs(&runs);
     let name = if run == "last" { known.first() } else { known.iter().find(|name| *name == run) };
     let record = name.and_then(|name| read_run(&runs, name));
-    let record = record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+    let record =
+        record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
     let digests = |stage: &str| {
         let found = record.stages.iter().find(|found| found.stage == stage);
         found.map(|found| found.outputs.clone()).unwrap_or_default()

@@ -67,9 +67,7 @@ pub fn in_words(planner: &Planner<'_>, verdict: &Verdict) -> (&'static str, Stri
     match verdict {
         Verdict::Fresh => ("fresh", String::new()),
         Verdict::Cached => ("cached", "the result is in the cache, `out/` does not hold it".to_owned()),
-        Verdict::Stale(reasons) => {
-            ("stale", reasons.iter().map(StaleReason::to_string).collect::<Vec<_>>().join("; "))
-        }
+        Verdict::Stale(reasons) => ("stale", reasons.iter().map(StaleReason::to_string).collect::<Vec<_>>().join("; ")),
         Verdict::Pending(stages) => {
             let names = stages.iter().map(|id| format!("`{}`", planner.graph().stage(*id).name));
             ("pending", format!("waits for {}", names.collect::<Vec<_>>().join(", ")))

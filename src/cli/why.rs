@@ -77,17 +77,13 @@ fn show(reasons: &[StaleReason]) {
     }
 }
 
-fn past(
-    arguments: &WhyArguments,
-    opened: &project::Project,
-    stages: &[StageId],
-    run: &str,
-) -> Result<u8, CliError> {
+fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId], run: &str) -> Result<u8, CliError> {
     let runs = opened.store.runs_dir();
     let known = list_runs(&runs);
     let name = if run == "last" { known.first().cloned() } else { known.iter().find(|name| *name == run).cloned() };
     let record = name.and_then(|name| read_run(&runs, &name));
-    let record = record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+    let record =
+        record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
     for id in stages {
         let name = &opened.graph.stage(*id).name;
         let Some(found) = record.stages.iter().find(|stage| stage.stage == *name) else {

@@ -38,6 +38,8 @@ pub(crate) struct AxisValue {
 }
 
 /// Reads `[stages.NAME.matrix]`, sorted by axis.
+///
+/// An axis wins over a plain value of the same name, so that a profile can sweep what the file fixes.
 pub(crate) fn read_matrix(
     place: &str,
     spec: &KindSpec,

@@ -54,8 +54,7 @@ pub fn part(
         digest,
         folder: true,
     };
-    let result =
-        ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts: Vec::new(), cost_ms };
+    let result = ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts: Vec::new(), cost_ms };
     store.actions.put(&result).map_err(|error| disk_error(&error))?;
     Ok(result)
 }

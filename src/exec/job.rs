@@ -33,7 +33,9 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
             .iter()
             .map(|index| first.files.get(*index as usize).cloned())
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| StageError::bug(format!("part `{}` names a file that `{port}` does not have", part.name)))?;
+            .ok_or_else(|| {
+            StageError::bug(format!("part `{}` names a file that `{port}` does not have", part.name))
+        })?;
         chosen.0.insert(port.clone(), vec![Input { files, ..first.clone() }]);
     }
     Ok(chosen)

@@ -125,9 +125,9 @@ impl Journal {
     pub fn log(&mut self, stage: &str, line: &str) {
         if !self.logs.contains_key(stage) {
             let folder = self.stage_dir(stage);
-            let opened = fs::create_dir(&folder).ok().and_then(|()| {
-                File::options().create(true).append(true).open(folder.join("log.txt")).ok()
-            });
+            let opened = fs::create_dir(&folder)
+                .ok()
+                .and_then(|()| File::options().create(true).append(true).open(folder.join("log.txt")).ok());
             let Some(file) = opened else { return };
             self.logs.insert(stage.to_owned(), file);
         }

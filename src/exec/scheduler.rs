@@ -484,7 +484,9 @@ impl Scheduler<'_> {
                 for line in last_words.lines() {
                     self.journal.log(&name, line);
                 }
-                let hint = format!("`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time");
+                let hint = format!(
+                    "`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time"
+                );
                 self.job_failed(running.stage, StageError::failed(format!("its worker died: {how}")).hint(hint));
             }
             Heard::Event { worker, event } => {

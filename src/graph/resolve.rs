@@ -16,6 +16,9 @@ pub(crate) fn resolve(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<B
     pipeline.stages.iter().map(|stage| resolver.bindings(stage, mistakes)).collect()
 }
 
+/// The axis values that tell gathered stages apart.
+type Labels = Vec<(String, String)>;
+
 struct Resolver<'p> {
     pipeline: &'p Pipeline,
 }
@@ -97,7 +100,7 @@ impl<'p> Resolver<'p> {
         asking: Asking<'p>,
         base: &str,
         selection: Selection<'_>,
-    ) -> Result<Vec<(usize, Vec<(String, String)>)>, Mistake> {
+    ) -> Result<Vec<(usize, Labels)>, Mistake> {
         let copies: Vec<usize> = (0..self.pipeline.stages.len()).filter(|&id| self.stage(id).base == base).collect();
         if copies.is_empty() {
             return Err(self.unknown_stage(asking, base));
@@ -118,7 +121,7 @@ impl<'p> Resolver<'p> {
                 Err(asking.mistake(message).hint(hint))
             }
             Selection::All => {
-                let mut gathered: Vec<(usize, Vec<(String, String)>)> =
+                let mut gathered: Vec<(usize, Labels)> =
                     copies.into_iter().map(|id| (id, self.stage(id).axes.clone())).collect();
                 gathered.sort_by(|(_, a), (_, b)| compare_labels(a, b));
                 Ok(gathered)
@@ -152,7 +155,7 @@ impl<'p> Resolver<'p> {
         &self,
         asking: Asking<'p>,
         id: usize,
-        labels: Vec<(String, String)>,
+        labels: Labels,
         artifact: Option<&str>,
     ) -> Result<Source, Mistake> {
         let from = self.stage(id);

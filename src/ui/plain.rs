@@ -97,7 +97,8 @@ fn summary_text(summary: &RunSummary) -> String {
     if ran + cached + failed + skipped == 0 && !interrupted {
         return format!("nothing to do: {fresh} stages are fresh ({time})");
     }
-    let counts = [(ran, "ran"), (cached, "from the cache"), (fresh, "fresh"), (failed, "failed"), (skipped, "not reached")];
+    let counts =
+        [(ran, "ran"), (cached, "from the cache"), (fresh, "fresh"), (failed, "failed"), (skipped, "not reached")];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     let verb = if *interrupted { "interrupted after" } else { "finished in" };

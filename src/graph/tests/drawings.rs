@@ -43,7 +43,7 @@ source          fresh
 source
 ├─ clean
 └─ pack
-   └─ fit        (also reads clean)
+   └─ fit       (also reads clean)
       └─ judge
 "
     );
@@ -64,7 +64,7 @@ source
    │  └─ judge[lr=9]
    └─ fit[lr=0.001]
       └─ judge[lr=0.001]
-         └─ all            (also reads fit[lr=9], judge[*])
+         └─ all           (also reads fit[lr=9], judge[*])
 "
     );
 }

@@ -241,7 +241,7 @@ stages.fit.epochs = 3
    |
  1 | stages.fit.lr=3
    |            ^^
-hint: set its values: `stages.fit.matrix.lr=[…]`"#
+hint: set its values: `stages.fit.matrix.lr = […]`"#
     );
 }
 
@@ -282,5 +282,31 @@ error: unknown key `stage`
  1 | stage.fit.lr=1
    | ^^^^^
 hint: did you mean `stages`?"#
+    );
+}
+
+#[test]
+fn a_profile_does_not_lose_to_a_matrix() {
+    assert_eq!(
+        overridden(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+matrix.lr = [1, 2]
+[profiles.demo]
+stages.fit.lr = 3
+"#
+            ]
+            .concat(),
+            Some("demo"),
+            &[]
+        ),
+        r#"error: stage `fit`: `lr` is an axis of the matrix
+  --> pipeline.toml:11:12
+   |
+11 | stages.fit.lr = 3
+   |            ^^
+hint: set its values: `stages.fit.matrix.lr = […]`"#
     );
 }
