@@ -1,4 +1,4 @@
-//! Connects the stages of a [`Pipeline`](crate::config::Pipeline): every reference resolved, every type checked, no cycle.
+//! Connects the stages of a [`Pipeline`]: every reference resolved, every type checked, no cycle.
 
 mod order;
 pub mod render;
@@ -13,7 +13,7 @@ use hamflow_stage_api::Port;
 use crate::config::near::{near, there_is};
 use crate::config::{Diagnostic, Mistake, Mistakes, Pipeline, Stage};
 
-/// Names a stage by its place in [`Graph::stages`].
+/// Names a stage by its place in [`Pipeline::stages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StageId(pub u32);
 
