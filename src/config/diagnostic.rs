@@ -162,6 +162,10 @@ impl Mistakes {
         self.0.push(mistake);
     }
 
+    pub(crate) fn extend(&mut self, mistakes: impl IntoIterator<Item = Mistake>) {
+        self.0.extend(mistakes);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -38,6 +38,8 @@ pub(crate) struct AxisValue {
 }
 
 /// Reads `[stages.NAME.matrix]`, sorted by axis.
+///
+/// An axis wins over a plain value of the same name, so that a profile can sweep what the file fixes.
 pub(crate) fn read_matrix(
     place: &str,
     spec: &KindSpec,
@@ -92,9 +94,13 @@ fn read_values(place: &str, entry: &Entry, role: &Role, mistakes: &mut Mistakes)
             mistakes.push(Mistake::new(node.span, message).hint(hint));
             continue;
         };
-        if label.is_empty() || label.contains(|c: char| "[],=/\\".contains(c) || c.is_control()) {
+        if label.is_empty() {
+            mistakes.push(Mistake::new(node.span, format!("{place}: a value of the axis `{name}` is empty")));
+            continue;
+        }
+        if label.contains(|c: char| "[],=/\\".contains(c) || c.is_control()) {
             let message = format!("{place}: the value `{label}` of the axis `{name}` cannot be part of a stage's name");
-            let hint = "it must not be empty nor contain `[`, `]`, `,`, `=`, `/` or `\\`".to_owned();
+            let hint = "it must not contain `[`, `]`, `,`, `=`, `/` or `\\`".to_owned();
             mistakes.push(Mistake::new(node.span, message).hint(hint));
             continue;
         }

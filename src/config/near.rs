@@ -34,6 +34,16 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     joined(names.into_iter().map(|name| format!("`{name}`")).collect(), "and")
 }
 
+/// What there is, in a sentence: `` the stages are `a` and `b` ``.
+pub fn there_is<'a>(noun: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.len() {
+        0 => format!("the file has no {noun}s"),
+        1 => format!("the only {noun} is {}", listed(names)),
+        _ => format!("the {noun}s are {}", listed(names)),
+    }
+}
+
 /// Texts in a sentence: `a, b and c`.
 pub(crate) fn joined(texts: Vec<String>, last: &str) -> String {
     match &texts[..] {

@@ -1,7 +1,7 @@
 //! What changes the file's values before they are looked at: a profile, then each `--set`.
 
 use super::diagnostic::{Mistake, Mistakes};
-use super::near::{did_you_mean, listed};
+use super::near::{did_you_mean, listed, there_is};
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
 use super::{Overrides, Span};
 
@@ -25,15 +25,12 @@ pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, mistakes: &m
     }
     let Some(chosen) = chosen else { return };
     let Some(profile) = profiles.remove(chosen) else {
-        let hint = did_you_mean(chosen, profiles.keys()).unwrap_or_else(|| match &profiles.entries[..] {
-            [] => "the file has no `[profiles.NAME]`".to_owned(),
-            [_] => format!("the only profile is {}", listed(profiles.keys())),
-            _ => format!("the profiles are {}", listed(profiles.keys())),
-        });
+        let hint = did_you_mean(chosen, profiles.keys()).unwrap_or_else(|| there_is("profile", profiles.keys()));
         // A profile is named on the command line, so there is no line of the file to show.
         return mistakes.push(Mistake::placeless(format!("no profile `{chosen}`")).hint(hint));
     };
     if let Value::Table(table) = profile.node.value {
+        refuse_hidden(root, &table, mistakes);
         merge(root, table);
     }
 }
@@ -50,6 +47,36 @@ fn check_profile(profile: &Entry, mistakes: &mut Mistakes) {
                 .unwrap_or_else(|| format!("a profile changes {}", listed(PROFILE_KEYS)));
             mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown key `{}`", entry.key)).hint(hint));
         }
+    }
+}
+
+/// Refuses what a profile sets although an axis of the file's matrix would hide it.
+fn refuse_hidden(root: &Table, profile: &Table, mistakes: &mut Mistakes) {
+    for stage in table_at(profile, "stages").into_iter().flat_map(|stages| &stages.entries) {
+        let (Some(below), Value::Table(above)) =
+            (table_at(root, "stages").and_then(|stages| stages.get(&stage.key)), &stage.node.value)
+        else {
+            continue;
+        };
+        mistakes.extend(above.entries.iter().filter_map(|entry| hidden(below, &entry.key, entry.key_span)));
+    }
+}
+
+/// The mistake of setting `key` where it is an axis of the stage.
+fn hidden(stage: &Entry, key: &str, span: Span) -> Option<Mistake> {
+    let Value::Table(table) = &stage.node.value else { return None };
+    table_at(table, "matrix")?.get(key)?;
+    let name = &stage.key;
+    Some(
+        Mistake::new(span, format!("stage `{name}`: `{key}` is an axis of the matrix"))
+            .hint(format!("set its values: `stages.{name}.matrix.{key} = […]`")),
+    )
+}
+
+fn table_at<'t>(table: &'t Table, key: &str) -> Option<&'t Table> {
+    match &table.get(key)?.node.value {
+        Value::Table(table) => Some(table),
+        _ => None,
     }
 }
 
@@ -153,25 +180,15 @@ fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
         "inputs" => "input",
         _ => return Ok(()),
     };
-    let table = match root.get(&section.name).map(|entry| &entry.node.value) {
-        Some(Value::Table(table)) => table,
-        _ => &Table::default(),
-    };
+    let empty = Table::default();
+    let table = table_at(root, &section.name).unwrap_or(&empty);
     let Some(entry) = table.get(&name.name) else {
-        let hint = did_you_mean(&name.name, table.keys()).unwrap_or_else(|| match table.entries.is_empty() {
-            true => format!("the file has no {noun}s"),
-            false => format!("the {noun}s are {}", listed(table.keys())),
-        });
+        let hint = did_you_mean(&name.name, table.keys()).unwrap_or_else(|| there_is(noun, table.keys()));
         return Err(Mistake::new(name.span, format!("no {noun} `{}`", name.name)).hint(hint));
     };
     // The axis would hide the value: say so instead of ignoring what the user typed.
-    if let (Value::Table(stage), [key]) = (&entry.node.value, rest)
-        && let Some(Value::Table(axes)) = stage.get("matrix").map(|entry| &entry.node.value)
-        && axes.get(&key.name).is_some()
-    {
-        let message = format!("stage `{}`: `{}` is an axis of the matrix", name.name, key.name);
-        return Err(Mistake::new(key.span, message)
-            .hint(format!("set its values: `stages.{}.matrix.{}=[…]`", name.name, key.name)));
+    match rest {
+        [key] => hidden(entry, &key.name, key.span).map_or(Ok(()), Err),
+        _ => Ok(()),
     }
-    Ok(())
 }

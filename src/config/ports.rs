@@ -65,16 +65,24 @@ pub(crate) fn require_ports(templates: &[Template], stages: &[Stage], mistakes: 
 }
 
 fn missing(span: Span, stage: &str, port: &Port, stages: &[Stage]) -> Mistake {
-    let makers: Vec<String> = makers(stages, &port.accepts, stage)
-        .into_iter()
-        .map(|reference| format!("`{} = \"{reference}\"`", port.name))
-        .collect();
-    let hint = match (makers.is_empty(), port.external) {
-        (false, _) => format!("add {}", either(makers)),
-        (true, true) => format!("declare it under `[inputs]` and add `{} = \"inputs.NAME\"`", port.name),
-        (true, false) => format!("no stage makes {}; add one that does", types(&port.accepts)),
-    };
-    Mistake::new(span, format!("stage `{stage}`: `{}` is missing: it takes {}", port.name, wanted(port))).hint(hint)
+    let message = format!("stage `{stage}`: `{}` is missing: it takes {}", port.name, wanted(port));
+    Mistake::new(span, message).hint(ways(port, stages, stage))
+}
+
+/// What could be written at a port of the stage `reader`.
+pub(crate) fn ways(port: &Port, stages: &[Stage], reader: &str) -> String {
+    let mut references = makers(stages, &port.accepts, reader);
+    if references.is_empty() {
+        return match port.external {
+            true => format!("write `{} = \"inputs.NAME\"` and declare NAME under `[inputs]`", port.name),
+            false => format!("no stage makes {}", types(&port.accepts)),
+        };
+    }
+    if port.external {
+        references.push("inputs.NAME".to_owned());
+    }
+    let ways = references.iter().map(|reference| format!("`{} = \"{reference}\"`", port.name)).collect();
+    format!("write {}", either(ways))
 }
 
 /// The artifact types in a sentence: `shards or index`.
@@ -112,7 +120,7 @@ pub(crate) fn wanted(port: &Port) -> String {
 }
 
 /// The shortest references to artifacts of these types, in the order of the file; never to `reader` itself.
-pub(crate) fn makers(stages: &[Stage], accepts: &[ArtifactType], reader: &str) -> Vec<String> {
+fn makers(stages: &[Stage], accepts: &[ArtifactType], reader: &str) -> Vec<String> {
     let mut references: Vec<String> = Vec::new();
     for stage in stages.iter().filter(|stage| stage.base != reader) {
         let fitting: Vec<&Output> =

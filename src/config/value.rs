@@ -135,7 +135,10 @@ pub(crate) fn parse_document(source: usize, text: &str, mistakes: &mut Mistakes)
         let range = error.span().unwrap_or_default();
         let line = text.get(..range.start).map(|before| before.matches('\n').count());
         if last_line != Some(line) {
-            mistakes.push(Mistake::new(Span { source, start: range.start, end: range.end }, error.message()));
+            // `epochs =` and nothing more: the parser then speaks of quotes.
+            let missing = range.is_empty() && error.message().starts_with("string values must be quoted");
+            let message = if missing { "a value is missing" } else { error.message() };
+            mistakes.push(Mistake::new(Span { source, start: range.start, end: range.end }, message));
         }
         last_line = Some(line);
     }

@@ -1,4 +1,4 @@
-//! Connects the stages of a [`Pipeline`](crate::config::Pipeline): every reference resolved, every type checked, no cycle.
+//! Connects the stages of a [`Pipeline`]: every reference resolved, every type checked, no cycle.
 
 mod order;
 pub mod render;
@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 
 use hamflow_stage_api::Port;
 
-use crate::config::near::{listed, near};
+use crate::config::near::{near, there_is};
 use crate::config::{Diagnostic, Mistake, Mistakes, Pipeline, Stage};
 
-/// Names a stage by its place in [`Graph::stages`].
+/// Names a stage by its place in [`Pipeline::stages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StageId(pub u32);
 
@@ -216,7 +216,7 @@ impl Graph {
         let combinations = self.pipeline.stages.iter().map(|stage| stage.name.as_str());
         let hint = match near(name, names.iter().copied().chain(combinations)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the stages are {}", listed(names)),
+            None => there_is("stage", names),
         };
         Diagnostic::new(format!("no stage `{name}`")).hint(hint)
     }

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use hamflow_stage_api::{Access, ArtifactType, Output, Port};
 
 use super::{Binding, Source, StageId};
-use crate::config::near::{did_you_mean, listed, near};
+use crate::config::near::{did_you_mean, listed, near, there_is};
 use crate::config::{Mistake, Mistakes, Pipeline, Reference, ReferenceTarget, Selection, Stage, ports};
 
 /// What all stages read, by stage.
@@ -15,6 +15,9 @@ pub(crate) fn resolve(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<B
     let resolver = Resolver { pipeline };
     pipeline.stages.iter().map(|stage| resolver.bindings(stage, mistakes)).collect()
 }
+
+/// The axis values that tell gathered stages apart.
+type Labels = Vec<(String, String)>;
 
 struct Resolver<'p> {
     pipeline: &'p Pipeline,
@@ -76,7 +79,7 @@ impl<'p> Resolver<'p> {
             let names = || inputs.iter().map(|input| input.name.as_str());
             let hint = match inputs.is_empty() {
                 true => format!("declare it: `[inputs] {name} = \"PATH\"`"),
-                false => did_you_mean(name, names()).unwrap_or_else(|| format!("the inputs are {}", listed(names()))),
+                false => did_you_mean(name, names()).unwrap_or_else(|| there_is("input", names())),
             };
             return Err(asking.mistake(format!("no input `{name}`")).hint(hint));
         };
@@ -86,7 +89,7 @@ impl<'p> Resolver<'p> {
                 asking.port.name,
                 ports::types(&asking.port.accepts)
             );
-            return Err(asking.mistake(message).hint(self.makers(asking)));
+            return Err(asking.mistake(message).hint(self.ways(asking)));
         }
         Ok(Source::Declared { index })
     }
@@ -97,7 +100,7 @@ impl<'p> Resolver<'p> {
         asking: Asking<'p>,
         base: &str,
         selection: Selection<'_>,
-    ) -> Result<Vec<(usize, Vec<(String, String)>)>, Mistake> {
+    ) -> Result<Vec<(usize, Labels)>, Mistake> {
         let copies: Vec<usize> = (0..self.pipeline.stages.len()).filter(|&id| self.stage(id).base == base).collect();
         if copies.is_empty() {
             return Err(self.unknown_stage(asking, base));
@@ -118,7 +121,7 @@ impl<'p> Resolver<'p> {
                 Err(asking.mistake(message).hint(hint))
             }
             Selection::All => {
-                let mut gathered: Vec<(usize, Vec<(String, String)>)> =
+                let mut gathered: Vec<(usize, Labels)> =
                     copies.into_iter().map(|id| (id, self.stage(id).axes.clone())).collect();
                 gathered.sort_by(|(_, a), (_, b)| compare_labels(a, b));
                 Ok(gathered)
@@ -143,7 +146,7 @@ impl<'p> Resolver<'p> {
         names.dedup();
         let hint = match near(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the stages are {}", listed(names)),
+            None => there_is("stage", names),
         };
         mistake.hint(hint)
     }
@@ -152,7 +155,7 @@ impl<'p> Resolver<'p> {
         &self,
         asking: Asking<'p>,
         id: usize,
-        labels: Vec<(String, String)>,
+        labels: Labels,
         artifact: Option<&str>,
     ) -> Result<Source, Mistake> {
         let from = self.stage(id);
@@ -179,12 +182,12 @@ impl<'p> Resolver<'p> {
         }
         let what = from.outputs[index].artifact_type;
         let message = format!(
-            "`{}` takes {}, but `{}` is {what}",
+            "`{}` takes {}, but `{}` is of type {what}",
             asking.port.name,
             ports::wanted(asking.port),
             asking.reference.text
         );
-        Err(asking.mistake(message).hint(self.makers(asking)))
+        Err(asking.mistake(message).hint(self.ways(asking)))
     }
 
     fn fitting_output(&self, asking: Asking<'p>, from: &Stage) -> Result<usize, Mistake> {
@@ -201,29 +204,22 @@ impl<'p> Resolver<'p> {
                     from.base,
                     ports::all_types(&made)
                 );
-                Err(asking.mistake(message).hint(self.makers(asking)))
+                Err(asking.mistake(message).hint(self.ways(asking)))
             }
             several => {
                 let text = &asking.reference.text;
                 let message = format!("`{}` takes one of several artifacts of `{}`", asking.port.name, from.base);
                 let names: Vec<String> =
-                    several.iter().map(|&index| format!("{text}.{}", from.outputs[index].name)).collect();
-                let hint = format!("say which: {}", listed(names.iter().map(String::as_str)));
+                    several.iter().map(|&index| format!("`{text}.{}`", from.outputs[index].name)).collect();
+                let hint = format!("say which: {}", ports::either(names));
                 Err(asking.mistake(message).hint(hint))
             }
         }
     }
 
-    /// Who makes what the port takes.
-    fn makers(&self, asking: Asking<'p>) -> String {
-        let port = asking.port;
-        let makers = ports::makers(&self.pipeline.stages, &port.accepts, &asking.stage.base);
-        let makers: Vec<String> = makers.iter().map(|reference| format!("`{} = \"{reference}\"`", port.name)).collect();
-        match (makers.is_empty(), port.external) {
-            (false, _) => format!("write {}", ports::either(makers)),
-            (true, true) => format!("declare it under `[inputs]` and write `{} = \"inputs.NAME\"`", port.name),
-            (true, false) => format!("no stage makes {}", ports::types(&port.accepts)),
-        }
+    /// What could be written instead.
+    fn ways(&self, asking: Asking<'p>) -> String {
+        ports::ways(asking.port, &self.pipeline.stages, &asking.stage.base)
     }
 
     /// The files of the project that the stage's arguments name.

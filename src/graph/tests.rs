@@ -1,6 +1,7 @@
 //! References, selections and drawings of whole pipelines.
 
 mod drawings;
+mod messages;
 mod references;
 
 use super::{Graph, StageId, build};
@@ -33,3 +34,8 @@ const CHAIN: &str = "[inputs]\nrows = \"rows.csv\"\n[stages.source]\ncsv = \"inp
     [stages.clean]\nkind = \"map\"\ntable = \"source\"\n[stages.pack]\ntable = \"source\"\n\
     [stages.fit]\nshards = \"pack\"\nsplit = \"clean\"\n[stages.judge]\nkind = \"gather\"\nmodel = \"fit\"\n\
     metrics = \"fit\"\n";
+
+const SWEEP: &str = "[inputs]\nrows = \"rows.csv\"\n[stages.source]\ncsv = \"inputs.rows\"\n[stages.pack]\n\
+    table = \"source\"\n[stages.fit]\nshards = \"pack\"\nmatrix.lr = [10, 9, 1e-3]\n[stages.judge]\n\
+    kind = \"gather\"\nmodel = \"fit\"\nmetrics = \"fit\"\n[stages.all]\nkind = \"gather\"\n\
+    metrics = [\"judge[*]\"]\nmodel = \"fit[lr=9].model\"\n";

@@ -1,1 +1,16 @@
 //! The exact text for each slip.
+
+mod file;
+mod matrix;
+mod overlay;
+mod stage;
+
+/// Two stages that are right.
+const HEAD: &str = "\
+[inputs]
+rows = \"rows.csv\"
+[stages.source]
+csv = \"inputs.rows\"
+[stages.pack]
+table = \"source\"
+";

@@ -286,10 +286,10 @@ mod tests {
                 })
                 .collect();
             let mut edges = Vec::new();
-            for to in 0..count {
+            for (to, size) in sizes.iter().enumerate() {
                 for from in 0..to {
                     // What is late has no edge into it, as things from outside.
-                    if random.below(5) == 0 && !sizes[to].late {
+                    if random.below(5) == 0 && !size.late {
                         edges.push((from, to));
                     }
                 }

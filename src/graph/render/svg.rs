@@ -12,6 +12,7 @@ const NAME_SIZE: f64 = 13.0;
 const SMALL_SIZE: f64 = 11.0;
 const PADDING: f64 = 10.0;
 const LINE: f64 = 16.0;
+const ARROW_GAP: f64 = 9.0;
 /// Longer texts are cut; the whole text is the box's tooltip.
 const MOST_NAME: usize = 44;
 const MOST_LINE: usize = 36;
@@ -25,8 +26,13 @@ struct Line {
 
 pub(super) fn svg(title: &str, scene: &Scene) -> String {
     let boxes: Vec<Vec<Line>> = scene.nodes.iter().map(lines).collect();
-    let sizes: Vec<Size> = scene.nodes.iter().zip(&boxes).map(|(node, lines)| size(node, lines)).collect();
     let edges: Vec<(usize, usize)> = scene.edges.iter().map(|edge| (edge.from, edge.to)).collect();
+    let mut sizes: Vec<Size> = scene.nodes.iter().zip(&boxes).map(|(node, lines)| size(node, lines)).collect();
+    for (node, size) in sizes.iter_mut().enumerate() {
+        // Arrows that end at one box keep apart from each other.
+        let incoming = edges.iter().filter(|(_, to)| *to == node).count();
+        size.height = size.height.max((incoming + 1) as f64 * ARROW_GAP);
+    }
     let layout = lay_out(&sizes, &edges);
     let mut text = header(title, &layout);
     let ends = arrow_ends(&layout, scene.nodes.len());
@@ -165,6 +171,7 @@ fn draw_box(text: &mut String, node: &SceneNode, lines: &[Line], placed: &Placed
             if node.is_outside() { "#b4b8c4" } else { colours.line },
         ),
     );
+    let first = placed.y - lines.len() as f64 * LINE / 2.0;
     for (at, line) in lines.iter().enumerate() {
         let fill = match line.class {
             "status" => format!(" style=\"fill: {}; font-weight: bold\"", colours.line),
@@ -176,7 +183,7 @@ fn draw_box(text: &mut String, node: &SceneNode, lines: &[Line], placed: &Placed
                 "    <text class=\"{}\" x=\"{}\" y=\"{}\" font-size=\"{}\"{fill}>{}</text>\n",
                 line.class,
                 number(left + PADDING),
-                number(top + PADDING / 2.0 + LINE * (at as f64 + 0.75)),
+                number(first + LINE * (at as f64 + 0.75)),
                 number(line.size),
                 escape(&line.text),
             ),

@@ -56,16 +56,32 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
+    /// What `id` reads beside its parent in the tree; all combinations of a matrix as `train[*]`.
+    fn named(&self, id: StageId) -> Vec<String> {
+        let graph = self.drawing.graph;
+        let reads = graph.dependencies(id);
+        let mut names = Vec::new();
+        for &other in &self.others[&id] {
+            let stage = graph.stage(other);
+            let combinations = graph.find_all(&stage.base);
+            let gathered = combinations.len() > 1 && combinations.iter().all(|one| reads.contains(one));
+            let name = if gathered { format!("{}[*]", stage.base) } else { stage.name.clone() };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// Adds the row of `id`, drawn behind `branch`, and those below it, drawn behind `indent`.
     fn rows(&self, id: StageId, branch: &str, indent: &str, rows: &mut Vec<Row>) {
-        let name = |id: StageId| self.drawing.graph.stage(id).name.as_str();
         let mut notes: Vec<String> = self.drawing.reason(id).map(str::to_owned).into_iter().collect();
-        let others: Vec<&str> = self.others[&id].iter().map(|&other| name(other)).collect();
+        let others = self.named(id);
         if !others.is_empty() {
             notes.push(format!("(also reads {})", others.join(", ")));
         }
         rows.push(Row {
-            name: format!("{branch}{}", name(id)),
+            name: format!("{branch}{}", self.drawing.graph.stage(id).name),
             status: self.drawing.status(id).unwrap_or_default().to_owned(),
             notes: notes.join("  "),
         });

@@ -1,8 +1,8 @@
-//! The graph in every format.
+//! The graph in every format. The pictures were looked at with `rsvg-convert`.
 
 use std::collections::BTreeMap;
 
-use super::{CHAIN, built};
+use super::{CHAIN, SWEEP, built};
 use crate::graph::Graph;
 use crate::graph::render::{Annotation, Drawing};
 
@@ -15,4 +15,140 @@ fn drawn(graph: &Graph, annotations: &[(&str, &str, &str)], draw: fn(&Drawing<'_
         })
         .collect();
     draw(&Drawing { graph, stages: &graph.order, annotations: &annotations })
+}
+
+const NOTES: [(&str, &str, &str); 4] = [
+    ("source", "fresh", ""),
+    ("clean", "cached", ""),
+    ("pack", "stale", "`rows.csv` changed"),
+    ("fit", "pending", "`pack` is \"stale\" & <odd>"),
+];
+
+#[test]
+fn the_tree_has_every_stage_once() {
+    let graph = built(CHAIN);
+    assert_eq!(
+        drawn(&graph, &NOTES, |drawing| drawing.tree()),
+        "\
+source          fresh
+├─ clean        cached
+└─ pack         stale    `rows.csv` changed
+   └─ fit       pending  `pack` is \"stale\" & <odd>  (also reads clean)
+      └─ judge
+"
+    );
+    assert_eq!(
+        drawn(&graph, &[], |drawing| drawing.tree()),
+        "\
+source
+├─ clean
+└─ pack
+   └─ fit       (also reads clean)
+      └─ judge
+"
+    );
+}
+
+#[test]
+fn the_tree_says_in_short_that_all_combinations_are_read() {
+    let graph = built(SWEEP);
+    let all = drawn(&graph, &[], |drawing| drawing.tree());
+    assert_eq!(
+        all,
+        "\
+source
+└─ pack
+   ├─ fit[lr=10]
+   │  └─ judge[lr=10]
+   ├─ fit[lr=9]
+   │  └─ judge[lr=9]
+   └─ fit[lr=0.001]
+      └─ judge[lr=0.001]
+         └─ all           (also reads fit[lr=9], judge[*])
+"
+    );
+}
+
+#[test]
+fn a_part_of_the_graph_is_drawn_without_the_rest() {
+    let graph = built(CHAIN);
+    let stages = graph.select(&["pack".to_owned(), "fit".to_owned()]).unwrap();
+    let drawing = Drawing { graph: &graph, stages: &stages, annotations: &BTreeMap::new() };
+    assert_eq!(drawing.tree(), "pack\n└─ fit\n");
+    assert_eq!(drawing.mermaid(), "flowchart LR\n  n0[\"pack\"]\n  n1[\"fit\"]\n  n0 -->|\"shards\"| n1\n");
+}
+
+#[test]
+fn graphviz_gets_quoted_names() {
+    let graph = built(CHAIN);
+    assert_eq!(
+        drawn(&graph, &NOTES, |drawing| drawing.dot()),
+        r##"digraph pipeline {
+  rankdir=LR;
+  node [fontname="sans-serif", shape=box, style="rounded,filled"];
+  edge [fontname="sans-serif", fontsize=10];
+  "inputs.rows" [label="inputs.rows", shape=folder, style=solid];
+  "source" [label="source\nfresh", fillcolor="#e6f4ea", color="#1e7a44"];
+  "clean" [label="clean\nmap\ncached", fillcolor="#e3effb", color="#1b62a5"];
+  "pack" [label="pack\nstale\n`rows.csv` changed", fillcolor="#fdf0d5", color="#96590a"];
+  "fit" [label="fit\npending\n`pack` is \"stale\" & <odd>", fillcolor="#efeff3", color="#5b6072"];
+  "judge" [label="judge\ngather", fillcolor="#ffffff", color="#4a5060"];
+  "inputs.rows" -> "source";
+  "source" -> "clean" [label="table"];
+  "source" -> "pack" [label="table"];
+  "clean" -> "fit" [label="table"];
+  "pack" -> "fit" [label="shards"];
+  "fit" -> "judge" [label="metrics, model"];
+}
+"##
+        .replace("is \"stale\"", "is \\\"stale\\\"")
+    );
+}
+
+#[test]
+fn mermaid_gets_escaped_texts_and_a_class_per_status() {
+    let graph = built(CHAIN);
+    let text = drawn(&graph, &NOTES, |drawing| drawing.mermaid());
+    assert!(text.starts_with("flowchart LR\n  n0([\"inputs.rows\"])\n  n1[\"source<br>fresh\"]\n"), "{text}");
+    assert!(text.contains("  n4[\"fit<br>pending<br>`pack` is #quot;stale#quot; & #lt;odd#gt;\"]\n"), "{text}");
+    assert!(text.contains("  n4 -->|\"metrics, model\"| n5\n"), "{text}");
+    assert!(
+        text.ends_with("  classDef sstale fill:#fdf0d5,stroke:#96590a,color:#1c2030\n  class n3 sstale\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn json_says_what_every_stage_reads_and_makes() {
+    let graph = built(SWEEP);
+    let text = drawn(&graph, &[("pack", "stale", "why")], |drawing| drawing.json());
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["inputs"], serde_json::json!([{ "name": "rows", "paths": ["rows.csv"] }]));
+    let stages = value["stages"].as_array().unwrap();
+    let stage = |name: &str| stages.iter().find(|stage| stage["name"] == name).unwrap();
+    assert_eq!((&stage("pack")["status"], &stage("pack")["reason"]), (&"stale".into(), &"why".into()));
+    assert_eq!(stage("pack")["outputs"][1]["path"], "shards/index.parquet");
+    assert_eq!(stage("fit[lr=9]")["axes"], serde_json::json!({ "lr": "9" }));
+    let gathered = serde_json::json!({ "from": "judge[lr=9].metrics", "labels": { "lr": "9" }, "port": "metrics" });
+    assert_eq!(stage("all")["inputs"][1], gathered);
+}
+
+#[test]
+fn the_picture_is_the_same_each_time_and_escapes_its_texts() {
+    let graph = built(CHAIN);
+    let picture = drawn(&graph, &NOTES, |drawing| drawing.svg());
+    assert_eq!(picture, drawn(&graph, &NOTES, |drawing| drawing.svg()));
+    for name in ["inputs.rows", "source", "clean", "pack", "fit", "judge", "cached", "stale", "pending"] {
+        assert!(picture.contains(&format!(">{name}</text>")), "{name}");
+    }
+    assert!(picture.contains("`pack` is &quot;stale&quot; &amp; &lt;odd&gt;"), "{picture}");
+    assert_eq!(picture.matches("marker-end").count(), 6, "one arrow per edge");
+}
+
+#[test]
+fn a_drawing_of_nothing_is_still_a_drawing() {
+    let graph = built(CHAIN);
+    let drawing = Drawing { graph: &graph, stages: &[], annotations: &BTreeMap::new() };
+    assert_eq!(drawing.tree(), "");
+    assert!(drawing.svg().ends_with("</svg>\n"));
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{CHAIN, built, names, refused};
+use super::{CHAIN, SWEEP, built, names};
 use crate::config::Overrides;
 use crate::config::tests::Project;
 use crate::graph::{Source, build};
@@ -45,11 +45,6 @@ fn a_selection_takes_what_its_pattern_says() {
         "error: no stage `everything`\nhint: the stages are `source`, `clean`, `pack`, `fit` and `judge`"
     );
 }
-
-const SWEEP: &str = "[inputs]\nrows = \"rows.csv\"\n[stages.source]\ncsv = \"inputs.rows\"\n[stages.pack]\n\
-    table = \"source\"\n[stages.fit]\nshards = \"pack\"\nmatrix.lr = [10, 9, 1e-3]\n[stages.judge]\n\
-    kind = \"gather\"\nmodel = \"fit\"\nmetrics = \"fit\"\n[stages.all]\nkind = \"gather\"\n\
-    metrics = [\"judge[*]\"]\nmodel = \"fit[lr=9].model\"\n";
 
 #[test]
 fn a_follower_reads_its_own_combination_and_a_gatherer_reads_all_sorted() {

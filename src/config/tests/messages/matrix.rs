@@ -1,0 +1,190 @@
+//! Slips in a matrix.
+
+use super::HEAD;
+use crate::config::tests::refused;
+#[test]
+fn an_unknown_axis_is_named_with_what_was_meant() {
+    assert_eq!(
+        refused(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+matrix = { epoch = [1], nonsense = [2] }
+"#
+            ]
+            .concat()
+        ),
+        r#"error: stage `fit`: unknown axis `epoch`
+  --> pipeline.toml:9:12
+   |
+ 9 | matrix = { epoch = [1], nonsense = [2] }
+   |            ^^^^^
+hint: did you mean `epochs`?
+
+error: stage `fit`: unknown axis `nonsense`
+  --> pipeline.toml:9:25
+   |
+ 9 | matrix = { epoch = [1], nonsense = [2] }
+   |                         ^^^^^^^^
+hint: an axis is a parameter of the stage, one of its inputs, or `seed`"#
+    );
+}
+
+#[test]
+fn an_axis_is_a_list_of_values_that_can_be_in_a_name() {
+    assert_eq!(
+        refused(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+[stages.fit.matrix]
+epochs = 3
+lr = [1.0, 1, [2]]
+model = ["a/b", "a,b", ""]
+seed = [-1]
+split = [3]
+[stages.gather]
+matrix.top = []
+[stages.map]
+table = "source"
+matrix = 3
+"#
+            ]
+            .concat()
+        ),
+        r#"error: stage `fit`: the axis `epochs` takes a list of values, not a number
+  --> pipeline.toml:10:10
+   |
+10 | epochs = 3
+   |          ^
+
+error: stage `fit`: the axis `lr` has the value `1` twice
+  --> pipeline.toml:11:12
+   |
+11 | lr = [1.0, 1, [2]]
+   |            ^
+
+error: stage `fit`: a value of the axis `lr` cannot be a list
+  --> pipeline.toml:11:15
+   |
+11 | lr = [1.0, 1, [2]]
+   |               ^^^
+hint: strings, numbers and booleans can be part of a stage's name
+
+error: stage `fit`: the value `a/b` of the axis `model` cannot be part of a stage's name
+  --> pipeline.toml:12:10
+   |
+12 | model = ["a/b", "a,b", ""]
+   |          ^^^^^
+hint: it must not contain `[`, `]`, `,`, `=`, `/` or `\`
+
+error: stage `fit`: the value `a,b` of the axis `model` cannot be part of a stage's name
+  --> pipeline.toml:12:17
+   |
+12 | model = ["a/b", "a,b", ""]
+   |                 ^^^^^
+hint: it must not contain `[`, `]`, `,`, `=`, `/` or `\`
+
+error: stage `fit`: a value of the axis `model` is empty
+  --> pipeline.toml:12:24
+   |
+12 | model = ["a/b", "a,b", ""]
+   |                        ^^
+
+error: stage `fit`: `seed` takes a whole number from 0
+  --> pipeline.toml:13:9
+   |
+13 | seed = [-1]
+   |         ^^
+
+error: stage `fit`: `split` takes references, not a number
+  --> pipeline.toml:14:10
+   |
+14 | split = [3]
+   |          ^
+
+error: stage `gather`: the axis `top` has no values
+  --> pipeline.toml:16:14
+   |
+16 | matrix.top = []
+   |              ^^
+
+error: stage `map`: `matrix` takes a table, not a number
+  --> pipeline.toml:19:10
+   |
+19 | matrix = 3
+   |          ^
+hint: write `matrix = { lr = [1e-3, 3e-4] }`"#
+    );
+}
+
+#[test]
+fn a_refused_value_of_an_axis_is_shown_once() {
+    assert_eq!(
+        refused(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+matrix = { epochs = [5, 0], lr = [1, 2, 3] }
+"#
+            ]
+            .concat()
+        ),
+        r#"error: stage `fit`: `epochs` must be a whole number of at least 1
+  --> pipeline.toml:9:25
+   |
+ 9 | matrix = { epochs = [5, 0], lr = [1, 2, 3] }
+   |                         ^"#
+    );
+}
+
+#[test]
+fn a_matrix_has_a_limit() {
+    assert_eq!(
+        refused(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+[stages.fit.matrix]
+epochs = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+lr = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+seed = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+"#
+            ]
+            .concat()
+        ),
+        r#"error: stage `fit`: more than 1000 combinations
+  --> pipeline.toml:10:1
+   |
+10 | epochs = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+   | ^^^^^^"#
+    );
+}
+
+#[test]
+fn a_matrix_is_no_value_of_an_axis() {
+    assert_eq!(
+        refused(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+matrix.lr = [1, 2]
+[stages.judge]
+kind = "gather"
+matrix.model = ["fit"]
+"#
+            ]
+            .concat()
+        ),
+        r#"error: stage `judge`: `fit` has a matrix itself, so it cannot be a value of an axis
+  --> pipeline.toml:12:17
+   |
+12 | matrix.model = ["fit"]
+   |                 ^^^^^"#
+    );
+}
