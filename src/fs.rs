@@ -44,11 +44,14 @@ pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FsErro
     move |source| FsError { action, path, source }
 }
 
+/// How the names of files begin that are being written and will be renamed.
+pub const STAGED_PREFIX: &str = ".tmp-";
+
 /// A name that no other process uses at this time.
 pub fn unique_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    format!(".tmp-{}-{}-{nanos:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{STAGED_PREFIX}{}-{}-{nanos:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Makes a folder and all above it.

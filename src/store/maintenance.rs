@@ -41,10 +41,27 @@ pub struct Damage {
 }
 
 fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
+    let all = all_files(folder)?;
+    Ok(all.into_iter().filter(|(path, _)| !name(path).starts_with(fs::STAGED_PREFIX)).collect())
+}
+
+fn all_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
     Ok(fs::list(folder)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
+}
+
+/// Removes what a killed process had begun to write and never renamed: no damage, only litter.
+fn sweep(store: &Store) -> Result<(), FsError> {
+    for folder in [store.content.folder(), store.actions.folder(), store.memo.folder()] {
+        for (path, _) in all_files(folder)? {
+            if name(&path).starts_with(fs::STAGED_PREFIX) {
+                fs::remove(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn name(path: &Path) -> &str {
@@ -64,6 +81,7 @@ pub fn usage(store: &Store) -> Result<Usage, FsError> {
 
 /// Hashes every blob and reads every result; returns what is wrong. Damaged files are deleted: each counts as a miss.
 pub fn verify(store: &Store) -> Result<Vec<Damage>, FsError> {
+    sweep(store)?;
     let mut damages = Vec::new();
     for (path, _) in files(store.content.folder())? {
         let found = digest::of_file(&path).map_err(fs::at("read", &path))?;
@@ -126,6 +144,9 @@ pub fn collect(store: &Store, keys: &BTreeSet<String>, dry_run: bool) -> Result<
         }
         // The listings and views that the fingerprint names are what `why` compares.
         collect_digests(&result.fingerprint, &mut blobs);
+    }
+    if !dry_run {
+        sweep(store)?;
     }
     let mut garbage = Garbage::default();
     for (path, _) in files(store.actions.folder())? {
