@@ -2,4 +2,6 @@
 //!
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
+pub mod near_miss;
+pub mod params;
 pub mod registry;
