@@ -5,3 +5,7 @@
 pub mod near_miss;
 pub mod params;
 pub mod registry;
+pub mod table;
+
+#[cfg(test)]
+pub mod test_support;

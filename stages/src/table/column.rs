@@ -1,0 +1,133 @@
+//! A column of a table as a vector, with an error that names the column and the row.
+
+use hamflow_stage_api::StageError;
+use polars::prelude::{Column, DataFrame, DataType};
+
+use crate::near_miss;
+
+/// Whether the table has a column of this name.
+pub fn has_column(frame: &DataFrame, column: &str) -> bool {
+    frame.get_column_index(column).is_some()
+}
+
+/// Fails where the table has no column of this name, and says which was probably meant.
+pub fn require_column(frame: &DataFrame, column: &str) -> Result<(), StageError> {
+    find(frame, column).map(|_| ())
+}
+
+/// A text column.
+pub fn strings(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
+    let found = typed(frame, column, "text", |kind| kind == &DataType::String)?;
+    let values = found.str().map_err(|error| unexpected(column, &error))?;
+    Ok(values.iter().map(|value| value.map(str::to_owned)).collect())
+}
+
+/// A column of numbers; whole numbers become numbers.
+pub fn floats(frame: &DataFrame, column: &str) -> Result<Vec<Option<f64>>, StageError> {
+    let found = typed(frame, column, "numbers", |kind| kind.is_primitive_numeric())?;
+    let found = found.cast(&DataType::Float64).map_err(|error| unexpected(column, &error))?;
+    let values = found.f64().map_err(|error| unexpected(column, &error))?;
+    Ok(values.iter().collect())
+}
+
+/// A column of whole numbers.
+pub fn integers(frame: &DataFrame, column: &str) -> Result<Vec<Option<i64>>, StageError> {
+    let found = typed(frame, column, "whole numbers", |kind| kind.is_integer())?;
+    let found = found.strict_cast(&DataType::Int64).map_err(|error| unexpected(column, &error))?;
+    let values = found.i64().map_err(|error| unexpected(column, &error))?;
+    Ok(values.iter().collect())
+}
+
+/// A column of booleans.
+pub fn booleans(frame: &DataFrame, column: &str) -> Result<Vec<Option<bool>>, StageError> {
+    let found = typed(frame, column, "booleans", |kind| kind == &DataType::Boolean)?;
+    let values = found.bool().map_err(|error| unexpected(column, &error))?;
+    Ok(values.iter().collect())
+}
+
+/// A text column without nulls.
+pub fn required_strings(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {
+    required(strings(frame, column)?, column)
+}
+
+/// A column of whole numbers without nulls.
+pub fn required_integers(frame: &DataFrame, column: &str) -> Result<Vec<i64>, StageError> {
+    required(integers(frame, column)?, column)
+}
+
+fn required<T>(values: Vec<Option<T>>, column: &str) -> Result<Vec<T>, StageError> {
+    let mut present = Vec::with_capacity(values.len());
+    for (row, value) in values.into_iter().enumerate() {
+        present.push(value.ok_or_else(|| {
+            StageError::input(format!("the column `{column}` has no value in row {} of the table", row + 1))
+        })?);
+    }
+    Ok(present)
+}
+
+fn find<'a>(frame: &'a DataFrame, column: &str) -> Result<&'a Column, StageError> {
+    frame.column(column).map_err(|_| {
+        let mut error = StageError::input(format!("the table has no column `{column}`"));
+        error.hint = near_miss::hint(column, frame.columns().iter().map(|column| column.name().as_str()));
+        error
+    })
+}
+
+fn typed<'a>(
+    frame: &'a DataFrame,
+    column: &str,
+    wanted: &str,
+    fits: impl Fn(&DataType) -> bool,
+) -> Result<&'a Column, StageError> {
+    let found = find(frame, column)?;
+    if fits(found.dtype()) {
+        return Ok(found);
+    }
+    let holds = match found.dtype() {
+        DataType::String => "text".to_owned(),
+        DataType::Boolean => "booleans".to_owned(),
+        kind if kind.is_integer() => "whole numbers".to_owned(),
+        kind if kind.is_float() => "numbers".to_owned(),
+        kind => format!("`{kind}`"),
+    };
+    Err(StageError::input(format!("the column `{column}` holds {holds}, but {wanted} are wanted")))
+}
+
+fn unexpected(column: &str, error: &polars::prelude::PolarsError) -> StageError {
+    StageError::input(format!("the column `{column}` cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use polars::prelude::df;
+
+    use super::*;
+
+    fn table() -> DataFrame {
+        df!("image_id" => ["a", "b"], "age" => [Some(1.5), None], "n" => [Some(1i64), None]).unwrap()
+    }
+
+    #[test]
+    fn columns_come_back_as_vectors() {
+        assert_eq!(strings(&table(), "image_id").unwrap(), [Some("a".to_owned()), Some("b".to_owned())]);
+        assert_eq!(floats(&table(), "age").unwrap(), [Some(1.5), None]);
+        assert_eq!(integers(&table(), "n").unwrap(), [Some(1), None]);
+        assert_eq!(floats(&table(), "n").unwrap(), [Some(1.0), None]);
+        assert_eq!(required_strings(&table(), "image_id").unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_unknown_column_is_named_with_what_was_meant() {
+        let error = strings(&table(), "imageid").unwrap_err();
+        assert_eq!(error.message, "the table has no column `imageid`");
+        assert_eq!(error.hint.as_deref(), Some("did you mean `image_id`?"));
+    }
+
+    #[test]
+    fn a_column_of_another_type_and_a_missing_value_are_named() {
+        let error = floats(&table(), "image_id").unwrap_err();
+        assert_eq!(error.message, "the column `image_id` holds text, but numbers are wanted");
+        let error = required_integers(&table(), "n").unwrap_err();
+        assert_eq!(error.message, "the column `n` has no value in row 2 of the table");
+    }
+}

@@ -1,0 +1,183 @@
+//! Helpers for tests: inputs and jobs in temporary folders, and the real data where it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hamflow_stage_api::{
+    ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Kind, StageContext, StageError,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The folder with the real data: `$HAMFLOW_DATA`, else `shared` beside the repository.
+///
+/// Where it is missing a test passes, says loudly that it did not look, and fails on CI.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("HAMFLOW_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    let full = root.join(path);
+    if full.exists() {
+        return Some(full);
+    }
+    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "`{}` is not there", full.display());
+    eprintln!("SKIPPED: `{}` is not there, so this test checked nothing", full.display());
+    None
+}
+
+/// Writes a file below `folder` and describes it as a stage's input would.
+pub fn file(folder: &Path, path: &str, bytes: &[u8]) -> InputFile {
+    let source = folder.join(path);
+    fs::create_dir_all(source.parent().unwrap()).unwrap();
+    fs::write(&source, bytes).unwrap();
+    InputFile { root: 0, path: path.to_owned(), digest: Digest::of(bytes), source }
+}
+
+/// An input that is one file with these bytes; `artifact_type` none for something from outside.
+pub fn file_input(folder: &Path, path: &str, bytes: &[u8], artifact_type: Option<ArtifactType>) -> Input {
+    let file = file(folder, path, bytes);
+    Input {
+        name: format!("test.{path}"),
+        artifact_type,
+        labels: Vec::new(),
+        digest: file.digest,
+        path: Some(file.source.clone()),
+        files: vec![file],
+        folder: false,
+    }
+}
+
+/// An input that is an existing list of folders with all files below them; reads every byte.
+pub fn folder_input(roots: &[&Path], artifact_type: Option<ArtifactType>) -> Input {
+    let mut files = Vec::new();
+    for (root, folder) in (0u32..).zip(roots) {
+        let mut pending = vec![folder.to_path_buf()];
+        while let Some(current) = pending.pop() {
+            for entry in fs::read_dir(&current).unwrap() {
+                let source = entry.unwrap().path();
+                if source.is_dir() {
+                    pending.push(source);
+                    continue;
+                }
+                let path = source.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/");
+                let digest = Digest::of(&fs::read(&source).unwrap());
+                files.push(InputFile { root, path, digest, source });
+            }
+        }
+    }
+    files_input(files, artifact_type)
+}
+
+/// An input that is a folder, or a list of folders, of these files.
+pub fn files_input(mut files: Vec<InputFile>, artifact_type: Option<ArtifactType>) -> Input {
+    files.sort_by(|a, b| (a.root, &a.path).cmp(&(b.root, &b.path)));
+    let listing: String = files.iter().map(|file| format!("{} {} {}\n", file.root, file.path, file.digest)).collect();
+    Input {
+        name: "inputs.folder".to_owned(),
+        artifact_type,
+        labels: Vec::new(),
+        digest: Digest::of(listing.as_bytes()),
+        files,
+        folder: true,
+        path: None,
+    }
+}
+
+/// What a kind left behind: its output folder, and what it said.
+pub struct Ran {
+    folder: TempDir,
+    /// The events, in order.
+    pub events: Vec<JobEvent>,
+}
+
+impl Ran {
+    /// Where the outputs are.
+    pub fn output_dir(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    /// The bytes of one output file.
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        fs::read(self.output_dir().join(path)).unwrap()
+    }
+
+    /// One output file as JSON.
+    pub fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(&self.bytes(path)).unwrap()
+    }
+
+    /// One output file as an input of the next stage.
+    pub fn input(&self, path: &str, artifact_type: ArtifactType) -> Input {
+        file_input(&self.output_dir(), path, &self.bytes(path), Some(artifact_type))
+    }
+
+    /// One output file as a table.
+    pub fn table(&self, path: &str) -> polars::prelude::DataFrame {
+        crate::table::read(&file(&self.output_dir(), path, &self.bytes(path)), None).unwrap()
+    }
+}
+
+struct Events(std::sync::Mutex<Vec<JobEvent>>);
+
+impl EventSink for Events {
+    fn emit(&self, event: JobEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+/// A job for the whole of a stage, in a temporary folder that must outlive it; seed 1234, two threads.
+///
+/// `params` is a JSON object as it stands in `pipeline.toml`; the kind resolves it.
+pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &Path) -> Job {
+    let spec = kind.spec();
+    let params = kind.resolve(params.as_object().unwrap()).unwrap();
+    let mut by_port: BTreeMap<String, Vec<Input>> = BTreeMap::new();
+    for (port, input) in inputs {
+        by_port.entry((*port).to_owned()).or_default().push(input.clone());
+    }
+    let make = |name: &str| {
+        let path = folder.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    Job {
+        id: 1,
+        stage: spec.name.to_owned(),
+        kind: spec.name.to_owned(),
+        seed: spec.seeded.then_some(1234),
+        part: JobPart::Whole,
+        inputs: Inputs(by_port),
+        outputs: kind.outputs(&params),
+        params,
+        output_dir: make("out"),
+        scratch_dir: make("scratch"),
+        side_dir: make("side"),
+        checkpoint_dir: None,
+        threads: 2,
+        project_dir: folder.to_path_buf(),
+        env: BTreeMap::new(),
+    }
+}
+
+/// Runs a stage that is not split and hands back what it made, or its error.
+pub fn run_kind(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)]) -> Result<Ran, StageError> {
+    run_kind_with(kind, params, inputs, |_| ())
+}
+
+/// Like [`run_kind`], after `change` changed the job (seed, threads).
+pub fn run_kind_with(
+    kind: &dyn Kind,
+    params: &Value,
+    inputs: &[(&str, Input)],
+    change: impl FnOnce(&mut Job),
+) -> Result<Ran, StageError> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(kind, params, inputs, folder.path());
+    change(&mut job);
+    let events = Events(std::sync::Mutex::new(Vec::new()));
+    kind.run(&StageContext::new(&job, &events))?;
+    for output in &job.outputs {
+        assert!(job.output_dir.join(&output.path).exists(), "the output `{}` is missing", output.name);
+    }
+    Ok(Ran { folder, events: events.0.into_inner().unwrap() })
+}
