@@ -5,6 +5,7 @@
 pub mod near_miss;
 pub mod params;
 pub mod registry;
+pub mod shard;
 pub mod table;
 
 #[cfg(test)]
