@@ -54,6 +54,15 @@ pub fn unique_name() -> String {
     format!("{STAGED_PREFIX}{}-{}-{nanos:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Removes what killed processes had begun to write in `folder`; whoever calls is the only one who writes there.
+pub fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(STAGED_PREFIX) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Makes a folder and all above it.
 pub fn create_dir(path: &Path) -> Result<(), FsError> {
     fs::create_dir_all(path).map_err(at("create", path))

@@ -84,6 +84,7 @@ impl Lockfile {
         if std::fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
             return Ok(false);
         }
+        fs::sweep(path.parent().unwrap_or(Path::new(".")));
         fs::write(path, text.as_bytes(), Durability::Synced)?;
         Ok(true)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::digest::Digest;
-use crate::fs::FsError;
+use crate::fs::{FsError, STAGED_PREFIX};
 use crate::store::{ActionResult, StatIndex, Store, Tree};
 
 /// The files of a result, by path below the stage's output directory; none where the store has lost a blob.
@@ -65,7 +65,9 @@ pub fn compare(
             }
             None => {
                 let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));
-                if result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
+                // Beside the artifacts a file is somebody's own, unless a killed run had begun to write it.
+                let litter = path.rsplit('/').next().is_some_and(|name| name.starts_with(STAGED_PREFIX));
+                if litter || result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
                     differences.remove.push(path.clone());
                 }
             }

@@ -2,9 +2,11 @@
 //!
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
+pub mod imaging;
 pub mod near_miss;
 pub mod params;
 pub mod registry;
+pub mod shard;
 pub mod table;
 
 #[cfg(test)]

@@ -1,0 +1,182 @@
+//! Reads tensors out of shards where they lie, without copying.
+
+use std::fs::File;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch, StringArray};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Schema, UInt8Type};
+use arrow::error::ArrowError;
+use arrow::ipc::convert::try_fb_to_schema;
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
+use arrow::ipc::root_as_footer;
+use hamflow_stage_api::{Input, InputFile, StageError};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::{EXTENSION, EXTENSION_METADATA_KEY, ID_COLUMN, PREPROCESS_KEY, TENSOR_COLUMN};
+
+/// The tensors of a folder of shards by image id.
+///
+/// The shards are mapped into memory and checked against their digests once, when they are opened. A file that somebody
+/// shortens afterwards kills the process that reads it, which the engine reports as a crash of that stage.
+#[derive(Debug)]
+pub struct ShardReader {
+    name: String,
+    shape: [usize; 3],
+    preprocess: Value,
+    shards: Vec<Batch>,
+    /// Sorted by image id: the id, the index of its batch, its row there.
+    rows: Vec<(String, u32, u32)>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    ids: StringArray,
+    tensors: FixedSizeListArray,
+}
+
+struct Shard {
+    shape: [usize; 3],
+    preprocess: Value,
+    batches: Vec<Batch>,
+}
+
+impl ShardReader {
+    /// Maps and checks every shard of `input`.
+    pub fn open(input: &Input) -> Result<Self, StageError> {
+        let files: Vec<&InputFile> = input.files.iter().filter(|file| file.path.ends_with(EXTENSION)).collect();
+        let opened: Vec<Shard> = files.par_iter().map(|file| Shard::open(file)).collect::<Result<_, _>>()?;
+        let Some(first) = opened.first() else {
+            return Err(StageError::input(format!("`{}` has no shards", input.name)));
+        };
+        let (shape, preprocess) = (first.shape, first.preprocess.clone());
+        let mut reader = Self { name: input.name.clone(), shape, preprocess, shards: Vec::new(), rows: Vec::new() };
+        for (shard, file) in opened.into_iter().zip(files) {
+            if shard.shape != shape || shard.preprocess != reader.preprocess {
+                return Err(StageError::input(format!(
+                    "shard `{}` of `{}` was preprocessed in another way than the first",
+                    file.path, input.name
+                )));
+            }
+            for batch in shard.batches {
+                let index = u32::try_from(reader.shards.len()).expect("there are fewer than 2^32 batches");
+                let ids = batch.ids.iter().flatten().zip(0u32..);
+                reader.rows.extend(ids.map(|(id, row)| (id.to_owned(), index, row)));
+                reader.shards.push(batch);
+            }
+        }
+        reader.rows.sort_unstable();
+        if let Some(pair) = reader.rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(StageError::input(format!("image `{}` is twice in `{}`", pair[0].0, input.name)));
+        }
+        Ok(reader)
+    }
+
+    /// The tensor of one image: height × width × channel bytes, row by row.
+    pub fn tensor(&self, image_id: &str) -> Result<&[u8], StageError> {
+        let found = self.rows.binary_search_by(|(id, ..)| id.as_str().cmp(image_id));
+        let position = found.map_err(|_| {
+            StageError::input(format!("image `{image_id}` is not in the shards of `{}`", self.name))
+                .hint("the shards must be made from the same table; quarantined images have none")
+        })?;
+        let (_, batch, row) = self.rows[position];
+        let tensors = &self.shards[batch as usize].tensors;
+        let size = self.shape.iter().product::<usize>();
+        let start = tensors.value_offset_at(row as usize);
+        Ok(&tensors.values().as_primitive::<UInt8Type>().values()[start..start + size])
+    }
+
+    /// Whether there is a tensor of this image.
+    pub fn contains(&self, image_id: &str) -> bool {
+        self.rows.binary_search_by(|(id, ..)| id.as_str().cmp(image_id)).is_ok()
+    }
+
+    /// The image ids in order.
+    pub fn image_ids(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.rows.iter().map(|(id, ..)| id.as_str())
+    }
+
+    /// Height, width, channels.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The parameters with which the images were preprocessed.
+    pub fn preprocess(&self) -> &Value {
+        &self.preprocess
+    }
+}
+
+impl Shard {
+    fn open(file: &InputFile) -> Result<Self, StageError> {
+        let bytes = map(file)?;
+        file.check(&bytes)?;
+        Self::decode(&bytes).map_err(|error| StageError::input(format!("`{}` is not a shard: {error}", file.path)))
+    }
+
+    fn decode(bytes: &Buffer) -> Result<Self, ArrowError> {
+        let corrupt = |what: &str| ArrowError::ParseError(what.to_owned());
+        let trailer = bytes.len().checked_sub(10).ok_or_else(|| corrupt("it is too short"))?;
+        let ending = bytes[trailer..].try_into().expect("ten bytes are left");
+        let start = trailer.checked_sub(read_footer_length(ending)?).ok_or_else(|| corrupt("it is too short"))?;
+        let footer = root_as_footer(&bytes[start..trailer]).map_err(|error| corrupt(&error.to_string()))?;
+        let schema = try_fb_to_schema(footer.schema().ok_or_else(|| corrupt("it has no schema"))?)?;
+        let shape = tensor_shape(&schema).ok_or_else(|| corrupt("it has no column `image` of tensors of bytes"))?;
+        let preprocess = schema.metadata().get(PREPROCESS_KEY);
+        let preprocess = preprocess.and_then(|text| serde_json::from_str(text).ok());
+        let preprocess = preprocess.ok_or_else(|| corrupt("it does not say how it was preprocessed"))?;
+        let decoder = FileDecoder::new(Arc::new(schema), footer.version());
+        let mut batches = Vec::new();
+        for block in footer.recordBatches().iter().flatten() {
+            let range = usize::try_from(block.offset())
+                .ok()
+                .zip(usize::try_from(block.bodyLength()).ok().zip(usize::try_from(block.metaDataLength()).ok()));
+            let (offset, (body, head)) = range.ok_or_else(|| corrupt("a block has no place"))?;
+            let length = body
+                .checked_add(head)
+                .filter(|length| offset.checked_add(*length).is_some_and(|end| end <= bytes.len()));
+            let length = length.ok_or_else(|| corrupt("a block ends behind the end"))?;
+            if let Some(batch) = decoder.read_record_batch(block, &bytes.slice_with_length(offset, length))? {
+                batches.push(Batch::new(&batch).ok_or_else(|| corrupt("it has other columns than a shard"))?);
+            }
+        }
+        Ok(Self { shape, preprocess, batches })
+    }
+}
+
+impl Batch {
+    fn new(batch: &RecordBatch) -> Option<Self> {
+        let ids = batch.column_by_name(ID_COLUMN)?.as_string_opt::<i32>()?.clone();
+        let tensors = batch.column_by_name(TENSOR_COLUMN)?.as_fixed_size_list_opt()?.clone();
+        (ids.null_count() == 0 && tensors.null_count() == 0).then_some(Self { ids, tensors })
+    }
+}
+
+/// The shape that a shard's schema declares, if it fits the column's type.
+fn tensor_shape(schema: &Schema) -> Option<[usize; 3]> {
+    let field = schema.field_with_name(TENSOR_COLUMN).ok()?;
+    let DataType::FixedSizeList(item, size) = field.data_type() else { return None };
+    let extension: Value = serde_json::from_str(field.metadata().get(EXTENSION_METADATA_KEY)?).ok()?;
+    let shape: [usize; 3] = serde_json::from_value(extension.get("shape")?.clone()).ok()?;
+    let fits = usize::try_from(*size).is_ok_and(|size| shape.iter().product::<usize>() == size);
+    (fits && *item.data_type() == DataType::UInt8).then_some(shape)
+}
+
+/// Maps a file, so that the pages of tensors that nobody asks for are never read again.
+fn map(file: &InputFile) -> Result<Buffer, StageError> {
+    let io = |source| StageError::io("read", &file.source, &source);
+    let handle = File::open(&file.source).map_err(io)?;
+    // An empty file cannot be mapped.
+    if handle.metadata().map_err(io)?.len() == 0 {
+        return Ok(Buffer::default());
+    }
+    // SAFETY: the store never writes to a blob in place, and `Buffer` hands out shared bytes only. Shortening by somebody else
+    // is documented on `ShardReader`.
+    let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
+    let (start, length) = (NonNull::from(&map[..]).cast::<u8>(), map.len());
+    // SAFETY: `start` and `length` describe the mapping, which lives as long as its owner, the second `Arc`.
+    Ok(unsafe { Buffer::from_custom_allocation(start, length, Arc::new(map)) })
+}

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The one check: format, lints, documentation, tests, then the program as its users run it.
+#
+#   bash tests/check.sh          everything
+#   bash tests/check.sh quick    without the demo and the real data
+#
+# Real data is looked for at $HAMFLOW_DATA or ../shared; with CI=true it must be there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --release --workspace --all-targets -- -D warnings
+cargo clippy --release -p hamflow --no-default-features --all-targets -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+step "python, to read what hamflow writes"
+if [ -z "${HAMFLOW_PYTHON:-}" ]; then
+  venv="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-python"
+  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import numpy, polars, pyarrow, safetensors' 2>/dev/null; then
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check numpy polars pyarrow safetensors \
+      || echo "no Python packages: the tests that need them say so"
+  fi
+  export HAMFLOW_PYTHON="$venv/bin/python"
+fi
+
+step "tests"
+cargo test --release --workspace
+
+step "the engine alone"
+cargo test --release -p hamflow --no-default-features
+
+[ "${1:-}" = quick ] && exit 0
+
+step "the demo"
+cargo build --release
+demo=$(mktemp -d)
+trap 'rm -rf "$demo"' EXIT
+bash tests/demo.sh "$demo"
+
+step "the real data"
+data="${HAMFLOW_DATA:-../shared}"
+if [ -d "$data/ham10000" ]; then
+  bash tests/real.sh "$data"
+elif [ "${CI:-}" = true ]; then
+  echo "the real data is not at $data, and CI must have it" >&2
+  exit 1
+else
+  echo "SKIPPED: the real data is not at $data"
+fi
+step "all is well"

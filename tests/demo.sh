@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The demo as a newcomer runs it, in the folder $1: to the report, and then nothing more to do.
+set -euo pipefail
+hamflow="${CARGO_TARGET_DIR:-target}/release/hamflow"
+[ -x "$hamflow" ] || { echo "build first: $hamflow is not there" >&2; exit 1; }
+hamflow=$(realpath "$hamflow")
+cp pipeline.toml "$1/"
+cd "$1"
+time "$hamflow" run --profile demo
+"$hamflow" run --profile demo --json | tee again.json
+grep -q '"event":"run_finished","ran":0,"cached":0' again.json
+"$hamflow" dag --profile demo
+"$hamflow" metrics --profile demo
+python3 - out/evaluate/metrics.json <<'P'
+import json, sys
+value = json.load(open(sys.argv[1]))["test"]["balanced_accuracy"]
+print("test balanced accuracy of the demo:", value)
+assert 0.4 <= value <= 0.95, "the demo should be learnable and not trivial"
+P
+grep -qi "synthetic data" out/report/index.html
+"$hamflow" cache verify --profile demo

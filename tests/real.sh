@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The whole pipeline on the real HAM10000 at $1, and what each change redoes.
+set -euo pipefail
+hamflow=$(realpath "${CARGO_TARGET_DIR:-target}/release/hamflow")
+data=$(realpath "$1")
+project=$(mktemp -d)
+trap 'rm -rf "$project"' EXIT
+cat pipeline.toml tests/fixtures/real.toml > "$project/pipeline.toml"
+# A copy, because this script changes it.
+mkdir "$project/shared"
+cp -r "$data/ham10000" "$project/shared/ham10000"
+chmod -R u+w "$project/shared"
+cd "$project"
+images=shared/ham10000/HAM10000_images_part_
+
+summary() { # the last line of a run: `summary ran` prints one number of it
+  python3 -c 'import json,sys; print(json.loads(open("run.json").read().splitlines()[-1])[sys.argv[1]])' "$1"
+}
+stages() { # the names of the stages with outcome $1
+  python3 - "$1" <<'P'
+import json, sys
+events = map(json.loads, open("run.json"))
+print(*sorted(e["stage"] for e in events if e["event"] == "stage_finished" and e["outcome"] == sys.argv[1]))
+P
+}
+run() { "$hamflow" run --profile real --json "$@" > run.json || { cat run.json; exit 1; }; tail -n 1 run.json; }
+expect() { # what, found, wanted
+  [ "$2" = "$3" ] || { echo "$1: found '$2', wanted '$3'" >&2; exit 1; }
+}
+
+echo "-- everything"
+time run
+expect "stages that ran" "$(summary failed)" 0
+"$hamflow" metrics --profile real
+python3 - <<'P'
+import json
+s = json.load(open("out/metadata/summary.json"))
+assert s["rows"] == 10015 and s["lesions"] == 7470, s
+assert json.load(open("out/clean/summary.json"))
+P
+
+echo "-- again: nothing"
+time run
+expect "ran" "$(summary ran)" 0
+expect "cached" "$(summary cached)" 0
+
+echo "-- one touched image: nothing"
+touch ${images}1/ISIC_0024306.jpg
+run
+expect "ran" "$(summary ran)" 0
+
+read -r training_image test_image < <("$HAMFLOW_PYTHON" - <<'P'
+import pyarrow.parquet as pq
+t = pq.read_table("out/split/table.parquet", columns=["path", "folder", "split"]).to_pylist()
+row = lambda split: next(r for r in t if r["split"] == split)
+print(*[f'{r["folder"] + 1}/{r["path"]}' for r in (row("train"), row("test"))])
+P
+)
+
+echo "-- one changed training image: one part, and what truly depends on it"
+cp "$data/ham10000-originals/ISIC_0024306.jpg" "$images$training_image"
+run
+expect "parts" "$(summary parts_ran)" 1
+expect "ran" "$(stages ran)" "evaluate preprocess report split train"
+
+echo "-- a changed test image and a corrected age: no training"
+cp "$data/ham10000-originals/ISIC_0024317.jpg" "$images$test_image"
+sed -i '2s/80\.0/75.0/' shared/ham10000/HAM10000_metadata.csv
+run
+expect "parts" "$(summary parts_ran)" 1
+expect "ran" "$(stages ran)" "clean evaluate metadata preprocess report split"
+
+echo "-- the data gone: nothing runs"
+mv shared gone
+run --allow-missing
+expect "ran" "$(summary ran)" 0
+"$hamflow" run --profile real > /dev/null 2> missing.txt && exit 1
+cat missing.txt
+mv gone shared
+"$hamflow" cache verify --profile real
+"$hamflow" log --profile real
