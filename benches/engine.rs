@@ -1,0 +1,133 @@
+//! How long hamflow takes to find out that there is nothing to do: whole processes, interleaved rounds, medians.
+//!
+//! `cargo bench --bench engine` prints a table; `find` and, where it is installed, `ninja` do comparable work in the same rounds.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+const ROUNDS: usize = 21;
+
+struct Case {
+    name: String,
+    goal_ms: Option<f64>,
+    command: Box<dyn Fn() -> Command>,
+}
+
+fn hamflow(project: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hamflow"));
+    command.current_dir(project).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn must_run(project: &Path, arguments: &[&str]) {
+    let status = hamflow(project, arguments).stderr(Stdio::inherit()).status().expect("hamflow starts");
+    assert!(status.success(), "hamflow {arguments:?} failed in {}", project.display());
+}
+
+fn case(name: &str, goal_ms: Option<f64>, project: PathBuf, arguments: &'static [&'static str]) -> Case {
+    Case { name: name.to_owned(), goal_ms, command: Box::new(move || hamflow(&project, arguments)) }
+}
+
+/// A project of `count` stages that run programs, all done.
+fn many_stages(root: &Path, count: usize) -> PathBuf {
+    let project = root.join("stages");
+    std::fs::create_dir_all(&project).expect("the folder can be made");
+    let mut pipeline = String::from("[inputs]\ntext = \"text.txt\"\n");
+    for number in 0..count {
+        let from = if number % 100 == 0 { "inputs.text".to_owned() } else { format!("s{}", number - 1) };
+        pipeline.push_str(&format!(
+            "[stages.s{number}]\nkind = \"command\"\ninputs = {{ from = \"{from}\" }}\noutputs = {{ to = {{ type = \"file\", path = \"to\" }} }}\nparams = {{ n = {number} }}\nrun = [\"cp\", \"{{inputs.from}}\", \"{{outputs.to}}\"]\n"
+        ));
+    }
+    std::fs::write(project.join("pipeline.toml"), pipeline).expect("the pipeline can be written");
+    std::fs::write(project.join("text.txt"), "text").expect("the input can be written");
+    eprintln!("building {count} stages …");
+    must_run(&project, &["run"]);
+    project
+}
+
+/// A project of one stage that reads a folder of `count` files.
+fn many_files(root: &Path, count: usize) -> PathBuf {
+    let project = root.join("files");
+    for number in 0..count {
+        let folder = project.join(format!("data/{:03}", number / 1000));
+        if number % 1000 == 0 {
+            std::fs::create_dir_all(&folder).expect("the folder can be made");
+        }
+        std::fs::write(folder.join(format!("{number:06}.txt")), number.to_string()).expect("the file can be written");
+    }
+    let pipeline = "[inputs]\ndata = \"data\"\n[stages.count]\nkind = \"command\"\ninputs = { data = \"inputs.data\" }\noutputs = { n = { type = \"file\", path = \"n\" } }\nrun = \"find {inputs.data} -type f | wc -l > {outputs.n}\"\n";
+    std::fs::write(project.join("pipeline.toml"), pipeline).expect("the pipeline can be written");
+    eprintln!("hashing {count} files …");
+    must_run(&project, &["run"]);
+    project
+}
+
+/// The shipped pipeline up to the shards, on the real data.
+fn real(root: &Path, data: &Path) -> PathBuf {
+    let project = root.join("real");
+    std::fs::create_dir_all(&project).expect("the folder can be made");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(manifest.join("pipeline.toml"), project.join("pipeline.toml")).expect("the pipeline can be copied");
+    std::os::unix::fs::symlink(data.join("ham10000"), project.join("data")).expect("the link can be made");
+    eprintln!("preprocessing the real data …");
+    must_run(&project, &["run", "split", "preprocess"]);
+    project
+}
+
+fn find(folder: PathBuf) -> Case {
+    let name = format!("find -printf over {}", folder.file_name().unwrap_or_default().to_string_lossy());
+    let command = move || {
+        let mut command = Command::new("find");
+        command.args(["-L"]).arg(&folder).args(["-type", "f", "-printf", "%s %T@ %p\\n"]).stdout(Stdio::null());
+        command
+    };
+    Case { name, goal_ms: None, command: Box::new(command) }
+}
+
+fn main() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut cases = Vec::new();
+    let stages = many_stages(root.path(), 10_000);
+    cases.push(case("10,000 command stages, nothing to do", Some(200.0), stages.clone(), &["run"]));
+    cases.push(case("10,000 command stages, dag --no-status", None, stages, &["dag", "--no-status"]));
+    let files = many_files(root.path(), 100_000);
+    cases.push(case("100,000 input files, nothing changed", Some(250.0), files.clone(), &["run"]));
+    cases.push(find(files.join("data")));
+    let shared = std::env::var_os("HAMFLOW_DATA").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
+    match shared.canonicalize() {
+        Ok(data) => {
+            let project = real(root.path(), &data);
+            cases.push(case(
+                "HAM10000 to shards, nothing to do",
+                Some(20.0),
+                project.clone(),
+                &["run", "split", "preprocess"],
+            ));
+            cases.push(case("HAM10000, dag --no-status", Some(10.0), project.clone(), &["dag", "--no-status"]));
+            cases.push(find(project.join("data")));
+        }
+        Err(_) => eprintln!("SKIPPED: the real data is not at {}", shared.display()),
+    }
+    // The first round hashes again what was written about when it was hashed.
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];
+    for round in 0..=ROUNDS {
+        for (case, times) in cases.iter().zip(&mut times) {
+            let mut command = (case.command)();
+            let start = Instant::now();
+            let status = command.status().expect("the program starts");
+            let elapsed = start.elapsed().as_secs_f64() * 1e3;
+            assert!(status.success(), "{}", case.name);
+            if round > 0 {
+                times.push(elapsed);
+            }
+        }
+    }
+    println!("{:<44} {:>10} {:>10} {:>10}", "whole process, ms", "median", "least", "goal");
+    for (case, times) in cases.iter().zip(&mut times) {
+        times.sort_by(f64::total_cmp);
+        let goal = case.goal_ms.map_or(String::new(), |goal| format!("{goal:.0}"));
+        println!("{:<44} {:>10.1} {:>10.1} {:>10}", case.name, times[ROUNDS / 2], times[0], goal);
+    }
+}
