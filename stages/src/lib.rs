@@ -2,7 +2,10 @@
 //!
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
+pub mod image_names;
 pub mod imaging;
+pub mod json;
+pub mod metadata;
 pub mod near_miss;
 pub mod params;
 pub mod registry;

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::json::sorted;
 use crate::near_miss;
 
 /// Reads the parameters of a kind and writes them back with all defaults.
@@ -47,18 +48,6 @@ pub fn schema<P: JsonSchema>() -> Value {
         object.remove("title");
     }
     sorted(schema)
-}
-
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let mut entries: Vec<(String, Value)> = object.into_iter().collect();
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            Value::Object(entries.into_iter().map(|(name, value)| (name, sorted(value))).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
 }
 
 fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ParamError {

@@ -33,11 +33,21 @@ pub fn file(folder: &Path, path: &str, bytes: &[u8]) -> InputFile {
     InputFile { root: 0, path: path.to_owned(), digest: Digest::of(bytes), source }
 }
 
-/// An input that is one file with these bytes; `artifact_type` none for something from outside.
+/// An input that is one file, written here with these bytes; `artifact_type` none for something from outside.
 pub fn file_input(folder: &Path, path: &str, bytes: &[u8], artifact_type: Option<ArtifactType>) -> Input {
-    let file = file(folder, path, bytes);
+    one_file(file(folder, path, bytes), artifact_type)
+}
+
+/// An input that is one file which is there already.
+pub fn existing_file_input(source: &Path, artifact_type: Option<ArtifactType>) -> Input {
+    let path = source.file_name().unwrap().to_str().unwrap().to_owned();
+    let digest = Digest::of(&fs::read(source).unwrap());
+    one_file(InputFile { root: 0, path, digest, source: source.to_path_buf() }, artifact_type)
+}
+
+fn one_file(file: InputFile, artifact_type: Option<ArtifactType>) -> Input {
     Input {
-        name: format!("test.{path}"),
+        name: format!("test.{}", file.path),
         artifact_type,
         labels: Vec::new(),
         digest: file.digest,

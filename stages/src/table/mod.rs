@@ -4,12 +4,15 @@
 //! nulls. Narrower types that another program wrote are widened on reading.
 
 mod column;
+mod csv;
 mod parquet_read;
 mod parquet_write;
+pub mod statistics;
 
 pub use column::{
     booleans, floats, has_column, integers, require_column, required_integers, required_strings, strings,
 };
+pub use csv::{Csv, Field, Row};
 pub use parquet_read::read;
 pub use parquet_write::write;
 

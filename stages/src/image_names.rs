@@ -1,0 +1,94 @@
+//! Finds the file of an image by its id: the file's name without its extension.
+
+use std::collections::HashMap;
+
+use hamflow_stage_api::{Input, InputFile, StageError};
+
+const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// The images of an input by their ids.
+pub struct ImageNames<'a> {
+    input: &'a Input,
+    /// Only looked up, never walked: its order reaches no output.
+    by_id: HashMap<&'a str, Vec<&'a InputFile>>,
+}
+
+impl<'a> ImageNames<'a> {
+    /// Lists the images below the folders of `input`, however deep; other files count for nothing.
+    pub fn new(input: &'a Input) -> Result<Self, StageError> {
+        if !input.folder {
+            return Err(StageError::input(format!("`{}` is one file, but folders of images are wanted", input.name)));
+        }
+        let mut by_id: HashMap<&str, Vec<&InputFile>> = HashMap::new();
+        for file in &input.files {
+            if let Some(id) = id_of(&file.path) {
+                by_id.entry(id).or_default().push(file);
+            }
+        }
+        Ok(Self { input, by_id })
+    }
+
+    /// How many images there are.
+    pub fn count(&self) -> usize {
+        self.by_id.values().map(Vec::len).sum()
+    }
+
+    /// The file of an image, if there is one; two are an error.
+    pub fn find(&self, id: &str) -> Result<Option<&'a InputFile>, StageError> {
+        match self.by_id.get(id).map(Vec::as_slice) {
+            None | Some([]) => Ok(None),
+            Some([file]) => Ok(Some(file)),
+            Some([first, second, ..]) => Err(StageError::input(format!(
+                "the image `{id}` has two files in `{}`: `{}` in {} and `{}` in {}",
+                self.input.name,
+                first.path,
+                folder(first),
+                second.path,
+                folder(second)
+            ))
+            .hint("keep one of them")),
+        }
+    }
+
+    /// The error for ids without an image: how many, and the first few by name.
+    pub fn missing<'b>(&self, ids: impl ExactSizeIterator<Item = &'b str>) -> StageError {
+        const SHOWN: usize = 5;
+        let n = ids.len();
+        let mut shown = ids.take(SHOWN).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+        if n > SHOWN {
+            shown.push_str(", …");
+        }
+        let images = if n == 1 { "image is" } else { "images are" };
+        let name = &self.input.name;
+        let error = StageError::input(format!("{n} {images} missing in `{name}`: {shown}"));
+        if self.by_id.is_empty() {
+            return error.hint(format!("`{name}` has no file with the extension jpg, jpeg or png"));
+        }
+        error
+    }
+}
+
+fn folder(file: &InputFile) -> String {
+    format!("folder {}", file.root + 1)
+}
+
+fn id_of(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let (stem, extension) = name.rsplit_once('.')?;
+    (!stem.is_empty() && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))).then_some(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_name_without_its_extension() {
+        assert_eq!(id_of("ISIC_0024306.jpg"), Some("ISIC_0024306"));
+        assert_eq!(id_of("a/b.c/ISIC.1.JPEG"), Some("ISIC.1"));
+        assert_eq!(id_of("a/x.Png"), Some("x"));
+        assert_eq!(id_of("a.jpg/readme.txt"), None);
+        assert_eq!(id_of(".jpg"), None);
+        assert_eq!(id_of("jpg"), None);
+    }
+}

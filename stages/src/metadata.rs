@@ -1,0 +1,123 @@
+//! Kind `metadata`: reads the dataset's CSV, checks every row and finds every row's image.
+
+mod classes;
+mod rows;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use classes::Class;
+
+use hamflow_stage_api::{
+    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
+};
+use polars::prelude::{Column, DataFrame};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::image_names::ImageNames;
+use crate::table::Csv;
+use crate::{json, params, table};
+use rows::Rows;
+
+/// What the metadata stage can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataParams {
+    /// The classes: `label` as in the column `dx`, `name` as people read it. Their index is the alphabetical order of the names.
+    pub classes: Vec<Class>,
+    /// What happens to a row without an image: `error`, or `drop` (the row is left out and counted).
+    pub missing_images: MissingImages,
+}
+
+impl Default for MetadataParams {
+    fn default() -> Self {
+        Self { classes: classes::ham10000(), missing_images: MissingImages::Error }
+    }
+}
+
+/// What happens to a row without an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingImages {
+    /// The stage fails and names the first few.
+    Error,
+    /// The row is left out and counted.
+    Drop,
+}
+
+/// The kind `metadata`.
+pub struct Metadata;
+
+impl Kind for Metadata {
+    fn spec(&self) -> KindSpec {
+        let csv = Port::new("csv", ArtifactType::Csv, "The dataset's CSV, in the layout of `HAM10000_metadata.csv`.");
+        let images = Port::new("images", ArtifactType::Images, "The folders of images; only their names are read.");
+        let ports = vec![csv.or_external(), images.or_external().access(Access::Names)];
+        let summary = "Reads the CSV, checks every row, finds every image and numbers the classes.";
+        KindSpec { threads: Threads::One, ..KindSpec::new("metadata", 1, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<MetadataParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, |params: &MetadataParams| classes::check(&params.classes))
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("table", ArtifactType::Table, "table.parquet"),
+            Output::new("summary", ArtifactType::Summary, "summary.json"),
+        ]
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: MetadataParams = context.params()?;
+        let classes = classes::in_index_order(params.classes);
+        let input = context.input("csv")?;
+        let images = ImageNames::new(context.input("images")?)?;
+
+        let file = input.file()?;
+        let csv = Csv::parse(&file.path, &file.read()?)?;
+        let rows = Rows::read(&csv, &classes)?;
+        for column in rows::unused_columns(&csv) {
+            context.log(format!("the column `{column}` of `{}` is not used", file.path));
+        }
+        let (rows, dropped) = rows.join(&images, params.missing_images)?;
+        if dropped > 0 {
+            context.warn(format!("{dropped} rows without an image were left out"));
+        }
+        let summary = summary::Summary {
+            rows: &rows,
+            classes: &classes,
+            rows_dropped: dropped,
+            images_without_rows: images.count().saturating_sub(rows.len()),
+            synthetic: input.artifact_type == Some(ArtifactType::Csv),
+        };
+        context.write("summary.json", &json::write(&summary.to_json())?)?;
+        context.write("table.parquet", &table::write(&frame(rows, &classes)?)?)
+    }
+}
+
+fn frame(rows: Rows, classes: &[Class]) -> Result<DataFrame, StageError> {
+    let labels: Vec<&str> = rows.class.iter().map(|&class| classes[class].label.as_str()).collect();
+    let names: Vec<&str> = rows.class.iter().map(|&class| classes[class].name.as_str()).collect();
+    let indices: Vec<i64> = rows.class.iter().map(|&class| class as i64).collect();
+    table::frame(vec![
+        Column::new("lesion_id".into(), rows.lesion_id),
+        Column::new("image_id".into(), rows.image_id),
+        Column::new("dx".into(), &labels),
+        Column::new("dx_type".into(), rows.dx_type),
+        Column::new("age".into(), rows.age),
+        Column::new("sex".into(), rows.sex),
+        Column::new("localization".into(), rows.localization),
+        Column::new("folder".into(), rows.folder),
+        Column::new("path".into(), rows.path),
+        Column::new("label".into(), &labels),
+        Column::new("cell_type".into(), names),
+        Column::new("cell_type_idx".into(), indices),
+    ])
+}

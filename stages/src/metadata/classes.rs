@@ -1,0 +1,78 @@
+//! The classes of a dataset and their numbers.
+
+use hamflow_stage_api::ParamError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A class as the CSV and as people call it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// The code in the column `dx`.
+    pub label: String,
+    /// The long name; the alphabetical order of these is the order of the indices.
+    pub name: String,
+}
+
+/// HAM10000's seven classes.
+pub fn ham10000() -> Vec<Class> {
+    [
+        ("nv", "Melanocytic nevi"),
+        ("mel", "Melanoma"),
+        ("bkl", "Benign keratosis-like lesions"),
+        ("bcc", "Basal cell carcinoma"),
+        ("akiec", "Actinic keratoses"),
+        ("vasc", "Vascular lesions"),
+        ("df", "Dermatofibroma"),
+    ]
+    .into_iter()
+    .map(|(label, name)| Class { label: label.to_owned(), name: name.to_owned() })
+    .collect()
+}
+
+/// Refuses classes that cannot be told apart.
+pub fn check(classes: &[Class]) -> Result<(), ParamError> {
+    if classes.len() < 2 {
+        return Err(ParamError::new("classes", "`classes` needs at least two classes"));
+    }
+    for (i, class) in classes.iter().enumerate() {
+        for (field, value) in [("label", &class.label), ("name", &class.name)] {
+            let before = classes[..i].iter().map(|other| if field == "label" { &other.label } else { &other.name });
+            let path = format!("classes.{i}.{field}");
+            if value.is_empty() {
+                return Err(ParamError::new(&path, format!("the {field} of class {} is empty", i + 1)));
+            }
+            if before.into_iter().any(|other| other == value) {
+                return Err(ParamError::new(&path, format!("two classes have the {field} `{value}`")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The classes in the alphabetical order of their names, as pandas codes a categorical column.
+pub fn in_index_order(mut classes: Vec<Class>) -> Vec<Class> {
+    classes.sort_by(|a, b| a.name.cmp(&b.name));
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_the_alphabetical_order_of_the_names() {
+        let labels: Vec<String> = in_index_order(ham10000()).into_iter().map(|class| class.label).collect();
+        assert_eq!(labels, ["akiec", "bcc", "bkl", "df", "nv", "mel", "vasc"]);
+    }
+
+    #[test]
+    fn classes_that_cannot_be_told_apart_are_refused() {
+        let mut classes = ham10000();
+        assert_eq!(check(&classes), Ok(()));
+        classes[1].label = "nv".to_owned();
+        assert_eq!(check(&classes).unwrap_err().message, "two classes have the label `nv`");
+        assert_eq!(check(&classes).unwrap_err().path, ["classes", "1", "label"]);
+        assert!(check(&classes[..1]).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! The rows of the CSV, checked one by one, with the files of their images.
+
+use std::collections::HashMap;
+
+use hamflow_stage_api::StageError;
+
+use super::{Class, MissingImages};
+use crate::image_names::ImageNames;
+use crate::near_miss;
+use crate::table::{Csv, Field};
+
+const COLUMNS: [&str; 7] = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"];
+
+/// The rows as columns, in the order of the CSV.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Which lesion the image shows.
+    pub lesion_id: Vec<String>,
+    /// The image.
+    pub image_id: Vec<String>,
+    /// The index of the class.
+    pub class: Vec<usize>,
+    /// How the diagnosis was made.
+    pub dx_type: Vec<Option<String>>,
+    /// The age of the patient.
+    pub age: Vec<Option<f64>>,
+    /// The sex of the patient.
+    pub sex: Vec<Option<String>>,
+    /// Where on the body.
+    pub localization: Vec<Option<String>>,
+    /// The folder of the image's file; as long as the others once the rows are joined.
+    pub folder: Vec<i64>,
+    /// The image's file below that folder.
+    pub path: Vec<String>,
+}
+
+impl Rows {
+    /// Checks and takes over every row.
+    pub fn read(csv: &Csv, classes: &[Class]) -> Result<Self, StageError> {
+        let mut at = [0; 7];
+        for (index, column) in at.iter_mut().zip(COLUMNS) {
+            *index = csv.column(column)?;
+        }
+        let mut rows = Self::default();
+        let mut seen: HashMap<&str, u64> = HashMap::with_capacity(csv.rows.len());
+        for row in &csv.rows {
+            let [lesion, image, dx, dx_type, age, sex, localization] = at.map(|index| &row.fields[index]);
+            for (column, field) in [("lesion_id", lesion), ("image_id", image)] {
+                if field.text.is_empty() {
+                    return Err(csv.error(field, format!("line {} has no `{column}`", field.line)));
+                }
+            }
+            if let Some(first) = seen.insert(&image.text, image.line) {
+                let message = format!("the image `{}` is in line {first} and again in line {}", image.text, image.line);
+                return Err(csv.error(image, message).hint("an image has one row"));
+            }
+            rows.lesion_id.push(lesion.text.clone());
+            rows.image_id.push(image.text.clone());
+            rows.class.push(class(csv, dx, classes)?);
+            rows.dx_type.push(text(dx_type));
+            rows.age.push(age_of(csv, age)?);
+            rows.sex.push(text(sex));
+            rows.localization.push(text(localization));
+        }
+        Ok(rows)
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.image_id.len()
+    }
+
+    /// Finds the file of every row's image; also says how many rows without one were left out.
+    pub fn join(mut self, images: &ImageNames<'_>, policy: MissingImages) -> Result<(Self, usize), StageError> {
+        let files = self.image_id.iter().map(|id| images.find(id)).collect::<Result<Vec<_>, _>>()?;
+        let keep: Vec<bool> = files.iter().map(Option::is_some).collect();
+        let missing: Vec<&str> =
+            self.image_id.iter().zip(&keep).filter(|(_, kept)| !**kept).map(|(id, _)| id.as_str()).collect();
+        let dropped = missing.len();
+        // Without a single image something else is wrong, and an empty table would only hide it.
+        if dropped > 0 && (policy == MissingImages::Error || dropped == self.len()) {
+            let error = images.missing(missing.into_iter());
+            let way_out = "`missing_images = \"drop\"` leaves such rows out";
+            return Err(if error.hint.is_some() || dropped == keep.len() { error } else { error.hint(way_out) });
+        }
+        for file in files.into_iter().flatten() {
+            self.folder.push(i64::from(file.root));
+            self.path.push(file.path.clone());
+        }
+        if dropped > 0 {
+            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, folder: _, path: _ } = &mut self;
+            retain(lesion_id, &keep);
+            retain(image_id, &keep);
+            retain(class, &keep);
+            retain(dx_type, &keep);
+            retain(age, &keep);
+            retain(sex, &keep);
+            retain(localization, &keep);
+        }
+        Ok((self, dropped))
+    }
+}
+
+/// The columns that no one looks at.
+pub fn unused_columns(csv: &Csv) -> impl Iterator<Item = &str> {
+    csv.header.iter().map(String::as_str).filter(|column| !COLUMNS.contains(column))
+}
+
+fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    values.retain(|_| keep.next().copied().unwrap_or(false));
+}
+
+fn text(field: &Field) -> Option<String> {
+    (!field.text.is_empty()).then(|| field.text.clone())
+}
+
+fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageError> {
+    classes.iter().position(|class| class.label == field.text).ok_or_else(|| {
+        let message = format!("line {} has the unknown class `{}` in `dx`", field.line, field.text);
+        let mut error = csv.error(field, message);
+        error.hint = near_miss::hint(&field.text, classes.iter().map(|class| class.label.as_str()));
+        error
+    })
+}
+
+fn age_of(csv: &Csv, field: &Field) -> Result<Option<f64>, StageError> {
+    if field.text.is_empty() {
+        return Ok(None);
+    }
+    match field.text.trim().parse::<f64>() {
+        // `inf` and `nan` parse, too.
+        Ok(age) if age.is_finite() && age >= 0.0 => Ok(Some(age)),
+        _ => {
+            let message = format!("line {} has `{}` in the column `age`, which is no age", field.line, field.text);
+            Err(csv.error(field, message).hint("an unknown age is an empty field"))
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What `metadata` promises, on small CSVs and on the real one.
+
+use std::fs;
+
+use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, StageError};
+use serde_json::{Value, json};
+
+use super::Metadata;
+use crate::table::{floats, integers, required_strings, strings};
+use crate::test_support::{Ran, existing_file_input, file_input, files_input, run_kind, shared};
+
+const HEADER: &str = "lesion_id,image_id,dx,dx_type,age,sex,localization\n";
+
+fn images(paths: &[(u32, &str)]) -> Input {
+    let file = |&(root, path): &(u32, &str)| InputFile {
+        root,
+        path: path.to_owned(),
+        digest: Digest::of(path.as_bytes()),
+        source: "/nonexistent".into(),
+    };
+    files_input(paths.iter().map(file).collect(), None)
+}
+
+fn run(rows: &str, images: Input, params: Value) -> Result<Ran, StageError> {
+    run_text(&format!("{HEADER}{rows}"), None, images, params)
+}
+
+fn run_text(text: &str, artifact_type: Option<ArtifactType>, images: Input, params: Value) -> Result<Ran, StageError> {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = file_input(folder.path(), "meta.csv", text.as_bytes(), artifact_type);
+    run_kind(&Metadata, &params, &[("csv", csv), ("images", images)])
+}
+
+fn error(rows: &str) -> StageError {
+    run(rows, images(&[(0, "i1.jpg"), (0, "i2.jpg")]), json!({})).map(|_| ()).unwrap_err()
+}
+
+#[test]
+fn rows_find_their_images_in_either_folder_and_at_any_depth() {
+    let ran = run(
+        "l1,i2,mel,histo,,unknown,back\r\nl1,i1,bkl,,45.5,,\r\n",
+        images(&[(0, "nested/deep/i1.JPEG"), (1, "i2.png"), (1, "spare.jpg"), (1, "notes.txt")]),
+        json!({}),
+    )
+    .unwrap();
+    let table = ran.table("table.parquet");
+    assert_eq!(required_strings(&table, "image_id").unwrap(), ["i2", "i1"]);
+    assert_eq!(required_strings(&table, "path").unwrap(), ["i2.png", "nested/deep/i1.JPEG"]);
+    assert_eq!(integers(&table, "folder").unwrap(), [Some(1), Some(0)]);
+    assert_eq!(integers(&table, "cell_type_idx").unwrap(), [Some(5), Some(2)]);
+    assert_eq!(required_strings(&table, "label").unwrap(), ["mel", "bkl"]);
+    assert_eq!(required_strings(&table, "cell_type").unwrap(), ["Melanoma", "Benign keratosis-like lesions"]);
+    assert_eq!(floats(&table, "age").unwrap(), [None, Some(45.5)]);
+    assert_eq!(strings(&table, "sex").unwrap(), [Some("unknown".to_owned()), None]);
+    let summary = ran.json("summary.json");
+    assert_eq!(summary["lesions"], 1);
+    assert_eq!(summary["images_beyond_first_of_lesion"], 1);
+    assert_eq!(summary["images_without_rows"], 1);
+    assert_eq!(summary["nulls"]["dx_type"], 1);
+    assert_eq!(summary["synthetic"], false);
+}
+
+#[test]
+fn a_generated_csv_makes_the_summary_synthetic() {
+    let text = format!("{HEADER}l1,i1,mel,histo,5,male,back\n");
+    let ran = run_text(&text, Some(ArtifactType::Csv), images(&[(0, "i1.jpg")]), json!({})).unwrap();
+    assert_eq!(ran.json("summary.json")["synthetic"], true);
+}
+
+#[test]
+fn what_is_wrong_with_a_row_is_named_with_its_line() {
+    let wrong = error("l1,i1,mel,histo,5,male,back\nl1,i1,mel,histo,5,male,back\n");
+    assert_eq!(wrong.message, "the image `i1` is in line 2 and again in line 3");
+
+    let wrong = error("l1,i1,mell,histo,5,male,back\n");
+    assert_eq!(wrong.message, "line 2 has the unknown class `mell` in `dx`");
+    assert_eq!(wrong.hint.as_deref(), Some("did you mean `mel`?"));
+    assert_eq!(wrong.place.unwrap().column, 7);
+
+    for age in ["old", "nan", "inf", "-5"] {
+        let wrong = error(&format!("l1,i1,mel,histo,{age},male,back\n"));
+        assert_eq!(wrong.message, format!("line 2 has `{age}` in the column `age`, which is no age"));
+        assert_eq!(wrong.place.unwrap().line, 2);
+    }
+    assert_eq!(error(",i1,mel,histo,5,male,back\n").message, "line 2 has no `lesion_id`");
+    assert_eq!(error("l1,i1,mel\n").message, "line 2 has 3 fields, but the header has 7");
+    assert_eq!(error("").message, "`meta.csv` has a header but no rows");
+}
+
+#[test]
+fn a_missing_column_is_named_with_what_was_meant() {
+    let text = "lesion_id,images_id,dx,dx_type,age,sex,localization\na,b,mel,x,5,male,back\n";
+    let wrong = run_text(text, None, images(&[]), json!({})).map(|_| ()).unwrap_err();
+    assert_eq!(wrong.hint.as_deref(), Some("did you mean `images_id`?"));
+    assert_eq!(wrong.category, ErrorCategory::Input);
+    assert_eq!(wrong.message, "`meta.csv` has no column `image_id`");
+}
+
+#[test]
+fn images_that_are_missing_or_double_are_named() {
+    let rows = "l1,i1,mel,histo,5,male,back\nl2,i2,nv,histo,,male,back\n";
+    let one = images(&[(0, "i1.jpg")]);
+    let wrong = run(rows, one.clone(), json!({})).map(|_| ()).unwrap_err();
+    assert_eq!(wrong.message, "1 image is missing in `inputs.folder`: `i2`");
+    assert_eq!(wrong.hint.as_deref(), Some("`missing_images = \"drop\"` leaves such rows out"));
+
+    let ran = run(rows, one, json!({"missing_images": "drop"})).unwrap();
+    assert_eq!(required_strings(&ran.table("table.parquet"), "image_id").unwrap(), ["i1"]);
+    assert_eq!(ran.json("summary.json")["rows_dropped"], 1);
+    assert!(ran.events.iter().any(|event| matches!(event, JobEvent::Warning { .. })));
+
+    let none = run(rows, images(&[(0, "x.gif")]), json!({"missing_images": "drop"})).map(|_| ()).unwrap_err();
+    assert_eq!(none.message, "2 images are missing in `inputs.folder`: `i1`, `i2`");
+
+    let double = run(rows, images(&[(0, "i1.jpg"), (0, "i2.jpg"), (1, "b/i2.png")]), json!({}));
+    let message = double.map(|_| ()).unwrap_err().message;
+    assert!(message.starts_with("the image `i2` has two files in `inputs.folder`: `i2.jpg` in folder 1"), "{message}");
+}
+
+#[test]
+fn classes_can_be_others() {
+    let params = json!({"classes": [{"label": "b", "name": "Zebra"}, {"label": "a", "name": "Ant"}]});
+    let ran = run("l1,i1,b,histo,5,male,back\n", images(&[(0, "i1.jpg")]), params).unwrap();
+    assert_eq!(integers(&ran.table("table.parquet"), "cell_type_idx").unwrap(), [Some(1)]);
+    assert_eq!(ran.json("summary.json")["classes"][0]["label"], "a");
+}
+
+/// The real CSV and the names of the real images.
+pub fn real_inputs() -> Option<(Input, Input)> {
+    let folder = shared("ham10000")?;
+    let csv = existing_file_input(&folder.join("HAM10000_metadata.csv"), None);
+    let mut files = Vec::new();
+    for root in 0..2 {
+        for entry in fs::read_dir(folder.join(format!("HAM10000_images_part_{}", root + 1))).unwrap() {
+            let source = entry.unwrap().path();
+            let path = source.file_name().unwrap().to_str().unwrap().to_owned();
+            files.push(InputFile { root, digest: Digest::of(path.as_bytes()), path, source });
+        }
+    }
+    Some((csv, files_input(files, None)))
+}
+
+// pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()
+#[test]
+fn the_real_dataset_has_the_counts_that_pandas_has() {
+    let Some((csv, images)) = real_inputs() else { return };
+    let ran = run_kind(&Metadata, &json!({}), &[("csv", csv), ("images", images)]).unwrap();
+    let summary = ran.json("summary.json");
+    assert_eq!(summary["rows"], 10_015);
+    assert_eq!(summary["lesions"], 7_470);
+    assert_eq!(summary["images_beyond_first_of_lesion"], 2_545);
+    assert_eq!(summary["images_without_rows"], 0);
+    let mean = 51.863828077927295;
+    assert_eq!(summary["age"], json!({"min": 0.0, "max": 85.0, "mean": mean, "missing": 57}));
+    assert_eq!(
+        summary["nulls"],
+        json!({"age": 57, "dx": 0, "dx_type": 0, "image_id": 0, "lesion_id": 0, "localization": 0, "sex": 0})
+    );
+    let counts = &summary["counts"];
+    assert_eq!(
+        counts["dx"],
+        json!({"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142})
+    );
+    assert_eq!(counts["sex"], json!({"female": 4552, "male": 5406, "unknown": 57}));
+    assert_eq!(counts["dx_type"], json!({"confocal": 69, "consensus": 902, "follow_up": 3704, "histo": 5340}));
+    assert_eq!(counts["localization"].as_object().unwrap().len(), 15);
+    assert_eq!(counts["localization"]["back"], 2192);
+    assert_eq!(counts["localization"]["acral"], 7);
+    assert_eq!(summary["classes"][2]["label"], "bkl");
+    let table = ran.table("table.parquet");
+    assert_eq!(table.height(), 10_015);
+    assert_eq!(integers(&table, "cell_type_idx").unwrap()[0], Some(2));
+}
