@@ -5,6 +5,7 @@
 pub mod imaging;
 pub mod near_miss;
 pub mod params;
+pub mod preprocess;
 pub mod registry;
 pub mod shard;
 pub mod table;

@@ -2,5 +2,7 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::preprocess::Preprocess;
+
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[];
+pub const KINDS: &[&dyn Kind] = &[&Preprocess];
