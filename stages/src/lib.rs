@@ -8,6 +8,7 @@ pub mod json;
 pub mod metadata;
 pub mod near_miss;
 pub mod params;
+pub mod preprocess;
 pub mod registry;
 pub mod shard;
 pub mod table;

@@ -2,5 +2,8 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::metadata::Metadata;
+use crate::preprocess::Preprocess;
+
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&crate::metadata::Metadata];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Preprocess];

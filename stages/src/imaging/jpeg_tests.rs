@@ -45,13 +45,8 @@ fn simd_and_portable_code_decode_noise_of_every_quality_alike() {
 
 #[test]
 fn simd_and_portable_code_decode_the_real_images_alike() {
-    let root = std::env::var_os("HAMFLOW_DATA")
-        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), Into::into);
-    let Ok(folder) = std::fs::read_dir(root.join("ham10000-originals")) else {
-        eprintln!("not tested: there are no images in {}", root.display());
-        return;
-    };
-    let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    let Some(folder) = crate::test_support::shared("ham10000-originals") else { return };
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
     paths.sort();
     for path in paths.iter().step_by(6) {

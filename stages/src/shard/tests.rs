@@ -1,28 +1,13 @@
 //! Tests of writing and reading shards together.
 
-use std::path::Path;
-
 use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile};
 use serde_json::json;
 
 use super::{IndexRow, ShardReader, ShardWriter, encode_index, read_index, tensor_digest};
-
-fn file(folder: &Path, name: &str, bytes: &[u8]) -> InputFile {
-    let source = folder.join(name);
-    std::fs::write(&source, bytes).unwrap();
-    InputFile { root: 0, path: name.to_owned(), digest: Digest::of(bytes), source }
-}
+use crate::test_support::{file, files_input};
 
 fn input(files: Vec<InputFile>) -> Input {
-    Input {
-        name: "preprocess.shards".to_owned(),
-        artifact_type: Some(ArtifactType::Shards),
-        labels: Vec::new(),
-        digest: Digest::of(b""),
-        files,
-        folder: true,
-        path: None,
-    }
+    files_input(files, Some(ArtifactType::Shards))
 }
 
 fn shard(ids: &[&str], first: u8) -> Vec<u8> {

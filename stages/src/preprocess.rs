@@ -1,0 +1,297 @@
+//! The kind `preprocess`: images of one size as tensors in shards, part by part.
+
+mod listing;
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{
+    Access, ArtifactType, InputFile, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
+    Port, StageContext, StageError, Threads, View,
+};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::imaging::{Filter, Resizer, decode};
+use crate::params;
+use crate::shard::{self, IndexRow, ShardWriter, encode_index, tensor_digest};
+use listing::{Listed, cut, listed, part_name};
+
+/// Raised whenever equal inputs would give other shards.
+///
+/// 1: the first.
+const REVISION: u32 = 1;
+
+/// The part's side file, which `merge` reads instead of the shards.
+const ROWS: &str = "rows.json";
+
+/// The list of what was left out.
+const QUARANTINE: &str = "quarantine.json";
+
+/// Turns image files into shards of tensors of one size.
+pub struct Preprocess;
+
+/// The parameters of `preprocess`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Parameters {
+    /// The height of the tensors in pixels (default 75, as in the notebook).
+    #[schemars(range(min = 1, max = 4096))]
+    height: u32,
+    /// The width of the tensors in pixels (default 100, as in the notebook).
+    #[schemars(range(min = 1, max = 4096))]
+    width: u32,
+    /// How pixels are averaged: `nearest`, `bilinear`, `bicubic` (default, as in the notebook) or `lanczos`, each as in Pillow.
+    filter: Filter,
+    /// How an image of another shape is made to fit: `stretch` (default, as in the notebook).
+    fit: Fit,
+    /// About how many images a part has (default 64); a part is what one changed image redoes.
+    #[schemars(range(min = 1, max = 65536))]
+    part_size: u32,
+    /// What an image that cannot be decoded does: `error` (default) stops the stage, `quarantine` leaves it out and lists it.
+    bad_images: BadImages,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            height: 75,
+            width: 100,
+            filter: Filter::Bicubic,
+            fit: Fit::Stretch,
+            part_size: 64,
+            bad_images: BadImages::Error,
+        }
+    }
+}
+
+/// How an image of another shape than the tensor's is made to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Fit {
+    /// Width and height are scaled each by itself.
+    Stretch,
+}
+
+/// What happens to an image that cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BadImages {
+    /// The stage fails and names it.
+    Error,
+    /// It is left out and listed.
+    Quarantine,
+}
+
+impl Parameters {
+    fn shape(&self) -> [usize; 3] {
+        [self.height as usize, self.width as usize, 3]
+    }
+
+    /// What decides the pixels, as the shards and the models made from them carry it.
+    fn card(&self) -> Value {
+        json!({ "filter": self.filter, "fit": self.fit, "height": self.height, "width": self.width })
+    }
+}
+
+fn check(parameters: &Parameters) -> Result<(), ParamError> {
+    for (name, value, largest) in [
+        ("height", parameters.height, 4096),
+        ("width", parameters.width, 4096),
+        ("part_size", parameters.part_size, 65536),
+    ] {
+        if !(1..=largest).contains(&value) {
+            return Err(ParamError::new(name, format!("`{name}` must be between 1 and {largest}, not {value}")));
+        }
+    }
+    Ok(())
+}
+
+/// What a part says about its images beside the shard.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Rows {
+    /// Image ids and tensor digests in the order of the shard's rows.
+    images: Vec<(String, String)>,
+    /// What was left out.
+    quarantined: Vec<Quarantined>,
+}
+
+/// An image that was left out.
+#[derive(Debug, Serialize, Deserialize)]
+struct Quarantined {
+    image_id: String,
+    path: String,
+    reason: String,
+}
+
+impl Kind for Preprocess {
+    fn spec(&self) -> KindSpec {
+        let ports = vec![
+            Port::new("table", ArtifactType::Table, "the table of images: `image_id`, `folder`, `path`")
+                .access(Access::View),
+            Port::new("images", ArtifactType::Images, "the folders that the table's paths lie in")
+                .or_external()
+                .access(Access::Content),
+        ];
+        let summary = "Decodes and resizes the images into shards of tensors; redoes only the parts that changed.";
+        KindSpec { threads: Threads::One, ..KindSpec::new("preprocess", REVISION, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<Parameters>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("shards", ArtifactType::Shards, shard::FOLDER).from_parts(),
+            Output::new("index", ArtifactType::Index, &format!("{}/{}", shard::FOLDER, shard::INDEX_NAME)),
+            Output::new("quarantine", ArtifactType::Summary, QUARANTINE),
+        ]
+    }
+
+    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let images = listed(planning.inputs.one("table")?)?;
+        let text =
+            images.iter().map(|Listed { image_id, folder, path }| format!("{image_id}\t{folder}/{path}\n")).collect();
+        Ok(vec![View { name: "image_id, folder and path of all rows".to_owned(), text }])
+    }
+
+    fn plan(&self, planning: Planning<'_>) -> Result<Plan, StageError> {
+        let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
+        let images = listed(planning.inputs.one("table")?)?;
+        let files = listing::find(&images, planning.inputs.one("images")?)?;
+        let mut parts = Vec::new();
+        let mut start = 0;
+        for part in cut(&images, parameters.part_size as usize) {
+            let end = start + part.len();
+            parts.push(Part {
+                name: part_name(&part[0].image_id),
+                key: part.iter().map(|image| image.image_id.as_str()).collect(),
+                data: Value::Null,
+                files: BTreeMap::from([("images".to_owned(), files[start..end].to_vec())]),
+            });
+            start = end;
+        }
+        Ok(Plan::Parts(parts))
+    }
+
+    fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {
+        Err(StageError::bug("`preprocess` is done in parts"))
+    }
+
+    fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let parameters: Parameters = context.params()?;
+        let (name, key, _) = context.part()?;
+        let image_ids: Vec<String> = serde_json::from_value(key.clone())
+            .map_err(|error| StageError::bug(format!("the part's image ids do not parse: {error}")))?;
+        let files = &context.input("images")?.files;
+        if image_ids.len() != files.len() {
+            return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
+        }
+        let mut rows = Rows::default();
+        let mut writer = ShardWriter::new(parameters.shape(), &parameters.card());
+        writer.reserve(image_ids.len());
+        for ((image_id, file), tensor) in image_ids.into_iter().zip(files).zip(tensors(context, &parameters, files)?) {
+            match tensor? {
+                Ok(tensor) => {
+                    writer.push(&image_id, &tensor);
+                    rows.images.push((image_id, tensor_digest(&tensor)));
+                }
+                Err(bad) if parameters.bad_images == BadImages::Error => {
+                    return Err(StageError::input(format!("bad image `{}`: the file {bad}", shown(context, file)))
+                        .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
+                }
+                Err(bad) => {
+                    context.warn(format!("left out `{image_id}`: the file `{}` {bad}", shown(context, file)));
+                    rows.quarantined.push(Quarantined { image_id, path: file.path.clone(), reason: bad.reason });
+                }
+            }
+        }
+        context.write(&format!("{}/{}", shard::FOLDER, shard_name(name)), &writer.finish()?)?;
+        context.write(ROWS, &to_json(&rows)?)
+    }
+
+    fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
+        let mut index = Vec::new();
+        let mut quarantined = Vec::new();
+        for part in parts {
+            let path = part.side.get(ROWS).ok_or_else(|| StageError::bug(format!("`{}` has no {ROWS}", part.name)))?;
+            let bytes = std::fs::read(path).map_err(|source| StageError::io("read", path, &source))?;
+            let rows: Rows = serde_json::from_slice(&bytes)
+                .map_err(|error| StageError::bug(format!("{ROWS} of `{}` does not parse: {error}", part.name)))?;
+            let shard = shard_name(&part.name);
+            index.extend(rows.images.into_iter().zip(0..).map(|((image_id, digest), row)| IndexRow {
+                image_id,
+                shard: shard.clone(),
+                row,
+                digest,
+            }));
+            quarantined.extend(rows.quarantined);
+        }
+        if index.is_empty() {
+            return Err(StageError::input("not one image can be decoded")
+                .hint("are these the folders of the images? `bad_images = \"error\"` names the first"));
+        }
+        context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
+        context.write(QUARANTINE, &to_json(&json!({ "images": quarantined }))?)
+    }
+}
+
+/// What became of one file: a tensor, what is wrong with the image, or why the file cannot be read.
+type Outcome = Result<Result<Vec<u8>, crate::imaging::BadImage>, StageError>;
+
+/// Reads, decodes and resizes the files in their order.
+fn tensors(
+    context: &StageContext<'_>,
+    parameters: &Parameters,
+    files: &[InputFile],
+) -> Result<Vec<Outcome>, StageError> {
+    let [height, width, _] = parameters.shape();
+    let resizer = || match parameters.fit {
+        Fit::Stretch => Resizer::new(parameters.filter, width, height),
+    };
+    let tensor = |resizer: &mut Resizer, file: &InputFile| -> Outcome {
+        let bytes = file.read()?;
+        Ok(decode(&bytes).map(|image| {
+            let mut tensor = vec![0; parameters.shape().iter().product()];
+            resizer.resize(&image, &mut tensor);
+            tensor
+        }))
+    };
+    if context.threads() == 1 {
+        let mut resizer = resizer();
+        return Ok(files.iter().map(|file| tensor(&mut resizer, file)).collect());
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(context.threads())
+        .build()
+        .map_err(|error| StageError::failed(format!("cannot start threads: {error}")))?;
+    Ok(pool.install(|| files.par_iter().map_init(resizer, tensor).collect()))
+}
+
+/// The file's name for people: where it is, or its path within an artifact, whose bytes have no name on disk.
+fn shown(context: &StageContext<'_>, file: &InputFile) -> String {
+    match context.inputs().optional("images") {
+        Some(input) if input.artifact_type.is_none() => file.source.display().to_string(),
+        _ => file.path.clone(),
+    }
+}
+
+fn shard_name(part: &str) -> String {
+    format!("{part}.arrow")
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StageError> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| StageError::bug(format!("a summary cannot be written: {error}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

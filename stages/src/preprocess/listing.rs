@@ -1,0 +1,143 @@
+//! Which images there are, which files they are, and how they fall into parts.
+
+use hamflow_stage_api::{Input, StageError};
+
+use crate::table;
+
+/// One row of the table of images.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Listed {
+    pub image_id: String,
+    /// The index of the image folder.
+    pub folder: u32,
+    /// The path below that folder.
+    pub path: String,
+}
+
+/// The rows of the table, sorted by image id; an empty table and an id that is there twice are refused.
+pub(super) fn listed(table: &Input) -> Result<Vec<Listed>, StageError> {
+    let frame = table::read(table.file()?, Some(&["image_id", "folder", "path"]))?;
+    let ids = table::required_strings(&frame, "image_id")?;
+    let folders = table::required_integers(&frame, "folder")?;
+    let paths = table::required_strings(&frame, "path")?;
+    let mut rows = Vec::with_capacity(ids.len());
+    for ((image_id, folder), path) in ids.into_iter().zip(folders).zip(paths) {
+        let folder = u32::try_from(folder)
+            .map_err(|_| StageError::input(format!("image `{image_id}` lies in folder {folder}, which cannot be")))?;
+        rows.push(Listed { image_id, folder, path });
+    }
+    rows.sort_unstable();
+    if rows.is_empty() {
+        return Err(StageError::input(format!("the table `{}` has no rows", table.name)));
+    }
+    if let Some(pair) = rows.windows(2).find(|pair| pair[0].image_id == pair[1].image_id) {
+        return Err(StageError::input(format!("image `{}` is twice in the table `{}`", pair[0].image_id, table.name)));
+    }
+    Ok(rows)
+}
+
+/// For each image the index of its file in the listing of `images`.
+pub(super) fn find(rows: &[Listed], images: &Input) -> Result<Vec<u32>, StageError> {
+    rows.iter()
+        .map(|Listed { image_id, folder, path }| {
+            let found = images.files.binary_search_by(|file| (file.root, file.path.as_str()).cmp(&(*folder, path)));
+            let index = found.map_err(|_| {
+                StageError::input(format!("image `{image_id}` has no file `{path}` in `{}`", images.name))
+                    .hint("the table must be made from the same folders, in the same order")
+            })?;
+            Ok(u32::try_from(index).expect("a listing has fewer than 2^32 files"))
+        })
+        .collect()
+}
+
+/// Cuts sorted rows into parts by their content.
+///
+/// A part ends after an id whose hash is 0 modulo `part_size`, so that an image that comes or goes changes its own part and no
+/// other; the hard maximum, counted from the last boundary, keeps chance from making a part too large.
+pub(super) fn cut(rows: &[Listed], part_size: usize) -> impl Iterator<Item = &[Listed]> {
+    let maximum = part_size.saturating_mul(4);
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.iter().take(maximum).position(|row| is_boundary(&row.image_id, part_size));
+        let (part, others) = rest.split_at(end.map_or(rest.len().min(maximum), |end| end + 1));
+        rest = others;
+        Some(part)
+    })
+}
+
+fn is_boundary(image_id: &str, part_size: usize) -> bool {
+    let hash = blake3::hash(image_id.as_bytes());
+    let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+    u64::from_le_bytes(*first).is_multiple_of(part_size as u64)
+}
+
+/// The name of the part that begins with this image; a file name on every system.
+pub(super) fn part_name(first_id: &str) -> String {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if first_id.len() <= 100 && first_id.bytes().all(safe) {
+        format!("shard-{first_id}")
+    } else {
+        format!("shard-{}", &blake3::hash(first_id.as_bytes()).to_hex()[..32])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(ids: impl Iterator<Item = usize>) -> Vec<Listed> {
+        ids.map(|id| Listed { image_id: format!("ISIC_{id:07}"), folder: 0, path: format!("{id}.jpg") }).collect()
+    }
+
+    fn parts(rows: &[Listed]) -> Vec<Vec<Listed>> {
+        cut(rows, 64).map(<[Listed]>::to_vec).collect()
+    }
+
+    /// How many parts of `after` are not in `before`.
+    fn redone(before: &[Listed], after: &[Listed]) -> usize {
+        let before = parts(before);
+        parts(after).iter().filter(|part| !before.contains(part)).count()
+    }
+
+    #[test]
+    fn parts_hold_all_rows_in_order_and_are_of_about_the_size_that_was_asked_for() {
+        let rows = rows(0..10_015);
+        let parts = parts(&rows);
+        assert_eq!(parts.concat(), rows);
+        assert!(parts.iter().all(|part| part.len() <= 256));
+        assert!((100..220).contains(&parts.len()), "{}", parts.len());
+    }
+
+    #[test]
+    fn one_image_more_or_less_redoes_at_most_two_parts() {
+        let all = rows(0..10_015);
+        for gone in [0, 1, 63, 64, 5000, 7777, 10_014] {
+            let fewer = rows((0..10_015).filter(|id| *id != gone));
+            assert!(redone(&fewer, &all) <= 2, "{gone} added");
+            assert!(redone(&all, &fewer) <= 2, "{gone} removed");
+        }
+    }
+
+    #[test]
+    fn a_hundred_appended_images_redo_few_parts() {
+        let count = redone(&rows(0..10_015), &rows(0..10_115));
+        assert!(count <= 5, "{count}");
+    }
+
+    #[test]
+    fn without_any_boundary_the_maximum_cuts() {
+        let same = vec![rows(3..4).remove(0); 1000];
+        assert!(!is_boundary(&same[0].image_id, 64));
+        assert_eq!(cut(&same, 64).map(<[Listed]>::len).collect::<Vec<_>>(), [256, 256, 256, 232]);
+    }
+
+    #[test]
+    fn a_part_is_named_by_its_first_image_where_that_is_a_file_name() {
+        assert_eq!(part_name("ISIC_0024306"), "shard-ISIC_0024306");
+        assert!(part_name("../etc/passwd").bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+        assert_ne!(part_name("a/b"), part_name("a/c"));
+    }
+}

@@ -1,0 +1,205 @@
+//! Tests of `preprocess` as the engine drives it: plan, parts, merge.
+
+use std::path::{Path, PathBuf};
+
+use hamflow_stage_api::{EventSink, Input, Inputs, Job, JobEvent, JobPart};
+use image::codecs::jpeg::JpegEncoder;
+use image::{Rgb, RgbImage};
+use polars::prelude::{Column, DataFrame};
+
+use super::*;
+use crate::shard::{ShardReader, read_index};
+use crate::test_support::{file, file_input, files_input, job};
+
+struct Silent;
+
+impl EventSink for Silent {
+    fn emit(&self, _event: JobEvent) {}
+}
+
+fn jpeg(seed: u32) -> Vec<u8> {
+    let image = RgbImage::from_fn(40, 30, |x, y| Rgb([(x * 6) as u8, (y * 8) as u8, (seed * 7) as u8]));
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&image).unwrap();
+    bytes
+}
+
+fn table(folder: &Path, ids: &[&str]) -> Input {
+    let paths: Vec<String> = ids.iter().map(|id| format!("{id}.jpg")).collect();
+    let columns = vec![
+        Column::new("image_id".into(), ids),
+        Column::new("folder".into(), vec![0i64; ids.len()]),
+        Column::new("path".into(), paths),
+        Column::new("age".into(), vec![50.0; ids.len()]),
+    ];
+    let frame = DataFrame::new(ids.len(), columns).unwrap();
+    file_input(folder, "table.parquet", &crate::table::write(&frame).unwrap(), Some(ArtifactType::Table))
+}
+
+/// Does what the engine does with a stage of parts; returns the output folder.
+fn run_all(folder: &Path, params: &Value, table: Input, images: Input, threads: usize) -> Result<PathBuf, StageError> {
+    let whole = job(&Preprocess, params, &[("table", table), ("images", images.clone())], &folder.join("whole"));
+    let Plan::Parts(parts) =
+        Preprocess.plan(Planning { params: &whole.params, inputs: &whole.inputs, seed: None }).unwrap()
+    else {
+        panic!("preprocess has parts")
+    };
+    let mut made = Vec::new();
+    for part in parts {
+        let output_dir = folder.join(&part.name);
+        let files = part.files["images"].iter().map(|index| images.files[*index as usize].clone()).collect();
+        let input = Input { files, ..images.clone() };
+        let piece = Job {
+            part: JobPart::Part { name: part.name.clone(), key: part.key, data: part.data },
+            inputs: Inputs(BTreeMap::from([("images".to_owned(), vec![input])])),
+            output_dir: output_dir.clone(),
+            threads,
+            ..whole.clone()
+        };
+        Preprocess.run_part(&StageContext::new(&piece, &Silent))?;
+        let name = format!("shards/{}.arrow", part.name);
+        let target = whole.output_dir.join(&name);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let size = std::fs::copy(output_dir.join(&name), target).unwrap();
+        made.push(PartOutput {
+            name: part.name,
+            side: BTreeMap::from([(ROWS.to_owned(), output_dir.join(ROWS))]),
+            assembled: BTreeMap::from([(name, size)]),
+        });
+    }
+    Preprocess.merge(&StageContext::new(&whole, &Silent), &made)?;
+    Ok(whole.output_dir)
+}
+
+fn shards(output: &Path) -> ShardReader {
+    let files = std::fs::read_dir(output.join("shards")).unwrap().map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let bytes = std::fs::read(output.join("shards").join(&name)).unwrap();
+        file(&output.join("shards"), &name, &bytes)
+    });
+    ShardReader::open(&files_input(files.collect(), Some(ArtifactType::Shards))).unwrap()
+}
+
+const IDS: [&str; 7] = ["f", "b", "c", "a", "e", "d", "g"];
+
+fn images(folder: &Path) -> Vec<InputFile> {
+    IDS.iter().zip(1..).map(|(id, seed)| file(folder, &format!("{id}.jpg"), &jpeg(seed))).collect()
+}
+
+fn small() -> Value {
+    json!({ "height": 6, "width": 8, "part_size": 2 })
+}
+
+#[test]
+fn every_image_becomes_the_tensor_that_the_index_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = files_input(images(&folder.path().join("images")), None);
+    let output = run_all(folder.path(), &small(), table(folder.path(), &IDS), input, 1).unwrap();
+    let reader = shards(&output);
+    assert_eq!(reader.shape(), [6, 8, 3]);
+    assert_eq!(reader.preprocess(), &json!({ "filter": "bicubic", "fit": "stretch", "height": 6, "width": 8 }));
+    let bytes = std::fs::read(output.join("shards/index.parquet")).unwrap();
+    let index = read_index(&file(folder.path(), "index.parquet", &bytes)).unwrap();
+    assert_eq!(index.iter().map(|row| row.image_id.as_str()).collect::<String>(), "abcdefg");
+    for row in index {
+        let tensor = reader.tensor(&row.image_id).unwrap();
+        assert_eq!(tensor_digest(tensor), row.digest);
+        let seed = IDS.iter().position(|id| *id == row.image_id).unwrap() as u32 + 1;
+        let mut expected = vec![0; 6 * 8 * 3];
+        Resizer::new(Filter::Bicubic, 8, 6).resize(&decode(&jpeg(seed)).unwrap(), &mut expected);
+        assert_eq!(tensor, expected);
+    }
+    assert_eq!(std::fs::read(output.join(QUARANTINE)).unwrap(), b"{\n  \"images\": []\n}\n");
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_the_number_of_threads() {
+    let outputs = [1, 2, 3, 7].map(|threads| {
+        let folder = tempfile::tempdir().unwrap();
+        let input = files_input(images(&folder.path().join("images")), None);
+        let params = json!({ "height": 6, "width": 8 });
+        let output = run_all(folder.path(), &params, table(folder.path(), &IDS), input, threads).unwrap();
+        let mut files: Vec<_> = std::fs::read_dir(output.join("shards")).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files
+            .iter()
+            .map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap()))
+            .collect::<Vec<_>>()
+    });
+    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn a_bad_image_is_named_or_quarantined() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = images(&folder.path().join("images"));
+    files[2] = file(&folder.path().join("images"), "c.jpg", &jpeg(3)[..200]);
+    files[4] = file(&folder.path().join("images"), "e.jpg", b"not an image at all");
+    let input = files_input(files, None);
+    let run = |params: Value, name: &str| {
+        let scratch = folder.path().join(name);
+        run_all(&scratch, &params, table(folder.path(), &IDS), input.clone(), 2)
+    };
+    let error = run(json!({}), "first").unwrap_err();
+    assert!(error.message.contains("c.jpg`: the file is truncated"), "{error}");
+    assert!(error.hint.unwrap().contains("quarantine"));
+
+    let output = run(json!({ "bad_images": "quarantine", "part_size": 1 }), "second").unwrap();
+    assert_eq!(shards(&output).image_ids().collect::<String>(), "abdfg");
+    let list: Value = serde_json::from_slice(&std::fs::read(output.join(QUARANTINE)).unwrap()).unwrap();
+    assert_eq!(list["images"][0]["image_id"], "c");
+    assert_eq!(list["images"][1], json!({ "image_id": "e", "path": "e.jpg", "reason": "is text, not an image" }));
+}
+
+#[test]
+fn when_every_image_is_bad_there_is_nothing_to_go_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = files_input(vec![file(&folder.path().join("images"), "a.jpg", b"")], None);
+    let params = json!({ "bad_images": "quarantine" });
+    assert!(run_all(folder.path(), &params, table(folder.path(), &["a"]), input, 1).is_err());
+}
+
+fn plan(table: Input, images: Input) -> Result<Plan, StageError> {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = job(&Preprocess, &small(), &[("table", table), ("images", images)], folder.path());
+    Preprocess.plan(Planning { params: &whole.params, inputs: &whole.inputs, seed: None })
+}
+
+#[test]
+fn a_plan_is_refused_where_table_and_folders_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = files_input(images(&folder.path().join("images")), None);
+    let refused = |ids: &[&str]| plan(table(folder.path(), ids), input.clone()).unwrap_err().message;
+    assert!(refused(&["a", "x"]).contains("image `x` has no file `x.jpg`"));
+    assert!(refused(&["a", "b", "a"]).contains("image `a` is twice"));
+    assert!(refused(&[]).contains("has no rows"));
+}
+
+#[test]
+fn the_view_is_the_sorted_ids_with_their_paths_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = files_input(images(&folder.path().join("images")), None);
+    let whole =
+        job(&Preprocess, &small(), &[("table", table(folder.path(), &["b", "a"])), ("images", input)], folder.path());
+    let views = Preprocess.views(Planning { params: &whole.params, inputs: &whole.inputs, seed: None }).unwrap();
+    assert_eq!(views[0].text, "a\t0/a.jpg\nb\t0/b.jpg\n");
+}
+
+#[test]
+fn parameters_out_of_range_are_refused() {
+    for (name, value) in [("height", json!(0)), ("width", json!(5000)), ("part_size", json!(0)), ("fit", json!("crop"))]
+    {
+        let params = json!({ name: value });
+        assert_eq!(Preprocess.resolve(params.as_object().unwrap()).unwrap_err().path, [name]);
+    }
+}
+
+// A change of these digests without a new REVISION means that caches hold other bytes than a rebuild makes.
+#[test]
+fn the_shard_bytes_are_those_of_the_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = files_input(images(&folder.path().join("images")), None);
+    let output = run_all(folder.path(), &json!({}), table(folder.path(), &IDS), input, 1).unwrap();
+    let bytes = std::fs::read(output.join("shards/shard-a.arrow")).unwrap();
+    assert_eq!((REVISION, tensor_digest(&bytes).as_str()), (1, "golden"));
+}
