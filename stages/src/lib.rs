@@ -4,6 +4,7 @@
 
 pub mod image_names;
 pub mod imaging;
+pub mod impute;
 pub mod json;
 pub mod metadata;
 pub mod near_miss;
