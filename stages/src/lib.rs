@@ -12,6 +12,7 @@ pub mod params;
 pub mod preprocess;
 pub mod registry;
 pub mod shard;
+pub mod split;
 pub mod table;
 
 #[cfg(test)]
