@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::svg::{Anchor, Svg, text_width};
 use super::{Drawing, grouped};
 
-const CELL: (f64, f64) = (72.0, 46.0);
+const CELL_HEIGHT: f64 = 46.0;
 /// From this share on, white on the shade is easier to read than black (and the reverse on dark paper).
 const STRONG: f64 = 0.745;
 
@@ -26,12 +26,14 @@ impl Drawing for ConfusionMatrixPlot {
     fn draw(&self) -> Svg {
         let columns = self.classes.len() as f64;
         let longest = self.classes.iter().map(|label| text_width(label, 13.0)).fold(0.0, f64::max);
-        let turned = longest > CELL.0 - 8.0;
+        let largest = self.counts.iter().flatten().copied().max().unwrap_or(0);
+        let cell = (18.0 + text_width(&grouped(largest as u64), 13.0)).max(72.0);
+        let turned = longest > cell - 8.0;
         let left = 46.0 + longest.max(24.0);
-        let top = if turned { 76.0 + longest } else { 88.0 };
+        let top = if turned { 84.0 + longest } else { 88.0 };
         let totals: Vec<usize> = self.counts.iter().map(|row| row.iter().sum()).collect();
-        let right = left + CELL.0 * columns;
-        let bottom = top + CELL.1 * columns;
+        let right = left + cell * columns;
+        let bottom = top + CELL_HEIGHT * columns;
         let total_width = 16.0 + totals.iter().map(|n| text_width(&grouped(*n as u64), 13.0)).fold(34.0, f64::max);
         let width = (right + total_width + 16.0).max(32.0 + text_width(&self.title, 15.0));
         let mut svg = Svg::new(width, bottom + 64.0, &self.title, &self.describe(&totals));
@@ -41,7 +43,7 @@ impl Drawing for ConfusionMatrixPlot {
         svg.turned_text("hf-soft", (22.0, (top + bottom) / 2.0), Anchor::Middle, -90, "true class");
         svg.text("hf-soft hf-small", (right + total_width, top - 10.0), Anchor::End, "rows");
         for (i, label) in self.classes.iter().enumerate() {
-            let x = left + CELL.0 * (i as f64 + 0.5);
+            let x = left + cell * (i as f64 + 0.5);
             if turned {
                 svg.turned_text("hf-ink hf-strong", (x + 4.0, top - 10.0), Anchor::Start, -90, label);
             } else {
@@ -49,13 +51,13 @@ impl Drawing for ConfusionMatrixPlot {
             }
         }
         for (i, (label, counts)) in self.classes.iter().zip(&self.counts).enumerate() {
-            let y = top + CELL.1 * i as f64;
-            svg.text("hf-ink hf-strong", (left - 10.0, y + CELL.1 / 2.0 + 4.5), Anchor::End, label);
+            let y = top + CELL_HEIGHT * i as f64;
+            svg.text("hf-ink hf-strong", (left - 10.0, y + CELL_HEIGHT / 2.0 + 4.5), Anchor::End, label);
             for (j, &count) in counts.iter().enumerate() {
-                draw_cell(&mut svg, (left + CELL.0 * j as f64, y), count, totals[i]);
+                draw_cell(&mut svg, (left + cell * j as f64, y), cell, (count, totals[i]));
             }
             let total = grouped(totals[i] as u64);
-            svg.text("hf-soft", (right + total_width, y + CELL.1 / 2.0 + 4.5), Anchor::End, &total);
+            svg.text("hf-soft", (right + total_width, y + CELL_HEIGHT / 2.0 + 4.5), Anchor::End, &total);
         }
         draw_key(&mut svg, (left, bottom + 22.0));
         svg
@@ -92,18 +94,18 @@ impl ConfusionMatrixPlot {
     }
 }
 
-fn draw_cell(svg: &mut Svg, (x, y): (f64, f64), count: usize, total: usize) {
+fn draw_cell(svg: &mut Svg, (x, y): (f64, f64), width: f64, (count, total): (usize, usize)) {
     let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
-    let (corner, size) = ((x + 1.0, y + 1.0), (CELL.0 - 2.0, CELL.1 - 2.0));
+    let (corner, size) = ((x + 1.0, y + 1.0), (width - 2.0, CELL_HEIGHT - 2.0));
     svg.rect("hf-cell", corner, size, 1.0);
     if count == 0 {
-        svg.text("hf-soft", (x + CELL.0 / 2.0, y + CELL.1 / 2.0 + 4.5), Anchor::Middle, "0");
+        svg.text("hf-soft", (x + width / 2.0, y + CELL_HEIGHT / 2.0 + 4.5), Anchor::Middle, "0");
         return;
     }
     svg.rect("hf-shade", corner, size, share);
     let ink = if share < STRONG { "hf-low" } else { "hf-high" };
-    svg.text(&format!("{ink} hf-strong"), (x + CELL.0 / 2.0, y + 21.0), Anchor::Middle, &grouped(count as u64));
-    svg.text(&format!("{ink} hf-small"), (x + CELL.0 / 2.0, y + 36.0), Anchor::Middle, &percent(share));
+    svg.text(&format!("{ink} hf-strong"), (x + width / 2.0, y + 21.0), Anchor::Middle, &grouped(count as u64));
+    svg.text(&format!("{ink} hf-small"), (x + width / 2.0, y + 36.0), Anchor::Middle, &percent(share));
 }
 
 fn percent(share: f64) -> String {

@@ -8,7 +8,7 @@ use super::svg::{Anchor, Svg, text_width};
 
 const LEFT: f64 = 76.0;
 const PLOT_WIDTH: f64 = 540.0;
-const TOP: f64 = 66.0;
+const TOP: f64 = 86.0;
 const PANEL: f64 = 150.0;
 const PANEL_GAP: f64 = 40.0;
 
@@ -129,7 +129,7 @@ impl LearningCurvesPlot {
             svg.text("hf-soft", (LEFT + PLOT_WIDTH / 2.0, top + PANEL / 2.0), Anchor::Middle, "not measured");
             return;
         }
-        let marks = if panel.logarithmic { powers(low, high) } else { ticks(low, high, 4) };
+        let marks = if panel.logarithmic { logarithmic_ticks(low, high) } else { ticks(low, high, 4) };
         let y = Scale::new((marks[0], marks[marks.len() - 1]), (bottom, top));
         for &mark in &marks {
             svg.line("hf-grid", (LEFT, y.at(mark)), (LEFT + PLOT_WIDTH, y.at(mark)));
@@ -188,19 +188,32 @@ fn draw_legend(svg: &mut Svg, chosen: Option<u64>) {
     }
 }
 
-/// The exponents of the powers of ten around the values.
-fn powers(low: f64, high: f64) -> Vec<f64> {
-    let (first, last) = (libm::floor(low + 1e-9), libm::ceil(high - 1e-9));
-    let last = if last > first { last } else { first + 1.0 };
-    (0..=(last - first) as usize).map(|i| first + i as f64).collect()
+/// The logarithms of 1, 2 and 5 times powers of ten from at most `low` to at least `high`; powers alone over many decades.
+fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
+    let (first, last) = (libm::floor(low + 1e-9), libm::ceil(high - 1e-9).max(libm::floor(low + 1e-9) + 1.0));
+    let steps: &[f64] = if last - first > 2.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let mut marks: Vec<f64> = (0..=(last - first) as usize)
+        .flat_map(|i| steps.iter().map(move |step| first + i as f64 + libm::log10(*step)))
+        .filter(|mark| *mark <= last + 1e-9)
+        .collect();
+    // What lies wholly outside the values only takes room.
+    while marks.len() > 2 && marks[1] <= low + 1e-9 {
+        marks.remove(0);
+    }
+    while marks.len() > 2 && marks[marks.len() - 2] >= high - 1e-9 {
+        marks.pop();
+    }
+    marks
 }
 
 fn power_label(exponent: f64) -> String {
-    if (-3.0..=2.0).contains(&exponent) {
-        let value = libm::pow(10.0, exponent);
-        return if exponent < 0.0 { format!("{value:.*}", -exponent as usize) } else { format!("{value:.0}") };
+    let power = libm::floor(exponent + 1e-9);
+    let step = libm::round(libm::pow(10.0, exponent - power));
+    if (-4.0..=2.0).contains(&power) {
+        let value = step * libm::pow(10.0, power);
+        return if power < 0.0 { format!("{value:.*}", -power as usize) } else { format!("{value:.0}") };
     }
-    format!("1e{exponent:.0}")
+    format!("{step:.0}e{power:.0}")
 }
 
 #[cfg(test)]
@@ -245,7 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_ten_are_written_out_where_short() {
-        assert_eq!([-5.0, -3.0, -1.0, 0.0, 2.0].map(power_label), ["1e-5", "0.001", "0.1", "1", "100"]);
+    fn logarithmic_ticks_stand_close_around_the_values() {
+        let labels = |low: f64, high: f64| -> Vec<String> {
+            logarithmic_ticks(libm::log10(low), libm::log10(high)).into_iter().map(power_label).collect()
+        };
+        assert_eq!(labels(2.5e-4, 1e-3), ["0.0002", "0.0005", "0.001"]);
+        assert_eq!(labels(1e-3, 1e-3), ["0.001", "0.002"]);
+        assert_eq!(labels(1e-6, 0.3), ["1e-6", "1e-5", "0.0001", "0.001", "0.01", "0.1", "1"]);
+        assert_eq!(labels(1.0, 300.0), ["1", "10", "100", "1e3"]);
     }
 }

@@ -37,6 +37,9 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
 pub fn tick_label(value: f64, step: f64) -> String {
     let decimals = if step >= 1.0 { 0 } else { libm::ceil(-libm::log10(step) - 1e-9) as usize };
     let text = format!("{value:.decimals$}");
+    if decimals == 0 && value >= 1000.0 {
+        return grouped(value as u64);
+    }
     if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { "0".to_owned() } else { text }
 }
 
@@ -68,7 +71,7 @@ mod tests {
     fn tick_labels_have_the_decimals_of_the_step() {
         assert_eq!(tick_label(0.6000000000000001, 0.2), "0.6");
         assert_eq!(tick_label(0.25, 0.05), "0.25");
-        assert_eq!(tick_label(2000.0, 1000.0), "2000");
+        assert_eq!(tick_label(2000.0, 1000.0), "2,000");
         assert_eq!(tick_label(-0.0, 0.1), "0");
     }
 
