@@ -1,0 +1,207 @@
+//! The kind `evaluate`: what a model says of images that it was not fitted to, and how good that is.
+
+mod figures;
+mod predictions;
+mod rows;
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{
+    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::rows::Row;
+use crate::metric::{Scores, SplitMetrics};
+use crate::ml::classifier::Classifier;
+use crate::params;
+use crate::plot::Figure;
+use crate::shard::ShardReader;
+
+/// The names that `split` gives.
+const SPLITS: [&str; 3] = ["train", "validation", "test"];
+
+/// Evaluates a model; the only kind that makes numbers from test rows.
+pub struct Evaluate;
+
+/// The parameters of `evaluate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct EvaluateParams {
+    /// The splits to evaluate: `train`, `validation`, `test`.
+    splits: Vec<String>,
+    /// How many images go through the model at a time; more need more memory, the numbers are the same.
+    batch_size: usize,
+}
+
+impl Default for EvaluateParams {
+    fn default() -> Self {
+        Self { splits: vec!["validation".to_owned(), "test".to_owned()], batch_size: 64 }
+    }
+}
+
+impl EvaluateParams {
+    fn check(&self) -> Result<(), ParamError> {
+        if self.splits.is_empty() {
+            return Err(ParamError::new("splits", "no split is named").hint("the default is `[\"validation\", \"test\"]`"));
+        }
+        for (i, split) in self.splits.iter().enumerate() {
+            if !SPLITS.contains(&split.as_str()) {
+                return Err(ParamError::new("splits", format!("there is no split `{split}`")).hint(split_hint(split)));
+            }
+            if self.splits[..i].contains(split) {
+                return Err(ParamError::new("splits", format!("`{split}` is named twice")));
+            }
+        }
+        if self.batch_size == 0 {
+            return Err(ParamError::new("batch_size", "a batch must have at least 1 image"));
+        }
+        Ok(())
+    }
+}
+
+fn split_hint(name: &str) -> String {
+    let near = SPLITS.iter().find(|split| strsim::damerau_levenshtein(name, split) <= 3);
+    near.map_or_else(|| format!("the splits are `{}`", SPLITS.join("`, `")), |near| format!("did you mean `{near}`?"))
+}
+
+impl Kind for Evaluate {
+    fn spec(&self) -> KindSpec {
+        let ports = vec![
+            Port::new("model", ArtifactType::Model, "The model to evaluate."),
+            Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
+            Port::new("split", ArtifactType::Table, "The table that says which image is in which split.")
+                .access(Access::View),
+        ];
+        let summary = "Predicts the rows of some splits and measures how good the predictions are.";
+        KindSpec { seeded: true, ..KindSpec::new("evaluate", 1, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<EvaluateParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, EvaluateParams::check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("predictions", ArtifactType::Predictions, "predictions.parquet"),
+            Output::new("metrics", ArtifactType::Metrics, "metrics.json"),
+            Output::new("figures", ArtifactType::Figures, "figures"),
+        ]
+    }
+
+    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let params: EvaluateParams = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
+        rows::views(planning.inputs, &params.splits)
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: EvaluateParams = context.params()?;
+        let model = context.input("model")?;
+        let classifier = Classifier::load(model)?;
+        let shards = ShardReader::open(context.input("shards")?)?;
+        if shards.shape() != classifier.shape() {
+            return Err(StageError::input(format!(
+                "the shards hold images of {:?}, the model takes {:?}",
+                shards.shape(),
+                classifier.shape()
+            ))
+            .hint("evaluate with the shards that the model was trained on"));
+        }
+        let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
+        let rows = rows::read(context.inputs(), &params.splits)?;
+        rows::check_classes(&rows, &labels)?;
+        let (rows, left_out) = with_images(rows, &shards, context)?;
+
+        let mut probabilities: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
+        for batch in rows.chunks(params.batch_size) {
+            let images = batch.iter().map(|row| shards.tensor(&row.image_id)).collect::<Result<Vec<&[u8]>, _>>()?;
+            probabilities.extend(classifier.probabilities(&images, context.threads())?);
+            context.progress(probabilities.len() as u64, rows.len() as u64, "images", "");
+        }
+        let scores = measure(&rows, probabilities, labels.len())?;
+
+        let predictions = predictions::frame(&rows, &scores, &labels)?;
+        context.write("predictions.parquet", &crate::table::write(&predictions)?)?;
+        // The folder is an output even where no split has rows to draw.
+        let folder = context.output_file("figures/.")?;
+        std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
+        let mut metrics = BTreeMap::new();
+        for split in &params.splits {
+            let scores = scores_of(split, &rows, &scores)?;
+            let mut measured = SplitMetrics::of(&scores, &labels);
+            if let Some(note) = left_out.get(split) {
+                measured.warnings.insert("rows".to_owned(), note.clone());
+            }
+            if scores.is_empty() {
+                context.warn(format!("the split `{split}` has no rows, so its numbers are undefined"));
+            } else {
+                for (name, figure) in figures::of_split(split, &scores, &measured) {
+                    write_figure(context, &name, &figure)?;
+                }
+            }
+            metrics.insert(split.clone(), measured);
+        }
+        let mut json = serde_json::to_vec_pretty(&metrics)
+            .map_err(|error| StageError::bug(format!("the metrics are no JSON: {error}")))?;
+        json.push(b'\n');
+        context.write("metrics.json", &json)
+    }
+}
+
+/// Leaves out rows whose image is in no shard (quarantined), and says so; fails where no image is there.
+fn with_images(
+    rows: Vec<Row>,
+    shards: &ShardReader,
+    context: &StageContext<'_>,
+) -> Result<(Vec<Row>, BTreeMap<String, String>), StageError> {
+    let (kept, missing): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| shards.contains(&row.image_id));
+    if let (true, Some(first)) = (kept.is_empty(), missing.first()) {
+        return Err(StageError::input(format!("the shards have none of the images to evaluate, such as `{}`", first.image_id))
+            .hint("`shards` and `split` must come from the same data"));
+    }
+    let mut by_split: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for row in missing {
+        by_split.entry(row.split).or_insert((0, row.image_id)).0 += 1;
+    }
+    let notes: BTreeMap<String, String> = by_split
+        .into_iter()
+        .map(|(split, (count, first))| {
+            let note = format!("{count} rows of `{split}` are left out: the shards have no image of theirs (first: `{first}`)");
+            (split, note)
+        })
+        .collect();
+    for note in notes.values() {
+        context.warn(note.clone());
+    }
+    Ok((kept, notes))
+}
+
+fn measure(rows: &[Row], probabilities: Vec<Vec<f64>>, classes: usize) -> Result<Scores, StageError> {
+    let truth = rows.iter().map(|row| row.class).collect();
+    Scores::new(truth, probabilities, classes).map_err(|error| {
+        let image = rows.get(error.row).map_or("?", |row| row.image_id.as_str());
+        StageError::failed(format!("the model's answer for image `{image}` cannot be measured: {}", error.problem))
+    })
+}
+
+fn scores_of(split: &str, rows: &[Row], scores: &Scores) -> Result<Scores, StageError> {
+    let members = || rows.iter().enumerate().filter(|(_, row)| row.split == split);
+    let truth = members().map(|(_, row)| row.class).collect();
+    let probabilities = members().map(|(i, _)| scores.probabilities()[i].clone()).collect();
+    Scores::new(truth, probabilities, scores.classes()).map_err(|error| StageError::bug(error.to_string()))
+}
+
+fn write_figure(context: &StageContext<'_>, name: &str, figure: &Figure) -> Result<(), StageError> {
+    let svg = figure.draw().map_err(|error| StageError::bug(error.problem))?;
+    context.write(&format!("figures/{name}.svg"), svg.file().as_bytes())?;
+    context.write(&format!("figures/{name}.json"), &figure.json())
+}
+
+#[cfg(test)]
+mod tests;

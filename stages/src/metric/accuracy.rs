@@ -1,0 +1,43 @@
+//! Shares of rows that are right.
+
+use super::{Measured, Scores, class_counts};
+
+/// The share of rows that are predicted right.
+pub fn accuracy(scores: &Scores) -> Measured {
+    scores.require_rows()?;
+    let right = scores.truth().iter().zip(scores.predicted()).filter(|(truth, predicted)| truth == predicted).count();
+    Ok(right as f64 / scores.len() as f64)
+}
+
+/// The mean recall of the classes that have rows (`balanced_accuracy_score`).
+pub fn balanced_accuracy(scores: &Scores) -> Measured {
+    scores.require_rows()?;
+    let recalls: Vec<f64> = class_counts(scores).iter().filter_map(|counts| counts.recall().ok()).collect();
+    Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
+}
+
+/// The accuracy of always answering the most frequent class of these rows.
+pub fn majority_class_accuracy(scores: &Scores) -> Measured {
+    scores.require_rows()?;
+    let largest = scores.support().into_iter().max().unwrap_or(0);
+    Ok(largest as f64 / scores.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::fixture;
+
+    #[test]
+    fn a_class_without_rows_does_not_count_in_balanced_accuracy() {
+        // balanced_accuracy_score([0, 0, 1], [0, 2, 1]) == 0.75, with a warning about class 2
+        let scores = fixture::certain(&[(0, 0), (0, 2), (1, 1)], 3);
+        assert_eq!(balanced_accuracy(&scores).unwrap(), 0.75);
+    }
+
+    #[test]
+    fn a_constant_answer_gets_the_majority_class_accuracy() {
+        let scores = fixture::certain(&[(0, 0), (0, 0), (1, 0)], 2);
+        assert_eq!(accuracy(&scores), majority_class_accuracy(&scores));
+    }
+}

@@ -1,0 +1,34 @@
+//! The price of the probability that the true class got.
+
+use super::{Measured, Scores};
+
+/// The mean negative natural logarithm of the true class's probability.
+///
+/// As scikit-learn does for f64, a probability is first moved into [ε, 1 − ε] with ε = 2⁻⁵², so that one row that is certain
+/// and wrong costs 36.04 rather than everything.
+pub fn log_loss(scores: &Scores) -> Measured {
+    scores.require_rows()?;
+    let rows = scores.truth().iter().zip(scores.probabilities());
+    let total: f64 = rows.map(|(&truth, row)| -libm::log(row[truth].clamp(f64::EPSILON, 1.0 - f64::EPSILON))).sum();
+    Ok(total / scores.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::fixture;
+
+    // log_loss([1], [[1.0, 0.0]], labels=[0, 1]) == 36.04365338911715
+    #[test]
+    fn certain_and_wrong_costs_36() {
+        let scores = fixture::certain(&[(1, 0)], 2);
+        assert!((log_loss(&scores).unwrap() - 36.04365338911715).abs() < 1e-12);
+    }
+
+    // log_loss([0], [[1.0, 0.0]], labels=[0, 1]) == 2.220446049250313e-16
+    #[test]
+    fn certain_and_right_costs_epsilon() {
+        let scores = fixture::certain(&[(0, 0)], 2);
+        assert!((log_loss(&scores).unwrap() - 2.220446049250313e-16).abs() < 1e-24);
+    }
+}

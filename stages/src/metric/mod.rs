@@ -1,0 +1,237 @@
+//! Measures how well probabilities and predictions fit the true classes.
+//!
+//! Everything here is a pure function of [`Scores`]. Where scikit-learn (1.9) defines a number, ours agrees with it to 1e-9;
+//! the tests hold its numbers and the scripts that made them. A ratio 0/0 that scikit-learn sets to 0 with a warning
+//! (`zero_division="warn"`) is 0 here too, with a [warning](SplitMetrics::warnings); a number that has no meaning at all,
+//! such as the recall of a class without rows, is [`Undefined`] with its reason and `null` in JSON.
+
+mod accuracy;
+mod confusion;
+mod log_loss;
+mod precision_recall;
+mod roc;
+mod scores;
+mod split_metrics;
+
+#[cfg(test)]
+mod fixture;
+
+pub use confusion::confusion_matrix;
+pub use precision_recall::{ClassCounts, class_counts};
+pub use roc::{RocCurve, roc_curve};
+pub use scores::{ScoreError, Scores};
+pub use split_metrics::{ClassMetrics, SplitMetrics};
+
+/// Says why a number does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undefined {
+    /// A few words, lowercase at their start.
+    pub reason: String,
+}
+
+impl Undefined {
+    /// Gives `reason` for a number that does not exist.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// A number, or why there is none.
+pub type Measured = Result<f64, Undefined>;
+
+/// What a metric counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A share between 0 and 1.
+    Fraction,
+    /// Natural units of information per row.
+    Nats,
+}
+
+impl Unit {
+    /// The unit in words, for the reference and the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fraction => "fraction",
+            Self::Nats => "nats",
+        }
+    }
+}
+
+/// Which way a metric gets better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+    /// It describes the rows, not the model.
+    Neither,
+}
+
+impl Direction {
+    /// The direction in words, for the reference and the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Higher => "higher is better",
+            Self::Lower => "lower is better",
+            Self::Neither => "describes the rows",
+        }
+    }
+}
+
+/// A number that sums up a split.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// The key in `metrics.json`.
+    pub name: &'static str,
+    /// The name for people.
+    pub title: &'static str,
+    /// What it counts in.
+    pub unit: Unit,
+    /// Which way it gets better.
+    pub direction: Direction,
+    /// One sentence for the reference and the report.
+    pub doc: &'static str,
+    /// Computes it.
+    pub measure: fn(&Scores) -> Measured,
+}
+
+/// Every metric of a split, in the order of the reference and the report.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "accuracy",
+        title: "Accuracy",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Share of the rows whose most probable class is the true one.",
+        measure: accuracy::accuracy,
+    },
+    Metric {
+        name: "majority_class_accuracy",
+        title: "Majority-class accuracy",
+        unit: Unit::Fraction,
+        direction: Direction::Neither,
+        doc: "Accuracy of always answering the most frequent class of these rows: what accuracy must beat.",
+        measure: accuracy::majority_class_accuracy,
+    },
+    Metric {
+        name: "balanced_accuracy",
+        title: "Balanced accuracy",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean recall of the classes that have rows; a constant answer gets 1 / number of classes.",
+        measure: accuracy::balanced_accuracy,
+    },
+    Metric {
+        name: "precision_macro",
+        title: "Precision, macro",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean precision of the classes that occur among labels or predictions.",
+        measure: precision_recall::precision_macro,
+    },
+    Metric {
+        name: "recall_macro",
+        title: "Recall, macro",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean recall of the classes that occur among labels or predictions.",
+        measure: precision_recall::recall_macro,
+    },
+    Metric {
+        name: "f1_macro",
+        title: "F1, macro",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean F1 (harmonic mean of precision and recall) of the classes that occur among labels or predictions.",
+        measure: precision_recall::f1_macro,
+    },
+    Metric {
+        name: "precision_weighted",
+        title: "Precision, weighted",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean precision of the classes, each weighted by its rows.",
+        measure: precision_recall::precision_weighted,
+    },
+    Metric {
+        name: "recall_weighted",
+        title: "Recall, weighted",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean recall of the classes, each weighted by its rows; equals accuracy.",
+        measure: precision_recall::recall_weighted,
+    },
+    Metric {
+        name: "f1_weighted",
+        title: "F1, weighted",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean F1 of the classes, each weighted by its rows.",
+        measure: precision_recall::f1_weighted,
+    },
+    Metric {
+        name: "roc_auc_macro",
+        title: "ROC-AUC, macro",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean one-vs-rest area under the ROC curve; 0.5 is chance. Needs rows of every class.",
+        measure: roc::roc_auc_macro,
+    },
+    Metric {
+        name: "roc_auc_weighted",
+        title: "ROC-AUC, weighted",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "One-vs-rest area under the ROC curve, each class weighted by its rows. Needs rows of every class.",
+        measure: roc::roc_auc_weighted,
+    },
+    Metric {
+        name: "log_loss",
+        title: "Log loss",
+        unit: Unit::Nats,
+        direction: Direction::Lower,
+        doc: "Mean negative logarithm of the probability of the true class (cross-entropy).",
+        measure: log_loss::log_loss,
+    },
+];
+
+/// The metric called `name`.
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_name_of_its_own_and_a_sentence() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for metric in METRICS {
+            assert!(metric.doc.ends_with('.'), "{} has no sentence", metric.name);
+        }
+    }
+
+    #[test]
+    fn every_metric_of_the_table_agrees_with_scikit_learn() {
+        for (name, expected) in fixture::EXPECTED {
+            let metric = metric(name).unwrap();
+            let measured = (metric.measure)(&fixture::scores()).unwrap();
+            assert!((measured - expected).abs() < 1e-9, "{name}: {measured} instead of {expected}");
+        }
+        assert_eq!(fixture::EXPECTED.len() + 1, METRICS.len(), "the majority class is the only one scikit-learn lacks");
+    }
+
+    #[test]
+    fn no_metric_of_no_rows_is_a_number() {
+        let none = Scores::new(Vec::new(), Vec::new(), 3).unwrap();
+        for metric in METRICS {
+            assert_eq!((metric.measure)(&none).unwrap_err().reason, "no rows", "{}", metric.name);
+        }
+    }
+}

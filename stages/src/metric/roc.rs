@@ -1,0 +1,127 @@
+//! How well a class's probability separates its rows from the others, whatever the threshold.
+
+use super::{Measured, Scores, Undefined};
+
+/// The receiver operating characteristic of one class against the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RocCurve {
+    /// False positive rate and true positive rate at falling thresholds, from (0, 0) to (1, 1), corners only.
+    pub points: Vec<(f64, f64)>,
+    /// The area under the curve by the trapezoidal rule: equal probabilities count half.
+    pub area: f64,
+}
+
+/// Draws the curve of `class` against the rest; undefined where either side has no rows.
+pub fn roc_curve(scores: &Scores, class: usize) -> Result<RocCurve, Undefined> {
+    scores.require_rows()?;
+    let mut ranked: Vec<(f64, bool)> =
+        scores.probabilities().iter().zip(scores.truth()).map(|(row, &truth)| (row[class], truth == class)).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let positives = ranked.iter().filter(|(_, positive)| *positive).count();
+    let negatives = ranked.len() - positives;
+    if positives == 0 {
+        return Err(Undefined::new("no rows of this class"));
+    }
+    if negatives == 0 {
+        return Err(Undefined::new("no rows of any other class"));
+    }
+
+    // Whole numbers until the last division, so neither the order of the rows nor rounding can change the area.
+    let mut corners = vec![(0usize, 0usize)];
+    let mut doubled_area = 0u128;
+    for tie in ranked.chunk_by(|a, b| a.0 == b.0) {
+        let (false_before, true_before) = corners[corners.len() - 1];
+        let hits = tie.iter().filter(|(_, positive)| *positive).count();
+        let corner = (false_before + tie.len() - hits, true_before + hits);
+        doubled_area += ((corner.0 - false_before) * (corner.1 + true_before)) as u128;
+        corners.push(corner);
+    }
+    let rate = |(false_positives, true_positives): (usize, usize)| {
+        (false_positives as f64 / negatives as f64, true_positives as f64 / positives as f64)
+    };
+    Ok(RocCurve {
+        points: without_straight(&corners).into_iter().map(rate).collect(),
+        area: doubled_area as f64 / (2.0 * positives as f64 * negatives as f64),
+    })
+}
+
+/// Leaves out the points on a straight line between their neighbours.
+fn without_straight(corners: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let mut kept: Vec<(usize, usize)> = Vec::new();
+    for &(x, y) in corners {
+        if let [.., (x0, y0), (x1, y1)] = kept[..]
+            && (x1 - x0) as u128 * (y - y1) as u128 == (x - x1) as u128 * (y1 - y0) as u128
+        {
+            kept.pop();
+        }
+        kept.push((x, y));
+    }
+    kept
+}
+
+/// The mean area of all classes (`roc_auc_score(multi_class="ovr")`).
+pub fn roc_auc_macro(scores: &Scores) -> Measured {
+    let areas = areas(scores)?;
+    Ok(areas.iter().sum::<f64>() / areas.len() as f64)
+}
+
+/// The mean area of all classes, weighted by their rows (`average="weighted"`).
+pub fn roc_auc_weighted(scores: &Scores) -> Measured {
+    let areas = areas(scores)?;
+    let total: f64 = areas.iter().zip(scores.support()).map(|(area, rows)| area * rows as f64).sum();
+    Ok(total / scores.len() as f64)
+}
+
+fn areas(scores: &Scores) -> Result<Vec<f64>, Undefined> {
+    scores.require_rows()?;
+    let support = scores.support();
+    let with_rows = support.iter().filter(|rows| **rows > 0).count();
+    if with_rows < 2 {
+        return Err(Undefined::new("rows of one class only"));
+    }
+    if with_rows < support.len() {
+        return Err(Undefined::new(format!("{} of {} classes have no rows", support.len() - with_rows, support.len())));
+    }
+    (0..scores.classes()).map(|class| roc_curve(scores, class).map(|curve| curve.area)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::fixture;
+
+    // roc_auc_score(truth == c, probabilities[:, c]) for each class of the fixture, which is full of ties
+    #[test]
+    fn every_area_agrees_with_scikit_learn() {
+        for (class, expected) in fixture::AREAS.iter().enumerate() {
+            let area = roc_curve(&fixture::scores(), class).unwrap().area;
+            assert!((area - expected).abs() < 1e-12, "class {class}: {area} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn equal_probabilities_count_half() {
+        let scores = Scores::new(vec![0, 1, 0, 1], vec![vec![0.5, 0.5]; 4], 2).unwrap();
+        let curve = roc_curve(&scores, 0).unwrap();
+        assert_eq!(curve, RocCurve { points: vec![(0.0, 0.0), (1.0, 1.0)], area: 0.5 });
+    }
+
+    #[test]
+    fn points_on_a_line_are_left_out() {
+        let rows = [0.9, 0.8, 0.7, 0.6].map(|p| vec![p, 1.0 - p]).to_vec();
+        let scores = Scores::new(vec![0, 0, 1, 1], rows, 2).unwrap();
+        let curve = roc_curve(&scores, 0).unwrap();
+        assert_eq!(curve.points, [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]);
+        assert_eq!(curve.area, 1.0);
+    }
+
+    #[test]
+    fn one_side_without_rows_has_no_area() {
+        let scores = fixture::certain(&[(0, 0), (0, 1)], 2);
+        assert_eq!(roc_curve(&scores, 0).unwrap_err().reason, "no rows of any other class");
+        assert_eq!(roc_curve(&scores, 1).unwrap_err().reason, "no rows of this class");
+        assert_eq!(roc_auc_macro(&scores).unwrap_err().reason, "rows of one class only");
+        let scores = fixture::certain(&[(0, 0), (1, 1)], 3);
+        assert_eq!(roc_auc_weighted(&scores).unwrap_err().reason, "1 of 3 classes have no rows");
+    }
+}

@@ -1,0 +1,160 @@
+//! True classes and probability rows, checked once so that every metric may trust them.
+
+use std::fmt;
+
+use super::Undefined;
+
+/// How far from 1 a row's sum may be: what scikit-learn allows for f64.
+const SUM_TOLERANCE: f64 = 1.490_116_119_384_765_6e-8;
+
+/// The true class, the predicted class and the probabilities of some rows.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    truth: Vec<usize>,
+    predicted: Vec<usize>,
+    probabilities: Vec<Vec<f64>>,
+    classes: usize,
+}
+
+impl Scores {
+    /// Takes the true class and the probabilities of each row; the prediction is the first of the most probable classes.
+    ///
+    /// Fails where a row has no probability for each of `classes`, a probability that is not a number between 0 and 1,
+    /// probabilities that do not sum to 1, or a true class that does not exist.
+    pub fn new(truth: Vec<usize>, probabilities: Vec<Vec<f64>>, classes: usize) -> Result<Self, ScoreError> {
+        if truth.len() != probabilities.len() {
+            let row = truth.len().min(probabilities.len());
+            return Err(ScoreError::new(row, format!("{} labels, {} predictions", truth.len(), probabilities.len())));
+        }
+        for (row, (label, probabilities)) in truth.iter().zip(&probabilities).enumerate() {
+            check_row(*label, probabilities, classes).map_err(|problem| ScoreError::new(row, problem))?;
+        }
+        let predicted = probabilities.iter().map(|row| most_probable(row)).collect();
+        Ok(Self { truth, predicted, probabilities, classes })
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.truth.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.truth.is_empty()
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The true class of each row.
+    pub fn truth(&self) -> &[usize] {
+        &self.truth
+    }
+
+    /// The predicted class of each row.
+    pub fn predicted(&self) -> &[usize] {
+        &self.predicted
+    }
+
+    /// The probabilities of each row.
+    pub fn probabilities(&self) -> &[Vec<f64>] {
+        &self.probabilities
+    }
+
+    /// The number of rows of each class.
+    pub fn support(&self) -> Vec<usize> {
+        let mut support = vec![0; self.classes];
+        for &label in &self.truth {
+            support[label] += 1;
+        }
+        support
+    }
+
+    /// Fails where there are no rows, since nothing can be said of them.
+    pub fn require_rows(&self) -> Result<(), Undefined> {
+        if self.is_empty() { Err(Undefined::new("no rows")) } else { Ok(()) }
+    }
+}
+
+fn check_row(label: usize, probabilities: &[f64], classes: usize) -> Result<(), String> {
+    if label >= classes {
+        return Err(format!("the class {label} does not exist, there are {classes}"));
+    }
+    if probabilities.len() != classes {
+        return Err(format!("{} probabilities for {classes} classes", probabilities.len()));
+    }
+    if let Some(class) = probabilities.iter().position(|p| !(0.0..=1.0).contains(p)) {
+        return Err(format!("the probability of class {class} is {}", probabilities[class]));
+    }
+    let sum: f64 = probabilities.iter().sum();
+    if (sum - 1.0).abs() > SUM_TOLERANCE {
+        return Err(format!("the probabilities sum to {sum}, not to 1"));
+    }
+    Ok(())
+}
+
+fn most_probable(probabilities: &[f64]) -> usize {
+    let mut best = 0;
+    for (class, &probability) in probabilities.iter().enumerate() {
+        if probability > probabilities[best] {
+            best = class;
+        }
+    }
+    best
+}
+
+/// A row that cannot be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScoreError {
+    /// The row, counted from 0.
+    pub row: usize,
+    /// What is wrong with it, lowercase at its start.
+    pub problem: String,
+}
+
+impl ScoreError {
+    fn new(row: usize, problem: String) -> Self {
+        Self { row, problem }
+    }
+}
+
+impl fmt::Display for ScoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {}: {}", self.row, self.problem)
+    }
+}
+
+impl std::error::Error for ScoreError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tie_goes_to_the_first_class() {
+        let scores = Scores::new(vec![1], vec![vec![0.2, 0.4, 0.4]], 3).unwrap();
+        assert_eq!(scores.predicted(), [1]);
+    }
+
+    #[test]
+    fn a_probability_that_is_no_number_names_its_row() {
+        let rows = vec![vec![0.5, 0.5], vec![0.5, f64::NAN]];
+        let error = Scores::new(vec![0, 1], rows, 2).unwrap_err();
+        assert_eq!(error.to_string(), "row 1: the probability of class 1 is NaN");
+    }
+
+    #[test]
+    fn rows_that_are_no_distribution_are_refused() {
+        for (row, problem) in [
+            (vec![0.5, 0.4], "the probabilities sum to 0.9, not to 1"),
+            (vec![1.5, -0.5], "the probability of class 0 is 1.5"),
+            (vec![1.0], "1 probabilities for 2 classes"),
+        ] {
+            assert_eq!(Scores::new(vec![0], vec![row], 2).unwrap_err().problem, problem);
+        }
+        assert!(Scores::new(vec![2], vec![vec![1.0, 0.0]], 2).is_err());
+        assert!(Scores::new(vec![0], Vec::new(), 2).is_err());
+    }
+}

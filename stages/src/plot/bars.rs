@@ -1,0 +1,85 @@
+//! Horizontal bars in groups: one group per class, one bar per series, a text at the end of each bar.
+
+use super::scale::{Scale, tick_label, ticks};
+use super::svg::{Anchor, Svg, text_width};
+
+const BAR: f64 = 17.0;
+const GROUP_GAP: f64 = 12.0;
+const PLOT_WIDTH: f64 = 480.0;
+const TOP: f64 = 62.0;
+
+/// A bar's value and the text at its end.
+pub struct Bar {
+    /// The length; none where the value is undefined.
+    pub value: Option<f64>,
+    /// What stands at its end.
+    pub text: String,
+}
+
+/// What is drawn.
+pub struct Bars<'a> {
+    /// The heading.
+    pub title: &'a str,
+    /// What a screen reader says.
+    pub description: &'a str,
+    /// The name of the axis of values.
+    pub axis: &'a str,
+    /// The names of the groups, from above.
+    pub groups: &'a [String],
+    /// The names of the bars of each group, from above; three at most have colours of their own.
+    pub series: &'a [&'a str],
+    /// The largest value of the axis, where it is fixed.
+    pub limit: Option<f64>,
+    /// By group, then by series.
+    pub bars: Vec<Vec<Bar>>,
+}
+
+/// Draws bars.
+pub fn draw(chart: &Bars<'_>) -> Svg {
+    let left = 24.0 + chart.groups.iter().map(|label| text_width(label, 13.0)).fold(30.0, f64::max);
+    let longest = chart.bars.iter().flatten().map(|bar| text_width(&bar.text, 11.0)).fold(0.0, f64::max);
+    let group_height = BAR * chart.series.len() as f64 + GROUP_GAP;
+    let bottom = TOP + group_height * chart.groups.len() as f64;
+    let legend: f64 = chart.series.iter().map(|name| text_width(name, 13.0) + 40.0).sum();
+    let right = (left + PLOT_WIDTH).max(16.0 + legend);
+    let width = (right + longest + 24.0).max(32.0 + text_width(chart.title, 15.0));
+    let mut svg = Svg::new(width, bottom + 52.0, chart.title, chart.description);
+    svg.text("hf-ink hf-head", (16.0, 24.0), Anchor::Start, chart.title);
+    legend_row(&mut svg, chart.series, 16.0, 48.0);
+
+    let largest = chart.bars.iter().flatten().filter_map(|bar| bar.value).fold(0.0, f64::max);
+    let marks = ticks(0.0, chart.limit.unwrap_or(largest), 5);
+    let end = chart.limit.unwrap_or(marks[marks.len() - 1]);
+    let scale = Scale::new((0.0, end), (left, left + PLOT_WIDTH));
+    for &mark in &marks {
+        let x = scale.at(mark);
+        svg.line("hf-grid", (x, TOP), (x, bottom));
+        svg.text("hf-soft hf-small", (x, bottom + 16.0), Anchor::Middle, &tick_label(mark, marks[1] - marks[0]));
+    }
+    svg.text("hf-soft", (left + PLOT_WIDTH / 2.0, bottom + 38.0), Anchor::Middle, chart.axis);
+    for (row, (label, bars)) in chart.groups.iter().zip(&chart.bars).enumerate() {
+        let top = TOP + group_height * row as f64 + GROUP_GAP / 2.0;
+        let middle = top + BAR * chart.series.len() as f64 / 2.0;
+        svg.text("hf-ink", (left - 10.0, middle + 4.5), Anchor::End, label);
+        for (i, bar) in bars.iter().enumerate() {
+            let y = top + BAR * i as f64;
+            let x = scale.at(bar.value.unwrap_or(0.0));
+            svg.rect(fill(i), (left, y + 1.5), (x - left, BAR - 3.0), 1.0);
+            svg.text("hf-ink hf-small", (x + 6.0, y + BAR / 2.0 + 4.0), Anchor::Start, &bar.text);
+        }
+    }
+    svg.line("hf-axis", (left, TOP), (left, bottom));
+    svg
+}
+
+fn legend_row(svg: &mut Svg, series: &[&str], mut x: f64, y: f64) {
+    for (i, name) in series.iter().enumerate() {
+        svg.rect(fill(i), (x, y - 10.0), (14.0, 11.0), 1.0);
+        svg.text("hf-ink", (x + 20.0, y), Anchor::Start, name);
+        x += text_width(name, 13.0) + 40.0;
+    }
+}
+
+fn fill(series: usize) -> &'static str {
+    ["hf-f0", "hf-f1", "hf-f2"][series % 3]
+}

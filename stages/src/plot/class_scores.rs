@@ -1,0 +1,64 @@
+//! Draws recall and precision of each class.
+
+use serde::{Deserialize, Serialize};
+
+use super::bars::{Bar, Bars, draw};
+use super::{Drawing, Svg};
+
+/// Recall and precision of each class; none where undefined.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassScoresPlot {
+    /// The heading.
+    pub title: String,
+    /// The classes in index order.
+    pub classes: Vec<String>,
+    /// The share of the rows called a class that are of it.
+    pub precision: Vec<Option<f64>>,
+    /// The share of the rows of a class that are called so.
+    pub recall: Vec<Option<f64>>,
+}
+
+impl Drawing for ClassScoresPlot {
+    const PLOT: &'static str = "class_scores";
+
+    fn draw(&self) -> Svg {
+        let text = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.3}"));
+        let bar = |value: Option<f64>| Bar { value, text: text(value) };
+        let scores = || self.recall.iter().copied().zip(self.precision.iter().copied());
+        let sentences: Vec<String> = self
+            .classes
+            .iter()
+            .zip(scores())
+            .map(|(class, (recall, precision))| {
+                format!("{class}: recall {}, precision {}", text(recall), text(precision))
+            })
+            .collect();
+        draw(&Bars {
+            title: &self.title,
+            description: &format!("Bar chart of recall and precision per class. {}.", sentences.join("; ")),
+            axis: "share of rows",
+            groups: &self.classes,
+            series: &["recall (rows of the class that are found)", "precision (rows called so that are right)"],
+            limit: Some(1.0),
+            bars: scores().map(|(recall, precision)| vec![bar(recall), bar(precision)]).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undefined_score_says_so() {
+        let plot = ClassScoresPlot {
+            title: "Test".to_owned(),
+            classes: vec!["nv".to_owned()],
+            precision: vec![None],
+            recall: vec![Some(0.25)],
+        };
+        let svg = plot.draw().file();
+        assert!(svg.contains(">undefined</text>") && svg.contains(">0.250</text>"));
+        assert!(svg.contains("nv: recall 0.250, precision undefined."));
+    }
+}

@@ -1,0 +1,178 @@
+//! Draws figures: each is data that is saved beside its picture, and a function from the data to SVG.
+//!
+//! A figure is written as `<name>.svg` and `<name>.json`; the second holds the plot's name and its data, so that anybody can
+//! draw it again, as the report does to give it the page's style.
+
+mod bars;
+mod class_counts;
+mod class_scores;
+mod confusion_matrix;
+mod learning_curves;
+mod roc_curves;
+mod scale;
+mod svg;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use class_counts::ClassCountsPlot;
+pub use class_scores::ClassScoresPlot;
+pub use confusion_matrix::ConfusionMatrixPlot;
+pub use learning_curves::{EpochPoint, LearningCurvesPlot};
+pub use roc_curves::{ClassCurve, RocCurvesPlot};
+pub use scale::grouped;
+pub use svg::{STYLE, Svg};
+
+/// Data that can be drawn.
+pub trait Drawing: Serialize + DeserializeOwned {
+    /// The plot's name in [`PLOTS`].
+    const PLOT: &'static str;
+
+    /// Draws the data; never fails, data that shows nothing says so in the picture.
+    fn draw(&self) -> Svg;
+}
+
+/// A way to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct Plot {
+    /// The name in a figure's JSON file.
+    pub name: &'static str,
+    /// One sentence for the reference.
+    pub doc: &'static str,
+    /// Draws the data of a figure's JSON file.
+    pub draw: fn(&Value) -> Result<Svg, FigureError>,
+}
+
+/// Every plot, in the order of the reference.
+pub const PLOTS: &[Plot] = &[
+    Plot {
+        name: ClassCountsPlot::PLOT,
+        doc: "Rows of each class, one bar per split, with their counts.",
+        draw: draw::<ClassCountsPlot>,
+    },
+    Plot {
+        name: LearningCurvesPlot::PLOT,
+        doc: "Loss, accuracy and learning rate over the epochs, with the chosen epoch marked.",
+        draw: draw::<LearningCurvesPlot>,
+    },
+    Plot {
+        name: ConfusionMatrixPlot::PLOT,
+        doc: "Counts by true class (row) and predicted class (column), shaded by share of the row, in index order.",
+        draw: draw::<ConfusionMatrixPlot>,
+    },
+    Plot {
+        name: ClassScoresPlot::PLOT,
+        doc: "Recall and precision of each class as bars.",
+        draw: draw::<ClassScoresPlot>,
+    },
+    Plot {
+        name: RocCurvesPlot::PLOT,
+        doc: "The ROC curve of each class against the rest, one panel per class, with its area.",
+        draw: draw::<RocCurvesPlot>,
+    },
+];
+
+fn draw<T: Drawing>(data: &Value) -> Result<Svg, FigureError> {
+    let data = T::deserialize(data)
+        .map_err(|error| FigureError { problem: format!("no data of a `{}`: {error}", T::PLOT) })?;
+    Ok(data.draw())
+}
+
+/// A figure whose data is no plot's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FigureError {
+    /// What is wrong, lowercase at its start.
+    pub problem: String,
+}
+
+impl fmt::Display for FigureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for FigureError {}
+
+/// What a figure's JSON file holds: the name of a plot and its data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What the plot draws.
+    pub data: Value,
+    /// The plot's name in [`PLOTS`].
+    pub plot: String,
+}
+
+impl Figure {
+    /// Takes data to draw; the keys of its JSON are sorted.
+    pub fn new<T: Drawing>(data: &T) -> Self {
+        let data = serde_json::to_value(data).expect("figures hold lists, numbers and texts only");
+        Self { data, plot: T::PLOT.to_owned() }
+    }
+
+    /// Reads a figure's JSON file.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, FigureError> {
+        serde_json::from_slice(bytes).map_err(|error| FigureError { problem: format!("no figure: {error}") })
+    }
+
+    /// The figure's JSON file.
+    pub fn json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("a figure is JSON already");
+        text.push(b'\n');
+        text
+    }
+
+    /// Draws the figure.
+    pub fn draw(&self) -> Result<Svg, FigureError> {
+        let plot = PLOTS
+            .iter()
+            .find(|plot| plot.name == self.plot)
+            .ok_or_else(|| FigureError { problem: format!("there is no plot `{}`", self.plot) })?;
+        (plot.draw)(&self.data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plot_has_its_file_and_every_file_its_plot() {
+        let helpers = ["bars", "mod", "scale", "svg"];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/plot");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .filter(|name| !helpers.contains(&name.as_str()))
+            .collect();
+        files.sort_unstable();
+        let mut plots: Vec<&str> = PLOTS.iter().map(|plot| plot.name).collect();
+        plots.sort_unstable();
+        assert_eq!(files, plots);
+    }
+
+    #[test]
+    fn a_figure_is_drawn_again_from_its_file() {
+        let plot = ClassScoresPlot {
+            title: "Test".to_owned(),
+            classes: vec!["nv".to_owned(), "mel".to_owned()],
+            precision: vec![Some(0.5), None],
+            recall: vec![Some(1.0), Some(0.0)],
+        };
+        let figure = Figure::new(&plot);
+        let read = Figure::from_json(&figure.json()).unwrap();
+        assert_eq!(read, figure);
+        assert_eq!(read.draw().unwrap().file(), plot.draw().file());
+    }
+
+    #[test]
+    fn an_unknown_plot_and_foreign_data_are_errors() {
+        let unknown = Figure { data: Value::Null, plot: "pie".to_owned() };
+        assert_eq!(unknown.draw().unwrap_err().problem, "there is no plot `pie`");
+        let foreign = Figure { data: Value::Null, plot: "roc_curves".to_owned() };
+        assert!(foreign.draw().unwrap_err().problem.starts_with("no data of a `roc_curves`: "));
+        assert!(Figure::from_json(b"[").is_err());
+    }
+}

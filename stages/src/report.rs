@@ -1,0 +1,91 @@
+//! The kind `report`: one HTML page that shows what a pipeline made, and from what.
+
+mod data;
+mod evaluation;
+mod facts;
+mod failures;
+mod figure;
+mod layout;
+mod provenance;
+mod sources;
+mod splits;
+mod summary;
+mod training;
+
+use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::sources::Sources;
+use crate::params;
+
+/// Writes the page.
+pub struct Report;
+
+/// The parameters of `report`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ReportParams {
+    /// The heading of the page.
+    title: String,
+    /// How many of the most confident wrong predictions are listed.
+    failures: usize,
+}
+
+impl Default for ReportParams {
+    fn default() -> Self {
+        Self { title: "Skin lesion classifier: report".to_owned(), failures: 20 }
+    }
+}
+
+impl ReportParams {
+    fn check(&self) -> Result<(), ParamError> {
+        if self.title.trim().is_empty() {
+            return Err(ParamError::new("title", "a page must have a title"));
+        }
+        Ok(())
+    }
+}
+
+impl Kind for Report {
+    fn spec(&self) -> KindSpec {
+        use ArtifactType::{Balance, Figures, History, Metrics, Model, Predictions, Summary};
+        let ports = vec![
+            Port::new("metadata", Summary, "What the dataset holds.").optional(),
+            Port::new("quarantine", Summary, "Which images could not be read and were left out.").optional(),
+            Port::new("clean", Summary, "Which values were filled in.").optional(),
+            Port::new("balance", Balance, "How the classes fall on the splits, and the proof that nothing leaks.").optional(),
+            Port::new("model", Model, "The model; its card is shown.").optional(),
+            Port::new("history", History, "Loss and accuracy of every epoch.").optional(),
+            Port::new("training", Summary, "The layers and what training chose.").optional(),
+            Port::new("metrics", Metrics, "How good the predictions are: what the page is about."),
+            Port::new("predictions", Predictions, "The prediction of every evaluated row.").optional(),
+            Port::new("figures", Figures, "Figures to show.").optional().many(),
+        ];
+        let summary = "Writes one self-contained HTML page about data, split, training and evaluation.";
+        KindSpec { threads: Threads::One, ..KindSpec::new("report", 1, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<ReportParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, ReportParams::check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![Output::new("page", ArtifactType::Page, "index.html")]
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: ReportParams = context.params()?;
+        let sources = Sources::read(context.inputs())?;
+        let page = layout::page(&params.title, params.failures, &sources);
+        context.write("index.html", page.into_string().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests;

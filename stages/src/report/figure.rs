@@ -1,0 +1,59 @@
+//! Puts figures into the page.
+
+use std::fmt::Write;
+
+use maud::{Markup, PreEscaped, html};
+
+use super::layout::scroll;
+use super::sources::FigureFile;
+use crate::plot::{Drawing, Figure, FigureError, Svg};
+
+/// Shows data as a figure; `id` must be the page's only one of that name.
+pub fn drawn<T: Drawing>(data: &T, id: &str, label: &str) -> Markup {
+    inline(&data.draw(), id, label)
+}
+
+/// Shows a figure from a folder.
+///
+/// It is drawn again from its data, so that it has the page's colours and ids of its own. A picture that cannot be drawn
+/// again is shown as an image, in which no script runs and from which nothing is loaded.
+pub fn from_file(file: &FigureFile, number: usize) -> Markup {
+    let redrawn = file.data.as_deref().map(Figure::from_json).map(|figure| figure.and_then(|figure| figure.draw()));
+    match redrawn {
+        Some(Ok(svg)) => inline(&svg, &format!("figure-{number}"), &file.name),
+        Some(Err(FigureError { .. })) | None => html! {
+            figure {
+                (scroll(&file.name, &html! { img alt=(file.name) src=(data_url(&file.svg)); }))
+                figcaption { (file.name) }
+            }
+        },
+    }
+}
+
+fn inline(svg: &Svg, id: &str, label: &str) -> Markup {
+    html! { figure { (scroll(label, &PreEscaped(svg.inline(id)))) } }
+}
+
+fn data_url(svg: &[u8]) -> String {
+    let mut url = String::from("data:image/svg+xml,");
+    for &byte in svg {
+        if byte.is_ascii_alphanumeric() || b"-_.~/:=; ".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_picture_is_an_image_and_never_part_of_the_page() {
+        let svg = b"<svg><script>alert(1)</script></svg>".to_vec();
+        let page = from_file(&FigureFile { name: "x".to_owned(), svg, data: None }, 1).into_string();
+        assert!(page.contains("src=\"data:image/svg+xml,%3Csvg%3E%3Cscript%3Ealert%281%29%3C/script%3E") && !page.contains("<script"));
+    }
+}

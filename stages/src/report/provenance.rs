@@ -1,0 +1,37 @@
+//! The last section: what the page was made from, and how to make it again.
+
+use maud::{Markup, html};
+
+use super::facts::facts;
+use super::layout::scroll;
+use super::sources::Sources;
+
+/// Writes the section.
+pub fn section(sources: &Sources) -> Markup {
+    let table = html! {
+        table {
+            caption { "What this page was made from" }
+            thead { tr { th scope="col" { "input" } th.number scope="col" { "bytes" } th scope="col" { "BLAKE3 digest" } } }
+            tbody {
+                @for (name, digest) in &sources.digests {
+                    tr { th scope="row" { (name) } td.number { (crate::plot::grouped(digest.size())) } td { code.digest { (digest.hex()) } } }
+                }
+            }
+        }
+    };
+    html! {
+        p { "The same inputs, parameters and seed give this page again, byte for byte, with one command in the project's folder:" }
+        pre tabindex="0" { code { "hamflow run --locked" } }
+        p {
+            "It fails if anything differs from " code { "pipeline.lock" } ". When and where the run happened, how long it took and with \
+             which versions is in the run's record (" code { "hamflow log" } "), not on this page."
+        }
+        (scroll("What this page was made from", &table))
+        @if let Some(card) = &sources.card {
+            details {
+                summary { h3 { "The model's card" } }
+                (facts(card, &["layers"]))
+            }
+        }
+    }
+}

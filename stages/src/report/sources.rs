@@ -1,0 +1,181 @@
+//! What the page is made from, read and checked.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{Digest, Input, InputFile, Inputs, StageError};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::metric::SplitMetrics;
+use crate::plot::EpochPoint;
+use crate::table;
+
+/// Everything that the page shows; what the pipeline does not give is missing.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The summary of `metadata`.
+    pub metadata: Option<Value>,
+    /// The list of images that could not be read.
+    pub quarantine: Option<Value>,
+    /// The summary of `impute`.
+    pub clean: Option<Value>,
+    /// The balance of `split`.
+    pub balance: Option<Value>,
+    /// The model's card.
+    pub card: Option<Value>,
+    /// The epochs.
+    pub history: Vec<EpochPoint>,
+    /// The summary of `train`.
+    pub training: Option<Value>,
+    /// The metrics by split.
+    pub metrics: BTreeMap<String, SplitMetrics>,
+    /// The predictions in the order of the table.
+    pub predictions: Vec<Prediction>,
+    /// The figures in the order of their inputs and names.
+    pub figures: Vec<FigureFile>,
+    /// The digest of every input by port.
+    pub digests: Vec<(String, Digest)>,
+}
+
+/// A row of the table of predictions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The image.
+    pub image_id: String,
+    /// The lesion that it shows.
+    pub lesion_id: String,
+    /// The split.
+    pub split: String,
+    /// The true class.
+    pub label: String,
+    /// The predicted class.
+    pub predicted: String,
+    /// The predicted class's probability.
+    pub confidence: f64,
+}
+
+impl Prediction {
+    /// Whether the prediction is right.
+    pub fn correct(&self) -> bool {
+        self.label == self.predicted
+    }
+}
+
+/// A picture and, where it has one, its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FigureFile {
+    /// The file's name without ending.
+    pub name: String,
+    /// The SVG file.
+    pub svg: Vec<u8>,
+    /// The JSON file beside it.
+    pub data: Option<Vec<u8>>,
+}
+
+#[derive(Deserialize)]
+struct History {
+    epochs: Vec<EpochPoint>,
+}
+
+impl Sources {
+    /// Reads every input; a file that does not hold what its type says is an error that names it.
+    pub fn read(inputs: &Inputs) -> Result<Self, StageError> {
+        let value = |port| -> Result<Option<Value>, StageError> {
+            inputs.optional(port).map(|input| json(input, input.file()?)).transpose()
+        };
+        let history = inputs.optional("history").map(|input| json::<History>(input, input.file()?)).transpose()?;
+        let metrics = inputs.one("metrics")?;
+        let card = inputs.optional("model").map(|input| json(input, input.member("card.json")?)).transpose()?;
+        Ok(Self {
+            metadata: value("metadata")?,
+            quarantine: value("quarantine")?,
+            clean: value("clean")?,
+            balance: value("balance")?,
+            card,
+            history: history.map(|history| history.epochs).unwrap_or_default(),
+            training: value("training")?,
+            metrics: json(metrics, metrics.file()?)?,
+            predictions: inputs.optional("predictions").map(predictions).transpose()?.unwrap_or_default(),
+            figures: inputs.all("figures").iter().map(figures).collect::<Result<Vec<_>, _>>()?.concat(),
+            digests: digests(inputs),
+        })
+    }
+
+    /// Whether the data was made by a program.
+    pub fn synthetic(&self) -> bool {
+        [&self.metadata, &self.clean, &self.balance, &self.training, &self.card]
+            .into_iter()
+            .flatten()
+            .any(|value| value.get("synthetic").and_then(Value::as_bool) == Some(true))
+    }
+
+    /// The splits that were evaluated: test first, then validation, train and others by name.
+    pub fn splits(&self) -> Vec<(&str, &SplitMetrics)> {
+        let mut splits: Vec<(&str, &SplitMetrics)> = self.metrics.iter().map(|(name, of)| (name.as_str(), of)).collect();
+        splits.sort_by_key(|(name, _)| (split_rank(name), *name));
+        splits
+    }
+
+    /// The classes in index order: label and, where the model's card says it, long name.
+    pub fn classes(&self) -> Vec<(String, Option<String>)> {
+        let labels = self.metrics.values().next().map(|split| split.classes.clone()).unwrap_or_default();
+        let named = |label: &String| {
+            let classes = self.card.as_ref()?.get("classes")?.as_array()?;
+            let class = classes.iter().find(|class| class["label"] == *label)?;
+            class["name"].as_str().map(str::to_owned)
+        };
+        labels.into_iter().map(|label| (label.clone(), named(&label))).collect()
+    }
+}
+
+/// Where a split stands on the page.
+pub fn split_rank(name: &str) -> usize {
+    ["test", "validation", "train"].iter().position(|known| *known == name).unwrap_or(3)
+}
+
+fn json<T: DeserializeOwned>(input: &Input, file: &InputFile) -> Result<T, StageError> {
+    serde_json::from_slice(&file.read()?).map_err(|error| {
+        let path = if input.folder { format!(", file `{}`", file.path) } else { String::new() };
+        StageError::input(format!("`{}`{path} does not hold what the report expects: {error}", input.name))
+    })
+}
+
+fn predictions(input: &Input) -> Result<Vec<Prediction>, StageError> {
+    let columns = ["image_id", "lesion_id", "split", "label", "predicted", "confidence"];
+    let frame = table::read(input.file()?, Some(&columns))?;
+    let confidences = table::floats(&frame, "confidence")?;
+    let [image_ids, lesion_ids, splits, labels, predicted] =
+        ["image_id", "lesion_id", "split", "label", "predicted"].map(|column| table::required_strings(&frame, column));
+    let texts = image_ids?.into_iter().zip(lesion_ids?).zip(splits?).zip(labels?).zip(predicted?);
+    Ok(texts
+        .zip(confidences)
+        .map(|(((((image_id, lesion_id), split), label), predicted), confidence)| {
+            let confidence = confidence.unwrap_or(f64::NAN);
+            Prediction { image_id, lesion_id, split, label, predicted, confidence }
+        })
+        .collect())
+}
+
+fn figures(input: &Input) -> Result<Vec<FigureFile>, StageError> {
+    let mut figures = Vec::new();
+    for file in &input.files {
+        if let Some(name) = file.path.strip_suffix(".svg") {
+            let data = input.member(&format!("{name}.json")).ok().map(InputFile::read).transpose()?;
+            figures.push(FigureFile { name: name.to_owned(), svg: file.read()?, data });
+        }
+    }
+    Ok(figures)
+}
+
+fn digests(inputs: &Inputs) -> Vec<(String, Digest)> {
+    let mut digests = Vec::new();
+    for (port, inputs) in &inputs.0 {
+        for (i, input) in inputs.iter().enumerate() {
+            // By port and place, never by stage: renaming a stage must not change the page.
+            let name = if inputs.len() > 1 { format!("{port} {}", i + 1) } else { port.clone() };
+            digests.push((name, input.digest));
+        }
+    }
+    digests
+}

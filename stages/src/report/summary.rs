@@ -1,0 +1,111 @@
+//! The first section: what was done on what data, and how good the result is.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use super::layout::percent;
+use super::sources::Sources;
+use crate::metric::SplitMetrics;
+use crate::plot::grouped;
+
+/// A headline number.
+struct Tile {
+    title: &'static str,
+    value: String,
+    note: String,
+}
+
+/// Writes the section.
+pub fn section(sources: &Sources) -> Markup {
+    let splits = sources.splits();
+    html! {
+        @match splits.first() {
+            Some((name, metrics)) => (headline(sources, name, metrics)),
+            None => p { "No split was evaluated." },
+        }
+        (data_sentence(sources))
+        p.purpose role="note" {
+            strong { "Not for clinical use. " }
+            "This page describes a computer program on one collection of images. It is no medical device, was not tested on patients, \
+             and must not be used to diagnose, to rule out or to choose a treatment."
+        }
+    }
+}
+
+fn headline(sources: &Sources, name: &str, metrics: &SplitMetrics) -> Markup {
+    let lesions: BTreeSet<&str> =
+        sources.predictions.iter().filter(|row| row.split == name).map(|row| row.lesion_id.as_str()).collect();
+    html! {
+        p.lead {
+            "On " strong { (grouped(metrics.rows as u64)) " images" }
+            @if !lesions.is_empty() { " of " (grouped(lesions.len() as u64)) " lesions" }
+            " of the " strong { (name) } " split, none of which the model was fitted to, "
+            (verdict(metrics))
+        }
+        ul.tiles {
+            @for tile in tiles(metrics) {
+                li { span.tile-title { (tile.title) } span.tile-value { (tile.value) } span.tile-note { (tile.note) } }
+            }
+        }
+    }
+}
+
+fn verdict(metrics: &SplitMetrics) -> Markup {
+    let (Some(accuracy), Some(majority)) = (metrics.value("accuracy"), metrics.value("majority_class_accuracy")) else {
+        let reason = metrics.undefined.get("accuracy").map_or("not measured", String::as_str);
+        return html! { "nothing can be said: " (reason) "." };
+    };
+    html! {
+        "the predicted class is right for " strong { (percent(accuracy)) } ". Always answering "
+        @if let Some(class) = most_frequent(metrics) { code { (class) } ", the most frequent class, " } @else { "the most frequent class " }
+        "would be right for " strong { (percent(majority)) } "."
+    }
+}
+
+fn most_frequent(metrics: &SplitMetrics) -> Option<&str> {
+    let support = |label: &String| metrics.class(label).map_or(0, |class| class.support);
+    let mut best: Option<&String> = None;
+    for label in &metrics.classes {
+        if best.is_none_or(|best| support(label) > support(best)) {
+            best = Some(label);
+        }
+    }
+    best.map(String::as_str)
+}
+
+fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
+    let classes = metrics.classes.len().max(1) as f64;
+    let difference = |value: Option<f64>, of: Option<f64>| match (value, of) {
+        (Some(value), Some(of)) => format!("{:+.1} points against the majority class ({})", 100.0 * (value - of), percent(of)),
+        _ => String::new(),
+    };
+    let tile = |title, name: &str, as_percent: bool, note: String| {
+        let value = metrics.value(name);
+        let text = value.map(|value| if as_percent { percent(value) } else { format!("{value:.3}") });
+        let reason = || metrics.undefined.get(name).cloned().unwrap_or_default();
+        let note = if value.is_some() { note } else { reason() };
+        Tile { title, value: text.unwrap_or_else(|| "undefined".to_owned()), note }
+    };
+    let majority = metrics.value("majority_class_accuracy");
+    vec![
+        tile("Accuracy", "accuracy", true, difference(metrics.value("accuracy"), majority)),
+        tile("Balanced accuracy", "balanced_accuracy", true, format!("a constant answer gets {}", percent(1.0 / classes))),
+        tile("F1, macro", "f1_macro", false, "mean over the classes; 1 is best".to_owned()),
+        tile("ROC-AUC, macro", "roc_auc_macro", false, "one class against the rest; chance is 0.5".to_owned()),
+    ]
+}
+
+fn data_sentence(sources: &Sources) -> Markup {
+    let number = |key: &str| sources.metadata.as_ref()?.get(key)?.as_u64().map(grouped);
+    html! {
+        @if let Some(rows) = number("rows") {
+            p {
+                "The data: " (rows) " images"
+                @if let Some(lesions) = number("lesions").or_else(|| number("unique_lesions")) { " of " (lesions) " lesions" }
+                ". "
+                @if sources.balance.is_some() { "Images of one lesion are always on the same side of the " a href="#split" { "split" } "." }
+            }
+        }
+    }
+}
