@@ -3,11 +3,13 @@
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
 pub mod imaging;
+pub mod ml;
 pub mod near_miss;
 pub mod params;
 pub mod registry;
 pub mod shard;
 pub mod table;
+pub mod train;
 
 #[cfg(test)]
 pub mod test_support;

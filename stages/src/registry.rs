@@ -3,4 +3,4 @@
 use hamflow_stage_api::Kind;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[];
+pub const KINDS: &[&dyn Kind] = &[&crate::train::Train];
