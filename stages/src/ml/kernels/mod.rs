@@ -1,11 +1,10 @@
 //! The arithmetic of the network on slices of `f32`, chosen by what the processor can do; all `unsafe` of learning is here.
 //!
-//! Each kernel is written once, as a safe function over fixed arrays of lanes, and compiled three times: with AVX-512, with
-//! AVX2 and FMA, and portably. The same bits come out of all three, since
+//! Each kernel is written once, as a safe function that is generic over its registers, and compiled three times: with AVX-512,
+//! with AVX2 and FMA, and portably. The same bits come out of all three, since
 //! - lanes run over output channels, so an output is one chain of fused multiply-adds in an order that follows from the
 //!   shapes, whatever the width of the registers or the blocking;
-//! - `f32::mul_add` rounds once on every processor (in software, slowly, where there is no instruction);
-//! - a sum that needs several chains has a number of chains, and an order of their sum, that follow from the shapes.
+//! - `f32::mul_add` rounds once on every processor (in software, slowly, where there is no instruction).
 
 mod conv;
 mod dense;
@@ -61,23 +60,31 @@ impl Level {
     }
 }
 
-/// Makes a public function of a kernel that is generic over its blocking: one body for wide registers, one for the others.
+/// Makes a public function of a kernel that is generic over its registers and its blocking, or of one body for all.
 macro_rules! kernel {
-    ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) { wide => $wide:expr, narrow => $narrow:expr $(,)? }) => {
+    ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) { $body:expr }) => {
+        kernel! {
+            $(#[$doc])*
+            pub fn $name($($argument: $type),*) { avx512 => $body, avx2 => $body, portable => $body }
+        }
+    };
+    ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) {
+        avx512 => $avx512:expr, avx2 => $avx2:expr, portable => $portable:expr $(,)?
+    }) => {
         $(#[$doc])*
         pub fn $name(level: $crate::ml::kernels::Level, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             fn with_avx512($($argument: $type),*) {
-                $wide
+                $avx512
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn with_avx2($($argument: $type),*) {
-                $narrow
+                $avx2
             }
             match level.0 {
-                $crate::ml::kernels::Instructions::Portable => $narrow,
+                $crate::ml::kernels::Instructions::Portable => $portable,
                 // SAFETY: a `Level` that names these instructions is made only where the processor has them.
                 #[cfg(target_arch = "x86_64")]
                 $crate::ml::kernels::Instructions::Avx2 => unsafe { with_avx2($($argument),*) },

@@ -48,32 +48,28 @@ pub struct AdamStep {
 kernel! {
     /// Applies dropout, or its gradient, to `values` whose first has the index `first`.
     pub fn dropout(mask: DropoutMask, first: u32, values: &[f32], output: &mut [f32]) {
-        wide => mask_values(mask, first, values, output),
-        narrow => mask_values(mask, first, values, output),
+        mask_values(mask, first, values, output)
     }
 }
 
 kernel! {
     /// Sets the gradient to 0 where ReLU's output is 0, and writes the bias' gradient: the sum over the pixels of a row, then over the rows.
     pub fn relu_gradient(shape: MapShape, output: &[f32], gradient: &mut [f32], bias: &mut [f32]) {
-        wide => relu_backward(shape, output, gradient, bias),
-        narrow => relu_backward(shape, output, gradient, bias),
+        relu_backward(shape, output, gradient, bias)
     }
 }
 
 kernel! {
     /// Adds `values` to `sums`.
     pub fn add(values: &[f32], sums: &mut [f32]) {
-        wide => add_values(values, sums),
-        narrow => add_values(values, sums),
+        add_values(values, sums)
     }
 }
 
 kernel! {
     /// Moves weights by one step of Adam.
     pub fn adam(step: AdamStep, gradient: &[f32], first: &mut [f32], second: &mut [f32], weights: &mut [f32]) {
-        wide => adam_values(step, gradient, first, second, weights),
-        narrow => adam_values(step, gradient, first, second, weights),
+        adam_values(step, gradient, first, second, weights)
     }
 }
 
@@ -105,8 +101,8 @@ fn relu_strip<const N: usize>(shape: MapShape, output: &[f32], gradient: &mut [f
         let gradient = shape.row_mut(gradient, y).chunks_exact_mut(shape.channels);
         let mut sums = [0.0; N];
         for (output, gradient) in output.zip(gradient) {
-            let output = super::lanes::lanes::<N>(&output[first..]);
-            let gradient = super::lanes::lanes_mut::<N>(&mut gradient[first..]);
+            let output = output[first..].first_chunk::<N>().expect("a strip lies inside its pixel");
+            let gradient = gradient[first..].first_chunk_mut::<N>().expect("a strip lies inside its pixel");
             for l in 0..N {
                 gradient[l] = if output[l] > 0.0 { gradient[l] } else { 0.0 };
                 sums[l] += gradient[l];
