@@ -98,7 +98,9 @@ fn python_reads_the_tables_the_shards_and_the_weights() {
     let probe = Command::new(&python).args(["-c", "import pyarrow, polars, safetensors, numpy"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must have pyarrow, polars and safetensors");
-        println!("SKIPPED: `{python}` has no pyarrow, polars, safetensors and numpy; $HAMFLOW_PYTHON names one that does");
+        println!(
+            "SKIPPED: `{python}` has no pyarrow, polars, safetensors and numpy; $HAMFLOW_PYTHON names one that does"
+        );
         return;
     }
     let project = small();

@@ -61,7 +61,9 @@ fn the_shipped_pipeline_says_where_the_data_is_to_be_had() {
     let project = Project::builtin(&text);
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2);
-    for wanted in ["data/HAM10000_metadata.csv", "data/HAM10000_images_part_2", "doi:10.7910/DVN/DBW86T", "--profile demo"] {
+    for wanted in
+        ["data/HAM10000_metadata.csv", "data/HAM10000_images_part_2", "doi:10.7910/DVN/DBW86T", "--profile demo"]
+    {
         assert!(ran.stderr.contains(wanted), "{ran:?}");
     }
     assert_eq!(project.hamflow(&["dag", "--no-status", "--profile", "demo"]).code, 0);
