@@ -176,9 +176,11 @@ pub struct Listed {
 }
 
 /// All files below `folder`, sorted by path. Symlinks are followed; a name that is not UTF-8 is an error.
-pub fn list(folder: &Path) -> Result<Vec<Listed>, FsError> {
+///
+/// Asking the system about many files is what takes time, so that is done on `threads` threads.
+pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     let mut found = Vec::new();
-    list_into(folder, "", 0, &mut found)?;
+    list_into(folder, "", 0, threads, &mut found)?;
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
@@ -186,28 +188,67 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>, FsError> {
 /// Deeper than any data set, and where a circle of symlinks ends.
 const DEEPEST: usize = 64;
 
-fn list_into(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Listed>) -> Result<(), FsError> {
-    let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
+/// Fewer entries than this are not worth a thread.
+const ENTRIES_PER_THREAD: usize = 256;
+
+enum Found {
+    File(Listed),
+    Folder(PathBuf, String),
+    Other,
+}
+
+fn invalid(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
+}
+
+fn list_into(
+    folder: &Path,
+    prefix: &str,
+    depth: usize,
+    threads: usize,
+    found: &mut Vec<Listed>,
+) -> Result<(), FsError> {
     if depth > DEEPEST {
         return Err(at("list", folder)(invalid("more than 64 folders deep; is it a circle of symlinks?")));
     }
-    for entry in fs::read_dir(folder).map_err(at("list", folder))? {
-        let entry = entry.map_err(at("list", folder))?;
-        let file_name = entry.file_name();
-        let name = file_name.to_str().filter(|name| !name.contains('\n'));
-        let name = name.ok_or_else(|| at("list", &entry.path())(invalid("the name is not one line of UTF-8")))?;
-        let file_type = entry.file_type().map_err(at("read", &entry.path()))?;
-        // `entry.metadata` asks relative to the open folder, which is quicker but does not follow symlinks.
-        let metadata = if file_type.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
-        let metadata = metadata.map_err(at("read", &entry.path()))?;
-        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-        if metadata.is_dir() {
-            list_into(&entry.path(), &path, depth + 1, found)?;
-        } else if metadata.is_file() {
-            found.push(Listed { path, stat: Stat::of(&metadata) });
+    let entries: Vec<fs::DirEntry> = fs::read_dir(folder).and_then(Iterator::collect).map_err(at("list", folder))?;
+    let share = entries.len().div_ceil(threads.max(1)).max(ENTRIES_PER_THREAD);
+    let look = |entries: &[fs::DirEntry]| -> Result<Vec<Found>, FsError> {
+        entries.iter().map(|entry| look_at(entry, prefix)).collect()
+    };
+    let looked = std::thread::scope(|scope| {
+        let (first, rest) = entries.split_at(share.min(entries.len()));
+        let helpers: Vec<_> = rest.chunks(share).map(|entries| scope.spawn(move || look(entries))).collect();
+        let mut looked = vec![look(first)];
+        looked.extend(helpers.into_iter().map(|helper| helper.join().expect("looking at files does not panic")));
+        looked
+    });
+    for entry in looked.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+        match entry {
+            Found::File(listed) => found.push(listed),
+            Found::Folder(folder, path) => list_into(&folder, &path, depth + 1, threads, found)?,
+            Found::Other => {}
         }
     }
     Ok(())
+}
+
+fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
+    let file_name = entry.file_name();
+    let name = file_name.to_str().filter(|name| !name.contains('\n'));
+    let name = name.ok_or_else(|| at("list", &entry.path())(invalid("the name is not one line of UTF-8")))?;
+    let file_type = entry.file_type().map_err(|error| at("read", &entry.path())(error))?;
+    // `entry.metadata` asks relative to the open folder, which is quicker but does not follow symlinks.
+    let metadata = if file_type.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
+    let metadata = metadata.map_err(|error| at("read", &entry.path())(error))?;
+    let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    Ok(if metadata.is_dir() {
+        Found::Folder(entry.path(), path)
+    } else if metadata.is_file() {
+        Found::File(Listed { path, stat: Stat::of(&metadata) })
+    } else {
+        Found::Other
+    })
 }
 
 /// The free bytes on the file system of `path`, for messages.
@@ -240,7 +281,7 @@ mod tests {
         fs::write(folder.path().join("b/é 1.txt"), "x").unwrap();
         fs::write(folder.path().join("a.txt"), "y").unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("c")).unwrap();
-        let paths: Vec<_> = list(folder.path()).unwrap().into_iter().map(|file| file.path).collect();
+        let paths: Vec<_> = list(folder.path(), 2).unwrap().into_iter().map(|file| file.path).collect();
         assert_eq!(paths, ["a.txt", "b/é 1.txt", "c/z.txt"]);
     }
 
@@ -249,7 +290,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
         // The system itself may give up first (ELOOP); either way it ends and says where.
-        assert!(list(folder.path()).unwrap_err().to_string().contains("again"));
+        assert!(list(folder.path(), 2).unwrap_err().to_string().contains("again"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn disk_error(error: &FsError) -> StageError {
 /// The files of a job's output directory, hashed.
 pub fn hash_outputs(folder: &Path) -> Result<Vec<(String, Staged)>, FsError> {
     let mut files = Vec::new();
-    for file in fs::list(folder)? {
+    for file in fs::list(folder, 1)? {
         let path = folder.join(&file.path);
         let digest = digest::of_file(&path).map_err(fs::at("read", &path))?;
         files.push((file.path, Staged { path, digest }));

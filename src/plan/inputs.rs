@@ -9,27 +9,93 @@ use crate::config::InputDeclaration;
 use crate::digest::Digest;
 use crate::fs::FsError;
 use crate::lock::Lockfile;
-use crate::store::{ResultOutput, StatIndex, Store, Tree, TreeEntry};
+use crate::store::{Known, Listing, ResultOutput, StatIndex, Store, Tree, TreeEntry};
 
 /// A file or folders from outside as they are now.
 #[derive(Debug)]
 pub struct Declared {
     /// Of the file, or of the tree of all folders.
     pub digest: Digest,
-    /// The files, sorted by folder and path.
-    pub files: Vec<InputFile>,
     /// Whether it is a folder or a list of folders.
     pub folder: bool,
-    /// Where it is, where one path says so.
-    pub path: Option<PathBuf>,
-    /// The text of the tree.
-    pub manifest: Option<String>,
+    /// The folders with their files; for a file, itself.
+    roots: Vec<(PathBuf, Listing)>,
+    /// Whether it was written as a list, so that no single path says where it is.
+    list: bool,
 }
 
 impl Declared {
+    /// One file.
+    pub fn file(path: PathBuf, digest: Digest) -> Self {
+        Self {
+            digest,
+            folder: false,
+            roots: vec![(path, vec![Known::named(String::new(), digest)].into())],
+            list: false,
+        }
+    }
+
+    fn folders(roots: Vec<(PathBuf, Listing)>, list: bool) -> (Self, String) {
+        let mut declared = Self { digest: Digest::of(b""), folder: true, roots, list };
+        let manifest = declared.manifest_text();
+        declared.digest = Digest::of(manifest.as_bytes());
+        (declared, manifest)
+    }
+
+    /// Where it is, where one path says so.
+    pub fn path(&self) -> Option<PathBuf> {
+        (!self.list).then(|| self.roots[0].0.clone())
+    }
+
+    /// The text of the tree; none for a file.
+    pub fn manifest(&self) -> Option<String> {
+        self.folder.then(|| self.manifest_text())
+    }
+
+    fn manifest_text(&self) -> String {
+        let mut order: Vec<(String, &Listing)> = self
+            .roots
+            .iter()
+            .enumerate()
+            .map(|(number, (_, listing))| (if self.list { format!("{number}/") } else { String::new() }, listing))
+            .collect();
+        // The listings are sorted; `10/` stands before `2/`.
+        order.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let files = order
+            .iter()
+            .flat_map(|(prefix, listing)| listing.iter().map(|known| (&prefix[..], &known.path[..], known.digest)));
+        Tree::write(files)
+    }
+
+    /// The files, sorted by folder and path.
+    pub fn files(&self) -> Vec<InputFile> {
+        let mut files = Vec::with_capacity(self.roots.iter().map(|(_, listing)| listing.len()).sum());
+        for (number, (folder, listing)) in self.roots.iter().enumerate() {
+            let root = u32::try_from(number).expect("fewer than 4 billion folders");
+            for Known { path, digest, .. } in listing.iter() {
+                let (path, source) = if self.folder {
+                    (path.clone(), folder.join(path))
+                } else {
+                    (folder.file_name().unwrap_or_default().to_string_lossy().into_owned(), folder.clone())
+                };
+                files.push(InputFile { root, path, digest: *digest, source });
+            }
+        }
+        files
+    }
+
     /// The names of the files, one per line: what a kind that reads names alone depends on.
     pub fn names(&self) -> String {
-        self.files.iter().map(|file| format!("{}/{}\n", file.root, file.path)).collect()
+        let mut names = String::new();
+        for (number, (_, listing)) in self.roots.iter().enumerate() {
+            let number = number.to_string();
+            for known in listing.iter() {
+                for piece in [&number[..], "/", &known.path, "\n"] {
+                    names.push_str(piece);
+                }
+            }
+        }
+        names
     }
 }
 
@@ -63,61 +129,47 @@ pub fn scan(
     threads: usize,
 ) -> Result<Declared, ScanError> {
     let name = &declaration.name;
-    let mut files = Vec::new();
-    let mut entries = Vec::new();
-    let paths: Vec<PathBuf> = declaration.paths.iter().map(|path| root.join(path)).collect();
-    for (number, path) in paths.iter().enumerate() {
-        let missing =
-            || ScanError::Missing(MissingInput { name: name.clone(), path: declaration.paths[number].clone() });
-        let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => missing(),
-            _ => ScanError::Unreadable(StageError::io("read", path, &error)),
-        })?;
-        if !metadata.is_dir() {
-            if declaration.list {
-                let message = format!("`inputs.{name}` lists folders, but `{}` is a file", path.display());
-                return Err(ScanError::Unreadable(StageError::input(message)));
+    let mut roots = Vec::new();
+    for written in &declaration.paths {
+        let path = root.join(written);
+        let metadata = std::fs::metadata(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                ScanError::Missing(MissingInput { name: name.clone(), path: written.clone() })
             }
-            let digest = index.file(path).map_err(|error| unreadable(&error))?;
-            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let file = InputFile { root: 0, path: file_name, digest, source: path.clone() };
-            return Ok(Declared { digest, files: vec![file], folder: false, path: Some(path.clone()), manifest: None });
-        }
-        let root = u32::try_from(number).expect("fewer than 4 billion folders");
-        for (file_path, digest) in index.folder(path, threads).map_err(|error| unreadable(&error))? {
-            let entry_path = if declaration.list { format!("{number}/{file_path}") } else { file_path.clone() };
-            entries.push(TreeEntry { path: entry_path, digest });
-            files.push(InputFile { root, source: path.join(&file_path), path: file_path, digest });
+            _ => ScanError::Unreadable(StageError::io("read", &path, &error)),
+        })?;
+        if metadata.is_dir() {
+            let listing = index.folder(&path, threads).map_err(|error| unreadable(&error))?;
+            roots.push((path, listing));
+        } else if declaration.list {
+            let message = format!("`inputs.{name}` lists folders, but `{}` is a file", path.display());
+            return Err(ScanError::Unreadable(StageError::input(message)));
+        } else {
+            let digest = index.file(&path).map_err(|error| unreadable(&error))?;
+            return Ok(Declared::file(path, digest));
         }
     }
-    let manifest = Tree::new(entries).text();
-    let path = (!declaration.list).then(|| paths[0].clone());
-    Ok(Declared { digest: Digest::of(manifest.as_bytes()), files, folder: true, path, manifest: Some(manifest) })
+    Ok(Declared::folders(roots, declaration.list).0)
 }
 
 /// What the lock and the store know of a declared input that is not there.
 pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: &Store) -> Option<Declared> {
     let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;
-    let path = root.join(&declaration.paths[0]);
     let manifest = store.content.read(&digest).and_then(|bytes| String::from_utf8(bytes).ok());
-    let Some((manifest, tree)) = manifest.and_then(|text| Tree::parse(&text).ok().map(|tree| (text, tree))) else {
-        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = InputFile { root: 0, path: file_name, digest, source: path.clone() };
-        return Some(Declared { digest, files: vec![file], folder: false, path: Some(path), manifest: None });
+    let Some(tree) = manifest.and_then(|text| Tree::parse(&text).ok()) else {
+        return Some(Declared::file(root.join(&declaration.paths[0]), digest));
     };
-    let file = |entry: &TreeEntry| {
-        let listed = entry.path.split_once('/').filter(|_| declaration.list);
-        let (number, path) = match listed {
-            Some((number, path)) => (number.parse().ok()?, path),
-            None => (0, &entry.path[..]),
+    let mut listings: Vec<Vec<Known>> = declaration.paths.iter().map(|_| Vec::new()).collect();
+    for TreeEntry { path, digest } in tree.entries() {
+        let (number, path) = match path.split_once('/').filter(|_| declaration.list) {
+            Some((number, path)) => (number.parse::<usize>().ok()?, path),
+            None => (0, &path[..]),
         };
-        let folder = declaration.paths.get(usize::try_from(number).ok()?)?;
-        let source = root.join(folder).join(path);
-        Some(InputFile { root: number, path: path.to_owned(), digest: entry.digest, source })
-    };
-    let files = tree.entries().iter().map(file).collect::<Option<Vec<_>>>()?;
-    let path = (!declaration.list).then_some(path);
-    Some(Declared { digest, files, folder: true, path, manifest: Some(manifest) })
+        listings.get_mut(number)?.push(Known::named(path.to_owned(), *digest));
+    }
+    let roots = declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(Listing::new));
+    let (declared, _) = Declared::folders(roots.collect(), declaration.list);
+    (declared.digest == digest).then_some(declared)
 }
 
 /// Something connected to a port whose digest is known.
@@ -162,7 +214,7 @@ impl Connected {
     /// The input with its files, as a job or a plan sees it.
     pub fn input(&self, store: &Store) -> Result<Input, StageError> {
         let (files, folder, path) = match &self.content {
-            Content::Declared(declared) => (declared.files.clone(), declared.folder, declared.path.clone()),
+            Content::Declared(declared) => (declared.files(), declared.folder, declared.path()),
             Content::Artifact(output) => {
                 let files = artifact_files(output, store)?;
                 let path = (!output.folder).then(|| store.content.path(&output.digest));

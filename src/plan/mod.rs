@@ -64,8 +64,8 @@ pub struct Check {
     pub inputs: Vec<(Port, Vec<Connected>)>,
     /// The result, if the store has it whole, with its files.
     pub result: Option<(Arc<ActionResult>, BTreeMap<String, Digest>)>,
-    /// Listings that explain a later change; stored with the result.
-    pub texts: Vec<String>,
+    names: Vec<String>,
+    listings: Vec<Arc<Declared>>,
 }
 
 impl Check {
@@ -75,6 +75,11 @@ impl Check {
             connected.iter().map(|input| ((port.name.clone(), input.source.clone()), input.digest))
         });
         lines.collect()
+    }
+
+    /// Listings that explain a later change; stored with the result.
+    pub fn texts(&self) -> Vec<String> {
+        self.names.iter().cloned().chain(self.listings.iter().filter_map(|declared| declared.manifest())).collect()
     }
 
     /// The inputs with all their files, as plans and jobs see them.
@@ -213,13 +218,14 @@ impl<'a> Planner<'a> {
             device: stage.kind.device_class(&stage.params).map_err(|error| parameter_error(stage, &error))?,
         };
         let mut texts = Vec::new();
+        let mut listings = Vec::new();
         let mut has_views = false;
         for (port, connected) in &inputs {
             for input in connected {
                 let (digest, listing) = match port.access {
                     Access::Content => {
                         if let Content::Declared(declared) = &input.content {
-                            texts.extend(declared.manifest.clone());
+                            listings.push(Arc::clone(declared));
                         }
                         (input.digest, input.is_listing())
                     }
@@ -228,7 +234,7 @@ impl<'a> Planner<'a> {
                         let digest = Digest::of(names.as_bytes());
                         texts.push(names);
                         if let Content::Declared(declared) = &input.content {
-                            texts.extend(declared.manifest.clone());
+                            listings.push(Arc::clone(declared));
                         }
                         (digest, true)
                     }
@@ -249,7 +255,7 @@ impl<'a> Planner<'a> {
             let files = expected_files(self.store, &result)?;
             Some((Arc::new(result), files))
         });
-        Ok(Check { fingerprint, key, inputs, result, texts })
+        Ok(Check { fingerprint, key, inputs, result, names: texts, listings })
     }
 
     /// What is to be done about a checked stage.
@@ -328,7 +334,7 @@ impl<'a> Planner<'a> {
     /// What differs between an earlier fingerprint and the one of now.
     pub fn difference(&self, old: &Fingerprint, check: &Check) -> Vec<StaleReason> {
         // The listings of now are put into the store with the result; to explain a change before that, they are needed there now.
-        for text in &check.texts {
+        for text in check.texts() {
             let _ = self.store.content.put(text.as_bytes());
         }
         let source_of = |input: &FingerprintInput| {
@@ -384,9 +390,7 @@ impl<'a> Planner<'a> {
                 let full = self.graph.pipeline.root.join(path);
                 let digest =
                     self.index.file(&full).map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
-                let file = hamflow_stage_api::InputFile { root: 0, path: path.clone(), digest, source: full.clone() };
-                let declared = Declared { digest, files: vec![file], folder: false, path: Some(full), manifest: None };
-                let content = Content::Declared(Arc::new(declared));
+                let content = Content::Declared(Arc::new(Declared::file(full, digest)));
                 Ok(Connected { source: path.clone(), labels: Vec::new(), digest, content })
             }
         }

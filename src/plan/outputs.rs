@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::fs::{FsError, STAGED_PREFIX};
-use crate::store::{ActionResult, StatIndex, Store, Tree};
+use crate::store::{ActionResult, Known, StatIndex, Store, Tree};
 
 /// The files of a result, by path below the stage's output directory; none where the store has lost a blob.
 pub fn expected_files(store: &Store, result: &ActionResult) -> Option<BTreeMap<String, Digest>> {
@@ -55,7 +55,7 @@ pub fn compare(
     let found = index.folder(folder, threads)?;
     let mut differences = Differences::default();
     let mut seen = 0;
-    for (path, digest) in &found {
+    for Known { path, digest, .. } in found.iter() {
         match expected.get(path) {
             Some(wanted) if wanted == digest => seen += 1,
             Some(_) => {
@@ -74,7 +74,7 @@ pub fn compare(
         }
     }
     if seen < expected.len() {
-        let there: std::collections::BTreeSet<&String> = found.iter().map(|(path, _)| path).collect();
+        let there: std::collections::BTreeSet<&String> = found.iter().map(|known| &known.path).collect();
         differences.write.extend(expected.keys().filter(|path| !there.contains(path)).cloned());
     }
     Ok(differences)

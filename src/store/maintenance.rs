@@ -49,7 +49,7 @@ fn all_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    Ok(fs::list(folder)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
+    Ok(fs::list(folder, 1)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
 }
 
 /// Removes what a killed process had begun to write and never renamed: no damage, only litter.

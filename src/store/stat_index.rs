@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::{self, Digest};
@@ -18,16 +18,27 @@ const MAGIC: &[u8] = b"hamflow-index 1\n";
 /// A change within this time of the hashing may carry the same time stamp: kernels stamp files by their tick.
 const TICK_NANOS: i64 = 20_000_000;
 
+/// A file whose digest is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
-    path: String,
+pub struct Known {
+    /// Its path below its folder; empty for a single file.
+    pub path: String,
+    /// Of its bytes.
+    pub digest: Digest,
     stat: Stat,
-    digest: Digest,
     /// When it was hashed, in nanoseconds since 1970.
     hashed: i64,
 }
 
+/// The files of a folder, sorted by path; shared, because there may be many.
+pub type Listing = Arc<Vec<Known>>;
+
 impl Known {
+    /// A file of which only its digest is known.
+    pub fn named(path: String, digest: Digest) -> Self {
+        Self { path, digest, stat: Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 }, hashed: 0 }
+    }
+
     fn holds_for(&self, stat: &Stat) -> bool {
         self.stat == *stat && stat.mtime.max(stat.ctime) < self.hashed - TICK_NANOS
     }
@@ -38,7 +49,7 @@ impl Known {
 pub struct StatIndex {
     path: PathBuf,
     /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
-    folders: BTreeMap<String, Vec<Known>>,
+    folders: BTreeMap<String, Listing>,
     changed: bool,
     hashed_files: usize,
 }
@@ -66,8 +77,8 @@ impl StatIndex {
     }
 
     /// The digests of all files below `folder`, sorted by path; those that changed are hashed on `threads` threads.
-    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<Vec<(String, Digest)>, FsError> {
-        let listed = fs::list(folder)?;
+    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+        let listed = fs::list(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
         self.refresh(name, folder, listed, threads)
     }
@@ -77,7 +88,7 @@ impl StatIndex {
         let metadata = std::fs::metadata(path).map_err(at("read", path))?;
         let listed = vec![Listed { path: String::new(), stat: Stat::of(&metadata) }];
         let found = self.refresh(path.to_string_lossy().into_owned(), path, listed, 1)?;
-        Ok(found[0].1)
+        Ok(found[0].digest)
     }
 
     /// Forgets what lies at or below `path`.
@@ -93,8 +104,8 @@ impl StatIndex {
         folder: &Path,
         listed: Vec<Listed>,
         threads: usize,
-    ) -> Result<Vec<(String, Digest)>, FsError> {
-        let known = self.folders.get(&name).map_or(&[][..], Vec::as_slice);
+    ) -> Result<Listing, FsError> {
+        let known = self.folders.get(&name).cloned().unwrap_or_default();
         let mut fresh: Vec<Option<usize>> = Vec::with_capacity(listed.len());
         let mut cursor = 0;
         for file in &listed {
@@ -105,24 +116,24 @@ impl StatIndex {
             fresh.push(hit.then_some(cursor));
         }
         if fresh.iter().all(Option::is_some) && known.len() == listed.len() {
-            return Ok(known.iter().map(|entry| (entry.path.clone(), entry.digest)).collect());
+            return Ok(known);
         }
         let todo: Vec<&Listed> =
             listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
         let mut hashed = hash_all(folder, &todo, threads)?.into_iter();
         self.hashed_files += todo.len();
-        let entries: Vec<Known> = listed
+        let entries: Listing = listed
             .iter()
             .zip(&fresh)
             .map(|(_, hit)| match hit {
                 Some(index) => known[*index].clone(),
                 None => hashed.next().expect("one digest was made for each file to do"),
             })
-            .collect();
-        let digests = entries.iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
-        self.folders.insert(name, entries);
+            .collect::<Vec<Known>>()
+            .into();
+        self.folders.insert(name, Arc::clone(&entries));
         self.changed = true;
-        Ok(digests)
+        Ok(entries)
     }
 }
 
@@ -170,7 +181,7 @@ fn hash_all(folder: &Path, files: &[&Listed], threads: usize) -> Result<Vec<Know
     results.into_iter().map(|slot| take(slot).expect("every file was taken by a thread")).collect()
 }
 
-fn encode(folders: &BTreeMap<String, Vec<Known>>) -> Vec<u8> {
+fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
     let mut body = Vec::with_capacity(folders.values().map(|files| 64 + files.len() * 100).sum());
     let text = |body: &mut Vec<u8>, text: &str| {
         body.extend_from_slice(&u32::try_from(text.len()).expect("paths are short").to_le_bytes());
@@ -179,7 +190,7 @@ fn encode(folders: &BTreeMap<String, Vec<Known>>) -> Vec<u8> {
     for (folder, files) in folders {
         text(&mut body, folder);
         body.extend_from_slice(&u32::try_from(files.len()).expect("fewer than 4 billion files").to_le_bytes());
-        for Known { path, stat, digest, hashed } in files {
+        for Known { path, digest, stat, hashed } in files.iter() {
             text(&mut body, path);
             for value in [stat.size, stat.inode, digest.size()] {
                 body.extend_from_slice(&value.to_le_bytes());
@@ -197,7 +208,7 @@ fn encode(folders: &BTreeMap<String, Vec<Known>>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Vec<Known>>> {
+fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Listing>> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (checksum, body) = rest.split_at_checked(32)?;
     if blake3::hash(body).as_bytes() != checksum {
@@ -209,7 +220,7 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Vec<Known>>> {
         let folder = reader.text()?;
         let count = u32::from_le_bytes(*reader.take()?);
         let files = (0..count).map(|_| reader.known()).collect::<Option<Vec<_>>>()?;
-        folders.insert(folder, files);
+        folders.insert(folder, files.into());
     }
     Some(folders)
 }
@@ -268,7 +279,7 @@ mod tests {
         index.save().unwrap();
         let again = StatIndex::load(folder.path());
         assert_eq!(again.folders, index.folders);
-        assert_eq!(first[0], ("a ü".into(), Digest::of(b"1")));
+        assert_eq!((&first[0].path[..], first[0].digest), ("a ü", Digest::of(b"1")));
     }
 
     #[test]

@@ -53,13 +53,19 @@ impl Tree {
 
     /// The manifest: a header, then `hash:size <tab> path` per line.
     pub fn text(&self) -> String {
-        let mut text = String::with_capacity(HEADER.len() + self.entries.len() * 96);
+        Self::write(self.entries.iter().map(|entry| ("", &entry.path[..], entry.digest)))
+    }
+
+    /// The manifest of files that come sorted by path, each path in two pieces.
+    pub fn write<'a>(files: impl Iterator<Item = (&'a str, &'a str, Digest)>) -> String {
+        let mut text = String::with_capacity(HEADER.len() + files.size_hint().0 * 96);
         text.push_str(HEADER);
-        for TreeEntry { path, digest } in &self.entries {
+        for (prefix, path, digest) in files {
             text.push_str(blake3::Hash::from_bytes(*digest.hash()).to_hex().as_str());
             text.push(':');
             text.push_str(&digest.size().to_string());
             text.push('\t');
+            text.push_str(prefix);
             text.push_str(path);
             text.push('\n');
         }

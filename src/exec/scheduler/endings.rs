@@ -1,0 +1,167 @@
+//! How stages end: done, failed, not reached, or to be made again because the cache was damaged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hamflow_stage_api::{ErrorCategory, StageError};
+
+use super::{Active, Scheduler, State, milliseconds};
+use crate::exec::RunEvent;
+use crate::exec::record::{Outcome, StageRecord};
+use crate::graph::{Source, StageId};
+use crate::lock::LockedStage;
+use crate::plan::{Check, Content, StaleReason};
+use crate::store::ActionResult;
+
+impl Scheduler<'_> {
+    /// If blobs that a stage reads are damaged, lets the stages that made them make them again.
+    pub(super) fn heal(&mut self, id: StageId) -> bool {
+        let Some(active) = self.active.get(&id) else { return false };
+        let mut damaged = BTreeSet::new();
+        let sources = self.graph.edges[id.index()].iter().flat_map(|binding| &binding.sources);
+        for source in sources {
+            let Source::Artifact { stage, .. } = source else { continue };
+            let name = &self.graph.pipeline.stages[stage.index()].name;
+            let connected = active.check.inputs.iter().flat_map(|(_, connected)| connected);
+            let is_its = |source: &str| source.strip_prefix(&name[..]).is_some_and(|rest| rest.starts_with('.'));
+            for input in connected.filter(|input| is_its(&input.source)) {
+                let Content::Artifact(_) = input.content else { continue };
+                let files = input.input(self.store).map(|input| input.files);
+                let whole = files.is_ok_and(|files| {
+                    files.iter().fold(true, |whole, file| self.store.content.check(&file.digest) && whole)
+                });
+                if !whole {
+                    damaged.insert(*stage);
+                }
+            }
+        }
+        for upstream in &damaged {
+            let message = "bytes of it were damaged in the cache; it is made again".to_owned();
+            let stage = Some(self.name(*upstream).to_owned());
+            (self.events)(RunEvent::Warning { stage, message });
+            self.states[upstream.index()] = State::Waiting;
+            self.candidates.insert(self.rank[upstream.index()]);
+            self.results.remove(upstream);
+        }
+        if !damaged.is_empty() {
+            self.drop_queued(id);
+            self.active.remove(&id);
+            self.states[id.index()] = State::Waiting;
+        }
+        !damaged.is_empty()
+    }
+
+    pub(super) fn drop_queued(&mut self, id: StageId) {
+        let rank = self.rank[id.index()];
+        self.queue.retain(|(found, _)| *found != rank);
+    }
+
+    pub(super) fn fail(&mut self, id: StageId, error: StageError) {
+        if self.states[id.index()] == State::Failed {
+            return;
+        }
+        self.states[id.index()] = State::Failed;
+        self.wake(id);
+        self.drop_queued(id);
+        let active = self.active.remove(&id);
+        let gravest = self.summary.failure.map_or(error.category, |known| graver(known, error.category));
+        self.summary.failure = Some(gravest);
+        self.summary.failed += 1;
+        self.journal.log(self.graph.pipeline.stages[id.index()].name.as_str(), &format!("error: {error}"));
+        let key = active.as_ref().map(|active| active.check.key.hex()).unwrap_or_default();
+        let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
+        self.note(id, Outcome::Failed, key, reasons, active.as_ref(), None, Some(error));
+        if !self.options.keep_going {
+            self.stopping = true;
+            self.queue.clear();
+        }
+    }
+
+    pub(super) fn skip(&mut self, id: StageId) {
+        self.states[id.index()] = State::Skipped;
+        self.wake(id);
+        self.summary.skipped += 1;
+        self.note(id, Outcome::Skipped, String::new(), Vec::new(), None, None, None);
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        id: StageId,
+        check: &Check,
+        result: Arc<ActionResult>,
+        outcome: Outcome,
+        reasons: Vec<StaleReason>,
+        active: Option<&Active>,
+    ) {
+        self.states[id.index()] = State::Done;
+        self.wake(id);
+        match outcome {
+            Outcome::Ran => self.summary.ran += 1,
+            Outcome::Cached => self.summary.cached += 1,
+            _ => self.summary.fresh += 1,
+        }
+        if let Some(active) = active {
+            self.summary.parts_ran += active.ran;
+            self.summary.parts_cached += active.cached;
+        }
+        let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
+        let locked = LockedStage { key: check.key.hex(), inputs: check.locked_inputs(), outputs };
+        self.lock.stages.insert(self.name(id).to_owned(), locked);
+        self.note(id, outcome, check.key.hex(), reasons, active, Some(&result), None);
+        self.results.insert(id, result);
+    }
+
+    /// Tells and records how a stage ended.
+    #[expect(clippy::too_many_arguments, reason = "one private place where every ending comes together")]
+    fn note(
+        &mut self,
+        id: StageId,
+        outcome: Outcome,
+        key: String,
+        reasons: Vec<StaleReason>,
+        active: Option<&Active>,
+        result: Option<&ActionResult>,
+        error: Option<StageError>,
+    ) {
+        let record = StageRecord {
+            stage: self.name(id).to_owned(),
+            outcome,
+            key,
+            reasons,
+            parts_ran: active.map_or(0, |active| active.ran),
+            parts_cached: active.map_or(0, |active| active.cached),
+            wall_ms: active.map_or(0, |active| milliseconds(active.started)),
+            peak_memory: active.map_or(0, |active| active.peak_memory),
+            device: active.and_then(|active| active.check.fingerprint.device.clone()),
+            outputs: result
+                .map(|result| result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect())
+                .unwrap_or_default(),
+            error,
+        };
+        (self.events)(RunEvent::StageFinished {
+            stage: record.stage.clone(),
+            outcome,
+            reasons: record.reasons.clone(),
+            parts_ran: record.parts_ran,
+            parts_cached: record.parts_cached,
+            wall_ms: record.wall_ms,
+            error: record.error.clone(),
+        });
+        self.journal.record.stages.push(record);
+        if !matches!(outcome, Outcome::Fresh | Outcome::Skipped) {
+            self.journal.save_soon();
+        }
+    }
+}
+
+/// A bug is graver than the disk, the disk than the user's mistakes, those than a stage's failure.
+fn graver(a: ErrorCategory, b: ErrorCategory) -> ErrorCategory {
+    let grave = |category| match category {
+        ErrorCategory::Bug => 4,
+        ErrorCategory::Disk => 3,
+        ErrorCategory::Input => 2,
+        ErrorCategory::InputChanged => 1,
+        ErrorCategory::Failed => 0,
+    };
+    if grave(b) > grave(a) { b } else { a }
+}
