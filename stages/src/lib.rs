@@ -16,6 +16,7 @@ pub mod preprocess;
 pub mod registry;
 pub mod shard;
 pub mod split;
+pub mod synthetic;
 pub mod table;
 pub mod train;
 

@@ -6,7 +6,8 @@ use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
 use crate::split::Split;
+use crate::synthetic::Synthetic;
 use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Synthetic];

@@ -1,0 +1,124 @@
+//! The kind `synthetic`: a made-up data set in HAM10000's own layout.
+
+mod cohort;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, Random, StageContext, StageError};
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::imaging::Lesion;
+use crate::params;
+use cohort::{Case, Cohort, Photo};
+
+/// Raised whenever an equal seed would give another data set.
+///
+/// 1: the first.
+const REVISION: u32 = 1;
+
+const METADATA: &str = "HAM10000_metadata.csv";
+const IMAGES: &str = "images";
+
+/// Makes metadata and images of lesions that nobody has.
+pub struct Synthetic;
+
+/// The parameters of `synthetic`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Parameters {
+    /// How many images there are (default 1400); about three quarters as many lesions.
+    #[schemars(range(min = 100, max = 1_000_000))]
+    images: u32,
+    /// The height of the images in pixels (default 150).
+    #[schemars(range(min = 16, max = 4096))]
+    height: u32,
+    /// The width of the images in pixels (default 200).
+    #[schemars(range(min = 16, max = 4096))]
+    width: u32,
+    /// The quality of the JPEG files (default 80).
+    #[schemars(range(min = 1, max = 100))]
+    quality: u8,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self { images: 1400, height: 150, width: 200, quality: 80 }
+    }
+}
+
+fn check(parameters: &Parameters) -> Result<(), ParamError> {
+    for (name, value, smallest, largest) in [
+        ("images", parameters.images, 100, 1_000_000),
+        ("height", parameters.height, 16, 4096),
+        ("width", parameters.width, 16, 4096),
+        ("quality", u32::from(parameters.quality), 1, 100),
+    ] {
+        if !(smallest..=largest).contains(&value) {
+            let message = format!("`{name}` must be between {smallest} and {largest}, not {value}");
+            return Err(ParamError::new(name, message));
+        }
+    }
+    Ok(())
+}
+
+impl Kind for Synthetic {
+    fn spec(&self) -> KindSpec {
+        let summary = "Draws a data set in HAM10000's layout, for the demo, tests and benchmarks.";
+        KindSpec { seeded: true, ..KindSpec::new("synthetic", REVISION, summary, Vec::new()) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<Parameters>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![Output::new("metadata", ArtifactType::Csv, METADATA), Output::new("images", ArtifactType::Images, IMAGES)]
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let parameters: Parameters = context.params()?;
+        let seed = context.seed()?;
+        let cohort = Cohort::new(parameters.images as usize, &mut Random::new(seed, "cohort"));
+        context.write(METADATA, cohort.csv().as_bytes())?;
+        let total = u64::from(parameters.images);
+        let done = AtomicU64::new(0);
+        let draw = |(case, photo): (&Case, &Photo)| -> Result<(), StageError> {
+            let mut traits = Random::new(seed, &format!("lesion {}", case.lesion_id));
+            let lesion = Lesion::new(case.diagnosis, &mut traits);
+            let mut scene = Random::new(seed, &format!("view {}", photo.drawn_as));
+            let image = lesion.view(parameters.width, parameters.height, &mut scene);
+            context.write(&format!("{IMAGES}/{}", cohort.path(photo)), &jpeg(&image, parameters.quality)?)?;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            if done.is_multiple_of(50) || done == total {
+                context.progress(done, total, "images", "");
+            }
+            Ok(())
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(context.threads())
+            .build()
+            .map_err(|error| StageError::failed(format!("cannot start threads: {error}")))?;
+        let photos: Vec<(&Case, &Photo)> = cohort.photos().collect();
+        pool.install(|| photos.into_par_iter().try_for_each(draw))
+    }
+}
+
+fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, StageError> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, quality)
+        .encode_image(image)
+        .map_err(|error| StageError::bug(format!("an image cannot be encoded: {error}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
