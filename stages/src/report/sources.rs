@@ -112,7 +112,8 @@ impl Sources {
 
     /// The splits that were evaluated: test first, then validation, train and others by name.
     pub fn splits(&self) -> Vec<(&str, &SplitMetrics)> {
-        let mut splits: Vec<(&str, &SplitMetrics)> = self.metrics.iter().map(|(name, of)| (name.as_str(), of)).collect();
+        let mut splits: Vec<(&str, &SplitMetrics)> =
+            self.metrics.iter().map(|(name, of)| (name.as_str(), of)).collect();
         splits.sort_by_key(|(name, _)| (split_rank(name), *name));
         splits
     }
