@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use hamflow_stage_api::{KindSpec, Port};
 
 use super::diagnostic::{Mistake, Mistakes};
@@ -283,6 +285,7 @@ fn make_stage(
         base: template.name.clone(),
         axes,
         kind: template.kind,
+        spec: Arc::clone(&template.spec),
         params,
         references,
         outputs,

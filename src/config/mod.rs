@@ -16,8 +16,9 @@ mod value;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hamflow_stage_api::{Kind, Output, Params, Port};
+use hamflow_stage_api::{Kind, KindSpec, Output, Params, Port};
 
 pub use diagnostic::{Diagnostic, Location, Sources};
 pub(crate) use diagnostic::{Mistake, Mistakes};
@@ -25,7 +26,7 @@ pub use reference::{ReferenceTarget, Selection};
 pub use schema::json_schema;
 
 use near::did_you_mean;
-use stage::Template;
+use stage::{KnownKinds, Template};
 use value::{Entry, Table};
 
 /// The kinds that a build of hamflow knows.
@@ -87,6 +88,8 @@ pub struct Stage {
     pub axes: Vec<(String, String)>,
     /// What the stage does.
     pub kind: &'static dyn Kind,
+    /// What the kind says of itself.
+    pub spec: Arc<KindSpec>,
     /// The resolved parameters.
     pub params: Params,
     /// The ports and what is written at them; ports without a reference are left out.
@@ -242,10 +245,8 @@ fn read_stages(root: &mut Table, kinds: Kinds, seed: u64, mistakes: &mut Mistake
         );
     }
     let names: Vec<&str> = table.keys().collect();
-    let read = |entry: &Entry| {
-        let others: Vec<&str> = names.iter().copied().filter(|name| *name != entry.key).collect();
-        stage::read_stage(entry, kinds, &others, mistakes)
-    };
+    let mut known = KnownKinds::new(kinds);
+    let read = |entry: &Entry| stage::read_stage(entry, &mut known, &names, mistakes);
     let templates: Vec<Template> = table.entries.iter().filter_map(read).collect();
     let stages = matrix::expand(&templates, seed, mistakes);
     ports::check(&stages, mistakes);

@@ -1,5 +1,8 @@
 //! Reads one `[stages.NAME]` table: its kind, what it takes, its parameters as written, its matrix.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use hamflow_stage_api::{Access, ArtifactType, Kind, KindSpec, ParamError, Port};
 use serde_json::Value as Json;
 
@@ -18,7 +21,7 @@ pub(crate) struct Template {
     pub(crate) name: String,
     pub(crate) header: Span,
     pub(crate) kind: &'static dyn Kind,
-    pub(crate) spec: KindSpec,
+    pub(crate) spec: Arc<KindSpec>,
     /// The parameters as written, unknown ones left out.
     pub(crate) params: Table,
     /// What is written at the ports, in the order in which the kind declares them.
@@ -70,8 +73,44 @@ impl Template {
     }
 }
 
+/// A kind and what it says of itself, asked once however many stages are of it.
+#[derive(Clone)]
+pub(crate) struct KnownKind {
+    kind: &'static dyn Kind,
+    spec: Arc<KindSpec>,
+    /// The parameters that the schema names; none where it leaves the names open.
+    properties: Option<Arc<Vec<String>>>,
+}
+
+/// The kinds that stages were found to be of, by name.
+pub(crate) struct KnownKinds {
+    kinds: Kinds,
+    known: BTreeMap<String, KnownKind>,
+}
+
+impl KnownKinds {
+    pub(crate) fn new(kinds: Kinds) -> Self {
+        Self { kinds, known: BTreeMap::new() }
+    }
+
+    fn find(&mut self, name: &str) -> Option<KnownKind> {
+        if let Some(known) = self.known.get(name) {
+            return Some(known.clone());
+        }
+        let (kind, spec) = self.kinds.iter().map(|kind| (*kind, kind.spec())).find(|(_, spec)| spec.name == name)?;
+        let known = KnownKind { kind, spec: Arc::new(spec), properties: property_names(kind).map(Arc::new) };
+        self.known.insert(name.to_owned(), known.clone());
+        Some(known)
+    }
+}
+
 /// Reads the table of a stage; none where its kind is not known.
-pub(crate) fn read_stage(entry: &Entry, kinds: Kinds, names: &[&str], mistakes: &mut Mistakes) -> Option<Template> {
+pub(crate) fn read_stage(
+    entry: &Entry,
+    kinds: &mut KnownKinds,
+    names: &[&str],
+    mistakes: &mut Mistakes,
+) -> Option<Template> {
     let name = entry.key.clone();
     let place = format!("stage `{name}`");
     if !is_name(&name) || name == "inputs" {
@@ -87,15 +126,13 @@ pub(crate) fn read_stage(entry: &Entry, kinds: Kinds, names: &[&str], mistakes: 
         mistakes.push(Mistake::new(entry.key_span, message).hint(format!("write `[stages.{name}]`")));
         return None;
     };
-    let kind = find_kind(entry, table, kinds, names, mistakes)?;
-    let spec = kind.spec();
+    let KnownKind { kind, spec, properties } = find_kind(entry, table, kinds, names, mistakes)?;
     let references = read_references(&place, &spec, table, mistakes);
     let written_ports =
         spec.ports.iter().filter(|port| table.get(&port.name).is_some()).map(|port| port.name.clone()).collect();
-    let properties = property_names(kind);
-    let params = read_params(&place, &spec, properties.as_deref(), table, mistakes);
+    let params = read_params(&place, &spec, properties.as_ref().map(|names| &names[..]), table, mistakes);
     let axes = match table.get("matrix") {
-        Some(entry) => read_matrix(&place, &spec, properties.as_deref(), entry, mistakes),
+        Some(entry) => read_matrix(&place, &spec, properties.as_ref().map(|names| &names[..]), entry, mistakes),
         None => Vec::new(),
     };
     let seed = table.get("seed").and_then(|entry| {
@@ -121,20 +158,20 @@ pub(crate) fn read_stage(entry: &Entry, kinds: Kinds, names: &[&str], mistakes: 
 fn find_kind(
     stage: &Entry,
     table: &Table,
-    kinds: Kinds,
+    kinds: &mut KnownKinds,
     stages: &[&str],
     mistakes: &mut Mistakes,
-) -> Option<&'static dyn Kind> {
+) -> Option<KnownKind> {
     let place = format!("stage `{}`", stage.key);
     let written = table.get("kind");
     let name = match written {
         Some(entry) => text(&place, entry, mistakes)?,
         None => &stage.key,
     };
-    if let Some(kind) = kinds.iter().find(|kind| kind.spec().name == name) {
-        return Some(*kind);
+    if let Some(known) = kinds.find(name) {
+        return Some(known);
     }
-    let kind_names: Vec<&str> = kinds.iter().map(|kind| kind.spec().name).collect();
+    let kind_names: Vec<&str> = kinds.kinds.iter().map(|kind| kind.spec().name).collect();
     let (span, message) = match written {
         Some(entry) => (entry.node.span, format!("{place}: unknown kind `{name}`")),
         None => (stage.header(), format!("{place}: no kind is called `{name}`, and it does not say `kind = \"…\"`")),
@@ -142,7 +179,7 @@ fn find_kind(
     // Without a kind, the slip may as well be in the stage's name: a profile that misspells a stage adds one.
     let near = near(name, kind_names).or_else(|| match written {
         Some(_) => None,
-        None => near(name, stages.iter().copied()),
+        None => near(name, stages.iter().copied().filter(|other| *other != stage.key)),
     });
     let hint = match near {
         Some(near) => format!("did you mean `{near}`? `hamflow kinds` lists all kinds"),

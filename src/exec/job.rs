@@ -50,7 +50,7 @@ pub fn make(
     threads: usize,
     places: &Places<'_>,
 ) -> Result<Job, StageError> {
-    let spec = stage.kind.spec();
+    let spec = &stage.spec;
     let work = places.store.tmp_dir().join(format!("job-{id}"));
     let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));
     for folder in [&output_dir, &scratch_dir] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,9 @@ pub fn civil_date(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// A run that is killed loses at most this much of its record.
+const BETWEEN_SAVES: Duration = Duration::from_secs(2);
+
 /// Writes the record and the logs of one run; makes nothing before there is something to write.
 #[derive(Debug)]
 pub struct Journal {
@@ -108,12 +111,13 @@ pub struct Journal {
     /// What has happened so far.
     pub record: RunRecord,
     logs: BTreeMap<String, File>,
+    saved: Option<Instant>,
 }
 
 impl Journal {
     /// Starts a journal below `runs`.
     pub fn new(runs: &Path, record: RunRecord) -> Self {
-        Self { folder: runs.join(&record.run), record, logs: BTreeMap::new() }
+        Self { folder: runs.join(&record.run), record, logs: BTreeMap::new(), saved: None }
     }
 
     /// Where a stage's log and side outputs lie.
@@ -133,6 +137,14 @@ impl Journal {
         }
         if let Some(file) = self.logs.get_mut(stage) {
             let _ = writeln!(file, "{line}");
+        }
+    }
+
+    /// Writes the record unless that was done a moment ago; whoever ends the run calls [`save`](Self::save).
+    pub fn save_soon(&mut self) {
+        if self.saved.is_none_or(|saved| saved.elapsed() > BETWEEN_SAVES) {
+            self.save();
+            self.saved = Some(Instant::now());
         }
     }
 

@@ -121,6 +121,14 @@ struct Scheduler<'a> {
     states: Vec<State>,
     /// The place of each stage in the graph's order.
     rank: Vec<usize>,
+    /// The stages whose artifacts each stage reads.
+    before: Vec<Vec<StageId>>,
+    /// The stages that read an artifact of each.
+    behind: Vec<Vec<StageId>>,
+    /// Places of waiting stages that may be ready.
+    candidates: BTreeSet<usize>,
+    /// Places of stages that wait for another with the same key.
+    twins: BTreeSet<usize>,
     results: Results,
     active: BTreeMap<StageId, Active>,
     queue: BTreeSet<(usize, Piece)>,
@@ -148,16 +156,23 @@ pub fn run(
     let (graph, store) = (planner.graph(), planner.store());
     let started = Instant::now();
     let mut states = vec![State::NotAsked; graph.pipeline.stages.len()];
-    let mut todo = options.targets.clone();
-    while let Some(id) = todo.pop() {
-        if states[id.0 as usize] == State::NotAsked {
-            states[id.0 as usize] = State::Waiting;
-            todo.extend(graph.dependencies(id));
+    for id in graph.upstream(&options.targets) {
+        states[id.index()] = State::Waiting;
+    }
+    let before: Vec<Vec<StageId>> = states
+        .iter()
+        .enumerate()
+        .map(|(index, _)| graph.dependencies(StageId(u32::try_from(index).expect("fewer than 4 billion stages"))))
+        .collect();
+    let mut behind = vec![Vec::new(); states.len()];
+    for (index, before) in before.iter().enumerate() {
+        for id in before {
+            behind[id.index()].push(StageId(u32::try_from(index).expect("fewer than 4 billion stages")));
         }
     }
     let mut rank = vec![0; states.len()];
     for (place, id) in graph.order.iter().enumerate() {
-        rank[id.0 as usize] = place;
+        rank[id.index()] = place;
     }
     let record = RunRecord {
         run: run_name(),
@@ -175,7 +190,8 @@ pub fn run(
     check_out_dir(&graph.pipeline.root, &graph.pipeline.root.join("out"))?;
     fs::remove(&store.tmp_dir()).map_err(|error| disk_error(&error))?;
     let mut lock = planner.lock().clone();
-    lock.stages.retain(|name, _| graph.pipeline.stages.iter().any(|stage| stage.name == *name));
+    let names: BTreeSet<&str> = graph.pipeline.stages.iter().map(|stage| &stage.name[..]).collect();
+    lock.stages.retain(|name, _| names.contains(&name[..]));
     let mut scheduler = Scheduler {
         graph,
         store,
@@ -183,8 +199,12 @@ pub fn run(
         executor,
         events,
         journal: Journal::new(&store.runs_dir(), record),
+        candidates: (0..states.len()).collect(),
+        twins: BTreeSet::new(),
         states,
         rank,
+        before,
+        behind,
         results: Results::new(),
         active: BTreeMap::new(),
         queue: BTreeSet::new(),
@@ -213,7 +233,7 @@ fn available_memory() -> u64 {
 impl<'a> Scheduler<'a> {
     fn work(&mut self, heard: &Receiver<Heard>) {
         loop {
-            while self.start_ready() {}
+            self.start_ready();
             self.dispatch();
             if self.running.is_empty() {
                 break;
@@ -251,40 +271,44 @@ impl<'a> Scheduler<'a> {
 
     fn name(&self, id: StageId) -> &'a str {
         let graph = self.graph;
-        &graph.pipeline.stages[id.0 as usize].name
+        &graph.pipeline.stages[id.index()].name
     }
 
-    /// Begins every stage whose upstream stages are done; returns whether that may have made others ready.
-    fn start_ready(&mut self) -> bool {
-        let mut again = false;
-        let graph = self.graph;
-        for &id in &graph.order {
-            if self.states[id.0 as usize] != State::Waiting || self.stopping {
+    /// Begins every stage whose upstream stages are done, and those that this makes ready.
+    fn start_ready(&mut self) {
+        while !self.stopping
+            && let Some(rank) = self.candidates.pop_first()
+        {
+            let id = self.graph.order[rank];
+            if self.states[id.index()] != State::Waiting {
                 continue;
             }
-            let before = self.graph.dependencies(id);
-            let state = |id: &StageId| self.states[id.0 as usize];
+            let state = |id: &StageId| self.states[id.index()];
+            let before = &self.before[id.index()];
             if before.iter().any(|id| matches!(state(id), State::Failed | State::Skipped)) {
                 self.skip(id);
-            } else if before.iter().all(|id| state(id) == State::Done) {
-                again |= match self.begin(id) {
-                    Ok(finished) => finished,
-                    Err(error) => {
-                        self.fail(id, error);
-                        true
-                    }
-                };
+            } else if before.iter().all(|id| state(id) == State::Done)
+                && let Err(error) = self.begin(id)
+            {
+                self.fail(id, error);
             }
         }
-        again
     }
 
-    /// Looks a ready stage up; returns whether it is done already.
-    fn begin(&mut self, id: StageId) -> Result<bool, StageError> {
+    /// A stage has ended: those behind it, and those that waited for its result, may be ready.
+    fn wake(&mut self, id: StageId) {
+        let behind = self.behind[id.index()].iter().map(|id| self.rank[id.index()]);
+        self.candidates.extend(behind);
+        self.candidates.append(&mut self.twins);
+    }
+
+    /// Looks a ready stage up, and starts it where its result is not known.
+    fn begin(&mut self, id: StageId) -> Result<(), StageError> {
         let check = self.planner.check(id, &self.results)?;
         // Equal keys execute once: the other stage finds the result in the store.
         if self.active.values().any(|active| active.check.key == check.key) {
-            return Ok(false);
+            self.twins.insert(self.rank[id.index()]);
+            return Ok(());
         }
         if self.options.locked {
             self.compare_with_lock(id, &check)?;
@@ -295,7 +319,7 @@ impl<'a> Scheduler<'a> {
                 Verdict::Fresh => {
                     let (result, _) = check.result.clone().expect("a fresh stage has a result");
                     self.finish(id, &check, result, Outcome::Fresh, Vec::new(), None);
-                    return Ok(true);
+                    return Ok(());
                 }
                 Verdict::Cached => {
                     let (result, files) = check.result.clone().expect("a cached stage has a result");
@@ -304,16 +328,15 @@ impl<'a> Scheduler<'a> {
                     }
                     let reasons = self.planner.reasons(id, &check);
                     self.finish(id, &check, result, Outcome::Cached, reasons, None);
-                    return Ok(true);
+                    return Ok(());
                 }
                 Verdict::Stale(reasons) => reasons,
                 Verdict::Pending(_) => return Err(StageError::bug("a ready stage cannot be pending")),
             };
-            self.start(id, check, reasons)?;
+            self.start(id, check, reasons)
         } else {
-            self.start(id, check, vec![StaleReason::Forced])?;
+            self.start(id, check, vec![StaleReason::Forced])
         }
-        Ok(false)
     }
 
     fn compare_with_lock(&self, id: StageId, check: &Check) -> Result<(), StageError> {
@@ -343,7 +366,7 @@ impl<'a> Scheduler<'a> {
             peak_memory: 0,
             check,
         };
-        let rank = self.rank[id.0 as usize];
+        let rank = self.rank[id.index()];
         if parts.is_none() {
             self.queue.insert((rank, Piece::Whole));
         }
@@ -367,7 +390,7 @@ impl<'a> Scheduler<'a> {
         if parts.is_some() && active.made.iter().all(Option::is_some) {
             self.queue.insert((rank, Piece::Merge));
         }
-        self.states[id.0 as usize] = State::Active;
+        self.states[id.index()] = State::Active;
         self.active.insert(id, active);
         Ok(())
     }
@@ -400,8 +423,8 @@ impl<'a> Scheduler<'a> {
     fn dispatch(&mut self) {
         while let Some(&(rank, piece)) = self.queue.first() {
             let id = self.graph.order[rank];
-            let stage = &self.graph.pipeline.stages[id.0 as usize];
-            let threads = if stage.kind.spec().threads == Threads::One { 1 } else { self.options.threads };
+            let stage = &self.graph.pipeline.stages[id.index()];
+            let threads = if stage.spec.threads == Threads::One { 1 } else { self.options.threads };
             let memory = stage.memory.unwrap_or(0);
             let fits = threads <= self.free_threads && memory <= self.free_memory;
             // What needs more than the machine has runs alone rather than never.
@@ -416,7 +439,7 @@ impl<'a> Scheduler<'a> {
     }
 
     fn submit(&mut self, id: StageId, piece: Piece, threads: usize, memory: u64) -> Result<(), StageError> {
-        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let stage = &self.graph.pipeline.stages[id.index()];
         let active = &self.active[&id];
         let mut key = None;
         let (part, inputs) = match piece {
@@ -430,7 +453,7 @@ impl<'a> Scheduler<'a> {
             }
         };
         let side = self.journal.stage_dir(&stage.name);
-        let extendable = stage.kind.spec().extendable;
+        let extendable = stage.spec.extendable;
         let checkpoint = (!extendable.is_empty()).then(|| {
             let key = active.check.fingerprint.checkpoint_key(extendable);
             self.store.root().join("checkpoints").join(key.hex())
@@ -556,14 +579,14 @@ impl<'a> Scheduler<'a> {
         active.ran += 1;
         let (done, total) = (active.made.iter().flatten().count(), active.parts.len());
         (self.events)(RunEvent::Progress {
-            stage: self.graph.pipeline.stages[id.0 as usize].name.clone(),
+            stage: self.graph.pipeline.stages[id.index()].name.clone(),
             done: done as u64,
             total: total as u64,
             unit: "parts".to_owned(),
             message: String::new(),
         });
         if done == total {
-            self.queue.insert((self.rank[id.0 as usize], Piece::Merge));
+            self.queue.insert((self.rank[id.index()], Piece::Merge));
         }
         Ok(())
     }
@@ -573,7 +596,7 @@ impl<'a> Scheduler<'a> {
         let Some(active) = self.active.get(&id) else { return Ok(()) };
         self.planner.check_unchanged(id, &active.check)?;
         let parts: Vec<_> = active.made.iter().flatten().cloned().collect();
-        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let stage = &self.graph.pipeline.stages[id.index()];
         let result = commit::stage(
             self.store,
             &Finished {
@@ -606,7 +629,7 @@ impl<'a> Scheduler<'a> {
         result: &ActionResult,
         files: &BTreeMap<String, Digest>,
     ) -> Result<Materialised, StageError> {
-        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let stage = &self.graph.pipeline.stages[id.index()];
         let folder = self.planner.out_dir(stage);
         check_out_dir(&self.graph.pipeline.root, &folder)?;
         let differences = self.planner.compare_out(id, result, files)?;
@@ -630,10 +653,10 @@ impl<'a> Scheduler<'a> {
     fn heal(&mut self, id: StageId) -> bool {
         let Some(active) = self.active.get(&id) else { return false };
         let mut damaged = BTreeSet::new();
-        let sources = self.graph.edges[id.0 as usize].iter().flat_map(|binding| &binding.sources);
+        let sources = self.graph.edges[id.index()].iter().flat_map(|binding| &binding.sources);
         for source in sources {
             let Source::Artifact { stage, .. } = source else { continue };
-            let name = &self.graph.pipeline.stages[stage.0 as usize].name;
+            let name = &self.graph.pipeline.stages[stage.index()].name;
             let connected = active.check.inputs.iter().flat_map(|(_, connected)| connected);
             for input in connected.filter(|input| input.source.split('.').next() == Some(name)) {
                 let Content::Artifact(_) = input.content else { continue };
@@ -650,33 +673,35 @@ impl<'a> Scheduler<'a> {
             let message = "bytes of it were damaged in the cache; it is made again".to_owned();
             let stage = Some(self.name(*upstream).to_owned());
             (self.events)(RunEvent::Warning { stage, message });
-            self.states[upstream.0 as usize] = State::Waiting;
+            self.states[upstream.index()] = State::Waiting;
+            self.candidates.insert(self.rank[upstream.index()]);
             self.results.remove(upstream);
         }
         if !damaged.is_empty() {
             self.drop_queued(id);
             self.active.remove(&id);
-            self.states[id.0 as usize] = State::Waiting;
+            self.states[id.index()] = State::Waiting;
         }
         !damaged.is_empty()
     }
 
     fn drop_queued(&mut self, id: StageId) {
-        let rank = self.rank[id.0 as usize];
+        let rank = self.rank[id.index()];
         self.queue.retain(|(found, _)| *found != rank);
     }
 
     fn fail(&mut self, id: StageId, error: StageError) {
-        if self.states[id.0 as usize] == State::Failed {
+        if self.states[id.index()] == State::Failed {
             return;
         }
-        self.states[id.0 as usize] = State::Failed;
+        self.states[id.index()] = State::Failed;
+        self.wake(id);
         self.drop_queued(id);
         let active = self.active.remove(&id);
         let gravest = self.summary.failure.map_or(error.category, |known| graver(known, error.category));
         self.summary.failure = Some(gravest);
         self.summary.failed += 1;
-        self.journal.log(self.graph.pipeline.stages[id.0 as usize].name.as_str(), &format!("error: {error}"));
+        self.journal.log(self.graph.pipeline.stages[id.index()].name.as_str(), &format!("error: {error}"));
         let key = active.as_ref().map(|active| active.check.key.hex()).unwrap_or_default();
         let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
         self.note(id, Outcome::Failed, key, reasons, active.as_ref(), None, Some(error));
@@ -687,7 +712,8 @@ impl<'a> Scheduler<'a> {
     }
 
     fn skip(&mut self, id: StageId) {
-        self.states[id.0 as usize] = State::Skipped;
+        self.states[id.index()] = State::Skipped;
+        self.wake(id);
         self.summary.skipped += 1;
         self.note(id, Outcome::Skipped, String::new(), Vec::new(), None, None, None);
     }
@@ -701,7 +727,8 @@ impl<'a> Scheduler<'a> {
         reasons: Vec<StaleReason>,
         active: Option<&Active>,
     ) {
-        self.states[id.0 as usize] = State::Done;
+        self.states[id.index()] = State::Done;
+        self.wake(id);
         match outcome {
             Outcome::Ran => self.summary.ran += 1,
             Outcome::Cached => self.summary.cached += 1,
@@ -756,7 +783,7 @@ impl<'a> Scheduler<'a> {
         });
         self.journal.record.stages.push(record);
         if !matches!(outcome, Outcome::Fresh | Outcome::Skipped) {
-            self.journal.save();
+            self.journal.save_soon();
         }
     }
 }

@@ -156,13 +156,14 @@ impl Graph {
 
     /// The stages with everything before them, in the order of [`order`](Self::order).
     pub fn upstream(&self, stages: &[StageId]) -> Vec<StageId> {
-        let dependencies: Vec<BTreeSet<usize>> =
-            self.edges.iter().map(|bindings| stages_of(bindings).collect()).collect();
-        let mut wanted: BTreeSet<usize> = stages.iter().map(|id| id.index()).collect();
-        for id in stages {
-            wanted.extend(order::closure(&dependencies, id.index()));
+        let mut wanted = vec![false; self.edges.len()];
+        let mut todo: Vec<usize> = stages.iter().map(|id| id.index()).collect();
+        while let Some(index) = todo.pop() {
+            if !std::mem::replace(&mut wanted[index], true) {
+                todo.extend(stages_of(&self.edges[index]));
+            }
         }
-        self.order.iter().copied().filter(|id| wanted.contains(&id.index())).collect()
+        self.order.iter().copied().filter(|id| wanted[id.index()]).collect()
     }
 
     /// The stages that read an artifact of `id`, each once, in the order of the file.

@@ -1,7 +1,7 @@
 //! Finds what every reference means, and says what is wrong with those that mean nothing.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use hamflow_stage_api::{Access, ArtifactType, Output, Port};
@@ -12,7 +12,11 @@ use crate::config::{Mistake, Mistakes, Pipeline, Reference, ReferenceTarget, Sel
 
 /// What all stages read, by stage.
 pub(crate) fn resolve(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<Binding>> {
-    let resolver = Resolver { pipeline };
+    let mut copies: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (id, stage) in pipeline.stages.iter().enumerate() {
+        copies.entry(&stage.base).or_default().push(id);
+    }
+    let resolver = Resolver { pipeline, copies };
     pipeline.stages.iter().map(|stage| resolver.bindings(stage, mistakes)).collect()
 }
 
@@ -21,6 +25,8 @@ type Labels = Vec<(String, String)>;
 
 struct Resolver<'p> {
     pipeline: &'p Pipeline,
+    /// By the name in the file: the stage, or all combinations of a matrix.
+    copies: BTreeMap<&'p str, Vec<usize>>,
 }
 
 /// A reference at a port of a stage: all that a message needs.
@@ -101,10 +107,7 @@ impl<'p> Resolver<'p> {
         base: &str,
         selection: Selection<'_>,
     ) -> Result<Vec<(usize, Labels)>, Mistake> {
-        let copies: Vec<usize> = (0..self.pipeline.stages.len()).filter(|&id| self.stage(id).base == base).collect();
-        if copies.is_empty() {
-            return Err(self.unknown_stage(asking, base));
-        }
+        let copies = self.copies.get(base).ok_or_else(|| self.unknown_stage(asking, base))?;
         match selection {
             Selection::One(name) => match copies.iter().find(|&&id| self.stage(id).name == name) {
                 Some(id) => Ok(vec![(*id, Vec::new())]),
@@ -122,14 +125,14 @@ impl<'p> Resolver<'p> {
             }
             Selection::All => {
                 let mut gathered: Vec<(usize, Labels)> =
-                    copies.into_iter().map(|id| (id, self.stage(id).axes.clone())).collect();
+                    copies.iter().map(|&id| (id, self.stage(id).axes.clone())).collect();
                 gathered.sort_by(|(_, a), (_, b)| compare_labels(a, b));
                 Ok(gathered)
             }
             Selection::Follow => {
                 // The reader has every axis of what it follows, so exactly one combination agrees with it.
                 let agrees = |id: &usize| self.stage(*id).axes.iter().all(|axis| asking.stage.axes.contains(axis));
-                Ok(copies.into_iter().filter(agrees).map(|id| (id, Vec::new())).collect())
+                Ok(copies.iter().copied().filter(agrees).map(|id| (id, Vec::new())).collect())
             }
         }
     }

@@ -193,7 +193,7 @@ impl<'a> Planner<'a> {
     pub fn check(&mut self, id: StageId, results: &Results) -> Result<Check, StageError> {
         let graph = self.graph;
         let stage = &graph.pipeline.stages[id.0 as usize];
-        let spec = stage.kind.spec();
+        let spec = &stage.spec;
         let mut inputs = Vec::new();
         for binding in &graph.edges[id.0 as usize] {
             let connected =
@@ -416,7 +416,7 @@ impl<'a> Planner<'a> {
 
 /// Names what a view or a plan is made from.
 fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> String {
-    let spec = stage.kind.spec();
+    let spec = &stage.spec;
     let params = canonical(&serde_json::Value::Object(stage.params.clone()));
     let mut text = format!("{what} 1 {} {} {params}", spec.name, spec.revision);
     for (port, connected) in inputs {

@@ -4,6 +4,7 @@
 
 pub mod image_names;
 pub mod imaging;
+pub mod impute;
 pub mod json;
 pub mod metadata;
 pub mod metric;
@@ -13,6 +14,7 @@ pub mod plot;
 pub mod preprocess;
 pub mod registry;
 pub mod shard;
+pub mod split;
 pub mod table;
 
 #[cfg(test)]

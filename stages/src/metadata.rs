@@ -1,6 +1,8 @@
 //! Kind `metadata`: reads the dataset's CSV, checks every row and finds every row's image.
 
 mod classes;
+#[cfg(test)]
+pub(crate) mod real;
 mod rows;
 mod summary;
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
+use crate::split::Split;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Preprocess];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess];

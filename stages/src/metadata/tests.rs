@@ -1,13 +1,12 @@
 //! What `metadata` promises, on small CSVs and on the real one.
 
-use std::fs;
-
 use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, StageError};
 use serde_json::{Value, json};
 
 use super::Metadata;
+use super::real::real_inputs;
 use crate::table::{floats, integers, required_strings, strings};
-use crate::test_support::{Ran, existing_file_input, file_input, files_input, run_kind, shared};
+use crate::test_support::{Ran, file_input, files_input, run_kind};
 
 const HEADER: &str = "lesion_id,image_id,dx,dx_type,age,sex,localization\n";
 
@@ -123,21 +122,6 @@ fn classes_can_be_others() {
     let ran = run("l1,i1,b,histo,5,male,back\n", images(&[(0, "i1.jpg")]), params).unwrap();
     assert_eq!(integers(&ran.table("table.parquet"), "cell_type_idx").unwrap(), [Some(1)]);
     assert_eq!(ran.json("summary.json")["classes"][0]["label"], "a");
-}
-
-/// The real CSV and the names of the real images.
-pub fn real_inputs() -> Option<(Input, Input)> {
-    let folder = shared("ham10000")?;
-    let csv = existing_file_input(&folder.join("HAM10000_metadata.csv"), None);
-    let mut files = Vec::new();
-    for root in 0..2 {
-        for entry in fs::read_dir(folder.join(format!("HAM10000_images_part_{}", root + 1))).unwrap() {
-            let source = entry.unwrap().path();
-            let path = source.file_name().unwrap().to_str().unwrap().to_owned();
-            files.push(InputFile { root, digest: Digest::of(path.as_bytes()), path, source });
-        }
-    }
-    Some((csv, files_input(files, None)))
 }
 
 // pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()

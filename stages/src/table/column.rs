@@ -45,6 +45,19 @@ pub fn booleans(frame: &DataFrame, column: &str) -> Result<Vec<Option<bool>>, St
     Ok(values.iter().collect())
 }
 
+/// A column of names: text as it is, whole numbers and booleans as text.
+pub fn labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
+    match find(frame, column)?.dtype() {
+        DataType::Boolean => Ok(texts(booleans(frame, column)?)),
+        kind if kind.is_integer() => Ok(texts(integers(frame, column)?)),
+        _ => strings(frame, column),
+    }
+}
+
+fn texts<T: ToString>(values: Vec<Option<T>>) -> Vec<Option<String>> {
+    values.into_iter().map(|value| value.map(|value| value.to_string())).collect()
+}
+
 /// A text column without nulls.
 pub fn required_strings(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {
     required(strings(frame, column)?, column)
@@ -114,6 +127,7 @@ mod tests {
         assert_eq!(integers(&table(), "n").unwrap(), [Some(1), None]);
         assert_eq!(floats(&table(), "n").unwrap(), [Some(1.0), None]);
         assert_eq!(required_strings(&table(), "image_id").unwrap(), ["a", "b"]);
+        assert_eq!(labels(&table(), "n").unwrap(), [Some("1".to_owned()), None]);
     }
 
     #[test]

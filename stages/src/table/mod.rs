@@ -10,7 +10,7 @@ mod parquet_write;
 pub mod statistics;
 
 pub use column::{
-    booleans, floats, has_column, integers, require_column, required_integers, required_strings, strings,
+    booleans, floats, has_column, integers, labels, require_column, required_integers, required_strings, strings,
 };
 pub use csv::{Csv, Field, Row};
 pub use parquet_read::read;

@@ -1,0 +1,145 @@
+//! Kind `impute`: fills the missing values of one column.
+
+mod fill;
+#[cfg(test)]
+mod tests;
+
+use hamflow_stage_api::{
+    ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
+};
+use polars::prelude::{BooleanChunked, Column, NewChunkedArray};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{json, params, table};
+use fill::Fit;
+
+/// What the impute stage can be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImputeParams {
+    /// The column of numbers whose missing values are filled.
+    pub column: String,
+    /// What they are filled with: `mean`, `median`, `group-mean`, `constant`, or `drop` (the rows are left out).
+    pub strategy: Strategy,
+    /// The column whose values make the groups of `group-mean`; a group without any value takes the mean of all.
+    pub group: Option<String>,
+    /// What `constant` fills in.
+    pub value: Option<f64>,
+    /// The rows that means and medians are taken over: `all`, or `train`, the rows whose `split` is `train`.
+    pub fit: FitRows,
+}
+
+impl Default for ImputeParams {
+    fn default() -> Self {
+        Self { column: "age".to_owned(), strategy: Strategy::Mean, group: None, value: None, fit: FitRows::All }
+    }
+}
+
+/// What missing values are filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The mean of the values that are there.
+    Mean,
+    /// The median of the values that are there.
+    Median,
+    /// The mean of the values of the row's group.
+    GroupMean,
+    /// The parameter `value`.
+    Constant,
+    /// Nothing: the rows are left out.
+    Drop,
+}
+
+/// The rows that means and medians are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FitRows {
+    /// All rows, test rows included: what the notebook did.
+    All,
+    /// The training rows.
+    Train,
+}
+
+/// The kind `impute`.
+pub struct Impute;
+
+impl Kind for Impute {
+    fn spec(&self) -> KindSpec {
+        let ports = vec![Port::new("table", ArtifactType::Table, "The table with the column to fill.")];
+        let summary = "Fills the missing values of one column and marks them in `<column>_imputed`.";
+        KindSpec { threads: Threads::One, ..KindSpec::new("impute", 1, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<ImputeParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("table", ArtifactType::Table, "table.parquet"),
+            Output::new("summary", ArtifactType::Summary, "summary.json"),
+        ]
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: ImputeParams = context.params()?;
+        let mut frame = table::read(context.input("table")?.file()?, None)?;
+        let values: Vec<Option<f64>> = table::floats(&frame, &params.column)?
+            .into_iter()
+            // Other programs write a missing number as NaN.
+            .map(|value| value.filter(|value| !value.is_nan()))
+            .collect();
+        let missing: Vec<bool> = values.iter().map(Option::is_none).collect();
+        let n_missing = missing.iter().filter(|missing| **missing).count();
+        let fit = Fit::new(&frame, &values, &params)?;
+        let filled = fit.fill(&values);
+
+        let (column, marks) = (params.column.as_str(), format!("{}_imputed", params.column));
+        table::with_column(&mut frame, Column::new(column.into(), filled))?;
+        let is_drop = params.strategy == Strategy::Drop;
+        let marked: Vec<bool> = missing.iter().map(|missing| *missing && !is_drop).collect();
+        table::with_column(&mut frame, Column::new(marks.as_str().into(), marked))?;
+        if is_drop {
+            let keep = BooleanChunked::from_iter_values("keep".into(), missing.iter().map(|missing| !missing));
+            frame = frame.filter(&keep).map_err(|error| StageError::bug(format!("cannot drop rows: {error}")))?;
+        }
+        let (filled, dropped) = if is_drop { (0, n_missing) } else { (n_missing, 0) };
+        let summary = json!({
+            "column": column,
+            "strategy": params.strategy,
+            "fit": params.fit,
+            "group": params.group,
+            "rows": frame.height(),
+            "filled": filled,
+            "dropped": dropped,
+            "values": fit.to_json(),
+        });
+        context.write("summary.json", &json::write(&summary)?)?;
+        context.write("table.parquet", &table::write(&frame)?)
+    }
+}
+
+fn check(params: &ImputeParams) -> Result<(), ParamError> {
+    let ImputeParams { column, strategy, group, value, fit: _ } = params;
+    if column.is_empty() {
+        return Err(ParamError::new("column", "`column` is empty"));
+    }
+    match (strategy, group, value) {
+        (Strategy::GroupMean, None, _) => Err(ParamError::new("group", "the strategy `group-mean` needs `group`")
+            .hint("the column whose values make the groups, such as `group = \"sex\"`")),
+        (Strategy::Constant, _, None) => Err(ParamError::new("value", "the strategy `constant` needs `value`")),
+        (Strategy::GroupMean, Some(_), None) | (Strategy::Constant, None, Some(_)) | (_, None, None) => Ok(()),
+        // A parameter that has no effect is a mistake: the other strategy was meant.
+        (_, Some(_), _) if *strategy != Strategy::GroupMean => {
+            Err(ParamError::new("group", "`group` is for the strategy `group-mean` only"))
+        }
+        _ => Err(ParamError::new("value", "`value` is for the strategy `constant` only")),
+    }
+}

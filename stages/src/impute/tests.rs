@@ -1,0 +1,118 @@
+//! What `impute` promises, on a small table and on the real one.
+
+use hamflow_stage_api::{ArtifactType, StageError};
+use polars::prelude::{DataFrame, df};
+use serde_json::{Value, json};
+
+use super::Impute;
+use crate::metadata::real::real_table;
+use crate::table::{booleans, floats, write};
+use crate::test_support::{Ran, file_input, run_kind};
+
+fn people() -> DataFrame {
+    df!(
+        "image_id" => ["a", "b", "c", "d", "e"],
+        "age" => [Some(10.0), None, Some(30.0), Some(80.0), None],
+        "sex" => [Some("male"), Some("male"), Some("male"), Some("female"), None],
+        "split" => ["train", "test", "train", "test", "train"]
+    )
+    .unwrap()
+}
+
+fn run(table: &DataFrame, params: Value) -> Result<Ran, StageError> {
+    let folder = tempfile::tempdir().unwrap();
+    let input = file_input(folder.path(), "table.parquet", &write(table).unwrap(), Some(ArtifactType::Table));
+    run_kind(&Impute, &params, &[("table", input)])
+}
+
+fn ages(params: Value) -> Vec<f64> {
+    let filled = floats(&run(&people(), params).unwrap().table("table.parquet"), "age").unwrap();
+    filled.into_iter().map(Option::unwrap).collect()
+}
+
+fn message(params: Value) -> String {
+    run(&people(), params).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn every_strategy_fills_what_is_missing() {
+    assert_eq!(ages(json!({})), [10.0, 40.0, 30.0, 80.0, 40.0]);
+    assert_eq!(ages(json!({"strategy": "median"})), [10.0, 30.0, 30.0, 80.0, 30.0]);
+    assert_eq!(ages(json!({"strategy": "constant", "value": 7})), [10.0, 7.0, 30.0, 80.0, 7.0]);
+    assert_eq!(ages(json!({"strategy": "drop"})), [10.0, 30.0, 80.0]);
+    // The row without a sex has no group, so it takes the mean of all.
+    assert_eq!(ages(json!({"strategy": "group-mean", "group": "sex"})), [10.0, 20.0, 30.0, 80.0, 40.0]);
+}
+
+#[test]
+fn fitted_on_training_rows_no_other_row_counts() {
+    assert_eq!(ages(json!({"fit": "train"})), [10.0, 20.0, 30.0, 80.0, 20.0]);
+    // No training row is female, so that group would take the mean of all training rows.
+    let params = json!({"fit": "train", "strategy": "group-mean", "group": "sex"});
+    assert_eq!(ages(params.clone()), [10.0, 20.0, 30.0, 80.0, 20.0]);
+    let summary = run(&people(), params).unwrap().json("summary.json");
+    assert_eq!(summary["values"], json!({"all": 20.0, "groups": {"female": null, "male": 20.0}}));
+}
+
+#[test]
+fn what_was_filled_is_marked_and_counted() {
+    let ran = run(&people(), json!({})).unwrap();
+    let marks = booleans(&ran.table("table.parquet"), "age_imputed").unwrap();
+    assert_eq!(marks, [false, true, false, false, true].map(Some));
+    let summary = ran.json("summary.json");
+    assert_eq!(summary["filled"], 2);
+    assert_eq!(summary["values"]["all"], 40.0);
+    let ran = run(&people(), json!({"strategy": "drop"})).unwrap();
+    assert_eq!(ran.json("summary.json")["dropped"], 2);
+    assert_eq!(booleans(&ran.table("table.parquet"), "age_imputed").unwrap(), [Some(false); 3]);
+}
+
+#[test]
+fn what_cannot_be_filled_is_said() {
+    assert_eq!(message(json!({"column": "agee"})), "the table has no column `agee`\nhint: did you mean `age`?");
+    assert_eq!(message(json!({"column": "sex"})), "the column `sex` holds text, but numbers are wanted");
+    assert!(message(json!({"strategy": "group-mean", "group": "sax"})).contains("did you mean `sex`?"));
+
+    let table = people().drop("split").unwrap();
+    let error = run(&table, json!({"fit": "train"})).map(|_| ()).unwrap_err();
+    assert_eq!(error.message, "`fit = \"train\"` needs a table with a column `split`");
+
+    let empty = df!("age" => [None::<f64>, None]).unwrap();
+    let error = run(&empty, json!({})).map(|_| ()).unwrap_err();
+    assert_eq!(error.message, "no row has a value in the column `age`");
+}
+
+#[test]
+fn parameters_without_effect_are_refused() {
+    use hamflow_stage_api::Kind;
+    let refused = |params: Value| Impute.resolve(params.as_object().unwrap()).unwrap_err().message;
+    assert_eq!(refused(json!({"strategy": "group-mean"})), "the strategy `group-mean` needs `group`");
+    assert_eq!(refused(json!({"strategy": "constant"})), "the strategy `constant` needs `value`");
+    assert_eq!(refused(json!({"value": 3})), "`value` is for the strategy `constant` only");
+    assert_eq!(refused(json!({"group": "sex"})), "`group` is for the strategy `group-mean` only");
+    let both = json!({"strategy": "constant", "value": 1, "group": "sex"});
+    assert_eq!(refused(both), "`group` is for the strategy `group-mean` only");
+    let both = json!({"strategy": "group-mean", "value": 1, "group": "sex"});
+    assert_eq!(refused(both), "`value` is for the strategy `constant` only");
+}
+
+// d = pd.read_csv("HAM10000_metadata.csv"); d.age.mean(), d.age.median(), d.groupby("sex").age.mean()
+#[test]
+fn the_real_ages_are_filled_with_what_pandas_has() {
+    let Some((_folder, table)) = real_table() else { return };
+    let values = |params: Value| {
+        let ran = run_kind(&Impute, &params, &[("table", table.clone())]).unwrap();
+        assert_eq!(ran.json("summary.json")["filled"], 57);
+        let ages = floats(&ran.table("table.parquet"), "age").unwrap();
+        let marks = booleans(&ran.table("table.parquet"), "age_imputed").unwrap();
+        let filled = ages.iter().zip(marks).filter(|(_, mark)| *mark == Some(true)).map(|(age, _)| age.unwrap());
+        let mut filled: Vec<f64> = filled.collect();
+        filled.sort_by(f64::total_cmp);
+        filled.dedup();
+        filled
+    };
+    assert_eq!(values(json!({})), [51.863828077927295]);
+    assert_eq!(values(json!({"strategy": "median"})), [50.0]);
+    let by_sex = values(json!({"strategy": "group-mean", "group": "sex"}));
+    assert_eq!(by_sex, [37.5, 48.71152154793316, 54.54537037037037]);
+}

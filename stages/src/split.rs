@@ -1,0 +1,210 @@
+//! Kind `split`: says which rows are for training, validation and test, so that nothing leaks.
+//!
+//! Rows of one group (a lesion) stay together, and so do groups that share a byte-identical image. Each class is spread
+//! over the splits in the wanted fractions. The same seed gives the same split, in whatever order the rows come.
+
+mod assign;
+mod balance;
+mod groups;
+#[cfg(test)]
+mod tests;
+
+use hamflow_stage_api::{
+    Access, ArtifactType, Digest, Kind, KindSpec, Output, ParamError, Params, Port, Random, StageContext, StageError,
+    Threads,
+};
+use polars::prelude::{Column, DataFrame};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::image_names::ImageNames;
+use crate::{json, params, table};
+use assign::assign;
+use balance::Balance;
+use groups::Groups;
+
+/// The names of the splits, in the order of their numbers.
+const SPLITS: [&str; 3] = ["train", "validation", "test"];
+const TEST: usize = 2;
+
+/// What the split stage can be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitParams {
+    /// How much of each class goes where; together 1.
+    pub fractions: Fractions,
+    /// With 2 or more, a column `fold` numbers that many folds (from 0) over the rows that are not for test; 0 makes none.
+    pub folds: u32,
+    /// The column whose equal values stay on one side.
+    pub group: String,
+    /// The column whose values are spread evenly.
+    pub stratify: String,
+}
+
+impl Default for SplitParams {
+    fn default() -> Self {
+        Self { fractions: Fractions::default(), folds: 0, group: "lesion_id".to_owned(), stratify: "dx".to_owned() }
+    }
+}
+
+/// How much of each class goes where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fractions {
+    /// For training; more than 0.
+    pub train: f64,
+    /// For choices during training; may be 0.
+    pub validation: f64,
+    /// For the numbers of the report; may be 0.
+    pub test: f64,
+}
+
+impl Default for Fractions {
+    fn default() -> Self {
+        Self { train: 0.72, validation: 0.08, test: 0.2 }
+    }
+}
+
+impl Fractions {
+    fn in_order(&self) -> [f64; 3] {
+        [self.train, self.validation, self.test]
+    }
+}
+
+/// The kind `split`.
+pub struct Split;
+
+impl Kind for Split {
+    fn spec(&self) -> KindSpec {
+        let table = Port::new("table", ArtifactType::Table, "The table to split.");
+        let images = Port::new("images", ArtifactType::Images, "The images: those with equal bytes stay on one side.");
+        let ports = vec![table, images.or_external().optional().access(Access::Content)];
+        let summary = "Splits by group, evenly over the classes, identical images together, and proves it.";
+        KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", 1, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<SplitParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("table", ArtifactType::Table, "table.parquet"),
+            Output::new("balance", ArtifactType::Balance, "balance.json"),
+        ]
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: SplitParams = context.params()?;
+        let mut frame = table::read(context.input("table")?.file()?, None)?;
+        if frame.height() == 0 {
+            return Err(StageError::input("the table has no rows to split"));
+        }
+        let ids = table::required_strings(&frame, "image_id")?;
+        let names = required_labels(&frame, &params.group)?;
+        let classes = required_labels(&frame, &params.stratify)?;
+        let digests = match context.inputs().optional("images") {
+            Some(images) => Some(digests(&ImageNames::new(images)?, &ids)?),
+            None => None,
+        };
+
+        let groups = Groups::new(&names, &classes, digests.as_deref());
+        let splits = assign(&groups, None, &params.fractions.in_order(), &mut context.random("split")?);
+        let folds = folds(&groups, &splits, params.folds, &mut context.random("fold")?);
+
+        let balance = Balance {
+            params: &params,
+            ids: &ids,
+            names: &names,
+            classes: &classes,
+            digests: digests.as_deref(),
+            groups: &groups,
+            splits: &groups.per_row(&splits),
+            folds: folds.as_deref(),
+        };
+        let balance = balance.to_json();
+        for empty in balance::empty_sides(&balance) {
+            context.warn(empty);
+        }
+        add_columns(&mut frame, &groups.per_row(&splits), folds)?;
+        context.write("balance.json", &json::write(&balance)?)?;
+        context.write("table.parquet", &table::write(&frame)?)
+    }
+}
+
+fn add_columns(frame: &mut DataFrame, splits: &[usize], folds: Option<Vec<Option<i64>>>) -> Result<(), StageError> {
+    let names: Vec<&str> = splits.iter().map(|&split| SPLITS[split]).collect();
+    table::with_column(frame, Column::new("split".into(), names))?;
+    match folds {
+        Some(folds) => table::with_column(frame, Column::new("fold".into(), folds)),
+        None => Ok(()),
+    }
+}
+
+/// The fold of each row; none for the rows that are for test.
+fn folds(groups: &Groups, splits: &[usize], folds: u32, random: &mut Random) -> Option<Vec<Option<i64>>> {
+    if folds == 0 {
+        return None;
+    }
+    let open: Vec<bool> = splits.iter().map(|&split| split != TEST).collect();
+    let fractions = vec![1.0 / f64::from(folds); folds as usize];
+    let folds = assign(groups, Some(&open), &fractions, random);
+    let per_row = groups.per_row(&folds).into_iter().zip(groups.per_row(&open));
+    Some(per_row.map(|(fold, open)| open.then_some(fold as i64)).collect())
+}
+
+fn required_labels(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {
+    let mut labels = Vec::with_capacity(frame.height());
+    for (row, label) in table::labels(frame, column)?.into_iter().enumerate() {
+        labels.push(label.ok_or_else(|| {
+            StageError::input(format!("the column `{column}` has no value in row {} of the table", row + 1))
+        })?);
+    }
+    Ok(labels)
+}
+
+/// The digest of each row's image.
+fn digests(images: &ImageNames<'_>, ids: &[String]) -> Result<Vec<Digest>, StageError> {
+    let files = ids.iter().map(|id| images.find(id)).collect::<Result<Vec<_>, _>>()?;
+    let missing: Vec<&str> =
+        ids.iter().zip(&files).filter(|(_, file)| file.is_none()).map(|(id, _)| id.as_str()).collect();
+    if missing.is_empty() {
+        Ok(files.into_iter().flatten().map(|file| file.digest).collect())
+    } else {
+        Err(images.missing(missing.into_iter()))
+    }
+}
+
+fn check(params: &SplitParams) -> Result<(), ParamError> {
+    let fractions = params.fractions.in_order();
+    for (name, fraction) in SPLITS.iter().zip(fractions) {
+        let path = format!("fractions.{name}");
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(ParamError::new(&path, format!("`{path}` is {fraction}, but a fraction lies between 0 and 1")));
+        }
+    }
+    if params.fractions.train == 0.0 {
+        return Err(ParamError::new("fractions.train", "`fractions.train` is 0, so there is nothing to train on"));
+    }
+    let sum: f64 = fractions.iter().sum();
+    if (sum - 1.0).abs() > 1e-9 {
+        return Err(ParamError::new("fractions", format!("`fractions` sum to {sum}, not to 1")));
+    }
+    if params.folds == 1 {
+        return Err(ParamError::new("folds", "`folds` is 1, but there are none (0) or at least two"));
+    }
+    for (name, column) in [("group", &params.group), ("stratify", &params.stratify)] {
+        if column.is_empty() {
+            return Err(ParamError::new(name, format!("`{name}` is empty")));
+        }
+        if ["split", "fold"].contains(&column.as_str()) {
+            return Err(ParamError::new(name, format!("`{name}` is `{column}`, a column that this kind makes")));
+        }
+    }
+    Ok(())
+}
