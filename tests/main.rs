@@ -1,7 +1,11 @@
 //! The promises of hamflow, a module each.
 
+#[cfg(feature = "builtin")]
+mod builtin;
 mod cache;
 mod cli;
+#[cfg(feature = "builtin")]
+mod documents;
 mod faults;
 mod harness;
 mod incremental;

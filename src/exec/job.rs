@@ -36,7 +36,18 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
             .ok_or_else(|| {
             StageError::bug(format!("part `{}` names a file that `{port}` does not have", part.name))
         })?;
-        chosen.0.insert(port.clone(), vec![Input { files, ..first.clone() }]);
+        // Field by field: the whole listing, perhaps a million files, is not copied for each part.
+        let Input { name, artifact_type, labels, digest, files: _, folder, path } = first;
+        let input = Input {
+            name: name.clone(),
+            artifact_type: *artifact_type,
+            labels: labels.clone(),
+            digest: *digest,
+            files,
+            folder: *folder,
+            path: path.clone(),
+        };
+        chosen.0.insert(port.clone(), vec![input]);
     }
     Ok(chosen)
 }

@@ -658,7 +658,8 @@ impl<'a> Scheduler<'a> {
             let Source::Artifact { stage, .. } = source else { continue };
             let name = &self.graph.pipeline.stages[stage.index()].name;
             let connected = active.check.inputs.iter().flat_map(|(_, connected)| connected);
-            for input in connected.filter(|input| input.source.split('.').next() == Some(name)) {
+            let is_its = |source: &str| source.strip_prefix(&name[..]).is_some_and(|rest| rest.starts_with('.'));
+            for input in connected.filter(|input| is_its(&input.source)) {
                 let Content::Artifact(_) = input.content else { continue };
                 let files = input.input(self.store).map(|input| input.files);
                 let whole = files.is_ok_and(|files| {

@@ -6,11 +6,18 @@ use hamflow_stage_api::{Input, InputFile, StageError};
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
+/// The first file of an id, and one more if there is one.
+struct Found<'a> {
+    first: &'a InputFile,
+    second: Option<&'a InputFile>,
+}
+
 /// The images of an input by their ids.
 pub struct ImageNames<'a> {
     input: &'a Input,
     /// Only looked up, never walked: its order reaches no output.
-    by_id: HashMap<&'a str, Vec<&'a InputFile>>,
+    by_id: HashMap<&'a str, Found<'a>>,
+    count: usize,
 }
 
 impl<'a> ImageNames<'a> {
@@ -19,26 +26,34 @@ impl<'a> ImageNames<'a> {
         if !input.folder {
             return Err(StageError::input(format!("`{}` is one file, but folders of images are wanted", input.name)));
         }
-        let mut by_id: HashMap<&str, Vec<&InputFile>> = HashMap::new();
+        let mut by_id: HashMap<&str, Found> = HashMap::with_capacity(input.files.len());
+        let mut count = 0;
         for file in &input.files {
-            if let Some(id) = id_of(&file.path) {
-                by_id.entry(id).or_default().push(file);
+            let Some(id) = id_of(&file.path) else { continue };
+            count += 1;
+            let mut is_second = true;
+            let found = by_id.entry(id).or_insert_with(|| {
+                is_second = false;
+                Found { first: file, second: None }
+            });
+            if is_second {
+                found.second.get_or_insert(file);
             }
         }
-        Ok(Self { input, by_id })
+        Ok(Self { input, by_id, count })
     }
 
     /// How many images there are.
     pub fn count(&self) -> usize {
-        self.by_id.values().map(Vec::len).sum()
+        self.count
     }
 
     /// The file of an image, if there is one; two are an error.
     pub fn find(&self, id: &str) -> Result<Option<&'a InputFile>, StageError> {
-        match self.by_id.get(id).map(Vec::as_slice) {
-            None | Some([]) => Ok(None),
-            Some([file]) => Ok(Some(file)),
-            Some([first, second, ..]) => Err(StageError::input(format!(
+        match self.by_id.get(id) {
+            None => Ok(None),
+            Some(Found { first, second: None }) => Ok(Some(first)),
+            Some(Found { first, second: Some(second) }) => Err(StageError::input(format!(
                 "the image `{id}` has two files in `{}`: `{}` in {} and `{}` in {}",
                 self.input.name,
                 first.path,

@@ -8,6 +8,7 @@ pub mod impute;
 pub mod json;
 pub mod metadata;
 pub mod metric;
+pub mod ml;
 pub mod near_miss;
 pub mod params;
 pub mod plot;
@@ -16,6 +17,7 @@ pub mod registry;
 pub mod shard;
 pub mod split;
 pub mod table;
+pub mod train;
 
 #[cfg(test)]
 pub mod test_support;

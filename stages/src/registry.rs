@@ -6,6 +6,7 @@ use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
 use crate::split::Split;
+use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train];

@@ -117,21 +117,21 @@ impl Kind for Split {
         let splits = assign(&groups, None, &params.fractions.in_order(), &mut context.random("split")?);
         let folds = folds(&groups, &splits, params.folds, &mut context.random("fold")?);
 
+        let per_row = groups.per_row(&splits);
         let balance = Balance {
             params: &params,
             ids: &ids,
             names: &names,
-            classes: &classes,
-            digests: digests.as_deref(),
+            images_checked: digests.is_some(),
             groups: &groups,
-            splits: &groups.per_row(&splits),
+            splits: &per_row,
             folds: folds.as_deref(),
-        };
-        let balance = balance.to_json();
+        }
+        .to_json();
         for empty in balance::empty_sides(&balance) {
             context.warn(empty);
         }
-        add_columns(&mut frame, &groups.per_row(&splits), folds)?;
+        add_columns(&mut frame, &per_row, folds)?;
         context.write("balance.json", &json::write(&balance)?)?;
         context.write("table.parquet", &table::write(&frame)?)
     }
@@ -147,7 +147,7 @@ fn add_columns(frame: &mut DataFrame, splits: &[usize], folds: Option<Vec<Option
 }
 
 /// The fold of each row; none for the rows that are for test.
-fn folds(groups: &Groups, splits: &[usize], folds: u32, random: &mut Random) -> Option<Vec<Option<i64>>> {
+fn folds(groups: &Groups<'_>, splits: &[usize], folds: u32, random: &mut Random) -> Option<Vec<Option<i64>>> {
     if folds == 0 {
         return None;
     }

@@ -127,6 +127,15 @@ impl Ran {
     }
 }
 
+/// The digest of all output files of a run, for the test that holds a revision to its bytes.
+///
+/// Where it changed although nobody meant it, something is not deterministic or a library changed its output; where it was
+/// meant, raise the kind's revision.
+pub fn golden(ran: &Ran, paths: &[&str]) -> String {
+    let digests: String = paths.iter().map(|path| format!("{path} {}\n", Digest::of(&ran.bytes(path)))).collect();
+    Digest::of(digests.as_bytes()).short()
+}
+
 struct Events(std::sync::Mutex<Vec<JobEvent>>);
 
 impl EventSink for Events {

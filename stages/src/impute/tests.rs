@@ -1,13 +1,13 @@
 //! What `impute` promises, on a small table and on the real one.
 
-use hamflow_stage_api::{ArtifactType, StageError};
+use hamflow_stage_api::{ArtifactType, Kind, StageError};
 use polars::prelude::{DataFrame, df};
 use serde_json::{Value, json};
 
 use super::Impute;
 use crate::metadata::real::real_table;
 use crate::table::{booleans, floats, write};
-use crate::test_support::{Ran, file_input, run_kind};
+use crate::test_support::{Ran, file_input, golden, run_kind};
 
 fn people() -> DataFrame {
     df!(
@@ -84,7 +84,6 @@ fn what_cannot_be_filled_is_said() {
 
 #[test]
 fn parameters_without_effect_are_refused() {
-    use hamflow_stage_api::Kind;
     let refused = |params: Value| Impute.resolve(params.as_object().unwrap()).unwrap_err().message;
     assert_eq!(refused(json!({"strategy": "group-mean"})), "the strategy `group-mean` needs `group`");
     assert_eq!(refused(json!({"strategy": "constant"})), "the strategy `constant` needs `value`");
@@ -94,6 +93,13 @@ fn parameters_without_effect_are_refused() {
     assert_eq!(refused(both), "`group` is for the strategy `group-mean` only");
     let both = json!({"strategy": "group-mean", "value": 1, "group": "sex"});
     assert_eq!(refused(both), "`value` is for the strategy `constant` only");
+}
+
+#[test]
+fn the_bytes_are_those_of_the_revision() {
+    let ran = run(&people(), json!({"strategy": "group-mean", "group": "sex"})).unwrap();
+    let digest = golden(&ran, &["table.parquet", "summary.json"]);
+    assert_eq!((Impute.spec().revision, digest.as_str()), (1, "172b188267ef"));
 }
 
 // d = pd.read_csv("HAM10000_metadata.csv"); d.age.mean(), d.age.median(), d.groupby("sex").age.mean()

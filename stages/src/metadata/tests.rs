@@ -1,12 +1,12 @@
 //! What `metadata` promises, on small CSVs and on the real one.
 
-use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, StageError};
+use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, Kind, StageError};
 use serde_json::{Value, json};
 
 use super::Metadata;
 use super::real::real_inputs;
 use crate::table::{floats, integers, required_strings, strings};
-use crate::test_support::{Ran, file_input, files_input, run_kind};
+use crate::test_support::{Ran, file_input, files_input, golden, run_kind};
 
 const HEADER: &str = "lesion_id,image_id,dx,dx_type,age,sex,localization\n";
 
@@ -122,6 +122,14 @@ fn classes_can_be_others() {
     let ran = run("l1,i1,b,histo,5,male,back\n", images(&[(0, "i1.jpg")]), params).unwrap();
     assert_eq!(integers(&ran.table("table.parquet"), "cell_type_idx").unwrap(), [Some(1)]);
     assert_eq!(ran.json("summary.json")["classes"][0]["label"], "a");
+}
+
+#[test]
+fn the_bytes_are_those_of_the_revision() {
+    let rows = "l1,i2,mel,histo,,unknown,back\nl1,i1,bkl,,45.5,,\n";
+    let ran = run(rows, images(&[(0, "i1.jpg"), (1, "a/i2.png")]), json!({})).unwrap();
+    let digest = golden(&ran, &["table.parquet", "summary.json"]);
+    assert_eq!((Metadata.spec().revision, digest.as_str()), (1, "03fff5341802"));
 }
 
 // pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()

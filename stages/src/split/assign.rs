@@ -14,7 +14,7 @@ use super::groups::Groups;
 /// groups move while that brings a class closer to its fractions.
 ///
 /// Groups that `only` leaves out get side 0 and count for nothing.
-pub fn assign(groups: &Groups, only: Option<&[bool]>, fractions: &[f64], random: &mut Random) -> Vec<usize> {
+pub fn assign(groups: &Groups<'_>, only: Option<&[bool]>, fractions: &[f64], random: &mut Random) -> Vec<usize> {
     let order = order(groups, only, random);
     let mut state = State {
         groups,
@@ -29,7 +29,7 @@ pub fn assign(groups: &Groups, only: Option<&[bool]>, fractions: &[f64], random:
     }
     let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); groups.classes.len()];
     for group in pure {
-        for &class in groups.groups[group].classes.keys() {
+        for &(class, _) in &groups.groups[group].classes {
             by_class[class].push(group);
         }
     }
@@ -43,7 +43,7 @@ pub fn assign(groups: &Groups, only: Option<&[bool]>, fractions: &[f64], random:
 }
 
 /// The larger groups first; among equals by a keyed hash of the name, so that another group changes no one's place.
-fn order(groups: &Groups, only: Option<&[bool]>, random: &mut Random) -> Vec<usize> {
+fn order(groups: &Groups<'_>, only: Option<&[bool]>, random: &mut Random) -> Vec<usize> {
     let mut key = [0; 32];
     for bytes in key.as_chunks_mut::<8>().0 {
         *bytes = random.next_u64().to_le_bytes();
@@ -63,7 +63,7 @@ fn order(groups: &Groups, only: Option<&[bool]>, random: &mut Random) -> Vec<usi
 }
 
 struct State<'a> {
-    groups: &'a Groups,
+    groups: &'a Groups<'a>,
     fractions: &'a [f64],
     side: Vec<usize>,
     /// Rows by class and side.
@@ -77,7 +77,7 @@ impl State<'_> {
         let lack = |side: usize| -> f64 {
             classes
                 .iter()
-                .map(|(&class, &n)| {
+                .map(|&(class, n)| {
                     let seen = self.rows[class].iter().sum::<usize>() + n;
                     n as f64 * (self.fractions[side] * seen as f64 - self.rows[class][side] as f64)
                 })
@@ -88,7 +88,7 @@ impl State<'_> {
         let best = open.map(|side| (lack(side), side)).reduce(|best, next| if next.0 > best.0 { next } else { best });
         let (_, side) = best.expect("fractions sum to 1, so one is above 0");
         self.side[group] = side;
-        for (&class, &n) in classes {
+        for &(class, n) in classes {
             self.rows[class][side] += n;
         }
     }

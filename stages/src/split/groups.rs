@@ -1,85 +1,109 @@
 //! Groups of rows that must stay on one side.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeSet;
 
 use hamflow_stage_api::Digest;
 
 /// Rows that stay together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct Group<'a> {
     /// The least of the group's names in alphabetical order, which does not depend on the order of the rows.
-    pub name: String,
-    /// How many rows it has of each class that it has, by the number of the class.
-    pub classes: BTreeMap<usize, usize>,
+    pub name: &'a str,
+    /// The numbers of the classes that it has, and how many rows of each; sorted.
+    pub classes: Vec<(usize, usize)>,
 }
 
-impl Group {
+impl Group<'_> {
     /// How many rows it has.
     pub fn size(&self) -> usize {
-        self.classes.values().sum()
+        self.classes.iter().map(|(_, n)| n).sum()
     }
 }
 
 /// All rows of a table in groups.
 #[derive(Debug)]
-pub struct Groups {
+pub struct Groups<'a> {
     /// The groups, sorted by name.
-    pub groups: Vec<Group>,
-    /// The names of the classes, sorted.
-    pub classes: Vec<String>,
+    pub groups: Vec<Group<'a>>,
     /// The group of each row.
     pub of_row: Vec<usize>,
-    /// How many groups became part of another because they share an image.
-    pub joined: usize,
+    /// How many different names there are: as many as groups, unless some share an image.
+    pub names: usize,
+    /// The number of each row's name.
+    pub name_of_row: Vec<usize>,
+    /// The names of the classes, sorted.
+    pub classes: Vec<&'a str>,
+    /// The number of each row's class.
+    pub class_of_row: Vec<usize>,
+    /// The rows of each image that is there more than once.
+    pub identical: Vec<Vec<usize>>,
 }
 
-impl Groups {
+impl<'a> Groups<'a> {
     /// Puts rows of one name together, and then names that share an image.
-    pub fn new(names: &[String], classes: &[String], digests: Option<&[Digest]>) -> Self {
-        let mut distinct: Vec<&str> = names.iter().map(String::as_str).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        // Only looked up, never walked.
-        let numbers: HashMap<&str, usize> = distinct.iter().copied().zip(0..).collect();
-        let number_of_row: Vec<usize> = names.iter().map(|name| numbers[name.as_str()]).collect();
+    pub fn new(names: &'a [String], classes: &'a [String], digests: Option<&[Digest]>) -> Self {
+        let (distinct, name_of_row) = numbered(names);
+        let class_names: Vec<&str> = classes.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+        let number = |class: &String| class_names.binary_search(&class.as_str()).expect("every class was collected");
+        let class_of_row: Vec<usize> = classes.iter().map(number).collect();
 
+        let identical = identical(digests.unwrap_or_default());
         let mut parents = Parents((0..distinct.len()).collect());
-        let mut first_with: HashMap<Digest, usize> = HashMap::new();
-        for (digest, &number) in digests.unwrap_or_default().iter().zip(&number_of_row) {
-            let first = *first_with.entry(*digest).or_insert(number);
-            parents.join(first, number);
+        for rows in &identical {
+            for pair in rows.windows(2) {
+                parents.join(name_of_row[pair[0]], name_of_row[pair[1]]);
+            }
         }
-
-        let mut class_names: Vec<String> = classes.to_vec();
-        class_names.sort_unstable();
-        class_names.dedup();
-        let class_numbers: HashMap<&str, usize> = class_names.iter().map(String::as_str).zip(0..).collect();
 
         // A root is the least of its numbers, so groups come out sorted by their least name.
-        let mut groups: Vec<Group> = Vec::new();
-        let mut group_of_number = vec![0; distinct.len()];
+        let mut groups: Vec<Group> = Vec::with_capacity(distinct.len());
+        let mut group_of_name = vec![0; distinct.len()];
         for (number, name) in distinct.iter().enumerate() {
             let root = parents.root(number);
-            group_of_number[number] = if root == number {
-                groups.push(Group { name: (*name).to_owned(), classes: BTreeMap::new() });
+            group_of_name[number] = if root == number {
+                groups.push(Group { name, classes: Vec::with_capacity(1) });
                 groups.len() - 1
             } else {
-                group_of_number[root]
+                group_of_name[root]
             };
         }
-        let of_row: Vec<usize> = number_of_row.iter().map(|&number| group_of_number[number]).collect();
-        for (&group, class) in of_row.iter().zip(classes) {
-            *groups[group].classes.entry(class_numbers[class.as_str()]).or_insert(0) += 1;
+        let of_row: Vec<usize> = name_of_row.iter().map(|&number| group_of_name[number]).collect();
+        for (&group, &class) in of_row.iter().zip(&class_of_row) {
+            let counts = &mut groups[group].classes;
+            match counts.binary_search_by_key(&class, |(class, _)| *class) {
+                Ok(at) => counts[at].1 += 1,
+                Err(at) => counts.insert(at, (class, 1)),
+            }
         }
-        let joined = distinct.len() - groups.len();
-        drop(class_numbers);
-        Self { groups, classes: class_names, of_row, joined }
+        Self { groups, of_row, names: distinct.len(), name_of_row, classes: class_names, class_of_row, identical }
     }
 
     /// Hands what is known of each group to its rows.
     pub fn per_row<T: Copy>(&self, per_group: &[T]) -> Vec<T> {
         self.of_row.iter().map(|&group| per_group[group]).collect()
     }
+}
+
+/// The different names, sorted, and the number of each row's name among them.
+fn numbered(names: &[String]) -> (Vec<&str>, Vec<usize>) {
+    let mut rows: Vec<(&str, usize)> = names.iter().map(String::as_str).zip(0..).collect();
+    rows.sort_unstable();
+    let (mut distinct, mut number_of_row) = (Vec::new(), vec![0; names.len()]);
+    for (name, row) in rows {
+        if distinct.last() != Some(&name) {
+            distinct.push(name);
+        }
+        number_of_row[row] = distinct.len() - 1;
+    }
+    (distinct, number_of_row)
+}
+
+/// The rows of each digest that is there more than once.
+fn identical(digests: &[Digest]) -> Vec<Vec<usize>> {
+    let mut rows: Vec<(&Digest, usize)> = digests.iter().zip(0..).collect();
+    rows.sort_unstable();
+    let sets = rows.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1);
+    sets.map(|same| same.iter().map(|(_, row)| *row).collect()).collect()
 }
 
 /// A union-find forest in which a root is the least of its tree.
@@ -113,18 +137,19 @@ mod tests {
         let (names, classes) = (texts("c a b d a c"), texts("x x y x x x"));
         let digests: Vec<Digest> = ["1", "2", "3", "4", "3", "1"].iter().map(|d| Digest::of(d.as_bytes())).collect();
         let groups = Groups::new(&names, &classes, Some(&digests));
-        let named: Vec<&str> = groups.groups.iter().map(|group| group.name.as_str()).collect();
+        let named: Vec<&str> = groups.groups.iter().map(|group| group.name).collect();
         assert_eq!(named, ["a", "c", "d"]);
         assert_eq!(groups.of_row, [1, 0, 0, 2, 0, 1]);
-        assert_eq!(groups.joined, 1);
-        assert_eq!(groups.groups[0].classes, BTreeMap::from([(0, 2), (1, 1)]));
+        assert_eq!(groups.names, 4);
+        assert_eq!(groups.groups[0].classes, [(0, 2), (1, 1)]);
     }
 
     #[test]
     fn chains_of_shared_images_join_too() {
         let names = texts("a b b c c d");
         let digests: Vec<Digest> = ["1", "1", "2", "2", "3", "3"].iter().map(|d| Digest::of(d.as_bytes())).collect();
-        let groups = Groups::new(&names, &texts("x x x x x x"), Some(&digests));
+        let classes = texts("x x x x x x");
+        let groups = Groups::new(&names, &classes, Some(&digests));
         assert_eq!(groups.groups.len(), 1);
         assert_eq!(groups.groups[0].size(), 6);
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Split;
 use crate::metadata::real::real_table;
 use crate::table::{frame, integers, required_strings, write};
-use crate::test_support::{Ran, file_input, files_input, folder_input, run_kind, run_kind_with, shared};
+use crate::test_support::{Ran, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shared};
 
 fn run(table: &DataFrame, params: Value, images: Option<Input>) -> Ran {
     let folder = tempfile::tempdir().unwrap();
@@ -183,6 +183,16 @@ fn fractions_that_are_none_are_refused() {
     assert_eq!(refused(json!({"folds": 1})).path, ["folds"]);
     assert!(Split.resolve(fractions(0.7, 0.0, 0.3).as_object().unwrap()).is_ok());
     assert_eq!(refused(json!({"fractions": {"train": 1.0}})).message, "`fractions`: missing field `validation`");
+}
+
+#[test]
+fn the_bytes_are_those_of_the_revision() {
+    let mut random = Random::new(5, "golden");
+    let table = random_table(&mut random, 200, 0.05);
+    let images = random_images(&mut random, &required_strings(&table, "image_id").unwrap());
+    let ran = run(&table, json!({"folds": 3}), Some(images));
+    let digest = golden(&ran, &["table.parquet", "balance.json"]);
+    assert_eq!((Split.spec().revision, digest.as_str()), (1, "20c4b8ca56e8"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A column of a table as a vector, with an error that names the column and the row.
 
 use hamflow_stage_api::StageError;
-use polars::prelude::{Column, DataFrame, DataType};
+use polars::prelude::{Column, DataFrame, DataType, StringChunked};
 
 use crate::near_miss;
 
@@ -17,9 +17,13 @@ pub fn require_column(frame: &DataFrame, column: &str) -> Result<(), StageError>
 
 /// A text column.
 pub fn strings(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
+    Ok(texts(frame, column)?.iter().map(|value| value.map(str::to_owned)).collect())
+}
+
+/// A text column as it lies in the table, for those who need no copy of every text.
+pub(super) fn texts<'a>(frame: &'a DataFrame, column: &str) -> Result<&'a StringChunked, StageError> {
     let found = typed(frame, column, "text", |kind| kind == &DataType::String)?;
-    let values = found.str().map_err(|error| unexpected(column, &error))?;
-    Ok(values.iter().map(|value| value.map(str::to_owned)).collect())
+    found.str().map_err(|error| unexpected(column, &error))
 }
 
 /// A column of numbers; whole numbers become numbers.
@@ -48,13 +52,13 @@ pub fn booleans(frame: &DataFrame, column: &str) -> Result<Vec<Option<bool>>, St
 /// A column of names: text as it is, whole numbers and booleans as text.
 pub fn labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
     match find(frame, column)?.dtype() {
-        DataType::Boolean => Ok(texts(booleans(frame, column)?)),
-        kind if kind.is_integer() => Ok(texts(integers(frame, column)?)),
+        DataType::Boolean => Ok(written(booleans(frame, column)?)),
+        kind if kind.is_integer() => Ok(written(integers(frame, column)?)),
         _ => strings(frame, column),
     }
 }
 
-fn texts<T: ToString>(values: Vec<Option<T>>) -> Vec<Option<String>> {
+fn written<T: ToString>(values: Vec<Option<T>>) -> Vec<Option<String>> {
     values.into_iter().map(|value| value.map(|value| value.to_string())).collect()
 }
 

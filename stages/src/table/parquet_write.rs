@@ -10,7 +10,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use polars::prelude::{Column, DataFrame, DataType};
 
-use super::column::{booleans, floats, integers, strings};
+use super::column::{booleans, floats, integers, texts};
 
 /// Writes a table: version, compression, row groups and the writer's name are fixed, so equal content gives equal bytes.
 pub fn write(frame: &DataFrame) -> Result<Vec<u8>, StageError> {
@@ -41,7 +41,7 @@ pub fn write(frame: &DataFrame) -> Result<Vec<u8>, StageError> {
 fn array(frame: &DataFrame, column: &Column) -> Result<ArrayRef, StageError> {
     let name = column.name().as_str();
     Ok(match column.dtype() {
-        DataType::String => Arc::new(StringArray::from(strings(frame, name)?)),
+        DataType::String => Arc::new(texts(frame, name)?.iter().collect::<StringArray>()),
         DataType::Boolean => Arc::new(BooleanArray::from(booleans(frame, name)?)),
         kind if kind.is_integer() => Arc::new(Int64Array::from(integers(frame, name)?)),
         kind if kind.is_float() => Arc::new(Float64Array::from(floats(frame, name)?)),

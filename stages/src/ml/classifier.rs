@@ -1,0 +1,80 @@
+//! A trained model at work: images in, probabilities out.
+
+use hamflow_stage_api::{Input, StageError};
+use serde_json::Value;
+
+use crate::ml::card::{self, Card};
+pub use crate::ml::examples::Class;
+use crate::ml::loss::softmax;
+use crate::ml::network::Network;
+use crate::ml::trainer::{INFERENCE_BATCH, predict};
+use crate::ml::weights::Weights;
+
+/// A model with its weights, classes and normalisation.
+pub struct Classifier {
+    card: Card,
+    network: Network,
+    weights: Weights,
+}
+
+impl Classifier {
+    /// Reads the model of a `train` stage.
+    pub fn load(model: &Input) -> Result<Self, StageError> {
+        let (card, network, weights) = card::load(model)?;
+        Ok(Self { card, network, weights })
+    }
+
+    /// The classes in the order of their indices.
+    pub fn classes(&self) -> &[Class] {
+        &self.card.classes
+    }
+
+    /// Height, width and channels of the images that it takes.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.card.input.height, self.card.input.width, self.card.input.channels]
+    }
+
+    /// The parameters of the preprocessing that its images went through.
+    pub fn preprocess(&self) -> &Value {
+        &self.card.preprocess
+    }
+
+    /// What the model says of itself.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// A probability per class for each image (height × width × channels bytes); they sum to 1.
+    ///
+    /// An image's probabilities depend neither on the other images nor on `threads`.
+    pub fn probabilities(&self, images: &[&[u8]], threads: usize) -> Result<Vec<Vec<f64>>, StageError> {
+        let length = self.card.input.len();
+        if let Some(image) = images.iter().find(|image| image.len() != length) {
+            let [height, width, channels] = self.shape();
+            return Err(StageError::input(format!(
+                "an image has {} bytes, but the model takes {height}×{width}×{channels}",
+                image.len()
+            )));
+        }
+        let values = self.card.normalisation.table();
+        let work = || {
+            let mut probabilities = Vec::with_capacity(images.len());
+            for batch in images.chunks(INFERENCE_BATCH) {
+                let logits = predict(&self.network, &self.weights, &values, batch)?;
+                probabilities.extend(logits.chunks_exact(self.network.classes()).map(softmax));
+            }
+            Ok(probabilities)
+        };
+        thread_pool(threads)?
+            .install(work)
+            .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))
+    }
+}
+
+/// Threads for one job.
+pub fn thread_pool(threads: usize) -> Result<rayon::ThreadPool, StageError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| StageError::failed(format!("cannot start {threads} threads: {error}")))
+}

@@ -1,0 +1,137 @@
+//! Registers of several lanes, and the two inner loops that all products share, on blocks of sums that fit the registers.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+};
+
+/// Neighbouring values that are worked on together. No operation mixes lanes.
+pub trait Lanes: Copy {
+    /// How many values.
+    const COUNT: usize;
+
+    /// The same value in every lane.
+    fn splat(value: f32) -> Self;
+
+    /// The first values of a slice, which has enough.
+    fn load(values: &[f32]) -> Self;
+
+    /// Overwrites the first values of a slice, which has enough.
+    fn store(self, values: &mut [f32]);
+
+    /// `self * factor + addend`, rounded once.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+}
+
+impl<const N: usize> Lanes for [f32; N] {
+    const COUNT: usize = N;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        [value; N]
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32]) -> Self {
+        *values.first_chunk().expect("a block lies inside its row")
+    }
+
+    #[inline(always)]
+    fn store(self, values: &mut [f32]) {
+        *values.first_chunk_mut().expect("a block lies inside its row") = self;
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        std::array::from_fn(|l| self[l].mul_add(factor[l], addend[l]))
+    }
+}
+
+/// Two registers of sixteen lanes. Only functions that are compiled with AVX-512 may name this type.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx512(__m512, __m512);
+
+/// Two registers of eight lanes. Only functions that are compiled with AVX2 and FMA may name this type.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx2(__m256, __m256);
+
+// The compiler does make such registers of `[f32; 32]`, but splits them unevenly in some blocks, at half the speed.
+macro_rules! lanes_of_two_registers {
+    ($name:ident, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul_add:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        impl Lanes for $name {
+            const COUNT: usize = 2 * $lanes;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                // SAFETY: whoever names this type is compiled for a processor that has the instruction.
+                let register = unsafe { $splat(value) };
+                Self(register, register)
+            }
+
+            #[inline(always)]
+            fn load(values: &[f32]) -> Self {
+                let values: &[f32; 2 * $lanes] = values.first_chunk().expect("a block lies inside its row");
+                // SAFETY: as above; both loads lie inside the array, and may be unaligned.
+                unsafe { Self($load(values.as_ptr()), $load(values.as_ptr().add($lanes))) }
+            }
+
+            #[inline(always)]
+            fn store(self, values: &mut [f32]) {
+                let values: &mut [f32; 2 * $lanes] = values.first_chunk_mut().expect("a block lies inside its row");
+                // SAFETY: as above.
+                unsafe {
+                    $store(values.as_mut_ptr(), self.0);
+                    $store(values.as_mut_ptr().add($lanes), self.1);
+                }
+            }
+
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                // SAFETY: as above.
+                unsafe { Self($mul_add(self.0, factor.0, addend.0), $mul_add(self.1, factor.1, addend.1)) }
+            }
+        }
+    };
+}
+
+lanes_of_two_registers!(Avx512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
+lanes_of_two_registers!(Avx2, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
+
+/// Adds to `block[r]` the products `rows[r][k] * weights[k]`, k in order.
+///
+/// Every row is at least as long as there are weights.
+#[inline(always)]
+pub fn accumulate<L: Lanes, const R: usize>(
+    block: &mut [L; R],
+    rows: [&[f32]; R],
+    weights: impl ExactSizeIterator<Item = L>,
+) {
+    let length = weights.len();
+    let rows = rows.map(|row| &row[..length]);
+    for (k, weights) in (0..length).zip(weights) {
+        for r in 0..R {
+            block[r] = L::splat(rows[r][k]).mul_add(weights, block[r]);
+        }
+    }
+}
+
+/// Adds to `block[j]` the products `left[i * left_stride + j] * right[i * right_stride ..]` for `count` values of i, in order.
+#[inline(always)]
+pub fn accumulate_outer<L: Lanes, const J: usize>(
+    block: &mut [L; J],
+    left: (&[f32], usize),
+    right: (&[f32], usize),
+    count: usize,
+) {
+    for i in 0..count {
+        let left: &[f32; J] = left.0[i * left.1..].first_chunk().expect("a block lies inside its row");
+        let right = L::load(&right.0[i * right.1..]);
+        for j in 0..J {
+            block[j] = L::splat(left[j]).mul_add(right, block[j]);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The arithmetic of the network on slices of `f32`, chosen by what the processor can do; all `unsafe` of learning is here.
+//!
+//! Each kernel is written once, as a safe function that is generic over its registers, and compiled three times: with AVX-512,
+//! with AVX2 and FMA, and portably. The same bits come out of all three, since
+//! - lanes run over output channels, so an output is one chain of fused multiply-adds in an order that follows from the
+//!   shapes, whatever the width of the registers or the blocking;
+//! - `f32::mul_add` rounds once on every processor (in software, slowly, where there is no instruction).
+
+mod conv;
+mod dense;
+mod lanes;
+mod pointwise;
+mod pool;
+
+pub use conv::{ConvShape, Epilogue, conv3x3, conv3x3_weight_gradient, flip};
+pub use dense::{DenseShape, dense, dense_input_gradient, dense_weight_gradient};
+pub use pointwise::{AdamStep, DropoutMask, adam, add, dropout, relu_gradient};
+pub use pool::{max_pool, max_pool_gradient};
+
+/// What the processor can do. A value exists only where the processor has the instructions that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level(Instructions);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Instructions {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// What runs everywhere.
+    pub const PORTABLE: Self = Self(Instructions::Portable);
+
+    /// The best that this processor has.
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::PORTABLE)
+    }
+
+    /// All that this processor has, the slowest first.
+    pub fn available() -> Vec<Self> {
+        let mut levels = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if has_avx2 {
+                levels.push(Self(Instructions::Avx2));
+            }
+            let has_avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if has_avx2 && has_avx512 {
+                levels.push(Self(Instructions::Avx512));
+            }
+        }
+        levels
+    }
+}
+
+/// Makes a public function of a kernel that is generic over its registers and its blocking, or of one body for all.
+macro_rules! kernel {
+    ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) { $body:expr }) => {
+        kernel! {
+            $(#[$doc])*
+            pub fn $name($($argument: $type),*) { avx512 => $body, avx2 => $body, portable => $body }
+        }
+    };
+    ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) {
+        avx512 => $avx512:expr, avx2 => $avx2:expr, portable => $portable:expr $(,)?
+    }) => {
+        $(#[$doc])*
+        pub fn $name(level: $crate::ml::kernels::Level, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn with_avx512($($argument: $type),*) {
+                $avx512
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn with_avx2($($argument: $type),*) {
+                $avx2
+            }
+            match level.0 {
+                $crate::ml::kernels::Instructions::Portable => $portable,
+                // SAFETY: a `Level` that names these instructions is made only where the processor has them.
+                #[cfg(target_arch = "x86_64")]
+                $crate::ml::kernels::Instructions::Avx2 => unsafe { with_avx2($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::ml::kernels::Instructions::Avx512 => unsafe { with_avx512($($argument),*) },
+            }
+        }
+    };
+}
+use kernel;
+
+#[cfg(test)]
+mod tests;

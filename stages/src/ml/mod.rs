@@ -1,0 +1,30 @@
+//! Learning: layers with their gradients, models, the optimiser, augmentation, and the classifier that comes out.
+
+pub mod augment;
+pub mod card;
+pub mod classifier;
+pub mod examples;
+pub mod kernels;
+pub mod layer;
+pub mod loss;
+pub mod model;
+pub mod network;
+pub mod normalisation;
+pub mod optimiser;
+pub mod schedule;
+pub mod shape;
+pub mod switch;
+pub mod trainer;
+pub mod weights;
+
+/// Numbers in [-0.5, 0.5) · `scale` by a formula that `fixtures/layers.py` has too.
+#[cfg(test)]
+fn wave(salt: u32, count: usize, scale: f32) -> Vec<f32> {
+    (1..=count as u32)
+        .map(|i| {
+            let hash = i.wrapping_mul(2_654_435_761).wrapping_add(salt.wrapping_mul(40_503));
+            let hash = (hash ^ (hash >> 15)).wrapping_mul(2_246_822_519);
+            ((hash >> 8) as f32 / 16_777_216.0 - 0.5) * scale
+        })
+        .collect()
+}

@@ -1,0 +1,71 @@
+//! The weights of a network as candle's variables, with their names.
+
+use candle_core::{CpuStorage, Device, Layout, Storage, Tensor, Var};
+use hamflow_stage_api::Random;
+
+use crate::ml::layer::Initial;
+use crate::ml::network::Parameter;
+
+/// One variable per parameter of a network, in its order.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    names: Vec<String>,
+    variables: Vec<Var>,
+}
+
+impl Weights {
+    /// Draws weights as the layers want them to start.
+    pub fn draw(parameters: &[Parameter], random: &mut Random) -> candle_core::Result<Self> {
+        let values = parameters.iter().map(|parameter| match parameter.config.initial {
+            Initial::Zeros => vec![0.0; parameter.config.len()],
+            Initial::GlorotUniform { fan_in, fan_out } => {
+                let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
+                (0..parameter.config.len()).map(|_| random.uniform(-limit, limit) as f32).collect()
+            }
+        });
+        Self::from_values(parameters, values)
+    }
+
+    /// Takes values in the parameters' order.
+    pub fn from_values(parameters: &[Parameter], values: impl Iterator<Item = Vec<f32>>) -> candle_core::Result<Self> {
+        let variables = parameters
+            .iter()
+            .zip(values)
+            .map(|(parameter, values)| Var::from_vec(values, &parameter.config.shape[..], &Device::Cpu))
+            .collect::<candle_core::Result<_>>()?;
+        Ok(Self { names: parameters.iter().map(|parameter| parameter.name.clone()).collect(), variables })
+    }
+
+    /// The names and tensors.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.names.iter().map(String::as_str).zip(self.variables.iter().map(Var::as_tensor))
+    }
+
+    /// A copy that later steps do not change.
+    pub fn snapshot(&self) -> candle_core::Result<Self> {
+        let variables = self.variables.iter().map(|v| Var::from_tensor(&v.copy()?)).collect::<Result<_, _>>()?;
+        Ok(Self { names: self.names.clone(), variables })
+    }
+
+    /// Lends the values to `work`, which must not change them.
+    pub fn with_slices<R>(&self, work: impl FnOnce(&[&[f32]]) -> R) -> candle_core::Result<R> {
+        let storages: Vec<_> = self.variables.iter().map(|variable| variable.storage_and_layout()).collect();
+        let slices = storages
+            .iter()
+            .map(|(storage, layout)| match &**storage {
+                Storage::Cpu(storage) => slice(storage, layout),
+                _ => candle_core::bail!("the weights are not in the memory of the CPU"),
+            })
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(work(&slices))
+    }
+}
+
+/// The values of a contiguous tensor.
+pub fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    let values = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => candle_core::bail!("the tensor is not contiguous"),
+    }
+}

@@ -1,0 +1,348 @@
+//! Trains a network on the training rows and chooses its epoch by the validation rows.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use hamflow_stage_api::{
+    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ml::augment::Augmentation;
+use crate::ml::card::{self, Card, Training, encode_json, encode_weights};
+use crate::ml::classifier::thread_pool;
+use crate::ml::examples::{self, Examples, Role};
+use crate::ml::model::{self, Model};
+use crate::ml::network::Network;
+use crate::ml::normalisation::Normalisation;
+use crate::ml::schedule::Plateau;
+use crate::ml::shape::MapShape;
+use crate::ml::switch::Switch;
+use crate::ml::trainer::{ClassWeights, Data, EpochRecord, Keep, Recipe, Samples, StepReport, Trained, Trainer};
+use crate::shard::{INDEX_NAME, ShardReader, read_index};
+use crate::{near_miss, params};
+
+/// The kind `train`.
+pub struct Train;
+
+/// The parameters of `train`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct TrainParams {
+    /// The network: `baseline`, two blocks of two 3×3 convolutions, then two dense layers.
+    model: String,
+    /// How often every training image is seen.
+    epochs: usize,
+    /// Images of a step.
+    batch_size: usize,
+    /// The learning rate of Adam in the first epoch.
+    learning_rate: f64,
+    /// How training images are moved at random; `false` leaves them as they are.
+    augment: Switch<Augmentation>,
+    /// How much an image of each class counts in the loss.
+    class_weights: ClassWeights,
+    /// How the learning rate falls when validation accuracy stops rising; `false` keeps it.
+    plateau: Switch<Plateau>,
+    /// Which epoch's weights are kept.
+    keep: Keep,
+    /// Where the arithmetic runs; `auto` takes the best that this build has.
+    device: Device,
+}
+
+/// Where the arithmetic runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Device {
+    /// The best that this build has.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A graphics processor of NVIDIA.
+    Cuda,
+}
+
+impl Default for TrainParams {
+    fn default() -> Self {
+        Self {
+            model: "baseline".to_owned(),
+            epochs: 50,
+            batch_size: 10,
+            learning_rate: 1e-3,
+            augment: Switch::default(),
+            class_weights: ClassWeights::default(),
+            plateau: Switch::default(),
+            keep: Keep::default(),
+            device: Device::default(),
+        }
+    }
+}
+
+impl TrainParams {
+    fn check(&self) -> Result<(), ParamError> {
+        self.model()?;
+        let within = |name: &str, value: f64, low: f64, high: f64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(ParamError::new(name, format!("`{name}` must lie between {low} and {high}, not {value}")))
+        };
+        within("epochs", self.epochs as f64, 1.0, 1e6)?;
+        within("batch_size", self.batch_size as f64, 1.0, 4096.0)?;
+        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;
+        if let Some(Augmentation { rotation, zoom, shift }) = self.augment.0 {
+            within("augment.rotation", rotation, 0.0, 180.0)?;
+            within("augment.zoom", zoom, 0.0, 0.9)?;
+            within("augment.shift", shift, 0.0, 1.0)?;
+        }
+        if let Some(Plateau { patience, factor, min_learning_rate }) = self.plateau.0 {
+            within("plateau.patience", f64::from(patience), 1.0, 1e6)?;
+            within("plateau.factor", factor, f64::MIN_POSITIVE, 0.99)?;
+            within("plateau.min_learning_rate", min_learning_rate, 0.0, 10.0)?;
+        }
+        Ok(())
+    }
+
+    fn model(&self) -> Result<&'static Model, ParamError> {
+        model::find(&self.model).ok_or_else(|| {
+            let error = ParamError::new("model", format!("there is no model `{}`", self.model));
+            match near_miss::hint(&self.model, model::MODELS.iter().map(|model| model.name)) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
+    }
+
+    fn recipe(&self, seed: u64) -> Recipe {
+        let Self { batch_size, learning_rate, class_weights, keep, .. } = *self;
+        let (augment, plateau) = (self.augment.0, self.plateau.0);
+        Recipe { seed, batch_size, learning_rate, augment, class_weights, plateau, keep }
+    }
+}
+
+impl Kind for Train {
+    fn spec(&self) -> KindSpec {
+        let ports = vec![
+            Port::new("shards", ArtifactType::Shards, "the images as tensors").access(Access::View),
+            Port::new("split", ArtifactType::Table, "the table with `split`, `label`, `cell_type` and `cell_type_idx`")
+                .access(Access::View),
+        ];
+        let summary = "trains a network on the training rows and chooses its epoch by the validation rows";
+        KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", 1, summary, ports) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<TrainParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, TrainParams::check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("model", ArtifactType::Model, card::FOLDER),
+            Output::new("history", ArtifactType::History, "history.json"),
+            Output::new("summary", ArtifactType::Summary, "summary.json"),
+        ]
+    }
+
+    fn device_class(&self, params: &Params) -> Result<Option<String>, ParamError> {
+        match params::parse::<TrainParams>(params)?.device {
+            Device::Auto | Device::Cpu => Ok(Some("cpu".to_owned())),
+            Device::Cuda => Err(ParamError::new("device", "this build of hamflow has no CUDA")
+                .hint("`device = \"auto\"` takes the processor")),
+        }
+    }
+
+    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let (rows, images) = examples::view(planning.inputs.one("split")?)?;
+        let mut digests = String::new();
+        for row in read_index(planning.inputs.one("shards")?.member(INDEX_NAME)?)? {
+            if images.contains(&row.image_id) {
+                digests.push_str(&format!("{}\t{}\n", row.image_id, row.digest));
+            }
+        }
+        Ok(vec![
+            View {
+                name: "image_id, label, cell_type, cell_type_idx and split of the training and validation rows".into(),
+                text: rows,
+            },
+            View { name: "tensor digests of the training and validation rows".into(), text: digests },
+        ])
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: TrainParams = context.params()?;
+        let pool = thread_pool(context.threads())?;
+        pool.install(|| train(context, &params))
+    }
+}
+
+fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageError> {
+    let split = context.input("split")?;
+    let examples = Examples::read(split)?;
+    if examples.of(Role::Validation).next().is_none() && params.keep == Keep::Best {
+        return Err(StageError::input(format!("`{}` has no validation row to choose the best epoch by", split.name))
+            .hint("give `validation` a fraction in the split, or set `keep = \"last\"`"));
+    }
+    let shards = ShardReader::open(context.input("shards")?)?;
+    let [height, width, channels] = shards.shape();
+    let model = params.model().map_err(|error| StageError::bug(error.to_string()))?;
+    let layers = (model.layers)(examples.classes.len());
+    let network = Network::new(MapShape { height, width, channels }, &layers)
+        .map_err(|error| StageError::input(format!("the model `{}` does not fit the images: {error}", params.model)))?;
+    let training = samples(&examples, Role::Training, &shards)?;
+    let normalisation = Normalisation::fit(&training.images);
+    let validation = samples(&examples, Role::Validation, &shards)?;
+    let recipe = params.recipe(context.seed()?);
+    let mut trainer = Trainer::new(&network, recipe, Data { training, validation, normalisation })?;
+    let class_weights = trainer.class_weights().to_vec();
+    let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count());
+    for _ in 0..params.epochs {
+        let record = trainer.run_epoch(|report| live.step(report))?;
+        live.epoch(&record)?;
+    }
+    let trained = trainer.finish();
+    let card = Card {
+        format: card::FORMAT,
+        model: params.model.clone(),
+        layers: network.layers().to_vec(),
+        parameters: network.parameter_count(),
+        input: network.input(),
+        classes: examples.classes.clone(),
+        normalisation,
+        preprocess: shards.preprocess().clone(),
+        training: Training {
+            seed: recipe.seed,
+            epochs: params.epochs,
+            epoch: trained.epoch,
+            training_rows: examples.of(Role::Training).count(),
+            validation_rows: examples.of(Role::Validation).count(),
+        },
+    };
+    let folder = card::FOLDER;
+    context.write(&format!("{folder}/{}", card::WEIGHTS_NAME), &encode_weights(&trained.weights)?)?;
+    context.write(&format!("{folder}/{}", card::CARD_NAME), &encode_json(&card)?)?;
+    context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
+    context.write("summary.json", &encode_json(&summary(params, &card, &trained, &examples, &class_weights))?)
+}
+
+fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Result<Samples<'a>, StageError> {
+    let images = examples.of(role).map(|example| shards.tensor(&example.image_id)).collect::<Result<_, _>>()?;
+    Ok(Samples { images, classes: examples.of(role).map(|example| example.class).collect() })
+}
+
+/// What people want to know at a glance, keys sorted.
+fn summary(
+    params: &TrainParams,
+    card: &Card,
+    trained: &Trained,
+    examples: &Examples,
+    class_weights: &[f64],
+) -> BTreeMap<&'static str, Value> {
+    let rows = |class: usize, role| examples.of(role).filter(|example| example.class == class).count();
+    let class = |(index, class): (usize, &examples::Class)| {
+        json!({
+            "index": index,
+            "label": class.label,
+            "name": class.name,
+            "train": rows(index, Role::Training),
+            "validation": rows(index, Role::Validation),
+            "weight": class_weights[index],
+        })
+    };
+    let kept = trained.history.get(trained.epoch.wrapping_sub(1));
+    BTreeMap::from([
+        ("best_epoch", json!(trained.epoch)),
+        ("classes", examples.classes.iter().enumerate().map(class).collect()),
+        ("epochs", json!(params.epochs)),
+        ("input", json!([card.input.height, card.input.width, card.input.channels])),
+        ("keep", json!(params.keep)),
+        ("kept", json!(kept)),
+        ("layers", json!(card.layers)),
+        ("model", json!(card.model)),
+        ("normalisation", json!(card.normalisation)),
+        ("parameters", json!(card.parameters)),
+        ("rows", json!({ "train": card.training.training_rows, "validation": card.training.validation_rows })),
+    ])
+}
+
+/// Tells how far training is: on the terminal, and in a file that can be read while it runs.
+struct Live<'a> {
+    context: &'a StageContext<'a>,
+    epochs: usize,
+    images: usize,
+    epoch_started: Instant,
+    told: Instant,
+}
+
+/// The least time between two reports of steps.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+impl<'a> Live<'a> {
+    fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Self {
+        let now = Instant::now();
+        Self { context, epochs, images, epoch_started: now, told: now }
+    }
+
+    fn speed(&self, images: usize) -> f64 {
+        images as f64 / self.epoch_started.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn tell(&self, images: usize, message: String) {
+        let total = self.epochs * self.images;
+        self.context.progress(images as u64, total as u64, "images", message);
+    }
+
+    fn step(&mut self, report: StepReport) {
+        if self.told.elapsed() < REPORT_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        let StepReport { epoch, images, loss, accuracy, learning_rate } = report;
+        let message = format!(
+            "epoch {epoch}/{}, loss {loss:.4}, accuracy {accuracy:.3}, learning rate {learning_rate:.2e}, {:.0} images/s",
+            self.epochs,
+            self.speed(images)
+        );
+        self.tell((epoch - 1) * self.images + images, message);
+    }
+
+    fn epoch(&mut self, record: &EpochRecord) -> Result<(), StageError> {
+        let EpochRecord { epoch, learning_rate, train_loss, train_accuracy, .. } = *record;
+        let mut message = format!(
+            "epoch {epoch}/{}, loss {train_loss:.4}, accuracy {train_accuracy:.3}, learning rate {learning_rate:.2e}",
+            self.epochs
+        );
+        if let (Some(loss), Some(accuracy)) = (record.validation_loss, record.validation_accuracy) {
+            message.push_str(&format!(", validation loss {loss:.4}, validation accuracy {accuracy:.3}"));
+        }
+        message.push_str(&format!(", {:.0} images/s", self.speed(self.images)));
+        self.context.log(&*message);
+        self.tell(epoch * self.images, message);
+        self.epoch_started = Instant::now();
+        self.append(record)
+    }
+
+    /// Adds the epoch to `history.jsonl` among the side outputs.
+    fn append(&self, record: &EpochRecord) -> Result<(), StageError> {
+        let path = self.context.side_dir().join("history.jsonl");
+        let mut line = serde_json::to_vec(record)
+            .map_err(|error| StageError::bug(format!("an epoch cannot be written as JSON: {error}")))?;
+        line.push(b'\n');
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&line))
+            .map_err(|source| StageError::io("write", &path, &source))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! The kind as the engine sees it: what it reads, what it makes, what it refuses.
+
+use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent};
+use polars::prelude::{Column, NamedFrom, Series};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::ml::classifier::Classifier;
+use crate::shard::{IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::table;
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, run_kind, run_kind_with};
+
+/// A split table and shards of small images: `i mod 3` is the class, of ten rows one is for validation and two for testing.
+struct Fixture {
+    folder: TempDir,
+    ids: Vec<String>,
+    classes: Vec<i64>,
+    splits: Vec<&'static str>,
+    images: Vec<Vec<u8>>,
+}
+
+const LABELS: [(&str, &str); 3] =
+    [("akiec", "Actinic keratoses"), ("bcc", "Basal cell carcinoma"), ("df", "Dermatofibroma")];
+const SHAPE: [usize; 3] = [8, 10, 3];
+
+fn split(row: usize) -> &'static str {
+    match row % 10 {
+        2 | 6 => "test",
+        4 => "validation",
+        _ => "train",
+    }
+}
+
+impl Fixture {
+    fn new(rows: usize) -> Self {
+        let mut random = hamflow_stage_api::Random::new(9, "fixture");
+        let image = |i: usize, random: &mut hamflow_stage_api::Random| {
+            (0..SHAPE.iter().product()).map(|k| random.below(90) as u8 + if k % 3 == i % 3 { 140 } else { 0 }).collect()
+        };
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            ids: (0..rows).map(|i| format!("ISIC_{i:04}")).collect(),
+            classes: (0..rows as i64).map(|i| i % 3).collect(),
+            splits: (0..rows).map(split).collect(),
+            images: (0..rows).map(|i| image(i, &mut random)).collect(),
+        }
+    }
+
+    fn split(&self) -> Input {
+        let text = |values: Vec<&str>, name: &str| Column::from(Series::new(name.into(), values));
+        let class = |i: &i64| LABELS[*i as usize];
+        let frame = table::frame(vec![
+            text(self.ids.iter().map(String::as_str).collect(), "image_id"),
+            text(self.classes.iter().map(|i| class(i).0).collect(), "label"),
+            text(self.classes.iter().map(|i| class(i).1).collect(), "cell_type"),
+            Column::from(Series::new("cell_type_idx".into(), self.classes.clone())),
+            text(self.splits.clone(), "split"),
+        ])
+        .unwrap();
+        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+    }
+
+    fn shards(&self) -> Input {
+        let mut writer = ShardWriter::new(SHAPE, &json!({ "height": 8, "width": 10 }));
+        let mut index = Vec::new();
+        for (row, (id, image)) in (0..).zip(self.ids.iter().zip(&self.images)) {
+            writer.push(id, image);
+            let shard = "shard-ISIC_0000.arrow".to_owned();
+            index.push(IndexRow { image_id: id.clone(), shard, row, digest: tensor_digest(image) });
+        }
+        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &writer.finish().unwrap());
+        let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
+        files_input(vec![shard, index], Some(ArtifactType::Shards))
+    }
+
+    fn inputs(&self) -> [(&'static str, Input); 2] {
+        [("shards", self.shards()), ("split", self.split())]
+    }
+
+    fn train(&self) -> Ran {
+        run_kind(&Train, &short(), &self.inputs()).unwrap()
+    }
+
+    fn views(&self) -> Vec<View> {
+        let inputs = Inputs(self.inputs().into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
+        Train.views(Planning { params: &Params::new(), inputs: &inputs, seed: Some(1) }).unwrap()
+    }
+
+    /// Changes the class of every test row.
+    fn permute_test_labels(&mut self) {
+        for (class, split) in self.classes.iter_mut().zip(&self.splits) {
+            if *split == "test" {
+                *class = (*class + 1) % 3;
+            }
+        }
+    }
+}
+
+fn short() -> Value {
+    json!({ "epochs": 2, "batch_size": 7, "learning_rate": 2e-3 })
+}
+
+const WEIGHTS: &str = "model/model.safetensors";
+
+/// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
+#[test]
+fn the_golden_digest_of_revision_1() {
+    let ran = Fixture::new(40).train();
+    assert_eq!(Train.spec().revision, 1);
+    let digest = blake3::hash(&ran.bytes(WEIGHTS)).to_hex().to_string();
+    assert_eq!(digest, "7d52418ec0f9c35a3b306a0df7fc136b01ce3204138774f9279d0e77569dfc15");
+}
+
+#[test]
+fn threads_change_no_output() {
+    let fixture = Fixture::new(40);
+    let expected = fixture.train();
+    for threads in [1, 3] {
+        let ran = run_kind_with(&Train, &short(), &fixture.inputs(), |job| job.threads = threads).unwrap();
+        for path in [WEIGHTS, "model/card.json", "history.json", "summary.json"] {
+            assert!(ran.bytes(path) == expected.bytes(path), "{path} with {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn test_rows_reach_neither_model_nor_key() {
+    let mut fixture = Fixture::new(40);
+    let (expected, views) = (fixture.train(), fixture.views());
+    fixture.permute_test_labels();
+    for (image, split) in fixture.images.iter_mut().zip(&fixture.splits) {
+        if *split == "test" {
+            image.fill(7);
+        }
+    }
+    let ran = fixture.train();
+    for path in [WEIGHTS, "model/card.json", "history.json", "summary.json"] {
+        assert!(ran.bytes(path) == expected.bytes(path), "{path}");
+    }
+    assert_eq!(fixture.views(), views);
+    let text = &views[0].text;
+    assert_eq!(text.lines().next(), Some("ISIC_0000\takiec\tActinic keratoses\t0\ttrain"));
+    assert_eq!(text.lines().count(), views[1].text.lines().count());
+    assert!(!text.contains("\ttest") && !views[1].text.contains("ISIC_0002"));
+
+    fixture.images[0][0] ^= 1;
+    assert_ne!(fixture.views()[1], views[1]);
+}
+
+#[test]
+fn the_model_is_complete_and_classifies_alone() {
+    let fixture = Fixture::new(40);
+    let params = json!({ "epochs": 8, "learning_rate": 2e-3, "class_weights": "balanced" });
+    let ran = run_kind(&Train, &params, &fixture.inputs()).unwrap();
+    let card = ran.json("model/card.json");
+    assert_eq!(card["format"], 1);
+    assert_eq!(card["preprocess"]["width"], 10);
+    assert_eq!(card["classes"][1], json!({ "label": "bcc", "name": "Basal cell carcinoma" }));
+    let history = ran.json("history.json");
+    assert_eq!(history["epochs"].as_array().unwrap().len(), 8);
+    assert_eq!(history["epochs"][2]["epoch"], 3);
+    let summary = ran.json("summary.json");
+    assert_eq!(summary["best_epoch"], card["training"]["epoch"]);
+    assert_eq!(summary["parameters"], card["parameters"]);
+    assert_eq!(summary["rows"], json!({ "train": 28, "validation": 4 }));
+
+    let model = folder_input(&[&ran.output_dir().join("model")], Some(ArtifactType::Model));
+    let classifier = Classifier::load(&model).unwrap();
+    assert_eq!(classifier.shape(), SHAPE);
+    assert_eq!(classifier.classes()[2].label, "df");
+    let images: Vec<&[u8]> = fixture.images.iter().map(Vec::as_slice).collect();
+    let probabilities = classifier.probabilities(&images, 2).unwrap();
+    assert_eq!(classifier.probabilities(&images[3..4], 1).unwrap()[0], probabilities[3]);
+    let right = |(row, class): (&Vec<f64>, &i64)| row.iter().all(|p| *p <= row[*class as usize]);
+    let correct = probabilities.iter().zip(&fixture.classes).filter(|pair| right(*pair)).count();
+    assert!(correct >= 36, "{correct} of 40");
+    assert!(probabilities.iter().all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-12));
+    assert!(classifier.probabilities(&[&[0; 5]], 1).unwrap_err().message.contains("8×10×3"));
+}
+
+#[test]
+fn a_damaged_model_is_refused_with_what_is_wrong() {
+    let ran = Fixture::new(40).train();
+    let folder = ran.output_dir().join("model");
+    let load = |name: &str, bytes: &[u8]| {
+        let other = if name == card::CARD_NAME { card::WEIGHTS_NAME } else { card::CARD_NAME };
+        let scratch = tempfile::tempdir().unwrap();
+        let kept = std::fs::read(folder.join(other)).unwrap();
+        let files = vec![file(scratch.path(), name, bytes), file(scratch.path(), other, &kept)];
+        Classifier::load(&files_input(files, Some(ArtifactType::Model))).err().unwrap().message
+    };
+    let mut card = ran.json("model/card.json");
+    card["format"] = json!(2);
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("its format is 2"));
+    card["format"] = json!(1);
+    card["input"]["width"] = json!(12);
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("the tensor `dense1.weight` is f32"));
+    card["model"] = json!("baselin");
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("there is no model `baselin`"));
+    assert!(load(card::CARD_NAME, b"{}").contains("is not a card"));
+    assert!(load(card::WEIGHTS_NAME, b"nonsense").contains("safetensors"));
+}
+
+#[test]
+fn rows_that_cannot_be_trained_on_are_refused() {
+    let refuse = |change: fn(&mut Fixture)| {
+        let mut fixture = Fixture::new(40);
+        change(&mut fixture);
+        run_kind(&Train, &short(), &fixture.inputs()).err().unwrap().to_string()
+    };
+    let error = refuse(|fixture| {
+        fixture.splits.iter_mut().for_each(|split| {
+            if *split == "validation" {
+                *split = "test";
+            }
+        })
+    });
+    assert!(error.contains("no validation row") && error.contains("keep = \"last\""), "{error}");
+    let error = refuse(|fixture| fixture.splits[3] = "tets");
+    assert!(error.contains("row 4") && error.contains("did you mean `test`"), "{error}");
+    let error = refuse(|fixture| {
+        for (class, split) in fixture.classes.iter_mut().zip(&fixture.splits) {
+            if *class == 1 && *split != "test" {
+                *class = 2;
+            }
+        }
+    });
+    assert!(error.contains("has the class index 1"), "{error}");
+    let error = refuse(|fixture| {
+        for (class, split) in fixture.classes.iter_mut().zip(&fixture.splits) {
+            *class = if *split == "validation" { 2 } else { *class % 2 };
+        }
+    });
+    assert!(error.contains("`df` has no training row"), "{error}");
+}
+
+#[test]
+fn training_is_told_live() {
+    let fixture = Fixture::new(40);
+    let folder = tempfile::tempdir().unwrap();
+    let ran =
+        run_kind_with(&Train, &short(), &fixture.inputs(), |job| job.side_dir = folder.path().to_owned()).unwrap();
+    let lines = std::fs::read_to_string(folder.path().join("history.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(Value::Array(lines), ran.json("history.json")["epochs"]);
+    let told = ran.events.iter().any(|event| {
+        matches!(event, JobEvent::Progress { done: 56, total: 56, message, .. } if message.contains("validation accuracy"))
+    });
+    assert!(told, "{:?}", ran.events);
+}
+
+#[test]
+fn parameters_are_checked() {
+    let resolve = |value: Value| Train.resolve(value.as_object().unwrap());
+    let resolved = resolve(json!({ "augment": false })).unwrap();
+    assert_eq!(resolved["augment"], json!(false));
+    assert_eq!(resolved["plateau"], json!({ "patience": 3, "factor": 0.5, "min_learning_rate": 1e-5 }));
+    assert_eq!(resolved["epochs"], json!(50));
+    assert_eq!(resolve(Value::Object(resolved.clone())).unwrap(), resolved);
+    let refused = |value: Value| resolve(value).unwrap_err();
+    assert_eq!(refused(json!({ "model": "basline" })).hint.unwrap(), "did you mean `baseline`?");
+    assert_eq!(refused(json!({ "augment": { "zoom": 2.0 } })).path, ["augment", "zoom"]);
+    assert_eq!(refused(json!({ "augment": { "zom": 2.0 } })).path, ["augment", "zom"]);
+    assert_eq!(refused(json!({ "epochs": 0 })).path, ["epochs"]);
+    let cuda = resolve(json!({ "device": "cuda" })).unwrap();
+    assert!(Train.device_class(&cuda).unwrap_err().message.contains("no CUDA"));
+    assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
+}

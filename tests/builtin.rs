@@ -1,0 +1,159 @@
+//! The real stages together, on a small synthetic dataset.
+
+use std::process::Command;
+
+use crate::harness::Project;
+
+const SMALL: &str = r#"
+[pipeline]
+name = "small"
+seed = 5
+[stages.synthetic]
+images = 180
+[stages.metadata]
+csv = "synthetic.metadata"
+images = "synthetic.images"
+[stages.clean]
+kind = "impute"
+table = "metadata"
+column = "age"
+[stages.split]
+table = "clean"
+images = "synthetic.images"
+[stages.preprocess]
+table = "metadata"
+images = "synthetic.images"
+height = 11
+width = 15
+part_size = 16
+[stages.train]
+shards = "preprocess"
+split = "split"
+epochs = 2
+batch_size = 11
+[stages.evaluate]
+model = "train"
+shards = "preprocess"
+split = "split"
+[stages.report]
+metadata = "metadata.summary"
+clean = "clean.summary"
+balance = "split"
+model = "train"
+history = "train"
+training = "train.summary"
+metrics = "evaluate"
+predictions = "evaluate"
+figures = "evaluate"
+"#;
+
+fn small() -> Project {
+    let project = Project::builtin(SMALL);
+    let ran = project.run();
+    assert_eq!(ran.count("ran"), 8, "{ran:?}");
+    project
+}
+
+#[test]
+fn outputs_are_the_same_bytes_for_any_number_of_threads() {
+    let mut first: Option<Vec<(String, Vec<u8>)>> = None;
+    for threads in ["1", "2", "3", "7"] {
+        let project = Project::builtin(SMALL);
+        project.run_with(&["--jobs", threads]);
+        let files = project.files("out");
+        assert!(files.len() > 180);
+        match &first {
+            None => first = Some(files),
+            Some(first) => {
+                let differing: Vec<&String> =
+                    first.iter().zip(&files).filter(|(a, b)| a != b).map(|((name, _), _)| name).collect();
+                assert!(differing.is_empty() && first.len() == files.len(), "{threads} threads: {differing:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_whole_pipeline_runs_once_and_explains_what_changes_redo() {
+    let project = small();
+    assert_eq!(project.run().count("fresh"), 8);
+    // Another training parameter: nothing before `train` looks at it.
+    let ran = project.run_with(&["--set", "stages.train.epochs=1"]);
+    assert_eq!(ran.ran(), ["train", "evaluate", "report"]);
+    // Another way to fill ages: the images and the split of them stay, so does the model.
+    let ran = project.run_with(&["--set", "stages.clean.strategy=median"]);
+    assert_eq!(ran.ran(), ["clean", "split", "report"], "{ran:?}");
+    let metrics = project.hamflow(&["metrics"]);
+    assert!(metrics.stdout.contains("evaluate.test.balanced_accuracy"), "{metrics:?}");
+    let page = project.read("out/report/index.html");
+    assert!(page.to_lowercase().contains("synthetic data"));
+    assert!(!page.contains("http://") && !page.contains("src=\"https"), "the page asks the network for nothing");
+    assert!(!page.contains(&*project.root().to_string_lossy()), "no path of this machine");
+}
+
+/// Reads every output with other programs' libraries. `$HAMFLOW_PYTHON` names a Python that has them; `tests/check.sh` makes one.
+#[test]
+fn python_reads_the_tables_the_shards_and_the_weights() {
+    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", "import pyarrow, polars, safetensors, numpy"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must have pyarrow, polars and safetensors");
+        println!(
+            "SKIPPED: `{python}` has no pyarrow, polars, safetensors and numpy; $HAMFLOW_PYTHON names one that does"
+        );
+        return;
+    }
+    let project = small();
+    let script = r#"
+import json, sys
+import numpy, polars, pyarrow as pa, pyarrow.parquet as pq, safetensors.numpy
+for path in ["out/metadata/table.parquet", "out/split/table.parquet", "out/evaluate/predictions.parquet", "out/preprocess/shards/index.parquet"]:
+    a, b = pq.read_table(path), polars.read_parquet(path)
+    assert a.num_rows == b.height > 0 and a.column_names == b.columns, path
+table = pq.read_table("out/split/table.parquet").to_pylist()
+groups = {}
+for row in table:
+    groups.setdefault(row["lesion_id"], set()).add(row["split"])
+assert all(len(sides) == 1 for sides in groups.values()), "a lesion crosses"
+import glob
+rows = 0
+for path in sorted(glob.glob("out/preprocess/shards/*.arrow")):
+    with pa.memory_map(path) as source:
+        shard = pa.ipc.open_file(source).read_all()
+    kind = shard.schema.field("image").type
+    assert isinstance(kind, pa.FixedShapeTensorType) and list(kind.shape) == [11, 15, 3], kind
+    tensor = shard.column("image").combine_chunks()
+    tensor = tensor.chunk(0) if isinstance(tensor, pa.ChunkedArray) else tensor
+    assert tensor.to_numpy_ndarray().shape == (shard.num_rows, 11, 15, 3)
+    rows += shard.num_rows
+assert rows == len(table), (rows, len(table))
+weights = safetensors.numpy.load_file("out/train/model/model.safetensors")
+card = json.load(open("out/train/model/card.json"))
+assert sum(w.size for w in weights.values()) > 0 and all(w.dtype == numpy.float32 for w in weights.values())
+predictions = pq.read_table("out/evaluate/predictions.parquet").to_pylist()
+for row in predictions:
+    total = sum(v for k, v in row.items() if k.startswith("probability_"))
+    assert abs(total - 1) < 1e-9, row
+print("read", rows, "tensors")
+"#;
+    let output = Command::new(&python).args(["-c", script]).current_dir(project.root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("read 180 tensors"));
+}
+
+#[test]
+fn artifacts_that_do_not_fit_are_refused_before_anything_runs() {
+    let project = Project::builtin(&SMALL.replace("shards = \"preprocess\"", "shards = \"split\""));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("`shards` takes") && ran.stderr.contains("pipeline.toml:"), "{ran:?}");
+    assert!(!project.path("out").exists());
+}
+
+#[test]
+fn a_column_that_is_not_there_is_named_with_what_was_meant() {
+    let project = Project::builtin(&SMALL.replace("column = \"age\"", "column = \"agee\""));
+    let ran = project.hamflow(&["run", "clean"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("`agee`") && ran.stderr.contains("`age`"), "{ran:?}");
+}

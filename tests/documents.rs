@@ -1,0 +1,96 @@
+//! What the documents show works.
+
+use std::path::{Path, PathBuf};
+
+use crate::harness::Project;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The code blocks of a language in a Markdown file.
+fn blocks(file: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let parts: Vec<&str> = text.split("```").collect();
+    let inside = parts.iter().skip(1).step_by(2);
+    inside.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).map(str::to_owned).collect()
+}
+
+#[test]
+fn pipelines_in_the_readme_are_pipelines() {
+    let blocks = blocks("README.md", "toml");
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        let project = Project::builtin(&block);
+        let ran = project.hamflow(&["dag", "--no-status"]);
+        assert_eq!(ran.code, 0, "{block}\n{ran:?}");
+    }
+}
+
+#[test]
+fn commands_in_the_readme_are_commands() {
+    let project = Project::builtin("[stages.synthetic]\n");
+    let mut seen = 0;
+    for line in blocks("README.md", "console").iter().flat_map(|block| block.lines()) {
+        let Some(words) = line.strip_prefix("hamflow ") else { continue };
+        let command = words.split_whitespace().next().unwrap();
+        assert_eq!(project.hamflow(&[command, "--help"]).code, 0, "{line}");
+        seen += 1;
+    }
+    assert!(seen >= 7);
+}
+
+#[test]
+fn every_example_is_planned() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root().join("examples")).unwrap().flatten() {
+        let file = entry.path().join("pipeline.toml");
+        if let Ok(text) = std::fs::read_to_string(&file) {
+            let project = Project::builtin(&text);
+            let ran = project.hamflow(&["dag", "--no-status"]);
+            assert_eq!(ran.code, 0, "{}: {ran:?}", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3);
+}
+
+#[test]
+fn the_shipped_pipeline_says_where_the_data_is_to_be_had() {
+    let text = std::fs::read_to_string(root().join("pipeline.toml")).unwrap();
+    let project = Project::builtin(&text);
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2);
+    for wanted in
+        ["data/HAM10000_metadata.csv", "data/HAM10000_images_part_2", "doi:10.7910/DVN/DBW86T", "--profile demo"]
+    {
+        assert!(ran.stderr.contains(wanted), "{ran:?}");
+    }
+    assert_eq!(project.hamflow(&["dag", "--no-status", "--profile", "demo"]).code, 0);
+}
+
+#[test]
+fn the_example_of_commands_runs_and_knows_when_it_is_done() {
+    let folder = root().join("examples/command");
+    let project = Project::builtin(&std::fs::read_to_string(folder.join("pipeline.toml")).unwrap());
+    project.write("poem.txt", std::fs::read(folder.join("poem.txt")).unwrap());
+    assert_eq!(project.run().ran(), ["words", "top"]);
+    assert!(project.read("out/top/top.txt").trim_start().starts_with("4 and"), "{}", project.read("out/top/top.txt"));
+    assert_eq!(project.run().count("fresh"), 2);
+    project.write("pipeline.toml", project.read("pipeline.toml").replace("count = 3", "count = 1"));
+    assert_eq!(project.run().ran(), ["top"]);
+    assert_eq!(project.read("out/top/top.txt").lines().count(), 1);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !target.contains("://") {
+                let path = root().join(Path::new(file).parent().unwrap()).join(target);
+                assert!(path.exists(), "{file} links to {target}");
+            }
+        }
+    }
+}
