@@ -2,11 +2,13 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::evaluate::Evaluate;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
+use crate::report::Report;
 use crate::split::Split;
 use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Evaluate, &Report];
