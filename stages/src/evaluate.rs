@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::rows::Row;
+use crate::json;
 use crate::metric::{Scores, SplitMetrics};
 use crate::ml::classifier::Classifier;
+use crate::near_miss;
 use crate::params;
 use crate::plot::Figure;
 use crate::shard::ShardReader;
@@ -45,7 +47,9 @@ impl Default for EvaluateParams {
 impl EvaluateParams {
     fn check(&self) -> Result<(), ParamError> {
         if self.splits.is_empty() {
-            return Err(ParamError::new("splits", "no split is named").hint("the default is `[\"validation\", \"test\"]`"));
+            return Err(
+                ParamError::new("splits", "no split is named").hint("the default is `[\"validation\", \"test\"]`")
+            );
         }
         for (i, split) in self.splits.iter().enumerate() {
             if !SPLITS.contains(&split.as_str()) {
@@ -63,8 +67,7 @@ impl EvaluateParams {
 }
 
 fn split_hint(name: &str) -> String {
-    let near = SPLITS.iter().find(|split| strsim::damerau_levenshtein(name, split) <= 3);
-    near.map_or_else(|| format!("the splits are `{}`", SPLITS.join("`, `")), |near| format!("did you mean `{near}`?"))
+    near_miss::hint(name, SPLITS).unwrap_or_else(|| format!("the splits are `{}`", SPLITS.join("`, `")))
 }
 
 impl Kind for Evaluate {
@@ -129,7 +132,7 @@ impl Kind for Evaluate {
         let predictions = predictions::frame(&rows, &scores, &labels)?;
         context.write("predictions.parquet", &crate::table::write(&predictions)?)?;
         // The folder is an output even where no split has rows to draw.
-        let folder = context.output_file("figures/.")?;
+        let folder = context.output_file("figures")?;
         std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
         let mut metrics = BTreeMap::new();
         for split in &params.splits {
@@ -147,10 +150,7 @@ impl Kind for Evaluate {
             }
             metrics.insert(split.clone(), measured);
         }
-        let mut json = serde_json::to_vec_pretty(&metrics)
-            .map_err(|error| StageError::bug(format!("the metrics are no JSON: {error}")))?;
-        json.push(b'\n');
-        context.write("metrics.json", &json)
+        context.write("metrics.json", &json::write(&metrics)?)
     }
 }
 
@@ -162,8 +162,11 @@ fn with_images(
 ) -> Result<(Vec<Row>, BTreeMap<String, String>), StageError> {
     let (kept, missing): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| shards.contains(&row.image_id));
     if let (true, Some(first)) = (kept.is_empty(), missing.first()) {
-        return Err(StageError::input(format!("the shards have none of the images to evaluate, such as `{}`", first.image_id))
-            .hint("`shards` and `split` must come from the same data"));
+        return Err(StageError::input(format!(
+            "the shards have none of the images to evaluate, such as `{}`",
+            first.image_id
+        ))
+        .hint("`shards` and `split` must come from the same data"));
     }
     let mut by_split: BTreeMap<String, (usize, String)> = BTreeMap::new();
     for row in missing {
@@ -172,7 +175,9 @@ fn with_images(
     let notes: BTreeMap<String, String> = by_split
         .into_iter()
         .map(|(split, (count, first))| {
-            let note = format!("{count} rows of `{split}` are left out: the shards have no image of theirs (first: `{first}`)");
+            let note = format!(
+                "{count} rows of `{split}` are left out: the shards have no image of theirs (first: `{first}`)"
+            );
             (split, note)
         })
         .collect();

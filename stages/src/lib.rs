@@ -2,6 +2,7 @@
 //!
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
+pub mod evaluate;
 pub mod image_names;
 pub mod imaging;
 pub mod impute;
@@ -14,6 +15,7 @@ pub mod params;
 pub mod plot;
 pub mod preprocess;
 pub mod registry;
+pub mod report;
 pub mod shard;
 pub mod split;
 pub mod synthetic;

@@ -2,12 +2,14 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::evaluate::Evaluate;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
+use crate::report::Report;
 use crate::split::Split;
 use crate::synthetic::Synthetic;
 use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Synthetic];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Evaluate, &Report, &Synthetic];

@@ -12,7 +12,9 @@ mod splits;
 mod summary;
 mod training;
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads};
+use hamflow_stage_api::{
+    ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,7 +57,8 @@ impl Kind for Report {
             Port::new("metadata", Summary, "What the dataset holds.").optional(),
             Port::new("quarantine", Summary, "Which images could not be read and were left out.").optional(),
             Port::new("clean", Summary, "Which values were filled in.").optional(),
-            Port::new("balance", Balance, "How the classes fall on the splits, and the proof that nothing leaks.").optional(),
+            Port::new("balance", Balance, "How the classes fall on the splits, and the proof that nothing leaks.")
+                .optional(),
             Port::new("model", Model, "The model; its card is shown.").optional(),
             Port::new("history", History, "Loss and accuracy of every epoch.").optional(),
             Port::new("training", Summary, "The layers and what training chose.").optional(),

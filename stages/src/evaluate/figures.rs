@@ -20,21 +20,30 @@ pub fn of_split(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Vec<(St
         }
     });
     vec![
-        named(split, &ConfusionMatrixPlot {
-            title: format!("Confusion matrix, {split} ({} rows)", grouped(scores.len() as u64)),
-            classes: classes.clone(),
-            counts: confusion_matrix(scores),
-        }),
-        named(split, &ClassScoresPlot {
-            title: format!("Recall and precision per class, {split}"),
-            classes: classes.clone(),
-            precision: score(|class| class.precision),
-            recall: score(|class| class.recall),
-        }),
-        named(split, &RocCurvesPlot {
-            title: format!("ROC curves, one class against the rest, {split}"),
-            classes: curves.collect(),
-        }),
+        named(
+            split,
+            &ConfusionMatrixPlot {
+                title: format!("Confusion matrix, {split} ({} rows)", grouped(scores.len() as u64)),
+                classes: classes.clone(),
+                counts: confusion_matrix(scores),
+            },
+        ),
+        named(
+            split,
+            &ClassScoresPlot {
+                title: format!("Recall and precision per class, {split}"),
+                classes: classes.clone(),
+                precision: score(|class| class.precision),
+                recall: score(|class| class.recall),
+            },
+        ),
+        named(
+            split,
+            &RocCurvesPlot {
+                title: format!("ROC curves, one class against the rest, {split}"),
+                classes: curves.collect(),
+            },
+        ),
     ]
 }
 

@@ -27,8 +27,8 @@ pub struct Row {
 pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> {
     let columns = ["image_id", "lesion_id", "label", "cell_type_idx", "split"];
     let frame = table::read(inputs.one("split")?.file()?, Some(&columns))?;
-    let [image_ids, lesion_ids, labels, names] = ["image_id", "lesion_id", "label", "split"]
-        .map(|column| table::required_strings(&frame, column));
+    let [image_ids, lesion_ids, labels, names] =
+        ["image_id", "lesion_id", "label", "split"].map(|column| table::required_strings(&frame, column));
     let indices = table::required_integers(&frame, "cell_type_idx")?;
     let mut rows = Vec::new();
     for ((((image_id, lesion_id), label), split), index) in

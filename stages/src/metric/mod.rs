@@ -14,7 +14,7 @@ mod scores;
 mod split_metrics;
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 
 pub use confusion::confusion_matrix;
 pub use precision_recall::{ClassCounts, class_counts};

@@ -1,9 +1,14 @@
 //! The section about the dataset: what it holds, what was missing and how it was filled in.
 
 use maud::{Markup, html};
+use serde_json::{Map, Value};
 
-use super::facts::facts;
+use super::facts::{facts, text, words};
+use super::layout::{percent, scroll};
 use super::sources::Sources;
+
+/// What is shown in words of its own; everything else that a summary holds is shown as it is.
+const SHOWN: [&str; 4] = ["classes", "nulls", "counts", "age"];
 
 /// Writes the section, where anything is known about the data.
 pub fn section(sources: &Sources) -> Option<Markup> {
@@ -12,15 +17,125 @@ pub fn section(sources: &Sources) -> Option<Markup> {
     }
     Some(html! {
         @if let Some(metadata) = &sources.metadata {
-            (facts(metadata, &[]))
+            (facts(metadata, &SHOWN))
+            div.blocks {
+                @if let Some(classes) = metadata.get("classes").and_then(Value::as_array) { (class_table(classes)) }
+                @for (column, counts) in objects(metadata.get("counts")) {
+                    // The classes have a table of their own, with their names.
+                    @if column != "dx" { (count_table(column, counts)) }
+                }
+                @if let Some(Value::Object(nulls)) = metadata.get("nulls") { (missing_table(nulls)) }
+                @if let Some(Value::Object(age)) = metadata.get("age") { (pair_table("Age", "value", age)) }
+            }
         }
         @if let Some(clean) = &sources.clean {
             h3 { "Missing values filled in" }
-            (facts(clean, &[]))
+            (imputation(clean))
         }
         @if let Some(quarantine) = &sources.quarantine {
             h3 { "Images that could not be read" }
-            (facts(quarantine, &[]))
+            (quarantined(quarantine))
         }
     })
+}
+
+fn objects(value: Option<&Value>) -> impl Iterator<Item = (&String, &Map<String, Value>)> {
+    value.and_then(Value::as_object).into_iter().flatten().filter_map(|(key, value)| Some((key, value.as_object()?)))
+}
+
+fn class_table(classes: &[Value]) -> Markup {
+    let rows = |class: &Value| class.get("rows").and_then(Value::as_u64).unwrap_or(0);
+    let total: u64 = classes.iter().map(rows).sum();
+    let field = |class: &Value, name: &str| class.get(name).map(text).unwrap_or_default();
+    let table = html! {
+        table {
+            caption { "Classes in index order" }
+            thead {
+                tr {
+                    th.number scope="col" { "index" } th scope="col" { "class" } th scope="col" { "name" }
+                    @for name in ["images", "share", "lesions"] { th.number scope="col" { (name) } }
+                }
+            }
+            tbody {
+                @for class in classes {
+                    tr {
+                        td.number { (field(class, "index")) }
+                        th scope="row" { (field(class, "label")) }
+                        td { (field(class, "name")) }
+                        td.number { (field(class, "rows")) }
+                        td.number { (share(rows(class), total)) }
+                        td.number { (field(class, "lesions")) }
+                    }
+                }
+            }
+        }
+    };
+    html! { div.block { (scroll("Classes", &table)) } }
+}
+
+fn count_table(column: &str, counts: &Map<String, Value>) -> Markup {
+    let mut counts: Vec<(&String, u64)> = counts.iter().map(|(name, n)| (name, n.as_u64().unwrap_or(0))).collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let total: u64 = counts.iter().map(|(_, n)| n).sum();
+    let title = format!("Images by {}", words(column));
+    let table = html! {
+        table {
+            caption { (title) }
+            thead { tr { th scope="col" { (words(column)) } th.number scope="col" { "images" } th.number scope="col" { "share" } } }
+            tbody {
+                @for (name, n) in counts {
+                    tr { th scope="row" { (name) } td.number { (crate::plot::grouped(n)) } td.number { (share(n, total)) } }
+                }
+            }
+        }
+    };
+    html! { div.block { (scroll(&title, &table)) } }
+}
+
+fn missing_table(nulls: &Map<String, Value>) -> Markup {
+    let missing: Map<String, Value> =
+        nulls.iter().filter(|(_, n)| n.as_u64() != Some(0)).map(|(name, n)| (name.clone(), n.clone())).collect();
+    html! {
+        @if missing.is_empty() {
+            div.block { p { "No value is missing." } }
+        } @else {
+            (pair_table("Missing values by column", "missing", &missing))
+        }
+    }
+}
+
+fn pair_table(title: &str, heading: &str, pairs: &Map<String, Value>) -> Markup {
+    let table = html! {
+        table {
+            caption { (title) }
+            thead { tr { th scope="col" { "" } th.number scope="col" { (heading) } } }
+            tbody { @for (name, value) in pairs { tr { th scope="row" { (words(name)) } td.number { (text(value)) } } } }
+        }
+    };
+    html! { div.block { (scroll(title, &table)) } }
+}
+
+fn imputation(clean: &Value) -> Markup {
+    let field = |name: &str| clean.get(name).map(text);
+    html! {
+        @if let (Some(column), Some(filled), Some(strategy)) = (field("column"), field("filled"), field("strategy")) {
+            p {
+                (filled) " missing values of " code { (column) } " were filled in by the strategy " code { (strategy) }
+                @if let Some(fit) = field("fit") { ", fitted on " code { (fit) } " rows" }
+                "; the column " code { (column) "_imputed" } " marks them."
+            }
+        }
+        (facts(clean, &["column", "strategy", "fit"]))
+    }
+}
+
+fn quarantined(quarantine: &Value) -> Markup {
+    match quarantine.get("images").and_then(Value::as_array) {
+        Some(images) if images.is_empty() => html! { p { "Every image could be read." } },
+        _ => facts(quarantine, &[]),
+    }
+}
+
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 { "–".to_owned() } else { percent(part as f64 / whole as f64) }
 }

@@ -50,7 +50,7 @@ fn metric_table(splits: &[(&str, &SplitMetrics)]) -> Markup {
                 tr {
                     th scope="col" { "metric" }
                     @for (split, _) in splits { th.number scope="col" { (split) } }
-                    th scope="col" { "what it says" }
+                    th.says scope="col" { "what it says" }
                 }
             }
             tbody {

@@ -9,22 +9,33 @@ use crate::plot::grouped;
 /// Keys that are for programs only.
 const HIDDEN: [&str; 3] = ["synthetic", "format", "version"];
 
+/// What names a row of a table.
+const NAMING: [&str; 5] = ["index", "label", "name", "class", "image_id"];
+
+/// What people ask for first.
+const FIRST: [&str; 3] = ["rows", "lesions", "groups"];
+
 /// Shows an object's scalars as a list of facts and what is nested as tables; `skip` names what is shown elsewhere.
 pub fn facts(value: &Value, skip: &[&str]) -> Markup {
     let Value::Object(object) = value else {
-        return html! { p { (scalar(value)) } };
+        return html! { p { (text(value)) } };
     };
-    let shown = || object.iter().filter(|(key, _)| !skip.contains(&key.as_str()) && !HIDDEN.contains(&key.as_str()));
+    let mut shown: Vec<(&String, &Value)> = object
+        .iter()
+        .filter(|(key, value)| !skip.contains(&key.as_str()) && !HIDDEN.contains(&key.as_str()) && !value.is_null())
+        .collect();
+    shown.sort_by_key(|(key, _)| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
+    let (scalars, others): (Vec<_>, Vec<_>) = shown.into_iter().partition(|(_, value)| is_scalar(value));
     html! {
-        @if shown().any(|(_, value)| is_scalar(value)) {
+        @if !scalars.is_empty() {
             dl.facts {
-                @for (key, value) in shown().filter(|(_, value)| is_scalar(value)) {
-                    div { dt { (words(key)) } dd { (scalar(value)) } }
+                @for (key, value) in scalars {
+                    div { dt { (words(key)) } dd { (text(value)) } }
                 }
             }
         }
         div.blocks {
-            @for (key, value) in shown().filter(|(_, value)| !is_scalar(value)) {
+            @for (key, value) in others {
                 (nested(&words(key), value))
             }
         }
@@ -46,7 +57,11 @@ fn nested(title: &str, value: &Value) -> Markup {
 }
 
 fn inner(key: &str, value: &Value) -> Markup {
-    if is_scalar(value) { html! { p { (words(key)) ": " (scalar(value)) } } } else { nested(&words(key), value) }
+    if is_scalar(value) {
+        html! { p { (words(key)) ": " (text(value)) } }
+    } else {
+        nested(&words(key), value)
+    }
 }
 
 fn pairs(title: &str, object: &Map<String, Value>) -> Markup {
@@ -67,11 +82,14 @@ fn records(title: &str, items: &[Value]) -> Markup {
         }
     }
     // What names a row reads best at its start.
-    columns.sort_by_key(|key| ["index", "label", "name", "class", "image_id", "value"].iter().position(|k| k == key).unwrap_or(9));
+    columns.sort_by_key(|key| NAMING.iter().position(|naming| naming == key).unwrap_or(NAMING.len()));
+    let is_number = |column: &String| items.iter().any(|item| item.get(column.as_str()).is_some_and(Value::is_number));
     let table = html! {
         table {
             caption { (title) }
-            thead { tr { @for column in &columns { th scope="col" { (words(column)) } } } }
+            thead {
+                tr { @for column in &columns { th scope="col" .number[is_number(column)] { (words(column)) } } }
+            }
             tbody {
                 @for item in items { tr { @for column in &columns { (cell(item.get(column.as_str()).unwrap_or(&Value::Null))) } } }
             }
@@ -98,10 +116,6 @@ fn cell(value: &Value) -> Markup {
 
 fn is_scalar(value: &Value) -> bool {
     !value.is_object() && !value.is_array()
-}
-
-fn scalar(value: &Value) -> String {
-    text(value)
 }
 
 /// A value in one line: whole numbers grouped, others with four decimals at most.
@@ -144,14 +158,21 @@ mod tests {
 
     #[test]
     fn values_are_written_for_people() {
-        let values = [json!(10015), json!(51.863828077927295), json!(1e-5), json!(null), json!(true), json!([75, 100, 3])];
+        let values =
+            [json!(10015), json!(51.863828077927295), json!(1e-5), json!(null), json!(true), json!([75, 100, 3])];
         assert_eq!(values.map(|value| text(&value)), ["10,015", "51.8638", "1e-5", "–", "yes", "75, 100, 3"]);
     }
 
     #[test]
     fn everything_is_escaped_and_program_keys_are_hidden() {
-        let page = facts(&json!({"a_b": "<i>", "format": 1, "t": {"<k>": "<v>"}, "l": [{"x": "&"}]}), &[]).into_string();
-        assert!(page.contains("a b") && page.contains("&lt;i&gt;") && page.contains("&lt;k&gt;") && page.contains("&lt;v&gt;"));
+        let page =
+            facts(&json!({"a_b": "<i>", "format": 1, "t": {"<k>": "<v>"}, "l": [{"x": "&"}]}), &[]).into_string();
+        assert!(
+            page.contains("a b")
+                && page.contains("&lt;i&gt;")
+                && page.contains("&lt;k&gt;")
+                && page.contains("&lt;v&gt;")
+        );
         assert!(page.contains("&amp;") && !page.contains("<i>") && !page.contains("format"));
     }
 }

@@ -54,6 +54,9 @@ mod tests {
     fn a_foreign_picture_is_an_image_and_never_part_of_the_page() {
         let svg = b"<svg><script>alert(1)</script></svg>".to_vec();
         let page = from_file(&FigureFile { name: "x".to_owned(), svg, data: None }, 1).into_string();
-        assert!(page.contains("src=\"data:image/svg+xml,%3Csvg%3E%3Cscript%3Ealert%281%29%3C/script%3E") && !page.contains("<script"));
+        assert!(
+            page.contains("src=\"data:image/svg+xml,%3Csvg%3E%3Cscript%3Ealert%281%29%3C/script%3E")
+                && !page.contains("<script")
+        );
     }
 }

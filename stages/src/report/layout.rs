@@ -78,7 +78,7 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
 
 /// A box that scrolls sideways by itself, by keyboard too, where its content is wider than the page.
 pub fn scroll(label: &str, content: &Markup) -> Markup {
-    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (content) } }
+    html! { div.scroll tabindex="0" role="group" aria-label=(label) { (content) } }
 }
 
 /// A share as a percentage with one decimal.

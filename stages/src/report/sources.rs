@@ -112,7 +112,8 @@ impl Sources {
 
     /// The splits that were evaluated: test first, then validation, train and others by name.
     pub fn splits(&self) -> Vec<(&str, &SplitMetrics)> {
-        let mut splits: Vec<(&str, &SplitMetrics)> = self.metrics.iter().map(|(name, of)| (name.as_str(), of)).collect();
+        let mut splits: Vec<(&str, &SplitMetrics)> =
+            self.metrics.iter().map(|(name, of)| (name.as_str(), of)).collect();
         splits.sort_by_key(|(name, _)| (split_rank(name), *name));
         splits
     }
@@ -148,13 +149,14 @@ fn predictions(input: &Input) -> Result<Vec<Prediction>, StageError> {
     let [image_ids, lesion_ids, splits, labels, predicted] =
         ["image_id", "lesion_id", "split", "label", "predicted"].map(|column| table::required_strings(&frame, column));
     let texts = image_ids?.into_iter().zip(lesion_ids?).zip(splits?).zip(labels?).zip(predicted?);
-    Ok(texts
-        .zip(confidences)
-        .map(|(((((image_id, lesion_id), split), label), predicted), confidence)| {
-            let confidence = confidence.unwrap_or(f64::NAN);
-            Prediction { image_id, lesion_id, split, label, predicted, confidence }
-        })
-        .collect())
+    let mut predictions = Vec::with_capacity(confidences.len());
+    for (((((image_id, lesion_id), split), label), predicted), confidence) in texts.zip(confidences) {
+        let confidence = confidence
+            .filter(|confidence| confidence.is_finite())
+            .ok_or_else(|| StageError::input(format!("`{}` has no confidence for image `{image_id}`", input.name)))?;
+        predictions.push(Prediction { image_id, lesion_id, split, label, predicted, confidence });
+    }
+    Ok(predictions)
 }
 
 fn figures(input: &Input) -> Result<Vec<FigureFile>, StageError> {

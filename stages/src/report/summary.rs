@@ -40,7 +40,8 @@ fn headline(sources: &Sources, name: &str, metrics: &SplitMetrics) -> Markup {
         p.lead {
             "On " strong { (grouped(metrics.rows as u64)) " images" }
             @if !lesions.is_empty() { " of " (grouped(lesions.len() as u64)) " lesions" }
-            " of the " strong { (name) } " split, none of which the model was fitted to, "
+            " of the " strong { (name) } " split, "
+            @if name == "train" { "to which the model was fitted, " } @else { "none of which the model was fitted to, " }
             (verdict(metrics))
         }
         ul.tiles {
@@ -77,7 +78,9 @@ fn most_frequent(metrics: &SplitMetrics) -> Option<&str> {
 fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
     let classes = metrics.classes.len().max(1) as f64;
     let difference = |value: Option<f64>, of: Option<f64>| match (value, of) {
-        (Some(value), Some(of)) => format!("{:+.1} points against the majority class ({})", 100.0 * (value - of), percent(of)),
+        (Some(value), Some(of)) => {
+            format!("{:+.1} points against the majority class ({})", 100.0 * (value - of), percent(of))
+        }
         _ => String::new(),
     };
     let tile = |title, name: &str, as_percent: bool, note: String| {
@@ -90,7 +93,12 @@ fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
     let majority = metrics.value("majority_class_accuracy");
     vec![
         tile("Accuracy", "accuracy", true, difference(metrics.value("accuracy"), majority)),
-        tile("Balanced accuracy", "balanced_accuracy", true, format!("a constant answer gets {}", percent(1.0 / classes))),
+        tile(
+            "Balanced accuracy",
+            "balanced_accuracy",
+            true,
+            format!("a constant answer gets {}", percent(1.0 / classes)),
+        ),
         tile("F1, macro", "f1_macro", false, "mean over the classes; 1 is best".to_owned()),
         tile("ROC-AUC, macro", "roc_auc_macro", false, "one class against the rest; chance is 0.5".to_owned()),
     ]
@@ -104,8 +112,13 @@ fn data_sentence(sources: &Sources) -> Markup {
                 "The data: " (rows) " images"
                 @if let Some(lesions) = number("lesions").or_else(|| number("unique_lesions")) { " of " (lesions) " lesions" }
                 ". "
-                @if sources.balance.is_some() { "Images of one lesion are always on the same side of the " a href="#split" { "split" } "." }
+                @if lesions_kept_together(sources) { "No lesion has images on two sides of the " a href="#split" { "split" } "." }
             }
         }
     }
+}
+
+fn lesions_kept_together(sources: &Sources) -> bool {
+    let balance = sources.balance.as_ref();
+    balance.is_some_and(|balance| balance["group"] == "lesion_id" && balance["groups_crossing"] == 0)
 }

@@ -1,0 +1,249 @@
+//! Tests of the page: what it shows, what it must never do, and how it looks with next to nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use hamflow_stage_api::{ArtifactType, Input};
+use polars::prelude::Column;
+use serde_json::{Value, json};
+
+use super::Report;
+use crate::metric::{Scores, SplitMetrics};
+use crate::plot::{ConfusionMatrixPlot, Drawing, Figure};
+use crate::table;
+use crate::test_support::{file, file_input, files_input, run_kind};
+
+const LABELS: [&str; 3] = ["akiec", "nv", "m<b>el"];
+
+fn labels() -> Vec<String> {
+    LABELS.map(str::to_owned).to_vec()
+}
+
+fn scores(rows: usize) -> Scores {
+    let truth = (0..rows).map(|row| if row % 5 == 0 { 2 } else { 1 }).collect();
+    let probabilities =
+        (0..rows).map(|row| if row % 7 == 0 { vec![0.25, 0.25, 0.5] } else { vec![0.125, 0.625, 0.25] });
+    Scores::new(truth, probabilities.collect(), 3).unwrap()
+}
+
+fn metrics(rows: usize) -> Value {
+    json!({"test": SplitMetrics::of(&scores(rows), &labels()), "validation": SplitMetrics::of(&scores(0), &labels())})
+}
+
+fn json_input(folder: &Path, name: &str, artifact_type: ArtifactType, value: &Value) -> Input {
+    file_input(folder, &format!("{name}.json"), &serde_json::to_vec(value).unwrap(), Some(artifact_type))
+}
+
+fn metrics_input(folder: &Path, rows: usize) -> (&'static str, Input) {
+    ("metrics", json_input(folder, "metrics", ArtifactType::Metrics, &metrics(rows)))
+}
+
+fn predictions_input(folder: &Path, rows: usize) -> (&'static str, Input) {
+    let scores = scores(rows);
+    let text = |name: &str, value: &dyn Fn(usize) -> String| {
+        Column::new(name.into(), (0..rows).map(value).collect::<Vec<String>>())
+    };
+    let confidence: Vec<f64> =
+        scores.probabilities().iter().zip(scores.predicted()).map(|(row, class)| row[*class]).collect();
+    let frame = table::frame(vec![
+        text("image_id", &|row| format!("ISIC_{row:07}")),
+        text("lesion_id", &|row| format!("HAM_{:07}", row / 2)),
+        text("split", &|_| "test".to_owned()),
+        text("label", &|row| LABELS[scores.truth()[row]].to_owned()),
+        text("predicted", &|row| LABELS[scores.predicted()[row]].to_owned()),
+        Column::new("confidence".into(), confidence),
+    ])
+    .unwrap();
+    let bytes = table::write(&frame).unwrap();
+    ("predictions", file_input(folder, "predictions.parquet", &bytes, Some(ArtifactType::Predictions)))
+}
+
+fn figures_input(folder: &Path) -> (&'static str, Input) {
+    let plot = ConfusionMatrixPlot { title: "Matrix".to_owned(), classes: labels(), counts: vec![vec![1, 2, 3]; 3] };
+    let files = vec![
+        file(folder, "confusion_matrix_test.svg", plot.draw().file().as_bytes()),
+        file(folder, "confusion_matrix_test.json", &Figure::new(&plot).json()),
+        file(folder, "confusion_matrix_validation.svg", plot.draw().file().as_bytes()),
+        file(folder, "confusion_matrix_validation.json", &Figure::new(&plot).json()),
+        file(folder, "foreign.svg", b"<svg><script>alert(1)</script></svg>"),
+    ];
+    ("figures", files_input(files, Some(ArtifactType::Figures)))
+}
+
+fn split_of(rows: u64) -> Value {
+    let side = |part: u64| json!({"rows": part, "groups": part, "fraction": part as f64 / rows as f64, "target": 0.5});
+    json!({"train": side(rows / 2), "validation": side(0), "test": side(rows - rows / 2)})
+}
+
+fn balance(crossing: u64) -> Value {
+    let class = |label: &str| json!({"class": label, "rows": 10, "groups": 10, "splits": split_of(10)});
+    json!({
+        "group": "lesion_id", "stratify": "dx", "groups": 30, "rows": 30, "groups_crossing": crossing, "splits": split_of(30),
+        "classes": [class("m<b>el"), class("nv"), class("akiec")],
+        "identical_images": {"checked": true, "sets": [{"images": ["a", "b"]}], "crossing": 0}, "folds": null,
+    })
+}
+
+fn everything(folder: &Path) -> Vec<(&'static str, Input)> {
+    let summary = |name, value| json_input(folder, name, ArtifactType::Summary, &value);
+    let layers = json!([{"name": "conv1", "kind": "conv 3×3, ReLU", "output": [75, 100, 32], "parameters": 896}]);
+    let card = json!({"format": 1, "classes": [{"label": "nv", "name": "Melanocytic nevi"}], "parameters": 896});
+    let card = file(folder, "card.json", &serde_json::to_vec(&card).unwrap());
+    let epoch = json!({"epoch": 1, "learning_rate": 0.001, "train_loss": 1.5, "train_accuracy": 0.5,
+        "validation_loss": null, "validation_accuracy": null});
+    let metadata = json!({
+        "rows": 10015, "lesions": 7470, "synthetic": true, "nulls": {"age": 57, "sex": 0}, "age": {"min": 0.0, "max": 85.0},
+        "classes": [{"index": 0, "label": "akiec", "name": "Actinic <keratoses>", "rows": 30, "lesions": 20}],
+        "counts": {"dx": {"nv": 1}, "sex": {"female": 1, "male": 3}},
+    });
+    vec![
+        ("metadata", summary("metadata", metadata)),
+        ("clean", summary("clean", json!({"column": "age", "strategy": "mean", "fit": "all", "filled": 57}))),
+        ("quarantine", summary("quarantine", json!({"images": []}))),
+        ("balance", json_input(folder, "balance", ArtifactType::Balance, &balance(0))),
+        ("model", files_input(vec![card], Some(ArtifactType::Model))),
+        ("history", json_input(folder, "history", ArtifactType::History, &json!({"epochs": [epoch]}))),
+        ("training", summary("training", json!({"best_epoch": 1, "layers": layers, "parameters": 896}))),
+        metrics_input(folder, 100),
+        predictions_input(folder, 100),
+        figures_input(folder),
+    ]
+}
+
+fn page(inputs: &[(&str, Input)]) -> String {
+    String::from_utf8(run_kind(&Report, &json!({}), inputs).unwrap().bytes("index.html")).unwrap()
+}
+
+fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+    let start = format!(" {name}=\"");
+    page.split(&start).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn everything_is_on_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&everything(folder.path()));
+    for text in [
+        "On <strong>100 images</strong> of 50 lesions of the <strong>test</strong> split",
+        "<strong>Synthetic data.</strong>",
+        "Not for clinical use.",
+        "10,015 images of 7,470 lesions. No lesion has images on two sides",
+        "57 missing values of <code>age</code>",
+        "Every image could be read.",
+        "<strong>0</strong> of 30 groups",
+        "<strong>0</strong> of 1 sets of byte-identical images",
+        "<strong>epoch 1</strong>",
+        "75 × 100 × 32",
+        "Melanocytic nevi",
+        "hamflow run --locked",
+        "On the validation split: 0 images",
+        "no rows",
+    ] {
+        assert!(page.contains(text), "`{text}` is missing");
+    }
+}
+
+#[test]
+fn links_lead_somewhere_and_no_id_is_there_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&everything(folder.path()));
+    let ids = attributes(&page, "id");
+    let known: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(known.len(), ids.len(), "an id is there twice: {ids:?}");
+    for target in attributes(&page, "href") {
+        assert!(known.contains(target.strip_prefix('#').unwrap()), "`{target}` leads nowhere");
+    }
+    for labels in attributes(&page, "aria-labelledby") {
+        assert!(labels.split(' ').all(|id| known.contains(id)), "`{labels}` names nothing");
+    }
+}
+
+#[test]
+fn the_page_loads_nothing_and_runs_only_its_own_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&everything(folder.path()));
+    assert!(attributes(&page, "src").iter().all(|source| source.starts_with("data:image/svg+xml,")));
+    assert!(!page.contains("@import") && !page.contains("url(") && !page.contains("<link"));
+    assert_eq!(page.matches("<script").count(), 2, "the data of the predictions, and the script");
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn names_from_the_data_are_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&everything(folder.path()));
+    assert!(!page.contains("<b>el") && !page.contains("<keratoses>") && page.contains("m&lt;b&gt;el"));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_page_whatever_the_stages_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut inputs = everything(folder.path());
+    let first = page(&inputs);
+    for (_, input) in &mut inputs {
+        input.name = format!("renamed.{}", input.name);
+    }
+    assert_eq!(page(&inputs), first);
+}
+
+#[test]
+fn metrics_alone_make_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&[metrics_input(folder.path(), 20)]);
+    assert_eq!(attributes(&page, "aria-labelledby"), ["summary-title", "evaluation-title", "provenance-title"]);
+    assert!(!page.contains("Synthetic data"));
+}
+
+#[test]
+fn a_split_without_rows_leaves_a_page_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&[metrics_input(folder.path(), 0)]);
+    assert!(page.contains("nothing can be said: no rows.") && page.contains("undefined"));
+}
+
+#[test]
+fn a_leak_is_not_hidden() {
+    let folder = tempfile::tempdir().unwrap();
+    let leaking = json_input(folder.path(), "balance", ArtifactType::Balance, &balance(3));
+    let page = page(&[metrics_input(folder.path(), 10), ("balance", leaking)]);
+    assert!(page.contains("<li class=\"bad\"><strong>3</strong> of 30 groups"), "the groups that cross are shown");
+    assert!(!page.contains("No lesion has images on two sides"));
+}
+
+#[test]
+fn classes_stand_in_index_order_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&everything(folder.path()));
+    let split = page.split("<section id=\"split\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let table = split.split("<tbody>").nth(1).unwrap();
+    let places = ["akiec", "nv", "m&lt;b&gt;el"].map(|label| table.find(label).unwrap());
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+#[test]
+fn an_input_that_is_no_json_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = file_input(folder.path(), "metrics.json", b"{", Some(ArtifactType::Metrics));
+    let error = run_kind(&Report, &json!({}), &[("metrics", broken)]).err().unwrap();
+    assert!(error.message.starts_with("`test.metrics.json` does not hold what the report expects: "), "{error}");
+}
+
+#[test]
+fn a_page_about_all_of_ham10000_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&[metrics_input(folder.path(), 10_015), predictions_input(folder.path(), 10_015)]);
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
+}
+
+/// Raise `REVISION` where this digest changes: a page in somebody's cache would be taken for the new one.
+#[test]
+fn the_golden_digest_of_revision_1() {
+    use hamflow_stage_api::Kind;
+    let folder = tempfile::tempdir().unwrap();
+    let page = page(&everything(folder.path()));
+    assert_eq!(Report.spec().revision, 1);
+    assert_eq!(
+        blake3::hash(page.as_bytes()).to_hex().as_str(),
+        "09a8f328a1862f76d86536c3e840b93b89009923110eff77f269c0661615f70c"
+    );
+}

@@ -1,0 +1,240 @@
+//! The kind as the engine sees it: what it reads, what it makes, what it refuses.
+
+use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent};
+use polars::prelude::Column;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::metric::fixture;
+use crate::shard::{INDEX_NAME, IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::table;
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, run_kind, run_kind_with};
+use crate::train::Train;
+
+const LABELS: [(&str, &str); 3] =
+    [("akiec", "Actinic keratoses"), ("bcc", "Basal cell carcinoma"), ("df", "Dermatofibroma")];
+const SHAPE: [usize; 3] = [8, 10, 3];
+
+/// A split table and shards of small images; two images show a lesion.
+struct Fixture {
+    folder: TempDir,
+    rows: Vec<Row>,
+    images: Vec<Vec<u8>>,
+}
+
+impl Fixture {
+    fn new(rows: usize) -> Self {
+        let mut random = hamflow_stage_api::Random::new(3, "fixture");
+        let row = |i: usize| Row {
+            image_id: format!("ISIC_{i:04}"),
+            lesion_id: format!("HAM_{:04}", i / 2),
+            label: LABELS[i % 3].0.to_owned(),
+            class: i % 3,
+            split: ["train", "train", "train", "test", "validation"][i % 5].to_owned(),
+        };
+        let mut image = |i: usize| -> Vec<u8> {
+            (0..SHAPE.iter().product())
+                .map(|k: usize| random.below(90) as u8 + if k % 3 == i % 3 { 140 } else { 0 })
+                .collect()
+        };
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            rows: (0..rows).map(row).collect(),
+            images: (0..rows).map(&mut image).collect(),
+        }
+    }
+
+    fn split(&self) -> Input {
+        let text = |name: &str, of: &dyn Fn(&Row) -> String| {
+            Column::new(name.into(), self.rows.iter().map(of).collect::<Vec<String>>())
+        };
+        let frame = table::frame(vec![
+            text("image_id", &|row| row.image_id.clone()),
+            text("lesion_id", &|row| row.lesion_id.clone()),
+            text("label", &|row| row.label.clone()),
+            text("cell_type", &|row| LABELS[row.class].1.to_owned()),
+            Column::new("cell_type_idx".into(), self.rows.iter().map(|row| row.class as i64).collect::<Vec<i64>>()),
+            text("split", &|row| row.split.clone()),
+        ])
+        .unwrap();
+        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+    }
+
+    fn shards(&self) -> Input {
+        let mut writer = ShardWriter::new(SHAPE, &json!({ "height": 8, "width": 10 }));
+        let mut index = Vec::new();
+        for (number, (row, image)) in (0..).zip(self.rows.iter().zip(&self.images)) {
+            writer.push(&row.image_id, image);
+            let shard = "shard-ISIC_0000.arrow".to_owned();
+            index.push(IndexRow { image_id: row.image_id.clone(), shard, row: number, digest: tensor_digest(image) });
+        }
+        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &writer.finish().unwrap());
+        let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
+        files_input(vec![shard, index], Some(ArtifactType::Shards))
+    }
+
+    /// Trains a model; the folder must outlive it.
+    fn model(&self) -> (Ran, Input) {
+        let inputs = [("shards", self.shards()), ("split", self.split())];
+        let ran = run_kind(&Train, &json!({ "epochs": 2, "batch_size": 7 }), &inputs).unwrap();
+        let model = folder_input(&[&ran.output_dir().join("model")], Some(ArtifactType::Model));
+        (ran, model)
+    }
+
+    fn inputs(&self, model: &Input) -> [(&'static str, Input); 3] {
+        [("model", model.clone()), ("shards", self.shards()), ("split", self.split())]
+    }
+
+    fn views(&self) -> Vec<View> {
+        let by_port = [("shards", self.shards()), ("split", self.split())];
+        let inputs = Inputs(by_port.into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
+        let params = Evaluate.resolve(&Params::new()).unwrap();
+        Evaluate.views(Planning { params: &params, inputs: &inputs, seed: Some(1) }).unwrap()
+    }
+}
+
+#[test]
+fn predictions_metrics_and_figures_say_the_same() {
+    let fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    let ran = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap();
+    let frame = ran.table("predictions.parquet");
+    assert_eq!(frame.height(), 16);
+    let splits = table::required_strings(&frame, "split").unwrap();
+    assert_eq!(splits[..3], ["test", "validation", "test"], "rows stay in the order of the table");
+    let right = table::booleans(&frame, "correct").unwrap();
+    let metrics = ran.json("metrics.json");
+    for split in ["test", "validation"] {
+        let of: Vec<bool> =
+            right.iter().zip(&splits).filter(|(_, s)| *s == split).map(|(right, _)| right.unwrap()).collect();
+        let accuracy = of.iter().filter(|right| **right).count() as f64 / of.len() as f64;
+        assert_eq!(metrics[split]["accuracy"], accuracy);
+        assert_eq!(metrics[split]["rows"], of.len());
+        assert_eq!(metrics[split]["classes"], json!(["akiec", "bcc", "df"]));
+        let figure = ran.json(&format!("figures/confusion_matrix_{split}.json"));
+        assert_eq!(figure["data"]["counts"], metrics[split]["confusion_matrix"]);
+    }
+    let sum: f64 = ["akiec", "bcc", "df"]
+        .iter()
+        .map(|label| table::floats(&frame, &format!("probability_{label}")).unwrap()[0].unwrap())
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn neither_threads_nor_batches_change_an_output() {
+    let fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    let expected = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap();
+    for (threads, batch) in [(1, 1), (3, 5)] {
+        let change = |job: &mut hamflow_stage_api::Job| job.threads = threads;
+        let params = json!({ "batch_size": batch });
+        let ran = run_kind_with(&Evaluate, &params, &fixture.inputs(&model), change).unwrap();
+        for path in ["predictions.parquet", "metrics.json", "figures/roc_curves_test.svg"] {
+            assert!(ran.bytes(path) == expected.bytes(path), "{path} with {threads} threads in batches of {batch}");
+        }
+    }
+}
+
+#[test]
+fn only_the_evaluated_rows_reach_the_key() {
+    let mut fixture = Fixture::new(20);
+    let views = fixture.views();
+    assert_eq!(views[0].text.lines().next(), Some("ISIC_0003\tHAM_0001\takiec\t0\ttest"));
+    assert_eq!(views[1].text.lines().count(), 8);
+    fixture.images[0].fill(1);
+    fixture.rows[0].label = "df".to_owned();
+    assert_eq!(fixture.views(), views, "the first row is for training");
+    fixture.images[3].fill(1);
+    assert_eq!(fixture.views()[0], views[0]);
+    assert_ne!(fixture.views()[1], views[1], "an image for testing changed");
+}
+
+#[test]
+fn a_split_without_rows_is_undefined_and_the_rest_comes_out() {
+    let mut fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    fixture.rows.retain(|row| row.split != "test");
+    let ran = run_kind(
+        &Evaluate,
+        &json!({}),
+        &[("model", model), ("shards", Fixture::new(40).shards()), ("split", fixture.split())],
+    );
+    let ran = ran.unwrap();
+    let metrics = ran.json("metrics.json");
+    assert!(metrics["test"]["accuracy"].is_null() && metrics["test"]["undefined"]["accuracy"] == "no rows");
+    assert!(metrics["validation"]["accuracy"].is_f64());
+    assert!(
+        ran.events
+            .iter()
+            .any(|event| matches!(event, JobEvent::Warning { message } if message.contains("`test` has no rows")))
+    );
+}
+
+#[test]
+fn a_row_without_an_image_is_left_out_and_counted() {
+    let fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    let mut partial = Fixture::new(40);
+    partial.rows.remove(3);
+    partial.images.remove(3);
+    let inputs = [("model", model.clone()), ("shards", partial.shards()), ("split", fixture.split())];
+    let metrics = run_kind(&Evaluate, &json!({}), &inputs).unwrap().json("metrics.json");
+    assert_eq!(metrics["test"]["rows"], 7);
+    let warning = metrics["test"]["warnings"]["rows"].as_str().unwrap();
+    assert_eq!(warning, "1 rows of `test` are left out: the shards have no image of theirs (first: `ISIC_0003`)");
+
+    partial.rows.truncate(3);
+    partial.images.truncate(3);
+    let inputs = [("model", model), ("shards", partial.shards()), ("split", fixture.split())];
+    let error = run_kind(&Evaluate, &json!({}), &inputs).err().unwrap();
+    assert_eq!(error.message, "the shards have none of the images to evaluate, such as `ISIC_0003`");
+}
+
+#[test]
+fn classes_in_another_order_than_the_models_are_refused() {
+    let mut fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    for row in &mut fixture.rows {
+        row.class = [1, 0, 2][row.class];
+    }
+    let error = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).err().unwrap();
+    assert_eq!(error.message, "the class `bcc` is number 0 in the table, but 1 in the model");
+}
+
+#[test]
+fn a_probability_that_is_no_number_names_its_image() {
+    let rows = Fixture::new(2).rows;
+    let error = measure(&rows, vec![vec![1.0, 0.0, 0.0], vec![f64::NAN, 0.5, 0.5]], 3).unwrap_err();
+    assert_eq!(
+        error.message,
+        "the model's answer for image `ISIC_0001` cannot be measured: the probability of class 0 is NaN"
+    );
+}
+
+#[test]
+fn parameters_are_checked() {
+    let refuse = |params: Value| Evaluate.resolve(params.as_object().unwrap()).unwrap_err();
+    assert_eq!(refuse(json!({"splits": ["validaton"]})).hint.as_deref(), Some("did you mean `validation`?"));
+    assert_eq!(refuse(json!({"splits": ["test", "test"]})).message, "`test` is named twice");
+    assert_eq!(refuse(json!({"splits": []})).message, "no split is named");
+    assert_eq!(refuse(json!({"batch_size": 0})).path, ["batch_size"]);
+    let resolved = Evaluate.resolve(&Params::new()).unwrap();
+    assert_eq!(resolved["splits"], json!(["validation", "test"]));
+}
+
+/// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
+#[test]
+fn the_golden_digest_of_revision_1() {
+    let scores = fixture::scores();
+    let labels: Vec<String> = (0..7).map(|class| format!("c{class}")).collect();
+    let metrics = SplitMetrics::of(&scores, &labels);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&json::write(&metrics).unwrap());
+    for (name, figure) in figures::of_split("test", &scores, &metrics) {
+        hasher.update(name.as_bytes()).update(figure.draw().unwrap().file().as_bytes()).update(&figure.json());
+    }
+    assert_eq!(Evaluate.spec().revision, 1);
+    assert_eq!(hasher.finalize().to_hex().as_str(), "763c89ae08027e3d02b06bc225c0340a8fb825034e00b99d680ba3cd2b3499ec");
+}
