@@ -27,8 +27,9 @@ impl Scheduler<'_> {
             for input in connected.filter(|input| is_its(&input.source)) {
                 let Content::Artifact(_) = input.content else { continue };
                 let files = input.input(self.store).map(|input| input.files);
+                // Every blob is looked at, so that all damaged ones are dropped at once.
                 let whole = files.is_ok_and(|files| {
-                    files.iter().fold(true, |whole, file| self.store.content.check(&file.digest) && whole)
+                    files.iter().filter(|file| !self.store.content.check(&file.digest)).count() == 0
                 });
                 if !whole {
                     damaged.insert(*stage);

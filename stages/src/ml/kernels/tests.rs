@@ -57,9 +57,9 @@ fn convolutions_are_the_same_at_every_level() {
         let mut expected = vec![0.0f64; shape.weights()];
         for y in 0..height {
             for x in 0..width {
-                for o in 0..outputs {
+                for (o, bias) in bias.iter().enumerate() {
                     let place = (y + 1) * after.bordered_row() + (x + 1) * outputs + o;
-                    let mut sum = f64::from(bias[o]);
+                    let mut sum = f64::from(*bias);
                     for tap in 0..9 {
                         for i in 0..inputs {
                             let (value, weight) = (at(y + tap / 3, x + tap % 3, i), (tap * inputs + i) * outputs + o);
