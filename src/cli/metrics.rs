@@ -21,13 +21,23 @@ pub struct MetricsArguments {
     runs: Vec<String>,
     #[command(flatten)]
     common: Common,
+    /// Also the numbers of single classes and the like, below the second level
+    #[arg(long)]
+    all: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Numbers by stage, artifact and path.
-type Numbers = BTreeMap<String, f64>;
+/// Numbers by stage and by path below its metrics.
+type Numbers = BTreeMap<(String, String), f64>;
+
+/// Deeper numbers (`test.per_class.nv.recall`) are shown with `--all`.
+const SHOWN_LEVELS: usize = 2;
+
+fn full_name((stage, path): &(String, String)) -> String {
+    format!("{stage}.{path}")
+}
 
 /// Runs the command.
 pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliError> {
@@ -42,8 +52,16 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
     if columns.iter().all(|(_, numbers)| numbers.is_empty()) {
         return Err(CliError::user("there are no metrics yet\nhint: `hamflow run` makes them"));
     }
+    if !arguments.all {
+        for (_, numbers) in &mut columns {
+            numbers.retain(|(_, path), _| path.matches('.').count() < SHOWN_LEVELS);
+        }
+    }
     if arguments.json {
-        let columns: BTreeMap<&str, &Numbers> = columns.iter().map(|(name, numbers)| (&name[..], numbers)).collect();
+        let named = |numbers: &Numbers| -> BTreeMap<String, f64> {
+            numbers.iter().map(|(name, value)| (full_name(name), *value)).collect()
+        };
+        let columns: BTreeMap<&str, _> = columns.iter().map(|(name, numbers)| (&name[..], named(numbers))).collect();
         ui::data(&json!(columns).to_string());
     } else {
         table(&columns);
@@ -52,10 +70,10 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
 }
 
 fn table(columns: &[(String, Numbers)]) {
-    let mut names: Vec<&String> = columns.iter().flat_map(|(_, numbers)| numbers.keys()).collect();
+    let mut names: Vec<&(String, String)> = columns.iter().flat_map(|(_, numbers)| numbers.keys()).collect();
     names.sort_unstable();
     names.dedup();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let width = names.iter().map(|name| full_name(name).chars().count()).max().unwrap_or(0);
     let cell = columns.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(12);
     let mut header = format!("{:<width$}", "");
     for (name, _) in columns {
@@ -67,7 +85,7 @@ fn table(columns: &[(String, Numbers)]) {
     ui::data(&header);
     for name in names {
         let values: Vec<Option<f64>> = columns.iter().map(|(_, numbers)| numbers.get(name).copied()).collect();
-        let mut line = format!("{name:<width$}");
+        let mut line = format!("{:<width$}", full_name(name));
         for value in &values {
             line.push_str(&format!("  {:>cell$}", value.map_or("-".to_owned(), shown)));
         }
@@ -108,7 +126,7 @@ fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>)
         for output in stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::Metrics) {
             let bytes = made.get(&output.name).and_then(|digest| opened.store.content.read(digest));
             if let Some(value) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
-                flatten(&stage.name, &value, &mut numbers);
+                flatten(&stage.name, "", &value, &mut numbers);
             }
         }
     }
@@ -116,16 +134,17 @@ fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>)
 }
 
 /// Numbers of nested objects by their path; lists (such as a confusion matrix) are left to the report.
-fn flatten(path: &str, value: &Value, numbers: &mut Numbers) {
+fn flatten(stage: &str, path: &str, value: &Value, numbers: &mut Numbers) {
     match value {
         Value::Number(number) => {
             if let Some(number) = number.as_f64() {
-                numbers.insert(path.to_owned(), number);
+                numbers.insert((stage.to_owned(), path.to_owned()), number);
             }
         }
         Value::Object(map) => {
             for (name, value) in map {
-                flatten(&format!("{path}.{name}"), value, numbers);
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(stage, &path, value, numbers);
             }
         }
         _ => {}
@@ -139,7 +158,7 @@ mod tests {
     #[test]
     fn nested_numbers_are_named_by_their_path() {
         let mut numbers = Numbers::new();
-        flatten("evaluate", &json!({"test": {"accuracy": 0.5, "matrix": [[1]], "note": "x"}}), &mut numbers);
-        assert_eq!(numbers, Numbers::from([("evaluate.test.accuracy".to_owned(), 0.5)]));
+        flatten("evaluate", "", &json!({"test": {"accuracy": 0.5, "matrix": [[1]], "note": "x"}}), &mut numbers);
+        assert_eq!(numbers, Numbers::from([(("evaluate".to_owned(), "test.accuracy".to_owned()), 0.5)]));
     }
 }

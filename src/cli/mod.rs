@@ -39,10 +39,10 @@ struct Common {
     #[arg(short, long, value_name = "FILE", global = true)]
     file: Option<PathBuf>,
     /// Apply `[profiles.NAME]` of the pipeline
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", global = true)]
     profile: Option<String>,
     /// Override a value, such as `stages.train.epochs=5`; may be given several times
-    #[arg(short, long, value_name = "PATH=VALUE")]
+    #[arg(short, long, value_name = "PATH=VALUE", global = true)]
     set: Vec<String>,
 }
 

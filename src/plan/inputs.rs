@@ -152,6 +152,12 @@ pub fn scan(
     Ok(Declared::folders(roots, declaration.list).0)
 }
 
+/// Every path of a declared input that is not there.
+pub fn missing(declaration: &InputDeclaration, root: &Path) -> Vec<MissingInput> {
+    let absent = declaration.paths.iter().filter(|path| !root.join(path).exists());
+    absent.map(|path| MissingInput { name: declaration.name.clone(), path: path.clone() }).collect()
+}
+
 /// What the lock and the store know of a declared input that is not there.
 pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: &Store) -> Option<Declared> {
     let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;

@@ -149,9 +149,12 @@ impl<'a> Planner<'a> {
                     let Source::Declared { index } = source else { continue };
                     match self.declared(*index) {
                         Ok(_) => {}
-                        Err(ScanError::Missing(input)) => {
-                            if !missing.contains(&input) {
-                                missing.push(input);
+                        Err(ScanError::Missing(_)) => {
+                            for input in inputs::missing(&self.graph.pipeline.inputs[*index], &self.graph.pipeline.root)
+                            {
+                                if !missing.contains(&input) {
+                                    missing.push(input);
+                                }
                             }
                         }
                         Err(ScanError::Unreadable(error)) => return Err(error),

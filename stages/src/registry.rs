@@ -2,6 +2,7 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::command::Command;
 use crate::evaluate::Evaluate;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
@@ -12,4 +13,5 @@ use crate::synthetic::Synthetic;
 use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Evaluate, &Report, &Synthetic];
+pub const KINDS: &[&dyn Kind] =
+    &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Evaluate, &Report, &Command, &Synthetic];
