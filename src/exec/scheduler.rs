@@ -264,7 +264,9 @@ impl<'a> Scheduler<'a> {
         }
         // A stat index that cannot be written costs the next run some hashing.
         let _ = self.planner.index().save();
-        if !self.options.locked {
+        // Making the text of a large lock only to find that it is the same costs a run with nothing to do dearly.
+        let same = self.lock == *self.planner.lock() && self.options.lock_path.exists();
+        if !self.options.locked && !same {
             self.lock.write(&self.options.lock_path).map_err(|error| disk_error(&error))?;
         }
         (self.events)(RunEvent::RunFinished(summary.clone()));

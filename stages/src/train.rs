@@ -131,7 +131,7 @@ impl Kind for Train {
             Port::new("split", ArtifactType::Table, "the table with `split`, `label`, `cell_type` and `cell_type_idx`")
                 .access(Access::View),
         ];
-        let summary = "trains a network on the training rows and chooses its epoch by the validation rows";
+        let summary = "Trains a network on the training rows and chooses its epoch by the validation rows.";
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", 1, summary, ports) }
     }
 
