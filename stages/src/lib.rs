@@ -2,6 +2,7 @@
 //!
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
+pub mod command;
 pub mod image_names;
 pub mod imaging;
 pub mod impute;

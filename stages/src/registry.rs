@@ -2,6 +2,7 @@
 
 use hamflow_stage_api::Kind;
 
+use crate::command::Command;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
@@ -9,4 +10,4 @@ use crate::split::Split;
 use crate::synthetic::Synthetic;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Synthetic];
+pub const KINDS: &[&dyn Kind] = &[&Metadata, &Impute, &Split, &Preprocess, &Command, &Synthetic];

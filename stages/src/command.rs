@@ -1,0 +1,259 @@
+//! The kind `command`: any program, with declared inputs and outputs.
+
+mod check;
+mod process;
+mod template;
+mod unchanged;
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError};
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{near_miss, params};
+use template::{Placeholder, Template};
+use unchanged::Stamps;
+
+/// Raised whenever equal inputs would be handed to the program in another way.
+///
+/// 1: the first.
+const REVISION: u32 = 1;
+
+/// Runs a program that somebody else wrote.
+pub struct Command;
+
+/// The parameters of `command`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Parameters {
+    /// What to run: a list (the program, then its arguments) or one line for `sh -c`. `{inputs.x}`, `{outputs.y}`,
+    /// `{params.z}` and `{threads}` stand for paths and values; `{{` and `}}` are braces. In a line they are quoted for the
+    /// shell already.
+    run: Run,
+    /// What the program makes, by name: `{ type = "table", path = "y.parquet" }`. The path may be left out.
+    outputs: BTreeMap<String, Declared>,
+    /// Values for `{params.z}`.
+    #[schemars(schema_with = "scalars")]
+    params: BTreeMap<String, Value>,
+}
+
+/// How a program is called.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a list of arguments, or one line for the shell")]
+enum Run {
+    /// The program and its arguments.
+    Arguments(Vec<String>),
+    /// A line for `sh -c`.
+    Line(String),
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::Arguments(Vec::new())
+    }
+}
+
+impl Run {
+    fn texts(&self) -> &[String] {
+        match self {
+            Self::Arguments(arguments) => arguments,
+            Self::Line(line) => std::slice::from_ref(line),
+        }
+    }
+}
+
+/// One output as the pipeline declares it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Declared {
+    /// What it is; checked after the run.
+    #[serde(rename = "type")]
+    #[schemars(schema_with = "artifact_types")]
+    artifact_type: ArtifactType,
+    /// Where it lies below the stage's folder; by default its name with the ending of its type.
+    #[serde(default)]
+    path: Option<String>,
+}
+
+fn artifact_types(_: &mut schemars::SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ArtifactType::ALL.map(ArtifactType::name) })
+}
+
+fn scalars(_: &mut schemars::SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
+}
+
+impl Declared {
+    fn path(&self, name: &str) -> String {
+        let ending = match self.artifact_type {
+            ArtifactType::Table | ArtifactType::Index | ArtifactType::Predictions => ".parquet",
+            ArtifactType::Summary | ArtifactType::Balance | ArtifactType::History | ArtifactType::Metrics => ".json",
+            ArtifactType::Page => ".html",
+            ArtifactType::Csv => ".csv",
+            _ => "",
+        };
+        self.path.clone().unwrap_or_else(|| format!("{name}{ending}"))
+    }
+}
+
+fn parse(params: &Params) -> Result<Parameters, ParamError> {
+    let mut parameters: Parameters = params::parse(params)?;
+    for (name, declared) in &mut parameters.outputs {
+        declared.path = Some(declared.path(name));
+    }
+    Ok(parameters)
+}
+
+impl Parameters {
+    fn check(&self) -> Result<(), ParamError> {
+        let texts = self.run.texts();
+        if texts.first().is_none_or(|program| program.trim().is_empty()) {
+            let hint = "write `run = [\"program\", \"argument\"]`, or one line for the shell";
+            return Err(ParamError::new("run", "`run` does not say what to run").hint(hint));
+        }
+        self.check_outputs()?;
+        for (name, value) in &self.params {
+            if value.is_array() || value.is_object() || value.is_null() {
+                let message = format!("`params.{name}` must be a text, a number, true or false");
+                return Err(ParamError::new(&format!("params.{name}"), message));
+            }
+        }
+        for text in texts {
+            let template = Template::parse(text).map_err(|problem| {
+                ParamError::new("run", problem).hint("write `{{` and `}}` for braces that the program shall see")
+            })?;
+            for placeholder in template.placeholders() {
+                self.check_placeholder(placeholder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_placeholder(&self, placeholder: &Placeholder) -> Result<(), ParamError> {
+        let unknown = |name: &str, known: Vec<&str>, table: &str| {
+            let message = format!("`run` names `{{{table}.{name}}}`, but `{table}` has no `{name}`");
+            ParamError { hint: near_miss::hint(name, known), ..ParamError::new("run", message) }
+        };
+        match placeholder {
+            Placeholder::Output(name) if !self.outputs.contains_key(name) => {
+                Err(unknown(name, self.outputs.keys().map(String::as_str).collect(), "outputs"))
+            }
+            Placeholder::Param(name) if !self.params.contains_key(name) => {
+                Err(unknown(name, self.params.keys().map(String::as_str).collect(), "params"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_outputs(&self) -> Result<(), ParamError> {
+        if self.outputs.is_empty() {
+            let hint = "write `outputs = { result = { type = \"file\" } }`";
+            return Err(ParamError::new("outputs", "a command without outputs would have nothing to keep").hint(hint));
+        }
+        for (name, declared) in &self.outputs {
+            let is_name =
+                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+            if !is_name {
+                let message = format!("`{name}` cannot be the name of an output: use letters, digits, `_` and `-`");
+                return Err(ParamError::new("outputs", message));
+            }
+            let path = declared.path(name);
+            if !stays_inside(&path) {
+                let message = format!("the output `{name}` would leave the stage's folder: `{path}`");
+                let hint = "a path is relative, has no `..`, and is spelt with `/`";
+                return Err(ParamError::new(&format!("outputs.{name}"), message).hint(hint));
+            }
+        }
+        let paths: Vec<(&String, String)> = self.outputs.iter().map(|(name, it)| (name, it.path(name))).collect();
+        for (name, path) in &paths {
+            let within = |other: &&(&String, String)| other.0 != *name && Path::new(path).starts_with(&other.1);
+            if let Some((other, _)) = paths.iter().find(within) {
+                let message = format!("the outputs `{other}` and `{name}` lie in each other: `{path}`");
+                return Err(ParamError::new(&format!("outputs.{name}"), message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path stays below the folder that it starts from, in the one spelling that the store keeps.
+fn stays_inside(path: &str) -> bool {
+    let normal = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
+    normal
+        && !path.is_empty()
+        && !path.ends_with('/')
+        && !path.contains("//")
+        && !path.contains("/./")
+        && !path.contains('\\')
+}
+
+impl Kind for Command {
+    fn spec(&self) -> KindSpec {
+        let summary = "Runs any program on declared inputs and keeps its declared outputs.";
+        KindSpec { dynamic_ports: true, ..KindSpec::new("command", REVISION, summary, Vec::new()) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<Parameters>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        let parameters = parse(params)?;
+        parameters.check()?;
+        let resolved = serde_json::to_value(&parameters)
+            .map_err(|error| ParamError::new("", format!("the parameters cannot be written: {error}")))?;
+        let Value::Object(resolved) = resolved else { unreachable!("a struct is written as an object") };
+        params::resolve::<Parameters>(&resolved)
+    }
+
+    fn outputs(&self, params: &Params) -> Vec<Output> {
+        let declared = parse(params).map(|parameters| parameters.outputs).unwrap_or_default();
+        declared.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
+    }
+
+    fn candidate_files(&self, params: &Params) -> Vec<String> {
+        let Ok(Parameters { run, .. }) = parse(params) else { return Vec::new() };
+        match &run {
+            Run::Arguments(arguments) => arguments.iter().flat_map(|argument| candidates(argument)).collect(),
+            Run::Line(line) => line
+                .split(|character: char| character.is_whitespace() || "|<>;&()'\"`".contains(character))
+                .flat_map(candidates)
+                .collect(),
+        }
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let parameters: Parameters = context.params()?;
+        let stamps = Stamps::take(context.inputs())?;
+        for output in &context.job().outputs {
+            // The folder that an output lies in is there; the output itself is the program's to make.
+            context.output_file(&output.path)?;
+        }
+        let command_line = template::fill(&parameters, context)?;
+        process::run(&command_line, context)?;
+        stamps.check(context.inputs())?;
+        for output in &context.job().outputs {
+            check::output(output, &context.job().output_dir)?;
+        }
+        Ok(())
+    }
+}
+
+/// What in an argument could be the path of a file of the project: all of it, or what follows `--option=`.
+fn candidates(argument: &str) -> impl Iterator<Item = String> {
+    let value = argument.split_once('=').map(|(_, value)| value);
+    [Some(argument), value].into_iter().flatten().filter(|text| is_candidate(text)).map(str::to_owned)
+}
+
+fn is_candidate(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && !text.contains(['{', '}', '\0', '\n'])
+        && Path::new(text).is_relative()
+}
+
+#[cfg(test)]
+mod tests;

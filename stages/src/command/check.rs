@@ -1,0 +1,114 @@
+//! Looks whether an output is what the pipeline says that it is.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use arrow::ipc::reader::FileReader;
+use hamflow_stage_api::{ArtifactType, Output, StageError};
+use parquet::file::reader::SerializedFileReader;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Fails unless `output` lies below `output_dir` and is of its type.
+pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageError> {
+    let Output { name, artifact_type, path, .. } = output;
+    let full = output_dir.join(path);
+    let missing = || {
+        StageError::failed(format!("the program did not make the output `{name}`"))
+            .hint(format!("it must write `{{outputs.{name}}}`"))
+    };
+    let metadata = fs::symlink_metadata(&full).map_err(|_| missing())?;
+    let problem = if metadata.is_symlink() {
+        Err("it is a link; the cache keeps only what is there itself".to_owned())
+    } else if metadata.is_dir() != artifact_type.is_folder() {
+        Err(format!("it is a {}", if metadata.is_dir() { "folder" } else { "file" }))
+    } else if metadata.is_dir() {
+        listing(&full).and_then(|files| folder(*artifact_type, &full, &files))
+    } else {
+        file(*artifact_type, &full)
+    };
+    problem.map_err(|problem| StageError::failed(format!("the output `{name}` is no {artifact_type}: {problem}")))
+}
+
+/// Every file below a folder; a link or an empty folder is a problem.
+fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    let mut pending = vec![folder.to_path_buf()];
+    while let Some(current) = pending.pop() {
+        for entry in fs::read_dir(&current).map_err(|error| error.to_string())? {
+            let entry = entry.map_err(|error| error.to_string())?;
+            let kind = entry.file_type().map_err(|error| error.to_string())?;
+            if kind.is_symlink() {
+                return Err(format!(
+                    "`{}` is a link; the cache keeps only what is there itself",
+                    entry.path().display()
+                ));
+            }
+            if kind.is_dir() { pending.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    if files.is_empty() { Err("it is empty".to_owned()) } else { Ok(files) }
+}
+
+fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Result<(), String> {
+    let ending =
+        |wanted: &'static str| files.iter().filter(move |path| path.extension().is_some_and(|it| it == wanted));
+    match artifact_type {
+        ArtifactType::Shards => {
+            if ending("arrow").next().is_none() {
+                return Err("it has no `.arrow` file".to_owned());
+            }
+            ending("arrow").try_for_each(|path| {
+                let reader = FileReader::try_new(open(path)?, None).map_err(|error| of(path, &error))?;
+                let schema = reader.schema();
+                let has = |column: &str| schema.column_with_name(column).is_some();
+                if has("image_id") && has("image") {
+                    Ok(())
+                } else {
+                    Err(of(path, &"no columns `image_id` and `image`"))
+                }
+            })
+        }
+        ArtifactType::Model => {
+            let weights = read(&folder.join("model.safetensors"))?;
+            SafeTensors::read_metadata(&weights).map_err(|error| format!("`model.safetensors`: {error}"))?;
+            json(&folder.join("card.json"))
+        }
+        ArtifactType::Figures if ending("svg").next().is_none() => Err("it has no `.svg` file".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn file(artifact_type: ArtifactType, path: &Path) -> Result<(), String> {
+    match artifact_type {
+        ArtifactType::Table | ArtifactType::Index | ArtifactType::Predictions => {
+            SerializedFileReader::new(open(path)?).map(|_| ()).map_err(|error| format!("it is not Parquet: {error}"))
+        }
+        ArtifactType::Summary | ArtifactType::Balance | ArtifactType::History | ArtifactType::Metrics => json(path),
+        ArtifactType::Page if read(path)?.is_empty() => Err("it is empty".to_owned()),
+        ArtifactType::Csv => {
+            let bytes = read(path)?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+            let header = text.lines().next().unwrap_or_default();
+            if header.trim().is_empty() { Err("it has no header".to_owned()) } else { Ok(()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(path: &Path) -> Result<(), String> {
+    serde_json::from_slice::<Value>(&read(path)?).map(|_| ()).map_err(|error| of(path, &format!("not JSON: {error}")))
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    File::open(path).map_err(|error| of(path, &error))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| of(path, &error))
+}
+
+fn of(path: &Path, problem: &dyn std::fmt::Display) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("`{name}`: {problem}")
+}

@@ -1,0 +1,222 @@
+//! Arguments with placeholders, and what is put in their place.
+
+use std::path::Path;
+
+use hamflow_stage_api::{Input, StageContext, StageError};
+use serde_json::Value;
+
+use super::{Parameters, Run};
+use crate::near_miss;
+
+/// What stands in braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    Input(String),
+    Output(String),
+    Param(String),
+    Threads,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Placeholder(Placeholder),
+}
+
+/// A text with placeholders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Template(Vec<Piece>);
+
+impl Template {
+    /// Finds the placeholders; the error is a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(position) = rest.find(['{', '}']) {
+            plain.push_str(&rest[..position]);
+            let brace = &rest[position..];
+            if let Some(after) = brace.strip_prefix("{{") {
+                plain.push('{');
+                rest = after;
+            } else if let Some(after) = brace.strip_prefix("}}") {
+                plain.push('}');
+                rest = after;
+            } else if brace.starts_with('}') {
+                return Err(format!("`run` has a `}}` that closes nothing, after `{plain}`"));
+            } else {
+                let end = brace.find('}').ok_or_else(|| format!("`run` has a `{{` that is not closed: `{brace}`"))?;
+                if !plain.is_empty() {
+                    pieces.push(Piece::Text(std::mem::take(&mut plain)));
+                }
+                pieces.push(Piece::Placeholder(placeholder(&brace[1..end])?));
+                rest = &brace[end + 1..];
+            }
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        Ok(Self(pieces))
+    }
+
+    pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Placeholder(placeholder) => Some(placeholder),
+            Piece::Text(_) => None,
+        })
+    }
+}
+
+fn placeholder(text: &str) -> Result<Placeholder, String> {
+    match text.split_once('.') {
+        Some(("inputs", name)) => Ok(Placeholder::Input(name.to_owned())),
+        Some(("outputs", name)) => Ok(Placeholder::Output(name.to_owned())),
+        Some(("params", name)) => Ok(Placeholder::Param(name.to_owned())),
+        None if text == "threads" => Ok(Placeholder::Threads),
+        _ => Err(format!("`{{{text}}}` is neither `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}` nor `{{threads}}`")),
+    }
+}
+
+/// The program and its arguments with everything put in its place.
+pub(super) fn fill(parameters: &Parameters, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
+    match &parameters.run {
+        Run::Arguments(arguments) => {
+            let mut filled = Vec::new();
+            for argument in arguments {
+                filled.extend(fill_argument(argument, parameters, context)?);
+            }
+            Ok(filled)
+        }
+        Run::Line(line) => {
+            let mut filled = String::new();
+            for piece in parse(line)?.0 {
+                match piece {
+                    Piece::Text(text) => filled.push_str(&text),
+                    Piece::Placeholder(placeholder) => {
+                        let values = values(&placeholder, parameters, context)?;
+                        let quoted: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+                        filled.push_str(&quoted.join(" "));
+                    }
+                }
+            }
+            Ok(vec!["sh".to_owned(), "-c".to_owned(), filled])
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Template, StageError> {
+    Template::parse(text).map_err(StageError::bug)
+}
+
+/// One argument; several where it is nothing but a placeholder that stands for several.
+fn fill_argument(
+    argument: &str,
+    parameters: &Parameters,
+    context: &StageContext<'_>,
+) -> Result<Vec<String>, StageError> {
+    let pieces = parse(argument)?.0;
+    if let [Piece::Placeholder(placeholder)] = &pieces[..] {
+        return values(placeholder, parameters, context);
+    }
+    let mut filled = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => filled.push_str(&text),
+            Piece::Placeholder(placeholder) => match &values(&placeholder, parameters, context)?[..] {
+                [value] => filled.push_str(value),
+                several => {
+                    let message = format!("`{argument}` has room for one path, but there are {}", several.len());
+                    return Err(StageError::input(message).hint("let the placeholder be an argument of its own"));
+                }
+            },
+        }
+    }
+    Ok(vec![filled])
+}
+
+fn values(
+    placeholder: &Placeholder,
+    parameters: &Parameters,
+    context: &StageContext<'_>,
+) -> Result<Vec<String>, StageError> {
+    match placeholder {
+        Placeholder::Input(name) => {
+            let inputs = context.inputs().all(name);
+            if inputs.is_empty() {
+                let message = format!("`run` names `{{inputs.{name}}}`, but `inputs` has no `{name}`");
+                let known = context.inputs().0.keys().map(String::as_str).filter(|known| !known.contains(':'));
+                let error = StageError::input(message);
+                return Err(match near_miss::hint(name, known) {
+                    Some(hint) => error.hint(hint),
+                    None => error.hint(format!("declare it: `inputs = {{ {name} = \"…\" }}`")),
+                });
+            }
+            inputs.iter().map(input_path).collect()
+        }
+        Placeholder::Output(name) => {
+            let output = context.job().outputs.iter().find(|output| output.name == *name);
+            let output = output.ok_or_else(|| StageError::bug(format!("there is no output `{name}`")))?;
+            Ok(vec![text(&context.job().output_dir.join(&output.path))?])
+        }
+        Placeholder::Param(name) => match parameters.params.get(name) {
+            Some(Value::String(text)) => Ok(vec![text.clone()]),
+            Some(value) => Ok(vec![value.to_string()]),
+            None => Err(StageError::bug(format!("there is no parameter `{name}`"))),
+        },
+        Placeholder::Threads => Ok(vec![context.threads().to_string()]),
+    }
+}
+
+fn input_path(input: &Input) -> Result<String, StageError> {
+    let path = input.path.as_deref().ok_or_else(|| {
+        StageError::input(format!("`{}` is a list of folders, which has no path of its own", input.name))
+            .hint("declare each folder under `[inputs]` by itself")
+    })?;
+    text(path)
+}
+
+fn text(path: &Path) -> Result<String, StageError> {
+    let text = path.to_str();
+    let text = text.ok_or_else(|| StageError::input(format!("the path `{}` is not UTF-8", path.display())))?;
+    Ok(text.to_owned())
+}
+
+/// A value as one word of a shell line.
+fn quoted(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&byte);
+    if !value.is_empty() && value.bytes().all(is_plain) {
+        value.to_owned()
+    } else {
+        format!("'{}'", value.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_and_doubled_braces_are_told_apart() {
+        let template = Template::parse("awk '{{print $1}}' {inputs.x}>{outputs.y}").unwrap();
+        let names = [Placeholder::Input("x".to_owned()), Placeholder::Output("y".to_owned())];
+        assert!(template.placeholders().eq(&names));
+        assert_eq!(template.0[0], Piece::Text("awk '{print $1}' ".to_owned()));
+        assert_eq!(Template::parse("{threads}").unwrap().0, [Piece::Placeholder(Placeholder::Threads)]);
+    }
+
+    #[test]
+    fn what_is_no_placeholder_is_refused() {
+        for text in ["{print $1}", "{", "a } b", "{input.x}", "{inputs.x", "{}"] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_quoted_only_where_the_shell_would_take_them_apart() {
+        assert_eq!(quoted("/a/b-c_1.txt"), "/a/b-c_1.txt");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,217 @@
+//! Tests of `command` with small programs that every Unix has.
+
+use hamflow_stage_api::{ErrorCategory, Input, JobEvent};
+use serde_json::json;
+
+use super::*;
+use crate::test_support::{Ran, file, file_input, files_input, run_kind, run_kind_with};
+
+fn refused(params: Value) -> ParamError {
+    Command.resolve(params.as_object().unwrap()).unwrap_err()
+}
+
+fn run(params: &Value, inputs: &[(&str, Input)]) -> Result<Ran, StageError> {
+    run_kind(&Command, params, inputs)
+}
+
+fn one_file(run: Value) -> Value {
+    json!({ "run": run, "outputs": { "y": { "type": "file", "path": "deep/y.txt" } } })
+}
+
+#[test]
+fn a_list_of_arguments_is_run_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = file_input(folder.path(), "a b'c.txt", b"hello\n", None);
+    let params = one_file(json!(["cp", "{inputs.x}", "{outputs.y}"]));
+    assert_eq!(run(&params, &[("x", input)]).unwrap().bytes("deep/y.txt"), b"hello\n");
+}
+
+#[test]
+fn a_line_goes_to_the_shell_with_its_values_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = |name: &str| file_input(folder.path(), name, name.as_bytes(), None);
+    let mut params =
+        one_file(json!("cat {inputs.x} | tr a-z A-Z > {outputs.y}; echo {params.word} ${{#}} >> {outputs.y}"));
+    params["params"] = json!({ "word": "it's  $HOME" });
+    let ran = run(&params, &[("x", input("first file ")), ("x", input("second's "))]).unwrap();
+    assert_eq!(ran.bytes("deep/y.txt"), b"FIRST FILE SECOND'S it's  $HOME 0\n");
+}
+
+#[test]
+fn several_inputs_become_several_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = |name: &str| ("x", file_input(folder.path(), name, name.as_bytes(), None));
+    let params = one_file(json!(["sh", "-c", "out=$1; shift; cat \"$@\" > $out", "-", "{outputs.y}", "{inputs.x}"]));
+    assert_eq!(run(&params, &[input("a"), input("b")]).unwrap().bytes("deep/y.txt"), b"ab");
+    let params = one_file(json!(["echo", "x={inputs.x}"]));
+    assert!(run(&params, &[input("a"), input("b")]).err().unwrap().message.contains("room for one path"));
+}
+
+#[test]
+fn the_environment_holds_only_what_is_declared() {
+    let params = one_file(json!("env | sed 's/=.*//' | sort > {outputs.y}; pwd -P >> {outputs.y}"));
+    let mut project = String::new();
+    let ran = run_kind_with(&Command, &params, &[], |job| {
+        job.env.insert("SPECIAL".to_owned(), "1".to_owned());
+        project = job.project_dir.canonicalize().unwrap().display().to_string();
+    });
+    let text = String::from_utf8(ran.unwrap().bytes("deep/y.txt")).unwrap();
+    let mut seen: Vec<&str> = text.lines().collect();
+    assert_eq!(seen.pop(), Some(project.as_str()));
+    // The shell sets these two by itself.
+    seen.retain(|name| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name));
+    assert_eq!(seen, ["HOME", "PATH", "SPECIAL", "TMPDIR"]);
+}
+
+#[test]
+fn both_streams_are_logged() {
+    let ran = run(&one_file(json!("echo out; echo err >&2; touch {outputs.y}")), &[]).unwrap();
+    let logged =
+        |wanted: &str| ran.events.iter().any(|event| matches!(event, JobEvent::Log { line } if line == wanted));
+    assert!(logged("out") && logged("err"));
+}
+
+#[test]
+fn a_program_that_fails_is_quoted() {
+    let error = run(&one_file(json!("echo reason >&2; exit 3")), &[]).err().unwrap();
+    assert_eq!(error.category, ErrorCategory::Failed);
+    assert_eq!(error.message, "`sh` ended with exit status 3\n  | reason");
+    let error = run(&one_file(json!("kill -9 $$")), &[]).err().unwrap();
+    assert_eq!(error.message, "`sh` was ended by signal 9");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_the_users_to_install() {
+    for program in ["no-such-program", "./no-such-program"] {
+        let error = run(&one_file(json!([program])), &[]).err().unwrap();
+        assert_eq!(error.category, ErrorCategory::Input);
+        assert!(error.message.contains(&format!("`{program}`")) && error.hint.is_some(), "{error}");
+    }
+}
+
+#[test]
+fn an_output_that_is_missing_or_of_another_type_is_named() {
+    for (kind, script, problem) in [
+        ("file", "true", "did not make the output `y`"),
+        ("file", "mkdir {outputs.y}", "it is a folder"),
+        ("file", "ln -s /etc/hostname {outputs.y}", "it is a link"),
+        ("folder", "touch {outputs.y}", "it is a file"),
+        ("folder", "mkdir {outputs.y}", "it is empty"),
+        ("folder", "mkdir {outputs.y} && ln -s / {outputs.y}/x", "is a link"),
+        ("table", "echo > {outputs.y}", "not Parquet"),
+        ("metrics", "echo oops > {outputs.y}", "not JSON"),
+        ("csv", "true > {outputs.y}", "no header"),
+        ("csv", "printf '\\377\\n' > {outputs.y}", "not UTF-8"),
+        ("page", "true > {outputs.y}", "it is empty"),
+        ("shards", "mkdir {outputs.y} && touch {outputs.y}/a.txt", "no `.arrow`"),
+        ("shards", "mkdir {outputs.y} && touch {outputs.y}/a.arrow", "`a.arrow`"),
+        ("model", "mkdir {outputs.y} && touch {outputs.y}/card.json", "`model.safetensors`"),
+        ("figures", "mkdir {outputs.y} && touch {outputs.y}/a.png", "no `.svg`"),
+    ] {
+        let params = json!({ "run": script, "outputs": { "y": { "type": kind } } });
+        let error = run(&params, &[]).err().unwrap_or_else(|| panic!("{kind}: {script}"));
+        assert_eq!(error.category, ErrorCategory::Failed);
+        assert!(error.message.contains(problem) && error.message.contains("`y`"), "{kind}: {error}");
+    }
+}
+
+#[test]
+fn outputs_of_the_right_type_pass() {
+    for (kind, script) in [
+        ("metrics", "echo '{{\"a\": 1}}' > {outputs.y}"),
+        ("csv", "echo a,b > {outputs.y}"),
+        ("images", "mkdir -p {outputs.y}/a && touch {outputs.y}/a/b.jpg"),
+    ] {
+        let params = json!({ "run": script, "outputs": { "y": { "type": kind } } });
+        run(&params, &[]).map(|_| ()).unwrap();
+    }
+}
+
+#[test]
+fn a_command_that_changes_its_input_is_noticed() {
+    for script in ["echo more >> {inputs.x}", "rm {inputs.x}", "printf HELLO > {inputs.x}"] {
+        let folder = tempfile::tempdir().unwrap();
+        let input = file_input(folder.path(), "x.txt", b"hello", None);
+        let params = one_file(json!(format!("touch {{outputs.y}}; {script}")));
+        let error = run(&params, &[("x", input)]).err().unwrap();
+        assert_eq!(error.category, ErrorCategory::InputChanged, "{script}");
+    }
+}
+
+#[test]
+fn a_command_that_changes_an_old_input_is_noticed_by_its_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = file_input(folder.path(), "x.txt", b"hello", None);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(folder.path().join("x.txt")).unwrap().set_modified(old).unwrap();
+    let reads = one_file(json!("cat {inputs.x} > {outputs.y}"));
+    run(&reads, &[("x", input.clone())]).map(|_| ()).unwrap();
+    let writes = one_file(json!("touch {outputs.y}; printf HELLO > {inputs.x}; touch -d '1 hour ago' {inputs.x}"));
+    assert_eq!(run(&writes, &[("x", input)]).err().unwrap().category, ErrorCategory::InputChanged);
+}
+
+#[test]
+fn an_input_that_nobody_declared_is_named_with_what_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = file_input(folder.path(), "x.txt", b"", None);
+    let error = run(&one_file(json!("cat {inputs.tabel}")), &[("table", input)]).err().unwrap();
+    assert_eq!(error.hint.as_deref(), Some("did you mean `table`?"));
+}
+
+#[test]
+fn a_list_of_folders_has_no_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = files_input(vec![file(folder.path(), "a.jpg", b"")], None);
+    assert!(run(&one_file(json!("ls {inputs.x}")), &[("x", input)]).err().unwrap().message.contains("list of folders"));
+}
+
+#[test]
+fn placeholders_are_checked_before_anything_runs() {
+    let params =
+        |run: &str| json!({ "run": run, "outputs": { "table": { "type": "table" } }, "params": { "count": 1 } });
+    assert_eq!(refused(params("x {outputs.tabel}")).hint.as_deref(), Some("did you mean `table`?"));
+    assert_eq!(refused(params("x {params.cuont}")).hint.as_deref(), Some("did you mean `count`?"));
+    assert!(refused(params("awk '{print}'")).hint.unwrap().contains("{{"));
+    assert_eq!(refused(params(" ")).path, ["run"]);
+    assert_eq!(refused(json!({ "outputs": { "y": { "type": "file" } } })).path, ["run"]);
+    assert!(refused(json!({ "run": 3, "outputs": { "y": { "type": "file" } } })).message.contains("list of arguments"));
+}
+
+#[test]
+fn outputs_must_stay_inside_and_apart() {
+    for path in ["", "/etc/passwd", "../x", "a/../b", "./a", "a/", "a//b", "a\\b", "."] {
+        let error = refused(json!({ "run": "x", "outputs": { "y": { "type": "file", "path": path } } }));
+        assert_eq!(error.path, ["outputs", "y"], "{path}");
+    }
+    let error = refused(json!({ "run": "x", "outputs": {
+        "a": { "type": "folder", "path": "same" }, "b": { "type": "file", "path": "same/b" },
+    } }));
+    assert!(error.message.contains("lie in each other"), "{}", error.message);
+    assert!(refused(json!({ "run": "x", "outputs": {} })).message.contains("nothing to keep"));
+    assert!(refused(json!({ "run": "x", "outputs": { "a.b": { "type": "file" } } })).message.contains("`a.b`"));
+    let error = refused(json!({ "run": "x", "outputs": { "a": { "type": "tabel" } } }));
+    assert_eq!(error.hint.as_deref(), Some("did you mean `table`?"));
+}
+
+#[test]
+fn an_output_without_a_path_is_named_after_its_type() {
+    let params = json!({ "run": "x", "outputs": {
+        "a": { "type": "table" }, "b": { "type": "metrics" }, "c": { "type": "figures" }, "d": { "type": "csv", "path": "e/f" },
+    } });
+    let resolved = Command.resolve(params.as_object().unwrap()).unwrap();
+    let paths: Vec<String> = Command.outputs(&resolved).into_iter().map(|output| output.path).collect();
+    assert_eq!(paths, ["a.parquet", "b.json", "c", "e/f"]);
+    assert_eq!(Command.resolve(&resolved).unwrap(), resolved);
+}
+
+#[test]
+fn arguments_that_may_be_files_are_found() {
+    let candidates = |run: Value| {
+        let params = json!({ "run": run, "outputs": { "y": { "type": "file" } } });
+        Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
+    };
+    let list = json!(["python3", "scripts/a.py", "--flag", "--config=b.yml", "{inputs.x}", "/etc/passwd", "-"]);
+    assert_eq!(candidates(list), ["python3", "scripts/a.py", "b.yml"]);
+    let line = candidates(json!("./a.sh < 'b.txt' | sort>{outputs.y}; x=c.txt"));
+    assert!(["./a.sh", "b.txt", "c.txt"].iter().all(|file| line.contains(&(*file).to_owned())), "{line:?}");
+}

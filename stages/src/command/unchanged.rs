@@ -1,0 +1,84 @@
+//! Notices a program that changes its own inputs.
+
+use std::fs::{self, Metadata};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use hamflow_stage_api::{Input, InputFile, Inputs, StageError};
+
+/// A file written so shortly before the program ran could be written again without a new time.
+const RACY: Duration = Duration::from_secs(2);
+
+/// How the input files looked before a program ran.
+///
+/// Hashing a data set again after every command would cost more than most commands; a file whose times, size and inode are as
+/// they were is taken as unchanged, unless it was too young for its times to tell.
+pub(super) struct Stamps(Vec<Option<Stamp>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+    inode: [i64; 3],
+}
+
+impl Stamps {
+    /// Looks at every input file.
+    pub fn take(inputs: &Inputs) -> Result<Self, StageError> {
+        let now = SystemTime::now();
+        let stamp = |(_, file): (&Input, &InputFile)| {
+            let metadata =
+                fs::metadata(&file.source).map_err(|source| StageError::io("read", &file.source, &source))?;
+            let modified = metadata.modified().ok();
+            let is_old = modified.is_some_and(|time| now.duration_since(time).is_ok_and(|age| age > RACY));
+            Ok(is_old.then(|| Stamp::of(&metadata)))
+        };
+        files(inputs).map(stamp).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Fails if one of them is not what it was.
+    pub fn check(&self, inputs: &Inputs) -> Result<(), StageError> {
+        for ((input, file), stamp) in files(inputs).zip(&self.0) {
+            let now = fs::metadata(&file.source).ok().map(|metadata| Stamp::of(&metadata));
+            if now.is_some() && now == *stamp {
+                continue;
+            }
+            if file.read().is_err() {
+                return Err(changed(input, file));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn files(inputs: &Inputs) -> impl Iterator<Item = (&Input, &InputFile)> {
+    inputs.0.values().flatten().flat_map(|input| input.files.iter().map(move |file| (input, file)))
+}
+
+/// An artifact's copy has a path that tells nobody anything, so it goes by its name.
+fn changed(input: &Input, file: &InputFile) -> StageError {
+    let error = match input.artifact_type {
+        Some(_) if input.folder => StageError::input_changed(Path::new(&format!("{}/{}", input.name, file.path))),
+        Some(_) => StageError::input_changed(Path::new(&input.name)),
+        None => StageError::input_changed(&file.source),
+    };
+    error.hint("a command must not write to its inputs; let it copy what it wants to change to an output")
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { size: metadata.len(), modified: metadata.modified().ok(), inode: inode(metadata) }
+    }
+}
+
+/// The inode and the time of its last change, which no program can set back.
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> [i64; 3] {
+    use std::os::unix::fs::MetadataExt;
+    [metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
+}
+
+#[cfg(not(unix))]
+fn inode(_metadata: &Metadata) -> [i64; 3] {
+    [0; 3]
+}
