@@ -19,7 +19,7 @@ pub enum Diagnosis {
     Mel,
     /// Nevus: round and regular, with a fine network.
     Nv,
-    /// Vascular lesion: a cluster of separate sharp lobules.
+    /// Vascular lesion: a cluster of lobules with pale rims.
     Vasc,
 }
 
@@ -88,8 +88,8 @@ impl Lesion {
 
     fn akiec(&mut self, typical: f64, random: &mut Random) {
         self.softness = 0.5;
-        self.cover = 0.65;
-        self.scales = Texture { strength: 0.9 * typical, period: random.uniform(0.42, 0.55) };
+        self.cover = 0.8;
+        self.scales = Texture { strength: typical, period: random.uniform(0.38, 0.5) };
     }
 
     fn bcc(&mut self, typical: f64, random: &mut Random) {
@@ -98,9 +98,9 @@ impl Lesion {
         for _ in 0..6 + random.below(3) {
             let center = inside(0.85, random);
             let radius = random.uniform(0.14, 0.26);
-            self.spots.push(Spot { center, radius, strength: 0.8 * typical, look: Look::Dark });
+            self.spots.push(Spot { center, radius, strength: typical, look: Look::Dark });
         }
-        for _ in 0..4 {
+        for _ in 0..5 {
             let (mut from, mut step) = (inside(1.1, random), inside(0.5, random));
             for _ in 0..4 {
                 let to = [from[0] + step[0], from[1] + step[1]];
@@ -152,7 +152,7 @@ impl Lesion {
                 (x * x + y * y).sqrt() > radius + spot.radius + 0.05
             };
             if self.spots.iter().all(free) {
-                self.spots.push(Spot { center, radius, strength: 1.0, look: Look::Lobule });
+                self.spots.push(Spot { center, radius, strength: 0.4 + 0.6 * typical, look: Look::Lobule });
             }
         }
     }

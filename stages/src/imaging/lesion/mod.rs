@@ -61,7 +61,7 @@ enum Look {
     Dark,
     /// Whitens.
     Pale,
-    /// Is a piece of lesion by itself.
+    /// Is a piece of lesion by itself, with a pale rim.
     Lobule,
 }
 

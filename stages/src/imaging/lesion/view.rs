@@ -78,19 +78,23 @@ impl Lesion {
         for spot in &self.spots {
             let [x, y] = [u - spot.center[0], v - spot.center[1]];
             let square = x * x + y * y;
-            let reach = spot.radius + 0.06;
+            let reach = spot.radius + 0.2;
             if square > reach * reach {
                 continue;
             }
-            let amount = spot.strength * ramp((spot.radius - square.sqrt()) / 0.08 + 0.5);
+            let edge = spot.radius - square.sqrt();
+            let amount = spot.strength * ramp(edge / 0.08 + 0.5);
             match spot.look {
                 Look::Dark => shade.dark = shade.dark.max(amount),
                 Look::Pale => shade.pale = shade.pale.max(amount * inside),
-                Look::Lobule => shade.cover = shade.cover.max(amount),
+                Look::Lobule => {
+                    shade.cover = shade.cover.max(amount);
+                    shade.pale = shade.pale.max(spot.strength * ramp(1.5 - (edge + 0.08).abs() / 0.06));
+                }
             }
         }
         for [from, to] in &self.vessels {
-            shade.red = shade.red.max(0.8 * ramp(1.5 - distance([u, v], *from, *to) / 0.035));
+            shade.red = shade.red.max(0.8 * ramp(1.5 - distance([u, v], *from, *to) / 0.045));
         }
         shade.dark = shade.dark.min(1.0);
         shade
