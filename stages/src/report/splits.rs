@@ -74,7 +74,9 @@ fn proof(balance: &Value) -> Markup {
                     strong { (grouped(crossing)) } " of " (grouped(groups)) " groups (" code { (group) } ") have images in more than one split."
                 }
             }
-            @if let (true, Some(across)) = (checked, across) {
+            @if checked && sets == 0 {
+                li.good { "No two images are byte-identical." }
+            } @else if let (true, Some(across)) = (checked, across) {
                 li class=(mark(across)) {
                     strong { (grouped(across)) } " of " (grouped(sets as u64))
                     " sets of byte-identical images have images in more than one split."
