@@ -45,6 +45,7 @@ training = "train.summary"
 metrics = "evaluate"
 predictions = "evaluate"
 figures = "evaluate"
+quarantine = "preprocess.quarantine"
 "#;
 
 fn small() -> Project {
