@@ -128,3 +128,27 @@ fn clearing_keeps_what_the_lock_needs() {
     assert_eq!(project.run().count("cached"), 4);
     assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
 }
+
+#[test]
+fn a_symlinked_folder_among_the_outputs_is_not_followed_out_of_the_project() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("precious.txt"), "mine").unwrap();
+    let project = Project::new("[inputs]\nfolder = \"data\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n");
+    project.write("data/a1", "a1");
+    project.run();
+    std::fs::remove_dir_all(project.path("out/pieces/pieces")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), project.path("out/pieces/pieces")).unwrap();
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("leads out of the project"), "{ran:?}");
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_locked_run_also_compares_which_stages_there_are() {
+    let project = chain();
+    project.write("pipeline.toml", CHAIN.replace("[stages.dice]", ""));
+    let ran = project.hamflow(&["run", "--locked"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("the lock has a stage `dice`"), "{ran:?}");
+}

@@ -184,3 +184,76 @@ fn killed_at_any_instant_the_next_run_ends_with_the_same_bytes() {
         assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
     }
 }
+
+#[test]
+fn two_readers_of_a_damaged_blob_both_get_it_made_again() {
+    let project = Project::new(
+        "[inputs]\ntext = \"t\"\n[stages.first]\nkind = \"shout\"\nfrom = \"inputs.text\"\n[stages.a]\nkind = \"shout\"\nfrom = \"first\"\nsuffix = \"a\"\n[stages.b]\nkind = \"rows\"\nfrom = \"first\"\n",
+    );
+    project.write("t", "keep");
+    project.run();
+    for (path, _) in project.files("cache/cas").iter().filter(|(_, bytes)| bytes == b"KEEP") {
+        std::fs::remove_file(project.path(path)).unwrap();
+        project.write(path, "XXXX");
+    }
+    // Neither remembers its view or its result, so both read the damaged bytes.
+    std::fs::remove_dir_all(project.path("cache/memo")).unwrap();
+    let changed = project.read("pipeline.toml").replace("suffix = \"a\"", "suffix = \"b\"");
+    project.write("pipeline.toml", changed);
+    let ran = project.run();
+    assert!(ran.ran().contains(&"first".to_owned()) && ran.ran().contains(&"a".to_owned()), "{ran:?}");
+    assert_eq!((ran.count("failed"), ran.count("ran") + ran.count("cached") + ran.count("fresh")), (0, 3), "{ran:?}");
+    assert_eq!(project.read("out/a/text.txt"), "KEEPb");
+}
+
+#[test]
+fn a_damaged_side_file_of_a_part_is_made_again_before_it_is_merged() {
+    let project = Project::new("[inputs]\nfolder = \"data\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n");
+    for name in ["a1", "a2", "b1"] {
+        project.write(&format!("data/{name}"), name);
+    }
+    project.run();
+    // The side file of part `a` says `2`.
+    for (path, _) in project.files("cache/cas").iter().filter(|(_, bytes)| bytes == b"2") {
+        std::fs::remove_file(project.path(path)).unwrap();
+        project.write(path, "7");
+    }
+    project.write("data/b1", "changed");
+    assert_eq!(project.run().count("parts_ran"), 2);
+    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\n");
+}
+
+#[test]
+fn a_damaged_blob_is_replaced_by_a_forced_run() {
+    let project = chain();
+    for (path, _) in project.files("cache/cas").iter().filter(|(_, bytes)| bytes == b"ABC!") {
+        std::fs::remove_file(project.path(path)).unwrap();
+        project.write(path, "XXXX");
+    }
+    project.run_with(&["second", "--force"]);
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+    assert_eq!(project.read("out/second/text.txt"), "ABC!");
+}
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_says() {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc");
+    let mut child = project.start(&["run", "--json"]);
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(project.run().count("fresh"), 4);
+}
+
+#[test]
+fn a_run_that_waited_keeps_what_the_other_wrote_into_the_lock() {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc");
+    let first = project.start(&["run"]);
+    let second = project.start(&["run", "dice"]);
+    assert!(first.wait_with_output().unwrap().status.success());
+    assert!(second.wait_with_output().unwrap().status.success());
+    for stage in ["first", "second", "third", "dice"] {
+        assert!(project.read("pipeline.lock").contains(&format!("{stage}\tkey\t")), "{stage}");
+    }
+}

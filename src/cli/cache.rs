@@ -63,14 +63,17 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
         Action::Gc { dry_run, keep_runs } => {
             let _guard = guard(&opened)?;
             let mut keys = BTreeSet::new();
+            let mut listings = BTreeSet::new();
             for lock in locks(&opened)? {
+                listings
+                    .extend(lock.stages.values().flat_map(|stage| stage.inputs.values()).map(|digest| digest.hex()));
                 keys.extend(lock.stages.into_values().map(|stage| stage.key));
             }
             let runs = cache.runs_dir();
             for record in list_runs(&runs).iter().take(keep_runs).filter_map(|run| read_run(&runs, run)) {
                 keys.extend(record.stages.into_iter().map(|stage| stage.key));
             }
-            let garbage = store::collect(cache, &keys, dry_run)?;
+            let garbage = store::collect(cache, &keys, listings, dry_run)?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(
                 "{verb} {} results and {} blobs ({})",

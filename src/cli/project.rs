@@ -15,8 +15,8 @@ pub struct Project {
     pub graph: Graph,
     /// The store.
     pub store: Store,
-    /// Where the lock of this pipeline, profile and overrides is.
-    pub lock_path: PathBuf,
+    /// Where the lock of this pipeline, profile and overrides is, then those that explanations fall back to.
+    pub lock_paths: Vec<PathBuf>,
     /// What it says; for overrides that never ran, what the lock without them says.
     pub lock: Lockfile,
 }
@@ -37,15 +37,19 @@ pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
     let pipeline = &graph.pipeline;
     let store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
     let paths = lock_paths(&pipeline.root, store.root(), common);
-    let mut lock = Lockfile::default();
-    for path in &paths {
-        lock = Lockfile::read(path)?;
+    let lock = read_lock(&paths)?;
+    Ok(Project { graph, store, lock_paths: paths, lock })
+}
+
+/// The first of these locks that says anything.
+pub fn read_lock(paths: &[PathBuf]) -> Result<Lockfile, CliError> {
+    for path in paths {
+        let lock = Lockfile::read(path)?;
         if !lock.stages.is_empty() {
-            break;
+            return Ok(lock);
         }
     }
-    let lock_path = paths[0].clone();
-    Ok(Project { graph, store, lock_path, lock })
+    Ok(Lockfile::default())
 }
 
 /// The lock of these overrides, then those that explanations fall back to.

@@ -48,12 +48,12 @@ pub struct RunArguments {
 
 /// Runs the command.
 pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
-    let opened = project::open(&arguments.common, kinds)?;
-    let (graph, store) = (&opened.graph, &opened.store);
-    let targets = graph.select(&arguments.stages)?;
+    let mut opened = project::open(&arguments.common, kinds)?;
+    let targets = opened.graph.select(&arguments.stages)?;
     if arguments.dry_run {
         return status::show(&opened, &targets, arguments.allow_missing, arguments.json);
     }
+    let store = &opened.store;
     store.create()?;
     let waiting = &mut |holder: &exec::Holder| ui::say(&format!("waiting for another run: {}", holder.text));
     let waiting: Option<&mut dyn FnMut(&exec::Holder)> = if arguments.no_wait { None } else { Some(waiting) };
@@ -61,6 +61,9 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         GuardError::Held(_) => CliError::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
         GuardError::Fs(error) => error.into(),
     })?;
+    // The run that was waited for has written it.
+    opened.lock = project::read_lock(&opened.lock_paths)?;
+    let (graph, store) = (&opened.graph, &opened.store);
     let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
     let missing = planner.scan(&graph.upstream(&targets))?;
     if !missing.is_empty() {
@@ -84,7 +87,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         keep_going: arguments.keep_going,
         threads: arguments.jobs.map_or(threads, usize::from),
         locked: arguments.locked,
-        lock_path: opened.lock_path.clone(),
+        lock_path: opened.lock_paths[0].clone(),
     };
     let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;
     Ok(match (summary.interrupted, summary.failure) {

@@ -30,6 +30,15 @@ struct Worker {
     job: Option<u64>,
 }
 
+impl Worker {
+    /// Ends the worker and the programs that it started: it leads their process group, and is not waited for yet.
+    fn kill_group(&self) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 impl Local {
     /// Starts nothing yet; what workers say goes to `heard`.
     pub fn new(program: PathBuf, heard: Sender<Heard>) -> Self {
@@ -119,6 +128,8 @@ impl Executor for Local {
             return "it ended".to_owned();
         };
         let mut worker = self.workers.swap_remove(index);
+        // A program that it had started must not outlive it.
+        worker.kill_group();
         match worker.child.wait() {
             Ok(status) => describe(status),
             Err(error) => format!("it cannot be waited for: {error}"),
@@ -127,10 +138,7 @@ impl Executor for Local {
 
     fn stop(&mut self) {
         for mut worker in self.workers.drain(..) {
-            // The whole group: a program that a `command` stage started goes with its worker.
-            if let Some(group) = i32::try_from(worker.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-            }
+            worker.kill_group();
             let _ = worker.child.wait();
         }
     }

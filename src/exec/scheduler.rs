@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hamflow_stage_api::{
-    ErrorCategory, Inputs, JobEvent, JobPart, JobResult, Part, PartOutput, Plan, StageError, Threads,
+    ErrorCategory, Inputs, JobEvent, JobPart, JobResult, Output, Part, PartOutput, Plan, StageError, Threads,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -136,6 +136,8 @@ struct Scheduler<'a> {
     queue: BTreeSet<(usize, Piece)>,
     running: BTreeMap<u64, Running>,
     healed: BTreeSet<StageId>,
+    /// Stages that were made again because their results were damaged.
+    remade: BTreeSet<StageId>,
     free_threads: usize,
     free_memory: u64,
     next_job: u64,
@@ -189,10 +191,17 @@ pub fn run(
     };
     let asked = states.iter().filter(|state| **state == State::Waiting).count();
     events(RunEvent::RunStarted { run: record.run.clone(), stages: asked });
+    let names: BTreeSet<&str> = graph.pipeline.stages.iter().map(|stage| &stage.name[..]).collect();
+    let surplus = planner.lock().stages.keys().find(|name| !names.contains(&name[..]));
+    if options.locked
+        && let Some(name) = surplus
+    {
+        let message = format!("the lock has a stage `{name}`, the pipeline has not");
+        return Err(StageError::input(message).hint("run without `--locked` and commit the new lock"));
+    }
     check_out_dir(&graph.pipeline.root, &graph.pipeline.root.join("out"))?;
     fs::remove(&store.tmp_dir()).map_err(|error| disk_error(&error))?;
     let mut lock = planner.lock().clone();
-    let names: BTreeSet<&str> = graph.pipeline.stages.iter().map(|stage| &stage.name[..]).collect();
     lock.stages.retain(|name, _| names.contains(&name[..]));
     let mut scheduler = Scheduler {
         graph,
@@ -212,6 +221,7 @@ pub fn run(
         queue: BTreeSet::new(),
         running: BTreeMap::new(),
         healed: BTreeSet::new(),
+        remade: BTreeSet::new(),
         free_threads: options.threads,
         free_memory: available_memory(),
         next_job: 0,
@@ -294,7 +304,7 @@ impl<'a> Scheduler<'a> {
             } else if before.iter().all(|id| state(id) == State::Done)
                 && let Err(error) = self.begin(id)
             {
-                self.fail(id, error);
+                self.job_failed(id, error);
             }
         }
     }
@@ -328,7 +338,7 @@ impl<'a> Scheduler<'a> {
                 Verdict::Cached => {
                     let (result, files) = check.result.clone().expect("a cached stage has a result");
                     if self.lay_out(id, &check, &result, &files)? == Materialised::Damaged {
-                        return self.begin(id);
+                        return self.start(id, check, vec![StaleReason::ResultMissing]);
                     }
                     let reasons = self.planner.reasons(id, &check);
                     self.finish(id, &check, result, Outcome::Cached, reasons, None);
@@ -371,12 +381,13 @@ impl<'a> Scheduler<'a> {
             check,
         };
         let rank = self.rank[id.index()];
+        let outputs = &self.graph.pipeline.stages[id.index()].outputs;
         if parts.is_none() {
             self.queue.insert((rank, Piece::Whole));
         }
         let forced = active.reasons.contains(&StaleReason::Forced);
         for (number, part) in active.parts.iter().enumerate() {
-            let known = if forced { None } else { self.known_part(&self.part_key(&active, part)?.0) };
+            let known = if forced { None } else { self.known_part(&self.part_key(&active, part)?.0, outputs) };
             if known.is_some() {
                 active.cached += 1;
             } else {
@@ -418,9 +429,12 @@ impl<'a> Scheduler<'a> {
         Ok((fingerprint.key(), fingerprint.value()))
     }
 
-    fn known_part(&self, key: &ActionKey) -> Option<(String, BTreeMap<String, Digest>)> {
+    /// A part that the cache has. The side files are checked now, because `merge` reads them without their digests.
+    fn known_part(&self, key: &ActionKey, outputs: &[Output]) -> Option<(String, BTreeMap<String, Digest>)> {
         let result = self.store.actions.get(key)?;
-        Some((key.hex(), commit::part_files(self.store, &result)?))
+        let files = commit::part_files(self.store, &result)?;
+        let mut side = files.iter().filter(|(path, _)| !commit::is_assembled(outputs, path));
+        side.all(|(_, digest)| self.store.content.check(digest)).then(|| (key.hex(), files.clone()))
     }
 
     /// Gives queued pieces to workers as long as there are threads and memory for the first in the queue.
@@ -437,7 +451,7 @@ impl<'a> Scheduler<'a> {
             }
             self.queue.pop_first();
             if let Err(error) = self.submit(id, piece, threads, memory) {
-                self.fail(id, error);
+                self.job_failed(id, error);
             }
         }
     }
@@ -476,7 +490,9 @@ impl<'a> Scheduler<'a> {
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")
         })?;
         self.free_threads = self.free_threads.saturating_sub(threads);
-        self.free_memory = self.free_memory.saturating_sub(memory);
+        // A job that needs more than there is takes what there is, and gives back no more than that.
+        let memory = memory.min(self.free_memory);
+        self.free_memory -= memory;
         let running = Running { stage: id, piece, part: key, started: Instant::now(), threads, memory };
         self.running.insert(number, running);
         Ok(())
@@ -617,7 +633,10 @@ impl<'a> Scheduler<'a> {
         let files = crate::plan::expected_files(self.store, &result)
             .ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;
         let result = std::sync::Arc::new(result);
-        self.lay_out(id, &active.check, &result, &files)?;
+        if self.lay_out(id, &active.check, &result, &files)? == Materialised::Damaged {
+            let message = "what was just stored cannot be read back from the cache".to_owned();
+            return Err(StageError { category: ErrorCategory::Disk, message, place: None, hint: None });
+        }
         let only_merged = !active.parts.is_empty() && active.ran == 0;
         let outcome = if only_merged { Outcome::Cached } else { Outcome::Ran };
         let check = active.check.clone();
@@ -643,11 +662,18 @@ impl<'a> Scheduler<'a> {
             let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
             (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
         }
+        let touched = differences.write.iter().chain(&differences.remove);
+        let parents: BTreeSet<PathBuf> =
+            touched.filter_map(|path| folder.join(path).parent().map(PathBuf::from)).collect();
+        for parent in &parents {
+            check_out_dir(&self.graph.pipeline.root, parent)?;
+        }
         materialise(self.store, &folder, files, &differences, self.graph.pipeline.cache.link)
     }
 
     fn job_failed(&mut self, id: StageId, error: StageError) {
-        if error.category == ErrorCategory::InputChanged && self.healed.insert(id) && self.heal(id) {
+        let by_bytes = matches!(error.category, ErrorCategory::InputChanged | ErrorCategory::Input);
+        if by_bytes && self.healed.insert(id) && self.heal(id) {
             return;
         }
         self.fail(id, error);

@@ -163,6 +163,9 @@ pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, 
     let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;
     let manifest = store.content.read(&digest).and_then(|bytes| String::from_utf8(bytes).ok());
     let Some(tree) = manifest.and_then(|text| Tree::parse(&text).ok()) else {
+        if declaration.list {
+            return None;
+        }
         return Some(Declared::file(root.join(&declaration.paths[0]), digest));
     };
     let mut listings: Vec<Vec<Known>> = declaration.paths.iter().map(|_| Vec::new()).collect();

@@ -82,6 +82,18 @@ impl Check {
         self.names.iter().cloned().chain(self.listings.iter().filter_map(|declared| declared.manifest())).collect()
     }
 
+    /// Puts the listings that are not there yet into the store: they explain later changes and stand in for absent data.
+    pub fn store_texts(&self, store: &Store) {
+        for declared in self.listings.iter().filter(|declared| !store.content.contains(&declared.digest)) {
+            if let Some(manifest) = declared.manifest() {
+                let _ = store.content.put(manifest.as_bytes());
+            }
+        }
+        for names in &self.names {
+            let _ = store.content.put(names.as_bytes());
+        }
+    }
+
     /// The inputs with all their files, as plans and jobs see them.
     pub fn read_inputs(&self, store: &Store) -> Result<Inputs, StageError> {
         let mut inputs = Inputs::default();

@@ -49,9 +49,11 @@ impl ContentStore {
     /// The bytes of a blob; none where it is absent or damaged (then it is deleted, and counts as a miss).
     pub fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
         let path = self.path(digest);
-        let bytes = std_fs::read(&path).ok()?;
-        if Digest::of(&bytes) == *digest {
-            return Some(bytes);
+        match std_fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => return Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            // What cannot be read is as good as damaged.
+            _ => {}
         }
         let _ = std_fs::remove_file(&path);
         None
@@ -76,9 +78,9 @@ impl ContentStore {
         Ok(digest)
     }
 
-    /// Stores staged files: all on the disk before the first appears under its name.
+    /// Stores staged files, in place of damaged ones too: all on the disk before the first appears under its name.
     pub fn commit(&self, staged: &[Staged]) -> Result<(), FsError> {
-        let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.contains(&blob.digest)).collect();
+        let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.check(&blob.digest)).collect();
         for blob in &missing {
             let read_only = std_fs::Permissions::from_mode(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;

@@ -121,12 +121,16 @@ fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
     Tree::parse(std::str::from_utf8(&store.content.read(digest)?).ok()?).ok()
 }
 
-/// Removes every result that none of `keys` needs, and every blob that no remaining result names.
+/// Removes every result that none of `keys` needs, and every blob that no remaining result and none of `blobs` names.
 ///
 /// Nothing may be running: the caller holds the run lock.
-pub fn collect(store: &Store, keys: &BTreeSet<String>, dry_run: bool) -> Result<Garbage, FsError> {
+pub fn collect(
+    store: &Store,
+    keys: &BTreeSet<String>,
+    mut blobs: BTreeSet<String>,
+    dry_run: bool,
+) -> Result<Garbage, FsError> {
     let mut results = BTreeSet::new();
-    let mut blobs = BTreeSet::new();
     let mut todo: Vec<String> = keys.iter().cloned().collect();
     while let Some(key) = todo.pop() {
         let Some(result) = store.actions.get_hex(&key) else { continue };
@@ -213,7 +217,7 @@ mod tests {
         let part = put(&store, "part", b"part", Vec::new());
         let kept = put(&store, "kept", b"kept", vec![part]);
         put(&store, "gone", b"gone", Vec::new());
-        let garbage = collect(&store, &BTreeSet::from([kept]), false).unwrap();
+        let garbage = collect(&store, &BTreeSet::from([kept]), BTreeSet::new(), false).unwrap();
         assert_eq!(garbage, Garbage { blobs: 1, bytes: 4, results: 1 });
         assert!(store.content.contains(&Digest::of(b"part")) && !store.content.contains(&Digest::of(b"gone")));
     }

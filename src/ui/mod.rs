@@ -34,7 +34,7 @@ type Make = fn(Style) -> Box<dyn Reporter>;
 const REPORTERS: &[(Format, Make)] = &[
     (Format::Bars, |style| Box::new(bars::Bars::new(style))),
     (Format::Plain, |style| Box::new(plain::Plain::new(style))),
-    (Format::Json, |_| Box::new(json::Json)),
+    (Format::Json, |_| Box::new(json::Json::default())),
 ];
 
 /// Makes the reporter for `format`.
@@ -45,9 +45,19 @@ pub fn reporter(format: Format, style: Style) -> Box<dyn Reporter> {
 
 /// Writes a line of data to standard output. A reader that went away (`hamflow status | head`) ends the process quietly.
 pub fn data(line: &str) {
-    if writeln!(io::stdout().lock(), "{line}").is_err() {
-        std::process::exit(0);
+    match try_data(line) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            say(&format!("error: cannot write to standard output: {error}"));
+            std::process::exit(3);
+        }
     }
+}
+
+/// Writes a line of data to standard output, for what goes on when nobody reads it.
+fn try_data(line: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
 }
 
 /// Writes a line for people to standard error.

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+    Access, ArtifactType, Input, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError,
+    View,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -173,6 +174,7 @@ impl Kind for Train {
                 text: rows,
             },
             View { name: "tensor digests of the training and validation rows".into(), text: digests },
+            View { name: "shape and preprocessing of the images".into(), text: preparation(planning)? },
         ])
     }
 
@@ -181,6 +183,15 @@ impl Kind for Train {
         let pool = thread_pool(context.threads())?;
         pool.install(|| train(context, &params))
     }
+}
+
+/// How the images were prepared: it travels with the model, so it decides the model's bytes. All shards say the same.
+fn preparation(planning: Planning<'_>) -> Result<String, StageError> {
+    let shards = planning.inputs.one("shards")?;
+    let first = shards.files.iter().find(|file| file.path != INDEX_NAME);
+    let first = first.ok_or_else(|| StageError::input(format!("`{}` has no shard", shards.name)))?;
+    let reader = ShardReader::open(&Input { files: vec![first.clone()], ..shards.clone() })?;
+    Ok(format!("shape\t{:?}\npreprocessing\t{}\n", reader.shape(), reader.preprocess()))
 }
 
 fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageError> {

@@ -10,46 +10,64 @@ use crate::exec::RunEvent;
 use crate::exec::record::{Outcome, StageRecord};
 use crate::graph::{Source, StageId};
 use crate::lock::LockedStage;
-use crate::plan::{Check, Content, StaleReason};
+use crate::plan::{Check, StaleReason, expected_files};
 use crate::store::ActionResult;
 
 impl Scheduler<'_> {
-    /// If blobs that a stage reads are damaged, lets the stages that made them make them again.
+    /// If blobs that a stage reads are damaged, lets the stages that made them make them again, and the stage begin anew.
     pub(super) fn heal(&mut self, id: StageId) -> bool {
-        let Some(active) = self.active.get(&id) else { return false };
         let mut damaged = BTreeSet::new();
-        let sources = self.graph.edges[id.index()].iter().flat_map(|binding| &binding.sources);
-        for source in sources {
+        let mut remade = false;
+        for source in self.graph.edges[id.index()].iter().flat_map(|binding| &binding.sources) {
             let Source::Artifact { stage, .. } = source else { continue };
-            let name = &self.graph.pipeline.stages[stage.index()].name;
-            let connected = active.check.inputs.iter().flat_map(|(_, connected)| connected);
-            let is_its = |source: &str| source.strip_prefix(&name[..]).is_some_and(|rest| rest.starts_with('.'));
-            for input in connected.filter(|input| is_its(&input.source)) {
-                let Content::Artifact(_) = input.content else { continue };
-                let files = input.input(self.store).map(|input| input.files);
-                // Every blob is looked at, so that all damaged ones are dropped at once.
-                let whole = files.is_ok_and(|files| {
-                    files.iter().filter(|file| !self.store.content.check(&file.digest)).count() == 0
-                });
-                if !whole {
-                    damaged.insert(*stage);
-                }
+            // Another stage that reads it may have noticed first.
+            remade |= self.remade.contains(stage);
+            let Some(result) = self.results.get(stage) else { continue };
+            let files = expected_files(self.store, result);
+            // Every blob is looked at, so that all damaged ones are dropped at once.
+            let whole = files
+                .is_some_and(|files| files.values().filter(|digest| !self.store.content.check(digest)).count() == 0);
+            if !whole && self.states[stage.index()] == State::Done {
+                damaged.insert(*stage);
             }
         }
         for upstream in &damaged {
             let message = "bytes of it were damaged in the cache; it is made again".to_owned();
             let stage = Some(self.name(*upstream).to_owned());
             (self.events)(RunEvent::Warning { stage, message });
-            self.states[upstream.index()] = State::Waiting;
-            self.candidates.insert(self.rank[upstream.index()]);
-            self.results.remove(upstream);
+            self.forget(*upstream);
+            self.remade.insert(*upstream);
         }
-        if !damaged.is_empty() {
-            self.drop_queued(id);
-            self.active.remove(&id);
-            self.states[id.index()] = State::Waiting;
+        if damaged.is_empty() && !remade {
+            return false;
         }
-        !damaged.is_empty()
+        // What its other jobs still say is about a plan that is no longer.
+        let others: Vec<u64> =
+            self.running.iter().filter(|(_, running)| running.stage == id).map(|(job, _)| *job).collect();
+        for job in others {
+            self.take_running(job);
+        }
+        self.drop_queued(id);
+        self.active.remove(&id);
+        self.states[id.index()] = State::Waiting;
+        self.candidates.insert(self.rank[id.index()]);
+        true
+    }
+
+    /// Puts a stage that is done back to the waiting ones, and out of the counts.
+    fn forget(&mut self, id: StageId) {
+        self.states[id.index()] = State::Waiting;
+        self.candidates.insert(self.rank[id.index()]);
+        self.results.remove(&id);
+        let name = self.name(id);
+        let last = self.journal.record.stages.iter().rposition(|record| record.stage == name);
+        if let Some(record) = last.map(|place| self.journal.record.stages.remove(place)) {
+            match record.outcome {
+                Outcome::Ran => self.summary.ran -= 1,
+                Outcome::Cached => self.summary.cached -= 1,
+                _ => self.summary.fresh -= 1,
+            }
+        }
     }
 
     pub(super) fn drop_queued(&mut self, id: StageId) {
@@ -94,6 +112,13 @@ impl Scheduler<'_> {
         reasons: Vec<StaleReason>,
         active: Option<&Active>,
     ) {
+        let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
+        let locked = LockedStage { key: check.key.hex(), inputs: check.locked_inputs(), outputs };
+        if self.options.locked && self.planner.lock().stages.get(self.name(id)) != Some(&locked) {
+            let error = StageError::input("its outputs or inputs differ from `pipeline.lock`");
+            return self.fail(id, error.hint("run without `--locked` and commit the new lock"));
+        }
+        check.store_texts(self.store);
         self.states[id.index()] = State::Done;
         self.wake(id);
         match outcome {
@@ -105,8 +130,6 @@ impl Scheduler<'_> {
             self.summary.parts_ran += active.ran;
             self.summary.parts_cached += active.cached;
         }
-        let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
-        let locked = LockedStage { key: check.key.hex(), inputs: check.locked_inputs(), outputs };
         self.lock.stages.insert(self.name(id).to_owned(), locked);
         self.note(id, outcome, check.key.hex(), reasons, active, Some(&result), None);
         self.results.insert(id, result);
