@@ -251,12 +251,6 @@ fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     })
 }
 
-/// The free bytes on the file system of `path`, for messages.
-pub fn free_space(path: &Path) -> Option<u64> {
-    let info = rustix::fs::statvfs(path).ok()?;
-    Some(info.f_bavail * info.f_frsize)
-}
-
 /// Puts everything written to the file system of `folder` on the disk.
 pub fn sync_file_system(folder: &Path) -> Result<(), FsError> {
     let handle = File::open(folder).map_err(at("open", folder))?;

@@ -102,3 +102,19 @@ fn references_for_people_and_editors_are_made_from_the_kinds() {
     assert!(project.hamflow(&["completions", "bash"]).stdout.contains("_hamflow"));
     assert!(project.hamflow(&["cache", "info", "--json"]).stdout.contains("\"results\":4"));
 }
+
+#[test]
+fn a_dry_run_says_what_force_would_do() {
+    let project = chain();
+    let ran = project.hamflow(&["run", "--dry-run", "--force", "first"]);
+    assert_eq!((ran.code, &ran.stdout[..]), (0, "stale    first  forced\n"));
+}
+
+#[test]
+fn a_locked_run_without_a_lock_says_so() {
+    let project = chain();
+    std::fs::remove_file(project.path("pipeline.lock")).unwrap();
+    let ran = project.hamflow(&["run", "--locked"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("pipeline.lock`, which does not exist"), "{ran:?}");
+}

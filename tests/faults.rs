@@ -257,3 +257,18 @@ fn a_run_that_waited_keeps_what_the_other_wrote_into_the_lock() {
         assert!(project.read("pipeline.lock").contains(&format!("{stage}\tkey\t")), "{stage}");
     }
 }
+
+#[test]
+fn a_store_with_every_blob_damaged_heals_in_one_run() {
+    let project = chain();
+    let before = project.files("out");
+    for (path, bytes) in project.files("cache/cas") {
+        std::fs::remove_file(project.path(&path)).unwrap();
+        project.write(&path, vec![b'X'; bytes.len()]);
+    }
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.run().count("failed"), 0);
+    assert_eq!(project.files("out"), before);
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+    assert_eq!(project.run().count("fresh"), 4);
+}

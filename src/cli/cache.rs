@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{CliError, Common, project};
 use crate::config::Kinds;
-use crate::exec::{RunGuard, list_runs, read_run};
+use crate::exec::{GuardError, RunGuard, list_runs, read_run};
 use crate::lock::Lockfile;
 use crate::store::{self, Damage};
 use crate::ui::{self, bytes};
@@ -105,7 +105,10 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
 
 fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
-    RunGuard::take(opened.store.root(), Some(waiting)).map_err(|error| CliError::user(error.to_string()))
+    RunGuard::take(opened.store.root(), Some(waiting)).map_err(|error| match error {
+        GuardError::Held(_) => CliError::user(error.to_string()),
+        GuardError::Fs(error) => error.into(),
+    })
 }
 
 /// The plain lock and those of every profile.

@@ -51,7 +51,15 @@ impl From<StageError> for CliError {
 
 impl From<FsError> for CliError {
     fn from(error: FsError) -> Self {
-        Self { code: 3, text: labelled(&error.to_string()) }
+        use std::io::ErrorKind as E;
+        let hint = match error.source.kind() {
+            E::ReadOnlyFilesystem | E::PermissionDenied => {
+                "\nhint: make it writable, or name another directory under `[cache] dir`; `status`, `why` and `dag` work without"
+            }
+            E::StorageFull => "\nhint: make room on that disk; `hamflow cache gc` clears what no stage needs any more",
+            _ => "",
+        };
+        Self { code: 3, text: labelled(&format!("{error}{hint}")) }
     }
 }
 

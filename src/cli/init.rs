@@ -37,6 +37,9 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
     if path.exists() {
         return Err(CliError::user(format!("`{}` is there already\nhint: name another folder", path.display())));
     }
+    if arguments.folder.is_file() {
+        return Err(CliError::user(format!("`{}` is a file\nhint: name a folder", arguments.folder.display())));
+    }
     fs::create_dir(&arguments.folder)?;
     let mut files = match arguments.template {
         Template::Ham10000 => vec![("pipeline.toml", HAM10000)],

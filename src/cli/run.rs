@@ -51,7 +51,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let mut opened = project::open(&arguments.common, kinds)?;
     let targets = opened.graph.select(&arguments.stages)?;
     if arguments.dry_run {
-        return status::show(&opened, &targets, arguments.allow_missing, arguments.json);
+        let shown = status::Shown { targets: &targets, forced: arguments.force, json: arguments.json };
+        return status::show(&opened, &shown, arguments.allow_missing);
     }
     let store = &opened.store;
     store.create()?;
@@ -61,6 +62,12 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         GuardError::Held(_) => CliError::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
         GuardError::Fs(error) => error.into(),
     })?;
+    if arguments.locked && !opened.lock_paths[0].exists() {
+        let path = opened.lock_paths[0].display();
+        return Err(CliError::user(format!(
+            "`--locked` compares with `{path}`, which does not exist\nhint: run without `--locked` and commit the lock"
+        )));
+    }
     // The run that was waited for has written it.
     opened.lock = project::read_lock(&opened.lock_paths)?;
     let (graph, store) = (&opened.graph, &opened.store);

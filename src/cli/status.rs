@@ -30,7 +30,18 @@ pub struct StatusArguments {
 pub fn execute(arguments: &StatusArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = project::open(&arguments.common, kinds)?;
     let targets = opened.graph.select(&arguments.stages)?;
-    show(&opened, &targets, arguments.allow_missing, arguments.json)
+    let shown = Shown { targets: &targets, forced: false, json: arguments.json };
+    show(&opened, &shown, arguments.allow_missing)
+}
+
+/// Which verdicts are shown, and how.
+pub struct Shown<'a> {
+    /// The stages that were asked for.
+    pub targets: &'a [StageId],
+    /// Whether they would run whatever is known.
+    pub forced: bool,
+    /// As JSON.
+    pub json: bool,
 }
 
 /// The verdicts on `stages` and all before them, in the graph's order; a stage whose inputs cannot be read has an error.
@@ -76,10 +87,17 @@ pub fn in_words(planner: &Planner<'_>, verdict: &Verdict) -> (&'static str, Stri
 }
 
 /// Writes a line per stage to standard output.
-pub fn show(opened: &Project, targets: &[StageId], allow_missing: bool, json: bool) -> Result<u8, CliError> {
+pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<u8, CliError> {
+    let Shown { targets, forced, json } = *shown;
     let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, allow_missing);
     let style = Style::of(&std::io::stdout());
-    let verdicts = verdicts(&mut planner, targets);
+    let mut verdicts = verdicts(&mut planner, targets);
+    for (_, verdict) in verdicts.iter_mut().filter(|(id, _)| forced && targets.contains(id)) {
+        let waits = matches!(verdict, Ok(Verdict::Pending(_)) | Err(_));
+        if !waits {
+            *verdict = Ok(Verdict::Stale(vec![StaleReason::Forced]));
+        }
+    }
     let width = verdicts.iter().map(|(id, _)| opened.graph.stage(*id).name.chars().count()).max().unwrap_or(0);
     let mut code = 0;
     for (id, verdict) in &verdicts {

@@ -14,13 +14,7 @@ use crate::store::{ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, T
 pub fn disk_error(error: &FsError) -> StageError {
     let mut failed = StageError::io(error.action, &error.path, &error.source);
     failed.category = hamflow_stage_api::ErrorCategory::Disk;
-    match error.source.kind() {
-        std::io::ErrorKind::StorageFull => {
-            let free = fs::free_space(error.path.parent().unwrap_or(Path::new("/"))).unwrap_or(0);
-            failed.hint(format!("{free} bytes are free there; `hamflow cache gc` clears what no stage needs any more"))
-        }
-        _ => failed,
-    }
+    failed
 }
 
 /// The files of a job's output directory, hashed.
@@ -161,8 +155,10 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
 fn not_made(name: &str, path: &str, folder: bool, below: &Path) -> StageError {
     let there = below.join(path);
     let (wanted, other) = if folder { ("folder", "file") } else { ("file", "folder") };
-    if there.exists() {
+    if there.is_dir() || there.is_file() {
         StageError::failed(format!("output `{name}` should be a {wanted}, but `{path}` is a {other}"))
+    } else if there.exists() {
+        StageError::failed(format!("output `{name}` should be a {wanted}, but `{path}` is neither file nor folder"))
     } else {
         StageError::failed(format!("output `{name}` was not made: no {wanted} `{path}`"))
     }

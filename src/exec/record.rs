@@ -160,7 +160,7 @@ impl Journal {
 pub fn list_runs(runs: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
-        .filter(|entry| entry.path().join("record.json").is_file())
+        .filter(|entry| read_run(runs, &entry.file_name().to_string_lossy()).is_some())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort_unstable_by(|a, b| b.cmp(a));

@@ -58,7 +58,8 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
             match (outcome, error) {
                 (Outcome::Fresh, _) => Vec::new(),
                 (Outcome::Failed, Some(error)) => {
-                    vec![format!("{word} {stage}"), format!("{} stage `{stage}`: {error}", style.label("error"))]
+                    let log = format!("see `hamflow log last {stage}`");
+                    vec![format!("{word} {stage}  {log}"), format!("{} stage `{stage}`: {error}", style.label("error"))]
                 }
                 (Outcome::Ran | Outcome::Cached, _) => {
                     let time = if *wall_ms > 0 { format!("  {}", duration(*wall_ms)) } else { String::new() };

@@ -80,7 +80,11 @@ impl StageError {
             }
             _ => ErrorCategory::Disk,
         };
-        Self::new(category, format!("cannot {action} `{}`: {source}", path.display()))
+        let error = Self::new(category, format!("cannot {action} `{}`: {source}", path.display()));
+        match source.kind() {
+            E::StorageFull => error.hint("make room on that disk and run again: what is finished is kept"),
+            _ => error,
+        }
     }
 
     /// Adds the way out.
