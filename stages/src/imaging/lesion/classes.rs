@@ -9,7 +9,7 @@ use super::{Lesion, Look, Spot, Texture};
 pub enum Diagnosis {
     /// Actinic keratosis: a diffuse patch under coarse pale scales.
     Akiec,
-    /// Basal cell carcinoma: a faint disc with dark ovoid nests and branching vessels.
+    /// Basal cell carcinoma: a faint disc with a wreath of dark nests, and branching vessels.
     Bcc,
     /// Benign keratosis: a sharp border, many small pale cysts.
     Bkl,
@@ -45,7 +45,7 @@ impl Lesion {
     /// Draws the traits of one lesion.
     pub fn new(diagnosis: Diagnosis, random: &mut Random) -> Self {
         // Some lesions of every class are hard to tell.
-        let typical = if random.unit() < 0.1 { random.uniform(0.2, 0.5) } else { random.uniform(0.75, 1.0) };
+        let typical = if random.unit() < 0.08 { random.uniform(0.2, 0.5) } else { random.uniform(0.75, 1.0) };
         let mut lesion = Self::plain(diagnosis, random);
         match diagnosis {
             Diagnosis::Akiec => lesion.akiec(typical, random),
@@ -67,10 +67,11 @@ impl Lesion {
         };
         let tint = colour([120.0, 78.0, 62.0], 25.0, 16.0);
         let skin = colour([205.0, 160.0, 145.0], 18.0, 9.0);
-        let mean = colour([172.0, 128.0, 115.0], 30.0, 11.0);
+        let mean = colour([172.0, 128.0, 115.0], 24.0, 10.0);
         let shift = diagnosis.shift();
         Self {
             outline: harmonics(2, 0.04, random),
+            size: 1.0,
             elongation: random.uniform(1.0, 1.25),
             softness: 0.15,
             cover: 0.9,
@@ -87,18 +88,33 @@ impl Lesion {
     }
 
     fn akiec(&mut self, typical: f64, random: &mut Random) {
+        self.size = 1.3;
         self.softness = 0.5;
         self.cover = 0.8;
         self.scales = Texture { strength: typical, period: random.uniform(0.38, 0.5) };
     }
 
     fn bcc(&mut self, typical: f64, random: &mut Random) {
+        self.size = 1.15;
         self.softness = 0.3;
         self.cover = 0.3;
-        for _ in 0..6 + random.below(3) {
-            let center = inside(0.85, random);
-            let radius = random.uniform(0.14, 0.26);
-            self.spots.push(Spot { center, radius, strength: typical, look: Look::Dark });
+        // A wreath of nests: eight places on a circle, most of them taken, none exactly.
+        const PLACES: [[f64; 2]; 8] = [
+            [1.0, 0.0],
+            [0.71, 0.71],
+            [0.0, 1.0],
+            [-0.71, 0.71],
+            [-1.0, 0.0],
+            [-0.71, -0.71],
+            [0.0, -1.0],
+            [0.71, -0.71],
+        ];
+        for [x, y] in PLACES {
+            let ([dx, dy], radius) = (inside(0.12, random), random.uniform(0.2, 0.3));
+            if random.unit() < 0.85 {
+                let center = [0.78 * x + dx, 0.78 * y + dy];
+                self.spots.push(Spot { center, radius, strength: typical, look: Look::Dark });
+            }
         }
         for _ in 0..5 {
             let (mut from, mut step) = (inside(1.1, random), inside(0.5, random));
@@ -123,6 +139,7 @@ impl Lesion {
     }
 
     fn df(&mut self, typical: f64, random: &mut Random) {
+        self.size = 0.9;
         self.softness = 0.3;
         self.elongation = random.uniform(1.0, 1.15);
         let center = inside(0.12, random);
@@ -142,6 +159,7 @@ impl Lesion {
     }
 
     fn vasc(&mut self, typical: f64, random: &mut Random) {
+        self.size = 1.2;
         self.cover = 0.15 + 0.6 * (1.0 - typical);
         self.softness = 0.3;
         // Lobules that keep their distance: the gaps between them are what shows.

@@ -13,6 +13,8 @@ pub use classes::Diagnosis;
 pub struct Lesion {
     /// Shifts of the outline's radius: cosine and sine of the second, third, … harmonic.
     outline: Vec<[f64; 2]>,
+    /// How large it is beside others.
+    size: f64,
     /// How much longer than wide.
     elongation: f64,
     /// The width of the border from skin to lesion.

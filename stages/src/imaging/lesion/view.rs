@@ -30,7 +30,7 @@ impl Lesion {
     ///
     /// The pixels depend on the lesion, the size and `random` only, on every machine.
     pub fn view(&self, width: u32, height: u32, random: &mut Random) -> RgbImage {
-        let pose = Pose::new(width, height, random);
+        let pose = Pose::new(width, height, self.size, random);
         let patches = Patches::new(random);
         let mut pixels = Vec::with_capacity((width * height) as usize);
         for y in 0..height {
@@ -139,7 +139,7 @@ impl Lesion {
 }
 
 impl Pose {
-    fn new(width: u32, height: u32, random: &mut Random) -> Self {
+    fn new(width: u32, height: u32, size: f64, random: &mut Random) -> Self {
         let angle = random.uniform(0.0, TAU);
         let (width, height) = (f64::from(width), f64::from(height));
         let small = width.min(height);
@@ -150,7 +150,7 @@ impl Pose {
                 width / 2.0 + small * random.uniform(-0.09, 0.09),
                 height / 2.0 + small * random.uniform(-0.06, 0.06),
             ],
-            unit: small * random.uniform(0.31, 0.38),
+            unit: small * size * random.uniform(0.31, 0.37),
             mirrored: random.below(2) == 1,
         }
     }
