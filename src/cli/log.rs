@@ -28,9 +28,6 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = project::open(&arguments.common, kinds)?;
     let runs = opened.store.runs_dir();
     let known = list_runs(&runs);
-    let resolve = |name: &str| {
-        if name == "last" { known.first().cloned() } else { known.iter().find(|run| *run == name).cloned() }
-    };
     match &arguments.what[..] {
         [] => {
             if known.is_empty() {
@@ -40,11 +37,13 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
                 if arguments.json { ui::data(&json(&record)) } else { ui::data(&headline(&record)) }
             }
         }
-        [what] => match resolve(what) {
-            Some(run) => {
-                let record = read_run(&runs, &run)
-                    .ok_or_else(|| CliError::user(format!("the record of run `{run}` cannot be read")))?;
-                if arguments.json { ui::data(&json(&record)) } else { show(&record) }
+        [what] => match project::find_run(&opened, what) {
+            Some(record) => {
+                if arguments.json {
+                    ui::data(&json(&record))
+                } else {
+                    show(&record)
+                }
             }
             None => {
                 let with_log = known.iter().find(|run| stage_log(&runs, run, what).is_file());
@@ -53,9 +52,8 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
             }
         },
         [run, stage] => {
-            let run = resolve(run)
-                .ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
-            print(&runs, &run, stage)?;
+            let record = project::past_run(&opened, run)?;
+            print(&runs, &record.run, stage)?;
         }
         _ => return Err(CliError::user("a run and a stage are all that `hamflow log` takes")),
     }

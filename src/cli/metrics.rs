@@ -10,7 +10,6 @@ use super::project::Project;
 use super::{CliError, Common, project};
 use crate::config::Kinds;
 use crate::digest::Digest;
-use crate::exec::{list_runs, read_run};
 use crate::ui;
 
 /// Arguments of `hamflow metrics`.
@@ -106,12 +105,7 @@ fn of_lock(opened: &Project) -> Numbers {
 }
 
 fn of_run(opened: &Project, run: &str) -> Result<Numbers, CliError> {
-    let runs = opened.store.runs_dir();
-    let known = list_runs(&runs);
-    let name = if run == "last" { known.first() } else { known.iter().find(|name| *name == run) };
-    let record = name.and_then(|name| read_run(&runs, name));
-    let record =
-        record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+    let record = project::past_run(opened, run)?;
     let digests = |stage: &str| {
         let found = record.stages.iter().find(|found| found.stage == stage);
         found.map(|found| found.outputs.clone()).unwrap_or_default()

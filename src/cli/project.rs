@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, Common};
 use crate::config::{self, Kinds, Overrides};
+use crate::exec::{RunRecord, list_runs, read_run};
 use crate::graph::{self, Graph};
 use crate::lock::Lockfile;
 use crate::plan::MissingInput;
@@ -75,6 +76,19 @@ fn nearest_pipeline() -> PathBuf {
     let mut path: PathBuf = std::iter::repeat_n("..", above).collect();
     path.push("pipeline.toml");
     path
+}
+
+/// The record of a past run: `last`, or a name that `hamflow log` lists.
+pub fn find_run(opened: &Project, name: &str) -> Option<RunRecord> {
+    let runs = opened.store.runs_dir();
+    let found = list_runs(&runs).into_iter().find(|run| name == "last" || run == name)?;
+    read_run(&runs, &found)
+}
+
+/// The record of a past run that must be there.
+pub fn past_run(opened: &Project, name: &str) -> Result<RunRecord, CliError> {
+    let missing = || CliError::user(format!("no run `{name}` is recorded\nhint: `hamflow log` lists them"));
+    find_run(opened, name).ok_or_else(missing)
 }
 
 /// What is said of declared inputs that are not there.

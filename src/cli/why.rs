@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{CliError, Common, project, status};
 use crate::config::Kinds;
-use crate::exec::{Outcome, StageRecord, list_runs, read_run};
+use crate::exec::{Outcome, StageRecord};
 use crate::graph::StageId;
 use crate::plan::{Planner, StaleReason, Verdict};
 use crate::ui;
@@ -78,12 +78,7 @@ fn show(reasons: &[StaleReason]) {
 }
 
 fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId], run: &str) -> Result<u8, CliError> {
-    let runs = opened.store.runs_dir();
-    let known = list_runs(&runs);
-    let name = if run == "last" { known.first().cloned() } else { known.iter().find(|name| *name == run).cloned() };
-    let record = name.and_then(|name| read_run(&runs, &name));
-    let record =
-        record.ok_or_else(|| CliError::user(format!("no run `{run}` is recorded\nhint: `hamflow log` lists them")))?;
+    let record = project::past_run(opened, run)?;
     for id in stages {
         let name = &opened.graph.stage(*id).name;
         let Some(found) = record.stages.iter().find(|stage| stage.stage == *name) else {
