@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
 
 /// Whether a write must survive a power cut before it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +144,7 @@ pub fn remove(path: &Path) -> Result<(), FsError> {
 }
 
 /// What the system says of a file, as far as it shows that the bytes may have changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
     /// Size in bytes.
     pub size: u64,
@@ -164,6 +167,26 @@ impl Stat {
             inode: metadata.ino(),
         }
     }
+
+    /// Whether a file with this stat that was read at `when` (nanoseconds since 1970) cannot have changed since without
+    /// its times showing it.
+    pub fn is_settled_at(&self, when: i64) -> bool {
+        self.mtime.max(self.ctime) < when - TICK_NANOS
+    }
+
+    /// The same for a file that is read from now on.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled_at(now())
+    }
+}
+
+/// A change within this time of the reading may carry the same time stamp: kernels stamp files by their tick.
+const TICK_NANOS: i64 = 20_000_000;
+
+/// Nanoseconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A file found below a folder.

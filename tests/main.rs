@@ -11,3 +11,4 @@ mod harness;
 mod incremental;
 mod layers;
 mod plan;
+mod sealed;

@@ -3,6 +3,7 @@
 use hamflow_stage_api::{ErrorCategory, StageError};
 
 use crate::config::Diagnostic;
+use crate::exec::GuardError;
 use crate::fs::FsError;
 use crate::lock::LockError;
 use crate::store::StoreError;
@@ -60,6 +61,15 @@ impl From<FsError> for CliError {
             _ => "",
         };
         Self { code: 3, text: labelled(&format!("{error}{hint}")) }
+    }
+}
+
+impl From<GuardError> for CliError {
+    fn from(error: GuardError) -> Self {
+        match error {
+            GuardError::Held(_) => Self::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
+            GuardError::Fs(error) => error.into(),
+        }
     }
 }
 

@@ -24,12 +24,14 @@ pub struct Project {
 
 /// Reads the pipeline that `common` names.
 pub fn load_graph(common: &Common, kinds: Kinds) -> Result<Graph, CliError> {
-    let file = match &common.file {
-        Some(file) => file.clone(),
-        None => nearest_pipeline(),
-    };
+    let file = pipeline_file(common);
     let overrides = Overrides { profile: common.profile.clone(), set: common.set.clone() };
     Ok(graph::build(config::load(&file, kinds, &overrides)?)?)
+}
+
+/// The pipeline file that `common` names.
+pub fn pipeline_file(common: &Common) -> PathBuf {
+    common.file.clone().unwrap_or_else(nearest_pipeline)
 }
 
 /// Reads the pipeline and opens its store.

@@ -1,16 +1,18 @@
 //! `hamflow run`: rebuilds what is invalid.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use clap::Args;
 
 use super::error::exit_code;
 use super::{CliError, Common, project, status};
-use crate::config::Kinds;
+use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
-use crate::plan::Planner;
-use crate::ui::{self, Format, Style};
+use crate::plan::{Planner, Question, Seal};
+use crate::ui::{self, Format, Reporter, Style};
 
 /// Arguments of `hamflow run`.
 #[derive(Debug, Args)]
@@ -48,6 +50,29 @@ pub struct RunArguments {
 
 /// Runs the command.
 pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let started = Instant::now();
+    let located = config::locate(&project::pipeline_file(&arguments.common)).ok();
+    let question = located.as_ref().and_then(|(_, file)| {
+        let Common { file: _, profile, set } = &arguments.common;
+        Question::new(file, profile.as_deref(), set, &arguments.stages)
+    });
+    if let Some(((root, _), question)) = located.as_ref().zip(question)
+        && !arguments.force
+        && !arguments.dry_run
+        && let Some(seal) = Seal::read(root, question)
+    {
+        let _guard = match hold(&seal.store, arguments) {
+            Err(GuardError::Held(holder)) => return Err(GuardError::Held(holder).into()),
+            // A cache that cannot be written serves a run with nothing to do.
+            Err(GuardError::Fs(_)) => None,
+            Ok(guard) => Some(guard),
+        };
+        if seal.holds(kinds) {
+            let mut reporter = reporter(arguments);
+            exec::run_sealed(&seal, started, &mut |event| reporter.event(&event));
+            return Ok(0);
+        }
+    }
     let mut opened = project::open(&arguments.common, kinds)?;
     let targets = opened.graph.select(&arguments.stages)?;
     if arguments.dry_run {
@@ -56,12 +81,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     }
     let store = &opened.store;
     store.create()?;
-    let waiting = &mut |holder: &exec::Holder| ui::say(&format!("waiting for another run: {}", holder.text));
-    let waiting: Option<&mut dyn FnMut(&exec::Holder)> = if arguments.no_wait { None } else { Some(waiting) };
-    let _guard = RunGuard::take(store.root(), waiting).map_err(|error| match error {
-        GuardError::Held(_) => CliError::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
-        GuardError::Fs(error) => error.into(),
-    })?;
+    let _guard = hold(store.root(), arguments)?;
     if arguments.locked && !opened.lock_paths[0].exists() {
         let path = opened.lock_paths[0].display();
         return Err(CliError::user(format!(
@@ -81,12 +101,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     interrupt_through(sender.clone())?;
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
     let mut executor = Local::new(program, sender);
-    let format = match (arguments.json, std::io::stderr().is_terminal()) {
-        (true, _) => Format::Json,
-        (false, true) => Format::Bars,
-        (false, false) => Format::Plain,
-    };
-    let mut reporter = ui::reporter(format, Style::of(&std::io::stderr()));
+    let mut reporter = reporter(arguments);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = RunOptions {
         targets,
@@ -95,6 +110,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         threads: arguments.jobs.map_or(threads, usize::from),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
+        question,
     };
     let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;
     Ok(match (summary.interrupted, summary.failure) {
@@ -102,6 +118,23 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         (false, Some(category)) => exit_code(category),
         (false, None) => 0,
     })
+}
+
+/// Takes the right to run, after another run where it must and may wait.
+fn hold(store: &Path, arguments: &RunArguments) -> Result<RunGuard, GuardError> {
+    let waiting = &mut |holder: &exec::Holder| ui::say(&format!("waiting for another run: {}", holder.text));
+    let waiting: Option<&mut dyn FnMut(&exec::Holder)> = if arguments.no_wait { None } else { Some(waiting) };
+    RunGuard::take(store, waiting)
+}
+
+/// How this run is shown.
+fn reporter(arguments: &RunArguments) -> Box<dyn Reporter> {
+    let format = match (arguments.json, std::io::stderr().is_terminal()) {
+        (true, _) => Format::Json,
+        (false, true) => Format::Bars,
+        (false, false) => Format::Plain,
+    };
+    ui::reporter(format, Style::of(&std::io::stderr()))
 }
 
 /// Turns Ctrl-C and termination into a word to the scheduler; a second one ends the process at once.

@@ -88,6 +88,11 @@ impl Sources {
         self.texts.len() - 1
     }
 
+    /// The text of the pipeline file.
+    pub fn file_text(&self) -> &str {
+        self.texts.first().map_or("", |(_, text)| text)
+    }
+
     /// The text that a span marks.
     pub fn text(&self, span: Span) -> &str {
         self.texts.get(span.source).and_then(|(_, text)| text.get(span.start..span.end)).unwrap_or_default()

@@ -213,14 +213,21 @@ fn read(path: &Path) -> Result<(String, PathBuf, PathBuf), Diagnostic> {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         Diagnostic::new(format!("`{shown}` is not UTF-8 in line {}", line + 1)).hint("save it as UTF-8")
     })?;
-    // The folder's symbolic links are resolved, the file's own are not: the project is where the file is seen.
+    let (root, file) = locate(path).map_err(cannot)?;
+    Ok((text, root, file))
+}
+
+/// The project's root and the absolute path of the pipeline file at `path`.
+///
+/// The folder's symbolic links are resolved, the file's own are not: the project is where the file is seen.
+pub fn locate(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let root = fs::canonicalize(folder).map_err(cannot)?;
+    let root = fs::canonicalize(folder)?;
     let file = root.join(path.file_name().unwrap_or_default());
-    Ok((text, root, file))
+    Ok((root, file))
 }
 
 fn refuse_unknown_sections(table: &Table, kinds: Kinds, mistakes: &mut Mistakes) {

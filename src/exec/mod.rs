@@ -7,6 +7,7 @@ mod local;
 mod materialise;
 mod record;
 mod scheduler;
+mod sealed;
 mod worker;
 
 use std::io;
@@ -18,6 +19,7 @@ pub use guard::{GuardError, Holder, RunGuard};
 pub use local::Local;
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, read_run, stage_log};
 pub use scheduler::{RunOptions, RunSummary, run};
+pub use sealed::run_sealed;
 pub use worker::serve;
 
 use crate::plan::StaleReason;

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 use crate::fs;
 use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
-use crate::plan::{Check, PartFingerprint, Planner, Results, StaleReason, Verdict};
+use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
 use crate::store::{ActionKey, ActionResult, Store};
 
 /// What the command line says of a run.
@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub locked: bool,
     /// Where the lock is.
     pub lock_path: PathBuf,
+    /// What a seal will answer, where nothing turns out to be done.
+    pub question: Option<Question>,
 }
 
 /// How a run ended.
@@ -68,6 +70,13 @@ pub struct RunSummary {
     /// The gravest failure.
     #[serde(skip)]
     pub failure: Option<ErrorCategory>,
+}
+
+impl RunSummary {
+    /// Whether every stage was fresh.
+    fn is_idle(&self) -> bool {
+        self.ran + self.cached + self.failed + self.skipped == 0
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +274,7 @@ impl<'a> Scheduler<'a> {
     fn end(mut self, started: Instant) -> Result<RunSummary, StageError> {
         self.executor.stop();
         let _ = fs::remove(&self.store.tmp_dir());
-        let mut summary = self.summary;
+        let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
         if summary.ran + summary.cached + summary.failed > 0 || summary.interrupted {
             summary.run = Some(self.journal.record.run.clone());
@@ -279,8 +288,21 @@ impl<'a> Scheduler<'a> {
         if !self.options.locked && !same {
             self.lock.write(&self.options.lock_path).map_err(|error| disk_error(&error))?;
         }
+        if summary.is_idle() && !summary.interrupted {
+            self.seal();
+        }
         (self.events)(RunEvent::RunFinished(summary.clone()));
         Ok(summary)
+    }
+
+    /// Writes down what made every stage fresh. That it cannot be written costs the next run a full look.
+    fn seal(&mut self) {
+        let Some(question) = self.options.question else { return };
+        let stages = self.journal.record.stages.iter().map(|record| record.stage.clone()).collect();
+        let lock = (self.options.lock_path.as_path(), &self.lock);
+        if let Some(seal) = Seal::of(&mut self.planner, question, stages, &self.results, lock) {
+            let _ = seal.write(&self.graph.pipeline.root);
+        }
     }
 
     fn name(&self, id: StageId) -> &'a str {

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 
 use hamflow_stage_api::Port;
 
+pub use resolve::candidate_paths;
+
 use crate::config::near::{near, there_is};
 use crate::config::{Diagnostic, Mistake, Mistakes, Pipeline, Stage};
 

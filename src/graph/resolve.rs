@@ -228,10 +228,9 @@ impl<'p> Resolver<'p> {
     /// The files of the project that the stage's arguments name.
     fn project_files(&self, stage: &Stage, mistakes: &mut Mistakes) -> Vec<Binding> {
         let mut paths = BTreeSet::new();
-        for argument in stage.kind.candidate_files(&stage.params) {
-            let Some(path) = self.path_below_root(&argument) else { continue };
+        for path in candidate_paths(self.pipeline, stage) {
             if let Some(other) = self.stage_of_view(&path) {
-                let message = format!("stage `{}`: `{argument}` is a view of what `{other}` made", stage.base);
+                let message = format!("stage `{}`: `{path}` is a view of what `{other}` made", stage.base);
                 let hint = format!("take it as an input: `inputs = {{ x = \"{other}\" }}`, then `{{inputs.x}}`");
                 mistakes.push(Mistake::new(stage.span, message).hint(hint));
             } else if self.pipeline.root.join(&path).is_file() {
@@ -255,24 +254,6 @@ impl<'p> Resolver<'p> {
             .collect()
     }
 
-    /// `argument` as a path below the root, with `/`; none where it leads elsewhere.
-    fn path_below_root(&self, argument: &str) -> Option<String> {
-        let path = Path::new(argument);
-        let path = path.strip_prefix(&self.pipeline.root).unwrap_or(path);
-        let mut parts: Vec<&str> = Vec::new();
-        for component in path.components() {
-            match component {
-                Component::Normal(part) => parts.push(part.to_str()?),
-                Component::CurDir => {}
-                Component::ParentDir => {
-                    parts.pop()?;
-                }
-                Component::RootDir | Component::Prefix(_) => return None,
-            }
-        }
-        (!parts.is_empty()).then(|| parts.join("/"))
-    }
-
     /// The stage below whose `out/` folder `path` lies: those files come and go, so no key may depend on them.
     fn stage_of_view(&self, path: &str) -> Option<&str> {
         let (folder, _) = path.strip_prefix("out/")?.split_once('/')?;
@@ -282,6 +263,30 @@ impl<'p> Resolver<'p> {
     fn stage(&self, id: usize) -> &'p Stage {
         &self.pipeline.stages[id]
     }
+}
+
+/// The paths below the root that a stage's arguments may name, whether or not anything is there.
+pub fn candidate_paths(pipeline: &Pipeline, stage: &Stage) -> BTreeSet<String> {
+    let arguments = stage.kind.candidate_files(&stage.params);
+    arguments.iter().filter_map(|argument| path_below(&pipeline.root, argument)).collect()
+}
+
+/// `argument` as a path below the root, with `/`; none where it leads elsewhere.
+fn path_below(root: &Path, argument: &str) -> Option<String> {
+    let path = Path::new(argument);
+    let path = path.strip_prefix(root).unwrap_or(path);
+    let mut parts: Vec<&str> = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                parts.pop()?;
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn fits(port: &Port, output: &Output) -> bool {

@@ -22,6 +22,7 @@ mod fingerprint;
 mod inputs;
 mod outputs;
 mod reason;
+mod seal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFinger
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
 pub use outputs::{Differences, compare, expected_files};
 pub use reason::{Changes, StaleReason};
+pub use seal::{Question, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;

@@ -80,7 +80,8 @@ impl ActionCache {
         &self.folder
     }
 
-    fn path(&self, key: &str) -> PathBuf {
+    /// Where the result of a key is, if it is there.
+    pub fn path(&self, key: &str) -> PathBuf {
         self.folder.join(&key[..2]).join(key)
     }
 

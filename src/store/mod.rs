@@ -26,7 +26,7 @@ pub use action::{ActionCache, ActionKey, ActionResult, ResultOutput};
 pub use content::{ContentStore, Staged};
 pub use maintenance::{Damage, Garbage, Usage, collect, usage, verify};
 pub use memo::Memo;
-pub use stat_index::{Known, Listing, StatIndex};
+pub use stat_index::{Known, Listing, Settled, StatIndex};
 pub use tree::{Tree, TreeEntry, TreeError};
 
 use crate::fs::{self, FsError};

@@ -8,15 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError, Listed, Stat, at};
 
 const MAGIC: &[u8] = b"hamflow-index 1\n";
-
-/// A change within this time of the hashing may carry the same time stamp: kernels stamp files by their tick.
-const TICK_NANOS: i64 = 20_000_000;
 
 /// A file whose digest is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +36,16 @@ impl Known {
     }
 
     fn holds_for(&self, stat: &Stat) -> bool {
-        self.stat == *stat && stat.mtime.max(stat.ctime) < self.hashed - TICK_NANOS
+        self.stat == *stat && stat.is_settled_at(self.hashed)
     }
+}
+
+/// What the index knows of a path whose digests hold as long as the stats do.
+pub enum Settled<'a> {
+    /// A file.
+    File(Stat),
+    /// A folder: the paths of its files, sorted, and their stats.
+    Folder(Box<dyn Iterator<Item = (&'a str, &'a Stat)> + 'a>),
 }
 
 /// The digests of files outside the store, by folder.
@@ -91,6 +95,18 @@ impl StatIndex {
         Ok(found[0].digest)
     }
 
+    /// What is known of a path that was looked at; none where that may have changed without a sign.
+    pub fn settled(&self, path: &Path) -> Option<Settled<'_>> {
+        let files = self.folders.get(path.to_string_lossy().as_ref())?;
+        if !files.iter().all(|known| known.stat.is_settled_at(known.hashed)) {
+            return None;
+        }
+        Some(match &files[..] {
+            [Known { path, stat, .. }] if path.is_empty() => Settled::File(*stat),
+            files => Settled::Folder(Box::new(files.iter().map(|known| (&known.path[..], &known.stat)))),
+        })
+    }
+
     /// Forgets what lies at or below `path`.
     pub fn forget(&mut self, path: &Path) {
         if self.folders.remove(path.to_string_lossy().as_ref()).is_some() {
@@ -105,7 +121,9 @@ impl StatIndex {
         listed: Vec<Listed>,
         threads: usize,
     ) -> Result<Listing, FsError> {
-        let known = self.folders.get(&name).cloned().unwrap_or_default();
+        let found = self.folders.get(&name).cloned();
+        let is_new = found.is_none();
+        let known = found.unwrap_or_default();
         let mut fresh: Vec<Option<usize>> = Vec::with_capacity(listed.len());
         let mut cursor = 0;
         for file in &listed {
@@ -115,7 +133,7 @@ impl StatIndex {
             let hit = known.get(cursor).is_some_and(|entry| entry.path == file.path && entry.holds_for(&file.stat));
             fresh.push(hit.then_some(cursor));
         }
-        if fresh.iter().all(Option::is_some) && known.len() == listed.len() {
+        if fresh.iter().all(Option::is_some) && known.len() == listed.len() && !is_new {
             return Ok(known);
         }
         let todo: Vec<&Listed> =
@@ -137,17 +155,12 @@ impl StatIndex {
     }
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
 fn hash_one(folder: &Path, file: &Listed) -> Result<Known, FsError> {
     let path = if file.path.is_empty() { folder.to_owned() } else { folder.join(&file.path) };
     let read_stat = || std::fs::metadata(&path).map(|metadata| Stat::of(&metadata)).map_err(at("read", &path));
     let mut stat = file.stat;
     loop {
-        let hashed = now();
+        let hashed = fs::now();
         let digest = digest::of_file(&path).map_err(at("read", &path))?;
         let after = read_stat()?;
         if after == stat && digest.size() == stat.size {
@@ -257,6 +270,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use std::fs as std_fs;
+    use std::time::SystemTime;
 
     use super::*;
 

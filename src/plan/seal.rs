@@ -1,0 +1,263 @@
+//! A seal: everything that a look at a pipeline with nothing to do depended on, so that the next look need not think.
+//!
+//! Parsing a pipeline, resolving its parameters and making the keys of its stages is work that a run with nothing to do
+//! would repeat each time to come to the same end. A run in which every stage was fresh writes down what that depended
+//! on: the texts of the pipeline and the lock by their digests, the environment, the device classes, which arguments
+//! name files, and of every file and folder (inputs, `out/`, results and blobs of the store) what the system says of it.
+//! While all of that is so, every stage is fresh, by the same rules as those of the stat index: a file that was changed
+//! about when it was looked at is not sealed. Whatever differs, or a seal that is lost, costs a full look.
+//!
+//! The seal lies at `out/.seal`: it speaks of the state of `out/` and goes with it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use hamflow_stage_api::Params;
+use serde::{Deserialize, Serialize};
+
+use super::{Planner, Results, expected_files};
+use crate::config::Kinds;
+use crate::digest::{self, Digest};
+use crate::fs::{self, Durability, Listed, Stat};
+use crate::graph::{Source, StageId, candidate_paths};
+use crate::lock::Lockfile;
+use crate::store::Settled;
+
+const MAGIC: &[u8] = b"hamflow-seal 1\n";
+
+/// A BLAKE3 hash, kept as bytes.
+type Hash = [u8; 32];
+
+/// What was asked: the program, the pipeline file and the arguments that choose what a run looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question(Hash);
+
+impl Question {
+    /// Says it; none where the program cannot find itself.
+    pub fn new(file: &Path, profile: Option<&str>, set: &[String], stages: &[String]) -> Option<Self> {
+        let program = std::env::current_exe().ok()?;
+        let stat = Stat::of(&std::fs::metadata(&program).ok()?);
+        let text = format!("{program:?} {stat:?} {file:?} {profile:?} {set:?} {stages:?}");
+        Some(Self(*Digest::of(text.as_bytes()).hash()))
+    }
+}
+
+/// The class of device that a kind chose for some parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Device {
+    kind: String,
+    /// As JSON.
+    params: String,
+    class: Option<String>,
+}
+
+/// Everything that "all stages are fresh" depended on. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seal {
+    question: Question,
+    /// The root of the store.
+    pub store: PathBuf,
+    /// The stages, in the order in which they were found fresh.
+    pub stages: Vec<String>,
+    /// Files that are read each time: by their bytes.
+    texts: Vec<(PathBuf, Hash)>,
+    /// Variables of the environment, by the digest of their values.
+    environment: Vec<(String, Option<Hash>)>,
+    devices: Vec<Device>,
+    /// What arguments name, and whether that is a file.
+    named: Vec<(PathBuf, bool)>,
+    files: Vec<(PathBuf, Stat)>,
+    /// Folders, by the digest of their files' names and stats.
+    folders: Vec<(PathBuf, Hash)>,
+}
+
+impl Seal {
+    /// Where the seal of the project at `root` lies.
+    pub fn path(root: &Path) -> PathBuf {
+        root.join("out").join(".seal")
+    }
+
+    /// The seal of `root`, if there is one that answers `question`.
+    pub fn read(root: &Path, question: Question) -> Option<Self> {
+        let bytes = std::fs::read(Self::path(root)).ok()?;
+        let (checksum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
+        if blake3::hash(body).as_bytes() != checksum {
+            return None;
+        }
+        postcard::from_bytes::<Self>(body).ok().filter(|seal| seal.question == question)
+    }
+
+    /// Writes it.
+    pub fn write(&self, root: &Path) -> Result<(), fs::FsError> {
+        let body = postcard::to_stdvec(self).expect("every field has a length");
+        let bytes = [MAGIC, blake3::hash(&body).as_bytes(), &body].concat();
+        fs::write(&Self::path(root), &bytes, Durability::Relaxed)
+    }
+
+    /// Seals what `planner` found: every stage of `results` fresh, the lock as it is on the disk.
+    ///
+    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there.
+    pub fn of(
+        planner: &mut Planner<'_>,
+        question: Question,
+        stages: Vec<String>,
+        results: &Results,
+        lock: (&Path, &Lockfile),
+    ) -> Option<Self> {
+        let graph = planner.graph();
+        let pipeline = &graph.pipeline;
+        let (lock_path, lock) = lock;
+        if Lockfile::read(lock_path).ok()? != *lock {
+            return None;
+        }
+        let version = planner.store().root().join("version");
+        let mut seal = Self {
+            question,
+            store: planner.store().root().to_owned(),
+            stages,
+            texts: vec![
+                (pipeline.file.clone(), *Digest::of(pipeline.sources.file_text().as_bytes()).hash()),
+                (lock_path.to_owned(), *digest::of_file(lock_path).ok()?.hash()),
+                (version.clone(), *digest::of_file(&version).ok()?.hash()),
+            ],
+            environment: Vec::new(),
+            devices: Vec::new(),
+            named: Vec::new(),
+            files: Vec::new(),
+            folders: Vec::new(),
+        };
+        let mut outside = BTreeSet::new();
+        let mut named = BTreeSet::new();
+        let mut variables = BTreeSet::new();
+        let mut objects = BTreeSet::new();
+        for (id, result) in results {
+            seal.device(planner, *id)?;
+            let stage = &pipeline.stages[id.index()];
+            outside.insert(planner.out_dir(stage));
+            variables.extend(stage.env.iter());
+            for path in candidate_paths(pipeline, stage) {
+                // Compared again below: what it was when the graph was made is what the result depends on.
+                let is_file = graph.edges[id.index()].iter().any(|binding| binding.port.name == format!("file:{path}"));
+                named.insert((pipeline.root.join(path), is_file));
+            }
+            for source in graph.edges[id.index()].iter().flat_map(|binding| &binding.sources) {
+                match source {
+                    Source::Declared { index } => {
+                        outside.extend(pipeline.inputs[*index].paths.iter().map(|path| pipeline.root.join(path)));
+                    }
+                    Source::ProjectFile { path } => {
+                        outside.insert(pipeline.root.join(path));
+                    }
+                    Source::Artifact { .. } => {}
+                }
+            }
+            objects.insert(planner.store().actions.path(&result.key));
+            let blobs = result.outputs.iter().map(|output| output.digest);
+            let files = expected_files(planner.store(), result)?;
+            objects.extend(blobs.chain(files.into_values()).map(|digest| planner.store().content.path(&digest)));
+        }
+        for path in outside {
+            match planner.index().settled(&path)? {
+                Settled::File(stat) => seal.files.push((path, stat)),
+                Settled::Folder(files) => seal.folders.push((path, state(files))),
+            }
+        }
+        for path in objects {
+            let stat = Stat::of(&std::fs::metadata(&path).ok()?);
+            if !stat.is_settled() {
+                return None;
+            }
+            seal.files.push((path, stat));
+        }
+        seal.named = named.into_iter().collect();
+        seal.environment = variables.into_iter().map(|name| (name.clone(), variable(name))).collect();
+        Some(seal)
+    }
+
+    /// Adds the class of device of a stage; none where there is none to be had.
+    fn device(&mut self, planner: &Planner<'_>, id: StageId) -> Option<()> {
+        let stage = planner.graph().stage(id);
+        let class = stage.kind.device_class(&stage.params).ok()?;
+        // Parameters without a class are those of a kind whose numbers do not depend on it.
+        if class.is_some() {
+            let params = serde_json::to_string(&stage.params).ok()?;
+            let device = Device { kind: stage.spec.name.to_owned(), params, class };
+            if !self.devices.contains(&device) {
+                self.devices.push(device);
+            }
+        }
+        Some(())
+    }
+
+    /// Whether everything still is as it was sealed.
+    pub fn holds(&self, kinds: Kinds) -> bool {
+        let Self { question: _, store: _, stages: _, texts, environment, devices, named, files, folders } = self;
+        environment.iter().all(|(name, value)| variable(name) == *value)
+            && devices.iter().all(|device| device.holds(kinds))
+            && all(texts, |(path, hash)| std::fs::read(path).is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == hash))
+            && all(named, |(path, is_file)| path.is_file() == *is_file)
+            && all(files, |(path, stat)| std::fs::metadata(path).is_ok_and(|found| Stat::of(&found) == *stat))
+            && all(folders, |(path, hash)| holds_folder(path, hash))
+    }
+}
+
+impl Device {
+    fn holds(&self, kinds: Kinds) -> bool {
+        let kind = kinds.iter().find(|kind| kind.spec().name == self.kind);
+        let params = serde_json::from_str::<Params>(&self.params).ok();
+        kind.zip(params).is_some_and(|(kind, params)| kind.device_class(&params).is_ok_and(|class| class == self.class))
+    }
+}
+
+fn variable(name: &str) -> Option<Hash> {
+    std::env::var(name).ok().map(|value| *Digest::of(value.as_bytes()).hash())
+}
+
+fn holds_folder(path: &Path, hash: &Hash) -> bool {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    fs::list(path, threads)
+        .is_ok_and(|listed| state(listed.iter().map(|Listed { path, stat }| (&path[..], stat))) == *hash)
+}
+
+/// The digest of the names and stats of files, sorted by name.
+fn state<'a>(files: impl Iterator<Item = (&'a str, &'a Stat)>) -> Hash {
+    let mut bytes = Vec::with_capacity(files.size_hint().0 * 64);
+    for (path, Stat { size, mtime, ctime, inode }) in files {
+        bytes.extend_from_slice(path.as_bytes());
+        // No path holds a line's end.
+        bytes.push(b'\n');
+        for number in [size, inode] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for time in [mtime, ctime] {
+            bytes.extend_from_slice(&time.to_le_bytes());
+        }
+    }
+    *blake3::hash(&bytes).as_bytes()
+}
+
+/// Fewer questions to the system than this are not worth a thread.
+const PER_THREAD: usize = 64;
+
+/// Whether `holds` is true of all items, asked on all threads.
+fn all<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().div_ceil(PER_THREAD));
+    let (next, whole) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let work = || {
+        while whole.load(Ordering::Relaxed) {
+            let start = next.fetch_add(PER_THREAD, Ordering::Relaxed);
+            let Some(rest) = items.get(start..).filter(|rest| !rest.is_empty()) else { return };
+            if !rest[..rest.len().min(PER_THREAD)].iter().all(&holds) {
+                whole.store(false, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    whole.into_inner()
+}

@@ -1,0 +1,202 @@
+//! A run with nothing to do looks at a seal instead of thinking, and every change breaks the seal.
+
+use crate::harness::{Project, Ran};
+
+const PIPELINE: &str = r#"
+[inputs]
+folder = "data"
+text = "text.txt"
+
+[stages.pieces]
+folder = "inputs.folder"
+
+[stages.loud]
+kind = "shout"
+from = "inputs.text"
+env = ["VOLUME"]
+"#;
+
+fn run(project: &Project, volume: &str, arguments: &[&str]) -> Ran {
+    let mut command = project.command(&[&["run", "--json"], arguments].concat());
+    let ran = Project::finish({
+        command.env("VOLUME", volume);
+        command
+    });
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran
+}
+
+/// Whether a run looks at everything: a sealed one does not read the stat index, so it does not notice that it is gone.
+fn looks_at_everything(project: &Project, arguments: &[&str]) -> bool {
+    let index = project.path("cache/index");
+    std::fs::remove_file(&index).unwrap();
+    let ran = run(project, "11", arguments);
+    assert_eq!(ran.count("fresh"), 2, "{ran:?}");
+    let looked = index.exists();
+    if !looked {
+        // For the next question.
+        std::fs::write(&index, "").unwrap();
+    }
+    looked
+}
+
+fn sealed() -> Project {
+    let project = Project::new(PIPELINE);
+    for name in ["a1", "a2", "b1"] {
+        project.write(&format!("data/{name}"), name);
+    }
+    project.write("text.txt", "abc");
+    assert_eq!(run(&project, "11", &[]).count("ran"), 2);
+    // What was written a moment ago cannot be sealed; the run after next at the latest finds it settled.
+    for _ in 0..50 {
+        run(&project, "11", &[]);
+        if project.path("out/.seal").exists() {
+            return project;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("a run with nothing to do leaves a seal");
+}
+
+#[test]
+fn a_sealed_run_says_what_a_full_one_says() {
+    let project = sealed();
+    let seal = std::fs::read(project.path("out/.seal")).unwrap();
+    std::fs::remove_file(project.path("out/.seal")).unwrap();
+    let full = run(&project, "11", &[]);
+    std::fs::write(project.path("out/.seal"), seal).unwrap();
+    assert!(!looks_at_everything(&project, &[]));
+    let quick = run(&project, "11", &[]);
+    let plain = |ran: &Ran| {
+        let mut events = ran.events();
+        for event in &mut events {
+            let event = event.as_object_mut().unwrap();
+            for varies in ["run", "wall_ms"] {
+                event.remove(varies);
+            }
+        }
+        events
+    };
+    assert_eq!(plain(&full), plain(&quick));
+    assert_eq!(full.with_outcome("fresh").len(), 2);
+}
+
+#[test]
+fn another_question_or_a_damaged_seal_gets_a_full_look() {
+    let project = sealed();
+    assert!(!looks_at_everything(&project, &[]));
+    assert!(looks_at_everything(&project, &["loud", "pieces"]), "other targets");
+    assert!(!looks_at_everything(&project, &["loud", "pieces"]));
+    assert!(looks_at_everything(&project, &[]), "the seal now answers another question");
+    let mut seal = std::fs::read(project.path("out/.seal")).unwrap();
+    *seal.last_mut().unwrap() ^= 1;
+    std::fs::write(project.path("out/.seal"), &seal).unwrap();
+    assert!(looks_at_everything(&project, &[]), "a flipped bit");
+    std::fs::write(project.path("out/.seal"), &seal[..seal.len() / 2]).unwrap();
+    assert!(looks_at_everything(&project, &[]), "half of it");
+    let forced = run(&project, "11", &["--force"]);
+    assert_eq!(forced.count("ran"), 2);
+}
+
+/// A change, and the stages that a run has something to do about, with what it does.
+type Case = (&'static str, fn(&Project), &'static [(&'static str, &'static str)]);
+
+#[test]
+fn every_change_breaks_the_seal() {
+    let cases: &[Case] = &[
+        ("nothing", |_| {}, &[]),
+        (
+            "other bytes of the same size and time",
+            |project| {
+                let path = project.path("text.txt");
+                let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+                std::fs::write(&path, "xyz").unwrap();
+                std::fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+            },
+            &[("loud", "ran")],
+        ),
+        ("a new input file", |project| project.write("data/c1", "c"), &[("pieces", "ran")]),
+        ("an input file gone", |project| std::fs::remove_file(project.path("data/a2")).unwrap(), &[("pieces", "ran")]),
+        (
+            "a parameter",
+            |project| project.write("pipeline.toml", format!("{PIPELINE}suffix = \"!\"\n")),
+            &[("loud", "ran")],
+        ),
+        ("an edited output", |project| project.write("out/loud/text.txt", "abc"), &[("loud", "cached")]),
+        (
+            "an output gone",
+            |project| std::fs::remove_file(project.path("out/loud/text.txt")).unwrap(),
+            &[("loud", "cached")],
+        ),
+        (
+            "a file that belongs to no output",
+            |project| project.write("out/pieces/pieces/z.txt", "z"),
+            &[("pieces", "cached")],
+        ),
+        (
+            "all outputs gone",
+            |project| std::fs::remove_dir_all(project.path("out")).unwrap(),
+            &[("loud", "cached"), ("pieces", "cached")],
+        ),
+        (
+            "the cache gone",
+            |project| std::fs::remove_dir_all(project.path("cache")).unwrap(),
+            &[("loud", "ran"), ("pieces", "ran")],
+        ),
+        (
+            "the results gone",
+            |project| std::fs::remove_dir_all(project.path("cache/ac")).unwrap(),
+            &[("loud", "ran"), ("pieces", "ran")],
+        ),
+        (
+            "the blobs gone",
+            |project| std::fs::remove_dir_all(project.path("cache/cas")).unwrap(),
+            &[("loud", "ran"), ("pieces", "ran")],
+        ),
+        ("the lock gone", |project| std::fs::remove_file(project.path("pipeline.lock")).unwrap(), &[]),
+    ];
+    for (change, apply, expected) in cases {
+        let project = sealed();
+        apply(&project);
+        let ran = run(&project, "11", &[]);
+        let mut did: Vec<(String, String)> = Vec::new();
+        for outcome in ["ran", "cached"] {
+            did.extend(ran.with_outcome(outcome).into_iter().map(|stage| (stage, outcome.to_owned())));
+        }
+        did.sort();
+        let expected: Vec<(String, String)> = expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        assert_eq!(did, expected, "{change}");
+        assert!(project.path("pipeline.lock").exists(), "{change}");
+        assert_eq!(run(&project, "11", &[]).count("fresh"), 2, "{change}");
+    }
+}
+
+#[test]
+fn a_variable_of_the_environment_breaks_the_seal() {
+    let project = sealed();
+    assert_eq!(run(&project, "12", &[]).ran(), ["loud"]);
+    assert_eq!(run(&project, "11", &[]).with_outcome("cached"), Vec::<String>::new(), "`out/` holds the same bytes");
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn a_file_that_an_argument_names_breaks_the_seal_when_it_comes() {
+    let pipeline = "[stages.say]\nkind = \"command\"\noutputs = { to = { type = \"file\", path = \"to\" } }\nrun = \"if test -f $PROJECT/words.txt; then cat $PROJECT/words.txt; else echo none; fi > {outputs.to} # words.txt\"\nenv = [\"PROJECT\"]\n";
+    let project = Project::builtin(pipeline);
+    let run = || {
+        let mut command = project.command(&["run", "--json"]);
+        command.env("PROJECT", project.root());
+        let ran = Project::finish(command);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran
+    };
+    assert_eq!(run().ran(), ["say"]);
+    while !project.path("out/.seal").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        run();
+    }
+    assert_eq!(run().count("fresh"), 1);
+    project.write("words.txt", "good morning\n");
+    assert_eq!(run().ran(), ["say"], "the argument now names an input");
+    assert_eq!(project.read("out/say/to"), "good morning\n");
+}
