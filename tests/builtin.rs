@@ -160,3 +160,28 @@ fn a_column_that_is_not_there_is_named_with_what_was_meant() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("`agee`") && ran.stderr.contains("`age`"), "{ran:?}");
 }
+
+#[test]
+fn a_secret_that_a_program_prints_stays_out_of_logs_records_and_messages() {
+    let pipeline = "[stages.say]\nkind = \"command\"\nsecret_env = [\"TOKEN\"]\noutputs = { to = { type = \"file\", path = \"to\" } }\nrun = \"echo asking with $TOKEN; echo refused: $TOKEN >&2; exit 3\"\n";
+    let project = Project::builtin(pipeline);
+    let mut command = project.command(&["run"]);
+    command.env("TOKEN", "correct-horse");
+    let ran = Project::finish(command);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(!ran.stderr.contains("correct-horse"), "{ran:?}");
+    let kept = project.files("cache/runs");
+    let texts: Vec<_> = kept.iter().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes))).collect();
+    assert!(texts.iter().any(|(_, text)| text.contains("asking with ***")), "{texts:?}");
+    assert!(texts.iter().all(|(_, text)| !text.contains("correct-horse")), "{texts:?}");
+}
+
+#[test]
+fn a_mistake_that_only_the_data_shows_names_the_stage_s_line() {
+    let project = Project::builtin(&SMALL.replace("column = \"age\"", "column = \"agee\""));
+    let ran = project.hamflow(&["run", "clean"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    let line = SMALL.lines().position(|line| line == "[stages.clean]").unwrap() + 1;
+    assert!(ran.stderr.contains(&format!("--> pipeline.toml:{line}:")), "{ran:?}");
+    assert!(ran.stderr.contains("did you mean `age`?"), "{ran:?}");
+}

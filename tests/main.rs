@@ -4,6 +4,7 @@
 mod builtin;
 mod cache;
 mod cli;
+mod disks;
 #[cfg(feature = "builtin")]
 mod documents;
 mod faults;

@@ -50,7 +50,7 @@ fn sealed() -> Project {
     // What was written a moment ago cannot be sealed; the run after next at the latest finds it settled.
     for _ in 0..50 {
         run(&project, "11", &[]);
-        if project.path("out/.seal").exists() {
+        if project.path("cache/seal").exists() {
             return project;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -61,10 +61,10 @@ fn sealed() -> Project {
 #[test]
 fn a_sealed_run_says_what_a_full_one_says() {
     let project = sealed();
-    let seal = std::fs::read(project.path("out/.seal")).unwrap();
-    std::fs::remove_file(project.path("out/.seal")).unwrap();
+    let seal = std::fs::read(project.path("cache/seal")).unwrap();
+    std::fs::remove_file(project.path("cache/seal")).unwrap();
     let full = run(&project, "11", &[]);
-    std::fs::write(project.path("out/.seal"), seal).unwrap();
+    std::fs::write(project.path("cache/seal"), seal).unwrap();
     assert!(!looks_at_everything(&project, &[]));
     let quick = run(&project, "11", &[]);
     let plain = |ran: &Ran| {
@@ -88,11 +88,11 @@ fn another_question_or_a_damaged_seal_gets_a_full_look() {
     assert!(looks_at_everything(&project, &["loud", "pieces"]), "other targets");
     assert!(!looks_at_everything(&project, &["loud", "pieces"]));
     assert!(looks_at_everything(&project, &[]), "the seal now answers another question");
-    let mut seal = std::fs::read(project.path("out/.seal")).unwrap();
+    let mut seal = std::fs::read(project.path("cache/seal")).unwrap();
     *seal.last_mut().unwrap() ^= 1;
-    std::fs::write(project.path("out/.seal"), &seal).unwrap();
+    std::fs::write(project.path("cache/seal"), &seal).unwrap();
     assert!(looks_at_everything(&project, &[]), "a flipped bit");
-    std::fs::write(project.path("out/.seal"), &seal[..seal.len() / 2]).unwrap();
+    std::fs::write(project.path("cache/seal"), &seal[..seal.len() / 2]).unwrap();
     assert!(looks_at_everything(&project, &[]), "half of it");
     let forced = run(&project, "11", &["--force"]);
     assert_eq!(forced.count("ran"), 2);
@@ -191,7 +191,7 @@ fn a_file_that_an_argument_names_breaks_the_seal_when_it_comes() {
         ran
     };
     assert_eq!(run().ran(), ["say"]);
-    while !project.path("out/.seal").exists() {
+    while !project.path("cache/seal").exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         run();
     }

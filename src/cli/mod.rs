@@ -26,7 +26,7 @@ pub use error::CliError;
 
 /// Runs dataflow pipelines and rebuilds only what a change invalidates.
 #[derive(Debug, Parser)]
-#[command(name = "hamflow", version, max_term_width = 100)]
+#[command(name = "hamflow", bin_name = "hamflow", version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Common};
-use crate::config::{self, Kinds, Overrides};
+use crate::config::{self, Kinds, Location, Overrides};
 use crate::exec::{RunRecord, list_runs, read_run};
 use crate::graph::{self, Graph};
 use crate::lock::Lockfile;
@@ -96,10 +96,17 @@ pub fn past_run(opened: &Project, name: &str) -> Result<RunRecord, CliError> {
 /// What is said of declared inputs that are not there.
 pub fn missing_inputs(graph: &Graph, missing: &[MissingInput]) -> CliError {
     let mut text = String::from("the pipeline reads what is not there:");
+    let mut first = None;
     for MissingInput { name, path } in missing {
-        text.push_str(&format!("\n  `inputs.{name}`: `{}`", path.display()));
+        let declared = graph.pipeline.inputs.iter().find(|input| input.name == *name);
+        let place = declared.and_then(|input| graph.pipeline.sources.locate(input.span));
+        let line = place.as_ref().map_or(String::new(), |place| format!(" (line {})", place.line));
+        text.push_str(&format!("\n  `inputs.{name}`: `{}`{line}", path.display()));
+        first = first.or(place);
     }
-    text.push_str(&format!("\n  --> {}", graph.pipeline.file.display()));
+    if let Some(Location { file, line, column, .. }) = first {
+        text.push_str(&format!("\n  --> {file}:{line}:{column}"));
+    }
     let hint = graph.pipeline.missing_inputs.as_deref();
     text.push_str(&format!("\nhint: {}", hint.unwrap_or("put it there, or change the path under `[inputs]`")));
     CliError::user(text)

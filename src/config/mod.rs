@@ -126,6 +126,9 @@ pub struct CacheOptions {
     pub link: LinkMode,
 }
 
+/// Where the store is unless `[cache] dir` says otherwise, below the project's root.
+pub const DEFAULT_CACHE_DIR: &str = "cache";
+
 /// How files get from the store to `out/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LinkMode {

@@ -3,8 +3,8 @@
 use hamflow_stage_api::{Kind, KindSpec, Port};
 use serde_json::{Map, Value, json};
 
-use super::Kinds;
 use super::value::sorted;
+use super::{DEFAULT_CACHE_DIR, Kinds};
 
 const NAME_PATTERN: &str = "^[A-Za-z0-9_-]+$";
 
@@ -91,7 +91,7 @@ fn cache_schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "dir": { "type": "string", "minLength": 1, "default": "cache", "description": "Where the store is." },
+            "dir": { "type": "string", "minLength": 1, "default": DEFAULT_CACHE_DIR, "description": "Where the store is." },
             "link": {
                 "enum": ["copy", "hard"], "default": "copy",
                 "description": "How `out/` is made: by reflink or copy, or by hard link (unsafe for root).",
@@ -204,7 +204,10 @@ fn add_engine_properties(
     let variables = |description: &str| json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "description": description });
     properties
         .insert("env".to_owned(), variables("Variables of the environment that are passed and decide the result."));
-    properties.insert("secret_env".to_owned(), variables("Variables that are passed and neither keyed nor stored."));
+    properties.insert(
+        "secret_env".to_owned(),
+        variables("Variables that are passed and neither keyed nor stored; their values are hidden in logs."),
+    );
     let memory = json!({
         "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1 }],
         "description": "What a job needs, such as `\"2GB\"`.",

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::diagnostic::{Mistake, Mistakes};
 use super::near::{did_you_mean, listed};
 use super::value::{Entry, Node, Table, Value};
-use super::{CacheOptions, InputDeclaration, LinkMode};
+use super::{CacheOptions, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode};
 
 /// `[pipeline]`: the name and the seed.
 pub(crate) struct Header {
@@ -154,7 +154,7 @@ pub(crate) fn normal(path: &Path) -> PathBuf {
 pub(crate) fn read_cache(root: &mut Table, mistakes: &mut Mistakes) -> CacheOptions {
     let table = section(root, "cache", mistakes);
     refuse_unknown("cache", &table, &["dir", "link"], mistakes);
-    let mut options = CacheOptions { dir: PathBuf::from("cache"), link: LinkMode::Copy };
+    let mut options = CacheOptions { dir: PathBuf::from(DEFAULT_CACHE_DIR), link: LinkMode::Copy };
     if let Some(entry) = table.get("dir")
         && let Some(dir) = text("cache", entry, mistakes)
     {

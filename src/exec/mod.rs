@@ -8,6 +8,7 @@ mod materialise;
 mod record;
 mod scheduler;
 mod sealed;
+mod secrets;
 mod worker;
 
 use std::io;

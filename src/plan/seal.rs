@@ -7,7 +7,8 @@
 //! While all of that is so, every stage is fresh, by the same rules as those of the stat index: a file that was changed
 //! about when it was looked at is not sealed. Whatever differs, or a seal that is lost, costs a full look.
 //!
-//! The seal lies at `out/.seal`: it speaks of the state of `out/` and goes with it.
+//! The seal lies beside the stat index, in the default cache directory alone: it is looked for before the pipeline is
+//! parsed, which would say where else to look.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use hamflow_stage_api::Params;
 use serde::{Deserialize, Serialize};
 
 use super::{Planner, Results, expected_files};
-use crate::config::Kinds;
+use crate::config::{DEFAULT_CACHE_DIR, Kinds};
 use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, Listed, Stat};
 use crate::graph::{Source, StageId, candidate_paths};
@@ -75,7 +76,7 @@ pub struct Seal {
 impl Seal {
     /// Where the seal of the project at `root` lies.
     pub fn path(root: &Path) -> PathBuf {
-        root.join("out").join(".seal")
+        root.join(DEFAULT_CACHE_DIR).join("seal")
     }
 
     /// The seal of `root`, if there is one that answers `question`.
@@ -97,7 +98,8 @@ impl Seal {
 
     /// Seals what `planner` found: every stage of `results` fresh, the lock as it is on the disk.
     ///
-    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there.
+    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there, a store
+    /// elsewhere.
     pub fn of(
         planner: &mut Planner<'_>,
         question: Question,
@@ -108,7 +110,8 @@ impl Seal {
         let graph = planner.graph();
         let pipeline = &graph.pipeline;
         let (lock_path, lock) = lock;
-        if Lockfile::read(lock_path).ok()? != *lock {
+        let at_home = planner.store().root() == pipeline.root.join(DEFAULT_CACHE_DIR);
+        if !at_home || Lockfile::read(lock_path).ok()? != *lock {
             return None;
         }
         let version = planner.store().root().join("version");

@@ -5,6 +5,7 @@
 //! cache/ac/ab/abcd…       action results by key, each with its whole fingerprint
 //! cache/memo/ab/abcd…     remembered views and plans by what they were made from
 //! cache/index             the stat index: digests of files outside the store
+//! cache/seal              what the last look at a pipeline with nothing to do depended on
 //! cache/runs/ID/          the record and the logs of a run
 //! cache/locks/            locks of runs with `--profile` or `--set`
 //! cache/checkpoints/      progress of unfinished jobs

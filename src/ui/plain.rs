@@ -96,7 +96,8 @@ fn summary_text(summary: &RunSummary) -> String {
     let RunSummary { ran, cached, fresh, failed, skipped, wall_ms, run, interrupted, .. } = summary;
     let time = duration(*wall_ms);
     if ran + cached + failed + skipped == 0 && !interrupted {
-        return format!("nothing to do: {fresh} stages are fresh ({time})");
+        let stages = if *fresh == 1 { "1 stage is fresh".to_owned() } else { format!("{fresh} stages are fresh") };
+        return format!("nothing to do: {stages} ({time})");
     }
     let counts =
         [(ran, "ran"), (cached, "from the cache"), (fresh, "fresh"), (failed, "failed"), (skipped, "not reached")];

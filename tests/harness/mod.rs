@@ -71,6 +71,10 @@ impl Project {
         project
     }
 
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     pub fn root(&self) -> &Path {
         self.folder.path()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hamflow_stage_api::{ErrorCategory, StageError};
 
 use super::{Active, Scheduler, State, milliseconds};
+use crate::config::Location;
 use crate::exec::RunEvent;
 use crate::exec::record::{Outcome, StageRecord};
 use crate::graph::{Source, StageId};
@@ -75,9 +76,17 @@ impl Scheduler<'_> {
         self.queue.retain(|(found, _)| *found != rank);
     }
 
-    pub(super) fn fail(&mut self, id: StageId, error: StageError) {
+    pub(super) fn fail(&mut self, id: StageId, mut error: StageError) {
         if self.states[id.index()] == State::Failed {
             return;
+        }
+        // What the user must change is the stage's parameters or what it reads: the table is where both are said.
+        let pipeline = &self.graph.pipeline;
+        if error.category == ErrorCategory::Input
+            && error.place.is_none()
+            && let Some(Location { file, line, column, .. }) = pipeline.sources.locate(self.graph.stage(id).span)
+        {
+            error = error.at(file, line as u64, column as u64);
         }
         self.states[id.index()] = State::Failed;
         self.wake(id);

@@ -86,6 +86,16 @@ mod tests {
         assert_eq!(Digest::of(&bytes).short(), "f4ed583d2768");
     }
 
+    // pl.DataFrame({"image_id": ["ISIC_1", "ISIC_2", "ISIC_3"], "age": [80.0, None, 0.1]}).write_parquet(…), polars 2.1.0,
+    // which compresses with zstd.
+    #[test]
+    fn what_polars_writes_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = file(folder.path(), "table.parquet", include_bytes!("fixtures/polars-zstd.parquet"));
+        let expected = table().select(["image_id", "age"]).unwrap();
+        assert!(read(&written, None).unwrap().equals_missing(&expected));
+    }
+
     #[test]
     fn a_table_without_rows_keeps_its_columns() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,94 @@
+//! What workers say: how far they are, how their jobs ended, that they died.
+
+use hamflow_stage_api::{JobEvent, JobResult, StageError};
+
+use super::{Piece, Running, Scheduler};
+use crate::exec::commit::disk_error;
+use crate::exec::{Heard, RunEvent, secrets};
+use crate::fs;
+use crate::graph::StageId;
+
+impl Scheduler<'_> {
+    pub(super) fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Interrupted => {
+                self.executor.stop();
+                self.running.clear();
+                self.queue.clear();
+                self.stopping = true;
+                self.summary.interrupted = true;
+            }
+            Heard::Died { worker, last_words } => {
+                let job = self.executor.job_of(worker);
+                let how = self.executor.bury(worker);
+                let Some(running) = job.and_then(|job| self.take_running(job)) else { return };
+                let name = self.name(running.stage).to_owned();
+                let last_words = secrets::hide(self.graph.stage(running.stage), last_words);
+                for line in last_words.lines() {
+                    self.journal.log(&name, line);
+                }
+                let hint = format!(
+                    "`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time"
+                );
+                self.job_failed(running.stage, StageError::failed(format!("its worker died: {how}")).hint(hint));
+            }
+            Heard::Event { worker, event } => {
+                let Some(job) = self.executor.job_of(worker) else { return };
+                if let JobEvent::Finished(result) = event {
+                    self.executor.done(worker);
+                    if let Some(running) = self.take_running(job) {
+                        self.job_finished(job, running, result);
+                    }
+                } else if let Some(running) = self.running.get(&job) {
+                    let (id, piece) = (running.stage, running.piece);
+                    self.job_says(id, piece, event);
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_running(&mut self, job: u64) -> Option<Running> {
+        let running = self.running.remove(&job)?;
+        self.free_threads = (self.free_threads + running.threads).min(self.options.threads);
+        self.free_memory = self.free_memory.saturating_add(running.memory);
+        Some(running)
+    }
+
+    fn job_says(&mut self, id: StageId, piece: Piece, event: JobEvent) {
+        let stage = self.name(id).to_owned();
+        match event {
+            // Of a split stage the parts are what counts.
+            JobEvent::Progress { done, total, unit, message } if !matches!(piece, Piece::Part(_)) => {
+                (self.events)(RunEvent::Progress { stage, done, total, unit, message });
+            }
+            JobEvent::Log { line } => {
+                let line = secrets::hide(self.graph.stage(id), line);
+                self.journal.log(&stage, &line);
+            }
+            JobEvent::Warning { message } => {
+                let message = secrets::hide(self.graph.stage(id), message);
+                self.journal.log(&stage, &format!("warning: {message}"));
+                (self.events)(RunEvent::Warning { stage: Some(stage), message });
+            }
+            JobEvent::Progress { .. } | JobEvent::Finished(_) => {}
+        }
+    }
+
+    fn job_finished(&mut self, job: u64, running: Running, result: JobResult) {
+        let id = running.stage;
+        let work = self.store.tmp_dir().join(format!("job-{job}"));
+        if let Some(active) = self.active.get_mut(&id) {
+            active.peak_memory = active.peak_memory.max(result.peak_memory);
+        }
+        let outcome = match result.error {
+            Some(mut error) => {
+                error.message = secrets::hide(self.graph.stage(id), error.message);
+                Err(error)
+            }
+            None => self.commit(&running, &work.join("output")),
+        };
+        if let Err(error) = outcome.and_then(|()| fs::remove(&work).map_err(|error| disk_error(&error))) {
+            self.job_failed(id, error);
+        }
+    }
+}

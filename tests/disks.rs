@@ -1,0 +1,57 @@
+//! Disks that are full or cannot be written: real ones, mounted in a namespace of the test's own.
+
+use std::process::Command;
+
+use crate::harness::{CHAIN, Project, Ran, chain};
+
+/// Runs a shell line in the project, with mounts that nobody else sees; none where this system does not let us.
+fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c"]);
+    let able = command.arg("mount -t tmpfs tmpfs /mnt").output().is_ok_and(|output| output.status.success());
+    if !able {
+        assert!(std::env::var_os("CI").is_none(), "`unshare` and `mount` must work in CI");
+        println!(
+            "SKIPPED: `unshare --map-root-user --mount` does not work here; full and read-only disks were not tested"
+        );
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", line]);
+    command.current_dir(project.root()).env("HAMFLOW", project.program()).env("NO_COLOR", "1");
+    Some(Project::finish(command))
+}
+
+#[test]
+fn a_full_disk_is_named_and_costs_only_what_did_not_fit() {
+    let project = Project::new(CHAIN);
+    project.write("text.txt", "abc".repeat(100_000));
+    let whole = "mkdir -p cache && mount -t tmpfs -o size=400k tmpfs cache && $HAMFLOW run; code=$?; \
+        mount -o remount,size=40m cache && $HAMFLOW cache verify && $HAMFLOW run && $HAMFLOW cache verify; echo code $code";
+    let Some(ran) = in_namespace(&project, whole) else { return };
+    assert!(ran.stdout.ends_with("code 3\n"), "{ran:?}");
+    assert!(ran.stderr.contains("No space left on device"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: make room on that disk"), "{ran:?}");
+    assert_eq!(ran.stdout.matches("nothing is damaged").count(), 2, "{ran:?}");
+    assert_eq!(project.read("out/second/text.txt"), "ABC".repeat(100_000) + "!");
+}
+
+#[test]
+fn a_read_only_cache_serves_a_run_with_nothing_to_do_and_is_named_by_another() {
+    let project = chain();
+    while !project.path("cache/seal").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        project.run();
+    }
+    let read_only = "mount --bind cache cache && mount -o remount,bind,ro cache && $HAMFLOW status >&2 && $HAMFLOW run";
+    let Some(ran) = in_namespace(&project, read_only) else { return };
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("nothing to do: 4 stages are fresh"), "{ran:?}");
+    let before = project.files("out");
+    project.write("text.txt", "xyz");
+    let ran = in_namespace(&project, read_only).unwrap();
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: make it writable"), "{ran:?}");
+    assert_eq!(project.files("out"), before);
+}
