@@ -8,20 +8,20 @@ use hamflow_stage_api::{
     Access, ArtifactType, InputFile, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
     Port, StageContext, StageError, Threads, View,
 };
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::imaging::{Filter, Resizer, decode};
+use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer};
 use crate::params;
-use crate::shard::{self, IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index, tensor_digest};
 use listing::{Listed, cut, listed, part_name};
 
 /// Raised whenever equal inputs would give other shards.
 ///
+/// 2: baseline JPEGs are decoded at a part of their size unless `decode` is `exact`.
 /// 1: the first.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// The part's side file, which `merge` reads instead of the shards.
 const ROWS: &str = "rows.json";
@@ -44,8 +44,21 @@ struct Parameters {
     width: u32,
     /// How pixels are averaged: `nearest`, `bilinear`, `bicubic` (default, as in the notebook) or `lanczos`, each as in Pillow.
     filter: Filter,
-    /// How an image of another shape is made to fit: `stretch` (default, as in the notebook).
+    /// How an image of another shape is made to fit: `stretch` (default, as in the notebook), `center-crop` (the largest part
+    /// of the tensor's shape, as Pillow's `ImageOps.fit`) or `pad` (the whole with black beside it, as Pillow's `ImageOps.pad`).
     fit: Fit,
+    /// `reduced` (default) decodes baseline JPEGs at a half, a quarter or an eighth of their size where that is no smaller
+    /// than what is needed, which is faster; `exact` decodes every image whole. The filter `nearest` and hair removal
+    /// always do.
+    decode: Decoding,
+    /// `none` (default) or `shades-of-grey`: every image as if under white light, p = 6 (Finlayson, Trezzi 2004; Barata,
+    /// Celebi, Marques 2015), computed on the resized image.
+    colour_constancy: ColourConstancy,
+    /// `none` (default) or `dullrazor`: dark thin lines are found by a black-hat with a cross of 17 pixels and a threshold of
+    /// 10, meant for images of about 600×450, and filled from beside them (after Lee et al. 1997), before resizing.
+    hair_removal: HairRemoval,
+    /// The numbers of the tensors: `u8` (default), 0 to 255, which `train` reads; or `f32`, 0 to 1, for other programs.
+    dtype: Dtype,
     /// About how many images a part has (default 64); a part is what one changed image redoes.
     #[schemars(range(min = 1, max = 65536))]
     part_size: u32,
@@ -59,19 +72,15 @@ impl Default for Parameters {
             height: 75,
             width: 100,
             filter: Filter::Bicubic,
-            fit: Fit::Stretch,
+            fit: Fit::default(),
+            decode: Decoding::default(),
+            colour_constancy: ColourConstancy::default(),
+            hair_removal: HairRemoval::default(),
+            dtype: Dtype::default(),
             part_size: 64,
             bad_images: BadImages::Error,
         }
     }
-}
-
-/// How an image of another shape than the tensor's is made to fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Fit {
-    /// Width and height are scaled each by itself.
-    Stretch,
 }
 
 /// What happens to an image that cannot be decoded.
@@ -91,7 +100,28 @@ impl Parameters {
 
     /// What decides the pixels, as the shards and the models made from them carry it.
     fn card(&self) -> Value {
-        json!({ "filter": self.filter, "fit": self.fit, "height": self.height, "width": self.width })
+        json!({
+            "colour_constancy": self.colour_constancy,
+            "decode": self.decode,
+            "dtype": self.dtype,
+            "filter": self.filter,
+            "fit": self.fit,
+            "hair_removal": self.hair_removal,
+            "height": self.height,
+            "width": self.width,
+        })
+    }
+
+    fn preparation(&self) -> Preparation {
+        Preparation {
+            height: self.height as usize,
+            width: self.width as usize,
+            filter: self.filter,
+            fit: self.fit,
+            decode: self.decode,
+            colour_constancy: self.colour_constancy,
+            hair_removal: self.hair_removal,
+        }
     }
 }
 
@@ -123,6 +153,12 @@ struct Quarantined {
     image_id: String,
     path: String,
     reason: String,
+}
+
+impl Quarantined {
+    fn new(image_id: String, file: &InputFile, bad: BadImage) -> Self {
+        Self { image_id, path: file.path.clone(), reason: bad.reason }
+    }
 }
 
 impl Kind for Preprocess {
@@ -194,21 +230,21 @@ impl Kind for Preprocess {
             return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
         }
         let mut rows = Rows::default();
-        let mut writer = ShardWriter::new(parameters.shape(), &parameters.card());
+        let mut writer = ShardWriter::new(parameters.shape(), parameters.dtype, &parameters.card());
         writer.reserve(image_ids.len());
-        for ((image_id, file), tensor) in image_ids.into_iter().zip(files).zip(tensors(context, &parameters, files)?) {
-            match tensor? {
-                Ok(tensor) => {
-                    writer.push(&image_id, &tensor);
-                    rows.images.push((image_id, tensor_digest(&tensor)));
-                }
+        let mut preparer = Preparer::new(parameters.preparation());
+        let mut bytes = Vec::new();
+        for (image_id, file) in image_ids.into_iter().zip(files) {
+            file.read_into(&mut bytes)?;
+            match writer.push(&image_id, |tensor| preparer.prepare(&bytes, tensor)) {
+                Ok(tensor) => rows.images.push((image_id, tensor_digest(tensor))),
                 Err(bad) if parameters.bad_images == BadImages::Error => {
                     return Err(StageError::input(format!("bad image `{}`: the file {bad}", shown(context, file)))
                         .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
                 }
                 Err(bad) => {
                     context.warn(format!("left out `{image_id}`: the file `{}` {bad}", shown(context, file)));
-                    rows.quarantined.push(Quarantined { image_id, path: file.path.clone(), reason: bad.reason });
+                    rows.quarantined.push(Quarantined::new(image_id, file, bad));
                 }
             }
         }
@@ -240,38 +276,6 @@ impl Kind for Preprocess {
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         context.write(QUARANTINE, &to_json(&json!({ "images": quarantined }))?)
     }
-}
-
-/// What became of one file: a tensor, what is wrong with the image, or why the file cannot be read.
-type Outcome = Result<Result<Vec<u8>, crate::imaging::BadImage>, StageError>;
-
-/// Reads, decodes and resizes the files in their order.
-fn tensors(
-    context: &StageContext<'_>,
-    parameters: &Parameters,
-    files: &[InputFile],
-) -> Result<Vec<Outcome>, StageError> {
-    let [height, width, _] = parameters.shape();
-    let resizer = || match parameters.fit {
-        Fit::Stretch => Resizer::new(parameters.filter, width, height),
-    };
-    let tensor = |resizer: &mut Resizer, file: &InputFile| -> Outcome {
-        let bytes = file.read()?;
-        Ok(decode(&bytes).map(|image| {
-            let mut tensor = vec![0; parameters.shape().iter().product()];
-            resizer.resize(&image, &mut tensor);
-            tensor
-        }))
-    };
-    if context.threads() == 1 {
-        let mut resizer = resizer();
-        return Ok(files.iter().map(|file| tensor(&mut resizer, file)).collect());
-    }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(context.threads())
-        .build()
-        .map_err(|error| StageError::failed(format!("cannot start threads: {error}")))?;
-    Ok(pool.install(|| files.par_iter().map_init(resizer, tensor).collect()))
 }
 
 /// The file's name for people: where it is, or its path within an artifact, whose bytes have no name on disk.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,14 @@ impl InputFile {
         let bytes = fs::read(&self.source).map_err(|source| StageError::io("read", &self.source, &source))?;
         self.check(&bytes)?;
         Ok(bytes)
+    }
+
+    /// The same into a buffer that is kept from one file to the next.
+    pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<(), StageError> {
+        let io = |source| StageError::io("read", &self.source, &source);
+        bytes.clear();
+        fs::File::open(&self.source).and_then(|mut file| file.read_to_end(bytes)).map_err(io)?;
+        self.check(bytes)
     }
 
     /// Checks bytes that were read (or mapped) from [`source`](Self::source) against the digest in the key.

@@ -33,28 +33,104 @@ impl fmt::Display for BadImage {
 
 impl std::error::Error for BadImage {}
 
-/// Decodes a JPEG or PNG file to 8-bit RGB, turned as its EXIF orientation says.
-///
-/// Grey becomes three equal channels, CMYK and palettes become RGB, 16 bits become 8, transparency is left out. An ICC profile
-/// is not applied. A file that ends too early is refused, never padded with grey; damage in the middle that leaves the file's
-/// structure whole cannot be told from an image. The pixels are the same on every machine.
+/// An image: rows of pixels of red, green and blue, 8 bits each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pixels {
+    /// height × width × 3 bytes.
+    pub bytes: Vec<u8>,
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+}
+
+impl From<RgbImage> for Pixels {
+    fn from(image: RgbImage) -> Self {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Self { bytes: image.into_raw(), width, height }
+    }
+}
+
+impl Pixels {
+    /// The same as an image of the `image` crate.
+    pub fn into_image(self) -> RgbImage {
+        let side = |side: usize| u32::try_from(side).expect("an image has fewer than 2^32 pixels in a row");
+        RgbImage::from_raw(side(self.width), side(self.height), self.bytes).expect("as many bytes as the size says")
+    }
+
+    fn turn(&mut self, orientation: Orientation) {
+        let mut image = DynamicImage::ImageRgb8(std::mem::take(self).into_image());
+        image.apply_orientation(orientation);
+        *self = image.into_rgb8().into();
+    }
+}
+
+/// Decodes one image after the other, keeping its buffers.
+#[derive(Default)]
+pub struct Decoder {
+    image: Pixels,
+    scratch: jpeg::Scratch,
+}
+
+impl Decoder {
+    /// Decodes a JPEG or PNG file to 8-bit RGB, turned as its EXIF orientation says.
+    ///
+    /// Grey becomes three equal channels, CMYK and palettes become RGB, 16 bits become 8, transparency is left out. An ICC
+    /// profile is not applied. A file that ends too early is refused, never padded with grey; damage in the middle that
+    /// leaves the file's structure whole cannot be told from an image. The pixels are the same on every machine.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<&mut Pixels, BadImage> {
+        let orientation = match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, &mut self.image)?,
+            _ => other(bytes, &mut self.image)?,
+        };
+        Ok(self.upright(orientation))
+    }
+
+    /// The same at a half, a quarter or an eighth of the size where the file allows it: baseline JPEGs do.
+    ///
+    /// `least` says which fraction of an upright image of some width and height must be left.
+    pub fn decode_reduced(
+        &mut self,
+        bytes: &[u8],
+        least: impl Fn(usize, usize) -> f64,
+    ) -> Result<&mut Pixels, BadImage> {
+        match jpeg::decode_reduced(bytes, least, &mut self.scratch, &mut self.image) {
+            Some(orientation) => Ok(self.upright(orientation)),
+            None => self.decode(bytes),
+        }
+    }
+
+    fn upright(&mut self, orientation: Orientation) -> &mut Pixels {
+        if orientation != Orientation::NoTransforms {
+            self.image.turn(orientation);
+        }
+        &mut self.image
+    }
+}
+
+/// Decodes one file as a [`Decoder`] does.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, BadImage> {
+    let mut decoder = Decoder::default();
+    decoder.decode(bytes)?;
+    Ok(decoder.image.into_image())
+}
+
+/// Decodes what is no JPEG.
+fn other(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
     if bytes.is_empty() {
         return Err(BadImage::new("is empty"));
     }
     let (pixels, orientation) = match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes)?,
         Ok(ImageFormat::Png) => png(bytes)?,
-        Ok(format) => return Err(BadImage::new(format!("is {format:?}, neither JPEG nor PNG"))),
+        Ok(format) => {
+            let name = format.extensions_str().first().map_or_else(String::new, |name| name.to_uppercase());
+            return Err(BadImage::new(format!("is a {name}, neither JPEG nor PNG")));
+        }
         Err(_) if looks_like_text(bytes) => return Err(BadImage::new("is text, not an image")),
         Err(_) => return Err(BadImage::new("is neither JPEG nor PNG")),
     };
-    if orientation == Orientation::NoTransforms {
-        return Ok(pixels);
-    }
-    let mut upright = DynamicImage::ImageRgb8(pixels);
-    upright.apply_orientation(orientation);
-    Ok(upright.into_rgb8())
+    *image = pixels.into();
+    Ok(orientation)
 }
 
 fn png(bytes: &[u8]) -> Result<(RgbImage, Orientation), BadImage> {

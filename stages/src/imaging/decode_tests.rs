@@ -146,7 +146,7 @@ fn a_png_that_ends_too_early_is_refused() {
 fn what_is_no_image_is_named() {
     assert_eq!(reason(b""), "is empty");
     assert_eq!(reason(b"image_id,dx\nISIC_0000000,nv\n"), "is text, not an image");
-    assert_eq!(reason(b"GIF89a\x01\0"), "is Gif, neither JPEG nor PNG");
+    assert_eq!(reason(b"GIF89a\x01\0"), "is a GIF, neither JPEG nor PNG");
     assert_eq!(reason(&[0; 40]), "is neither JPEG nor PNG");
 }
 

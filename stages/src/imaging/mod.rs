@@ -1,10 +1,14 @@
 //! Images as pixels: decoding, turning upright, resizing, drawing.
 
+mod constancy;
 mod decode;
+mod hair;
 mod jpeg;
 mod lesion;
+mod preparation;
 mod resize;
 
-pub use decode::{BadImage, MAX_PIXELS, decode};
+pub use decode::{BadImage, Decoder, MAX_PIXELS, Pixels, decode};
 pub use lesion::{Diagnosis, Lesion};
+pub use preparation::{ColourConstancy, Decoding, Fit, HairRemoval, Preparation, Preparer};
 pub use resize::{Filter, Resizer};

@@ -2,9 +2,10 @@
 
 use std::f64::consts::PI;
 
-use image::RgbImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Pixels;
 
 /// How the pixels of a resized image are made from those around them.
 ///
@@ -76,6 +77,7 @@ pub struct Resizer {
     height: usize,
     horizontal: Axis,
     vertical: Axis,
+    tiles: Tiles,
     /// The image after the horizontal pass.
     narrowed: Vec<u8>,
     /// One row of sums of the vertical pass.
@@ -87,66 +89,101 @@ impl Resizer {
     pub fn new(filter: Filter, width: usize, height: usize) -> Self {
         assert!(width > 0 && height > 0, "an image has pixels");
         let none = Axis::default();
-        Self { filter, width, height, horizontal: none.clone(), vertical: none, narrowed: Vec::new(), sums: Vec::new() }
+        let (narrowed, sums) = (Vec::new(), Vec::new());
+        Self {
+            filter,
+            width,
+            height,
+            horizontal: none.clone(),
+            vertical: none,
+            tiles: Tiles::default(),
+            narrowed,
+            sums,
+        }
+    }
+
+    /// Width and height of what it makes.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
     }
 
     /// Resizes `image` into `target`, which must have room for exactly height × width × 3 bytes.
-    pub fn resize(&mut self, image: &RgbImage, target: &mut [u8]) {
+    pub fn resize(&mut self, image: &Pixels, target: &mut [u8]) {
+        let whole = |side: usize| Span { start: 0.0, end: side as f32 };
+        self.resize_box(image, whole(image.width), whole(image.height), target);
+    }
+
+    /// The same for the columns `across` and rows `down` of the image, which may begin and end within a pixel.
+    pub fn resize_box(&mut self, image: &Pixels, across: Span, down: Span, target: &mut [u8]) {
         assert_eq!(target.len(), self.width * self.height * CHANNELS, "the target has the resizer's size");
-        let (width, height) = (image.width() as usize, image.height() as usize);
+        let Pixels { bytes, width, height } = image;
+        let (width, height) = (*width, *height);
         if self.filter == Filter::Nearest {
-            nearest(image.as_raw(), (width, height), target, (self.width, self.height));
+            let columns = nearest_positions(across, width, self.width);
+            nearest(bytes, width, &columns, &nearest_positions(down, height, self.height), target);
             return;
         }
-        self.horizontal.prepare(self.filter, width, self.width);
-        self.vertical.prepare(self.filter, height, self.height);
-        let narrowed = if width == self.width {
-            image.as_raw()
+        let narrowed = if across.is_all_of(width) && width == self.width {
+            bytes
         } else {
+            self.horizontal.prepare(self.filter, across, width, self.width);
             self.narrowed.resize(self.width * height * CHANNELS, 0);
-            let rows = image.as_raw().chunks_exact(width * CHANNELS);
-            for (row, narrow) in rows.zip(self.narrowed.chunks_exact_mut(self.width * CHANNELS)) {
-                resize_row(&self.horizontal, row, narrow);
-            }
+            resize_rows(&self.horizontal, bytes, width, &mut self.tiles, &mut self.narrowed, self.width);
             &self.narrowed
         };
-        if height == self.height {
+        if down.is_all_of(height) && height == self.height {
             target.copy_from_slice(narrowed);
         } else {
+            self.vertical.prepare(self.filter, down, height, self.height);
             self.sums.resize(self.width * CHANNELS, 0);
             resize_columns(&self.vertical, narrowed, &mut self.sums, target);
         }
     }
 }
 
+/// Columns or rows of an image, in pixels from its edge; in single precision, as Pillow keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Span {
+    /// Where it begins.
+    pub start: f32,
+    /// Where it ends.
+    pub end: f32,
+}
+
+impl Span {
+    fn is_all_of(self, side: usize) -> bool {
+        self.start == 0.0 && self.end == side as f32
+    }
+}
+
 /// Which pixels of a row (or column) each resized pixel is made from, and their weights.
 #[derive(Debug, Clone, Default)]
 struct Axis {
-    from: usize,
-    to: usize,
+    /// What the table was made for: the filter, the span, the source's pixels and the target's.
+    of: Option<(Filter, Span, usize, usize)>,
     /// Per resized pixel: its first source pixel and where its weights are.
     windows: Vec<(usize, std::ops::Range<usize>)>,
     weights: Vec<i32>,
 }
 
 impl Axis {
-    /// Makes the table for resizing `from` pixels to `to`, unless it is there already.
+    /// Makes the table for resizing a span of `from` pixels to `to`, unless it is there already.
     ///
     /// Follows `precompute_coeffs` of Pillow's `Resample.c` operation by operation.
-    fn prepare(&mut self, filter: Filter, from: usize, to: usize) {
-        if (self.from, self.to) == (from, to) {
+    fn prepare(&mut self, filter: Filter, span: Span, from: usize, to: usize) {
+        if self.of == Some((filter, span, from, to)) {
             return;
         }
-        (self.from, self.to) = (from, to);
+        self.of = Some((filter, span, from, to));
         self.windows.clear();
         self.weights.clear();
-        let scale = from as f64 / to as f64;
+        let scale = f64::from(span.end - span.start) / to as f64;
         let filter_scale = scale.max(1.0);
         let support = filter.support() * filter_scale;
         let step = 1.0 / filter_scale;
         let mut window = Vec::new();
         for i in 0..to {
-            let center = (i as f64 + 0.5) * scale;
+            let center = f64::from(span.start) + (i as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
             window.clear();
@@ -175,22 +212,87 @@ fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-fn resize_row(axis: &Axis, row: &[u8], target: &mut [u8]) {
-    for (pixel, (first, weights)) in target.chunks_exact_mut(CHANNELS).zip(&axis.windows) {
-        let mut sums = [HALF; CHANNELS];
-        let sources = row[first * CHANNELS..].chunks_exact(CHANNELS);
-        for (source, weight) in sources.zip(&axis.weights[weights.clone()]) {
-            for channel in 0..CHANNELS {
-                sums[channel] += i32::from(source[channel]) * weight;
+/// Makes a function of one that is always inlined, once for processors with AVX2 and once for all; which of them runs
+/// changes no bit, because the sums are of whole numbers.
+macro_rules! for_every_processor {
+    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
+        $(#[$doc])*
+        fn $name($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn with_avx2($($argument: $type),*) {
+                    $body($($argument),*);
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor was asked a moment ago.
+                    unsafe { with_avx2($($argument),*) };
+                    return;
+                }
+            }
+            $body($($argument),*);
+        }
+    };
+}
+
+for_every_processor! {
+    /// Resizes rows of `width` pixels to rows of `narrow` pixels.
+    fn resize_rows(axis: &Axis, image: &[u8], width: usize, tiles: &mut Tiles, target: &mut [u8], narrow: usize)
+        = resize_rows_anywhere
+}
+
+for_every_processor! {
+    /// Resizes columns; `sums` is as long as a row.
+    fn resize_columns(axis: &Axis, image: &[u8], sums: &mut [i32], target: &mut [u8]) = resize_columns_anywhere
+}
+
+/// Rows that are worked on together, each in a lane.
+const LANES: usize = 16;
+
+/// Some rows turned so that neighbours in memory are neighbours in the column: before and after resizing.
+#[derive(Debug, Default)]
+struct Tiles {
+    wide: Vec<[u8; LANES]>,
+    narrow: Vec<[u8; LANES]>,
+}
+
+#[inline(always)]
+fn resize_rows_anywhere(axis: &Axis, image: &[u8], width: usize, tiles: &mut Tiles, target: &mut [u8], narrow: usize) {
+    let Tiles { wide, narrow: narrowed } = tiles;
+    wide.resize(width * CHANNELS, [0; LANES]);
+    narrowed.resize(narrow * CHANNELS, [0; LANES]);
+    let blocks = image.chunks(width * CHANNELS * LANES).zip(target.chunks_mut(narrow * CHANNELS * LANES));
+    for (rows, targets) in blocks {
+        for (lane, row) in rows.chunks_exact(width * CHANNELS).enumerate() {
+            for (values, value) in wide.iter_mut().zip(row) {
+                values[lane % LANES] = *value;
             }
         }
-        for channel in 0..CHANNELS {
-            pixel[channel] = to_byte(sums[channel]);
+        for (pixel, (first, weights)) in narrowed.chunks_exact_mut(CHANNELS).zip(&axis.windows) {
+            let weights = &axis.weights[weights.clone()];
+            let sources = &wide[first * CHANNELS..][..weights.len() * CHANNELS];
+            for (channel, target) in pixel.iter_mut().enumerate() {
+                let mut sums = [HALF; LANES];
+                for (source, weight) in sources.chunks_exact(CHANNELS).zip(weights) {
+                    for lane in 0..LANES {
+                        sums[lane] += i32::from(source[channel][lane]) * weight;
+                    }
+                }
+                for lane in 0..LANES {
+                    target[lane] = to_byte(sums[lane]);
+                }
+            }
+        }
+        for (lane, row) in targets.chunks_exact_mut(narrow * CHANNELS).enumerate() {
+            for (value, values) in row.iter_mut().zip(&*narrowed) {
+                *value = values[lane % LANES];
+            }
         }
     }
 }
 
-fn resize_columns(axis: &Axis, image: &[u8], sums: &mut [i32], target: &mut [u8]) {
+#[inline(always)]
+fn resize_columns_anywhere(axis: &Axis, image: &[u8], sums: &mut [i32], target: &mut [u8]) {
     let stride = sums.len();
     for (row, (first, weights)) in target.chunks_exact_mut(stride).zip(&axis.windows) {
         sums.fill(HALF);
@@ -206,27 +308,26 @@ fn resize_columns(axis: &Axis, image: &[u8], sums: &mut [i32], target: &mut [u8]
     }
 }
 
-/// Takes the nearest pixels; the sizes are width and height.
-fn nearest(image: &[u8], from: (usize, usize), target: &mut [u8], to: (usize, usize)) {
-    let columns: Vec<usize> = nearest_positions(from.0, to.0).collect();
-    let rows = target.chunks_exact_mut(to.0 * CHANNELS);
-    for (row, y) in rows.zip(nearest_positions(from.1, to.1)) {
-        let source = &image[y * from.0 * CHANNELS..][..from.0 * CHANNELS];
-        for (pixel, x) in row.chunks_exact_mut(CHANNELS).zip(&columns) {
+/// Takes the pixels at these columns and rows of an image of `width` columns.
+fn nearest(image: &[u8], width: usize, columns: &[usize], rows: &[usize], target: &mut [u8]) {
+    for (row, y) in target.chunks_exact_mut(columns.len() * CHANNELS).zip(rows) {
+        let source = &image[y * width * CHANNELS..][..width * CHANNELS];
+        for (pixel, x) in row.chunks_exact_mut(CHANNELS).zip(columns) {
             pixel.copy_from_slice(&source[x * CHANNELS..][..CHANNELS]);
         }
     }
 }
 
 /// The nearest source position of each target position; adds the scale up as Pillow does, so that ties fall alike.
-fn nearest_positions(from: usize, to: usize) -> impl Iterator<Item = usize> {
-    let scale = from as f64 / to as f64;
-    let mut position = scale * 0.5;
-    (0..to).map(move |_| {
+fn nearest_positions(span: Span, from: usize, to: usize) -> Vec<usize> {
+    let scale = f64::from(span.end - span.start) / to as f64;
+    let mut position = f64::from(span.start) + scale * 0.5;
+    let next = |_| {
         let nearest = (position as usize).min(from - 1);
         position += scale;
         nearest
-    })
+    };
+    (0..to).map(next).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ fn source(width: u32, height: u32) -> RgbImage {
 
 fn resized(size: (u32, u32), target: (usize, usize), filter: Filter) -> Vec<u8> {
     let mut bytes = vec![0; target.0 * target.1 * 3];
-    Resizer::new(filter, target.0, target.1).resize(&source(size.0, size.1), &mut bytes);
+    Resizer::new(filter, target.0, target.1).resize(&source(size.0, size.1).into(), &mut bytes);
     bytes
 }
 
@@ -83,7 +83,7 @@ fn a_resizer_forgets_the_image_before() {
     let mut resizer = Resizer::new(Filter::Bicubic, 20, 10);
     let mut bytes = vec![0; 20 * 10 * 3];
     for size in [(50, 40), (13, 90), (20, 10), (50, 40)] {
-        resizer.resize(&source(size.0, size.1), &mut bytes);
+        resizer.resize(&source(size.0, size.1).into(), &mut bytes);
         assert_eq!(bytes, resized(size, (20, 10), Filter::Bicubic), "{size:?}");
     }
 }

@@ -8,6 +8,7 @@ use image::{Rgb, RgbImage};
 use polars::prelude::{Column, DataFrame};
 
 use super::*;
+use crate::imaging::{Resizer, decode};
 use crate::shard::{ShardReader, read_index};
 use crate::test_support::{file, file_input, files_input, job};
 
@@ -87,7 +88,7 @@ fn images(folder: &Path) -> Vec<InputFile> {
 }
 
 fn small() -> Value {
-    json!({ "height": 6, "width": 8, "part_size": 2 })
+    json!({ "height": 6, "width": 8, "part_size": 2, "decode": "exact" })
 }
 
 #[test]
@@ -97,7 +98,11 @@ fn every_image_becomes_the_tensor_that_the_index_names() {
     let output = run_all(folder.path(), &small(), table(folder.path(), &IDS), input, 1).unwrap();
     let reader = shards(&output);
     assert_eq!(reader.shape(), [6, 8, 3]);
-    assert_eq!(reader.preprocess(), &json!({ "filter": "bicubic", "fit": "stretch", "height": 6, "width": 8 }));
+    let card = json!({
+        "colour_constancy": "none", "decode": "exact", "dtype": "u8", "filter": "bicubic", "fit": "stretch",
+        "hair_removal": "none", "height": 6, "width": 8,
+    });
+    assert_eq!(reader.preprocess(), &card);
     let bytes = std::fs::read(output.join("shards/index.parquet")).unwrap();
     let index = read_index(&file(folder.path(), "index.parquet", &bytes)).unwrap();
     assert_eq!(index.iter().map(|row| row.image_id.as_str()).collect::<String>(), "abcdefg");
@@ -106,7 +111,7 @@ fn every_image_becomes_the_tensor_that_the_index_names() {
         assert_eq!(tensor_digest(tensor), row.digest);
         let seed = IDS.iter().position(|id| *id == row.image_id).unwrap() as u32 + 1;
         let mut expected = vec![0; 6 * 8 * 3];
-        Resizer::new(Filter::Bicubic, 8, 6).resize(&decode(&jpeg(seed)).unwrap(), &mut expected);
+        Resizer::new(Filter::Bicubic, 8, 6).resize(&decode(&jpeg(seed)).unwrap().into(), &mut expected);
         assert_eq!(tensor, expected);
     }
     assert_eq!(std::fs::read(output.join(QUARANTINE)).unwrap(), b"{\n  \"images\": []\n}\n");

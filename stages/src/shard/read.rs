@@ -124,7 +124,8 @@ impl Shard {
         let start = trailer.checked_sub(read_footer_length(ending)?).ok_or_else(|| corrupt("it is too short"))?;
         let footer = root_as_footer(&bytes[start..trailer]).map_err(|error| corrupt(&error.to_string()))?;
         let schema = try_fb_to_schema(footer.schema().ok_or_else(|| corrupt("it has no schema"))?)?;
-        let shape = tensor_shape(&schema).ok_or_else(|| corrupt("it has no column `image` of tensors of bytes"))?;
+        let no_bytes = "it has no column `image` of tensors of bytes (`dtype = \"u8\"` of `preprocess` makes them)";
+        let shape = tensor_shape(&schema).ok_or_else(|| corrupt(no_bytes))?;
         let preprocess = schema.metadata().get(PREPROCESS_KEY);
         let preprocess = preprocess.and_then(|text| serde_json::from_str(text).ok());
         let preprocess = preprocess.ok_or_else(|| corrupt("it does not say how it was preprocessed"))?;

@@ -3,17 +3,17 @@
 use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile};
 use serde_json::json;
 
-use super::{IndexRow, ShardReader, ShardWriter, encode_index, read_index, tensor_digest};
-use crate::test_support::{file, files_input};
+use super::{Dtype, IndexRow, ShardReader, ShardWriter, encode_index, read_index, tensor_digest};
+use crate::test_support::{file, files_input, push};
 
 fn input(files: Vec<InputFile>) -> Input {
     files_input(files, Some(ArtifactType::Shards))
 }
 
 fn shard(ids: &[&str], first: u8) -> Vec<u8> {
-    let mut writer = ShardWriter::new([2, 3, 3], &json!({ "height": 2, "width": 3 }));
+    let mut writer = ShardWriter::new([2, 3, 3], Dtype::U8, &json!({ "height": 2, "width": 3 }));
     for (id, value) in ids.iter().zip(first..) {
-        writer.push(id, &[value; 18]);
+        push(&mut writer, id, &[value; 18]);
     }
     writer.finish().unwrap()
 }

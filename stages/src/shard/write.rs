@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, RecordBatch, StringArray, UInt8Array};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt8Array};
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use hamflow_stage_api::StageError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{EXTENSION_METADATA_KEY, EXTENSION_NAME_KEY, ID_COLUMN, PREPROCESS_KEY, TENSOR_COLUMN, TENSOR_EXTENSION};
@@ -17,12 +19,33 @@ pub fn tensor_digest(tensor: &[u8]) -> String {
     blake3::hash(tensor).to_hex().to_string()
 }
 
+/// The numbers of a shard's tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// Bytes, 0 to 255.
+    #[default]
+    U8,
+    /// Floats, 0 to 1: the bytes divided by 255.
+    F32,
+}
+
+impl Dtype {
+    fn data_type(self) -> DataType {
+        match self {
+            Self::U8 => DataType::UInt8,
+            Self::F32 => DataType::Float32,
+        }
+    }
+}
+
 /// Gathers the images of one shard and encodes them as an Arrow IPC file.
 ///
 /// The bytes depend on nothing but the rows, their order, the shape and the parameters.
 #[derive(Debug)]
 pub struct ShardWriter {
     shape: [usize; 3],
+    dtype: Dtype,
     preprocess: String,
     ids: Vec<String>,
     tensors: Vec<u8>,
@@ -30,8 +53,8 @@ pub struct ShardWriter {
 
 impl ShardWriter {
     /// Starts a shard of tensors of `shape` (height, width, channels), made with the parameters `preprocess`.
-    pub fn new(shape: [usize; 3], preprocess: &Value) -> Self {
-        Self { shape, preprocess: preprocess.to_string(), ids: Vec::new(), tensors: Vec::new() }
+    pub fn new(shape: [usize; 3], dtype: Dtype, preprocess: &Value) -> Self {
+        Self { shape, dtype, preprocess: preprocess.to_string(), ids: Vec::new(), tensors: Vec::new() }
     }
 
     /// Reserves memory for `rows` more images.
@@ -40,11 +63,17 @@ impl ShardWriter {
         self.tensors.reserve_exact(rows * self.shape.iter().product::<usize>());
     }
 
-    /// Adds one image; `tensor` must have the shape's number of bytes.
-    pub fn push(&mut self, image_id: &str, tensor: &[u8]) {
-        assert_eq!(tensor.len(), self.shape.iter().product::<usize>(), "a tensor has its shard's shape");
+    /// Adds one image, whose tensor `make` writes in its place: the shape's number of bytes, 0 at first. Where that fails,
+    /// nothing is added. Returns the tensor.
+    pub fn push<E>(&mut self, image_id: &str, make: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<&[u8], E> {
+        let start = self.tensors.len();
+        self.tensors.resize(start + self.shape.iter().product::<usize>(), 0);
+        if let Err(error) = make(&mut self.tensors[start..]) {
+            self.tensors.truncate(start);
+            return Err(error);
+        }
         self.ids.push(image_id.to_owned());
-        self.tensors.extend_from_slice(tensor);
+        Ok(&self.tensors[start..])
     }
 
     /// The number of images so far.
@@ -58,18 +87,21 @@ impl ShardWriter {
     }
 
     fn encode(self) -> Result<Vec<u8>, ArrowError> {
-        let Self { shape, preprocess, ids, tensors } = self;
-        let schema = schema(shape, &preprocess)?;
+        let Self { shape, dtype, preprocess, ids, tensors } = self;
+        let schema = schema(shape, dtype, &preprocess)?;
         let DataType::FixedSizeList(item, size) = schema.field(1).data_type() else {
             unreachable!("the schema's second column is a list of fixed size");
         };
         let mut bytes = Vec::with_capacity(tensors.len() + 64 * ids.len() + 4096);
         let mut writer = FileWriter::try_new(&mut bytes, &schema)?;
         if !ids.is_empty() {
-            let values = UInt8Array::new(ScalarBuffer::from(Buffer::from_vec(tensors)), None);
+            let values: ArrayRef = match dtype {
+                Dtype::U8 => Arc::new(UInt8Array::new(ScalarBuffer::from(Buffer::from_vec(tensors)), None)),
+                Dtype::F32 => Arc::new(Float32Array::from_iter_values(tensors.iter().map(|v| f32::from(*v) / 255.0))),
+            };
             let columns: [ArrayRef; 2] = [
                 Arc::new(StringArray::from(ids)),
-                Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *size, Arc::new(values), None)?),
+                Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *size, values, None)?),
             ];
             writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns.into())?)?;
         }
@@ -79,13 +111,13 @@ impl ShardWriter {
     }
 }
 
-fn schema(shape: [usize; 3], preprocess: &str) -> Result<SchemaRef, ArrowError> {
+fn schema(shape: [usize; 3], dtype: Dtype, preprocess: &str) -> Result<SchemaRef, ArrowError> {
     let size = i32::try_from(shape.iter().product::<usize>())
         .map_err(|_| ArrowError::InvalidArgumentError(format!("tensors of {shape:?} are too large")))?;
     let extension = json!({ "dim_names": ["height", "width", "channel"], "shape": shape });
     let tensor = Field::new(
         TENSOR_COLUMN,
-        DataType::FixedSizeList(Arc::new(Field::new("item", DataType::UInt8, false)), size),
+        DataType::FixedSizeList(Arc::new(Field::new("item", dtype.data_type(), false)), size),
         false,
     )
     .with_metadata(

@@ -1,23 +1,57 @@
-//! JPEG files: their structure, checked before decoding, and their pixels.
+//! JPEG files: their structure, checked before decoding, and their pixels, whole or at a part of the size.
 
-use image::RgbImage;
+mod frame;
+mod huffman;
+mod idct;
+mod reduced;
+
 use image::metadata::Orientation;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::Pixels;
 use super::decode::{BadImage, check_size};
+use frame::Frame;
+pub(super) use reduced::Scratch;
 
 /// Decodes a JPEG file to RGB as it is stored, and says how it must be turned.
-pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Orientation), BadImage> {
+pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
     let (width, height) = survey(bytes)?;
     check_size(width, height)?;
-    decode_with(bytes, DecoderOptions::new_fast())
+    decode_with(bytes, DecoderOptions::new_fast(), image)
+}
+
+/// Decodes at a half, a quarter or an eighth of the size, and says how the image must be turned.
+///
+/// `least` says which fraction of an upright image of a width and height must be left. None where no such reduction will
+/// do, or where the file is not of the usual sort or damaged: then [`decode`] is to be asked.
+pub(super) fn decode_reduced(
+    bytes: &[u8],
+    least: impl Fn(usize, usize) -> f64,
+    scratch: &mut Scratch,
+    image: &mut Pixels,
+) -> Option<Orientation> {
+    let frame = Frame::read(bytes)?;
+    check_size(frame.width as u32, frame.height as u32).ok()?;
+    let orientation = reduced::orientation(&frame);
+    let (width, height) = if swaps(orientation) { (frame.height, frame.width) } else { (frame.width, frame.height) };
+    let eighths = reduced::eighths(least(width, height))?;
+    reduced::decode(&frame, eighths, scratch, image)?;
+    Some(orientation)
+}
+
+/// Whether turning makes width of height.
+fn swaps(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    )
 }
 
 /// Decodes with the given choice of SIMD; the choice must not matter, and a test sees to it.
-fn decode_with(bytes: &[u8], options: DecoderOptions) -> Result<(RgbImage, Orientation), BadImage> {
+fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Result<Orientation, BadImage> {
     // Strict: what other decoders paint grey is an error here. No image may change because half of it is missing.
     let options = options
         .set_strict_mode(true)
@@ -25,15 +59,17 @@ fn decode_with(bytes: &[u8], options: DecoderOptions) -> Result<(RgbImage, Orien
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|error| BadImage::new(format!("is a damaged JPEG: {error}")))?;
-    let (width, height) = decoder.dimensions().expect("a decoded image has dimensions");
+    let damaged = |error: &dyn std::fmt::Display| BadImage::new(format!("is a damaged JPEG: {error}"));
+    decoder.decode_headers().map_err(|error| damaged(&error))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| damaged(&"it has no size"))?;
+    if decoder.output_buffer_size() != Some(width * height * 3) {
+        return Err(BadImage::new("has colours that cannot become RGB"));
+    }
+    image.bytes.resize(width * height * 3, 0);
+    (image.width, image.height) = (width, height);
+    decoder.decode_into(&mut image.bytes).map_err(|error| damaged(&error))?;
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    let image = u32::try_from(width)
-        .ok()
-        .zip(u32::try_from(height).ok())
-        .and_then(|(width, height)| RgbImage::from_raw(width, height, pixels))
-        .ok_or_else(|| BadImage::new("has colours that cannot become RGB"))?;
-    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok(orientation.unwrap_or(Orientation::NoTransforms))
 }
 
 const START_OF_IMAGE: u8 = 0xd8;
@@ -87,5 +123,4 @@ fn next_marker(bytes: &[u8], mut position: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[path = "jpeg_tests.rs"]
 mod tests;

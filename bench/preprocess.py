@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""Preprocessing beside other programs: a table of images per second, in one run on one machine.
+
+`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER]` makes N distinct JPEGs (10,015 by default: the
+originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved rounds of a
+cold `hamflow run` (an empty cache, planning's hash included) and of each peer with a process per core. It needs a release
+build of hamflow. `cargo bench --bench preprocess` measures the decoder in a bare loop; its figures are put beside.
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "pillow": ["pillow", "numpy"],
+    "opencv": ["opencv-python-headless"],
+    "torchvision": ["torch", "torchvision"],
+    "dali": ["nvidia-dali-cuda120"],
+}
+SIZES = [(75, 100), (224, 224)]
+
+# Each peer decodes, resizes and keeps the pixels of one file; a process per core does its share.
+PEERS = {
+    "Pillow, draft": ("pillow", """
+from PIL import Image
+import numpy as np
+def one(path, h, w):
+    image = Image.open(path); image.draft("RGB", (w, h))
+    return np.asarray(image.convert("RGB").resize((w, h), Image.Resampling.BICUBIC))
+"""),
+    "Pillow": ("pillow", """
+from PIL import Image
+import numpy as np
+def one(path, h, w):
+    return np.asarray(Image.open(path).convert("RGB").resize((w, h), Image.Resampling.BICUBIC))
+"""),
+    "OpenCV, reduced": ("opencv", """
+import cv2
+cv2.setNumThreads(1)
+def one(path, h, w):
+    flag = cv2.IMREAD_REDUCED_COLOR_4 if h == 75 else cv2.IMREAD_REDUCED_COLOR_2
+    return cv2.cvtColor(cv2.resize(cv2.imread(path, flag), (w, h), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+"""),
+    "OpenCV": ("opencv", """
+import cv2
+cv2.setNumThreads(1)
+def one(path, h, w):
+    return cv2.cvtColor(cv2.resize(cv2.imread(path), (w, h), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+"""),
+    "torchvision": ("torchvision", """
+import torch, torchvision
+from torchvision.io import read_file, decode_jpeg
+from torchvision.transforms.functional import resize
+torch.set_num_threads(1)
+def one(path, h, w):
+    return resize(decode_jpeg(read_file(path)), [h, w], antialias=True).numpy()
+"""),
+}
+LOOP = """
+import sys, time, os
+from multiprocessing import get_context
+paths = sorted(os.path.join(d, f) for d, _, fs in os.walk(sys.argv[1]) for f in fs if f.endswith(".jpg"))
+h, w = int(sys.argv[2]), int(sys.argv[3])
+def share(paths):
+    return sum(one(path, h, w).nbytes for path in paths)
+if __name__ == "__main__":
+    n = os.cpu_count()
+    with get_context("fork").Pool(n) as pool:
+        pool.map(share, [paths[:1]] * n)
+        start = time.perf_counter()
+        pool.map(share, [paths[i:i + 64] for i in range(0, len(paths), 64)], chunksize=1)
+        print(len(paths) / (time.perf_counter() - start))
+"""
+DALI = """
+import sys, time, os
+import nvidia.dali.fn as fn, nvidia.dali.types as types
+from nvidia.dali import pipeline_def
+paths = sorted(os.path.join(d, f) for d, _, fs in os.walk(sys.argv[1]) for f in fs if f.endswith(".jpg"))
+h, w = int(sys.argv[2]), int(sys.argv[3])
+@pipeline_def(batch_size=64, num_threads=os.cpu_count(), device_id=None)
+def pipe():
+    data, _ = fn.readers.file(files=paths, random_shuffle=False)
+    return fn.resize(fn.decoders.image(data, device="cpu", output_type=types.RGB), resize_x=w, resize_y=h)
+p = pipe(); p.build(); p.run()
+start = time.perf_counter(); done = 0
+while done + 64 <= len(paths) - 64:
+    p.run(); done += 64
+print(done / (time.perf_counter() - start))
+"""
+
+
+def dataset(folder: Path, originals: Path, count: int) -> Path:
+    """The originals repeated, each copy made distinct by a number in a comment behind the start of the image."""
+    images = folder / f"images-{count}"
+    if not (images / "whole").exists():
+        shutil.rmtree(images, ignore_errors=True)
+        images.mkdir(parents=True)
+        sources = [path.read_bytes() for path in sorted(originals.glob("*.jpg"))]
+        for number in range(count):
+            comment = f"{number:08d}".encode()
+            source = sources[number % len(sources)]
+            bytes_ = source[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + source[2:]
+            (images / f"IMG_{number:07d}.jpg").write_bytes(bytes_)
+        (images / "whole").touch()
+    return images
+
+
+def environment(folder: Path) -> tuple[Path, set[str]]:
+    """A virtual environment with the peers that install here."""
+    venv = folder / "venv"
+    python = venv / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    there = set()
+    for name, packages in PACKAGES.items():
+        installed = subprocess.run([python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True)
+        if installed.returncode == 0:
+            there.add(name)
+        else:
+            print(f"SKIPPED: {name} does not install: {installed.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    return python, there
+
+
+def hamflow(binary: Path, folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, int]:
+    """Images per second of a cold run of the stage alone, and the largest memory of a worker in bytes."""
+    project = Path(tempfile.mkdtemp(dir=folder))
+    rows = "".join(f"L{i},{path.stem},nv,histo,40,male,back\n" for i, path in enumerate(sorted(images.glob("*.jpg"))))
+    (project / "metadata.csv").write_text("lesion_id,image_id,dx,dx_type,age,sex,localization\n" + rows)
+    (project / "pipeline.toml").write_text(f"""
+[inputs]
+metadata = "metadata.csv"
+images = ["{images}"]
+[stages.metadata]
+csv = "inputs.metadata"
+images = "inputs.images"
+[stages.preprocess]
+table = "metadata"
+images = "inputs.images"
+height = {size[0]}
+width = {size[1]}
+decode = "{decode}"
+""")
+    subprocess.run([binary, "run", "metadata"], cwd=project, check=True, capture_output=True)
+    start = time.perf_counter()
+    subprocess.run([binary, "run", "--json"], cwd=project, check=True, capture_output=True)
+    seconds = time.perf_counter() - start
+    record = json.loads(max((project / "cache/runs").glob("*/record.json")).read_text())
+    memory = max(stage["peak_memory"] for stage in record["stages"])
+    shutil.rmtree(project)
+    return len(rows.splitlines()) / seconds, memory
+
+
+def bare() -> dict[str, float]:
+    """What `cargo bench --bench preprocess` prints, by name."""
+    printed = subprocess.run(["cargo", "bench", "--bench", "preprocess"], cwd=ROOT, capture_output=True, text=True).stdout
+    return {name.strip(): float(median) for name, median in re.findall(r"^(\S.*?)\s{2,}(\d+)\s+\d+$", printed, re.M)}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--images", type=int, default=10015)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--originals", type=Path, default=ROOT.parent / "shared/ham10000-originals")
+    arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hamflow-bench")
+    options = arguments.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    binary = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/hamflow"
+    images = dataset(options.folder, options.originals, options.images)
+    python, there = environment(options.folder)
+    decoders = bare()
+    scripts = {name: code + LOOP for name, (needs, code) in PEERS.items() if needs in there}
+    if "dali" in there:
+        scripts["NVIDIA DALI, CPU"] = DALI
+    rates: dict[tuple[str, tuple[int, int]], list[float]] = {}
+    memory = 0
+    for _ in range(options.rounds):
+        for size in SIZES:
+            for decode in ("reduced", "exact"):
+                rate, used = hamflow(binary, options.folder, images, size, decode)
+                memory = max(memory, used)
+                rates.setdefault((f"hamflow, cold run, {decode}", size), []).append(rate)
+            for name, code in scripts.items():
+                arguments = [python, "-c", code, images, str(size[0]), str(size[1])]
+                ran = subprocess.run(arguments, capture_output=True, text=True)
+                if ran.returncode != 0:
+                    print(f"SKIPPED: {name}: {ran.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+                    continue
+                rates.setdefault((name, size), []).append(float(ran.stdout.split()[-1]))
+    print(f"{options.images} images, {os.cpu_count()} cores, medians of {options.rounds} interleaved rounds, images/s")
+    print(f"| program | {' | '.join(f'{h}×{w}' for h, w in SIZES)} |\n| --- | --- | --- |")
+    for name in dict.fromkeys(name for name, _ in rates):
+        cells = [f"{statistics.median(rates[name, size]):.0f}" if (name, size) in rates else "–" for size in SIZES]
+        print(f"| {name} | {' | '.join(cells)} |")
+    print("\n| decoder alone, bare loop | images/s |\n| --- | --- |")
+    for name, rate in decoders.items():
+        print(f"| {name} | {rate:.0f} |")
+    for height, width in SIZES:
+        alone = decoders.get(f"own, reduced for {height}x{width}")
+        if alone:
+            whole = statistics.median(rates["hamflow, cold run, reduced", (height, width)])
+            print(f"a cold run at {height}×{width} reaches {whole / alone:.0%} of its decoder alone")
+    print(f"largest memory of a worker: {memory / 2**20:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

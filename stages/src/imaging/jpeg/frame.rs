@@ -1,0 +1,161 @@
+//! What the headers of a baseline JPEG say, where they say nothing unusual.
+
+/// The position in natural order (row × 8 + column) of each coefficient in the order of the file (ITU-T T.81, figure 5).
+pub(super) const ZIGZAG: [u8; 64] = [
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63,
+];
+
+/// A Huffman table as the file defines it: how many codes there are of each length from 1, then their symbols.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HuffmanSpec {
+    pub(super) counts: [u8; 16],
+    pub(super) symbols: Vec<u8>,
+}
+
+/// One colour component.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Component {
+    id: u8,
+    /// How many blocks it has in a unit, across and down.
+    pub(super) across: usize,
+    pub(super) down: usize,
+    quantisation: usize,
+    /// The table of its first coefficients.
+    pub(super) dc: usize,
+    /// The table of its other coefficients.
+    pub(super) ac: usize,
+}
+
+/// The headers of a file that the reduced decoder takes: baseline, 8 bits, YCbCr or grey, one scan.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) components: Vec<Component>,
+    quantisation: [Option<[u16; 64]>; 4],
+    pub(super) dc: [Option<HuffmanSpec>; 4],
+    pub(super) ac: [Option<HuffmanSpec>; 4],
+    /// Units between restart markers; 0 for none.
+    pub(super) restart: usize,
+    /// The EXIF block, from its TIFF header on.
+    pub(super) exif: Option<&'a [u8]>,
+    /// Everything behind the header of the scan.
+    pub(super) scan: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Reads the headers; none for any file that is unusual or damaged, which the whole decoder then judges.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut frame = Self {
+            width: 0,
+            height: 0,
+            components: Vec::new(),
+            quantisation: [None; 4],
+            dc: [const { None }; 4],
+            ac: [const { None }; 4],
+            restart: 0,
+            exif: None,
+            scan: &[],
+        };
+        let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
+        loop {
+            let [0xff, marker, high, low, ..] = *rest else { return None };
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            let segment = rest.get(4..2 + length)?;
+            rest = &rest[2 + length..];
+            match marker {
+                0xc0 => frame.read_frame(segment)?,
+                0xc4 => frame.read_huffman(segment)?,
+                0xdb => frame.read_quantisation(segment)?,
+                0xdd => frame.restart = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
+                0xe1 if segment.starts_with(b"Exif\0\0") => frame.exif = frame.exif.or(Some(&segment[6..])),
+                // Adobe's marker says that three components are RGB (0) or YCbCr (1).
+                0xee if segment.starts_with(b"Adobe") => (*segment.get(11)? == 1).then_some(())?,
+                0xda => {
+                    frame.read_scan(segment)?;
+                    frame.scan = rest;
+                    return Some(frame);
+                }
+                0xe0..=0xef | 0xfe => {}
+                _ => return None,
+            }
+        }
+    }
+
+    fn read_frame(&mut self, segment: &[u8]) -> Option<()> {
+        let [8, height_high, height_low, width_high, width_low, count, ..] = *segment else { return None };
+        self.height = usize::from(u16::from_be_bytes([height_high, height_low]));
+        self.width = usize::from(u16::from_be_bytes([width_high, width_low]));
+        let specs = segment.get(6..6 + usize::from(count) * 3)?;
+        if !self.components.is_empty() || !matches!(count, 1 | 3) || self.width == 0 || self.height == 0 {
+            return None;
+        }
+        for spec in specs.chunks_exact(3) {
+            let (across, down) = (usize::from(spec[1] >> 4), usize::from(spec[1] & 15));
+            let quantisation = usize::from(spec[2]);
+            if quantisation > 3 {
+                return None;
+            }
+            self.components.push(Component { id: spec[0], across, down, quantisation, ..Component::default() });
+        }
+        // RGB is told from YCbCr by these names where no marker says it.
+        if self.components.iter().map(|component| component.id).eq(*b"RGB") {
+            return None;
+        }
+        let (first, others) = self.components.split_first_mut()?;
+        if others.is_empty() {
+            // A single component is not interleaved: its units are single blocks whatever the factors say.
+            (first.across, first.down) = (1, 1);
+        }
+        let usual = [1, 2].contains(&first.across) && [1, 2].contains(&first.down);
+        (usual && others.iter().all(|other| (other.across, other.down) == (1, 1))).then_some(())
+    }
+
+    fn read_quantisation(&mut self, mut segment: &[u8]) -> Option<()> {
+        while let Some((&which, rest)) = segment.split_first() {
+            // The high digit says 16 bits, which no baseline file has.
+            let (values, rest) = rest.split_first_chunk::<64>()?;
+            *self.quantisation.get_mut(usize::from(which))? = Some(values.map(u16::from));
+            segment = rest;
+        }
+        Some(())
+    }
+
+    fn read_huffman(&mut self, mut segment: &[u8]) -> Option<()> {
+        while let Some((&which, rest)) = segment.split_first() {
+            let (&counts, rest) = rest.split_first_chunk::<16>()?;
+            let total = counts.iter().map(|count| usize::from(*count)).sum();
+            let (symbols, rest) = rest.split_at_checked(total)?;
+            let tables = match which >> 4 {
+                0 => &mut self.dc,
+                1 => &mut self.ac,
+                _ => return None,
+            };
+            *tables.get_mut(usize::from(which & 15))? = Some(HuffmanSpec { counts, symbols: symbols.to_vec() });
+            segment = rest;
+        }
+        Some(())
+    }
+
+    fn read_scan(&mut self, segment: &[u8]) -> Option<()> {
+        let (&count, rest) = segment.split_first()?;
+        if self.components.is_empty() || usize::from(count) != self.components.len() {
+            return None;
+        }
+        let (specs, spectrum) = rest.split_at_checked(usize::from(count) * 2)?;
+        for (component, spec) in self.components.iter_mut().zip(specs.chunks_exact(2)) {
+            (component.dc, component.ac) = (usize::from(spec[1] >> 4), usize::from(spec[1] & 15));
+            if component.id != spec[0] || component.dc > 3 || component.ac > 3 {
+                return None;
+            }
+        }
+        (spectrum == [0, 63, 0]).then_some(())
+    }
+
+    /// The steps of a component's coefficients, in the order of the file.
+    pub(super) fn steps(&self, component: &Component) -> Option<&[u16; 64]> {
+        self.quantisation[component.quantisation].as_ref()
+    }
+}

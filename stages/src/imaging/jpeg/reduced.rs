@@ -1,0 +1,277 @@
+//! Decodes a JPEG at a half, a quarter or an eighth of its size, out of the low frequencies of its blocks.
+//!
+//! A block of 8×8 pixels is made from 64 cosines; its N×N lowest ones, scaled by N/8, make the block at N/8 of the size
+//! (the method of libjpeg from version 7 on, `jdmaster.c` and `jidctint.c`). Most of the time of decoding goes into the
+//! Huffman codes, and of those that are not needed only the lengths are looked at.
+//!
+//! Taken are baseline files with 8 bits, grey or YCbCr, in one scan; for anything else there is no answer here, and none
+//! for a file with the slightest damage: the whole decoder judges those.
+
+use image::metadata::Orientation;
+
+use super::frame::{Component, Frame, HuffmanSpec, ZIGZAG};
+use super::huffman::{BitReader, PADDING, Table, first_difference, other_coefficients};
+use super::idct;
+use crate::imaging::Pixels;
+
+/// Buffers and tables that are kept from one image to the next.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    bits: Vec<u8>,
+    planes: [Vec<u8>; 3],
+    dc: [Slot; 4],
+    ac: [Slot; 4],
+}
+
+/// A table with what it was made from: many files have the same.
+#[derive(Default)]
+struct Slot(Option<(HuffmanSpec, Table)>);
+
+impl Slot {
+    fn prepare(&mut self, spec: Option<&HuffmanSpec>, first_coefficients: bool) -> Option<()> {
+        let Some(spec) = spec else { return Some(()) };
+        if self.0.as_ref().is_none_or(|(known, _)| known != spec) {
+            self.0 = Some((spec.clone(), Table::new(spec, first_coefficients)?));
+        }
+        Some(())
+    }
+
+    fn table(&self) -> Option<&Table> {
+        self.0.as_ref().map(|(_, table)| table)
+    }
+}
+
+/// How many of eight pixels remain in each direction: 1, 2 or 4, so that no less than the fraction `least` remains.
+pub(super) fn eighths(least: f64) -> Option<usize> {
+    [1, 2, 4].into_iter().find(|eighths| *eighths as f64 / 8.0 >= least)
+}
+
+/// Decodes to `eighths` / 8 of the size (rounded up), and says how the image must be turned.
+///
+/// None where the file is not of the usual sort or anything at all is wrong with it.
+pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, image: &mut Pixels) -> Option<()> {
+    let layout = Layout::new(frame, eighths);
+    let Scratch { bits, planes, dc, ac } = scratch;
+    for (plane, part) in planes.iter_mut().zip(&layout.parts) {
+        plane.resize(part.stride * part.rows, 0);
+    }
+    let segments = unstuff(frame.scan, bits)?;
+    let units = layout.units_across * layout.units_down;
+    let in_segment = if frame.restart == 0 { units } else { frame.restart };
+    if segments.len() != units.div_ceil(in_segment) {
+        return None;
+    }
+    for (slots, specs, first) in [(&mut *dc, &frame.dc, true), (&mut *ac, &frame.ac, false)] {
+        for (slot, spec) in slots.iter_mut().zip(specs) {
+            slot.prepare(spec.as_ref(), first)?;
+        }
+    }
+    let mut decoder = Decoder::new(frame, &layout, (dc, ac))?;
+    for (number, range) in segments.into_iter().enumerate() {
+        let first = number * in_segment;
+        decoder.segment(BitReader::new(&bits[range]), first..units.min(first + in_segment), planes)?;
+    }
+    image.width = (frame.width * eighths).div_ceil(8);
+    image.height = (frame.height * eighths).div_ceil(8);
+    image.bytes.resize(image.width * image.height * 3, 0);
+    colour(&layout, planes, image);
+    Some(())
+}
+
+/// The orientation that the EXIF block says.
+pub(super) fn orientation(frame: &Frame<'_>) -> Orientation {
+    frame.exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
+}
+
+/// Where a component's blocks go.
+struct PartLayout {
+    /// Pixels of a block, across and down.
+    block: (usize, usize),
+    /// Bytes of a row of the plane.
+    stride: usize,
+    rows: usize,
+}
+
+/// How the image is divided: units of blocks of all components, at the reduced size.
+struct Layout {
+    units_across: usize,
+    units_down: usize,
+    parts: Vec<PartLayout>,
+}
+
+impl Layout {
+    fn new(frame: &Frame<'_>, eighths: usize) -> Self {
+        let most = |of: fn(&Component) -> usize| frame.components.iter().map(of).max().unwrap_or(1);
+        let (across, down) = (most(|component| component.across), most(|component| component.down));
+        let (units_across, units_down) = (frame.width.div_ceil(8 * across), frame.height.div_ceil(8 * down));
+        let part = |component: &Component| {
+            // Colour at half the resolution is taken at twice the scale, so that all planes have one size.
+            let block = (eighths * across / component.across, eighths * down / component.down);
+            let stride = units_across * component.across * block.0;
+            PartLayout { block, stride, rows: units_down * component.down * block.1 }
+        };
+        Self { units_across, units_down, parts: frame.components.iter().map(part).collect() }
+    }
+}
+
+/// Copies the bits of a scan without stuffed zeros; the ranges between restart markers, each with its padding.
+///
+/// None where the scan has other markers than restarts in their order and the end of the image.
+fn unstuff(scan: &[u8], bits: &mut Vec<u8>) -> Option<Vec<std::ops::Range<usize>>> {
+    bits.clear();
+    bits.reserve(scan.len() + PADDING);
+    let (mut segments, mut start, mut rest) = (Vec::new(), 0, scan);
+    loop {
+        let ones = memchr::memchr(0xff, rest)?;
+        bits.extend_from_slice(&rest[..ones]);
+        match *rest.get(ones + 1)? {
+            0x00 => bits.push(0xff),
+            marker => {
+                bits.extend_from_slice(&[0; PADDING]);
+                let number = segments.len();
+                segments.push(start..bits.len());
+                start = bits.len();
+                match marker {
+                    0xd9 => return Some(segments),
+                    0xd0..=0xd7 if usize::from(marker - 0xd0) == number % 8 => {}
+                    _ => return None,
+                }
+            }
+        }
+        rest = &rest[ones + 2..];
+    }
+}
+
+/// What decoding one component needs.
+struct Part<'a> {
+    dc: &'a Table,
+    ac: &'a Table,
+    steps: &'a [u16; 64],
+    /// The last index in the file's order that is needed.
+    last: usize,
+    across: usize,
+    down: usize,
+    block: (usize, usize),
+    stride: usize,
+    /// The first coefficient of the block before.
+    previous: i32,
+}
+
+struct Decoder<'a> {
+    units_across: usize,
+    parts: Vec<Part<'a>>,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(frame: &'a Frame<'_>, layout: &Layout, (dc, ac): (&'a [Slot; 4], &'a [Slot; 4])) -> Option<Self> {
+        let part = |(component, part): (&Component, &PartLayout)| {
+            let last = (0..64).rev().find(|index| {
+                let position = usize::from(ZIGZAG[*index]);
+                position % 8 < part.block.0 && position / 8 < part.block.1
+            });
+            Some(Part {
+                dc: frame.dc[component.dc].as_ref().and_then(|_| dc[component.dc].table())?,
+                ac: frame.ac[component.ac].as_ref().and_then(|_| ac[component.ac].table())?,
+                steps: frame.steps(component)?,
+                last: last?,
+                across: component.across,
+                down: component.down,
+                block: part.block,
+                stride: part.stride,
+                previous: 0,
+            })
+        };
+        let parts = frame.components.iter().zip(&layout.parts).map(part).collect::<Option<_>>()?;
+        Some(Self { units_across: layout.units_across, parts })
+    }
+
+    /// Decodes the units of one stretch between restarts. All is done in whole numbers, so what the compiler makes of it for
+    /// which processor changes no bit.
+    fn segment(&mut self, bits: BitReader<'_>, units: std::ops::Range<usize>, planes: &mut [Vec<u8>; 3]) -> Option<()> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2,bmi1,bmi2")]
+            fn newer(
+                decoder: &mut Decoder<'_>,
+                bits: BitReader<'_>,
+                units: std::ops::Range<usize>,
+                planes: &mut [Vec<u8>; 3],
+            ) -> Option<()> {
+                decoder.segment_anywhere(bits, units, planes)
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2")
+            {
+                // SAFETY: the processor was asked a moment ago.
+                return unsafe { newer(self, bits, units, planes) };
+            }
+        }
+        self.segment_anywhere(bits, units, planes)
+    }
+
+    #[inline(always)]
+    fn segment_anywhere(
+        &mut self,
+        mut bits: BitReader<'_>,
+        units: std::ops::Range<usize>,
+        planes: &mut [Vec<u8>; 3],
+    ) -> Option<()> {
+        for part in &mut self.parts {
+            part.previous = 0;
+        }
+        for unit in units {
+            let (row, column) = (unit / self.units_across, unit % self.units_across);
+            for (part, plane) in self.parts.iter_mut().zip(planes.iter_mut()) {
+                for block in 0..part.across * part.down {
+                    let x = (column * part.across + block % part.across) * part.block.0;
+                    let y = (row * part.down + block / part.across) * part.block.1;
+                    part.decode(&mut bits, &mut plane[y * part.stride + x..])?;
+                }
+            }
+        }
+        bits.is_at_end().then_some(())
+    }
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn decode(&mut self, reader: &mut BitReader<'_>, target: &mut [u8]) -> Option<()> {
+        let mut coefficients = [0i32; 64];
+        self.previous = self.previous.wrapping_add(first_difference(reader, self.dc)?);
+        // A sound file's numbers stay far from the limits; a damaged one's may wrap around.
+        coefficients[0] = self.previous.wrapping_mul(i32::from(self.steps[0]));
+        let steps = self.steps;
+        other_coefficients(reader, self.ac, self.last, |index, value| {
+            coefficients[usize::from(ZIGZAG[index & 63] & 63)] = value.wrapping_mul(i32::from(steps[index & 63]));
+        })?;
+        idct::block(&coefficients, self.block, target, self.stride);
+        Some(())
+    }
+}
+
+/// Makes RGB of the planes (JFIF 1.02: BT.601 over the whole range), in 16 binary digits as libjpeg's `jdcolor.c` does.
+fn colour(layout: &Layout, planes: &[Vec<u8>; 3], image: &mut Pixels) {
+    let stride = layout.parts[0].stride;
+    let rows = image.bytes.chunks_exact_mut(image.width * 3).zip(planes[0].chunks_exact(stride));
+    if layout.parts.len() == 1 {
+        for (target, luma) in rows {
+            for (pixel, value) in target.chunks_exact_mut(3).zip(luma) {
+                pixel.fill(*value);
+            }
+        }
+        return;
+    }
+    let chroma = planes[1].chunks_exact(stride).zip(planes[2].chunks_exact(stride));
+    for ((target, luma), (blue, red)) in rows.zip(chroma) {
+        for (((pixel, luma), blue), red) in target.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
+            pixel.copy_from_slice(&rgb(*luma, *blue, *red));
+        }
+    }
+}
+
+#[inline(always)]
+fn rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
+    const HALF: i32 = 1 << 15;
+    let (luma, blue, red) = (i32::from(luma) << 16, i32::from(blue) - 128, i32::from(red) - 128);
+    let byte = |value: i32| ((value + HALF) >> 16).clamp(0, 255) as u8;
+    [byte(luma + 91881 * red), byte(luma - 22554 * blue - 46802 * red), byte(luma + 116130 * blue)]
+}

@@ -1,0 +1,178 @@
+//! What becomes of one image on its way to a tensor.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::constancy::shades_of_grey;
+use super::hair::HairRemover;
+use super::resize::Span;
+use super::{BadImage, Decoder, Filter, Pixels, Resizer};
+
+/// How an image of another shape than the tensor's is made to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fit {
+    /// Width and height are scaled each by itself.
+    #[default]
+    Stretch,
+    /// The largest part of the tensor's shape around the centre is taken, as Pillow's `ImageOps.fit` does.
+    CenterCrop,
+    /// The whole image, with black beside it, as Pillow's `ImageOps.pad` does.
+    Pad,
+}
+
+/// Whether a JPEG may be decoded at a part of its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decoding {
+    /// At a half, a quarter or an eighth where that is still no smaller than what is needed.
+    #[default]
+    Reduced,
+    /// Always whole.
+    Exact,
+}
+
+/// How colours are made alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColourConstancy {
+    /// They are left as they are.
+    #[default]
+    None,
+    /// Shades of grey with p = 6 (Finlayson, Trezzi 2004; Barata, Celebi, Marques 2015).
+    ShadesOfGrey,
+}
+
+/// What happens to hairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HairRemoval {
+    /// They stay.
+    #[default]
+    None,
+    /// They are found as dark thin lines and filled (Lee et al. 1997), at the image's own size.
+    Dullrazor,
+}
+
+/// Everything that decides the pixels of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preparation {
+    /// In pixels.
+    pub height: usize,
+    /// In pixels.
+    pub width: usize,
+    /// How pixels are averaged.
+    pub filter: Filter,
+    /// What happens to another shape.
+    pub fit: Fit,
+    /// Whether less than the whole may be decoded.
+    pub decode: Decoding,
+    /// How colours are made alike.
+    pub colour_constancy: ColourConstancy,
+    /// What happens to hairs.
+    pub hair_removal: HairRemoval,
+}
+
+/// Prepares one image after the other, keeping its buffers and tables.
+pub struct Preparer {
+    preparation: Preparation,
+    decoder: Decoder,
+    resizer: Resizer,
+    /// For `pad`: the resizer of the last image's shape.
+    inner: Option<Resizer>,
+    padded: Vec<u8>,
+    hair: HairRemover,
+}
+
+impl Preparer {
+    /// Prepares tensors of one sort.
+    pub fn new(preparation: Preparation) -> Self {
+        let Preparation { filter, width, height, .. } = preparation;
+        let resizer = Resizer::new(filter, width, height);
+        let (decoder, hair) = (Decoder::default(), HairRemover::default());
+        Self { preparation, decoder, resizer, inner: None, padded: Vec::new(), hair }
+    }
+
+    /// Makes a tensor of an image file, which must have room for exactly height × width × 3 bytes.
+    pub fn prepare(&mut self, bytes: &[u8], tensor: &mut [u8]) -> Result<(), BadImage> {
+        let Preparation { height, width, filter, fit, decode, colour_constancy, hair_removal } = self.preparation;
+        // A single pixel of each neighbourhood says what is there; one of a reduced image would say what is around it. And
+        // hairs are found by their width.
+        let whole = decode == Decoding::Exact || filter == Filter::Nearest || hair_removal != HairRemoval::None;
+        let image = if whole {
+            self.decoder.decode(bytes)?
+        } else {
+            self.decoder.decode_reduced(bytes, |from_width, from_height| {
+                let (across, down) = (width as f64 / from_width as f64, height as f64 / from_height as f64);
+                if fit == Fit::Pad { across.min(down) } else { across.max(down) }
+            })?
+        };
+        if hair_removal == HairRemoval::Dullrazor {
+            self.hair.remove(image);
+        }
+        match fit {
+            Fit::Stretch => self.resizer.resize(image, tensor),
+            Fit::CenterCrop => {
+                let (across, down) = crop(image, width, height);
+                self.resizer.resize_box(image, across, down, tensor);
+            }
+            Fit::Pad => pad(image, (width, height), filter, &mut self.inner, &mut self.padded, tensor),
+        }
+        if colour_constancy == ColourConstancy::ShadesOfGrey {
+            shades_of_grey(tensor);
+        }
+        Ok(())
+    }
+}
+
+/// The largest part of the target's shape around the centre (`ImageOps.fit` of Pillow with its default centring).
+fn crop(image: &Pixels, width: usize, height: usize) -> (Span, Span) {
+    let (from_width, from_height) = (image.width as f64, image.height as f64);
+    let ratio = width as f64 / height as f64;
+    let (crop_width, crop_height) = match from_width / from_height {
+        same if same == ratio => (from_width, from_height),
+        wider if wider >= ratio => (ratio * from_height, from_height),
+        _ => (from_width, from_width / ratio),
+    };
+    let around = |side: f64, part: f64| {
+        let start = (side - part) * 0.5;
+        Span { start: start as f32, end: (start + part) as f32 }
+    };
+    (around(from_width, crop_width), around(from_height, crop_height))
+}
+
+/// The whole image in the middle of a black one (`ImageOps.pad` of Pillow).
+fn pad(
+    image: &Pixels,
+    (width, height): (usize, usize),
+    filter: Filter,
+    inner: &mut Option<Resizer>,
+    padded: &mut Vec<u8>,
+    tensor: &mut [u8],
+) {
+    let (from, to) = (image.width as f64 / image.height as f64, width as f64 / height as f64);
+    // Python rounds halves to even; neither side may vanish.
+    let side = |length: f64| (length.round_ties_even() as usize).max(1);
+    let (inner_width, inner_height) = if from > to {
+        (width, side(image.height as f64 / image.width as f64 * width as f64).min(height))
+    } else {
+        (side(image.width as f64 / image.height as f64 * height as f64).min(width), height)
+    };
+    if inner.as_ref().is_none_or(|inner| inner.size() != (inner_width, inner_height)) {
+        *inner = Some(Resizer::new(filter, inner_width, inner_height));
+    }
+    let resizer = inner.as_mut().expect("it was made a moment ago");
+    padded.resize(inner_width * inner_height * 3, 0);
+    resizer.resize(image, padded);
+    let start = |outer: usize, inner: usize| ((outer - inner) as f64 * 0.5).round_ties_even() as usize;
+    let (left, top) = (start(width, inner_width), start(height, inner_height));
+    tensor.fill(0);
+    let rows = tensor.chunks_exact_mut(width * 3).skip(top);
+    for (row, source) in rows.zip(padded.chunks_exact(inner_width * 3)) {
+        row[left * 3..][..inner_width * 3].copy_from_slice(source);
+    }
+}
+
+#[cfg(test)]
+#[path = "preparation_tests.rs"]
+mod tests;
