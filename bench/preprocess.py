@@ -7,7 +7,6 @@ cold `hamflow run` (an empty cache, planning's hash included) and of each peer w
 build of hamflow. `cargo bench --bench preprocess` measures the decoder in a bare loop; its figures are put beside.
 """
 import argparse
-import json
 import os
 import re
 import shutil
@@ -129,8 +128,15 @@ def environment(folder: Path) -> tuple[Path, set[str]]:
     return python, there
 
 
-def hamflow(binary: Path, folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, int]:
-    """Images per second of a cold run of the stage alone, and the largest memory of a worker in bytes."""
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, capture_output=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def hamflow(binary: Path, folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float]:
+    """Images per second of a cold run of the stage alone, and the largest memory of a process of it in MiB."""
     project = Path(tempfile.mkdtemp(dir=folder))
     rows = "".join(f"L{i},{path.stem},nv,histo,40,male,back\n" for i, path in enumerate(sorted(images.glob("*.jpg"))))
     (project / "metadata.csv").write_text("lesion_id,image_id,dx,dx_type,age,sex,localization\n" + rows)
@@ -150,12 +156,23 @@ decode = "{decode}"
 """)
     subprocess.run([binary, "run", "metadata"], cwd=project, check=True, capture_output=True)
     start = time.perf_counter()
-    subprocess.run([binary, "run", "--json"], cwd=project, check=True, capture_output=True)
+    command = [sys.executable, "-c", MEASURED, str(binary), "run", "--json"]
+    memory = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
     seconds = time.perf_counter() - start
-    record = json.loads(max((project / "cache/runs").glob("*/record.json")).read_text())
-    memory = max(stage["peak_memory"] for stage in record["stages"])
     shutil.rmtree(project)
-    return len(rows.splitlines()) / seconds, memory
+    return len(rows.splitlines()) / seconds, int(memory) / 1024
+
+
+def linked(folder: Path, originals: Path, count: int) -> Path:
+    """The originals under many names, for counts that no disk should hold."""
+    images = folder / f"links-{count}"
+    images.mkdir(exist_ok=True)
+    sources = sorted(path.resolve() for path in originals.glob("*.jpg"))
+    for number in range(count):
+        link = images / f"IMG_{number:07d}.jpg"
+        if not link.is_symlink():
+            link.symlink_to(sources[number % len(sources)])
+    return images
 
 
 def bare() -> dict[str, float]:
@@ -169,6 +186,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=10015)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--originals", type=Path, default=ROOT.parent / "shared/ham10000-originals")
+    arguments.add_argument("--memory", type=int, nargs="*", default=[], help="counts of images to measure memory at")
     arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hamflow-bench")
     options = arguments.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +198,7 @@ def main() -> None:
     if "dali" in there:
         scripts["NVIDIA DALI, CPU"] = DALI
     rates: dict[tuple[str, tuple[int, int]], list[float]] = {}
-    memory = 0
+    memory = 0.0
     for _ in range(options.rounds):
         for size in SIZES:
             for decode in ("reduced", "exact"):
@@ -207,7 +225,11 @@ def main() -> None:
         if alone:
             whole = statistics.median(rates["hamflow, cold run, reduced", (height, width)])
             print(f"a cold run at {height}×{width} reaches {whole / alone:.0%} of its decoder alone")
-    print(f"largest memory of a worker: {memory / 2**20:.0f} MiB")
+    print(f"largest memory of a process: {memory:.0f} MiB")
+    for count in options.memory:
+        images = linked(options.folder, options.originals, count)
+        rate, memory = hamflow(binary, options.folder, images, SIZES[0], "reduced")
+        print(f"{count} images: {memory:.0f} MiB, {rate:.0f} images/s")
 
 
 if __name__ == "__main__":

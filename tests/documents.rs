@@ -1,6 +1,7 @@
 //! What the documents show works.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::Project;
 
@@ -92,5 +93,39 @@ fn links_between_documents_lead_somewhere() {
                 assert!(path.exists(), "{file} links to {target}");
             }
         }
+    }
+}
+
+/// Runs the blocks that begin with an import of `module`, where it is installed.
+fn run_blocks(python: &str, project: &Project, module: &str) {
+    let probe = format!("import {module}");
+    let there = Command::new(python).args(["-c", &probe]).output().is_ok_and(|output| output.status.success());
+    let all = blocks("docs/shards.md", "python");
+    let chosen: Vec<&String> = all
+        .iter()
+        .filter(|block| block.contains(&format!("import {module}\n")) || block.contains(&format!("import {module} as")))
+        .collect();
+    assert!(!chosen.is_empty(), "{module}");
+    if !there {
+        println!("SKIPPED: `{python}` has no {module}; {} block(s) of docs/shards.md were not run", chosen.len());
+        // PyTorch from PyPI brings gigabytes of CUDA, which is too much for a test of fifteen lines.
+        assert!(module == "torch" || std::env::var_os("CI").is_none(), "{module} must be there in CI");
+        return;
+    }
+    for block in chosen.into_iter().filter(|block| module == "torch" || !block.contains("import torch")) {
+        let ran = Command::new(python).args(["-c", block]).current_dir(project.root()).output().unwrap();
+        assert!(ran.status.success(), "{block}\n{}", String::from_utf8_lossy(&ran.stderr));
+        assert!(!ran.stdout.is_empty(), "{block}");
+    }
+}
+
+#[test]
+fn the_ways_to_read_shards_work() {
+    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let pipeline = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\npart_size = 16\n";
+    let project = Project::builtin(pipeline);
+    assert_eq!(project.run().count("ran"), 3);
+    for module in ["pyarrow", "polars", "datasets", "torch"] {
+        run_blocks(&python, &project, module);
     }
 }

@@ -12,4 +12,6 @@ mod harness;
 mod incremental;
 mod layers;
 mod plan;
+#[cfg(feature = "builtin")]
+mod preprocess;
 mod sealed;

@@ -8,6 +8,7 @@ mod init;
 mod kinds;
 mod log;
 mod metrics;
+mod preview;
 mod project;
 mod run;
 mod schema;
@@ -58,6 +59,8 @@ enum Command {
     Dag(dag::DagArguments),
     /// Show the metrics of this state, or of two runs side by side
     Metrics(metrics::MetricsArguments),
+    /// Write a picture of what a stage does to some of its inputs; runs nothing
+    Preview(preview::PreviewArguments),
     /// Show past runs, what a run did, or the log of a stage
     Log(log::LogArguments),
     /// Write a pipeline to begin with
@@ -91,6 +94,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
         Command::Why(arguments) => why::execute(&arguments, kinds),
         Command::Dag(arguments) => dag::execute(&arguments, kinds),
         Command::Metrics(arguments) => metrics::execute(&arguments, kinds),
+        Command::Preview(arguments) => preview::execute(&arguments, kinds),
         Command::Log(arguments) => log::execute(&arguments, kinds),
         Command::Init(arguments) => init::execute(&arguments),
         Command::Schema => schema::execute(kinds),

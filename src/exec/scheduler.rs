@@ -2,6 +2,7 @@
 
 mod endings;
 mod hearing;
+mod throughput;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
 use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
 use crate::store::{ActionKey, ActionResult, Store};
+use throughput::Amount;
 
 /// What the command line says of a run.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +68,8 @@ pub struct RunSummary {
     pub run: Option<String>,
     /// Whether the user ended it.
     pub interrupted: bool,
+    /// Files that the parts that executed have read.
+    pub part_files_ran: u64,
     /// The gravest failure.
     #[serde(skip)]
     pub failure: Option<ErrorCategory>,
@@ -104,7 +108,11 @@ struct Active {
     parts: Vec<Part>,
     /// What is known of each part: its key and files.
     made: Vec<Option<(String, BTreeMap<String, Digest>)>>,
+    /// What each part reads.
+    amounts: Vec<Amount>,
     ran: usize,
+    /// What the parts that ran have read.
+    ran_amount: Amount,
     cached: usize,
     started: Instant,
     peak_memory: u64,
@@ -395,7 +403,9 @@ impl<'a> Scheduler<'a> {
             inputs,
             made: Vec::new(),
             parts: parts.clone().unwrap_or_default(),
+            amounts: Vec::new(),
             ran: 0,
+            ran_amount: Amount::default(),
             cached: 0,
             started: Instant::now(),
             peak_memory: 0,
@@ -407,6 +417,7 @@ impl<'a> Scheduler<'a> {
             self.queue.insert((rank, Piece::Whole));
         }
         let forced = active.reasons.contains(&StaleReason::Forced);
+        active.amounts = active.parts.iter().map(|part| Amount::of(part, &active.inputs)).collect();
         for (number, part) in active.parts.iter().enumerate() {
             let known = if forced { None } else { self.known_part(&self.part_key(&active, part)?.0, outputs) };
             if known.is_some() {
@@ -543,13 +554,19 @@ impl<'a> Scheduler<'a> {
         let (Some(active), Piece::Part(number)) = (self.active.get_mut(&id), running.piece) else { return Ok(()) };
         active.made[number] = Some((key.hex(), files));
         active.ran += 1;
+        active.ran_amount = active.ran_amount + active.amounts[number];
         let (done, total) = (active.made.iter().flatten().count(), active.parts.len());
+        let all: Amount = active.amounts.iter().copied().sum();
+        let made = active.made.iter().zip(&active.amounts).filter(|(made, _)| made.is_some());
+        let behind: Amount = made.map(|(_, amount)| *amount).sum();
+        let stage = &self.graph.pipeline.stages[id.index()];
+        let left = Amount { files: all.files - behind.files, bytes: all.bytes - behind.bytes };
         (self.events)(RunEvent::Progress {
-            stage: self.graph.pipeline.stages[id.index()].name.clone(),
-            done: done as u64,
-            total: total as u64,
-            unit: "parts".to_owned(),
-            message: String::new(),
+            stage: stage.name.clone(),
+            done: behind.files,
+            total: all.files,
+            unit: stage.spec.part_unit.to_owned(),
+            message: throughput::rate(active.ran_amount, left, active.started.elapsed(), stage.spec.part_unit),
         });
         if done == total {
             self.queue.insert((self.rank[id.index()], Piece::Merge));

@@ -1,6 +1,7 @@
 //! The kind `preprocess`: images of one size as tensors in shards, part by part.
 
 mod listing;
+mod preview;
 
 use std::collections::BTreeMap;
 
@@ -153,11 +154,13 @@ struct Quarantined {
     image_id: String,
     path: String,
     reason: String,
+    /// The byte at which it was noticed, where that is known.
+    offset: Option<usize>,
 }
 
 impl Quarantined {
     fn new(image_id: String, file: &InputFile, bad: BadImage) -> Self {
-        Self { image_id, path: file.path.clone(), reason: bad.reason }
+        Self { image_id, path: file.path.clone(), reason: bad.reason, offset: bad.offset }
     }
 }
 
@@ -171,7 +174,8 @@ impl Kind for Preprocess {
                 .access(Access::Content),
         ];
         let summary = "Decodes and resizes the images into shards of tensors; redoes only the parts that changed.";
-        KindSpec { threads: Threads::One, ..KindSpec::new("preprocess", REVISION, summary, ports) }
+        let spec = KindSpec::new("preprocess", REVISION, summary, ports);
+        KindSpec { threads: Threads::One, part_unit: "images", ..spec }
     }
 
     fn schema(&self) -> Value {
@@ -214,6 +218,16 @@ impl Kind for Preprocess {
             start = end;
         }
         Ok(Plan::Parts(parts))
+    }
+
+    fn preview(&self, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {
+        let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
+        let images = listed(planning.inputs.one("table")?)?;
+        let input = planning.inputs.one("images")?;
+        let files = listing::find(&images, input)?;
+        let chosen = listing::sample(&images, sample);
+        let files: Vec<&InputFile> = chosen.iter().map(|row| &input.files[files[*row] as usize]).collect();
+        preview::draw(&parameters.preparation(), &files).map(Some)
     }
 
     fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {

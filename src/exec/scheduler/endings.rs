@@ -137,6 +137,7 @@ impl Scheduler<'_> {
         }
         if let Some(active) = active {
             self.summary.parts_ran += active.ran;
+            self.summary.part_files_ran += active.ran_amount.files;
             self.summary.parts_cached += active.cached;
         }
         self.lock.stages.insert(self.name(id).to_owned(), locked);

@@ -35,6 +35,8 @@ pub struct KindSpec {
     pub extendable: &'static [&'static str],
     /// How many threads a job can use.
     pub threads: Threads,
+    /// What the files that parts read are called when they are counted.
+    pub part_unit: &'static str,
 }
 
 impl KindSpec {
@@ -49,6 +51,7 @@ impl KindSpec {
             seeded: false,
             extendable: &[],
             threads: Threads::All,
+            part_unit: "files",
         }
     }
 }
@@ -117,6 +120,12 @@ pub trait Kind: Sync {
     /// How the work is split; asked once the stage is ready, remembered by the digests of the inputs.
     fn plan(&self, _planning: Planning<'_>) -> Result<Plan, StageError> {
         Ok(Plan::Whole)
+    }
+
+    /// A picture (PNG) of what a stage with these parameters does to about `sample` of its inputs, before anything is paid for;
+    /// none for a kind that has nothing to show.
+    fn preview(&self, _planning: Planning<'_>, _sample: usize) -> Result<Option<Vec<u8>>, StageError> {
+        Ok(None)
     }
 
     /// Does the whole work of a stage that is not split.

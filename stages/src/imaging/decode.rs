@@ -17,17 +17,28 @@ pub const MAX_PIXELS: u64 = 100_000_000;
 pub struct BadImage {
     /// What, as the end of a sentence that begins with the file's name: `is truncated`.
     pub reason: String,
+    /// The byte of the file at which it was noticed, where that is known.
+    pub offset: Option<usize>,
 }
 
 impl BadImage {
     pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into(), offset: None }
+    }
+
+    pub(super) fn at(mut self, offset: impl Into<Option<usize>>) -> Self {
+        self.offset = offset.into();
+        self
     }
 }
 
 impl fmt::Display for BadImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
+        f.write_str(&self.reason)?;
+        match self.offset {
+            Some(offset) => write!(f, " (noticed at byte {offset})"),
+            None => Ok(()),
+        }
     }
 }
 

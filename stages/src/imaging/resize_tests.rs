@@ -87,3 +87,23 @@ fn a_resizer_forgets_the_image_before() {
         assert_eq!(bytes, resized(size, (20, 10), Filter::Bicubic), "{size:?}");
     }
 }
+
+#[test]
+fn newer_instructions_change_no_bit_of_a_resized_image() {
+    for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+        let (width, height, narrow, low) = (157, 91, 44, 37);
+        let image = source(width as u32, height as u32).into_raw();
+        let (mut across, mut down) = (Axis::default(), Axis::default());
+        across.prepare(filter, Span { start: 0.0, end: width as f32 }, width, narrow);
+        down.prepare(filter, Span { start: 0.0, end: height as f32 }, height, low);
+        let mut rows = [vec![0; narrow * height * 3], vec![0; narrow * height * 3]];
+        resize_rows(&across, &image, width, &mut Tiles::default(), &mut rows[0], narrow);
+        resize_rows_anywhere(&across, &image, width, &mut Tiles::default(), &mut rows[1], narrow);
+        assert!(rows[0] == rows[1], "{filter:?}");
+        let mut columns = [vec![0; narrow * low * 3], vec![0; narrow * low * 3]];
+        let mut sums = vec![0; narrow * 3];
+        resize_columns(&down, &rows[0], &mut sums, &mut columns[0]);
+        resize_columns_anywhere(&down, &rows[0], &mut sums, &mut columns[1]);
+        assert!(columns[0] == columns[1], "{filter:?}");
+    }
+}

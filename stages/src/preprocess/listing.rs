@@ -68,6 +68,15 @@ pub(super) fn cut(rows: &[Listed], part_size: usize) -> impl Iterator<Item = &[L
     })
 }
 
+/// The indices of `count` rows, chosen by their ids alone, in order.
+pub(super) fn sample(rows: &[Listed], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_cached_key(|row| *blake3::hash(rows[*row].image_id.as_bytes()).as_bytes());
+    order.truncate(count);
+    order.sort_unstable();
+    order
+}
+
 fn is_boundary(image_id: &str, part_size: usize) -> bool {
     let hash = blake3::hash(image_id.as_bytes());
     let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");

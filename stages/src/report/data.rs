@@ -132,8 +132,39 @@ fn imputation(clean: &Value) -> Markup {
 fn quarantined(quarantine: &Value) -> Markup {
     match quarantine.get("images").and_then(Value::as_array) {
         Some(images) if images.is_empty() => html! { p { "Every image could be read." } },
-        _ => facts(quarantine, &[]),
+        Some(images) => quarantine_table(images),
+        None => facts(quarantine, &[]),
     }
+}
+
+fn quarantine_table(images: &[Value]) -> Markup {
+    let text = |image: &Value, name: &str| match image.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => "–".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let table = html! {
+        table {
+            caption { "Images that were left out" }
+            thead {
+                tr {
+                    @for name in ["image", "file", "what is wrong"] { th scope="col" { (name) } }
+                    th.number scope="col" { "byte" }
+                }
+            }
+            tbody {
+                @for image in images {
+                    tr {
+                        th scope="row" { (text(image, "image_id")) }
+                        td { code { (text(image, "path")) } }
+                        td { (text(image, "reason")) }
+                        td.number { (text(image, "offset")) }
+                    }
+                }
+            }
+        }
+    };
+    html! { p { (images.len()) " images were left out." } div.block { (scroll("Images that were left out", &table)) } }
 }
 
 fn share(part: u64, whole: u64) -> String {

@@ -51,6 +51,11 @@ impl<'a> BitReader<'a> {
         self.count -= bits;
     }
 
+    /// The byte that the next bit lies in; the end for bits that are not there.
+    pub(super) fn position(&self) -> usize {
+        (self.position - self.count as usize / 8).min(self.bytes.len() - PADDING)
+    }
+
     /// Whether no bit was taken that is not there, and less than a byte is left.
     pub(super) fn is_at_end(&self) -> bool {
         let taken = self.position * 8 - self.count as usize;

@@ -42,6 +42,14 @@ pub(super) fn decode_reduced(
     Some(orientation)
 }
 
+/// The byte at which the codes of a damaged file stop making sense; none for the sorts of file that only the whole decoder
+/// knows, and where the damage is not in the codes.
+fn damage_offset(bytes: &[u8]) -> Option<usize> {
+    let frame = Frame::read(bytes)?;
+    let offset = reduced::damage(&frame)?;
+    Some(bytes.len() - frame.scan.len() + offset)
+}
+
 /// Whether turning makes width of height.
 fn swaps(orientation: Orientation) -> bool {
     matches!(
@@ -59,7 +67,8 @@ fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Res
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let damaged = |error: &dyn std::fmt::Display| BadImage::new(format!("is a damaged JPEG: {error}"));
+    let damaged =
+        |error: &dyn std::fmt::Display| BadImage::new(format!("is a damaged JPEG: {error}")).at(damage_offset(bytes));
     decoder.decode_headers().map_err(|error| damaged(&error))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| damaged(&"it has no size"))?;
     if decoder.output_buffer_size() != Some(width * height * 3) {
@@ -80,7 +89,8 @@ const START_OF_SCAN: u8 = 0xda;
 ///
 /// Decoders fill up what is missing at the end of a file; this is how a half-copied image is noticed.
 fn survey(bytes: &[u8]) -> Result<(u32, u32), BadImage> {
-    let truncated = || BadImage::new(format!("is truncated: the JPEG has no end within its {} bytes", bytes.len()));
+    let truncated =
+        || BadImage::new(format!("is truncated: the JPEG has no end within its {} bytes", bytes.len())).at(bytes.len());
     let mut size = None;
     let mut position = 0;
     loop {

@@ -21,6 +21,10 @@ pub(crate) struct Scratch {
     planes: [Vec<u8>; 3],
     dc: [Slot; 4],
     ac: [Slot; 4],
+    /// Where in `bits` the last image stopped making sense.
+    damaged: Option<usize>,
+    /// Does without newer instructions, as on other processors; tests compare.
+    pub(super) portable: bool,
 }
 
 /// A table with what it was made from: many files have the same.
@@ -51,7 +55,8 @@ pub(super) fn eighths(least: f64) -> Option<usize> {
 /// None where the file is not of the usual sort or anything at all is wrong with it.
 pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, image: &mut Pixels) -> Option<()> {
     let layout = Layout::new(frame, eighths);
-    let Scratch { bits, planes, dc, ac } = scratch;
+    let Scratch { bits, planes, dc, ac, damaged, portable } = scratch;
+    *damaged = None;
     for (plane, part) in planes.iter_mut().zip(&layout.parts) {
         plane.resize(part.stride * part.rows, 0);
     }
@@ -66,16 +71,40 @@ pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, i
             slot.prepare(spec.as_ref(), first)?;
         }
     }
-    let mut decoder = Decoder::new(frame, &layout, (dc, ac))?;
+    let mut decoder = Decoder::new(frame, &layout, (dc, ac), *portable)?;
     for (number, range) in segments.into_iter().enumerate() {
         let first = number * in_segment;
-        decoder.segment(BitReader::new(&bits[range]), first..units.min(first + in_segment), planes)?;
+        let start = range.start;
+        if let Err(position) =
+            decoder.segment(BitReader::new(&bits[range]), first..units.min(first + in_segment), planes)
+        {
+            *damaged = Some(start + position);
+            return None;
+        }
     }
     image.width = (frame.width * eighths).div_ceil(8);
     image.height = (frame.height * eighths).div_ceil(8);
     image.bytes.resize(image.width * image.height * 3, 0);
     colour(&layout, planes, image);
     Some(())
+}
+
+/// Where in the scan the codes stop making sense, if they do.
+pub(super) fn damage(frame: &Frame<'_>) -> Option<usize> {
+    let mut scratch = Scratch::default();
+    decode(frame, 1, &mut scratch, &mut Pixels::default());
+    let wanted = scratch.damaged?;
+    // Walks over the scan as `unstuff` does.
+    let (mut at, mut copied) = (0, 0);
+    while copied < wanted {
+        let next = frame.scan.get(at..at + 2)?;
+        match (next[0], next[1]) {
+            (0xff, 0) => (at, copied) = (at + 2, copied + 1),
+            (0xff, _) => (at, copied) = (at + 2, copied + PADDING),
+            _ => (at, copied) = (at + 1, copied + 1),
+        }
+    }
+    Some(at)
 }
 
 /// The orientation that the EXIF block says.
@@ -159,11 +188,18 @@ struct Part<'a> {
 
 struct Decoder<'a> {
     units_across: usize,
+    /// Whether to do without newer instructions.
+    portable: bool,
     parts: Vec<Part<'a>>,
 }
 
 impl<'a> Decoder<'a> {
-    fn new(frame: &'a Frame<'_>, layout: &Layout, (dc, ac): (&'a [Slot; 4], &'a [Slot; 4])) -> Option<Self> {
+    fn new(
+        frame: &'a Frame<'_>,
+        layout: &Layout,
+        (dc, ac): (&'a [Slot; 4], &'a [Slot; 4]),
+        portable: bool,
+    ) -> Option<Self> {
         let part = |(component, part): (&Component, &PartLayout)| {
             let last = (0..64).rev().find(|index| {
                 let position = usize::from(ZIGZAG[*index]);
@@ -182,12 +218,18 @@ impl<'a> Decoder<'a> {
             })
         };
         let parts = frame.components.iter().zip(&layout.parts).map(part).collect::<Option<_>>()?;
-        Some(Self { units_across: layout.units_across, parts })
+        Some(Self { units_across: layout.units_across, portable, parts })
     }
 
-    /// Decodes the units of one stretch between restarts. All is done in whole numbers, so what the compiler makes of it for
-    /// which processor changes no bit.
-    fn segment(&mut self, bits: BitReader<'_>, units: std::ops::Range<usize>, planes: &mut [Vec<u8>; 3]) -> Option<()> {
+    /// Decodes the units of one stretch between restarts; where that fails, says at which byte of it.
+    ///
+    /// All is done in whole numbers, so what the compiler makes of it for which processor changes no bit.
+    fn segment(
+        &mut self,
+        bits: BitReader<'_>,
+        units: std::ops::Range<usize>,
+        planes: &mut [Vec<u8>; 3],
+    ) -> Result<(), usize> {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2,bmi1,bmi2")]
@@ -196,11 +238,13 @@ impl<'a> Decoder<'a> {
                 bits: BitReader<'_>,
                 units: std::ops::Range<usize>,
                 planes: &mut [Vec<u8>; 3],
-            ) -> Option<()> {
+            ) -> Result<(), usize> {
                 decoder.segment_anywhere(bits, units, planes)
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2")
-            {
+            let able = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2");
+            if able && !self.portable {
                 // SAFETY: the processor was asked a moment ago.
                 return unsafe { newer(self, bits, units, planes) };
             }
@@ -214,7 +258,7 @@ impl<'a> Decoder<'a> {
         mut bits: BitReader<'_>,
         units: std::ops::Range<usize>,
         planes: &mut [Vec<u8>; 3],
-    ) -> Option<()> {
+    ) -> Result<(), usize> {
         for part in &mut self.parts {
             part.previous = 0;
         }
@@ -224,11 +268,12 @@ impl<'a> Decoder<'a> {
                 for block in 0..part.across * part.down {
                     let x = (column * part.across + block % part.across) * part.block.0;
                     let y = (row * part.down + block / part.across) * part.block.1;
-                    part.decode(&mut bits, &mut plane[y * part.stride + x..])?;
+                    let decoded = part.decode(&mut bits, &mut plane[y * part.stride + x..]);
+                    decoded.ok_or_else(|| bits.position())?;
                 }
             }
         }
-        bits.is_at_end().then_some(())
+        if bits.is_at_end() { Ok(()) } else { Err(bits.position()) }
     }
 }
 

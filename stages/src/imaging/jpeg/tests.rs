@@ -122,7 +122,9 @@ fn restarts_and_every_scale_decode() {
             let mean = |image: &Pixels| {
                 image.bytes.iter().map(|value| f64::from(*value)).sum::<f64>() / image.bytes.len() as f64
             };
-            assert!((mean(&whole) - mean(&reduced)).abs() < 4.0, "{name} at {eighths}/8");
+            // Blocks at the edges reach beyond the image, the more the smaller they become.
+            let tolerance = 24.0 / eighths as f64;
+            assert!((mean(&whole) - mean(&reduced)).abs() < tolerance, "{name} at {eighths}/8");
         }
         assert!(decode_reduced(bytes, |_, _| 0.6, &mut Scratch::default(), &mut reduced).is_none(), "{name} is whole");
     }
@@ -143,6 +145,40 @@ fn damage_anywhere_is_left_to_the_whole_decoder_or_shows_in_pixels_alone() {
             if decode_reduced(&bytes, |_, _| 0.25, &mut Scratch::default(), &mut reduced).is_some() {
                 assert_eq!(reduced.bytes.len(), reduced.width * reduced.height * 3, "{name}");
             }
+        }
+    }
+}
+
+// Bits that are no code: seventeen ones cannot begin one, and a byte of ones is followed by a stuffed zero.
+#[test]
+fn damage_in_the_codes_is_found_where_it_is() {
+    let original = include_bytes!("../fixtures/noise-444.jpg");
+    let scan = original.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 14;
+    for start in [scan + 40, scan + 401, original.len() - 60] {
+        let mut bytes = original.to_vec();
+        for pair in bytes[start..start + 12].chunks_exact_mut(2) {
+            pair.copy_from_slice(&[0xff, 0]);
+        }
+        let error = decode(&bytes, &mut Pixels::default()).unwrap_err();
+        let offset = error.offset.unwrap_or_else(|| panic!("{error}"));
+        assert!((start - 4..start + 14).contains(&offset), "{offset} is not near {start}: {error}");
+    }
+    let error = decode(&original[..500], &mut Pixels::default()).unwrap_err();
+    assert_eq!((error.offset, error.to_string().contains("noticed at byte 500")), (Some(500), true));
+}
+
+#[test]
+fn newer_instructions_change_no_bit_of_a_reduced_image() {
+    let Some(mut files) = real_images("ham10000-originals", 9) else { return };
+    files.extend(real_images("ham10000/HAM10000_images_part_2", 500).unwrap());
+    let (mut newer, mut portable) = (Pixels::default(), Pixels::default());
+    for bytes in files {
+        for least in [0.1, 0.2, 0.5] {
+            decode_reduced(&bytes, |_, _| least, &mut Scratch::default(), &mut newer).unwrap();
+            let mut scratch = Scratch::default();
+            scratch.portable = true;
+            decode_reduced(&bytes, |_, _| least, &mut scratch, &mut portable).unwrap();
+            assert!(newer == portable, "at {least}");
         }
     }
 }

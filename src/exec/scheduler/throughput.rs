@@ -1,0 +1,72 @@
+//! How far a split stage is, in the files that its parts read, and how fast.
+
+use std::time::Duration;
+
+use hamflow_stage_api::{Inputs, Part};
+
+/// Files and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl Amount {
+    /// What a part reads.
+    pub(super) fn of(part: &Part, inputs: &Inputs) -> Self {
+        let mut amount = Self::default();
+        for (port, indices) in &part.files {
+            let Some(input) = inputs.0.get(port).and_then(|inputs| inputs.first()) else { continue };
+            let files = indices.iter().filter_map(|index| input.files.get(*index as usize));
+            amount = files.fold(amount, |sum, file| sum + Self { files: 1, bytes: file.digest.size() });
+        }
+        amount
+    }
+}
+
+impl std::ops::Add for Amount {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { files: self.files + other.files, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl std::iter::Sum for Amount {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::default(), |sum, amount| sum + amount)
+    }
+}
+
+/// The rate and what is left at it: `560 images/s, 154.0 MB/s, 15 s left`.
+pub(super) fn rate(ran: Amount, left: Amount, elapsed: Duration, unit: &str) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if ran.files == 0 || seconds <= 0.0 {
+        return String::new();
+    }
+    let per_second = ran.files as f64 / seconds;
+    let megabytes = ran.bytes as f64 / 1e6 / seconds;
+    let time = match (left.files as f64 / per_second).ceil() as u64 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{:.1} h", seconds as f64 / 3600.0),
+    };
+    format!("{per_second:.0} {unit}/s, {megabytes:.1} MB/s, {time} left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_counts_what_ran() {
+        let ran = Amount { files: 1120, bytes: 308_000_000 };
+        let left = Amount { files: 8895, bytes: 0 };
+        let said = rate(ran, left, Duration::from_secs(2), "images");
+        assert_eq!(said, "560 images/s, 154.0 MB/s, 16 s left");
+        assert!(
+            rate(ran, Amount { files: 5_000_000, bytes: 0 }, Duration::from_secs(2), "files").ends_with("2.5 h left")
+        );
+        assert_eq!(rate(Amount::default(), left, Duration::from_secs(2), "images"), "");
+    }
+}
