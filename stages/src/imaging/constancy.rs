@@ -22,7 +22,7 @@ pub fn shades_of_grey(pixels: &mut [u8]) {
         libm::pow(sum / count, 1.0 / f64::from(NORM))
     });
     let length = (light[0] * light[0] + light[1] * light[1] + light[2] * light[2]).sqrt();
-    if light.iter().any(|light| *light == 0.0) {
+    if light.contains(&0.0) {
         return;
     }
     let tables = light.map(|light| {
