@@ -135,6 +135,18 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
+def simd_environment(folder: Path) -> Path | None:
+    """A virtual environment with Pillow-SIMD, which takes Pillow's place; none where it does not build."""
+    python = folder / "venv-simd" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / "venv-simd"], check=True)
+    built = subprocess.run([python, "-m", "pip", "install", "-q", "pillow-simd", "numpy"], capture_output=True, text=True)
+    if built.returncode == 0:
+        return python
+    print(f"SKIPPED: Pillow-SIMD does not build: {built.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    return None
+
+
 def hamflow(binary: Path, folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float]:
     """Images per second of a cold run of the stage alone, and the largest memory of a process of it in MiB."""
     project = Path(tempfile.mkdtemp(dir=folder))
@@ -194,9 +206,12 @@ def main() -> None:
     images = dataset(options.folder, options.originals, options.images)
     python, there = environment(options.folder)
     decoders = bare()
-    scripts = {name: code + LOOP for name, (needs, code) in PEERS.items() if needs in there}
+    scripts = {name: (python, code + LOOP) for name, (needs, code) in PEERS.items() if needs in there}
     if "dali" in there:
-        scripts["NVIDIA DALI, CPU"] = DALI
+        scripts["NVIDIA DALI, CPU"] = (python, DALI)
+    simd = simd_environment(options.folder)
+    if simd:
+        scripts["Pillow-SIMD, draft"] = (simd, PEERS["Pillow, draft"][1] + LOOP)
     rates: dict[tuple[str, tuple[int, int]], list[float]] = {}
     memory = 0.0
     for _ in range(options.rounds):
@@ -205,9 +220,9 @@ def main() -> None:
                 rate, used = hamflow(binary, options.folder, images, size, decode)
                 memory = max(memory, used)
                 rates.setdefault((f"hamflow, cold run, {decode}", size), []).append(rate)
-            for name, code in scripts.items():
-                arguments = [python, "-c", code, images, str(size[0]), str(size[1])]
-                ran = subprocess.run(arguments, capture_output=True, text=True)
+            for name, (interpreter, code) in scripts.items():
+                command = [interpreter, "-c", code, images, str(size[0]), str(size[1])]
+                ran = subprocess.run(command, capture_output=True, text=True)
                 if ran.returncode != 0:
                     print(f"SKIPPED: {name}: {ran.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
                     continue

@@ -1,18 +1,13 @@
 //! How fast JPEGs decode, decoder beside decoder, in a bare loop over bytes in memory.
 //!
-//! `cargo bench --bench preprocess [FOLDER]` prints images per second on all threads: medians of interleaved rounds.
-//! `bench/preprocess.py` puts whole runs and other programs beside it. The last line says how long a million listed images
-//! take to plan: the table read, the images found, the parts cut and their keys made.
+//! `cargo bench --bench preprocess [-- FOLDER]` prints images per second on all threads: medians of interleaved rounds.
+//! `bench/preprocess.py` puts whole runs and other programs beside it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use hamflow::plan::PartFingerprint;
-use hamflow_stage_api::{Digest, Input, InputFile, Inputs, Params, Plan, Planning};
 use hamflow_stages::imaging::{ColourConstancy, Decoder, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer};
-use polars::prelude::{Column, DataFrame};
 
 const ROUNDS: usize = 5;
 
@@ -96,57 +91,6 @@ fn time(case: &Case, files: &[Vec<u8>], threads: usize) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Seconds for planning `count` images: a table and a listing like those of a run, made here.
-fn plan(count: usize) -> f64 {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let ids: Vec<String> = (0..count).map(|number| format!("ISIC_{number:07}")).collect();
-    let paths: Vec<String> = ids.iter().map(|id| format!("{id}.jpg")).collect();
-    let columns = vec![
-        Column::new("image_id".into(), &ids),
-        Column::new("folder".into(), vec![0i64; count]),
-        Column::new("path".into(), &paths),
-    ];
-    let frame = DataFrame::new(count, columns).expect("the columns have one length");
-    let bytes = hamflow_stages::table::write(&frame).expect("the table can be written");
-    let source = folder.path().join("table.parquet");
-    std::fs::write(&source, &bytes).expect("the table can be written");
-    let file = |path: String, digest: Digest, source: PathBuf| InputFile { root: 0, path, digest, source };
-    let input = |name: &str, files: Vec<InputFile>, folder: bool| Input {
-        name: name.to_owned(),
-        artifact_type: None,
-        labels: Vec::new(),
-        digest: Digest::of(name.as_bytes()),
-        files,
-        folder,
-        path: None,
-    };
-    let table = input("metadata.table", vec![file("table.parquet".into(), Digest::of(&bytes), source)], false);
-    let listed = paths.iter().map(|path| file(path.clone(), Digest::of(path.as_bytes()), folder.path().join(path)));
-    let images = input("inputs.images", listed.collect(), true);
-    let inputs = Inputs(BTreeMap::from([("table".into(), vec![table]), ("images".into(), vec![images])]));
-    let kinds = hamflow_stages::registry::KINDS;
-    let kind = kinds.iter().find(|kind| kind.spec().name == "preprocess").expect("the kind is built in");
-    let params = kind.resolve(&Params::new()).expect("the defaults are right");
-    let start = Instant::now();
-    let planned = kind.plan(Planning { params: &params, inputs: &inputs, seed: None }).expect("the images are listed");
-    let Plan::Parts(parts) = planned else { panic!("preprocess has parts") };
-    let images = &inputs.0["images"][0].files;
-    for part in &parts {
-        let digests = part.files["images"].iter().map(|index| images[*index as usize].digest).collect();
-        let fingerprint = PartFingerprint {
-            kind: "preprocess".into(),
-            revision: kind.spec().revision,
-            params: params.clone(),
-            part: part.key.clone(),
-            files: BTreeMap::from([("images".into(), digests)]),
-            seed: None,
-            device: None,
-        };
-        std::hint::black_box(fingerprint.key());
-    }
-    start.elapsed().as_secs_f64()
-}
-
 fn main() {
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| {
@@ -190,5 +134,4 @@ fn main() {
         let rate = |seconds: f64| files.len() as f64 / seconds;
         println!("{:<46} {:>10.0} {:>10.0}", case.name, rate(times[ROUNDS / 2]), rate(times[0]));
     }
-    println!("planning 1,000,000 listed images: {:.2} s", plan(1_000_000));
 }

@@ -114,20 +114,22 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Puts a copy of `from` at `to` that shares its blocks, whole or not at all; returns false where the file system cannot.
-pub fn reflink(from: &Path, to: &Path) -> Result<bool, FsError> {
+/// Puts a copy of `from` at `to`, whole or not at all; one that shares its blocks where `share` says to try and the file
+/// system can. Returns whether it does.
+pub fn copy(from: &Path, to: &Path, share: bool) -> Result<bool, FsError> {
     let folder = to.parent().unwrap_or(Path::new("."));
     create_dir(folder)?;
     let staged = folder.join(unique_name());
-    let source = File::open(from).map_err(at("open", from))?;
-    let target = create_new(&staged).map_err(at("create", &staged))?;
-    let cloned = rustix::fs::ioctl_ficlone(&target, &source).is_ok();
-    if cloned {
-        rename(&staged, to)?;
-    } else {
-        remove(&staged)?;
+    let mut source = File::open(from).map_err(at("open", from))?;
+    let mut target = create_new(&staged).map_err(at("create", &staged))?;
+    let shared = share && rustix::fs::ioctl_ficlone(&target, &source).is_ok();
+    let copied =
+        if shared { Ok(()) } else { io::copy(&mut source, &mut target).map(|_| ()).map_err(at("write", &staged)) };
+    let result = copied.and_then(|()| rename(&staged, to));
+    if result.is_err() {
+        let _ = fs::remove_file(&staged);
     }
-    Ok(cloned)
+    result.map(|()| shared)
 }
 
 /// Removes a folder with everything in it, or a file; that nothing is there is fine.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hamflow_stage_api::StageError;
 
@@ -50,40 +51,83 @@ pub fn materialise(
     for path in &differences.remove {
         fs::remove(&folder.join(path)).map_err(|error| disk_error(&error))?;
     }
-    let mut sharing = true;
     for path in &differences.write {
-        let digest = &expected[path];
-        let Some(bytes) = store.content.read(digest) else { return Ok(Materialised::Damaged) };
-        let target = folder.join(path);
-        let blob = store.content.path(digest);
-        let linked = link == LinkMode::Hard && {
-            fs::create_dir(target.parent().unwrap_or(folder)).map_err(|error| disk_error(&error))?;
-            fs::remove(&target).map_err(|error| disk_error(&error))?;
-            std::fs::hard_link(&blob, &target).is_ok()
-        };
-        if !linked {
-            sharing = place(&blob, &bytes, &target, sharing).map_err(|error| disk_error(&error))?;
+        clear_way(folder, path)?;
+    }
+    // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
+    let sharing = match differences.write.split_first() {
+        None => true,
+        Some((first, _)) => match lay(store, folder, first, expected, link, true)? {
+            Laid::Damaged => return Ok(Materialised::Damaged),
+            Laid::Shared => true,
+            Laid::Copied => false,
+        },
+    };
+    let rest = differences.write.get(1..).unwrap_or_default();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Materialised, StageError> {
+        while let Some(path) = rest.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Laid::Damaged = lay(store, folder, path, expected, link, sharing)? {
+                return Ok(Materialised::Damaged);
+            }
         }
+        Ok(Materialised::Whole)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rest.len());
+    let done = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let helped = helpers.into_iter().map(|helper| helper.join().expect("laying files out does not panic"));
+        helped.chain([own]).collect::<Result<Vec<_>, _>>()
+    })?;
+    if done.contains(&Materialised::Damaged) {
+        return Ok(Materialised::Damaged);
     }
     // An artifact that is an empty folder has no file that would make it.
     fs::create_dir(folder).map_err(|error| disk_error(&error))?;
     Ok(Materialised::Whole)
 }
 
-/// Puts a blob at `target`, by sharing its blocks if that ever worked; returns whether it did.
-fn place(blob: &Path, bytes: &[u8], target: &Path, sharing: bool) -> Result<bool, fs::FsError> {
-    // Where a file stands in the way of a folder (or the reverse), an earlier result had another shape.
-    if target.is_dir() {
-        fs::remove(target)?;
+/// How a file was laid out.
+enum Laid {
+    Shared,
+    Copied,
+    Damaged,
+}
+
+/// Removes what stands in the way of a file where an earlier result had another shape: a file that is now a folder, or the
+/// reverse.
+fn clear_way(folder: &Path, path: &str) -> Result<(), StageError> {
+    let target = folder.join(path);
+    let above = target.ancestors().skip(1).take_while(|above| above.starts_with(folder));
+    let in_the_way = above.filter(|above| above.is_file()).chain(target.is_dir().then_some(target.as_path()));
+    for path in in_the_way {
+        fs::remove(path).map_err(|error| disk_error(&error))?;
     }
-    if let Some(parent) = target.parent()
-        && parent.is_file()
-    {
-        fs::remove(parent)?;
+    Ok(())
+}
+
+/// Lays one file out, after its bytes were checked.
+fn lay(
+    store: &Store,
+    folder: &Path,
+    path: &str,
+    expected: &BTreeMap<String, Digest>,
+    link: LinkMode,
+    sharing: bool,
+) -> Result<Laid, StageError> {
+    let digest = &expected[path];
+    if !store.content.check(digest) {
+        return Ok(Laid::Damaged);
     }
-    if sharing && fs::reflink(blob, target)? {
-        return Ok(true);
+    let (target, blob) = (folder.join(path), store.content.path(digest));
+    if link == LinkMode::Hard {
+        fs::create_dir(target.parent().unwrap_or(folder)).map_err(|error| disk_error(&error))?;
+        fs::remove(&target).map_err(|error| disk_error(&error))?;
+        if std::fs::hard_link(&blob, &target).is_ok() {
+            return Ok(Laid::Shared);
+        }
     }
-    fs::write(target, bytes, fs::Durability::Relaxed)?;
-    Ok(false)
+    let shared = fs::copy(&blob, &target, sharing).map_err(|error| disk_error(&error))?;
+    Ok(if shared { Laid::Shared } else { Laid::Copied })
 }

@@ -85,7 +85,11 @@ impl Scheduler<'_> {
                 error.message = secrets::hide(self.graph.stage(id), error.message);
                 Err(error)
             }
-            None => self.commit(&running, &work.join("output")),
+            None => {
+                // Putting bytes on the disk takes a while; the free worker shall not wait for it.
+                self.dispatch();
+                self.commit(&running, &work.join("output"))
+            }
         };
         if let Err(error) = outcome.and_then(|()| fs::remove(&work).map_err(|error| disk_error(&error))) {
             self.job_failed(id, error);

@@ -64,30 +64,18 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// A magnitude of `bits` bits as the standard codes it (ITU-T T.81, F.2.2.1): a leading 0 means negative.
-#[inline(always)]
-fn extend(value: i32, bits: u32) -> i32 {
-    if value < 1 << (bits - 1) { value - (1 << bits) + 1 } else { value }
-}
-
 /// One look into a table: what the next bits begin with. Packed so that a look is one load.
 ///
 /// | bits | of a decoding table | of a passing table |
 /// | --- | --- | --- |
 /// | 0–7 | bits to skip | bits to skip |
 /// | 8–15 | coefficients passed, this one included; [`END`] for the end of the block | the same, of all codes together |
-/// | 16–31 | the value, or [`UNKNOWN`] | 1 where the block ends behind them |
+/// | 16–23 | how long the code is | 1 where the block ends behind them |
+/// | 24–31 | how many bits the magnitude has behind it | 0 |
 type Entry = u32;
-
-/// No valid value: the magnitude's bits lie beyond the look.
-const UNKNOWN: i16 = i16::MIN;
 
 /// More than any block has.
 const END: u32 = 64;
-
-const fn entry(skip: u32, passed: u32, value: i16) -> Entry {
-    skip | passed << 8 | (value as u16 as u32) << 16
-}
 
 /// A code: its length and its symbol. No code has the length 0.
 #[derive(Clone, Copy, Default)]
@@ -111,6 +99,16 @@ impl Code {
     fn total(self) -> u32 {
         u32::from(self.length) + self.bits()
     }
+
+    fn entry(self, first_coefficient: bool) -> Entry {
+        let passed = match (first_coefficient, self.run(), self.bits()) {
+            (true, ..) => 1,
+            (false, 15, 0) => 16,
+            (false, _, 0) => END,
+            (false, run, _) => run + 1,
+        };
+        self.total() | passed << 8 | u32::from(self.length) << 16 | self.bits() << 24
+    }
 }
 
 /// A Huffman table made for decoding.
@@ -127,8 +125,12 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Makes it; none where the counts are no prefix code.
+    /// Makes it; none where the counts are no prefix code, or a magnitude has more bits than 8-bit images need.
     pub(super) fn new(spec: &HuffmanSpec, first_coefficients: bool) -> Option<Self> {
+        let largest = if first_coefficients { 11 } else { 10 };
+        if spec.symbols.iter().any(|symbol| symbol & 15 > largest) {
+            return None;
+        }
         let mut codes = vec![Code::default(); LOOKS];
         let (mut limits, mut offsets) = ([0; 17], [0; 17]);
         let (mut code, mut index) = (0u32, 0usize);
@@ -151,33 +153,14 @@ impl Table {
             code <<= 1;
         }
         let mut decode = Box::new([0; LOOKS]);
-        for ((look, code), entry) in (0..).zip(&codes).zip(decode.iter_mut()).filter(|((_, code), _)| code.length > 0) {
-            *entry = Self::single(*code, look, first_coefficients);
+        for (code, entry) in codes.iter().zip(decode.iter_mut()).filter(|(code, _)| code.length > 0) {
+            *entry = code.entry(first_coefficients);
         }
         let mut pass = Box::new([0; LOOKS]);
         if !first_coefficients {
             Self::passing(&codes, &mut pass);
         }
         Some(Self { first_coefficients, decode, pass, limits, offsets, symbols: spec.symbols.clone() })
-    }
-
-    /// The entry of one code, with its value where the look holds all of its bits.
-    fn single(code: Code, look: u32, first_coefficient: bool) -> Entry {
-        let (run, bits, total) = (code.run(), code.bits(), code.total());
-        let passed = match (first_coefficient, run, bits) {
-            (true, ..) => 1,
-            (false, 15, 0) => 16,
-            (false, _, 0) => END,
-            (false, run, _) => run + 1,
-        };
-        if bits == 0 {
-            return entry(total, passed, 0);
-        }
-        if total > LOOK {
-            return entry(total, passed, UNKNOWN);
-        }
-        let magnitude = (look >> (LOOK - total)) & ((1 << bits) - 1);
-        entry(total, passed, extend(magnitude as i32, bits) as i16)
     }
 
     fn passing(codes: &[Code], pass: &mut [Entry; LOOKS]) {
@@ -196,7 +179,7 @@ impl Table {
                     (run, _) => passed += run + 1,
                 }
             }
-            *pass = entry(skip, passed, ends);
+            *pass = skip | passed << 8 | ends << 16;
         }
     }
 
@@ -214,24 +197,18 @@ impl Table {
         let length = (LOOK + 1..=16).find(|length| next < self.limits[*length as usize])?;
         let index = (next >> (16 - length)) as i32 + self.offsets[length as usize];
         let symbol = *self.symbols.get(usize::try_from(index).ok()?)?;
-        Some(Self::single(Code { length: length as u8, symbol }, 0, self.first_coefficients))
+        Some(Code { length: length as u8, symbol }.entry(self.first_coefficients))
     }
+}
 
-    /// The value of the code at the beginning of `next`, which was looked up.
-    #[inline(always)]
-    fn value(&self, next: u64, found: Entry) -> i32 {
-        let known = (found >> 16) as u16 as i16;
-        if known != UNKNOWN { i32::from(known) } else { self.beyond(next, found & 0xff) }
-    }
-
-    /// A value whose bits reach beyond a look; they are `total` with its code.
-    #[inline(never)]
-    fn beyond(&self, next: u64, total: u32) -> i32 {
-        let code = (next >> 48) as u32;
-        let length = (1..=16).find(|length| code < self.limits[*length as usize]).unwrap_or(16);
-        let bits = total - length;
-        extend(((next << length) >> (64 - bits)) as i32, bits)
-    }
+/// The value of the code at the beginning of `next`: a magnitude whose leading 0 means negative (ITU-T T.81, F.2.2.1).
+#[inline(always)]
+fn value(next: u64, found: Entry) -> i32 {
+    let (length, bits) = (found >> 16 & 0xff, found >> 24);
+    let magnitude = next << length;
+    let is_positive = (magnitude as i64 >> 63) as i32;
+    // Two shifts, because a magnitude of no bits would be one of 64.
+    (magnitude >> 1 >> (63 - bits)) as i32 - (!is_positive & ((1 << bits) - 1))
 }
 
 /// Reads the difference of a block's first coefficient from the one before; none where the bits are no code.
@@ -241,7 +218,7 @@ pub(super) fn first_difference(reader: &mut BitReader<'_>, table: &Table) -> Opt
     let next = reader.buffer;
     let found = table.look(next)?;
     reader.skip(found & 0xff);
-    Some(table.value(next, found))
+    Some(value(next, found))
 }
 
 /// Reads a block's other coefficients: those up to the index `last` of the file's order go to `keep`, the rest is passed over.
@@ -255,25 +232,29 @@ pub(super) fn other_coefficients(
     mut keep: impl FnMut(usize, i32),
 ) -> Option<()> {
     let mut index = 1;
-    while index <= last {
+    'kept: while index <= last {
         reader.fill();
-        let next = reader.buffer;
-        let found = table.look(next)?;
-        reader.skip(found & 0xff);
-        let passed = (found >> 8 & 0xff) as usize;
-        if passed == END as usize {
-            return Some(());
+        // Two codes for each fill: none takes more than 26 bits.
+        for _ in 0..2 {
+            let next = reader.buffer;
+            let found = table.look(next)?;
+            reader.skip(found & 0xff);
+            let passed = (found >> 8 & 0xff) as usize;
+            index += passed;
+            // The end of the block passes more than a block has.
+            if index > 64 {
+                return (passed == END as usize).then_some(());
+            }
+            // A run of 16 zeros has the value 0, which may be kept.
+            keep(index - 1, value(next, found));
+            if index > last {
+                break 'kept;
+            }
         }
-        index += passed;
-        if index > 64 {
-            return None;
-        }
-        // A run of 16 zeros has the value 0, which may be kept.
-        keep(index - 1, table.value(next, found));
     }
     while index < 64 {
         reader.fill();
-        // Two looks for each fill: none takes more than 27 bits.
+        // Two looks for each fill: none takes more than 26 bits.
         for _ in 0..2 {
             let found = table.pass[(reader.buffer >> (64 - LOOK)) as usize];
             let behind = index + (found >> 8 & 0xff) as usize;

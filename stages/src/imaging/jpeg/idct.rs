@@ -42,69 +42,86 @@ fn quarter(coefficients: &[i32; 64], target: &mut [u8], stride: usize) {
     (below[0], below[1]) = (byte(a + b - c - d, 3), byte(a - b - c + d, 3));
 }
 
-/// First all columns, then all rows.
+/// First all columns, then all rows; neighbouring columns (or rows) are worked on together.
 #[inline(always)]
 fn separable<const ACROSS: usize, const DOWN: usize>(coefficients: &[i32; 64], target: &mut [u8], stride: usize) {
-    let mut columns = [[0i32; ACROSS]; DOWN];
-    for u in 0..ACROSS {
-        let mut column = [0; DOWN];
-        for v in 0..DOWN {
-            column[v] = coefficients[v * 8 + u];
-        }
-        let column = transform(column);
-        for v in 0..DOWN {
+    let mut frequencies = [[0; ACROSS]; DOWN];
+    for v in 0..DOWN {
+        frequencies[v].copy_from_slice(&coefficients[v * 8..][..ACROSS]);
+    }
+    let columns = transform(frequencies);
+    let mut rows = [[0; DOWN]; ACROSS];
+    for y in 0..DOWN {
+        for u in 0..ACROSS {
             // Three digits more than a whole number, for the rows.
-            columns[v][u] = column[v].wrapping_add(1 << (DIGITS - 4)) >> (DIGITS - 3);
+            rows[u][y] = columns[y][u].wrapping_add(1 << (DIGITS - 4)) >> (DIGITS - 3);
         }
     }
-    for (row, target) in columns.into_iter().zip(target.chunks_mut(stride)) {
-        let (row, target) = (transform(row), &mut target[..ACROSS]);
+    let pixels = transform(rows);
+    for (y, target) in target.chunks_mut(stride).take(DOWN).enumerate() {
+        let target = &mut target[..ACROSS];
         for x in 0..ACROSS {
-            target[x] = byte(row[x], DIGITS + 6);
+            target[x] = byte(pixels[x][y], DIGITS + 6);
         }
     }
 }
 
-/// The transform of 1, 2, 4 or 8 values; the results have [`DIGITS`] binary digits more.
+/// Values that are worked on together.
+type Lanes<const L: usize> = [i32; L];
+
 #[inline(always)]
-fn transform<const N: usize>(input: [i32; N]) -> [i32; N] {
-    let times = |value: i32, u: usize| value.wrapping_mul(COSINES[u]);
-    let mut output = [0; N];
+fn add<const L: usize>(a: Lanes<L>, b: Lanes<L>) -> Lanes<L> {
+    std::array::from_fn(|l| a[l].wrapping_add(b[l]))
+}
+
+#[inline(always)]
+fn subtract<const L: usize>(a: Lanes<L>, b: Lanes<L>) -> Lanes<L> {
+    std::array::from_fn(|l| a[l].wrapping_sub(b[l]))
+}
+
+/// Times √2 · cos(uπ/16).
+#[inline(always)]
+fn times<const L: usize>(a: Lanes<L>, u: usize) -> Lanes<L> {
+    std::array::from_fn(|l| a[l].wrapping_mul(COSINES[u]))
+}
+
+#[inline(always)]
+fn raised<const L: usize>(a: Lanes<L>) -> Lanes<L> {
+    std::array::from_fn(|l| a[l] << DIGITS)
+}
+
+/// The transform of 1, 2, 4 or 8 values in each lane; the results have [`DIGITS`] binary digits more.
+#[inline(always)]
+fn transform<const N: usize, const L: usize>(input: [Lanes<L>; N]) -> [Lanes<L>; N] {
+    let mut output = [[0; L]; N];
     match N {
-        1 => output[0] = input[0] << DIGITS,
+        1 => output[0] = raised(input[0]),
         2 => {
-            output[0] = input[0].wrapping_add(input[1]) << DIGITS;
-            output[1] = input[0].wrapping_sub(input[1]) << DIGITS;
+            output[0] = raised(add(input[0], input[1]));
+            output[1] = raised(subtract(input[0], input[1]));
         }
         _ => {
             // Even frequencies are the transform of half as many points.
             let (a, b, c, d) = (input[0], input[N / 4], input[N / 2], input[3 * N / 4]);
-            let (even, other) = (a.wrapping_add(c) << DIGITS, a.wrapping_sub(c) << DIGITS);
-            let odd = times(b, 2).wrapping_add(times(d, 6));
-            let last = times(b, 6).wrapping_sub(times(d, 2));
-            let half =
-                [even.wrapping_add(odd), other.wrapping_add(last), other.wrapping_sub(last), even.wrapping_sub(odd)];
+            let (even, other) = (raised(add(a, c)), raised(subtract(a, c)));
+            let odd = add(times(b, 2), times(d, 6));
+            let last = subtract(times(b, 6), times(d, 2));
+            let half = [add(even, odd), add(other, last), subtract(other, last), subtract(even, odd)];
             if N == 4 {
                 output.copy_from_slice(&half);
                 return output;
             }
             // cos((2x + 1) u π / 16) for odd u, brought into the first quarter of the circle.
-            let odd = [1, 3, 5, 7].map(|u| input[u % N]);
-            let sum = |signs: [(i32, usize); 4]| {
-                let [a, b, c, d] = signs;
-                let product = |value: i32, (sign, u): (i32, usize)| times(value, u).wrapping_mul(sign);
-                let (first, second) = (product(odd[0], a), product(odd[1], b));
-                first.wrapping_add(second).wrapping_add(product(odd[2], c)).wrapping_add(product(odd[3], d))
-            };
+            let [a, b, c, d] = [1, 3, 5, 7].map(|u| input[u % N]);
             let odd = [
-                sum([(1, 1), (1, 3), (1, 5), (1, 7)]),
-                sum([(1, 3), (-1, 7), (-1, 1), (-1, 5)]),
-                sum([(1, 5), (-1, 1), (1, 7), (1, 3)]),
-                sum([(1, 7), (-1, 5), (1, 3), (-1, 1)]),
+                add(add(times(a, 1), times(b, 3)), add(times(c, 5), times(d, 7))),
+                subtract(times(a, 3), add(add(times(b, 7), times(c, 1)), times(d, 5))),
+                add(subtract(times(a, 5), times(b, 1)), add(times(c, 7), times(d, 3))),
+                subtract(add(times(a, 7), times(c, 3)), add(times(b, 5), times(d, 1))),
             ];
             for x in 0..4 {
-                output[x] = half[x].wrapping_add(odd[x]);
-                output[7 - x] = half[x].wrapping_sub(odd[x]);
+                output[x] = add(half[x], odd[x]);
+                output[7 - x] = subtract(half[x], odd[x]);
             }
         }
     }

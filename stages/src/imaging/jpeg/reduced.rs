@@ -175,7 +175,8 @@ fn unstuff(scan: &[u8], bits: &mut Vec<u8>) -> Option<Vec<std::ops::Range<usize>
 struct Part<'a> {
     dc: &'a Table,
     ac: &'a Table,
-    steps: &'a [u16; 64],
+    /// For each index of the file's order the step (the lower 16 bits) and the place in natural order.
+    places: [u32; 64],
     /// The last index in the file's order that is needed.
     last: usize,
     across: usize,
@@ -184,6 +185,10 @@ struct Part<'a> {
     stride: usize,
     /// The first coefficient of the block before.
     previous: i32,
+}
+
+fn places(steps: &[u16; 64]) -> [u32; 64] {
+    std::array::from_fn(|index| u32::from(steps[index]) | u32::from(ZIGZAG[index]) << 16)
 }
 
 struct Decoder<'a> {
@@ -208,7 +213,7 @@ impl<'a> Decoder<'a> {
             Some(Part {
                 dc: frame.dc[component.dc].as_ref().and_then(|_| dc[component.dc].table())?,
                 ac: frame.ac[component.ac].as_ref().and_then(|_| ac[component.ac].table())?,
-                steps: frame.steps(component)?,
+                places: places(frame.steps(component)?),
                 last: last?,
                 across: component.across,
                 down: component.down,
@@ -255,10 +260,12 @@ impl<'a> Decoder<'a> {
     #[inline(always)]
     fn segment_anywhere(
         &mut self,
-        mut bits: BitReader<'_>,
+        bits: BitReader<'_>,
         units: std::ops::Range<usize>,
         planes: &mut [Vec<u8>; 3],
     ) -> Result<(), usize> {
+        // A copy of its own stays in registers.
+        let mut bits = bits;
         for part in &mut self.parts {
             part.previous = 0;
         }
@@ -283,10 +290,11 @@ impl Part<'_> {
         let mut coefficients = [0i32; 64];
         self.previous = self.previous.wrapping_add(first_difference(reader, self.dc)?);
         // A sound file's numbers stay far from the limits; a damaged one's may wrap around.
-        coefficients[0] = self.previous.wrapping_mul(i32::from(self.steps[0]));
-        let steps = self.steps;
+        coefficients[0] = self.previous.wrapping_mul((self.places[0] & 0xffff) as i32);
+        let places = &self.places;
         other_coefficients(reader, self.ac, self.last, |index, value| {
-            coefficients[usize::from(ZIGZAG[index & 63] & 63)] = value.wrapping_mul(i32::from(steps[index & 63]));
+            let place = places[index & 63];
+            coefficients[(place >> 16) as usize & 63] = value.wrapping_mul((place & 0xffff) as i32);
         })?;
         idct::block(&coefficients, self.block, target, self.stride);
         Some(())
