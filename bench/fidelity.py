@@ -4,7 +4,6 @@
 `python3 bench/fidelity.py [ORIGINALS]` needs a release build of hamflow and a Python with numpy, pillow and pyarrow.
 """
 import glob
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,34 +13,18 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from project import ORIGINALS, binary, write
+
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 
 
 def tensors(originals: Path, height: int, width: int, resize: str, decode: str) -> dict[str, np.ndarray]:
     """What `preprocess` makes of the originals, by image id."""
-    binary = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/hamflow"
-    with tempfile.TemporaryDirectory() as project:
-        rows = "".join(f"L{path.stem},{path.stem},nv,histo,40,male,back\n" for path in originals.glob("*.jpg"))
-        Path(project, "metadata.csv").write_text("lesion_id,image_id,dx,dx_type,age,sex,localization\n" + rows)
-        Path(project, "pipeline.toml").write_text(f"""
-[inputs]
-metadata = "metadata.csv"
-images = ["{originals.resolve()}"]
-[stages.metadata]
-csv = "inputs.metadata"
-images = "inputs.images"
-[stages.preprocess]
-table = "metadata"
-images = "inputs.images"
-height = {height}
-width = {width}
-filter = "{resize}"
-decode = "{decode}"
-""")
-        subprocess.run([binary, "run"], cwd=project, check=True, capture_output=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), originals, height=height, width=width, filter=resize, decode=decode)
+        subprocess.run([binary(), "run"], cwd=folder, check=True, capture_output=True)
         found = {}
-        for path in glob.glob(f"{project}/out/preprocess/shards/*.arrow"):
+        for path in glob.glob(f"{folder}/out/preprocess/shards/*.arrow"):
             for batch in pa.ipc.open_file(path).read_all().to_batches():
                 found.update(zip(batch.column("image_id").to_pylist(), batch.column("image").to_numpy_ndarray().astype(int)))
         return found
@@ -52,7 +35,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def main() -> None:
-    originals = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared/ham10000-originals"
+    originals = Path(sys.argv[1]) if len(sys.argv) > 1 else ORIGINALS
     whole = {path.stem: np.asarray(Image.open(path).convert("RGB")).astype(int) for path in originals.glob("*.jpg")}
     ours = tensors(originals, 450, 600, "nearest", "exact")
     differences = [np.abs(ours[name] - pixels) for name, pixels in whole.items() if ours[name].shape == pixels.shape]

@@ -7,6 +7,7 @@ cold `hamflow run` (an empty cache, planning's hash included) and of each peer w
 build of hamflow. `cargo bench --bench preprocess` measures the decoder in a bare loop; its figures are put beside.
 """
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -14,10 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from project import ORIGINALS, ROOT, binary, write
+
+
 PACKAGES = {
     "pillow": ["pillow", "numpy"],
     "opencv": ["opencv-python-headless"],
@@ -98,7 +102,8 @@ print(done / (time.perf_counter() - start))
 
 def dataset(folder: Path, originals: Path, count: int) -> Path:
     """The originals repeated, each copy made distinct by a number in a comment behind the start of the image."""
-    images = folder / f"images-{count}"
+    which = hashlib.sha256(str(originals.resolve()).encode()).hexdigest()[:8]
+    images = folder / f"images-{which}-{count}"
     if not (images / "whole").exists():
         shutil.rmtree(images, ignore_errors=True)
         images.mkdir(parents=True)
@@ -128,51 +133,43 @@ def environment(folder: Path) -> tuple[Path, set[str]]:
     return python, there
 
 
-MEASURED = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, capture_output=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
+def resident(root: int) -> int:
+    """Bytes in memory of a process and all that it started."""
+    total, todo = 0, [root]
+    while todo:
+        pid = todo.pop()
+        try:
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+        except OSError:
+            pass
+    return total
 
 
-def simd_environment(folder: Path) -> Path | None:
-    """A virtual environment with Pillow-SIMD, which takes Pillow's place; none where it does not build."""
-    python = folder / "venv-simd" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder / "venv-simd"], check=True)
-    built = subprocess.run([python, "-m", "pip", "install", "-q", "pillow-simd", "numpy"], capture_output=True, text=True)
-    if built.returncode == 0:
-        return python
-    print(f"SKIPPED: Pillow-SIMD does not build: {built.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-    return None
-
-
-def hamflow(binary: Path, folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float]:
-    """Images per second of a cold run of the stage alone, and the largest memory of a process of it in MiB."""
+def hamflow(folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float]:
+    """Images per second of a cold run of the stage alone, and the most memory of all its processes together in MiB."""
     project = Path(tempfile.mkdtemp(dir=folder))
-    rows = "".join(f"L{i},{path.stem},nv,histo,40,male,back\n" for i, path in enumerate(sorted(images.glob("*.jpg"))))
-    (project / "metadata.csv").write_text("lesion_id,image_id,dx,dx_type,age,sex,localization\n" + rows)
-    (project / "pipeline.toml").write_text(f"""
-[inputs]
-metadata = "metadata.csv"
-images = ["{images}"]
-[stages.metadata]
-csv = "inputs.metadata"
-images = "inputs.images"
-[stages.preprocess]
-table = "metadata"
-images = "inputs.images"
-height = {size[0]}
-width = {size[1]}
-decode = "{decode}"
-""")
-    subprocess.run([binary, "run", "metadata"], cwd=project, check=True, capture_output=True)
+    count = write(project, images, height=size[0], width=size[1], decode=decode)
+    subprocess.run([binary(), "run", "metadata"], cwd=project, check=True, capture_output=True)
     start = time.perf_counter()
-    command = [sys.executable, "-c", MEASURED, str(binary), "run", "--json"]
-    memory = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
+    process = subprocess.Popen([binary(), "run"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    most = [0]
+
+    def watch() -> None:
+        while process.poll() is None:
+            most[0] = max(most[0], resident(process.pid))
+            time.sleep(0.1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
     seconds = time.perf_counter() - start
+    watcher.join()
     shutil.rmtree(project)
-    return len(rows.splitlines()) / seconds, int(memory) / 1024
+    if code != 0:
+        raise SystemExit(f"hamflow ended with {code}")
+    return count / seconds, most[0] / 2**20
 
 
 def linked(folder: Path, originals: Path, count: int) -> Path:
@@ -187,25 +184,28 @@ def linked(folder: Path, originals: Path, count: int) -> Path:
     return images
 
 
-def bare() -> dict[str, float]:
+def bare(originals: Path) -> dict[str, float]:
     """What `cargo bench --bench preprocess` prints, by name."""
-    printed = subprocess.run(["cargo", "bench", "--bench", "preprocess"], cwd=ROOT, capture_output=True, text=True).stdout
-    return {name.strip(): float(median) for name, median in re.findall(r"^(\S.*?)\s{2,}(\d+)\s+\d+$", printed, re.M)}
+    command = ["cargo", "bench", "--bench", "preprocess", "--", str(originals.resolve())]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    found = {name.strip(): float(median) for name, median in re.findall(r"^(\S.*?)\s{2,}(\d+)\s+\d+$", printed, re.M)}
+    if not found:
+        raise SystemExit(f"`{' '.join(command)}` printed no table:\n{printed}")
+    return found
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--images", type=int, default=10015)
     arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--originals", type=Path, default=ROOT.parent / "shared/ham10000-originals")
+    arguments.add_argument("--originals", type=Path, default=ORIGINALS)
     arguments.add_argument("--memory", type=int, nargs="*", default=[], help="counts of images to measure memory at")
     arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hamflow-bench")
     options = arguments.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    binary = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/hamflow"
     images = dataset(options.folder, options.originals, options.images)
     python, there = environment(options.folder)
-    decoders = bare()
+    decoders: dict[str, list[float]] = {}
     scripts = {name: (python, code + LOOP) for name, (needs, code) in PEERS.items() if needs in there}
     if "dali" in there:
         scripts["NVIDIA DALI, CPU"] = (python, DALI)
@@ -215,9 +215,11 @@ def main() -> None:
     rates: dict[tuple[str, tuple[int, int]], list[float]] = {}
     memory = 0.0
     for _ in range(options.rounds):
+        for name, rate in bare(options.originals).items():
+            decoders.setdefault(name, []).append(rate)
         for size in SIZES:
             for decode in ("reduced", "exact"):
-                rate, used = hamflow(binary, options.folder, images, size, decode)
+                rate, used = hamflow(options.folder, images, size, decode)
                 memory = max(memory, used)
                 rates.setdefault((f"hamflow, cold run, {decode}", size), []).append(rate)
             for name, (interpreter, code) in scripts.items():
@@ -234,16 +236,16 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
     print("\n| decoder alone, bare loop | images/s |\n| --- | --- |")
     for name, rate in decoders.items():
-        print(f"| {name} | {rate:.0f} |")
+        print(f"| {name} | {statistics.median(rate):.0f} |")
     for height, width in SIZES:
         alone = decoders.get(f"own, reduced for {height}x{width}")
         if alone:
             whole = statistics.median(rates["hamflow, cold run, reduced", (height, width)])
-            print(f"a cold run at {height}×{width} reaches {whole / alone:.0%} of its decoder alone")
-    print(f"largest memory of a process: {memory:.0f} MiB")
+            print(f"a cold run at {height}×{width} reaches {whole / statistics.median(alone):.0%} of its decoder alone")
+    print(f"most memory of all processes together: {memory:.0f} MiB")
     for count in options.memory:
         images = linked(options.folder, options.originals, count)
-        rate, memory = hamflow(binary, options.folder, images, SIZES[0], "reduced")
+        rate, memory = hamflow(options.folder, images, SIZES[0], "reduced")
         print(f"{count} images: {memory:.0f} MiB, {rate:.0f} images/s")
 
 

@@ -94,8 +94,8 @@ fn time(case: &Case, files: &[Vec<u8>], threads: usize) -> f64 {
 fn main() {
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| {
-        let shared = std::env::var_os("HAMFLOW_DATA").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
-        shared.join("ham10000-originals")
+        let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
+        std::env::var_os("HAMFLOW_DATA").map_or_else(|| PathBuf::from(beside), PathBuf::from).join("ham10000-originals")
     });
     let Ok(entries) = std::fs::read_dir(&folder) else {
         eprintln!("SKIPPED: there are no images at {}", folder.display());

@@ -7,8 +7,8 @@ const NORM: i32 = 6;
 ///
 /// `e(c) = (mean I(c)^p)^(1/p)`, scaled to unit length; every value is multiplied by `1 / (√3 e(c))` and cut to 255
 /// (Finlayson, Trezzi, "Shades of gray and colour constancy", CIC 2004; for dermoscopy with p = 6: Barata, Celebi, Marques,
-/// "Improving dermoscopy image classification using color constancy", IEEE JBHI 2015). An image without any light is left as
-/// it is.
+/// "Improving dermoscopy image classification using color constancy", IEEE JBHI 2015). An image in which a channel is 0
+/// everywhere is left as it is.
 pub fn shades_of_grey(pixels: &mut [u8]) {
     let mut counts = [[0u64; 256]; 3];
     for pixel in pixels.chunks_exact(3) {

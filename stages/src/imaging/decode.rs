@@ -8,6 +8,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits, RgbImage};
 
 use super::jpeg;
+use super::resize::Span;
 
 /// The largest image that is decoded, in pixels; a file that claims more is refused before memory is taken.
 pub const MAX_PIXELS: u64 = 100_000_000;
@@ -45,7 +46,7 @@ impl fmt::Display for BadImage {
 impl std::error::Error for BadImage {}
 
 /// An image: rows of pixels of red, green and blue, 8 bits each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pixels {
     /// height × width × 3 bytes.
     pub bytes: Vec<u8>,
@@ -53,16 +54,27 @@ pub struct Pixels {
     pub width: usize,
     /// In pixels.
     pub height: usize,
+    /// The columns that the image fills: all, unless it was reduced from a width that the reduction does not divide.
+    pub across: Span,
+    /// The rows that the image fills.
+    pub down: Span,
 }
 
 impl From<RgbImage> for Pixels {
     fn from(image: RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { bytes: image.into_raw(), width, height }
+        Self { bytes: image.into_raw(), width, height, across: Span::all_of(width), down: Span::all_of(height) }
     }
 }
 
 impl Pixels {
+    /// Makes room for an image of this size, which it fills.
+    pub(super) fn resize(&mut self, width: usize, height: usize) {
+        self.bytes.resize(width * height * 3, 0);
+        (self.width, self.height) = (width, height);
+        (self.across, self.down) = (Span::all_of(width), Span::all_of(height));
+    }
+
     /// The same as an image of the `image` crate.
     pub fn into_image(self) -> RgbImage {
         let side = |side: usize| u32::try_from(side).expect("an image has fewer than 2^32 pixels in a row");
@@ -70,9 +82,23 @@ impl Pixels {
     }
 
     fn turn(&mut self, orientation: Orientation) {
+        use Orientation as O;
+        let (across, down) = (self.across, self.down);
+        let (mirrored_across, mirrored_down) = (across.mirrored(self.width), down.mirrored(self.height));
+        let spans = match orientation {
+            O::NoTransforms => (across, down),
+            O::FlipHorizontal => (mirrored_across, down),
+            O::FlipVertical => (across, mirrored_down),
+            O::Rotate180 => (mirrored_across, mirrored_down),
+            O::Rotate90 => (mirrored_down, across),
+            O::Rotate90FlipH => (down, across),
+            O::Rotate270 => (down, mirrored_across),
+            O::Rotate270FlipH => (mirrored_down, mirrored_across),
+        };
         let mut image = DynamicImage::ImageRgb8(std::mem::take(self).into_image());
         image.apply_orientation(orientation);
         *self = image.into_rgb8().into();
+        (self.across, self.down) = spans;
     }
 }
 
@@ -97,7 +123,7 @@ impl Decoder {
         Ok(self.upright(orientation))
     }
 
-    /// The same at a half, a quarter or an eighth of the size where the file allows it: baseline JPEGs do.
+    /// The same at a half, a quarter or an eighth of the size where the file allows it: baseline JPEGs in one scan do.
     ///
     /// `least` says which fraction of an upright image of some width and height must be left.
     pub fn decode_reduced(

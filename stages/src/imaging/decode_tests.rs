@@ -20,7 +20,9 @@ use super::*;
 // data[data.index(b"Adobe") + 11] = 2  # says that the same numbers are YCCK
 // open("ycck.jpg", "wb").write(data)
 // scene("RGB").quantize(32).save("palette.png", optimize=True)
-// for name in ("grey.jpg", "cmyk.jpg", "ycck.jpg", "palette.png"):
+// for s in ("4:4:4", "4:2:0"):
+//     scene("RGB").save(f"restarts-{s.replace(':', '')}.jpg", quality=90, subsampling=s, restart_marker_blocks=2)
+// for name in ("grey.jpg", "cmyk.jpg", "ycck.jpg", "palette.png", "restarts-444.jpg", "restarts-420.jpg"):
 //     Image.open(name).convert("RGB").save(name + ".expected.png", optimize=True)
 // noise = Image.new("RGB", (W, H))
 // noise.putdata([tuple(random.choice((0, 255, random.randrange(256))) for _ in range(3)) for _ in range(W * H)])
@@ -49,6 +51,18 @@ fn grey_cmyk_and_ycck_jpegs_are_what_pillow_makes_of_them() {
     ] {
         let difference = largest_difference(&decode(bytes).unwrap(), &decode(expected).unwrap());
         assert!(difference <= tolerance, "{name} differs by {difference}");
+    }
+}
+
+// By the same script. zune-jpeg widens colour like libjpeg-turbo, and rounds a little otherwise.
+#[test]
+fn colours_are_what_libjpeg_turbo_makes_of_them() {
+    for (name, bytes, expected) in [
+        ("4:4:4", fixture!("restarts-444.jpg"), fixture!("restarts-444.jpg.expected.png")),
+        ("4:2:0", fixture!("restarts-420.jpg"), fixture!("restarts-420.jpg.expected.png")),
+    ] {
+        let difference = largest_difference(&decode(bytes).unwrap(), &decode(expected).unwrap());
+        assert!(difference <= 3, "{name} differs by {difference}");
     }
 }
 

@@ -17,6 +17,8 @@ const THRESHOLD: u8 = 10;
 #[derive(Debug, Default)]
 pub struct HairRemover {
     grey: Vec<u8>,
+    /// A row with room beside it.
+    row: Vec<u8>,
     dilated: Vec<u8>,
     closed: Vec<u8>,
     /// What is not known yet.
@@ -40,8 +42,8 @@ impl HairRemover {
         };
         self.grey.clear();
         self.grey.extend(image.bytes.chunks_exact(3).map(grey));
-        cross(&self.grey, image.width, &mut self.dilated, 0, u8::max);
-        cross(&self.dilated, image.width, &mut self.closed, 255, u8::min);
+        cross(&self.grey, image.width, &mut self.row, &mut self.dilated, (0, u8::max));
+        cross(&self.dilated, image.width, &mut self.row, &mut self.closed, (255, u8::min));
         self.mask.clear();
         self.mask
             .extend(self.closed.iter().zip(&self.grey).map(|(closed, grey)| closed.saturating_sub(*grey) > THRESHOLD));
@@ -87,11 +89,18 @@ impl HairRemover {
 }
 
 /// The extreme over a cross around each pixel; beyond the image there is nothing (`neutral`).
-fn cross(image: &[u8], width: usize, target: &mut Vec<u8>, neutral: u8, extreme: fn(u8, u8) -> u8) {
+fn cross(
+    image: &[u8],
+    width: usize,
+    padded: &mut Vec<u8>,
+    target: &mut Vec<u8>,
+    (neutral, extreme): (u8, fn(u8, u8) -> u8),
+) {
     const REACH: usize = CROSS / 2;
     target.clear();
     target.extend_from_slice(image);
-    let mut padded = vec![neutral; width + 2 * REACH];
+    padded.clear();
+    padded.resize(width + 2 * REACH, neutral);
     for (row, target) in image.chunks_exact(width).zip(target.chunks_exact_mut(width)) {
         padded[REACH..REACH + width].copy_from_slice(row);
         for step in 0..CROSS {
@@ -126,7 +135,7 @@ mod tests {
                 bytes.extend(if hair { [40, 30, 25] } else { [light + 40, light, light - 20] });
             }
         }
-        Pixels { bytes, width, height }
+        Pixels { bytes, ..Pixels::from(image::RgbImage::new(width as u32, height as u32)) }
     }
 
     // # OpenCV 5.0.0
@@ -158,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_image_without_hair_is_left_as_it_is() {
-        let plain = Pixels { bytes: vec![90; 30 * 20 * 3], width: 30, height: 20 };
+        let plain = Pixels::from(image::RgbImage::from_pixel(30, 20, image::Rgb([90; 3])));
         let mut image = plain.clone();
         HairRemover::default().remove(&mut image);
         assert_eq!(image, plain);

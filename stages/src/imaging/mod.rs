@@ -11,4 +11,4 @@ mod resize;
 pub use decode::{BadImage, Decoder, MAX_PIXELS, Pixels, decode};
 pub use lesion::{Diagnosis, Lesion};
 pub use preparation::{ColourConstancy, Decoding, Fit, HairRemoval, Preparation, Preparer};
-pub use resize::{Filter, Resizer};
+pub use resize::{Filter, Resizer, Span};

@@ -78,19 +78,16 @@ pub struct Preparer {
     preparation: Preparation,
     decoder: Decoder,
     resizer: Resizer,
-    /// For `pad`: the resizer of the last image's shape.
-    inner: Option<Resizer>,
-    padded: Vec<u8>,
+    /// For `pad`: the image without what is beside it.
+    inner: Vec<u8>,
     hair: HairRemover,
 }
 
 impl Preparer {
     /// Prepares tensors of one sort.
     pub fn new(preparation: Preparation) -> Self {
-        let Preparation { filter, width, height, .. } = preparation;
-        let resizer = Resizer::new(filter, width, height);
         let (decoder, hair) = (Decoder::default(), HairRemover::default());
-        Self { preparation, decoder, resizer, inner: None, padded: Vec::new(), hair }
+        Self { preparation, decoder, resizer: Resizer::new(preparation.filter), inner: Vec::new(), hair }
     }
 
     /// Makes a tensor of an image file, which must have room for exactly height × width × 3 bytes.
@@ -111,12 +108,11 @@ impl Preparer {
             self.hair.remove(image);
         }
         match fit {
-            Fit::Stretch => self.resizer.resize(image, tensor),
+            Fit::Stretch => self.resizer.resize(image, (width, height), tensor),
             Fit::CenterCrop => {
-                let (across, down) = crop(image, width, height);
-                self.resizer.resize_box(image, across, down, tensor);
+                self.resizer.resize_box(image, crop(image, width, height), (width, height), tensor);
             }
-            Fit::Pad => pad(image, (width, height), filter, &mut self.inner, &mut self.padded, tensor),
+            Fit::Pad => pad(image, (width, height), &mut self.resizer, &mut self.inner, tensor),
         }
         if colour_constancy == ColourConstancy::ShadesOfGrey {
             shades_of_grey(tensor);
@@ -127,48 +123,38 @@ impl Preparer {
 
 /// The largest part of the target's shape around the centre (`ImageOps.fit` of Pillow with its default centring).
 fn crop(image: &Pixels, width: usize, height: usize) -> (Span, Span) {
-    let (from_width, from_height) = (image.width as f64, image.height as f64);
+    let (from_width, from_height) = (f64::from(image.across.length()), f64::from(image.down.length()));
     let ratio = width as f64 / height as f64;
     let (crop_width, crop_height) = match from_width / from_height {
         same if same == ratio => (from_width, from_height),
         wider if wider >= ratio => (ratio * from_height, from_height),
         _ => (from_width, from_width / ratio),
     };
-    let around = |side: f64, part: f64| {
-        let start = (side - part) * 0.5;
+    let around = |span: Span, part: f64| {
+        let start = f64::from(span.start) + (f64::from(span.length()) - part) * 0.5;
         Span { start: start as f32, end: (start + part) as f32 }
     };
-    (around(from_width, crop_width), around(from_height, crop_height))
+    (around(image.across, crop_width), around(image.down, crop_height))
 }
 
 /// The whole image in the middle of a black one (`ImageOps.pad` of Pillow).
-fn pad(
-    image: &Pixels,
-    (width, height): (usize, usize),
-    filter: Filter,
-    inner: &mut Option<Resizer>,
-    padded: &mut Vec<u8>,
-    tensor: &mut [u8],
-) {
-    let (from, to) = (image.width as f64 / image.height as f64, width as f64 / height as f64);
+fn pad(image: &Pixels, (width, height): (usize, usize), resizer: &mut Resizer, inner: &mut Vec<u8>, tensor: &mut [u8]) {
+    let (from_width, from_height) = (f64::from(image.across.length()), f64::from(image.down.length()));
+    let (from, to) = (from_width / from_height, width as f64 / height as f64);
     // Python rounds halves to even; neither side may vanish.
     let side = |length: f64| (length.round_ties_even() as usize).max(1);
     let (inner_width, inner_height) = if from > to {
-        (width, side(image.height as f64 / image.width as f64 * width as f64).min(height))
+        (width, side(from_height / from_width * width as f64).min(height))
     } else {
-        (side(image.width as f64 / image.height as f64 * height as f64).min(width), height)
+        (side(from_width / from_height * height as f64).min(width), height)
     };
-    if inner.as_ref().is_none_or(|inner| inner.size() != (inner_width, inner_height)) {
-        *inner = Some(Resizer::new(filter, inner_width, inner_height));
-    }
-    let resizer = inner.as_mut().expect("it was made a moment ago");
-    padded.resize(inner_width * inner_height * 3, 0);
-    resizer.resize(image, padded);
+    inner.resize(inner_width * inner_height * 3, 0);
+    resizer.resize(image, (inner_width, inner_height), inner);
     let start = |outer: usize, inner: usize| ((outer - inner) as f64 * 0.5).round_ties_even() as usize;
     let (left, top) = (start(width, inner_width), start(height, inner_height));
     tensor.fill(0);
     let rows = tensor.chunks_exact_mut(width * 3).skip(top);
-    for (row, source) in rows.zip(padded.chunks_exact(inner_width * 3)) {
+    for (row, source) in rows.zip(inner.chunks_exact(inner_width * 3)) {
         row[left * 3..][..inner_width * 3].copy_from_slice(source);
     }
 }

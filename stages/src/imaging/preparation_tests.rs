@@ -1,8 +1,7 @@
 //! Tests of what becomes of an image: shapes against Pillow, reduced decoding against the whole.
 
 use super::*;
-use crate::imaging::decode;
-use crate::test_support::shared;
+use crate::test_support::{fnv, jpegs};
 
 fn preparation(filter: Filter, (width, height): (usize, usize)) -> Preparation {
     Preparation {
@@ -20,10 +19,6 @@ fn prepared(preparation: Preparation, bytes: &[u8]) -> Vec<u8> {
     let mut tensor = vec![0; preparation.width * preparation.height * 3];
     Preparer::new(preparation).prepare(bytes, &mut tensor).unwrap();
     tensor
-}
-
-fn fnv(data: &[u8]) -> u64 {
-    data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 // # Pillow 13.0.0, with fnv of resize_tests.rs
@@ -64,15 +59,6 @@ fn cropping_and_padding_give_exactly_what_pillow_gives() {
     }
 }
 
-fn originals() -> Option<Vec<Vec<u8>>> {
-    let mut paths: Vec<_> =
-        std::fs::read_dir(shared("ham10000-originals")?).unwrap().map(|e| e.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
-    paths.sort();
-    assert_eq!(paths.len(), 114);
-    Some(paths.iter().map(|path| std::fs::read(path).unwrap()).collect())
-}
-
 /// Peak signal-to-noise ratio in decibels.
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
     let squares: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
@@ -81,17 +67,31 @@ fn psnr(a: &[u8], b: &[u8]) -> f64 {
 
 #[test]
 fn reduced_decoding_is_near_the_whole_on_the_originals() {
-    let Some(files) = originals() else { return };
+    let Some(files) = jpegs("ham10000-originals", 1) else { return };
+    assert_eq!(files.len(), 114);
+    let filters = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
+    let mut cases = Vec::new();
     for size in [(100, 75), (224, 224)] {
-        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
-            let exact = preparation(filter, size);
+        cases.extend(filters.map(|filter| (size, preparation(filter, size))));
+        cases.extend(
+            [Fit::CenterCrop, Fit::Pad].map(|fit| (size, Preparation { fit, ..preparation(Filter::Bicubic, size) })),
+        );
+    }
+    for (size, exact) in cases {
+        {
+            let Preparation { filter, fit, .. } = exact;
             let reduced = Preparation { decode: Decoding::Reduced, ..exact };
             let mut ratios: Vec<f64> =
                 files.iter().map(|bytes| psnr(&prepared(reduced, bytes), &prepared(exact, bytes))).collect();
             ratios.sort_by(f64::total_cmp);
             let (least, median) = (ratios[0], ratios[ratios.len() / 2]);
-            println!("{size:?} {filter:?}: median {median:.1} dB, least {least:.1} dB");
-            assert!(median >= 44.0 && least >= 35.0, "{size:?} {filter:?}: median {median:.1} dB, least {least:.1} dB");
+            println!("{size:?} {filter:?} {fit:?}: median {median:.1} dB, least {least:.1} dB");
+            assert!(
+                median >= 44.0 && least >= 35.0,
+                "{size:?} {filter:?} {fit:?}: median {median:.1} dB, least {least:.1} dB"
+            );
+            // The whole would be equal, which has no noise.
+            assert!(ratios.last().unwrap() < &80.0, "{size:?} {filter:?} {fit:?}: nothing was reduced");
         }
     }
 }
@@ -111,17 +111,38 @@ fn reduced_decoding_leaves_what_it_cannot_take_to_the_whole_decoder() {
     }
 }
 
-#[test]
-fn a_turned_image_is_reduced_upright() {
-    // 48×32 turned by a quarter is 32×48, which a target of 12×16 reduces by half, not by more.
-    let image = image::RgbImage::from_fn(48, 32, |x, y| image::Rgb([(x * 5) as u8, (y * 7) as u8, 90]));
+/// A gradient of 45×35 whose EXIF block says this orientation.
+fn turned(orientation: u8) -> Vec<u8> {
+    let image = image::RgbImage::from_fn(45, 35, |x, y| image::Rgb([(x * 5) as u8, (y * 7) as u8, 90]));
     let mut jpeg = Vec::new();
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95).encode_image(&image).unwrap();
-    let exif = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
-    let turned = [&jpeg[..2], exif, &jpeg[2..]].concat();
-    let whole = decode(&turned).unwrap();
-    assert_eq!(whole.dimensions(), (32, 48));
-    let exact = preparation(Filter::Bicubic, (12, 16));
-    let reduced = Preparation { decode: Decoding::Reduced, ..exact };
-    assert!(psnr(&prepared(reduced, &turned), &prepared(exact, &turned)) > 38.0);
+    let exif = [
+        b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(),
+        &[orientation, 0, 0, 0, 0, 0, 0],
+    ];
+    [&jpeg[..2], &exif.concat(), &jpeg[2..]].concat()
 }
+
+#[test]
+fn a_turned_image_is_reduced_upright() {
+    let mut decoder = Decoder::default();
+    let asked = std::cell::Cell::new((0, 0));
+    let least = |width, height| {
+        asked.set((width, height));
+        0.25
+    };
+    let bytes = turned(6);
+    let image = decoder.decode_reduced(&bytes, least).unwrap();
+    assert_eq!((asked.get(), image.width, image.height), ((35, 45), 9, 12));
+    // An eighth of a pixel more or less at the wrong side would show in the gradient.
+    for orientation in 1..=8 {
+        let exact = preparation(Filter::Bilinear, if orientation < 5 { (9, 7) } else { (7, 9) });
+        let reduced = Preparation { decode: Decoding::Reduced, ..exact };
+        let bytes = turned(orientation);
+        let ratio = psnr(&prepared(reduced, &bytes), &prepared(exact, &bytes));
+        assert!((RATIO..80.0).contains(&ratio), "orientation {orientation}: {ratio:.1} dB");
+    }
+}
+
+/// Decibels that a reduced gradient reaches; with the part of a pixel at the wrong side, or none, it does not.
+const RATIO: f64 = 44.0;

@@ -69,12 +69,10 @@ const CHANNELS: usize = 3;
 /// The number of binary digits behind the point of a weight: 32 less 8 for the pixel and 2 for what overshoots.
 const PRECISION: u32 = 22;
 
-/// Resizes images to one size, keeping its tables and buffers from one image to the next.
-#[derive(Debug)]
+/// Resizes images, keeping its tables and buffers from one image to the next.
+#[derive(Debug, Default)]
 pub struct Resizer {
     filter: Filter,
-    width: usize,
-    height: usize,
     horizontal: Axis,
     vertical: Axis,
     tiles: Tiles,
@@ -82,60 +80,54 @@ pub struct Resizer {
     narrowed: Vec<u8>,
     /// One row of sums of the vertical pass.
     sums: Vec<i32>,
+    /// For `nearest`: the columns and rows that are taken.
+    taken: [Vec<usize>; 2],
 }
 
 impl Resizer {
-    /// Prepares resizing to `width` × `height`, neither of which may be 0.
-    pub fn new(filter: Filter, width: usize, height: usize) -> Self {
-        assert!(width > 0 && height > 0, "an image has pixels");
-        let none = Axis::default();
-        let (narrowed, sums) = (Vec::new(), Vec::new());
-        Self {
-            filter,
-            width,
-            height,
-            horizontal: none.clone(),
-            vertical: none,
-            tiles: Tiles::default(),
-            narrowed,
-            sums,
-        }
+    /// Prepares resizing by one filter.
+    pub fn new(filter: Filter) -> Self {
+        Self { filter, ..Self::default() }
     }
 
-    /// Width and height of what it makes.
-    pub fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
+    /// Resizes the whole of `image` to `size` (width and height, neither of which may be 0) into `target`, which must have
+    /// room for exactly height × width × 3 bytes.
+    pub fn resize(&mut self, image: &Pixels, size: (usize, usize), target: &mut [u8]) {
+        self.resize_box(image, (image.across, image.down), size, target);
     }
 
-    /// Resizes `image` into `target`, which must have room for exactly height × width × 3 bytes.
-    pub fn resize(&mut self, image: &Pixels, target: &mut [u8]) {
-        let whole = |side: usize| Span { start: 0.0, end: side as f32 };
-        self.resize_box(image, whole(image.width), whole(image.height), target);
-    }
-
-    /// The same for the columns `across` and rows `down` of the image, which may begin and end within a pixel.
-    pub fn resize_box(&mut self, image: &Pixels, across: Span, down: Span, target: &mut [u8]) {
-        assert_eq!(target.len(), self.width * self.height * CHANNELS, "the target has the resizer's size");
-        let Pixels { bytes, width, height } = image;
+    /// The same for some columns and rows of the image, which may begin and end within a pixel.
+    pub fn resize_box(
+        &mut self,
+        image: &Pixels,
+        (across, down): (Span, Span),
+        (to_width, to_height): (usize, usize),
+        target: &mut [u8],
+    ) {
+        assert!(to_width > 0 && to_height > 0, "an image has pixels");
+        assert_eq!(target.len(), to_width * to_height * CHANNELS, "the target has the size that it says");
+        let Pixels { bytes, width, height, .. } = image;
         let (width, height) = (*width, *height);
         if self.filter == Filter::Nearest {
-            let columns = nearest_positions(across, width, self.width);
-            nearest(bytes, width, &columns, &nearest_positions(down, height, self.height), target);
+            let [columns, rows] = &mut self.taken;
+            nearest_positions(across, width, to_width, columns);
+            nearest_positions(down, height, to_height, rows);
+            nearest(bytes, width, columns, rows, target);
             return;
         }
-        let narrowed = if across.is_all_of(width) && width == self.width {
+        let narrowed = if across == Span::all_of(width) && width == to_width {
             bytes
         } else {
-            self.horizontal.prepare(self.filter, across, width, self.width);
-            self.narrowed.resize(self.width * height * CHANNELS, 0);
-            resize_rows(&self.horizontal, bytes, width, &mut self.tiles, &mut self.narrowed, self.width);
+            self.horizontal.prepare(self.filter, across, width, to_width);
+            self.narrowed.resize(to_width * height * CHANNELS, 0);
+            resize_rows(&self.horizontal, bytes, width, &mut self.tiles, &mut self.narrowed, to_width);
             &self.narrowed
         };
-        if down.is_all_of(height) && height == self.height {
+        if down == Span::all_of(height) && height == to_height {
             target.copy_from_slice(narrowed);
         } else {
-            self.vertical.prepare(self.filter, down, height, self.height);
-            self.sums.resize(self.width * CHANNELS, 0);
+            self.vertical.prepare(self.filter, down, height, to_height);
+            self.sums.resize(to_width * CHANNELS, 0);
             resize_columns(&self.vertical, narrowed, &mut self.sums, target);
         }
     }
@@ -151,8 +143,19 @@ pub struct Span {
 }
 
 impl Span {
-    fn is_all_of(self, side: usize) -> bool {
-        self.start == 0.0 && self.end == side as f32
+    /// All pixels of a row or column.
+    pub fn all_of(side: usize) -> Self {
+        Self { start: 0.0, end: side as f32 }
+    }
+
+    /// The same pixels counted from the other end of a row or column of `side`.
+    pub fn mirrored(self, side: usize) -> Self {
+        Self { start: side as f32 - self.end, end: side as f32 - self.start }
+    }
+
+    /// How many pixels.
+    pub fn length(self) -> f32 {
+        self.end - self.start
     }
 }
 
@@ -177,7 +180,7 @@ impl Axis {
         self.of = Some((filter, span, from, to));
         self.windows.clear();
         self.weights.clear();
-        let scale = f64::from(span.end - span.start) / to as f64;
+        let scale = f64::from(span.length()) / to as f64;
         let filter_scale = scale.max(1.0);
         let support = filter.support() * filter_scale;
         let step = 1.0 / filter_scale;
@@ -319,15 +322,15 @@ fn nearest(image: &[u8], width: usize, columns: &[usize], rows: &[usize], target
 }
 
 /// The nearest source position of each target position; adds the scale up as Pillow does, so that ties fall alike.
-fn nearest_positions(span: Span, from: usize, to: usize) -> Vec<usize> {
-    let scale = f64::from(span.end - span.start) / to as f64;
+fn nearest_positions(span: Span, from: usize, to: usize, positions: &mut Vec<usize>) {
+    let scale = f64::from(span.length()) / to as f64;
     let mut position = f64::from(span.start) + scale * 0.5;
-    let next = |_| {
+    positions.clear();
+    positions.extend((0..to).map(|_| {
         let nearest = (position as usize).min(from - 1);
         position += scale;
         nearest
-    };
-    (0..to).map(next).collect()
+    }));
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use image::{Rgb, RgbImage};
 
 use super::*;
+use crate::test_support::fnv;
 
 fn source(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
@@ -12,12 +13,8 @@ fn source(width: u32, height: u32) -> RgbImage {
 
 fn resized(size: (u32, u32), target: (usize, usize), filter: Filter) -> Vec<u8> {
     let mut bytes = vec![0; target.0 * target.1 * 3];
-    Resizer::new(filter, target.0, target.1).resize(&source(size.0, size.1).into(), &mut bytes);
+    Resizer::new(filter).resize(&source(size.0, size.1).into(), target, &mut bytes);
     bytes
-}
-
-fn fnv(data: &[u8]) -> u64 {
-    data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 // # Pillow 13.0
@@ -80,10 +77,10 @@ fn a_few_pixels_are_as_pillow_makes_them() {
 
 #[test]
 fn a_resizer_forgets_the_image_before() {
-    let mut resizer = Resizer::new(Filter::Bicubic, 20, 10);
+    let mut resizer = Resizer::new(Filter::Bicubic);
     let mut bytes = vec![0; 20 * 10 * 3];
     for size in [(50, 40), (13, 90), (20, 10), (50, 40)] {
-        resizer.resize(&source(size.0, size.1).into(), &mut bytes);
+        resizer.resize(&source(size.0, size.1).into(), (20, 10), &mut bytes);
         assert_eq!(bytes, resized(size, (20, 10), Filter::Bicubic), "{size:?}");
     }
 }
@@ -94,8 +91,8 @@ fn newer_instructions_change_no_bit_of_a_resized_image() {
         let (width, height, narrow, low) = (157, 91, 44, 37);
         let image = source(width as u32, height as u32).into_raw();
         let (mut across, mut down) = (Axis::default(), Axis::default());
-        across.prepare(filter, Span { start: 0.0, end: width as f32 }, width, narrow);
-        down.prepare(filter, Span { start: 0.0, end: height as f32 }, height, low);
+        across.prepare(filter, Span::all_of(width), width, narrow);
+        down.prepare(filter, Span::all_of(height), height, low);
         let mut rows = [vec![0; narrow * height * 3], vec![0; narrow * height * 3]];
         resize_rows(&across, &image, width, &mut Tiles::default(), &mut rows[0], narrow);
         resize_rows_anywhere(&across, &image, width, &mut Tiles::default(), &mut rows[1], narrow);

@@ -111,27 +111,10 @@ fn every_image_becomes_the_tensor_that_the_index_names() {
         assert_eq!(tensor_digest(tensor), row.digest);
         let seed = IDS.iter().position(|id| *id == row.image_id).unwrap() as u32 + 1;
         let mut expected = vec![0; 6 * 8 * 3];
-        Resizer::new(Filter::Bicubic, 8, 6).resize(&decode(&jpeg(seed)).unwrap().into(), &mut expected);
+        Resizer::new(Filter::Bicubic).resize(&decode(&jpeg(seed)).unwrap().into(), (8, 6), &mut expected);
         assert_eq!(tensor, expected);
     }
     assert_eq!(std::fs::read(output.join(QUARANTINE)).unwrap(), b"{\n  \"images\": []\n}\n");
-}
-
-#[test]
-fn the_bytes_do_not_depend_on_the_number_of_threads() {
-    let outputs = [1, 2, 3, 7].map(|threads| {
-        let folder = tempfile::tempdir().unwrap();
-        let input = files_input(images(&folder.path().join("images")), None);
-        let params = json!({ "height": 6, "width": 8 });
-        let output = run_all(folder.path(), &params, table(folder.path(), &IDS), input, threads).unwrap();
-        let mut files: Vec<_> = std::fs::read_dir(output.join("shards")).unwrap().map(|e| e.unwrap().path()).collect();
-        files.sort();
-        files
-            .iter()
-            .map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap()))
-            .collect::<Vec<_>>()
-    });
-    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
 #[test]
@@ -205,12 +188,58 @@ fn parameters_out_of_range_are_refused() {
 // A change of these digests without a new REVISION means that caches hold other bytes than a rebuild makes.
 #[test]
 fn the_shard_bytes_are_those_of_the_revision() {
+    let digests = [
+        json!({}),
+        json!({ "height": 6, "width": 8 }),
+        json!({ "height": 6, "width": 8, "decode": "exact" }),
+        json!({ "height": 8, "width": 8, "fit": "center-crop" }),
+        json!({ "height": 8, "width": 8, "fit": "pad" }),
+        json!({ "height": 6, "width": 8, "colour_constancy": "shades-of-grey" }),
+        json!({ "height": 24, "width": 32, "hair_removal": "dullrazor" }),
+        json!({ "height": 6, "width": 8, "dtype": "f32" }),
+    ]
+    .map(|params| {
+        let folder = tempfile::tempdir().unwrap();
+        let input = files_input(images(&folder.path().join("images")), None);
+        let output = run_all(folder.path(), &params, table(folder.path(), &IDS), input, 1).unwrap();
+        tensor_digest(&std::fs::read(output.join("shards/shard-a.arrow")).unwrap())[..16].to_owned()
+    });
+    assert_eq!((REVISION, digests.each_ref().map(String::as_str)), (2, DIGESTS));
+}
+
+const DIGESTS: [&str; 8] = [
+    "d3800458fe02a184",
+    "69c1a9bd7d9de331",
+    "03a32deaedc00c32",
+    "f169d631f98b4a84",
+    "b822a95fded57617",
+    "cbbfc7d9d064fe13",
+    "0e53329c73f028b3",
+    "df56ad7a114a0bd4",
+];
+
+#[test]
+fn floats_are_the_bytes_over_255_and_training_refuses_them() {
     let folder = tempfile::tempdir().unwrap();
     let input = files_input(images(&folder.path().join("images")), None);
-    let output = run_all(folder.path(), &json!({}), table(folder.path(), &IDS), input, 1).unwrap();
-    let bytes = std::fs::read(output.join("shards/shard-a.arrow")).unwrap();
-    assert_eq!(
-        (REVISION, tensor_digest(&bytes).as_str()),
-        (2, "d3800458fe02a184d3502e2fffa3b1b9a131e05451036c3a49d2a01003c62067")
-    );
+    let made = |dtype: &str| {
+        let scratch = folder.path().join(dtype);
+        let params = json!({ "height": 6, "width": 8, "dtype": dtype });
+        run_all(&scratch, &params, table(folder.path(), &IDS), input.clone(), 1).unwrap()
+    };
+    let bytes = shards(&made("u8"));
+    let path = made("f32").join("shards/shard-a.arrow");
+    let mut reader = arrow::ipc::reader::FileReader::try_new(std::fs::File::open(&path).unwrap(), None).unwrap();
+    let batch = reader.next().unwrap().unwrap();
+    let ids = arrow::array::AsArray::as_string::<i32>(batch.column(0).as_ref());
+    let tensors = arrow::array::AsArray::as_fixed_size_list(batch.column(1).as_ref());
+    for row in 0..batch.num_rows() {
+        let tensor = tensors.value(row);
+        let floats = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float32Type>(tensor.as_ref());
+        let expected: Vec<f32> = bytes.tensor(ids.value(row)).unwrap().iter().map(|v| f32::from(*v) / 255.0).collect();
+        assert_eq!(floats.values(), &expected[..]);
+    }
+    let shard = file(folder.path(), "shard-a.arrow", &std::fs::read(path).unwrap());
+    let error = ShardReader::open(&files_input(vec![shard], Some(ArtifactType::Shards))).unwrap_err();
+    assert!(error.message.contains("`dtype = \"u8\"` of `preprocess` makes them"), "{error}");
 }

@@ -164,7 +164,12 @@ fn quarantine_table(images: &[Value]) -> Markup {
             }
         }
     };
-    html! { p { (images.len()) " images were left out." } div.block { (scroll("Images that were left out", &table)) } }
+    let count = if images.len() == 1 {
+        "1 image was left out.".to_owned()
+    } else {
+        format!("{} images were left out.", images.len())
+    };
+    html! { p { (count) } div.block { (scroll("Images that were left out", &table)) } }
 }
 
 fn share(part: u64, whole: u64) -> String {

@@ -110,6 +110,25 @@ fn everything(folder: &Path) -> Vec<(&'static str, Input)> {
     ]
 }
 
+#[test]
+fn images_that_were_left_out_are_listed_with_the_reason_and_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let quarantine = json!({"images": [
+        {"image_id": "ISIC_7", "path": "a/ISIC_7.jpg", "reason": "is truncated: <half>", "offset": 4711},
+        {"image_id": "ISIC_8", "path": "ISIC_8.jpg", "reason": "is empty", "offset": null},
+    ]});
+    let mut inputs = everything(folder.path());
+    let listed = json_input(folder.path(), "left-out", ArtifactType::Summary, &quarantine);
+    inputs.iter_mut().find(|(port, _)| *port == "quarantine").unwrap().1 = listed;
+    let page = page(&inputs);
+    for part in
+        ["2 images were left out", "<code>a/ISIC_7.jpg</code>", "is truncated: &lt;half&gt;", "4711", "is empty"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("Every image could be read"));
+}
+
 fn page(inputs: &[(&str, Input)]) -> String {
     String::from_utf8(run_kind(&Report, &json!({}), inputs).unwrap().bytes("index.html")).unwrap()
 }

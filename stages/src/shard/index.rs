@@ -20,7 +20,7 @@ pub struct IndexRow {
     pub shard: String,
     /// Its row in the shard, counted from 0.
     pub row: u32,
-    /// The BLAKE3 hash of the tensor's bytes, in hexadecimal.
+    /// The BLAKE3 hash of the image's bytes (0 to 255, whatever the dtype), in hexadecimal.
     pub digest: String,
 }
 

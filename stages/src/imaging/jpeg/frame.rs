@@ -7,15 +7,18 @@ pub(super) const ZIGZAG: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
+/// How an EXIF segment begins.
+pub(super) const EXIF: &[u8] = b"Exif\0\0";
+
 /// A Huffman table as the file defines it: how many codes there are of each length from 1, then their symbols.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HuffmanSpec {
-    pub(super) counts: [u8; 16],
-    pub(super) symbols: Vec<u8>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HuffmanSpec<'a> {
+    pub(super) counts: &'a [u8; 16],
+    pub(super) symbols: &'a [u8],
 }
 
 /// One colour component.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Component {
     id: u8,
     /// How many blocks it has in a unit, across and down.
@@ -28,18 +31,27 @@ pub(super) struct Component {
     pub(super) ac: usize,
 }
 
+impl Component {
+    /// How many blocks it has in a unit.
+    pub(super) fn blocks(&self) -> usize {
+        self.across * self.down
+    }
+}
+
 /// The headers of a file that the reduced decoder takes: baseline, 8 bits, YCbCr or grey, one scan.
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
     pub(super) width: usize,
     pub(super) height: usize,
-    pub(super) components: Vec<Component>,
+    /// Of grey the first alone counts.
+    components: [Component; 3],
+    count: usize,
     quantisation: [Option<[u16; 64]>; 4],
-    pub(super) dc: [Option<HuffmanSpec>; 4],
-    pub(super) ac: [Option<HuffmanSpec>; 4],
+    pub(super) dc: [Option<HuffmanSpec<'a>>; 4],
+    pub(super) ac: [Option<HuffmanSpec<'a>>; 4],
     /// Units between restart markers; 0 for none.
     pub(super) restart: usize,
-    /// The EXIF block, from its TIFF header on.
+    /// The first EXIF block, from its TIFF header on.
     pub(super) exif: Option<&'a [u8]>,
     /// Everything behind the header of the scan.
     pub(super) scan: &'a [u8],
@@ -51,7 +63,8 @@ impl<'a> Frame<'a> {
         let mut frame = Self {
             width: 0,
             height: 0,
-            components: Vec::new(),
+            components: [Component::default(); 3],
+            count: 0,
             quantisation: [None; 4],
             dc: [const { None }; 4],
             ac: [const { None }; 4],
@@ -69,8 +82,8 @@ impl<'a> Frame<'a> {
                 0xc0 => frame.read_frame(segment)?,
                 0xc4 => frame.read_huffman(segment)?,
                 0xdb => frame.read_quantisation(segment)?,
+                0xe1 if segment.starts_with(EXIF) => frame.exif = frame.exif.or(Some(&segment[EXIF.len()..])),
                 0xdd => frame.restart = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
-                0xe1 if segment.starts_with(b"Exif\0\0") => frame.exif = frame.exif.or(Some(&segment[6..])),
                 // Adobe's marker says that three components are RGB (0) or YCbCr (1).
                 0xee if segment.starts_with(b"Adobe") => (*segment.get(11)? == 1).then_some(())?,
                 0xda => {
@@ -89,22 +102,23 @@ impl<'a> Frame<'a> {
         self.height = usize::from(u16::from_be_bytes([height_high, height_low]));
         self.width = usize::from(u16::from_be_bytes([width_high, width_low]));
         let specs = segment.get(6..6 + usize::from(count) * 3)?;
-        if !self.components.is_empty() || !matches!(count, 1 | 3) || self.width == 0 || self.height == 0 {
+        if self.count > 0 || !matches!(count, 1 | 3) || self.width == 0 || self.height == 0 {
             return None;
         }
-        for spec in specs.chunks_exact(3) {
+        self.count = usize::from(count);
+        for (component, spec) in self.components.iter_mut().zip(specs.chunks_exact(3)) {
             let (across, down) = (usize::from(spec[1] >> 4), usize::from(spec[1] & 15));
             let quantisation = usize::from(spec[2]);
             if quantisation > 3 {
                 return None;
             }
-            self.components.push(Component { id: spec[0], across, down, quantisation, ..Component::default() });
+            *component = Component { id: spec[0], across, down, quantisation, ..Component::default() };
         }
         // RGB is told from YCbCr by these names where no marker says it.
-        if self.components.iter().map(|component| component.id).eq(*b"RGB") {
+        if self.components().iter().map(|component| component.id).eq(*b"RGB") {
             return None;
         }
-        let (first, others) = self.components.split_first_mut()?;
+        let (first, others) = self.components[..self.count].split_first_mut()?;
         if others.is_empty() {
             // A single component is not interleaved: its units are single blocks whatever the factors say.
             (first.across, first.down) = (1, 1);
@@ -123,9 +137,9 @@ impl<'a> Frame<'a> {
         Some(())
     }
 
-    fn read_huffman(&mut self, mut segment: &[u8]) -> Option<()> {
+    fn read_huffman(&mut self, mut segment: &'a [u8]) -> Option<()> {
         while let Some((&which, rest)) = segment.split_first() {
-            let (&counts, rest) = rest.split_first_chunk::<16>()?;
+            let (counts, rest) = rest.split_first_chunk::<16>()?;
             let total = counts.iter().map(|count| usize::from(*count)).sum();
             let (symbols, rest) = rest.split_at_checked(total)?;
             let tables = match which >> 4 {
@@ -133,7 +147,7 @@ impl<'a> Frame<'a> {
                 1 => &mut self.ac,
                 _ => return None,
             };
-            *tables.get_mut(usize::from(which & 15))? = Some(HuffmanSpec { counts, symbols: symbols.to_vec() });
+            *tables.get_mut(usize::from(which & 15))? = Some(HuffmanSpec { counts, symbols });
             segment = rest;
         }
         Some(())
@@ -141,7 +155,7 @@ impl<'a> Frame<'a> {
 
     fn read_scan(&mut self, segment: &[u8]) -> Option<()> {
         let (&count, rest) = segment.split_first()?;
-        if self.components.is_empty() || usize::from(count) != self.components.len() {
+        if self.count == 0 || usize::from(count) != self.count {
             return None;
         }
         let (specs, spectrum) = rest.split_at_checked(usize::from(count) * 2)?;
@@ -152,6 +166,11 @@ impl<'a> Frame<'a> {
             }
         }
         (spectrum == [0, 63, 0]).then_some(())
+    }
+
+    /// The components: one for grey, else three.
+    pub(super) fn components(&self) -> &[Component] {
+        &self.components[..self.count]
     }
 
     /// The steps of a component's coefficients, in the order of the file.

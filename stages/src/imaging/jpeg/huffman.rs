@@ -33,16 +33,13 @@ impl<'a> BitReader<'a> {
     /// Makes sure of at least 56 bits.
     #[inline(always)]
     fn fill(&mut self) {
+        // Behind the end come zeros, which `is_at_end` tells.
         if let Some(next) = self.bytes.get(self.position..self.position + 8) {
             let next = u64::from_be_bytes(next.try_into().expect("eight bytes were taken"));
             self.buffer |= next >> self.count;
-            self.position += ((63 - self.count) >> 3) as usize;
-            self.count |= 56;
-        } else {
-            // Behind the end: zeros, which `is_within` tells.
-            self.position += ((63 - self.count) >> 3) as usize;
-            self.count |= 56;
         }
+        self.position += ((63 - self.count) >> 3) as usize;
+        self.count |= 56;
     }
 
     #[inline(always)]
@@ -126,9 +123,9 @@ pub(super) struct Table {
 
 impl Table {
     /// Makes it; none where the counts are no prefix code, or a magnitude has more bits than 8-bit images need.
-    pub(super) fn new(spec: &HuffmanSpec, first_coefficients: bool) -> Option<Self> {
-        let largest = if first_coefficients { 11 } else { 10 };
-        if spec.symbols.iter().any(|symbol| symbol & 15 > largest) {
+    pub(super) fn new(spec: &HuffmanSpec<'_>, first_coefficients: bool) -> Option<Self> {
+        let too_large = |symbol: &u8| if first_coefficients { *symbol > 11 } else { symbol & 15 > 10 };
+        if spec.symbols.iter().any(too_large) {
             return None;
         }
         let mut codes = vec![Code::default(); LOOKS];
@@ -160,7 +157,7 @@ impl Table {
         if !first_coefficients {
             Self::passing(&codes, &mut pass);
         }
-        Some(Self { first_coefficients, decode, pass, limits, offsets, symbols: spec.symbols.clone() })
+        Some(Self { first_coefficients, decode, pass, limits, offsets, symbols: spec.symbols.to_vec() })
     }
 
     fn passing(codes: &[Code], pass: &mut [Entry; LOOKS]) {

@@ -13,14 +13,15 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::Pixels;
 use super::decode::{BadImage, check_size};
-use frame::Frame;
+use frame::{EXIF, Frame};
 pub(super) use reduced::Scratch;
 
 /// Decodes a JPEG file to RGB as it is stored, and says how it must be turned.
 pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
-    let (width, height) = survey(bytes)?;
+    let Survey { width, height, orientation } = survey(bytes)?;
     check_size(width, height)?;
-    decode_with(bytes, DecoderOptions::new_fast(), image)
+    decode_with(bytes, DecoderOptions::new_fast(), image)?;
+    Ok(orientation)
 }
 
 /// Decodes at a half, a quarter or an eighth of the size, and says how the image must be turned.
@@ -35,7 +36,7 @@ pub(super) fn decode_reduced(
 ) -> Option<Orientation> {
     let frame = Frame::read(bytes)?;
     check_size(frame.width as u32, frame.height as u32).ok()?;
-    let orientation = reduced::orientation(&frame);
+    let orientation = orientation(frame.exif);
     let (width, height) = if swaps(orientation) { (frame.height, frame.width) } else { (frame.width, frame.height) };
     let eighths = reduced::eighths(least(width, height))?;
     reduced::decode(&frame, eighths, scratch, image)?;
@@ -59,7 +60,7 @@ fn swaps(orientation: Orientation) -> bool {
 }
 
 /// Decodes with the given choice of SIMD; the choice must not matter, and a test sees to it.
-fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Result<Orientation, BadImage> {
+fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Result<(), BadImage> {
     // Strict: what other decoders paint grey is an error here. No image may change because half of it is missing.
     let options = options
         .set_strict_mode(true)
@@ -74,24 +75,30 @@ fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Res
     if decoder.output_buffer_size() != Some(width * height * 3) {
         return Err(BadImage::new("has colours that cannot become RGB"));
     }
-    image.bytes.resize(width * height * 3, 0);
-    (image.width, image.height) = (width, height);
-    decoder.decode_into(&mut image.bytes).map_err(|error| damaged(&error))?;
-    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    Ok(orientation.unwrap_or(Orientation::NoTransforms))
+    image.resize(width, height);
+    decoder.decode_into(&mut image.bytes).map_err(|error| damaged(&error))
 }
 
 const START_OF_IMAGE: u8 = 0xd8;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
+const EXIF_SEGMENT: u8 = 0xe1;
 
-/// Walks over the segments of a JPEG up to its end marker and returns the width and height that it claims.
+/// What the segments of a JPEG say.
+struct Survey {
+    width: u32,
+    height: u32,
+    /// How the first EXIF block says that the image must be turned.
+    orientation: Orientation,
+}
+
+/// Walks over the segments of a JPEG up to its end marker.
 ///
 /// Decoders fill up what is missing at the end of a file; this is how a half-copied image is noticed.
-fn survey(bytes: &[u8]) -> Result<(u32, u32), BadImage> {
+fn survey(bytes: &[u8]) -> Result<Survey, BadImage> {
     let truncated =
         || BadImage::new(format!("is truncated: the JPEG has no end within its {} bytes", bytes.len())).at(bytes.len());
-    let mut size = None;
+    let (mut size, mut exif, mut scanned) = (None, None, false);
     let mut position = 0;
     loop {
         position = next_marker(bytes, position).ok_or_else(truncated)?;
@@ -110,6 +117,11 @@ fn survey(bytes: &[u8]) -> Result<(u32, u32), BadImage> {
                     let value = |i: usize| u32::from(u16::from_be_bytes([segment[i], segment[i + 1]]));
                     size.get_or_insert((value(5), value(3)));
                 }
+                let content = segment.get(2..).unwrap_or_default();
+                if marker == EXIF_SEGMENT && !scanned && content.starts_with(EXIF) {
+                    exif.get_or_insert(&content[EXIF.len()..]);
+                }
+                scanned |= marker == START_OF_SCAN;
                 if marker == START_OF_SCAN && size.is_none() {
                     break;
                 }
@@ -117,7 +129,16 @@ fn survey(bytes: &[u8]) -> Result<(u32, u32), BadImage> {
             }
         }
     }
-    size.ok_or_else(|| BadImage::new("is a damaged JPEG: it has no frame"))
+    let (width, height) = size.ok_or_else(|| BadImage::new("is a damaged JPEG: it has no frame"))?;
+    if height == 0 {
+        return Err(BadImage::new("is a JPEG that tells its height behind the pixels, which is not supported"));
+    }
+    Ok(Survey { width, height, orientation: orientation(exif) })
+}
+
+/// What an EXIF block says of how the image must be turned.
+fn orientation(exif: Option<&[u8]>) -> Orientation {
+    exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
 }
 
 /// The position of the next marker's second byte; the data of a scan, stuffed zeros and fill bytes are passed over.

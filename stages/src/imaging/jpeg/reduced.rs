@@ -7,17 +7,19 @@
 //! Taken are baseline files with 8 bits, grey or YCbCr, in one scan; for anything else there is no answer here, and none
 //! for a file with the slightest damage: the whole decoder judges those.
 
-use image::metadata::Orientation;
+use std::ops::Range;
 
 use super::frame::{Component, Frame, HuffmanSpec, ZIGZAG};
 use super::huffman::{BitReader, PADDING, Table, first_difference, other_coefficients};
 use super::idct;
-use crate::imaging::Pixels;
+use crate::imaging::{Pixels, Span};
 
 /// Buffers and tables that are kept from one image to the next.
 #[derive(Default)]
 pub(crate) struct Scratch {
     bits: Vec<u8>,
+    /// The ranges of `bits` between restart markers, each with its padding.
+    segments: Vec<Range<usize>>,
     planes: [Vec<u8>; 3],
     dc: [Slot; 4],
     ac: [Slot; 4],
@@ -27,21 +29,34 @@ pub(crate) struct Scratch {
     pub(super) portable: bool,
 }
 
-/// A table with what it was made from: many files have the same.
+#[cfg(test)]
+impl Scratch {
+    /// The bytes that bits and planes take.
+    pub(super) fn memory(&self) -> usize {
+        self.bits.capacity()
+            + self.segments.capacity() * size_of::<Range<usize>>()
+            + self.planes.iter().map(Vec::capacity).sum::<usize>()
+    }
+}
+
+/// A table with the counts and symbols that it was made from: many files have the same.
 #[derive(Default)]
-struct Slot(Option<(HuffmanSpec, Table)>);
+struct Slot(Option<([u8; 16], Vec<u8>, Table)>);
 
 impl Slot {
-    fn prepare(&mut self, spec: Option<&HuffmanSpec>, first_coefficients: bool) -> Option<()> {
-        let Some(spec) = spec else { return Some(()) };
-        if self.0.as_ref().is_none_or(|(known, _)| known != spec) {
-            self.0 = Some((spec.clone(), Table::new(spec, first_coefficients)?));
+    fn prepare(&mut self, spec: Option<&HuffmanSpec<'_>>, first_coefficients: bool) -> Option<()> {
+        let Some(spec @ HuffmanSpec { counts, symbols }) = spec else { return Some(()) };
+        let known = |(known_counts, known_symbols, _): &([u8; 16], Vec<u8>, Table)| {
+            known_counts == *counts && known_symbols == symbols
+        };
+        if !self.0.as_ref().is_some_and(known) {
+            self.0 = Some((**counts, symbols.to_vec(), Table::new(spec, first_coefficients)?));
         }
         Some(())
     }
 
     fn table(&self) -> Option<&Table> {
-        self.0.as_ref().map(|(_, table)| table)
+        self.0.as_ref().map(|(.., table)| table)
     }
 }
 
@@ -55,16 +70,17 @@ pub(super) fn eighths(least: f64) -> Option<usize> {
 /// None where the file is not of the usual sort or anything at all is wrong with it.
 pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, image: &mut Pixels) -> Option<()> {
     let layout = Layout::new(frame, eighths);
-    let Scratch { bits, planes, dc, ac, damaged, portable } = scratch;
+    let Scratch { bits, segments, planes, dc, ac, damaged, portable } = scratch;
     *damaged = None;
-    for (plane, part) in planes.iter_mut().zip(&layout.parts) {
-        plane.resize(part.stride * part.rows, 0);
-    }
-    let segments = unstuff(frame.scan, bits)?;
     let units = layout.units_across * layout.units_down;
     let in_segment = if frame.restart == 0 { units } else { frame.restart };
-    if segments.len() != units.div_ceil(in_segment) {
+    unstuff(frame.scan, units.div_ceil(in_segment), bits, segments)?;
+    // A block takes two bits at least: what claims more blocks gets no memory for them.
+    if bits.len() * 8 < units * frame.components().iter().map(Component::blocks).sum::<usize>() * 2 {
         return None;
+    }
+    for (plane, part) in planes.iter_mut().zip(layout.parts()) {
+        plane.resize(part.stride * part.rows, 0);
     }
     for (slots, specs, first) in [(&mut *dc, &frame.dc, true), (&mut *ac, &frame.ac, false)] {
         for (slot, spec) in slots.iter_mut().zip(specs) {
@@ -72,7 +88,7 @@ pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, i
         }
     }
     let mut decoder = Decoder::new(frame, &layout, (dc, ac), *portable)?;
-    for (number, range) in segments.into_iter().enumerate() {
+    for (number, range) in segments.iter().cloned().enumerate() {
         let first = number * in_segment;
         let start = range.start;
         if let Err(position) =
@@ -82,9 +98,10 @@ pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, i
             return None;
         }
     }
-    image.width = (frame.width * eighths).div_ceil(8);
-    image.height = (frame.height * eighths).div_ceil(8);
-    image.bytes.resize(image.width * image.height * 3, 0);
+    image.resize((frame.width * eighths).div_ceil(8), (frame.height * eighths).div_ceil(8));
+    // The last pixels of a row and column may reach beyond the image.
+    let side = |side: usize| Span { start: 0.0, end: (side * eighths) as f32 / 8.0 };
+    (image.across, image.down) = (side(frame.width), side(frame.height));
     colour(&layout, planes, image);
     Some(())
 }
@@ -99,6 +116,7 @@ pub(super) fn damage(frame: &Frame<'_>) -> Option<usize> {
     while copied < wanted {
         let next = frame.scan.get(at..at + 2)?;
         match (next[0], next[1]) {
+            (0xff, 0xff) => at += 1,
             (0xff, 0) => (at, copied) = (at + 2, copied + 1),
             (0xff, _) => (at, copied) = (at + 2, copied + PADDING),
             _ => (at, copied) = (at + 1, copied + 1),
@@ -107,12 +125,8 @@ pub(super) fn damage(frame: &Frame<'_>) -> Option<usize> {
     Some(at)
 }
 
-/// The orientation that the EXIF block says.
-pub(super) fn orientation(frame: &Frame<'_>) -> Orientation {
-    frame.exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
-}
-
 /// Where a component's blocks go.
+#[derive(Clone, Copy)]
 struct PartLayout {
     /// Pixels of a block, across and down.
     block: (usize, usize),
@@ -125,12 +139,14 @@ struct PartLayout {
 struct Layout {
     units_across: usize,
     units_down: usize,
-    parts: Vec<PartLayout>,
+    parts: [PartLayout; 3],
+    count: usize,
 }
 
 impl Layout {
     fn new(frame: &Frame<'_>, eighths: usize) -> Self {
-        let most = |of: fn(&Component) -> usize| frame.components.iter().map(of).max().unwrap_or(1);
+        let components = frame.components();
+        let most = |of: fn(&Component) -> usize| components.iter().map(of).max().unwrap_or(1);
         let (across, down) = (most(|component| component.across), most(|component| component.down));
         let (units_across, units_down) = (frame.width.div_ceil(8 * across), frame.height.div_ceil(8 * down));
         let part = |component: &Component| {
@@ -139,30 +155,41 @@ impl Layout {
             let stride = units_across * component.across * block.0;
             PartLayout { block, stride, rows: units_down * component.down * block.1 }
         };
-        Self { units_across, units_down, parts: frame.components.iter().map(part).collect() }
+        let parts = [0, 1, 2].map(|i| part(&components[i.min(components.len() - 1)]));
+        Self { units_across, units_down, parts, count: components.len() }
+    }
+
+    fn parts(&self) -> &[PartLayout] {
+        &self.parts[..self.count]
     }
 }
 
-/// Copies the bits of a scan without stuffed zeros; the ranges between restart markers, each with its padding.
+/// Copies the bits of a scan without stuffed zeros, and notes the segments between restart markers.
 ///
-/// None where the scan has other markers than restarts in their order and the end of the image.
-fn unstuff(scan: &[u8], bits: &mut Vec<u8>) -> Option<Vec<std::ops::Range<usize>>> {
+/// None where there are not `count` segments, or other markers than restarts in their order and the end of the image.
+fn unstuff(scan: &[u8], count: usize, bits: &mut Vec<u8>, segments: &mut Vec<Range<usize>>) -> Option<()> {
     bits.clear();
+    segments.clear();
     bits.reserve(scan.len() + PADDING);
-    let (mut segments, mut start, mut rest) = (Vec::new(), 0, scan);
+    let (mut start, mut rest) = (0, scan);
     loop {
         let ones = memchr::memchr(0xff, rest)?;
         bits.extend_from_slice(&rest[..ones]);
-        match *rest.get(ones + 1)? {
+        let marker = *rest.get(ones + 1)?;
+        match marker {
             0x00 => bits.push(0xff),
-            marker => {
+            // Bytes of ones may fill the space before a marker.
+            0xff => {
+                rest = &rest[ones + 1..];
+                continue;
+            }
+            _ => {
                 bits.extend_from_slice(&[0; PADDING]);
-                let number = segments.len();
                 segments.push(start..bits.len());
                 start = bits.len();
-                match marker {
-                    0xd9 => return Some(segments),
-                    0xd0..=0xd7 if usize::from(marker - 0xd0) == number % 8 => {}
+                match (marker, segments.len()) {
+                    (0xd9, made) => return (made == count).then_some(()),
+                    (0xd0..=0xd7, made) if made < count && usize::from(marker - 0xd0) == (made - 1) % 8 => {}
                     _ => return None,
                 }
             }
@@ -195,7 +222,9 @@ struct Decoder<'a> {
     units_across: usize,
     /// Whether to do without newer instructions.
     portable: bool,
-    parts: Vec<Part<'a>>,
+    /// Of grey the first alone counts.
+    parts: [Part<'a>; 3],
+    count: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -205,7 +234,10 @@ impl<'a> Decoder<'a> {
         (dc, ac): (&'a [Slot; 4], &'a [Slot; 4]),
         portable: bool,
     ) -> Option<Self> {
-        let part = |(component, part): (&Component, &PartLayout)| {
+        let components = frame.components();
+        let part = |i: usize| {
+            let i = i.min(components.len() - 1);
+            let (component, part) = (&components[i], &layout.parts[i]);
             let last = (0..64).rev().find(|index| {
                 let position = usize::from(ZIGZAG[*index]);
                 position % 8 < part.block.0 && position / 8 < part.block.1
@@ -222,26 +254,21 @@ impl<'a> Decoder<'a> {
                 previous: 0,
             })
         };
-        let parts = frame.components.iter().zip(&layout.parts).map(part).collect::<Option<_>>()?;
-        Some(Self { units_across: layout.units_across, portable, parts })
+        let parts = [part(0)?, part(1)?, part(2)?];
+        Some(Self { units_across: layout.units_across, portable, parts, count: components.len() })
     }
 
     /// Decodes the units of one stretch between restarts; where that fails, says at which byte of it.
     ///
     /// All is done in whole numbers, so what the compiler makes of it for which processor changes no bit.
-    fn segment(
-        &mut self,
-        bits: BitReader<'_>,
-        units: std::ops::Range<usize>,
-        planes: &mut [Vec<u8>; 3],
-    ) -> Result<(), usize> {
+    fn segment(&mut self, bits: BitReader<'_>, units: Range<usize>, planes: &mut [Vec<u8>; 3]) -> Result<(), usize> {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2,bmi1,bmi2")]
             fn newer(
                 decoder: &mut Decoder<'_>,
                 bits: BitReader<'_>,
-                units: std::ops::Range<usize>,
+                units: Range<usize>,
                 planes: &mut [Vec<u8>; 3],
             ) -> Result<(), usize> {
                 decoder.segment_anywhere(bits, units, planes)
@@ -261,7 +288,7 @@ impl<'a> Decoder<'a> {
     fn segment_anywhere(
         &mut self,
         bits: BitReader<'_>,
-        units: std::ops::Range<usize>,
+        units: Range<usize>,
         planes: &mut [Vec<u8>; 3],
     ) -> Result<(), usize> {
         // A copy of its own stays in registers.
@@ -271,7 +298,7 @@ impl<'a> Decoder<'a> {
         }
         for unit in units {
             let (row, column) = (unit / self.units_across, unit % self.units_across);
-            for (part, plane) in self.parts.iter_mut().zip(planes.iter_mut()) {
+            for (part, plane) in self.parts[..self.count].iter_mut().zip(planes.iter_mut()) {
                 for block in 0..part.across * part.down {
                     let x = (column * part.across + block % part.across) * part.block.0;
                     let y = (row * part.down + block / part.across) * part.block.1;
@@ -305,7 +332,7 @@ impl Part<'_> {
 fn colour(layout: &Layout, planes: &[Vec<u8>; 3], image: &mut Pixels) {
     let stride = layout.parts[0].stride;
     let rows = image.bytes.chunks_exact_mut(image.width * 3).zip(planes[0].chunks_exact(stride));
-    if layout.parts.len() == 1 {
+    if layout.count == 1 {
         for (target, luma) in rows {
             for (pixel, value) in target.chunks_exact_mut(3).zip(luma) {
                 pixel.fill(*value);
