@@ -175,11 +175,6 @@ impl Stat {
     pub fn is_settled_at(&self, when: i64) -> bool {
         self.mtime.max(self.ctime) < when - TICK_NANOS
     }
-
-    /// The same for a file that is read from now on.
-    pub fn is_settled(&self) -> bool {
-        self.is_settled_at(now())
-    }
 }
 
 /// A change within this time of the reading may carry the same time stamp: kernels stamp files by their tick.

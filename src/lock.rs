@@ -107,7 +107,8 @@ impl Lockfile {
         text
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
+    /// Reads the text of the lock at `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
         let mut stages: BTreeMap<String, LockedStage> = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
             let malformed = || LockError::Malformed {

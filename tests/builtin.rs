@@ -1,8 +1,9 @@
 //! The real stages together, on a small synthetic dataset.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::harness::Project;
+use crate::harness::{Project, in_ci};
 
 const SMALL: &str = r#"
 [pipeline]
@@ -100,7 +101,7 @@ fn python_reads_the_tables_the_shards_and_the_weights() {
     let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let probe = Command::new(&python).args(["-c", "import pyarrow, polars, safetensors, numpy"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must have pyarrow, polars and safetensors");
+        assert!(!in_ci(), "CI must have pyarrow, polars and safetensors");
         println!(
             "SKIPPED: `{python}` has no pyarrow, polars, safetensors and numpy; $HAMFLOW_PYTHON names one that does"
         );
@@ -154,34 +155,65 @@ fn artifacts_that_do_not_fit_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn a_column_that_is_not_there_is_named_with_what_was_meant() {
-    let project = Project::builtin(&SMALL.replace("column = \"age\"", "column = \"agee\""));
-    let ran = project.hamflow(&["run", "clean"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("`agee`") && ran.stderr.contains("`age`"), "{ran:?}");
-}
-
-#[test]
 fn a_secret_that_a_program_prints_stays_out_of_logs_records_and_messages() {
-    let pipeline = "[stages.say]\nkind = \"command\"\nsecret_env = [\"TOKEN\"]\noutputs = { to = { type = \"file\", path = \"to\" } }\nrun = \"echo asking with $TOKEN; echo refused: $TOKEN >&2; exit 3\"\n";
+    let pipeline = "[stages.say]\nkind = \"command\"\nsecret_env = [\"TOKEN\", \"PRIVATE_KEY\", \"PIN\"]\noutputs = { to = { type = \"file\", path = \"to\" } }\nrun = \"echo asking with $TOKEN; echo \\\"$PRIVATE_KEY\\\"; echo pin $PIN; echo refused: $TOKEN >&2; exit 3\"\n";
     let project = Project::builtin(pipeline);
     let mut command = project.command(&["run"]);
-    command.env("TOKEN", "correct-horse");
+    command
+        .env("TOKEN", "correct-horse")
+        .env("PRIVATE_KEY", "-----BEGIN\nMIIEvQ correct-horse\n-----END")
+        .env("PIN", "123");
     let ran = Project::finish(command);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(!ran.stderr.contains("correct-horse"), "{ran:?}");
     let kept = project.files("cache/runs");
-    let texts: Vec<_> = kept.iter().map(|(path, bytes)| (path, String::from_utf8_lossy(bytes))).collect();
-    assert!(texts.iter().any(|(_, text)| text.contains("asking with ***")), "{texts:?}");
-    assert!(texts.iter().all(|(_, text)| !text.contains("correct-horse")), "{texts:?}");
+    let mut texts: Vec<String> = kept.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+    texts.extend([ran.stdout, ran.stderr]);
+    assert!(texts.iter().any(|text| text.contains("asking with ***")), "{texts:?}");
+    for secret in ["correct-horse", "MIIEvQ", "BEGIN"] {
+        assert!(texts.iter().all(|text| !text.contains(secret)), "{secret}: {texts:?}");
+    }
+    assert!(
+        texts.iter().any(|text| text.contains("pin 123")),
+        "what is that short is not hidden, as is documented: {texts:?}"
+    );
 }
 
 #[test]
-fn a_mistake_that_only_the_data_shows_names_the_stage_s_line() {
+fn a_column_that_is_not_there_is_named_with_the_stage_s_line_and_what_was_meant() {
     let project = Project::builtin(&SMALL.replace("column = \"age\"", "column = \"agee\""));
     let ran = project.hamflow(&["run", "clean"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     let line = SMALL.lines().position(|line| line == "[stages.clean]").unwrap() + 1;
     assert!(ran.stderr.contains(&format!("--> pipeline.toml:{line}:")), "{ran:?}");
-    assert!(ran.stderr.contains("did you mean `age`?"), "{ran:?}");
+    assert!(ran.stderr.contains("`agee`") && ran.stderr.contains("did you mean `age`?"), "{ran:?}");
+}
+
+#[test]
+fn training_that_was_killed_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes() {
+    let pipeline = SMALL.replace("epochs = 2", "epochs = 40");
+    let whole = Project::builtin(&pipeline);
+    whole.run_with(&["train"]);
+    let project = Project::builtin(&pipeline);
+    project.run_with(&["preprocess", "split"]);
+    let mut killed = project.start(&["run", "train"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !project.files("cache/checkpoints").iter().any(|(path, _)| path.ends_with("/training")) {
+        assert!(Instant::now() < deadline, "no checkpoint was written");
+        std::thread::yield_now();
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let ran = project.hamflow(&["run", "train"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("note: train: goes on after epoch "), "{ran:?}");
+    assert!(project.files("out") == whole.files("out"), "the same bytes");
+
+    // More epochs go on from there; who forces a stage wants it from nothing.
+    project.write("pipeline.toml", SMALL.replace("epochs = 2", "epochs = 41"));
+    let longer = project.hamflow(&["run", "train"]);
+    assert!(longer.stderr.contains("note: train: goes on after epoch 40"), "{longer:?}");
+    let model = project.files("out/train");
+    let forced = project.hamflow(&["run", "train", "--force"]);
+    assert!(forced.code == 0 && !forced.stderr.contains("goes on"), "{forced:?}");
+    assert!(project.files("out/train") == model, "the same bytes");
 }

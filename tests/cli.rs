@@ -118,3 +118,23 @@ fn a_locked_run_without_a_lock_says_so() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("pipeline.lock`, which does not exist"), "{ran:?}");
 }
+
+#[test]
+fn every_missing_input_is_named_with_its_line() {
+    let project = Project::new(
+        "[inputs]\ntext = \"text.txt\"\nfolder = \"data\"\n\n[stages.shout]\nfrom = \"inputs.text\"\n\n[stages.pieces]\nfolder = \"inputs.folder\"\n",
+    );
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    for wanted in ["`inputs.text`: `text.txt` (line 2)", "`inputs.folder`: `data` (line 3)", "--> pipeline.toml:2:"] {
+        assert!(ran.stderr.contains(wanted), "{wanted}: {ran:?}");
+    }
+}
+
+#[test]
+fn one_fresh_stage_is_one_stage() {
+    let project = Project::new("[stages.dice]\n");
+    project.run();
+    let again = project.hamflow(&["run"]);
+    assert!(again.stderr.starts_with("nothing to do: 1 stage is fresh ("), "{again:?}");
+}

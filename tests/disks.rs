@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{CHAIN, Project, Ran, chain};
+use crate::harness::{CHAIN, Project, Ran, chain, in_ci};
 
 /// Runs a shell line in the project, with mounts that nobody else sees; none where this system does not let us.
 fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
@@ -10,7 +10,7 @@ fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
     command.args(["--map-root-user", "--mount", "sh", "-c"]);
     let able = command.arg("mount -t tmpfs tmpfs /mnt").output().is_ok_and(|output| output.status.success());
     if !able {
-        assert!(std::env::var_os("CI").is_none(), "`unshare` and `mount` must work in CI");
+        assert!(!in_ci(), "`unshare` and `mount` must work in CI");
         println!(
             "SKIPPED: `unshare --map-root-user --mount` does not work here; full and read-only disks were not tested"
         );
@@ -39,10 +39,9 @@ fn a_full_disk_is_named_and_costs_only_what_did_not_fit() {
 #[test]
 fn a_read_only_cache_serves_a_run_with_nothing_to_do_and_is_named_by_another() {
     let project = chain();
-    while !project.path("cache/seal").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    project.until_sealed(|| {
         project.run();
-    }
+    });
     let read_only = "mount --bind cache cache && mount -o remount,bind,ro cache && $HAMFLOW status >&2 && $HAMFLOW run";
     let Some(ran) = in_namespace(&project, read_only) else { return };
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each module imports only what stands left of it.
-const LAYERS: [&str; 10] = ["digest", "fs", "store", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
+const LAYERS: [&str; 11] = ["digest", "threads", "fs", "store", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -67,7 +67,8 @@ fn only_ui_writes_to_the_terminal() {
     for file in files {
         // Tests may say that they were skipped.
         let of_tests = file.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("test"));
-        if of_tests || file.components().any(|part| ["ui", "tests"].iter().any(|name| part.as_os_str() == *name)) {
+        let relative = file.strip_prefix(root()).unwrap();
+        if of_tests || relative.components().any(|part| ["ui", "tests"].iter().any(|name| part.as_os_str() == *name)) {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();

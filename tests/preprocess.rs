@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Project, Ran};
+use crate::harness::{Project, Ran, in_ci};
 
 const PIPELINE: &str = r#"
 [inputs]
@@ -23,7 +23,7 @@ fn dataset() -> Option<Project> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let shared = std::env::var_os("HAMFLOW_DATA").map_or(beside, PathBuf::from).join("ham10000");
     if !shared.exists() {
-        assert!(std::env::var_os("CI").is_none(), "the real data must be at {} in CI", shared.display());
+        assert!(!in_ci(), "the real data must be at {} in CI", shared.display());
         println!("SKIPPED: the real data is not at {}", shared.display());
         return None;
     }
@@ -98,6 +98,14 @@ fn a_change_among_ten_thousand_images_redoes_the_parts_that_hold_it() {
     assert_eq!(redone(&ran), (0, 0), "everything comes from the cache");
     assert_eq!(ran.with_outcome("cached"), ["metadata", "preprocess"]);
     assert!(project.files("out/preprocess") == shards, "the same bytes");
+
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.run().count("part_files_ran"), 10_115, "everything is made anew");
+    assert!(
+        project.files("out/preprocess") == shards,
+        "parts from the cache and parts made at once are the same bytes"
+    );
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
     let project = Project::builtin(pipeline);
     let early = project.hamflow(&["preview", "preprocess"]);
     assert_eq!(early.code, 2, "{early:?}");
-    assert!(early.stderr.contains("hint: `hamflow run synthetic` makes it"), "{early:?}");
+    assert!(early.stderr.contains("hint: `hamflow run synthetic metadata` makes them"), "{early:?}");
     project.run_with(&["metadata"]);
     let shown = project.hamflow(&["preview", "preprocess", "--sample", "3"]);
     assert_eq!((shown.code, &shown.stdout[..]), (0, "preprocess-preview.png\n"), "{shown:?}");
@@ -114,7 +122,12 @@ fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
     let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
     assert!(png.starts_with(b"\x89PNG"));
     assert_eq!(side(20), 12 + 2 * (225 + 12), "two rows of pairs");
-    assert!(side(16) > 2 * (225 + 225), "two pairs in a row");
+    assert_eq!(side(16), 12 + 2 * (300 + 6 + 225 + 24), "two pairs in a row: what it was and what it becomes");
+    project.hamflow(&["preview", "preprocess", "--sample", "3", "--set", "stages.preprocess.fit=center-crop"]);
+    assert!(std::fs::read(project.path("preprocess-preview.png")).unwrap() != png, "a parameter shows");
+    let nowhere = project.hamflow(&["preview", "preprocess", "--out", "pipeline.toml/x.png"]);
+    assert_eq!(nowhere.code, 2, "{nowhere:?}");
+    assert!(nowhere.stderr.contains("hint: `--out` names another place"), "{nowhere:?}");
     assert!(!project.path("out/preprocess").exists(), "nothing ran");
     let other = project.hamflow(&["preview", "metadata"]);
     assert_eq!(other.code, 2);

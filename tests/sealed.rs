@@ -1,5 +1,7 @@
 //! A run with nothing to do looks at a seal instead of thinking, and every change breaks the seal.
 
+use std::path::PathBuf;
+
 use crate::harness::{Project, Ran};
 
 const PIPELINE: &str = r#"
@@ -47,15 +49,10 @@ fn sealed() -> Project {
     }
     project.write("text.txt", "abc");
     assert_eq!(run(&project, "11", &[]).count("ran"), 2);
-    // What was written a moment ago cannot be sealed; the run after next at the latest finds it settled.
-    for _ in 0..50 {
+    project.until_sealed(|| {
         run(&project, "11", &[]);
-        if project.path("cache/seal").exists() {
-            return project;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    panic!("a run with nothing to do leaves a seal");
+    });
+    project
 }
 
 #[test]
@@ -96,6 +93,12 @@ fn another_question_or_a_damaged_seal_gets_a_full_look() {
     assert!(looks_at_everything(&project, &[]), "half of it");
     let forced = run(&project, "11", &["--force"]);
     assert_eq!(forced.count("ran"), 2);
+}
+
+/// The blob of the store with these bytes.
+fn blob(project: &Project, bytes: &[u8]) -> PathBuf {
+    let found = project.files("cache/cas").into_iter().find(|(_, found)| found == bytes);
+    project.path(&found.expect("the store has it").0)
 }
 
 /// A change, and the stages that a run has something to do about, with what it does.
@@ -153,6 +156,23 @@ fn every_change_breaks_the_seal() {
             |project| std::fs::remove_dir_all(project.path("cache/cas")).unwrap(),
             &[("loud", "ran"), ("pieces", "ran")],
         ),
+        (
+            "a file in place of an input folder",
+            |project| {
+                std::fs::remove_dir_all(project.path("data")).unwrap();
+                project.write("data", "a file");
+            },
+            &[("pieces", "ran")],
+        ),
+        (
+            "a blob cut short",
+            |project| {
+                let blob = blob(project, b"ABC");
+                std::fs::remove_file(&blob).unwrap();
+                std::fs::write(&blob, "AB").unwrap();
+            },
+            &[("loud", "ran")],
+        ),
         ("the lock gone", |project| std::fs::remove_file(project.path("pipeline.lock")).unwrap(), &[]),
     ];
     for (change, apply, expected) in cases {
@@ -169,6 +189,126 @@ fn every_change_breaks_the_seal() {
         assert!(project.path("pipeline.lock").exists(), "{change}");
         assert_eq!(run(&project, "11", &[]).count("fresh"), 2, "{change}");
     }
+}
+
+#[test]
+fn another_lock_breaks_the_seal() {
+    let project = sealed();
+    let lock = project.read("pipeline.lock");
+    run(&project, "12", &[]);
+    let other = project.read("pipeline.lock");
+    assert!(other != lock);
+    run(&project, "11", &[]);
+    std::fs::remove_file(project.path("cache/seal")).unwrap();
+    project.until_sealed(|| {
+        run(&project, "11", &[]);
+    });
+    project.write("pipeline.lock", other);
+    assert_eq!(run(&project, "11", &[]).count("fresh"), 2);
+    assert_eq!(project.read("pipeline.lock"), lock, "it says again what was run");
+}
+
+#[test]
+fn the_listing_of_an_input_is_put_back() {
+    let project = sealed();
+    let listings = project.files("cache/cas").into_iter().filter(|(_, bytes)| bytes.windows(2).any(|two| two == b"b1"));
+    let listings: Vec<String> = listings.map(|(path, _)| path).collect();
+    assert!(!listings.is_empty());
+    for path in &listings {
+        std::fs::remove_file(project.path(path)).unwrap();
+    }
+    run(&project, "11", &[]);
+    assert!(listings.iter().all(|path| project.path(path).exists()), "runs without the data will need it");
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed() {
+    let project = sealed();
+    project.write("cache/tmp/job-0/output/half", "half");
+    assert!(!looks_at_everything(&project, &[]));
+    assert!(!project.path("cache/tmp").exists());
+}
+
+#[test]
+fn other_options_are_other_questions() {
+    let project = sealed();
+    let set = ["--set", "stages.loud.suffix=?"];
+    assert_eq!(run(&project, "11", &set).ran(), ["loud"]);
+    assert_eq!(run(&project, "11", &[]).with_outcome("cached"), ["loud"]);
+    let profile = format!("{PIPELINE}\n[profiles.quiet.stages.loud]\nsuffix = \".\"\n");
+    project.write("pipeline.toml", profile);
+    project.until_sealed(|| {
+        run(&project, "11", &[]);
+    });
+    assert_eq!(run(&project, "11", &["--profile", "quiet"]).ran(), ["loud"]);
+    let mut planned = project.command(&["run", "--dry-run"]);
+    planned.env("VOLUME", "11");
+    let planned = Project::finish(planned);
+    assert!(planned.stdout.contains("cached") && !planned.stderr.contains("nothing to do"), "{planned:?}");
+}
+
+/// A change after which nothing can run: what it is, and what the message says.
+type Refused = (&'static str, fn(&Project), &'static str);
+
+#[test]
+fn what_is_refused_is_refused_of_a_sealed_project_too() {
+    let cases: &[Refused] = &[
+        (
+            "outputs elsewhere",
+            |project| {
+                let elsewhere = project.root().with_extension("elsewhere");
+                std::fs::rename(project.path("out"), &elsewhere).unwrap();
+                std::os::unix::fs::symlink(&elsewhere, project.path("out")).unwrap();
+            },
+            "leads out of the project",
+        ),
+        ("a cache of a later version", |project| project.write("cache/version", "99\n"), "has format 99"),
+        ("half a pipeline", |project| project.write("pipeline.toml", &PIPELINE[..PIPELINE.len() / 2]), "error"),
+    ];
+    for (change, apply, message) in cases {
+        let project = sealed();
+        apply(&project);
+        let mut command = project.command(&["run"]);
+        command.env("VOLUME", "11");
+        let ran = Project::finish(command);
+        assert_eq!(ran.code, 2, "{change}: {ran:?}");
+        assert!(ran.stderr.contains(message), "{change}: {ran:?}");
+        let _ = std::fs::remove_dir_all(project.root().with_extension("elsewhere"));
+    }
+}
+
+#[test]
+fn data_that_nobody_looked_at_is_not_sealed() {
+    let project = sealed();
+    std::fs::remove_file(project.path("cache/seal")).unwrap();
+    project.write("data/a1", "changed");
+    project.wait_until_settled("data/a1");
+    let status = project.hamflow(&["status", "pieces"]);
+    assert!(status.stdout.contains("stale"), "{status:?}");
+    std::fs::rename(project.path("data"), project.path("elsewhere")).unwrap();
+    for _ in 0..3 {
+        assert_eq!(run(&project, "11", &["--allow-missing"]).count("fresh"), 2, "as the lock says");
+    }
+    assert!(!project.path("cache/seal").exists());
+    std::fs::rename(project.path("elsewhere"), project.path("data")).unwrap();
+    assert_eq!(run(&project, "11", &[]).ran(), ["pieces"]);
+}
+
+#[test]
+fn another_device_breaks_the_seal() {
+    let project = Project::new("[stages.on_device]\n");
+    let run = |device: &str| {
+        let mut command = project.command(&["run", "--json"]);
+        command.env("TOY_DEVICE", device);
+        Project::finish(command)
+    };
+    assert_eq!(run("cpu").ran(), ["on_device"]);
+    project.until_sealed(|| {
+        run("cpu");
+    });
+    assert_eq!(run("cpu").count("fresh"), 1);
+    assert_eq!(run("gpu").ran(), ["on_device"]);
+    assert_eq!(project.read("out/on_device/text.txt"), "gpu");
 }
 
 #[test]
@@ -191,10 +331,9 @@ fn a_file_that_an_argument_names_breaks_the_seal_when_it_comes() {
         ran
     };
     assert_eq!(run().ran(), ["say"]);
-    while !project.path("cache/seal").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    project.until_sealed(|| {
         run();
-    }
+    });
     assert_eq!(run().count("fresh"), 1);
     project.write("words.txt", "good morning\n");
     assert_eq!(run().ran(), ["say"], "the argument now names an input");

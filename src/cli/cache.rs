@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{CliError, Common, project};
 use crate::config::Kinds;
-use crate::exec::{GuardError, RunGuard, list_runs, read_run};
+use crate::exec::{RunGuard, list_runs, read_run};
 use crate::lock::Lockfile;
 use crate::store::{self, Damage};
 use crate::ui::{self, bytes};
@@ -29,7 +29,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Delete what neither a lock nor a recent run needs
+    /// Delete what neither a lock nor a recent run needs, and checkpoints of more than two weeks ago
     Gc {
         /// Say what would be deleted, and delete nothing
         #[arg(short = 'n', long)]
@@ -51,13 +51,15 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let usage = store::usage(cache)?;
             if json {
                 let value = json!({"root": cache.root(), "blobs": usage.blobs, "blob_bytes": usage.blob_bytes,
-                    "results": usage.results, "memos": usage.memos});
+                    "results": usage.results, "memos": usage.memos, "checkpoints": usage.checkpoints,
+                    "checkpoint_bytes": usage.checkpoint_bytes});
                 ui::data(&value.to_string());
             } else {
-                ui::data(&format!("cache    {}", cache.root().display()));
-                ui::data(&format!("blobs    {} ({})", usage.blobs, bytes(usage.blob_bytes)));
-                ui::data(&format!("results  {}", usage.results));
-                ui::data(&format!("memos    {}", usage.memos));
+                ui::data(&format!("cache        {}", cache.root().display()));
+                ui::data(&format!("blobs        {} ({})", usage.blobs, bytes(usage.blob_bytes)));
+                ui::data(&format!("results      {}", usage.results));
+                ui::data(&format!("memos        {}", usage.memos));
+                ui::data(&format!("checkpoints  {} ({})", usage.checkpoints, bytes(usage.checkpoint_bytes)));
             }
         }
         Action::Gc { dry_run, keep_runs } => {
@@ -76,9 +78,10 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let garbage = store::collect(cache, &keys, listings, dry_run)?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(
-                "{verb} {} results and {} blobs ({})",
+                "{verb} {} results, {} blobs and {} checkpoints ({})",
                 garbage.results,
                 garbage.blobs,
+                garbage.checkpoints,
                 bytes(garbage.bytes)
             ));
         }
@@ -105,10 +108,7 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
 
 fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
-    RunGuard::take(opened.store.root(), Some(waiting)).map_err(|error| match error {
-        GuardError::Held(_) => CliError::user(error.to_string()),
-        GuardError::Fs(error) => error.into(),
-    })
+    Ok(RunGuard::take(opened.store.root(), Some(waiting))?)
 }
 
 /// The plain lock and those of every profile.

@@ -55,7 +55,8 @@ pub fn execute(arguments: &DagArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = project::open(&arguments.common, kinds)?;
     let stages = opened.graph.select(&arguments.stages)?;
     let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, arguments.allow_missing);
-    let annotations = status::verdicts(&mut planner, &stages)
+    let (verdicts, _) = status::verdicts(&mut planner, &stages);
+    let annotations = verdicts
         .into_iter()
         .map(|(id, verdict)| {
             let (status, reason) = match verdict {

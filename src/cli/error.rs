@@ -38,6 +38,22 @@ impl CliError {
         Self { code: 2, text: labelled(text.as_ref()) }
     }
 
+    /// The cache failed.
+    pub fn cache(error: &FsError) -> Self {
+        let hint = "hint: make it writable, or name another directory under `[cache] dir`";
+        Self::disk(error, &format!("{hint}; `status`, `why` and `dag` work without"))
+    }
+
+    fn disk(error: &FsError, if_read_only: &str) -> Self {
+        use std::io::ErrorKind as E;
+        let hint = match error.source.kind() {
+            E::ReadOnlyFilesystem | E::PermissionDenied => if_read_only,
+            E::StorageFull => "hint: make room on that disk; `hamflow cache gc` clears what no stage needs any more",
+            _ => "",
+        };
+        Self { code: 3, text: labelled(format!("{error}\n{hint}").trim_end()) }
+    }
+
     /// A mistake in hamflow.
     pub fn bug(text: impl AsRef<str>) -> Self {
         Self { code: 70, text: labelled(text.as_ref()) }
@@ -52,15 +68,7 @@ impl From<StageError> for CliError {
 
 impl From<FsError> for CliError {
     fn from(error: FsError) -> Self {
-        use std::io::ErrorKind as E;
-        let hint = match error.source.kind() {
-            E::ReadOnlyFilesystem | E::PermissionDenied => {
-                "\nhint: make it writable, or name another directory under `[cache] dir`; `status`, `why` and `dag` work without"
-            }
-            E::StorageFull => "\nhint: make room on that disk; `hamflow cache gc` clears what no stage needs any more",
-            _ => "",
-        };
-        Self { code: 3, text: labelled(&format!("{error}{hint}")) }
+        Self::disk(&error, "hint: make it writable")
     }
 }
 
@@ -68,7 +76,7 @@ impl From<GuardError> for CliError {
     fn from(error: GuardError) -> Self {
         match error {
             GuardError::Held(_) => Self::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
-            GuardError::Fs(error) => error.into(),
+            GuardError::Fs(error) => Self::cache(&error),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `hamflow preview`: what a stage does to some of its inputs, before it is paid for.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use hamflow_stage_api::Planning;
 use super::{CliError, Common, project, status};
 use crate::config::Kinds;
 use crate::fs::{self, Durability};
-use crate::plan::{Planner, Results, Verdict};
+use crate::plan::Planner;
 use crate::ui;
 
 /// Arguments of `hamflow preview`.
@@ -41,27 +42,29 @@ pub fn execute(arguments: &PreviewArguments, kinds: Kinds) -> Result<u8, CliErro
         return Err(project::missing_inputs(graph, &missing));
     }
     let stage = graph.stage(id);
-    let mut results = Results::new();
-    for (before, verdict) in status::verdicts(&mut planner, &graph.dependencies(id)) {
-        let known = matches!(verdict?, Verdict::Fresh | Verdict::Cached);
-        let result = if known { planner.check(before, &results)?.result } else { None };
-        let Some((result, _)) = result else {
-            let name = &graph.stage(before).name;
-            let message = format!("`{}` reads what `{name}` makes, which is not up to date", stage.name);
-            return Err(CliError::user(format!("{message}\nhint: `hamflow run {name}` makes it")));
-        };
-        results.insert(before, result);
+    let (verdicts, results) = status::verdicts(&mut planner, &graph.dependencies(id));
+    for (_, verdict) in verdicts {
+        verdict?;
+    }
+    let waiting: Vec<&str> = planner.unfinished(id, &results).iter().map(|id| &graph.stage(*id).name[..]).collect();
+    if !waiting.is_empty() {
+        let names: Vec<String> = waiting.iter().map(|name| format!("`{name}`")).collect();
+        let (make, them) = if waiting.len() == 1 { ("makes", "it") } else { ("make", "them") };
+        let message = format!("`{}` reads what {} {make}, which is not up to date", stage.name, names.join(" and "));
+        return Err(CliError::user(format!("{message}\nhint: `hamflow run {}` makes {them}", waiting.join(" "))));
     }
     let check = planner.check(id, &results)?;
     let inputs = check.read_inputs(store)?;
-    let planning = Planning { params: &stage.params, inputs: &inputs, seed: stage.spec.seeded.then_some(stage.seed) };
+    let planning = Planning { params: &stage.params, inputs: &inputs, seed: check.fingerprint.seed };
     let Some(picture) = stage.kind.preview(planning, usize::from(arguments.sample))? else {
-        let message = format!("the kind `{}` has no preview", stage.spec.name);
-        return Err(CliError::user(format!("{message}\nhint: `preprocess` has one")));
+        return Err(CliError::user(format!("the kind `{}` has no preview", stage.spec.name)));
     };
     let path = arguments.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-preview.png", stage.base)));
     let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-    fs::write(&absolute, &picture, Durability::Relaxed)?;
+    fs::write(&absolute, &picture, Durability::Relaxed).map_err(|error| match error.source.kind() {
+        ErrorKind::StorageFull => error.into(),
+        _ => CliError::user(format!("{error}\nhint: `--out` names another place for the picture")),
+    })?;
     ui::data(&format!("{}", path.display()));
     Ok(0)
 }

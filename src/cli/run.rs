@@ -12,6 +12,7 @@ use super::{CliError, Common, project, status};
 use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
 use crate::plan::{Planner, Question, Seal};
+use crate::threads;
 use crate::ui::{self, Format, Reporter, Style};
 
 /// Arguments of `hamflow run`.
@@ -61,15 +62,15 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         && !arguments.dry_run
         && let Some(seal) = Seal::read(root, question)
     {
-        let _guard = match hold(&seal.store, arguments) {
-            Err(GuardError::Held(holder)) => return Err(GuardError::Held(holder).into()),
+        let guard = match hold(&Seal::store(root), arguments) {
+            Err(error @ GuardError::Held(_)) => return Err(error.into()),
             // A cache that cannot be written serves a run with nothing to do.
             Err(GuardError::Fs(_)) => None,
             Ok(guard) => Some(guard),
         };
         if seal.holds(kinds) {
             let mut reporter = reporter(arguments);
-            exec::run_sealed(&seal, started, &mut |event| reporter.event(&event));
+            exec::run_sealed(&seal, root, guard.is_some(), started, &mut |event| reporter.event(&event))?;
             return Ok(0);
         }
     }
@@ -80,7 +81,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         return status::show(&opened, &shown, arguments.allow_missing);
     }
     let store = &opened.store;
-    store.create()?;
+    store.create().map_err(|error| CliError::cache(&error))?;
     let _guard = hold(store.root(), arguments)?;
     if arguments.locked && !opened.lock_paths[0].exists() {
         let path = opened.lock_paths[0].display();
@@ -102,12 +103,11 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
     let mut executor = Local::new(program, sender);
     let mut reporter = reporter(arguments);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = RunOptions {
         targets,
         force: arguments.force,
         keep_going: arguments.keep_going,
-        threads: arguments.jobs.map_or(threads, usize::from),
+        threads: arguments.jobs.map_or_else(threads::available, usize::from),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
         question,

@@ -44,11 +44,11 @@ pub struct Shown<'a> {
     pub json: bool,
 }
 
-/// The verdicts on `stages` and all before them, in the graph's order; a stage whose inputs cannot be read has an error.
-pub fn verdicts(
-    planner: &mut Planner<'_>,
-    stages: &[StageId],
-) -> Vec<(StageId, Result<Verdict, hamflow_stage_api::StageError>)> {
+/// A verdict per stage, in the graph's order; a stage whose inputs cannot be read has an error.
+pub type Verdicts = Vec<(StageId, Result<Verdict, hamflow_stage_api::StageError>)>;
+
+/// The verdicts on `stages` and all before them, and the results of those that need not run.
+pub fn verdicts(planner: &mut Planner<'_>, stages: &[StageId]) -> (Verdicts, Results) {
     let graph = planner.graph();
     let wanted = graph.upstream(stages);
     let mut results = Results::new();
@@ -70,7 +70,7 @@ pub fn verdicts(
     }
     // Planning may replace the stat index, and nothing else.
     let _ = planner.index().save();
-    verdicts
+    (verdicts, results)
 }
 
 /// The word for a verdict and the words behind it.
@@ -91,7 +91,7 @@ pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<
     let Shown { targets, forced, json } = *shown;
     let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, allow_missing);
     let style = Style::of(&std::io::stdout());
-    let mut verdicts = verdicts(&mut planner, targets);
+    let (mut verdicts, _) = verdicts(&mut planner, targets);
     for (_, verdict) in verdicts.iter_mut().filter(|(id, _)| forced && targets.contains(id)) {
         let waits = matches!(verdict, Ok(Verdict::Pending(_)) | Err(_));
         if !waits {

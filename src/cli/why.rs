@@ -37,7 +37,7 @@ pub fn execute(arguments: &WhyArguments, kinds: Kinds) -> Result<u8, CliError> {
         return past(arguments, &opened, &stages, run);
     }
     let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, arguments.allow_missing);
-    let verdicts = status::verdicts(&mut planner, &stages);
+    let (verdicts, _) = status::verdicts(&mut planner, &stages);
     for (id, verdict) in verdicts.iter().filter(|(id, _)| stages.contains(id)) {
         let name = &opened.graph.stage(*id).name;
         let verdict = verdict.clone()?;

@@ -206,7 +206,7 @@ fn add_engine_properties(
         .insert("env".to_owned(), variables("Variables of the environment that are passed and decide the result."));
     properties.insert(
         "secret_env".to_owned(),
-        variables("Variables that are passed and neither keyed nor stored; their values are hidden in logs."),
+        variables("Variables that are passed and neither keyed nor stored; their values are hidden in logs and messages, but for lines of fewer than 4 characters."),
     );
     let memory = json!({
         "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1 }],

@@ -11,8 +11,8 @@ use hamflow_stage_api::{Job, JobEvent};
 
 use super::{Executor, Heard};
 
-/// How much of a dead worker's last words is kept.
-const LAST_WORDS: usize = 4096;
+/// How many bytes of a dead worker's last words are kept.
+const LAST_WORDS: usize = 16 * 1024;
 
 /// Workers on this machine, started when they are needed and used again.
 pub struct Local {
@@ -84,13 +84,25 @@ impl Local {
     }
 }
 
+/// Keeps the last whole lines: of a line whose beginning is lost nobody could tell whether a secret stood there.
 fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 1024];
+    let mut in_lost_line = false;
     while let Ok(count @ 1..) = stderr.read(&mut buffer) {
-        if let Ok(mut words) = words.lock() {
-            words.extend_from_slice(&buffer[..count]);
-            let surplus = words.len().saturating_sub(LAST_WORDS);
-            words.drain(..surplus);
+        let Ok(mut words) = words.lock() else { return };
+        let mut said = &buffer[..count];
+        if in_lost_line {
+            let Some(end) = said.iter().position(|byte| *byte == b'\n') else { continue };
+            said = &said[end + 1..];
+            in_lost_line = false;
+        }
+        words.extend_from_slice(said);
+        if words.len() > LAST_WORDS {
+            let surplus = words.len() - LAST_WORDS;
+            let end = words[surplus - 1..].iter().position(|byte| *byte == b'\n');
+            in_lost_line = end.is_none();
+            let lost = end.map_or(words.len(), |end| surplus + end);
+            words.drain(..lost);
         }
     }
 }
@@ -156,5 +168,30 @@ fn describe(status: ExitStatus) -> String {
         (Some(signal), _) => format!("it was ended by signal {signal}"),
         (None, Some(code)) => format!("it ended with exit code {code}"),
         (None, None) => "it ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(said: &str) -> String {
+        let words = Mutex::new(Vec::new());
+        keep_last_words(said.as_bytes(), &words);
+        String::from_utf8(words.into_inner().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_whole_lines_are_kept_of_a_lot_of_last_words() {
+        assert_eq!(kept("few\nwords"), "few\nwords");
+        let lines: String = (0..10_000).map(|number| format!("line {number:06}\n")).collect();
+        let last = kept(&lines);
+        assert!(last.len() > LAST_WORDS - 100 && last.len() <= LAST_WORDS, "{}", last.len());
+        assert!(
+            last.lines().all(|line| line.len() == "line 000000".len()) && last.ends_with("line 009999\n"),
+            "{last}"
+        );
+        let long = "x".repeat(3 * LAST_WORDS);
+        assert_eq!(kept(&format!("{long}\nafter it\n")), "after it\n");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hamflow_stage_api::StageError;
 
@@ -12,6 +11,7 @@ use crate::digest::Digest;
 use crate::fs;
 use crate::plan::Differences;
 use crate::store::Store;
+use crate::threads;
 
 /// How the layout went.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,24 +64,16 @@ pub fn materialise(
         },
     };
     let rest = differences.write.get(1..).unwrap_or_default();
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Materialised, StageError> {
-        while let Some(path) = rest.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Laid::Damaged = lay(store, folder, path, expected, link, sharing)? {
-                return Ok(Materialised::Damaged);
-            }
+    let laid = threads::each(rest, threads::available(), 1, |path| {
+        match lay(store, folder, path, expected, link, sharing).map_err(Some)? {
+            Laid::Damaged => Err(None),
+            Laid::Shared | Laid::Copied => Ok(()),
         }
-        Ok(Materialised::Whole)
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(rest.len());
-    let done = std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let helped = helpers.into_iter().map(|helper| helper.join().expect("laying files out does not panic"));
-        helped.chain([own]).collect::<Result<Vec<_>, _>>()
-    })?;
-    if done.contains(&Materialised::Damaged) {
-        return Ok(Materialised::Damaged);
+    });
+    match laid {
+        Err(None) => return Ok(Materialised::Damaged),
+        Err(Some(error)) => return Err(error),
+        Ok(_) => {}
     }
     // An artifact that is an empty folder has no file that would make it.
     fs::create_dir(folder).map_err(|error| disk_error(&error))?;

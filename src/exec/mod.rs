@@ -95,6 +95,13 @@ pub enum RunEvent {
         /// A few words more.
         message: String,
     },
+    /// Something the user would like to know.
+    Note {
+        /// The stage.
+        stage: String,
+        /// One sentence.
+        message: String,
+    },
     /// Something the user should know although the run goes on.
     Warning {
         /// The stage, if it is one's.

@@ -17,6 +17,7 @@ use super::commit::{self, Finished, disk_error};
 use super::job::{self, Places};
 use super::materialise::{Materialised, check_out_dir, materialise};
 use super::record::{Journal, Outcome, RunRecord, run_name};
+use super::secrets::Secrets;
 use super::{Executor, Heard, RunEvent};
 use crate::digest::Digest;
 use crate::fs;
@@ -76,9 +77,9 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// Whether every stage was fresh.
-    fn is_idle(&self) -> bool {
-        self.ran + self.cached + self.failed + self.skipped == 0
+    /// Whether every stage was fresh and nobody ended the run before that was known.
+    pub fn is_idle(&self) -> bool {
+        self.ran + self.cached + self.failed + self.skipped == 0 && !self.interrupted
     }
 }
 
@@ -136,6 +137,7 @@ struct Scheduler<'a> {
     executor: &'a mut dyn Executor,
     events: &'a mut dyn FnMut(RunEvent),
     journal: Journal,
+    secrets: Secrets,
     states: Vec<State>,
     /// The place of each stage in the graph's order.
     rank: Vec<usize>,
@@ -179,15 +181,12 @@ pub fn run(
     for id in graph.upstream(&options.targets) {
         states[id.index()] = State::Waiting;
     }
-    let before: Vec<Vec<StageId>> = states
-        .iter()
-        .enumerate()
-        .map(|(index, _)| graph.dependencies(StageId(u32::try_from(index).expect("fewer than 4 billion stages"))))
-        .collect();
+    let before: Vec<Vec<StageId>> =
+        states.iter().enumerate().map(|(index, _)| graph.dependencies(StageId::from_index(index))).collect();
     let mut behind = vec![Vec::new(); states.len()];
     for (index, before) in before.iter().enumerate() {
         for id in before {
-            behind[id.index()].push(StageId(u32::try_from(index).expect("fewer than 4 billion stages")));
+            behind[id.index()].push(StageId::from_index(index));
         }
     }
     let mut rank = vec![0; states.len()];
@@ -226,6 +225,7 @@ pub fn run(
         executor,
         events,
         journal: Journal::new(&store.runs_dir(), record),
+        secrets: Secrets::of(&graph.pipeline.stages),
         candidates: (0..states.len()).collect(),
         twins: BTreeSet::new(),
         states,
@@ -273,7 +273,7 @@ impl<'a> Scheduler<'a> {
         // Nothing runs and nothing is ready: what still waits stands behind a failure.
         for index in 0..self.states.len() {
             if matches!(self.states[index], State::Waiting | State::Active) {
-                self.skip(StageId(u32::try_from(index).expect("fewer than 4 billion stages")));
+                self.skip(StageId::from_index(index));
             }
         }
     }
@@ -295,7 +295,7 @@ impl<'a> Scheduler<'a> {
         if !self.options.locked && !same {
             self.lock.write(&self.options.lock_path).map_err(|error| disk_error(&error))?;
         }
-        if summary.is_idle() && !summary.interrupted {
+        if summary.is_idle() {
             self.seal();
         }
         (self.events)(RunEvent::RunFinished(summary.clone()));
@@ -504,9 +504,11 @@ impl<'a> Scheduler<'a> {
         };
         let side = self.journal.stage_dir(&stage.name);
         let extendable = stage.spec.extendable;
-        let checkpoint = (!extendable.is_empty()).then(|| {
+        // Who forces a stage wants it to run from nothing.
+        let forced = active.reasons.contains(&StaleReason::Forced);
+        let checkpoint = (!extendable.is_empty() && !forced).then(|| {
             let key = active.check.fingerprint.checkpoint_key(extendable);
-            self.store.root().join("checkpoints").join(key.hex())
+            self.store.checkpoints_dir().join(key.hex())
         });
         let places = Places {
             store: self.store,
@@ -560,13 +562,17 @@ impl<'a> Scheduler<'a> {
         let made = active.made.iter().zip(&active.amounts).filter(|(made, _)| made.is_some());
         let behind: Amount = made.map(|(_, amount)| *amount).sum();
         let stage = &self.graph.pipeline.stages[id.index()];
-        let left = Amount { files: all.files - behind.files, bytes: all.bytes - behind.bytes };
         (self.events)(RunEvent::Progress {
             stage: stage.name.clone(),
             done: behind.files,
             total: all.files,
             unit: stage.spec.part_unit.to_owned(),
-            message: throughput::rate(active.ran_amount, left, active.started.elapsed(), stage.spec.part_unit),
+            message: throughput::rate(
+                active.ran_amount,
+                all.files - behind.files,
+                active.started.elapsed(),
+                stage.spec.part_unit,
+            ),
         });
         if done == total {
             self.queue.insert((self.rank[id.index()], Piece::Merge));

@@ -25,7 +25,8 @@ impl StageId {
         self.0 as usize
     }
 
-    fn from_index(index: usize) -> Self {
+    /// The stage at this place.
+    pub fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("a pipeline has fewer than 2^32 stages"))
     }
 }

@@ -18,6 +18,8 @@ pub struct Declared {
     pub digest: Digest,
     /// Whether it is a folder or a list of folders.
     pub folder: bool,
+    /// Whether only the lock says so, because it is not there.
+    pub remembered: bool,
     /// The folders with their files; for a file, itself.
     roots: Vec<(PathBuf, Listing)>,
     /// Whether it was written as a list, so that no single path says where it is.
@@ -30,13 +32,14 @@ impl Declared {
         Self {
             digest,
             folder: false,
+            remembered: false,
             roots: vec![(path, vec![Known::named(String::new(), digest)].into())],
             list: false,
         }
     }
 
     fn folders(roots: Vec<(PathBuf, Listing)>, list: bool) -> (Self, String) {
-        let mut declared = Self { digest: Digest::of(b""), folder: true, roots, list };
+        let mut declared = Self { digest: Digest::of(b""), folder: true, remembered: false, roots, list };
         let manifest = declared.manifest_text();
         declared.digest = Digest::of(manifest.as_bytes());
         (declared, manifest)
@@ -166,7 +169,7 @@ pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, 
         if declaration.list {
             return None;
         }
-        return Some(Declared::file(root.join(&declaration.paths[0]), digest));
+        return Some(Declared { remembered: true, ..Declared::file(root.join(&declaration.paths[0]), digest) });
     };
     let mut listings: Vec<Vec<Known>> = declaration.paths.iter().map(|_| Vec::new()).collect();
     for TreeEntry { path, digest } in tree.entries() {
@@ -178,7 +181,7 @@ pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, 
     }
     let roots = declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(Listing::new));
     let (declared, _) = Declared::folders(roots.collect(), declaration.list);
-    (declared.digest == digest).then_some(declared)
+    (declared.digest == digest).then_some(Declared { remembered: true, ..declared })
 }
 
 /// Something connected to a port whose digest is known.

@@ -38,9 +38,11 @@ pub use seal::{Question, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;
+use crate::fs;
 use crate::graph::{Graph, Source, StageId};
 use crate::lock::{LockedStage, Lockfile};
 use crate::store::{ActionKey, ActionResult, StatIndex, Store};
+use crate::threads;
 
 /// What is to be done about a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,15 +120,17 @@ pub struct Planner<'a> {
     index: StatIndex,
     allow_missing: bool,
     threads: usize,
+    /// When it began to look, in nanoseconds since 1970.
+    made: i64,
     declared: Vec<Option<Arc<Declared>>>,
 }
 
 impl<'a> Planner<'a> {
     /// Reads the stat index and looks at nothing else yet.
     pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
-        Self { graph, store, lock, index: StatIndex::load(store.root()), allow_missing, threads, declared }
+        let (made, index, threads) = (fs::now(), StatIndex::load(store.root()), threads::available());
+        Self { graph, store, lock, index, allow_missing, threads, made, declared }
     }
 
     /// The lock that explanations compare with.

@@ -12,18 +12,18 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hamflow_stage_api::Params;
 use serde::{Deserialize, Serialize};
 
 use super::{Planner, Results, expected_files};
 use crate::config::{DEFAULT_CACHE_DIR, Kinds};
-use crate::digest::{self, Digest};
+use crate::digest::Digest;
 use crate::fs::{self, Durability, Listed, Stat};
 use crate::graph::{Source, StageId, candidate_paths};
 use crate::lock::Lockfile;
 use crate::store::Settled;
+use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-seal 1\n";
 
@@ -57,8 +57,6 @@ struct Device {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seal {
     question: Question,
-    /// The root of the store.
-    pub store: PathBuf,
     /// The stages, in the order in which they were found fresh.
     pub stages: Vec<String>,
     /// Files that are read each time: by their bytes.
@@ -74,9 +72,13 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// Where the seal of the project at `root` lies.
-    pub fn path(root: &Path) -> PathBuf {
-        root.join(DEFAULT_CACHE_DIR).join("seal")
+    /// The root of the store of every sealed project at `root`.
+    pub fn store(root: &Path) -> PathBuf {
+        root.join(DEFAULT_CACHE_DIR)
+    }
+
+    fn path(root: &Path) -> PathBuf {
+        Self::store(root).join("seal")
     }
 
     /// The seal of `root`, if there is one that answers `question`.
@@ -89,17 +91,17 @@ impl Seal {
         postcard::from_bytes::<Self>(body).ok().filter(|seal| seal.question == question)
     }
 
-    /// Writes it.
+    /// Writes it; what cannot be written down, such as a path that is not UTF-8, is not sealed.
     pub fn write(&self, root: &Path) -> Result<(), fs::FsError> {
-        let body = postcard::to_stdvec(self).expect("every field has a length");
+        let Ok(body) = postcard::to_stdvec(self) else { return Ok(()) };
         let bytes = [MAGIC, blake3::hash(&body).as_bytes(), &body].concat();
         fs::write(&Self::path(root), &bytes, Durability::Relaxed)
     }
 
     /// Seals what `planner` found: every stage of `results` fresh, the lock as it is on the disk.
     ///
-    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there, a store
-    /// elsewhere.
+    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there and that
+    /// only the lock remembers, a store elsewhere.
     pub fn of(
         planner: &mut Planner<'_>,
         question: Question,
@@ -110,20 +112,23 @@ impl Seal {
         let graph = planner.graph();
         let pipeline = &graph.pipeline;
         let (lock_path, lock) = lock;
-        let at_home = planner.store().root() == pipeline.root.join(DEFAULT_CACHE_DIR);
-        if !at_home || Lockfile::read(lock_path).ok()? != *lock {
+        let lock_text = std::fs::read_to_string(lock_path).ok()?;
+        if planner.store().root() != Self::store(&pipeline.root)
+            || Lockfile::parse(&lock_text, lock_path).ok()? != *lock
+        {
             return None;
         }
         let version = planner.store().root().join("version");
+        let version_text = std::fs::read_to_string(&version).ok()?;
+        let texts = [
+            (&pipeline.file, pipeline.sources.file_text()),
+            (&lock_path.to_owned(), &lock_text),
+            (&version, &version_text),
+        ];
         let mut seal = Self {
             question,
-            store: planner.store().root().to_owned(),
             stages,
-            texts: vec![
-                (pipeline.file.clone(), *Digest::of(pipeline.sources.file_text().as_bytes()).hash()),
-                (lock_path.to_owned(), *digest::of_file(lock_path).ok()?.hash()),
-                (version.clone(), *digest::of_file(&version).ok()?.hash()),
-            ],
+            texts: texts.map(|(path, text)| (path.clone(), *Digest::of(text.as_bytes()).hash())).to_vec(),
             environment: Vec::new(),
             devices: Vec::new(),
             named: Vec::new(),
@@ -140,13 +145,21 @@ impl Seal {
             outside.insert(planner.out_dir(stage));
             variables.extend(stage.env.iter());
             for path in candidate_paths(pipeline, stage) {
-                // Compared again below: what it was when the graph was made is what the result depends on.
-                let is_file = graph.edges[id.index()].iter().any(|binding| binding.port.name == format!("file:{path}"));
+                // What it was when the graph was made is what the key depends on.
+                let source = Source::ProjectFile { path };
+                let is_file = graph.edges[id.index()].iter().any(|binding| binding.sources.contains(&source));
+                let Source::ProjectFile { path } = source else { continue };
                 named.insert((pipeline.root.join(path), is_file));
             }
             for source in graph.edges[id.index()].iter().flat_map(|binding| &binding.sources) {
                 match source {
                     Source::Declared { index } => {
+                        let declared = planner.declared[*index].as_ref().filter(|declared| !declared.remembered)?;
+                        // It stands in for data that is not there; a look at everything would put it back.
+                        let manifest = planner.store().content.path(&declared.digest);
+                        if declared.folder && manifest.exists() {
+                            objects.insert(manifest);
+                        }
                         outside.extend(pipeline.inputs[*index].paths.iter().map(|path| pipeline.root.join(path)));
                     }
                     Source::ProjectFile { path } => {
@@ -168,7 +181,7 @@ impl Seal {
         }
         for path in objects {
             let stat = Stat::of(&std::fs::metadata(&path).ok()?);
-            if !stat.is_settled() {
+            if !stat.is_settled_at(planner.made) {
                 return None;
             }
             seal.files.push((path, stat));
@@ -195,7 +208,7 @@ impl Seal {
 
     /// Whether everything still is as it was sealed.
     pub fn holds(&self, kinds: Kinds) -> bool {
-        let Self { question: _, store: _, stages: _, texts, environment, devices, named, files, folders } = self;
+        let Self { question: _, stages: _, texts, environment, devices, named, files, folders } = self;
         environment.iter().all(|(name, value)| variable(name) == *value)
             && devices.iter().all(|device| device.holds(kinds))
             && all(texts, |(path, hash)| std::fs::read(path).is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == hash))
@@ -218,8 +231,7 @@ fn variable(name: &str) -> Option<Hash> {
 }
 
 fn holds_folder(path: &Path, hash: &Hash) -> bool {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    fs::list(path, threads)
+    fs::list(path, threads::available())
         .is_ok_and(|listed| state(listed.iter().map(|Listed { path, stat }| (&path[..], stat))) == *hash)
 }
 
@@ -245,22 +257,5 @@ const PER_THREAD: usize = 64;
 
 /// Whether `holds` is true of all items, asked on all threads.
 fn all<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().div_ceil(PER_THREAD));
-    let (next, whole) = (AtomicUsize::new(0), AtomicBool::new(true));
-    let work = || {
-        while whole.load(Ordering::Relaxed) {
-            let start = next.fetch_add(PER_THREAD, Ordering::Relaxed);
-            let Some(rest) = items.get(start..).filter(|rest| !rest.is_empty()) else { return };
-            if !rest[..rest.len().min(PER_THREAD)].iter().all(&holds) {
-                whole.store(false, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    whole.into_inner()
+    threads::each(items, threads::available(), PER_THREAD, |item| holds(item).then_some(()).ok_or(())).is_ok()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Store, Tree};
 use crate::digest::{self, Digest};
@@ -18,6 +19,10 @@ pub struct Usage {
     pub results: u64,
     /// Number of remembered views and plans.
     pub memos: u64,
+    /// Number of checkpoints.
+    pub checkpoints: u64,
+    /// Their bytes.
+    pub checkpoint_bytes: u64,
 }
 
 /// What a clearing removed.
@@ -25,10 +30,12 @@ pub struct Usage {
 pub struct Garbage {
     /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// Bytes of all that was removed.
     pub bytes: u64,
     /// Number of action results.
     pub results: u64,
+    /// Number of checkpoints.
+    pub checkpoints: u64,
 }
 
 /// Something in the store that is not what its name says.
@@ -71,11 +78,14 @@ fn name(path: &Path) -> &str {
 /// Counts what is in the store.
 pub fn usage(store: &Store) -> Result<Usage, FsError> {
     let blobs = files(store.content.folder())?;
+    let checkpoints = files(&store.checkpoints_dir())?;
     Ok(Usage {
         blobs: blobs.len() as u64,
         blob_bytes: blobs.iter().map(|(_, size)| size).sum(),
         results: files(store.actions.folder())?.len() as u64,
         memos: files(store.memo.folder())?.len() as u64,
+        checkpoints: checkpoints.len() as u64,
+        checkpoint_bytes: checkpoints.iter().map(|(_, size)| size).sum(),
     })
 }
 
@@ -121,7 +131,11 @@ fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
     Tree::parse(std::str::from_utf8(&store.content.read(digest)?).ok()?).ok()
 }
 
-/// Removes every result that none of `keys` needs, and every blob that no remaining result and none of `blobs` names.
+/// For so long a checkpoint is kept that nobody has gone on from.
+const CHECKPOINTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Removes every result that none of `keys` needs, every blob that no remaining result and none of `blobs` names, and
+/// checkpoints that were not written to for two weeks.
 ///
 /// Nothing may be running: the caller holds the run lock.
 pub fn collect(
@@ -167,6 +181,17 @@ pub fn collect(
             garbage.bytes += size;
             if !dry_run {
                 fs::remove(&path)?;
+            }
+        }
+    }
+    for (path, size) in files(&store.checkpoints_dir())? {
+        let written =
+            std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(fs::at("read", &path))?;
+        if written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
+            garbage.checkpoints += 1;
+            garbage.bytes += size;
+            if !dry_run {
+                fs::remove(path.parent().unwrap_or(&path))?;
             }
         }
     }
@@ -218,8 +243,25 @@ mod tests {
         let kept = put(&store, "kept", b"kept", vec![part]);
         put(&store, "gone", b"gone", Vec::new());
         let garbage = collect(&store, &BTreeSet::from([kept]), BTreeSet::new(), false).unwrap();
-        assert_eq!(garbage, Garbage { blobs: 1, bytes: 4, results: 1 });
+        assert_eq!(garbage, Garbage { blobs: 1, bytes: 4, results: 1, checkpoints: 0 });
         assert!(store.content.contains(&Digest::of(b"part")) && !store.content.contains(&Digest::of(b"gone")));
+    }
+
+    #[test]
+    fn a_clearing_removes_old_checkpoints_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for (name, days) in [("old", 15), ("young", 13)] {
+            let path = store.checkpoints_dir().join(name).join("state");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "12345").unwrap();
+            let written = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        }
+        let garbage = collect(&store, &BTreeSet::new(), BTreeSet::new(), false).unwrap();
+        assert_eq!(garbage, Garbage { bytes: 5, checkpoints: 1, ..Garbage::default() });
+        assert_eq!(usage(&store).unwrap().checkpoint_bytes, 5);
+        assert!(!store.checkpoints_dir().join("old").exists());
     }
 
     #[test]

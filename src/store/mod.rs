@@ -119,6 +119,11 @@ impl Store {
         self.root.join("runs")
     }
 
+    /// Where jobs keep the progress of what can be continued.
+    pub fn checkpoints_dir(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
     /// Where jobs work; on the same file system as the blobs.
     pub fn tmp_dir(&self) -> PathBuf {
         self.root.join("tmp")

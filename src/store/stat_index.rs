@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError, Listed, Stat, at};
+use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-index 1\n";
 
@@ -55,7 +55,6 @@ pub struct StatIndex {
     /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
     folders: BTreeMap<String, Listing>,
     changed: bool,
-    hashed_files: usize,
 }
 
 impl StatIndex {
@@ -63,12 +62,7 @@ impl StatIndex {
     pub fn load(root: &Path) -> Self {
         let path = root.join("index");
         let folders = std::fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, folders, changed: false, hashed_files: 0 }
-    }
-
-    /// How many files were read and hashed since it was loaded.
-    pub fn hashed_files(&self) -> usize {
-        self.hashed_files
+        Self { path, folders, changed: false }
     }
 
     /// Puts the index on the disk if it says anything new. The last of several writers wins: all of them are right.
@@ -138,8 +132,7 @@ impl StatIndex {
         }
         let todo: Vec<&Listed> =
             listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
-        let mut hashed = hash_all(folder, &todo, threads)?.into_iter();
-        self.hashed_files += todo.len();
+        let mut hashed = threads::each(&todo, threads, 1, |file| hash_one(folder, file))?.into_iter();
         let entries: Listing = listed
             .iter()
             .zip(&fresh)
@@ -169,29 +162,6 @@ fn hash_one(folder: &Path, file: &Listed) -> Result<Known, FsError> {
         // Somebody writes to it right now: take the state that lasts.
         stat = after;
     }
-}
-
-fn hash_all(folder: &Path, files: &[&Listed], threads: usize) -> Result<Vec<Known>, FsError> {
-    if files.len() < 4 || threads < 2 {
-        return files.iter().map(|file| hash_one(folder, file)).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<Known, FsError>>>> = files.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((file, slot)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    files.get(index).zip(results.get(index))
-                } {
-                    let result = hash_one(folder, file);
-                    *slot.lock().expect("no thread panics while it holds a slot") = Some(result);
-                }
-            });
-        }
-    });
-    let take = |slot: Mutex<Option<_>>| slot.into_inner().expect("no thread panics while it holds a slot");
-    results.into_iter().map(|slot| take(slot).expect("every file was taken by a thread")).collect()
 }
 
 fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {

@@ -53,6 +53,7 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
             let place = stage.as_ref().map_or(String::new(), |stage| format!("stage `{stage}`: "));
             vec![format!("{} {place}{message}", style.label("warning"))]
         }
+        RunEvent::Note { stage, message } => vec![format!("{} {stage}: {message}", style.label("note"))],
         RunEvent::StageFinished { stage, outcome, reasons, parts_ran, parts_cached, wall_ms, error } => {
             let word = style.word(outcome_word(*outcome));
             match (outcome, error) {
@@ -95,7 +96,7 @@ pub fn reasons_text(reasons: &[StaleReason]) -> String {
 fn summary_text(summary: &RunSummary) -> String {
     let RunSummary { ran, cached, fresh, failed, skipped, wall_ms, run, interrupted, .. } = summary;
     let time = duration(*wall_ms);
-    if ran + cached + failed + skipped == 0 && !interrupted {
+    if summary.is_idle() {
         let stages = if *fresh == 1 { "1 stage is fresh".to_owned() } else { format!("{fresh} stages are fresh") };
         return format!("nothing to do: {stages} ({time})");
     }

@@ -35,7 +35,12 @@ impl Style {
 
     /// `error:` and `warning:` at the beginning of a message.
     pub fn label(self, label: &str) -> String {
-        self.paint(if label == "error" { "31;1" } else { "33;1" }, &format!("{label}:"))
+        let colour = match label {
+            "error" => "31;1",
+            "note" => "36;1",
+            _ => "33;1",
+        };
+        self.paint(colour, &format!("{label}:"))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{
@@ -23,7 +24,9 @@ use crate::ml::normalisation::Normalisation;
 use crate::ml::schedule::Plateau;
 use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
-use crate::ml::trainer::{ClassWeights, Data, EpochRecord, Keep, Recipe, Samples, StepReport, Trained, Trainer};
+use crate::ml::trainer::{
+    ClassWeights, Data, EpochRecord, Keep, Recipe, Restored, Samples, StepReport, Trained, Trainer,
+};
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use crate::{near_miss, params};
 
@@ -214,8 +217,14 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let mut trainer = Trainer::new(&network, recipe, Data { training, validation, normalisation })?;
     let class_weights = trainer.class_weights().to_vec();
     let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count());
-    for _ in 0..params.epochs {
+    let mut checkpoint = Checkpoint::of(context);
+    checkpoint.restore(&mut trainer, params.epochs)?;
+    for record in trainer.history() {
+        live.append(record)?;
+    }
+    for _ in trainer.history().len()..params.epochs {
         let record = trainer.run_epoch(|report| live.step(report))?;
+        checkpoint.save(&trainer)?;
         live.epoch(&record)?;
     }
     let trained = trainer.finish();
@@ -281,6 +290,44 @@ fn summary(
         ("parameters", json!(card.parameters)),
         ("rows", json!({ "train": card.training.training_rows, "validation": card.training.validation_rows })),
     ])
+}
+
+/// Where training saves its state after each epoch, so that a killed run, or one of more epochs, goes on from there.
+struct Checkpoint<'a> {
+    context: &'a StageContext<'a>,
+    /// None where nothing is to be saved: the engine gave no place, or what is there is further than this training will be.
+    file: Option<PathBuf>,
+}
+
+impl<'a> Checkpoint<'a> {
+    fn of(context: &'a StageContext<'a>) -> Self {
+        Self { context, file: context.checkpoint_dir().map(|folder| folder.join("training")) }
+    }
+
+    /// Lets the trainer go on from the saved state, if there is one of at most `epochs` epochs.
+    fn restore(&mut self, trainer: &mut Trainer<'_>, epochs: usize) -> Result<(), StageError> {
+        let Some(bytes) = self.file.as_ref().and_then(|file| std::fs::read(file).ok()) else { return Ok(()) };
+        match trainer.restore(&bytes, epochs)? {
+            Restored::After(epoch) => self.context.note(format!("goes on after epoch {epoch}, from a checkpoint")),
+            Restored::Longer => self.file = None,
+            Restored::Unusable => {}
+        }
+        Ok(())
+    }
+
+    /// Saves the state. That it cannot be written costs time after a kill, no result.
+    fn save(&mut self, trainer: &Trainer<'_>) -> Result<(), StageError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let staged = file.with_extension("staged");
+        let bytes = trainer.checkpoint()?;
+        if let Err(error) = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, file)) {
+            let _ = std::fs::remove_file(&staged);
+            let message = format!("its progress cannot be saved to `{}`: {error}", file.display());
+            self.context.warn(format!("{message}; a killed run will begin anew"));
+            self.file = None;
+        }
+        Ok(())
+    }
 }
 
 /// Tells how far training is: on the terminal, and in a file that can be read while it runs.

@@ -47,6 +47,11 @@ impl Ran {
     }
 }
 
+/// Whether this is CI, where nothing that a test needs may be missing.
+pub fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
 fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/release/deps/promises-… beside target/release/examples/toy
@@ -140,6 +145,23 @@ impl Project {
         while !self.path(path).exists() {
             assert!(SystemTime::now() < deadline, "`{path}` never came");
             std::thread::yield_now();
+        }
+    }
+
+    /// Waits until a file's times are older than what one tick of the kernel's clock hides, so that its digest is kept.
+    pub fn wait_until_settled(&self, path: &str) {
+        let written = std::fs::metadata(self.path(path)).unwrap().modified().unwrap();
+        while written.elapsed().is_ok_and(|age| age < Duration::from_millis(40)) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Runs until a seal says that there is nothing to do: what was written a moment ago cannot be sealed.
+    pub fn until_sealed(&self, run: impl Fn()) {
+        let deadline = SystemTime::now() + Duration::from_secs(60);
+        while !self.path("cache/seal").exists() {
+            assert!(SystemTime::now() < deadline, "a run with nothing to do leaves a seal");
+            run();
         }
     }
 

@@ -9,7 +9,7 @@ use hamflow_stage_api::{
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &Pieces, &Dice, &Wait, &Crash])
+    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &Pieces, &Dice, &Wait, &Crash, &OnDevice])
 }
 
 fn spec(name: &'static str, summary: &'static str, ports: Vec<Port>) -> KindSpec {
@@ -292,4 +292,32 @@ impl Kind for Crash {
             _ => Err(StageError::failed("it failed as it was told").hint("tell it otherwise")),
         }
     }
+}
+
+/// Writes on what device it ran: that which the environment has.
+struct OnDevice;
+
+impl Kind for OnDevice {
+    fn spec(&self) -> KindSpec {
+        spec("on_device", "Writes its device.", vec![])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
+        Ok(Some(device()))
+    }
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        context.write("text.txt", device().as_bytes())
+    }
+}
+
+fn device() -> String {
+    std::env::var("TOY_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
 }

@@ -88,6 +88,7 @@ impl Scheduler<'_> {
         {
             error = error.at(file, line as u64, column as u64);
         }
+        let error = self.secrets.hide_in_error(error);
         self.states[id.index()] = State::Failed;
         self.wake(id);
         self.drop_queued(id);

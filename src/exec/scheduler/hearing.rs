@@ -4,7 +4,7 @@ use hamflow_stage_api::{JobEvent, JobResult, StageError};
 
 use super::{Piece, Running, Scheduler};
 use crate::exec::commit::disk_error;
-use crate::exec::{Heard, RunEvent, secrets};
+use crate::exec::{Heard, RunEvent};
 use crate::fs;
 use crate::graph::StageId;
 
@@ -23,7 +23,7 @@ impl Scheduler<'_> {
                 let how = self.executor.bury(worker);
                 let Some(running) = job.and_then(|job| self.take_running(job)) else { return };
                 let name = self.name(running.stage).to_owned();
-                let last_words = secrets::hide(self.graph.stage(running.stage), last_words);
+                let last_words = self.secrets.hide(last_words);
                 for line in last_words.lines() {
                     self.journal.log(&name, line);
                 }
@@ -59,14 +59,20 @@ impl Scheduler<'_> {
         match event {
             // Of a split stage the parts are what counts.
             JobEvent::Progress { done, total, unit, message } if !matches!(piece, Piece::Part(_)) => {
+                let message = self.secrets.hide(message);
                 (self.events)(RunEvent::Progress { stage, done, total, unit, message });
             }
             JobEvent::Log { line } => {
-                let line = secrets::hide(self.graph.stage(id), line);
+                let line = self.secrets.hide(line);
                 self.journal.log(&stage, &line);
             }
+            JobEvent::Note { message } => {
+                let message = self.secrets.hide(message);
+                self.journal.log(&stage, &message);
+                (self.events)(RunEvent::Note { stage, message });
+            }
             JobEvent::Warning { message } => {
-                let message = secrets::hide(self.graph.stage(id), message);
+                let message = self.secrets.hide(message);
                 self.journal.log(&stage, &format!("warning: {message}"));
                 (self.events)(RunEvent::Warning { stage: Some(stage), message });
             }
@@ -81,10 +87,7 @@ impl Scheduler<'_> {
             active.peak_memory = active.peak_memory.max(result.peak_memory);
         }
         let outcome = match result.error {
-            Some(mut error) => {
-                error.message = secrets::hide(self.graph.stage(id), error.message);
-                Err(error)
-            }
+            Some(error) => Err(error),
             None => {
                 // Putting bytes on the disk takes a while; the free worker shall not wait for it.
                 self.dispatch();

@@ -84,6 +84,11 @@ impl<'a> StageContext<'a> {
         &self.job.side_dir
     }
 
+    /// Where a kind with extendable parameters keeps its progress; what is there may vanish at any time.
+    pub fn checkpoint_dir(&self) -> Option<&'a Path> {
+        self.job.checkpoint_dir.as_deref()
+    }
+
     /// How many threads may be used.
     pub fn threads(&self) -> usize {
         self.job.threads.max(1)
@@ -107,6 +112,11 @@ impl<'a> StageContext<'a> {
     /// Adds a line to the stage's log.
     pub fn log(&self, line: impl Into<String>) {
         self.events.emit(JobEvent::Log { line: line.into() });
+    }
+
+    /// Tells the user something that is in order.
+    pub fn note(&self, message: impl Into<String>) {
+        self.events.emit(JobEvent::Note { message: message.into() });
     }
 
     /// Tells the user something although the work goes on.

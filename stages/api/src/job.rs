@@ -85,6 +85,11 @@ pub enum JobEvent {
         /// The line, without its end.
         line: String,
     },
+    /// Something the user would like to know, such as that the work goes on from a checkpoint.
+    Note {
+        /// One sentence.
+        message: String,
+    },
     /// Something the user should know although the work goes on.
     Warning {
         /// One sentence.

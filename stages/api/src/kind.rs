@@ -98,7 +98,8 @@ pub trait Kind: Sync {
     /// What a stage with these (resolved) parameters makes.
     fn outputs(&self, params: &Params) -> Vec<Output>;
 
-    /// The class of device that numbers depend on (`cpu`), for kinds where they do.
+    /// The class of device that numbers depend on (`cpu`), for kinds where they do; for the same parameters always there or
+    /// always none.
     ///
     /// Fails where the parameters ask for a device that is not there.
     fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {

@@ -251,6 +251,63 @@ fn training_is_told_live() {
 }
 
 #[test]
+fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
+    let fixture = Fixture::new(40);
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = || folder.path().join("checkpoint");
+    std::fs::create_dir(checkpoint()).unwrap();
+    let train = |epochs: usize, side: &str, goes_on: bool| {
+        let params = json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 2e-3 });
+        let side_dir = folder.path().join(side);
+        std::fs::create_dir(&side_dir).unwrap();
+        run_kind_with(&Train, &params, &fixture.inputs(), |job| {
+            job.side_dir = side_dir;
+            job.checkpoint_dir = goes_on.then(checkpoint);
+        })
+        .unwrap()
+    };
+    let notes = |ran: &Ran| -> Vec<String> {
+        let note = |event: &JobEvent| match event {
+            JobEvent::Note { message } => Some(message.clone()),
+            _ => None,
+        };
+        ran.events.iter().filter_map(note).collect()
+    };
+    let same = |a: &Ran, b: &Ran| {
+        for path in [WEIGHTS, "model/card.json", "history.json", "summary.json"] {
+            assert!(a.bytes(path) == b.bytes(path), "{path}");
+        }
+    };
+    assert_eq!(notes(&train(3, "first", true)), Vec::<String>::new());
+    let saved = std::fs::read(checkpoint().join("training")).unwrap();
+    let longer = train(5, "longer", true);
+    assert_eq!(notes(&longer), ["goes on after epoch 3, from a checkpoint"]);
+    same(&longer, &train(5, "whole", false));
+    let live = |side: &str| std::fs::read_to_string(folder.path().join(side).join("history.jsonl")).unwrap();
+    assert_eq!(live("longer"), live("whole"));
+    let five = std::fs::read(checkpoint().join("training")).unwrap();
+    same(&train(2, "shorter", true), &train(2, "shorter whole", false));
+    assert!(std::fs::read(checkpoint().join("training")).unwrap() == five, "what is further is kept");
+    let mut damaged = saved;
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(checkpoint().join("training"), damaged).unwrap();
+    let anew = train(5, "anew", true);
+    assert_eq!(notes(&anew), Vec::<String>::new());
+    same(&anew, &longer);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_costs_a_warning() {
+    let fixture = Fixture::new(40);
+    let nowhere = PathBuf::from("/proc/hamflow");
+    let ran =
+        run_kind_with(&Train, &short(), &fixture.inputs(), |job| job.checkpoint_dir = Some(nowhere.clone())).unwrap();
+    let warnings = ran.events.iter().filter(|event| matches!(event, JobEvent::Warning { .. })).count();
+    assert_eq!(warnings, 1, "{:?}", ran.events);
+    assert!(ran.bytes(WEIGHTS) == fixture.train().bytes(WEIGHTS));
+}
+
+#[test]
 fn parameters_are_checked() {
     let resolve = |value: Value| Train.resolve(value.as_object().unwrap());
     let resolved = resolve(json!({ "augment": false })).unwrap();

@@ -1,5 +1,9 @@
 //! The training loop: epochs of steps, validation, the schedule, and which weights are kept.
 
+mod checkpoint;
+
+pub use checkpoint::Restored;
+
 use candle_core::{Device, Tensor};
 use hamflow_stage_api::{Random, StageError};
 use rayon::prelude::*;

@@ -36,8 +36,12 @@ fn recipe() -> Recipe {
     }
 }
 
-/// Trains for some epochs on 60 images, with 31 for validation.
-fn train(recipe: Recipe, epochs: usize, threads: usize) -> Result<(Trained, Vec<u8>), StageError> {
+/// Lends a trainer of 60 images, with 31 for validation, to `work`.
+fn with_trainer<R: Send>(
+    recipe: Recipe,
+    threads: usize,
+    work: impl FnOnce(Trainer<'_>) -> Result<R, StageError> + Send,
+) -> Result<R, StageError> {
     let network = Network::new(SHAPE, &(model::find("baseline").unwrap().layers)(3)).unwrap();
     let (training, validation) = (images(60, "training"), images(31, "validation"));
     let samples = |set: &'static str| {
@@ -48,8 +52,12 @@ fn train(recipe: Recipe, epochs: usize, threads: usize) -> Result<(Trained, Vec<
     let normalisation = Normalisation::fit(&training.images);
     let data = Data { training, validation: samples("validation"), normalisation };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    pool.install(|| {
-        let mut trainer = Trainer::new(&network, recipe, data)?;
+    pool.install(|| work(Trainer::new(&network, recipe, data)?))
+}
+
+/// Trains for some epochs.
+fn train(recipe: Recipe, epochs: usize, threads: usize) -> Result<(Trained, Vec<u8>), StageError> {
+    with_trainer(recipe, threads, |mut trainer| {
         for _ in 0..epochs {
             trainer.run_epoch(|_| ())?;
         }
@@ -57,6 +65,32 @@ fn train(recipe: Recipe, epochs: usize, threads: usize) -> Result<(Trained, Vec<
         let bytes = crate::ml::card::encode_weights(&trained.weights)?;
         Ok((trained, bytes))
     })
+}
+
+#[test]
+fn training_goes_on_from_a_checkpoint_to_the_bit() {
+    let recipe = Recipe { augment: Some(Augmentation::default()), ..recipe() };
+    let run =
+        |trainer: &mut Trainer<'_>, epochs: usize| (0..epochs).try_for_each(|_| trainer.run_epoch(|_| ()).map(|_| ()));
+    let (saved, whole) = with_trainer(recipe, 2, |mut trainer| {
+        run(&mut trainer, 3)?;
+        let saved = trainer.checkpoint()?;
+        run(&mut trainer, 4)?;
+        Ok((saved, trainer.checkpoint()?))
+    })
+    .unwrap();
+    let gone_on = with_trainer(recipe, 3, |mut trainer| {
+        let mut damaged = saved.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(trainer.restore(&damaged, 9)?, Restored::Unusable);
+        assert_eq!(trainer.restore(&saved[..saved.len() - 1], 9)?, Restored::Unusable);
+        assert_eq!(trainer.restore(&saved, 2)?, Restored::Longer);
+        assert!(trainer.history().is_empty(), "nothing was changed");
+        assert_eq!(trainer.restore(&saved, 3)?, Restored::After(3));
+        run(&mut trainer, 4)?;
+        trainer.checkpoint()
+    });
+    assert!(gone_on.unwrap() == whole, "weights, moments, schedule, best and history");
 }
 
 #[test]
