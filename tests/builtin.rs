@@ -36,8 +36,18 @@ batch_size = 11
 model = "train"
 shards = "preprocess"
 split = "split"
+[stages.eda]
+table = "metadata"
+images = "synthetic.images"
+[stages.gradcam]
+model = "train"
+shards = "preprocess"
+predictions = "evaluate"
+images = "synthetic.images"
 [stages.report]
 metadata = "metadata.summary"
+exploration = "eda"
+findings = "eda"
 clean = "clean.summary"
 balance = "split"
 model = "train"
@@ -46,13 +56,15 @@ training = "train.summary"
 metrics = "evaluate"
 predictions = "evaluate"
 figures = "evaluate"
+explanations = "gradcam"
+localisation = "gradcam"
 quarantine = "preprocess.quarantine"
 "#;
 
 fn small() -> Project {
     let project = Project::builtin(SMALL);
     let ran = project.run();
-    assert_eq!(ran.count("ran"), 8, "{ran:?}");
+    assert_eq!(ran.count("ran"), 10, "{ran:?}");
     project
 }
 
@@ -78,10 +90,10 @@ fn outputs_are_the_same_bytes_for_any_number_of_threads() {
 #[test]
 fn the_whole_pipeline_runs_once_and_explains_what_changes_redo() {
     let project = small();
-    assert_eq!(project.run().count("fresh"), 8);
+    assert_eq!(project.run().count("fresh"), 10);
     // Another training parameter: nothing before `train` looks at it.
     let ran = project.run_with(&["--set", "stages.train.epochs=1"]);
-    assert_eq!(ran.ran(), ["train", "evaluate", "report"]);
+    assert_eq!(ran.ran(), ["train", "evaluate", "gradcam", "report"]);
     // Another way to fill ages: the images and the split of them stay, so does the model.
     let ran = project.run_with(&["--set", "stages.clean.strategy=median"]);
     assert_eq!(ran.ran(), ["clean", "split", "report"], "{ran:?}");
@@ -93,6 +105,44 @@ fn the_whole_pipeline_runs_once_and_explains_what_changes_redo() {
         assert!(!page.contains(asking), "the page asks the network for nothing, but has `{asking}`");
     }
     assert!(!page.contains(&*project.root().to_string_lossy()), "no path of this machine");
+}
+
+#[test]
+fn the_report_and_two_runs_side_by_side_show_what_the_records_say() {
+    let project = small();
+    project.run_with(&["--set", "stages.train.epochs=1"]);
+    let log = project.hamflow(&["log", "--json"]);
+    let runs: Vec<serde_json::Value> = log.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [second, first] = [0, 1].map(|number| runs[number]["run"].as_str().unwrap().to_owned());
+
+    // The state without overrides is the first run's.
+    let ran = project.hamflow(&["report"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
+    assert!(page.contains(&format!("The run {first}")) && page.contains("never built"));
+    assert!(page.contains("Synthetic data.") && page.ends_with("</html>"));
+    assert!(!project.read("out/report/index.html").contains(&second), "the artifact says nothing of its run");
+    let ran = project.hamflow(&["report", "--run", &second]);
+    assert!(std::fs::read_to_string(ran.stdout.trim()).unwrap().contains(&format!("The run {second}")));
+
+    let ran = project.hamflow(&["compare", &first, &second]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
+    assert!(page.contains("<strong>train</strong>: `epochs` changed from 2 to 1"), "what is different is named");
+    assert!(page.contains("evaluate.test.balanced_accuracy") && page.matches("<iframe").count() == 2);
+    assert!(!page.contains("<strong>preprocess</strong>"), "what is the same is not");
+}
+
+#[test]
+fn a_page_that_cannot_be_shown_is_named_all_the_same() {
+    let project = small();
+    let open = |browser: &str| project.command(&["report", "--open"]).env("BROWSER", browser).output().unwrap();
+    assert!(open("true").status.success());
+    let failed = open("no-such-browser");
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&failed.stdout).trim().ends_with("report.html"));
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(said.contains("no browser can be started (`no-such-browser`)"), "{said}");
 }
 
 /// Reads every output with other programs' libraries. `$HAMFLOW_PYTHON` names a Python that has them; `tests/check.sh` makes one.

@@ -12,6 +12,13 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 step "format"
 cargo fmt --all --check
 
+step "one build for run and test"
+# What only tests and benchmarks need must ask for no other features of what the program needs: the dependencies, polars among
+# them, would compile twice.
+features() { cargo tree --workspace -f '{p} {f}' --prefix none -e "$1" | sed 's/ (\*)//' | sort -u; }
+twice=$(comm -23 <(features normal,build) <(features normal,build,dev))
+[ -z "$twice" ] || { echo "compiled with other features for tests: $twice" >&2; exit 1; }
+
 step "lints"
 # Always all packages or the engine alone: another selection unifies features in another way and compiles polars again.
 cargo clippy --release --all-targets -- -D warnings

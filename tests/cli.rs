@@ -46,6 +46,8 @@ fn unknown_stages_profiles_and_runs_are_named() {
         (&["run", "--profile", "demo"], "`demo`"),
         (&["log", "nothing"], "`nothing` is neither a recorded run nor a stage"),
         (&["metrics", "nothing"], "no run `nothing` is recorded"),
+        (&["compare", "nothing", "last"], "no run `nothing` is recorded"),
+        (&["report"], "no stage of this pipeline makes a page"),
     ] {
         let ran = project.hamflow(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");

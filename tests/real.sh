@@ -61,14 +61,14 @@ echo "-- one changed training image: one part, and what truly depends on it"
 cp "$data/ham10000-originals/ISIC_0024306.jpg" "$images$training_image"
 run
 expect "parts" "$(summary parts_ran)" 1
-expect "ran" "$(stages ran)" "evaluate preprocess report split train"
+expect "ran" "$(stages ran)" "eda evaluate gradcam preprocess report split train"
 
 echo "-- a changed test image and a corrected age: no training"
 cp "$data/ham10000-originals/ISIC_0024317.jpg" "$images$test_image"
 sed -i '2s/80\.0/75.0/' shared/ham10000/HAM10000_metadata.csv
 run
 expect "parts" "$(summary parts_ran)" 1
-expect "ran" "$(stages ran)" "clean evaluate metadata preprocess report split"
+expect "ran" "$(stages ran)" "clean eda evaluate gradcam metadata preprocess report split"
 
 echo "-- the data gone: nothing runs"
 mv shared gone

@@ -10,6 +10,7 @@ use super::project::Project;
 use super::{CliError, Common, project};
 use crate::config::Kinds;
 use crate::digest::Digest;
+use crate::exec::RunRecord;
 use crate::ui;
 
 /// Arguments of `hamflow metrics`.
@@ -29,12 +30,13 @@ pub struct MetricsArguments {
 }
 
 /// Numbers by stage and by path below its metrics.
-type Numbers = BTreeMap<(String, String), f64>;
+pub type Numbers = BTreeMap<(String, String), f64>;
 
 /// Deeper numbers (`test.per_class.nv.recall`) are shown with `--all`.
 const SHOWN_LEVELS: usize = 2;
 
-fn full_name((stage, path): &(String, String)) -> String {
+/// `STAGE.PATH`.
+pub fn full_name((stage, path): &(String, String)) -> String {
     format!("{stage}.{path}")
 }
 
@@ -52,9 +54,7 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
         return Err(CliError::user("there are no metrics yet\nhint: `hamflow run` makes them"));
     }
     if !arguments.all {
-        for (_, numbers) in &mut columns {
-            numbers.retain(|(_, path), _| path.matches('.').count() < SHOWN_LEVELS);
-        }
+        columns.iter_mut().for_each(|(_, numbers)| keep_shown(numbers));
     }
     if arguments.json {
         let named = |numbers: &Numbers| -> BTreeMap<String, f64> {
@@ -89,13 +89,19 @@ fn table(columns: &[(String, Numbers)]) {
             line.push_str(&format!("  {:>cell$}", value.map_or("-".to_owned(), shown)));
         }
         if let [Some(a), Some(b)] = values[..] {
-            line.push_str(&format!("  {:>cell$}", if a == b { "=".to_owned() } else { format!("{:+.4}", b - a) }));
+            line.push_str(&format!("  {:>cell$}", difference(a, b)));
         }
         ui::data(&line);
     }
 }
 
-fn shown(value: f64) -> String {
+/// What `b` is more than `a`.
+pub fn difference(a: f64, b: f64) -> String {
+    if a == b { "=".to_owned() } else { format!("{:+.4}", b - a) }
+}
+
+/// A number in four decimals, a whole one in none.
+pub fn shown(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.4}") }
 }
 
@@ -104,13 +110,27 @@ fn of_lock(opened: &Project) -> Numbers {
     collect(opened, digests)
 }
 
+fn keep_shown(numbers: &mut Numbers) {
+    numbers.retain(|(_, path), _| path.matches('.').count() < SHOWN_LEVELS);
+}
+
+/// The numbers of a run that are shown without `--all`.
+pub fn of_record(opened: &Project, record: &RunRecord) -> Numbers {
+    let mut numbers = all_of_record(opened, record);
+    keep_shown(&mut numbers);
+    numbers
+}
+
 fn of_run(opened: &Project, run: &str) -> Result<Numbers, CliError> {
-    let record = project::past_run(opened, run)?;
+    Ok(all_of_record(opened, &project::past_run(opened, run)?))
+}
+
+fn all_of_record(opened: &Project, record: &RunRecord) -> Numbers {
     let digests = |stage: &str| {
         let found = record.stages.iter().find(|found| found.stage == stage);
         found.map(|found| found.outputs.clone()).unwrap_or_default()
     };
-    Ok(collect(opened, digests))
+    collect(opened, digests)
 }
 
 fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>) -> Numbers {

@@ -1,6 +1,7 @@
 //! The commands: arguments in, exit codes out.
 
 mod cache;
+mod compare;
 mod completions;
 mod dag;
 mod error;
@@ -8,8 +9,10 @@ mod init;
 mod kinds;
 mod log;
 mod metrics;
+mod pages;
 mod preview;
 mod project;
+mod report;
 mod run;
 mod schema;
 mod status;
@@ -59,6 +62,10 @@ enum Command {
     Dag(dag::DagArguments),
     /// Show the metrics of this state, or of two runs side by side
     Metrics(metrics::MetricsArguments),
+    /// Show the page that the pipeline made, with what is known of its run
+    Report(report::ReportArguments),
+    /// Show two runs side by side on one page
+    Compare(compare::CompareArguments),
     /// Write a picture of what a stage does to some of its inputs; runs nothing
     Preview(preview::PreviewArguments),
     /// Show past runs, what a run did, or the log of a stage
@@ -94,6 +101,8 @@ pub fn main(kinds: Kinds) -> ExitCode {
         Command::Why(arguments) => why::execute(&arguments, kinds),
         Command::Dag(arguments) => dag::execute(&arguments, kinds),
         Command::Metrics(arguments) => metrics::execute(&arguments, kinds),
+        Command::Report(arguments) => report::execute(&arguments, kinds),
+        Command::Compare(arguments) => compare::execute(&arguments, kinds),
         Command::Preview(arguments) => preview::execute(&arguments, kinds),
         Command::Log(arguments) => log::execute(&arguments, kinds),
         Command::Init(arguments) => init::execute(&arguments),

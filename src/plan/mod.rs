@@ -33,7 +33,7 @@ use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
 pub use outputs::{Differences, compare, expected_files};
-pub use reason::{Changes, StaleReason};
+pub use reason::{Changes, StaleReason, fingerprint_difference};
 pub use seal::{Question, Seal};
 
 use crate::config::Stage;

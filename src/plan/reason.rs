@@ -229,6 +229,11 @@ pub fn difference(
     reasons
 }
 
+/// What is different between the fingerprints of two results, whatever the pipeline says now.
+pub fn fingerprint_difference(store: &Store, old: &Fingerprint, new: &Fingerprint) -> Vec<StaleReason> {
+    difference(store, old, new, &|_| String::new())
+}
+
 /// What the lock alone can tell: which inputs have other bytes.
 pub fn difference_from_lock(old: &LockedStage, new: &BTreeMap<(String, String), Digest>) -> Vec<StaleReason> {
     let mut reasons = vec![StaleReason::PreviousLost];

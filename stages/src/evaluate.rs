@@ -1,8 +1,10 @@
 //! The kind `evaluate`: what a model says of images that it was not fitted to, and how good that is.
 
 mod figures;
+mod measure;
 mod predictions;
 mod rows;
+mod submission;
 
 use std::collections::BTreeMap;
 
@@ -13,9 +15,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::measure::Evaluated;
 use self::rows::Row;
 use crate::json;
-use crate::metric::{Scores, SplitMetrics};
+use crate::metric::Scores;
 use crate::ml::classifier::Classifier;
 use crate::near_miss;
 use crate::params;
@@ -36,11 +39,13 @@ struct EvaluateParams {
     splits: Vec<String>,
     /// How many images go through the model at a time; more need more memory, the numbers are the same.
     batch_size: usize,
+    /// How often the lesions are drawn again for the 95 % intervals; 0 for none.
+    bootstrap: usize,
 }
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { splits: vec!["validation".to_owned(), "test".to_owned()], batch_size: 64 }
+        Self { splits: vec!["validation".to_owned(), "test".to_owned()], batch_size: 64, bootstrap: 1000 }
     }
 }
 
@@ -62,6 +67,11 @@ impl EvaluateParams {
         if self.batch_size == 0 {
             return Err(ParamError::new("batch_size", "a batch must have at least 1 image"));
         }
+        if self.bootstrap > 100_000 {
+            return Err(
+                ParamError::new("bootstrap", "more than 100000 resamples").hint("1000 give two digits of an interval")
+            );
+        }
         Ok(())
     }
 }
@@ -79,7 +89,7 @@ impl Kind for Evaluate {
                 .access(Access::View),
         ];
         let summary = "Predicts the rows of some splits and measures how good the predictions are.";
-        KindSpec { seeded: true, ..KindSpec::new("evaluate", 1, summary, ports) }
+        KindSpec { seeded: true, ..KindSpec::new("evaluate", 2, summary, ports) }
     }
 
     fn schema(&self) -> Value {
@@ -95,6 +105,7 @@ impl Kind for Evaluate {
             Output::new("predictions", ArtifactType::Predictions, "predictions.parquet"),
             Output::new("metrics", ArtifactType::Metrics, "metrics.json"),
             Output::new("figures", ArtifactType::Figures, "figures"),
+            Output::new("submission", ArtifactType::File, "isic_2018_submission.csv"),
         ]
     }
 
@@ -134,10 +145,14 @@ impl Kind for Evaluate {
         // The folder is an output even where no split has rows to draw.
         let folder = context.output_file("figures")?;
         std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
+        let (bootstrap, seed) = (params.bootstrap, context.seed()?);
+        let evaluated = Evaluated { rows: &rows, scores: &scores, labels: &labels, resamples: bootstrap, seed };
+        let (_, validation) = evaluated.split("validation")?;
+        let validation = Some(validation).filter(|scores| !scores.is_empty());
         let mut metrics = BTreeMap::new();
         for split in &params.splits {
-            let scores = scores_of(split, &rows, &scores)?;
-            let mut measured = SplitMetrics::of(&scores, &labels);
+            let (rows, scores) = evaluated.split(split)?;
+            let mut measured = evaluated.measure(split, &rows, &scores, validation.as_ref());
             if let Some(note) = left_out.get(split) {
                 measured.warnings.insert("rows".to_owned(), note.clone());
             }
@@ -150,6 +165,11 @@ impl Kind for Evaluate {
             }
             metrics.insert(split.clone(), measured);
         }
+        // Test rows are what a challenge is about; without them, what there is.
+        let submitted = params.splits.iter().find(|split| *split == "test").unwrap_or(&params.splits[0]);
+        let (rows, scores) = evaluated.split(submitted)?;
+        let submission = submission::csv(&rows, scores.probabilities(), &labels);
+        context.write("isic_2018_submission.csv", submission.as_bytes())?;
         context.write("metrics.json", &json::write(&metrics)?)
     }
 }
@@ -193,13 +213,6 @@ fn measure(rows: &[Row], probabilities: Vec<Vec<f64>>, classes: usize) -> Result
         let image = rows.get(error.row).map_or("?", |row| row.image_id.as_str());
         StageError::failed(format!("the model's answer for image `{image}` cannot be measured: {}", error.problem))
     })
-}
-
-fn scores_of(split: &str, rows: &[Row], scores: &Scores) -> Result<Scores, StageError> {
-    let members = || rows.iter().enumerate().filter(|(_, row)| row.split == split);
-    let truth = members().map(|(_, row)| row.class).collect();
-    let probabilities = members().map(|(i, _)| scores.probabilities()[i].clone()).collect();
-    Scores::new(truth, probabilities, scores.classes()).map_err(|error| StageError::bug(error.to_string()))
 }
 
 fn write_figure(context: &StageContext<'_>, name: &str, figure: &Figure) -> Result<(), StageError> {

@@ -3,7 +3,9 @@
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
 pub mod command;
+pub mod eda;
 pub mod evaluate;
+pub mod gradcam;
 pub mod image_names;
 pub mod imaging;
 pub mod impute;
@@ -11,6 +13,7 @@ pub mod json;
 pub mod metadata;
 pub mod metric;
 pub mod ml;
+pub mod model_card;
 pub mod near_miss;
 pub mod params;
 pub mod plot;

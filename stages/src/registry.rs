@@ -3,7 +3,9 @@
 use hamflow_stage_api::Kind;
 
 use crate::command::Command;
+use crate::eda::Eda;
 use crate::evaluate::Evaluate;
+use crate::gradcam::GradCam;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
 use crate::preprocess::Preprocess;
@@ -14,4 +16,4 @@ use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
 pub const KINDS: &[&dyn Kind] =
-    &[&Metadata, &Impute, &Split, &Preprocess, &Train, &Evaluate, &Report, &Command, &Synthetic];
+    &[&Metadata, &Eda, &Impute, &Split, &Preprocess, &Train, &Evaluate, &GradCam, &Report, &Command, &Synthetic];

@@ -2,6 +2,8 @@
 
 mod data;
 mod evaluation;
+mod explanations;
+mod exploration;
 mod facts;
 mod failures;
 mod figure;
@@ -9,6 +11,7 @@ mod layout;
 mod provenance;
 mod sources;
 mod splits;
+mod subgroups;
 mod summary;
 mod training;
 
@@ -20,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::sources::Sources;
+use crate::ml::card::Card;
+use crate::model_card::ModelCard;
 use crate::params;
 
 /// Writes the page.
@@ -56,6 +61,8 @@ impl Kind for Report {
         let ports = vec![
             Port::new("metadata", Summary, "What the dataset holds.").optional(),
             Port::new("quarantine", Summary, "Which images could not be read and were left out.").optional(),
+            Port::new("exploration", Figures, "Figures of the dataset.").optional(),
+            Port::new("findings", Summary, "What is remarkable about the dataset.").optional(),
             Port::new("clean", Summary, "Which values were filled in.").optional(),
             Port::new("balance", Balance, "How the classes fall on the splits, and the proof that nothing leaks.")
                 .optional(),
@@ -65,9 +72,11 @@ impl Kind for Report {
             Port::new("metrics", Metrics, "How good the predictions are: what the page is about."),
             Port::new("predictions", Predictions, "The prediction of every evaluated row.").optional(),
             Port::new("figures", Figures, "Figures to show.").optional().many(),
+            Port::new("explanations", Figures, "Where the model looks.").optional(),
+            Port::new("localisation", Metrics, "How much of that is lesion.").optional(),
         ];
-        let summary = "Writes one self-contained HTML page about data, split, training and evaluation.";
-        KindSpec { threads: Threads::One, ..KindSpec::new("report", 1, summary, ports) }
+        let summary = "Writes one self-contained HTML page about data, split, training, evaluation and explanations, and the model's card.";
+        KindSpec { threads: Threads::One, ..KindSpec::new("report", 2, summary, ports) }
     }
 
     fn schema(&self) -> Value {
@@ -79,15 +88,43 @@ impl Kind for Report {
     }
 
     fn outputs(&self, _params: &Params) -> Vec<Output> {
-        vec![Output::new("page", ArtifactType::Page, "index.html")]
+        vec![
+            Output::new("page", ArtifactType::Page, "index.html"),
+            Output::new("model_card", ArtifactType::File, "model_card.md"),
+        ]
     }
 
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: ReportParams = context.params()?;
         let sources = Sources::read(context.inputs())?;
         let page = layout::page(&params.title, params.failures, &sources);
-        context.write("index.html", page.into_string().as_bytes())
+        context.write("index.html", page.into_string().as_bytes())?;
+        context.write("model_card.md", model_card(&sources).as_bytes())
     }
+}
+
+/// The model's card with the numbers of the evaluation; without a model, why there is none.
+fn model_card(sources: &Sources) -> String {
+    let Some(card) = sources.card.as_ref() else { return "No model card: the report was given no model.\n".to_owned() };
+    let card: Card = match Card::deserialize(card) {
+        Ok(card) => card,
+        Err(error) => return format!("No model card: the model's `card.json` is not one of hamflow's ({error}).\n"),
+    };
+    let training = sources.training.as_ref();
+    let classes = training.and_then(|training| training.get("classes")?.as_array());
+    let rows = |class: &Value| usize::try_from(class.get("train")?.as_u64()?).ok();
+    let training_rows: Option<Vec<usize>> =
+        classes.map(|classes| classes.iter().map(rows).collect()).unwrap_or_default();
+    let kept = training.and_then(|training| training.get("kept"));
+    let number = |name: &str| kept?.get(name)?.as_f64();
+    let of = ModelCard {
+        card: &card,
+        training_rows: training_rows.unwrap_or_default(),
+        validation: number("validation_loss").zip(number("validation_accuracy")),
+        evaluation: Some(&sources.metrics),
+        synthetic: sources.synthetic(),
+    };
+    of.markdown()
 }
 
 #[cfg(test)]

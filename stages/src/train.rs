@@ -1,5 +1,7 @@
 //! Trains a network on the training rows and chooses its epoch by the validation rows.
 
+mod pictures;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -27,6 +29,7 @@ use crate::ml::switch::Switch;
 use crate::ml::trainer::{
     ClassWeights, Data, EpochRecord, Keep, Recipe, Restored, Samples, StepReport, Trained, Trainer,
 };
+use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use crate::{near_miss, params};
 
@@ -136,7 +139,7 @@ impl Kind for Train {
                 .access(Access::View),
         ];
         let summary = "Trains a network on the training rows and chooses its epoch by the validation rows.";
-        KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", 1, summary, ports) }
+        KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", 2, summary, ports) }
     }
 
     fn schema(&self) -> Value {
@@ -152,6 +155,7 @@ impl Kind for Train {
             Output::new("model", ArtifactType::Model, card::FOLDER),
             Output::new("history", ArtifactType::History, "history.json"),
             Output::new("summary", ArtifactType::Summary, "summary.json"),
+            Output::new("figures", ArtifactType::Figures, "figures"),
         ]
     }
 
@@ -248,6 +252,15 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let folder = card::FOLDER;
     context.write(&format!("{folder}/{}", card::WEIGHTS_NAME), &encode_weights(&trained.weights)?)?;
     context.write(&format!("{folder}/{}", card::CARD_NAME), &encode_json(&card)?)?;
+    let model_card = ModelCard {
+        card: &card,
+        training_rows: (0..card.classes.len()).map(|class| examples.count(class, Role::Training)).collect(),
+        validation: trained.kept().and_then(|kept| Some((kept.validation_loss?, kept.validation_accuracy?))),
+        evaluation: None,
+        synthetic: false,
+    };
+    context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
+    pictures::write(context, &card.model, card.input, &card.layers, &trained)?;
     context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
     context.write("summary.json", &encode_json(&summary(params, &card, &trained, &examples, &class_weights))?)
 }
@@ -265,25 +278,23 @@ fn summary(
     examples: &Examples,
     class_weights: &[f64],
 ) -> BTreeMap<&'static str, Value> {
-    let rows = |class: usize, role| examples.of(role).filter(|example| example.class == class).count();
     let class = |(index, class): (usize, &examples::Class)| {
         json!({
             "index": index,
             "label": class.label,
             "name": class.name,
-            "train": rows(index, Role::Training),
-            "validation": rows(index, Role::Validation),
+            "train": examples.count(index, Role::Training),
+            "validation": examples.count(index, Role::Validation),
             "weight": class_weights[index],
         })
     };
-    let kept = trained.history.get(trained.epoch.wrapping_sub(1));
     BTreeMap::from([
         ("best_epoch", json!(trained.epoch)),
         ("classes", examples.classes.iter().enumerate().map(class).collect()),
         ("epochs", json!(params.epochs)),
         ("input", json!([card.input.height, card.input.width, card.input.channels])),
         ("keep", json!(params.keep)),
-        ("kept", json!(kept)),
+        ("kept", json!(trained.kept())),
         ("layers", json!(card.layers)),
         ("model", json!(card.model)),
         ("normalisation", json!(card.normalisation)),

@@ -1,25 +1,19 @@
 //! The figures of one split.
 
-use crate::metric::{Scores, SplitMetrics, confusion_matrix, roc_curve};
-use crate::plot::{ClassCurve, ClassScoresPlot, ConfusionMatrixPlot, Drawing, Figure, RocCurvesPlot, grouped};
+use crate::metric::{Ranking, RocCurve, Scores, SplitMetrics, Undefined, bins, confusion_matrix, metric, roc_curve};
+use crate::plot::{
+    AttributeParts, ClassCurve, ClassScoresPlot, ConfusionMatrixPlot, Drawing, Figure, Part, PrecisionRecallCurvesPlot,
+    ReliabilityBin, ReliabilityPlot, RocCurvesPlot, SubgroupsPlot, grouped,
+};
+
+/// The metric that is drawn for subgroups.
+const COMPARED: &str = "balanced_accuracy";
 
 /// The figures and the names of their files, without ending: `<plot>_<split>`.
 pub fn of_split(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Vec<(String, Figure)> {
     let classes = &metrics.classes;
-    let score = |of: fn(&crate::metric::ClassMetrics) -> Option<f64>| {
-        classes.iter().map(|label| metrics.class(label).and_then(of)).collect()
-    };
-    let curves = classes.iter().zip(scores.support()).enumerate().map(|(class, (label, support))| {
-        let curve = roc_curve(scores, class);
-        ClassCurve {
-            label: label.clone(),
-            support,
-            area: curve.as_ref().ok().map(|curve| curve.area),
-            undefined: curve.as_ref().err().map(|error| error.reason.clone()),
-            points: curve.map(|curve| curve.points).unwrap_or_default(),
-        }
-    });
-    vec![
+    let score = |name: &str| classes.iter().map(|label| metrics.class(label)?.value(name)).collect();
+    let mut figures = vec![
         named(
             split,
             &ConfusionMatrixPlot {
@@ -33,18 +27,86 @@ pub fn of_split(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Vec<(St
             &ClassScoresPlot {
                 title: format!("Recall and precision per class, {split}"),
                 classes: classes.clone(),
-                precision: score(|class| class.precision),
-                recall: score(|class| class.recall),
+                precision: score("precision"),
+                recall: score("recall"),
             },
         ),
         named(
             split,
             &RocCurvesPlot {
                 title: format!("ROC curves, one class against the rest, {split}"),
-                classes: curves.collect(),
+                classes: curves(scores, classes, |class| {
+                    roc_curve(scores, class).map(|RocCurve { area, points }| (area, points))
+                }),
             },
         ),
-    ]
+        named(
+            split,
+            &PrecisionRecallCurvesPlot {
+                title: format!("Precision–recall curves, one class against the rest, {split}"),
+                rows: scores.len(),
+                classes: curves(scores, classes, |class| {
+                    let ranking = Ranking::of(scores, class)?;
+                    Ok((ranking.average_precision()?, ranking.precision_recall_points()))
+                }),
+            },
+        ),
+        named(split, &reliability(split, scores, metrics)),
+    ];
+    if !metrics.subgroups.is_empty() {
+        figures.push(named(split, &subgroups(split, metrics)));
+    }
+    figures
+}
+
+/// A curve per class; `of` gives its area and points.
+fn curves(
+    scores: &Scores,
+    classes: &[String],
+    of: impl Fn(usize) -> Result<(f64, Vec<(f64, f64)>), Undefined>,
+) -> Vec<ClassCurve> {
+    let curve = |(class, (label, support)): (usize, (&String, usize))| {
+        let (area, points, undefined) = match of(class) {
+            Ok((area, points)) => (Some(area), points, None),
+            Err(error) => (None, Vec::new(), Some(error.reason)),
+        };
+        ClassCurve { label: label.clone(), support, area, points, undefined }
+    };
+    classes.iter().zip(scores.support()).enumerate().map(curve).collect()
+}
+
+fn reliability(split: &str, scores: &Scores, metrics: &SplitMetrics) -> ReliabilityPlot {
+    let bin = |bin: &crate::metric::Bin| {
+        let share = |sum: f64| (bin.rows > 0).then(|| sum / bin.rows as f64);
+        ReliabilityBin { rows: bin.rows, confidence: share(bin.confidence), accuracy: share(bin.right as f64) }
+    };
+    ReliabilityPlot {
+        title: format!("Reliability, {split}"),
+        error: metrics.value("expected_calibration_error"),
+        bins: bins(scores).iter().map(bin).collect(),
+    }
+}
+
+fn subgroups(split: &str, metrics: &SplitMetrics) -> SubgroupsPlot {
+    let title = metric(COMPARED).map_or(COMPARED, |metric| metric.title);
+    let attribute = |(name, parts): (&String, &Vec<crate::metric::Subgroup>)| AttributeParts {
+        name: name.clone(),
+        parts: parts
+            .iter()
+            .map(|part| Part {
+                name: part.name.clone(),
+                rows: part.rows,
+                value: part.value(COMPARED),
+                interval: part.intervals.get(COMPARED).copied(),
+            })
+            .collect(),
+    };
+    SubgroupsPlot {
+        title: format!("{title} by subgroup, {split}"),
+        metric: title.to_owned(),
+        overall: metrics.value(COMPARED),
+        attributes: metrics.subgroups.iter().map(attribute).collect(),
+    }
 }
 
 fn named<T: Drawing>(split: &str, data: &T) -> (String, Figure) {
@@ -62,7 +124,8 @@ mod tests {
         let metrics = SplitMetrics::of(&scores, &["a".to_owned(), "b".to_owned()]);
         let figures = of_split("test", &scores, &metrics);
         let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["confusion_matrix_test", "class_scores_test", "roc_curves_test"]);
+        let expected = ["confusion_matrix", "class_scores", "roc_curves", "precision_recall_curves", "reliability"];
+        assert_eq!(names, expected.map(|name| format!("{name}_test")));
         for (_, figure) in figures {
             figure.draw().unwrap();
         }

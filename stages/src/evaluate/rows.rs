@@ -4,9 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use hamflow_stage_api::{Inputs, StageError, View};
+use polars::prelude::DataFrame;
 
 use crate::shard;
 use crate::table;
+
+/// The columns whose values make parts that are measured alone, where the table has them.
+pub const ATTRIBUTES: [&str; 4] = ["sex", "age", "localization", "dx_type"];
+
+/// What stands for a value that is not there.
+const UNKNOWN: &str = "unknown";
 
 /// A row to evaluate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,27 +28,60 @@ pub struct Row {
     pub class: usize,
     /// The split that it is in.
     pub split: String,
+    /// The values of those of [`ATTRIBUTES`] that the table has; of ages the band.
+    pub attributes: BTreeMap<&'static str, String>,
 }
 
 /// Reads the rows of `splits` in the order of the table.
 pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> {
-    let columns = ["image_id", "lesion_id", "label", "cell_type_idx", "split"];
-    let frame = table::read(inputs.one("split")?.file()?, Some(&columns))?;
+    let frame = table::read(inputs.one("split")?.file()?, None)?;
     let [image_ids, lesion_ids, labels, names] =
         ["image_id", "lesion_id", "label", "split"].map(|column| table::required_strings(&frame, column));
     let indices = table::required_integers(&frame, "cell_type_idx")?;
+    let attributes = attributes(&frame)?;
     let mut rows = Vec::new();
-    for ((((image_id, lesion_id), label), split), index) in
-        image_ids?.into_iter().zip(lesion_ids?).zip(labels?).zip(names?).zip(indices)
+    for (place, ((((image_id, lesion_id), label), split), index)) in
+        image_ids?.into_iter().zip(lesion_ids?).zip(labels?).zip(names?).zip(indices).enumerate()
     {
         if splits.contains(&split) {
             let class = usize::try_from(index).map_err(|_| {
                 StageError::input(format!("`cell_type_idx` of image `{image_id}` is {index}, not the index of a class"))
             })?;
-            rows.push(Row { image_id, lesion_id, label, class, split });
+            let attributes = attributes.iter().map(|(name, values)| (*name, values[place].clone())).collect();
+            rows.push(Row { image_id, lesion_id, label, class, split, attributes });
         }
     }
     Ok(rows)
+}
+
+/// The values of the attributes that the table has, by row.
+fn attributes(frame: &DataFrame) -> Result<Vec<(&'static str, Vec<String>)>, StageError> {
+    let there = ATTRIBUTES.into_iter().filter(|name| table::has_column(frame, name));
+    there.map(|name| Ok((name, if name == "age" { age_bands(frame)? } else { values(frame, name)? }))).collect()
+}
+
+fn values(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {
+    let values = table::labels(frame, column)?.into_iter();
+    Ok(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect())
+}
+
+/// Ages that were filled in are as unknown as they were before.
+fn age_bands(frame: &DataFrame) -> Result<Vec<String>, StageError> {
+    let ages = table::floats(frame, "age")?;
+    let imputed = if table::has_column(frame, "age_imputed") {
+        table::booleans(frame, "age_imputed")?
+    } else {
+        vec![None; ages.len()]
+    };
+    let band = |(age, imputed): (Option<f64>, Option<bool>)| match age.filter(|_| imputed != Some(true)) {
+        None => UNKNOWN,
+        Some(age) if age < 30.0 => "0 to 29",
+        Some(age) if age < 45.0 => "30 to 44",
+        Some(age) if age < 60.0 => "45 to 59",
+        Some(age) if age < 75.0 => "60 to 74",
+        Some(_) => "75 and over",
+    };
+    Ok(ages.into_iter().zip(imputed).map(|row| band(row).to_owned()).collect())
 }
 
 /// What of the table and of the shards decides the result: the rows of `splits` and the digests of their tensors.
@@ -50,15 +90,19 @@ pub fn views(inputs: &Inputs, splits: &[String]) -> Result<Vec<View>, StageError
     let index = shard::read_index(inputs.one("shards")?.member(shard::INDEX_NAME)?)?;
     let digests: BTreeMap<&str, &str> = index.iter().map(|row| (row.image_id.as_str(), row.digest.as_str())).collect();
     let (mut table, mut tensors) = (String::new(), String::new());
-    for Row { image_id, lesion_id, label, class, split } in &rows {
-        let _ = writeln!(table, "{image_id}\t{lesion_id}\t{label}\t{class}\t{split}");
+    for Row { image_id, lesion_id, label, class, split, attributes } in &rows {
+        let _ = write!(table, "{image_id}\t{lesion_id}\t{label}\t{class}\t{split}");
+        for (name, value) in attributes {
+            let _ = write!(table, "\t{name}={value}");
+        }
+        table.push('\n');
         if let Some(digest) = digests.get(image_id.as_str()) {
             let _ = writeln!(tensors, "{image_id}\t{digest}");
         }
     }
     let of = splits.join(" and ");
     Ok(vec![
-        View { name: format!("image, lesion, class and split of the {of} rows"), text: table },
+        View { name: format!("image, lesion, class, split and attributes of the {of} rows"), text: table },
         View { name: format!("tensors of the {of} rows"), text: tensors },
     ])
 }
@@ -82,11 +126,13 @@ pub fn check_classes(rows: &[Row], labels: &[String]) -> Result<(), StageError> 
 
 #[cfg(test)]
 mod tests {
+    use polars::prelude::Column;
+
     use super::*;
 
     fn row(label: &str, class: usize) -> Row {
         let [image_id, lesion_id, split] = ["i", "l", "test"].map(str::to_owned);
-        Row { image_id, lesion_id, label: label.to_owned(), class, split }
+        Row { image_id, lesion_id, label: label.to_owned(), class, split, attributes: BTreeMap::new() }
     }
 
     #[test]
@@ -100,5 +146,21 @@ mod tests {
             error.message,
             "the class `nv` is number 2 in the table, but not among the model's classes, `akiec`, `bcc`"
         );
+    }
+
+    #[test]
+    fn ages_fall_into_bands_and_filled_in_ones_into_none() {
+        let ages = Column::new("age".into(), vec![Some(0.0), Some(29.5), Some(30.0), Some(85.0), None, Some(51.9)]);
+        let imputed = Column::new("age_imputed".into(), vec![false, false, false, false, false, true]);
+        let sexes = Column::new("sex".into(), vec![Some("female"), None, Some("male"), None, None, None]);
+        let frame = table::frame(vec![ages, imputed, sexes]).unwrap();
+        let found = attributes(&frame).unwrap();
+        assert_eq!(
+            found[0],
+            ("sex", ["female", "unknown", "male", "unknown", "unknown", "unknown"].map(str::to_owned).to_vec())
+        );
+        let bands = ["0 to 29", "0 to 29", "30 to 44", "75 and over", "unknown", "unknown"];
+        assert_eq!(found[1], ("age", bands.map(str::to_owned).to_vec()));
+        assert_eq!(found.len(), 2);
     }
 }

@@ -1,12 +1,14 @@
 //! The kind as the engine sees it: what it reads, what it makes, what it refuses.
 
-use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent};
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent, Random};
 use polars::prelude::Column;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::metric::fixture;
+use crate::metric::{Resampling, SplitMetrics, fixture};
 use crate::shard::{Dtype, INDEX_NAME, IndexRow, ShardWriter, encode_index, tensor_digest};
 use crate::table;
 use crate::test_support::{Ran, file, file_input, files_input, folder_input, push, run_kind, run_kind_with};
@@ -32,6 +34,7 @@ impl Fixture {
             label: LABELS[i % 3].0.to_owned(),
             class: i % 3,
             split: ["train", "train", "train", "test", "validation"][i % 5].to_owned(),
+            attributes: BTreeMap::new(),
         };
         let mut image = |i: usize| -> Vec<u8> {
             (0..SHAPE.iter().product())
@@ -49,15 +52,18 @@ impl Fixture {
         let text = |name: &str, of: &dyn Fn(&Row) -> String| {
             Column::new(name.into(), self.rows.iter().map(of).collect::<Vec<String>>())
         };
-        let frame = table::frame(vec![
+        let mut columns = vec![
             text("image_id", &|row| row.image_id.clone()),
             text("lesion_id", &|row| row.lesion_id.clone()),
             text("label", &|row| row.label.clone()),
             text("cell_type", &|row| LABELS[row.class].1.to_owned()),
             Column::new("cell_type_idx".into(), self.rows.iter().map(|row| row.class as i64).collect::<Vec<i64>>()),
             text("split", &|row| row.split.clone()),
-        ])
-        .unwrap();
+        ];
+        if self.rows[0].attributes.contains_key("sex") {
+            columns.push(text("sex", &|row| row.attributes["sex"].clone()));
+        }
+        let frame = table::frame(columns).unwrap();
         file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
     }
 
@@ -120,6 +126,38 @@ fn predictions_metrics_and_figures_say_the_same() {
         .map(|label| table::floats(&frame, &format!("probability_{label}")).unwrap()[0].unwrap())
         .sum();
     assert!((sum - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn every_split_has_intervals_parts_a_temperature_and_a_submission() {
+    let mut fixture = Fixture::new(200);
+    for (i, row) in fixture.rows.iter_mut().enumerate() {
+        row.attributes.insert("sex", ["female", "male"][i / 7 % 2].to_owned());
+    }
+    let (_trained, model) = fixture.model();
+    let ran = run_kind(&Evaluate, &json!({ "bootstrap": 200 }), &fixture.inputs(&model)).unwrap();
+    let metrics = ran.json("metrics.json");
+    for split in ["test", "validation"] {
+        let metrics = &metrics[split];
+        let (interval, value) = (&metrics["intervals"]["log_loss"], metrics["log_loss"].as_f64().unwrap());
+        let (low, high) = (interval[0].as_f64().unwrap(), interval[1].as_f64().unwrap());
+        assert!(low < value && value < high, "{low} {value} {high}");
+        let lesions = metrics["resamples"].as_str().unwrap();
+        assert!(lesions.starts_with("200 resamples of ") && lesions.ends_with(" lesions"), "{lesions}");
+        let parts = metrics["subgroups"]["sex"].as_array().unwrap();
+        assert_eq!((&parts[0]["name"], &parts[1]["name"]), (&json!("female"), &json!("male")));
+        let rows = parts[0]["rows"].as_u64().unwrap() + parts[1]["rows"].as_u64().unwrap();
+        assert_eq!(rows, metrics["rows"].as_u64().unwrap());
+        assert!(metrics["calibration"]["temperature"].is_f64() || metrics["undefined"]["calibration"].is_string());
+        assert!(ran.bytes(&format!("figures/subgroups_{split}.svg")).starts_with(b"<svg"));
+    }
+    let submission = String::from_utf8(ran.bytes("isic_2018_submission.csv")).unwrap();
+    assert_eq!(submission.lines().next(), Some("image,AKIEC,BCC,DF"));
+    assert_eq!(submission.lines().count() as u64, 1 + metrics["test"]["rows"].as_u64().unwrap());
+
+    let none = run_kind(&Evaluate, &json!({ "bootstrap": 0 }), &fixture.inputs(&model)).unwrap().json("metrics.json");
+    assert_eq!((&none["test"]["intervals"], &none["test"]["resamples"]), (&json!({}), &Value::Null));
+    assert_eq!(none["test"]["accuracy"], metrics["test"]["accuracy"]);
 }
 
 #[test]
@@ -220,21 +258,29 @@ fn parameters_are_checked() {
     assert_eq!(refuse(json!({"splits": ["test", "test"]})).message, "`test` is named twice");
     assert_eq!(refuse(json!({"splits": []})).message, "no split is named");
     assert_eq!(refuse(json!({"batch_size": 0})).path, ["batch_size"]);
+    assert_eq!(refuse(json!({"bootstrap": 1_000_000})).path, ["bootstrap"]);
     let resolved = Evaluate.resolve(&Params::new()).unwrap();
     assert_eq!(resolved["splits"], json!(["validation", "test"]));
 }
 
 /// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
 #[test]
-fn the_golden_digest_of_revision_1() {
+fn the_golden_digest_of_revision_2() {
     let scores = fixture::scores();
     let labels: Vec<String> = (0..7).map(|class| format!("c{class}")).collect();
-    let metrics = SplitMetrics::of(&scores, &labels);
+    let names: Vec<String> = (0..120).map(|row| format!("lesion {}", row / 2)).collect();
+    let resampling = Resampling::over(names.iter().map(String::as_str));
+    let draws: Vec<Vec<u32>> =
+        (0..50).map(|number| resampling.draw(&mut Random::new(1, &format!("bootstrap test {number}")))).collect();
+    let mut metrics = SplitMetrics::of(&scores, &labels);
+    metrics.add_intervals(&scores, &draws, "60 lesions");
+    metrics.add_subgroups("half", &(0..120).map(|row| ["a", "b"][row / 60]).collect::<Vec<_>>(), &scores, &draws);
+    metrics.add_calibration(&scores, &scores);
     let mut hasher = blake3::Hasher::new();
     hasher.update(&json::write(&metrics).unwrap());
     for (name, figure) in figures::of_split("test", &scores, &metrics) {
         hasher.update(name.as_bytes()).update(figure.draw().unwrap().file().as_bytes()).update(&figure.json());
     }
-    assert_eq!(Evaluate.spec().revision, 1);
-    assert_eq!(hasher.finalize().to_hex().as_str(), "763c89ae08027e3d02b06bc225c0340a8fb825034e00b99d680ba3cd2b3499ec");
+    assert_eq!(Evaluate.spec().revision, 2);
+    assert_eq!(hasher.finalize().to_hex().as_str(), "5842da4b8012384170b0516826001233e5a0b7b540d807b0c0bad7c30dacc31c");
 }

@@ -2,6 +2,7 @@
 
 mod constancy;
 mod decode;
+mod embed;
 mod hair;
 mod jpeg;
 mod lesion;
@@ -9,6 +10,7 @@ mod preparation;
 mod resize;
 
 pub use decode::{BadImage, Decoder, MAX_PIXELS, Pixels, decode};
+pub use embed::jpeg_base64;
 pub use lesion::{Diagnosis, Lesion};
 pub use preparation::{ColourConstancy, Decoding, Fit, HairRemoval, Preparation, Preparer};
 pub use resize::{Filter, Resizer, Span};

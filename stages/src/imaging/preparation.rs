@@ -55,7 +55,7 @@ pub enum HairRemoval {
 }
 
 /// Everything that decides the pixels of a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Preparation {
     /// In pixels.
     pub height: usize,

@@ -1,11 +1,11 @@
 //! Shares of rows that are right.
 
-use super::{Measured, Scores, class_counts};
+use super::{Measured, Scores, Undefined, class_counts};
 
 /// The share of rows that are predicted right.
 pub fn accuracy(scores: &Scores) -> Measured {
     scores.require_rows()?;
-    let right = scores.truth().iter().zip(scores.predicted()).filter(|(truth, predicted)| truth == predicted).count();
+    let right: usize = scores.rows().filter(|row| row.truth == row.predicted).map(|row| row.count).sum();
     Ok(right as f64 / scores.len() as f64)
 }
 
@@ -13,6 +13,18 @@ pub fn accuracy(scores: &Scores) -> Measured {
 pub fn balanced_accuracy(scores: &Scores) -> Measured {
     scores.require_rows()?;
     let recalls: Vec<f64> = class_counts(scores).iter().filter_map(|counts| counts.recall().ok()).collect();
+    Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
+}
+
+/// The score of the ISIC 2018 challenge, task 3: the mean recall of all classes
+/// (Codella et al., *Skin Lesion Analysis Toward Melanoma Detection 2018*, arXiv:1902.03368, "balanced multi-class accuracy").
+pub fn isic_2018_score(scores: &Scores) -> Measured {
+    scores.require_rows()?;
+    let recalls: Vec<f64> = class_counts(scores).iter().filter_map(|counts| counts.recall().ok()).collect();
+    let missing = scores.classes() - recalls.len();
+    if missing > 0 {
+        return Err(Undefined::new(format!("{missing} of {} classes have no rows", scores.classes())));
+    }
     Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
 }
 
@@ -33,6 +45,7 @@ mod tests {
         // balanced_accuracy_score([0, 0, 1], [0, 2, 1]) == 0.75, with a warning about class 2
         let scores = fixture::certain(&[(0, 0), (0, 2), (1, 1)], 3);
         assert_eq!(balanced_accuracy(&scores).unwrap(), 0.75);
+        assert_eq!(isic_2018_score(&scores).unwrap_err().reason, "1 of 3 classes have no rows");
     }
 
     #[test]

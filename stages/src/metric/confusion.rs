@@ -5,8 +5,8 @@ use super::Scores;
 /// Counts rows by true class (row of the matrix) and predicted class (column), both in index order.
 pub fn confusion_matrix(scores: &Scores) -> Vec<Vec<usize>> {
     let mut matrix = vec![vec![0; scores.classes()]; scores.classes()];
-    for (&truth, &predicted) in scores.truth().iter().zip(scores.predicted()) {
-        matrix[truth][predicted] += 1;
+    for row in scores.rows() {
+        matrix[row.truth][row.predicted] += row.count;
     }
     matrix
 }

@@ -20,6 +20,8 @@
 //! print(accuracy_score(truth, predicted), balanced_accuracy_score(truth, predicted), log_loss(truth, p, labels=range(7)))
 //! print(precision_recall_fscore_support(truth, predicted, labels=range(7)), confusion_matrix(truth, predicted))
 //! print([roc_auc_score(truth == c, p[:, c]) for c in range(7)])
+//! print(average_precision_score(np.eye(7)[truth], p, average="macro"), cohen_kappa_score(truth, predicted))
+//! print(matthews_corrcoef(truth, predicted), brier_score_loss(truth, p, labels=range(7), scale_by_half=False))
 //! ```
 
 use super::Scores;
@@ -38,7 +40,7 @@ pub fn certain(pairs: &[(usize, usize)], classes: usize) -> Scores {
 }
 
 /// What scikit-learn says of a split as a whole.
-pub const EXPECTED: [(&str, f64); 11] = [
+pub const EXPECTED: [(&str, f64); 15] = [
     ("accuracy", 0.675),
     ("balanced_accuracy", 0.45102040816326533),
     ("precision_macro", 0.46955782312925176),
@@ -50,6 +52,47 @@ pub const EXPECTED: [(&str, f64); 11] = [
     ("roc_auc_macro", 0.867615023657312),
     ("roc_auc_weighted", 0.8738557608392791),
     ("log_loss", 1.2952538101613214),
+    ("average_precision_macro", 0.5203950786211406),
+    ("cohen_kappa", 0.5352070712086603),
+    ("matthews_correlation", 0.5381452853633246),
+    ("brier", 0.4837239583333333),
+];
+
+/// Average precision of each class against the rest.
+pub const AVERAGE_PRECISIONS: [f64; 7] = [
+    0.13422590657884775,
+    0.5935859949017843,
+    0.5188685322613894,
+    0.0724219084296106,
+    0.7103076086225155,
+    0.8689652399881505,
+    0.7443903595656867,
+];
+
+/// Sensitivity of each class at 90 % and 95 % specificity.
+pub const SENSITIVITIES: [(f64, f64); 7] = [
+    (0.2, 0.0),
+    (0.8333333333333334, 0.6666666666666666),
+    (0.7142857142857143, 0.5714285714285714),
+    (0.0, 0.0),
+    (0.7333333333333333, 0.6666666666666666),
+    (0.5892857142857143, 0.5178571428571429),
+    (0.75, 0.7),
+];
+
+/// The expected calibration error over 15 bins, as the script beside its test has it.
+pub const CALIBRATION_ERROR: f64 = 0.09661458333333331;
+
+/// The temperature that makes the log loss least, and that loss.
+pub const TEMPERATURE: (f64, f64) = (1.1857279317771505, 1.2837972527799986);
+
+/// Balanced accuracy, log loss, Matthews correlation, and area and average precision of class 5, of five resamples.
+pub const RESAMPLED: [[f64; 5]; 5] = [
+    [0.42878787878787883, 1.6208645521769265, 0.4998425444772798, 0.8549107142857143, 0.8625163389380511],
+    [0.5111111111111111, 0.9823387472698273, 0.5441108920033652, 0.8575, 0.8625028006514077],
+    [0.4271062271062271, 1.1377780670465276, 0.4930451289529692, 0.8959276018099548, 0.9085435482196615],
+    [0.5166666666666667, 0.8977824215913899, 0.6221650508025469, 0.9305555555555556, 0.9322691197691199],
+    [0.5370370370370371, 0.9684823685979135, 0.5739606197052718, 0.8787878787878788, 0.857787274453941],
 ];
 
 /// Precision, recall, F1 and support of each class.

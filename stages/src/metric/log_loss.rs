@@ -8,8 +8,8 @@ use super::{Measured, Scores};
 /// and wrong costs 36.04 rather than everything.
 pub fn log_loss(scores: &Scores) -> Measured {
     scores.require_rows()?;
-    let rows = scores.truth().iter().zip(scores.probabilities());
-    let total: f64 = rows.map(|(&truth, row)| -libm::log(row[truth].clamp(f64::EPSILON, 1.0 - f64::EPSILON))).sum();
+    let price = |probability: f64| -libm::log(probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON));
+    let total: f64 = scores.rows().map(|row| row.count as f64 * price(row.probabilities[row.truth])).sum();
     Ok(total / scores.len() as f64)
 }
 

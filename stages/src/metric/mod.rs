@@ -6,21 +6,32 @@
 //! such as the recall of a class without rows, is [`Undefined`] with its reason and `null` in JSON.
 
 mod accuracy;
+mod agreement;
+mod bootstrap;
+mod calibration;
+mod class_metric;
 mod confusion;
 mod log_loss;
 mod precision_recall;
+mod ranking;
 mod roc;
 mod scores;
 mod split_metrics;
+mod subgroups;
 
 #[cfg(test)]
 pub mod fixture;
 
+pub use bootstrap::{Interval, Resampling, interval};
+pub use calibration::{Bin, bins, expected_calibration_error, temperature};
+pub use class_metric::{CLASS_METRICS, ClassMetric};
 pub use confusion::confusion_matrix;
 pub use precision_recall::{ClassCounts, class_counts};
+pub use ranking::Ranking;
 pub use roc::{RocCurve, roc_curve};
-pub use scores::{ScoreError, Scores};
-pub use split_metrics::{ClassMetrics, SplitMetrics};
+pub use scores::{ScoreError, ScoreRow, Scores};
+pub use split_metrics::{Calibration, ClassMetrics, SplitMetrics};
+pub use subgroups::{Gap, LEAST_ROWS, Subgroup, attributes};
 
 /// Says why a number does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +57,8 @@ pub enum Unit {
     Fraction,
     /// Natural units of information per row.
     Nats,
+    /// A number without a unit.
+    Score,
 }
 
 impl Unit {
@@ -54,6 +67,7 @@ impl Unit {
         match self {
             Self::Fraction => "fraction",
             Self::Nats => "nats",
+            Self::Score => "score",
         }
     }
 }
@@ -124,6 +138,14 @@ pub const METRICS: &[Metric] = &[
         measure: accuracy::balanced_accuracy,
     },
     Metric {
+        name: "isic_2018_score",
+        title: "ISIC 2018 score",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean recall of all classes, as the ISIC 2018 challenge ranks (task 3). Needs rows of every class.",
+        measure: accuracy::isic_2018_score,
+    },
+    Metric {
         name: "precision_macro",
         title: "Precision, macro",
         unit: Unit::Fraction,
@@ -188,12 +210,52 @@ pub const METRICS: &[Metric] = &[
         measure: roc::roc_auc_weighted,
     },
     Metric {
+        name: "average_precision_macro",
+        title: "Average precision, macro",
+        unit: Unit::Fraction,
+        direction: Direction::Higher,
+        doc: "Mean one-vs-rest average precision; chance is a class's share of the rows. Needs rows of every class.",
+        measure: ranking::average_precision_macro,
+    },
+    Metric {
+        name: "cohen_kappa",
+        title: "Cohen's kappa",
+        unit: Unit::Score,
+        direction: Direction::Higher,
+        doc: "Agreement of predictions and labels beyond chance: 0 is chance, 1 is perfect.",
+        measure: agreement::cohen_kappa,
+    },
+    Metric {
+        name: "matthews_correlation",
+        title: "Matthews correlation",
+        unit: Unit::Score,
+        direction: Direction::Higher,
+        doc: "Correlation of predictions and labels over all classes (MCC): 0 is chance, 1 is perfect.",
+        measure: agreement::matthews_correlation,
+    },
+    Metric {
         name: "log_loss",
         title: "Log loss",
         unit: Unit::Nats,
         direction: Direction::Lower,
         doc: "Mean negative logarithm of the probability of the true class (cross-entropy).",
         measure: log_loss::log_loss,
+    },
+    Metric {
+        name: "brier",
+        title: "Brier score",
+        unit: Unit::Score,
+        direction: Direction::Lower,
+        doc: "Mean squared distance of the probabilities from the true class: 0 is perfect, 2 is certain and always wrong.",
+        measure: calibration::brier,
+    },
+    Metric {
+        name: "expected_calibration_error",
+        title: "Expected calibration error",
+        unit: Unit::Fraction,
+        direction: Direction::Lower,
+        doc: "Mean distance between how sure the model is and how often it is right, over 15 bins of confidence.",
+        measure: calibration::expected_calibration_error,
     },
 ];
 
@@ -224,7 +286,10 @@ mod tests {
             let measured = (metric.measure)(&fixture::scores()).unwrap();
             assert!((measured - expected).abs() < 1e-9, "{name}: {measured} instead of {expected}");
         }
-        assert_eq!(fixture::EXPECTED.len() + 1, METRICS.len(), "the majority class is the only one scikit-learn lacks");
+        let lacking = ["majority_class_accuracy", "isic_2018_score", "expected_calibration_error"];
+        assert_eq!(fixture::EXPECTED.len() + lacking.len(), METRICS.len(), "scikit-learn lacks {lacking:?} alone");
+        let same = |name: &str| (metric(name).unwrap().measure)(&fixture::scores());
+        assert_eq!(same("isic_2018_score"), same("balanced_accuracy"), "where every class has rows");
     }
 
     #[test]

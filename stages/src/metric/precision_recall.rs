@@ -64,12 +64,12 @@ fn ratio(part: usize, whole: usize) -> f64 {
 /// Counts right, wrongly called and missed rows of each class.
 pub fn class_counts(scores: &Scores) -> Vec<ClassCounts> {
     let mut counts = vec![ClassCounts::default(); scores.classes()];
-    for (&truth, &predicted) in scores.truth().iter().zip(scores.predicted()) {
-        if truth == predicted {
-            counts[truth].true_positives += 1;
+    for row in scores.rows() {
+        if row.truth == row.predicted {
+            counts[row.truth].true_positives += row.count;
         } else {
-            counts[truth].false_negatives += 1;
-            counts[predicted].false_positives += 1;
+            counts[row.truth].false_negatives += row.count;
+            counts[row.predicted].false_positives += row.count;
         }
     }
     counts

@@ -1,5 +1,6 @@
 //! How well a class's probability separates its rows from the others, whatever the threshold.
 
+use super::ranking::{Ranking, mean_of_classes, of_classes};
 use super::{Measured, Scores, Undefined};
 
 /// The receiver operating characteristic of one class against the rest.
@@ -13,36 +14,12 @@ pub struct RocCurve {
 
 /// Draws the curve of `class` against the rest; undefined where either side has no rows.
 pub fn roc_curve(scores: &Scores, class: usize) -> Result<RocCurve, Undefined> {
-    scores.require_rows()?;
-    let mut ranked: Vec<(f64, bool)> =
-        scores.probabilities().iter().zip(scores.truth()).map(|(row, &truth)| (row[class], truth == class)).collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let positives = ranked.iter().filter(|(_, positive)| *positive).count();
-    let negatives = ranked.len() - positives;
-    if positives == 0 {
-        return Err(Undefined::new("no rows of this class"));
-    }
-    if negatives == 0 {
-        return Err(Undefined::new("no rows of any other class"));
-    }
-
-    // Whole numbers until the last division, so neither the order of the rows nor rounding can change the area.
-    let mut corners = vec![(0usize, 0usize)];
-    let mut doubled_area = 0u128;
-    for tie in ranked.chunk_by(|a, b| a.0 == b.0) {
-        let (false_before, true_before) = corners[corners.len() - 1];
-        let hits = tie.iter().filter(|(_, positive)| *positive).count();
-        let corner = (false_before + tie.len() - hits, true_before + hits);
-        doubled_area += ((corner.0 - false_before) * (corner.1 + true_before)) as u128;
-        corners.push(corner);
-    }
-    let rate = |(false_positives, true_positives): (usize, usize)| {
-        (false_positives as f64 / negatives as f64, true_positives as f64 / positives as f64)
+    let ranking = Ranking::of(scores, class)?;
+    let area = ranking.roc_area()?;
+    let rate = |(wrong, right): (usize, usize)| {
+        (wrong as f64 / ranking.negatives as f64, right as f64 / ranking.positives as f64)
     };
-    Ok(RocCurve {
-        points: without_straight(&corners).into_iter().map(rate).collect(),
-        area: doubled_area as f64 / (2.0 * positives as f64 * negatives as f64),
-    })
+    Ok(RocCurve { points: without_straight(&ranking.corners).into_iter().map(rate).collect(), area })
 }
 
 /// Leaves out the points on a straight line between their neighbours.
@@ -61,28 +38,14 @@ fn without_straight(corners: &[(usize, usize)]) -> Vec<(usize, usize)> {
 
 /// The mean area of all classes (`roc_auc_score(multi_class="ovr")`).
 pub fn roc_auc_macro(scores: &Scores) -> Measured {
-    let areas = areas(scores)?;
-    Ok(areas.iter().sum::<f64>() / areas.len() as f64)
+    mean_of_classes(scores, Ranking::roc_area)
 }
 
 /// The mean area of all classes, weighted by their rows (`average="weighted"`).
 pub fn roc_auc_weighted(scores: &Scores) -> Measured {
-    let areas = areas(scores)?;
+    let areas = of_classes(scores, Ranking::roc_area)?;
     let total: f64 = areas.iter().zip(scores.support()).map(|(area, rows)| area * rows as f64).sum();
     Ok(total / scores.len() as f64)
-}
-
-fn areas(scores: &Scores) -> Result<Vec<f64>, Undefined> {
-    scores.require_rows()?;
-    let support = scores.support();
-    let with_rows = support.iter().filter(|rows| **rows > 0).count();
-    if with_rows < 2 {
-        return Err(Undefined::new("rows of one class only"));
-    }
-    if with_rows < support.len() {
-        return Err(Undefined::new(format!("{} of {} classes have no rows", support.len() - with_rows, support.len())));
-    }
-    (0..scores.classes()).map(|class| roc_curve(scores, class).map(|curve| curve.area)).collect()
 }
 
 #[cfg(test)]

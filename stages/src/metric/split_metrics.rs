@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{METRICS, Measured, Scores, class_counts, confusion_matrix, roc_curve};
+use super::bootstrap::{Interval, interval};
+use super::calibration::{at_temperature, temperature};
+use super::{
+    CLASS_METRICS, Gap, METRICS, Measured, Ranking, Scores, Subgroup, Undefined, class_counts, confusion_matrix,
+};
 
 /// The numbers of one split.
 ///
@@ -22,54 +27,106 @@ pub struct SplitMetrics {
     pub per_class: BTreeMap<String, ClassMetrics>,
     /// The number of rows.
     pub rows: usize,
-    /// Why a value is null, by its name (`log_loss`, `per_class.df.recall`).
+    /// The 95 % intervals, by name (`log_loss`, `per_class.df.recall`).
+    pub intervals: BTreeMap<String, Interval>,
+    /// What the intervals are over: `1000 resamples of 1499 lesions`; none without intervals.
+    pub resamples: Option<String>,
+    /// What one temperature for all rows makes of the probabilities; none where none was fitted.
+    pub calibration: Option<Calibration>,
+    /// The same metrics of parts of the rows, by attribute (`sex`).
+    pub subgroups: BTreeMap<String, Vec<Subgroup>>,
+    /// How far those parts lie apart.
+    pub gaps: Vec<Gap>,
+    /// Why a value is null, by its name.
     pub undefined: BTreeMap<String, String>,
     /// Why a value is 0 although it is 0/0, by its name.
     pub warnings: BTreeMap<String, String>,
 }
 
-/// The numbers of one class of a split; null where undefined.
+/// The numbers of one class of a split.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
-    /// The harmonic mean of precision and recall.
-    pub f1: Option<f64>,
-    /// The share of the rows predicted so that are right.
-    pub precision: Option<f64>,
-    /// The share of the class's rows that are predicted so.
-    pub recall: Option<f64>,
-    /// The area under the ROC curve of the class against the rest.
-    pub roc_auc: Option<f64>,
+    /// The numbers of [`CLASS_METRICS`]; null where undefined.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
     /// The number of rows of the class.
     pub support: usize,
 }
 
+impl ClassMetrics {
+    /// The value of a metric of [`CLASS_METRICS`], where it is defined.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.values.get(name).copied().flatten()
+    }
+}
+
+/// What temperature scaling (Guo et al. 2017, arXiv:1706.04599) makes of a split's numbers; predictions stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// What logarithms of probabilities are divided by; above 1 where the model is too sure of itself.
+    pub temperature: f64,
+    /// The log loss with it.
+    pub log_loss: f64,
+    /// The Brier score with it.
+    pub brier: f64,
+    /// The expected calibration error with it.
+    pub expected_calibration_error: f64,
+}
+
+/// Every number of a split: those of [`METRICS`], then those of [`CLASS_METRICS`] of each class.
+fn numbers(scores: &Scores) -> Vec<Measured> {
+    let counts = class_counts(scores);
+    let of_class = |class: usize| {
+        let ranking = Ranking::of(scores, class);
+        let measure = |of: fn(&super::ClassCounts, &Ranking) -> Measured| match &ranking {
+            Ok(ranking) => of(&counts[class], ranking),
+            Err(undefined) => Err(undefined.clone()),
+        };
+        CLASS_METRICS.iter().map(|metric| measure(metric.measure)).collect::<Vec<_>>()
+    };
+    let of_split = METRICS.iter().map(|metric| (metric.measure)(scores));
+    of_split.chain((0..scores.classes()).flat_map(of_class)).collect()
+}
+
+/// Their names, in the same order.
+fn names(classes: &[String]) -> Vec<String> {
+    let of_class = |label: &String| {
+        let name = |metric: &super::ClassMetric| format!("per_class.{label}.{}", metric.name);
+        CLASS_METRICS.iter().map(name).collect::<Vec<String>>()
+    };
+    METRICS.iter().map(|metric| metric.name.to_owned()).chain(classes.iter().flat_map(of_class)).collect()
+}
+
+/// By number: its value in each of `count` resamples, measured on all threads.
+pub(super) fn resampled_numbers(
+    count: usize,
+    measure: impl Fn(usize) -> Vec<Option<f64>> + Sync,
+) -> Vec<Vec<Option<f64>>> {
+    let drawn: Vec<Vec<Option<f64>>> = (0..count).into_par_iter().map(&measure).collect();
+    let numbers = drawn.first().map_or(0, Vec::len);
+    let of_number = |number: usize| drawn.iter().map(|values| values[number]).collect();
+    // Without resamples there is an empty list for each number that is asked for.
+    if count == 0 { vec![Vec::new(); METRICS.len()] } else { (0..numbers).map(of_number).collect() }
+}
+
 impl SplitMetrics {
-    /// Measures everything; `classes` are the labels in index order.
+    /// Measures everything but intervals, subgroups and calibration; `classes` are the labels in index order.
     pub fn of(scores: &Scores, classes: &[String]) -> Self {
         let mut undefined = BTreeMap::new();
         let mut warnings = BTreeMap::new();
-        let mut note = |name: String, measured: Measured| match measured {
+        let mut measured = names(classes).into_iter().zip(numbers(scores)).map(|(name, measured)| match measured {
             Ok(value) => Some(value),
-            Err(error) => {
-                undefined.insert(name, error.reason);
+            Err(Undefined { reason }) => {
+                undefined.insert(name, reason);
                 None
             }
-        };
-        let values = METRICS
-            .iter()
-            .map(|metric| (metric.name.to_owned(), note(metric.name.to_owned(), (metric.measure)(scores))))
-            .collect();
+        });
+        let values = METRICS.iter().map(|metric| (metric.name.to_owned(), measured.next().flatten())).collect();
         let mut per_class = BTreeMap::new();
-        for (class, (label, counts)) in classes.iter().zip(class_counts(scores)).enumerate() {
-            let mut note = |name: &str, measured| note(format!("per_class.{label}.{name}"), measured);
-            let metrics = ClassMetrics {
-                f1: note("f1", counts.f1()),
-                precision: note("precision", counts.precision()),
-                recall: note("recall", counts.recall()),
-                roc_auc: note("roc_auc", roc_curve(scores, class).map(|curve| curve.area)),
-                support: counts.support(),
-            };
-            per_class.insert(label.clone(), metrics);
+        for (label, counts) in classes.iter().zip(class_counts(scores)) {
+            let number = |metric: &super::ClassMetric| (metric.name.to_owned(), measured.next().flatten());
+            let values = CLASS_METRICS.iter().map(number).collect();
+            per_class.insert(label.clone(), ClassMetrics { values, support: counts.support() });
             if counts.support() > 0 && counts.predicted() == 0 {
                 warnings.insert(
                     format!("per_class.{label}.precision"),
@@ -77,14 +134,58 @@ impl SplitMetrics {
                 );
             }
         }
+        drop(measured);
         Self {
             classes: classes.to_vec(),
             confusion_matrix: confusion_matrix(scores),
             values,
             per_class,
             rows: scores.len(),
+            intervals: BTreeMap::new(),
+            resamples: None,
+            calibration: None,
+            subgroups: BTreeMap::new(),
+            gaps: Vec::new(),
             undefined,
             warnings,
+        }
+    }
+
+    /// Adds the intervals of all numbers that are defined; `draws` say how often each row was drawn in each resample, and
+    /// `groups` what was drawn: `1499 lesions`.
+    pub fn add_intervals(&mut self, scores: &Scores, draws: &[Vec<u32>], groups: &str) {
+        if draws.is_empty() || scores.is_empty() {
+            return;
+        }
+        let drawn = resampled_numbers(draws.len(), |number| {
+            numbers(&scores.resampled(draws[number].clone())).into_iter().map(Result::ok).collect()
+        });
+        for (name, drawn) in names(&self.classes).into_iter().zip(&drawn) {
+            if let Some(interval) = interval(drawn).filter(|_| !self.undefined.contains_key(&name)) {
+                self.intervals.insert(name, interval);
+            }
+        }
+        self.resamples = Some(format!("{} resamples of {groups}", draws.len()));
+    }
+
+    /// Adds the numbers of the parts of an attribute; `names` hold its value for each row.
+    pub fn add_subgroups(&mut self, attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec<u32>]) {
+        let (subgroups, gaps) = super::attributes(attribute, names, scores, draws);
+        self.subgroups.insert(attribute.to_owned(), subgroups);
+        self.gaps.extend(gaps);
+    }
+
+    /// Adds what the temperature that fits `fitted` best makes of the probabilities of `scores`.
+    pub fn add_calibration(&mut self, scores: &Scores, fitted: &Scores) {
+        let measured = temperature(fitted).and_then(|temperature| {
+            let [log_loss, brier, expected_calibration_error] = at_temperature(scores, temperature)?;
+            Ok(Calibration { temperature, log_loss, brier, expected_calibration_error })
+        });
+        match measured {
+            Ok(calibration) => self.calibration = Some(calibration),
+            Err(Undefined { reason }) => {
+                self.undefined.insert("calibration".to_owned(), reason);
+            }
         }
     }
 
@@ -101,8 +202,10 @@ impl SplitMetrics {
 
 #[cfg(test)]
 mod tests {
+    use hamflow_stage_api::Random;
+
     use super::*;
-    use crate::metric::fixture;
+    use crate::metric::{Resampling, fixture};
 
     fn labels(count: usize) -> Vec<String> {
         (0..count).map(|class| format!("c{class}")).collect()
@@ -138,8 +241,34 @@ mod tests {
         let metrics = SplitMetrics::of(&fixture::certain(&[(0, 0), (1, 1), (1, 0)], 3), &labels(3));
         assert_eq!(metrics.value("accuracy"), Some(2.0 / 3.0));
         assert_eq!(metrics.value("roc_auc_macro"), None);
-        assert_eq!(metrics.class("c1").unwrap().recall, Some(0.5));
-        assert_eq!(metrics.class("c2").unwrap().recall, None);
+        assert_eq!(metrics.class("c1").unwrap().value("recall"), Some(0.5));
+        assert_eq!(metrics.class("c2").unwrap().value("recall"), None);
         assert_eq!(metrics.undefined["per_class.c2.recall"], "no rows of this class");
+    }
+
+    #[test]
+    fn intervals_hold_the_number_and_narrow_with_the_rows() {
+        let few = fixture::scores();
+        let rows = || few.probabilities().iter().cycle().take(1200).cloned().collect();
+        let many = Scores::new(few.truth().iter().cycle().take(1200).copied().collect(), rows(), 7).unwrap();
+        let width = |scores: &Scores| {
+            let names: Vec<String> = (0..scores.len()).map(|row| row.to_string()).collect();
+            let resampling = Resampling::over(names.iter().map(String::as_str));
+            let draw = |number: usize| resampling.draw(&mut Random::new(1, &format!("draw {number}")));
+            let draws: Vec<Vec<u32>> = (0..200).map(draw).collect();
+            let mut metrics = SplitMetrics::of(scores, &labels(7));
+            metrics.add_intervals(scores, &draws, "rows");
+            assert_eq!(metrics.resamples.as_deref(), Some("200 resamples of rows"));
+            for name in ["accuracy", "roc_auc_macro", "matthews_correlation"] {
+                let ([low, high], value) = (metrics.intervals[name], metrics.value(name).unwrap());
+                assert!(low < value && value < high, "{name}: {low} {value} {high}");
+            }
+            let [low, high] = metrics.intervals["per_class.c5.recall"];
+            let [all_low, all_high] = metrics.intervals["accuracy"];
+            assert!(low > 0.6 && high < 1.0, "{low} {high}");
+            all_high - all_low
+        };
+        let (wide, narrow) = (width(&few), width(&many));
+        assert!((2.0..5.0).contains(&(wide / narrow)), "ten times the rows: {wide} {narrow}");
     }
 }

@@ -1,12 +1,13 @@
 //! A trained model at work: images in, probabilities out.
 
 use hamflow_stage_api::{Input, StageError};
+use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::ml::card::{self, Card};
 pub use crate::ml::examples::Class;
 use crate::ml::loss::softmax;
-use crate::ml::network::Network;
+use crate::ml::network::{GradCam, HeatMap, Network};
 use crate::ml::trainer::{INFERENCE_BATCH, predict};
 use crate::ml::weights::Weights;
 
@@ -48,14 +49,7 @@ impl Classifier {
     ///
     /// An image's probabilities depend neither on the other images nor on `threads`.
     pub fn probabilities(&self, images: &[&[u8]], threads: usize) -> Result<Vec<Vec<f64>>, StageError> {
-        let length = self.card.input.len();
-        if let Some(image) = images.iter().find(|image| image.len() != length) {
-            let [height, width, channels] = self.shape();
-            return Err(StageError::input(format!(
-                "an image has {} bytes, but the model takes {height}×{width}×{channels}",
-                image.len()
-            )));
-        }
+        self.check_sizes(images)?;
         let values = self.card.normalisation.table();
         let work = || {
             let mut probabilities = Vec::with_capacity(images.len());
@@ -68,6 +62,38 @@ impl Classifier {
         thread_pool(threads)?
             .install(work)
             .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))
+    }
+
+    /// Where the last convolution finds what speaks for a class (Grad-CAM): a heat map for each image and the class beside it.
+    ///
+    /// A heat map depends neither on the other images nor on `threads`.
+    pub fn heat_maps(&self, images: &[(&[u8], usize)], threads: usize) -> Result<Vec<HeatMap>, StageError> {
+        self.check_sizes(&images.iter().map(|(image, _)| *image).collect::<Vec<_>>())?;
+        let values = self.card.normalisation.table();
+        let grad_cam = GradCam::new(&self.network).ok_or_else(|| {
+            let message = format!("the model `{}` has no convolution to look at", self.card.model);
+            StageError::input(message)
+        })?;
+        let work = |weights: &[&[f32]]| {
+            let heat = |(image, class): &(&[u8], usize)| {
+                let pixels: Vec<f32> = image.iter().map(|byte| values[usize::from(*byte)]).collect();
+                grad_cam.heat(weights, &pixels, *class)
+            };
+            images.par_iter().map(heat).collect()
+        };
+        thread_pool(threads)?
+            .install(|| self.weights.with_slices(work))
+            .map_err(|error| StageError::bug(format!("the weights cannot be read: {error}")))
+    }
+
+    fn check_sizes(&self, images: &[&[u8]]) -> Result<(), StageError> {
+        let length = self.card.input.len();
+        let Some(image) = images.iter().find(|image| image.len() != length) else { return Ok(()) };
+        let [height, width, channels] = self.shape();
+        Err(StageError::input(format!(
+            "an image has {} bytes, but the model takes {height}×{width}×{channels}",
+            image.len()
+        )))
     }
 }
 

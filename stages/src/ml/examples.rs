@@ -150,4 +150,9 @@ impl Examples {
     pub fn of(&self, role: Role) -> impl Iterator<Item = &Example> {
         self.rows.iter().filter(move |row| row.role == role)
     }
+
+    /// The number of examples of a class in one role.
+    pub fn count(&self, class: usize, role: Role) -> usize {
+        self.of(role).filter(|example| example.class == class).count()
+    }
 }

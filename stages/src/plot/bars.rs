@@ -1,5 +1,6 @@
 //! Horizontal bars in groups: one group per class, one bar per series, a text at the end of each bar.
 
+use super::PALETTE;
 use super::scale::{Scale, tick_label, ticks};
 use super::svg::{Anchor, Svg, text_width};
 
@@ -26,12 +27,37 @@ pub struct Bars<'a> {
     pub axis: &'a str,
     /// The names of the groups, from above.
     pub groups: &'a [String],
-    /// The names of the bars of each group, from above; three at most have colours of their own.
+    /// The names of the bars of each group, from above.
     pub series: &'a [&'a str],
     /// The largest value of the axis, where it is fixed.
     pub limit: Option<f64>,
+    /// Who has colours of their own.
+    pub fills: Fills<'a>,
     /// By group, then by series.
     pub bars: Vec<Vec<Bar>>,
+}
+
+/// Who has colours of their own.
+#[derive(Debug, Clone, Copy)]
+pub enum Fills<'a> {
+    /// The series, three at most.
+    Series,
+    /// The series, by their numbers in [`PALETTE`].
+    Palette(&'a [usize]),
+    /// The groups, by their numbers in [`PALETTE`].
+    Groups(&'a [usize]),
+}
+
+impl Fills<'_> {
+    fn of(self, group: usize, series: usize) -> &'static str {
+        let of_palette =
+            |colours: &[usize], place: usize| PALETTE[colours.get(place).copied().unwrap_or(place) % PALETTE.len()];
+        match self {
+            Self::Series => ["hf-f0", "hf-f1", "hf-f2"][series % 3],
+            Self::Palette(colours) => of_palette(colours, series),
+            Self::Groups(colours) => of_palette(colours, group),
+        }
+    }
 }
 
 /// Draws bars.
@@ -42,10 +68,12 @@ pub fn draw(chart: &Bars<'_>) -> Svg {
     let bottom = TOP + group_height * chart.groups.len() as f64;
     let legend: f64 = chart.series.iter().map(|name| text_width(name, 13.0) + 40.0).sum();
     let right = (left + PLOT_WIDTH).max(16.0 + legend);
-    let width = (right + longest + 24.0).max(32.0 + text_width(chart.title, 15.0));
+    let width = right + longest + 24.0;
     let mut svg = Svg::new(width, bottom + 52.0, chart.title, chart.description);
     svg.text("hf-ink hf-head", (16.0, 24.0), Anchor::Start, chart.title);
-    legend_row(&mut svg, chart.series, 16.0, 48.0);
+    if chart.series.len() > 1 {
+        legend_row(&mut svg, chart.series, chart.fills, 16.0, 48.0);
+    }
 
     let largest = chart.bars.iter().flatten().filter_map(|bar| bar.value).fold(0.0, f64::max);
     let marks = ticks(0.0, chart.limit.unwrap_or(largest), 5);
@@ -64,7 +92,7 @@ pub fn draw(chart: &Bars<'_>) -> Svg {
         for (i, bar) in bars.iter().enumerate() {
             let y = top + BAR * i as f64;
             let x = scale.at(bar.value.unwrap_or(0.0));
-            svg.rect(fill(i), (left, y + 1.5), (x - left, BAR - 3.0), 1.0);
+            svg.rect(chart.fills.of(row, i), (left, y + 1.5), (x - left, BAR - 3.0), 1.0);
             svg.text("hf-ink hf-small", (x + 6.0, y + BAR / 2.0 + 4.0), Anchor::Start, &bar.text);
         }
     }
@@ -72,14 +100,10 @@ pub fn draw(chart: &Bars<'_>) -> Svg {
     svg
 }
 
-fn legend_row(svg: &mut Svg, series: &[&str], mut x: f64, y: f64) {
+fn legend_row(svg: &mut Svg, series: &[&str], fills: Fills<'_>, mut x: f64, y: f64) {
     for (i, name) in series.iter().enumerate() {
-        svg.rect(fill(i), (x, y - 10.0), (14.0, 11.0), 1.0);
+        svg.rect(fills.of(0, i), (x, y - 10.0), (14.0, 11.0), 1.0);
         svg.text("hf-ink", (x + 20.0, y), Anchor::Start, name);
         x += text_width(name, 13.0) + 40.0;
     }
-}
-
-fn fill(series: usize) -> &'static str {
-    ["hf-f0", "hf-f1", "hf-f2"][series % 3]
 }

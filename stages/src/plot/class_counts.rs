@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bars::{Bar, Bars, draw};
+use super::bars::{Bar, Bars, Fills, draw};
 use super::{Drawing, Svg, grouped};
 
 /// Rows of each class in each split.
@@ -45,6 +45,7 @@ impl Drawing for ClassCountsPlot {
             groups: &self.classes,
             series: &self.splits.iter().map(String::as_str).collect::<Vec<_>>(),
             limit: None,
+            fills: Fills::Series,
             bars: self.counts.iter().map(|row| row.iter().zip(&totals).map(|(c, t)| bar(c, *t)).collect()).collect(),
         })
     }

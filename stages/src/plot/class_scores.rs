@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bars::{Bar, Bars, draw};
+use super::bars::{Bar, Bars, Fills, draw};
 use super::{Drawing, Svg};
 
 /// Recall and precision of each class; none where undefined.
@@ -40,6 +40,7 @@ impl Drawing for ClassScoresPlot {
             groups: &self.classes,
             series: &["recall (rows of the class that are found)", "precision (rows called so that are right)"],
             limit: Some(1.0),
+            fills: Fills::Series,
             bars: scores().map(|(recall, precision)| vec![bar(recall), bar(precision)]).collect(),
         })
     }

@@ -35,7 +35,7 @@ impl Drawing for ConfusionMatrixPlot {
         let right = left + cell * columns;
         let bottom = top + CELL_HEIGHT * columns;
         let total_width = 16.0 + totals.iter().map(|n| text_width(&grouped(*n as u64), 13.0)).fold(34.0, f64::max);
-        let width = (right + total_width + 16.0).max(32.0 + text_width(&self.title, 15.0));
+        let width = right + total_width + 16.0;
         let mut svg = Svg::new(width, bottom + 64.0, &self.title, &self.describe(&totals));
 
         svg.text("hf-ink hf-head", (16.0, 24.0), Anchor::Start, &self.title);

@@ -63,7 +63,7 @@ impl Drawing for LearningCurvesPlot {
     const PLOT: &'static str = "learning_curves";
 
     fn draw(&self) -> Svg {
-        let width = (LEFT + PLOT_WIDTH + 24.0).max(32.0 + text_width(&self.title, 15.0));
+        let width = LEFT + PLOT_WIDTH + 24.0;
         let bottom = TOP + (PANEL + PANEL_GAP) * PANELS.len() as f64 - PANEL_GAP;
         let mut svg = Svg::new(width, bottom + 50.0, &self.title, &self.describe());
         svg.text("hf-ink hf-head", (16.0, 24.0), Anchor::Start, &self.title);

@@ -3,13 +3,22 @@
 //! A figure is written as `<name>.svg` and `<name>.json`; the second holds the plot's name and its data, so that anybody can
 //! draw it again, as the report does to give it the page's style.
 
+mod architecture;
 mod bars;
 mod class_counts;
 mod class_scores;
 mod confusion_matrix;
+mod count_bars;
+mod heat_maps;
 mod learning_curves;
+mod panels;
+mod precision_recall_curves;
+mod reliability;
 mod roc_curves;
+mod sample_grid;
 mod scale;
+mod stacked_histogram;
+mod subgroups;
 mod svg;
 
 use std::fmt;
@@ -18,13 +27,25 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use architecture::{ArchitecturePlot, LayerBlock};
 pub use class_counts::ClassCountsPlot;
 pub use class_scores::ClassScoresPlot;
 pub use confusion_matrix::ConfusionMatrixPlot;
+pub use count_bars::CountBarsPlot;
+pub use heat_maps::{HeatExample, HeatMapsPlot, heat_colour};
 pub use learning_curves::{EpochPoint, LearningCurvesPlot};
+pub use precision_recall_curves::PrecisionRecallCurvesPlot;
+pub use reliability::{ReliabilityBin, ReliabilityPlot};
 pub use roc_curves::{ClassCurve, RocCurvesPlot};
+pub use sample_grid::{Sample, SampleGridPlot, SampleRow};
 pub use scale::grouped;
+pub use stacked_histogram::{HistogramSeries, StackedHistogramPlot};
+pub use subgroups::{AttributeParts, Part, SubgroupsPlot};
 pub use svg::{STYLE, Svg};
+
+/// Colours of classes and other series by number: told apart by people who see no red or no green, and by their lightness in
+/// grey (after Okabe, Ito 2008 and Tol 2021).
+pub const PALETTE: [&str; 8] = ["hf-k0", "hf-k1", "hf-k2", "hf-k3", "hf-k4", "hf-k5", "hf-k6", "hf-k7"];
 
 /// Data that can be drawn.
 pub trait Drawing: Serialize + DeserializeOwned {
@@ -49,6 +70,21 @@ pub struct Plot {
 /// Every plot, in the order of the reference.
 pub const PLOTS: &[Plot] = &[
     Plot {
+        name: CountBarsPlot::PLOT,
+        doc: "Rows of each value, or of each value and another's, with their counts.",
+        draw: draw::<CountBarsPlot>,
+    },
+    Plot {
+        name: StackedHistogramPlot::PLOT,
+        doc: "Rows in each range of a number, series upon series.",
+        draw: draw::<StackedHistogramPlot>,
+    },
+    Plot {
+        name: SampleGridPlot::PLOT,
+        doc: "Some images of each class with their names.",
+        draw: draw::<SampleGridPlot>,
+    },
+    Plot {
         name: ClassCountsPlot::PLOT,
         doc: "Rows of each class, one bar per split, with their counts.",
         draw: draw::<ClassCountsPlot>,
@@ -57,6 +93,11 @@ pub const PLOTS: &[Plot] = &[
         name: LearningCurvesPlot::PLOT,
         doc: "Loss, accuracy and learning rate over the epochs, with the chosen epoch marked.",
         draw: draw::<LearningCurvesPlot>,
+    },
+    Plot {
+        name: ArchitecturePlot::PLOT,
+        doc: "The layers of a network as blocks, with what comes out of each and its number of weights.",
+        draw: draw::<ArchitecturePlot>,
     },
     Plot {
         name: ConfusionMatrixPlot::PLOT,
@@ -72,6 +113,26 @@ pub const PLOTS: &[Plot] = &[
         name: RocCurvesPlot::PLOT,
         doc: "The ROC curve of each class against the rest, one panel per class, with its area.",
         draw: draw::<RocCurvesPlot>,
+    },
+    Plot {
+        name: PrecisionRecallCurvesPlot::PLOT,
+        doc: "The precision–recall curve of each class against the rest, one panel per class, with its average precision.",
+        draw: draw::<PrecisionRecallCurvesPlot>,
+    },
+    Plot {
+        name: ReliabilityPlot::PLOT,
+        doc: "How often the model is right, by how sure it is, with the rows of each bin.",
+        draw: draw::<ReliabilityPlot>,
+    },
+    Plot {
+        name: SubgroupsPlot::PLOT,
+        doc: "One metric of every part of the rows (sex, age, site) with its interval.",
+        draw: draw::<SubgroupsPlot>,
+    },
+    Plot {
+        name: HeatMapsPlot::PLOT,
+        doc: "Images, where the model looked for the class that it predicted, and both upon each other.",
+        draw: draw::<HeatMapsPlot>,
     },
 ];
 
@@ -140,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_plot_has_its_file_and_every_file_its_plot() {
-        let helpers = ["bars", "mod", "scale", "svg"];
+        let helpers = ["bars", "mod", "panels", "scale", "svg"];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/plot");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()

@@ -9,6 +9,7 @@ pub const STYLE: &str = "\
 .hf-paper{fill:#fff}.hf-ink{fill:#1b1f24}.hf-soft{fill:#57606a}.hf-axis{stroke:#8b949e;fill:none}.hf-grid{stroke:#e3e6ea;fill:none}\
 .hf-cell{fill:#f6f8fa}.hf-shade{fill:#084a94}.hf-low{fill:#000}.hf-high{fill:#fff}.hf-mark{stroke:#57606a;stroke-dasharray:3 3;fill:none}\
 .hf-f0{fill:#1f5a96}.hf-f1{fill:#e08a1e}.hf-f2{fill:#9fd0b8;stroke:#3f7a5e}\
+.hf-k0{fill:#332288}.hf-k1{fill:#e69f00}.hf-k2{fill:#117733}.hf-k3{fill:#cc6677}.hf-k4{fill:#111111}.hf-k5{fill:#56b4e9}.hf-k6{fill:#999933}.hf-k7{fill:#b8b8b8}\
 .hf-l0{stroke:#1f5a96;fill:none}.hf-l1{stroke:#b35c00;stroke-dasharray:7 3;fill:none}\
 .hf-p0{fill:#1f5a96}.hf-p1{fill:#b35c00}.hf-area{fill:#1f5a96;fill-opacity:.12}\
 .hf-figure text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif;font-size:13px}\
@@ -17,6 +18,7 @@ pub const STYLE: &str = "\
 .hf-paper{fill:#161b22}.hf-ink{fill:#e6edf3}.hf-soft{fill:#a3adb8}.hf-axis{stroke:#768390}.hf-grid{stroke:#2d343c}\
 .hf-cell{fill:#1c2229}.hf-shade{fill:#4998f3}.hf-low{fill:#fff}.hf-high{fill:#000}.hf-mark{stroke:#a3adb8}\
 .hf-f0{fill:#5aa2e6}.hf-f1{fill:#f0b060}.hf-f2{fill:#3f7a5e;stroke:#9fd0b8}\
+.hf-k0{fill:#8f7fe8}.hf-k1{fill:#e69f00}.hf-k2{fill:#35a862}.hf-k3{fill:#e08a98}.hf-k4{fill:#f5f5f5}.hf-k5{fill:#56b4e9}.hf-k6{fill:#b5b545}.hf-k7{fill:#777777}\
 .hf-l0{stroke:#6cb0f0}.hf-l1{stroke:#f0b060}.hf-p0{fill:#6cb0f0}.hf-p1{fill:#f0b060}.hf-area{fill:#6cb0f0;fill-opacity:.18}}";
 
 /// Where a text's coordinate lies in it.
@@ -51,8 +53,11 @@ pub struct Svg {
 }
 
 impl Svg {
-    /// An empty picture; `title` and `description` are what a screen reader says of it.
+    /// An empty picture, wider than `width` where the heading needs it; `title` and `description` are what a screen reader
+    /// says of it.
     pub fn new(width: f64, height: f64, title: &str, description: &str) -> Self {
+        // Headings are bold, and stand 16 pixels from the edge.
+        let width = width.max(32.0 + text_width(title, 16.5));
         let (title, description) = (title.to_owned(), description.to_owned());
         Self { width, height, title, description, body: String::new() }
     }
@@ -61,10 +66,23 @@ impl Svg {
     pub fn rect(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64), opacity: f64) {
         let [x, y, width, height] = [x, y, width, height].map(number);
         let _ = write!(self.body, r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}""#);
+        self.fill_opacity(opacity);
+        self.body.push_str("/>\n");
+    }
+
+    fn fill_opacity(&mut self, opacity: f64) {
         if opacity < 1.0 {
             let _ = write!(self.body, r#" fill-opacity="{}""#, number(opacity));
         }
-        self.body.push_str("/>\n");
+    }
+
+    /// A rectangle of a colour of its own, for scales of colours; the page's light or dark does not change it.
+    pub fn coloured_rect(&mut self, [r, g, b]: [u8; 3], (x, y): (f64, f64), (width, height): (f64, f64)) {
+        let [x, y, width, height] = [x, y, width, height].map(number);
+        let _ = writeln!(
+            self.body,
+            r##"<rect fill="#{r:02x}{g:02x}{b:02x}" x="{x}" y="{y}" width="{width}" height="{height}"/>"##
+        );
     }
 
     /// A straight line.
@@ -83,15 +101,27 @@ impl Svg {
         );
     }
 
-    /// A filled area within points.
-    pub fn polygon(&mut self, class: &str, points: &[(f64, f64)]) {
-        let _ = writeln!(self.body, r#"<polygon class="{class}" points="{}"/>"#, coordinates(points));
+    /// A filled area within points; `opacity` of 1 is left out.
+    pub fn polygon(&mut self, class: &str, points: &[(f64, f64)], opacity: f64) {
+        let _ = write!(self.body, r#"<polygon class="{class}" points="{}""#, coordinates(points));
+        self.fill_opacity(opacity);
+        self.body.push_str("/>\n");
     }
 
     /// A filled dot.
     pub fn dot(&mut self, class: &str, (x, y): (f64, f64), radius: f64) {
         let [x, y, radius] = [x, y, radius].map(number);
         let _ = writeln!(self.body, r#"<circle class="{class}" cx="{x}" cy="{y}" r="{radius}"/>"#);
+    }
+
+    /// A picture inside the picture, with a name to point at.
+    pub fn image(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), url: &str, name: &str) {
+        let [x, y, width, height] = [x, y, width, height].map(number);
+        let (url, name) = (escape(url), escape(name));
+        let _ = writeln!(
+            self.body,
+            r#"<image x="{x}" y="{y}" width="{width}" height="{height}" href="{url}"><title>{name}</title></image>"#
+        );
     }
 
     /// A text whose baseline is at `y`.

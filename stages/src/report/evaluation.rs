@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::figure;
 use super::layout::scroll;
 use super::sources::{FigureFile, Sources};
-use crate::metric::{METRICS, Metric, SplitMetrics};
+use crate::metric::{CLASS_METRICS, METRICS, Metric, SplitMetrics};
 use crate::plot::{PLOTS, grouped};
 
 /// Writes the section.
@@ -23,10 +23,12 @@ pub fn section(sources: &Sources) -> Markup {
         .collect();
     html! {
         (metric_table(&splits))
+        @for sentence in interval_sentences(&splits) { p { (sentence) } }
         @for (i, (split, metrics)) in splits.iter().enumerate() {
             details.split open[i == 0] {
                 summary { h3 { "On the " (split) " split: " (grouped(metrics.rows as u64)) " images" } }
                 (class_table(sources, split, metrics))
+                (calibration(metrics))
                 (notes(metrics))
                 @for (number, file) in of(split) { (figure::from_file(file, number)) }
             }
@@ -74,10 +76,32 @@ fn metric_table(splits: &[(&str, &SplitMetrics)]) -> Markup {
 
 fn value(metrics: &SplitMetrics, metric: &Metric) -> Markup {
     match (metrics.value(metric.name), metrics.undefined.get(metric.name)) {
-        (Some(value), _) => html! { (format!("{value:.4}")) },
+        (Some(value), _) => html! { (format!("{value:.4}")) (interval(metrics, metric.name, 3)) },
         (None, Some(reason)) => html! { abbr title=(reason) { "undefined" } },
         (None, None) => html! { "–" },
     }
+}
+
+/// The 95 % interval of a number below it, where there is one.
+fn interval(metrics: &SplitMetrics, name: &str, decimals: usize) -> Markup {
+    html! {
+        @if let Some([low, high]) = metrics.intervals.get(name) {
+            " " span.interval { (format!("{low:.decimals$} to {high:.decimals$}")) }
+        }
+    }
+}
+
+/// What the intervals are, once for all splits that have the same.
+fn interval_sentences(splits: &[(&str, &SplitMetrics)]) -> Vec<String> {
+    let of = |(split, metrics): &(&str, &SplitMetrics)| Some(format!("{split}: {}", metrics.resamples.as_ref()?));
+    let each: Vec<String> = splits.iter().filter_map(of).collect();
+    let sentence = |each: String| {
+        format!(
+            "Below the numbers stand their 95 % percentile intervals, by drawing whole lesions again with replacement, because \
+             images of one lesion say the same twice ({each})."
+        )
+    };
+    (!each.is_empty()).then(|| sentence(each.join("; "))).into_iter().collect()
 }
 
 fn class_table(sources: &Sources, split: &str, metrics: &SplitMetrics) -> Markup {
@@ -90,7 +114,8 @@ fn class_table(sources: &Sources, split: &str, metrics: &SplitMetrics) -> Markup
                 tr {
                     th scope="col" { "class" }
                     th scope="col" { "name" }
-                    @for name in ["rows", "recall", "precision", "F1", "ROC-AUC"] { th.number scope="col" { (name) } }
+                    th.number scope="col" { "rows" }
+                    @for metric in CLASS_METRICS { th.number scope="col" { abbr title=(metric.doc) { (metric.title) } } }
                 }
             }
             tbody {
@@ -100,10 +125,12 @@ fn class_table(sources: &Sources, split: &str, metrics: &SplitMetrics) -> Markup
                             th scope="row" { (label) }
                             td { (name.unwrap_or_default()) }
                             td.number { (grouped(class.support as u64)) }
-                            td.number { (number(class.recall)) }
-                            td.number { (number(class.precision)) }
-                            td.number { (number(class.f1)) }
-                            td.number { (number(class.roc_auc)) }
+                            @for metric in CLASS_METRICS {
+                                td.number {
+                                    (number(class.value(metric.name)))
+                                    (interval(metrics, &format!("per_class.{label}.{}", metric.name), 2))
+                                }
+                            }
                         }
                     }
                 }
@@ -111,6 +138,24 @@ fn class_table(sources: &Sources, split: &str, metrics: &SplitMetrics) -> Markup
         }
     };
     scroll(&caption, &table)
+}
+
+/// What one temperature for all rows makes of the probabilities.
+fn calibration(metrics: &SplitMetrics) -> Markup {
+    let Some(calibration) = &metrics.calibration else { return html! {} };
+    let sure = if calibration.temperature > 1.0 { "too sure" } else { "not sure enough" };
+    let change = |name: &str, after: f64| {
+        metrics.value(name).map_or(String::new(), |before| format!("from {before:.3} to {after:.3}"))
+    };
+    html! {
+        p {
+            "The model is " (sure) " of itself: temperature scaling fitted to the validation rows divides the logarithms of \
+             the probabilities by " strong { (format!("{:.2}", calibration.temperature)) } ", which takes the log loss "
+            (change("log_loss", calibration.log_loss)) ", the Brier score " (change("brier", calibration.brier))
+            " and the calibration error " (change("expected_calibration_error", calibration.expected_calibration_error))
+            ". No prediction changes by it; the numbers above are without it."
+        }
+    }
 }
 
 fn notes(metrics: &SplitMetrics) -> Markup {

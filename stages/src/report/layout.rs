@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::sources::Sources;
-use super::{data, evaluation, failures, provenance, splits, summary, training};
+use super::{data, evaluation, explanations, exploration, failures, provenance, splits, subgroups, summary, training};
 use crate::plot;
 
 const STYLE: &str = include_str!("style.css");
@@ -12,6 +12,9 @@ const SCRIPT: &str = include_str!("script.js");
 /// Nothing outside the page may be loaded, whatever it contains.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
+
+/// Where a program that knows the run may put what it knows of it: the page itself says nothing of when, where and how long.
+const RUN_FACTS: &str = "<!--hamflow:run-->";
 
 /// A part of the page.
 struct Section {
@@ -25,9 +28,12 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
     let sections: Vec<Section> = [
         ("summary", "Summary", Some(summary::section(sources))),
         ("data", "Data", data::section(sources)),
+        ("exploration", "What the data looks like", exploration::section(sources)),
         ("split", "Split", splits::section(sources)),
         ("training", "Training", training::section(sources)),
         ("evaluation", "Evaluation", Some(evaluation::section(sources))),
+        ("subgroups", "Subgroups", subgroups::section(sources)),
+        ("explanations", "Where the model looks", explanations::section(sources)),
         ("failures", "Failures worth looking at", failures::section(sources, failures)),
         ("predictions", "Predictions", failures::explorer(sources)),
         ("provenance", "Provenance", Some(provenance::section(sources))),
@@ -57,6 +63,7 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
                         }
                     }
                 }
+                (PreEscaped(RUN_FACTS))
                 nav aria-label="Contents" {
                     h2 { "Contents" }
                     ol { @for section in &sections { li { a href={ "#" (section.id) } { (section.title) } } } }

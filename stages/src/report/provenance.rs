@@ -23,8 +23,9 @@ pub fn section(sources: &Sources) -> Markup {
         p { "The same inputs, parameters and seed give this page again, byte for byte, with one command in the project's folder:" }
         pre tabindex="0" { code { "hamflow run --locked" } }
         p {
-            "It fails if anything differs from " code { "pipeline.lock" } ". When and where the run happened, how long it took and with \
-             which versions is in the run's record (" code { "hamflow log" } "), not on this page."
+            "(with the same " code { "--profile" } " and " code { "--set" } ", where the run had any). It fails if anything differs from the \
+             lock. When and where the run happened, how long it took, with which version and on which device is in the run's record, \
+             which " code { "hamflow report --open" } " shows above this page, and not on the page itself."
         }
         (scroll("What this page was made from", &table))
         @if let Some(card) = &sources.card {

@@ -34,6 +34,14 @@ pub struct Sources {
     pub predictions: Vec<Prediction>,
     /// The figures in the order of their inputs and names.
     pub figures: Vec<FigureFile>,
+    /// The figures of the dataset.
+    pub exploration: Vec<FigureFile>,
+    /// What is remarkable about the dataset.
+    pub findings: Option<Value>,
+    /// The pictures of where the model looks.
+    pub explanations: Vec<FigureFile>,
+    /// How much of that is lesion, by split.
+    pub localisation: Option<Value>,
     /// The digest of every input by port.
     pub digests: Vec<(String, Digest)>,
 }
@@ -98,6 +106,10 @@ impl Sources {
             metrics: json(metrics, metrics.file()?)?,
             predictions: inputs.optional("predictions").map(predictions).transpose()?.unwrap_or_default(),
             figures: inputs.all("figures").iter().map(figures).collect::<Result<Vec<_>, _>>()?.concat(),
+            exploration: inputs.optional("exploration").map(figures).transpose()?.unwrap_or_default(),
+            findings: value("findings")?,
+            explanations: inputs.optional("explanations").map(figures).transpose()?.unwrap_or_default(),
+            localisation: value("localisation")?,
             digests: digests(inputs),
         })
     }

@@ -85,13 +85,16 @@ fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
     };
     let tile = |title, name: &str, as_percent: bool, note: String| {
         let value = metrics.value(name);
-        let text = value.map(|value| if as_percent { percent(value) } else { format!("{value:.3}") });
+        let shown = |value: f64| if as_percent { percent(value) } else { format!("{value:.3}") };
+        let text = value.map(shown);
         let reason = || metrics.undefined.get(name).cloned().unwrap_or_default();
-        let note = if value.is_some() { note } else { reason() };
+        let interval =
+            metrics.intervals.get(name).map(|[low, high]| format!("95 %: {} to {}; ", shown(*low), shown(*high)));
+        let note = if value.is_some() { format!("{}{note}", interval.unwrap_or_default()) } else { reason() };
         Tile { title, value: text.unwrap_or_else(|| "undefined".to_owned()), note }
     };
     let majority = metrics.value("majority_class_accuracy");
-    vec![
+    let mut tiles = vec![
         tile("Accuracy", "accuracy", true, difference(metrics.value("accuracy"), majority)),
         tile(
             "Balanced accuracy",
@@ -101,7 +104,20 @@ fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
         ),
         tile("F1, macro", "f1_macro", false, "mean over the classes; 1 is best".to_owned()),
         tile("ROC-AUC, macro", "roc_auc_macro", false, "one class against the rest; chance is 0.5".to_owned()),
-    ]
+    ];
+    tiles.extend(melanoma(metrics));
+    tiles
+}
+
+/// The number that a missed melanoma counts in, where the class is there.
+fn melanoma(metrics: &SplitMetrics) -> Option<Tile> {
+    const NAME: &str = "sensitivity_at_90_specificity";
+    let value = metrics.class("mel")?.value(NAME)?;
+    let interval = metrics.intervals.get(&format!("per_class.mel.{NAME}"));
+    let interval = interval.map(|[low, high]| format!("95 %: {} to {}; ", percent(*low), percent(*high)));
+    let note =
+        format!("{}share of melanomas found while 90 % of the others are not called so", interval.unwrap_or_default());
+    Some(Tile { title: "Melanoma sensitivity at 90 % specificity", value: percent(value), note })
 }
 
 fn data_sentence(sources: &Sources) -> Markup {

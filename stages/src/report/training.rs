@@ -7,7 +7,7 @@ use super::facts::{facts, text};
 use super::figure;
 use super::layout::scroll;
 use super::sources::Sources;
-use crate::plot::LearningCurvesPlot;
+use crate::plot::{ArchitecturePlot, LayerBlock, LearningCurvesPlot};
 
 /// Writes the section, where anything is known about training.
 pub fn section(sources: &Sources) -> Option<Markup> {
@@ -25,6 +25,7 @@ pub fn section(sources: &Sources) -> Option<Markup> {
         }
         @if let Some(layers) = layers {
             h3 { "Layers" }
+            @if let Some(plot) = architecture(training, layers) { (figure::drawn(&plot, "architecture", "The network")) }
             (layer_table(layers, training.and_then(|training| training.get("parameters"))))
         }
         @if let Some(training) = training {
@@ -50,6 +51,18 @@ fn chosen_sentence(sources: &Sources, chosen: Option<u64>) -> Markup {
     }
 }
 
+/// The network from its image to its classes, where the summary says all that the drawing needs.
+fn architecture(training: Option<&Value>, layers: &[Value]) -> Option<ArchitecturePlot> {
+    let training = training?;
+    let output = serde_json::from_value(training.get("input")?.clone()).ok()?;
+    let input = LayerBlock { name: "input".to_owned(), kind: "image".to_owned(), output, parameters: 0 };
+    let mut blocks = vec![input];
+    for layer in layers {
+        blocks.push(serde_json::from_value(layer.clone()).ok()?);
+    }
+    Some(ArchitecturePlot { title: format!("The network: {}", text(training.get("model")?)), layers: blocks })
+}
+
 fn layer_table(layers: &[Value], total: Option<&Value>) -> Markup {
     let field = |layer: &Value, name: &str| layer.get(name).map(text).unwrap_or_default();
     let shape = |layer: &Value| match layer.get("output").and_then(Value::as_array) {
@@ -59,7 +72,7 @@ fn layer_table(layers: &[Value], total: Option<&Value>) -> Markup {
     let table = html! {
         table {
             caption { "Layers from the image to the classes" }
-            thead { tr { th scope="col" { "layer" } th scope="col" { "what it does" } th scope="col" { "output" } th.number scope="col" { "weights" } } }
+            thead { tr { th scope="col" { "layer" } th scope="col" { "what it does" } th.number scope="col" { "output" } th.number scope="col" { "weights" } } }
             tbody {
                 @for layer in layers {
                     tr {

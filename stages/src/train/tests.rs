@@ -9,7 +9,7 @@ use super::*;
 use crate::ml::classifier::Classifier;
 use crate::shard::{Dtype, IndexRow, ShardWriter, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, push, run_kind, run_kind_with};
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, push, run_kind, run_kind_with};
 
 /// A split table and shards of small images: `i mod 3` is the class, of ten rows one is for validation and two for testing.
 struct Fixture {
@@ -105,11 +105,27 @@ const WEIGHTS: &str = "model/model.safetensors";
 
 /// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
 #[test]
-fn the_golden_digest_of_revision_1() {
+fn the_golden_digest_of_revision_2() {
     let ran = Fixture::new(40).train();
-    assert_eq!(Train.spec().revision, 1);
+    assert_eq!(Train.spec().revision, 2);
     let digest = blake3::hash(&ran.bytes(WEIGHTS)).to_hex().to_string();
     assert_eq!(digest, "367ee600745809c1f3ccd92f89919ed414a4bb32ba29b640dcbb08798d9f4662");
+    let others = ["model/card.json", "model/README.md", "figures/architecture.svg", "figures/learning_curves.json"];
+    assert_eq!(golden(&ran, &others), "3f54d4e45ce1");
+}
+
+#[test]
+fn the_pictures_and_the_model_card_are_about_this_training() {
+    let ran = Fixture::new(40).train();
+    let curves = ran.json("figures/learning_curves.json");
+    let history = ran.json("history.json");
+    assert_eq!(curves["data"]["epochs"].as_array().unwrap().len(), 2);
+    assert_eq!(curves["data"]["epochs"][1]["train_loss"], history["epochs"][1]["train_loss"]);
+    assert_eq!(curves["data"]["chosen"], ran.json("summary.json")["best_epoch"]);
+    let layers = ran.json("figures/architecture.json")["data"]["layers"].clone();
+    assert_eq!((&layers[0]["name"], layers.as_array().unwrap().len()), (&json!("input"), 13));
+    let card = String::from_utf8(ran.bytes("model/README.md")).unwrap();
+    assert!(card.starts_with("# Model card: baseline\n") && card.contains("## Quantitative analyses"), "{card}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A model's layers for one size of image: shapes, names, the forward pass, and the gradients of a batch.
 
+mod grad_cam;
+
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
@@ -15,6 +17,8 @@ use crate::ml::layer::{
 use crate::ml::loss::{BatchLoss, Target, cross_entropy};
 use crate::ml::shape::MapShape;
 use crate::ml::weights::{Weights, slice};
+
+pub use grad_cam::{GradCam, HeatMap};
 
 /// One row of the table that people read: a layer, what comes out of it, how many weights it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,6 +224,27 @@ impl Network {
         }
     }
 
+    /// The gradient of the images' vectors, from that of the last layer's output; writes the gradients of the row layers' weights.
+    fn backward_rows(
+        &self,
+        pass: &Pass,
+        weights: &[&[f32]],
+        count: usize,
+        rows: &[Vec<f32>],
+        mut row_gradient: Vec<f32>,
+        gradient: &mut [f32],
+    ) -> Vec<f32> {
+        for (i, placed) in self.rows.iter().enumerate().rev() {
+            let weights = &weights[placed.parameters.clone()];
+            let seen = RowsSeen { weights, rows: count, input: &rows[i], output: &rows[i + 1] };
+            let mut input_gradient = vec![0.0; rows[i].len()];
+            let weight_gradient = &mut gradient[placed.gradient.clone()];
+            placed.layer.backward(pass, seen, &mut row_gradient, weight_gradient, &mut input_gradient);
+            row_gradient = input_gradient;
+        }
+        row_gradient
+    }
+
     /// One value per class and image, `[images, classes]`, before softmax and without dropout.
     fn logits(&self, weights: &[&[f32]], images: &[f32]) -> Vec<f32> {
         let pass = Pass::inference();
@@ -267,15 +292,8 @@ impl Network {
         self.forward_rows(pass, weights, count, &mut rows);
 
         let logits = rows.last().expect("a network has a row layer");
-        let (loss, mut row_gradient) = cross_entropy(logits, batch.targets);
-        for (i, placed) in self.rows.iter().enumerate().rev() {
-            let weights = &weights[placed.parameters.clone()];
-            let seen = RowsSeen { weights, rows: count, input: &rows[i], output: &rows[i + 1] };
-            let mut input_gradient = vec![0.0; rows[i].len()];
-            let weight_gradient = &mut gradient[placed.gradient.clone()];
-            placed.layer.backward(pass, seen, &mut row_gradient, weight_gradient, &mut input_gradient);
-            row_gradient = input_gradient;
-        }
+        let (loss, row_gradient) = cross_entropy(logits, batch.targets);
+        let row_gradient = self.backward_rows(pass, weights, count, &rows, row_gradient, gradient);
 
         let (prepared, spare) = (&*prepared, &*spare);
         slots.par_iter_mut().zip(row_gradient.par_chunks(map.len())).enumerate().for_each(

@@ -7,7 +7,7 @@ use crate::ml::optimiser::Adam;
 use crate::ml::wave;
 use hamflow_stage_api::Random;
 
-fn baseline(height: usize, width: usize, classes: usize, dropout: bool) -> Network {
+pub(super) fn baseline(height: usize, width: usize, classes: usize, dropout: bool) -> Network {
     let configs = (model::find("baseline").unwrap().layers)(classes);
     let configs: Vec<_> =
         configs.into_iter().filter(|config| dropout || !matches!(config, LayerConfig::Dropout { .. })).collect();
@@ -33,7 +33,7 @@ fn an_image_that_is_too_small_is_refused() {
 }
 
 /// Weights by the formula of `fixtures/layers.py`.
-fn wave_weights(network: &Network) -> Weights {
+pub(super) fn wave_weights(network: &Network) -> Weights {
     let values = (100..).zip(network.parameters()).map(|(salt, parameter)| {
         let scale = match parameter.config.initial {
             crate::ml::layer::Initial::Zeros => 0.1,

@@ -149,6 +149,13 @@ pub struct Trained {
     pub history: Vec<EpochRecord>,
 }
 
+impl Trained {
+    /// The epoch whose weights are kept.
+    pub fn kept(&self) -> Option<&EpochRecord> {
+        self.history.get(self.epoch.wrapping_sub(1))
+    }
+}
+
 fn candle_failed(error: candle_core::Error) -> StageError {
     StageError::bug(format!("a tensor operation failed: {error}"))
 }

@@ -1,0 +1,200 @@
+//! `hamflow compare`: two runs side by side, on one page.
+
+use clap::Args;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::metrics::{self, Numbers};
+use super::project::Project;
+use super::{CliError, Common, pages, project};
+use crate::config::Kinds;
+use crate::exec::{RunRecord, StageRecord};
+use crate::plan::{Fingerprint, fingerprint_difference};
+use crate::ui::{self, duration};
+
+const STYLE: &str = include_str!("compare.css");
+
+/// Arguments of `hamflow compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Two runs (names from `hamflow log`, or `last`)
+    #[arg(value_name = "RUN", num_args = 2, required = true)]
+    runs: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// Show it in the browser
+    #[arg(long)]
+    open: bool,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &CompareArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let opened = project::open(&arguments.common, kinds)?;
+    let mut records = Vec::new();
+    for run in &arguments.runs {
+        records.push(project::past_run(&opened, run)?);
+    }
+    let [a, b] = &records[..] else { return Err(CliError::user("`hamflow compare` takes two runs")) };
+    let page = page(&opened, [a, b]).into_string();
+    let path = pages::write(&opened, &b.run, &format!("compared-with-{}.html", a.run), &page)?;
+    ui::data(&path.display().to_string());
+    if arguments.open {
+        pages::open(&path)?;
+    }
+    Ok(0)
+}
+
+fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
+    let numbers = runs.map(|run| metrics::of_record(opened, run));
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "Runs " (runs[0].run) " and " (runs[1].run) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header { h1 { "Two runs side by side" } }
+                main {
+                    section { h2 { "The runs" } (facts(runs)) }
+                    section { h2 { "What is different" } (differences(opened, runs)) }
+                    section { h2 { "Metrics" } (metric_table(runs, &numbers)) }
+                    section { h2 { "Stages" } (stage_table(runs)) }
+                    @for (stage, artifact) in pages::page_stages(opened) {
+                        section.wide {
+                            h2 { "The pages of " (stage) }
+                            div.sides { @for run in runs { (side(opened, run, &stage, &artifact)) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn scroll(label: &str, table: &Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="group" aria-label=(label) { (table) } }
+}
+
+fn facts(runs: [&RunRecord; 2]) -> Markup {
+    let [a, b] = runs.map(pages::facts);
+    let table = html! {
+        table {
+            tbody { @for ((name, first), (_, second)) in a.into_iter().zip(b) { tr { th scope="row" { (name) } td { (first) } td { (second) } } } }
+        }
+    };
+    scroll("The runs", &table)
+}
+
+/// What decided the results of one run otherwise than those of the other, down to the parameter, the file or the row.
+fn differences(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
+    let fingerprint = |stage: &StageRecord| -> Option<Fingerprint> {
+        serde_json::from_value(opened.store.actions.get_hex(&stage.key)?.fingerprint).ok()
+    };
+    let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+    for second in &runs[1].stages {
+        let Some(first) = runs[0].stages.iter().find(|first| first.stage == second.stage) else {
+            found.push((&second.stage, vec![format!("is not in run {}", runs[0].run)]));
+            continue;
+        };
+        if first.key == second.key {
+            continue;
+        }
+        let reasons = match (fingerprint(first), fingerprint(second)) {
+            (Some(first), Some(second)) => {
+                fingerprint_difference(&opened.store, &first, &second).iter().map(ToString::to_string).collect()
+            }
+            _ => vec![
+                "its inputs or parameters; the results are no longer in the cache, which could say more".to_owned(),
+            ],
+        };
+        found.push((&second.stage, reasons));
+    }
+    for first in runs[0].stages.iter().filter(|first| !runs[1].stages.iter().any(|second| second.stage == first.stage))
+    {
+        found.push((&first.stage, vec![format!("is not in run {}", runs[1].run)]));
+    }
+    html! {
+        @if found.is_empty() { p { "Nothing: every stage of both had the same inputs, parameters and seed." } }
+        @else {
+            ul {
+                @for (stage, reasons) in found {
+                    li { strong { (stage) } ": " (reasons.join("; ")) }
+                }
+            }
+        }
+    }
+}
+
+fn metric_table(runs: [&RunRecord; 2], numbers: &[Numbers; 2]) -> Markup {
+    let mut names: Vec<&(String, String)> = numbers.iter().flat_map(Numbers::keys).collect();
+    names.sort_unstable();
+    names.dedup();
+    let cell = |value: Option<f64>| value.map_or("–".to_owned(), metrics::shown);
+    let table = html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "metric" }
+                    @for run in runs { th.number scope="col" { (run.run) } }
+                    th.number scope="col" { "difference" }
+                }
+            }
+            tbody {
+                @for name in &names {
+                    @let [a, b] = [&numbers[0], &numbers[1]].map(|numbers| numbers.get(*name).copied());
+                    tr {
+                        th scope="row" { (metrics::full_name(name)) }
+                        td.number { (cell(a)) }
+                        td.number { (cell(b)) }
+                        td.number { @if let (Some(a), Some(b)) = (a, b) { (metrics::difference(a, b)) } }
+                    }
+                }
+            }
+        }
+    };
+    html! {
+        @if names.is_empty() { p { "Neither run has metrics in the cache." } }
+        @else { (scroll("Metrics", &table)) }
+    }
+}
+
+fn stage_table(runs: [&RunRecord; 2]) -> Markup {
+    let mut names: Vec<&str> = Vec::new();
+    for stage in runs.iter().flat_map(|run| &run.stages) {
+        if !names.contains(&&stage.stage[..]) {
+            names.push(&stage.stage);
+        }
+    }
+    let found = |run: &RunRecord, name: &str| run.stages.iter().find(|stage| stage.stage == name).cloned();
+    let cell = |stage: Option<StageRecord>| {
+        stage.map_or("–".to_owned(), |stage| match stage.wall_ms {
+            0 => pages::outcome(&stage),
+            time => format!("{}, {}", pages::outcome(&stage), duration(time)),
+        })
+    };
+    let table = html! {
+        table {
+            thead { tr { th scope="col" { "stage" } @for run in runs { th scope="col" { (run.run) } } } }
+            tbody { @for name in names { tr { th scope="row" { (name) } @for run in runs { td { (cell(found(run, name))) } } } } }
+        }
+    };
+    scroll("Stages", &table)
+}
+
+/// The page that a run made, in a frame of its own: its names and scripts do not meet those of the other.
+fn side(opened: &Project, run: &RunRecord, stage: &str, artifact: &str) -> Markup {
+    let made = run.stages.iter().find(|found| found.stage == stage).and_then(|found| found.outputs.get(artifact));
+    let text = made.and_then(|digest| pages::read(opened, stage, digest).ok());
+    html! {
+        div {
+            h3 { (run.run) }
+            @match text {
+                Some(text) => iframe title={ "The page of " (stage) " in run " (run.run) } sandbox="allow-scripts" srcdoc=(text) {},
+                None => p { "This run made no page of `" (stage) "`, or it is no longer in the cache." },
+            }
+        }
+    }
+}

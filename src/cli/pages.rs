@@ -1,0 +1,216 @@
+//! Pages for people: those that stages made, with what the run's record says, which no artifact may.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hamflow_stage_api::ArtifactType;
+use maud::{Markup, html};
+
+use super::CliError;
+use super::project::Project;
+use crate::digest::Digest;
+use crate::exec::{Outcome, RunRecord, StageRecord, list_runs, read_run};
+use crate::fs::{self, Durability};
+use crate::ui::{bytes, duration};
+
+/// Where a page lets the facts of a run stand; without it they stand at its beginning.
+const MARK: &str = "<!--hamflow:run-->";
+
+/// A stage that makes a page: its name and the name of that artifact.
+pub fn page_stages(opened: &Project) -> Vec<(String, String)> {
+    let stages = opened.graph.pipeline.stages.iter();
+    let pages = stages.flat_map(|stage| {
+        let pages = stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::Page);
+        pages.map(|output| (stage.name.clone(), output.name.clone()))
+    });
+    pages.collect()
+}
+
+/// The stage whose page is meant: the one that was named, or the only one.
+pub fn page_stage(opened: &Project, named: Option<&str>) -> Result<(String, String), CliError> {
+    let pages = page_stages(opened);
+    let names: Vec<String> = pages.iter().map(|(stage, _)| format!("`{stage}`")).collect();
+    match named {
+        Some(named) => pages.into_iter().find(|(stage, _)| stage == named).ok_or_else(|| {
+            let hint = if names.is_empty() { "no stage of this pipeline does".into() } else { names.join(", ") };
+            CliError::user(format!("no stage `{named}` makes a page\nhint: {hint}"))
+        }),
+        None => match &pages[..] {
+            [only] => Ok(only.clone()),
+            [] => Err(CliError::user("no stage of this pipeline makes a page\nhint: a stage of kind `report` does")),
+            _ => Err(CliError::user(format!("several stages make a page\nhint: name one of {}", names.join(", ")))),
+        },
+    }
+}
+
+/// The text of a page in the store.
+pub fn read(opened: &Project, stage: &str, digest: &Digest) -> Result<String, CliError> {
+    let bytes = opened.store.content.read(digest).ok_or_else(|| {
+        CliError::user(format!(
+            "the page of `{stage}` is no longer in the cache\nhint: `hamflow run {stage}` makes it again"
+        ))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The latest run that made this page or found it made.
+pub fn run_of(opened: &Project, stage: &str, artifact: &str, page: &Digest) -> Option<RunRecord> {
+    let runs = opened.store.runs_dir();
+    let made = |record: &StageRecord| record.stage == stage && record.outputs.get(artifact) == Some(page);
+    let records = || list_runs(&runs).into_iter().filter_map(|run| read_run(&runs, &run));
+    let ran = |record: &StageRecord| made(record) && record.outcome == Outcome::Ran;
+    records()
+        .find(|record| record.stages.iter().any(ran))
+        .or_else(|| records().find(|record| record.stages.iter().any(made)))
+}
+
+/// The page with the facts of a run in their place.
+pub fn with_facts(page: &str, facts: &Markup) -> String {
+    let facts = &facts.0;
+    if page.contains(MARK) {
+        return page.replacen(MARK, facts, 1);
+    }
+    let body = page.find("<body").and_then(|start| Some(start + page[start..].find('>')? + 1));
+    let (before, after) = page.split_at(body.unwrap_or(0));
+    format!("{before}{facts}{after}")
+}
+
+/// What the record says of one run.
+pub fn run_facts(record: &RunRecord) -> Markup {
+    html! {
+        aside aria-label="The run" style="max-width:1080px;margin-inline:auto" {
+            details {
+                summary { strong { "The run " (record.run) } ": " (took(record)) ", hamflow " (record.version) ", " (devices(record)) }
+                dl.facts {
+                    @for (name, value) in facts(record) { div { dt { (name) } dd { (value) } } }
+                }
+                div.scroll tabindex="0" role="group" aria-label="Stages of the run" { (stages(record)) }
+            }
+        }
+    }
+}
+
+/// Names and values, for one run or two beside each other.
+pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
+    let command: Vec<&str> = record.command.iter().skip(1).map(String::as_str).collect();
+    vec![
+        ("run", record.run.clone()),
+        ("command", format!("hamflow {}", command.join(" "))),
+        ("started (UTC)", started(record)),
+        ("took", took(record)),
+        ("hamflow", record.version.clone()),
+        ("device", devices(record)),
+        ("machine", format!("{}, {} threads", record.host, record.threads)),
+    ]
+}
+
+/// `2026-11-22 20:15:30`, from the run's name, which is sorted by time.
+fn started(record: &RunRecord) -> String {
+    let digits: Vec<char> = record.run.chars().collect();
+    let part = |from: usize, to: usize| digits.get(from..to).map(|part| part.iter().collect::<String>());
+    let parts = [(0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15)].map(|(from, to)| part(from, to));
+    match parts {
+        [Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)] => {
+            format!("{year}-{month}-{day} {hour}:{minute}:{second}")
+        }
+        _ => record.run.clone(),
+    }
+}
+
+fn took(record: &RunRecord) -> String {
+    if record.wall_ms == 0 { "not ended".to_owned() } else { duration(record.wall_ms) }
+}
+
+fn devices(record: &RunRecord) -> String {
+    let mut devices: Vec<&str> = record.stages.iter().filter_map(|stage| stage.device.as_deref()).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    if devices.is_empty() { "cpu".to_owned() } else { devices.join(", ") }
+}
+
+/// How each stage ended.
+pub fn stages(record: &RunRecord) -> Markup {
+    html! {
+        table {
+            caption { "Stages of run " (record.run) }
+            thead {
+                tr {
+                    th scope="col" { "stage" } th scope="col" { "outcome" } th.number scope="col" { "time" }
+                    th.number scope="col" { "memory" } th scope="col" { "why" }
+                }
+            }
+            tbody {
+                @for stage in &record.stages {
+                    tr {
+                        th scope="row" { (stage.stage) }
+                        td { (outcome(stage)) }
+                        td.number { @if stage.wall_ms > 0 { (duration(stage.wall_ms)) } @else { "–" } }
+                        td.number { @if stage.peak_memory > 0 { (bytes(stage.peak_memory)) } @else { "–" } }
+                        td { @if let Some(reason) = stage.reasons.first() { (reason) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// In a word, with parts where there are some.
+pub fn outcome(stage: &StageRecord) -> String {
+    let word = match stage.outcome {
+        Outcome::Ran => "ran",
+        Outcome::Cached => "cached",
+        Outcome::Fresh => "fresh",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+    };
+    match stage.parts_ran + stage.parts_cached {
+        0 => word.to_owned(),
+        parts => format!("{word}, {} of {parts} parts", stage.parts_ran),
+    }
+}
+
+/// Writes a page among the records of a run.
+pub fn write(opened: &Project, run: &str, name: &str, page: &str) -> Result<PathBuf, CliError> {
+    let path = opened.store.runs_dir().join(run).join(name);
+    let path = std::path::absolute(&path).unwrap_or(path);
+    fs::write(&path, page.as_bytes(), Durability::Relaxed).map_err(|error| CliError::cache(&error))?;
+    Ok(path)
+}
+
+/// Shows a page in the user's browser: `$BROWSER`, or the desktop's own.
+pub fn open(path: &Path) -> Result<(), CliError> {
+    let chosen = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
+    let browsers: Vec<String> = match chosen {
+        Some(browser) => vec![browser],
+        None => ["xdg-open", "open"].map(str::to_owned).to_vec(),
+    };
+    for browser in &browsers {
+        let quiet = || (Stdio::null(), Stdio::null());
+        let (out, err) = quiet();
+        if Command::new(browser).arg(path).stdin(Stdio::null()).stdout(out).stderr(err).spawn().is_ok() {
+            return Ok(());
+        }
+    }
+    let tried: Vec<String> = browsers.iter().map(|browser| format!("`{browser}`")).collect();
+    Err(CliError::user(format!(
+        "no browser can be started ({})\nhint: set `BROWSER`, or open the file that was named",
+        tried.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_stand_where_the_page_wants_them_or_at_its_beginning() {
+        let facts = html! { b { "run" } };
+        let marked = with_facts("<body><h1>a</h1><!--hamflow:run--><p>b</p>", &facts);
+        assert_eq!(marked, "<body><h1>a</h1><b>run</b><p>b</p>");
+        assert_eq!(
+            with_facts("<html><body class=\"x\"><p>b</p>", &facts),
+            "<html><body class=\"x\"><b>run</b><p>b</p>"
+        );
+        assert_eq!(with_facts("just text", &facts), "<b>run</b>just text");
+    }
+}

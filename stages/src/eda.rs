@@ -1,0 +1,65 @@
+//! The kind `eda`: the figures and findings with which one begins to understand the data.
+
+mod figures;
+mod findings;
+mod rows;
+mod statistics;
+
+use hamflow_stage_api::{
+    ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::rows::Rows;
+use crate::image_names::ImageNames;
+use crate::json;
+use crate::params;
+
+/// Explores the table and the images.
+pub struct Eda;
+
+/// The parameters of `eda`: none yet.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct EdaParams {}
+
+impl Kind for Eda {
+    fn spec(&self) -> KindSpec {
+        let table =
+            Port::new("table", ArtifactType::Table, "The table of `metadata`, with what is missing still missing.");
+        let images = Port::new("images", ArtifactType::Images, "The folders of images.").or_external();
+        let summary = "Draws who and what is on the images, and computes what is remarkable about them.";
+        KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("eda", 1, summary, vec![table, images]) }
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<EdaParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, |_: &EdaParams| Ok(()))
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("figures", ArtifactType::Figures, "figures"),
+            Output::new("findings", ArtifactType::Summary, "findings.json"),
+        ]
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let rows = Rows::read(context.input("table")?)?;
+        let images = ImageNames::new(context.input("images")?)?;
+        for (name, figure) in figures::figures(&rows, &images, context.seed()?)? {
+            let svg = figure.draw().map_err(|error| StageError::bug(error.problem))?;
+            context.write(&format!("figures/{name}.svg"), svg.file().as_bytes())?;
+            context.write(&format!("figures/{name}.json"), &figure.json())?;
+        }
+        context.write("findings.json", &json::write(&findings::findings(&rows, &images)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

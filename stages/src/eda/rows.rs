@@ -1,0 +1,96 @@
+//! The rows that are explored.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{Input, StageError};
+
+use crate::table;
+
+/// What stands for a value that is not there.
+pub const UNKNOWN: &str = "unknown";
+
+/// The columns of the table that are explored, by row.
+pub struct Rows {
+    /// The images.
+    pub image_ids: Vec<String>,
+    /// The lesions that they show.
+    pub lesion_ids: Vec<String>,
+    /// The indices of their classes.
+    pub classes: Vec<usize>,
+    /// Labels and names of the classes in index order.
+    pub names: Vec<(String, String)>,
+    /// Sex, way of diagnosis and site; what is not there is unknown.
+    pub sexes: Vec<String>,
+    /// How the diagnosis was made.
+    pub ways: Vec<String>,
+    /// Where on the body.
+    pub sites: Vec<String>,
+    /// In years.
+    pub ages: Vec<Option<f64>>,
+}
+
+impl Rows {
+    /// Reads them; a column that is not there is an error that names it.
+    pub fn read(input: &Input) -> Result<Self, StageError> {
+        let columns =
+            ["image_id", "lesion_id", "label", "cell_type", "cell_type_idx", "sex", "dx_type", "localization", "age"];
+        let frame = table::read(input.file()?, Some(&columns))?;
+        let texts = |column: &str| table::required_strings(&frame, column);
+        let named = |column: &str| -> Result<Vec<String>, StageError> {
+            let values = table::labels(&frame, column)?.into_iter();
+            Ok(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect())
+        };
+        let image_ids = texts("image_id")?;
+        let indices = table::required_integers(&frame, "cell_type_idx")?;
+        let classes: Vec<usize> = indices
+            .iter()
+            .zip(&image_ids)
+            .map(|(index, image_id)| {
+                usize::try_from(*index).map_err(|_| {
+                    StageError::input(format!(
+                        "`cell_type_idx` of image `{image_id}` is {index}, not the index of a class"
+                    ))
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let mut names: BTreeMap<usize, (String, String)> = BTreeMap::new();
+        for ((class, label), name) in classes.iter().zip(texts("label")?).zip(texts("cell_type")?) {
+            names.entry(*class).or_insert((label, name));
+        }
+        let count = names.keys().next_back().map_or(0, |last| last + 1);
+        let name =
+            |class: usize| names.get(&class).cloned().unwrap_or_else(|| (format!("class {class}"), String::new()));
+        Ok(Self {
+            lesion_ids: texts("lesion_id")?,
+            names: (0..count).map(name).collect(),
+            sexes: named("sex")?,
+            ways: named("dx_type")?,
+            sites: named("localization")?,
+            ages: table::floats(&frame, "age")?,
+            image_ids,
+            classes,
+        })
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.image_ids.len()
+    }
+
+    /// The places of the first row of each lesion, in the order of the table.
+    pub fn first_of_lesions(&self) -> Vec<usize> {
+        let mut seen = std::collections::BTreeSet::new();
+        (0..self.len()).filter(|place| seen.insert(&self.lesion_ids[*place])).collect()
+    }
+}
+
+/// The values that occur, the most frequent first, `unknown` last; ties by name.
+pub fn by_frequency(values: &[String]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+    }
+    let mut order: Vec<(&str, usize)> = counts.into_iter().collect();
+    order.sort_by(|a, b| (a.0 == UNKNOWN).cmp(&(b.0 == UNKNOWN)).then(b.1.cmp(&a.1)).then(a.0.cmp(b.0)));
+    order.into_iter().map(|(value, _)| value.to_owned()).collect()
+}

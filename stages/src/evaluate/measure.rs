@@ -1,0 +1,60 @@
+//! The numbers of each split, with intervals over its lesions and for parts of its rows.
+
+use hamflow_stage_api::{Random, StageError};
+use rayon::prelude::*;
+
+use super::rows::{ATTRIBUTES, Row};
+use crate::metric::{Resampling, Scores, SplitMetrics};
+use crate::plot::grouped;
+
+/// The rows that are evaluated and what the model says of them.
+pub struct Evaluated<'a> {
+    /// In the order of the table.
+    pub rows: &'a [Row],
+    /// In the same order.
+    pub scores: &'a Scores,
+    /// The classes in index order.
+    pub labels: &'a [String],
+    /// How often lesions are drawn again for intervals; 0 for none.
+    pub resamples: usize,
+    /// Where all draws come from.
+    pub seed: u64,
+}
+
+impl Evaluated<'_> {
+    /// The rows of a split with their scores.
+    pub fn split(&self, name: &str) -> Result<(Vec<&Row>, Scores), StageError> {
+        let places: Vec<usize> =
+            self.rows.iter().enumerate().filter(|(_, row)| row.split == name).map(|(place, _)| place).collect();
+        let truth = places.iter().map(|place| self.rows[*place].class).collect();
+        let probabilities = places.iter().map(|place| self.scores.probabilities()[*place].clone()).collect();
+        let scores = Scores::new(truth, probabilities, self.scores.classes());
+        let scores = scores.map_err(|error| StageError::bug(error.to_string()))?;
+        Ok((places.iter().map(|place| &self.rows[*place]).collect(), scores))
+    }
+
+    /// Measures a split; the temperature is fitted to `validation`, where that is there.
+    pub fn measure(&self, name: &str, rows: &[&Row], scores: &Scores, validation: Option<&Scores>) -> SplitMetrics {
+        let mut metrics = SplitMetrics::of(scores, self.labels);
+        if scores.is_empty() {
+            return metrics;
+        }
+        let resampling = Resampling::over(rows.iter().map(|row| row.lesion_id.as_str()));
+        let draws: Vec<Vec<u32>> = (0..self.resamples)
+            .into_par_iter()
+            .map(|number| resampling.draw(&mut Random::new(self.seed, &format!("bootstrap {name} {number}"))))
+            .collect();
+        metrics.add_intervals(scores, &draws, &format!("{} lesions", grouped(resampling.groups() as u64)));
+        for attribute in ATTRIBUTES {
+            let values: Option<Vec<&str>> =
+                rows.iter().map(|row| row.attributes.get(attribute).map(String::as_str)).collect();
+            if let Some(values) = values {
+                metrics.add_subgroups(attribute, &values, scores, &draws);
+            }
+        }
+        if let Some(validation) = validation {
+            metrics.add_calibration(scores, validation);
+        }
+        metrics
+    }
+}

@@ -1,0 +1,187 @@
+//! The kind `gradcam`: where the model looks, for the predictions that it is most certain of, and how much of it is lesion.
+
+mod localisation;
+mod pictures;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use hamflow_stage_api::{
+    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::localisation::{Localisation, Masks};
+use self::rows::Row;
+use crate::image_names::ImageNames;
+use crate::json;
+use crate::ml::classifier::Classifier;
+use crate::params;
+use crate::shard::{self, ShardReader};
+
+/// Images that are explained at a time.
+const BATCH: usize = 64;
+
+/// Explains predictions.
+pub struct GradCam;
+
+/// The parameters of `gradcam`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct GradCamParams {
+    /// The split whose predictions are explained.
+    split: String,
+    /// How many of the most confident right predictions of each class are shown, and as many of the wrong ones.
+    examples: usize,
+}
+
+impl Default for GradCamParams {
+    fn default() -> Self {
+        Self { split: "test".to_owned(), examples: 2 }
+    }
+}
+
+impl GradCamParams {
+    fn check(&self) -> Result<(), ParamError> {
+        if !(1..=50).contains(&self.examples) {
+            return Err(ParamError::new(
+                "examples",
+                format!("`examples` must lie between 1 and 50, not {}", self.examples),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Kind for GradCam {
+    fn spec(&self) -> KindSpec {
+        let ports = vec![
+            Port::new("model", ArtifactType::Model, "The model to explain."),
+            Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
+            Port::new("predictions", ArtifactType::Predictions, "What the model says of them."),
+            Port::new("images", ArtifactType::Images, "The folders of images, for the pictures.")
+                .or_external()
+                .access(Access::View),
+            Port::new(
+                "masks",
+                ArtifactType::Images,
+                "A folder of lesion masks, named `IMAGE_ID_segmentation` or `IMAGE_ID`, white where the lesion is.",
+            )
+            .or_external()
+            .optional()
+            .access(Access::View),
+        ];
+        let summary = "Shows where the model looks (Grad-CAM), and measures how much of that is lesion.";
+        KindSpec::new("gradcam", 1, summary, ports)
+    }
+
+    fn schema(&self) -> Value {
+        params::schema::<GradCamParams>()
+    }
+
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        params::resolve_checked(params, GradCamParams::check)
+    }
+
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        vec![
+            Output::new("overlays", ArtifactType::Figures, "overlays"),
+            Output::new("localisation", ArtifactType::Metrics, "localisation.json"),
+        ]
+    }
+
+    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let params: GradCamParams = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
+        let rows = rows::read(planning.inputs.one("predictions")?, &params.split)?;
+        let images = ImageNames::new(planning.inputs.one("images")?)?;
+        let mut shown = String::new();
+        for row in rows::examples(&rows, params.examples).into_iter().flat_map(|(_, rows)| rows) {
+            if let Some(file) = images.find(&row.image_id)? {
+                let _ = writeln!(shown, "{}\t{}", row.image_id, file.digest);
+            }
+        }
+        let of = &params.split;
+        let tensors = View { name: format!("tensors of the {of} rows"), text: tensors(planning, &rows)? };
+        let mut views = vec![tensors, View { name: "the images that are shown".to_owned(), text: shown }];
+        if let Some(masks) = planning.inputs.optional("masks") {
+            let names = ImageNames::new(masks)?;
+            let mut text = String::new();
+            for row in &rows {
+                if let Some(file) = localisation::mask_of(&names, &row.image_id)? {
+                    let _ = writeln!(text, "{}\t{}", row.image_id, file.digest);
+                }
+            }
+            views.push(View { name: format!("masks of the {of} rows"), text });
+        }
+        Ok(views)
+    }
+
+    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let params: GradCamParams = context.params()?;
+        let classifier = Classifier::load(context.input("model")?)?;
+        let shards = ShardReader::open(context.input("shards")?)?;
+        if shards.shape() != classifier.shape() {
+            let (of_shards, of_model) = (shards.shape(), classifier.shape());
+            let message = format!("the shards hold images of {of_shards:?}, the model takes {of_model:?}");
+            return Err(StageError::input(message).hint("explain with the shards that the model was trained on"));
+        }
+        let rows = rows::read(context.input("predictions")?, &params.split)?;
+        if rows.is_empty() {
+            context.warn(format!("the split `{}` has no predictions, so there is nothing to explain", params.split));
+        }
+        let masks = context.inputs().optional("masks").map(|input| Masks::new(input, &classifier)).transpose()?;
+        let examples = rows::examples(&rows, params.examples);
+        let is_shown = |row: &Row| examples.iter().any(|(_, rows)| rows.iter().any(|shown| shown.place == row.place));
+        // Without masks nothing is asked of the other rows.
+        let looked_at: Vec<&Row> = rows.iter().filter(|row| masks.is_some() || is_shown(row)).collect();
+
+        let mut localisation = Localisation::default();
+        let mut shown = BTreeMap::new();
+        let mut done = 0;
+        for batch in looked_at.chunks(BATCH) {
+            let of_row = |row: &&Row| Ok((shards.tensor(&row.image_id)?, rows::class(&classifier, &row.predicted)?));
+            let images = batch.iter().map(of_row).collect::<Result<Vec<(&[u8], usize)>, StageError>>()?;
+            for (row, heat) in batch.iter().zip(classifier.heat_maps(&images, context.threads())?) {
+                if let Some(masks) = &masks {
+                    localisation.add(&row.label, &heat, masks.read(&row.image_id)?.as_ref());
+                }
+                if is_shown(row) {
+                    shown.insert(row.place, heat);
+                }
+            }
+            done += batch.len() as u64;
+            context.progress(done, looked_at.len() as u64, "images", "");
+        }
+
+        // The folder is an output even where there is nothing to show.
+        let folder = context.output_file("overlays")?;
+        std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
+        let images = ImageNames::new(context.input("images")?)?;
+        for (name, figure) in pictures::figures(&classifier, &examples, &shown, &images, masks.as_ref())? {
+            let svg = figure.draw().map_err(|error| StageError::bug(error.problem))?;
+            context.write(&format!("overlays/{name}.svg"), svg.file().as_bytes())?;
+            context.write(&format!("overlays/{name}.json"), &figure.json())?;
+        }
+        let labels: Vec<&str> = classifier.classes().iter().map(|class| class.label.as_str()).collect();
+        let measured = localisation.metrics(rows.len(), &labels, masks.is_some());
+        context.write("localisation.json", &json::write(&BTreeMap::from([(params.split, measured)]))?)
+    }
+}
+
+fn tensors(planning: Planning<'_>, rows: &[Row]) -> Result<String, StageError> {
+    let index = shard::read_index(planning.inputs.one("shards")?.member(shard::INDEX_NAME)?)?;
+    let digests: BTreeMap<&str, &str> = index.iter().map(|row| (row.image_id.as_str(), row.digest.as_str())).collect();
+    let mut text = String::new();
+    for row in rows {
+        if let Some(digest) = digests.get(row.image_id.as_str()) {
+            let _ = writeln!(text, "{}\t{digest}", row.image_id);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! How much of what the model looks at is lesion.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{Input, InputFile, StageError};
+use serde::Serialize;
+
+use crate::image_names::ImageNames;
+use crate::imaging::{ColourConstancy, Decoding, Filter, HairRemoval, Preparation, Preparer};
+use crate::ml::classifier::Classifier;
+use crate::ml::network::HeatMap;
+
+/// The file of an image's mask, if there is one.
+pub fn mask_of<'a>(names: &ImageNames<'a>, image_id: &str) -> Result<Option<&'a InputFile>, StageError> {
+    match names.find(&format!("{image_id}_segmentation"))? {
+        Some(file) => Ok(Some(file)),
+        None => names.find(image_id),
+    }
+}
+
+/// How the model's images were prepared.
+pub fn preparation(classifier: &Classifier) -> Result<Preparation, StageError> {
+    let preparation = serde_json::from_value(classifier.preprocess().clone());
+    preparation.map_err(|error| {
+        StageError::input(format!("the model's card does not say how its images were prepared: {error}"))
+            .hint("train the model again with this version")
+    })
+}
+
+/// Which pixels of an image are lesion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Rows.
+    pub height: usize,
+    /// Pixels per row.
+    pub width: usize,
+    /// `[height, width]`.
+    pub lesion: Vec<bool>,
+}
+
+/// Lesion masks in the frame of the model's images.
+pub struct Masks<'a> {
+    names: ImageNames<'a>,
+    name: &'a str,
+    size: (usize, usize),
+    preparer: RefCell<Preparer>,
+}
+
+impl<'a> Masks<'a> {
+    /// Masks are cropped, padded or stretched like the images of the model.
+    pub fn new(input: &'a Input, classifier: &Classifier) -> Result<Self, StageError> {
+        let preparation = Preparation {
+            filter: Filter::Bilinear,
+            decode: Decoding::Exact,
+            colour_constancy: ColourConstancy::None,
+            hair_removal: HairRemoval::None,
+            ..preparation(classifier)?
+        };
+        let size = (preparation.height, preparation.width);
+        let preparer = RefCell::new(Preparer::new(preparation));
+        Ok(Self { names: ImageNames::new(input)?, name: &input.name, size, preparer })
+    }
+
+    /// The mask of an image; none where there is none, or one that is all white or all black.
+    pub fn read(&self, image_id: &str) -> Result<Option<Mask>, StageError> {
+        let Some(file) = mask_of(&self.names, image_id)? else { return Ok(None) };
+        let mut pixels = vec![0; self.size.0 * self.size.1 * 3];
+        self.preparer.borrow_mut().prepare(&file.read()?, &mut pixels).map_err(|bad| {
+            StageError::input(format!("the mask `{}` in `{}` {bad}", file.path, self.name))
+                .hint("replace it, or leave `masks` out")
+        })?;
+        let lesion: Vec<bool> = pixels.chunks_exact(3).map(|pixel| pixel[0] >= 128).collect();
+        let says_something = lesion.contains(&true) && lesion.contains(&false);
+        let (height, width) = self.size;
+        Ok(says_something.then_some(Mask { height, width, lesion }))
+    }
+}
+
+/// Sums over images.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    images: usize,
+    without_mask: usize,
+    without_heat: usize,
+    measured: usize,
+    hits: usize,
+    heat_in_lesion: f64,
+    lesion_share: f64,
+}
+
+/// What was found, by true class.
+#[derive(Debug, Default)]
+pub struct Localisation {
+    by_class: BTreeMap<String, Sums>,
+}
+
+/// The numbers of some images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Located {
+    /// Images that were looked at.
+    pub images: usize,
+    /// Images that have no mask, or one that is all white or all black.
+    pub without_mask: usize,
+    /// Images of which nothing speaks for the predicted class; they count in no mean.
+    pub without_heat: usize,
+    /// The share of images whose hottest pixel lies on the lesion (the pointing game: Zhang et al., ECCV 2016, without their
+    /// margin of 15 pixels).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointing_game: Option<f64>,
+    /// The mean share of the heat that lies on the lesion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heat_in_lesion: Option<f64>,
+    /// The mean share of the image that is lesion: what the two numbers above would be for a model that looks anywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lesion_share: Option<f64>,
+}
+
+/// The numbers of a split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LocalisationMetrics {
+    /// Of all images.
+    #[serde(flatten)]
+    pub all: Located,
+    /// By true class.
+    pub per_class: BTreeMap<String, Located>,
+    /// Why numbers are missing.
+    pub undefined: BTreeMap<String, String>,
+}
+
+impl Sums {
+    fn located(&self) -> Located {
+        let mean = |sum: f64| (self.measured > 0).then(|| sum / self.measured as f64);
+        Located {
+            images: self.images,
+            without_mask: self.without_mask,
+            without_heat: self.without_heat,
+            pointing_game: mean(self.hits as f64),
+            heat_in_lesion: mean(self.heat_in_lesion),
+            lesion_share: mean(self.lesion_share),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            images: self.images + other.images,
+            without_mask: self.without_mask + other.without_mask,
+            without_heat: self.without_heat + other.without_heat,
+            measured: self.measured + other.measured,
+            hits: self.hits + other.hits,
+            heat_in_lesion: self.heat_in_lesion + other.heat_in_lesion,
+            lesion_share: self.lesion_share + other.lesion_share,
+        }
+    }
+}
+
+impl Localisation {
+    /// Counts an image of the true class `label` with its heat and its mask.
+    pub fn add(&mut self, label: &str, heat: &HeatMap, mask: Option<&Mask>) {
+        let sums = self.by_class.entry(label.to_owned()).or_default();
+        sums.images += 1;
+        let Some(Mask { height, width, lesion }) = mask else {
+            sums.without_mask += 1;
+            return;
+        };
+        let heat = heat.resized(*height, *width);
+        let Some(peak) = heat.peak() else {
+            sums.without_heat += 1;
+            return;
+        };
+        let total: f64 = heat.values.iter().sum();
+        let inside: f64 = heat.values.iter().zip(lesion).filter(|(_, lesion)| **lesion).map(|(heat, _)| heat).sum();
+        let hottest = heat.values.iter().position(|value| *value == peak);
+        sums.measured += 1;
+        sums.hits += usize::from(hottest.is_some_and(|place| lesion[place]));
+        sums.heat_in_lesion += inside / total;
+        sums.lesion_share += lesion.iter().filter(|lesion| **lesion).count() as f64 / lesion.len() as f64;
+    }
+
+    /// The numbers of `rows` images, with a class for each of `labels`.
+    pub fn metrics(&self, rows: usize, labels: &[&str], masks: bool) -> LocalisationMetrics {
+        let all = self.by_class.values().fold(Sums::default(), |all, sums| all.plus(*sums));
+        let of_class = |label: &&str| self.by_class.get(*label).copied().unwrap_or_default().located();
+        let mut undefined = BTreeMap::new();
+        let mut explain = |prefix: &str, images: usize, located: &Located| {
+            if located.pointing_game.is_none() {
+                let reason = match images {
+                    0 => "there are no rows of it",
+                    _ if !masks => "no masks are given",
+                    _ => "no image of it has both a mask and heat",
+                };
+                for name in ["pointing_game", "heat_in_lesion", "lesion_share"] {
+                    undefined.insert(format!("{prefix}{name}"), reason.to_owned());
+                }
+            }
+        };
+        let all = all.located();
+        explain("", rows, &all);
+        let mut per_class = BTreeMap::new();
+        if masks {
+            per_class.extend(labels.iter().map(|label| ((*label).to_owned(), of_class(label))));
+            for (label, located) in &per_class {
+                explain(&format!("per_class.{label}."), located.images, located);
+            }
+        }
+        // Without masks only the shown images were looked at, but the rows are what the numbers would be about.
+        let all = if masks { all } else { Located { images: rows, without_mask: rows, ..all } };
+        LocalisationMetrics { all, per_class, undefined }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heat(values: &[f64]) -> HeatMap {
+        HeatMap { height: 1, width: values.len(), values: values.to_vec() }
+    }
+
+    // numpy: heat = [0, 1, 3, 0]; mask = [0, 0, 1, 1]: argmax 2 is in the mask, 3/4 of the heat, half of the image;
+    //        heat = [4, 1, 0, 0]: argmax 0 is not, 0 of the heat.
+    #[test]
+    fn the_pointing_game_and_the_share_of_heat_are_means_over_images_with_mask_and_heat() {
+        let mask = Mask { height: 1, width: 4, lesion: vec![false, false, true, true] };
+        let mut localisation = Localisation::default();
+        localisation.add("nv", &heat(&[0.0, 1.0, 3.0, 0.0]), Some(&mask));
+        localisation.add("nv", &heat(&[4.0, 1.0, 0.0, 0.0]), Some(&mask));
+        localisation.add("nv", &heat(&[0.0; 4]), Some(&mask));
+        localisation.add("mel", &heat(&[0.0, 0.0, 0.0, 1.0]), Some(&mask));
+        localisation.add("mel", &heat(&[1.0; 4]), None);
+        let found = localisation.metrics(5, &["bcc", "mel", "nv"], true);
+        let expected = Located {
+            images: 3,
+            without_mask: 0,
+            without_heat: 1,
+            pointing_game: Some(0.5),
+            heat_in_lesion: Some(0.375),
+            lesion_share: Some(0.5),
+        };
+        assert_eq!(found.per_class["nv"], expected);
+        assert_eq!((found.all.images, found.all.without_mask, found.all.pointing_game), (5, 1, Some(2.0 / 3.0)));
+        assert_eq!(found.undefined["per_class.bcc.pointing_game"], "there are no rows of it");
+        assert_eq!(found.undefined.len(), 3);
+    }
+
+    #[test]
+    fn without_masks_the_numbers_are_undefined_and_say_why() {
+        let found = Localisation::default().metrics(7, &["nv"], false);
+        assert_eq!((found.all.images, found.all.pointing_game, found.per_class.len()), (7, None, 0));
+        assert_eq!(found.undefined["pointing_game"], "no masks are given");
+    }
+}

@@ -1,0 +1,129 @@
+//! The pictures: an image, its heat, and both upon each other.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::StageError;
+
+use super::localisation::{Mask, Masks, preparation};
+use super::rows::Row;
+use crate::image_names::ImageNames;
+use crate::imaging::{Preparation, Preparer, jpeg_base64};
+use crate::ml::classifier::Classifier;
+use crate::ml::network::HeatMap;
+use crate::plot::{Figure, HeatExample, HeatMapsPlot, heat_colour};
+
+/// Pictures are at least this wide: as many times the model's images as it takes.
+const WIDTH: usize = 200;
+
+/// How much of the hottest place is covered; colder ones show more of the image.
+const COVER: f64 = 0.7;
+
+/// A figure per class, with the name of its file without ending.
+pub fn figures(
+    classifier: &Classifier,
+    examples: &[(String, Vec<&Row>)],
+    heat: &BTreeMap<usize, HeatMap>,
+    images: &ImageNames<'_>,
+    masks: Option<&Masks<'_>>,
+) -> Result<Vec<(String, Figure)>, StageError> {
+    let of_model = preparation(classifier)?;
+    let times = WIDTH.div_ceil(of_model.width);
+    let preparation = Preparation { height: of_model.height * times, width: of_model.width * times, ..of_model };
+    let mut painter = Painter { preparation, preparer: Preparer::new(preparation) };
+    let mut figures = Vec::new();
+    for (label, rows) in examples {
+        let name = classifier.classes().iter().find(|class| class.label == *label).map(|class| class.name.as_str());
+        let mut shown = Vec::new();
+        for row in rows {
+            let heat = heat.get(&row.place).ok_or_else(|| StageError::bug("an example has no heat"))?;
+            let mask = masks.map(|masks| masks.read(&row.image_id)).transpose()?.flatten();
+            shown.push(HeatExample {
+                image_id: row.image_id.clone(),
+                label: row.label.clone(),
+                predicted: row.predicted.clone(),
+                confidence: row.confidence,
+                pictures: painter.paint(row, heat, images, mask.as_ref())?,
+            });
+        }
+        let plot = HeatMapsPlot {
+            title: format!("Where the model looks: {} ({label})", name.unwrap_or("unknown class")),
+            size: (preparation.width, preparation.height),
+            examples: shown,
+        };
+        figures.push((format!("heat_{label}"), Figure::new(&plot)));
+    }
+    Ok(figures)
+}
+
+/// Makes the three pictures of an image.
+struct Painter {
+    preparation: Preparation,
+    preparer: Preparer,
+}
+
+impl Painter {
+    fn paint(
+        &mut self,
+        row: &Row,
+        heat: &HeatMap,
+        images: &ImageNames<'_>,
+        mask: Option<&Mask>,
+    ) -> Result<[String; 3], StageError> {
+        let Preparation { height, width, .. } = self.preparation;
+        let file = images.find(&row.image_id)?.ok_or_else(|| images.missing([row.image_id.as_str()].into_iter()))?;
+        let mut image = vec![0; height * width * 3];
+        self.preparer
+            .prepare(&file.read()?, &mut image)
+            .map_err(|bad| StageError::input(format!("bad image `{}`: the file {bad}", file.path)))?;
+        let heat = heat.resized(height, width);
+        let peak = heat.peak().unwrap_or(1.0);
+        let mut map = Vec::with_capacity(image.len());
+        let mut overlay = Vec::with_capacity(image.len());
+        for (pixel, heat) in image.chunks_exact(3).zip(&heat.values) {
+            let heat = heat / peak;
+            let colour = heat_colour(heat);
+            map.extend_from_slice(&colour);
+            for (below, above) in pixel.iter().zip(colour) {
+                let mixed = f64::from(*below) + (f64::from(above) - f64::from(*below)) * heat * COVER;
+                overlay.push((mixed + 0.5) as u8);
+            }
+        }
+        if let Some(mask) = mask {
+            outline(mask, &mut overlay, (height, width));
+        }
+        Ok([
+            jpeg_base64(&image, width, height)?,
+            jpeg_base64(&map, width, height)?,
+            jpeg_base64(&overlay, width, height)?,
+        ])
+    }
+}
+
+/// Draws the lesion's border in white: where a pixel is lesion and its right or lower neighbour is not, or the other way round.
+fn outline(mask: &Mask, picture: &mut [u8], (height, width): (usize, usize)) {
+    let lesion = |y: usize, x: usize| mask.lesion[y * mask.height / height * mask.width + x * mask.width / width];
+    for y in 0..height {
+        for x in 0..width {
+            let here = lesion(y, x);
+            let border = (y + 1 < height && lesion(y + 1, x) != here) || (x + 1 < width && lesion(y, x + 1) != here);
+            if border {
+                picture[(y * width + x) * 3..][..3].fill(255);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outline_runs_along_the_lesion_and_nowhere_else() {
+        let mask = Mask { height: 2, width: 2, lesion: vec![true, false, false, false] };
+        let mut picture = vec![7; 4 * 4 * 3];
+        outline(&mask, &mut picture, (4, 4));
+        let white: Vec<usize> = (0..16).filter(|place| picture[place * 3] == 255).collect();
+        // Pixels (0,1), (1,0) and (1,1) of the lesion's 2×2 are beside others.
+        assert_eq!(white, [1, 4, 5]);
+    }
+}

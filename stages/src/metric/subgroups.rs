@@ -1,0 +1,139 @@
+//! The same numbers for parts of the rows: women and men, young and old, one site of the body and another.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::{Interval, interval};
+use super::{Direction, METRICS, Scores};
+
+/// A part with fewer rows is shown, but not compared: its numbers say little.
+pub const LEAST_ROWS: usize = 20;
+
+/// The numbers of the rows with one value of an attribute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subgroup {
+    /// The value, such as `female`.
+    pub name: String,
+    /// The number of rows.
+    pub rows: usize,
+    /// The metrics of [`METRICS`]; null where undefined.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
+    /// The 95 % intervals, by metric.
+    pub intervals: BTreeMap<String, Interval>,
+    /// Why a value is null, by metric.
+    pub undefined: BTreeMap<String, String>,
+}
+
+/// How far the parts of an attribute lie apart in one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Such as `sex`.
+    pub attribute: String,
+    /// Of [`METRICS`].
+    pub metric: String,
+    /// The largest value minus the least.
+    pub gap: f64,
+    /// The part with the largest value.
+    pub highest: String,
+    /// The part with the least value.
+    pub lowest: String,
+}
+
+impl Subgroup {
+    /// Measures the rows at `places`; `draws` say how often each row of all was drawn in each resample.
+    pub fn of(name: &str, places: &[usize], scores: &Scores, draws: &[Vec<u32>]) -> Self {
+        let truth = places.iter().map(|place| scores.truth()[*place]).collect();
+        let probabilities = places.iter().map(|place| scores.probabilities()[*place].clone()).collect();
+        let own = Scores::new(truth, probabilities, scores.classes()).expect("the rows were checked");
+        let drawn = super::split_metrics::resampled_numbers(draws.len(), |number| {
+            let resample = own.resampled(places.iter().map(|place| draws[number][*place]).collect());
+            METRICS.iter().map(|metric| (metric.measure)(&resample).ok()).collect()
+        });
+        let mut subgroup = Self {
+            name: name.to_owned(),
+            rows: own.len(),
+            values: BTreeMap::new(),
+            intervals: BTreeMap::new(),
+            undefined: BTreeMap::new(),
+        };
+        for (metric, drawn) in METRICS.iter().zip(&drawn) {
+            let measured = (metric.measure)(&own);
+            if let (Ok(_), Some(interval)) = (&measured, interval(drawn)) {
+                subgroup.intervals.insert(metric.name.to_owned(), interval);
+            }
+            if let Err(error) = &measured {
+                subgroup.undefined.insert(metric.name.to_owned(), error.reason.clone());
+            }
+            subgroup.values.insert(metric.name.to_owned(), measured.ok());
+        }
+        subgroup
+    }
+
+    /// The value of a metric, where it is defined.
+    pub fn value(&self, metric: &str) -> Option<f64> {
+        self.values.get(metric).copied().flatten()
+    }
+}
+
+/// The parts of an attribute by name, and how far those of at least [`LEAST_ROWS`] rows lie apart in each metric; `names`
+/// hold a value per row.
+pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec<u32>]) -> (Vec<Subgroup>, Vec<Gap>) {
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, name) in names.iter().enumerate() {
+        places.entry(name).or_default().push(place);
+    }
+    let subgroups: Vec<Subgroup> =
+        places.iter().map(|(name, places)| Subgroup::of(name, places, scores, draws)).collect();
+    let compared = METRICS.iter().filter(|metric| metric.direction != Direction::Neither);
+    let gaps = compared.filter_map(|metric| gap(attribute, metric.name, &subgroups)).collect();
+    (subgroups, gaps)
+}
+
+fn gap(attribute: &str, metric: &str, subgroups: &[Subgroup]) -> Option<Gap> {
+    let mut values: Vec<(f64, &str)> = subgroups
+        .iter()
+        .filter(|subgroup| subgroup.rows >= LEAST_ROWS)
+        .filter_map(|subgroup| Some((subgroup.value(metric)?, &subgroup.name[..])))
+        .collect();
+    values.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
+    let [(least, lowest), .., (most, highest)] = values[..] else { return None };
+    let [attribute, metric, highest, lowest] = [attribute, metric, highest, lowest].map(str::to_owned);
+    Some(Gap { attribute, metric, gap: most - least, highest, lowest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::fixture;
+
+    #[test]
+    fn parts_are_measured_alone_and_small_ones_are_not_compared() {
+        let scores = fixture::scores();
+        let names: Vec<&str> = (0..120)
+            .map(|row| {
+                if row < 5 {
+                    "few"
+                } else if row % 2 == 0 {
+                    "even"
+                } else {
+                    "odd"
+                }
+            })
+            .collect();
+        let (subgroups, gaps) = attributes("parity", &names, &scores, &[]);
+        let rows: Vec<_> = subgroups.iter().map(|part| (&part.name[..], part.rows)).collect();
+        assert_eq!(rows, [("even", 57), ("few", 5), ("odd", 58)]);
+        let right = |wanted: &str| {
+            let of = |row: &usize| names[*row] == wanted && scores.truth()[*row] == scores.predicted()[*row];
+            (0..120).filter(of).count() as f64
+        };
+        assert_eq!(subgroups[0].value("accuracy"), Some(right("even") / 57.0));
+        let gap = gaps.iter().find(|gap| gap.metric == "accuracy").unwrap();
+        assert!((gap.gap - (right("even") / 57.0 - right("odd") / 58.0).abs()).abs() < 1e-15);
+        assert!(gaps.iter().all(|gap| gap.highest != "few" && gap.lowest != "few"));
+        assert!(subgroups[1].undefined.contains_key("roc_auc_macro"), "five rows are not of seven classes");
+        assert!(subgroups.iter().all(|part| part.intervals.is_empty()), "nothing was drawn");
+    }
+}

@@ -1,0 +1,162 @@
+//! Draws a network: a block per layer, as large as what comes out of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Drawing;
+use super::scale::grouped;
+use super::svg::{Anchor, Svg, text_width};
+
+const LEFT: f64 = 20.0;
+const TOP: f64 = 76.0;
+const COLUMN: f64 = 76.0;
+/// The highest block.
+const HEIGHT: f64 = 130.0;
+/// How much of its length depth shows, across and up.
+const SLANT: (f64, f64) = (0.28, 0.2);
+
+/// The layers of a network from the image to the classes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchitecturePlot {
+    /// The heading.
+    pub title: String,
+    /// From the input, which is the first.
+    pub layers: Vec<LayerBlock>,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerBlock {
+    /// Such as `conv1`.
+    pub name: String,
+    /// Such as `conv 3×3, ReLU`.
+    pub kind: String,
+    /// Height, width and channels, or the number of values.
+    pub output: Vec<usize>,
+    /// The number of weights.
+    pub parameters: usize,
+}
+
+/// The sorts of layer by the beginning of their kind, with their colours.
+const SORTS: [(&str, &str); 6] = [
+    ("image", "hf-k7"),
+    ("conv", "hf-k0"),
+    ("max pool", "hf-k2"),
+    ("dropout", "hf-k5"),
+    ("flatten", "hf-k6"),
+    ("dense", "hf-k1"),
+];
+
+fn sort(kind: &str) -> usize {
+    SORTS.iter().position(|(sort, _)| kind.starts_with(sort)).unwrap_or(0)
+}
+
+impl Drawing for ArchitecturePlot {
+    const PLOT: &'static str = "architecture";
+
+    fn draw(&self) -> Svg {
+        let highest = self.layers.iter().filter(|layer| layer.output.len() == 3).map(|layer| layer.output[0]);
+        let highest = highest.max().unwrap_or(1) as f64;
+        let sentence = |layer: &LayerBlock| {
+            let weights = if layer.parameters > 0 {
+                format!(", {} weights", grouped(layer.parameters as u64))
+            } else {
+                String::new()
+            };
+            format!("{} ({}): {}{weights}", layer.name, layer.kind, size(layer))
+        };
+        let sentences: Vec<String> = self.layers.iter().map(sentence).collect();
+        let description = format!("The layers from the image to the classes. {}.", sentences.join("; "));
+        let width = LEFT + COLUMN * self.layers.len() as f64 + 24.0;
+        let floor = TOP + HEIGHT + 46.0;
+        let mut svg = Svg::new(width, floor + 72.0, &self.title, &description);
+        svg.text("hf-ink hf-head", (16.0, 24.0), Anchor::Start, &self.title);
+        self.draw_legend(&mut svg);
+        let flow = floor - HEIGHT / 2.0 - 16.0;
+        let last = LEFT + COLUMN * (self.layers.len() as f64 - 0.5);
+        svg.line("hf-mark", (LEFT + COLUMN / 2.0, flow), (last, flow));
+        for (number, layer) in self.layers.iter().enumerate() {
+            let middle = LEFT + COLUMN * (number as f64 + 0.5);
+            draw_block(&mut svg, (middle, flow), highest, layer);
+            svg.text("hf-ink hf-small hf-strong", (middle, floor + 22.0), Anchor::Middle, &layer.name);
+            svg.text("hf-ink hf-small", (middle, floor + 38.0), Anchor::Middle, &size(layer));
+            if layer.parameters > 0 {
+                let weights = grouped(layer.parameters as u64);
+                svg.text("hf-soft hf-small", (middle, floor + 54.0), Anchor::Middle, &weights);
+            }
+        }
+        svg
+    }
+}
+
+impl ArchitecturePlot {
+    fn draw_legend(&self, svg: &mut Svg) {
+        let mut x = 16.0;
+        for (number, (name, colour)) in SORTS.iter().enumerate() {
+            if self.layers.iter().any(|layer| sort(&layer.kind) == number) {
+                svg.rect(colour, (x, 38.0), (11.0, 11.0), 1.0);
+                svg.text("hf-soft", (x + 16.0, 48.0), Anchor::Start, name);
+                x += 34.0 + text_width(name, 13.0);
+            }
+        }
+        svg.text("hf-soft hf-small", (x + 6.0, 48.0), Anchor::Start, "below: output and number of weights");
+    }
+}
+
+fn size(layer: &LayerBlock) -> String {
+    let sizes: Vec<String> = layer.output.iter().map(|size| grouped(*size as u64)).collect();
+    sizes.join("×")
+}
+
+/// A box as high and deep as the map is high and wide, and the thicker the more channels; a vector is a stick.
+fn draw_block(svg: &mut Svg, (middle, centre): (f64, f64), highest: f64, layer: &LayerBlock) {
+    let (thickness, height, depth) = match layer.output[..] {
+        [height, width, channels] => {
+            let scale = HEIGHT / highest;
+            (4.0 + 3.0 * libm::log2(channels.max(1) as f64), height as f64 * scale, width as f64 * scale)
+        }
+        _ => {
+            let values: usize = layer.output.iter().product();
+            (8.0, (8.0 * libm::log2(values.max(2) as f64)).min(HEIGHT), 0.0)
+        }
+    };
+    let (across, up) = (depth * SLANT.0, depth * SLANT.1);
+    let (left, top) = (middle - (thickness + across) / 2.0, centre - (height - up) / 2.0);
+    let (right, bottom) = (left + thickness, top + height);
+    let colour = SORTS[sort(&layer.kind)].1;
+    svg.rect("hf-paper", (left, top), (thickness, height), 1.0);
+    svg.rect(colour, (left, top), (thickness, height), 1.0);
+    if depth > 0.0 {
+        let over = [(left, top), (right, top), (right + across, top - up), (left + across, top - up)];
+        let side = [(right, top), (right + across, top - up), (right + across, bottom - up), (right, bottom)];
+        for (face, opacity) in [(over, 0.75), (side, 0.5)] {
+            svg.polygon("hf-paper", &face, 1.0);
+            svg.polygon(colour, &face, opacity);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layer_has_its_block_its_name_and_its_weights() {
+        let layer = |name: &str, kind: &str, output: &[usize], parameters| LayerBlock {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            output: output.to_vec(),
+            parameters,
+        };
+        let layers = vec![
+            layer("input", "image", &[75, 100, 3], 0),
+            layer("conv1", "conv 3×3, ReLU", &[75, 100, 32], 896),
+            layer("flatten", "flatten", &[28_800], 0),
+            layer("dense1", "dense", &[7], 903),
+        ];
+        let svg = ArchitecturePlot { title: "baseline".to_owned(), layers }.draw().file();
+        assert!(svg.contains(">conv1<") && svg.contains(">75×100×32<") && svg.contains(">896<"));
+        assert!(svg.contains(">28,800<") && svg.contains("dense1 (dense): 7, 903 weights"));
+        assert_eq!(svg.matches("<polygon").count(), 8, "two faces of two boxes, each upon paper");
+        assert!(!svg.contains(">dropout<"), "the legend has what is drawn");
+    }
+}

@@ -1,0 +1,83 @@
+//! The section about subgroups of the rows: whether the model is as good for one as for another.
+
+use maud::{Markup, html};
+
+use super::facts::words;
+use super::layout::scroll;
+use super::sources::Sources;
+use crate::metric::{Gap, LEAST_ROWS, METRICS, Metric, SplitMetrics, Subgroup, metric};
+use crate::plot::grouped;
+
+/// What is shown of each part; `metrics.json` has the rest.
+const SHOWN: [&str; 5] = ["accuracy", "balanced_accuracy", "f1_macro", "log_loss", "expected_calibration_error"];
+
+/// Writes the section for the first split, where anything was measured.
+pub fn section(sources: &Sources) -> Option<Markup> {
+    let (split, metrics) = *sources.splits().first()?;
+    if metrics.subgroups.is_empty() {
+        return None;
+    }
+    let shown: Vec<&Metric> = METRICS.iter().filter(|metric| SHOWN.contains(&metric.name)).collect();
+    Some(html! {
+        p {
+            "The numbers of the " (split) " split for subgroups of its rows, with their 95 % intervals. Small subgroups have wide \
+             intervals, and classes fall on them unevenly: a difference is a reason to look, not yet a finding."
+        }
+        (gaps(metrics))
+        @for (attribute, parts) in &metrics.subgroups { (table(&words(attribute), parts, &shown)) }
+    })
+}
+
+/// The largest difference of each attribute in balanced accuracy.
+fn gaps(metrics: &SplitMetrics) -> Markup {
+    let largest: Vec<&Gap> = metrics.gaps.iter().filter(|gap| gap.metric == "balanced_accuracy").collect();
+    let title = metric("balanced_accuracy").map_or("", |metric| metric.title);
+    html! {
+        @if !largest.is_empty() {
+            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (LEAST_ROWS) " rows:" }
+            ul {
+                @for Gap { attribute, gap, highest, lowest, .. } in largest {
+                    li { strong { (words(attribute)) } ": " (format!("{gap:.3}")) ", between " (highest) " and " (lowest) }
+                }
+            }
+        }
+    }
+}
+
+fn table(title: &str, parts: &[Subgroup], shown: &[&Metric]) -> Markup {
+    let caption = format!("By {title}");
+    let table = html! {
+        table {
+            caption { (caption) }
+            thead {
+                tr {
+                    th scope="col" { (title) }
+                    th.number scope="col" { "rows" }
+                    @for metric in shown { th.number scope="col" { abbr title=(metric.doc) { (metric.title) } } }
+                }
+            }
+            tbody {
+                @for part in parts {
+                    tr {
+                        th scope="row" { (part.name) }
+                        td.number { (grouped(part.rows as u64)) }
+                        @for metric in shown { td.number { (value(part, metric)) } }
+                    }
+                }
+            }
+        }
+    };
+    scroll(&caption, &table)
+}
+
+fn value(part: &Subgroup, metric: &Metric) -> Markup {
+    let interval = part.intervals.get(metric.name);
+    match (part.value(metric.name), part.undefined.get(metric.name)) {
+        (Some(value), _) => html! {
+            (format!("{value:.3}"))
+            @if let Some([low, high]) = interval { " " span.interval { (format!("{low:.2} to {high:.2}")) } }
+        },
+        (None, Some(reason)) => html! { abbr title=(reason) { "undefined" } },
+        (None, None) => html! { "–" },
+    }
+}
