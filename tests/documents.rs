@@ -58,6 +58,19 @@ fn every_example_is_planned() {
 }
 
 #[test]
+fn every_profile_of_the_shipped_pipeline_is_planned() {
+    let text = std::fs::read_to_string(root().join("pipeline.toml")).unwrap();
+    let profiles: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("[profiles.")?.strip_suffix(']')).collect();
+    assert_eq!(profiles, ["demo", "masks"]);
+    let project = Project::builtin(&text);
+    for profile in profiles {
+        let ran = project.hamflow(&["dag", "--no-status", "--profile", profile]);
+        assert_eq!(ran.code, 0, "{profile}: {ran:?}");
+    }
+}
+
+#[test]
 fn the_shipped_pipeline_says_where_the_data_is_to_be_had() {
     let text = std::fs::read_to_string(root().join("pipeline.toml")).unwrap();
     let project = Project::builtin(&text);
