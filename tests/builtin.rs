@@ -128,7 +128,10 @@ fn the_report_and_two_runs_side_by_side_show_what_the_records_say() {
     let ran = project.hamflow(&["compare", &first, &second]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
-    assert!(page.contains("<strong>train</strong>: `epochs` changed from 2 to 1"), "what is different is named");
+    assert!(
+        page.contains("<strong>train</strong>: <code>epochs</code> changed from 2 to 1</li>"),
+        "what is different is named"
+    );
     assert!(page.contains("evaluate.test.balanced_accuracy") && page.matches("<iframe").count() == 2);
     assert!(!page.contains("<strong>preprocess</strong>"), "what is the same is not");
 }

@@ -51,6 +51,23 @@ demo=$(mktemp -d)
 trap 'rm -rf "$demo"' EXIT
 bash tests/demo.sh "$demo"
 
+step "a browser, to look at what hamflow draws"
+modules="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-browser"
+if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null || echo "no Chromium"
+fi
+if command -v npm > /dev/null && [ ! -d "$modules/node_modules/axe-core" ]; then
+  npm install --prefix "$modules" --no-audit --no-fund --silent playwright-core@1.65.1 axe-core@4.14.1 || echo "no playwright-core, no axe-core"
+fi
+if [ -x /usr/bin/chromium ] && [ -d "$modules/node_modules/axe-core" ]; then
+  export HAMFLOW_BROWSER_MODULES="$modules"
+elif [ "${CI:-}" = true ]; then
+  echo "CI must have Chromium, Node.js, playwright-core and axe-core" >&2
+  exit 1
+else
+  echo "SKIPPED: no Chromium with playwright-core and axe-core, so nobody looks at the pages"
+fi
+
 step "the real data"
 data="${HAMFLOW_DATA:-../shared}"
 if [ -d "$data/ham10000" ]; then

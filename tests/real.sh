@@ -3,6 +3,7 @@
 set -euo pipefail
 hamflow=$(realpath "${CARGO_TARGET_DIR:-target}/release/hamflow")
 data=$(realpath "$1")
+tests=$(realpath "$(dirname "$0")")
 project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 cat pipeline.toml tests/fixtures/real.toml > "$project/pipeline.toml"
@@ -69,6 +70,13 @@ sed -i '2s/80\.0/75.0/' shared/ham10000/HAM10000_metadata.csv
 run
 expect "parts" "$(summary parts_ran)" 1
 expect "ran" "$(stages ran)" "clean eda evaluate gradcam metadata preprocess report split"
+
+echo "-- the pages, in a browser"
+page=$("$hamflow" report --profile real)
+[ "$(stat -c %s out/report/index.html)" -lt 5000000 ] || { echo "the report is larger than 5 MB" >&2; exit 1; }
+read -r last before < <("$hamflow" log --json | python3 -c 'import json,sys; print(*[json.loads(l)["run"] for l in sys.stdin][:2])')
+compared=$("$hamflow" compare --profile real "$before" "$last")
+[ -z "${HAMFLOW_BROWSER_MODULES:-}" ] || node "$tests/browser.mjs" "$HAMFLOW_BROWSER_MODULES" "$page" "$compared" ${HAMFLOW_SCREENSHOTS:-}
 
 echo "-- the data gone: nothing runs"
 mv shared gone

@@ -8,7 +8,8 @@ use super::project::Project;
 use super::{CliError, Common, pages, project};
 use crate::config::Kinds;
 use crate::exec::{RunRecord, StageRecord};
-use crate::plan::{Fingerprint, fingerprint_difference};
+use crate::graph::Source;
+use crate::plan::{Fingerprint, StaleReason, fingerprint_difference};
 use crate::ui::{self, duration};
 
 const STYLE: &str = include_str!("compare.css");
@@ -88,42 +89,85 @@ fn facts(runs: [&RunRecord; 2]) -> Markup {
     scroll("The runs", &table)
 }
 
+/// How a stage of one run differs from that of the other.
+struct Difference<'a> {
+    stage: &'a str,
+    /// What was changed by somebody: parameters, seeds, files from outside.
+    own: Vec<String>,
+    /// What follows from other results of the stages before it.
+    follows: Vec<String>,
+}
+
+impl<'a> Difference<'a> {
+    fn only_in_other(stage: &'a str, run: &RunRecord) -> Self {
+        Self { stage, own: vec![format!("is not in run {}", run.run)], follows: Vec::new() }
+    }
+
+    fn between(opened: &Project, first: &StageRecord, second: &'a StageRecord) -> Self {
+        let fingerprint = |stage: &StageRecord| -> Option<Fingerprint> {
+            serde_json::from_value(opened.store.actions.get_hex(&stage.key)?.fingerprint).ok()
+        };
+        let stage = &second.stage[..];
+        let Some((first, second)) = fingerprint(first).zip(fingerprint(second)) else {
+            let lost = "its inputs or parameters; the results are no longer in the cache, which could say more";
+            return Self { stage, own: vec![lost.to_owned()], follows: Vec::new() };
+        };
+        let all = fingerprint_difference(&opened.store, &first, &second);
+        let (follows, own): (Vec<_>, Vec<_>) = all.iter().partition(|reason| is_from_before(opened, stage, reason));
+        let words = |reasons: Vec<&StaleReason>| reasons.into_iter().map(ToString::to_string).collect();
+        Self { stage, own: words(own), follows: words(follows) }
+    }
+}
+
+/// Whether a difference comes from an earlier stage, as far as the pipeline of now can tell.
+fn is_from_before(opened: &Project, stage: &str, reason: &StaleReason) -> bool {
+    let graph = &opened.graph;
+    let is_artifact = |source: &Source| matches!(source, Source::Artifact { .. });
+    match reason {
+        StaleReason::Input { port, .. } => {
+            let place = graph.pipeline.stages.iter().position(|found| found.name == stage);
+            let binding = place.and_then(|place| graph.edges[place].iter().find(|edge| edge.port.name == *port));
+            binding.is_some_and(|binding| binding.sources.iter().all(is_artifact))
+        }
+        StaleReason::View { .. } => true,
+        _ => false,
+    }
+}
+
 /// What decided the results of one run otherwise than those of the other, down to the parameter, the file or the row.
 fn differences(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
-    let fingerprint = |stage: &StageRecord| -> Option<Fingerprint> {
-        serde_json::from_value(opened.store.actions.get_hex(&stage.key)?.fingerprint).ok()
-    };
-    let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+    let find = |run: &RunRecord, stage: &str| run.stages.iter().position(|found| found.stage == stage);
+    let mut found = Vec::new();
     for second in &runs[1].stages {
-        let Some(first) = runs[0].stages.iter().find(|first| first.stage == second.stage) else {
-            found.push((&second.stage, vec![format!("is not in run {}", runs[0].run)]));
-            continue;
-        };
-        if first.key == second.key {
-            continue;
+        match find(runs[0], &second.stage).map(|place| &runs[0].stages[place]) {
+            None => found.push(Difference::only_in_other(&second.stage, runs[0])),
+            Some(first) if first.key != second.key => found.push(Difference::between(opened, first, second)),
+            Some(_) => {}
         }
-        let reasons = match (fingerprint(first), fingerprint(second)) {
-            (Some(first), Some(second)) => {
-                fingerprint_difference(&opened.store, &first, &second).iter().map(ToString::to_string).collect()
-            }
-            _ => vec![
-                "its inputs or parameters; the results are no longer in the cache, which could say more".to_owned(),
-            ],
-        };
-        found.push((&second.stage, reasons));
     }
-    for first in runs[0].stages.iter().filter(|first| !runs[1].stages.iter().any(|second| second.stage == first.stage))
-    {
-        found.push((&first.stage, vec![format!("is not in run {}", runs[1].run)]));
-    }
+    let only_in_first = runs[0].stages.iter().filter(|first| find(runs[1], &first.stage).is_none());
+    found.extend(only_in_first.map(|first| Difference::only_in_other(&first.stage, runs[1])));
     html! {
         @if found.is_empty() { p { "Nothing: every stage of both had the same inputs, parameters and seed." } }
         @else {
             ul {
-                @for (stage, reasons) in found {
-                    li { strong { (stage) } ": " (reasons.join("; ")) }
+                @for Difference { stage, own, follows } in &found {
+                    li {
+                        strong { (stage) } ": "
+                        @if own.is_empty() { "only what stages before it made" } @else { (with_code(&own.join("; "))) }
+                        @if !follows.is_empty() { details { summary { "what it read" } (with_code(&follows.join("; "))) } }
+                    }
                 }
             }
+        }
+    }
+}
+
+/// What stands in backticks as code.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (number, part) in text.split('`').enumerate() {
+            @if number % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -97,7 +97,12 @@ fn table(columns: &[(String, Numbers)]) {
 
 /// What `b` is more than `a`.
 pub fn difference(a: f64, b: f64) -> String {
-    if a == b { "=".to_owned() } else { format!("{:+.4}", b - a) }
+    let whole = |value: f64| value.fract() == 0.0;
+    match b - a {
+        0.0 => "=".to_owned(),
+        difference if whole(a) && whole(b) => format!("{difference:+.0}"),
+        difference => format!("{difference:+.4}"),
+    }
 }
 
 /// A number in four decimals, a whole one in none.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Drawing;
-use super::svg::{Anchor, Svg, text_width};
+use super::svg::{Anchor, Svg};
 
 const GAP: f64 = 10.0;
 const TOP: f64 = 66.0;

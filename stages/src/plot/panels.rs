@@ -1,7 +1,7 @@
 //! Small squares beside each other, one per class, each with a curve between 0 and 1.
 
 use super::scale::Scale;
-use super::svg::{Anchor, Svg, text_width};
+use super::svg::{Anchor, Svg};
 
 const PANEL: f64 = 168.0;
 const COLUMN: f64 = PANEL + 44.0;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::scale::Scale;
-use super::svg::{Anchor, Svg, text_width};
+use super::svg::{Anchor, Svg};
 use super::{Drawing, grouped};
 
 const SIDE: f64 = 300.0;

@@ -1,0 +1,205 @@
+// Opens pages that hamflow made in a real browser and fails on anything that a reader would stumble over.
+//
+//   node tests/browser.mjs MODULES PAGE [COMPARED] [SCREENSHOTS]
+//
+// MODULES is a folder with node_modules/playwright-core and axe-core (tests/check.sh makes it), PAGE a report, COMPARED a page of
+// `hamflow compare`, SCREENSHOTS a folder for pictures of what was looked at.
+import { createRequire } from "node:module";
+import { mkdirSync, readFileSync, existsSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+import { join, resolve } from "node:path";
+
+const [modules, page, compared, screenshots] = process.argv.slice(2);
+const require = createRequire(join(resolve(modules), "package.json"));
+const { chromium } = require("playwright-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const program = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+
+let failures = 0;
+let checks = 0;
+function check(what, good, found = "") {
+  checks += 1;
+  if (good) return;
+  failures += 1;
+  console.error(`FAILED: ${what}${found === "" ? "" : `: ${typeof found === "string" ? found : JSON.stringify(found, null, 1)}`}`);
+}
+
+const browser = await chromium.launch({
+  executablePath: program,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+
+/// A tab that counts what must not happen: messages of errors, and questions to anybody.
+async function open(file, options) {
+  const context = await browser.newContext(options);
+  const tab = await context.newPage();
+  const url = pathToFileURL(resolve(file)).href;
+  const errors = [];
+  const asked = [];
+  tab.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
+  tab.on("pageerror", (error) => errors.push(String(error)));
+  await context.route("**/*", (route) => {
+    const target = route.request().url();
+    if (target === url || target.startsWith("data:") || target.startsWith("about:")) return route.continue();
+    asked.push(target);
+    return route.abort();
+  });
+  await tab.goto(url, { waitUntil: "load" });
+  return { tab, errors, asked, close: () => context.close() };
+}
+
+async function shoot(tab, name) {
+  if (!screenshots) return;
+  mkdirSync(screenshots, { recursive: true });
+  await tab.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+}
+
+async function accessibility(tab, what) {
+  await tab.evaluate(axe);
+  const violations = await tab.evaluate(async () => {
+    const found = await globalThis.axe.run(document, { iframes: false });
+    return found.violations
+      .filter((violation) => ["serious", "critical"].includes(violation.impact))
+      .map((violation) => ({ id: violation.id, help: violation.help, nodes: violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)), count: violation.nodes.length }));
+  });
+  check(`${what}: no serious violation of accessibility`, violations.length === 0, violations);
+}
+
+/// Whether the page is no wider than its window, and what sticks out.
+const overflow = (tab) =>
+  tab.evaluate(() => {
+    const width = document.documentElement.clientWidth;
+    const wide = [...document.querySelectorAll("body *")].filter((element) => element.getBoundingClientRect().right > width + 1 && !element.closest(".scroll"));
+    return { width, scroll: document.documentElement.scrollWidth, wide: wide.slice(0, 3).map((element) => element.outerHTML.slice(0, 100)) };
+  });
+
+/// Figures without a size, texts that their picture cuts off, texts that lie on each other.
+const figures = (tab) =>
+  tab.evaluate(() => {
+    const problems = [];
+    document.querySelectorAll("details").forEach((details) => (details.open = true));
+    const all = [...document.querySelectorAll("figure")];
+    for (const figure of all) {
+      const picture = figure.querySelector("svg, img");
+      const box = picture?.getBoundingClientRect();
+      const name = figure.querySelector("title")?.textContent ?? figure.textContent.trim().slice(0, 40);
+      if (!box || box.width < 60 || box.height < 40) problems.push(`${name}: has no size`);
+      if (picture?.tagName !== "svg") continue;
+      const texts = [...picture.querySelectorAll("text")].map((text) => ({ text: text.textContent, box: text.getBoundingClientRect() }));
+      for (const [i, a] of texts.entries()) {
+        if (a.box.left < box.left - 1 || a.box.right > box.right + 1 || a.box.top < box.top - 1 || a.box.bottom > box.bottom + 1) {
+          problems.push(`${name}: "${a.text}" is cut off`);
+        }
+        for (const b of texts.slice(i + 1)) {
+          const across = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+          const down = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
+          // Boxes of letters are a little higher than the letters.
+          if (across > 2 && down > 4) problems.push(`${name}: "${a.text}" lies on "${b.text}"`);
+        }
+      }
+    }
+    return { count: all.length, problems };
+  });
+
+async function explorer(tab) {
+  if ((await tab.locator("#explorer").count()) === 0) return;
+  const count = async () => Number((await tab.locator("#explorer-count").textContent()).split(" of ")[0].replaceAll(",", ""));
+  const all = await count();
+  check("the table of predictions has rows", all > 0);
+  const first = await tab.locator("#explorer-table tbody th").first().textContent();
+  await tab.fill("#filter-text", first);
+  check("a name leaves its own rows", (await count()) >= 1 && (await count()) < all, `${await count()} of ${all}`);
+  await tab.fill("#filter-text", "no such image");
+  check("an unknown name leaves none", (await count()) === 0);
+  await tab.fill("#filter-text", "");
+  await tab.selectOption("#filter-correct", "wrong");
+  const wrong = await count();
+  await tab.selectOption("#filter-correct", "right");
+  check("right and wrong ones are all", wrong + (await count()) === all, `${wrong} + ${await count()} of ${all}`);
+  await tab.selectOption("#filter-correct", "");
+  const label = await tab.locator("#filter-label option").nth(1).getAttribute("value");
+  await tab.selectOption("#filter-label", label);
+  const labels = await tab.locator("#explorer-table tbody tr td:nth-child(4)").allTextContents();
+  check("a class leaves its own rows", labels.every((found) => found === label), labels);
+  await tab.selectOption("#filter-label", "");
+  for (const direction of ["ascending", "descending"]) {
+    await tab.locator("#explorer-table th button").nth(0).focus();
+    await tab.keyboard.press("Enter");
+    const head = tab.locator("#explorer-table th").nth(0);
+    const names = await tab.locator("#explorer-table tbody th").allTextContents();
+    const sorted = [...names].sort();
+    const expected = (await head.getAttribute("aria-sort")) === "ascending" ? sorted : sorted.reverse();
+    check(`sorting by name, ${direction}`, JSON.stringify(names) === JSON.stringify(expected), names.slice(0, 4));
+  }
+  const before = await tab.locator("#explorer-table tbody th").first().textContent();
+  if (await tab.locator("#page-next").isEnabled()) {
+    await tab.locator("#page-next").click();
+    check("the next page has other rows", (await tab.locator("#explorer-table tbody th").first().textContent()) !== before);
+  }
+}
+
+const paper = (tab) => tab.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector(".hf-paper") ?? document.body).fill]);
+
+async function report(file) {
+  const wide = await open(file, { viewport: { width: 1200, height: 900 } });
+  const { tab } = wide;
+  await tab.keyboard.press("Tab");
+  const focused = await tab.evaluate(() => document.activeElement.className);
+  check("the first key leads to the link to the summary", focused === "skip", focused);
+  await explorer(tab);
+  const light = await paper(tab);
+  const { count, problems } = await figures(tab);
+  check("figures are there", count > 0);
+  check("every figure has its size, no text is cut off or lies on another", problems.length === 0, problems.slice(0, 20));
+  await accessibility(tab, "light, 1200 px");
+  await shoot(tab, "light-1200");
+  await tab.emulateMedia({ colorScheme: "dark" });
+  const dark = await paper(tab);
+  check("the page and its figures have a dark theme", light[0] !== dark[0] && light[1] !== dark[1], { light, dark });
+  await accessibility(tab, "dark, 1200 px");
+  await shoot(tab, "dark-1200");
+  await tab.emulateMedia({ colorScheme: "light", media: "print" });
+  check("print leaves the contents list out", !(await tab.locator("nav").isVisible()));
+  await tab.emulateMedia({ media: "screen" });
+  const links = await tab.locator("nav a").count();
+  for (let i = 0; i < links; i += 1) {
+    const target = await tab.locator("nav a").nth(i).getAttribute("href");
+    check(`${target} is there`, (await tab.locator(target).count()) === 1);
+  }
+  check("no message of an error", wide.errors.length === 0, wide.errors);
+  check("nobody is asked for anything", wide.asked.length === 0, wide.asked);
+  await wide.close();
+
+  const narrow = await open(file, { viewport: { width: 375, height: 800 } });
+  await narrow.tab.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+  const found = await overflow(narrow.tab);
+  check("no sideways scrolling at 375 px", found.scroll <= found.width, found);
+  await accessibility(narrow.tab, "light, 375 px");
+  await shoot(narrow.tab, "light-375");
+  check("no message of an error at 375 px", narrow.errors.length === 0, narrow.errors);
+  await narrow.close();
+}
+
+async function sideBySide(file) {
+  for (const width of [1400, 375]) {
+    const { tab, errors, asked, close } = await open(file, { viewport: { width, height: 900 } });
+    const frames = tab.frames().filter((frame) => frame !== tab.mainFrame());
+    check(`two pages side by side at ${width} px`, frames.length === 2, String(frames.length));
+    for (const frame of frames) {
+      check("both pages work in their frames", (await frame.locator("#explorer-table tbody tr").count()) > 0);
+    }
+    const found = await overflow(tab);
+    check(`no sideways scrolling at ${width} px`, found.scroll <= found.width, found);
+    await accessibility(tab, `side by side, ${width} px`);
+    await shoot(tab, `compared-${width}`);
+    check("no message of an error", errors.length === 0, errors);
+    check("nobody is asked for anything", asked.length === 0, asked);
+    await close();
+  }
+}
+
+await report(page);
+if (compared) await sideBySide(compared);
+await browser.close();
+console.log(`${checks - failures} of ${checks} checks of the pages are good`);
+process.exit(failures === 0 && checks > 0 ? 0 : 1);
