@@ -16,7 +16,7 @@ pub struct Bin {
     pub confidence: f64,
 }
 
-/// Puts the rows into [`BINS`] bins, each without its lower and with its upper end, by the probability of the predicted class.
+/// Puts the rows into 15 bins of equal width, each without its lower and with its upper end, by the probability of the predicted class.
 pub fn bins(scores: &Scores) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); BINS];
     for row in scores.rows() {
@@ -58,7 +58,7 @@ const TEMPERATURES: (f64, f64) = (0.05, 20.0);
 
 /// The temperature T that makes the log loss of softmax(ln p / T) least (Guo et al. 2017, section 4.2).
 ///
-/// The loss is convex in 1/T; its slope is halved down to nothing between the ends of [`TEMPERATURES`]. Undefined where the
+/// The loss is convex in 1/T; its slope is halved down to nothing between 0.05 and 20. Undefined where the
 /// least lies at an end, as it does where every row is right.
 pub fn temperature(scores: &Scores) -> Measured {
     scores.require_rows()?;
