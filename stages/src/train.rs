@@ -20,14 +20,15 @@ use crate::ml::augment::Augmentation;
 use crate::ml::card::{self, Card, Training, encode_json, encode_weights};
 use crate::ml::classifier::thread_pool;
 use crate::ml::examples::{self, Examples, Role};
+use crate::ml::loss::Loss;
 use crate::ml::model::{self, Model};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
-use crate::ml::schedule::Plateau;
+use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
 use crate::ml::trainer::{
-    ClassWeights, Data, EpochRecord, Keep, Recipe, Restored, Samples, StepReport, Trained, Trainer,
+    ClassWeights, Data, EpochRecord, Keep, Recipe, Restored, Samples, Sampling, StepReport, Trained, Trainer,
 };
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
@@ -46,14 +47,32 @@ struct TrainParams {
     epochs: usize,
     /// Images of a step.
     batch_size: usize,
-    /// The learning rate of Adam in the first epoch.
+    /// The learning rate of Adam in the first epoch; with `schedule = "one-cycle"` the highest one.
     learning_rate: f64,
-    /// How training images are moved at random; `false` leaves them as they are.
+    /// How training images are moved and recoloured at random; `false` leaves them as they are.
     augment: Switch<Augmentation>,
+    /// The α of MixUp (Zhang et al. 2018), which mixes images and their classes in pairs; 0 for none, 0.2 is usual.
+    mixup: f64,
+    /// Which images an epoch sees: `shuffled`, every one once, or `balanced`, all classes equally often.
+    sampling: Sampling,
     /// How much an image of each class counts in the loss.
     class_weights: ClassWeights,
-    /// How the learning rate falls when validation accuracy stops rising; `false` keeps it.
+    /// The β of `class_weights = "effective-number"` (Cui et al. 2019).
+    effective_number_beta: f64,
+    /// The share of a target that is spread evenly over all classes (Szegedy et al. 2016); 0 for none.
+    label_smoothing: f64,
+    /// The γ of the focal loss (Lin et al. 2017), which lets easy images count less; 0 for plain cross-entropy.
+    focal_gamma: f64,
+    /// The largest norm of the gradients of a step (Pascanu et al. 2013); 0 for any.
+    clip_norm: f64,
+    /// How the learning rate changes: `plateau`, `cosine` or `one-cycle`.
+    schedule: Curve,
+    /// Epochs in which the learning rate rises in a line from nothing.
+    warmup_epochs: f64,
+    /// With `schedule = "plateau"`: how the learning rate falls when validation accuracy stops rising; `false` keeps it.
     plateau: Switch<Plateau>,
+    /// Stops after this many epochs without a better validation accuracy; 0 for never.
+    early_stopping: usize,
     /// Which epoch's weights are kept.
     keep: Keep,
     /// Where the arithmetic runs; `auto` takes the best that this build has.
@@ -81,8 +100,17 @@ impl Default for TrainParams {
             batch_size: 10,
             learning_rate: 1e-3,
             augment: Switch::default(),
+            mixup: 0.0,
+            sampling: Sampling::default(),
             class_weights: ClassWeights::default(),
+            effective_number_beta: 0.999,
+            label_smoothing: 0.0,
+            focal_gamma: 0.0,
+            clip_norm: 0.0,
+            schedule: Curve::default(),
+            warmup_epochs: 0.0,
             plateau: Switch::default(),
+            early_stopping: 0,
             keep: Keep::default(),
             device: Device::default(),
         }
@@ -101,10 +129,24 @@ impl TrainParams {
         within("epochs", self.epochs as f64, 1.0, 1e6)?;
         within("batch_size", self.batch_size as f64, 1.0, 4096.0)?;
         within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;
-        if let Some(Augmentation { rotation, zoom, shift }) = self.augment.0 {
+        within("mixup", self.mixup, 0.0, 2.0)?;
+        within("effective_number_beta", self.effective_number_beta, 0.0, 0.999_999)?;
+        within("label_smoothing", self.label_smoothing, 0.0, 0.9)?;
+        within("focal_gamma", self.focal_gamma, 0.0, 10.0)?;
+        within("clip_norm", self.clip_norm, 0.0, 1e6)?;
+        within("warmup_epochs", self.warmup_epochs, 0.0, 1e6)?;
+        within("early_stopping", self.early_stopping as f64, 0.0, 1e6)?;
+        if self.schedule == Curve::OneCycle && self.warmup_epochs > 0.0 {
+            return Err(ParamError::new("warmup_epochs", "`one-cycle` begins with a rise of its own")
+                .hint("leave `warmup_epochs` out, or take `schedule = \"cosine\"`"));
+        }
+        if let Some(Augmentation { rotation, zoom, shift, brightness, contrast, saturation, .. }) = self.augment.0 {
             within("augment.rotation", rotation, 0.0, 180.0)?;
             within("augment.zoom", zoom, 0.0, 0.9)?;
             within("augment.shift", shift, 0.0, 1.0)?;
+            within("augment.brightness", brightness, 0.0, 1.0)?;
+            within("augment.contrast", contrast, 0.0, 1.0)?;
+            within("augment.saturation", saturation, 0.0, 1.0)?;
         }
         if let Some(Plateau { patience, factor, min_learning_rate }) = self.plateau.0 {
             within("plateau.patience", f64::from(patience), 1.0, 1e6)?;
@@ -125,9 +167,24 @@ impl TrainParams {
     }
 
     fn recipe(&self, seed: u64) -> Recipe {
-        let Self { batch_size, learning_rate, class_weights, keep, .. } = *self;
-        let (augment, plateau) = (self.augment.0, self.plateau.0);
-        Recipe { seed, batch_size, learning_rate, augment, class_weights, plateau, keep }
+        Recipe {
+            seed,
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            augment: self.augment.0,
+            mixup: self.mixup,
+            sampling: self.sampling,
+            class_weights: self.class_weights,
+            effective_number_beta: self.effective_number_beta,
+            loss: Loss { label_smoothing: self.label_smoothing, focal: self.focal_gamma },
+            clip_norm: self.clip_norm,
+            schedule: self.schedule,
+            warmup: self.warmup_epochs,
+            plateau: self.plateau.0.filter(|_| self.schedule == Curve::Plateau),
+            early_stopping: self.early_stopping,
+            keep: self.keep,
+        }
     }
 }
 
@@ -226,10 +283,25 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     for record in trainer.history() {
         live.append(record)?;
     }
-    for _ in trainer.history().len()..params.epochs {
-        let record = trainer.run_epoch(|report| live.step(report))?;
-        checkpoint.save(&trainer)?;
-        live.epoch(&record)?;
+    let mut stopped = None;
+    while stopped.is_none() && trainer.history().len() < params.epochs {
+        match trainer.run_epoch(|report| live.step(report)) {
+            Ok(record) => {
+                checkpoint.save(&trainer)?;
+                live.epoch(&record)?;
+            }
+            // Hours of training are not thrown away for a step that went wrong.
+            Err(error) if trainer.diverged() && trainer.has_best() => {
+                context.warn(format!("{}; the best weights until then are kept", error.message));
+                stopped = Some(error.message);
+            }
+            Err(error) => return Err(error),
+        }
+        if stopped.is_none() && trainer.is_exhausted() && trainer.history().len() < params.epochs {
+            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
+            context.note(format!("stops after epoch {}: {reason}", trainer.history().len()));
+            stopped = Some(reason);
+        }
     }
     let trained = trainer.finish();
     let card = Card {
@@ -262,7 +334,8 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
     pictures::write(context, &card.model, card.input, &card.layers, &trained)?;
     context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
-    context.write("summary.json", &encode_json(&summary(params, &card, &trained, &examples, &class_weights))?)
+    context
+        .write("summary.json", &encode_json(&summary(params, &card, (&trained, stopped), &examples, &class_weights))?)
 }
 
 fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Result<Samples<'a>, StageError> {
@@ -274,7 +347,7 @@ fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Resu
 fn summary(
     params: &TrainParams,
     card: &Card,
-    trained: &Trained,
+    (trained, stopped): (&Trained, Option<String>),
     examples: &Examples,
     class_weights: &[f64],
 ) -> BTreeMap<&'static str, Value> {
@@ -299,6 +372,7 @@ fn summary(
         ("model", json!(card.model)),
         ("normalisation", json!(card.normalisation)),
         ("parameters", json!(card.parameters)),
+        ("stopped", json!(stopped)),
         ("rows", json!({ "train": card.training.training_rows, "validation": card.training.validation_rows })),
     ])
 }
@@ -321,6 +395,9 @@ impl<'a> Checkpoint<'a> {
         match trainer.restore(&bytes, epochs)? {
             Restored::After(epoch) => self.context.note(format!("goes on after epoch {epoch}, from a checkpoint")),
             Restored::Longer => self.file = None,
+            Restored::OtherPlan => self.context.note(
+                "begins anew: its learning rate is planned over all epochs, and the checkpoint is of another number of them",
+            ),
             Restored::Unusable => {}
         }
         Ok(())

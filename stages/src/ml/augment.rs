@@ -1,9 +1,11 @@
-//! Turns, zooms and shifts training images at random, as Keras's `ImageDataGenerator` does.
+//! Moves training images at random, as Keras's `ImageDataGenerator` does, and changes their colours, as torchvision's
+//! `ColorJitter` does.
 
 use hamflow_stage_api::Random;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ml::normalisation::Normalisation;
 use crate::ml::shape::MapShape;
 
 /// How far training images are moved at random, each epoch anew; what comes in at the border repeats the nearest pixel.
@@ -16,11 +18,30 @@ pub struct Augmentation {
     pub zoom: f64,
     /// Shifts by up to this share of the height and of the width.
     pub shift: f64,
+    /// Mirrors every second image, left to right.
+    pub flip_horizontal: bool,
+    /// Mirrors every second image, top to bottom.
+    pub flip_vertical: bool,
+    /// Changes brightness by a factor of up to this share more or less.
+    pub brightness: f64,
+    /// Changes contrast by a factor of up to this share more or less.
+    pub contrast: f64,
+    /// Changes saturation by a factor of up to this share more or less.
+    pub saturation: f64,
 }
 
 impl Default for Augmentation {
     fn default() -> Self {
-        Self { rotation: 10.0, zoom: 0.1, shift: 0.1 }
+        Self {
+            rotation: 10.0,
+            zoom: 0.1,
+            shift: 0.1,
+            flip_horizontal: false,
+            flip_vertical: false,
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+        }
     }
 }
 
@@ -33,15 +54,23 @@ pub struct Draw {
     pub shift: [f64; 2],
     /// Factors of height and width.
     pub zoom: [f64; 2],
+    /// Whether rows and whether columns stand in the opposite order.
+    pub flip: [bool; 2],
+    /// Factors of brightness, contrast and saturation.
+    pub colour: [f64; 3],
 }
 
 impl Augmentation {
-    /// Draws for one image, in Keras's order: rotation, shift of rows, shift of columns, the two zooms.
+    /// Draws for one image, in Keras's order: rotation, shift of rows, shift of columns, the two zooms; then the flips and the
+    /// colours.
     pub fn draw(&self, random: &mut Random) -> Draw {
         Draw {
             rotation: random.uniform(-self.rotation, self.rotation),
             shift: [random.uniform(-self.shift, self.shift), random.uniform(-self.shift, self.shift)],
             zoom: [random.uniform(1.0 - self.zoom, 1.0 + self.zoom), random.uniform(1.0 - self.zoom, 1.0 + self.zoom)],
+            flip: [self.flip_vertical, self.flip_horizontal].map(|wanted| random.unit() < 0.5 && wanted),
+            colour: [self.brightness, self.contrast, self.saturation]
+                .map(|share| random.uniform(1.0 - share, 1.0 + share)),
         }
     }
 }
@@ -66,7 +95,14 @@ impl Affine {
             [p, q, a * shift[0] + b * shift[1] - p * centre[0] - q * centre[1]]
         });
         let [[a, b, c], [d, e, f]] = rows;
-        Self { rows: [[a, b, c + centre[0]], [d, e, f + centre[1]]] }
+        let moved = [[a, b, c + centre[0]], [d, e, f + centre[1]]];
+        let last = [height - 1.0, width - 1.0];
+        let flipped = |axis: usize, [a, b, c]: [f64; 3]| match (axis, draw.flip[axis]) {
+            (0, true) => [-a, b, c + a * last[0]],
+            (1, true) => [a, -b, c + b * last[1]],
+            _ => [a, b, c],
+        };
+        Self { rows: moved.map(|row| flipped(1, flipped(0, row))) }
     }
 
     /// Writes the moved image: bilinear, outside the image its nearest pixel. `values` says what a byte stands for.
@@ -85,6 +121,30 @@ impl Affine {
                     *value = down.mul_add(below - above, above);
                 }
             }
+        }
+    }
+}
+
+/// Changes brightness, then contrast, then saturation of a normalised image by factors, each within the range of a byte, by
+/// torchvision's formulas (`adjust_brightness`, `adjust_contrast`, `adjust_saturation`).
+pub fn change_colours([brightness, contrast, saturation]: [f64; 3], normalisation: &Normalisation, pixels: &mut [f32]) {
+    let Normalisation { mean, standard_deviation } = *normalisation;
+    let mut image: Vec<[f64; 3]> = pixels
+        .chunks_exact(3)
+        .map(|pixel| [0, 1, 2].map(|i| f64::from(pixel[i]) * standard_deviation + mean))
+        .collect();
+    let inside = |value: f64| value.clamp(0.0, 255.0);
+    let grey = |[red, green, blue]: [f64; 3]| 0.2989 * red + 0.587 * green + 0.114 * blue;
+    image.iter_mut().for_each(|pixel| *pixel = pixel.map(|value| inside(value * brightness)));
+    let middle = image.iter().map(|pixel| grey(*pixel)).sum::<f64>() / image.len().max(1) as f64;
+    for pixel in &mut image {
+        *pixel = pixel.map(|value| inside(contrast * value + (1.0 - contrast) * middle));
+        let own = grey(*pixel);
+        *pixel = pixel.map(|value| inside(saturation * value + (1.0 - saturation) * own));
+    }
+    for (pixel, image) in pixels.chunks_exact_mut(3).zip(image) {
+        for (output, value) in pixel.iter_mut().zip(image) {
+            *output = ((value - mean) / standard_deviation) as f32;
         }
     }
 }
@@ -125,7 +185,7 @@ mod tests {
     // print(n[:2]); print(ndimage.affine_transform(x, n[:2, :2], n[:2, 2], order=1, mode="nearest"))
     #[test]
     fn the_same_draw_moves_an_image_as_keras_does() {
-        let draw = Draw { rotation: 9.0, shift: [0.07, -0.04], zoom: [1.08, 0.93] };
+        let draw = Draw { rotation: 9.0, shift: [0.07, -0.04], zoom: [1.08, 0.93], flip: [false; 2], colour: [1.0; 3] };
         let affine = Affine::new(&draw, SHAPE);
         for (ours, keras) in affine.rows.iter().flatten().zip(MATRIX) {
             assert!((ours - keras).abs() < 1e-12, "{ours} {keras}");
@@ -141,11 +201,53 @@ mod tests {
 
     #[test]
     fn nothing_drawn_moves_nothing() {
-        let still = Augmentation { rotation: 0.0, zoom: 0.0, shift: 0.0 }.draw(&mut Random::new(1, "augment"));
+        let still = Augmentation { rotation: 0.0, zoom: 0.0, shift: 0.0, ..Augmentation::default() };
+        let still = still.draw(&mut Random::new(1, "augment"));
+        assert_eq!((still.flip, still.colour), ([false; 2], [1.0; 3]));
         let image: Vec<u8> = (0..30).collect();
         let values = std::array::from_fn(|i| i as f32);
         let mut output = vec![0.0; 30];
         Affine::new(&still, SHAPE).apply(SHAPE, &image, &values, &mut output);
         assert_eq!(output, image.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn flips_turn_rows_and_columns_round() {
+        let image: Vec<u8> = (0..30).collect();
+        let values = std::array::from_fn(|i| i as f32);
+        let flipped = |flip: [bool; 2]| {
+            let draw = Draw { rotation: 0.0, shift: [0.0; 2], zoom: [1.0; 2], flip, colour: [1.0; 3] };
+            let mut output = vec![0.0; 30];
+            Affine::new(&draw, SHAPE).apply(SHAPE, &image, &values, &mut output);
+            output
+        };
+        assert_eq!(flipped([false, true])[..6], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]);
+        assert_eq!(flipped([true, false])[..6], [24.0, 25.0, 26.0, 27.0, 28.0, 29.0]);
+        assert_eq!(flipped([true, true])[..6], [29.0, 28.0, 27.0, 26.0, 25.0, 24.0]);
+        let both = Augmentation { flip_horizontal: true, flip_vertical: true, ..Augmentation::default() };
+        let drawn: Vec<[bool; 2]> = (0..200).map(|seed| both.draw(&mut Random::new(seed, "flip")).flip).collect();
+        for axis in [0, 1] {
+            assert!((60..140).contains(&drawn.iter().filter(|flip| flip[axis]).count()));
+        }
+    }
+
+    const COLOURS: [f64; 12] = [
+        7.340786, 84.508786, 161.676786, 188.717448, 242.813448, 0.0, 71.823365, 148.991365, 226.159365, 255.0,
+        19.365106, 96.533106,
+    ];
+
+    // import torch; from torchvision.transforms.v2 import functional as F
+    // x = torch.tensor([(i * 53) % 256 for i in range(12)], dtype=torch.float64).reshape(2, 2, 3).permute(2, 0, 1) / 255
+    // y = F.adjust_saturation(F.adjust_contrast(F.adjust_brightness(x, 1.3), 0.8), 1.4)
+    // print([round(v, 6) for v in (y.permute(1, 2, 0) * 255).flatten().tolist()])
+    #[test]
+    fn colours_change_as_torchvision_changes_them() {
+        let normalisation = Normalisation { mean: 100.0, standard_deviation: 40.0 };
+        let mut pixels: Vec<f32> = (0..12).map(|i| ((i * 53 % 256) as f32 - 100.0) / 40.0).collect();
+        change_colours([1.3, 0.8, 1.4], &normalisation, &mut pixels);
+        for (ours, theirs) in pixels.iter().zip(COLOURS) {
+            let ours = f64::from(*ours) * 40.0 + 100.0;
+            assert!((ours - theirs).abs() < 1e-3, "{ours} {theirs}");
+        }
     }
 }

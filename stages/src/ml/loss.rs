@@ -7,6 +7,24 @@ pub struct Target {
     pub class: usize,
     /// The weight of its loss; 1 where classes are not weighted.
     pub weight: f64,
+    /// Another class that was mixed into the image, and the weight of its loss; none where nothing was.
+    pub mixed: Option<(usize, f64)>,
+}
+
+impl Target {
+    /// An image that shows one class.
+    pub const fn new(class: usize, weight: f64) -> Self {
+        Self { class, weight, mixed: None }
+    }
+}
+
+/// How the loss of an image is computed; the default is plain cross-entropy.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Loss {
+    /// The share of a target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+    pub label_smoothing: f64,
+    /// The exponent γ of (1 − p) in front of each logarithm (focal loss: Lin et al., ICCV 2017); 0 for none.
+    pub focal: f64,
 }
 
 /// The loss of a batch.
@@ -37,26 +55,84 @@ pub fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// The loss of `[images, classes]` values, and the gradient of its mean.
-///
-/// As in Keras, the mean is the weighted sum divided by the number of images, not by the sum of the weights.
-pub fn cross_entropy(logits: &[f32], targets: &[Target]) -> (BatchLoss, Vec<f32>) {
-    let classes = logits.len() / targets.len().max(1);
-    let mut loss = BatchLoss { sum: 0.0, correct: 0 };
-    let mut gradient = Vec::with_capacity(logits.len());
-    for (logits, target) in logits.chunks_exact(classes.max(1)).zip(targets) {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let shifted = |value: f32| f64::from(value) - f64::from(largest);
-        let sum: f64 = logits.iter().map(|&value| libm::exp(shifted(value))).sum();
-        loss.sum += target.weight * (libm::log(sum) - shifted(logits[target.class]));
-        loss.correct += usize::from(argmax(logits) == target.class);
-        let share = target.weight / targets.len() as f64;
-        for (class, &value) in logits.iter().enumerate() {
-            let wanted = if class == target.class { 1.0 } else { 0.0 };
-            gradient.push(((libm::exp(shifted(value)) / sum - wanted) * share) as f32);
+impl Loss {
+    /// The loss of `[images, classes]` values, and the gradient of its mean.
+    ///
+    /// With the probabilities p and the smoothed targets q of an image, −Σ q (1 − p)^γ ln p times its weight. As in Keras, the
+    /// mean is the weighted sum divided by the number of images, not by the sum of the weights.
+    pub fn of(&self, logits: &[f32], targets: &[Target]) -> (BatchLoss, Vec<f32>) {
+        let classes = logits.len() / targets.len().max(1);
+        let mut loss = BatchLoss { sum: 0.0, correct: 0 };
+        let mut gradient = Vec::with_capacity(logits.len());
+        let mut wanted = vec![0.0; classes];
+        for (logits, target) in logits.chunks_exact(classes.max(1)).zip(targets) {
+            let weight = self.want(target, &mut wanted);
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let shifted = |value: f32| f64::from(value) - f64::from(largest);
+            let sum: f64 = logits.iter().map(|&value| libm::exp(shifted(value))).sum();
+            let log_sum = libm::log(sum);
+            loss.correct += usize::from(argmax(logits) == target.class);
+            let share = weight / targets.len() as f64;
+            if self.focal > 0.0 {
+                loss.sum += weight * self.focal_gradient(logits, &wanted, log_sum, largest, share, &mut gradient);
+                continue;
+            }
+            let terms = wanted.iter().zip(logits).filter(|(wanted, _)| **wanted > 0.0);
+            loss.sum += weight * terms.map(|(wanted, &value)| wanted * (log_sum - shifted(value))).sum::<f64>();
+            let gradients = logits.iter().zip(&wanted);
+            gradient
+                .extend(gradients.map(|(&value, wanted)| ((libm::exp(shifted(value)) / sum - wanted) * share) as f32));
         }
+        (loss, gradient)
     }
-    (loss, gradient)
+
+    /// Writes the share of each class in a target, summing to 1; says what the target counts in all.
+    fn want(&self, target: &Target, wanted: &mut [f64]) -> f64 {
+        wanted.fill(0.0);
+        let weight = target.weight + target.mixed.map_or(0.0, |(_, weight)| weight);
+        if weight > 0.0 {
+            wanted[target.class] = target.weight / weight;
+            if let Some((class, mixed)) = target.mixed {
+                wanted[class] += mixed / weight;
+            }
+        }
+        if self.label_smoothing > 0.0 {
+            let even = self.label_smoothing / wanted.len() as f64;
+            wanted.iter_mut().for_each(|wanted| *wanted = *wanted * (1.0 - self.label_smoothing) + even);
+        }
+        weight
+    }
+
+    /// Adds the gradient of one image's focal loss times `share`; says the loss.
+    ///
+    /// With f(p) = −(1 − p)^γ ln p it is Σ q f(p), and ∂/∂zⱼ = Σ q f′(p) p (δ − pⱼ), where
+    /// f′(p) p = γ p (1 − p)^(γ − 1) ln p − (1 − p)^γ.
+    fn focal_gradient(
+        &self,
+        logits: &[f32],
+        wanted: &[f64],
+        log_sum: f64,
+        largest: f32,
+        share: f64,
+        gradient: &mut Vec<f32>,
+    ) -> f64 {
+        let logs: Vec<f64> = logits.iter().map(|&value| f64::from(value) - f64::from(largest) - log_sum).collect();
+        let probabilities: Vec<f64> = logs.iter().map(|log| libm::exp(*log)).collect();
+        let mut loss = 0.0;
+        let mut slopes = vec![0.0; logits.len()];
+        for (class, &wanted) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted > 0.0) {
+            let (p, log) = (probabilities[class], logs[class]);
+            let rest = (1.0 - p).max(0.0);
+            let power = libm::pow(rest, self.focal);
+            loss -= wanted * power * log;
+            // Where the class is certain both factors vanish.
+            let steep = if rest > 0.0 { self.focal * p * libm::pow(rest, self.focal - 1.0) * log } else { 0.0 };
+            slopes[class] = wanted * (steep - power);
+        }
+        let all: f64 = slopes.iter().sum();
+        gradient.extend(slopes.iter().zip(&probabilities).map(|(slope, p)| ((slope - all * p) * share) as f32));
+        loss
+    }
 }
 
 #[cfg(test)]
@@ -76,15 +152,86 @@ mod tests {
         0.0018592640098012638,
     ];
 
+    const LOGITS: [f32; 6] = [0.5, -1.25, 2.0, 3.0, 3.0, -0.5];
+
     #[test]
     fn loss_and_gradient_are_pytorchs() {
-        let targets = [Target { class: 2, weight: 2.0 }, Target { class: 1, weight: 0.25 }];
-        let (loss, gradient) = cross_entropy(&[0.5, -1.25, 2.0, 3.0, 3.0, -0.5], &targets);
+        let targets = [Target::new(2, 2.0), Target::new(1, 0.25)];
+        let (loss, gradient) = Loss::default().of(&LOGITS, &targets);
         assert!((loss.sum - 0.6422772215890199).abs() < 1e-12, "{}", loss.sum);
         assert_eq!(loss.correct, 1);
         for (ours, theirs) in gradient.iter().zip(GRADIENT) {
             assert!((f64::from(*ours) - theirs).abs() < 1e-7, "{ours} {theirs}");
         }
+    }
+
+    // import torch, torch.nn.functional as F
+    // x = torch.tensor([[0.5, -1.25, 2.0], [3.0, 3.0, -0.5]], dtype=torch.float64, requires_grad=True)
+    // q = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.7, 0.3]], dtype=torch.float64)   # the second is mixed
+    // w = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    // for eps, gamma in [(0.1, 0.0), (0.0, 2.0), (0.1, 1.5)]:
+    //     t = q * (1 - eps) + eps / 3; p = x.softmax(1)
+    //     l = (w * -(t * (1 - p) ** gamma * x.log_softmax(1)).sum(1)).sum()
+    //     print(l.item(), torch.autograd.grad(l / 2, x)[0].flatten().tolist())
+    //     if gamma == 0: print(F.cross_entropy(x[:1], torch.tensor([2]), label_smoothing=eps).item() * 2)
+    const OTHERS: [(f64, f64, f64, [f64; 6]); 3] = [
+        (
+            0.1,
+            0.0,
+            2.551710321077217,
+            [
+                0.14348684877411097,
+                -0.0026065930068969005,
+                -0.14088025576721408,
+                0.2296148053137308,
+                -0.0853851946862692,
+                -0.14422961062746162,
+            ],
+        ),
+        (
+            0.0,
+            2.0,
+            1.3728417764321863,
+            [
+                0.021146802115969036,
+                0.0036747631950581564,
+                -0.024821565311027194,
+                0.18623189889037134,
+                -0.027786291235393657,
+                -0.15844560765497767,
+            ],
+        ),
+        (
+            0.1,
+            1.5,
+            1.7753019751971757,
+            [
+                0.011015503339499848,
+                -0.028420986924757797,
+                0.017405483585257918,
+                0.19373635776029896,
+                -0.037527332122113004,
+                -0.15620902563818595,
+            ],
+        ),
+    ];
+
+    #[test]
+    fn smoothed_focal_and_mixed_losses_are_pytorchs() {
+        let targets = [Target::new(2, 2.0), Target { class: 1, weight: 0.7, mixed: Some((2, 0.3)) }];
+        for (label_smoothing, focal, expected, gradients) in OTHERS {
+            let (loss, gradient) = Loss { label_smoothing, focal }.of(&LOGITS, &targets);
+            assert!((loss.sum - expected).abs() < 1e-12, "{label_smoothing} {focal}: {} {expected}", loss.sum);
+            for (ours, theirs) in gradient.iter().zip(gradients) {
+                assert!((f64::from(*ours) - theirs).abs() < 1e-7, "{label_smoothing} {focal}: {ours} {theirs}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_certain_answer_has_no_gradient() {
+        let (loss, gradient) = Loss { label_smoothing: 0.0, focal: 2.0 }.of(&[900.0, 0.0], &[Target::new(0, 1.0)]);
+        assert_eq!((loss.sum, &gradient[..]), (0.0, &[0.0, 0.0][..]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod examples;
 pub mod kernels;
 pub mod layer;
 pub mod loss;
+pub mod mixup;
 pub mod model;
 pub mod network;
 pub mod normalisation;

@@ -1,4 +1,4 @@
-//! Lowers the learning rate when validation accuracy stops rising.
+//! How the learning rate changes: by what validation accuracy does, or step by step along a curve.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,53 @@ pub struct Plateau {
 impl Default for Plateau {
     fn default() -> Self {
         Self { patience: 3, factor: 0.5, min_learning_rate: 1e-5 }
+    }
+}
+
+/// How the learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Curve {
+    /// It falls when validation accuracy stops rising, as `plateau` says.
+    #[default]
+    Plateau,
+    /// Half a cosine from the rate to 0, step by step (Loshchilov, Hutter 2017, without restarts).
+    Cosine,
+    /// Up from a 25th of the rate in the first 30 % of the steps, then down to nearly nothing (Smith, Topin 2018), as PyTorch's
+    /// `OneCycleLR` does with its defaults.
+    OneCycle,
+}
+
+impl Curve {
+    /// Whether the rate of a step depends on how many there will be.
+    pub fn is_planned(self) -> bool {
+        self != Self::Plateau
+    }
+
+    /// What the rate of step `step` (from 0) of `steps` is multiplied with, the first `warmup` of which rise in a line.
+    pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
+        if step < warmup {
+            return (step + 1) as f64 / warmup as f64;
+        }
+        let falling =
+            |from: f64, to: f64, done: f64| to + (from - to) * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * done));
+        match self {
+            Self::Plateau => 1.0,
+            Self::Cosine => falling(1.0, 0.0, (step - warmup) as f64 / (steps.max(warmup + 1) - warmup) as f64),
+            Self::OneCycle => {
+                const FIRST: f64 = 1.0 / 25.0;
+                const LAST: f64 = FIRST / 1e4;
+                let last = steps.max(2) as f64 - 1.0;
+                // The step at which the rate is highest; PyTorch counts so.
+                let top = 0.3 * steps as f64 - 1.0;
+                let step = step as f64;
+                if step <= top {
+                    falling(FIRST, 1.0, if top > 0.0 { step / top } else { 1.0 })
+                } else {
+                    falling(1.0, LAST, ((step - top) / (last - top)).min(1.0))
+                }
+            }
+        }
     }
 }
 
@@ -75,5 +122,47 @@ mod tests {
             rates.push((schedule.learning_rate * 1e6).round());
         }
         assert_eq!(rates, [1000.0, 1000.0, 1000.0, 1000.0, 100.0, 100.0, 20.0, 20.0, 20.0, 20.0, 20.0]);
+    }
+
+    // import torch
+    // m = torch.nn.Linear(1, 1); o = torch.optim.SGD(m.parameters(), 1e-3)
+    // s = torch.optim.lr_scheduler.OneCycleLR(o, 1e-3, total_steps=40, cycle_momentum=False)
+    //   or SequentialLR(o, [LinearLR(o, 1 / 8, 1.0, 7), CosineAnnealingLR(o, 32)], [8])
+    // r = []
+    // for i in range(40): r.append(o.param_groups[0]["lr"]); o.step(); s.step()
+    #[test]
+    fn curves_are_pytorchs() {
+        let rates = |curve: Curve, warmup: u64, steps: &[u64]| -> Vec<f64> {
+            steps.iter().map(|step| 1e-3 * curve.factor(*step, 40, warmup)).collect()
+        };
+        let near = |found: Vec<f64>, expected: &[f64]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} {expected:?}");
+        };
+        near(
+            rates(Curve::OneCycle, 0, &[0, 5, 11, 12, 20, 30, 39]),
+            &[
+                4e-5,
+                0.000451688877628823,
+                1e-3,
+                0.0009968561175222016,
+                0.0007660169741935151,
+                0.0002339870258064848,
+                4e-9,
+            ],
+        );
+        near(
+            rates(Curve::Cosine, 8, &[0, 4, 7, 8, 9, 20, 30, 39]),
+            &[
+                0.000125,
+                0.000625,
+                1e-3,
+                1e-3,
+                0.0009975923633360985,
+                0.0006913417161825447,
+                0.00022221488349019898,
+                2.407636663901591e-06,
+            ],
+        );
+        assert_eq!(rates(Curve::Plateau, 4, &[0, 3, 4, 39]), [2.5e-4, 1e-3, 1e-3, 1e-3]);
     }
 }

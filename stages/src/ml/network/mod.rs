@@ -14,7 +14,7 @@ use crate::ml::layer::{
     Conv, Dense, ImageDropout, ImageLayer, ImageSeen, LayerConfig, MaxPool, ParameterConfig, Pass, RowDropout,
     RowLayer, RowsSeen,
 };
-use crate::ml::loss::{BatchLoss, Target, cross_entropy};
+use crate::ml::loss::{BatchLoss, Loss, Target};
 use crate::ml::shape::MapShape;
 use crate::ml::weights::{Weights, slice};
 
@@ -51,6 +51,8 @@ pub struct Batch<'a> {
     pub images: &'a [f32],
     /// A class per image.
     pub targets: &'a [Target],
+    /// How their loss is computed.
+    pub loss: Loss,
 }
 
 /// A list of layers with their shapes; the weights are kept apart.
@@ -292,7 +294,7 @@ impl Network {
         self.forward_rows(pass, weights, count, &mut rows);
 
         let logits = rows.last().expect("a network has a row layer");
-        let (loss, row_gradient) = cross_entropy(logits, batch.targets);
+        let (loss, row_gradient) = batch.loss.of(logits, batch.targets);
         let row_gradient = self.backward_rows(pass, weights, count, &rows, row_gradient, gradient);
 
         let (prepared, spare) = (&*prepared, &*spare);
@@ -353,6 +355,21 @@ impl Workspace {
     /// The gradients of all weights, in the parameters' order.
     pub fn gradient(&self) -> &[f32] {
         &self.gradient
+    }
+
+    /// The norm of all gradients together; where it is larger than `most`, they are scaled to have that norm (Pascanu, Mikolov,
+    /// Bengio 2013).
+    pub fn clip(&mut self, most: f64) -> f64 {
+        let square = |chunk: &[f32]| chunk.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>();
+        let squares: Vec<f64> = self.gradient.par_chunks(SUM_CHUNK).map(square).collect();
+        let norm = squares.iter().sum::<f64>().sqrt();
+        if norm > most {
+            let factor = (most / norm) as f32;
+            self.gradient
+                .par_chunks_mut(SUM_CHUNK)
+                .for_each(|chunk| chunk.iter_mut().for_each(|value| *value *= factor));
+        }
+        norm
     }
 
     fn prepare(&mut self, network: &Network, weights: &[&[f32]], count: usize) {

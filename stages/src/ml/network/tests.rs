@@ -56,11 +56,9 @@ fn twenty_steps_follow_pytorch() {
     for step in 1..=20usize {
         let images = wave(1000 + step as u32, 6 * 13 * 18 * 3, 4.0);
         let class_weights = if step <= 10 { [1.0; 3] } else { [0.5, 2.0, 1.25] };
-        let targets: Vec<Target> = (0..6usize)
-            .map(|i| (step + i * i) % 3)
-            .map(|class| Target { class, weight: class_weights[class] })
-            .collect();
-        let batch = Batch { images: &images, targets: &targets };
+        let targets: Vec<Target> =
+            (0..6usize).map(|i| (step + i * i) % 3).map(|class| Target::new(class, class_weights[class])).collect();
+        let batch = Batch { images: &images, targets: &targets, loss: Loss::default() };
         let loss =
             weights.with_slices(|slices| network.gradients(slices, &Pass::inference(), batch, &mut work)).unwrap();
         if step == 1 {
@@ -95,8 +93,8 @@ fn two_steps((height, width): (usize, usize), images: usize, threads: usize, lev
     pool.install(|| {
         for step in 0..2u32 {
             let pixels = wave(step, images * height * width * 3, 4.0);
-            let targets: Vec<Target> = (0..images).map(|i| Target { class: i % 3, weight: 1.0 }).collect();
-            let batch = Batch { images: &pixels, targets: &targets };
+            let targets: Vec<Target> = (0..images).map(|i| Target::new(i % 3, 1.0)).collect();
+            let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
             let pass = Pass { level, dropout: Some(u64::from(step)) };
             weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
             adam.step(level, 1e-3, network.parameters(), work.gradient(), &weights).unwrap();
@@ -116,6 +114,16 @@ fn the_number_of_threads_changes_no_bit() {
             assert!(run(threads) == expected, "{threads} threads, {images} images");
         }
     }
+}
+
+// torch.nn.utils.clip_grad_norm_ of [3, -4, 12] to 2.6: norm 13, gradient [0.6, -0.8, 2.4]
+#[test]
+fn gradients_are_clipped_to_a_norm_as_by_pytorch() {
+    let mut work = Workspace { gradient: vec![3.0, -4.0, 12.0], ..Workspace::default() };
+    assert_eq!(work.clip(20.0), 13.0);
+    assert_eq!(work.gradient(), [3.0, -4.0, 12.0]);
+    assert_eq!(work.clip(2.6), 13.0);
+    assert_eq!(work.gradient(), [0.6, -0.8, 2.4]);
 }
 
 #[test]

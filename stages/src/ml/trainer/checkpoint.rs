@@ -11,13 +11,15 @@ use crate::ml::schedule::Schedule;
 use crate::ml::weights::Weights;
 
 /// Stands before the BLAKE3 hash of the rest.
-const MAGIC: &[u8] = b"hamflow-training 1\n";
+const MAGIC: &[u8] = b"hamflow-training 2\n";
 
 /// All that an epoch needs of earlier ones; random numbers come from streams of the seed and the epoch alone. The encoding
 /// is postcard's, which keeps every bit of a float.
 #[derive(Serialize, Deserialize)]
 struct State {
     history: Vec<EpochRecord>,
+    /// How many epochs the learning rate was planned over, where it was.
+    planned: Option<usize>,
     schedule: Schedule,
     weights: Vec<Vec<f32>>,
     best: Option<BestState>,
@@ -41,6 +43,8 @@ pub enum Restored {
     After(usize),
     /// It has more epochs than are wanted; nothing was changed.
     Longer,
+    /// Its learning rate was planned over another number of epochs; nothing was changed.
+    OtherPlan,
     /// It is damaged, or of another network; nothing was changed.
     Unusable,
 }
@@ -74,6 +78,7 @@ impl Trainer<'_> {
         });
         let state = State {
             history: self.history.clone(),
+            planned: self.planned(),
             schedule: self.schedule,
             weights: values(&self.weights)?,
             best: best.transpose()?,
@@ -92,6 +97,9 @@ impl Trainer<'_> {
         let count = self.network.parameter_count();
         let fits = |state: &State| state.first.len() == count && state.second.len() == count;
         let Some(state) = decode(bytes).filter(fits) else { return Ok(Restored::Unusable) };
+        if state.planned != self.planned() {
+            return Ok(Restored::OtherPlan);
+        }
         if state.history.len() > most {
             return Ok(Restored::Longer);
         }
@@ -106,6 +114,10 @@ impl Trainer<'_> {
         self.adam = Adam::from_moments(state.steps, state.first, state.second);
         (self.weights, self.best, self.schedule, self.history) = (current, best, state.schedule, state.history);
         Ok(Restored::After(self.history.len()))
+    }
+
+    fn planned(&self) -> Option<usize> {
+        self.recipe.schedule.is_planned().then_some(self.recipe.epochs)
     }
 
     /// The epochs so far.

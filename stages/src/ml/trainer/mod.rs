@@ -10,14 +10,15 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ml::augment::{Affine, Augmentation};
+use crate::ml::augment::{Affine, Augmentation, change_colours};
 use crate::ml::kernels::Level;
 use crate::ml::layer::{Pass, mix};
-use crate::ml::loss::{BatchLoss, Target, cross_entropy};
+use crate::ml::loss::{BatchLoss, Loss, Target};
+use crate::ml::mixup::Mix;
 use crate::ml::network::{Batch, Network, Workspace};
 use crate::ml::normalisation::Normalisation;
 use crate::ml::optimiser::Adam;
-use crate::ml::schedule::{Plateau, Schedule};
+use crate::ml::schedule::{Curve, Plateau, Schedule};
 use crate::ml::weights::Weights;
 
 /// Images of one forward pass outside training.
@@ -31,6 +32,20 @@ pub enum ClassWeights {
     #[default]
     None,
     /// All classes count the same: an image counts rows / (classes · rows of its class), as in scikit-learn.
+    Balanced,
+    /// As if each further image of a class said less than the one before it (Cui et al., CVPR 2019): an image counts
+    /// (1 − β) / (1 − βⁿ) for the n of its class, scaled so that the classes' weights have a mean of 1.
+    EffectiveNumber,
+}
+
+/// Which training images an epoch sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampling {
+    /// Every image once, in a random order.
+    #[default]
+    Shuffled,
+    /// As many images as there are, each of a class drawn at random, all classes alike.
     Balanced,
 }
 
@@ -50,16 +65,34 @@ pub enum Keep {
 pub struct Recipe {
     /// Where all random numbers come from.
     pub seed: u64,
+    /// How many epochs there will be, for curves that are planned over all of them.
+    pub epochs: usize,
     /// Images of a step.
     pub batch_size: usize,
-    /// The rate of the first epoch.
+    /// The rate of the first epoch, or the highest one.
     pub learning_rate: f64,
-    /// How images are moved, if they are.
+    /// How images are moved and their colours changed, if they are.
     pub augment: Option<Augmentation>,
+    /// The α of MixUp; 0 for none.
+    pub mixup: f64,
+    /// Which images an epoch sees.
+    pub sampling: Sampling,
     /// How classes count.
     pub class_weights: ClassWeights,
+    /// The β of [`ClassWeights::EffectiveNumber`].
+    pub effective_number_beta: f64,
+    /// How the loss is computed.
+    pub loss: Loss,
+    /// The largest norm of the gradients of a step; 0 for any.
+    pub clip_norm: f64,
+    /// How the rate changes.
+    pub schedule: Curve,
+    /// Epochs in which the rate rises in a line from nothing.
+    pub warmup: f64,
     /// How the rate falls, if it does.
     pub plateau: Option<Plateau>,
+    /// Epochs without a better validation accuracy after which training stops; 0 for never.
+    pub early_stopping: usize,
     /// Which weights are kept.
     pub keep: Keep,
 }
@@ -89,7 +122,7 @@ pub struct Data<'a> {
 pub struct EpochRecord {
     /// Counted from 1.
     pub epoch: usize,
-    /// The rate of its steps.
+    /// The rate of its last step.
     pub learning_rate: f64,
     /// Mean loss over the steps, weighted as in training, with dropout.
     pub train_loss: f64,
@@ -130,6 +163,7 @@ pub struct Trainer<'a> {
     schedule: Schedule,
     best: Option<Best>,
     history: Vec<EpochRecord>,
+    diverged: bool,
 }
 
 /// The best epoch so far.
@@ -169,7 +203,7 @@ impl<'a> Trainer<'a> {
             network,
             recipe,
             values: data.normalisation.table(),
-            class_weights: class_weights(recipe.class_weights, &data.training.classes, network.classes()),
+            class_weights: class_weights(&recipe, &data.training.classes, network.classes()),
             data,
             level: Level::detect(),
             work: Workspace::default(),
@@ -178,6 +212,7 @@ impl<'a> Trainer<'a> {
             schedule: Schedule::new(recipe.learning_rate),
             best: None,
             history: Vec::new(),
+            diverged: false,
         })
     }
 
@@ -192,12 +227,12 @@ impl<'a> Trainer<'a> {
     /// weights, the moments and the schedule.
     pub fn run_epoch(&mut self, mut observe: impl FnMut(StepReport)) -> Result<EpochRecord, StageError> {
         let epoch = self.history.len() + 1;
-        let mut order: Vec<usize> = (0..self.data.training.images.len()).collect();
-        Random::new(self.recipe.seed, &format!("shuffle {epoch}")).shuffle(&mut order);
-        let learning_rate = self.schedule.learning_rate;
+        let order = self.order(epoch);
+        let mut learning_rate = self.schedule.learning_rate;
         let (mut images, mut sum, mut correct) = (0, 0.0, 0);
         for chosen in order.chunks(self.recipe.batch_size) {
-            let loss = self.run_step(epoch, images, chosen)?;
+            learning_rate = self.rate(order.len());
+            let loss = self.run_step(epoch, images, chosen, learning_rate)?;
             images += chosen.len();
             sum += loss.sum;
             correct += loss.correct;
@@ -227,6 +262,59 @@ impl<'a> Trainer<'a> {
         Ok(record)
     }
 
+    /// Whether the loss stopped being a number; the weights since the last epoch are lost.
+    pub fn diverged(&self) -> bool {
+        self.diverged
+    }
+
+    /// Whether there are weights of an earlier epoch to fall back to.
+    pub fn has_best(&self) -> bool {
+        self.best.is_some()
+    }
+
+    /// Whether validation accuracy has not risen for as many epochs as early stopping waits.
+    pub fn is_exhausted(&self) -> bool {
+        let patience = self.recipe.early_stopping;
+        let accuracies = || self.history.iter().filter_map(|record| record.validation_accuracy);
+        let best = accuracies().enumerate().fold(None, |best: Option<(usize, f64)>, (epoch, accuracy)| match best {
+            Some((_, highest)) if accuracy <= highest => best,
+            _ => Some((epoch, accuracy)),
+        });
+        patience > 0 && best.is_some_and(|(epoch, _)| self.history.len() - (epoch + 1) >= patience)
+    }
+
+    /// The images of an epoch in the order in which they are seen.
+    fn order(&self, epoch: usize) -> Vec<usize> {
+        let classes = &self.data.training.classes;
+        match self.recipe.sampling {
+            Sampling::Shuffled => {
+                let mut order: Vec<usize> = (0..classes.len()).collect();
+                Random::new(self.recipe.seed, &format!("shuffle {epoch}")).shuffle(&mut order);
+                order
+            }
+            Sampling::Balanced => {
+                let of_class = |class| (0..classes.len()).filter(|&i| classes[i] == class).collect::<Vec<usize>>();
+                let members: Vec<Vec<usize>> =
+                    (0..self.network.classes()).map(of_class).filter(|members| !members.is_empty()).collect();
+                let mut random = Random::new(self.recipe.seed, &format!("sample {epoch}"));
+                let mut one_of = |count: usize| random.below(count as u64) as usize;
+                let draw = |_| {
+                    let members = &members[one_of(members.len())];
+                    members[one_of(members.len())]
+                };
+                (0..classes.len()).map(draw).collect()
+            }
+        }
+    }
+
+    /// The learning rate of the next step, in epochs of `images`.
+    fn rate(&self, images: usize) -> f64 {
+        let Recipe { epochs, batch_size, schedule, warmup, .. } = self.recipe;
+        let steps = images.div_ceil(batch_size) as u64;
+        let warmup = libm::round(warmup * steps as f64) as u64;
+        self.schedule.learning_rate * schedule.factor(self.adam.steps(), steps * epochs as u64, warmup)
+    }
+
     /// Hands over the weights that the recipe keeps.
     pub fn finish(self) -> Trained {
         match self.best {
@@ -236,33 +324,64 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step on the training images `chosen`, of which the first is at `position` in the epoch's order.
-    fn run_step(&mut self, epoch: usize, position: usize, chosen: &[usize]) -> Result<BatchLoss, StageError> {
-        let images = self.batch(epoch, position, chosen);
+    fn run_step(
+        &mut self,
+        epoch: usize,
+        position: usize,
+        chosen: &[usize],
+        rate: f64,
+    ) -> Result<BatchLoss, StageError> {
+        let mut images = self.batch(epoch, position, chosen);
         let target = |&i: &usize| {
             let class = self.data.training.classes[i];
-            Target { class, weight: self.class_weights[class] }
+            Target::new(class, self.class_weights[class])
         };
-        let targets: Vec<Target> = chosen.iter().map(target).collect();
+        let mut targets: Vec<Target> = chosen.iter().map(target).collect();
+        if self.recipe.mixup > 0.0 {
+            let mut random = Random::new(self.recipe.seed, &format!("mixup {epoch} {position}"));
+            Mix::draw(&mut random, self.recipe.mixup, chosen.len()).apply(&mut images, &mut targets);
+        }
         let step = self.adam.steps() + 1;
         let pass = Pass { level: self.level, dropout: Some(mix(self.recipe.seed, step)) };
-        let batch = Batch { images: &images, targets: &targets };
+        let batch = Batch { images: &images, targets: &targets, loss: self.recipe.loss };
         let (network, work) = (self.network, &mut self.work);
         let loss = self
             .weights
             .with_slices(|weights| network.gradients(weights, &pass, batch, work))
             .map_err(candle_failed)?;
-        let rate = self.schedule.learning_rate;
         if !loss.sum.is_finite() {
+            self.diverged = true;
             return Err(StageError::failed(format!(
-                "the loss became {} at step {step} (epoch {epoch}) with learning rate {rate}",
-                loss.sum
+                "the loss became {} at step {step} (epoch {epoch}) with learning rate {rate}; the worst gradient was {}",
+                loss.sum,
+                self.worst_gradient()
             ))
-            .hint("a smaller `learning_rate` usually helps"));
+            .hint("a smaller `learning_rate`, or `clip_norm`, usually helps"));
+        }
+        if self.recipe.clip_norm > 0.0 {
+            self.work.clip(self.recipe.clip_norm);
         }
         self.adam
             .step(self.level, rate, network.parameters(), self.work.gradient(), &self.weights)
             .map_err(candle_failed)?;
         Ok(loss)
+    }
+
+    /// The weights whose gradient in the last step has the largest value, or one that is no number.
+    fn worst_gradient(&self) -> String {
+        let size = |value: &f32| if value.is_nan() { f32::INFINITY } else { value.abs() };
+        let gradient = self.work.gradient();
+        let largest = |range: &std::ops::Range<usize>| gradient[range.clone()].iter().map(size).fold(0.0, f32::max);
+        let worst = self.network.parameters().iter().map(|parameter| (largest(&parameter.range), &parameter.name));
+        let worst = worst.fold(None, |worst: Option<(f32, &String)>, next| match worst {
+            Some(found) if found.0 >= next.0 => Some(found),
+            _ => Some(next),
+        });
+        match worst {
+            Some((size, name)) if size.is_finite() => format!("{size} in `{name}`"),
+            Some((_, name)) => format!("not finite in `{name}`"),
+            None => "nowhere".to_owned(),
+        }
     }
 
     /// Normalises the chosen images, and moves them if the recipe says so.
@@ -276,6 +395,9 @@ impl<'a> Trainer<'a> {
                     let purpose = format!("augment {epoch} {}", position + offset);
                     let draw = augment.draw(&mut Random::new(self.recipe.seed, &purpose));
                     Affine::new(&draw, shape).apply(shape, image, &self.values, output);
+                    if draw.colour != [1.0; 3] && shape.channels == 3 {
+                        change_colours(draw.colour, &self.data.normalisation, output);
+                    }
                 }
                 None => normalise(image, &self.values, output),
             }
@@ -289,8 +411,8 @@ impl<'a> Trainer<'a> {
         let (mut sum, mut correct) = (0.0, 0);
         for (images, classes) in images.chunks(INFERENCE_BATCH).zip(classes.chunks(INFERENCE_BATCH)) {
             let logits = predict(self.network, &self.weights, &self.values, images).map_err(candle_failed)?;
-            let targets: Vec<Target> = classes.iter().map(|&class| Target { class, weight: 1.0 }).collect();
-            let (loss, _) = cross_entropy(&logits, &targets);
+            let targets: Vec<Target> = classes.iter().map(|&class| Target::new(class, 1.0)).collect();
+            let (loss, _) = Loss::default().of(&logits, &targets);
             sum += loss.sum;
             correct += loss.correct;
         }
@@ -319,12 +441,17 @@ fn normalise(image: &[u8], values: &[f32; 256], output: &mut [f32]) {
     }
 }
 
-fn class_weights(kind: ClassWeights, classes: &[usize], count: usize) -> Vec<f64> {
-    match kind {
+fn class_weights(recipe: &Recipe, classes: &[usize], count: usize) -> Vec<f64> {
+    let rows = |class| classes.iter().filter(|&&other| other == class).count().max(1);
+    match recipe.class_weights {
         ClassWeights::None => vec![1.0; count],
-        ClassWeights::Balanced => {
-            let rows = |class| classes.iter().filter(|&&other| other == class).count().max(1);
-            (0..count).map(|class| classes.len() as f64 / (count * rows(class)) as f64).collect()
+        ClassWeights::Balanced => (0..count).map(|class| classes.len() as f64 / (count * rows(class)) as f64).collect(),
+        ClassWeights::EffectiveNumber => {
+            let beta = recipe.effective_number_beta;
+            let weight = |class| (1.0 - beta) / (1.0 - libm::pow(beta, rows(class) as f64));
+            let weights: Vec<f64> = (0..count).map(weight).collect();
+            let mean = weights.iter().sum::<f64>() / count as f64;
+            weights.iter().map(|weight| weight / mean).collect()
         }
     }
 }

@@ -27,11 +27,20 @@ fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
 fn recipe() -> Recipe {
     Recipe {
         seed: 5,
+        epochs: 4,
         batch_size: 7,
         learning_rate: 2e-3,
         augment: None,
+        mixup: 0.0,
+        sampling: Sampling::Shuffled,
         class_weights: ClassWeights::None,
+        effective_number_beta: 0.999,
+        loss: Loss::default(),
+        clip_norm: 0.0,
+        schedule: Curve::Plateau,
+        warmup: 0.0,
         plateau: Some(Plateau::default()),
+        early_stopping: 0,
         keep: Keep::Best,
     }
 }
@@ -134,7 +143,113 @@ fn a_loss_that_is_no_number_stops_training_and_names_the_step() {
 // compute_class_weight("balanced", classes=[0, 1, 2], y=[0, 0, 0, 1, 1, 2, 0, 0])
 #[test]
 fn balanced_weights_are_scikit_learns() {
-    let weights = class_weights(ClassWeights::Balanced, &[0, 0, 0, 1, 1, 2, 0, 0], 3);
+    let balanced = Recipe { class_weights: ClassWeights::Balanced, ..recipe() };
+    let weights = class_weights(&balanced, &[0, 0, 0, 1, 1, 2, 0, 0], 3);
     assert_eq!(weights, [8.0 / 15.0, 8.0 / 6.0, 8.0 / 3.0]);
-    assert_eq!(class_weights(ClassWeights::None, &[0, 1], 2), [1.0, 1.0]);
+    assert_eq!(class_weights(&recipe(), &[0, 1], 2), [1.0, 1.0]);
+}
+
+// import numpy as np   # github.com/richardaecn/class-balanced-loss, class_balanced_loss.py
+// n = np.array([5, 2, 1]); w = (1 - 0.9) / (1 - 0.9**n); print((w / w.sum() * 3).tolist())
+const EFFECTIVE: [f64; 3] = [0.41376937366205485, 0.8918036642544639, 1.694426962083481];
+
+#[test]
+fn weights_by_effective_number_are_the_papers() {
+    let effective = Recipe { class_weights: ClassWeights::EffectiveNumber, effective_number_beta: 0.9, ..recipe() };
+    let weights = class_weights(&effective, &[0, 0, 0, 1, 1, 2, 0, 0], 3);
+    for (ours, papers) in weights.iter().zip(EFFECTIVE) {
+        assert!((ours - papers).abs() < 1e-12, "{ours} {papers}");
+    }
+}
+
+#[test]
+fn balanced_sampling_sees_all_classes_alike_whatever_their_images() {
+    let balanced = Recipe { sampling: Sampling::Balanced, ..recipe() };
+    with_trainer(balanced, 1, |mut trainer| {
+        // 40 images of class 0, 20 of class 1, none of class 2.
+        trainer.data.training.classes = (0..60).map(|i| usize::from(i >= 40)).collect();
+        let classes: Vec<usize> =
+            (1..=50).flat_map(|epoch| trainer.order(epoch)).map(|i| trainer.data.training.classes[i]).collect();
+        let ones = classes.iter().filter(|class| **class == 1).count();
+        assert_eq!(classes.len(), 50 * 60);
+        assert!((1400..1600).contains(&ones), "{ones} of 3000");
+        assert_ne!(trainer.order(1), trainer.order(2));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn every_option_changes_the_training_and_repeats_itself_on_any_number_of_threads() {
+    let plain = train(recipe(), 2, 2).unwrap().1;
+    let coloured = Augmentation { brightness: 0.2, contrast: 0.2, saturation: 0.2, ..Augmentation::default() };
+    for other in [
+        Recipe { augment: Some(coloured), ..recipe() },
+        Recipe { mixup: 0.4, ..recipe() },
+        Recipe { sampling: Sampling::Balanced, ..recipe() },
+        Recipe { loss: Loss { label_smoothing: 0.1, focal: 0.0 }, ..recipe() },
+        Recipe { loss: Loss { label_smoothing: 0.0, focal: 2.0 }, ..recipe() },
+        Recipe { clip_norm: 0.1, ..recipe() },
+        Recipe { schedule: Curve::Cosine, warmup: 0.5, ..recipe() },
+        Recipe { schedule: Curve::OneCycle, ..recipe() },
+    ] {
+        let one = train(other, 2, 1).unwrap().1;
+        assert!(one != plain, "{other:?} changes nothing");
+        assert!(one == train(other, 2, 3).unwrap().1, "{other:?} depends on threads");
+    }
+}
+
+#[test]
+fn a_planned_learning_rate_ends_near_nothing_and_goes_on_from_no_other_plan() {
+    let cosine = Recipe { schedule: Curve::Cosine, plateau: None, ..recipe() };
+    let saved = with_trainer(cosine, 2, |mut trainer| {
+        let rates: Vec<f64> = (0..4).map(|_| trainer.run_epoch(|_| ()).unwrap().learning_rate).collect();
+        assert!(rates.is_sorted_by(|a, b| a > b) && rates[3] < 0.01 * rates[0], "{rates:?}");
+        trainer.checkpoint()
+    })
+    .unwrap();
+    let longer = Recipe { epochs: 6, ..cosine };
+    assert_eq!(with_trainer(longer, 2, |mut trainer| trainer.restore(&saved, 6)).unwrap(), Restored::OtherPlan);
+    assert_eq!(with_trainer(cosine, 2, |mut trainer| trainer.restore(&saved, 4)).unwrap(), Restored::After(4));
+}
+
+#[test]
+fn training_is_exhausted_after_as_many_epochs_without_a_rise() {
+    let record = |accuracy: f64| EpochRecord {
+        epoch: 1,
+        learning_rate: 1e-3,
+        train_loss: 1.0,
+        train_accuracy: 0.5,
+        validation_loss: Some(1.0),
+        validation_accuracy: Some(accuracy),
+    };
+    with_trainer(Recipe { early_stopping: 2, ..recipe() }, 1, |mut trainer| {
+        let mut exhausted = Vec::new();
+        for accuracy in [0.5, 0.6, 0.6, 0.5, 0.7, 0.6, 0.6] {
+            trainer.history.push(record(accuracy));
+            exhausted.push(trainer.is_exhausted());
+        }
+        assert_eq!(exhausted, [false, false, false, true, false, false, true]);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_was_best_before_the_loss_ended_is_kept() {
+    with_trainer(recipe(), 2, |mut trainer| {
+        let best = trainer.run_epoch(|_| ())?;
+        trainer.schedule = Schedule::new(1e30);
+        let error = trainer.run_epoch(|_| ()).err().unwrap();
+        assert!(error.message.contains("the worst gradient was not finite in `"), "{error}");
+        assert!(trainer.diverged() && trainer.has_best());
+        let trained = trainer.finish();
+        assert_eq!((trained.epoch, trained.history), (1, vec![best]));
+        trained
+            .weights
+            .with_slices(|slices| assert!(slices.iter().all(|slice| slice.iter().all(|w| w.is_finite()))))
+            .unwrap();
+        Ok(())
+    })
+    .unwrap();
 }
