@@ -1,10 +1,13 @@
 //! Work on many items at the same time.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// How many threads the machine runs at the same time.
+/// How many threads the machine runs at the same time, as it was when the program first asked: the question itself opens half
+/// a dozen files of the system.
 pub fn available() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    static AVAILABLE: OnceLock<usize> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Does `work` on every item, on at most `threads` threads, each of which takes `chunk` items at a time; the results are in
