@@ -137,6 +137,62 @@ fn the_report_and_two_runs_side_by_side_show_what_the_records_say() {
 }
 
 #[test]
+fn a_model_classifies_images_as_the_evaluation_did() {
+    let project = small();
+    let ran = project.hamflow(&["predict", "train", "out/synthetic/images", "--json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let answers: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 180);
+    // The challenge's submission has the same probabilities, by image.
+    let submission = project.read("out/evaluate/isic_2018_submission.csv");
+    let mut lines = submission.lines();
+    let classes: Vec<String> = lines.next().unwrap().split(',').skip(1).map(str::to_lowercase).collect();
+    let mut compared = 0;
+    for line in lines {
+        let (image, probabilities) = line.split_once(',').unwrap();
+        let named = |answer: &&serde_json::Value| answer["image"].as_str().unwrap().ends_with(&format!("{image}.jpg"));
+        let answer = answers.iter().find(named).unwrap();
+        for (class, probability) in classes.iter().zip(probabilities.split(',')) {
+            let (ours, theirs) =
+                (answer["probabilities"][class].as_f64().unwrap(), probability.parse::<f64>().unwrap());
+            // Reading JSON may cost the last bit.
+            assert!((ours - theirs).abs() <= f64::EPSILON * theirs, "{image}: {ours} {theirs}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 100);
+
+    // Elsewhere the folder of the model is enough; a file that is no image is said and stops nothing.
+    project.write("elsewhere/broken.jpg", "no picture");
+    let first = answers[0]["image"].as_str().unwrap();
+    std::fs::copy(project.path(first), project.path("elsewhere/good.jpg")).unwrap();
+    let mut command = project.command(&["predict", "../out/train/model", ".", "--gradcam", "heat"]);
+    let ran = Project::finish({
+        command.current_dir(project.path("elsewhere"));
+        command
+    });
+    assert_eq!((ran.code, ran.stdout.lines().count()), (1, 1), "{ran:?}");
+    assert!(ran.stderr.contains("broken.jpg` ") && !ran.stderr.contains("good.jpg"), "{ran:?}");
+    assert_eq!(&std::fs::read(project.path("elsewhere/heat/good.png")).unwrap()[1..4], b"PNG");
+    assert!(!project.path("elsewhere/heat/broken.png").exists());
+
+    for (arguments, wanted) in [
+        (
+            &["predict", "trian", first][..],
+            "`trian` is neither a folder nor a stage that makes a model\nhint: `train` does",
+        ),
+        (&["predict", "train", "nothing.jpg"], "there is no image `nothing.jpg`"),
+        (&["predict", "train", "out/train"], "has no file with the extension jpg, jpeg or png"),
+        (&["predict", "out/split", first], "has no file `card.json`"),
+        (&["predict", "train", first, first, "--gradcam", "heat"], "two images would have the picture"),
+    ] {
+        let ran = project.hamflow(arguments);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(wanted), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_page_that_cannot_be_shown_is_named_all_the_same() {
     let project = small();
     let open = |browser: &str| project.command(&["report", "--open"]).env("BROWSER", browser).output().unwrap();
@@ -148,18 +204,49 @@ fn a_page_that_cannot_be_shown_is_named_all_the_same() {
     assert!(said.contains("no browser can be started (`no-such-browser`)"), "{said}");
 }
 
+/// The Python with these packages that `$HAMFLOW_PYTHON` names; `tests/check.sh` makes one. Without, a test passes and says loudly
+/// that it did not look, and fails on CI.
+fn python(packages: &str) -> Option<String> {
+    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", &format!("import {packages}")]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    assert!(!in_ci(), "CI must have {packages}");
+    println!("SKIPPED: `{python}` cannot import {packages}; $HAMFLOW_PYTHON names one that can");
+    None
+}
+
+/// Reads the events that training leaves beside its log with TensorBoard's own reader.
+#[test]
+fn tensorboard_reads_the_epochs() {
+    let Some(python) = python("tensorboard") else { return };
+    let project = small();
+    let script = r#"
+import glob, json
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+[folder] = glob.glob("cache/runs/*/train")
+events = EventAccumulator(folder)
+events.Reload()
+names = {"loss/training": "train_loss", "accuracy/training": "train_accuracy", "loss/validation": "validation_loss",
+         "accuracy/validation": "validation_accuracy", "learning_rate": "learning_rate"}
+assert set(events.Tags()["scalars"]) == set(names), events.Tags()
+epochs = json.load(open("out/train/history.json"))["epochs"]
+for tag, name in names.items():
+    found = [(event.step, event.value) for event in events.Scalars(tag)]
+    assert [step for step, _ in found] == [epoch["epoch"] for epoch in epochs], found
+    assert all(abs(value - epoch[name]) <= 1e-6 * abs(epoch[name]) for (_, value), epoch in zip(found, epochs)), found
+print("read", len(epochs), "epochs")
+"#;
+    let output = Command::new(&python).args(["-c", script]).current_dir(project.root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("read "));
+}
+
 /// Reads every output with other programs' libraries. `$HAMFLOW_PYTHON` names a Python that has them; `tests/check.sh` makes one.
 #[test]
 fn python_reads_the_tables_the_shards_and_the_weights() {
-    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args(["-c", "import pyarrow, polars, safetensors, numpy"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        assert!(!in_ci(), "CI must have pyarrow, polars and safetensors");
-        println!(
-            "SKIPPED: `{python}` has no pyarrow, polars, safetensors and numpy; $HAMFLOW_PYTHON names one that does"
-        );
-        return;
-    }
+    let Some(python) = python("pyarrow, polars, safetensors, numpy") else { return };
     let project = small();
     let script = r#"
 import json, sys

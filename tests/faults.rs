@@ -1,5 +1,6 @@
 //! What happens when something goes wrong: nothing is lost, nothing half-written, and the message says what to do.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 
 use crate::harness::{CHAIN, Project, chain};
@@ -10,6 +11,29 @@ fn crash(how: &str) -> Project {
     ));
     project.write("t", "x");
     project
+}
+
+#[test]
+fn what_is_flawed_is_kept_and_used_and_every_run_that_has_it_says_so() {
+    let project = crash("flaw");
+    let said = "flaw: stage `crash`: there is a scratch on it\n";
+    let first = project.hamflow(&["run"]);
+    assert_eq!(first.code, 1, "{first:?}");
+    assert!(first.stderr.contains(said) && first.stderr.contains("3 ran, 1 flawed"), "{}", first.stderr);
+    assert_eq!(project.read("out/after/text.txt"), "SCRATCHED");
+    for _ in 0..2 {
+        let fresh = project.hamflow(&["run"]);
+        assert!(
+            fresh.stderr.contains(said) && fresh.stderr.contains("3 stages are fresh, 1 flawed"),
+            "{}",
+            fresh.stderr
+        );
+        assert_eq!(fresh.code, 1);
+    }
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    let restored = project.hamflow(&["run", "--json"]);
+    assert_eq!((restored.code, restored.count("ran"), restored.count("flawed")), (1, 0, 1));
+    assert_eq!(project.hamflow(&["run", "beside"]).code, 0, "what is not asked for is not judged");
 }
 
 #[test]
@@ -133,7 +157,8 @@ fn a_second_run_says_who_holds_the_cache() {
     let second = project.hamflow(&["run", "--no-wait"]);
     assert_eq!(second.code, 2);
     assert!(second.stderr.contains(&format!("another run holds the cache: process {}", first.id())), "{second:?}");
-    assert_eq!(project.hamflow(&["status"]).code, 0, "reading commands never lock");
+    let status = project.hamflow(&["status"]);
+    assert_eq!(status.code, 0, "reading commands never lock: {status:?}");
     first.kill().unwrap();
     first.wait().unwrap();
 }
@@ -150,6 +175,23 @@ fn ctrl_c_keeps_what_is_finished_and_leaves_no_process() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted after"));
     let status = project.hamflow(&["status"]).stdout;
     assert!(status.contains("fresh    dice") && status.contains("stale    wait"), "{status}");
+}
+
+#[test]
+fn a_log_is_followed_while_the_stage_works_and_ends_with_it() {
+    let project = waiting();
+    let mut run = project.start(&["run"]);
+    project.wait_for("started");
+    let mut follower = project.start(&["log", "-f", "wait"]);
+    let mut line = String::new();
+    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "it waits\n", "said while the stage works");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(follower.wait().unwrap().code(), Some(0), "the run is gone, so nothing more will be said");
+    let wrong = project.hamflow(&["log", "-f", "wiat"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("`wiat` is neither a recorded run nor a stage"), "{}", wrong.stderr);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! `hamflow compare`: two runs side by side, on one page.
 
 use clap::Args;
+use hamflow_stage_api::Access;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::metrics::{self, Numbers};
 use super::project::Project;
 use super::{CliError, Common, pages, project};
 use crate::config::Kinds;
-use crate::exec::{RunRecord, StageRecord};
+use crate::exec::{Outcome, RunRecord, StageRecord};
 use crate::graph::Source;
 use crate::plan::{Fingerprint, StaleReason, fingerprint_difference};
 use crate::ui::{self, duration};
@@ -108,6 +109,9 @@ impl<'a> Difference<'a> {
             serde_json::from_value(opened.store.actions.get_hex(&stage.key)?.fingerprint).ok()
         };
         let stage = &second.stage[..];
+        if let Some(ended) = [first, second].into_iter().find_map(not_done) {
+            return Self { stage, own: vec![ended.to_owned()], follows: Vec::new() };
+        }
         let Some((first, second)) = fingerprint(first).zip(fingerprint(second)) else {
             let lost = "its inputs or parameters; the results are no longer in the cache, which could say more";
             return Self { stage, own: vec![lost.to_owned()], follows: Vec::new() };
@@ -119,17 +123,29 @@ impl<'a> Difference<'a> {
     }
 }
 
+/// What is said of a stage without a result.
+fn not_done(stage: &StageRecord) -> Option<&'static str> {
+    match stage.outcome {
+        Outcome::Failed => Some("failed in one of the runs"),
+        Outcome::Skipped => Some("was not reached in one of the runs"),
+        _ => None,
+    }
+}
+
 /// Whether a difference comes from an earlier stage, as far as the pipeline of now can tell.
 fn is_from_before(opened: &Project, stage: &str, reason: &StaleReason) -> bool {
     let graph = &opened.graph;
     let is_artifact = |source: &Source| matches!(source, Source::Artifact { .. });
+    let Some(place) = graph.pipeline.stages.iter().position(|found| found.name == stage) else { return false };
+    let mut bindings = graph.edges[place].iter();
     match reason {
         StaleReason::Input { port, .. } => {
-            let place = graph.pipeline.stages.iter().position(|found| found.name == stage);
-            let binding = place.and_then(|place| graph.edges[place].iter().find(|edge| edge.port.name == *port));
-            binding.is_some_and(|binding| binding.sources.iter().all(is_artifact))
+            bindings.find(|edge| edge.port.name == *port).is_some_and(|binding| binding.sources.iter().all(is_artifact))
         }
-        StaleReason::View { .. } => true,
+        // A view does not say of which port it is: it may be of any that the stage views.
+        StaleReason::View { .. } => bindings
+            .filter(|binding| binding.port.access == Access::View)
+            .all(|binding| binding.sources.iter().all(is_artifact)),
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliError, Common, project};
+use super::{CliError, Common, follow, project};
 use crate::config::Kinds;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
 use crate::ui::{self, Style, bytes, duration};
@@ -15,8 +15,11 @@ pub struct LogArguments {
     what: Vec<String>,
     #[command(flatten)]
     common: Common,
+    /// Print what the named stage says as it says it, until it ends
+    #[arg(short, long)]
+    follow: bool,
     /// The record as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "follow")]
     json: bool,
     /// How many runs to list
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
@@ -28,6 +31,18 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = project::open(&arguments.common, kinds)?;
     let runs = opened.store.runs_dir();
     let known = list_runs(&runs);
+    if arguments.follow {
+        let [stage] = &arguments.what[..] else {
+            return Err(CliError::user("`--follow` takes the name of one stage\nhint: `hamflow log -f train`"));
+        };
+        if !opened.graph.pipeline.stages.iter().any(|known| known.name == *stage) {
+            return Err(unknown(&opened, stage));
+        }
+        if follow::follow(&opened, stage)? {
+            return Ok(0);
+        }
+        ui::say("no run is at work; this is the last log:");
+    }
     match &arguments.what[..] {
         [] => {
             if known.is_empty() {

@@ -5,11 +5,13 @@ mod compare;
 mod completions;
 mod dag;
 mod error;
+mod follow;
 mod init;
 mod kinds;
 mod log;
 mod metrics;
 mod pages;
+mod predict;
 mod preview;
 mod project;
 mod report;
@@ -66,9 +68,12 @@ enum Command {
     Report(report::ReportArguments),
     /// Show two runs side by side on one page
     Compare(compare::CompareArguments),
+    /// Classify images of your own with a model
+    Predict(predict::PredictArguments),
     /// Write a picture of what a stage does to some of its inputs; runs nothing
     Preview(preview::PreviewArguments),
     /// Show past runs, what a run did, or the log of a stage
+    #[command(mut_arg("file", |file| file.short(None)))]
     Log(log::LogArguments),
     /// Write a pipeline to begin with
     Init(init::InitArguments),
@@ -103,6 +108,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
         Command::Metrics(arguments) => metrics::execute(&arguments, kinds),
         Command::Report(arguments) => report::execute(&arguments, kinds),
         Command::Compare(arguments) => compare::execute(&arguments, kinds),
+        Command::Predict(arguments) => predict::execute(&arguments, kinds),
         Command::Preview(arguments) => preview::execute(&arguments, kinds),
         Command::Log(arguments) => log::execute(&arguments, kinds),
         Command::Init(arguments) => init::execute(&arguments),

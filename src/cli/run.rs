@@ -116,7 +116,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     Ok(match (summary.interrupted, summary.failure) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),
-        (false, None) => 0,
+        (false, None) => u8::from(summary.flawed > 0),
     })
 }
 

@@ -48,7 +48,14 @@ pub fn part(
         digest,
         folder: true,
     };
-    let result = ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts: Vec::new(), cost_ms };
+    let result = ActionResult {
+        key: key.hex(),
+        fingerprint,
+        outputs: vec![output],
+        parts: Vec::new(),
+        flaws: Vec::new(),
+        cost_ms,
+    };
     store.actions.put(&result).map_err(|error| disk_error(&error))?;
     Ok(result)
 }
@@ -88,6 +95,8 @@ pub struct Finished<'a> {
     pub parts: &'a [(String, BTreeMap<String, Digest>)],
     /// Listings and views that explain a later change.
     pub texts: &'a [String],
+    /// What it said is not as it should be.
+    pub flaws: &'a [String],
     /// How long it took.
     pub cost_ms: u64,
 }
@@ -146,6 +155,7 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
         fingerprint: finished.fingerprint.clone(),
         outputs,
         parts: finished.parts.iter().map(|(key, _)| key.clone()).collect(),
+        flaws: finished.flaws.to_vec(),
         cost_ms: finished.cost_ms,
     };
     store.actions.put(&result).map_err(|error| disk_error(&error))?;

@@ -66,6 +66,12 @@ impl RunGuard {
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         Ok(Self { _file: file })
     }
+
+    /// Whether a run works on the store at `root`.
+    pub fn is_held(root: &Path) -> bool {
+        let file = OpenOptions::new().read(true).open(root.join("run.lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +84,9 @@ mod tests {
         let first = RunGuard::take(folder.path(), None).unwrap();
         let error = RunGuard::take(folder.path(), None).unwrap_err();
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(RunGuard::is_held(folder.path()));
         drop(first);
+        assert!(!RunGuard::is_held(folder.path()));
         assert!(RunGuard::take(folder.path(), None).is_ok());
     }
 }

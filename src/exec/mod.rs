@@ -16,9 +16,10 @@ use std::io;
 use hamflow_stage_api::{Job, JobEvent, StageError};
 use serde::Serialize;
 
+pub use commit::disk_error;
 pub use guard::{GuardError, Holder, RunGuard};
 pub use local::Local;
-pub use record::{Outcome, RunRecord, StageRecord, list_runs, read_run, stage_log};
+pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};
 pub use scheduler::{RunOptions, RunSummary, run};
 pub use sealed::run_sealed;
 pub use worker::serve;
@@ -106,6 +107,13 @@ pub enum RunEvent {
     Warning {
         /// The stage, if it is one's.
         stage: Option<String>,
+        /// One sentence.
+        message: String,
+    },
+    /// A stage's result is not as it should be; said by every run that has it.
+    Flaw {
+        /// The stage.
+        stage: String,
         /// One sentence.
         message: String,
     },

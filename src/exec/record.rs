@@ -167,6 +167,13 @@ pub fn list_runs(runs: &Path) -> Vec<String> {
     names
 }
 
+/// The latest run that has written something and has not ended; one that was killed never does.
+pub fn newest_unfinished_run(runs: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
+    let newest = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).max()?;
+    read_run(runs, &newest).is_none_or(|record| record.wall_ms == 0).then_some(newest)
+}
+
 /// The record of a run; none where it is absent or of another version.
 pub fn read_run(runs: &Path, run: &str) -> Option<RunRecord> {
     serde_json::from_slice(&std::fs::read(runs.join(run).join("record.json")).ok()?).ok()

@@ -71,6 +71,8 @@ pub struct RunSummary {
     pub interrupted: bool,
     /// Files that the parts that executed have read.
     pub part_files_ran: u64,
+    /// Stages with a result that is not as it should be, among those that are done.
+    pub flawed: usize,
     /// The gravest failure.
     #[serde(skip)]
     pub failure: Option<ErrorCategory>,
@@ -117,6 +119,8 @@ struct Active {
     cached: usize,
     started: Instant,
     peak_memory: u64,
+    /// What its jobs said is not as it should be.
+    flaws: Vec<String>,
 }
 
 /// A job at work.
@@ -283,6 +287,7 @@ impl<'a> Scheduler<'a> {
         let _ = fs::remove(&self.store.tmp_dir());
         let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
+        summary.flawed = self.results.values().filter(|result| !result.flaws.is_empty()).count();
         if summary.ran + summary.cached + summary.failed > 0 || summary.interrupted {
             summary.run = Some(self.journal.record.run.clone());
             self.journal.record.wall_ms = summary.wall_ms.max(1);
@@ -295,7 +300,8 @@ impl<'a> Scheduler<'a> {
         if !self.options.locked && !same {
             self.lock.write(&self.options.lock_path).map_err(|error| disk_error(&error))?;
         }
-        if summary.is_idle() {
+        // A seal would hide what is flawed.
+        if summary.is_idle() && summary.flawed == 0 {
             self.seal();
         }
         (self.events)(RunEvent::RunFinished(summary.clone()));
@@ -409,6 +415,7 @@ impl<'a> Scheduler<'a> {
             cached: 0,
             started: Instant::now(),
             peak_memory: 0,
+            flaws: Vec::new(),
             check,
         };
         let rank = self.rank[id.index()];
@@ -595,6 +602,7 @@ impl<'a> Scheduler<'a> {
                 folder: output,
                 parts: &parts,
                 texts: &active.check.texts(),
+                flaws: &active.flaws,
                 cost_ms: milliseconds(active.started),
             },
         )?;

@@ -60,6 +60,9 @@ pub struct ActionResult {
     /// The keys of the parts that it was made from, so that they are kept as long as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
+    /// What is not as it should be, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flaws: Vec<String>,
     /// How long it took, so that the dearest results can be kept longest.
     pub cost_ms: u64,
 }
@@ -139,7 +142,14 @@ mod tests {
             digest: Digest::of(b"x"),
             folder: false,
         };
-        ActionResult { key: key.hex(), fingerprint: Value::Null, outputs: vec![output], parts: Vec::new(), cost_ms: 5 }
+        ActionResult {
+            key: key.hex(),
+            fingerprint: Value::Null,
+            outputs: vec![output],
+            parts: Vec::new(),
+            flaws: Vec::new(),
+            cost_ms: 5,
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Counts, checks and clears the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Store, Tree};
 use crate::digest::{self, Digest};
@@ -184,14 +184,21 @@ pub fn collect(
             }
         }
     }
+    // A folder is one checkpoint, as old as its youngest file.
+    let mut checkpoints: BTreeMap<PathBuf, (SystemTime, u64)> = BTreeMap::new();
     for (path, size) in files(&store.checkpoints_dir())? {
         let written =
             std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(fs::at("read", &path))?;
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        let (youngest, bytes) = checkpoints.entry(folder).or_insert((written, 0));
+        (*youngest, *bytes) = ((*youngest).max(written), *bytes + size);
+    }
+    for (folder, (written, bytes)) in checkpoints {
         if written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
             garbage.checkpoints += 1;
-            garbage.bytes += size;
+            garbage.bytes += bytes;
             if !dry_run {
-                fs::remove(path.parent().unwrap_or(&path))?;
+                fs::remove(&folder)?;
             }
         }
     }
@@ -230,7 +237,14 @@ mod tests {
         let fingerprint = serde_json::Value::Null;
         store
             .actions
-            .put(&ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts, cost_ms: 0 })
+            .put(&ActionResult {
+                key: key.hex(),
+                fingerprint,
+                outputs: vec![output],
+                parts,
+                flaws: Vec::new(),
+                cost_ms: 0,
+            })
             .unwrap();
         key.hex()
     }

@@ -53,6 +53,7 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
             let place = stage.as_ref().map_or(String::new(), |stage| format!("stage `{stage}`: "));
             vec![format!("{} {place}{message}", style.label("warning"))]
         }
+        RunEvent::Flaw { stage, message } => vec![format!("{} stage `{stage}`: {message}", style.label("flaw"))],
         RunEvent::Note { stage, message } => vec![format!("{} {stage}: {message}", style.label("note"))],
         RunEvent::StageFinished { stage, outcome, reasons, parts_ran, parts_cached, wall_ms, error } => {
             let word = style.word(outcome_word(*outcome));
@@ -94,14 +95,21 @@ pub fn reasons_text(reasons: &[StaleReason]) -> String {
 }
 
 fn summary_text(summary: &RunSummary) -> String {
-    let RunSummary { ran, cached, fresh, failed, skipped, wall_ms, run, interrupted, .. } = summary;
+    let RunSummary { ran, cached, fresh, failed, skipped, flawed, wall_ms, run, interrupted, .. } = summary;
     let time = duration(*wall_ms);
     if summary.is_idle() {
         let stages = if *fresh == 1 { "1 stage is fresh".to_owned() } else { format!("{fresh} stages are fresh") };
-        return format!("nothing to do: {stages} ({time})");
+        let flawed = if *flawed > 0 { format!(", {flawed} flawed") } else { String::new() };
+        return format!("nothing to do: {stages}{flawed} ({time})");
     }
-    let counts =
-        [(ran, "ran"), (cached, "from the cache"), (fresh, "fresh"), (failed, "failed"), (skipped, "not reached")];
+    let counts = [
+        (ran, "ran"),
+        (cached, "from the cache"),
+        (fresh, "fresh"),
+        (failed, "failed"),
+        (skipped, "not reached"),
+        (flawed, "flawed"),
+    ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     let verb = if *interrupted { "interrupted after" } else { "finished in" };

@@ -36,7 +36,7 @@ impl Style {
     /// `error:` and `warning:` at the beginning of a message.
     pub fn label(self, label: &str) -> String {
         let colour = match label {
-            "error" => "31;1",
+            "error" | "flaw" => "31;1",
             "note" => "36;1",
             _ => "33;1",
         };

@@ -18,11 +18,11 @@ use serde_json::Value;
 use self::measure::Evaluated;
 use self::rows::Row;
 use crate::json;
-use crate::metric::Scores;
+use crate::metric::{Scores, SplitMetrics};
 use crate::ml::classifier::Classifier;
 use crate::near_miss;
 use crate::params;
-use crate::plot::Figure;
+use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
 
 /// The names that `split` gives.
@@ -138,6 +138,7 @@ impl Kind for Evaluate {
             probabilities.extend(classifier.probabilities(&images, context.threads())?);
             context.progress(probabilities.len() as u64, rows.len() as u64, "images", "");
         }
+        let (rows, probabilities, unanswered) = with_answers(rows, probabilities);
         let scores = measure(&rows, probabilities, labels.len())?;
 
         let predictions = predictions::frame(&rows, &scores, &labels)?;
@@ -148,10 +149,15 @@ impl Kind for Evaluate {
         let (bootstrap, seed) = (params.bootstrap, context.seed()?);
         let evaluated = Evaluated { rows: &rows, scores: &scores, labels: &labels, resamples: bootstrap, seed };
         let (_, validation) = evaluated.split("validation")?;
-        let validation = Some(validation).filter(|scores| !scores.is_empty());
+        let validation = Some(validation).filter(|scores| !scores.is_empty() && !unanswered.contains_key("validation"));
         let mut metrics = BTreeMap::new();
         for split in &params.splits {
             let (rows, scores) = evaluated.split(split)?;
+            if let Some(Unanswered { reason, truth }) = unanswered.get(split) {
+                context.flaw(format!("the numbers of the split `{split}` are undefined: {reason}"));
+                metrics.insert(split.clone(), SplitMetrics::undefined(reason, truth, &labels));
+                continue;
+            }
             let mut measured = evaluated.measure(split, &rows, &scores, validation.as_ref());
             if let Some(note) = left_out.get(split) {
                 measured.warnings.insert("rows".to_owned(), note.clone());
@@ -205,6 +211,44 @@ fn with_images(
         context.warn(note.clone());
     }
     Ok((kept, notes))
+}
+
+/// A split with answers that are no numbers.
+#[derive(Debug, PartialEq)]
+struct Unanswered {
+    /// Why the numbers of the split do not exist.
+    reason: String,
+    /// The classes of all its rows.
+    truth: Vec<usize>,
+}
+
+/// Leaves out rows for which the model answers with something that is no number, as weights that are none let it do. The splits
+/// that they were in have no numbers: those of the other rows alone would flatter the model.
+fn with_answers(
+    rows: Vec<Row>,
+    probabilities: Vec<Vec<f64>>,
+) -> (Vec<Row>, Vec<Vec<f64>>, BTreeMap<String, Unanswered>) {
+    let is_answer = |probabilities: &[f64]| probabilities.iter().all(|probability| probability.is_finite());
+    let mut of_split: BTreeMap<String, (Vec<String>, Vec<usize>)> = BTreeMap::new();
+    let mut kept = (Vec::new(), Vec::new());
+    for (row, probabilities) in rows.into_iter().zip(probabilities) {
+        let (without, truth) = of_split.entry(row.split.clone()).or_default();
+        truth.push(row.class);
+        if is_answer(&probabilities) {
+            kept.0.push(row);
+            kept.1.push(probabilities);
+        } else {
+            without.push(row.image_id);
+        }
+    }
+    let unanswered = of_split.into_iter().filter_map(|(split, (without, truth))| {
+        let (count, all) = (grouped(without.len() as u64), grouped(truth.len() as u64));
+        let first = without.first()?;
+        let reason = format!("the model's answer is no number for {count} of {all} images (first: `{first}`)");
+        Some((split, Unanswered { reason, truth }))
+    });
+    let unanswered = unanswered.collect();
+    (kept.0, kept.1, unanswered)
 }
 
 fn measure(rows: &[Row], probabilities: Vec<Vec<f64>>, classes: usize) -> Result<Scores, StageError> {

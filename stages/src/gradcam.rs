@@ -1,7 +1,7 @@
 //! The kind `gradcam`: where the model looks, for the predictions that it is most certain of, and how much of it is lesion.
 
 mod localisation;
-mod pictures;
+pub(crate) mod pictures;
 mod rows;
 
 use std::collections::BTreeMap;

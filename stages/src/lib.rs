@@ -17,6 +17,7 @@ pub mod model_card;
 pub mod near_miss;
 pub mod params;
 pub mod plot;
+pub mod predict;
 pub mod preprocess;
 pub mod registry;
 pub mod report;

@@ -154,7 +154,8 @@ impl ModelCard<'_> {
         if self.training_rows.len() == classes.len() {
             text.push_str("\n| class | name | training images |\n| --- | --- | ---: |\n");
             for (class, rows) in classes.iter().zip(&self.training_rows) {
-                let _ = writeln!(text, "| {} | {} | {} |", class.label, class.name, grouped(*rows as u64));
+                let _ =
+                    writeln!(text, "| {} | {} | {} |", plain(&class.label), plain(&class.name), grouped(*rows as u64));
             }
         }
         text
@@ -191,13 +192,16 @@ impl ModelCard<'_> {
                 };
                 let (recall, precision, auc) = (value("recall"), value("precision"), value("roc_auc"));
                 let rows = grouped(class.support as u64);
-                let _ = writeln!(text, "| {label} | {rows} | {recall} | {precision} | {auc} |");
+                let _ = writeln!(text, "| {} | {rows} | {recall} | {precision} | {auc} |", plain(label));
             }
             let gaps: Vec<String> = split
                 .gaps
                 .iter()
                 .filter(|gap| gap.metric == "balanced_accuracy")
-                .map(|gap| format!("- {}: {:.3}, between {} and {}", gap.attribute, gap.gap, gap.highest, gap.lowest))
+                .map(|gap| {
+                    let [highest, lowest] = [&gap.highest, &gap.lowest].map(|name| plain(name));
+                    format!("- {}: {:.3}, between {highest} and {lowest}", gap.attribute, gap.gap)
+                })
                 .collect();
             if !gaps.is_empty() {
                 let _ = write!(text, "\nLargest differences in balanced accuracy, {name}:\n\n{}\n", gaps.join("\n"));
@@ -221,6 +225,19 @@ impl ModelCard<'_> {
         }
         text
     }
+}
+
+/// A name as it is, whatever it holds: Markdown gives some characters a meaning, and a row of a table ends with its line.
+fn plain(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for character in name.chars() {
+        match character {
+            '\\' | '`' | '*' | '_' | '|' | '<' | '>' | '[' | ']' => text.extend(['\\', character]),
+            control if control.is_control() => text.push(' '),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 fn number(value: Option<f64>, interval: Option<&[f64; 2]>) -> String {
@@ -273,6 +290,11 @@ mod tests {
         "Ethical considerations",
         "Caveats and recommendations",
     ];
+
+    #[test]
+    fn a_name_cannot_change_the_table_that_it_stands_in() {
+        assert_eq!(plain("Benign | <b>\nkeratosis_like"), "Benign \\| \\<b\\> keratosis\\_like");
+    }
 
     #[test]
     fn a_card_has_the_nine_headings_and_the_numbers_of_training() {

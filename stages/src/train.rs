@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Input, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError,
-    View,
+    Access, ArtifactType, Classify, Input, Kind, KindSpec, Listener, Output, ParamError, Params, Planning, Port,
+    StageContext, StageError, View,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,18 +21,20 @@ use crate::ml::card::{self, Card, Training, encode_json, encode_weights};
 use crate::ml::classifier::thread_pool;
 use crate::ml::examples::{self, Examples, Role};
 use crate::ml::loss::Loss;
+use crate::ml::mixup::LEAST_ALPHA;
 use crate::ml::model::{self, Model};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
+use crate::ml::tensorboard::EventFile;
 use crate::ml::trainer::{
     ClassWeights, Data, EpochRecord, Keep, Recipe, Restored, Samples, Sampling, StepReport, Trained, Trainer,
 };
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
-use crate::{near_miss, params};
+use crate::{near_miss, params, predict};
 
 /// The kind `train`.
 pub struct Train;
@@ -129,7 +131,7 @@ impl TrainParams {
         within("epochs", self.epochs as f64, 1.0, 1e6)?;
         within("batch_size", self.batch_size as f64, 1.0, 4096.0)?;
         within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;
-        within("mixup", self.mixup, 0.0, 2.0)?;
+        within("mixup", self.mixup, if self.mixup == 0.0 { 0.0 } else { LEAST_ALPHA }, 2.0)?;
         within("effective_number_beta", self.effective_number_beta, 0.0, 0.999_999)?;
         within("label_smoothing", self.label_smoothing, 0.0, 0.9)?;
         within("focal_gamma", self.focal_gamma, 0.0, 10.0)?;
@@ -242,6 +244,10 @@ impl Kind for Train {
         ])
     }
 
+    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
+        predict::classify(asked, tell).map(|()| true)
+    }
+
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: TrainParams = context.params()?;
         let pool = thread_pool(context.threads())?;
@@ -277,14 +283,22 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let recipe = params.recipe(context.seed()?);
     let mut trainer = Trainer::new(&network, recipe, Data { training, validation, normalisation })?;
     let class_weights = trainer.class_weights().to_vec();
-    let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count());
+    let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count())?;
     let mut checkpoint = Checkpoint::of(context);
     checkpoint.restore(&mut trainer, params.epochs)?;
     for record in trainer.history() {
         live.append(record)?;
     }
+    live.goes_on_after(trainer.history().len());
     let mut stopped = None;
     while stopped.is_none() && trainer.history().len() < params.epochs {
+        // Asked before an epoch, not after one: what a checkpoint holds may have reached its end.
+        if trainer.is_exhausted() {
+            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
+            context.note(format!("stops after epoch {}: {reason}", trainer.history().len()));
+            stopped = Some(reason);
+            break;
+        }
         match trainer.run_epoch(|report| live.step(report)) {
             Ok(record) => {
                 checkpoint.save(&trainer)?;
@@ -292,15 +306,10 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
             }
             // Hours of training are not thrown away for a step that went wrong.
             Err(error) if trainer.diverged() && trainer.has_best() => {
-                context.warn(format!("{}; the best weights until then are kept", error.message));
+                context.flaw(format!("{}; the best weights until then are kept", error.message));
                 stopped = Some(error.message);
             }
             Err(error) => return Err(error),
-        }
-        if stopped.is_none() && trainer.is_exhausted() && trainer.history().len() < params.epochs {
-            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
-            context.note(format!("stops after epoch {}: {reason}", trainer.history().len()));
-            stopped = Some(reason);
         }
     }
     let trained = trainer.finish();
@@ -315,7 +324,7 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
         preprocess: shards.preprocess().clone(),
         training: Training {
             seed: recipe.seed,
-            epochs: params.epochs,
+            epochs: trained.history.len(),
             epoch: trained.epoch,
             training_rows: examples.of(Role::Training).count(),
             validation_rows: examples.of(Role::Validation).count(),
@@ -418,11 +427,14 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-/// Tells how far training is: on the terminal, and in a file that can be read while it runs.
+/// Tells how far training is: on the terminal, and in files that can be read while it runs.
 struct Live<'a> {
     context: &'a StageContext<'a>,
+    events: EventFile,
     epochs: usize,
     images: usize,
+    /// When this process began, and after how many epochs of an earlier one.
+    started: (Instant, usize),
     epoch_started: Instant,
     told: Instant,
 }
@@ -431,9 +443,29 @@ struct Live<'a> {
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 impl<'a> Live<'a> {
-    fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Self {
+    fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Result<Self, StageError> {
         let now = Instant::now();
-        Self { context, epochs, images, epoch_started: now, told: now }
+        let folder = context.side_dir();
+        let events = EventFile::create(folder).map_err(|source| StageError::io("make a file in", folder, &source))?;
+        Ok(Self { context, events, epochs, images, started: (now, 0), epoch_started: now, told: now })
+    }
+
+    fn goes_on_after(&mut self, epochs: usize) {
+        let now = Instant::now();
+        (self.started, self.epoch_started) = ((now, epochs), now);
+    }
+
+    /// The time that the images that are left take, if they take as long as those so far: `38 min left`.
+    fn time_left(&self, epochs: usize, images: usize) -> String {
+        let (since, before) = self.started;
+        let done = (epochs - before) * self.images + images;
+        let left = (self.epochs - epochs) * self.images - images;
+        let seconds = since.elapsed().as_secs_f64() / done.max(1) as f64 * left as f64;
+        match libm::ceil(seconds) as u64 {
+            seconds @ 0..120 => format!("{seconds} s left"),
+            seconds @ 120..7200 => format!("{} min left", seconds.div_ceil(60)),
+            seconds => format!("{:.1} h left", seconds as f64 / 3600.0),
+        }
     }
 
     fn speed(&self, images: usize) -> f64 {
@@ -452,9 +484,10 @@ impl<'a> Live<'a> {
         self.told = Instant::now();
         let StepReport { epoch, images, loss, accuracy, learning_rate } = report;
         let message = format!(
-            "epoch {epoch}/{}, loss {loss:.4}, accuracy {accuracy:.3}, learning rate {learning_rate:.2e}, {:.0} images/s",
+            "epoch {epoch}/{}, loss {loss:.4}, accuracy {accuracy:.3}, learning rate {learning_rate:.2e}, {:.0} images/s, {}",
             self.epochs,
-            self.speed(images)
+            self.speed(images),
+            self.time_left(epoch - 1, images)
         );
         self.tell((epoch - 1) * self.images + images, message);
     }
@@ -468,15 +501,26 @@ impl<'a> Live<'a> {
         if let (Some(loss), Some(accuracy)) = (record.validation_loss, record.validation_accuracy) {
             message.push_str(&format!(", validation loss {loss:.4}, validation accuracy {accuracy:.3}"));
         }
-        message.push_str(&format!(", {:.0} images/s", self.speed(self.images)));
+        message.push_str(&format!(", {:.0} images/s, {}", self.speed(self.images), self.time_left(epoch, 0)));
         self.context.log(&*message);
         self.tell(epoch * self.images, message);
         self.epoch_started = Instant::now();
         self.append(record)
     }
 
-    /// Adds the epoch to `history.jsonl` among the side outputs.
-    fn append(&self, record: &EpochRecord) -> Result<(), StageError> {
+    /// Adds the epoch to `history.jsonl` and to the events for TensorBoard, both side outputs.
+    fn append(&mut self, record: &EpochRecord) -> Result<(), StageError> {
+        let mut scalars = vec![
+            ("loss/training", record.train_loss),
+            ("accuracy/training", record.train_accuracy),
+            ("learning_rate", record.learning_rate),
+        ];
+        scalars.extend(record.validation_loss.map(|loss| ("loss/validation", loss)));
+        scalars.extend(record.validation_accuracy.map(|accuracy| ("accuracy/validation", accuracy)));
+        let folder = self.context.side_dir();
+        let added = self.events.scalars(record.epoch as u64, &scalars);
+        added.map_err(|source| StageError::io("write events to", folder, &source))?;
+
         let path = self.context.side_dir().join("history.jsonl");
         let mut line = serde_json::to_vec(record)
             .map_err(|error| StageError::bug(format!("an epoch cannot be written as JSON: {error}")))?;

@@ -256,6 +256,7 @@ impl Kind for Wait {
     }
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let started = context.job().params["started"].as_str().unwrap_or_default();
+        context.log("it waits");
         std::fs::write(started, "").map_err(|error| StageError::io("write", started.as_ref(), &error))?;
         loop {
             std::thread::park();
@@ -284,6 +285,10 @@ impl Kind for Crash {
             Some("panic") => panic!("as it was told"),
             Some("abort") => std::process::abort(),
             Some("nothing") => Ok(()),
+            Some("flaw") => {
+                context.flaw("there is a scratch on it");
+                context.write("text.txt", b"scratched")
+            }
             Some("change") => {
                 let source = &context.input("from")?.file()?.source;
                 std::fs::write(source, "changed").map_err(|error| StageError::io("write", source, &error))?;

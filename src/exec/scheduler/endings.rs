@@ -143,6 +143,10 @@ impl Scheduler<'_> {
         }
         self.lock.stages.insert(self.name(id).to_owned(), locked);
         self.note(id, outcome, check.key.hex(), reasons, active, Some(&result), None);
+        let stage = self.name(id);
+        for message in &result.flaws {
+            (self.events)(RunEvent::Flaw { stage: stage.to_owned(), message: message.clone() });
+        }
         self.results.insert(id, result);
     }
 

@@ -76,6 +76,13 @@ impl Scheduler<'_> {
                 self.journal.log(&stage, &format!("warning: {message}"));
                 (self.events)(RunEvent::Warning { stage: Some(stage), message });
             }
+            JobEvent::Flaw { message } => {
+                let message = self.secrets.hide(message);
+                self.journal.log(&stage, &format!("flaw: {message}"));
+                if let Some(active) = self.active.get_mut(&id) {
+                    active.flaws.push(message);
+                }
+            }
             JobEvent::Progress { .. } | JobEvent::Finished(_) => {}
         }
     }

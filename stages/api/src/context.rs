@@ -123,4 +123,11 @@ impl<'a> StageContext<'a> {
     pub fn warn(&self, message: impl Into<String>) {
         self.events.emit(JobEvent::Warning { message: message.into() });
     }
+
+    /// Says that what is made is not as it should be, although it is worth keeping: a number that does not exist.
+    ///
+    /// The sentence is kept with the result, and every run that has this result says it and ends with exit code 1.
+    pub fn flaw(&self, message: impl Into<String>) {
+        self.events.emit(JobEvent::Flaw { message: message.into() });
+    }
 }

@@ -95,6 +95,11 @@ pub enum JobEvent {
         /// One sentence.
         message: String,
     },
+    /// What is made is kept, but is not as it should be.
+    Flaw {
+        /// One sentence.
+        message: String,
+    },
     /// The end of the job.
     Finished(JobResult),
 }

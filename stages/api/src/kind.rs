@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{Inputs, Output, ParamError, PartOutput, Plan, Port, StageContext, StageError};
+use crate::{Classify, Inputs, Listener, Output, ParamError, PartOutput, Plan, Port, StageContext, StageError};
 
 /// Parameters as JSON values, sorted by name.
 pub type Params = Map<String, Value>;
@@ -127,6 +127,11 @@ pub trait Kind: Sync {
     /// none for a kind that has nothing to show.
     fn preview(&self, _planning: Planning<'_>, _sample: usize) -> Result<Option<Vec<u8>>, StageError> {
         Ok(None)
+    }
+
+    /// Classifies images with a model that a stage of this kind made, and tells the answers; false for a kind that makes no model.
+    fn classify(&self, _asked: &Classify<'_>, _tell: &mut Listener<'_>) -> Result<bool, StageError> {
+        Ok(false)
     }
 
     /// Does the whole work of a stage that is not split.

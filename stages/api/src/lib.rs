@@ -4,6 +4,7 @@
 //! parameters, and hands it a [`StageContext`] when there is work. Neither side knows anything else of the other.
 
 mod artifact;
+mod classify;
 mod context;
 mod digest;
 mod error;
@@ -14,6 +15,7 @@ mod part;
 mod random;
 
 pub use artifact::{Access, ArtifactType, Output, Port};
+pub use classify::{Answer, Classified, Classify, Listener};
 pub use context::{EventSink, StageContext};
 pub use digest::{Digest, ParseDigestError};
 pub use error::{ErrorCategory, ParamError, Place, StageError};

@@ -252,6 +252,51 @@ fn a_probability_that_is_no_number_names_its_image() {
 }
 
 #[test]
+fn a_split_with_an_answer_that_is_no_number_has_no_numbers() {
+    let rows = Fixture::new(10).rows;
+    let mut probabilities = vec![vec![0.5, 0.25, 0.25]; 10];
+    probabilities[4][1] = f64::NAN;
+    let (kept, answers, reasons) = with_answers(rows, probabilities);
+    assert_eq!((kept.len(), answers.len()), (9, 9));
+    let reason = "the model's answer is no number for 1 of 2 images (first: `ISIC_0004`)".to_owned();
+    let unanswered = Unanswered { reason, truth: vec![1, 0] };
+    assert_eq!(reasons, [("validation".to_owned(), unanswered)].into());
+}
+
+#[test]
+fn a_model_whose_weights_are_no_numbers_is_a_flaw_and_all_comes_out() {
+    let fixture = Fixture::new(40);
+    let (trained, _) = fixture.model();
+    let path = trained.output_dir().join("model/model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header_end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..header_end]).unwrap();
+    for (_, tensor) in header.as_object().unwrap().iter().filter(|(name, _)| name.ends_with("bias")) {
+        let start = header_end + tensor["data_offsets"][0].as_u64().unwrap() as usize;
+        bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let model = folder_input(&[&trained.output_dir().join("model")], Some(ArtifactType::Model));
+    let ran = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap();
+    let reason = "the model's answer is no number for 8 of 8 images (first: `ISIC_0003`)";
+    let metrics = ran.json("metrics.json");
+    assert_eq!(metrics["test"]["undefined"]["accuracy"], reason);
+    assert!(metrics["test"]["accuracy"].is_null() && metrics["test"]["per_class"]["bcc"]["recall"].is_null());
+    assert_eq!(metrics["test"]["rows"], 8);
+    assert_eq!(ran.table("predictions.parquet").height(), 0);
+    let flaws: Vec<&String> = ran
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            JobEvent::Flaw { message } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(flaws.len(), 2, "{flaws:?}");
+    assert_eq!(*flaws[1], format!("the numbers of the split `test` are undefined: {reason}"));
+}
+
+#[test]
 fn parameters_are_checked() {
     let refuse = |params: Value| Evaluate.resolve(params.as_object().unwrap()).unwrap_err();
     assert_eq!(refuse(json!({"splits": ["validaton"]})).hint.as_deref(), Some("did you mean `validation`?"));

@@ -19,15 +19,6 @@ pub fn mask_of<'a>(names: &ImageNames<'a>, image_id: &str) -> Result<Option<&'a 
     }
 }
 
-/// How the model's images were prepared.
-pub fn preparation(classifier: &Classifier) -> Result<Preparation, StageError> {
-    let preparation = serde_json::from_value(classifier.preprocess().clone());
-    preparation.map_err(|error| {
-        StageError::input(format!("the model's card does not say how its images were prepared: {error}"))
-            .hint("train the model again with this version")
-    })
-}
-
 /// Which pixels of an image are lesion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
@@ -55,7 +46,7 @@ impl<'a> Masks<'a> {
             decode: Decoding::Exact,
             colour_constancy: ColourConstancy::None,
             hair_removal: HairRemoval::None,
-            ..preparation(classifier)?
+            ..classifier.preparation()?
         };
         let size = (preparation.height, preparation.width);
         let preparer = RefCell::new(Preparer::new(preparation));

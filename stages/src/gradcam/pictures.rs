@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::StageError;
 
-use super::localisation::{Mask, Masks, preparation};
+use super::localisation::{Mask, Masks};
 use super::rows::Row;
 use crate::image_names::ImageNames;
 use crate::imaging::{Preparation, Preparer, jpeg_base64};
@@ -26,9 +26,7 @@ pub fn figures(
     images: &ImageNames<'_>,
     masks: Option<&Masks<'_>>,
 ) -> Result<Vec<(String, Figure)>, StageError> {
-    let of_model = preparation(classifier)?;
-    let times = WIDTH.div_ceil(of_model.width);
-    let preparation = Preparation { height: of_model.height * times, width: of_model.width * times, ..of_model };
+    let preparation = enlarged(classifier.preparation()?);
     let mut painter = Painter { preparation, preparer: Preparer::new(preparation) };
     let mut figures = Vec::new();
     for (label, rows) in examples {
@@ -75,19 +73,7 @@ impl Painter {
         self.preparer
             .prepare(&file.read()?, &mut image)
             .map_err(|bad| StageError::input(format!("bad image `{}`: the file {bad}", file.path)))?;
-        let heat = heat.resized(height, width);
-        let peak = heat.peak().unwrap_or(1.0);
-        let mut map = Vec::with_capacity(image.len());
-        let mut overlay = Vec::with_capacity(image.len());
-        for (pixel, heat) in image.chunks_exact(3).zip(&heat.values) {
-            let heat = heat / peak;
-            let colour = heat_colour(heat);
-            map.extend_from_slice(&colour);
-            for (below, above) in pixel.iter().zip(colour) {
-                let mixed = f64::from(*below) + (f64::from(above) - f64::from(*below)) * heat * COVER;
-                overlay.push((mixed + 0.5) as u8);
-            }
-        }
+        let (map, mut overlay) = paint(&image, &heat.resized(height, width));
         if let Some(mask) = mask {
             outline(mask, &mut overlay, (height, width));
         }
@@ -97,6 +83,29 @@ impl Painter {
             jpeg_base64(&overlay, width, height)?,
         ])
     }
+}
+
+/// The same preparation for a picture that is large enough to look at.
+pub fn enlarged(of_model: Preparation) -> Preparation {
+    let times = WIDTH.div_ceil(of_model.width);
+    Preparation { height: of_model.height * times, width: of_model.width * times, ..of_model }
+}
+
+/// The heat in colours, and upon the image of the same size; the hottest place has the last colour.
+pub fn paint(image: &[u8], heat: &HeatMap) -> (Vec<u8>, Vec<u8>) {
+    let peak = heat.peak().unwrap_or(1.0);
+    let mut map = Vec::with_capacity(image.len());
+    let mut overlay = Vec::with_capacity(image.len());
+    for (pixel, heat) in image.chunks_exact(3).zip(&heat.values) {
+        let heat = heat / peak;
+        let colour = heat_colour(heat);
+        map.extend_from_slice(&colour);
+        for (below, above) in pixel.iter().zip(colour) {
+            let mixed = f64::from(*below) + (f64::from(above) - f64::from(*below)) * heat * COVER;
+            overlay.push((mixed + 0.5) as u8);
+        }
+    }
+    (map, overlay)
 }
 
 /// Draws the lesion's border in white: where a pixel is lesion and its right or lower neighbour is not, or the other way round.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::{Interval, interval};
 use super::calibration::{at_temperature, temperature};
 use super::{
-    CLASS_METRICS, Gap, METRICS, Measured, Ranking, Scores, Subgroup, Undefined, class_counts, confusion_matrix,
+    CLASS_METRICS, Direction, Gap, METRICS, Measured, Ranking, Scores, Subgroup, Undefined, class_counts,
+    confusion_matrix,
 };
 
 /// The numbers of one split.
@@ -151,6 +152,25 @@ impl SplitMetrics {
         }
     }
 
+    /// A split of which no number exists that depends on the model, for one reason; `truth` holds the class of each row.
+    pub fn undefined(reason: &str, truth: &[usize], classes: &[String]) -> Self {
+        let certain = |class: &usize| (0..classes.len()).map(|other| f64::from(u8::from(other == *class))).collect();
+        let rows = Scores::new(truth.to_vec(), truth.iter().map(certain).collect(), classes.len());
+        let mut metrics = Self::of(&rows.expect("a certain answer is a distribution"), classes);
+        metrics.confusion_matrix = vec![vec![0; classes.len()]; classes.len()];
+        metrics.warnings.clear();
+        let of_rows = METRICS.iter().filter(|metric| metric.direction == Direction::Neither);
+        let kept: Vec<String> = of_rows.map(|metric| metric.name.to_owned()).collect();
+        for name in names(classes).into_iter().filter(|name| !kept.contains(name)) {
+            metrics.undefined.insert(name, reason.to_owned());
+        }
+        for (name, value) in &mut metrics.values {
+            *value = value.filter(|_| kept.contains(name));
+        }
+        metrics.per_class.values_mut().flat_map(|class| class.values.values_mut()).for_each(|value| *value = None);
+        metrics
+    }
+
     /// Adds the intervals of all numbers that are defined; `draws` say how often each row was drawn in each resample, and
     /// `groups` what was drawn: `1499 lesions`.
     pub fn add_intervals(&mut self, scores: &Scores, draws: &[Vec<u32>], groups: &str) {
@@ -234,6 +254,18 @@ mod tests {
         assert_eq!(metrics.undefined["accuracy"], "no rows");
         assert_eq!(metrics.undefined["per_class.c1.roc_auc"], "no rows");
         assert_eq!(serde_json::from_str::<SplitMetrics>(&json).unwrap(), metrics);
+    }
+
+    #[test]
+    fn a_split_whose_answers_are_no_numbers_keeps_what_does_not_depend_on_them() {
+        let metrics = SplitMetrics::undefined("nobody looked", &[0, 1, 1], &labels(2));
+        let with_values: Vec<_> =
+            metrics.values.iter().filter_map(|(name, value)| Some((&name[..], (*value)?))).collect();
+        assert_eq!(with_values, [("majority_class_accuracy", 2.0 / 3.0)]);
+        assert_eq!((metrics.rows, metrics.class("c1").unwrap().support), (3, 2));
+        assert!(metrics.per_class.values().all(|class| class.values.values().all(Option::is_none)));
+        assert_eq!(metrics.undefined.len(), METRICS.len() - 1 + 2 * CLASS_METRICS.len());
+        assert!(metrics.undefined.values().all(|reason| reason == "nobody looked"));
     }
 
     #[test]

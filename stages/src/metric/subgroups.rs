@@ -1,11 +1,15 @@
 //! The same numbers for parts of the rows: women and men, young and old, one site of the body and another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, interval};
 use super::{Direction, METRICS, Scores};
+
+/// The metrics that are means over rows. The others are made of the classes' own numbers, so that parts with other classes
+/// differ in them without the model's doing.
+const OF_ROWS: [&str; 5] = ["accuracy", "recall_weighted", "log_loss", "brier", "expected_calibration_error"];
 
 /// A part with fewer rows is shown, but not compared: its numbers say little.
 pub const LEAST_ROWS: usize = 20;
@@ -78,7 +82,8 @@ impl Subgroup {
 }
 
 /// The parts of an attribute by name, and how far those of at least [`LEAST_ROWS`] rows lie apart in each metric; `names`
-/// hold a value per row.
+/// hold a value per row. In metrics that are made of the classes' own numbers, only parts with the same classes are compared:
+/// of such sets of parts the one with the most rows.
 pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec<u32>]) -> (Vec<Subgroup>, Vec<Gap>) {
     let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, name) in names.iter().enumerate() {
@@ -86,17 +91,26 @@ pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec
     }
     let subgroups: Vec<Subgroup> =
         places.iter().map(|(name, places)| Subgroup::of(name, places, scores, draws)).collect();
+    let large: Vec<&Subgroup> = subgroups.iter().filter(|subgroup| subgroup.rows >= LEAST_ROWS).collect();
+    let mut by_classes: BTreeMap<BTreeSet<usize>, Vec<&Subgroup>> = BTreeMap::new();
+    for subgroup in &large {
+        let classes = places[&subgroup.name[..]].iter().map(|place| scores.truth()[*place]).collect();
+        by_classes.entry(classes).or_default().push(subgroup);
+    }
+    let rows = |parts: &Vec<&Subgroup>| parts.iter().map(|part| part.rows).sum::<usize>();
+    let comparable = by_classes.into_values().filter(|parts| parts.len() > 1).max_by_key(rows).unwrap_or_default();
     let compared = METRICS.iter().filter(|metric| metric.direction != Direction::Neither);
-    let gaps = compared.filter_map(|metric| gap(attribute, metric.name, &subgroups)).collect();
+    let gaps = compared
+        .filter_map(|metric| {
+            gap(attribute, metric.name, if OF_ROWS.contains(&metric.name) { &large } else { &comparable })
+        })
+        .collect();
     (subgroups, gaps)
 }
 
-fn gap(attribute: &str, metric: &str, subgroups: &[Subgroup]) -> Option<Gap> {
-    let mut values: Vec<(f64, &str)> = subgroups
-        .iter()
-        .filter(|subgroup| subgroup.rows >= LEAST_ROWS)
-        .filter_map(|subgroup| Some((subgroup.value(metric)?, &subgroup.name[..])))
-        .collect();
+fn gap(attribute: &str, metric: &str, subgroups: &[&Subgroup]) -> Option<Gap> {
+    let mut values: Vec<(f64, &str)> =
+        subgroups.iter().filter_map(|subgroup| Some((subgroup.value(metric)?, &subgroup.name[..]))).collect();
     values.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
     let [(least, lowest), .., (most, highest)] = values[..] else { return None };
     let [attribute, metric, highest, lowest] = [attribute, metric, highest, lowest].map(str::to_owned);
@@ -135,5 +149,28 @@ mod tests {
         assert!(gaps.iter().all(|gap| gap.highest != "few" && gap.lowest != "few"));
         assert!(subgroups[1].undefined.contains_key("roc_auc_macro"), "five rows are not of seven classes");
         assert!(subgroups.iter().all(|part| part.intervals.is_empty()), "nothing was drawn");
+    }
+
+    #[test]
+    fn parts_with_other_classes_are_compared_only_in_means_over_rows() {
+        let of_two = |right: usize| (0..40).map(move |row| (row % 2, if row < right { row % 2 } else { 1 - row % 2 }));
+        let all_right = (0..30).map(|_| (0, 0));
+        let answers: Vec<(usize, usize)> = of_two(30).chain(of_two(20)).chain(all_right).collect();
+        let names: Vec<&str> = (0..110).map(|row| ["a", "b", "one class"][(row / 40).min(2)]).collect();
+        let (subgroups, gaps) = attributes("site", &names, &fixture::certain(&answers, 2), &[]);
+        assert_eq!(subgroups[2].value("balanced_accuracy"), Some(1.0));
+        let between = |metric: &str| {
+            let gap = gaps.iter().find(|gap| gap.metric == metric).unwrap();
+            (&gap.highest[..], &gap.lowest[..], gap.gap)
+        };
+        assert_eq!(between("accuracy"), ("one class", "b", 0.5));
+        assert_eq!(between("balanced_accuracy"), ("a", "b", 0.25));
+        assert!(
+            gaps.iter()
+                .filter(|gap| !OF_ROWS.contains(&&gap.metric[..]))
+                .all(|gap| gap.highest != "one class" && gap.lowest != "one class")
+        );
+        let known = |name: &&str| METRICS.iter().any(|metric| metric.name == *name);
+        assert!(OF_ROWS.iter().all(known), "a name that no metric has");
     }
 }

@@ -2,8 +2,8 @@
 
 use hamflow_stage_api::{Input, StageError};
 use rayon::prelude::*;
-use serde_json::Value;
 
+use crate::imaging::Preparation;
 use crate::ml::card::{self, Card};
 pub use crate::ml::examples::Class;
 use crate::ml::loss::softmax;
@@ -35,9 +35,12 @@ impl Classifier {
         [self.card.input.height, self.card.input.width, self.card.input.channels]
     }
 
-    /// The parameters of the preprocessing that its images went through.
-    pub fn preprocess(&self) -> &Value {
-        &self.card.preprocess
+    /// How an image must be prepared for the model.
+    pub fn preparation(&self) -> Result<Preparation, StageError> {
+        serde_json::from_value(self.card.preprocess.clone()).map_err(|error| {
+            StageError::input(format!("the model's card does not say how its images were prepared: {error}"))
+                .hint("train the model again with this version")
+        })
     }
 
     /// What the model says of itself.

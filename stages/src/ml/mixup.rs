@@ -43,12 +43,25 @@ impl Mix {
     }
 }
 
+/// The least α: shares of a smaller one are nothing or all.
+pub const LEAST_ALPHA: f64 = 1e-3;
+
 /// A number of Beta(α, α) by Jöhnk's method (1964), which draws few times for an α of at most 2.
 fn beta(random: &mut Random, alpha: f64) -> f64 {
     loop {
-        let [x, y] = [random.unit(), random.unit()].map(|unit| libm::pow(unit, 1.0 / alpha));
-        if x + y > 0.0 && x + y <= 1.0 {
+        let units = [random.unit(), random.unit()];
+        let [x, y] = units.map(|unit| libm::pow(unit, 1.0 / alpha));
+        if x + y > 1.0 {
+            continue;
+        }
+        if x + y > 0.0 {
             return x / (x + y);
+        }
+        // Both are too small for a float, but their quotient is not.
+        let [x, y] = units.map(|unit| libm::log(unit) / alpha);
+        let share = 1.0 / (1.0 + libm::exp(y - x));
+        if share.is_finite() {
+            return share;
         }
     }
 }
@@ -71,6 +84,15 @@ mod tests {
             // scipy.stats.beta.ppf(0.25, a, a)
             assert!((drawn[5_000] - median_of_lower_half).abs() < 0.01, "{alpha}: {}", drawn[5_000]);
         }
+    }
+
+    #[test]
+    fn the_least_alpha_gives_shares_of_nothing_or_all() {
+        let mut random = Random::new(1, "beta");
+        let shares: Vec<f64> = (0..1000).map(|_| beta(&mut random, LEAST_ALPHA)).collect();
+        let extreme = shares.iter().filter(|share| !(1e-3..=1.0 - 1e-3).contains(*share)).count();
+        let high = shares.iter().filter(|&&share| share > 0.5).count();
+        assert!(extreme > 980 && (400..600).contains(&high), "{extreme} {high}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod optimiser;
 pub mod schedule;
 pub mod shape;
 pub mod switch;
+pub mod tensorboard;
 pub mod trainer;
 pub mod weights;
 

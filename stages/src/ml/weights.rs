@@ -47,6 +47,11 @@ impl Weights {
         Ok(Self { names: self.names.clone(), variables })
     }
 
+    /// Whether every weight is a number.
+    pub fn are_finite(&self) -> candle_core::Result<bool> {
+        self.with_slices(|slices| slices.iter().all(|slice| slice.iter().all(|weight| weight.is_finite())))
+    }
+
     /// Lends the values to `work`, which must not change them.
     pub fn with_slices<R>(&self, work: impl FnOnce(&[&[f32]]) -> R) -> candle_core::Result<R> {
         let storages: Vec<_> = self.variables.iter().map(|variable| variable.storage_and_layout()).collect();

@@ -27,6 +27,14 @@ const ORDER: [&str; 12] = [
     "age_by_localization",
 ];
 
+/// What is not known of how many images: `age of 57, sex of 57`; none where all is known.
+fn unknown(findings: &Value) -> Option<String> {
+    let counts = findings.get("unknown")?.as_object()?.iter();
+    let counts = counts.filter_map(|(name, count)| Some((name, count.as_u64().filter(|count| *count > 0)?)));
+    let each: Vec<String> = counts.map(|(name, count)| format!("{name} of {}", grouped(count))).collect();
+    (!each.is_empty()).then(|| each.join(", "))
+}
+
 /// Writes the section, where the dataset was explored.
 pub fn section(sources: &Sources) -> Option<Markup> {
     if sources.findings.is_none() && sources.exploration.is_empty() {
@@ -69,13 +77,7 @@ fn list(findings: &Value) -> Markup {
                     @else { strong { (grouped(images)) } " images are the same file as another (" (grouped(sets)) " sets)." }
                 }
             }
-            @if let Some(Value::Object(unknown)) = findings.get("unknown") {
-                li {
-                    "Not known: "
-                    (unknown.iter().filter(|(_, count)| count.as_u64() != Some(0)).map(|(name, count)| format!("{name} of {}", grouped(count.as_u64().unwrap_or(0)))).collect::<Vec<_>>().join(", "))
-                    " images."
-                }
-            }
+            @if let Some(unknown) = unknown(findings) { li { "Not known: " (unknown) " images." } }
             @for class in findings.pointer("/concentrations/by_class").and_then(Value::as_array).into_iter().flatten() {
                 @if let Some(sentence) = concentration(class) { li { (sentence) } }
             }

@@ -10,7 +10,7 @@ use crate::plot::grouped;
 /// Writes the most confident wrong predictions of the first split; nothing where there are no predictions.
 pub fn section(sources: &Sources, count: usize) -> Option<Markup> {
     let (split, _) = *sources.splits().first()?;
-    if sources.predictions.is_empty() {
+    if !sources.predictions.iter().any(|row| row.split == split) {
         return None;
     }
     let mut wrong: Vec<&Prediction> =

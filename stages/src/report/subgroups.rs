@@ -34,7 +34,7 @@ fn gaps(metrics: &SplitMetrics) -> Markup {
     let title = metric("balanced_accuracy").map_or("", |metric| metric.title);
     html! {
         @if !largest.is_empty() {
-            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (LEAST_ROWS) " rows:" }
+            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (LEAST_ROWS) " rows that have the same classes:" }
             ul {
                 @for Gap { attribute, gap, highest, lowest, .. } in largest {
                     li { strong { (words(attribute)) } ": " (format!("{gap:.3}")) ", between " (highest) " and " (lowest) }

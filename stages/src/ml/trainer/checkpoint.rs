@@ -11,7 +11,7 @@ use crate::ml::schedule::Schedule;
 use crate::ml::weights::Weights;
 
 /// Stands before the BLAKE3 hash of the rest.
-const MAGIC: &[u8] = b"hamflow-training 2\n";
+const MAGIC: &[u8] = b"hamflow-training 3\n";
 
 /// All that an epoch needs of earlier ones; random numbers come from streams of the seed and the epoch alone. The encoding
 /// is postcard's, which keeps every bit of a float.

@@ -24,6 +24,9 @@ use crate::ml::weights::Weights;
 /// Images of one forward pass outside training.
 pub const INFERENCE_BATCH: usize = 64;
 
+/// What helps where training diverged.
+const DIVERGED: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
+
 /// How much an image of each class counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -240,6 +243,15 @@ impl<'a> Trainer<'a> {
             observe(StepReport { epoch, images, loss, accuracy, learning_rate });
         }
         let validation = self.validate()?;
+        let measurable = validation.is_none_or(|(loss, _)| loss.is_finite());
+        if !measurable || !self.weights.are_finite().map_err(candle_failed)? {
+            self.diverged = true;
+            return Err(StageError::failed(format!(
+                "the weights stopped being numbers in epoch {epoch} with learning rate {learning_rate}; the worst gradient was {}",
+                self.worst_gradient()
+            ))
+            .hint(DIVERGED));
+        }
         let record = EpochRecord {
             epoch,
             learning_rate,
@@ -356,7 +368,7 @@ impl<'a> Trainer<'a> {
                 loss.sum,
                 self.worst_gradient()
             ))
-            .hint("a smaller `learning_rate`, or `clip_norm`, usually helps"));
+            .hint(DIVERGED));
         }
         if self.recipe.clip_norm > 0.0 {
             self.work.clip(self.recipe.clip_norm);

@@ -236,6 +236,24 @@ fn training_is_exhausted_after_as_many_epochs_without_a_rise() {
 }
 
 #[test]
+fn weights_that_the_last_step_of_an_epoch_broke_are_never_the_best() {
+    let one_step = Recipe { batch_size: 1000, ..recipe() };
+    with_trainer(one_step, 1, |mut trainer| {
+        trainer.run_epoch(|_| ())?;
+        trainer.schedule = Schedule::new(1e38);
+        let error = trainer.run_epoch(|_| ()).err().unwrap();
+        assert!(
+            error.message.starts_with("the weights stopped being numbers in epoch 2 with learning rate "),
+            "{error}"
+        );
+        assert!(trainer.diverged());
+        assert!(trainer.finish().weights.are_finite().unwrap());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn what_was_best_before_the_loss_ended_is_kept() {
     with_trainer(recipe(), 2, |mut trainer| {
         let best = trainer.run_epoch(|_| ())?;

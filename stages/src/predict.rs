@@ -1,0 +1,100 @@
+//! Classes for images of one's own, from a model alone: prepared and normalised as its training images were.
+
+use std::path::Path;
+
+use hamflow_stage_api::{Answer, Classified, Classify, Listener, StageError};
+use image::{ExtendedColorType, ImageEncoder};
+use rayon::prelude::*;
+
+use crate::gradcam::pictures::{enlarged, paint};
+use crate::imaging::{Preparation, Preparer};
+use crate::ml::classifier::{Classifier, thread_pool};
+
+/// Images that are decoded and classified at a time.
+const BATCH: usize = 256;
+
+/// An image as the model takes it, or what is wrong with the file.
+type Prepared = Result<Vec<u8>, String>;
+
+/// Classifies image files; a file that is no image is an answer of its own and stops nothing.
+pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), StageError> {
+    let classifier = Classifier::load(asked.model)?;
+    let preparation = classifier.preparation()?;
+    let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
+    let pool = thread_pool(asked.threads)?;
+    for paths in asked.images.chunks(BATCH) {
+        let prepared: Vec<Prepared> = pool.install(|| {
+            paths
+                .par_iter()
+                .map_init(|| Preparer::new(preparation), |preparer, path| prepare(preparer, preparation, path))
+                .collect()
+        });
+        let images: Vec<&[u8]> = prepared.iter().flatten().map(Vec::as_slice).collect();
+        let probabilities = classifier.probabilities(&images, asked.threads)?;
+        let overlays = if asked.overlays {
+            let shown = paths.iter().zip(&prepared).filter(|(_, prepared)| prepared.is_ok()).map(|(path, _)| path);
+            overlays(&classifier, &images, &probabilities, shown.map(|path| &**path).collect(), asked.threads)?
+        } else {
+            vec![None; images.len()]
+        };
+        let mut answers = probabilities.into_iter().zip(overlays);
+        for (path, prepared) in paths.iter().zip(prepared) {
+            let answer = match prepared {
+                Err(problem) => Err(problem),
+                Ok(_) => {
+                    let (probabilities, overlay) =
+                        answers.next().ok_or_else(|| StageError::bug("an image has no answer"))?;
+                    match probabilities.iter().all(|probability| probability.is_finite()) {
+                        true => Ok(Answer { probabilities, overlay }),
+                        false => Err("is an image for which the model's answer is no number".to_owned()),
+                    }
+                }
+            };
+            tell(&labels, Classified { path: path.clone(), answer })?;
+        }
+    }
+    Ok(())
+}
+
+fn prepare(preparer: &mut Preparer, preparation: Preparation, path: &Path) -> Prepared {
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut tensor = vec![0; preparation.height * preparation.width * 3];
+    preparer.prepare(&bytes, &mut tensor).map_err(|bad| bad.to_string())?;
+    Ok(tensor)
+}
+
+/// For each image a PNG file with the heat for its most probable class upon it.
+fn overlays(
+    classifier: &Classifier,
+    images: &[&[u8]],
+    probabilities: &[Vec<f64>],
+    paths: Vec<&Path>,
+    threads: usize,
+) -> Result<Vec<Option<Vec<u8>>>, StageError> {
+    let large = enlarged(classifier.preparation()?);
+    let asked: Vec<(&[u8], usize)> =
+        images.iter().zip(probabilities).map(|(image, row)| (*image, most_probable(row))).collect();
+    let heat = classifier.heat_maps(&asked, threads)?;
+    let draw = |preparer: &mut Preparer, (path, heat): (&&Path, &crate::ml::network::HeatMap)| {
+        // It was read a moment ago; if it is gone meanwhile, there is no picture of it.
+        let image = prepare(preparer, large, path).ok()?;
+        let (_, overlay) = paint(&image, &heat.resized(large.height, large.width));
+        let mut png = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut png);
+        encoder.write_image(&overlay, large.width as u32, large.height as u32, ExtendedColorType::Rgb8).ok()?;
+        Some(png)
+    };
+    let pool = thread_pool(threads)?;
+    Ok(pool.install(|| paths.par_iter().zip(&heat).map_init(|| Preparer::new(large), draw).collect()))
+}
+
+/// The class of the largest probability, the first of equals.
+fn most_probable(row: &[f64]) -> usize {
+    let mut best = 0;
+    for (class, probability) in row.iter().enumerate() {
+        if *probability > row[best] {
+            best = class;
+        }
+    }
+    best
+}
