@@ -1,7 +1,9 @@
 //! What `out/` should hold, and whether it does.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::fs::{FsError, STAGED_PREFIX};
@@ -40,6 +42,19 @@ impl Differences {
     }
 }
 
+/// A run that writes here while another command looks lets files vanish between their listing and their reading; so often.
+const LOOKS: usize = 10;
+
+fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<Known>>, FsError> {
+    let mut looks = 1;
+    loop {
+        match index.folder(folder, threads) {
+            Err(error) if error.source.kind() == ErrorKind::NotFound && looks < LOOKS => looks += 1,
+            found => return found,
+        }
+    }
+}
+
 /// Compares a stage's output directory with its result.
 pub fn compare(
     folder: &Path,
@@ -52,7 +67,7 @@ pub fn compare(
         index.forget(folder);
         return Ok(Differences { write: expected.keys().cloned().collect(), ..Differences::default() });
     }
-    let found = index.folder(folder, threads)?;
+    let found = look(folder, index, threads)?;
     let mut differences = Differences::default();
     let mut seen = 0;
     for Known { path, digest, .. } in found.iter() {
