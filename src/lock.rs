@@ -89,6 +89,11 @@ impl Lockfile {
         Ok(true)
     }
 
+    /// A name that changes with what the lock says.
+    pub fn key(&self) -> String {
+        Digest::of(self.text().as_bytes()).hex()[..32].to_owned()
+    }
+
     fn text(&self) -> String {
         let mut lines = Vec::new();
         for (name, LockedStage { key, inputs, outputs }) in &self.stages {

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Project, in_ci};
+use crate::harness::{Project, python};
 
 const SMALL: &str = r#"
 [pipeline]
@@ -202,19 +202,6 @@ fn a_page_that_cannot_be_shown_is_named_all_the_same() {
     assert!(String::from_utf8_lossy(&failed.stdout).trim().ends_with("report.html"));
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(said.contains("no browser can be started (`no-such-browser`)"), "{said}");
-}
-
-/// The Python with these packages that `$HAMFLOW_PYTHON` names; `tests/check.sh` makes one. Without, a test passes and says loudly
-/// that it did not look, and fails on CI.
-fn python(packages: &str) -> Option<String> {
-    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args(["-c", &format!("import {packages}")]).output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    assert!(!in_ci(), "CI must have {packages}");
-    println!("SKIPPED: `{python}` cannot import {packages}; $HAMFLOW_PYTHON names one that can");
-    None
 }
 
 /// Reads the events that training leaves beside its log with TensorBoard's own reader.

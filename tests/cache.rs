@@ -152,3 +152,125 @@ fn a_locked_run_also_compares_which_stages_there_are() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("the lock has a stage `dice`"), "{ran:?}");
 }
+
+/// A checkout of the same pipeline and inputs on another machine, with nothing made yet.
+fn fresh_checkout() -> Project {
+    let checkout = Project::new(CHAIN);
+    checkout.write("text.txt", "abc");
+    checkout.touch("text.txt", 5);
+    checkout
+}
+
+#[test]
+fn a_fresh_checkout_with_an_exported_cache_runs_nothing_with_and_without_the_inputs() {
+    let project = chain();
+    let exported = project.hamflow(&["cache", "export", "kept/cache.tar"]);
+    assert_eq!(exported.code, 0, "{exported:?}");
+    assert!(exported.stdout.starts_with("wrote 4 results and "), "{exported:?}");
+    let file = project.path("kept/cache.tar").to_string_lossy().into_owned();
+
+    let checkout = fresh_checkout();
+    let imported = checkout.hamflow(&["cache", "import", &file]);
+    assert_eq!((imported.code, &imported.stderr[..]), (0, ""));
+    assert!(imported.stdout.starts_with("took 4 results and "), "{imported:?}");
+    let ran = checkout.run();
+    assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4));
+    assert_eq!(checkout.files("out"), project.files("out"));
+
+    let without = Project::new(CHAIN);
+    without.write("pipeline.lock", project.read("pipeline.lock"));
+    assert_eq!(without.hamflow(&["cache", "import", &file]).code, 0);
+    let ran = without.run_with(&["--allow-missing"]);
+    assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4));
+}
+
+#[test]
+fn the_same_cache_gives_the_same_file_and_a_name_that_follows_the_lock() {
+    let project = chain();
+    let key = || project.hamflow(&["cache", "key"]).stdout;
+    let before = key();
+    assert!(before.starts_with("hamflow-cache-1-") && before.trim().len() > 40, "{before}");
+    for file in ["a.tar", "b.tar"] {
+        assert_eq!(project.hamflow(&["cache", "export", file]).code, 0);
+    }
+    assert!(std::fs::read(project.path("a.tar")).unwrap() == std::fs::read(project.path("b.tar")).unwrap());
+    assert_eq!(key(), before);
+    project.write("text.txt", "abcd");
+    project.run();
+    assert_ne!(key(), before);
+}
+
+#[test]
+fn a_budget_keeps_what_was_dearest_and_says_what_was_left_out() {
+    let project = Project::new(
+        "[inputs]\nlarge = \"large\"\ntext = \"text\"\n[stages.large]\nkind = \"shout\"\nfrom = \"inputs.large\"\n[stages.small]\nkind = \"shout\"\nfrom = \"inputs.text\"\n",
+    );
+    project.write("large", "x".repeat(100_000));
+    project.write("text", "abc");
+    project.run();
+    let exported = project.hamflow(&["cache", "export", "--budget", "60kB", "cache.tar"]);
+    assert_eq!(exported.code, 0, "{exported:?}");
+    assert!(exported.stderr.contains("warning: left out: `large`: its 10"), "{exported:?}");
+    assert!(exported.stdout.starts_with("wrote 1 results and "), "{exported:?}");
+    assert!(std::fs::metadata(project.path("cache.tar")).unwrap().len() <= 60_000);
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.hamflow(&["cache", "import", "cache.tar"]).code, 0);
+    let ran = project.run();
+    assert_eq!((ran.ran(), ran.with_outcome("cached")), (vec!["large".to_owned()], vec!["small".to_owned()]));
+    let wrong = project.hamflow(&["cache", "export", "--budget", "eight", "cache.tar"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("write it as `8GB` or `512MiB`"), "{wrong:?}");
+}
+
+#[test]
+fn of_a_damaged_or_cut_export_only_whole_results_are_taken() {
+    let project = chain();
+    assert_eq!(project.hamflow(&["cache", "export", "cache.tar"]).code, 0);
+    let whole = std::fs::read(project.path("cache.tar")).unwrap();
+    let text = b"ABC!";
+    let place = whole.windows(text.len()).position(|bytes| bytes == text).unwrap();
+    let mut flipped = whole.clone();
+    flipped[place] ^= 1;
+    for (bytes, said) in [(flipped, "its bytes are not what its name says"), (whole[..place].to_vec(), "")] {
+        let checkout = fresh_checkout();
+        std::fs::write(checkout.path("cache.tar"), bytes).unwrap();
+        let imported = checkout.hamflow(&["cache", "import", "cache.tar"]);
+        assert_eq!(imported.code, 0, "{imported:?}");
+        assert!(imported.stderr.contains("warning: not taken: ") && imported.stderr.contains(said), "{imported:?}");
+        let ran = checkout.run();
+        assert!(ran.count("ran") >= 1 && ran.count("ran") + ran.count("cached") == 4, "{ran:?}");
+        assert_eq!(checkout.files("out"), project.files("out"));
+        assert_eq!(checkout.hamflow(&["cache", "verify"]).code, 0);
+    }
+}
+
+#[test]
+fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
+    let project = chain();
+    project.write("foreign", "not a tar file");
+    let refused = project.hamflow(&["cache", "import", "foreign"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("`foreign` was not written by `hamflow cache export`"), "{refused:?}");
+    assert_eq!(project.hamflow(&["cache", "import", "--if-present", "absent"]).code, 0);
+    let absent = project.hamflow(&["cache", "import", "absent"]);
+    assert!(absent.code == 2 && absent.stderr.contains("`absent`"), "{absent:?}");
+
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        // Written by hand: the library itself refuses to write such a name.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        archive.append(&header, bytes).unwrap();
+    };
+    add("hamflow-cache", b"1\n");
+    for name in ["../escaped", "/tmp/escaped", "locks/../escaped.lock", "cas/../../escaped"] {
+        add(name, b"gotcha");
+    }
+    std::fs::write(project.path("evil.tar"), archive.into_inner().unwrap()).unwrap();
+    let imported = project.hamflow(&["cache", "import", "evil.tar"]);
+    assert_eq!(imported.stderr.matches("no such thing belongs into a cache").count(), 4, "{imported:?}");
+    assert!(!project.path("escaped").exists() && !project.path("cache/escaped.lock").exists());
+}

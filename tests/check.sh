@@ -30,8 +30,8 @@ RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
 step "python, to read what hamflow writes"
 if [ -z "${HAMFLOW_PYTHON:-}" ]; then
   venv="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-python"
-  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, numpy, polars, pyarrow, safetensors, tensorboard' 2>/dev/null; then
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets numpy polars pyarrow safetensors tensorboard \
+  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, numpy, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets numpy polars pyarrow safetensors tensorboard pyyaml \
       || echo "no Python packages: the tests that need them say so"
   fi
   export HAMFLOW_PYTHON="$venv/bin/python"

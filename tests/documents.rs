@@ -1,10 +1,11 @@
 //! What the documents show works.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::harness::{Project, in_ci};
+use crate::harness::{Project, in_ci, python};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -99,7 +100,9 @@ fn the_example_of_commands_runs_and_knows_when_it_is_done() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md", "docs/shards.md"] {
+    for file in
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md", "docs/shards.md", "docs/ci.md"]
+    {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if target.contains("://") {
@@ -114,6 +117,87 @@ fn links_between_documents_lead_somewhere() {
                     || headings.lines().any(|line| line.trim_start_matches('#').trim_start_matches('-') == heading),
                 "{file} links to {target}"
             );
+        }
+    }
+}
+
+/// From the dataset to shards.
+const TO_SHARDS: &str = r#"
+[inputs]
+metadata = "data/HAM10000_metadata.csv"
+images = ["data/images"]
+[stages.metadata]
+csv = "inputs.metadata"
+images = "inputs.images"
+[stages.split]
+table = "metadata"
+images = "inputs.images"
+[stages.preprocess]
+table = "metadata"
+images = "inputs.images"
+height = 11
+width = 15
+part_size = 16
+"#;
+
+/// The commands of a workflow of GitHub or GitLab, in their order.
+fn workflow_commands(workflow: &str, python: &str) -> Vec<String> {
+    let script = "import json, sys, yaml\n[job] = yaml.safe_load(sys.stdin).get('jobs', {}).values() or [None]\nprint(json.dumps([step['run'] for step in job['steps'] if 'run' in step]))";
+    let gitlab = "import json, sys, yaml\n[job] = yaml.safe_load(sys.stdin).values()\nprint(json.dumps(job['script']))";
+    let script = if workflow.contains("jobs:") { script } else { gitlab };
+    let mut child =
+        Command::new(python).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(workflow.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn with_the_workflows_a_fresh_runner_runs_nothing_with_and_without_the_images() {
+    let Some(python) = python("yaml") else { return };
+    let source = Project::builtin("[stages.synthetic]\nimages = 120\n");
+    source.run();
+    let dataset = source.files("out/synthetic");
+    let workflows = blocks("docs/ci.md", "yaml");
+    assert_eq!(workflows.len(), 2);
+    for workflow in workflows {
+        let commands = workflow_commands(&workflow, &python);
+        assert!(commands.len() >= 3, "{commands:?}");
+        let runner = |kept: Option<&Project>, with_images: bool| {
+            let checkout = Project::builtin(TO_SHARDS);
+            if with_images {
+                for (path, bytes) in &dataset {
+                    checkout.write(&path.replace("out/synthetic", "data"), bytes);
+                }
+            }
+            if let Some(kept) = kept {
+                for file in ["pipeline.lock", "hamflow-cache.tar"] {
+                    checkout.write(file, std::fs::read(kept.path(file)).unwrap());
+                }
+            }
+            for command in &commands {
+                let mut shell = Command::new("sh");
+                let programs = checkout.program().parent().unwrap();
+                let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+                shell.args(["-ec", command]).current_dir(checkout.root());
+                shell.env("PATH", path).env("GITHUB_OUTPUT", checkout.path("github-output"));
+                let ran = Project::finish(shell);
+                assert_eq!(ran.code, 0, "{command}: {ran:?}");
+            }
+            checkout
+        };
+        let outcomes = |checkout: &Project| {
+            let record: serde_json::Value =
+                serde_json::from_str(&checkout.hamflow(&["log", "last", "--json"]).stdout).unwrap();
+            let stages = record["stages"].as_array().unwrap().iter();
+            stages.map(|stage| stage["outcome"].as_str().unwrap().to_owned()).collect::<BTreeSet<String>>()
+        };
+        let first = runner(None, true);
+        assert_eq!(outcomes(&first), ["ran".to_owned()].into());
+        for with_images in [true, false] {
+            let second = runner(Some(&first), with_images);
+            assert_eq!(outcomes(&second), ["cached".to_owned()].into(), "images: {with_images}");
+            assert_eq!(second.files("out"), first.files("out"));
         }
     }
 }

@@ -1,16 +1,18 @@
 //! `hamflow cache`: looks at the store, clears it, checks it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{CliError, Common, project};
-use crate::config::Kinds;
+use crate::config::{Kinds, parse_size};
 use crate::exec::{RunGuard, list_runs, read_run};
+use crate::fs::at;
 use crate::lock::Lockfile;
-use crate::store::{self, Damage};
-use crate::ui::{self, bytes};
+use crate::store::{self, Bundled, Damage};
+use crate::ui::{self, Style, bytes};
 
 /// Arguments of `hamflow cache`.
 #[derive(Debug, Args)]
@@ -38,8 +40,32 @@ enum Action {
         #[arg(long, default_value_t = 20, value_name = "N")]
         keep_runs: usize,
     },
-    /// Hash every blob and read every result; what is damaged is named and dropped, and the next run makes it again
-    Verify,
+    /// Hash every blob and read every result, and name what is damaged
+    Verify {
+        /// Also drop what is damaged; the next run makes it again
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Write what this pipeline's lock needs to one file, for CI to keep between runs
+    Export {
+        /// The largest size of the file, such as `8GB`; what was dearest to make goes in first
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        budget: Option<u64>,
+        /// The file; replaced where it is there
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Take what `export` wrote; every blob is checked
+    Import {
+        /// Do nothing where the file is not there, as in the first run of CI
+        #[arg(long)]
+        if_present: bool,
+        /// The file
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+    },
+    /// Print a name for the exported file that changes with the lock
+    Key,
 }
 
 /// Runs the command.
@@ -85,11 +111,15 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
                 bytes(garbage.bytes)
             ));
         }
-        Action::Verify => {
+        Action::Verify { fix } => {
             let _guard = guard(&opened)?;
-            let damages = store::verify(cache)?;
+            let damages = store::verify(cache, fix)?;
+            let word = if fix { "damaged and dropped" } else { "damaged" };
             for Damage { path, problem } in &damages {
-                ui::data(&format!("damaged and dropped: {}: {problem}", path.display()));
+                ui::data(&format!("{word}: {}: {problem}", path.display()));
+            }
+            if !fix && !damages.is_empty() {
+                ui::say("hint: `hamflow cache verify --fix` drops it, and the next run makes it again");
             }
             let usage = store::usage(cache)?;
             let state =
@@ -102,8 +132,67 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             ));
             return Ok(u8::from(!damages.is_empty()));
         }
+        Action::Export { budget, ref to } => {
+            let _guard = guard(&opened)?;
+            export(&opened, budget.unwrap_or(u64::MAX), to)?;
+        }
+        Action::Import { if_present, ref from } => {
+            if if_present && !from.exists() {
+                ui::say(&format!("`{}` is not there; nothing was taken", from.display()));
+                return Ok(0);
+            }
+            if !from.is_file() {
+                let hint = "hint: `--if-present` takes that for an empty one";
+                return Err(CliError::user(format!("there is no file `{}`\n{hint}", from.display())));
+            }
+            cache.create().map_err(|error| CliError::cache(&error))?;
+            let _guard = guard(&opened)?;
+            let taken = store::import(cache, from)?;
+            say_left_out("not taken", &taken);
+            ui::data(&format!("took {}", words(&taken)));
+        }
+        Action::Key => {
+            let name = opened.lock.key();
+            ui::data(&format!("hamflow-cache-{}-{name}", store::FORMAT));
+        }
     }
     Ok(0)
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "write it as `8GB` or `512MiB`".to_owned())
+}
+
+fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliError> {
+    let folder = opened.store.root().join("locks");
+    // The lock of a profile is not under version control: without it, a run without the inputs would know nothing of them.
+    let own = opened.lock_paths.iter().find(|path| path.starts_with(&folder) && path.is_file());
+    let mut locks = Vec::new();
+    if let Some(path) = own {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        locks.push((name, std::fs::read(path).map_err(at("read", path))?));
+    }
+    let stages = opened.lock.stages.iter().map(|(name, stage)| (name.clone(), stage.key.clone()));
+    if stages.len() == 0 {
+        return Err(CliError::user("the lock of this pipeline names no result\nhint: `hamflow run` makes them"));
+    }
+    let written = store::export(&opened.store, stages, &locks, budget, to)?;
+    say_left_out("left out", &written);
+    let size = std::fs::metadata(to).map_err(at("read", to))?.len();
+    ui::data(&format!("wrote {} to `{}` ({})", words(&written), to.display(), bytes(size)));
+    Ok(())
+}
+
+fn words(bundled: &Bundled) -> String {
+    let Bundled { blobs, bytes: size, results, .. } = bundled;
+    format!("{results} results and {blobs} blobs ({})", bytes(*size))
+}
+
+fn say_left_out(verb: &str, bundled: &Bundled) {
+    let label = Style::of(&std::io::stderr()).label("warning");
+    for what in &bundled.left_out {
+        ui::say(&format!("{label} {verb}: {what}"));
+    }
 }
 
 fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {

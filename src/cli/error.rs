@@ -6,7 +6,7 @@ use crate::config::Diagnostic;
 use crate::exec::GuardError;
 use crate::fs::FsError;
 use crate::lock::LockError;
-use crate::store::StoreError;
+use crate::store::{BundleError, StoreError};
 use crate::ui::Style;
 
 /// A message and an exit code: 1 a stage failed, 2 the user must change something, 3 the disk failed, 70 a bug of ours.
@@ -85,6 +85,15 @@ impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let code = if matches!(error, StoreError::Newer { .. }) { 2 } else { 3 };
         Self { code, text: labelled(&error.to_string()) }
+    }
+}
+
+impl From<BundleError> for CliError {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Fs(error) => error.into(),
+            error => Self::user(error.to_string()),
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub use diagnostic::{Diagnostic, Location, Sources};
 pub(crate) use diagnostic::{Mistake, Mistakes};
 pub use reference::{ReferenceTarget, Selection};
 pub use schema::json_schema;
+pub use stage::parse_size;
 
 use near::did_you_mean;
 use stage::{KnownKinds, Template};

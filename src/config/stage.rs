@@ -350,7 +350,7 @@ fn read_memory(place: &str, entry: &Entry, mistakes: &mut Mistakes) -> Option<u6
 }
 
 /// Reads `2GB`, `1.5 GiB` or a plain number of bytes.
-fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let factor: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {

@@ -115,12 +115,14 @@ impl ActionCache {
     }
 }
 
-fn encode(result: &ActionResult) -> String {
+/// The text of a result, with its own digest in front.
+pub(super) fn encode(result: &ActionResult) -> String {
     let body = serde_json::to_string(result).expect("a result has only string keys");
     format!("{}\n{body}\n", Digest::of(body.as_bytes()))
 }
 
-fn decode(text: &[u8]) -> Option<ActionResult> {
+/// The result of a text, where it is whole.
+pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     let text = std::str::from_utf8(text).ok()?;
     let (digest, body) = text.split_once('\n')?;
     let body = body.strip_suffix('\n')?;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Store, Tree};
+use super::action::decode;
+use super::{ActionResult, ResultOutput, Store, Tree};
 use crate::digest::{self, Digest};
 use crate::fs::{self, FsError};
 
@@ -89,29 +90,39 @@ pub fn usage(store: &Store) -> Result<Usage, FsError> {
     })
 }
 
-/// Hashes every blob and reads every result; returns what is wrong. Damaged files are deleted: each counts as a miss.
-pub fn verify(store: &Store) -> Result<Vec<Damage>, FsError> {
+/// Hashes every blob and reads every result; returns what is wrong. With `fix`, damaged files are deleted: each counts as a miss.
+pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
     sweep(store)?;
     let mut damages = Vec::new();
+    let mut damaged = |path: PathBuf, problem: String| {
+        if fix {
+            fs::remove(&path)?;
+        }
+        damages.push(Damage { path, problem });
+        Ok::<(), FsError>(())
+    };
+    let mut good = BTreeSet::new();
     for (path, _) in files(store.content.folder())? {
         let found = digest::of_file(&path).map_err(fs::at("read", &path))?;
-        if found.hex() != name(&path) {
-            fs::remove(&path)?;
-            damages.push(Damage { path, problem: format!("its bytes have the hash {}", found.short()) });
+        if found.hex() == name(&path) {
+            good.insert(found);
+        } else {
+            damaged(path, format!("its bytes have the hash {}", found.short()))?;
         }
     }
+    let is_whole = |output: &ResultOutput| {
+        // Nothing is read through the store, which would drop what is damaged.
+        let tree = || Tree::parse(&std::fs::read_to_string(store.content.path(&output.digest)).ok()?).ok();
+        let files = || tree().is_some_and(|tree| tree.entries().iter().all(|entry| good.contains(&entry.digest)));
+        good.contains(&output.digest) && (!output.folder || files())
+    };
     for (path, _) in files(store.actions.folder())? {
-        match store.actions.get_hex(name(&path)) {
-            None => {
-                fs::remove(&path)?;
-                damages.push(Damage { path, problem: "it is no whole action result".into() });
-            }
+        let text = std::fs::read(&path).map_err(fs::at("read", &path))?;
+        match decode(&text).filter(|result| result.key == name(&path)) {
+            None => damaged(path, "it is no whole action result".into())?,
             Some(result) => {
-                let missing = result.outputs.iter().find(|output| !is_whole(store, &output.digest, output.folder));
-                if let Some(output) = missing {
-                    fs::remove(&path)?;
-                    let problem = format!("bytes of its output `{}` are not in the store", output.name);
-                    damages.push(Damage { path, problem });
+                if let Some(output) = result.outputs.iter().find(|output| !is_whole(output)) {
+                    damaged(path, format!("bytes of its output `{}` are not in the store", output.name))?;
                 }
             }
         }
@@ -119,7 +130,8 @@ pub fn verify(store: &Store) -> Result<Vec<Damage>, FsError> {
     Ok(damages)
 }
 
-fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
+/// Whether all the bytes of an output are in the store.
+pub(super) fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
     if !folder {
         return store.content.contains(digest);
     }
@@ -151,17 +163,8 @@ pub fn collect(
         if !results.insert(key) {
             continue;
         }
+        blobs.extend(named_blobs(store, &result).iter().map(Digest::hex));
         todo.extend(result.parts);
-        for output in &result.outputs {
-            blobs.insert(output.digest.hex());
-            if output.folder
-                && let Some(tree) = read_tree(store, &output.digest)
-            {
-                blobs.extend(tree.entries().iter().map(|entry| entry.digest.hex()));
-            }
-        }
-        // The listings and views that the fingerprint names are what `why` compares.
-        collect_digests(&result.fingerprint, &mut blobs);
     }
     if !dry_run {
         sweep(store)?;
@@ -205,13 +208,27 @@ pub fn collect(
     Ok(garbage)
 }
 
-fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<String>) {
-    match value {
-        serde_json::Value::String(text) => {
-            if let Ok(digest) = text.parse::<Digest>() {
-                found.insert(digest.hex());
-            }
+/// The blobs that a result names: its outputs with the files of folders, and those of the listings and views of its fingerprint
+/// (what `why` compares) that the store has.
+pub(super) fn named_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
+    let mut blobs = BTreeSet::new();
+    for output in &result.outputs {
+        blobs.insert(output.digest);
+        if output.folder
+            && let Some(tree) = read_tree(store, &output.digest)
+        {
+            blobs.extend(tree.entries().iter().map(|entry| entry.digest));
         }
+    }
+    let mut mentioned = BTreeSet::new();
+    collect_digests(&result.fingerprint, &mut mentioned);
+    blobs.extend(mentioned.into_iter().filter(|digest| store.content.contains(digest)));
+    blobs
+}
+
+fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<Digest>) {
+    match value {
+        serde_json::Value::String(text) => found.extend(text.parse::<Digest>().ok()),
         serde_json::Value::Array(items) => items.iter().for_each(|item| collect_digests(item, found)),
         serde_json::Value::Object(map) => map.values().for_each(|item| collect_digests(item, found)),
         _ => {}
@@ -283,13 +300,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         put(&store, "one", b"one", Vec::new());
-        assert_eq!(verify(&store).unwrap(), []);
+        assert_eq!(verify(&store, true).unwrap(), []);
         let blob = store.content.path(&Digest::of(b"one"));
         std::fs::remove_file(&blob).unwrap();
         std::fs::write(&blob, "two").unwrap();
-        let damages = verify(&store).unwrap();
+        assert_eq!(verify(&store, false).unwrap().len(), 2, "named and left alone");
+        let damages = verify(&store, true).unwrap();
         assert_eq!(damages.len(), 2, "{damages:?}");
         assert_eq!(damages[0].path, blob);
-        assert_eq!(verify(&store).unwrap(), []);
+        assert_eq!(verify(&store, true).unwrap(), []);
     }
 }

@@ -15,6 +15,7 @@
 //! Write order: blobs, then trees, then the result. Deleting any of it costs time, never correctness.
 
 mod action;
+mod bundle;
 mod content;
 mod maintenance;
 mod memo;
@@ -24,6 +25,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 pub use action::{ActionCache, ActionKey, ActionResult, ResultOutput};
+pub use bundle::{BundleError, Bundled, export, import};
 pub use content::{ContentStore, Staged};
 pub use maintenance::{Damage, Garbage, Usage, collect, usage, verify};
 pub use memo::Memo;

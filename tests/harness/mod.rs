@@ -52,6 +52,20 @@ pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
+/// The Python with these packages that `$HAMFLOW_PYTHON` names; `tests/check.sh` makes one. Without, a test passes and says loudly
+/// that it did not look, and fails on CI.
+#[cfg(feature = "builtin")]
+pub fn python(packages: &str) -> Option<String> {
+    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", &format!("import {packages}")]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    assert!(!in_ci(), "CI must have {packages}");
+    println!("SKIPPED: `{python}` cannot import {packages}; $HAMFLOW_PYTHON names one that can");
+    None
+}
+
 fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/release/deps/promises-… beside target/release/examples/toy

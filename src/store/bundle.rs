@@ -1,0 +1,327 @@
+//! One file with results and all that they name, to be kept between runs of CI.
+//!
+//! The file is a tar archive: `hamflow-cache` (the version of the format), then for each stage its blobs (`cas/ab/HASH`), its
+//! results (`ac/ab/KEY`) and at the end the locks (`locks/NAME.lock`). Blobs come before the results that name them, so that of a
+//! file that was cut off only whole results are taken. The same store gives the same bytes.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::maintenance::{is_whole, named_blobs};
+use super::{ActionResult, Staged, Store};
+use crate::digest::Digest;
+use crate::fs::{self, Durability, FsError, at};
+
+/// The first entry, and what it holds.
+const VERSION: (&str, &str) = ("hamflow-cache", "1\n");
+
+/// So many blobs are put on the disk at a time.
+const BATCH: usize = 256;
+
+/// What a bundle holds, or what of it was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bundled {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Number of results, those of parts included.
+    pub results: u64,
+    /// What was left out: stages that the budget or a damaged blob left out, or damaged entries that were not taken.
+    pub left_out: Vec<String>,
+}
+
+/// Why a file cannot be taken.
+#[derive(Debug)]
+pub enum BundleError {
+    /// It is not what [`export`] writes.
+    Foreign(PathBuf),
+    /// It was written by a later version.
+    Newer(PathBuf),
+    /// The disk failed.
+    Fs(FsError),
+}
+
+impl std::fmt::Display for BundleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Foreign(path) => {
+                write!(f, "`{}` was not written by `hamflow cache export`; nothing was taken", path.display())
+            }
+            Self::Newer(path) => {
+                write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
+            }
+            Self::Fs(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BundleError {}
+
+impl From<FsError> for BundleError {
+    fn from(error: FsError) -> Self {
+        Self::Fs(error)
+    }
+}
+
+/// A result with those of its parts and all blobs that they name.
+struct Closure {
+    stage: String,
+    results: Vec<ActionResult>,
+    blobs: BTreeSet<Digest>,
+    cost_ms: u64,
+}
+
+impl Closure {
+    fn of(store: &Store, stage: &str, key: &str) -> Option<Self> {
+        let result = store.actions.get_hex(key)?;
+        let mut results: Vec<ActionResult> =
+            result.parts.iter().filter_map(|part| store.actions.get_hex(part)).collect();
+        let cost_ms = result.cost_ms;
+        results.push(result);
+        let blobs = results.iter().flat_map(|result| named_blobs(store, result)).collect();
+        Some(Self { stage: stage.to_owned(), results, blobs, cost_ms })
+    }
+}
+
+/// A tar archive counts in blocks, and has a block for the name of each entry.
+const fn in_blocks(size: u64) -> u64 {
+    512 + size.div_ceil(512) * 512
+}
+
+/// Writes the results of `stages` (name and key) and the files `locks` (name and bytes) to a file of at most `budget` bytes,
+/// the dearest results first.
+pub fn export(
+    store: &Store,
+    stages: impl Iterator<Item = (String, String)>,
+    locks: &[(String, Vec<u8>)],
+    budget: u64,
+    to: &Path,
+) -> Result<Bundled, FsError> {
+    let mut bundled = Bundled::default();
+    let mut closures = Vec::new();
+    for (stage, key) in stages {
+        match Closure::of(store, &stage, &key) {
+            Some(closure) => closures.push(closure),
+            None => bundled.left_out.push(format!("`{stage}`: its result is not in the cache")),
+        }
+    }
+    closures.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir(folder)?;
+    let staged = folder.join(fs::unique_name());
+    let written = File::create(&staged).map_err(at("create", &staged)).and_then(|file| {
+        let mut archive = Archive { builder: tar::Builder::new(BufWriter::new(file)), path: &staged, room: budget };
+        archive.append(VERSION.0, VERSION.1.as_bytes())?;
+        let locks_size: u64 = locks.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum();
+        // The end of an archive is two empty blocks, and all of it is rounded up to 20.
+        archive.room = archive.room.saturating_sub(locks_size + 20 * 512);
+        let mut blobs = BTreeSet::new();
+        for closure in &closures {
+            archive.closure(store, closure, &mut blobs, &mut bundled)?;
+        }
+        archive.room = locks_size;
+        locks.iter().try_for_each(|(name, text)| archive.append(&format!("locks/{name}"), text))?;
+        let file = archive.builder.into_inner().and_then(|buffer| buffer.into_inner().map_err(Into::into));
+        file.and_then(|file| file.sync_all()).map_err(at("write", &staged))
+    });
+    written.and_then(|()| fs::rename(&staged, to)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&staged);
+    })?;
+    Ok(bundled)
+}
+
+struct Archive<'a> {
+    builder: tar::Builder<BufWriter<File>>,
+    path: &'a Path,
+    /// Bytes that may still be written.
+    room: u64,
+}
+
+impl Archive<'_> {
+    fn closure(
+        &mut self,
+        store: &Store,
+        closure: &Closure,
+        there: &mut BTreeSet<Digest>,
+        bundled: &mut Bundled,
+    ) -> Result<(), FsError> {
+        let new: Vec<Digest> = closure.blobs.difference(there).copied().collect();
+        let stage = &closure.stage;
+        // Checked before the first is written: a result without all its blobs is worth nothing.
+        if let Some(lost) = new.iter().find(|digest| !store.content.check(digest)) {
+            let lost = lost.short();
+            bundled
+                .left_out
+                .push(format!("`{stage}`: blob {lost} is not whole in the cache; `hamflow run` makes it again"));
+            return Ok(());
+        }
+        let texts: Vec<(String, String)> =
+            closure.results.iter().map(|result| (result.key.clone(), super::action::encode(result))).collect();
+        let size = new.iter().map(|digest| in_blocks(digest.size())).sum::<u64>()
+            + texts.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum::<u64>();
+        if size > self.room {
+            bundled.left_out.push(format!("`{stage}`: its {size} bytes are more than is left of the budget"));
+            return Ok(());
+        }
+        for digest in new {
+            let path = store.content.path(&digest);
+            let mut blob = File::open(&path).map_err(at("read", &path))?;
+            let hex = digest.hex();
+            self.append_from(&format!("cas/{}/{hex}", &hex[..2]), digest.size(), &mut blob)?;
+            bundled.blobs += 1;
+            bundled.bytes += digest.size();
+            there.insert(digest);
+        }
+        for (key, text) in texts {
+            self.append(&format!("ac/{}/{key}", &key[..2]), text.as_bytes())?;
+            bundled.results += 1;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), FsError> {
+        self.append_from(name, bytes.len() as u64, &mut &bytes[..])
+    }
+
+    fn append_from(&mut self, name: &str, size: u64, from: &mut dyn Read) -> Result<(), FsError> {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        self.room = self.room.saturating_sub(in_blocks(size));
+        self.builder.append_data(&mut header, name, from).map_err(at("write", self.path))
+    }
+}
+
+/// Takes what [`export`] wrote into the store; every blob is checked against its name, every result against its blobs.
+///
+/// Locks are taken where there is none of their name.
+pub fn import(store: &Store, from: &Path) -> Result<Bundled, BundleError> {
+    let mut file = File::open(from).map_err(at("read", from))?;
+    check_version(&mut file, from)?;
+    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
+    let mut taken = Bundled::default();
+    let mut staged = Vec::new();
+    let folder = store.tmp_dir().join(fs::unique_name());
+    fs::create_dir(&folder)?;
+    let result = (|| {
+        for entry in archive.entries().map_err(at("read", from))? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    taken.left_out.push(format!("the rest of the file, which is damaged: {error}"));
+                    break;
+                }
+            };
+            take(store, entry, &folder, &mut staged, &mut taken)?;
+            if staged.len() >= BATCH {
+                store.content.commit(&std::mem::take(&mut staged))?;
+            }
+        }
+        store.content.commit(&staged)
+    })();
+    let _ = fs::remove(&folder);
+    result?;
+    Ok(taken)
+}
+
+fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
+    let foreign = || BundleError::Foreign(path.to_owned());
+    let mut archive = tar::Archive::new(&mut *file);
+    let mut entries = archive.entries().map_err(|_| foreign())?;
+    let mut first = entries.next().and_then(Result::ok).ok_or_else(foreign)?;
+    let mut version = String::new();
+    if first.path_bytes().as_ref() != VERSION.0.as_bytes() || first.size() > 16 {
+        return Err(foreign());
+    }
+    first.read_to_string(&mut version).map_err(|_| foreign())?;
+    if version != VERSION.1 {
+        return Err(BundleError::Newer(path.to_owned()));
+    }
+    file.rewind().map_err(at("read", path)).map_err(BundleError::Fs)
+}
+
+/// Results and locks are small; what says that it is one and is larger is neither.
+const LARGEST_TEXT: u64 = 64 * 1024 * 1024;
+
+fn take(
+    store: &Store,
+    mut entry: tar::Entry<'_, impl Read>,
+    folder: &Path,
+    staged: &mut Vec<Staged>,
+    taken: &mut Bundled,
+) -> Result<(), FsError> {
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let steps: Vec<&str> = name.split('/').collect();
+    let is_hex = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match steps[..] {
+        ["cas", _, hex] if is_hex(hex) => {
+            let path = folder.join(fs::unique_name());
+            match receive(&mut entry, &path) {
+                Ok(digest) if digest.hex() == *hex => {
+                    taken.blobs += 1;
+                    taken.bytes += digest.size();
+                    staged.push(Staged { path, digest });
+                }
+                Ok(_) => taken.left_out.push(format!("`{name}`: its bytes are not what its name says")),
+                Err(Broken::Entry(error)) => taken.left_out.push(format!("`{name}`: {error}")),
+                Err(Broken::Disk(error)) => return Err(at("write", &path)(error)),
+            }
+        }
+        ["ac", _, key] if is_hex(key) && entry.size() <= LARGEST_TEXT => {
+            // What it names came before it.
+            store.content.commit(&std::mem::take(staged))?;
+            let mut text = Vec::new();
+            let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
+            match result.filter(|result| result.key == *key) {
+                None => taken.left_out.push(format!("`{name}`: it is no whole result")),
+                Some(result) if result.outputs.iter().any(|output| !is_whole(store, &output.digest, output.folder)) => {
+                    taken.left_out.push(format!("`{name}`: not all of its blobs are there"));
+                }
+                Some(result) => {
+                    store.actions.put(&result)?;
+                    taken.results += 1;
+                }
+            }
+        }
+        ["locks", lock] if is_lock_name(lock) && entry.size() <= LARGEST_TEXT => {
+            let path = store.root().join("locks").join(lock);
+            let mut text = Vec::new();
+            if !path.exists() && entry.read_to_end(&mut text).is_ok() {
+                fs::write(&path, &text, Durability::Synced)?;
+            }
+        }
+        _ if name == VERSION.0 => {}
+        _ => taken.left_out.push(format!("`{name}`: no such thing belongs into a cache")),
+    }
+    Ok(())
+}
+
+fn is_lock_name(name: &str) -> bool {
+    name.ends_with(".lock") && !name.starts_with('.')
+}
+
+/// Whose fault it is that an entry was not received.
+enum Broken {
+    Entry(io::Error),
+    Disk(io::Error),
+}
+
+fn receive(entry: &mut impl Read, path: &Path) -> Result<Digest, Broken> {
+    let mut file = File::create(path).map_err(Broken::Disk)?;
+    let mut hasher = blake3::Hasher::new();
+    let (mut buffer, mut size) = (vec![0; 256 * 1024], 0);
+    loop {
+        let count = entry.read(&mut buffer).map_err(Broken::Entry)?;
+        if count == 0 {
+            return Ok(Digest::new(*hasher.finalize().as_bytes(), size));
+        }
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(Broken::Disk)?;
+        size += count as u64;
+    }
+}
