@@ -173,8 +173,8 @@ fn a_model_classifies_images_as_the_evaluation_did() {
     });
     assert_eq!((ran.code, ran.stdout.lines().count()), (1, 1), "{ran:?}");
     assert!(ran.stderr.contains("broken.jpg` ") && !ran.stderr.contains("good.jpg"), "{ran:?}");
-    assert_eq!(&std::fs::read(project.path("elsewhere/heat/good.png")).unwrap()[1..4], b"PNG");
-    assert!(!project.path("elsewhere/heat/broken.png").exists());
+    assert_eq!(&std::fs::read(project.path("elsewhere/heat/good_gradcam.png")).unwrap()[1..4], b"PNG");
+    assert!(!project.path("elsewhere/heat/broken_gradcam.png").exists());
 
     for (arguments, wanted) in [
         (
@@ -184,12 +184,79 @@ fn a_model_classifies_images_as_the_evaluation_did() {
         (&["predict", "train", "nothing.jpg"], "there is no image `nothing.jpg`"),
         (&["predict", "train", "out/train"], "has no file with the extension jpg, jpeg or png"),
         (&["predict", "out/split", first], "has no file `card.json`"),
-        (&["predict", "train", first, first, "--gradcam", "heat"], "two images would have the picture"),
+        (&["predict", "train", first, first, "--gradcam", "heat"], "would both have the picture"),
+        (&["predict", "out/train", first], "did you mean `out/train/model`?"),
+        (&["predict", "train", first, "--gradcam", "pipeline.toml"], "is a file; `--gradcam` takes a folder"),
+        // The model is that of the pipeline as it is, not what happens to lie in `out/`.
+        (&["predict", "train", first, "--set", "stages.train.epochs=3"], "no model of what the pipeline says now"),
     ] {
         let ran = project.hamflow(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(ran.stderr.contains(wanted), "{ran:?}");
     }
+}
+
+#[test]
+fn pictures_never_replace_images() {
+    let project = small();
+    let image = project.files("out/synthetic/images").swap_remove(0);
+    for name in ["own/mole.png", "own/mole_gradcam.png"] {
+        project.write(name, &image.1);
+    }
+    let ran = project.hamflow(&["predict", "train", "own/mole.png", "--gradcam", "own"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(std::fs::read(project.path("own/mole.png")).unwrap() == image.1);
+    let other = project.hamflow(&["predict", "train", "own", "--gradcam", "own"]);
+    assert!(
+        other.code == 2 && other.stderr.contains("a picture would replace the image `own/mole_gradcam.png`"),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn absent_classes_and_left_out_images_leave_a_page_with_what_is_undefined() {
+    let source = Project::builtin("[stages.synthetic]\nimages = 180\n");
+    source.run();
+    let dataset = source.files("out/synthetic");
+    let pipeline = SMALL
+        .replace(
+            "[stages.synthetic]\nimages = 180\n",
+            "[inputs]\ncsv = \"data/HAM10000_metadata.csv\"\nimages = [\"data/images\"]\n",
+        )
+        .replace("synthetic.metadata", "inputs.csv")
+        .replace("synthetic.images", "inputs.images")
+        .replace("part_size = 16", "part_size = 16\nbad_images = \"quarantine\"");
+    let run = |keep: fn(&str) -> bool, broken: Option<&str>| {
+        let project = Project::builtin(&pipeline);
+        for (path, bytes) in &dataset {
+            let path = path.replace("out/synthetic", "data");
+            if path.ends_with(".csv") {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                let kept = text.lines().enumerate().filter(|(number, line)| *number == 0 || keep(line));
+                project.write(&path, kept.map(|(_, line)| format!("{line}\n")).collect::<String>());
+            } else {
+                project.write(
+                    &path,
+                    if broken.is_some_and(|image| path.contains(image)) { b"nothing" } else { &bytes[..] },
+                );
+            }
+        }
+        let ran = project.hamflow(&["run"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(project.read("out/report/index.html").contains("undefined"));
+        (ran.stderr, project)
+    };
+    let (said, project) = run(|line| line.contains(",nv,"), None);
+    assert!(said.contains("nothing is learnt of that"), "{said}");
+    let metrics = project.hamflow(&["metrics"]).stdout;
+    let auc = metrics.lines().find(|line| line.starts_with("evaluate.test.roc_auc_macro")).unwrap();
+    assert!(auc.ends_with("undefined"), "{metrics}");
+    let (said, _) = run(|line| !line.contains(",df,"), None);
+    assert!(said.contains("no training row is of `class-3`"), "{said}");
+    let table = source.read("out/synthetic/HAM10000_metadata.csv");
+    let image = table.lines().nth(1).unwrap().split(',').nth(1).unwrap();
+    let (said, _) = run(|line| !line.contains(",df,"), Some(image));
+    assert!(said.contains("the shards have no image of"), "{said}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -31,7 +32,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Delete what neither a lock nor a recent run needs, and checkpoints of more than two weeks ago
+    /// Delete what neither a lock nor a recent run needs; locks of runs with `--set` and checkpoints are kept for two weeks
     Gc {
         /// Say what would be deleted, and delete nothing
         #[arg(short = 'n', long)]
@@ -92,6 +93,10 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let _guard = guard(&opened)?;
             let mut keys = BTreeSet::new();
             let mut listings = BTreeSet::new();
+            let forgotten = if dry_run { Vec::new() } else { experiments(&opened, keep_runs) };
+            for path in &forgotten {
+                crate::fs::remove(path)?;
+            }
             for lock in locks(&opened)? {
                 listings
                     .extend(lock.stages.values().flat_map(|stage| stage.inputs.values()).map(|digest| digest.hex()));
@@ -198,6 +203,20 @@ fn say_left_out(verb: &str, bundled: &Bundled) {
 fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
     Ok(RunGuard::take(opened.store.root(), Some(waiting))?)
+}
+
+/// So long the results of a run with `--set` are kept.
+const EXPERIMENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Locks of runs with `--set` that are forgotten: of more than two weeks ago, or all where no run is to be kept.
+fn experiments(opened: &project::Project, keep_runs: usize) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(opened.store.root().join("locks")).into_iter().flatten().flatten();
+    let with_set = entries.filter(|entry| entry.file_name().to_string_lossy().contains("+set-"));
+    let old = |entry: &std::fs::DirEntry| {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > EXPERIMENTS_KEPT))
+    };
+    with_set.filter(|entry| keep_runs == 0 || old(entry)).map(|entry| entry.path()).collect()
 }
 
 /// The plain lock and those of every profile.

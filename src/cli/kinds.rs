@@ -72,6 +72,20 @@ fn describe(kind: &dyn Kind) {
     for (name, property) in properties {
         let text = property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
         let default = property.get("default").map_or(String::new(), |default| format!(" (default {default})"));
-        ui::data(&format!("  {name:<18} {text}{default}"));
+        let values = values(property);
+        let values = if values.is_empty() { String::new() } else { format!(" One of {}.", values.join(", ")) };
+        ui::data(&format!("  {name:<18} {text}{values}{default}"));
     }
+}
+
+/// The values that a parameter may have, where the schema lists them.
+fn values(property: &Value) -> Vec<String> {
+    let listed = property.get("enum").and_then(Value::as_array).into_iter().flatten().map(Value::to_string);
+    let choices = ["oneOf", "anyOf"].into_iter().filter_map(|key| property.get(key)?.as_array()).flatten();
+    listed
+        .chain(choices.flat_map(|choice| match choice.get("const") {
+            Some(value) => vec![value.to_string()],
+            None => values(choice),
+        }))
+        .collect()
 }

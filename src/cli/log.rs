@@ -108,6 +108,7 @@ fn headline(record: &RunRecord) -> String {
         .map(|(outcome, word)| format!("{} {word}", count(*outcome)))
         .collect();
     let time = if record.wall_ms == 0 { "not ended".to_owned() } else { duration(record.wall_ms) };
+    let counts = if record.interrupted { [counts, vec!["interrupted".to_owned()]].concat() } else { counts };
     let command: Vec<&str> = record.command.iter().skip(1).map(String::as_str).collect();
     format!("{}  {time:>12}  {:<32}  hamflow {}", record.run, counts.join(", "), command.join(" "))
 }

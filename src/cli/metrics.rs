@@ -51,7 +51,15 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
         columns.push(("now".to_owned(), of_lock(&opened)));
     }
     if columns.iter().all(|(_, numbers)| numbers.is_empty()) {
-        return Err(CliError::user("there are no metrics yet\nhint: `hamflow run` makes them"));
+        let makes_some = |stage: &crate::config::Stage| {
+            stage.outputs.iter().any(|output| output.artifact_type == ArtifactType::Metrics)
+        };
+        if !opened.graph.pipeline.stages.iter().any(makes_some) {
+            return Err(CliError::user("no stage of this pipeline makes metrics"));
+        }
+        let hint = project::other_options(&opened, &arguments.common);
+        let hint = hint.unwrap_or_else(|| "`hamflow run` makes them".to_owned());
+        return Err(CliError::user(format!("there are no metrics yet\nhint: {hint}")));
     }
     if !arguments.all {
         columns.iter_mut().for_each(|(_, numbers)| keep_shown(numbers));
@@ -99,14 +107,18 @@ fn table(columns: &[(String, Numbers)]) {
 pub fn difference(a: f64, b: f64) -> String {
     let whole = |value: f64| value.fract() == 0.0;
     match b - a {
+        nothing if nothing.is_nan() => String::new(),
         0.0 => "=".to_owned(),
         difference if whole(a) && whole(b) => format!("{difference:+.0}"),
         difference => format!("{difference:+.4}"),
     }
 }
 
-/// A number in four decimals, a whole one in none.
+/// A number in four decimals, a whole one in none; what is no number is undefined.
 pub fn shown(value: f64) -> String {
+    if value.is_nan() {
+        return "undefined".to_owned();
+    }
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.4}") }
 }
 
@@ -161,6 +173,13 @@ fn flatten(stage: &str, path: &str, value: &Value, numbers: &mut Numbers) {
             }
         }
         Value::Object(map) => {
+            // What has no value is not passed over: it stands beside the others with the reason.
+            for name in
+                map.get("undefined").and_then(Value::as_object).into_iter().flat_map(|undefined| undefined.keys())
+            {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                numbers.insert((stage.to_owned(), path), f64::NAN);
+            }
             for (name, value) in map {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 flatten(stage, &path, value, numbers);
@@ -179,5 +198,7 @@ mod tests {
         let mut numbers = Numbers::new();
         flatten("evaluate", "", &json!({"test": {"accuracy": 0.5, "matrix": [[1]], "note": "x"}}), &mut numbers);
         assert_eq!(numbers, Numbers::from([(("evaluate".to_owned(), "test.accuracy".to_owned()), 0.5)]));
+        flatten("e", "", &json!({"test": {"auc": null, "undefined": {"auc": "no rows"}}}), &mut numbers);
+        assert_eq!(shown(numbers[&("e".to_owned(), "test.auc".to_owned())]), "undefined");
     }
 }

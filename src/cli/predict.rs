@@ -1,17 +1,18 @@
 //! `hamflow predict`: classes for images of one's own, from a model alone.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hamflow_stage_api::{Answer, ArtifactType, Classified, Classify, Input, InputFile, StageError};
 use serde_json::{Map, json};
 
-use super::{CliError, Common, project};
+use super::{CliError, Common, project, status};
 use crate::config::Kinds;
 use crate::digest::{self, Digest};
 use crate::exec::disk_error;
 use crate::fs::{self, Durability};
+use crate::plan::{Planner, expected_files};
 use crate::{threads, ui};
 
 /// Arguments of `hamflow predict`.
@@ -38,11 +39,10 @@ const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// Runs the command.
 pub fn execute(arguments: &PredictArguments, kinds: Kinds) -> Result<u8, CliError> {
-    let folder = model_folder(arguments, kinds)?;
-    let model = model(&folder)?;
+    let model = model(arguments, kinds)?;
     let images = images(&arguments.images)?;
     if let Some(pictures) = &arguments.gradcam {
-        picture_names(&images)?;
+        check_pictures(&images, pictures)?;
         fs::create_dir(pictures)?;
     }
     let asked = Classify {
@@ -74,55 +74,64 @@ pub fn execute(arguments: &PredictArguments, kinds: Kinds) -> Result<u8, CliErro
     Err(CliError::user("no kind of stage of this program can classify images"))
 }
 
-/// The folder of the model: the one that was named, or where a stage's model lies for people.
-fn model_folder(arguments: &PredictArguments, kinds: Kinds) -> Result<PathBuf, CliError> {
+/// The model in the folder that was named, or the one that the stage of that name has made of what the pipeline says now.
+fn model(arguments: &PredictArguments, kinds: Kinds) -> Result<Input, CliError> {
     let named = PathBuf::from(&arguments.model);
     if named.is_dir() {
-        return Ok(named);
+        return model_in(&named);
     }
     let nothing = || format!("`{}` is neither a folder nor a stage that makes a model", arguments.model);
-    let graph = project::load_graph(&arguments.common, kinds).map_err(|error| {
+    let asked = &arguments.common;
+    if asked.file.is_none() && !project::pipeline_file(asked).exists() {
         // Who named a folder that is not there need not have a pipeline.
-        if project::pipeline_file(&arguments.common).exists() { error } else { CliError::user(nothing()) }
-    })?;
-    let stage = graph.pipeline.stages.iter().find(|stage| stage.name == arguments.model);
-    let output = stage.and_then(|stage| {
-        let output = stage.outputs.iter().find(|output| output.artifact_type == ArtifactType::Model)?;
-        Some(graph.pipeline.root.join("out").join(&stage.name).join(&output.path))
-    });
-    let folder = output.ok_or_else(|| {
-        let made = |stage: &&crate::config::Stage| {
-            stage.outputs.iter().any(|output| output.artifact_type == ArtifactType::Model)
-        };
-        let names: Vec<String> =
-            graph.pipeline.stages.iter().filter(made).map(|stage| format!("`{}`", stage.name)).collect();
-        let hint = if names.is_empty() { String::new() } else { format!("\nhint: {} does", names.join(" or ")) };
-        CliError::user(format!("{}{hint}", nothing()))
-    })?;
-    if !folder.is_dir() {
-        let stage = &arguments.model;
-        return Err(CliError::user(format!("`{stage}` has made no model yet\nhint: `hamflow run {stage}` makes it")));
+        return Err(CliError::user(nothing()));
     }
-    Ok(folder)
+    let opened = project::open(asked, kinds)?;
+    let is_model = |output: &hamflow_stage_api::Output| output.artifact_type == ArtifactType::Model;
+    let stages = &opened.graph.pipeline.stages;
+    let Some(stage) = stages.iter().find(|stage| stage.name == arguments.model && stage.outputs.iter().any(is_model))
+    else {
+        let names = stages.iter().filter(|stage| stage.outputs.iter().any(is_model));
+        let names: Vec<String> = names.map(|stage| format!("`{}`", stage.name)).collect();
+        let hint = if names.is_empty() { String::new() } else { format!("\nhint: {} does", names.join(" or ")) };
+        return Err(CliError::user(format!("{}{hint}", nothing())));
+    };
+    let targets = opened.graph.select(std::slice::from_ref(&arguments.model))?;
+    let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, true);
+    let (_, results) = status::verdicts(&mut planner, &targets);
+    let result = targets.first().and_then(|id| results.get(id)).ok_or_else(|| {
+        let name = &stage.name;
+        let message = format!("`{name}` has made no model of what the pipeline says now");
+        CliError::user(format!("{message}\nhint: `hamflow run {name}` makes it, with the same options; `hamflow why {name}` says what has changed"))
+    })?;
+    let output = result.outputs.iter().find(|output| output.artifact_type == ArtifactType::Model);
+    let output = output.ok_or_else(|| CliError::bug("a model is not among the outputs"))?;
+    let listed = expected_files(&opened.store, result).unwrap_or_default();
+    let below = |path: &str| Some(path.strip_prefix(&output.path)?.strip_prefix('/')?.to_owned());
+    let files = listed.iter().filter_map(|(path, digest)| {
+        Some(InputFile { root: 0, path: below(path)?, digest: *digest, source: opened.store.content.path(digest) })
+    });
+    Ok(input(stage.name.clone(), output.digest, files.collect()))
 }
 
-fn model(folder: &Path) -> Result<Input, CliError> {
+fn model_in(folder: &Path) -> Result<Input, CliError> {
+    if !folder.join("card.json").is_file() && folder.join("model/card.json").is_file() {
+        let (folder, inner) = (folder.display(), folder.join("model"));
+        return Err(CliError::user(format!("`{folder}` is no model\nhint: did you mean `{}`?", inner.display())));
+    }
     let mut files = Vec::new();
-    for listed in fs::list(folder, 1)? {
+    for listed in fs::list(folder, 1).map_err(|error| CliError::user(error.to_string()))? {
         let source = folder.join(&listed.path);
         let digest = digest::of_file(&source).map_err(fs::at("read", &source))?;
         files.push(InputFile { root: 0, path: listed.path, digest, source });
     }
     let listing: String = files.iter().map(|file| format!("{} {}\n", file.path, file.digest)).collect();
-    Ok(Input {
-        name: folder.display().to_string(),
-        artifact_type: Some(ArtifactType::Model),
-        labels: Vec::new(),
-        digest: Digest::of(listing.as_bytes()),
-        files,
-        folder: true,
-        path: None,
-    })
+    Ok(input(folder.display().to_string(), Digest::of(listing.as_bytes()), files))
+}
+
+fn input(name: String, digest: Digest, files: Vec<InputFile>) -> Input {
+    let artifact_type = Some(ArtifactType::Model);
+    Input { name, artifact_type, labels: Vec::new(), digest, files, folder: true, path: None }
 }
 
 /// The files that were named, and those of folders, sorted by name.
@@ -131,7 +140,9 @@ fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     for path in named {
         if path.is_dir() {
             let before = images.len();
-            for listed in fs::list(path, threads::available())? {
+            // What is wrong with a folder of the user's is the user's to change.
+            let listed = fs::list(path, threads::available()).map_err(|error| CliError::user(error.to_string()))?;
+            for listed in listed {
                 let extension = Path::new(&listed.path).extension().and_then(|extension| extension.to_str());
                 if extension
                     .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
@@ -154,21 +165,38 @@ fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     Ok(images)
 }
 
-/// The file of an image's picture.
+/// The file of an image's picture: never that of an image itself, which may lie in the same folder.
 fn picture_name(image: &Path) -> String {
-    format!("{}.png", image.file_stem().unwrap_or_default().to_string_lossy())
+    format!("{}_gradcam.png", image.file_stem().unwrap_or_default().to_string_lossy())
 }
 
-/// Two images of one name would have one picture.
-fn picture_names(images: &[PathBuf]) -> Result<(), CliError> {
-    let mut seen = BTreeSet::new();
-    match images.iter().find(|image| !seen.insert(picture_name(image))) {
-        Some(twice) => Err(CliError::user(format!(
-            "two images would have the picture `{}`\nhint: give those of one folder at a time",
-            picture_name(twice)
+/// Refuses images of one name, which would have one picture, and a picture that would replace an image.
+fn check_pictures(images: &[PathBuf], pictures: &Path) -> Result<(), CliError> {
+    if pictures.exists() && !pictures.is_dir() {
+        return Err(CliError::user(format!("`{}` is a file; `--gradcam` takes a folder", pictures.display())));
+    }
+    let mut seen: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    for image in images {
+        let name = picture_name(image);
+        if let Some(first) = seen.insert(name.clone(), image) {
+            let (first, second) = (first.display(), image.display());
+            return Err(CliError::user(format!(
+                "`{first}` and `{second}` would both have the picture `{name}`\nhint: give them one after the other, with a folder each"
+            )));
+        }
+    }
+    let replaced = images.iter().find(|image| seen.keys().any(|name| same_file(&pictures.join(name), image)));
+    match replaced {
+        Some(image) => Err(CliError::user(format!(
+            "a picture would replace the image `{}`\nhint: name another folder for the pictures",
+            image.display()
         ))),
         None => Ok(()),
     }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
 fn most_probable(answer: &Answer) -> Option<(usize, f64)> {

@@ -93,6 +93,13 @@ pub fn past_run(opened: &Project, name: &str) -> Result<RunRecord, CliError> {
     find_run(opened, name).ok_or_else(missing)
 }
 
+/// What is said where nothing is known under these options, but the last run had others.
+pub fn other_options(opened: &Project, common: &Common) -> Option<String> {
+    let last = find_run(opened, "last").filter(|last| last.profile != common.profile)?;
+    let command = last.command.get(1..).unwrap_or_default().join(" ");
+    Some(format!("the last run was `hamflow {command}`; give the same `--profile` and `--set` here"))
+}
+
 /// What is said of declared inputs that are not there.
 pub fn missing_inputs(graph: &Graph, missing: &[MissingInput]) -> CliError {
     let mut text = String::from("the pipeline reads what is not there:");

@@ -39,7 +39,9 @@ pub fn execute(arguments: &ReportArguments, kinds: Kinds) -> Result<u8, CliError
         None => {
             let locked = opened.lock.stages.get(&stage).and_then(|locked| locked.outputs.get(&artifact)).copied();
             let digest = locked.ok_or_else(|| {
-                CliError::user(format!("`{stage}` has made no page yet\nhint: `hamflow run {stage}` makes it"))
+                let hint = project::other_options(&opened, &arguments.common);
+                let hint = hint.unwrap_or_else(|| format!("`hamflow run {stage}` makes it"));
+                CliError::user(format!("`{stage}` has made no page yet\nhint: {hint}"))
             })?;
             (digest, pages::run_of(&opened, &stage, &artifact, &digest))
         }

@@ -84,10 +84,14 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     store.create().map_err(|error| CliError::cache(&error))?;
     let _guard = hold(store.root(), arguments)?;
     if arguments.locked && !opened.lock_paths[0].exists() {
-        let path = opened.lock_paths[0].display();
-        return Err(CliError::user(format!(
-            "`--locked` compares with `{path}`, which does not exist\nhint: run without `--locked` and commit the lock"
-        )));
+        let path = &opened.lock_paths[0];
+        let hint = if path.starts_with(store.root()) {
+            "run once without `--locked`: the lock of a run with `--profile` or `--set` stays in the cache of this machine"
+        } else {
+            "run without `--locked` and commit the lock"
+        };
+        let path = path.display();
+        return Err(CliError::user(format!("`--locked` compares with `{path}`, which does not exist\nhint: {hint}")));
     }
     // The run that was waited for has written it.
     opened.lock = project::read_lock(&opened.lock_paths)?;

@@ -54,12 +54,19 @@ pub fn execute(arguments: &WhyArguments, kinds: Kinds) -> Result<u8, CliError> {
             }
             Verdict::Fresh => ui::data(&format!("`{name}` is fresh: nothing that decides its outputs has changed")),
             Verdict::Cached => ui::data(&format!("`{name}` is cached: {text}")),
-            Verdict::Pending(waiting) => {
+            Verdict::Pending(_) => {
                 ui::data(&format!("`{name}` is pending: it {text}"));
-                for (before, verdict) in verdicts.iter().filter(|(before, _)| waiting.contains(before)) {
-                    if let Ok(Verdict::Stale(reasons)) = verdict {
-                        ui::data(&format!("`{}` must run:", opened.graph.stage(*before).name));
-                        show(reasons);
+                // Down to where it begins, which may be several stages before it.
+                let upstream = opened.graph.upstream(&[*id]);
+                for (before, verdict) in verdicts.iter().filter(|(before, _)| upstream.contains(before)) {
+                    let name = &opened.graph.stage(*before).name;
+                    match verdict {
+                        Ok(Verdict::Stale(reasons)) => {
+                            ui::data(&format!("`{name}` must run:"));
+                            show(reasons);
+                        }
+                        Err(error) => ui::data(&format!("`{name}` cannot be looked at: {error}")),
+                        Ok(_) => {}
                     }
                 }
             }

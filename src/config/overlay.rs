@@ -175,6 +175,13 @@ fn parse_path(source: usize, text: &str) -> Option<Vec<Key>> {
 /// Refuses a path to a stage or input that is not there: only the file adds some.
 fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
     let [section, name, rest @ ..] = path else { return Ok(()) };
+    if section.name == "profiles" {
+        let way = match rest {
+            [] => "name the profile with `--profile`".to_owned(),
+            _ => format!("set `{}`", rest.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(".")),
+        };
+        return Err(Mistake::new(section.span, "`--set` does not change profiles, it comes after them").hint(way));
+    }
     let noun = match section.name.as_str() {
         "stages" => "stage",
         "inputs" => "input",

@@ -71,6 +71,9 @@ pub struct RunRecord {
     pub started: u64,
     /// Milliseconds from the first to the last moment; 0 while it runs or where it was killed.
     pub wall_ms: u64,
+    /// Whether the user ended it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// The machine's name.
     pub host: String,
     /// The number of threads that jobs could use.

@@ -204,6 +204,7 @@ pub fn run(
         profile: graph.pipeline.profile.clone(),
         started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         wall_ms: 0,
+        interrupted: false,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         threads: options.threads,
         stages: Vec::new(),
@@ -291,6 +292,7 @@ impl<'a> Scheduler<'a> {
         if summary.ran + summary.cached + summary.failed > 0 || summary.interrupted {
             summary.run = Some(self.journal.record.run.clone());
             self.journal.record.wall_ms = summary.wall_ms.max(1);
+            self.journal.record.interrupted = summary.interrupted;
             self.journal.save();
         }
         // A stat index that cannot be written costs the next run some hashing.
@@ -399,6 +401,8 @@ impl<'a> Scheduler<'a> {
     }
 
     fn start(&mut self, id: StageId, check: Check, reasons: Vec<StaleReason>) -> Result<(), StageError> {
+        // From now on there is something to tell, even if the run is killed.
+        self.journal.save_soon();
         let inputs = check.read_inputs(self.store)?;
         let parts = match self.planner.split(id, &check, &inputs)? {
             Plan::Whole => None,

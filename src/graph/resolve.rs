@@ -142,6 +142,10 @@ impl<'p> Resolver<'p> {
         if self.pipeline.inputs.iter().any(|input| input.name == name) {
             return mistake.hint(format!("did you mean `inputs.{name}`?"));
         }
+        if name == "input" || name == "inputs" {
+            let rest = asking.reference.text.split_once('.').map_or("NAME", |(_, rest)| rest);
+            return mistake.hint(format!("did you mean `inputs.{rest}`?"));
+        }
         if asking.reference.text.contains('/') {
             return mistake.hint("a file is declared under `[inputs]` and called `inputs.NAME`".to_owned());
         }

@@ -296,7 +296,7 @@ impl<'a> Planner<'a> {
         files: &BTreeMap<String, Digest>,
     ) -> Result<Differences, StageError> {
         let folder = self.out_dir(&self.graph.pipeline.stages[id.0 as usize]);
-        compare(&folder, result, files, &mut self.index, self.threads)
+        compare(self.store, &folder, result, files, &mut self.index, self.threads)
             .map_err(|error| StageError::io(error.action, &error.path, &error.source))
     }
 

@@ -31,7 +31,7 @@ pub struct Differences {
     pub write: Vec<String>,
     /// In a folder that is an artifact, without being part of it.
     pub remove: Vec<String>,
-    /// Present with other bytes than a stage made: somebody edited them, or an earlier result made them.
+    /// Present with bytes that are not in the store: somebody edited them.
     pub other: Vec<String>,
 }
 
@@ -57,6 +57,7 @@ fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<
 
 /// Compares a stage's output directory with its result.
 pub fn compare(
+    store: &Store,
     folder: &Path,
     result: &ActionResult,
     expected: &BTreeMap<String, Digest>,
@@ -76,7 +77,10 @@ pub fn compare(
             Some(_) => {
                 seen += 1;
                 differences.write.push(path.clone());
-                differences.other.push(path.clone());
+                // What another run made is in the store; what is not there, somebody wrote.
+                if !store.content.contains(digest) {
+                    differences.other.push(path.clone());
+                }
             }
             None => {
                 let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));

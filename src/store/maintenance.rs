@@ -139,7 +139,8 @@ pub(super) fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
         .is_some_and(|tree| tree.entries().iter().all(|entry| store.content.contains(&entry.digest)))
 }
 
-fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
+/// The tree of a blob, where it is one and is there.
+pub(super) fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
     Tree::parse(std::str::from_utf8(&store.content.read(digest)?).ok()?).ok()
 }
 

@@ -47,7 +47,7 @@ impl Reporter for Bars {
     fn event(&mut self, event: &RunEvent) {
         match event {
             RunEvent::StageStarted { stage, reasons, .. } => {
-                let why = plain::reasons_text(reasons);
+                let why = plain::reasons_text(stage, reasons);
                 self.bar(stage).set_message(why);
             }
             RunEvent::Progress { stage, done, total, unit, message } => {

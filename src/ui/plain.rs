@@ -66,7 +66,8 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
                 (Outcome::Ran | Outcome::Cached, _) => {
                     let time = if *wall_ms > 0 { format!("  {}", duration(*wall_ms)) } else { String::new() };
                     let parts = parts_text(*parts_ran, *parts_cached);
-                    let why = if reasons.is_empty() { "restored to `out/`".to_owned() } else { reasons_text(reasons) };
+                    let why =
+                        if reasons.is_empty() { "restored to `out/`".to_owned() } else { reasons_text(stage, reasons) };
                     vec![format!("{word} {stage}{time}{parts}  {why}")]
                 }
                 _ => vec![format!("{word} {stage}")],
@@ -86,11 +87,11 @@ fn parts_text(ran: usize, cached: usize) -> String {
 }
 
 /// The first reason, and how many more there are.
-pub fn reasons_text(reasons: &[StaleReason]) -> String {
+pub fn reasons_text(stage: &str, reasons: &[StaleReason]) -> String {
     match reasons {
         [] => String::new(),
         [only] => only.to_string(),
-        [first, more @ ..] => format!("{first} (and {} more: `hamflow why`)", more.len()),
+        [first, more @ ..] => format!("{first} (and {} more: `hamflow why {stage} --run last`)", more.len()),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
 
 /// The names that `split` gives.
-const SPLITS: [&str; 3] = ["train", "validation", "test"];
+pub(crate) const SPLITS: [&str; 3] = ["train", "validation", "test"];
 
 /// Evaluates a model; the only kind that makes numbers from test rows.
 pub struct Evaluate;
@@ -76,7 +76,8 @@ impl EvaluateParams {
     }
 }
 
-fn split_hint(name: &str) -> String {
+/// What is said to somebody who names another.
+pub(crate) fn split_hint(name: &str) -> String {
     near_miss::hint(name, SPLITS).unwrap_or_else(|| format!("the splits are `{}`", SPLITS.join("`, `")))
 }
 

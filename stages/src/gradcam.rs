@@ -46,6 +46,10 @@ impl Default for GradCamParams {
 
 impl GradCamParams {
     fn check(&self) -> Result<(), ParamError> {
+        if !crate::evaluate::SPLITS.contains(&self.split.as_str()) {
+            let error = ParamError::new("split", format!("there is no split `{}`", self.split));
+            return Err(error.hint(crate::evaluate::split_hint(&self.split)));
+        }
         if !(1..=50).contains(&self.examples) {
             return Err(ParamError::new(
                 "examples",
@@ -167,6 +171,10 @@ impl Kind for GradCam {
         }
         let labels: Vec<&str> = classifier.classes().iter().map(|class| class.label.as_str()).collect();
         let measured = localisation.metrics(rows.len(), &labels, masks.is_some());
+        if masks.is_some() && measured.all.without_mask == rows.len() && !rows.is_empty() {
+            let names = "masks are called `IMAGE_ID_segmentation` or `IMAGE_ID`, white where the lesion is";
+            context.warn(format!("none of {} images has a mask that says anything; {names}", rows.len()));
+        }
         context.write("localisation.json", &json::write(&BTreeMap::from([(params.split, measured)]))?)
     }
 }

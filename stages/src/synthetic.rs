@@ -34,7 +34,7 @@ struct Parameters {
     /// How many images there are (default 1400); about three quarters as many lesions.
     #[schemars(range(min = 100, max = 1_000_000))]
     images: u32,
-    /// The height of the images in pixels (default 150).
+    /// The height of the images in pixels.
     #[schemars(range(min = 16, max = 4096))]
     height: u32,
     /// The width of the images in pixels (default 200).

@@ -122,11 +122,20 @@ impl Default for TrainParams {
 impl TrainParams {
     fn check(&self) -> Result<(), ParamError> {
         self.model()?;
+        if self.device == Device::Cuda {
+            return Err(ParamError::new("device", "this build of hamflow has no CUDA")
+                .hint("`device = \"auto\"` takes the processor"));
+        }
         let within = |name: &str, value: f64, low: f64, high: f64| {
             if (low..=high).contains(&value) {
                 return Ok(());
             }
-            Err(ParamError::new(name, format!("`{name}` must lie between {low} and {high}, not {value}")))
+            let wanted = match low {
+                f64::MIN_POSITIVE => format!("be greater than 0 and at most {high}"),
+                LEAST_ALPHA => format!("be 0, or lie between {low} and {high}"),
+                _ => format!("lie between {low} and {high}"),
+            };
+            Err(ParamError::new(name, format!("`{name}` must {wanted}, not {value}")))
         };
         within("epochs", self.epochs as f64, 1.0, 1e6)?;
         within("batch_size", self.batch_size as f64, 1.0, 4096.0)?;
@@ -218,12 +227,8 @@ impl Kind for Train {
         ]
     }
 
-    fn device_class(&self, params: &Params) -> Result<Option<String>, ParamError> {
-        match params::parse::<TrainParams>(params)?.device {
-            Device::Auto | Device::Cpu => Ok(Some("cpu".to_owned())),
-            Device::Cuda => Err(ParamError::new("device", "this build of hamflow has no CUDA")
-                .hint("`device = \"auto\"` takes the processor")),
-        }
+    fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
+        Ok(Some("cpu".to_owned()))
     }
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
@@ -266,12 +271,19 @@ fn preparation(planning: Planning<'_>) -> Result<String, StageError> {
 
 fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageError> {
     let split = context.input("split")?;
-    let examples = Examples::read(split)?;
+    let shards = ShardReader::open(context.input("shards")?)?;
+    let examples = Examples::read(split, |image| shards.contains(image))?;
+    if let [first, ..] = examples.left_out() {
+        let count = examples.left_out().len();
+        context.warn(format!("{count} row(s) are left out: the shards have no image of theirs (first: `{first}`)"));
+    }
+    if let unlearnt @ [_, ..] = &examples.unlearnt()[..] {
+        context.warn(format!("no training row is of `{}`, so nothing is learnt of that", unlearnt.join("`, `")));
+    }
     if examples.of(Role::Validation).next().is_none() && params.keep == Keep::Best {
         return Err(StageError::input(format!("`{}` has no validation row to choose the best epoch by", split.name))
             .hint("give `validation` a fraction in the split, or set `keep = \"last\"`"));
     }
-    let shards = ShardReader::open(context.input("shards")?)?;
     let [height, width, channels] = shards.shape();
     let model = params.model().map_err(|error| StageError::bug(error.to_string()))?;
     let layers = (model.layers)(examples.classes.len());

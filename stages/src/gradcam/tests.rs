@@ -181,9 +181,11 @@ fn without_masks_only_what_is_shown_is_looked_at() {
 #[test]
 fn a_split_without_predictions_is_said_and_not_an_error() {
     let fixture = Fixture::new();
-    let ran = run_kind(&GradCam, &json!({ "split": "nowhere" }), &fixture.inputs_with_masks()).unwrap();
-    assert!(format!("{:?}", ran.events).contains("the split `nowhere` has no predictions"), "{:?}", ran.events);
-    assert_eq!(ran.json("localisation.json")["nowhere"]["undefined"]["pointing_game"], "there are no rows of it");
+    let ran = run_kind(&GradCam, &json!({ "split": "validation" }), &fixture.inputs_with_masks()).unwrap();
+    assert!(format!("{:?}", ran.events).contains("the split `validation` has no predictions"), "{:?}", ran.events);
+    assert_eq!(ran.json("localisation.json")["validation"]["undefined"]["pointing_game"], "there are no rows of it");
+    let refused = GradCam.resolve(json!({ "split": "tset" }).as_object().unwrap()).unwrap_err();
+    assert_eq!(refused.hint.as_deref(), Some("did you mean `test`?"));
 }
 
 #[test]

@@ -119,18 +119,26 @@ fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageErro
     classes.iter().position(|class| class.label == field.text).ok_or_else(|| {
         let message = format!("line {} has the unknown class `{}` in `dx`", field.line, field.text);
         let mut error = csv.error(field, message);
-        error.hint = near_miss::hint(&field.text, classes.iter().map(|class| class.label.as_str()));
+        let known = || classes.iter().map(|class| class.label.as_str());
+        // `scc` is another diagnosis, not a misspelt `bcc`: a slip of the finger changes the length or the case.
+        let slip = |label: &&str| label.len() != field.text.len() || label.eq_ignore_ascii_case(&field.text);
+        let listed =
+            || format!("known are `{}`; the parameter `classes` lists them", known().collect::<Vec<_>>().join("`, `"));
+        let near = near_miss::hint(&field.text, known().filter(slip)).filter(|hint| hint.starts_with("did you mean"));
+        error.hint = Some(near.unwrap_or_else(listed));
         error
     })
 }
+
+/// Nobody is older, in years.
+const OLDEST: f64 = 130.0;
 
 fn age_of(csv: &Csv, field: &Field) -> Result<Option<f64>, StageError> {
     if field.text.is_empty() {
         return Ok(None);
     }
     match field.text.trim().parse::<f64>() {
-        // `inf` and `nan` parse, too.
-        Ok(age) if age.is_finite() && age >= 0.0 => Ok(Some(age)),
+        Ok(age) if (0.0..=OLDEST).contains(&age) => Ok(Some(age)),
         _ => {
             let message = format!("line {} has `{}` in the column `age`, which is no age", field.line, field.text);
             Err(csv.error(field, message).hint("an unknown age is an empty field"))

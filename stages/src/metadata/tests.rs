@@ -76,7 +76,10 @@ fn what_is_wrong_with_a_row_is_named_with_its_line() {
     assert_eq!(wrong.hint.as_deref(), Some("did you mean `mel`?"));
     assert_eq!(wrong.place.unwrap().column, 7);
 
-    for age in ["old", "nan", "inf", "-5"] {
+    let other = error("l1,i1,scc,histo,5,male,back\n").hint.unwrap();
+    assert!(other.starts_with("known are `akiec`, `bcc`, "), "{other}");
+
+    for age in ["old", "nan", "inf", "-5", "4500"] {
         let wrong = error(&format!("l1,i1,mel,histo,{age},male,back\n"));
         assert_eq!(wrong.message, format!("line 2 has `{age}` in the column `age`, which is no age"));
         assert_eq!(wrong.place.unwrap().line, 2);

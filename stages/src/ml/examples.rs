@@ -44,6 +44,8 @@ pub struct Examples {
     pub rows: Vec<Example>,
     /// The classes in the order of their indices.
     pub classes: Vec<Class>,
+    /// The images of rows that were left out.
+    left_out: Vec<String>,
 }
 
 const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
@@ -107,14 +109,27 @@ pub fn view(split: &Input) -> Result<(String, BTreeSet<String>), StageError> {
     Ok((text, ids))
 }
 
+/// More are a mistake in the table.
+const MOST_CLASSES: usize = 10_000;
+
+/// The class of an index that no training or validation row has: its name is among the test rows, if anywhere.
+pub fn unnamed_class(index: usize) -> Class {
+    Class { label: format!("class-{index}"), name: "a class without training and validation rows".to_owned() }
+}
+
 impl Examples {
-    /// Reads a split table. Class indices must be 0, 1, … without gaps, and every class must have a training row.
-    pub fn read(split: &Input) -> Result<Self, StageError> {
+    /// Reads a split table, without the rows whose image is in `absent`. A class index without a row has an
+    /// [unnamed](unnamed_class) class, which nothing is learnt of.
+    pub fn read(split: &Input, is_there: impl Fn(&str) -> bool) -> Result<Self, StageError> {
         let rows = read_rows(split)?;
-        let mut classes: BTreeMap<i64, Class> = BTreeMap::new();
+        let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for row in &rows {
             let class = Class { label: row.label.clone(), name: row.cell_type.clone() };
-            let known = classes.entry(row.index).or_insert_with(|| class.clone());
+            let index = usize::try_from(row.index).ok().filter(|index| *index < MOST_CLASSES).ok_or_else(|| {
+                let (image, index) = (&row.image_id, row.index);
+                StageError::input(format!("image `{image}` has the class index {index}; they count from 0"))
+            })?;
+            let known = classes.entry(index).or_insert_with(|| class.clone());
             if *known != class {
                 return Err(StageError::input(format!(
                     "image `{}` gives the class index {} to `{}` ({}), another row to `{}` ({})",
@@ -122,28 +137,32 @@ impl Examples {
                 )));
             }
         }
-        for (wanted, (index, class)) in (0..).zip(&classes) {
-            if *index != wanted {
-                return Err(StageError::input(format!(
-                    "no training or validation row has the class index {wanted}, but `{}` has {index}",
-                    class.label
-                ))
-                .hint("class indices count from 0 without gaps; is a class only among the test rows?"));
-            }
-            if !rows.iter().any(|row| row.index == *index && row.role == Role::Training) {
-                return Err(StageError::input(format!("the class `{}` has no training row", class.label))
-                    .hint("give the training split a larger fraction, or stratify it by class"));
-            }
+        let (rows, left_out): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| is_there(&row.image_id));
+        if !rows.iter().any(|row| row.role == Role::Training) {
+            return Err(StageError::input(format!("`{}` has no training row with an image", split.name)));
         }
-        if classes.len() < 2 {
-            return Err(StageError::input(format!("`{}` has fewer than two classes to tell apart", split.name)));
-        }
+        let count = classes.last_key_value().map_or(0, |(last, _)| last + 1);
         let example = |row: Row| Example {
             image_id: row.image_id,
             class: usize::try_from(row.index).expect("indices were checked to count from 0"),
             role: row.role,
         };
-        Ok(Self { rows: rows.into_iter().map(example).collect(), classes: classes.into_values().collect() })
+        Ok(Self {
+            rows: rows.into_iter().map(example).collect(),
+            classes: (0..count).map(|index| classes.remove(&index).unwrap_or_else(|| unnamed_class(index))).collect(),
+            left_out: left_out.into_iter().map(|row| row.image_id).collect(),
+        })
+    }
+
+    /// The images of rows that were left out.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// The labels of classes that nothing is learnt of, since they have no training row.
+    pub fn unlearnt(&self) -> Vec<&str> {
+        let indices = (0..self.classes.len()).filter(|class| self.count(*class, Role::Training) == 0);
+        indices.map(|class| self.classes[class].label.as_str()).collect()
     }
 
     /// The examples of one role.

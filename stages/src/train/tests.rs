@@ -235,20 +235,45 @@ fn rows_that_cannot_be_trained_on_are_refused() {
     assert!(error.contains("no validation row") && error.contains("keep = \"last\""), "{error}");
     let error = refuse(|fixture| fixture.splits[3] = "tets");
     assert!(error.contains("row 4") && error.contains("did you mean `test`"), "{error}");
-    let error = refuse(|fixture| {
+    let error = refuse(|fixture| fixture.splits.iter_mut().for_each(|split| *split = "validation"));
+    assert!(error.contains("has no training row with an image"), "{error}");
+}
+
+#[test]
+fn classes_without_training_rows_are_said_and_kept_in_their_places() {
+    let warned = |change: fn(&mut Fixture)| {
+        let mut fixture = Fixture::new(40);
+        change(&mut fixture);
+        let ran = run_kind(&Train, &short(), &fixture.inputs()).unwrap();
+        let card = ran.json("model/card.json");
+        let labels: Vec<String> = card["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|class| class["label"].as_str().unwrap().to_owned())
+            .collect();
+        (format!("{:?}", ran.events), labels)
+    };
+    // A class that only test rows have: its name is not known here, its index is.
+    let (said, labels) = warned(|fixture| {
         for (class, split) in fixture.classes.iter_mut().zip(&fixture.splits) {
             if *class == 1 && *split != "test" {
                 *class = 2;
             }
         }
     });
-    assert!(error.contains("has the class index 1"), "{error}");
-    let error = refuse(|fixture| {
+    assert!(said.contains("no training row is of `class-1`, so nothing is learnt of that"), "{said}");
+    assert_eq!(labels, ["akiec", "class-1", "df"]);
+    let (said, labels) = warned(|fixture| {
         for (class, split) in fixture.classes.iter_mut().zip(&fixture.splits) {
             *class = if *split == "validation" { 2 } else { *class % 2 };
         }
     });
-    assert!(error.contains("`df` has no training row"), "{error}");
+    assert!(said.contains("no training row is of `df`"), "{said}");
+    assert_eq!(labels, ["akiec", "bcc", "df"]);
+    let (said, labels) = warned(|fixture| fixture.classes.iter_mut().for_each(|class| *class = 1));
+    assert!(said.contains("no training row is of `class-0`"), "{said}");
+    assert_eq!(labels, ["class-0", "bcc"]);
 }
 
 #[test]
@@ -336,7 +361,6 @@ fn parameters_are_checked() {
     assert_eq!(refused(json!({ "augment": { "zoom": 2.0 } })).path, ["augment", "zoom"]);
     assert_eq!(refused(json!({ "augment": { "zom": 2.0 } })).path, ["augment", "zom"]);
     assert_eq!(refused(json!({ "epochs": 0 })).path, ["epochs"]);
-    let cuda = resolve(json!({ "device": "cuda" })).unwrap();
-    assert!(Train.device_class(&cuda).unwrap_err().message.contains("no CUDA"));
+    assert!(resolve(json!({ "device": "cuda" })).unwrap_err().message.contains("no CUDA"));
     assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
 }
