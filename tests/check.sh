@@ -37,6 +37,11 @@ if [ -z "${HAMFLOW_PYTHON:-}" ]; then
   export HAMFLOW_PYTHON="$venv/bin/python"
 fi
 
+step "a web server, to share results through"
+if ! command -v nginx > /dev/null && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light > /dev/null || echo "no nginx"
+fi
+
 step "tests"
 cargo test --release
 

@@ -31,6 +31,15 @@ fn pipelines_in_the_readme_are_pipelines() {
 }
 
 #[test]
+fn the_remote_of_the_documents_is_one() {
+    let blocks = blocks("docs/remote.md", "toml");
+    assert_eq!(blocks.len(), 1);
+    let project = Project::builtin(&format!("[stages.synthetic]\n{}", blocks[0]));
+    let ran = project.hamflow(&["dag", "--no-status"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
 fn commands_in_the_readme_are_commands() {
     let project = Project::builtin("[stages.synthetic]\n");
     let mut seen = 0;
@@ -100,9 +109,16 @@ fn the_example_of_commands_runs_and_knows_when_it_is_done() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for file in
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md", "docs/shards.md", "docs/ci.md"]
-    {
+    for file in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "examples/README.md",
+        "docs/shards.md",
+        "docs/ci.md",
+        "docs/remote.md",
+        "docs/security.md",
+    ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if target.contains("://") {

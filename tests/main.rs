@@ -14,4 +14,5 @@ mod layers;
 mod plan;
 #[cfg(feature = "builtin")]
 mod preprocess;
+mod remote;
 mod sealed;

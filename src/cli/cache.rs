@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{CliError, Common, project};
+use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_size};
 use crate::exec::{RunGuard, list_runs, read_run};
 use crate::fs::at;
@@ -31,7 +31,20 @@ enum Action {
         /// One JSON object
         #[arg(long)]
         json: bool,
+        /// Also ask the remote what it has of this pipeline's lock
+        #[arg(long)]
+        remote: bool,
     },
+    /// Give the results of this pipeline's lock to the remote
+    Push,
+    /// Take the results of this pipeline's lock from the remote
+    Pull {
+        /// The stages; all by default
+        #[arg(value_name = "STAGES")]
+        stages: Vec<String>,
+    },
+    /// Make a pair of keys, to sign what is given to a remote
+    Keygen,
     /// Delete what neither a lock nor a recent run needs; locks of runs with `--set` and checkpoints are kept for two weeks
     Gc {
         /// Say what would be deleted, and delete nothing
@@ -74,7 +87,14 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
     let opened = project::open(&arguments.common, kinds)?;
     let cache = &opened.store;
     match arguments.action {
-        Action::Info { json } => {
+        Action::Keygen => remote::keygen()?,
+        Action::Push => return remote::push(&opened),
+        Action::Pull { ref stages } => return remote::pull(&opened, stages),
+        Action::Info { json, remote: ask } => {
+            if ask {
+                remote::info(&opened, json)?;
+                return Ok(0);
+            }
             let usage = store::usage(cache)?;
             if json {
                 let value = json!({"root": cache.root(), "blobs": usage.blobs, "blob_bytes": usage.blob_bytes,
@@ -200,7 +220,8 @@ fn say_left_out(verb: &str, bundled: &Bundled) {
     }
 }
 
-fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
+/// The right to change the store.
+pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
     Ok(RunGuard::take(opened.store.root(), Some(waiting))?)
 }

@@ -14,6 +14,7 @@ mod pages;
 mod predict;
 mod preview;
 mod project;
+mod remote;
 mod report;
 mod run;
 mod schema;

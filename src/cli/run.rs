@@ -2,13 +2,14 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use clap::Args;
 
 use super::error::exit_code;
-use super::{CliError, Common, project, status};
+use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
 use crate::plan::{Planner, Question, Seal};
@@ -114,6 +115,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         threads: arguments.jobs.map_or_else(threads::available, usize::from),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
+        remote: remote::open(&opened)?.map(Arc::new),
         question,
     };
     let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;

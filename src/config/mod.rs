@@ -6,6 +6,7 @@ pub mod near;
 mod overlay;
 pub(crate) mod ports;
 mod reference;
+mod remote;
 mod schema;
 mod sections;
 mod stage;
@@ -23,6 +24,7 @@ use hamflow_stage_api::{Kind, KindSpec, Output, Params, Port};
 pub use diagnostic::{Diagnostic, Location, Sources};
 pub(crate) use diagnostic::{Mistake, Mistakes};
 pub use reference::{ReferenceTarget, Selection};
+pub use remote::RemoteOptions;
 pub use schema::json_schema;
 pub use stage::parse_size;
 
@@ -125,6 +127,8 @@ pub struct CacheOptions {
     pub dir: PathBuf,
     /// How `out/` is made from the store.
     pub link: LinkMode,
+    /// Where results are shared, if they are.
+    pub remote: Option<RemoteOptions>,
 }
 
 /// Where the store is unless `[cache] dir` says otherwise, below the project's root.

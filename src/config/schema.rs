@@ -96,6 +96,25 @@ fn cache_schema() -> Value {
                 "enum": ["copy", "hard"], "default": "copy",
                 "description": "How `out/` is made: by reflink or copy, or by hard link (unsafe for root).",
             },
+            "remote": {
+                "type": "object",
+                "description": "Where results are shared with other machines.",
+                "required": ["url"],
+                "properties": {
+                    "url": { "type": "string", "minLength": 1, "description": "A folder such as `/mnt/cache`, or `https://…`." },
+                    "scope": { "type": "string", "default": "main", "description": "Where results are written, and looked up first." },
+                    "read": {
+                        "type": "array", "items": { "type": "string" }, "default": [],
+                        "description": "The scopes where results are looked up after that, in this order.",
+                    },
+                    "keys": {
+                        "type": "object",
+                        "description": "By scope, or a pattern such as `pr-*`: the public keys that may write to it.",
+                        "additionalProperties": { "type": "array", "items": { "type": "string", "pattern": "^ed25519:[0-9a-f]{64}$" } },
+                    },
+                },
+                "additionalProperties": false,
+            },
         },
         "additionalProperties": false,
     })

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic::{Mistake, Mistakes};
 use super::near::{did_you_mean, listed};
+use super::remote::read_remote;
 use super::value::{Entry, Node, Table, Value};
 use super::{CacheOptions, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode};
 
@@ -153,8 +154,9 @@ pub(crate) fn normal(path: &Path) -> PathBuf {
 /// Reads `[cache]`.
 pub(crate) fn read_cache(root: &mut Table, mistakes: &mut Mistakes) -> CacheOptions {
     let table = section(root, "cache", mistakes);
-    refuse_unknown("cache", &table, &["dir", "link"], mistakes);
-    let mut options = CacheOptions { dir: PathBuf::from(DEFAULT_CACHE_DIR), link: LinkMode::Copy };
+    refuse_unknown("cache", &table, &["dir", "link", "remote"], mistakes);
+    let remote = read_remote(&table, mistakes);
+    let mut options = CacheOptions { dir: PathBuf::from(DEFAULT_CACHE_DIR), link: LinkMode::Copy, remote };
     if let Some(entry) = table.get("dir")
         && let Some(dir) = text("cache", entry, mistakes)
     {

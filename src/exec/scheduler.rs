@@ -2,10 +2,12 @@
 
 mod endings;
 mod hearing;
+mod sharing;
 mod throughput;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +26,7 @@ use crate::fs;
 use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
 use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
+use crate::store::remote::{Remote, Uploads};
 use crate::store::{ActionKey, ActionResult, Store};
 use throughput::Amount;
 
@@ -42,6 +45,8 @@ pub struct RunOptions {
     pub locked: bool,
     /// Where the lock is.
     pub lock_path: PathBuf,
+    /// Where results are shared.
+    pub remote: Option<Arc<Remote>>,
     /// What a seal will answer, where nothing turns out to be done.
     pub question: Option<Question>,
 }
@@ -73,6 +78,10 @@ pub struct RunSummary {
     pub part_files_ran: u64,
     /// Stages with a result that is not as it should be, among those that are done.
     pub flawed: usize,
+    /// Stages whose result came from the remote.
+    pub fetched: usize,
+    /// Results, those of parts included, that were given to the remote.
+    pub uploaded: usize,
     /// The gravest failure.
     #[serde(skip)]
     pub failure: Option<ErrorCategory>,
@@ -142,6 +151,7 @@ struct Scheduler<'a> {
     events: &'a mut dyn FnMut(RunEvent),
     journal: Journal,
     secrets: Secrets,
+    uploads: Option<Uploads>,
     states: Vec<State>,
     /// The place of each stage in the graph's order.
     rank: Vec<usize>,
@@ -231,6 +241,7 @@ pub fn run(
         events,
         journal: Journal::new(&store.runs_dir(), record),
         secrets: Secrets::of(&graph.pipeline.stages),
+        uploads: options.remote.as_ref().and_then(|remote| Uploads::start(remote, store)),
         candidates: (0..states.len()).collect(),
         twins: BTreeSet::new(),
         states,
@@ -285,6 +296,7 @@ impl<'a> Scheduler<'a> {
 
     fn end(mut self, started: Instant) -> Result<RunSummary, StageError> {
         self.executor.stop();
+        self.end_uploads();
         let _ = fs::remove(&self.store.tmp_dir());
         let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
@@ -381,7 +393,12 @@ impl<'a> Scheduler<'a> {
                     self.finish(id, &check, result, Outcome::Cached, reasons, None);
                     return Ok(());
                 }
-                Verdict::Stale(reasons) => reasons,
+                Verdict::Stale(reasons) => {
+                    if self.take_from_remote(id, &check)? {
+                        return Ok(());
+                    }
+                    reasons
+                }
                 Verdict::Pending(_) => return Err(StageError::bug("a ready stage cannot be pending")),
             };
             self.start(id, check, reasons)
@@ -428,6 +445,9 @@ impl<'a> Scheduler<'a> {
             self.queue.insert((rank, Piece::Whole));
         }
         let forced = active.reasons.contains(&StaleReason::Forced);
+        if !forced {
+            self.take_parts_from_remote(id, &active)?;
+        }
         active.amounts = active.parts.iter().map(|part| Amount::of(part, &active.inputs)).collect();
         for (number, part) in active.parts.iter().enumerate() {
             let known = if forced { None } else { self.known_part(&self.part_key(&active, part)?.0, outputs) };
@@ -562,6 +582,9 @@ impl<'a> Scheduler<'a> {
         let Some((key, fingerprint)) = &running.part else { return self.complete(id, output) };
         // Kept even where the stage has failed meanwhile: the work is done.
         let result = commit::part(self.store, key, fingerprint.clone(), output, milliseconds(running.started))?;
+        if let Some(uploads) = &self.uploads {
+            uploads.add(&result);
+        }
         let files = commit::part_files(self.store, &result)
             .ok_or_else(|| StageError::bug("a part that was just stored is not there"))?;
         let (Some(active), Piece::Part(number)) = (self.active.get_mut(&id), running.piece) else { return Ok(()) };
@@ -610,6 +633,9 @@ impl<'a> Scheduler<'a> {
                 cost_ms: milliseconds(active.started),
             },
         )?;
+        if let Some(uploads) = &self.uploads {
+            uploads.add(&result);
+        }
         let active = self.active.remove(&id).expect("it was there a moment ago");
         let files = crate::plan::expected_files(self.store, &result)
             .ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;

@@ -19,6 +19,7 @@ mod bundle;
 mod content;
 mod maintenance;
 mod memo;
+pub mod remote;
 mod stat_index;
 mod tree;
 

@@ -96,7 +96,9 @@ pub fn reasons_text(stage: &str, reasons: &[StaleReason]) -> String {
 }
 
 fn summary_text(summary: &RunSummary) -> String {
-    let RunSummary { ran, cached, fresh, failed, skipped, flawed, wall_ms, run, interrupted, .. } = summary;
+    let RunSummary {
+        ran, cached, fresh, failed, skipped, flawed, fetched, uploaded, wall_ms, run, interrupted, ..
+    } = summary;
     let time = duration(*wall_ms);
     if summary.is_idle() {
         let stages = if *fresh == 1 { "1 stage is fresh".to_owned() } else { format!("{fresh} stages are fresh") };
@@ -110,6 +112,8 @@ fn summary_text(summary: &RunSummary) -> String {
         (failed, "failed"),
         (skipped, "not reached"),
         (flawed, "flawed"),
+        (fetched, "taken from the remote"),
+        (uploaded, "results given to the remote"),
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();

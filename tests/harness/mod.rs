@@ -1,5 +1,7 @@
 //! A project in a folder of its own, and what running hamflow in it does.
 
+pub mod server;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,151 @@
+//! The remote of a pipeline, and the commands that ask it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::CliError;
+use super::cache::guard;
+use super::project::Project;
+use crate::config::RemoteOptions;
+use crate::store::remote::{self, Presence, Remote, SigningKey, Uploads, is_scope};
+use crate::ui::{self, Style, bytes};
+
+/// Overrides `[cache.remote] url`; empty for none.
+const URL: &str = "HAMFLOW_REMOTE";
+/// Overrides `[cache.remote] scope`.
+const SCOPE: &str = "HAMFLOW_REMOTE_SCOPE";
+/// The secret key that signs what is written.
+const SIGNING_KEY: &str = "HAMFLOW_SIGNING_KEY";
+
+/// The remote that the pipeline and the environment name, if they do.
+pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
+    let pipeline = &opened.graph.pipeline;
+    let url = std::env::var(URL).ok();
+    let options = match (pipeline.cache.remote.clone(), url) {
+        (_, Some(url)) if url.is_empty() => return Ok(None),
+        (None, None) => return Ok(None),
+        (Some(options), None) => options,
+        (Some(options), Some(url)) => RemoteOptions { url, ..options },
+        (None, Some(_)) => {
+            let message = format!("`{URL}` names a remote, but the pipeline does not say whose results are believed");
+            return Err(CliError::user(format!("{message}\nhint: `[cache.remote.keys]` lists their public keys")));
+        }
+    };
+    let scope = std::env::var(SCOPE).ok().filter(|scope| !scope.is_empty()).unwrap_or(options.scope);
+    if !is_scope(&scope) {
+        return Err(CliError::user(format!("`{SCOPE}`: a scope has letters, digits, `-`, `_` and `.`")));
+    }
+    let key = std::env::var(SIGNING_KEY).ok().filter(|key| !key.is_empty());
+    // The text is a secret and no part of any message.
+    let key =
+        key.map(|key| SigningKey::parse(&key).map_err(|error| CliError::user(format!("`{SIGNING_KEY}`: {error}"))));
+    let backend = remote::open(&options.url, &pipeline.root)
+        .map_err(|problem| CliError::user(format!("the remote cannot be used: {problem}")))?;
+    Ok(Some(Remote::new(backend, &scope, &options.read, options.trust, key.transpose()?)))
+}
+
+fn must_be_there(opened: &Project) -> Result<Remote, CliError> {
+    let none = || CliError::user("the pipeline has no remote\nhint: `[cache.remote]` with `url` and `keys` names one");
+    open(opened)?.ok_or_else(none)
+}
+
+/// The keys of the lock's results and of their parts.
+fn keys(opened: &Project, stages: &BTreeSet<&str>) -> Vec<String> {
+    let locked = opened.lock.stages.iter().filter(|(name, _)| stages.is_empty() || stages.contains(&name[..]));
+    locked.map(|(_, stage)| stage.key.clone()).collect()
+}
+
+/// Makes a pair of keys.
+pub fn keygen() -> Result<(), CliError> {
+    let key = SigningKey::generate().map_err(|error| CliError::bug(format!("there are no random numbers: {error}")))?;
+    ui::say(&format!("keep this one secret, as `{SIGNING_KEY}` of those who may write:"));
+    ui::data(&key.secret_text());
+    ui::say("list this one in `pipeline.toml`, under `[cache.remote.keys]`, as one that may write to a scope:");
+    ui::data(&key.verifying_key().to_string());
+    Ok(())
+}
+
+/// Says what the remote has.
+pub fn info(opened: &Project, as_json: bool) -> Result<(), CliError> {
+    let remote = must_be_there(opened)?;
+    let keys = keys(opened, &BTreeSet::new());
+    let Presence { there, absent } = remote.presence(&keys);
+    let problem = remote.take_warning();
+    let writes = remote.can_write();
+    if as_json {
+        let value = json!({"remote": remote.place(), "scopes": remote.scopes(), "writes": writes.is_ok(), "there": there,
+            "absent": absent, "problem": problem});
+        ui::data(&value.to_string());
+        return Ok(());
+    }
+    ui::data(&format!("remote   {}", remote.place()));
+    ui::data(&format!("scopes   {}", remote.scopes().join(", then ")));
+    let writing = match writes {
+        Ok(()) => format!("to `{}`", remote.scopes()[0]),
+        Err(reason) => format!("no: {reason}"),
+    };
+    ui::data(&format!("writes   {writing}"));
+    ui::data(&format!("results  {there} of the {} of this pipeline's lock", keys.len()));
+    say_problem(problem);
+    Ok(())
+}
+
+fn say_problem(problem: Option<String>) {
+    if let Some(problem) = problem {
+        ui::say(&format!("{} {problem}", Style::of(&std::io::stderr()).label("warning")));
+    }
+}
+
+/// Gives the results of the lock to the remote.
+pub fn push(opened: &Project) -> Result<u8, CliError> {
+    let remote = Arc::new(must_be_there(opened)?);
+    let _guard = guard(opened)?;
+    if let Err(reason) = remote.can_write() {
+        return Err(CliError::user(format!("nothing can be written to the remote: {reason}")));
+    }
+    let store = &opened.store;
+    let results = keys(opened, &BTreeSet::new());
+    let results: Vec<_> = results.iter().filter_map(|key| store.actions.get_hex(key)).collect();
+    let parts = results.iter().flat_map(|result| &result.parts).filter_map(|key| store.actions.get_hex(key));
+    let all: Vec<_> = parts.chain(results.iter().cloned()).collect();
+    let uploads =
+        Uploads::start(&remote, store).ok_or_else(|| CliError::bug("a remote that can be written to cannot"))?;
+    all.iter().for_each(|result| uploads.add(result));
+    let (given, size) = uploads.finish(false);
+    ui::data(&format!("{given} of {} results are at `{}` ({} sent)", all.len(), remote.place(), bytes(size)));
+    say_problem(remote.take_warning());
+    Ok(u8::from(given < all.len() as u64))
+}
+
+/// Takes the results of the lock from the remote.
+pub fn pull(opened: &Project, stages: &[String]) -> Result<u8, CliError> {
+    let remote = must_be_there(opened)?;
+    let names: Vec<&str> = if stages.is_empty() {
+        Vec::new()
+    } else {
+        opened.graph.select(stages)?.iter().map(|id| &opened.graph.stage(*id).name[..]).collect()
+    };
+    let keys = keys(opened, &names.into_iter().collect());
+    if keys.is_empty() {
+        return Err(CliError::user(
+            "the lock of this pipeline names no such result\nhint: `pipeline.lock` says which there are",
+        ));
+    }
+    opened.store.create().map_err(|error| CliError::cache(&error))?;
+    let _guard = guard(opened)?;
+    let (mut here, mut taken) = (0, 0);
+    for key in &keys {
+        let known = opened.store.actions.get_hex(key);
+        if known.is_some_and(|result| crate::plan::expected_files(&opened.store, &result).is_some()) {
+            here += 1;
+        } else if remote.fetch(&opened.store, key).is_some() {
+            taken += 1;
+        }
+    }
+    let absent = keys.len() - here - taken;
+    ui::data(&format!("{taken} results taken from `{}`, {here} were here, {absent} are not there", remote.place()));
+    say_problem(remote.take_warning());
+    Ok(u8::from(absent > 0))
+}

@@ -1,0 +1,63 @@
+//! What a place for shared objects can do, and how it fails.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::directory::Directory;
+use super::http::Http;
+
+/// A place that keeps objects by name, such as `cas/ab/abcd…`. Calls block; several threads call at the same time.
+pub trait Backend: Send + Sync {
+    /// Writes the object to `sink`; false where it is not there.
+    fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError>;
+
+    /// Whether the object is there.
+    fn has(&self, name: &str) -> Result<bool, RemoteError>;
+
+    /// Keeps `size` bytes of `body` as the object; whoever reads at the same time sees all of it or nothing.
+    fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError>;
+
+    /// Where it is, for messages: without any secret.
+    fn place(&self) -> String;
+}
+
+/// Why a place did not do what it was asked to.
+#[derive(Debug)]
+pub enum RemoteError {
+    /// It cannot be reached, or does not answer in time.
+    Unreachable(String),
+    /// It does not let us.
+    Refused(String),
+    /// It answers that it has a problem, which may pass.
+    Failed(String),
+    /// What it gave is not what its name or its signature says.
+    Untrue(String),
+    /// The local disk failed.
+    Local(io::Error),
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(what) | Self::Refused(what) | Self::Failed(what) | Self::Untrue(what) => {
+                f.write_str(what)
+            }
+            Self::Local(error) => write!(f, "the local disk failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RemoteError {}
+
+/// The place of a URL: a folder (`file:///mnt/cache`, `/mnt/cache`, or relative to `root`) or a web server (`https://…`).
+pub fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
+    match url.split_once("://") {
+        Some(("http" | "https", _)) => Ok(Box::new(Http::new(url)?)),
+        Some(("file", path)) if path.starts_with('/') => Ok(Box::new(Directory::new(path.into()))),
+        Some(("file", _)) => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
+        Some((scheme, _)) => Err(format!("`{scheme}` is no kind of remote; there are folders, `http` and `https`")),
+        None if url.is_empty() => Err("the URL is empty".to_owned()),
+        None => Ok(Box::new(Directory::new(root.join(url)))),
+    }
+}

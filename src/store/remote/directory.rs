@@ -1,0 +1,78 @@
+//! A folder that machines share, such as a network mount.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::PathBuf;
+
+use super::backend::{Backend, RemoteError};
+use crate::fs;
+
+/// Objects as files of a folder. The folder itself must be there: an unmounted disk is not an empty cache.
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// The objects below `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn failed(&self, error: &io::Error) -> RemoteError {
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => RemoteError::Refused(error.to_string()),
+            _ => RemoteError::Failed(error.to_string()),
+        }
+    }
+
+    fn check_root(&self) -> Result<(), RemoteError> {
+        if self.root.is_dir() { Ok(()) } else { Err(RemoteError::Unreachable("there is no such folder".to_owned())) }
+    }
+}
+
+impl Backend for Directory {
+    fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError> {
+        let mut file = match File::open(self.root.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.check_root().map(|()| false),
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer).map_err(|error| self.failed(&error))? {
+                0 => return Ok(true),
+                count => sink.write_all(&buffer[..count]).map_err(RemoteError::Local)?,
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> Result<bool, RemoteError> {
+        if self.root.join(name).is_file() { Ok(true) } else { self.check_root().map(|()| false) }
+    }
+
+    fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError> {
+        self.check_root()?;
+        let path = self.root.join(name);
+        let folder = path.parent().unwrap_or(&self.root);
+        std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
+        let staged = folder.join(fs::unique_name());
+        let written = File::create_new(&staged).and_then(|mut file| {
+            let written = io::copy(body, &mut file)?;
+            if written != size {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    format!("{written} of {size} bytes were written"),
+                ));
+            }
+            file.sync_all()
+        });
+        written.and_then(|()| std::fs::rename(&staged, &path)).map_err(|error| {
+            let _ = std::fs::remove_file(&staged);
+            self.failed(&error)
+        })
+    }
+
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+}

@@ -1,0 +1,127 @@
+//! A web server that keeps what is put to it, such as nginx with WebDAV.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::backend::{Backend, RemoteError};
+
+/// The variable with the value of the header `Authorization`, such as `Bearer …`.
+const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
+
+/// How long a connection may take. Whoever waits for an answer looks at its progress, not at a clock.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Objects by `GET`, `HEAD` and `PUT` below a URL.
+pub struct Http {
+    agent: ureq::Agent,
+    /// Without user and password, without a slash at its end.
+    url: String,
+    authorization: Option<String>,
+}
+
+impl Http {
+    /// The objects below `url`; user and password are taken from it, else from the environment.
+    pub fn new(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").ok_or("a URL has a scheme")?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        if host.is_empty() {
+            return Err("the URL names no host".to_owned());
+        }
+        let basic = user.map(|user| format!("Basic {}", BASE64_STANDARD.encode(user)));
+        let config = ureq::Agent::config_builder()
+            .timeout_connect(Some(CONNECT))
+            .http_status_as_error(false)
+            .max_idle_connections_per_host(16)
+            .user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self {
+            agent: config.into(),
+            url: format!("{scheme}://{host}/{path}").trim_end_matches('/').to_owned(),
+            authorization: basic.or_else(|| std::env::var(AUTHORIZATION).ok().filter(|value| !value.is_empty())),
+        })
+    }
+
+    fn with_authorization<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        }
+    }
+}
+
+fn unreachable(error: &ureq::Error) -> RemoteError {
+    RemoteError::Unreachable(error.to_string())
+}
+
+/// Whether the object is there, by the status of an answer about it.
+fn found(status: u16) -> Result<bool, RemoteError> {
+    match status {
+        200..=299 => Ok(true),
+        404 | 410 => Ok(false),
+        401 | 403 => {
+            Err(RemoteError::Refused(format!("it refuses access (status {status}); `{AUTHORIZATION}` can give it")))
+        }
+        _ => Err(RemoteError::Failed(format!("it answers with status {status}"))),
+    }
+}
+
+impl Backend for Http {
+    fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError> {
+        let request = self.with_authorization(self.agent.get(format!("{}/{name}", self.url)));
+        let mut response = request.call().map_err(|error| unreachable(&error))?;
+        if !found(response.status().as_u16())? {
+            return Ok(false);
+        }
+        let mut body = response.body_mut().as_reader();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = body.read(&mut buffer).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => RemoteError::Untrue(format!("`{name}` was cut off: {error}")),
+                _ => RemoteError::Unreachable(error.to_string()),
+            })?;
+            if count == 0 {
+                return Ok(true);
+            }
+            sink.write_all(&buffer[..count]).map_err(RemoteError::Local)?;
+        }
+    }
+
+    fn has(&self, name: &str) -> Result<bool, RemoteError> {
+        let request = self.with_authorization(self.agent.head(format!("{}/{name}", self.url)));
+        found(request.call().map_err(|error| unreachable(&error))?.status().as_u16())
+    }
+
+    fn put(&self, name: &str, mut body: &mut dyn Read, size: u64) -> Result<(), RemoteError> {
+        let request = self.with_authorization(self.agent.put(format!("{}/{name}", self.url)));
+        let request = request.header("Content-Length", size.to_string());
+        let response = request.send(ureq::SendBody::from_reader(&mut body)).map_err(|error| unreachable(&error))?;
+        match found(response.status().as_u16())? {
+            true => Ok(()),
+            false => Err(RemoteError::Refused("it does not take objects here (status 404)".to_owned())),
+        }
+    }
+
+    fn place(&self) -> String {
+        self.url.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_taken_out_of_the_url() {
+        let http = Http::new("https://ci:se%40cret@cache.example.org:8443/ham/").unwrap();
+        assert_eq!(http.place(), "https://cache.example.org:8443/ham");
+        assert_eq!(http.authorization.as_deref(), Some("Basic Y2k6c2UlNDBjcmV0"));
+        assert!(Http::new("https:///ham").is_err());
+    }
+}

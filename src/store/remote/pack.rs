@@ -1,0 +1,61 @@
+//! Many small blobs in one object, so that a hundred thousand of them are not a hundred thousand requests.
+//!
+//! A pack begins with a line `hash:size` for each blob and an empty line; the bytes of the blobs follow in that order.
+
+use crate::digest::Digest;
+
+/// Blobs of at most so many bytes are packed.
+pub const SMALL: u64 = 64 * 1024;
+
+/// A pack is closed when it has grown to so many bytes.
+pub const FULL: usize = 16 * 1024 * 1024;
+
+/// Makes a pack.
+pub fn pack(blobs: &[(Digest, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (digest, _) in blobs {
+        bytes.extend(format!("{digest}\n").into_bytes());
+    }
+    bytes.push(b'\n');
+    blobs.iter().for_each(|(_, blob)| bytes.extend(blob));
+    bytes
+}
+
+/// The blobs of a pack, each checked against its digest; none where it is not whole.
+pub fn unpack(bytes: &[u8]) -> Option<Vec<(Digest, &[u8])>> {
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n")?;
+    let (names, mut rest) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 2..]);
+    let mut blobs = Vec::new();
+    for name in names.lines() {
+        let digest: Digest = name.parse().ok()?;
+        let (blob, after) = rest.split_at_checked(usize::try_from(digest.size()).ok()?)?;
+        if Digest::of(blob) != digest {
+            return None;
+        }
+        blobs.push((digest, blob));
+        rest = after;
+    }
+    rest.is_empty().then_some(blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_come_out_as_they_went_in_and_damage_is_noticed() {
+        let blobs: Vec<(Digest, Vec<u8>)> =
+            [&b"one"[..], b"", b"\n\nthree"].iter().map(|bytes| (Digest::of(bytes), bytes.to_vec())).collect();
+        let packed = pack(&blobs);
+        let unpacked: Vec<(Digest, Vec<u8>)> =
+            unpack(&packed).unwrap().into_iter().map(|(digest, bytes)| (digest, bytes.to_vec())).collect();
+        assert_eq!(unpacked, blobs);
+        for place in 0..packed.len() {
+            let mut damaged = packed.clone();
+            damaged[place] ^= 1;
+            assert!(unpack(&damaged).is_none(), "byte {place}");
+        }
+        assert!(unpack(&packed[..packed.len() - 1]).is_none());
+        assert!(unpack(&[&packed[..], b"more"].concat()).is_none());
+    }
+}

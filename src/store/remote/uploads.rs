@@ -1,0 +1,68 @@
+//! Results on their way to a remote, while the run goes on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use super::Remote;
+use crate::store::{ActionResult, Store};
+
+/// Results that are sent at the same time; each of them sends several blobs at once.
+const SENDERS: usize = 2;
+
+/// A queue of results, and the threads that empty it.
+pub struct Uploads {
+    remote: Arc<Remote>,
+    queue: Option<Sender<ActionResult>>,
+    senders: Vec<JoinHandle<()>>,
+    results: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Uploads {
+    /// Starts the threads; none where the remote is only read.
+    pub fn start(remote: &Arc<Remote>, store: &Store) -> Option<Self> {
+        remote.can_write().ok()?;
+        let (queue, results_to_send) = channel();
+        let results_to_send = Arc::new(Mutex::new(results_to_send));
+        let (results, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let send = || {
+            let (remote, store, queue) = (Arc::clone(remote), store.clone(), Arc::clone(&results_to_send));
+            let (results, bytes) = (Arc::clone(&results), Arc::clone(&bytes));
+            std::thread::spawn(move || {
+                while let Some(result) = next(&queue) {
+                    if let Some(sent) = remote.push(&store, &result) {
+                        results.fetch_add(1, Ordering::Relaxed);
+                        bytes.fetch_add(sent, Ordering::Relaxed);
+                    }
+                }
+            })
+        };
+        let senders = (0..SENDERS).map(|_| send()).collect();
+        Some(Self { remote: Arc::clone(remote), queue: Some(queue), senders, results, bytes })
+    }
+
+    /// Sends a result when its turn comes.
+    pub fn add(&self, result: &ActionResult) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(result.clone());
+        }
+    }
+
+    /// Waits until all is sent, or, where the run was ended, gives up what is not; returns the results and bytes that were sent.
+    pub fn finish(mut self, ended: bool) -> (u64, u64) {
+        if ended {
+            self.remote.give_up();
+        }
+        self.queue = None;
+        for sender in self.senders.drain(..) {
+            let _ = sender.join();
+        }
+        (self.results.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+fn next(queue: &Mutex<Receiver<ActionResult>>) -> Option<ActionResult> {
+    queue.lock().ok()?.recv().ok()
+}

@@ -1,0 +1,292 @@
+//! The promises of shared results: a teammate gets what was made, nobody gets what no stage made, and a bad remote costs little.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::server::{Mood, Server};
+use crate::harness::{CHAIN, Project, Ran, in_ci};
+
+/// A pair of keys of `hamflow cache keygen`: the secret one, then the public one.
+fn keygen(project: &Project) -> [String; 2] {
+    let made = project.hamflow(&["cache", "keygen"]).stdout;
+    let mut lines = made.lines().map(str::to_owned);
+    [lines.next().unwrap(), lines.next().unwrap()]
+}
+
+/// What `[cache.remote]` says.
+struct Shared {
+    url: String,
+    read: &'static str,
+    keys: Vec<(&'static str, String)>,
+}
+
+impl Shared {
+    fn new(url: &str, scope: &'static str, key: &str) -> Self {
+        Self { url: url.to_owned(), read: "[]", keys: vec![(scope, key.to_owned())] }
+    }
+
+    /// A fresh machine with the pipeline and its inputs.
+    fn machine(&self) -> Project {
+        let keys: String = self.keys.iter().map(|(scope, key)| format!("\"{scope}\" = [\"{key}\"]\n")).collect();
+        let project = Project::new(&format!(
+            "{CHAIN}\n[cache.remote]\nurl = \"{}\"\nread = {}\n[cache.remote.keys]\n{keys}",
+            self.url, self.read
+        ));
+        project.write("text.txt", "abc");
+        project.touch("text.txt", 5);
+        project
+    }
+}
+
+fn run(project: &Project, environment: &[(&str, &str)]) -> Ran {
+    let mut command = project.command(&["run", "--json"]);
+    command.envs(environment.iter().copied());
+    Project::finish(command)
+}
+
+fn warnings(ran: &Ran) -> Vec<String> {
+    let events = ran.events().into_iter().filter(|event| event["event"] == "warning");
+    events.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_teammate_gets_what_was_made_through_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
+    let first = shared.machine();
+    let ran = run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
+    assert_eq!((ran.code, ran.count("ran"), ran.count("uploaded")), (0, 4, 4), "{ran:?}");
+    // Whoever has no key reads.
+    let second = shared.machine();
+    let ran = run(&second, &[]);
+    assert_eq!((ran.code, ran.count("ran"), ran.count("fetched"), ran.count("uploaded")), (0, 0, 4, 0), "{ran:?}");
+    assert_eq!(warnings(&ran), Vec::<String>::new());
+    assert_eq!(second.files("out"), first.files("out"));
+    assert_eq!(second.hamflow(&["cache", "verify"]).code, 0);
+    // The secret is nowhere.
+    for (path, bytes) in [first.files("cache"), second.files("cache")].concat() {
+        assert!(!String::from_utf8_lossy(&bytes).contains(&keys[0]), "{path}");
+    }
+    let kept = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(
+        kept.collect::<std::collections::BTreeSet<_>>(),
+        ["ac".into(), "pack".into()].into(),
+        "small blobs are packed"
+    );
+}
+
+#[test]
+fn push_and_pull_carry_the_results_of_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
+    let first = shared.machine();
+    assert_eq!(run(&first, &[("HAMFLOW_REMOTE", "")]).count("ran"), 4);
+    let refused = first.hamflow(&["cache", "push"]);
+    assert!(refused.code == 2 && refused.stderr.contains("there is no key to sign with"), "{refused:?}");
+    let mut push = first.command(&["cache", "push"]);
+    let pushed = Project::finish({
+        push.env("HAMFLOW_SIGNING_KEY", &keys[0]);
+        push
+    });
+    assert!(pushed.code == 0 && pushed.stdout.starts_with("4 of 4 results are at"), "{pushed:?}");
+    let info = first.hamflow(&["cache", "info", "--remote"]).stdout;
+    assert!(info.contains("results  4 of the 4") && info.contains("writes   no: there is no key"), "{info}");
+
+    let second = shared.machine();
+    second.write("pipeline.lock", first.read("pipeline.lock"));
+    let pulled = second.hamflow(&["cache", "pull", "first"]);
+    assert!(pulled.code == 0 && pulled.stdout.starts_with("1 results taken"), "{pulled:?}");
+    assert_eq!(second.hamflow(&["cache", "pull"]).code, 0);
+    let ran = run(&second, &[("HAMFLOW_REMOTE", "")]);
+    assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4), "{ran:?}");
+    std::fs::remove_file(second.path("text.txt")).unwrap();
+    assert_eq!(second.run_with(&["--allow-missing"]).count("ran"), 0, "listings came along");
+}
+
+#[test]
+fn parts_are_shared_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(&Project::new(CHAIN));
+    let machine = |texts: &[(&str, &str)]| {
+        let project = Project::new(&format!(
+            "[inputs]\ntexts = \"texts\"\n[stages.pieces]\nfolder = \"inputs.texts\"\n[cache.remote]\nurl = \"{}\"\n[cache.remote.keys]\nmain = [\"{}\"]\n",
+            folder.path().display(),
+            keys[1]
+        ));
+        texts.iter().for_each(|(name, text)| project.write(&format!("texts/{name}"), text));
+        run(&project, &[("HAMFLOW_SIGNING_KEY", &keys[0])])
+    };
+    let first = machine(&[("a", "one"), ("b", "two"), ("c", "three")]);
+    assert_eq!((first.count("parts_ran"), first.count("uploaded")), (3, 4), "{first:?}");
+    let second = machine(&[("a", "one"), ("b", "TWO"), ("c", "three")]);
+    assert_eq!((second.count("parts_ran"), second.count("parts_cached")), (1, 2), "{second:?}");
+}
+
+#[test]
+fn what_nobody_signed_who_may_is_a_miss_and_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().to_str().unwrap();
+    let (ours, theirs) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
+    // Somebody who can write to the folder, with a key of their own.
+    let first = Shared::new(url, "main", &theirs[1]).machine();
+    assert_eq!(run(&first, &[("HAMFLOW_SIGNING_KEY", &theirs[0])]).count("uploaded"), 4);
+    let second = Shared::new(url, "main", &ours[1]).machine();
+    let ran = run(&second, &[]);
+    assert_eq!((ran.code, ran.count("ran")), (0, 4), "{ran:?}");
+    let said = warnings(&ran);
+    assert!(said.len() == 1 && said[0].contains("signed by a key that may not write to scope `main`"), "{said:?}");
+}
+
+#[test]
+fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
+    let folder = tempfile::tempdir().unwrap();
+    let (main, request) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
+    let mut shared = Shared::new(folder.path().to_str().unwrap(), "main", &main[1]);
+    shared.keys.push(("pr-*", request[1].clone()));
+    shared.read = "[\"main\"]";
+    let as_request = [("HAMFLOW_REMOTE_SCOPE", "pr-7"), ("HAMFLOW_SIGNING_KEY", &request[0][..])];
+    assert_eq!(run(&shared.machine(), &[("HAMFLOW_SIGNING_KEY", &main[0])]).count("uploaded"), 4);
+
+    let branch = shared.machine();
+    assert_eq!(run(&branch, &as_request).count("fetched"), 4);
+    branch.write("text.txt", "abcd");
+    let ran = run(&branch, &as_request);
+    assert!(ran.count("ran") > 0 && ran.count("uploaded") == ran.count("ran"), "{ran:?}");
+    let scopes = || std::fs::read_dir(folder.path().join("ac")).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(scopes().collect::<std::collections::BTreeSet<_>>(), ["main".into(), "pr-7".into()].into());
+    // With its key it cannot write to `main`, and what lies there under a foreign signature is not believed.
+    let intruder = shared.machine();
+    intruder.write("text.txt", "abcde");
+    assert_eq!(run(&intruder, &[("HAMFLOW_SIGNING_KEY", &request[0])]).count("uploaded"), 0);
+    let main_again = shared.machine();
+    main_again.write("text.txt", "abcd");
+    assert_eq!(run(&main_again, &[]).count("fetched"), 1, "only what does not depend on the text");
+}
+
+#[test]
+fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(&server.url(), "main", &keys[1]);
+    let first = shared.machine();
+    let key = [("HAMFLOW_SIGNING_KEY", &keys[0][..])];
+    assert_eq!(run(&first, &key).count("uploaded"), 4);
+    assert_eq!(run(&shared.machine(), &[]).count("fetched"), 4);
+    let moods = [
+        Mood::Flip,
+        Mood::Cut,
+        Mood::Long,
+        Mood::Drip,
+        Mood::Silent,
+        Mood::Status(500),
+        Mood::Status(403),
+        Mood::LostAfter(2),
+    ];
+    for mood in moods {
+        let already = server.requests();
+        server.be(if let Mood::LostAfter(good) = mood { Mood::LostAfter(already + good) } else { mood });
+        let machine = shared.machine();
+        let ran = run(&machine, &key);
+        assert_eq!((ran.code, ran.count("failed")), (0, 0), "{mood:?}: {ran:?}");
+        assert_eq!(machine.files("out"), first.files("out"), "{mood:?}");
+        assert_eq!(warnings(&ran).len(), 1, "{mood:?}: {:?}", warnings(&ran));
+        assert!(server.requests() - already < 40, "{mood:?}: a remote with a problem is left alone");
+        assert_eq!(machine.hamflow(&["cache", "verify"]).code, 0, "{mood:?}");
+        server.be(Mood::Good);
+        assert_eq!(machine.run().count("fresh"), 4, "{mood:?}: the next run is clean");
+    }
+}
+
+#[test]
+fn a_remote_that_is_not_there_is_one_warning() {
+    let keys = keygen(&Project::new(CHAIN));
+    for url in ["http://127.0.0.1:9/ham", "/no/such/folder"] {
+        let machine = Shared::new(url, "main", &keys[1]).machine();
+        let ran = run(&machine, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
+        assert_eq!((ran.code, ran.count("ran"), warnings(&ran).len()), (0, 4, 1), "{ran:?}");
+        assert!(warnings(&ran)[0].starts_with(&format!("remote `{url}`: ")), "{ran:?}");
+    }
+}
+
+#[test]
+fn mistakes_about_the_remote_are_named_before_anything_runs() {
+    let keys = keygen(&Project::new(CHAIN));
+    for (table, wanted) in [
+        ("ulr = \"x\"", "unknown key `ulr`"),
+        ("scope = \"main\"", "`url` is missing"),
+        ("url = \"/x\"\nscope = \"a/b\"", "a scope has letters"),
+        ("url = \"/x\"\nkeys = { main = [\"ed25519:12\"] }", "`hamflow cache keygen` makes a pair"),
+        ("url = \"ftp://x\"", "`ftp` is no kind of remote"),
+    ] {
+        let project = Project::new(&format!("{CHAIN}\n[cache.remote]\n{table}\n"));
+        project.write("text.txt", "abc");
+        let ran = project.hamflow(&["run"]);
+        assert!(ran.code == 2 && ran.stderr.contains(wanted), "{table}: {ran:?}");
+        assert!(!project.path("out").exists());
+    }
+    let project = Shared::new("/x", "main", &keys[1]).machine();
+    let ran = run(&project, &[("HAMFLOW_SIGNING_KEY", "correct-horse")]);
+    assert!(ran.code == 2 && !ran.stderr.contains("correct-horse"), "a key is never repeated: {ran:?}");
+}
+
+/// nginx with WebDAV, as Debian has it.
+struct Nginx {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Nginx {
+    fn start(folder: &Path) -> Option<Self> {
+        if Command::new("nginx").arg("-v").output().is_err() {
+            assert!(!in_ci(), "CI must have nginx");
+            println!("SKIPPED: there is no nginx, so this test checked nothing");
+            return None;
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let at = folder.display();
+        std::fs::create_dir_all(folder.join("objects")).unwrap();
+        std::fs::create_dir_all(folder.join("tmp")).unwrap();
+        let config = format!(
+            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {at}/tmp; client_max_body_size 0;\nproxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2; uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\nserver {{ listen 127.0.0.1:{port}; root {at}/objects; dav_methods PUT; create_full_put_path on; }} }}\n"
+        );
+        std::fs::write(folder.join("nginx.conf"), config).unwrap();
+        let process =
+            Command::new("nginx").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")).spawn().unwrap();
+        let nginx = Self { process, port };
+        let deadline = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(std::time::SystemTime::now() < deadline, "nginx never listened");
+            std::thread::yield_now();
+        }
+        Some(nginx)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn nginx_with_webdav_is_a_remote() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(nginx) = Nginx::start(folder.path()) else { return };
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(&format!("http://127.0.0.1:{}/ham", nginx.port), "main", &keys[1]);
+    let large = |machine: &Project| machine.write("text.txt", "abc ".repeat(100_000));
+    let first = shared.machine();
+    large(&first);
+    let ran = run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
+    assert_eq!((ran.count("uploaded"), warnings(&ran).len()), (4, 0), "{ran:?}");
+    assert!(folder.path().join("objects/ham/cas").is_dir(), "large blobs are objects of their own");
+    let second = shared.machine();
+    large(&second);
+    let ran = run(&second, &[]);
+    assert_eq!((ran.count("fetched"), warnings(&ran).len()), (4, 0), "{ran:?}");
+    assert_eq!(second.files("out"), first.files("out"));
+}
