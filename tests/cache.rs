@@ -1,5 +1,8 @@
 //! The promises of the cache; the name is the promise.
 
+use hamflow_stage_api::Digest;
+use serde_json::json;
+
 use crate::harness::{CHAIN, Project, chain};
 
 #[test]
@@ -269,8 +272,16 @@ fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
     for name in ["../escaped", "/tmp/escaped", "locks/../escaped.lock", "cas/../../escaped"] {
         add(name, b"gotcha");
     }
+    // A result that is whole in itself, but whose output would leave its folder.
+    let (key, blob) = ("ab".repeat(32), Digest::of(b"gotcha"));
+    let output =
+        json!({"name": "text", "type": "file", "path": "../../escaped", "digest": blob.to_string(), "folder": false});
+    let body = json!({"key": key, "fingerprint": null, "outputs": [output], "cost_ms": 1}).to_string();
+    add(&format!("cas/{}/{}", &blob.hex()[..2], blob.hex()), b"gotcha");
+    add(&format!("ac/ab/{key}"), format!("{}\n{body}\n", Digest::of(body.as_bytes())).as_bytes());
     std::fs::write(project.path("evil.tar"), archive.into_inner().unwrap()).unwrap();
     let imported = project.hamflow(&["cache", "import", "evil.tar"]);
     assert_eq!(imported.stderr.matches("no such thing belongs into a cache").count(), 4, "{imported:?}");
+    assert!(imported.stderr.contains(&format!("`ac/ab/{key}`: it is no whole result")), "{imported:?}");
     assert!(!project.path("escaped").exists() && !project.path("cache/escaped.lock").exists());
 }

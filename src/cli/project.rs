@@ -38,7 +38,8 @@ pub fn pipeline_file(common: &Common) -> PathBuf {
 pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
     let graph = load_graph(common, kinds)?;
     let pipeline = &graph.pipeline;
-    let store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
+    let mut store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
+    store.actions.believe(super::remote::believed(pipeline));
     let paths = lock_paths(&pipeline.root, store.root(), common);
     let lock = read_lock(&paths)?;
     Ok(Project { graph, store, lock_paths: paths, lock })

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::CliError;
 use super::cache::guard;
 use super::project::Project;
-use crate::config::RemoteOptions;
+use crate::config::{Pipeline, RemoteOptions};
+use crate::store::Believed;
 use crate::store::remote::{self, Presence, Remote, SigningKey, Uploads, is_scope};
 use crate::ui::{self, Style, bytes};
 
@@ -18,6 +19,18 @@ const URL: &str = "HAMFLOW_REMOTE";
 const SCOPE: &str = "HAMFLOW_REMOTE_SCOPE";
 /// The secret key that signs what is written.
 const SIGNING_KEY: &str = "HAMFLOW_SIGNING_KEY";
+
+/// The scope of this machine: the environment's, else the pipeline's.
+fn scope(options: &RemoteOptions) -> String {
+    std::env::var(SCOPE).ok().filter(|scope| !scope.is_empty()).unwrap_or_else(|| options.scope.clone())
+}
+
+/// Whose results are believed, whether or not the remote is asked now.
+pub fn believed(pipeline: &Pipeline) -> Believed {
+    let Some(options) = &pipeline.cache.remote else { return Believed::default() };
+    let scopes = std::iter::once(scope(options)).chain(options.read.iter().cloned()).collect();
+    Believed { scopes, trust: options.trust.clone() }
+}
 
 /// The remote that the pipeline and the environment name, if they do.
 pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
@@ -33,7 +46,7 @@ pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
             return Err(CliError::user(format!("{message}\nhint: `[cache.remote.keys]` lists their public keys")));
         }
     };
-    let scope = std::env::var(SCOPE).ok().filter(|scope| !scope.is_empty()).unwrap_or(options.scope);
+    let scope = scope(&options);
     if !is_scope(&scope) {
         return Err(CliError::user(format!("`{SCOPE}`: a scope has letters, digits, `-`, `_` and `.`")));
     }
@@ -48,7 +61,7 @@ pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
 
 fn must_be_there(opened: &Project) -> Result<Remote, CliError> {
     let none = || CliError::user("the pipeline has no remote\nhint: `[cache.remote]` with `url` and `keys` names one");
-    open(opened)?.ok_or_else(none)
+    Ok(open(opened)?.ok_or_else(none)?.unhurried())
 }
 
 /// The keys of the lock's results and of their parts.
@@ -106,9 +119,22 @@ pub fn push(opened: &Project) -> Result<u8, CliError> {
         return Err(CliError::user(format!("nothing can be written to the remote: {reason}")));
     }
     let store = &opened.store;
-    let results = keys(opened, &BTreeSet::new());
-    let results: Vec<_> = results.iter().filter_map(|key| store.actions.get_hex(key)).collect();
+    let wanted = keys(opened, &BTreeSet::new());
+    let results: Vec<_> = wanted.iter().filter_map(|key| store.actions.get_hex(key)).collect();
+    let absent = wanted.len() - results.len();
+    if wanted.is_empty() || absent > 0 {
+        ui::say(&format!(
+            "{absent} of the {} results of this pipeline's lock are not in the cache; `hamflow run` makes them",
+            wanted.len()
+        ));
+    }
+    // What others made is theirs to give.
+    let (results, foreign): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.origin.is_none());
+    if !foreign.is_empty() {
+        ui::say(&format!("{} results came from a remote and are not given on", foreign.len()));
+    }
     let parts = results.iter().flat_map(|result| &result.parts).filter_map(|key| store.actions.get_hex(key));
+    let parts = parts.filter(|part| part.origin.is_none());
     let all: Vec<_> = parts.chain(results.iter().cloned()).collect();
     let uploads =
         Uploads::start(&remote, store).ok_or_else(|| CliError::bug("a remote that can be written to cannot"))?;
@@ -116,7 +142,7 @@ pub fn push(opened: &Project) -> Result<u8, CliError> {
     let (given, size) = uploads.finish(false);
     ui::data(&format!("{given} of {} results are at `{}` ({} sent)", all.len(), remote.place(), bytes(size)));
     say_problem(remote.take_warning());
-    Ok(u8::from(given < all.len() as u64))
+    Ok(u8::from(given < all.len() as u64 || absent > 0 || wanted.is_empty()))
 }
 
 /// Takes the results of the lock from the remote.

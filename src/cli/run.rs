@@ -13,6 +13,7 @@ use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
 use crate::plan::{Planner, Question, Seal};
+use crate::store::remote::Remote;
 use crate::threads;
 use crate::ui::{self, Format, Reporter, Style};
 
@@ -104,7 +105,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     }
 
     let (sender, heard) = channel();
-    interrupt_through(sender.clone())?;
+    let remote = remote::open(&opened)?.map(Arc::new);
+    interrupt_through(sender.clone(), remote.clone())?;
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
     let mut executor = Local::new(program, sender);
     let mut reporter = reporter(arguments);
@@ -115,7 +117,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         threads: arguments.jobs.map_or_else(threads::available, usize::from),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
-        remote: remote::open(&opened)?.map(Arc::new),
+        remote,
         question,
     };
     let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;
@@ -144,7 +146,7 @@ fn reporter(arguments: &RunArguments) -> Box<dyn Reporter> {
 }
 
 /// Turns Ctrl-C and termination into a word to the scheduler; a second one ends the process at once.
-fn interrupt_through(sender: std::sync::mpsc::Sender<Heard>) -> Result<(), CliError> {
+fn interrupt_through(sender: std::sync::mpsc::Sender<Heard>, remote: Option<Arc<Remote>>) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| CliError::bug(format!("signals cannot be handled: {error}")))?;
@@ -152,6 +154,10 @@ fn interrupt_through(sender: std::sync::mpsc::Sender<Heard>) -> Result<(), CliEr
         let mut count = 0;
         for _ in signals.forever() {
             count += 1;
+            // Whoever waits for it is not waiting for the word.
+            if let Some(remote) = &remote {
+                remote.give_up();
+            }
             if count > 1 || sender.send(Heard::Interrupted).is_err() {
                 std::process::exit(130);
             }

@@ -55,6 +55,7 @@ pub fn part(
         parts: Vec::new(),
         flaws: Vec::new(),
         cost_ms,
+        origin: None,
     };
     store.actions.put(&result).map_err(|error| disk_error(&error))?;
     Ok(result)
@@ -157,6 +158,7 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
         parts: finished.parts.iter().map(|(key, _)| key.clone()).collect(),
         flaws: finished.flaws.to_vec(),
         cost_ms: finished.cost_ms,
+        origin: None,
     };
     store.actions.put(&result).map_err(|error| disk_error(&error))?;
     Ok(result)

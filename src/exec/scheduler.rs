@@ -296,7 +296,6 @@ impl<'a> Scheduler<'a> {
 
     fn end(mut self, started: Instant) -> Result<RunSummary, StageError> {
         self.executor.stop();
-        self.end_uploads();
         let _ = fs::remove(&self.store.tmp_dir());
         let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
@@ -314,8 +313,11 @@ impl<'a> Scheduler<'a> {
         if !self.options.locked && !same {
             self.lock.write(&self.options.lock_path).map_err(|error| disk_error(&error))?;
         }
-        // A seal would hide what is flawed.
-        if summary.is_idle() && summary.flawed == 0 {
+        // What was made is safe; whoever ends the run now loses only what others would have had of it.
+        summary.uploaded = self.end_uploads(summary.interrupted);
+        // A seal would hide what is flawed, and who is believed may change without a change of the pipeline.
+        let own = self.results.values().all(|result| result.origin.is_none());
+        if summary.is_idle() && summary.flawed == 0 && own {
             self.seal();
         }
         (self.events)(RunEvent::RunFinished(summary.clone()));

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hamflow_stage_api::ArtifactType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::remote::Trust;
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError};
 
@@ -65,17 +67,51 @@ pub struct ActionResult {
     pub flaws: Vec<String>,
     /// How long it took, so that the dearest results can be kept longest.
     pub cost_ms: u64,
+    /// Who made it, where that was not this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// Whose word is behind a result that a remote gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The scope where it was found.
+    pub scope: String,
+    /// The public key that had signed it.
+    pub signer: String,
+}
+
+/// Whose results are believed: kept with each of them, and asked again whenever it is looked up, so that a key that is no longer listed
+/// takes all that it signed with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Believed {
+    /// The scopes that are read.
+    pub scopes: Vec<String>,
+    /// The keys that may write to them.
+    pub trust: Trust,
+}
+
+impl Believed {
+    fn accepts(&self, origin: &Origin) -> bool {
+        self.scopes.contains(&origin.scope) && self.trust.of(&origin.scope).any(|key| key.to_string() == origin.signer)
+    }
 }
 
 /// The results below `cache/ac`.
 #[derive(Debug, Clone)]
 pub struct ActionCache {
     folder: PathBuf,
+    believed: Arc<Believed>,
 }
 
 impl ActionCache {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, believed: Arc::default() }
+    }
+
+    /// From now on, believes results of others as far as this says.
+    pub fn believe(&mut self, believed: Believed) {
+        self.believed = Arc::new(believed);
     }
 
     /// The folder of all results.
@@ -95,7 +131,7 @@ impl ActionCache {
 
     /// The same by the key's hexadecimal digits, as locks and records keep it.
     pub fn get_hex(&self, key: &str) -> Option<ActionResult> {
-        if key.len() != 64 || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !is_key(key) {
             return None;
         }
         let path = self.path(key);
@@ -104,7 +140,7 @@ impl ActionCache {
         if result.is_none() {
             let _ = std::fs::remove_file(&path);
         }
-        result
+        result.filter(|result| result.origin.as_ref().is_none_or(|origin| self.believed.accepts(origin)))
     }
 
     /// Stores a result. Every blob that it names must be in the store already.
@@ -121,7 +157,7 @@ pub(super) fn encode(result: &ActionResult) -> String {
     format!("{}\n{body}\n", Digest::of(body.as_bytes()))
 }
 
-/// The result of a text, where it is whole.
+/// The result of a text, where it is whole and no output would leave its folder.
 pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     let text = std::str::from_utf8(text).ok()?;
     let (digest, body) = text.split_once('\n')?;
@@ -129,7 +165,18 @@ pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     if Digest::of(body.as_bytes()).to_string() != digest {
         return None;
     }
-    serde_json::from_str(body).ok()
+    serde_json::from_str(body).ok().filter(stays_inside)
+}
+
+/// Whether a text can be a key.
+pub(super) fn is_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether all outputs lie below the folder of their stage.
+pub(super) fn stays_inside(result: &ActionResult) -> bool {
+    let inside = |path: &str| path.is_empty() || path.split('/').all(|step| !matches!(step, "" | "." | ".."));
+    result.outputs.iter().all(|output| inside(&output.path))
 }
 
 #[cfg(test)]
@@ -151,6 +198,7 @@ mod tests {
             parts: Vec::new(),
             flaws: Vec::new(),
             cost_ms: 5,
+            origin: None,
         }
     }
 

@@ -282,6 +282,8 @@ fn take(
                 Some(result) if result.outputs.iter().any(|output| !is_whole(store, &output.digest, output.folder)) => {
                     taken.left_out.push(format!("`{name}`: not all of its blobs are there"));
                 }
+                // What is here already stays as it is.
+                Some(_) if store.actions.get_hex(key).is_some() => taken.results += 1,
                 Some(result) => {
                     store.actions.put(&result)?;
                     taken.results += 1;

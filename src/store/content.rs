@@ -62,8 +62,11 @@ impl ContentStore {
     /// Whether the blob's bytes are those that its name says; a damaged one is deleted.
     pub fn check(&self, digest: &Digest) -> bool {
         let path = self.path(digest);
-        if digest::of_file(&path).is_ok_and(|found| found == *digest) {
-            return true;
+        match digest::of_file(&path) {
+            Ok(found) if found == *digest => return true,
+            // Somebody may be about to put it there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            _ => {}
         }
         let _ = std_fs::remove_file(&path);
         false

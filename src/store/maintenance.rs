@@ -262,6 +262,7 @@ mod tests {
                 parts,
                 flaws: Vec::new(),
                 cost_ms: 0,
+                origin: None,
             })
             .unwrap();
         key.hex()

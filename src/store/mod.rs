@@ -25,7 +25,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub use action::{ActionCache, ActionKey, ActionResult, ResultOutput};
+pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, ResultOutput};
 pub use bundle::{BundleError, Bundled, export, import};
 pub use content::{ContentStore, Staged};
 pub use maintenance::{Damage, Garbage, Usage, collect, usage, verify};

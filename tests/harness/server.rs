@@ -23,13 +23,15 @@ pub enum Mood {
     Long,
     /// It sends one byte and then nothing for as long as it lives.
     Drip,
+    /// It thinks for two seconds before each answer.
+    Slow,
     /// It is good for so many requests, then silent.
     LostAfter(usize),
 }
 
 pub struct Server {
     address: String,
-    mood: Arc<Mutex<Mood>>,
+    mood: Arc<Mutex<(Mood, &'static str)>>,
     requests: Arc<AtomicUsize>,
 }
 
@@ -38,7 +40,7 @@ impl Server {
     pub fn start(folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (mood, requests) = (Arc::new(Mutex::new(Mood::Good)), Arc::new(AtomicUsize::new(0)));
+        let (mood, requests) = (Arc::new(Mutex::new((Mood::Good, ""))), Arc::new(AtomicUsize::new(0)));
         let (shared_mood, shared_requests, folder) = (Arc::clone(&mood), Arc::clone(&requests), folder.to_owned());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -54,7 +56,12 @@ impl Server {
     }
 
     pub fn be(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        self.be_with(mood, "");
+    }
+
+    /// Behaves so where the path of an object contains `part`.
+    pub fn be_with(&self, mood: Mood, part: &'static str) {
+        *self.mood.lock().unwrap() = (mood, part);
     }
 
     pub fn requests(&self) -> usize {
@@ -62,7 +69,7 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, mood: &Mutex<Mood>, requests: &AtomicUsize, folder: &Path) {
+fn serve(stream: TcpStream, mood: &Mutex<(Mood, &'static str)>, requests: &AtomicUsize, folder: &Path) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     loop {
@@ -77,7 +84,10 @@ fn serve(stream: TcpStream, mood: &Mutex<Mood>, requests: &AtomicUsize, folder: 
             }
             head.push(line.trim_end().to_owned());
         }
-        let mut mood = *mood.lock().unwrap();
+        let (mut mood, part) = *mood.lock().unwrap();
+        if !head[0].contains(part) {
+            mood = Mood::Good;
+        }
         let number = requests.fetch_add(1, Ordering::Relaxed);
         if let Mood::LostAfter(good) = mood {
             mood = if number < good { Mood::Good } else { Mood::Silent };
@@ -100,6 +110,9 @@ fn serve(stream: TcpStream, mood: &Mutex<Mood>, requests: &AtomicUsize, folder: 
 fn answer(writer: &mut TcpStream, mood: Mood, method: &str, path: &PathBuf, sent: &[u8]) -> Option<()> {
     let mut status = 200;
     let mut body = Vec::new();
+    if mood == Mood::Slow {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+    }
     match (mood, method) {
         (Mood::Silent, _) => {
             // Until the other side has had enough.

@@ -53,12 +53,11 @@ impl Scheduler<'_> {
         }
     }
 
-    /// Waits for what is still on its way to the remote; where the user ended the run, for nothing.
-    pub(super) fn end_uploads(&mut self) {
-        if let Some(uploads) = self.uploads.take() {
-            let (results, _) = uploads.finish(self.summary.interrupted);
-            self.summary.uploaded = usize::try_from(results).unwrap_or(usize::MAX);
-        }
+    /// Waits for what is still on its way to the remote, and returns how many results were given to it; where the user ended the run,
+    /// waits for nothing.
+    pub(super) fn end_uploads(&mut self, interrupted: bool) -> usize {
+        let (results, _) = self.uploads.take().map_or((0, 0), |uploads| uploads.finish(interrupted));
         self.tell_of_remote();
+        usize::try_from(results).unwrap_or(usize::MAX)
     }
 }

@@ -12,8 +12,8 @@ pub trait Backend: Send + Sync {
     /// Writes the object to `sink`; false where it is not there.
     fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError>;
 
-    /// Whether the object is there.
-    fn has(&self, name: &str) -> Result<bool, RemoteError>;
+    /// Whether the object is there with this size.
+    fn has(&self, name: &str, size: u64) -> Result<bool, RemoteError>;
 
     /// Keeps `size` bytes of `body` as the object; whoever reads at the same time sees all of it or nothing.
     fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError>;
@@ -49,6 +49,14 @@ impl fmt::Display for RemoteError {
 }
 
 impl std::error::Error for RemoteError {}
+
+/// What it means that a sink takes no more: there was too much, or the disk failed.
+pub(super) fn sink_error(error: io::Error) -> RemoteError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => RemoteError::Untrue("an object has more bytes than it should".to_owned()),
+        _ => RemoteError::Local(error),
+    }
+}
 
 /// The place of a URL: a folder (`file:///mnt/cache`, `/mnt/cache`, or relative to `root`) or a web server (`https://…`).
 pub fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::PathBuf;
 
-use super::backend::{Backend, RemoteError};
+use super::backend::{Backend, RemoteError, sink_error};
 use crate::fs;
+
+/// So many bytes are put on the disk at a time.
+const STEP: u64 = 8 * 1024 * 1024;
 
 /// Objects as files of a folder. The folder itself must be there: an unmounted disk is not an empty cache.
 pub struct Directory {
@@ -41,13 +44,16 @@ impl Backend for Directory {
         loop {
             match file.read(&mut buffer).map_err(|error| self.failed(&error))? {
                 0 => return Ok(true),
-                count => sink.write_all(&buffer[..count]).map_err(RemoteError::Local)?,
+                count => sink.write_all(&buffer[..count]).map_err(sink_error)?,
             }
         }
     }
 
-    fn has(&self, name: &str) -> Result<bool, RemoteError> {
-        if self.root.join(name).is_file() { Ok(true) } else { self.check_root().map(|()| false) }
+    fn has(&self, name: &str, size: u64) -> Result<bool, RemoteError> {
+        match std::fs::metadata(self.root.join(name)) {
+            Ok(found) => Ok(found.is_file() && found.len() == size),
+            Err(_) => self.check_root().map(|()| false),
+        }
     }
 
     fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError> {
@@ -57,7 +63,16 @@ impl Backend for Directory {
         std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
         let staged = folder.join(fs::unique_name());
         let written = File::create_new(&staged).and_then(|mut file| {
-            let written = io::copy(body, &mut file)?;
+            // Put on the disk step by step, so that somebody who looks sees progress until the end.
+            let mut written = 0;
+            loop {
+                let step = io::copy(&mut Read::take(&mut *body, STEP), &mut file)?;
+                if step == 0 {
+                    break;
+                }
+                written += step;
+                file.sync_data()?;
+            }
             if written != size {
                 return Err(io::Error::new(
                     ErrorKind::UnexpectedEof,

@@ -15,7 +15,8 @@ use ed25519_dalek::Signer;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::store::ActionResult;
+use crate::store::action::stays_inside;
+use crate::store::{ActionResult, Origin};
 
 const HEADER: &str = "hamflow-result 1\n";
 
@@ -172,11 +173,11 @@ impl Envelope {
         if envelope.scope != scope || envelope.result.key != key {
             return Err(format!("it is the result of {} in scope `{}`", envelope.result.key, envelope.scope));
         }
-        let inside = |path: &str| path.is_empty() || path.split('/').all(|step| !matches!(step, "" | "." | ".."));
-        match envelope.result.outputs.iter().find(|output| !inside(&output.path)) {
-            Some(output) => Err(format!("its output `{}` would leave its folder", output.path)),
-            None => Ok(envelope),
+        if !stays_inside(&envelope.result) {
+            return Err("an output would leave its folder".to_owned());
         }
+        let origin = Origin { scope: scope.to_owned(), signer: trusted.to_string() };
+        Ok(Self { result: ActionResult { origin: Some(origin), ..envelope.result }, ..envelope })
     }
 }
 
@@ -203,7 +204,10 @@ mod tests {
         let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let sealed = envelope("k").seal(&ours);
         let open = |text: &[u8], scope: &str, key: &str, trust: &Trust| Envelope::open(text, scope, key, trust);
-        assert_eq!(open(&sealed, "main", "k", &trust("main", &ours)), Ok(envelope("k")));
+        let opened = open(&sealed, "main", "k", &trust("main", &ours)).unwrap();
+        let origin = Origin { scope: "main".into(), signer: ours.verifying_key().to_string() };
+        assert_eq!(opened.result.origin, Some(origin));
+        assert_eq!(ActionResult { origin: None, ..opened.result }, envelope("k").result);
         let refused = |text: &[u8], scope: &str, key: &str, trust: &Trust| open(text, scope, key, trust).unwrap_err();
         assert!(refused(&sealed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
         assert!(refused(&sealed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));
@@ -224,7 +228,7 @@ mod tests {
             "digest": Digest::of(b"").to_string()});
         evil.result.outputs = vec![serde_json::from_value(output).unwrap()];
         let refused = Envelope::open(&evil.seal(&key), "main", "k", &trust("main", &key)).unwrap_err();
-        assert_eq!(refused, "its output `../x` would leave its folder");
+        assert_eq!(refused, "an output would leave its folder");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::backend::{Backend, RemoteError};
+use super::backend::{Backend, RemoteError, sink_error};
 
 /// The variable with the value of the header `Authorization`, such as `Bearer …`.
 const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
@@ -26,6 +26,13 @@ impl Http {
     /// The objects below `url`; user and password are taken from it, else from the environment.
     pub fn new(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or("a URL has a scheme")?;
+        // Not repeated in the message: it may hold a secret.
+        if rest.contains(['?', '#']) || rest.split('/').skip(1).any(|step| step.contains('@')) {
+            return Err(
+                "a URL of a remote has neither `?` nor `#`; in a password, write `/` as `%2F` and `@` as `%40`"
+                    .to_owned(),
+            );
+        }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, host) = match authority.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
@@ -34,10 +41,15 @@ impl Http {
         if host.is_empty() {
             return Err("the URL names no host".to_owned());
         }
-        let basic = user.map(|user| format!("Basic {}", BASE64_STANDARD.encode(user)));
+        let basic = user.map(|user| {
+            let decoded: Vec<u8> = percent_encoding::percent_decode_str(user).collect();
+            format!("Basic {}", BASE64_STANDARD.encode(decoded))
+        });
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT))
             .http_status_as_error(false)
+            // Behind a redirection a PUT would become a GET.
+            .max_redirects(0)
             .max_idle_connections_per_host(16)
             .user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")))
             .build();
@@ -68,6 +80,7 @@ fn found(status: u16) -> Result<bool, RemoteError> {
         401 | 403 => {
             Err(RemoteError::Refused(format!("it refuses access (status {status}); `{AUTHORIZATION}` can give it")))
         }
+        300..=399 => Err(RemoteError::Refused("it redirects to another address; name that one".to_owned())),
         _ => Err(RemoteError::Failed(format!("it answers with status {status}"))),
     }
 }
@@ -89,13 +102,15 @@ impl Backend for Http {
             if count == 0 {
                 return Ok(true);
             }
-            sink.write_all(&buffer[..count]).map_err(RemoteError::Local)?;
+            sink.write_all(&buffer[..count]).map_err(sink_error)?;
         }
     }
 
-    fn has(&self, name: &str) -> Result<bool, RemoteError> {
+    fn has(&self, name: &str, size: u64) -> Result<bool, RemoteError> {
         let request = self.with_authorization(self.agent.head(format!("{}/{name}", self.url)));
-        found(request.call().map_err(|error| unreachable(&error))?.status().as_u16())
+        let response = request.call().map_err(|error| unreachable(&error))?;
+        let announced = response.headers().get("Content-Length").and_then(|length| length.to_str().ok()?.parse().ok());
+        Ok(found(response.status().as_u16())? && announced.is_none_or(|announced: u64| announced == size))
     }
 
     fn put(&self, name: &str, mut body: &mut dyn Read, size: u64) -> Result<(), RemoteError> {
@@ -121,7 +136,10 @@ mod tests {
     fn secrets_are_taken_out_of_the_url() {
         let http = Http::new("https://ci:se%40cret@cache.example.org:8443/ham/").unwrap();
         assert_eq!(http.place(), "https://cache.example.org:8443/ham");
-        assert_eq!(http.authorization.as_deref(), Some("Basic Y2k6c2UlNDBjcmV0"));
+        assert_eq!(http.authorization.as_deref(), Some("Basic Y2k6c2VAY3JldA=="));
         assert!(Http::new("https:///ham").is_err());
+        for url in ["https://ci:pa/ss@host/x", "https://host/x?token=pass", "https://host/x#pass"] {
+            assert!(!Http::new(url).err().unwrap().contains("pa"), "{url}");
+        }
     }
 }
