@@ -338,6 +338,27 @@ fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
 }
 
 #[test]
+fn a_training_that_stopped_early_stays_where_it_stopped_when_it_is_extended() {
+    let fixture = Fixture::new(40);
+    let folder = tempfile::tempdir().unwrap();
+    // So small a rate changes no answer: after the first epoch nothing gets better.
+    let train = |epochs: usize, checkpoint: Option<std::path::PathBuf>| {
+        let params = json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 1e-30, "early_stopping": 2 });
+        run_kind_with(&Train, &params, &fixture.inputs(), |job| job.checkpoint_dir = checkpoint).unwrap()
+    };
+    let here = || Some(folder.path().to_owned());
+    // The first ends just where patience does, the second goes on from there, the third from where that stopped.
+    for epochs in [3, 8, 9] {
+        let (ran, whole) = (train(epochs, here()), train(epochs, None));
+        assert_eq!(ran.json("history.json")["epochs"].as_array().unwrap().len(), 3);
+        assert_eq!(ran.json("model/card.json")["training"]["epochs"], 3, "the epochs that there were");
+        for path in [WEIGHTS, "model/card.json", "history.json", "summary.json"] {
+            assert!(ran.bytes(path) == whole.bytes(path), "{path} of {epochs}");
+        }
+    }
+}
+
+#[test]
 fn a_checkpoint_that_cannot_be_written_costs_a_warning() {
     let fixture = Fixture::new(40);
     let nowhere = PathBuf::from("/proc/hamflow");
