@@ -197,6 +197,17 @@ fn a_model_classifies_images_as_the_evaluation_did() {
 }
 
 #[test]
+fn a_mistake_in_a_table_is_shown_where_the_table_lies() {
+    let project = Project::builtin(
+        "[inputs]\ncsv = \"data/table.csv\"\nimages = \"data\"\n[stages.metadata]\ncsv = \"inputs.csv\"\nimages = \"inputs.images\"\n",
+    );
+    project.write("data/table.csv", "lesion_id,image_id,dx,dx_type,age,sex,localization\nl,i,scc,histo,5,male,back\n");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("--> data/table.csv:2:5\n"), "{}", ran.stderr);
+}
+
+#[test]
 fn pictures_never_replace_images() {
     let project = small();
     let image = project.files("out/synthetic/images").swap_remove(0);

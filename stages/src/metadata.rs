@@ -83,8 +83,15 @@ impl Kind for Metadata {
         let images = ImageNames::new(context.input("images")?)?;
 
         let file = input.file()?;
-        let csv = Csv::parse(&file.path, &file.read()?)?;
-        let rows = Rows::read(&csv, &classes)?;
+        // A file of the user's is shown where it lies; what a stage made has no other name than its own.
+        let where_it_lies = |mut error: StageError| {
+            if let (Some(place), None) = (&mut error.place, input.artifact_type) {
+                place.path = file.source.display().to_string();
+            }
+            error
+        };
+        let csv = Csv::parse(&file.path, &file.read()?).map_err(where_it_lies)?;
+        let rows = Rows::read(&csv, &classes).map_err(where_it_lies)?;
         for column in rows::unused_columns(&csv) {
             context.log(format!("the column `{column}` of `{}` is not used", file.path));
         }

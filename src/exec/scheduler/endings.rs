@@ -88,6 +88,12 @@ impl Scheduler<'_> {
         {
             error = error.at(file, line as u64, column as u64);
         }
+        // Below the project as a user there would write it.
+        if let Some(place) = &mut error.place
+            && let Ok(below) = std::path::Path::new(&place.path).strip_prefix(&pipeline.root)
+        {
+            place.path = below.display().to_string();
+        }
         let error = self.secrets.hide_in_error(error);
         self.states[id.index()] = State::Failed;
         self.wake(id);

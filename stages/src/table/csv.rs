@@ -62,9 +62,14 @@ impl Csv {
     /// Where a column stands in every row; an error that says which was probably meant where there is none.
     pub fn column(&self, column: &str) -> Result<usize, StageError> {
         self.header.iter().position(|name| name == column).ok_or_else(|| {
-            let mut error = StageError::input(format!("`{}` has no column `{column}`", self.name)).at(&self.name, 1, 0);
-            error.hint = near_miss::hint(column, self.header.iter().map(String::as_str));
-            error
+            let error = StageError::input(format!("`{}` has no column `{column}`", self.name)).at(&self.name, 1, 0);
+            let separator =
+                [";", "\t"].into_iter().find(|other| self.header.len() == 1 && self.header[0].contains(other));
+            match separator {
+                Some(";") => error.hint("its fields are separated by `;`, commas are wanted"),
+                Some(_) => error.hint("its fields are separated by tabs, commas are wanted"),
+                None => StageError { hint: near_miss::hint(column, self.header.iter().map(String::as_str)), ..error },
+            }
         })
     }
 
@@ -230,5 +235,8 @@ mod tests {
         let error = csv.column("image_ids").unwrap_err();
         assert_eq!(error.message, "`a.csv` has no column `image_ids`");
         assert_eq!(error.hint.as_deref(), Some("did you mean `image_id`?"));
+        let csv = Csv::parse("a.csv", b"lesion;image_id\n1;2\n").unwrap();
+        let hint = csv.column("image_id").unwrap_err().hint.unwrap();
+        assert_eq!(hint, "its fields are separated by `;`, commas are wanted");
     }
 }
