@@ -156,6 +156,19 @@ fn a_locked_run_also_compares_which_stages_there_are() {
     assert!(ran.stderr.contains("the lock has a stage `dice`"), "{ran:?}");
 }
 
+#[test]
+fn results_of_experiments_can_be_cleared() {
+    let project = chain();
+    project.run_with(&["--set", "stages.second.suffix=\"?\""]);
+    let locks = || project.files("cache/locks").len();
+    assert_eq!(locks(), 1);
+    assert_eq!(project.hamflow(&["cache", "gc"]).code, 0);
+    assert_eq!(locks(), 1, "an experiment of today is kept");
+    let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0"]).stdout;
+    assert!(locks() == 0 && !cleared.starts_with("deleted 0 results"), "{cleared}");
+    assert_eq!(project.run().count("ran"), 0, "the plain lock keeps what it needs");
+}
+
 /// A checkout of the same pipeline and inputs on another machine, with nothing made yet.
 fn fresh_checkout() -> Project {
     let checkout = Project::new(CHAIN);

@@ -140,3 +140,24 @@ fn one_fresh_stage_is_one_stage() {
     let again = project.hamflow(&["run"]);
     assert!(again.stderr.starts_with("nothing to do: 1 stage is fresh ("), "{again:?}");
 }
+
+#[test]
+fn why_follows_what_waits_to_where_it_begins() {
+    let project = chain();
+    project.write("text.txt", "changed");
+    let said = project.hamflow(&["why", "third"]).stdout;
+    assert!(
+        said.contains("`third` is pending") && said.contains("`first` must run:\n  `from` (inputs.text) changed"),
+        "{said}"
+    );
+    std::fs::remove_file(project.path("text.txt")).unwrap();
+    let said = project.hamflow(&["why", "third"]).stdout;
+    assert!(said.contains("`first` cannot be looked at: ") && said.contains("text.txt"), "{said}");
+}
+
+#[test]
+fn an_override_of_a_profile_names_what_to_set_instead() {
+    let project = chain();
+    let refused = project.hamflow(&["run", "--set", "profiles.fast.stages.second.suffix=x"]);
+    assert!(refused.code == 2 && refused.stderr.contains("hint: set `stages.second.suffix`"), "{refused:?}");
+}

@@ -150,6 +150,22 @@ fn waiting() -> Project {
 }
 
 #[test]
+fn what_is_wrong_with_a_part_is_wrong_with_the_whole_as_long_as_the_part_is_used() {
+    let project = Project::new("[inputs]\ntexts = \"texts\"\n[stages.pieces]\nfolder = \"inputs.texts\"\n");
+    project.write("texts/a", "scratch");
+    project.write("texts/b", "smooth");
+    let said = "flaw: stage `pieces`: there is a scratch on `a`";
+    let run = || project.hamflow(&["run"]);
+    assert!(run().stderr.contains(said));
+    // Another part runs, the flawed one comes from the cache.
+    project.write("texts/b", "smoother");
+    let again = run();
+    assert!(again.code == 1 && again.stderr.contains("1 of 2 parts") && again.stderr.contains(said), "{again:?}");
+    project.write("texts/a", "mended");
+    assert_eq!(run().code, 0);
+}
+
+#[test]
 fn a_second_run_says_who_holds_the_cache() {
     let project = waiting();
     let mut first = project.start(&["run"]);
@@ -173,6 +189,7 @@ fn ctrl_c_keeps_what_is_finished_and_leaves_no_process() {
     let output = first.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted after"));
+    assert!(project.hamflow(&["log"]).stdout.lines().next().unwrap().contains("interrupted"));
     let status = project.hamflow(&["status"]).stdout;
     assert!(status.contains("fresh    dice") && status.contains("stale    wait"), "{status}");
 }
@@ -183,9 +200,11 @@ fn a_log_is_followed_while_the_stage_works_and_ends_with_it() {
     let mut run = project.start(&["run"]);
     project.wait_for("started");
     let mut follower = project.start(&["log", "-f", "wait"]);
-    let mut line = String::new();
-    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "it waits\n", "said while the stage works");
+    let mut said = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(said.next().unwrap(), "it waits");
+    // Only now is there more to say.
+    project.write("started-go-on", "");
+    assert_eq!(said.next().unwrap(), "it was told to go on", "said while the stage works");
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(follower.wait().unwrap().code(), Some(0), "the run is gone, so nothing more will be said");

@@ -125,6 +125,48 @@ fn parts_are_shared_one_by_one() {
 }
 
 #[test]
+fn whose_word_is_behind_a_part_is_behind_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (main, request) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
+    let machine = |b: &str| {
+        let project = Project::new(&format!(
+            "[inputs]\ntexts = \"texts\"\n[stages.pieces]\nfolder = \"inputs.texts\"\n[cache.remote]\nurl = \"{}\"\n[cache.remote.keys]\nmain = [\"{}\"]\n\"pr-*\" = [\"{}\"]\n",
+            folder.path().display(),
+            main[1],
+            request[1]
+        ));
+        project.write("texts/a", "one");
+        project.write("texts/b", b);
+        project
+    };
+    let as_request = [("HAMFLOW_REMOTE_SCOPE", "pr-1"), ("HAMFLOW_SIGNING_KEY", &request[0][..])];
+    assert_eq!(run(&machine("two"), &as_request).count("uploaded"), 3);
+    // Somebody looks at the pull request, then goes on with main in the same checkout: one part was taken from the request.
+    let reviewer = machine("three");
+    let ran = run(&reviewer, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]);
+    assert_eq!((ran.count("parts_ran"), ran.count("parts_cached")), (1, 1), "{ran:?}");
+    let as_main = run(&reviewer, &[("HAMFLOW_SIGNING_KEY", &main[0])]);
+    assert_eq!(
+        (as_main.count("ran"), as_main.count("parts_ran")),
+        (1, 1),
+        "what main does not believe is made again: {as_main:?}"
+    );
+}
+
+#[test]
+fn what_came_from_a_remote_is_sealed_for_its_scope() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
+    assert_eq!(run(&shared.machine(), &[("HAMFLOW_SIGNING_KEY", &keys[0])]).count("uploaded"), 4);
+    let reader = shared.machine();
+    assert_eq!(run(&reader, &[]).count("fetched"), 4);
+    reader.until_sealed(|| assert_eq!(run(&reader, &[]).count("ran"), 0));
+    // Another scope believes nobody here.
+    assert_eq!(run(&reader, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]).count("ran"), 4);
+}
+
+#[test]
 fn what_nobody_signed_who_may_is_a_miss_and_said_once() {
     let folder = tempfile::tempdir().unwrap();
     let url = folder.path().to_str().unwrap();

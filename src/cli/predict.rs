@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use hamflow_stage_api::{Answer, ArtifactType, Classified, Classify, Input, InputFile, StageError};
+use hamflow_stage_api::{ArtifactType, Classified, Classify, Input, InputFile, StageError};
 use serde_json::{Map, json};
 
 use super::{CliError, Common, project, status};
@@ -199,19 +199,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
-fn most_probable(answer: &Answer) -> Option<(usize, f64)> {
-    answer.probabilities.iter().copied().enumerate().fold(None, |best, (class, probability)| match best {
-        Some((_, highest)) if probability <= highest => best,
-        _ => Some((class, probability)),
-    })
-}
-
 fn say(labels: &[String], Classified { path, answer }: &Classified) {
     match answer {
         Ok(answer) => {
-            if let Some((class, probability)) = most_probable(answer) {
-                ui::data(&format!("{}\t{}\t{probability:.4}", path.display(), labels[class]));
-            }
+            let (class, probability) = (&labels[answer.class], answer.probabilities[answer.class]);
+            ui::data(&format!("{}\t{class}\t{probability:.4}", path.display()));
         }
         Err(problem) => ui::say(&CliError::user(format!("`{}` {problem}", path.display())).text),
     }
@@ -222,11 +214,10 @@ fn say_json(labels: &[String], Classified { path, answer }: &Classified) {
         Ok(answer) => {
             let probabilities: Map<String, serde_json::Value> =
                 labels.iter().cloned().zip(answer.probabilities.iter().map(|value| json!(value))).collect();
-            let best = most_probable(answer);
             json!({
                 "image": path.display().to_string(),
-                "class": best.map(|(class, _)| &labels[class]),
-                "probability": best.map(|(_, probability)| probability),
+                "class": labels[answer.class],
+                "probability": answer.probabilities[answer.class],
                 "probabilities": probabilities,
             })
         }

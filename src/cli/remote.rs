@@ -10,19 +10,17 @@ use super::cache::guard;
 use super::project::Project;
 use crate::config::{Pipeline, RemoteOptions};
 use crate::store::Believed;
-use crate::store::remote::{self, Presence, Remote, SigningKey, Uploads, is_scope};
+use crate::store::remote::{self, Presence, Remote, SCOPE_VARIABLE, SigningKey, Uploads, is_scope};
 use crate::ui::{self, Style, bytes};
 
 /// Overrides `[cache.remote] url`; empty for none.
 const URL: &str = "HAMFLOW_REMOTE";
-/// Overrides `[cache.remote] scope`.
-const SCOPE: &str = "HAMFLOW_REMOTE_SCOPE";
 /// The secret key that signs what is written.
 const SIGNING_KEY: &str = "HAMFLOW_SIGNING_KEY";
 
 /// The scope of this machine: the environment's, else the pipeline's.
 fn scope(options: &RemoteOptions) -> String {
-    std::env::var(SCOPE).ok().filter(|scope| !scope.is_empty()).unwrap_or_else(|| options.scope.clone())
+    std::env::var(SCOPE_VARIABLE).ok().filter(|scope| !scope.is_empty()).unwrap_or_else(|| options.scope.clone())
 }
 
 /// Whose results are believed, whether or not the remote is asked now.
@@ -48,7 +46,7 @@ pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
     };
     let scope = scope(&options);
     if !is_scope(&scope) {
-        return Err(CliError::user(format!("`{SCOPE}`: a scope has letters, digits, `-`, `_` and `.`")));
+        return Err(CliError::user(format!("`{SCOPE_VARIABLE}`: a scope has letters, digits, `-`, `_` and `.`")));
     }
     let key = std::env::var(SIGNING_KEY).ok().filter(|key| !key.is_empty());
     // The text is a secret and no part of any message.
@@ -129,12 +127,12 @@ pub fn push(opened: &Project) -> Result<u8, CliError> {
         ));
     }
     // What others made is theirs to give.
-    let (results, foreign): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.origin.is_none());
+    let (results, foreign): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.origins.is_empty());
     if !foreign.is_empty() {
         ui::say(&format!("{} results came from a remote and are not given on", foreign.len()));
     }
     let parts = results.iter().flat_map(|result| &result.parts).filter_map(|key| store.actions.get_hex(key));
-    let parts = parts.filter(|part| part.origin.is_none());
+    let parts = parts.filter(|part| part.origins.is_empty());
     let all: Vec<_> = parts.chain(results.iter().cloned()).collect();
     let uploads =
         Uploads::start(&remote, store).ok_or_else(|| CliError::bug("a remote that can be written to cannot"))?;

@@ -34,6 +34,7 @@ pub fn part(
     key: &ActionKey,
     fingerprint: Value,
     folder: &Path,
+    flaws: &[String],
     cost_ms: u64,
 ) -> Result<ActionResult, StageError> {
     let files = hash_outputs(folder).map_err(|error| disk_error(&error))?;
@@ -53,9 +54,9 @@ pub fn part(
         fingerprint,
         outputs: vec![output],
         parts: Vec::new(),
-        flaws: Vec::new(),
+        flaws: flaws.to_vec(),
         cost_ms,
-        origin: None,
+        origins: Vec::new(),
     };
     store.actions.put(&result).map_err(|error| disk_error(&error))?;
     Ok(result)
@@ -151,15 +152,23 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
     for text in finished.texts {
         store.content.put(text.as_bytes()).map_err(|error| disk_error(&error))?;
     }
-    let result = ActionResult {
+    let mut result = ActionResult {
         key: finished.key.hex(),
         fingerprint: finished.fingerprint.clone(),
         outputs,
         parts: finished.parts.iter().map(|(key, _)| key.clone()).collect(),
         flaws: finished.flaws.to_vec(),
         cost_ms: finished.cost_ms,
-        origin: None,
+        origins: Vec::new(),
     };
+    // What is wrong with a part is wrong with the whole, and whoever's word is behind a part is behind the whole.
+    for (key, _) in finished.parts {
+        let Some(part) = store.actions.get_hex(key) else { continue };
+        result.flaws.extend(part.flaws);
+        result.origins.extend(part.origins);
+    }
+    result.origins.sort();
+    result.origins.dedup();
     store.actions.put(&result).map_err(|error| disk_error(&error))?;
     Ok(result)
 }

@@ -112,6 +112,9 @@ enum Piece {
     Merge,
 }
 
+/// The key of a part and its files.
+type KnownPart = (String, BTreeMap<String, Digest>);
+
 /// A stage at work.
 struct Active {
     check: Check,
@@ -119,7 +122,7 @@ struct Active {
     inputs: Inputs,
     parts: Vec<Part>,
     /// What is known of each part: its key and files.
-    made: Vec<Option<(String, BTreeMap<String, Digest>)>>,
+    made: Vec<Option<KnownPart>>,
     /// What each part reads.
     amounts: Vec<Amount>,
     ran: usize,
@@ -128,8 +131,6 @@ struct Active {
     cached: usize,
     started: Instant,
     peak_memory: u64,
-    /// What its jobs said is not as it should be.
-    flaws: Vec<String>,
 }
 
 /// A job at work.
@@ -140,6 +141,8 @@ struct Running {
     started: Instant,
     threads: usize,
     memory: u64,
+    /// What it said is not as it should be.
+    flaws: Vec<String>,
 }
 
 struct Scheduler<'a> {
@@ -315,9 +318,8 @@ impl<'a> Scheduler<'a> {
         }
         // What was made is safe; whoever ends the run now loses only what others would have had of it.
         summary.uploaded = self.end_uploads(summary.interrupted);
-        // A seal would hide what is flawed, and who is believed may change without a change of the pipeline.
-        let own = self.results.values().all(|result| result.origin.is_none());
-        if summary.is_idle() && summary.flawed == 0 && own {
+        // A seal would hide what is flawed.
+        if summary.is_idle() && summary.flawed == 0 {
             self.seal();
         }
         (self.events)(RunEvent::RunFinished(summary.clone()));
@@ -438,7 +440,6 @@ impl<'a> Scheduler<'a> {
             cached: 0,
             started: Instant::now(),
             peak_memory: 0,
-            flaws: Vec::new(),
             check,
         };
         let rank = self.rank[id.index()];
@@ -447,12 +448,13 @@ impl<'a> Scheduler<'a> {
             self.queue.insert((rank, Piece::Whole));
         }
         let forced = active.reasons.contains(&StaleReason::Forced);
-        if !forced {
-            self.take_parts_from_remote(id, &active)?;
-        }
         active.amounts = active.parts.iter().map(|part| Amount::of(part, &active.inputs)).collect();
-        for (number, part) in active.parts.iter().enumerate() {
-            let known = if forced { None } else { self.known_part(&self.part_key(&active, part)?.0, outputs) };
+        let mut known = vec![None; active.parts.len()];
+        if !forced {
+            let keys = active.parts.iter().map(|part| Ok(self.part_key(&active, part)?.0)).collect::<Result<_, _>>()?;
+            known = self.known_parts(keys, outputs);
+        }
+        for (number, known) in known.into_iter().enumerate() {
             if known.is_some() {
                 active.cached += 1;
             } else {
@@ -495,7 +497,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// A part that the cache has. The side files are checked now, because `merge` reads them without their digests.
-    fn known_part(&self, key: &ActionKey, outputs: &[Output]) -> Option<(String, BTreeMap<String, Digest>)> {
+    fn known_part(&self, key: &ActionKey, outputs: &[Output]) -> Option<KnownPart> {
         let result = self.store.actions.get(key)?;
         let files = commit::part_files(self.store, &result)?;
         let mut side = files.iter().filter(|(path, _)| !commit::is_assembled(outputs, path));
@@ -560,7 +562,8 @@ impl<'a> Scheduler<'a> {
         // A job that needs more than there is takes what there is, and gives back no more than that.
         let memory = memory.min(self.free_memory);
         self.free_memory -= memory;
-        let running = Running { stage: id, piece, part: key, started: Instant::now(), threads, memory };
+        let running =
+            Running { stage: id, piece, part: key, started: Instant::now(), threads, memory, flaws: Vec::new() };
         self.running.insert(number, running);
         Ok(())
     }
@@ -581,9 +584,10 @@ impl<'a> Scheduler<'a> {
 
     fn commit(&mut self, running: &Running, output: &std::path::Path) -> Result<(), StageError> {
         let id = running.stage;
-        let Some((key, fingerprint)) = &running.part else { return self.complete(id, output) };
+        let Some((key, fingerprint)) = &running.part else { return self.complete(id, output, &running.flaws) };
         // Kept even where the stage has failed meanwhile: the work is done.
-        let result = commit::part(self.store, key, fingerprint.clone(), output, milliseconds(running.started))?;
+        let result =
+            commit::part(self.store, key, fingerprint.clone(), output, &running.flaws, milliseconds(running.started))?;
         if let Some(uploads) = &self.uploads {
             uploads.add(&result);
         }
@@ -617,7 +621,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// All jobs of a stage are done: stores its result and lays it out.
-    fn complete(&mut self, id: StageId, output: &std::path::Path) -> Result<(), StageError> {
+    fn complete(&mut self, id: StageId, output: &std::path::Path, flaws: &[String]) -> Result<(), StageError> {
         let Some(active) = self.active.get(&id) else { return Ok(()) };
         self.planner.check_unchanged(id, &active.check)?;
         let parts: Vec<_> = active.made.iter().flatten().cloned().collect();
@@ -631,7 +635,7 @@ impl<'a> Scheduler<'a> {
                 folder: output,
                 parts: &parts,
                 texts: &active.check.texts(),
-                flaws: &active.flaws,
+                flaws,
                 cost_ms: milliseconds(active.started),
             },
         )?;

@@ -23,6 +23,7 @@ use crate::fs::{self, Durability, Listed, Stat};
 use crate::graph::{Source, StageId, candidate_paths};
 use crate::lock::Lockfile;
 use crate::store::Settled;
+use crate::store::remote::SCOPE_VARIABLE;
 use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-seal 1\n";
@@ -39,7 +40,9 @@ impl Question {
     pub fn new(file: &Path, profile: Option<&str>, set: &[String], stages: &[String]) -> Option<Self> {
         let program = std::env::current_exe().ok()?;
         let stat = Stat::of(&std::fs::metadata(&program).ok()?);
-        let text = format!("{program:?} {stat:?} {file:?} {profile:?} {set:?} {stages:?}");
+        // Whose results are believed is said by the pipeline for each scope.
+        let scope = std::env::var_os(SCOPE_VARIABLE);
+        let text = format!("{program:?} {stat:?} {file:?} {profile:?} {set:?} {stages:?} {scope:?}");
         Some(Self(*Digest::of(text.as_bytes()).hash()))
     }
 }

@@ -67,13 +67,13 @@ pub struct ActionResult {
     pub flaws: Vec<String>,
     /// How long it took, so that the dearest results can be kept longest.
     pub cost_ms: u64,
-    /// Who made it, where that was not this machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Origin>,
+    /// Whose word is behind it or behind parts of it, where that was not made on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Origin>,
 }
 
 /// Whose word is behind a result that a remote gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
     /// The scope where it was found.
     pub scope: String,
@@ -140,7 +140,7 @@ impl ActionCache {
         if result.is_none() {
             let _ = std::fs::remove_file(&path);
         }
-        result.filter(|result| result.origin.as_ref().is_none_or(|origin| self.believed.accepts(origin)))
+        result.filter(|result| result.origins.iter().all(|origin| self.believed.accepts(origin)))
     }
 
     /// Stores a result. Every blob that it names must be in the store already.
@@ -198,7 +198,7 @@ mod tests {
             parts: Vec::new(),
             flaws: Vec::new(),
             cost_ms: 5,
-            origin: None,
+            origins: Vec::new(),
         }
     }
 

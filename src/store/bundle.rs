@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use super::action::is_key;
 use super::maintenance::{is_whole, named_blobs};
 use super::{ActionResult, Staged, Store};
 use crate::digest::Digest;
@@ -257,9 +258,8 @@ fn take(
 ) -> Result<(), FsError> {
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
     let steps: Vec<&str> = name.split('/').collect();
-    let is_hex = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match steps[..] {
-        ["cas", _, hex] if is_hex(hex) => {
+        ["cas", _, hex] if is_key(hex) => {
             let path = folder.join(fs::unique_name());
             match receive(&mut entry, &path) {
                 Ok(digest) if digest.hex() == *hex => {
@@ -272,7 +272,7 @@ fn take(
                 Err(Broken::Disk(error)) => return Err(at("write", &path)(error)),
             }
         }
-        ["ac", _, key] if is_hex(key) && entry.size() <= LARGEST_TEXT => {
+        ["ac", _, key] if is_key(key) && entry.size() <= LARGEST_TEXT => {
             // What it names came before it.
             store.content.commit(&std::mem::take(staged))?;
             let mut text = Vec::new();

@@ -262,7 +262,7 @@ mod tests {
                 parts,
                 flaws: Vec::new(),
                 cost_ms: 0,
-                origin: None,
+                origins: Vec::new(),
             })
             .unwrap();
         key.hex()

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::gradcam::pictures::{enlarged, paint};
 use crate::imaging::{Preparation, Preparer};
+use crate::metric::most_probable;
 use crate::ml::classifier::{Classifier, thread_pool};
 
 /// Images that are decoded and classified at a time.
@@ -45,7 +46,7 @@ pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), Sta
                     let (probabilities, overlay) =
                         answers.next().ok_or_else(|| StageError::bug("an image has no answer"))?;
                     match probabilities.iter().all(|probability| probability.is_finite()) {
-                        true => Ok(Answer { probabilities, overlay }),
+                        true => Ok(Answer { class: most_probable(&probabilities), probabilities, overlay }),
                         false => Err("is an image for which the model's answer is no number".to_owned()),
                     }
                 }
@@ -86,15 +87,4 @@ fn overlays(
     };
     let pool = thread_pool(threads)?;
     Ok(pool.install(|| paths.par_iter().zip(&heat).map_init(|| Preparer::new(large), draw).collect()))
-}
-
-/// The class of the largest probability, the first of equals.
-fn most_probable(row: &[f64]) -> usize {
-    let mut best = 0;
-    for (class, probability) in row.iter().enumerate() {
-        if *probability > row[best] {
-            best = class;
-        }
-    }
-    best
 }

@@ -39,8 +39,11 @@ impl Scheduler<'_> {
                     if let Some(running) = self.take_running(job) {
                         self.job_finished(job, running, result);
                     }
-                } else if let Some(running) = self.running.get(&job) {
+                } else if let Some(running) = self.running.get_mut(&job) {
                     let (id, piece) = (running.stage, running.piece);
+                    if let JobEvent::Flaw { message } = &event {
+                        running.flaws.push(self.secrets.hide(message.clone()));
+                    }
                     self.job_says(id, piece, event);
                 }
             }
@@ -79,9 +82,6 @@ impl Scheduler<'_> {
             JobEvent::Flaw { message } => {
                 let message = self.secrets.hide(message);
                 self.journal.log(&stage, &format!("flaw: {message}"));
-                if let Some(active) = self.active.get_mut(&id) {
-                    active.flaws.push(message);
-                }
             }
             JobEvent::Progress { .. } | JobEvent::Finished(_) => {}
         }

@@ -1,12 +1,13 @@
 //! What a run has of a remote, and gives to it.
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{Output, StageError};
 
-use super::{Active, Materialised, Scheduler};
+use super::{KnownPart, Materialised, Scheduler};
 use crate::exec::RunEvent;
 use crate::exec::record::Outcome;
 use crate::graph::StageId;
 use crate::plan::{Check, Verdict};
+use crate::store::ActionKey;
 
 impl Scheduler<'_> {
     /// Finishes a stage with the result that the remote has of it; false where it has none that is believed.
@@ -30,20 +31,19 @@ impl Scheduler<'_> {
         Ok(true)
     }
 
-    /// Brings the results of parts that are not here from the remote, as far as it has them.
-    pub(super) fn take_parts_from_remote(&mut self, id: StageId, active: &Active) -> Result<(), StageError> {
-        let Some(remote) = self.options.remote.clone() else { return Ok(()) };
-        let outputs = &self.graph.pipeline.stages[id.index()].outputs;
-        let mut absent = Vec::new();
-        for part in &active.parts {
-            let key = self.part_key(active, part)?.0;
-            if self.known_part(&key, outputs).is_none() {
-                absent.push(key.hex());
+    /// What is known of each part: what the cache has, and what the remote has of the others.
+    pub(super) fn known_parts(&mut self, keys: Vec<ActionKey>, outputs: &[Output]) -> Vec<Option<KnownPart>> {
+        let mut known: Vec<_> = keys.iter().map(|key| self.known_part(key, outputs)).collect();
+        if let Some(remote) = self.options.remote.clone() {
+            let absent: Vec<usize> = (0..keys.len()).filter(|number| known[*number].is_none()).collect();
+            let names: Vec<String> = absent.iter().map(|number| keys[*number].hex()).collect();
+            remote.fetch_all(self.store, &names);
+            self.tell_of_remote();
+            for number in absent {
+                known[number] = self.known_part(&keys[number], outputs);
             }
         }
-        remote.fetch_all(self.store, &absent);
-        self.tell_of_remote();
-        Ok(())
+        known
     }
 
     /// Says what went wrong with the remote, once.

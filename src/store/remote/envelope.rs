@@ -177,7 +177,7 @@ impl Envelope {
             return Err("an output would leave its folder".to_owned());
         }
         let origin = Origin { scope: scope.to_owned(), signer: trusted.to_string() };
-        Ok(Self { result: ActionResult { origin: Some(origin), ..envelope.result }, ..envelope })
+        Ok(Self { result: ActionResult { origins: vec![origin], ..envelope.result }, ..envelope })
     }
 }
 
@@ -206,8 +206,8 @@ mod tests {
         let open = |text: &[u8], scope: &str, key: &str, trust: &Trust| Envelope::open(text, scope, key, trust);
         let opened = open(&sealed, "main", "k", &trust("main", &ours)).unwrap();
         let origin = Origin { scope: "main".into(), signer: ours.verifying_key().to_string() };
-        assert_eq!(opened.result.origin, Some(origin));
-        assert_eq!(ActionResult { origin: None, ..opened.result }, envelope("k").result);
+        assert_eq!(opened.result.origins, [origin]);
+        assert_eq!(ActionResult { origins: Vec::new(), ..opened.result }, envelope("k").result);
         let refused = |text: &[u8], scope: &str, key: &str, trust: &Trust| open(text, scope, key, trust).unwrap_err();
         assert!(refused(&sealed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
         assert!(refused(&sealed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));

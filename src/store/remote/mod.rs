@@ -17,6 +17,9 @@ mod pack;
 mod transfer;
 mod uploads;
 
+/// The variable that overrides `[cache.remote] scope`.
+pub const SCOPE_VARIABLE: &str = "HAMFLOW_REMOTE_SCOPE";
+
 pub use backend::{Backend, RemoteError, open};
 pub use envelope::{Envelope, KeyError, SigningKey, Trust, VerifyingKey, is_scope};
 pub use transfer::{Presence, Remote};

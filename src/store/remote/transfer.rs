@@ -493,7 +493,7 @@ impl Remote {
     /// Gives a result that was made here, and all its bytes, to the remote, as far as they are not there; returns the bytes that were
     /// sent, none where it was not done.
     pub fn push(&self, store: &Store, result: &ActionResult) -> Option<u64> {
-        let key = self.signing.as_ref().filter(|_| result.origin.is_none())?;
+        let key = self.signing.as_ref().filter(|_| result.origins.is_empty())?;
         let scope = &self.scopes[0];
         // What is not whole here must not get there.
         if !result.outputs.iter().all(|output| is_whole(store, &output.digest, output.folder)) {

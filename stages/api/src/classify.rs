@@ -29,6 +29,8 @@ pub struct Classified {
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
+    /// The index of the most probable class, the first of equals.
+    pub class: usize,
     /// A probability for each class; they sum to 1.
     pub probabilities: Vec<f64>,
     /// A PNG file of the image with the heat for its most probable class, where that was asked for.

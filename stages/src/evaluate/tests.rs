@@ -297,6 +297,19 @@ fn a_model_whose_weights_are_no_numbers_is_a_flaw_and_all_comes_out() {
 }
 
 #[test]
+fn a_class_that_only_test_rows_have_is_measured_and_always_missed() {
+    let mut fixture = Fixture::new(40);
+    for row in fixture.rows.iter_mut().filter(|row| row.class == 1 && row.split != "test") {
+        (row.class, row.label) = (2, "df".to_owned());
+    }
+    let (_trained, model) = fixture.model();
+    let metrics = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap().json("metrics.json");
+    assert_eq!(metrics["test"]["classes"], json!(["akiec", "class-1", "df"]));
+    assert!(metrics["test"]["per_class"]["class-1"]["support"].as_u64().unwrap() > 0);
+    assert!(metrics["test"]["accuracy"].is_f64());
+}
+
+#[test]
 fn parameters_are_checked() {
     let refuse = |params: Value| Evaluate.resolve(params.as_object().unwrap()).unwrap_err();
     assert_eq!(refuse(json!({"splits": ["validaton"]})).hint.as_deref(), Some("did you mean `validation`?"));

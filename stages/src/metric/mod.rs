@@ -29,7 +29,7 @@ pub use confusion::confusion_matrix;
 pub use precision_recall::{ClassCounts, class_counts};
 pub use ranking::Ranking;
 pub use roc::{RocCurve, roc_curve};
-pub use scores::{ScoreError, ScoreRow, Scores};
+pub use scores::{ScoreError, ScoreRow, Scores, most_probable};
 pub use split_metrics::{Calibration, ClassMetrics, SplitMetrics};
 pub use subgroups::{Gap, LEAST_ROWS, Subgroup, attributes};
 

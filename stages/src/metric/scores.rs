@@ -164,7 +164,8 @@ fn check_row(label: usize, probabilities: &[f64], classes: usize) -> Result<(), 
     Ok(())
 }
 
-fn most_probable(probabilities: &[f64]) -> usize {
+/// The index of the largest probability, the first of equals.
+pub fn most_probable(probabilities: &[f64]) -> usize {
     let mut best = 0;
     for (class, &probability) in probabilities.iter().enumerate() {
         if probability > probabilities[best] {
