@@ -117,6 +117,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         threads: arguments.jobs.map_or_else(threads::available, usize::from),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
+        began: Some(started),
         remote,
         question,
     };
