@@ -125,7 +125,7 @@ fn clearing_keeps_what_the_lock_needs() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
     project.run();
-    let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0"]);
+    let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-size", "0"]);
     assert!(cleared.stdout.starts_with("deleted 2 results"), "{cleared:?}");
     std::fs::remove_dir_all(project.path("out")).unwrap();
     assert_eq!(project.run().count("cached"), 4);
@@ -162,9 +162,9 @@ fn results_of_experiments_can_be_cleared() {
     project.run_with(&["--set", "stages.second.suffix=\"?\""]);
     let locks = || project.files("cache/locks").len();
     assert_eq!(locks(), 1);
-    assert_eq!(project.hamflow(&["cache", "gc"]).code, 0);
+    assert_eq!(project.hamflow(&["cache", "gc", "--max-size", "0"]).code, 0);
     assert_eq!(locks(), 1, "an experiment of today is kept");
-    let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0"]).stdout;
+    let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-size", "0"]).stdout;
     assert!(locks() == 0 && !cleared.starts_with("deleted 0 results"), "{cleared}");
     assert_eq!(project.run().count("ran"), 0, "the plain lock keeps what it needs");
 }

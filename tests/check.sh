@@ -30,17 +30,27 @@ RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
 step "python, to read what hamflow writes"
 if [ -z "${HAMFLOW_PYTHON:-}" ]; then
   venv="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-python"
-  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, numpy, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets numpy polars pyarrow safetensors tensorboard pyyaml \
+  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator numpy polars pyarrow safetensors tensorboard pyyaml \
       || echo "no Python packages: the tests that need them say so"
   fi
   export HAMFLOW_PYTHON="$venv/bin/python"
 fi
 
-step "a web server, to share results through"
-if ! command -v nginx > /dev/null && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light > /dev/null || echo "no nginx"
+step "servers, to share results through"
+if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! { command -v nginx && command -v faketime; } > /dev/null; then
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime > /dev/null || echo "no nginx, no faketime"
 fi
+servers="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-servers"
+if [ ! -x "$servers/bin/s3s-fs" ]; then
+  # With a target directory of its own: what it asks of the dependencies is not what hamflow asks.
+  CARGO_TARGET_DIR="$servers/target" cargo install -q --root "$servers" --locked --features binary s3s-fs@0.14.1 || echo "no server of S3"
+  rm -rf "$servers/target"
+fi
+if command -v npm > /dev/null && [ ! -d "$servers/node_modules/azurite" ]; then
+  npm install --prefix "$servers" --no-audit --no-fund --silent azurite@3.37.0 || echo "no Azurite"
+fi
+export HAMFLOW_S3_SERVER="$servers/bin/s3s-fs" HAMFLOW_AZURITE="$servers/node_modules/azurite/dist/src/blob/main.js"
 
 step "tests"
 cargo test --release

@@ -1,26 +1,6 @@
 //! Disks that are full or cannot be written: real ones, mounted in a namespace of the test's own.
 
-use std::process::Command;
-
-use crate::harness::{CHAIN, Project, Ran, chain, in_ci};
-
-/// Runs a shell line in the project, with mounts that nobody else sees; none where this system does not let us.
-fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c"]);
-    let able = command.arg("mount -t tmpfs tmpfs /mnt").output().is_ok_and(|output| output.status.success());
-    if !able {
-        assert!(!in_ci(), "`unshare` and `mount` must work in CI");
-        println!(
-            "SKIPPED: `unshare --map-root-user --mount` does not work here; full and read-only disks were not tested"
-        );
-        return None;
-    }
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c", line]);
-    command.current_dir(project.root()).env("HAMFLOW", project.program()).env("NO_COLOR", "1");
-    Some(Project::finish(command))
-}
+use crate::harness::{CHAIN, Project, chain, in_namespace};
 
 #[test]
 fn a_full_disk_is_named_and_costs_only_what_did_not_fit() {

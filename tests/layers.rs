@@ -60,6 +60,22 @@ fn no_file_is_longer_than_800_lines() {
 }
 
 #[test]
+fn every_kind_of_remote_is_in_the_table() {
+    let folder = root().join("src/store/remote");
+    let table = std::fs::read_to_string(folder.join("mod.rs")).unwrap();
+    let mut kinds = 0;
+    for entry in std::fs::read_dir(folder).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        let path = entry.path();
+        if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: Kind") {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is forgotten in `REMOTES`");
+            kinds += 1;
+        }
+    }
+    assert_eq!(kinds, 5);
+}
+
+#[test]
 fn only_ui_writes_to_the_terminal() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);

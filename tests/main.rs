@@ -4,15 +4,19 @@
 mod builtin;
 mod cache;
 mod cli;
+#[cfg(feature = "cloud")]
+mod clouds;
 mod disks;
 #[cfg(feature = "builtin")]
 mod documents;
 mod faults;
+mod garbage;
 mod harness;
 mod incremental;
 mod layers;
 mod plan;
 #[cfg(feature = "builtin")]
 mod preprocess;
+mod rebuild;
 mod remote;
 mod sealed;

@@ -1,53 +1,10 @@
 //! The promises of shared results: a teammate gets what was made, nobody gets what no stage made, and a bad remote costs little.
 
-use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::server::{Mood, Server};
-use crate::harness::{CHAIN, Project, Ran, in_ci};
-
-/// A pair of keys of `hamflow cache keygen`: the secret one, then the public one.
-fn keygen(project: &Project) -> [String; 2] {
-    let made = project.hamflow(&["cache", "keygen"]).stdout;
-    let mut lines = made.lines().map(str::to_owned);
-    [lines.next().unwrap(), lines.next().unwrap()]
-}
-
-/// What `[cache.remote]` says.
-struct Shared {
-    url: String,
-    read: &'static str,
-    keys: Vec<(&'static str, String)>,
-}
-
-impl Shared {
-    fn new(url: &str, scope: &'static str, key: &str) -> Self {
-        Self { url: url.to_owned(), read: "[]", keys: vec![(scope, key.to_owned())] }
-    }
-
-    /// A fresh machine with the pipeline and its inputs.
-    fn machine(&self) -> Project {
-        let keys: String = self.keys.iter().map(|(scope, key)| format!("\"{scope}\" = [\"{key}\"]\n")).collect();
-        let project = Project::new(&format!(
-            "{CHAIN}\n[cache.remote]\nurl = \"{}\"\nread = {}\n[cache.remote.keys]\n{keys}",
-            self.url, self.read
-        ));
-        project.write("text.txt", "abc");
-        project.touch("text.txt", 5);
-        project
-    }
-}
-
-fn run(project: &Project, environment: &[(&str, &str)]) -> Ran {
-    let mut command = project.command(&["run", "--json"]);
-    command.envs(environment.iter().copied());
-    Project::finish(command)
-}
-
-fn warnings(ran: &Ran) -> Vec<String> {
-    let events = ran.events().into_iter().filter(|event| event["event"] == "warning");
-    events.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
-}
+use crate::harness::sharing::{Shared, keygen, large, run, warnings};
+use crate::harness::{CHAIN, Project, in_ci, in_namespace, services};
 
 #[test]
 fn a_teammate_gets_what_was_made_through_a_folder() {
@@ -207,12 +164,6 @@ fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
     assert_eq!(run(&main_again, &[]).count("fetched"), 1, "only what does not depend on the text");
 }
 
-/// A text whose results are too large to be packed.
-fn large(machine: &Project) {
-    machine.write("text.txt", "abc ".repeat(100_000));
-    machine.touch("text.txt", 5);
-}
-
 #[test]
 fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
     let folder = tempfile::tempdir().unwrap();
@@ -230,6 +181,7 @@ fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
     assert_eq!(run(&machine(), &[]).count("fetched"), 4);
     let everywhere = [
         Mood::Drip,
+        Mood::Trickle,
         Mood::Silent,
         Mood::Slow,
         Mood::Status(500),
@@ -315,6 +267,104 @@ fn a_key_that_is_no_longer_listed_takes_with_it_what_it_signed() {
 }
 
 #[test]
+fn two_machines_that_write_the_same_results_at_the_same_time_leave_whole_ones() {
+    let keys = keygen(&Project::new(CHAIN));
+    let (folder, served) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let nginx = services::nginx(served.path());
+    let web = nginx.as_ref().map(|nginx| format!("http://127.0.0.1:{}/ham", nginx.port));
+    for url in [Some(folder.path().display().to_string()), web].into_iter().flatten() {
+        let shared = Shared::new(&url, "main", &keys[1]);
+        let machines = [shared.machine(), shared.machine(), shared.machine()];
+        machines.iter().for_each(large);
+        let start = |machine: &Project| {
+            let mut command = machine.command(&["run", "--json"]);
+            command.env("HAMFLOW_SIGNING_KEY", &keys[0]).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let running = machines.each_ref().map(start);
+        for run in running {
+            let output = run.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && !said.contains("\"warning\""), "{url}: {said}");
+        }
+        let reader = shared.machine();
+        large(&reader);
+        let ran = run(&reader, &[]);
+        assert_eq!((ran.count("fetched"), warnings(&ran).len()), (4, 0), "{url}: {ran:?}");
+        assert_eq!(reader.files("out"), machines[0].files("out"), "{url}");
+        assert_eq!(reader.hamflow(&["cache", "verify"]).code, 0);
+    }
+}
+
+#[test]
+fn a_local_disk_that_is_full_during_a_download_is_named_and_nothing_is_half_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
+    let first = shared.machine();
+    large(&first);
+    assert_eq!(run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]).count("uploaded"), 4);
+    let second = shared.machine();
+    large(&second);
+    let line = "mkdir -p cache && mount -t tmpfs -o size=300k tmpfs cache && $HAMFLOW run; echo code $? >&2; \
+        mount -o remount,size=40m cache && $HAMFLOW cache verify >&2 && $HAMFLOW run --json";
+    let Some(ran) = in_namespace(&second, line) else { return };
+    assert!(ran.stderr.contains("the local disk failed: No space left on device"), "{ran:?}");
+    assert!(ran.stderr.contains("code 3\n") && ran.stderr.contains("nothing is damaged"), "{ran:?}");
+    assert!(ran.count("failed") == 0 && ran.count("fetched") > 0 && warnings(&ran).is_empty(), "{ran:?}");
+    assert_eq!(second.files("out"), first.files("out"));
+}
+
+#[test]
+fn clocks_that_are_wrong_change_nothing() {
+    if Command::new("faketime").arg("--version").output().is_err() {
+        assert!(!in_ci(), "CI must have faketime");
+        println!("SKIPPED: there is no faketime, so this test checked nothing");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
+    let at = |machine: &Project, time: &str| {
+        let mut command = Command::new("faketime");
+        command.arg(time).arg(machine.program()).args(["run", "--json"]).current_dir(machine.root());
+        Project::finish({
+            command.env("HAMFLOW_SIGNING_KEY", &keys[0]);
+            command
+        })
+    };
+    let maker = at(&shared.machine(), "2040-01-01");
+    assert_eq!((maker.count("uploaded"), warnings(&maker).len()), (4, 0), "{maker:?}");
+    let reader = shared.machine();
+    for (time, done) in [("2001-01-01", "fetched"), ("2030-01-01", "fresh"), ("2001-01-01", "fresh")] {
+        let ran = at(&reader, time);
+        assert_eq!((ran.count(done), warnings(&ran).len()), (4, 0), "{time}: {ran:?}");
+    }
+    assert_eq!(reader.hamflow(&["cache", "gc"]).code, 0);
+    assert_eq!(run(&reader, &[]).count("fresh"), 4, "the lock keeps what a wrong clock calls old");
+}
+
+#[test]
+fn with_a_shared_secret_whoever_reads_also_writes_and_others_do_neither() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Project::new(CHAIN).hamflow(&["cache", "keygen", "--shared"]).stdout;
+    let [secret, name] = &made.lines().collect::<Vec<_>>()[..] else { panic!("{made}") };
+    assert!(secret.starts_with("hmac-sha256-secret:") && name.starts_with("hmac-sha256:"), "{made}");
+    let shared = Shared::new(folder.path().to_str().unwrap(), "main", name);
+    let key = [("HAMFLOW_SIGNING_KEY", *secret)];
+    assert_eq!(run(&shared.machine(), &key).count("uploaded"), 4);
+    let reader = shared.machine();
+    assert_eq!(run(&reader, &key).count("fetched"), 4);
+    let stranger = run(&shared.machine(), &[]);
+    assert_eq!(stranger.count("ran"), 4, "{stranger:?}");
+    let said = warnings(&stranger);
+    assert!(said.len() == 1 && said[0].contains("a shared secret that is not known here"), "{said:?}");
+    for (path, bytes) in reader.files("cache") {
+        assert!(!String::from_utf8_lossy(&bytes).contains(secret), "{path}");
+    }
+}
+
+#[test]
 fn a_remote_that_is_not_there_is_one_warning() {
     let keys = keygen(&Project::new(CHAIN));
     for url in ["http://127.0.0.1:9/ham", "/no/such/folder"] {
@@ -332,7 +382,7 @@ fn mistakes_about_the_remote_are_named_before_anything_runs() {
         ("ulr = \"x\"", "unknown key `ulr`"),
         ("scope = \"main\"", "`url` is missing"),
         ("url = \"/x\"\nscope = \"a/b\"", "a scope has letters"),
-        ("url = \"/x\"\nkeys = { main = [\"ed25519:12\"] }", "`hamflow cache keygen` makes a pair"),
+        ("url = \"/x\"\nkeys = { main = [\"ed25519:12\"] }", "`hamflow cache keygen` makes one"),
         ("url = \"ftp://x\"", "`ftp` is no kind of remote"),
     ] {
         let project = Project::new(&format!("{CHAIN}\n[cache.remote]\n{table}\n"));
@@ -346,50 +396,10 @@ fn mistakes_about_the_remote_are_named_before_anything_runs() {
     assert!(ran.code == 2 && !ran.stderr.contains("correct-horse"), "a key is never repeated: {ran:?}");
 }
 
-/// nginx with WebDAV, as Debian has it.
-struct Nginx {
-    process: std::process::Child,
-    port: u16,
-}
-
-impl Nginx {
-    fn start(folder: &Path) -> Option<Self> {
-        if Command::new("nginx").arg("-v").output().is_err() {
-            assert!(!in_ci(), "CI must have nginx");
-            println!("SKIPPED: there is no nginx, so this test checked nothing");
-            return None;
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let at = folder.display();
-        std::fs::create_dir_all(folder.join("objects")).unwrap();
-        std::fs::create_dir_all(folder.join("tmp")).unwrap();
-        let config = format!(
-            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {at}/tmp; client_max_body_size 0;\nproxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2; uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\nserver {{ listen 127.0.0.1:{port}; root {at}/objects; dav_methods PUT; create_full_put_path on; }} }}\n"
-        );
-        std::fs::write(folder.join("nginx.conf"), config).unwrap();
-        let process =
-            Command::new("nginx").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")).spawn().unwrap();
-        let nginx = Self { process, port };
-        let deadline = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(std::time::SystemTime::now() < deadline, "nginx never listened");
-            std::thread::yield_now();
-        }
-        Some(nginx)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn nginx_with_webdav_is_a_remote() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(nginx) = Nginx::start(folder.path()) else { return };
+    let Some(nginx) = services::nginx(folder.path()) else { return };
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(&format!("http://127.0.0.1:{}/ham", nginx.port), "main", &keys[1]);
     let first = shared.machine();

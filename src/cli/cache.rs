@@ -1,6 +1,5 @@
 //! `hamflow cache`: looks at the store, clears it, checks it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,11 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{CliError, Common, project, remote};
-use crate::config::{Kinds, parse_size};
-use crate::exec::{RunGuard, list_runs, read_run};
+use crate::config::{Kinds, parse_age, parse_size};
+use crate::exec::{self, KEPT_RUNS, RunGuard, Tidy};
 use crate::fs::at;
-use crate::lock::Lockfile;
-use crate::store::{self, Bundled, Damage};
+use crate::store::{self, Bundled, Damage, Limits};
 use crate::ui::{self, Style, bytes};
 
 /// Arguments of `hamflow cache`.
@@ -44,15 +42,27 @@ enum Action {
         stages: Vec<String>,
     },
     /// Make a pair of keys, to sign what is given to a remote
-    Keygen,
-    /// Delete what neither a lock nor a recent run needs; locks of runs with `--set` and checkpoints are kept for two weeks
+    Keygen {
+        /// Make one secret instead, for a remote where all who read may also write
+        #[arg(long)]
+        shared: bool,
+    },
+    /// Delete what neither a lock nor a recent run needs, the least recently used first, until the cache fits its budget
+    ///
+    /// A run does so by itself, at most once an hour. Locks of runs with `--set`, and checkpoints, are kept for two weeks.
     Gc {
         /// Say what would be deleted, and delete nothing
         #[arg(short = 'n', long)]
         dry_run: bool,
-        /// How many past runs to keep the results of
-        #[arg(long, default_value_t = 20, value_name = "N")]
+        /// How many past runs to keep the results of, whatever the budget
+        #[arg(long, default_value_t = KEPT_RUNS, value_name = "N")]
         keep_runs: usize,
+        /// The budget in bytes, such as `5GB` or `0`; by default `[cache] max_size`
+        #[arg(long, value_name = "SIZE", value_parser = budget)]
+        max_size: Option<u64>,
+        /// How long a result stays that nobody uses, such as `7d` or `0d`; by default `[cache] max_age`
+        #[arg(long, value_name = "AGE", value_parser = age)]
+        max_age: Option<Duration>,
     },
     /// Hash every blob and read every result, and name what is damaged
     Verify {
@@ -87,7 +97,7 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
     let opened = project::open(&arguments.common, kinds)?;
     let cache = &opened.store;
     match arguments.action {
-        Action::Keygen => remote::keygen()?,
+        Action::Keygen { shared } => remote::keygen(shared)?,
         Action::Push => return remote::push(&opened),
         Action::Pull { ref stages } => return remote::pull(&opened, stages),
         Action::Info { json, remote: ask } => {
@@ -96,45 +106,48 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
                 return Ok(0);
             }
             let usage = store::usage(cache)?;
+            let Limits { max_bytes, max_age } = opened.graph.pipeline.cache.limits;
             if json {
-                let value = json!({"root": cache.root(), "blobs": usage.blobs, "blob_bytes": usage.blob_bytes,
+                let value = json!({"max_bytes": max_bytes, "max_age_s": max_age.map(|age| age.as_secs()), "root": cache.root(), "blobs": usage.blobs, "blob_bytes": usage.blob_bytes,
                     "results": usage.results, "memos": usage.memos, "checkpoints": usage.checkpoints,
                     "checkpoint_bytes": usage.checkpoint_bytes});
                 ui::data(&value.to_string());
             } else {
                 ui::data(&format!("cache        {}", cache.root().display()));
                 ui::data(&format!("blobs        {} ({})", usage.blobs, bytes(usage.blob_bytes)));
+                let room = max_bytes.map_or("no limit".to_owned(), bytes);
+                let hours = max_age.map(|age| age.as_secs() / 3600);
+                let unused = match hours {
+                    None => String::new(),
+                    Some(hours) if hours % 24 == 0 => format!(", {} days unused", hours / 24),
+                    Some(hours) => format!(", {hours} hours unused"),
+                };
+                ui::data(&format!("budget       {room}{unused}"));
                 ui::data(&format!("results      {}", usage.results));
                 ui::data(&format!("memos        {}", usage.memos));
                 ui::data(&format!("checkpoints  {} ({})", usage.checkpoints, bytes(usage.checkpoint_bytes)));
             }
         }
-        Action::Gc { dry_run, keep_runs } => {
+        Action::Gc { dry_run, keep_runs, max_size, max_age } => {
             let _guard = guard(&opened)?;
-            let mut keys = BTreeSet::new();
-            let mut listings = BTreeSet::new();
-            let forgotten = if dry_run { Vec::new() } else { experiments(&opened, keep_runs) };
-            for path in &forgotten {
-                crate::fs::remove(path)?;
-            }
-            for lock in locks(&opened)? {
-                listings
-                    .extend(lock.stages.values().flat_map(|stage| stage.inputs.values()).map(|digest| digest.hex()));
-                keys.extend(lock.stages.into_values().map(|stage| stage.key));
-            }
-            let runs = cache.runs_dir();
-            for record in list_runs(&runs).iter().take(keep_runs).filter_map(|run| read_run(&runs, run)) {
-                keys.extend(record.stages.into_iter().map(|stage| stage.key));
-            }
-            let garbage = store::collect(cache, &keys, listings, dry_run)?;
+            let ours = opened.graph.pipeline.cache.limits;
+            let limits = Limits { max_bytes: max_size.or(ours.max_bytes), max_age: max_age.or(ours.max_age) };
+            let garbage = exec::tidy(cache, &opened.graph.pipeline.root, Tidy { keep_runs, limits, dry_run })?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(
-                "{verb} {} results, {} blobs and {} checkpoints ({})",
+                "{verb} {} results, {} blobs and {} checkpoints ({}); {} are left",
                 garbage.results,
                 garbage.blobs,
                 garbage.checkpoints,
-                bytes(garbage.bytes)
+                bytes(garbage.bytes),
+                bytes(garbage.left_bytes)
             ));
+            if garbage.over_bytes > 0 && keep_runs > 0 {
+                let over = bytes(garbage.over_bytes);
+                ui::say(&format!(
+                    "what locks and the last {keep_runs} runs need is {over} over the budget; a smaller `--keep-runs` keeps less"
+                ));
+            }
         }
         Action::Verify { fix } => {
             let _guard = guard(&opened)?;
@@ -188,6 +201,15 @@ fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "write it as `8GB` or `512MiB`".to_owned())
 }
 
+/// A budget may be nothing at all.
+fn budget(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    parse_age(text).ok_or_else(|| "write it as `30d`, `12h` or `2w`".to_owned())
+}
+
 fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliError> {
     let folder = opened.store.root().join("locks");
     // The lock of a profile is not under version control: without it, a run without the inputs would know nothing of them.
@@ -224,29 +246,4 @@ fn say_left_out(verb: &str, bundled: &Bundled) {
 pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
     Ok(RunGuard::take(opened.store.root(), Some(waiting))?)
-}
-
-/// So long the results of a run with `--set` are kept.
-const EXPERIMENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-
-/// Locks of runs with `--set` that are forgotten: of more than two weeks ago, or all where no run is to be kept.
-fn experiments(opened: &project::Project, keep_runs: usize) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(opened.store.root().join("locks")).into_iter().flatten().flatten();
-    let with_set = entries.filter(|entry| entry.file_name().to_string_lossy().contains("+set-"));
-    let old = |entry: &std::fs::DirEntry| {
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
-        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > EXPERIMENTS_KEPT))
-    };
-    with_set.filter(|entry| keep_runs == 0 || old(entry)).map(|entry| entry.path()).collect()
-}
-
-/// The plain lock and those of every profile.
-fn locks(opened: &project::Project) -> Result<Vec<Lockfile>, CliError> {
-    let mut locks = vec![Lockfile::read(&opened.graph.pipeline.root.join("pipeline.lock"))?];
-    let folder = opened.store.root().join("locks");
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock")) {
-        locks.push(Lockfile::read(&path)?);
-    }
-    Ok(locks)
 }

@@ -3,7 +3,7 @@
 use hamflow_stage_api::{ErrorCategory, StageError};
 
 use crate::config::Diagnostic;
-use crate::exec::GuardError;
+use crate::exec::{GuardError, TidyError};
 use crate::fs::FsError;
 use crate::lock::LockError;
 use crate::store::{BundleError, StoreError};
@@ -48,7 +48,9 @@ impl CliError {
         use std::io::ErrorKind as E;
         let hint = match error.source.kind() {
             E::ReadOnlyFilesystem | E::PermissionDenied => if_read_only,
-            E::StorageFull => "hint: make room on that disk; `hamflow cache gc` clears what no stage needs any more",
+            E::StorageFull => {
+                "hint: make room on that disk; `hamflow cache gc --max-size 0` clears what no stage needs any more"
+            }
             _ => "",
         };
         Self { code: 3, text: labelled(format!("{error}\n{hint}").trim_end()) }
@@ -101,6 +103,15 @@ impl From<LockError> for CliError {
     fn from(error: LockError) -> Self {
         let code = if matches!(error, LockError::Fs(_)) { 3 } else { 2 };
         Self { code, text: labelled(&error.to_string()) }
+    }
+}
+
+impl From<TidyError> for CliError {
+    fn from(error: TidyError) -> Self {
+        match error {
+            TidyError::Lock(error) => error.into(),
+            TidyError::Fs(error) => error.into(),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod schema;
 mod status;
+mod verify;
 mod why;
 
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ enum Command {
     Kinds(kinds::KindsArguments),
     /// Look at the cache, clear it, check it
     Cache(cache::CacheArguments),
+    /// Run stages again from nothing in a scratch place, and compare bytes
+    Verify(verify::VerifyArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
     /// Do jobs that come on standard input; started by `run`
@@ -116,6 +119,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
         Command::Schema => schema::execute(kinds),
         Command::Kinds(arguments) => kinds::execute(&arguments, kinds),
         Command::Cache(arguments) => cache::execute(&arguments, kinds),
+        Command::Verify(arguments) => verify::execute(&arguments, kinds),
         Command::Completions(arguments) => completions::execute(&arguments),
         Command::Worker => crate::exec::serve(kinds).map(|()| 0).map_err(|error| CliError::bug(error.to_string())),
     };

@@ -10,7 +10,7 @@ use super::cache::guard;
 use super::project::Project;
 use crate::config::{Pipeline, RemoteOptions};
 use crate::store::Believed;
-use crate::store::remote::{self, Presence, Remote, SCOPE_VARIABLE, SigningKey, Uploads, is_scope};
+use crate::store::remote::{self, Presence, Remote, SCOPE_VARIABLE, SigningKey, Trust, Uploads, is_scope};
 use crate::ui::{self, Style, bytes};
 
 /// Overrides `[cache.remote] url`; empty for none.
@@ -54,7 +54,9 @@ pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
         key.map(|key| SigningKey::parse(&key).map_err(|error| CliError::user(format!("`{SIGNING_KEY}`: {error}"))));
     let backend = remote::open(&options.url, &pipeline.root)
         .map_err(|problem| CliError::user(format!("the remote cannot be used: {problem}")))?;
-    Ok(Some(Remote::new(backend, &scope, &options.read, options.trust, key.transpose()?)))
+    let key = key.transpose()?;
+    let trust = Trust { shared: key.as_ref().and_then(|key| key.shared().cloned()), ..options.trust };
+    Ok(Some(Remote::new(backend, &scope, &options.read, trust, key)))
 }
 
 fn must_be_there(opened: &Project) -> Result<Remote, CliError> {
@@ -68,10 +70,12 @@ fn keys(opened: &Project, stages: &BTreeSet<&str>) -> Vec<String> {
     locked.map(|(_, stage)| stage.key.clone()).collect()
 }
 
-/// Makes a pair of keys.
-pub fn keygen() -> Result<(), CliError> {
-    let key = SigningKey::generate().map_err(|error| CliError::bug(format!("there are no random numbers: {error}")))?;
-    ui::say(&format!("keep this one secret, as `{SIGNING_KEY}` of those who may write:"));
+/// Makes a pair of keys, or a secret that all who read and write share.
+pub fn keygen(shared: bool) -> Result<(), CliError> {
+    let key = if shared { SigningKey::generate_shared() } else { SigningKey::generate() };
+    let key = key.map_err(|error| CliError::bug(format!("there are no random numbers: {error}")))?;
+    let whose = if shared { "all who may read and write" } else { "those who may write" };
+    ui::say(&format!("keep this one secret, as `{SIGNING_KEY}` of {whose}:"));
     ui::data(&key.secret_text());
     ui::say("list this one in `pipeline.toml`, under `[cache.remote.keys]`, as one that may write to a scope:");
     ui::data(&key.verifying_key().to_string());
@@ -159,15 +163,14 @@ pub fn pull(opened: &Project, stages: &[String]) -> Result<u8, CliError> {
     }
     opened.store.create().map_err(|error| CliError::cache(&error))?;
     let _guard = guard(opened)?;
-    let (mut here, mut taken) = (0, 0);
-    for key in &keys {
+    let is_here = |key: &&String| {
         let known = opened.store.actions.get_hex(key);
-        if known.is_some_and(|result| crate::plan::expected_files(&opened.store, &result).is_some()) {
-            here += 1;
-        } else if remote.fetch(&opened.store, key).is_some() {
-            taken += 1;
-        }
-    }
+        known.is_some_and(|result| crate::plan::expected_files(&opened.store, &result).is_some())
+    };
+    let (here, missing): (Vec<&String>, Vec<&String>) = keys.iter().partition(is_here);
+    let missing: Vec<String> = missing.into_iter().cloned().collect();
+    remote.fetch_all(&opened.store, &missing);
+    let (here, taken) = (here.len(), missing.iter().filter(is_here).count());
     let absent = keys.len() - here - taken;
     ui::data(&format!("{taken} results taken from `{}`, {here} were here, {absent} are not there", remote.place()));
     say_problem(remote.take_warning());

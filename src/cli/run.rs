@@ -11,7 +11,7 @@ use clap::Args;
 use super::error::exit_code;
 use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
+use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions, Sharing};
 use crate::plan::{Planner, Question, Seal};
 use crate::store::remote::Remote;
 use crate::threads;
@@ -71,7 +71,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
             Ok(guard) => Some(guard),
         };
         if seal.holds(kinds) {
-            let mut reporter = reporter(arguments);
+            let mut reporter = reporter(arguments.json);
             exec::run_sealed(&seal, root, guard.is_some(), started, &mut |event| reporter.event(&event))?;
             return Ok(0);
         }
@@ -108,8 +108,9 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let remote = remote::open(&opened)?.map(Arc::new);
     interrupt_through(sender.clone(), remote.clone())?;
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
+    let sharing = remote.map(|remote| Sharing { remote, heard: sender.clone() });
     let mut executor = Local::new(program, sender);
-    let mut reporter = reporter(arguments);
+    let mut reporter = reporter(arguments.json);
     let options = RunOptions {
         targets,
         force: arguments.force,
@@ -118,7 +119,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
         began: Some(started),
-        remote,
+        sharing,
+        limits: Some(graph.pipeline.cache.limits),
         question,
     };
     let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;
@@ -137,8 +139,8 @@ fn hold(store: &Path, arguments: &RunArguments) -> Result<RunGuard, GuardError> 
 }
 
 /// How this run is shown.
-fn reporter(arguments: &RunArguments) -> Box<dyn Reporter> {
-    let format = match (arguments.json, std::io::stderr().is_terminal()) {
+pub(super) fn reporter(json: bool) -> Box<dyn Reporter> {
+    let format = match (json, std::io::stderr().is_terminal()) {
         (true, _) => Format::Json,
         (false, true) => Format::Bars,
         (false, false) => Format::Plain,
@@ -147,7 +149,10 @@ fn reporter(arguments: &RunArguments) -> Box<dyn Reporter> {
 }
 
 /// Turns Ctrl-C and termination into a word to the scheduler; a second one ends the process at once.
-fn interrupt_through(sender: std::sync::mpsc::Sender<Heard>, remote: Option<Arc<Remote>>) -> Result<(), CliError> {
+pub(super) fn interrupt_through(
+    sender: std::sync::mpsc::Sender<Heard>,
+    remote: Option<Arc<Remote>>,
+) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| CliError::bug(format!("signals cannot be handled: {error}")))?;

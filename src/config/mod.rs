@@ -26,8 +26,10 @@ pub(crate) use diagnostic::{Mistake, Mistakes};
 pub use reference::{ReferenceTarget, Selection};
 pub use remote::RemoteOptions;
 pub use schema::json_schema;
+pub use sections::parse_age;
 pub use stage::parse_size;
 
+use crate::store::Limits;
 use near::did_you_mean;
 use stage::{KnownKinds, Template};
 use value::{Entry, Table};
@@ -127,6 +129,8 @@ pub struct CacheOptions {
     pub dir: PathBuf,
     /// How `out/` is made from the store.
     pub link: LinkMode,
+    /// How much of what nobody needs now is kept.
+    pub limits: Limits,
     /// Where results are shared, if they are.
     pub remote: Option<RemoteOptions>,
 }

@@ -96,12 +96,20 @@ fn cache_schema() -> Value {
                 "enum": ["copy", "hard"], "default": "copy",
                 "description": "How `out/` is made: by reflink or copy, or by hard link (unsafe for root).",
             },
+            "max_size": {
+                "type": "string", "default": "20GB",
+                "description": "Of results that neither a lock nor one of the last 20 runs needs, the least recently used are deleted until all blobs together fit; `none` for no limit.",
+            },
+            "max_age": {
+                "type": "string", "default": "30d", "pattern": "^([0-9]+[hdw]|none)$",
+                "description": "How long such a result stays without being used; `none` for ever.",
+            },
             "remote": {
                 "type": "object",
                 "description": "Where results are shared with other machines.",
                 "required": ["url"],
                 "properties": {
-                    "url": { "type": "string", "minLength": 1, "description": "A folder such as `/mnt/cache`, or `https://…`." },
+                    "url": { "type": "string", "minLength": 1, "description": "A folder such as `/mnt/cache`, or `https://…`, `s3://…`, `gs://…`, `az://…`." },
                     "scope": { "type": "string", "default": "main", "description": "Where results are written, and looked up first." },
                     "read": {
                         "type": "array", "items": { "type": "string" }, "default": [],
@@ -110,7 +118,7 @@ fn cache_schema() -> Value {
                     "keys": {
                         "type": "object",
                         "description": "By scope, or a pattern such as `pr-*`: the public keys that may write to it.",
-                        "additionalProperties": { "type": "array", "items": { "type": "string", "pattern": "^ed25519:[0-9a-f]{64}$" } },
+                        "additionalProperties": { "type": "array", "items": { "type": "string", "pattern": "^(ed25519|hmac-sha256):[0-9a-f]{64}$" } },
                     },
                 },
                 "additionalProperties": false,

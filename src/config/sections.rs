@@ -1,12 +1,15 @@
 //! The small sections of the file: `[pipeline]`, `[inputs]` and `[cache]`.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use super::diagnostic::{Mistake, Mistakes};
 use super::near::{did_you_mean, listed};
 use super::remote::read_remote;
+use super::stage::parse_size;
 use super::value::{Entry, Node, Table, Value};
 use super::{CacheOptions, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode};
+use crate::store::Limits;
 
 /// `[pipeline]`: the name and the seed.
 pub(crate) struct Header {
@@ -154,9 +157,15 @@ pub(crate) fn normal(path: &Path) -> PathBuf {
 /// Reads `[cache]`.
 pub(crate) fn read_cache(root: &mut Table, mistakes: &mut Mistakes) -> CacheOptions {
     let table = section(root, "cache", mistakes);
-    refuse_unknown("cache", &table, &["dir", "link", "remote"], mistakes);
+    refuse_unknown("cache", &table, &["dir", "link", "max_size", "max_age", "remote"], mistakes);
     let remote = read_remote(&table, mistakes);
-    let mut options = CacheOptions { dir: PathBuf::from(DEFAULT_CACHE_DIR), link: LinkMode::Copy, remote };
+    let Limits { max_bytes, max_age } = Limits::default();
+    let limits = Limits {
+        max_bytes: limit(&table, "max_size", parse_size, "`\"20GB\"`", mistakes).unwrap_or(max_bytes),
+        max_age: limit(&table, "max_age", parse_age, "`\"30d\"` or `\"12h\"`", mistakes).unwrap_or(max_age),
+    };
+    let dir = PathBuf::from(DEFAULT_CACHE_DIR);
+    let mut options = CacheOptions { dir, link: LinkMode::Copy, limits, remote };
     if let Some(entry) = table.get("dir")
         && let Some(dir) = text("cache", entry, mistakes)
     {
@@ -180,9 +189,52 @@ pub(crate) fn read_cache(root: &mut Table, mistakes: &mut Mistakes) -> CacheOpti
     options
 }
 
+/// A limit of the cache: `"none"` for no limit; none outside where it is not said.
+fn limit<T>(
+    table: &Table,
+    key: &str,
+    parse: fn(&str) -> Option<T>,
+    example: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Option<T>> {
+    let entry = table.get(key)?;
+    let limit = match &entry.node.value {
+        Value::String(text) if text == "none" => return Some(None),
+        Value::String(text) => parse(text),
+        _ => None,
+    };
+    if limit.is_none() {
+        let message = match &entry.node.value {
+            Value::String(text) => format!("cache: `{key}` cannot be `{text}`"),
+            _ => format!("cache: `{key}` takes a string, not {}", entry.node.describe()),
+        };
+        mistakes.push(Mistake::new(entry.node.span, message).hint(format!("write it as {example}, or `\"none\"`")));
+    }
+    limit.map(Some)
+}
+
+/// Reads `30d`, `12h` or `2w`.
+pub fn parse_age(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let hours = match unit {
+        "h" => 1,
+        "d" => 24,
+        "w" => 7 * 24,
+        _ => return None,
+    };
+    digits.parse::<u32>().ok().map(|count| Duration::from_secs(u64::from(count) * hours * 60 * 60))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_hours_days_and_weeks() {
+        let hours = |text| parse_age(text).map(|age| age.as_secs() / 3600);
+        assert_eq!([hours("30d"), hours("12h"), hours("2w"), hours("0d")], [Some(720), Some(12), Some(336), Some(0)]);
+        assert!(["", "d", "3", "3m", "-1d", "1.5d", "3 d", "3ä"].iter().all(|text| parse_age(text).is_none()));
+    }
 
     #[test]
     fn a_path_is_normalised_by_its_text() {

@@ -12,8 +12,10 @@ use crate::store::Store;
 
 /// Where a job works.
 pub struct Places<'a> {
-    /// The store.
+    /// The store that inputs lie in.
     pub store: &'a Store,
+    /// Where the job's own folders are made.
+    pub tmp: &'a Path,
     /// The project's root.
     pub project: &'a Path,
     /// Where the run keeps the stage's side outputs.
@@ -62,7 +64,7 @@ pub fn make(
     places: &Places<'_>,
 ) -> Result<Job, StageError> {
     let spec = &stage.spec;
-    let work = places.store.tmp_dir().join(format!("job-{id}"));
+    let work = places.tmp.join(format!("job-{id}"));
     let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));
     for folder in [&output_dir, &scratch_dir] {
         fs::create_dir(folder).map_err(|error| disk_error(&error))?;

@@ -5,10 +5,12 @@ mod guard;
 mod job;
 mod local;
 mod materialise;
+mod rebuild;
 mod record;
 mod scheduler;
 mod sealed;
 mod secrets;
+mod tidy;
 mod worker;
 
 use std::io;
@@ -19,14 +21,17 @@ use serde::Serialize;
 pub use commit::disk_error;
 pub use guard::{GuardError, Holder, RunGuard};
 pub use local::Local;
+pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};
-pub use scheduler::{RunOptions, RunSummary, run};
+pub use scheduler::{RunOptions, RunSummary, Sharing, run};
 pub use sealed::run_sealed;
+pub use tidy::{KEPT_RUNS, Tidy, TidyError, tidy};
 pub use worker::serve;
 
+use crate::graph::StageId;
 use crate::plan::StaleReason;
 
-/// What an executor hears of its workers.
+/// What a run hears of its workers, of what it fetches, and of its user.
 #[derive(Debug)]
 pub enum Heard {
     /// A worker says something.
@@ -42,6 +47,13 @@ pub enum Heard {
         worker: usize,
         /// The end of its standard error.
         last_words: String,
+    },
+    /// What was asked of the remote for a stage is here, as far as it is there.
+    Fetched {
+        /// The stage.
+        stage: StageId,
+        /// Whether all of it came.
+        found: bool,
     },
     /// The user wants the run to end.
     Interrupted,
@@ -133,6 +145,15 @@ pub enum RunEvent {
         wall_ms: u64,
         /// Why it failed, if it did.
         error: Option<StageError>,
+    },
+    /// The cache was cleared of what nobody needs.
+    Tidied {
+        /// Results that were deleted.
+        results: u64,
+        /// Bytes that were deleted.
+        bytes: u64,
+        /// Bytes by which what must stay is over the budget.
+        over_bytes: u64,
     },
     /// The end. Field order and names are part of the interface of `run --json`.
     RunFinished(RunSummary),

@@ -7,11 +7,10 @@ mod throughput;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hamflow_stage_api::{ErrorCategory, Inputs, JobPart, Output, Part, PartOutput, Plan, StageError, Threads};
+use hamflow_stage_api::{ErrorCategory, Inputs, JobPart, Part, PartOutput, Plan, StageError, Threads};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,14 +19,17 @@ use super::job::{self, Places};
 use super::materialise::{Materialised, check_out_dir, materialise};
 use super::record::{Journal, Outcome, RunRecord, run_name};
 use super::secrets::Secrets;
+use super::tidy::{self, KEPT_RUNS, Tidy};
 use super::{Executor, Heard, RunEvent};
 use crate::digest::Digest;
 use crate::fs;
 use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
 use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
-use crate::store::remote::{Remote, Uploads};
-use crate::store::{ActionKey, ActionResult, Store};
+use crate::store::remote::Uploads;
+use crate::store::{ActionKey, ActionResult, Garbage, Limits, Store};
+use sharing::Fetching;
+pub use sharing::Sharing;
 use throughput::Amount;
 
 /// What the command line says of a run.
@@ -48,7 +50,9 @@ pub struct RunOptions {
     /// When the command began: looking at the files is part of the time that it took.
     pub began: Option<Instant>,
     /// Where results are shared.
-    pub remote: Option<Arc<Remote>>,
+    pub sharing: Option<Sharing>,
+    /// How much of what nobody needs any more stays in the cache; none to leave all of it.
+    pub limits: Option<Limits>,
     /// What a seal will answer, where nothing turns out to be done.
     pub question: Option<Question>,
 }
@@ -100,6 +104,7 @@ impl RunSummary {
 enum State {
     NotAsked,
     Waiting,
+    Fetching,
     Active,
     Done,
     Failed,
@@ -122,6 +127,8 @@ struct Active {
     check: Check,
     reasons: Vec<StaleReason>,
     inputs: Inputs,
+    /// Whether it is not split into parts.
+    whole: bool,
     parts: Vec<Part>,
     /// What is known of each part: its key and files.
     made: Vec<Option<KnownPart>>,
@@ -170,6 +177,10 @@ struct Scheduler<'a> {
     twins: BTreeSet<usize>,
     results: Results,
     active: BTreeMap<StageId, Active>,
+    /// Stages that the remote is asked about.
+    fetching: BTreeMap<StageId, Fetching>,
+    /// Stages whose results the remote was asked for, and whether it had them.
+    asked: BTreeMap<StageId, bool>,
     queue: BTreeSet<(usize, Piece)>,
     running: BTreeMap<u64, Running>,
     healed: BTreeSet<StageId>,
@@ -246,7 +257,7 @@ pub fn run(
         events,
         journal: Journal::new(&store.runs_dir(), record),
         secrets: Secrets::of(&graph.pipeline.stages),
-        uploads: options.remote.as_ref().and_then(|remote| Uploads::start(remote, store)),
+        uploads: options.sharing.as_ref().and_then(|sharing| Uploads::start(&sharing.remote, store)),
         candidates: (0..states.len()).collect(),
         twins: BTreeSet::new(),
         states,
@@ -255,6 +266,8 @@ pub fn run(
         behind,
         results: Results::new(),
         active: BTreeMap::new(),
+        fetching: BTreeMap::new(),
+        asked: BTreeMap::new(),
         queue: BTreeSet::new(),
         running: BTreeMap::new(),
         healed: BTreeSet::new(),
@@ -284,7 +297,7 @@ impl<'a> Scheduler<'a> {
         loop {
             self.start_ready();
             self.dispatch();
-            if self.running.is_empty() {
+            if self.running.is_empty() && (self.stopping || self.fetching.is_empty()) {
                 break;
             }
             // The executor keeps a sender, so the channel cannot close while jobs run.
@@ -293,7 +306,7 @@ impl<'a> Scheduler<'a> {
         }
         // Nothing runs and nothing is ready: what still waits stands behind a failure.
         for index in 0..self.states.len() {
-            if matches!(self.states[index], State::Waiting | State::Active) {
+            if matches!(self.states[index], State::Waiting | State::Fetching | State::Active) {
                 self.skip(StageId::from_index(index));
             }
         }
@@ -301,6 +314,7 @@ impl<'a> Scheduler<'a> {
 
     fn end(mut self, started: Instant) -> Result<RunSummary, StageError> {
         self.executor.stop();
+        self.end_fetching();
         let _ = fs::remove(&self.store.tmp_dir());
         let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
@@ -320,12 +334,31 @@ impl<'a> Scheduler<'a> {
         }
         // What was made is safe; whoever ends the run now loses only what others would have had of it.
         summary.uploaded = self.end_uploads(summary.interrupted);
+        if !summary.is_idle() && !summary.interrupted {
+            self.tidy();
+        }
         // A seal would hide what is flawed.
         if summary.is_idle() && summary.flawed == 0 {
             self.seal();
         }
         (self.events)(RunEvent::RunFinished(summary.clone()));
         Ok(summary)
+    }
+
+    /// Keeps the cache within its budget. That this cannot be done fails no run.
+    fn tidy(&mut self) {
+        let Some(limits) = self.options.limits.filter(|_| tidy::is_due(self.store)) else { return };
+        let wanted = Tidy { keep_runs: KEPT_RUNS, limits, dry_run: false };
+        match tidy::tidy(self.store, &self.graph.pipeline.root, wanted) {
+            Ok(Garbage { results, bytes, over_bytes, .. }) if results > 0 || over_bytes > 0 => {
+                (self.events)(RunEvent::Tidied { results, bytes, over_bytes });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let message = format!("the cache was not cleared: {error}");
+                (self.events)(RunEvent::Warning { stage: None, message });
+            }
+        }
     }
 
     /// Writes down what made every stage fresh. That it cannot be written costs the next run a full look.
@@ -375,7 +408,8 @@ impl<'a> Scheduler<'a> {
     fn begin(&mut self, id: StageId) -> Result<(), StageError> {
         let check = self.planner.check(id, &self.results)?;
         // Equal keys execute once: the other stage finds the result in the store.
-        if self.active.values().any(|active| active.check.key == check.key) {
+        let fetched = self.fetching.values().map(|fetching| fetching.key);
+        if self.active.values().map(|active| active.check.key).chain(fetched).any(|key| key == check.key) {
             self.twins.insert(self.rank[id.index()]);
             return Ok(());
         }
@@ -387,6 +421,7 @@ impl<'a> Scheduler<'a> {
             let reasons = match self.planner.verdict(id, &check)? {
                 Verdict::Fresh => {
                     let (result, _) = check.result.clone().expect("a fresh stage has a result");
+                    self.count_fetched(id);
                     self.finish(id, &check, result, Outcome::Fresh, Vec::new(), None);
                     return Ok(());
                 }
@@ -396,15 +431,12 @@ impl<'a> Scheduler<'a> {
                         return self.start(id, check, vec![StaleReason::ResultMissing]);
                     }
                     let reasons = self.planner.reasons(id, &check);
+                    self.count_fetched(id);
                     self.finish(id, &check, result, Outcome::Cached, reasons, None);
                     return Ok(());
                 }
-                Verdict::Stale(reasons) => {
-                    if self.take_from_remote(id, &check)? {
-                        return Ok(());
-                    }
-                    reasons
-                }
+                Verdict::Stale(_) if self.ask_for_result(id, &check) => return Ok(()),
+                Verdict::Stale(reasons) => reasons,
                 Verdict::Pending(_) => return Err(StageError::bug("a ready stage cannot be pending")),
             };
             self.start(id, check, reasons)
@@ -431,12 +463,15 @@ impl<'a> Scheduler<'a> {
             Plan::Whole => None,
             Plan::Parts(parts) => Some(parts),
         };
-        let mut active = Active {
+        let whole = parts.is_none();
+        let parts = parts.unwrap_or_default();
+        let active = Active {
             reasons,
+            made: vec![None; parts.len()],
+            amounts: parts.iter().map(|part| Amount::of(part, &inputs)).collect(),
+            whole,
+            parts,
             inputs,
-            made: Vec::new(),
-            parts: parts.clone().unwrap_or_default(),
-            amounts: Vec::new(),
             ran: 0,
             ran_amount: Amount::default(),
             cached: 0,
@@ -444,26 +479,25 @@ impl<'a> Scheduler<'a> {
             peak_memory: 0,
             check,
         };
+        if whole || active.reasons.contains(&StaleReason::Forced) {
+            self.launch(id, active);
+        } else {
+            self.look_up_parts(id, active)?;
+        }
+        Ok(())
+    }
+
+    /// Queues what is not known of a stage.
+    fn launch(&mut self, id: StageId, mut active: Active) {
         let rank = self.rank[id.index()];
-        let outputs = &self.graph.pipeline.stages[id.index()].outputs;
-        if parts.is_none() {
+        active.cached = active.made.iter().flatten().count();
+        if active.whole {
             self.queue.insert((rank, Piece::Whole));
+        } else if active.cached == active.parts.len() {
+            self.queue.insert((rank, Piece::Merge));
         }
-        let forced = active.reasons.contains(&StaleReason::Forced);
-        active.amounts = active.parts.iter().map(|part| Amount::of(part, &active.inputs)).collect();
-        let mut known = vec![None; active.parts.len()];
-        if !forced {
-            let keys = active.parts.iter().map(|part| Ok(self.part_key(&active, part)?.0)).collect::<Result<_, _>>()?;
-            known = self.known_parts(keys, outputs);
-        }
-        for (number, known) in known.into_iter().enumerate() {
-            if known.is_some() {
-                active.cached += 1;
-            } else {
-                self.queue.insert((rank, Piece::Part(number)));
-            }
-            active.made.push(known);
-        }
+        let unknown = active.made.iter().enumerate().filter(|(_, known)| known.is_none());
+        self.queue.extend(unknown.map(|(number, _)| (rank, Piece::Part(number))));
         let name = self.name(id);
         (self.events)(RunEvent::StageStarted {
             stage: name.to_owned(),
@@ -471,12 +505,8 @@ impl<'a> Scheduler<'a> {
             parts: active.parts.len(),
             parts_cached: active.cached,
         });
-        if parts.is_some() && active.made.iter().all(Option::is_some) {
-            self.queue.insert((rank, Piece::Merge));
-        }
         self.states[id.index()] = State::Active;
         self.active.insert(id, active);
-        Ok(())
     }
 
     fn part_key(&self, active: &Active, part: &Part) -> Result<(ActionKey, Value), StageError> {
@@ -496,14 +526,6 @@ impl<'a> Scheduler<'a> {
             device: of.device.clone(),
         };
         Ok((fingerprint.key(), fingerprint.value()))
-    }
-
-    /// A part that the cache has. The side files are checked now, because `merge` reads them without their digests.
-    fn known_part(&self, key: &ActionKey, outputs: &[Output]) -> Option<KnownPart> {
-        let result = self.store.actions.get(key)?;
-        let files = commit::part_files(self.store, &result)?;
-        let mut side = files.iter().filter(|(path, _)| !commit::is_assembled(outputs, path));
-        side.all(|(_, digest)| self.store.content.check(digest)).then(|| (key.hex(), files.clone()))
     }
 
     /// Gives queued pieces to workers as long as there are threads and memory for the first in the queue.
@@ -549,6 +571,7 @@ impl<'a> Scheduler<'a> {
         });
         let places = Places {
             store: self.store,
+            tmp: &self.store.tmp_dir(),
             project: &self.graph.pipeline.root,
             side: &side,
             checkpoint: checkpoint.as_deref(),

@@ -1,8 +1,7 @@
-//! Counts, checks and clears the store.
+//! Counts and checks the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::action::decode;
 use super::{ActionResult, ResultOutput, Store, Tree};
@@ -26,19 +25,6 @@ pub struct Usage {
     pub checkpoint_bytes: u64,
 }
 
-/// What a clearing removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Garbage {
-    /// Number of blobs.
-    pub blobs: u64,
-    /// Bytes of all that was removed.
-    pub bytes: u64,
-    /// Number of action results.
-    pub results: u64,
-    /// Number of checkpoints.
-    pub checkpoints: u64,
-}
-
 /// Something in the store that is not what its name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -48,7 +34,7 @@ pub struct Damage {
     pub problem: String,
 }
 
-fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
+pub(super) fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
     let all = all_files(folder)?;
     Ok(all.into_iter().filter(|(path, _)| !name(path).starts_with(fs::STAGED_PREFIX)).collect())
 }
@@ -61,7 +47,7 @@ fn all_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
 }
 
 /// Removes what a killed process had begun to write and never renamed: no damage, only litter.
-fn sweep(store: &Store) -> Result<(), FsError> {
+pub(super) fn sweep(store: &Store) -> Result<(), FsError> {
     for folder in [store.content.folder(), store.actions.folder(), store.memo.folder()] {
         for (path, _) in all_files(folder)? {
             if name(&path).starts_with(fs::STAGED_PREFIX) {
@@ -72,7 +58,7 @@ fn sweep(store: &Store) -> Result<(), FsError> {
     Ok(())
 }
 
-fn name(path: &Path) -> &str {
+pub(super) fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
@@ -144,71 +130,6 @@ pub(super) fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
     Tree::parse(std::str::from_utf8(&store.content.read(digest)?).ok()?).ok()
 }
 
-/// For so long a checkpoint is kept that nobody has gone on from.
-const CHECKPOINTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-
-/// Removes every result that none of `keys` needs, every blob that no remaining result and none of `blobs` names, and
-/// checkpoints that were not written to for two weeks.
-///
-/// Nothing may be running: the caller holds the run lock.
-pub fn collect(
-    store: &Store,
-    keys: &BTreeSet<String>,
-    mut blobs: BTreeSet<String>,
-    dry_run: bool,
-) -> Result<Garbage, FsError> {
-    let mut results = BTreeSet::new();
-    let mut todo: Vec<String> = keys.iter().cloned().collect();
-    while let Some(key) = todo.pop() {
-        let Some(result) = store.actions.get_hex(&key) else { continue };
-        if !results.insert(key) {
-            continue;
-        }
-        blobs.extend(named_blobs(store, &result).iter().map(Digest::hex));
-        todo.extend(result.parts);
-    }
-    if !dry_run {
-        sweep(store)?;
-    }
-    let mut garbage = Garbage::default();
-    for (path, _) in files(store.actions.folder())? {
-        if !results.contains(name(&path)) {
-            garbage.results += 1;
-            if !dry_run {
-                fs::remove(&path)?;
-            }
-        }
-    }
-    for (path, size) in files(store.content.folder())? {
-        if !blobs.contains(name(&path)) {
-            garbage.blobs += 1;
-            garbage.bytes += size;
-            if !dry_run {
-                fs::remove(&path)?;
-            }
-        }
-    }
-    // A folder is one checkpoint, as old as its youngest file.
-    let mut checkpoints: BTreeMap<PathBuf, (SystemTime, u64)> = BTreeMap::new();
-    for (path, size) in files(&store.checkpoints_dir())? {
-        let written =
-            std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(fs::at("read", &path))?;
-        let folder = path.parent().unwrap_or(&path).to_owned();
-        let (youngest, bytes) = checkpoints.entry(folder).or_insert((written, 0));
-        (*youngest, *bytes) = ((*youngest).max(written), *bytes + size);
-    }
-    for (folder, (written, bytes)) in checkpoints {
-        if written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
-            garbage.checkpoints += 1;
-            garbage.bytes += bytes;
-            if !dry_run {
-                fs::remove(&folder)?;
-            }
-        }
-    }
-    Ok(garbage)
-}
-
 /// The blobs that a result names: its outputs with the files of folders, and those of the listings and views of its fingerprint
 /// (what `why` compares) that the store has.
 pub(super) fn named_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
@@ -266,35 +187,6 @@ mod tests {
             })
             .unwrap();
         key.hex()
-    }
-
-    #[test]
-    fn a_clearing_keeps_what_the_keys_need_with_their_parts() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let part = put(&store, "part", b"part", Vec::new());
-        let kept = put(&store, "kept", b"kept", vec![part]);
-        put(&store, "gone", b"gone", Vec::new());
-        let garbage = collect(&store, &BTreeSet::from([kept]), BTreeSet::new(), false).unwrap();
-        assert_eq!(garbage, Garbage { blobs: 1, bytes: 4, results: 1, checkpoints: 0 });
-        assert!(store.content.contains(&Digest::of(b"part")) && !store.content.contains(&Digest::of(b"gone")));
-    }
-
-    #[test]
-    fn a_clearing_removes_old_checkpoints_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        for (name, days) in [("old", 15), ("young", 13)] {
-            let path = store.checkpoints_dir().join(name).join("state");
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, "12345").unwrap();
-            let written = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
-            std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
-        }
-        let garbage = collect(&store, &BTreeSet::new(), BTreeSet::new(), false).unwrap();
-        assert_eq!(garbage, Garbage { bytes: 5, checkpoints: 1, ..Garbage::default() });
-        assert_eq!(usage(&store).unwrap().checkpoint_bytes, 5);
-        assert!(!store.checkpoints_dir().join("old").exists());
     }
 
     #[test]

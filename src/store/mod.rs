@@ -17,6 +17,7 @@
 mod action;
 mod bundle;
 mod content;
+mod garbage;
 mod maintenance;
 mod memo;
 pub mod remote;
@@ -28,7 +29,8 @@ use std::path::{Path, PathBuf};
 pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, ResultOutput};
 pub use bundle::{BundleError, Bundled, export, import};
 pub use content::{ContentStore, Staged};
-pub use maintenance::{Damage, Garbage, Usage, collect, usage, verify};
+pub use garbage::{Garbage, Limits, Needs, collect};
+pub use maintenance::{Damage, Usage, usage, verify};
 pub use memo::Memo;
 pub use stat_index::{Known, Listing, Settled, StatIndex};
 pub use tree::{Tree, TreeEntry, TreeError};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::style::{Style, duration, outcome_word};
+use super::style::{Style, bytes, duration, outcome_word};
 use super::{Reporter, say};
 use crate::exec::{Outcome, RunEvent, RunSummary};
 use crate::plan::StaleReason;
@@ -54,6 +54,21 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
             vec![format!("{} {place}{message}", style.label("warning"))]
         }
         RunEvent::Flaw { stage, message } => vec![format!("{} stage `{stage}`: {message}", style.label("flaw"))],
+        RunEvent::Tidied { results, bytes: deleted, over_bytes } => {
+            let mut said = Vec::new();
+            if *results > 0 {
+                let what =
+                    format!("cleared the cache of {results} results that nobody used for long ({})", bytes(*deleted));
+                said.push(format!("{} {what}", style.label("note")));
+            }
+            if *over_bytes > 0 {
+                let what =
+                    format!("what locks and the last runs need is {} over the cache's budget", bytes(*over_bytes));
+                let way_out = "raise `[cache] max_size`, or `hamflow cache gc --keep-runs 1`";
+                said.push(format!("{} {what}; {way_out}", style.label("note")));
+            }
+            said
+        }
         RunEvent::Note { stage, message } => vec![format!("{} {stage}: {message}", style.label("note"))],
         RunEvent::StageFinished { stage, outcome, reasons, parts_ran, parts_cached, wall_ms, error } => {
             let word = style.word(outcome_word(*outcome));

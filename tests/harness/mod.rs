@@ -1,6 +1,8 @@
 //! A project in a folder of its own, and what running hamflow in it does.
 
 pub mod server;
+pub mod services;
+pub mod sharing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -199,6 +201,24 @@ impl Project {
         found.sort();
         found
     }
+}
+
+/// Runs a shell line in the project, with mounts that nobody else sees; none where this system does not let us.
+pub fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c"]);
+    let able = command.arg("mount -t tmpfs tmpfs /mnt").output().is_ok_and(|output| output.status.success());
+    if !able {
+        assert!(!in_ci(), "`unshare` and `mount` must work in CI");
+        println!(
+            "SKIPPED: `unshare --map-root-user --mount` does not work here; full and read-only disks were not tested"
+        );
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", line]);
+    command.current_dir(project.root()).env("HAMFLOW", project.program()).env("NO_COLOR", "1");
+    Some(Project::finish(command))
 }
 
 /// Three stages in a row and one beside them.

@@ -23,6 +23,8 @@ pub enum Mood {
     Long,
     /// It sends one byte and then nothing for as long as it lives.
     Drip,
+    /// It sends a byte in a second.
+    Trickle,
     /// It thinks for two seconds before each answer.
     Slow,
     /// It is good for so many requests, then silent.
@@ -142,6 +144,13 @@ fn answer(writer: &mut TcpStream, mood: Mood, method: &str, path: &PathBuf, sent
         Mood::Cut => body.truncate(middle),
         Mood::Drip => body.truncate(1),
         _ => {}
+    }
+    if mood == Mood::Trickle {
+        for byte in &body {
+            writer.write_all(&[*byte]).ok()?;
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+        return Some(());
     }
     writer.write_all(&body).ok()?;
     match mood {

@@ -60,6 +60,8 @@ impl Scheduler<'_> {
         self.states[id.index()] = State::Waiting;
         self.candidates.insert(self.rank[id.index()]);
         self.results.remove(&id);
+        // The remote may have what is damaged here.
+        self.asked.remove(&id);
         let name = self.name(id);
         let last = self.journal.record.stages.iter().rposition(|record| record.stage == name);
         if let Some(record) = last.map(|place| self.journal.record.stages.remove(place)) {

@@ -18,6 +18,7 @@ impl Scheduler<'_> {
                 self.stopping = true;
                 self.summary.interrupted = true;
             }
+            Heard::Fetched { stage, found } => self.fetched(stage, found),
             Heard::Died { worker, last_words } => {
                 let job = self.executor.job_of(worker);
                 let how = self.executor.bury(worker);

@@ -1,54 +1,146 @@
 //! What a run has of a remote, and gives to it.
 
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
 use hamflow_stage_api::{Output, StageError};
 
-use super::{KnownPart, Materialised, Scheduler};
-use crate::exec::RunEvent;
-use crate::exec::record::Outcome;
+use super::{Active, KnownPart, Scheduler, State};
+use crate::exec::{Heard, RunEvent};
 use crate::graph::StageId;
-use crate::plan::{Check, Verdict};
+use crate::plan::Check;
 use crate::store::ActionKey;
+use crate::store::remote::Remote;
+
+/// A place that a run shares results with.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// The place.
+    pub remote: Arc<Remote>,
+    /// Where the run hears that something was fetched.
+    pub heard: Sender<Heard>,
+}
+
+/// A stage that the remote is asked about, on a thread of its own: the others go on.
+pub(super) struct Fetching {
+    /// The stage's key.
+    pub(super) key: ActionKey,
+    /// The stage, where its parts are asked for.
+    active: Option<Active>,
+    thread: JoinHandle<()>,
+}
 
 impl Scheduler<'_> {
-    /// Finishes a stage with the result that the remote has of it; false where it has none that is believed.
-    pub(super) fn take_from_remote(&mut self, id: StageId, check: &Check) -> Result<bool, StageError> {
-        let Some(remote) = self.options.remote.clone() else { return Ok(false) };
-        let fetched = remote.fetch(self.store, &check.key.hex());
-        self.tell_of_remote();
-        if fetched.is_none() {
-            return Ok(false);
+    /// Asks the remote for the result of a stage, once in a run; false where nobody is asked.
+    pub(super) fn ask_for_result(&mut self, id: StageId, check: &Check) -> bool {
+        if self.options.sharing.is_none() || self.asked.contains_key(&id) {
+            return false;
         }
-        let check = self.planner.check(id, &self.results)?;
-        let Some((result, files)) = check.result.clone() else { return Ok(false) };
-        let outcome = match self.planner.verdict(id, &check)? {
-            Verdict::Fresh => Outcome::Fresh,
-            Verdict::Cached if self.lay_out(id, &check, &result, &files)? != Materialised::Damaged => Outcome::Cached,
-            _ => return Ok(false),
-        };
-        self.summary.fetched += 1;
-        let reasons = self.planner.reasons(id, &check);
-        self.finish(id, &check, result, outcome, reasons, None);
-        Ok(true)
+        self.asked.insert(id, false);
+        let key = check.key.hex();
+        self.ask(id, check.key, None, move |remote, store| remote.fetch(store, &key).is_some());
+        true
     }
 
-    /// What is known of each part: what the cache has, and what the remote has of the others.
-    pub(super) fn known_parts(&mut self, keys: Vec<ActionKey>, outputs: &[Output]) -> Vec<Option<KnownPart>> {
-        let mut known: Vec<_> = keys.iter().map(|key| self.known_part(key, outputs)).collect();
-        if let Some(remote) = self.options.remote.clone() {
-            let absent: Vec<usize> = (0..keys.len()).filter(|number| known[*number].is_none()).collect();
-            let names: Vec<String> = absent.iter().map(|number| keys[*number].hex()).collect();
-            remote.fetch_all(self.store, &names);
-            self.tell_of_remote();
-            for number in absent {
-                known[number] = self.known_part(&keys[number], outputs);
+    /// Looks the parts of a stage up in the store, then asks the remote for those that it lacks; launches the stage where nobody is asked.
+    pub(super) fn look_up_parts(&mut self, id: StageId, mut active: Active) -> Result<(), StageError> {
+        let absent = self.find_parts(id, &mut active)?;
+        if self.options.sharing.is_none() || absent.is_empty() {
+            self.launch(id, active);
+            return Ok(());
+        }
+        let key = active.check.key;
+        self.ask(id, key, Some(active), move |remote, store| {
+            remote.fetch_all(store, &absent);
+            false
+        });
+        Ok(())
+    }
+
+    /// Notes what the store has of a stage's parts; returns the keys of the others.
+    fn find_parts(&self, id: StageId, active: &mut Active) -> Result<Vec<String>, StageError> {
+        let outputs = &self.graph.pipeline.stages[id.index()].outputs;
+        let mut absent = Vec::new();
+        for number in 0..active.parts.len() {
+            if active.made[number].is_some() {
+                continue;
+            }
+            let (key, _) = self.part_key(active, &active.parts[number])?;
+            active.made[number] = self.known_part(&key, outputs);
+            if active.made[number].is_none() {
+                absent.push(key.hex());
             }
         }
-        known
+        Ok(absent)
+    }
+
+    fn ask(
+        &mut self,
+        id: StageId,
+        key: ActionKey,
+        active: Option<Active>,
+        work: impl FnOnce(&Remote, &crate::store::Store) -> bool + Send + 'static,
+    ) {
+        let Some(Sharing { remote, heard }) = self.options.sharing.clone() else { return };
+        let store = self.store.clone();
+        let thread = std::thread::spawn(move || {
+            let found = work(&remote, &store);
+            let _ = heard.send(Heard::Fetched { stage: id, found });
+        });
+        self.states[id.index()] = State::Fetching;
+        self.fetching.insert(id, Fetching { key, active, thread });
+    }
+
+    /// Goes on with a stage that was asked about.
+    pub(super) fn fetched(&mut self, id: StageId, found: bool) {
+        self.tell_of_remote();
+        let Some(Fetching { active, thread, .. }) = self.fetching.remove(&id) else { return };
+        let _ = thread.join();
+        match active {
+            // What was begun would not be finished.
+            _ if self.stopping => {}
+            Some(mut active) => match self.find_parts(id, &mut active) {
+                Ok(_) => self.launch(id, active),
+                Err(error) => self.job_failed(id, error),
+            },
+            None => {
+                self.asked.insert(id, found);
+                self.states[id.index()] = State::Waiting;
+                self.candidates.insert(self.rank[id.index()]);
+            }
+        }
+        self.candidates.append(&mut self.twins);
+    }
+
+    /// Waits for what is still asked, which the remote gives up at once.
+    pub(super) fn end_fetching(&mut self) {
+        if let Some(Sharing { remote, .. }) = &self.options.sharing
+            && !self.fetching.is_empty()
+        {
+            remote.stop_reading();
+        }
+        for (_, fetching) in std::mem::take(&mut self.fetching) {
+            let _ = fetching.thread.join();
+        }
+    }
+
+    /// Counts a stage that is done if its result came from the remote.
+    pub(super) fn count_fetched(&mut self, id: StageId) {
+        self.summary.fetched += usize::from(self.asked.get(&id) == Some(&true));
+    }
+
+    /// A part that the cache has. The side files are checked now, because `merge` reads them without their digests.
+    fn known_part(&self, key: &ActionKey, outputs: &[Output]) -> Option<KnownPart> {
+        let result = self.store.actions.get(key)?;
+        let files = super::commit::part_files(self.store, &result)?;
+        let mut side = files.iter().filter(|(path, _)| !super::commit::is_assembled(outputs, path));
+        side.all(|(_, digest)| self.store.content.check(digest)).then(|| (key.hex(), files.clone()))
     }
 
     /// Says what went wrong with the remote, once.
     pub(super) fn tell_of_remote(&mut self) {
-        if let Some(message) = self.options.remote.as_ref().and_then(|remote| remote.take_warning()) {
+        if let Some(message) = self.options.sharing.as_ref().and_then(|sharing| sharing.remote.take_warning()) {
             (self.events)(RunEvent::Warning { stage: None, message: self.secrets.hide(message) });
         }
     }

@@ -2,10 +2,6 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::Path;
-
-use super::directory::Directory;
-use super::http::Http;
 
 /// A place that keeps objects by name, such as `cas/ab/abcd…`. Calls block; several threads call at the same time.
 pub trait Backend: Send + Sync {
@@ -55,17 +51,5 @@ pub(super) fn sink_error(error: io::Error) -> RemoteError {
     match error.kind() {
         io::ErrorKind::FileTooLarge => RemoteError::Untrue("an object has more bytes than it should".to_owned()),
         _ => RemoteError::Local(error),
-    }
-}
-
-/// The place of a URL: a folder (`file:///mnt/cache`, `/mnt/cache`, or relative to `root`) or a web server (`https://…`).
-pub fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
-    match url.split_once("://") {
-        Some(("http" | "https", _)) => Ok(Box::new(Http::new(url)?)),
-        Some(("file", path)) if path.starts_with('/') => Ok(Box::new(Directory::new(path.into()))),
-        Some(("file", _)) => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
-        Some((scheme, _)) => Err(format!("`{scheme}` is no kind of remote; there are folders, `http` and `https`")),
-        None if url.is_empty() => Err("the URL is empty".to_owned()),
-        None => Ok(Box::new(Directory::new(root.join(url)))),
     }
 }

@@ -2,13 +2,29 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::Kind;
 use super::backend::{Backend, RemoteError, sink_error};
 use crate::fs;
 
 /// So many bytes are put on the disk at a time.
 const STEP: u64 = 8 * 1024 * 1024;
+
+/// `/mnt/cache`, `../cache` or `file:///mnt/cache`.
+pub const KIND: Kind = Kind { schemes: &["file"], example: "/mnt/cache", open };
+
+fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
+    match url.split_once("://") {
+        Some((_, path)) if path.starts_with('/') => open_path(path, root),
+        _ => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
+    }
+}
+
+/// The objects of a folder.
+pub fn open_path(path: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
+    Ok(Box::new(Directory { root: root.join(path) }))
+}
 
 /// Objects as files of a folder. The folder itself must be there: an unmounted disk is not an empty cache.
 pub struct Directory {
@@ -16,11 +32,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The objects below `root`.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
-    }
-
     fn failed(&self, error: &io::Error) -> RemoteError {
         match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => RemoteError::Refused(error.to_string()),

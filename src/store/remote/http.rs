@@ -1,15 +1,24 @@
 //! A web server that keeps what is put to it, such as nginx with WebDAV.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::backend::{Backend, RemoteError, sink_error};
+use super::{Kind, set_variable};
 
 /// The variable with the value of the header `Authorization`, such as `Bearer …`.
 const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
+
+/// `https://host/path`.
+pub const KIND: Kind = Kind { schemes: &["http", "https"], example: "https://host/path", open };
+
+fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
+    Ok(Box::new(Http::new(url)?))
+}
 
 /// How long a connection may take. Whoever waits for an answer looks at its progress, not at a clock.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -56,7 +65,7 @@ impl Http {
         Ok(Self {
             agent: config.into(),
             url: format!("{scheme}://{host}/{path}").trim_end_matches('/').to_owned(),
-            authorization: basic.or_else(|| std::env::var(AUTHORIZATION).ok().filter(|value| !value.is_empty())),
+            authorization: basic.or_else(|| set_variable(AUTHORIZATION)),
         })
     }
 

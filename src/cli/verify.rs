@@ -1,0 +1,110 @@
+//! `hamflow verify`: runs stages again and compares bytes.
+
+use std::sync::mpsc::channel;
+
+use clap::Args;
+use serde_json::json;
+
+use super::cache::guard;
+use super::run::{interrupt_through, reporter};
+use super::{CliError, Common, project, status};
+use crate::config::Kinds;
+use crate::exec::{self, Difference, Local};
+use crate::plan::Planner;
+use crate::threads;
+use crate::ui::{self, bytes};
+
+/// Arguments of `hamflow verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// The stages to run again; their stored results, `out/` and the lock stay as they are
+    #[arg(long, value_name = "STAGES", required = true, num_args = 1..)]
+    rebuild: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// Threads that all jobs together may use; by default all of the machine
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// One JSON object per stage
+    #[arg(long)]
+    json: bool,
+    /// Take the digests of absent inputs from the lock
+    #[arg(long)]
+    allow_missing: bool,
+}
+
+/// Runs the command.
+pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let opened = project::open(&arguments.common, kinds)?;
+    let (graph, store) = (&opened.graph, &opened.store);
+    let wanted = graph.select(&arguments.rebuild)?;
+    let _guard = guard(&opened)?;
+    let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
+    let missing = planner.scan(&graph.upstream(&wanted))?;
+    if !missing.is_empty() {
+        return Err(project::missing_inputs(graph, &missing));
+    }
+    let (_, results) = status::verdicts(&mut planner, &wanted);
+    for id in &wanted {
+        if let Some(before) = planner.unfinished(*id, &results).first() {
+            let (name, before) = (&graph.stage(*id).name, &graph.stage(*before).name);
+            return Err(CliError::user(format!(
+                "`{name}` cannot run again: `{before}`, which it reads, is not up to date\nhint: `hamflow run {name}` brings both up to date"
+            )));
+        }
+    }
+    let (sender, heard) = channel();
+    interrupt_through(sender.clone(), None)?;
+    let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
+    let mut executor = Local::new(program, sender);
+    let mut shown = reporter(false);
+    let threads = arguments.jobs.map_or_else(threads::available, usize::from);
+    let mut all_same = true;
+    for id in wanted {
+        let name = &graph.stage(id).name;
+        let again = exec::Again { id, results: &results, threads };
+        let rebuilt = exec::rebuild(&mut planner, again, &mut executor, &heard, &mut |event| shown.event(&event))?;
+        let Some(rebuilt) = rebuilt else { return Ok(130) };
+        all_same &= rebuilt.is_same();
+        if arguments.json {
+            let differences: Vec<_> = rebuilt.differences.iter().map(difference_json).collect();
+            let value = json!({"stage": name, "same": rebuilt.is_same(), "files": rebuilt.files, "bytes": rebuilt.bytes,
+                "wall_ms": rebuilt.wall_ms, "differences": differences, "kept": rebuilt.kept});
+            ui::data(&value.to_string());
+            continue;
+        }
+        let seconds = rebuilt.wall_ms as f64 / 1000.0;
+        if rebuilt.is_same() {
+            let (files, size) = (rebuilt.files, bytes(rebuilt.bytes));
+            ui::data(&format!("same     {name}  {seconds:.1} s  {files} files, {size}, byte for byte"));
+            continue;
+        }
+        let (count, files) = (rebuilt.differences.len(), rebuilt.files);
+        ui::data(&format!("differs  {name}  {seconds:.1} s  {count} of {files} files"));
+        for difference in &rebuilt.differences {
+            ui::data(&format!("  {}", difference_text(difference)));
+        }
+        if let Some(folder) = &rebuilt.kept {
+            ui::say(&format!(
+                "hint: what was made this time lies in `{}`; what is stored in `out/{name}`",
+                folder.display()
+            ));
+        }
+    }
+    Ok(u8::from(!all_same))
+}
+
+fn difference_text(difference: &Difference) -> String {
+    let Difference { path, before, after } = difference;
+    match (before, after) {
+        (Some(before), Some(after)) => format!("{path}: {} stored, {} now", before.short(), after.short()),
+        (Some(_), None) => format!("{path}: not made this time"),
+        _ => format!("{path}: not made before"),
+    }
+}
+
+fn difference_json(difference: &Difference) -> serde_json::Value {
+    let Difference { path, before, after } = difference;
+    let text = |digest: &Option<crate::digest::Digest>| digest.map(|digest| digest.to_string());
+    json!({"path": path, "before": text(before), "after": text(after)})
+}

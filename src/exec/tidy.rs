@@ -1,0 +1,128 @@
+//! Keeps the cache within its budget: gathers what locks and recent runs need, and clears the rest.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::record::{list_runs, read_run};
+use crate::fs::{self, Durability, FsError};
+use crate::lock::{LockError, Lockfile};
+use crate::store::{self, Garbage, Limits, Needs, Store};
+
+/// How many past runs keep their results, whatever the budget.
+pub const KEPT_RUNS: usize = 20;
+
+/// So long the lock of a run with `--set` keeps its results.
+const EXPERIMENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// A run looks after the cache where none has done so for this long.
+const BETWEEN_LOOKS: u64 = 60 * 60;
+
+/// What a clearing is to keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Tidy {
+    /// The number of past runs whose results stay.
+    pub keep_runs: usize,
+    /// How much more stays.
+    pub limits: Limits,
+    /// Whether nothing is deleted.
+    pub dry_run: bool,
+}
+
+/// Why the cache was not cleared.
+#[derive(Debug)]
+pub enum TidyError {
+    /// A lock cannot be read, so what it needs is not known.
+    Lock(LockError),
+    /// The disk failed.
+    Fs(FsError),
+}
+
+impl std::fmt::Display for TidyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lock(error) => error.fmt(f),
+            Self::Fs(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TidyError {}
+
+impl From<LockError> for TidyError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<FsError> for TidyError {
+    fn from(error: FsError) -> Self {
+        Self::Fs(error)
+    }
+}
+
+/// Clears the cache of the project at `root`. The caller holds the run lock.
+pub fn tidy(store: &Store, root: &Path, tidy: Tidy) -> Result<Garbage, TidyError> {
+    let forgotten = experiments(store, tidy.keep_runs);
+    if !tidy.dry_run {
+        for path in &forgotten {
+            fs::remove(path)?;
+        }
+    }
+    let mut needs = Needs::default();
+    let locks = lock_paths(store, root);
+    for path in locks.iter().filter(|path| !forgotten.contains(path)) {
+        for (_, stage) in Lockfile::read(path)?.stages {
+            needs.blobs.extend(stage.inputs.values().map(|digest| digest.hex()));
+            needs.keys.insert(stage.key);
+        }
+    }
+    let runs = store.runs_dir();
+    for (place, record) in list_runs(&runs).iter().filter_map(|run| read_run(&runs, run)).enumerate() {
+        for stage in record.stages {
+            let used = needs.uses.entry(stage.key.clone()).or_default();
+            *used = record.started.max(*used);
+            if place < tidy.keep_runs {
+                needs.keys.insert(stage.key);
+            }
+        }
+    }
+    let garbage = store::collect(store, &needs, tidy.limits, tidy.dry_run)?;
+    if !tidy.dry_run {
+        let _ = fs::write(&mark(store), format!("{}\n", now()).as_bytes(), Durability::Relaxed);
+    }
+    Ok(garbage)
+}
+
+/// Whether it is time to look after the cache again.
+pub fn is_due(store: &Store) -> bool {
+    let last = std::fs::read_to_string(mark(store)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    // A time that has not come yet was written by a clock that was wrong.
+    last.is_none_or(|last| now().checked_sub(last).is_none_or(|passed| passed > BETWEEN_LOOKS))
+}
+
+fn mark(store: &Store) -> PathBuf {
+    store.root().join("tidied")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The plain lock and those of every profile and override.
+fn lock_paths(store: &Store, root: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
+    let others = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
+    others.chain([root.join("pipeline.lock")]).collect()
+}
+
+/// Locks of runs with `--set` that are forgotten: of more than two weeks ago, or all where no run is to be kept.
+fn experiments(store: &Store, keep_runs: usize) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
+    let with_set = entries.filter(|entry| entry.file_name().to_string_lossy().contains("+set-"));
+    let old = |entry: &std::fs::DirEntry| {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > EXPERIMENTS_KEPT))
+    };
+    with_set.filter(|entry| keep_runs == 0 || old(entry)).map(|entry| entry.path()).collect()
+}

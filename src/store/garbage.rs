@@ -1,0 +1,307 @@
+//! Clears the store: of what nobody needs, the least recently used goes first, until it fits its budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::maintenance::{files, name, named_blobs, sweep};
+use super::{ActionResult, Store};
+use crate::fs::{self, FsError};
+
+/// For so long a checkpoint is kept that nobody has gone on from.
+const CHECKPOINTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// How much of what nobody needs now is kept for later; none is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all blobs.
+    pub max_bytes: Option<u64>,
+    /// The time since the last use.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for Limits {
+    /// 20 GB and 30 days.
+    fn default() -> Self {
+        Self { max_bytes: Some(20_000_000_000), max_age: Some(Duration::from_secs(30 * 24 * 60 * 60)) }
+    }
+}
+
+/// What is known of who needs what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Keys of results that must stay, with all that they need.
+    pub keys: BTreeSet<String>,
+    /// Hashes of blobs that must stay, such as listings that a lock names.
+    pub blobs: BTreeSet<String>,
+    /// When a result was last used, in seconds since 1970, where a record says so.
+    pub uses: BTreeMap<String, u64>,
+}
+
+/// What a clearing removed, and what it left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Bytes of all that was removed.
+    pub bytes: u64,
+    /// Number of action results.
+    pub results: u64,
+    /// Number of checkpoints.
+    pub checkpoints: u64,
+    /// Bytes of the blobs that are left.
+    pub left_bytes: u64,
+    /// How many bytes what must stay has more than the budget allows.
+    pub over_bytes: u64,
+}
+
+/// Removes results that are not needed and were not used for longer than the limits allow, then the least recently used ones until
+/// the blobs of the others fit; blobs that no remaining result names; and checkpoints that were not written to for two weeks.
+///
+/// Nothing may be running: the caller holds the run lock.
+pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> Result<Garbage, FsError> {
+    let mut kept = Kept { store, all: Closure::default() };
+    for key in &needs.keys {
+        let more = kept.more(key);
+        kept.extend(more);
+    }
+    let needed = kept.all.bytes;
+    let mut garbage =
+        Garbage { over_bytes: limits.max_bytes.map_or(0, |most| needed.saturating_sub(most)), ..Garbage::default() };
+    for (key, used) in others(store, needs, &kept.all.results)? {
+        let age = SystemTime::now().duration_since(used).unwrap_or_default();
+        if limits.max_age.is_some_and(|most| age >= most) {
+            break;
+        }
+        let more = kept.more(&key);
+        // This and everything that was used less recently makes room.
+        if limits.max_bytes.is_some_and(|most| kept.all.bytes + more.bytes > most) {
+            break;
+        }
+        kept.extend(more);
+    }
+    if !dry_run {
+        sweep(store)?;
+    }
+    for (path, _) in files(store.actions.folder())? {
+        if !kept.all.results.contains(name(&path)) {
+            garbage.results += 1;
+            if !dry_run {
+                fs::remove(&path)?;
+            }
+        }
+    }
+    for (path, size) in files(store.content.folder())? {
+        if kept.all.blobs.contains(name(&path)) || needs.blobs.contains(name(&path)) {
+            garbage.left_bytes += size;
+            continue;
+        }
+        garbage.blobs += 1;
+        garbage.bytes += size;
+        if !dry_run {
+            fs::remove(&path)?;
+        }
+    }
+    clear_checkpoints(store, dry_run, &mut garbage)?;
+    Ok(garbage)
+}
+
+/// What stays.
+struct Kept<'a> {
+    store: &'a Store,
+    all: Closure,
+}
+
+/// Results with their parts, and the blobs that they name.
+#[derive(Default)]
+struct Closure {
+    results: BTreeSet<String>,
+    blobs: BTreeSet<String>,
+    bytes: u64,
+}
+
+impl Kept<'_> {
+    /// What would stay with this result that does not stay anyway.
+    fn more(&self, key: &str) -> Closure {
+        let mut more = Closure::default();
+        let mut todo = vec![key.to_owned()];
+        while let Some(key) = todo.pop() {
+            if self.all.results.contains(&key) || more.results.contains(&key) {
+                continue;
+            }
+            let Some(result) = self.store.actions.get_hex(&key) else { continue };
+            for blob in named_blobs(self.store, &result) {
+                let hex = blob.hex();
+                if !self.all.blobs.contains(&hex) && more.blobs.insert(hex) {
+                    more.bytes += blob.size();
+                }
+            }
+            todo.extend(result.parts);
+            more.results.insert(key);
+        }
+        more
+    }
+
+    fn extend(&mut self, more: Closure) {
+        self.all.results.extend(more.results);
+        self.all.blobs.extend(more.blobs);
+        self.all.bytes += more.bytes;
+    }
+}
+
+/// The results that need not stay, the most recently used first.
+fn others(store: &Store, needs: &Needs, needed: &BTreeSet<String>) -> Result<Vec<(String, SystemTime)>, FsError> {
+    let mut used: BTreeMap<String, SystemTime> = BTreeMap::new();
+    let mut parts: Vec<(Vec<String>, SystemTime)> = Vec::new();
+    for (path, _) in files(store.actions.folder())? {
+        let key = name(&path).to_owned();
+        let Some(ActionResult { parts: of, .. }) = store.actions.get_hex(&key).filter(|_| !needed.contains(&key))
+        else {
+            continue;
+        };
+        // What no record names was made, fetched or imported when its file was written. A wrong clock costs time, not correctness.
+        let written = std::fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
+        let recorded = needs.uses.get(&key).map(|seconds| UNIX_EPOCH + Duration::from_secs(*seconds));
+        let last = recorded.map_or(written, |recorded| recorded.max(written));
+        parts.push((of, last));
+        used.insert(key, last);
+    }
+    // Whoever uses a result uses what it was made from.
+    for (keys, last) in parts {
+        for key in keys {
+            if let Some(used) = used.get_mut(&key) {
+                *used = last.max(*used);
+            }
+        }
+    }
+    let mut others: Vec<(String, SystemTime)> = used.into_iter().collect();
+    others.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    Ok(others)
+}
+
+fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Result<(), FsError> {
+    // A folder is one checkpoint, as old as its youngest file.
+    let mut checkpoints: BTreeMap<PathBuf, (SystemTime, u64)> = BTreeMap::new();
+    for (path, size) in files(&store.checkpoints_dir())? {
+        let written =
+            std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(fs::at("read", &path))?;
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        let (youngest, bytes) = checkpoints.entry(folder).or_insert((written, 0));
+        (*youngest, *bytes) = ((*youngest).max(written), *bytes + size);
+    }
+    for (folder, (written, bytes)) in checkpoints {
+        if written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
+            garbage.checkpoints += 1;
+            garbage.bytes += bytes;
+            if !dry_run {
+                fs::remove(&folder)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hamflow_stage_api::ArtifactType;
+
+    use super::*;
+    use crate::digest::Digest;
+    use crate::store::{ActionKey, ResultOutput, usage};
+
+    const NOTHING_MORE: Limits = Limits { max_bytes: Some(0), max_age: None };
+
+    fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<String>) -> String {
+        let key = ActionKey::of(canonical);
+        let output = ResultOutput {
+            name: "x".into(),
+            artifact_type: ArtifactType::File,
+            path: "x".into(),
+            digest: store.content.put(bytes).unwrap(),
+            folder: false,
+        };
+        let (fingerprint, flaws, origins) = (serde_json::Value::Null, Vec::new(), Vec::new());
+        let result =
+            ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts, flaws, cost_ms: 0, origins };
+        store.actions.put(&result).unwrap();
+        key.hex()
+    }
+
+    /// Sets when a file was last written to some days ago.
+    fn age(path: &std::path::Path, days: u64) {
+        let written = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+    }
+
+    fn needs(keys: &[&String]) -> Needs {
+        Needs { keys: keys.iter().map(|key| (*key).clone()).collect(), ..Needs::default() }
+    }
+
+    fn blobs(store: &Store, names: &[&str]) -> Vec<bool> {
+        names.iter().map(|name| store.content.contains(&Digest::of(name.as_bytes()))).collect()
+    }
+
+    #[test]
+    fn a_clearing_keeps_what_the_keys_need_with_their_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let part = put(&store, "part", b"part", Vec::new());
+        let kept = put(&store, "kept", b"kept", vec![part]);
+        put(&store, "gone", b"gone", Vec::new());
+        let garbage = collect(&store, &needs(&[&kept]), NOTHING_MORE, false).unwrap();
+        let expected = Garbage { blobs: 1, bytes: 4, results: 1, checkpoints: 0, left_bytes: 8, over_bytes: 8 };
+        assert_eq!(garbage, expected);
+        assert_eq!(blobs(&store, &["part", "kept", "gone"]), [true, true, false]);
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let keys: Vec<String> = ["aaaa", "bbbb", "cccc", "dddd"]
+            .iter()
+            .map(|name| put(&store, name, name.as_bytes(), Vec::new()))
+            .collect();
+        keys.iter().zip([9, 7, 5, 3]).for_each(|(key, days)| age(&store.actions.path(key), days));
+        // A record says that the one written first was used a moment ago.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let needs = Needs { uses: [(keys[0].clone(), now)].into(), ..needs(&[&keys[1]]) };
+        let limits = Limits { max_bytes: Some(12), max_age: None };
+        let garbage = collect(&store, &needs, limits, true).unwrap();
+        assert_eq!((garbage.results, garbage.bytes, garbage.left_bytes), (1, 4, 12));
+        assert_eq!(usage(&store).unwrap().results, 4, "nothing is deleted in a dry run");
+        collect(&store, &needs, limits, false).unwrap();
+        assert_eq!(blobs(&store, &["aaaa", "bbbb", "cccc", "dddd"]), [true, true, false, true]);
+        collect(&store, &needs, Limits { max_bytes: Some(1), max_age: None }, false).unwrap();
+        assert_eq!(blobs(&store, &["aaaa", "bbbb", "dddd"]), [false, true, false]);
+    }
+
+    #[test]
+    fn what_was_not_used_for_too_long_goes_but_not_the_parts_of_what_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let part = put(&store, "part", b"part", Vec::new());
+        let whole = put(&store, "whole", b"whole", vec![part.clone()]);
+        let old = put(&store, "old", b"old", Vec::new());
+        [(&part, 40), (&whole, 1), (&old, 40)].iter().for_each(|(key, days)| age(&store.actions.path(key), *days));
+        let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();
+        assert_eq!((garbage.results, garbage.over_bytes), (1, 0));
+        assert_eq!(blobs(&store, &["part", "whole", "old"]), [true, true, false]);
+    }
+
+    #[test]
+    fn a_clearing_removes_old_checkpoints_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for (name, days) in [("old", 15), ("young", 13)] {
+            let path = store.checkpoints_dir().join(name).join("state");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "12345").unwrap();
+            age(&path, days);
+        }
+        let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();
+        assert_eq!(garbage, Garbage { bytes: 5, checkpoints: 1, ..Garbage::default() });
+        assert_eq!(usage(&store).unwrap().checkpoint_bytes, 5);
+        assert!(!store.checkpoints_dir().join("old").exists());
+    }
+}

@@ -1,0 +1,39 @@
+//! A container of Azure Blob Storage.
+
+use std::path::Path;
+
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+
+use super::backend::Backend;
+use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
+use super::{Kind, set_variable, set_variables};
+
+/// `az://container/prefix`.
+pub const KIND: Kind = Kind { schemes: &["az"], example: "az://container/prefix", open };
+
+const CREDENTIALS: &str = "they come from `AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_TOKEN`, `AZURE_CLIENT_ID` with `AZURE_CLIENT_SECRET` and `AZURE_TENANT_ID`, or the machine's identity";
+
+/// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
+fn from_environment() -> MicrosoftAzureBuilder {
+    let settings = set_variables("AZURE_")
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<AzureConfigKey>().ok()?, value)));
+    // Where Azure's own machines say who they are.
+    let identity = set_variable("IDENTITY_ENDPOINT").map(|endpoint| (AzureConfigKey::MsiEndpoint, endpoint));
+    let settings = settings.chain(identity);
+    settings.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
+}
+
+fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
+    prepare();
+    let (container, prefix) = bucket_and_prefix(url)?;
+    let mut builder = from_environment().with_container_name(container).with_retry(no_retries());
+    if set_variable("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://")) {
+        builder = builder.with_allow_http(true);
+    }
+    for (key, value) in CLIENT {
+        builder = builder.with_config(AzureConfigKey::Client(key), value);
+    }
+    // The client's own message could repeat what stands in the environment.
+    let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
+    Cloud::new(store, prefix, url.to_owned(), CREDENTIALS)
+}

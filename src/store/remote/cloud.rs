@@ -1,0 +1,249 @@
+//! What the object stores of the clouds have in common: their client, its errors, and threads that wait for it.
+
+use std::error::Error as _;
+use std::io::{Read, Write};
+use std::sync::{Arc, OnceLock};
+
+use futures_util::StreamExt;
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::path::Path as ObjectPath;
+use object_store::{ClientConfigKey, Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
+use tokio::runtime::{Builder, Runtime};
+
+use super::backend::{Backend, RemoteError, sink_error};
+
+/// Larger objects are sent in several pieces, which are not held in memory together.
+const LARGEST_PUT: u64 = 64 * 1024 * 1024;
+
+/// The pieces.
+const PIECE: usize = 16 * 1024 * 1024;
+
+/// Pieces under way at the same time.
+const PIECES: usize = 4;
+
+/// How the client of every cloud is set up: whoever waits for it looks at its progress and tries again by himself.
+pub const CLIENT: [(ClientConfigKey, &str); 2] =
+    [(ClientConfigKey::ConnectTimeout, "2s"), (ClientConfigKey::Timeout, "12h")];
+
+/// The client tries nothing again.
+pub fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+/// Objects of a bucket, below a prefix.
+pub struct Cloud {
+    store: Arc<dyn ObjectStore>,
+    prefix: ObjectPath,
+    place: String,
+    /// Where credentials for it come from, for messages.
+    credentials: &'static str,
+    runtime: &'static Runtime,
+}
+
+/// The bucket and the prefix of `scheme://bucket/prefix`.
+pub fn bucket_and_prefix(url: &str) -> Result<(&str, &str), String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    // Not repeated in the message: it may hold a secret.
+    if rest.contains(['@', '?', '#', ':']) {
+        return Err("a URL of a bucket has neither `@`, `:`, `?` nor `#`; credentials come from the environment".into());
+    }
+    if bucket.is_empty() {
+        return Err("the URL names no bucket".to_owned());
+    }
+    Ok((bucket, prefix))
+}
+
+/// What must be there before a client is made: of two kinds of cryptography in one program, rustls takes none by itself.
+pub fn prepare() {
+    // That somebody else was first is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+impl Cloud {
+    /// The objects of `store` below `prefix`.
+    pub fn new(
+        store: impl ObjectStore,
+        prefix: &str,
+        place: String,
+        credentials: &'static str,
+    ) -> Result<Box<dyn Backend>, String> {
+        let prefix = ObjectPath::parse(prefix.trim_matches('/')).map_err(|error| error.to_string())?;
+        Ok(Box::new(Self { store: Arc::new(store), prefix, place, credentials, runtime: runtime()? }))
+    }
+
+    fn path(&self, name: &str) -> ObjectPath {
+        name.split('/').fold(self.prefix.clone(), |path, step| path.join(step))
+    }
+
+    /// What an error means. The words are ours: those of the client can hold a signed address.
+    fn failed(&self, name: &str, error: &Error) -> RemoteError {
+        let text = error.to_string();
+        // `<Code>NoSuchBucket</Code>`, as S3, Google and Azure all say it.
+        let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+        let code = code.filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let said = code.map_or(String::new(), |code| format!(", {code}"));
+        if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
+            return RemoteError::Refused(format!("there are no credentials for it: {}", self.credentials));
+        }
+        match error {
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                return RemoteError::Refused(format!("it refuses access{said}; {}", self.credentials));
+            }
+            Error::NotFound { .. } => {
+                return RemoteError::Refused(format!("it has no such bucket{said}"));
+            }
+            _ => {}
+        }
+        let mut source = error.source();
+        while let Some(cause) = source {
+            if let Some(http) = cause.downcast_ref::<HttpError>() {
+                let what = innermost(http);
+                return match http.kind() {
+                    HttpErrorKind::Interrupted | HttpErrorKind::Decode => {
+                        RemoteError::Untrue(format!("`{name}` was cut off: {what}"))
+                    }
+                    _ => RemoteError::Unreachable(format!("it cannot be reached: {what}")),
+                };
+            }
+            source = cause.source();
+        }
+        let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)?.parse::<u16>().ok());
+        match status {
+            Some(status @ 500..) => RemoteError::Failed(format!("it answers with status {status}{said}")),
+            Some(status) => RemoteError::Refused(format!("it answers with status {status}{said}")),
+            None if text.contains("redirect") => {
+                RemoteError::Refused("it redirects to another address: the region may be wrong".to_owned())
+            }
+            None => RemoteError::Failed(format!("it does not do what it should{said}")),
+        }
+    }
+}
+
+/// The last cause, such as "connection refused": it names no address.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// The threads that all clients share.
+fn runtime() -> Result<&'static Runtime, String> {
+    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    let make = || Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| error.to_string());
+    RUNTIME.get_or_init(make).as_ref().map_err(|problem| format!("its client cannot start: {problem}"))
+}
+
+impl Backend for Cloud {
+    fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError> {
+        self.runtime.block_on(async {
+            let found = match self.store.get(&self.path(name)).await {
+                Err(error @ Error::NotFound { .. }) if !error.to_string().contains("NoSuchBucket") => return Ok(false),
+                found => found.map_err(|error| self.failed(name, &error))?,
+            };
+            let mut body = found.into_stream();
+            while let Some(piece) = body.next().await {
+                let piece = piece.map_err(|error| self.failed(name, &error))?;
+                sink.write_all(&piece).map_err(sink_error)?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn has(&self, name: &str, size: u64) -> Result<bool, RemoteError> {
+        match self.runtime.block_on(self.store.head(&self.path(name))) {
+            Ok(found) => Ok(found.size == size),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed(name, &error)),
+        }
+    }
+
+    fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError> {
+        let path = self.path(name);
+        let cut = |bytes: u64| RemoteError::Local(std::io::Error::other(format!("{bytes} of {size} bytes were read")));
+        if size <= LARGEST_PUT {
+            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+            body.read_to_end(&mut bytes).map_err(RemoteError::Local)?;
+            if bytes.len() as u64 != size {
+                return Err(cut(bytes.len() as u64));
+            }
+            let sent = self.runtime.block_on(self.store.put(&path, PutPayload::from(bytes)));
+            return sent.map(drop).map_err(|error| self.failed(name, &error));
+        }
+        self.runtime.block_on(async {
+            let upload = self.store.put_multipart(&path).await.map_err(|error| self.failed(name, &error))?;
+            let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE);
+            let (mut buffer, mut sent) = (vec![0; 1024 * 1024], 0);
+            loop {
+                upload.wait_for_capacity(PIECES).await.map_err(|error| self.failed(name, &error))?;
+                match body.read(&mut buffer) {
+                    Ok(0) if sent == size => break,
+                    Ok(0) => {
+                        let _ = upload.abort().await;
+                        return Err(cut(sent));
+                    }
+                    Ok(count) => {
+                        upload.write(&buffer[..count]);
+                        sent += count as u64;
+                    }
+                    Err(error) => {
+                        let _ = upload.abort().await;
+                        return Err(RemoteError::Local(error));
+                    }
+                }
+            }
+            // The object appears now, or not at all.
+            upload.finish().await.map(drop).map_err(|error| self.failed(name, &error))
+        })
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn cloud() -> Box<dyn Backend> {
+        Cloud::new(InMemory::new(), "/ham/", "mem://ham".into(), "").unwrap()
+    }
+
+    #[test]
+    fn objects_of_all_sizes_come_back_and_absent_ones_are_absent() {
+        let cloud = cloud();
+        for size in [0, 1, 100_000, LARGEST_PUT as usize + 12_345] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            cloud.put("cas/ab/x", &mut &bytes[..], size as u64).unwrap();
+            let mut found = Vec::new();
+            assert!(cloud.get("cas/ab/x", &mut found).unwrap());
+            assert!(found == bytes, "{size}");
+            assert!(cloud.has("cas/ab/x", size as u64).unwrap() && !cloud.has("cas/ab/x", size as u64 + 1).unwrap());
+        }
+        assert!(!cloud.get("cas/ab/y", &mut Vec::new()).unwrap() && !cloud.has("cas/ab/y", 1).unwrap());
+    }
+
+    #[test]
+    fn a_body_of_another_length_is_not_kept() {
+        let cloud = cloud();
+        for size in [5, LARGEST_PUT + 5] {
+            assert!(matches!(cloud.put("x", &mut &b"1234"[..], size), Err(RemoteError::Local(_))), "{size}");
+            assert!(!cloud.get("x", &mut Vec::new()).unwrap());
+        }
+    }
+
+    #[test]
+    fn urls_have_a_bucket_a_prefix_and_no_secret() {
+        assert_eq!(bucket_and_prefix("s3://ham/a/b"), Ok(("ham", "a/b")));
+        assert_eq!(bucket_and_prefix("s3://ham"), Ok(("ham", "")));
+        assert!(bucket_and_prefix("s3:///a").unwrap_err().contains("names no bucket"));
+        for url in ["s3://key:horse@ham/a", "s3://ham/a?sig=horse", "s3://horse:80/a"] {
+            assert!(!bucket_and_prefix(url).unwrap_err().contains("horse"), "{url}");
+        }
+    }
+}

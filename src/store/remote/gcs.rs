@@ -1,0 +1,43 @@
+//! A bucket of Google Cloud Storage.
+
+use std::path::Path;
+
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+
+use super::backend::Backend;
+use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
+use super::{Kind, set_variable, set_variables};
+
+/// `gs://bucket/prefix`.
+pub const KIND: Kind = Kind { schemes: &["gs"], example: "gs://bucket/prefix", open };
+
+const CREDENTIALS: &str = "they come from `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default login` or the machine's service account";
+
+/// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
+fn from_environment() -> GoogleCloudStorageBuilder {
+    let settings = set_variables("GOOGLE_")
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<GoogleConfigKey>().ok()?, value)));
+    let service_account = set_variable("SERVICE_ACCOUNT").map(|path| (GoogleConfigKey::ServiceAccount, path));
+    let settings = service_account.into_iter().chain(settings);
+    settings.fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
+}
+
+fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
+    prepare();
+    let (bucket, prefix) = bucket_and_prefix(url)?;
+    let mut builder = from_environment().with_bucket_name(bucket).with_retry(no_retries());
+    // The variable that Google's own libraries know; such a server asks for no credentials.
+    if let Some(emulator) = set_variable("STORAGE_EMULATOR_HOST") {
+        let address = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
+        builder = builder
+            .with_config(GoogleConfigKey::BaseUrl, address)
+            .with_config(GoogleConfigKey::SkipSignature, "true")
+            .with_config(GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp), "true");
+    }
+    for (key, value) in CLIENT {
+        builder = builder.with_config(GoogleConfigKey::Client(key), value);
+    }
+    // The client's own message could repeat what stands in the environment.
+    let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
+    Cloud::new(store, prefix, url.to_owned(), CREDENTIALS)
+}

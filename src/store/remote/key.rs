@@ -1,0 +1,237 @@
+//! Keys that sign results: pairs of Ed25519, or a secret that all who may read and write share.
+
+use std::fmt;
+
+use ed25519_dalek::Signer;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+const PUBLIC: &str = "ed25519:";
+const SECRET: &str = "ed25519-secret:";
+const SHARED_NAME: &str = "hmac-sha256:";
+const SHARED_SECRET: &str = "hmac-sha256-secret:";
+
+/// A text that is no key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyError {
+    /// What a key looks like.
+    wanted: &'static str,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a key is written as {} with 64 hexadecimal digits; `hamflow cache keygen` makes one", self.wanted)
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Signs results. Its text is a secret.
+#[derive(Clone)]
+pub enum SigningKey {
+    /// RFC 8032: others can check the signature without being able to sign.
+    Ed25519(ed25519_dalek::SigningKey),
+    /// RFC 2104 with SHA-256: whoever can check the signature can sign.
+    Shared(SharedSecret),
+}
+
+/// Tells whether a result was signed by its counterpart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyingKey {
+    /// The public key of a pair.
+    Ed25519(ed25519_dalek::VerifyingKey),
+    /// The name of a shared secret, from which the secret cannot be found.
+    Shared([u8; 32]),
+}
+
+/// A secret of all who may read and write.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedSecret([u8; 32]);
+
+impl fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedSecret(…)")
+    }
+}
+
+impl SharedSecret {
+    fn name(&self) -> [u8; 32] {
+        blake3::derive_key("hamflow 2026-11 name of a shared secret", &self.0)
+    }
+
+    fn mac(&self, text: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(text);
+        mac
+    }
+}
+
+fn random() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes)
+}
+
+impl SigningKey {
+    /// A new key of a pair, from the system's random numbers.
+    pub fn generate() -> std::io::Result<Self> {
+        Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&random()?)))
+    }
+
+    /// A new secret to be shared, from the system's random numbers.
+    pub fn generate_shared() -> std::io::Result<Self> {
+        Ok(Self::Shared(SharedSecret(random()?)))
+    }
+
+    /// Reads `ed25519-secret:…` or `hmac-sha256-secret:…`.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let text = text.trim();
+        if let Some(secret) = text.strip_prefix(SHARED_SECRET).and_then(bytes) {
+            return Ok(Self::Shared(SharedSecret(secret)));
+        }
+        let seed = text.strip_prefix(SECRET).and_then(bytes);
+        let wanted = "`ed25519-secret:…` or `hmac-sha256-secret:…`";
+        Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed.ok_or(KeyError { wanted })?)))
+    }
+
+    /// The text that [`parse`](Self::parse) reads.
+    pub fn secret_text(&self) -> String {
+        match self {
+            Self::Ed25519(key) => format!("{SECRET}{}", hex(&key.to_bytes())),
+            Self::Shared(secret) => format!("{SHARED_SECRET}{}", hex(&secret.0)),
+        }
+    }
+
+    /// Its counterpart.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        match self {
+            Self::Ed25519(key) => VerifyingKey::Ed25519(key.verifying_key()),
+            Self::Shared(secret) => VerifyingKey::Shared(secret.name()),
+        }
+    }
+
+    /// The secret, where it is one that is shared.
+    pub fn shared(&self) -> Option<&SharedSecret> {
+        match self {
+            Self::Ed25519(_) => None,
+            Self::Shared(secret) => Some(secret),
+        }
+    }
+
+    /// Signs: the scheme, the signer's name and the signature in one line.
+    pub(super) fn sign(&self, text: &[u8]) -> String {
+        let signature = match self {
+            Self::Ed25519(key) => hex(&key.sign(text).to_bytes()),
+            Self::Shared(secret) => hex(&secret.mac(text).finalize().into_bytes()),
+        };
+        format!("{} {signature}", self.verifying_key().to_string().replace(':', " "))
+    }
+}
+
+impl VerifyingKey {
+    /// Reads `ed25519:…` or `hmac-sha256:…`.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let text = text.trim();
+        if let Some(name) = text.strip_prefix(SHARED_NAME).and_then(bytes) {
+            return Ok(Self::Shared(name));
+        }
+        let key = text.strip_prefix(PUBLIC).and_then(bytes);
+        let key = key.and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok());
+        key.map(Self::Ed25519).ok_or(KeyError { wanted: "`ed25519:…` or `hmac-sha256:…`" })
+    }
+
+    /// Checks a signature that says that it is of this key; a shared secret must be `known`. Says what is wrong with it.
+    pub(super) fn verify(
+        &self,
+        text: &[u8],
+        signature: &str,
+        known: Option<&SharedSecret>,
+    ) -> Result<(), &'static str> {
+        const WRONG: &str = "its signature is wrong";
+        match self {
+            Self::Ed25519(key) => {
+                let signature = ed25519_dalek::Signature::from_bytes(&bytes(signature).ok_or(WRONG)?);
+                key.verify_strict(text, &signature).map_err(|_| WRONG)
+            }
+            Self::Shared(name) => {
+                let secret = known.filter(|secret| secret.name() == *name);
+                let secret = secret.ok_or("it was signed with a shared secret that is not known here")?;
+                let signature: [u8; 32] = bytes(signature).ok_or(WRONG)?;
+                secret.mac(text).verify_slice(&signature).map_err(|_| WRONG)
+            }
+        }
+    }
+}
+
+impl fmt::Display for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ed25519(key) => write!(f, "{PUBLIC}{}", hex(key.as_bytes())),
+            Self::Shared(name) => write!(f, "{SHARED_NAME}{}", hex(name)),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
+    let digits = hex.as_bytes();
+    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back() {
+        for key in [SigningKey::generate().unwrap(), SigningKey::generate_shared().unwrap()] {
+            let again = SigningKey::parse(&key.secret_text()).unwrap();
+            assert_eq!(again.verifying_key(), VerifyingKey::parse(&key.verifying_key().to_string()).unwrap());
+            assert!(SigningKey::parse(&key.verifying_key().to_string()).is_err());
+            let secret = key.secret_text();
+            let (_, digits) = secret.split_once(':').unwrap();
+            assert!(!key.verifying_key().to_string().contains(digits));
+        }
+        assert!(VerifyingKey::parse("ed25519:123").is_err());
+    }
+
+    // RFC 8032, section 7.1, test 2: the signature of the one byte 0x72.
+    #[test]
+    fn signatures_are_those_of_rfc_8032() {
+        let key = SigningKey::parse("ed25519-secret:4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+            .unwrap();
+        let public = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
+        assert_eq!(key.verifying_key().to_string(), format!("ed25519:{public}"));
+        let signed = key.sign(&[0x72]);
+        assert!(signed.starts_with(&format!(
+            "ed25519 {public} 92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        )));
+    }
+
+    // RFC 4231 has no key of 32 bytes, so: python3 -c 'import hmac; print(hmac.new(bytes(range(32)), b"hamflow", "sha256").hexdigest())'
+    #[test]
+    fn shared_signatures_are_hmac_sha256() {
+        let digits: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+        let key = SigningKey::parse(&format!("hmac-sha256-secret:{digits}")).unwrap();
+        let signed = key.sign(b"hamflow");
+        let (_, mac) = signed.rsplit_once(' ').unwrap();
+        assert_eq!(mac, "e666f846a3a1b24e6eeb6328b0f06b973233445af8c3c473ef697a916d79a492");
+        let name = key.verifying_key();
+        assert_eq!(name.verify(b"hamflow", mac, key.shared()), Ok(()));
+        assert_eq!(name.verify(b"hamfloW", mac, key.shared()), Err("its signature is wrong"));
+        let other = SigningKey::generate_shared().unwrap();
+        for known in [None, other.shared()] {
+            assert!(name.verify(b"hamflow", mac, known).unwrap_err().contains("not known here"));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A bucket of Amazon S3, or of a server that speaks its language.
+
+use std::path::{Path, PathBuf};
+
+use ini::{Ini, ParseOption};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+
+use super::backend::Backend;
+use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
+use super::{Kind, set_variable, set_variables};
+
+/// `s3://bucket/prefix`.
+pub const KIND: Kind = Kind { schemes: &["s3"], example: "s3://bucket/prefix", open };
+
+const CREDENTIALS: &str =
+    "they come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the profile `AWS_PROFILE` or the machine's role";
+
+/// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
+fn from_environment() -> AmazonS3Builder {
+    let settings = set_variables("AWS_")
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().ok()?, value)));
+    settings.fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
+}
+
+fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
+    prepare();
+    let (bucket, prefix) = bucket_and_prefix(url)?;
+    let mut builder = from_environment().with_bucket_name(bucket).with_retry(no_retries());
+    let profile = Profile::find()?;
+    let ours = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+    if ours.iter().all(|name| set_variable(name).is_none()) {
+        builder = profile.keys.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
+    }
+    if set_variable("AWS_REGION").or_else(|| set_variable("AWS_DEFAULT_REGION")).is_none()
+        && let Some(region) = &profile.region
+    {
+        builder = builder.with_region(region);
+    }
+    let endpoint = set_variable("AWS_ENDPOINT_URL_S3").or_else(|| set_variable("AWS_ENDPOINT_URL"));
+    if let Some(endpoint) = endpoint.or(profile.endpoint) {
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err("the endpoint (`AWS_ENDPOINT_URL` or the profile's `endpoint_url`) is no URL".to_owned());
+        }
+        // Whoever names such an address wants it.
+        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    for (key, value) in CLIENT {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    }
+    // The client's own message could repeat what stands in the environment.
+    let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
+    Cloud::new(store, prefix, url.to_owned(), CREDENTIALS)
+}
+
+/// What the files of the AWS programs say of a profile.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Profile {
+    /// Nothing, or a key and its secret, and perhaps a token.
+    keys: Vec<(AmazonS3ConfigKey, String)>,
+    region: Option<String>,
+    endpoint: Option<String>,
+}
+
+impl Profile {
+    /// The profile that the environment names, or the default one.
+    fn find() -> Result<Self, String> {
+        let home = set_variable("HOME").map(PathBuf::from).unwrap_or_default();
+        let place = |variable: &str, file: &str| {
+            set_variable(variable).map_or_else(|| home.join(".aws").join(file), Into::into)
+        };
+        let credentials = read(&place("AWS_SHARED_CREDENTIALS_FILE", "credentials"))?;
+        let config = read(&place("AWS_CONFIG_FILE", "config"))?;
+        Self::of(&credentials, &config, set_variable("AWS_PROFILE").as_deref())
+    }
+
+    fn of(credentials: &Ini, config: &Ini, asked: Option<&str>) -> Result<Self, String> {
+        let name = asked.unwrap_or("default");
+        let long = format!("profile {name}");
+        let sections = [credentials.section(Some(name)), config.section(Some(&long)), config.section(Some(name))];
+        if asked.is_some() && sections.iter().all(Option::is_none) {
+            return Err(format!("there is no profile `{name}` in the files of the AWS programs (`AWS_PROFILE`)"));
+        }
+        let value = |key: &str| sections.iter().flatten().find_map(|section| section.get(key)).map(str::to_owned);
+        let keys = match (value("aws_access_key_id"), value("aws_secret_access_key")) {
+            (Some(id), Some(secret)) => {
+                let token = value("aws_session_token").map(|token| (AmazonS3ConfigKey::Token, token));
+                let pair = [(AmazonS3ConfigKey::AccessKeyId, id), (AmazonS3ConfigKey::SecretAccessKey, secret)];
+                pair.into_iter().chain(token).collect()
+            }
+            _ if asked.is_some() && value("sso_session").or(value("sso_start_url")).or(value("role_arn")).is_some() => {
+                return Err(format!(
+                    "the profile `{name}` has no keys of its own; `eval \"$(aws configure export-credentials --profile {name} --format env)\"` puts its credentials into the environment"
+                ));
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self { keys, region: value("region"), endpoint: value("endpoint_url") })
+    }
+}
+
+/// An absent file is an empty one.
+fn read(path: &Path) -> Result<Ini, String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ini::new()),
+        Err(error) => return Err(format!("`{}` cannot be read: {error}", path.display())),
+    };
+    parse(&text).map_err(|line| format!("`{}` cannot be understood in line {line}", path.display()))
+}
+
+fn parse(text: &str) -> Result<Ini, usize> {
+    // A secret may hold any of these letters.
+    let as_it_stands = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
+    Ini::load_from_str_opt(text, as_it_stands).map_err(|error| error.line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CREDENTIALS_FILE: &str = "[default]\naws_access_key_id = AKIA1\naws_secret_access_key = a\\b+/=#c\n\n[ci]\naws_access_key_id=AKIA2\naws_secret_access_key=s\naws_session_token=t\n";
+    const CONFIG_FILE: &str = "[default]\nregion = eu-central-1\n[profile ci]\nregion = us-west-2\nendpoint_url = http://127.0.0.1:9000\n[profile people]\nsso_session = x\n";
+
+    fn profile(asked: Option<&str>) -> Result<Profile, String> {
+        Profile::of(&parse(CREDENTIALS_FILE).unwrap(), &parse(CONFIG_FILE).unwrap(), asked)
+    }
+
+    #[test]
+    fn profiles_come_from_both_files_with_their_secrets_as_they_stand() {
+        let default = profile(None).unwrap();
+        assert_eq!(default.keys[1].1, "a\\b+/=#c");
+        assert_eq!((default.region.as_deref(), default.endpoint), (Some("eu-central-1"), None));
+        let ci = profile(Some("ci")).unwrap();
+        assert_eq!(ci.keys.iter().map(|(_, value)| &value[..]).collect::<Vec<_>>(), ["AKIA2", "s", "t"]);
+        assert_eq!((ci.region.as_deref(), ci.endpoint.as_deref()), (Some("us-west-2"), Some("http://127.0.0.1:9000")));
+    }
+
+    #[test]
+    fn profiles_that_cannot_serve_are_told() {
+        assert!(profile(Some("cj")).unwrap_err().contains("no profile `cj`"));
+        assert!(profile(Some("people")).unwrap_err().contains("export-credentials --profile people"));
+        assert_eq!(Profile::of(&Ini::new(), &Ini::new(), None), Ok(Profile::default()));
+    }
+}

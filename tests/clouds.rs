@@ -1,0 +1,152 @@
+//! The promises of remotes in S3, Google Cloud Storage and Azure, against servers that speak their languages.
+
+use std::process::Command;
+
+use crate::harness::sharing::{Shared, keygen, large, run, warnings};
+use crate::harness::{CHAIN, Project, Ran, in_ci, services};
+
+const KEY: &str = "AKIAHAMFLOWTEST";
+const SECRET: &str = "correct/horse+battery=staple";
+
+/// What no test may take from the machine that it runs on.
+const FOREIGN: [&str; 6] = [
+    "AWS_PROFILE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "HOME",
+];
+
+fn run_with(project: &Project, environment: &[(&str, &str)]) -> Ran {
+    let nothing = FOREIGN.map(|name| (name, ""));
+    run(project, &[&nothing[..], environment].concat())
+}
+
+/// A maker and a reader share through `url`; no secret is written anywhere.
+fn share(url: &str, environment: &[(&str, &str)], secrets: &[&str]) {
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(url, "main", &keys[1]);
+    let first = shared.machine();
+    large(&first);
+    let made = run_with(&first, &[environment, &[("HAMFLOW_SIGNING_KEY", &keys[0][..])]].concat());
+    assert_eq!((made.count("uploaded"), warnings(&made)), (4, vec![]), "{made:?}");
+    let second = shared.machine();
+    large(&second);
+    let ran = run_with(&second, environment);
+    assert_eq!((ran.count("fetched"), warnings(&ran)), (4, vec![]), "{ran:?}");
+    assert_eq!(second.files("out"), first.files("out"));
+    let written = [first.files("cache"), second.files("cache")].concat();
+    for secret in secrets {
+        for (path, bytes) in &written {
+            assert!(!String::from_utf8_lossy(bytes).contains(secret), "{path}");
+        }
+        assert!(!format!("{made:?}{ran:?}").contains(secret));
+    }
+}
+
+/// The one warning of a run that found the remote at `url` useless and went on.
+fn warning(url: &str, environment: &[(&str, &str)]) -> String {
+    let keys = keygen(&Project::new(CHAIN));
+    let machine = Shared::new(url, "main", &keys[1]).machine();
+    let ran = run_with(&machine, &[environment, &[("HAMFLOW_SIGNING_KEY", &keys[0][..])]].concat());
+    assert_eq!((ran.code, ran.count("ran")), (0, 4), "{ran:?}");
+    let [warning] = &warnings(&ran)[..] else { panic!("one warning is wanted: {ran:?}") };
+    warning.clone()
+}
+
+#[test]
+fn s3_is_a_remote() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = services::s3(folder.path(), KEY, SECRET) else { return };
+    let endpoint = format!("http://127.0.0.1:{}", server.port);
+    let at = ("AWS_ENDPOINT_URL", &endpoint[..]);
+    let credentials = [at, ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
+    share("s3://ham/cache", &credentials, &[SECRET]);
+    assert!(folder.path().join("ham/cache/cas").is_dir(), "large blobs are objects of their own");
+
+    // The same from the files of the AWS programs.
+    let home = tempfile::tempdir().unwrap();
+    let files = home.path().join(".aws");
+    std::fs::create_dir(&files).unwrap();
+    let keys = format!("[ci]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(files.join("credentials"), keys).unwrap();
+    std::fs::write(files.join("config"), format!("[profile ci]\nendpoint_url = {endpoint}\nregion = eu-central-1\n"))
+        .unwrap();
+    let home = home.path().to_str().unwrap();
+    share("s3://ham/by-profile", &[("HOME", home), ("AWS_PROFILE", "ci")], &[SECRET]);
+
+    let wrong = warning("s3://ham/cache", &[at, ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", "wrong-secret")]);
+    assert!(wrong.contains("remote `s3://ham/cache`: it refuses access, SignatureDoesNotMatch"), "{wrong}");
+    assert!(!wrong.contains("wrong-secret") && wrong.contains("`AWS_PROFILE`"), "{wrong}");
+    let bucket = warning("s3://hum", &credentials);
+    assert!(bucket.contains("it has no such bucket"), "{bucket}");
+    drop(server);
+    let gone = warning("s3://ham/cache", &credentials);
+    assert!(gone.contains("it cannot be reached") && gone.contains("refused"), "{gone}");
+}
+
+#[test]
+fn settings_of_a_cloud_that_cannot_serve_are_refused_before_anything_runs() {
+    let keys = keygen(&Project::new(CHAIN));
+    for (url, environment, wanted) in [
+        ("s3://ham", ("AWS_PROFILE", "nobody"), "there is no profile `nobody`"),
+        ("s3://key:horse@ham", ("HOME", ""), "credentials come from the environment"),
+        ("az://ham", ("AZURE_STORAGE_ACCOUNT_NAME", ""), "`AZURE_STORAGE_ACCOUNT_NAME`"),
+    ] {
+        let machine = Shared::new(url, "main", &keys[1]).machine();
+        let ran = run_with(&machine, &[environment]);
+        assert!(ran.code == 2 && ran.stderr.contains(wanted), "{url}: {ran:?}");
+        assert!(!ran.stderr.contains("horse") && !machine.path("out").exists(), "{url}: {ran:?}");
+    }
+}
+
+/// The account that Azurite has from the start.
+const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Makes the container `ham`, as Azure's portal would: a signed request (Shared Key, version 2021-08-06).
+const MAKE_CONTAINER: &str = r#"
+import base64, hashlib, hmac, sys, urllib.request
+from email.utils import formatdate
+port, key = sys.argv[1], base64.b64decode(sys.argv[2])
+date = formatdate(usegmt=True)
+headers = f"x-ms-date:{date}\nx-ms-version:2021-08-06\n"
+text = "PUT" + "\n" * 12 + headers + "/devstoreaccount1/devstoreaccount1/ham\nrestype:container"
+signature = base64.b64encode(hmac.new(key, text.encode(), hashlib.sha256).digest()).decode()
+request = urllib.request.Request(f"http://127.0.0.1:{port}/devstoreaccount1/ham?restype=container", method="PUT", headers={
+    "x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": "SharedKey devstoreaccount1:" + signature})
+urllib.request.urlopen(request)
+"#;
+
+#[test]
+fn azure_is_a_remote() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = services::azurite(folder.path()) else { return };
+    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let port = server.port.to_string();
+    let made = Command::new(python).args(["-c", MAKE_CONTAINER, &port, AZURE_KEY]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let endpoint = format!("http://127.0.0.1:{port}/devstoreaccount1");
+    let at = [("AZURE_STORAGE_ENDPOINT", &endpoint[..]), ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")];
+    let credentials = [&at[..], &[("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY)]].concat();
+    share("az://ham/cache", &credentials, &[AZURE_KEY]);
+    let other = AZURE_KEY.replace("Eby8", "AAAA");
+    let wrong = warning("az://ham/cache", &[&at[..], &[("AZURE_STORAGE_ACCOUNT_KEY", &other[..])]].concat());
+    assert!(wrong.contains("it refuses access") && !wrong.contains(&other), "{wrong}");
+}
+
+#[test]
+fn google_cloud_storage_is_a_remote() {
+    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args(["-c", "import gcp_storage_emulator"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        assert!(!in_ci(), "CI must have gcp-storage-emulator");
+        println!("SKIPPED: `{python}` has no gcp_storage_emulator, so this test checked nothing");
+        return;
+    }
+    let server = services::google(&python);
+    let host = format!("127.0.0.1:{}", server.port);
+    share("gs://ham/cache", &[("STORAGE_EMULATOR_HOST", &host)], &[]);
+    let bucket = warning("gs://hum/cache", &[("STORAGE_EMULATOR_HOST", &host)]);
+    assert!(bucket.contains("it has no such bucket") || bucket.contains("status 404"), "{bucket}");
+}

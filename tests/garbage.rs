@@ -1,0 +1,83 @@
+//! The promises about what stays in the cache: what is needed always, what was used lately as long as there is room.
+
+use std::io::{BufRead, BufReader};
+
+use crate::harness::{CHAIN, Project, chain};
+
+/// The pipeline with another suffix, and perhaps a budget.
+fn variant(project: &Project, suffix: &str, cache: &str) {
+    project.write("pipeline.toml", CHAIN.replace("\"!\"", &format!("\"{suffix}\"")) + cache);
+}
+
+#[test]
+fn clearing_keeps_what_was_used_lately_within_the_budget() {
+    let project = chain();
+    variant(&project, "?", "");
+    project.run();
+    let results = || project.files("cache/ac").len();
+    assert_eq!(results(), 6);
+    let kept = project.hamflow(&["cache", "gc", "--keep-runs", "0"]);
+    assert!(kept.stdout.starts_with("deleted 0 results"), "30 days and 20 GB are far away: {kept:?}");
+    let planned = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-size", "0", "-n"]);
+    assert!(planned.stdout.starts_with("would delete 2 results") && results() == 6, "{planned:?}");
+    let recent = project.hamflow(&["cache", "gc", "--max-size", "0"]);
+    assert!(recent.stdout.starts_with("deleted 0 results"), "recent runs need them: {recent:?}");
+    assert!(recent.stderr.contains("over the budget"), "{recent:?}");
+    let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-age", "0d"]);
+    assert!(cleared.stdout.starts_with("deleted 2 results") && results() == 4, "{cleared:?}");
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.run().count("cached"), 4);
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn a_run_keeps_the_cache_within_its_budget_and_what_it_used() {
+    let project = chain();
+    let budget = "\n[cache]\nmax_size = \"1\"\n";
+    // More runs than those whose results stay whatever the budget.
+    for number in 0..22 {
+        variant(&project, &number.to_string(), budget);
+        assert_eq!(project.run().count("ran"), 2);
+    }
+    assert_eq!(project.files("cache/ac").len(), 4 + 22 * 2, "it was looked after less than an hour ago");
+    std::fs::remove_file(project.path("cache/tidied")).unwrap();
+    variant(&project, "last", budget);
+    let ran = project.run();
+    let tidied = ran.events().into_iter().find(|event| event["event"] == "tidied").expect("the budget is exceeded");
+    assert_eq!(tidied["results"], 2 * 4, "the chain's and those of the first three: {tidied}");
+    assert!(tidied["over_bytes"].as_u64().unwrap() > 0, "{tidied}");
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.run().count("cached"), 4, "what the run used is there");
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn no_budget_leaves_everything() {
+    let project = chain();
+    variant(&project, "?", "\n[cache]\nmax_size = \"none\"\nmax_age = \"none\"\n");
+    project.run();
+    let kept = project.hamflow(&["cache", "gc", "--keep-runs", "0"]);
+    assert!(kept.stdout.starts_with("deleted 0 results"), "{kept:?}");
+    variant(&project, "?", "\n[cache]\nmax_size = \"huge\"\nmax_age = 3\n");
+    let refused = project.hamflow(&["run"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("`max_size` cannot be `huge`"), "{refused:?}");
+    assert!(refused.stderr.contains("`max_age` takes a string, not a number"), "{refused:?}");
+    assert!(refused.stderr.contains("write it as `\"30d\"` or `\"12h\"`, or `\"none\"`"), "{refused:?}");
+}
+
+#[test]
+fn clearing_waits_for_a_running_run() {
+    let project = Project::new("[stages.dice]\n[stages.wait]\nstarted = \"started\"\n");
+    let mut run = project.start(&["run"]);
+    project.wait_for("started");
+    let mut clear = project.start(&["cache", "gc", "--max-size", "0"]);
+    // It says that it waits before it does.
+    let mut said = String::new();
+    BufReader::new(clear.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for a run"), "{said}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(clear.wait().unwrap().success());
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+}

@@ -1,0 +1,101 @@
+//! Real servers that tests talk to, on loopback; `tests/check.sh` installs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use super::in_ci;
+
+/// A server that ends with its test.
+pub struct Service {
+    process: Child,
+    pub port: u16,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Service {
+    /// Starts a server and waits until it listens.
+    fn start(mut command: Command, port: u16) -> Self {
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut service = Self { process, port };
+        let deadline = SystemTime::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let ended = service.process.try_wait().unwrap();
+            assert!(ended.is_none(), "{command:?} ended: {ended:?}");
+            assert!(SystemTime::now() < deadline, "{command:?} never listened");
+            std::thread::yield_now();
+        }
+        service
+    }
+}
+
+/// Says loudly that a test checked nothing, and fails on CI.
+fn missing<T>(what: &str) -> Option<T> {
+    assert!(!in_ci(), "CI must have {what}");
+    println!("SKIPPED: there is no {what}, so this test checked nothing; tests/check.sh installs it");
+    None
+}
+
+/// A file that a variable of the environment names.
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists())
+}
+
+/// nginx with WebDAV, as Debian has it, with its objects below `folder/objects`.
+pub fn nginx(folder: &Path) -> Option<Service> {
+    if Command::new("nginx").arg("-v").output().is_err() {
+        return missing("nginx");
+    }
+    let port = free_port();
+    let at = folder.display();
+    std::fs::create_dir_all(folder.join("objects")).unwrap();
+    std::fs::create_dir_all(folder.join("tmp")).unwrap();
+    let config = format!(
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {at}/tmp; client_max_body_size 0;\nproxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2; uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\nserver {{ listen 127.0.0.1:{port}; root {at}/objects; dav_methods PUT; create_full_put_path on; }} }}\n"
+    );
+    std::fs::write(folder.join("nginx.conf"), config).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+    Some(Service::start(command, port))
+}
+
+/// s3s-fs, a server of S3 from the Rust registry, with the bucket `ham` in `folder`.
+pub fn s3(folder: &Path, key: &str, secret: &str) -> Option<Service> {
+    let Some(program) = named("HAMFLOW_S3_SERVER") else { return missing("s3s-fs (`$HAMFLOW_S3_SERVER`)") };
+    let port = free_port();
+    std::fs::create_dir_all(folder.join("ham")).unwrap();
+    let mut command = Command::new(program);
+    command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+    command.args(["--access-key", key, "--secret-key", secret]).arg(folder);
+    Some(Service::start(command, port))
+}
+
+/// Azurite, Microsoft's own emulator of Azure Blob Storage from the npm registry, with its data in `folder`.
+pub fn azurite(folder: &Path) -> Option<Service> {
+    let Some(program) = named("HAMFLOW_AZURITE") else { return missing("Azurite (`$HAMFLOW_AZURITE`)") };
+    let port = free_port();
+    let mut command = Command::new("node");
+    command.arg(program).args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--skipApiVersionCheck"]);
+    command.arg("--location").arg(folder);
+    Some(Service::start(command, port))
+}
+
+/// gcp-storage-emulator from PyPI, with the bucket `ham` in memory.
+pub fn google(python: &str) -> Service {
+    let port = free_port();
+    let mut command = Command::new(python);
+    command.args(["-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", "--in-memory", "--default-bucket=ham"]);
+    command.arg(format!("--port={port}"));
+    Service::start(command, port)
+}
