@@ -10,6 +10,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ClientConfigKey, Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
 use tokio::runtime::{Builder, Runtime};
 
+use super::Opened;
 use super::backend::{Backend, RemoteError, sink_error};
 
 /// Larger objects are sent in several pieces, which are not held in memory together.
@@ -62,12 +63,7 @@ pub fn prepare() {
 
 impl Cloud {
     /// The objects of `store` below `prefix`.
-    pub fn new(
-        store: impl ObjectStore,
-        prefix: &str,
-        place: String,
-        credentials: &'static str,
-    ) -> Result<Box<dyn Backend>, String> {
+    pub fn open(store: impl ObjectStore, prefix: &str, place: String, credentials: &'static str) -> Opened {
         let prefix = ObjectPath::parse(prefix.trim_matches('/')).map_err(|error| error.to_string())?;
         Ok(Box::new(Self { store: Arc::new(store), prefix, place, credentials, runtime: runtime()? }))
     }
@@ -211,7 +207,7 @@ mod tests {
     use super::*;
 
     fn cloud() -> Box<dyn Backend> {
-        Cloud::new(InMemory::new(), "/ham/", "mem://ham".into(), "").unwrap()
+        Cloud::open(InMemory::new(), "/ham/", "mem://ham".into(), "").unwrap()
     }
 
     #[test]

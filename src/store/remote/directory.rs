@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::Kind;
 use super::backend::{Backend, RemoteError, sink_error};
+use super::{Kind, Opened};
 use crate::fs;
 
 /// So many bytes are put on the disk at a time.
@@ -14,7 +14,7 @@ const STEP: u64 = 8 * 1024 * 1024;
 /// `/mnt/cache`, `../cache` or `file:///mnt/cache`.
 pub const KIND: Kind = Kind { schemes: &["file"], example: "/mnt/cache", open };
 
-fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
+fn open(url: &str, root: &Path) -> Opened {
     match url.split_once("://") {
         Some((_, path)) if path.starts_with('/') => open_path(path, root),
         _ => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
@@ -22,7 +22,7 @@ fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
 }
 
 /// The objects of a folder.
-pub fn open_path(path: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
+pub fn open_path(path: &str, root: &Path) -> Opened {
     Ok(Box::new(Directory { root: root.join(path) }))
 }
 

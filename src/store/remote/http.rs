@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::backend::{Backend, RemoteError, sink_error};
-use super::{Kind, set_variable};
+use super::{Kind, Opened, set_variable};
 
 /// The variable with the value of the header `Authorization`, such as `Bearer …`.
 const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
@@ -16,7 +16,7 @@ const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
 /// `https://host/path`.
 pub const KIND: Kind = Kind { schemes: &["http", "https"], example: "https://host/path", open };
 
-fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
+fn open(url: &str, _root: &Path) -> Opened {
     Ok(Box::new(Http::new(url)?))
 }
 

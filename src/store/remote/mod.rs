@@ -31,14 +31,17 @@ use std::path::Path;
 /// The variable that overrides `[cache.remote] scope`.
 pub const SCOPE_VARIABLE: &str = "HAMFLOW_REMOTE_SCOPE";
 
+/// A place, or without any secret what is wrong with its URL.
+pub type Opened = Result<Box<dyn Backend>, String>;
+
 /// A kind of place.
 pub struct Kind {
     /// What stands before `://` in its URLs.
     pub schemes: &'static [&'static str],
     /// A URL, for messages.
     pub example: &'static str,
-    /// Makes the place of a URL; a relative folder lies below the given one. Says without any secret what is wrong with the URL.
-    pub open: fn(&str, &Path) -> Result<Box<dyn Backend>, String>,
+    /// Makes the place of a URL; a relative folder lies below the given one.
+    pub open: fn(&str, &Path) -> Opened,
 }
 
 /// Every kind of place that this build knows.
@@ -54,7 +57,7 @@ pub const REMOTES: &[Kind] = &[
 ];
 
 /// The place of a URL, or of a folder (absolute, or relative to `root`).
-pub fn open(url: &str, root: &Path) -> Result<Box<dyn Backend>, String> {
+pub fn open(url: &str, root: &Path) -> Opened {
     let Some((scheme, _)) = url.split_once("://") else {
         return if url.is_empty() { Err("the URL is empty".to_owned()) } else { directory::open_path(url, root) };
     };

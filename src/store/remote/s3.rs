@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use ini::{Ini, ParseOption};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
-use super::backend::Backend;
 use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
-use super::{Kind, set_variable, set_variables};
+use super::{Kind, Opened, set_variable, set_variables};
 
 /// `s3://bucket/prefix`.
 pub const KIND: Kind = Kind { schemes: &["s3"], example: "s3://bucket/prefix", open };
@@ -22,7 +21,7 @@ fn from_environment() -> AmazonS3Builder {
     settings.fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
 }
 
-fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
+fn open(url: &str, _root: &Path) -> Opened {
     prepare();
     let (bucket, prefix) = bucket_and_prefix(url)?;
     let mut builder = from_environment().with_bucket_name(bucket).with_retry(no_retries());
@@ -49,7 +48,7 @@ fn open(url: &str, _root: &Path) -> Result<Box<dyn Backend>, String> {
     }
     // The client's own message could repeat what stands in the environment.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
-    Cloud::new(store, prefix, url.to_owned(), CREDENTIALS)
+    Cloud::open(store, prefix, url.to_owned(), CREDENTIALS)
 }
 
 /// What the files of the AWS programs say of a profile.
