@@ -99,7 +99,8 @@ fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(
     Ok(())
 }
 
-fn create_new(path: &Path) -> io::Result<File> {
+/// Makes a file that is not there yet.
+pub fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
 }
 
@@ -112,6 +113,17 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
         }
         other => other.map_err(at("rename", from)),
     }
+}
+
+/// Lets `to`, which is not there yet, share the blocks of `from`; false where the file system cannot.
+pub fn share(from: &Path, to: &Path) -> Result<bool, FsError> {
+    let source = File::open(from).map_err(at("open", from))?;
+    let target = create_new(to).map_err(at("create", to))?;
+    let shared = rustix::fs::ioctl_ficlone(&target, &source).is_ok();
+    if !shared {
+        fs::remove_file(to).map_err(at("remove", to))?;
+    }
+    Ok(shared)
 }
 
 /// Puts a copy of `from` at `to`, whole or not at all; one that shares its blocks where `share` says to try and the file

@@ -347,7 +347,9 @@ fn clocks_that_are_wrong_change_nothing() {
 #[test]
 fn with_a_shared_secret_whoever_reads_also_writes_and_others_do_neither() {
     let folder = tempfile::tempdir().unwrap();
-    let made = Project::new(CHAIN).hamflow(&["cache", "keygen", "--shared"]).stdout;
+    let anywhere = Project::new(CHAIN);
+    std::fs::remove_file(anywhere.path("pipeline.toml")).unwrap();
+    let made = anywhere.hamflow(&["cache", "keygen", "--shared"]).stdout;
     let [secret, name] = &made.lines().collect::<Vec<_>>()[..] else { panic!("{made}") };
     assert!(secret.starts_with("hmac-sha256-secret:") && name.starts_with("hmac-sha256:"), "{made}");
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", name);

@@ -94,10 +94,14 @@ enum Action {
 
 /// Runs the command.
 pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError> {
+    if let Action::Keygen { shared } = arguments.action {
+        // A key is of no pipeline.
+        return remote::keygen(shared).map(|()| 0);
+    }
     let opened = project::open(&arguments.common, kinds)?;
     let cache = &opened.store;
     match arguments.action {
-        Action::Keygen { shared } => remote::keygen(shared)?,
+        Action::Keygen { .. } => {}
         Action::Push => return remote::push(&opened),
         Action::Pull { ref stages } => return remote::pull(&opened, stages),
         Action::Info { json, remote: ask } => {

@@ -1,17 +1,26 @@
 //! Lays a result out below `out/`, for people.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::StageError;
 
 use super::commit::disk_error;
 use crate::config::LinkMode;
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, FsError};
 use crate::plan::Differences;
 use crate::store::Store;
 use crate::threads;
+
+/// So many files a thread takes at a time.
+const FILES_AT_ONCE: usize = 16;
+
+thread_local! {
+    /// What a thread copies through.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How the layout went.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +57,9 @@ pub fn materialise(
     differences: &Differences,
     link: LinkMode,
 ) -> Result<Materialised, StageError> {
+    if link == LinkMode::Copy && !folder.exists() {
+        return at_once(store, folder, expected);
+    }
     for path in &differences.remove {
         fs::remove(&folder.join(path)).map_err(|error| disk_error(&error))?;
     }
@@ -78,6 +90,58 @@ pub fn materialise(
     // An artifact that is an empty folder has no file that would make it.
     fs::create_dir(folder).map_err(|error| disk_error(&error))?;
     Ok(Materialised::Whole)
+}
+
+/// Makes a folder that is not there, beside its place: it appears when all of it is there, so its files need no care of their own.
+fn at_once(store: &Store, folder: &Path, expected: &BTreeMap<String, Digest>) -> Result<Materialised, StageError> {
+    let beside = folder.parent().unwrap_or(Path::new("."));
+    // Nobody else writes here: what a killed run left is litter.
+    for entry in std::fs::read_dir(beside).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(fs::STAGED_PREFIX) {
+            fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
+        }
+    }
+    let staged = beside.join(fs::unique_name());
+    let made = fill(store, &staged, expected);
+    match made {
+        Ok(true) => fs::rename(&staged, folder).map(|()| Materialised::Whole),
+        Ok(false) => fs::remove(&staged).map(|()| Materialised::Damaged),
+        Err(error) => {
+            let _ = fs::remove(&staged);
+            Err(error)
+        }
+    }
+    .map_err(|error| disk_error(&error))
+}
+
+/// Fills a new folder with checked bytes; false where a blob is damaged.
+fn fill(store: &Store, folder: &Path, expected: &BTreeMap<String, Digest>) -> Result<bool, FsError> {
+    let files: Vec<(PathBuf, &Digest)> = expected.iter().map(|(path, digest)| (folder.join(path), digest)).collect();
+    let parents: BTreeSet<&Path> = files.iter().filter_map(|(path, _)| path.parent()).chain([folder]).collect();
+    parents.into_iter().try_for_each(fs::create_dir)?;
+    // The first shows whether blocks can be shared.
+    let mut rest = &files[..];
+    let mut sharing = false;
+    if let [(path, digest), others @ ..] = &files[..] {
+        if !store.content.check(digest) {
+            return Ok(false);
+        }
+        sharing = fs::share(&store.content.path(digest), path)?;
+        rest = if sharing { others } else { &files[..] };
+    }
+    let filled = threads::each(rest, threads::available(), FILES_AT_ONCE, |(path, digest)| {
+        let whole = if sharing {
+            store.content.check(digest) && fs::share(&store.content.path(digest), path).map_err(Some)?
+        } else {
+            BUFFER.with_borrow_mut(|buffer| store.content.copy_out(digest, path, buffer)).map_err(Some)?
+        };
+        if whole { Ok(()) } else { Err(None) }
+    });
+    match filled {
+        Ok(_) => Ok(true),
+        Err(None) => Ok(false),
+        Err(Some(error)) => Err(error),
+    }
 }
 
 /// How a file was laid out.

@@ -1,6 +1,7 @@
 //! Bytes by digest.
 
 use std::fs as std_fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,9 @@ pub struct Staged {
     /// What it is.
     pub digest: Digest,
 }
+
+/// So many bytes of a file are copied at a time.
+const COPY_AT_ONCE: u64 = 1024 * 1024;
 
 /// More staged files than this are put on the disk by one call for the whole file system.
 const SYNC_ONE_BY_ONE: usize = 8;
@@ -72,6 +76,34 @@ impl ContentStore {
         false
     }
 
+    /// Writes a blob's bytes to a new file and checks them on the way; false where it is absent or damaged (then it is deleted, and the new
+    /// file must not be used). `buffer` may be used again for the next.
+    pub fn copy_out(&self, digest: &Digest, to: &Path, buffer: &mut Vec<u8>) -> Result<bool, FsError> {
+        let path = self.path(digest);
+        let mut from = match std_fs::File::open(&path) {
+            Ok(from) => from,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(at("open", &path)(error)),
+        };
+        let mut target = fs::create_new(to).map_err(at("create", to))?;
+        let mut left = digest.size();
+        let mut hasher = blake3::Hasher::new();
+        while left > 0 {
+            buffer.resize(usize::try_from(left.min(COPY_AT_ONCE)).unwrap_or(0), 0);
+            if from.read_exact(buffer).is_err() {
+                break;
+            }
+            hasher.update(buffer);
+            target.write_all(buffer).map_err(at("write", to))?;
+            left -= buffer.len() as u64;
+        }
+        if left == 0 && Digest::new(*hasher.finalize().as_bytes(), digest.size()) == *digest {
+            return Ok(true);
+        }
+        let _ = std_fs::remove_file(&path);
+        Ok(false)
+    }
+
     /// Stores bytes that can be made again at any time, such as a listing.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, FsError> {
         let digest = Digest::of(bytes);
@@ -115,6 +147,29 @@ mod tests {
         std_fs::write(store.path(&digest), b"evil bytes").unwrap();
         assert_eq!(store.read(&digest), None);
         assert!(!store.contains(&digest));
+    }
+
+    #[test]
+    fn a_blob_is_copied_out_whole_or_said_to_be_damaged() {
+        let (folder, store) = store();
+        let mut buffer = Vec::new();
+        for size in [0, 1, COPY_AT_ONCE, 2 * COPY_AT_ONCE + 3] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let digest = store.put(&bytes).unwrap();
+            let to = |name: &str| folder.path().join(format!("{name}-{size}"));
+            assert!(store.copy_out(&digest, &to("whole"), &mut buffer).unwrap());
+            assert!(std_fs::read(to("whole")).unwrap() == bytes, "{size}");
+            std_fs::remove_file(store.path(&digest)).unwrap();
+            assert!(!store.copy_out(&digest, &to("absent"), &mut buffer).unwrap());
+            for damaged in
+                [[&bytes[..bytes.len().saturating_sub(1)], b"!"].concat(), bytes[1.min(bytes.len())..].to_vec()]
+            {
+                std_fs::write(store.path(&digest), &damaged).unwrap();
+                let whole = store.copy_out(&digest, &to(&format!("damaged-{}", damaged.len())), &mut buffer).unwrap();
+                assert_eq!(whole, size == 0, "{size}: nothing of it is read");
+                assert_eq!(store.path(&digest).exists(), whole);
+            }
+        }
     }
 
     #[test]
