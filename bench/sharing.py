@@ -165,7 +165,8 @@ def push_to(folder: Path, bin: Path, port: int, title: str, count: int, size: in
         pushes["s5cmd"].append(timed([bin / "s5cmd", "cp", f"{files}/", bucket("s5cmd") + "/"], folder, env))
         pulls["s5cmd"].append(timed([bin / "s5cmd", "cp", bucket("s5cmd") + "/*", f"{empty(folder / 'back')}/"], folder, env))
         for name, options in [("rclone", []), ("rclone, 32 transfers", ["--transfers", "32", "--checkers", "32"])]:
-            place = f"here:ham/rclone{len(options)}-{number}"
+            # With a slash at the end rclone does not ask whether the folder is a file, which s3s-fs answers with status 500.
+            place = f"here:ham/rclone{len(options)}-{number}/"
             pushes[name].append(timed([bin / "rclone", "copy", "--no-traverse", *options, files, place], folder, env))
             pulls[name].append(timed([bin / "rclone", "copy", *options, place, empty(folder / "back")], folder, env))
         if number > 0 or count > 10_000:

@@ -194,7 +194,12 @@ impl Project {
                     todo.push(path);
                 } else {
                     let name = path.strip_prefix(self.root()).unwrap().to_string_lossy().into_owned();
-                    found.push((name, std::fs::read(&path).unwrap()));
+                    match std::fs::read(&path) {
+                        Ok(bytes) => found.push((name, bytes)),
+                        // A run that works beside has renamed it.
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                        Err(error) => panic!("{name}: {error}"),
+                    }
                 }
             }
         }
