@@ -82,6 +82,26 @@ pub fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Fs
     result
 }
 
+/// Writes files of one file system that appear whole or not at all, none before the bytes of all are on the disk.
+pub fn write_all(files: &[(PathBuf, String)]) -> Result<(), FsError> {
+    let staged: Vec<PathBuf> =
+        files.iter().map(|(path, _)| path.parent().unwrap_or(Path::new(".")).join(unique_name())).collect();
+    let write = || {
+        for ((_, text), staged) in files.iter().zip(&staged) {
+            write_staged(staged, text.as_bytes(), Durability::Relaxed)?;
+        }
+        sync_files(staged.iter().map(PathBuf::as_path))?;
+        staged.iter().zip(files).try_for_each(|(staged, (path, _))| rename(staged, path))
+    };
+    let result = write();
+    if result.is_err() {
+        for staged in &staged {
+            let _ = fs::remove_file(staged);
+        }
+    }
+    result
+}
+
 fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(), FsError> {
     let folder = staged.parent().unwrap_or(Path::new("."));
     let mut file = match create_new(staged) {
@@ -271,14 +291,26 @@ fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     })
 }
 
+/// More files than this are put on the disk by one call for the whole file system.
+const SYNC_ONE_BY_ONE: usize = 4;
+
+/// Puts files of one file system on the disk.
+pub fn sync_files<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> Result<(), FsError> {
+    if paths.len() <= SYNC_ONE_BY_ONE {
+        return paths.into_iter().try_for_each(sync_file);
+    }
+    let mut paths = paths;
+    paths.next().map_or(Ok(()), |first| sync_file_system(first.parent().unwrap_or(Path::new("."))))
+}
+
 /// Puts everything written to the file system of `folder` on the disk.
-pub fn sync_file_system(folder: &Path) -> Result<(), FsError> {
+fn sync_file_system(folder: &Path) -> Result<(), FsError> {
     let handle = File::open(folder).map_err(at("open", folder))?;
     rustix::fs::syncfs(&handle).map_err(|error| at("sync", folder)(error.into()))
 }
 
 /// Puts one file on the disk.
-pub fn sync_file(path: &Path) -> Result<(), FsError> {
+fn sync_file(path: &Path) -> Result<(), FsError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(at("sync", path))
 }
 

@@ -108,7 +108,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let remote = remote::open(&opened)?.map(Arc::new);
     interrupt_through(sender.clone(), remote.clone())?;
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
-    let mut executor = Local::new(program, sender);
+    let mut executor = Local::new(program, sender.clone());
     let mut reporter = reporter(arguments);
     let options = RunOptions {
         targets,
@@ -121,7 +121,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         remote,
         question,
     };
-    let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;
+    let summary = exec::run(planner, &options, &mut executor, (&sender, &heard), &mut |event| reporter.event(&event))?;
     Ok(match (summary.interrupted, summary.failure) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),

@@ -1,6 +1,7 @@
 //! Runs what is stale: jobs to workers, results to the store, what happened to whoever listens.
 
 mod commit;
+mod committer;
 mod guard;
 mod job;
 mod local;
@@ -26,7 +27,7 @@ pub use worker::serve;
 
 use crate::plan::StaleReason;
 
-/// What an executor hears of its workers.
+/// What a run hears: of its workers, of the store, of the user.
 #[derive(Debug)]
 pub enum Heard {
     /// A worker says something.
@@ -42,6 +43,13 @@ pub enum Heard {
         worker: usize,
         /// The end of its standard error.
         last_words: String,
+    },
+    /// What a job made of a part is stored, or cannot be.
+    Committed {
+        /// The job.
+        job: u64,
+        /// What is stored.
+        outcome: Result<Box<commit::StagedPart>, StageError>,
     },
     /// The user wants the run to end.
     Interrupted,

@@ -16,9 +16,6 @@ pub struct Staged {
     pub digest: Digest,
 }
 
-/// More staged files than this are put on the disk by one call for the whole file system.
-const SYNC_ONE_BY_ONE: usize = 8;
-
 /// The blobs below `cache/cas`.
 #[derive(Debug, Clone)]
 pub struct ContentStore {
@@ -88,11 +85,7 @@ impl ContentStore {
             let read_only = std_fs::Permissions::from_mode(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
         }
-        match &missing[..] {
-            [] => return Ok(()),
-            few if few.len() <= SYNC_ONE_BY_ONE => few.iter().try_for_each(|blob| fs::sync_file(&blob.path))?,
-            [first, ..] => fs::sync_file_system(first.path.parent().unwrap_or(Path::new(".")))?,
-        }
+        fs::sync_files(missing.iter().map(|blob| blob.path.as_path()))?;
         missing.iter().try_for_each(|blob| fs::rename(&blob.path, &self.path(&blob.digest)))
     }
 }
