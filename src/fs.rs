@@ -134,22 +134,24 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Puts a copy of `from` at `to`, whole or not at all; one that shares its blocks where `share` says to try and the file
-/// system can. Returns whether it does.
-pub fn copy(from: &Path, to: &Path, share: bool) -> Result<bool, FsError> {
-    let folder = to.parent().unwrap_or(Path::new("."));
+/// Puts a copy of `from` that shares its blocks at `to`, whole or not at all; false where the file system cannot do that.
+pub fn share(from: &Path, to: &Path) -> Result<bool, FsError> {
+    let source = File::open(from).map_err(at("open", from))?;
+    fill(to, |target, _| Ok(rustix::fs::ioctl_ficlone(&*target, &source).is_ok()))
+}
+
+/// Puts at `path` what `write` writes into a file, told its name so far, if that says that it shall be there.
+pub fn fill(path: &Path, write: impl FnOnce(&mut File, &Path) -> Result<bool, FsError>) -> Result<bool, FsError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     create_dir(folder)?;
     let staged = folder.join(unique_name());
-    let mut source = File::open(from).map_err(at("open", from))?;
-    let mut target = create_new(&staged).map_err(at("create", &staged))?;
-    let shared = share && rustix::fs::ioctl_ficlone(&target, &source).is_ok();
-    let copied =
-        if shared { Ok(()) } else { io::copy(&mut source, &mut target).map(|_| ()).map_err(at("write", &staged)) };
-    let result = copied.and_then(|()| rename(&staged, to));
-    if result.is_err() {
+    let mut file = create_new(&staged).map_err(at("create", &staged))?;
+    let written = write(&mut file, &staged);
+    let result = written.and_then(|wanted| if wanted { rename(&staged, path).map(|()| true) } else { Ok(false) });
+    if !matches!(result, Ok(true)) {
         let _ = fs::remove_file(&staged);
     }
-    result.map(|()| shared)
+    result
 }
 
 /// Removes a folder with everything in it, or a file; that nothing is there is fine.

@@ -99,7 +99,7 @@ fn clear_way(folder: &Path, path: &str) -> Result<(), StageError> {
     Ok(())
 }
 
-/// Lays one file out, after its bytes were checked.
+/// Lays one file out, whose bytes are checked.
 fn lay(
     store: &Store,
     folder: &Path,
@@ -109,10 +109,10 @@ fn lay(
     sharing: bool,
 ) -> Result<Laid, StageError> {
     let digest = &expected[path];
-    if !store.content.check(digest) {
+    let (target, blob) = (folder.join(path), store.content.path(digest));
+    if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
         return Ok(Laid::Damaged);
     }
-    let (target, blob) = (folder.join(path), store.content.path(digest));
     if link == LinkMode::Hard {
         fs::create_dir(target.parent().unwrap_or(folder)).map_err(|error| disk_error(&error))?;
         fs::remove(&target).map_err(|error| disk_error(&error))?;
@@ -120,6 +120,9 @@ fn lay(
             return Ok(Laid::Shared);
         }
     }
-    let shared = fs::copy(&blob, &target, sharing).map_err(|error| disk_error(&error))?;
-    Ok(if shared { Laid::Shared } else { Laid::Copied })
+    if sharing && fs::share(&blob, &target).map_err(|error| disk_error(&error))? {
+        return Ok(Laid::Shared);
+    }
+    let whole = store.content.copy(digest, &target).map_err(|error| disk_error(&error))?;
+    Ok(if whole { Laid::Copied } else { Laid::Damaged })
 }

@@ -1,6 +1,7 @@
 //! Bytes by digest.
 
 use std::fs as std_fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,29 @@ impl ContentStore {
         false
     }
 
+    /// Copies a blob to `to`, whole or not at all, and checks its bytes on the way; false where it is absent or damaged (then it
+    /// is deleted, and counts as a miss).
+    pub fn copy(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
+        let path = self.path(digest);
+        let mut blob = match std_fs::File::open(&path) {
+            Ok(blob) => blob,
+            // Somebody may be about to put it there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(_) => {
+                let _ = std_fs::remove_file(&path);
+                return Ok(false);
+            }
+        };
+        let whole = fs::fill(to, |target, staged| {
+            let copied = digest::of_pieces(&mut blob, |piece| target.write_all(piece).map_err(at("write", staged)))?;
+            Ok(copied.is_ok_and(|found| found == *digest))
+        })?;
+        if !whole {
+            let _ = std_fs::remove_file(&path);
+        }
+        Ok(whole)
+    }
+
     /// Stores bytes that can be made again at any time, such as a listing.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, FsError> {
         let digest = Digest::of(bytes);
@@ -108,6 +132,20 @@ mod tests {
         std_fs::write(store.path(&digest), b"evil bytes").unwrap();
         assert_eq!(store.read(&digest), None);
         assert!(!store.contains(&digest));
+    }
+
+    #[test]
+    fn a_damaged_blob_is_not_copied_and_gone() {
+        let (folder, store) = store();
+        let digest = store.put(b"good bytes").unwrap();
+        let copy = folder.path().join("out/copy");
+        assert!(store.copy(&digest, &copy).unwrap());
+        assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
+        std_fs::write(store.path(&digest), b"evil bytes").unwrap();
+        assert!(!store.copy(&digest, &copy).unwrap() && !store.contains(&digest));
+        assert!(!store.copy(&digest, &copy).unwrap(), "it is absent");
+        assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
+        assert_eq!(std_fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "nothing half-written is left");
     }
 
     #[test]

@@ -42,22 +42,30 @@ impl Scratch {
 
 /// A table with the counts and symbols that it was made from: many files have the same.
 #[derive(Default)]
-struct Slot(Option<([u8; 16], Vec<u8>, Table)>);
+struct Slot {
+    /// Whether there is a table.
+    made: bool,
+    counts: [u8; 16],
+    symbols: Vec<u8>,
+    table: Table,
+}
 
 impl Slot {
     fn prepare(&mut self, spec: Option<&HuffmanSpec<'_>>, first_coefficients: bool) -> Option<()> {
         let Some(spec @ HuffmanSpec { counts, symbols }) = spec else { return Some(()) };
-        let known = |(known_counts, known_symbols, _): &([u8; 16], Vec<u8>, Table)| {
-            known_counts == *counts && known_symbols == symbols
-        };
-        if !self.0.as_ref().is_some_and(known) {
-            self.0 = Some((**counts, symbols.to_vec(), Table::new(spec, first_coefficients)?));
+        if !self.made || self.counts != **counts || self.symbols != *symbols {
+            self.made = false;
+            self.counts = **counts;
+            self.symbols.clear();
+            self.symbols.extend_from_slice(symbols);
+            self.table.make(spec, first_coefficients)?;
+            self.made = true;
         }
         Some(())
     }
 
     fn table(&self) -> Option<&Table> {
-        self.0.as_ref().map(|(.., table)| table)
+        self.made.then_some(&self.table)
     }
 }
 
