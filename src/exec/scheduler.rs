@@ -299,6 +299,11 @@ impl<'a> Scheduler<'a> {
             if self.running.is_empty() && self.committing.is_empty() {
                 break;
             }
+            if !self.running.values().any(|running| matches!(running.piece, Piece::Part(_)))
+                && let Some(committer) = self.committer.as_ref().filter(|_| !self.committing.is_empty())
+            {
+                committer.flush();
+            }
             // The executor keeps a sender, so the channel cannot close while jobs run.
             let Ok(heard) = heard.recv() else { break };
             self.hear(heard);

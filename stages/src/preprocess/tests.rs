@@ -9,7 +9,7 @@ use polars::prelude::{Column, DataFrame};
 
 use super::*;
 use crate::imaging::{Resizer, decode};
-use crate::shard::{ShardReader, read_index};
+use crate::shard::{ShardReader, read_index, tensor_digest};
 use crate::test_support::{allocations, file, file_input, files_input, job, shared};
 
 struct Silent;
@@ -120,7 +120,7 @@ fn twice_as_many_images_take_memory_no_more_often() {
             assert_eq!(made.len(), count);
             taken
         });
-        assert!(taken[0] > 0 && taken.iter().all(|taken| *taken == taken[0]), "{fit}: {taken:?}");
+        assert!(taken[0] > 0 && taken.iter().all(|often| *often == taken[0]), "{fit}: {taken:?}");
     }
 }
 
