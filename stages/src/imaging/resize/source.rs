@@ -55,8 +55,8 @@ impl Source for Planes<'_> {
 
     #[inline(always)]
     fn columns(&self, row: usize, column: usize) -> Columns {
-        let mut channels = [[[0; LANES]; LANES]; CHANNELS];
-        for lane in 0..LANES {
+        let mut rows = [[[0; LANES]; CHANNELS]; LANES];
+        for (lane, [reds, greens, blues]) in rows.iter_mut().enumerate() {
             let luma = lanes(self.luma, self.stride, row + lane, column);
             let [blue, red] = match self.colours {
                 Some([blue, red]) => {
@@ -66,18 +66,19 @@ impl Source for Planes<'_> {
             };
             // One channel after the other: the compiler sees sixteen equal sums.
             for i in 0..LANES {
-                channels[0][lane][i] = rgb(luma[i], blue[i], red[i])[0];
+                reds[i] = rgb(luma[i], blue[i], red[i])[0];
             }
             for i in 0..LANES {
-                channels[1][lane][i] = rgb(luma[i], blue[i], red[i])[1];
+                greens[i] = rgb(luma[i], blue[i], red[i])[1];
             }
             for i in 0..LANES {
-                channels[2][lane][i] = rgb(luma[i], blue[i], red[i])[2];
+                blues[i] = rgb(luma[i], blue[i], red[i])[2];
             }
         }
         let mut columns = [[[0; LANES]; CHANNELS]; LANES];
-        for (channel, rows) in channels.into_iter().enumerate() {
-            for (column, turned) in columns.iter_mut().zip(turned(rows)) {
+        for channel in 0..CHANNELS {
+            let turned = turned(std::array::from_fn(|lane| rows[lane][channel]));
+            for (column, turned) in columns.iter_mut().zip(turned) {
                 column[channel] = turned;
             }
         }
