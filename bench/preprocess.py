@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Preprocessing beside other programs: a table of images per second, in one run on one machine.
 
-`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER]` makes N distinct JPEGs (10,015 by default: the
-originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved rounds of a
-cold `hamflow run` (an empty cache, planning's hash included) and of each peer with a process per core. It needs a release
-build of hamflow. `cargo bench --bench preprocess` measures the decoder in a bare loop; its figures are put beside.
+`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers]` makes N distinct JPEGs (10,015 by
+default: the originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved
+rounds, for each size: the decoder alone over the same files in a bare loop (`cargo bench --bench preprocess`), a cold
+`hamflow run` over them (an empty cache, planning's hash and the table included), and each peer with a process per core. It
+needs a release build of hamflow. What a cold run reaches of its decoder alone is the median of the rounds' ratios: by the
+clock, and by the time that processors worked, which says less but also counts on a machine that does other things too.
 """
 import argparse
 import hashlib
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -159,11 +162,28 @@ def resident(root: int) -> int:
     return total
 
 
-def hamflow(folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float]:
-    """Images per second of a cold run of the stage alone, and the most memory of all its processes together in MiB."""
+def warm(images: Path, size: tuple[int, int], count: int) -> None:
+    """Brings the files into memory, and takes as much of it as a run will write and gives it back.
+
+    A virtual machine may have returned free memory to its host, and whoever touches it first pays dearly for that. No
+    program shall pay for another.
+    """
+    for path in images.glob("*.jpg"):
+        path.read_bytes()
+    size_in_bytes = 2**30 + count * size[0] * size[1] * 3 * 5 // 2
+    touch = f"import mmap; mmap.mmap(-1, {size_in_bytes}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)"
+    subprocess.run([sys.executable, "-c", touch], check=True)
+    os.sync()
+
+
+def hamflow(folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float, float]:
+    """A cold run: images per second by the clock and by the work of all processors, and the most memory of all its processes
+    together in MiB."""
     project = Path(tempfile.mkdtemp(dir=folder))
     count = write(project, images, height=size[0], width=size[1], decode=decode)
-    subprocess.run([binary(), "run", "metadata"], cwd=project, check=True, capture_output=True)
+    if decode == "reduced":
+        warm(images, size, count)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen([binary(), "run"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = [0]
@@ -178,10 +198,12 @@ def hamflow(folder: Path, images: Path, size: tuple[int, int], decode: str) -> t
     code = process.wait()
     seconds = time.perf_counter() - start
     watcher.join()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     shutil.rmtree(project)
     if code != 0:
         raise SystemExit(f"hamflow ended with {code}")
-    return count / seconds, most[0] / 2**20
+    return count / seconds, count / (work / os.cpu_count()), most[0] / 2**20
 
 
 def linked(folder: Path, originals: Path, count: int) -> Path:
@@ -196,14 +218,14 @@ def linked(folder: Path, originals: Path, count: int) -> Path:
     return images
 
 
-def bare(originals: Path) -> dict[str, float]:
-    """What `cargo bench --bench preprocess` prints, by name."""
-    command = ["cargo", "bench", "--bench", "preprocess", "--", str(originals.resolve())]
+def bare(*arguments: str) -> dict[str, tuple[float, float]]:
+    """What `cargo bench --bench preprocess` prints, by name: images per second, and the other number of the row."""
+    command = ["cargo", "bench", "--bench", "preprocess", "--", *arguments]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    found = {name.strip(): float(median) for name, median in re.findall(r"^(\S.*?)\s{2,}(\d+)\s+\d+$", printed, re.M)}
-    if not found:
+    rows = re.findall(r"^(\S.*?)\s{2,}(\d+)\s+(\d+)$", printed, re.M)
+    if not rows:
         raise SystemExit(f"`{' '.join(command)}` printed no table:\n{printed}")
-    return found
+    return {name.strip(): (float(first), float(second)) for name, first, second in rows}
 
 
 def main() -> None:
@@ -213,27 +235,37 @@ def main() -> None:
     arguments.add_argument("--originals", type=Path, default=ORIGINALS)
     arguments.add_argument("--memory", type=int, nargs="*", default=[], help="counts of images to measure memory at")
     arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hamflow-bench")
+    arguments.add_argument("--no-peers", action="store_true", help="hamflow and its decoder only")
     options = arguments.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     images = dataset(options.folder, options.originals, options.images)
-    python, there = environment(options.folder)
+    scripts: dict[str, tuple[Path, str]] = {}
+    if not options.no_peers:
+        python, there = environment(options.folder)
+        scripts = {name: (python, code + LOOP) for name, (needs, code) in PEERS.items() if needs in there}
+        if "dali" in there:
+            scripts["NVIDIA DALI, CPU"] = (python, DALI)
+        simd = simd_environment(options.folder)
+        if simd:
+            scripts["Pillow-SIMD, draft"] = (simd, PEERS["Pillow, draft"][1] + LOOP)
     decoders: dict[str, list[float]] = {}
-    scripts = {name: (python, code + LOOP) for name, (needs, code) in PEERS.items() if needs in there}
-    if "dali" in there:
-        scripts["NVIDIA DALI, CPU"] = (python, DALI)
-    simd = simd_environment(options.folder)
-    if simd:
-        scripts["Pillow-SIMD, draft"] = (simd, PEERS["Pillow, draft"][1] + LOOP)
     rates: dict[tuple[str, tuple[int, int]], list[float]] = {}
+    # By size, for each round: what a cold run reaches of its decoder alone, by the clock and by work.
+    reached: dict[tuple[int, int], list[tuple[float, float]]] = {}
     memory = 0.0
     for _ in range(options.rounds):
-        for name, rate in bare(options.originals).items():
-            decoders.setdefault(name, []).append(rate)
+        if not options.no_peers:
+            for name, (rate, _) in bare(str(options.originals.resolve())).items():
+                decoders.setdefault(name, []).append(rate)
         for size in SIZES:
-            for decode in ("reduced", "exact"):
-                rate, used = hamflow(options.folder, images, size, decode)
+            [(alone, alone_by_work)] = bare(str(images.resolve()), "--alone", f"{size[0]}x{size[1]}").values()
+            rates.setdefault(("its decoder alone, in a bare loop", size), []).append(alone)
+            for decode in ("reduced",) if options.no_peers else ("reduced", "exact"):
+                rate, by_work, used = hamflow(options.folder, images, size, decode)
                 memory = max(memory, used)
                 rates.setdefault((f"hamflow, cold run, {decode}", size), []).append(rate)
+                if decode == "reduced":
+                    reached.setdefault(size, []).append((rate / alone, by_work / alone_by_work))
             for name, (interpreter, code) in scripts.items():
                 command = [interpreter, "-c", code, images, str(size[0]), str(size[1])]
                 ran = subprocess.run(command, capture_output=True, text=True)
@@ -246,18 +278,17 @@ def main() -> None:
     for name in dict.fromkeys(name for name, _ in rates):
         cells = [f"{statistics.median(rates[name, size]):.0f}" if (name, size) in rates else "–" for size in SIZES]
         print(f"| {name} | {' | '.join(cells)} |")
-    print("\n| decoder alone, bare loop | images/s |\n| --- | --- |")
-    for name, rate in decoders.items():
-        print(f"| {name} | {statistics.median(rate):.0f} |")
-    for height, width in SIZES:
-        alone = decoders.get(f"own, reduced for {height}x{width}")
-        if alone:
-            whole = statistics.median(rates["hamflow, cold run, reduced", (height, width)])
-            print(f"a cold run at {height}×{width} reaches {whole / statistics.median(alone):.0%} of its decoder alone")
+    for which, how in enumerate(("by the clock", "by the processors' work")):
+        cells = [f"{statistics.median(ratios[which] for ratios in reached[size]):.0%}" for size in SIZES]
+        print(f"| a cold run of its decoder alone, {how} | {' | '.join(cells)} |")
+    if decoders:
+        print("\n| decoder alone, bare loop over the originals | images/s |\n| --- | --- |")
+        for name, rate in decoders.items():
+            print(f"| {name} | {statistics.median(rate):.0f} |")
     print(f"most memory of all processes together: {memory:.0f} MiB")
     for count in options.memory:
         images = linked(options.folder, options.originals, count)
-        rate, memory = hamflow(options.folder, images, SIZES[0], "reduced")
+        rate, _, memory = hamflow(options.folder, images, SIZES[0], "reduced")
         print(f"{count} images: {memory:.0f} MiB, {rate:.0f} images/s")
 
 

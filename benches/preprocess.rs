@@ -1,6 +1,7 @@
 //! How fast JPEGs decode, decoder beside decoder, in a bare loop over bytes in memory.
 //!
 //! `cargo bench --bench preprocess [-- FOLDER]` prints images per second on all threads: medians of interleaved rounds.
+//! `… -- FOLDER --alone HEIGHTxWIDTH` decodes each file of a large folder once, with the chosen decoder and nothing else.
 //! `bench/preprocess.py` puts whole runs and other programs beside it.
 
 use std::path::PathBuf;
@@ -91,8 +92,44 @@ fn time(case: &Case, files: &[Vec<u8>], threads: usize) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
+/// So many files are in memory at a time where a folder has many.
+const BATCH: usize = 256;
+
+/// Seconds of all processors that this process has worked so far (proc(5), stat: the fields 14 and 15, in hundredths).
+fn worked() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = text.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<f64> = behind_name.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+    fields.iter().sum::<f64>() / 100.0
+}
+
+/// Decodes each file once for a tensor of that size; reading them is not timed.
+fn alone(paths: &[PathBuf], (height, width): (usize, usize), threads: usize) {
+    let case = case(&format!("own, reduced for {height}x{width}"), move || reduced(width, height));
+    let (mut seconds, mut work) = (0.0, 0.0);
+    for (number, batch) in paths.chunks(BATCH).enumerate() {
+        let files: Vec<Vec<u8>> =
+            batch.iter().map(|path| std::fs::read(path).expect("the image can be read")).collect();
+        if number == 0 {
+            time(&case, &files, threads);
+        }
+        let before = worked();
+        seconds += time(&case, &files, threads);
+        work += worked() - before;
+    }
+    let rate = |seconds: f64| paths.len() as f64 / seconds;
+    println!("{:<46} {:>10} {:>10}", "images/s", "by clock", "by work");
+    println!("{:<46} {:>10.0} {:>10.0}", case.name, rate(seconds), rate(work / threads as f64));
+}
+
 fn main() {
-    let folder = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let size = arguments.iter().position(|argument| argument == "--alone").map(|place| {
+        let size = arguments.get(place + 1).and_then(|size| size.split_once('x'));
+        let number = |text: &str| text.parse::<usize>().expect("a size is two numbers");
+        size.map(|(height, width)| (number(height), number(width))).expect("`--alone` is followed by HEIGHTxWIDTH")
+    });
+    let folder = arguments.first().filter(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| {
         let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
         std::env::var_os("HAMFLOW_DATA").map_or_else(|| PathBuf::from(beside), PathBuf::from).join("ham10000-originals")
@@ -104,8 +141,11 @@ fn main() {
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
     paths.sort();
-    let files: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).expect("the image can be read")).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(size) = size {
+        return alone(&paths, size, threads);
+    }
+    let files: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).expect("the image can be read")).collect();
     let mut cases = vec![
         case("zune-jpeg, whole", zune),
         case("jpeg-decoder, whole", || jpeg_decoder(u16::MAX, u16::MAX)),

@@ -1,27 +1,47 @@
 //! Names bytes: digests of texts, buffers and files.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 pub use hamflow_stage_api::Digest;
 
-/// Hashes a file from its beginning to its end.
-pub fn of_file(path: &Path) -> io::Result<Digest> {
-    of_reader(&mut File::open(path)?)
+/// How much of a file is read at a time: small enough to stay near the processor until it is hashed.
+const PIECE: usize = 128 * 1024;
+
+thread_local! {
+    /// Where a thread keeps the piece of a file that it hashes: ten thousand files need no memory of their own each.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
 }
 
-fn of_reader(reader: &mut impl Read) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(Digest::new(*hasher.finalize().as_bytes(), hasher.count())),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-    }
+/// Hashes a file from its beginning to its end.
+pub fn of_file(path: &Path) -> io::Result<Digest> {
+    let Ok(digest) = of_pieces(&mut File::open(path)?, |_| Ok::<_, Infallible>(()));
+    digest
+}
+
+/// Hashes what a reader has and gives every piece of it to `take`. The outer error is that of `take`, the inner one that of
+/// the reader.
+pub fn of_pieces<E>(
+    reader: &mut impl Read,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<io::Result<Digest>, E> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut hasher = blake3::Hasher::new();
+        loop {
+            match reader.read(buffer) {
+                Ok(0) => return Ok(Ok(Digest::new(*hasher.finalize().as_bytes(), hasher.count()))),
+                Ok(n) => {
+                    hasher.update(&buffer[..n]);
+                    take(&buffer[..n])?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -82,6 +82,26 @@ pub fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Fs
     result
 }
 
+/// Writes files of one file system that appear whole or not at all, none before the bytes of all are on the disk.
+pub fn write_all(files: &[(PathBuf, String)]) -> Result<(), FsError> {
+    let staged: Vec<PathBuf> =
+        files.iter().map(|(path, _)| path.parent().unwrap_or(Path::new(".")).join(unique_name())).collect();
+    let write = || {
+        for ((_, text), staged) in files.iter().zip(&staged) {
+            write_staged(staged, text.as_bytes(), Durability::Relaxed)?;
+        }
+        sync_files(staged.iter().map(PathBuf::as_path))?;
+        staged.iter().zip(files).try_for_each(|(staged, (path, _))| rename(staged, path))
+    };
+    let result = write();
+    if result.is_err() {
+        for staged in &staged {
+            let _ = fs::remove_file(staged);
+        }
+    }
+    result
+}
+
 fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(), FsError> {
     let folder = staged.parent().unwrap_or(Path::new("."));
     let mut file = match create_new(staged) {
@@ -115,33 +135,24 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Lets `to`, which is not there yet, share the blocks of `from`; false where the file system cannot.
+/// Puts a copy of `from` that shares its blocks at `to`, whole or not at all; false where the file system cannot do that.
 pub fn share(from: &Path, to: &Path) -> Result<bool, FsError> {
     let source = File::open(from).map_err(at("open", from))?;
-    let target = create_new(to).map_err(at("create", to))?;
-    let shared = rustix::fs::ioctl_ficlone(&target, &source).is_ok();
-    if !shared {
-        fs::remove_file(to).map_err(at("remove", to))?;
-    }
-    Ok(shared)
+    fill(to, |target, _| Ok(rustix::fs::ioctl_ficlone(&*target, &source).is_ok()))
 }
 
-/// Puts a copy of `from` at `to`, whole or not at all; one that shares its blocks where `share` says to try and the file
-/// system can. Returns whether it does.
-pub fn copy(from: &Path, to: &Path, share: bool) -> Result<bool, FsError> {
-    let folder = to.parent().unwrap_or(Path::new("."));
+/// Puts at `path` what `write` writes into a file, told its name so far, if that says that it shall be there.
+pub fn fill(path: &Path, write: impl FnOnce(&mut File, &Path) -> Result<bool, FsError>) -> Result<bool, FsError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     create_dir(folder)?;
     let staged = folder.join(unique_name());
-    let mut source = File::open(from).map_err(at("open", from))?;
-    let mut target = create_new(&staged).map_err(at("create", &staged))?;
-    let shared = share && rustix::fs::ioctl_ficlone(&target, &source).is_ok();
-    let copied =
-        if shared { Ok(()) } else { io::copy(&mut source, &mut target).map(|_| ()).map_err(at("write", &staged)) };
-    let result = copied.and_then(|()| rename(&staged, to));
-    if result.is_err() {
+    let mut file = create_new(&staged).map_err(at("create", &staged))?;
+    let written = write(&mut file, &staged);
+    let result = written.and_then(|wanted| if wanted { rename(&staged, path).map(|()| true) } else { Ok(false) });
+    if !matches!(result, Ok(true)) {
         let _ = fs::remove_file(&staged);
     }
-    result.map(|()| shared)
+    result
 }
 
 /// Removes a folder with everything in it, or a file; that nothing is there is fine.
@@ -283,14 +294,26 @@ fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     })
 }
 
+/// More files than this are put on the disk by one call for the whole file system.
+const SYNC_ONE_BY_ONE: usize = 4;
+
+/// Puts files of one file system on the disk.
+pub fn sync_files<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> Result<(), FsError> {
+    if paths.len() <= SYNC_ONE_BY_ONE {
+        return paths.into_iter().try_for_each(sync_file);
+    }
+    let mut paths = paths;
+    paths.next().map_or(Ok(()), |first| sync_file_system(first.parent().unwrap_or(Path::new("."))))
+}
+
 /// Puts everything written to the file system of `folder` on the disk.
-pub fn sync_file_system(folder: &Path) -> Result<(), FsError> {
+fn sync_file_system(folder: &Path) -> Result<(), FsError> {
     let handle = File::open(folder).map_err(at("open", folder))?;
     rustix::fs::syncfs(&handle).map_err(|error| at("sync", folder)(error.into()))
 }
 
 /// Puts one file on the disk.
-pub fn sync_file(path: &Path) -> Result<(), FsError> {
+fn sync_file(path: &Path) -> Result<(), FsError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(at("sync", path))
 }
 

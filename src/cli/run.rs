@@ -11,7 +11,7 @@ use clap::Args;
 use super::error::exit_code;
 use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions, Sharing};
+use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
 use crate::plan::{Planner, Question, Seal};
 use crate::store::remote::Remote;
 use crate::threads;
@@ -108,8 +108,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let remote = remote::open(&opened)?.map(Arc::new);
     interrupt_through(sender.clone(), remote.clone())?;
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
-    let sharing = remote.map(|remote| Sharing { remote, heard: sender.clone() });
-    let mut executor = Local::new(program, sender);
+    let mut executor = Local::new(program, sender.clone());
     let mut reporter = reporter(arguments.json);
     let options = RunOptions {
         targets,
@@ -119,11 +118,11 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
         began: Some(started),
-        sharing,
+        remote,
         limits: Some(graph.pipeline.cache.limits),
         question,
     };
-    let summary = exec::run(planner, &options, &mut executor, &heard, &mut |event| reporter.event(&event))?;
+    let summary = exec::run(planner, &options, &mut executor, (&sender, &heard), &mut |event| reporter.event(&event))?;
     Ok(match (summary.interrupted, summary.failure) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),

@@ -1,13 +1,13 @@
 //! Puts what a job made into the store: blobs, then trees, then the result.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{ArtifactType, Output, StageError};
 use serde_json::Value;
 
 use crate::digest::{self, Digest};
-use crate::fs::{self, FsError};
+use crate::fs::{self, Durability, FsError};
 use crate::store::{ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, TreeEntry};
 
 /// A failed system call of the engine: the disk's fault, whatever it was.
@@ -28,38 +28,73 @@ pub fn hash_outputs(folder: &Path) -> Result<Vec<(String, Staged)>, FsError> {
     Ok(files)
 }
 
-/// Stores what one part made: one tree of everything in its output directory.
-pub fn part(
-    store: &Store,
-    key: &ActionKey,
-    fingerprint: Value,
-    folder: &Path,
-    flaws: &[String],
-    cost_ms: u64,
-) -> Result<ActionResult, StageError> {
-    let files = hash_outputs(folder).map_err(|error| disk_error(&error))?;
-    let staged: Vec<Staged> = files.iter().map(|(_, staged)| staged.clone()).collect();
-    store.content.commit(&staged).map_err(|error| disk_error(&error))?;
-    let entries = files.into_iter().map(|(path, staged)| TreeEntry { path, digest: staged.digest }).collect();
-    let digest = put_tree(store, &Tree::new(entries))?;
-    let output = ResultOutput {
-        name: "part".to_owned(),
-        artifact_type: ArtifactType::Folder,
-        path: String::new(),
-        digest,
-        folder: true,
-    };
-    let result = ActionResult {
-        key: key.hex(),
-        fingerprint,
-        outputs: vec![output],
-        parts: Vec::new(),
-        flaws: flaws.to_vec(),
-        cost_ms,
-        origins: Vec::new(),
-    };
-    store.actions.put(&result).map_err(|error| disk_error(&error))?;
-    Ok(result)
+/// What one part made, before it is stored.
+#[derive(Debug)]
+pub struct FinishedPart {
+    /// The job that made it.
+    pub job: u64,
+    /// The part's key.
+    pub key: ActionKey,
+    /// Its fingerprint.
+    pub fingerprint: Value,
+    /// The job's own folder, on the store's file system; the parts' files lie in its `output`.
+    pub work: PathBuf,
+    /// What it said is not as it should be.
+    pub flaws: Vec<String>,
+    /// How long it took.
+    pub cost_ms: u64,
+}
+
+/// A part whose files are hashed and lie ready to be stored, their tree with them.
+#[derive(Debug)]
+pub struct StagedPart {
+    /// Its result.
+    pub result: ActionResult,
+    /// Its files by path.
+    pub files: BTreeMap<String, Digest>,
+    blobs: Vec<Staged>,
+    tree: Staged,
+}
+
+impl StagedPart {
+    /// Hashes what a part made: it becomes one tree of everything in its output directory.
+    pub fn new(finished: FinishedPart) -> Result<Self, StageError> {
+        let FinishedPart { job: _, key, fingerprint, work, flaws, cost_ms } = finished;
+        let hashed = hash_outputs(&work.join("output")).map_err(|error| disk_error(&error))?;
+        let (paths, blobs): (Vec<String>, Vec<Staged>) = hashed.into_iter().unzip();
+        let entries = paths.into_iter().zip(&blobs).map(|(path, staged)| TreeEntry { path, digest: staged.digest });
+        let tree = Tree::new(entries.collect());
+        let files = tree.entries().iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
+        let text = tree.text();
+        let tree = Staged { path: work.join("tree"), digest: Digest::of(text.as_bytes()) };
+        fs::write(&tree.path, text.as_bytes(), Durability::Relaxed).map_err(|error| disk_error(&error))?;
+        let output = ResultOutput {
+            name: "part".to_owned(),
+            artifact_type: ArtifactType::Folder,
+            path: String::new(),
+            digest: tree.digest,
+            folder: true,
+        };
+        let result = ActionResult {
+            key: key.hex(),
+            fingerprint,
+            outputs: vec![output],
+            parts: Vec::new(),
+            flaws,
+            cost_ms,
+            origins: Vec::new(),
+        };
+        Ok(Self { result, files, blobs, tree })
+    }
+}
+
+/// Stores some parts with the same few syncs. Where that fails, some of them may be stored, and all may be tried again.
+pub fn parts(store: &Store, staged: &[&StagedPart]) -> Result<(), StageError> {
+    let blobs = staged.iter().flat_map(|part| &part.blobs);
+    // Trees move in behind all blobs, and results behind all trees.
+    let all: Vec<Staged> = blobs.chain(staged.iter().map(|part| &part.tree)).cloned().collect();
+    store.content.commit(&all).map_err(|error| disk_error(&error))?;
+    store.actions.put_all(staged.iter().map(|part| &part.result)).map_err(|error| disk_error(&error))
 }
 
 fn put_tree(store: &Store, tree: &Tree) -> Result<Digest, StageError> {

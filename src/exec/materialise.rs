@@ -1,6 +1,5 @@
 //! Lays a result out below `out/`, for people.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -16,11 +15,6 @@ use crate::threads;
 
 /// So many files a thread takes at a time.
 const FILES_AT_ONCE: usize = 16;
-
-thread_local! {
-    /// What a thread copies through.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// How the layout went.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,7 +127,7 @@ fn fill(store: &Store, folder: &Path, expected: &BTreeMap<String, Digest>) -> Re
         let whole = if sharing {
             store.content.check(digest) && fs::share(&store.content.path(digest), path).map_err(Some)?
         } else {
-            BUFFER.with_borrow_mut(|buffer| store.content.copy_out(digest, path, buffer)).map_err(Some)?
+            store.content.copy_out(digest, path).map_err(Some)?
         };
         if whole { Ok(()) } else { Err(None) }
     });
@@ -163,7 +157,7 @@ fn clear_way(folder: &Path, path: &str) -> Result<(), StageError> {
     Ok(())
 }
 
-/// Lays one file out, after its bytes were checked.
+/// Lays one file out, whose bytes are checked.
 fn lay(
     store: &Store,
     folder: &Path,
@@ -173,10 +167,10 @@ fn lay(
     sharing: bool,
 ) -> Result<Laid, StageError> {
     let digest = &expected[path];
-    if !store.content.check(digest) {
+    let (target, blob) = (folder.join(path), store.content.path(digest));
+    if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
         return Ok(Laid::Damaged);
     }
-    let (target, blob) = (folder.join(path), store.content.path(digest));
     if link == LinkMode::Hard {
         fs::create_dir(target.parent().unwrap_or(folder)).map_err(|error| disk_error(&error))?;
         fs::remove(&target).map_err(|error| disk_error(&error))?;
@@ -184,6 +178,9 @@ fn lay(
             return Ok(Laid::Shared);
         }
     }
-    let shared = fs::copy(&blob, &target, sharing).map_err(|error| disk_error(&error))?;
-    Ok(if shared { Laid::Shared } else { Laid::Copied })
+    if sharing && fs::share(&blob, &target).map_err(|error| disk_error(&error))? {
+        return Ok(Laid::Shared);
+    }
+    let whole = store.content.copy(digest, &target).map_err(|error| disk_error(&error))?;
+    Ok(if whole { Laid::Copied } else { Laid::Damaged })
 }

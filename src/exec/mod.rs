@@ -1,6 +1,7 @@
 //! Runs what is stale: jobs to workers, results to the store, what happened to whoever listens.
 
 mod commit;
+mod committer;
 mod guard;
 mod job;
 mod local;
@@ -23,7 +24,7 @@ pub use guard::{GuardError, Holder, RunGuard};
 pub use local::Local;
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};
-pub use scheduler::{RunOptions, RunSummary, Sharing, run};
+pub use scheduler::{RunOptions, RunSummary, run};
 pub use sealed::run_sealed;
 pub use tidy::{KEPT_RUNS, Tidy, TidyError, tidy};
 pub use worker::serve;
@@ -31,7 +32,7 @@ pub use worker::serve;
 use crate::graph::StageId;
 use crate::plan::StaleReason;
 
-/// What a run hears of its workers, of what it fetches, and of its user.
+/// What a run hears: of its workers, of the store, of what it fetches, of the user.
 #[derive(Debug)]
 pub enum Heard {
     /// A worker says something.
@@ -54,6 +55,13 @@ pub enum Heard {
         stage: StageId,
         /// Whether all of it came.
         found: bool,
+    },
+    /// What a job made of a part is stored, or cannot be.
+    Committed {
+        /// The job.
+        job: u64,
+        /// What is stored.
+        outcome: Result<Box<commit::StagedPart>, StageError>,
     },
     /// The user wants the run to end.
     Interrupted,

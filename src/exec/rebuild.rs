@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hamflow_stage_api::{Inputs, JobEvent, JobPart, Part, PartOutput, Plan, StageError, Threads};
 
-use super::commit::{self, Finished, disk_error};
+use super::commit::{self, Finished, FinishedPart, StagedPart, disk_error};
 use super::job::{self, Places};
 use super::secrets::Secrets;
 use super::{Executor, Heard, RunEvent};
@@ -156,7 +156,7 @@ impl Scratch {
         fs::create_dir(&folder).map_err(|error| disk_error(&error))?;
         for Difference { path, after, .. } in differences {
             if let Some(digest) = after {
-                let copied = fs::copy(&self.store.content.path(digest), &folder.join(path), true);
+                let copied = self.store.content.copy(digest, &folder.join(path));
                 copied.map_err(|error| disk_error(&error))?;
             }
         }
@@ -235,11 +235,10 @@ impl Work<'_> {
             let Some(number) = running.remove(&finished) else { continue };
             // The name is as good a key as any: nobody else looks here.
             let key = ActionKey::of(&parts[number].name);
-            let folder = self.output(finished);
-            let store = &self.scratch.store;
-            let result = commit::part(store, &key, serde_json::Value::Null, &folder, &[], 0)?;
-            let files = commit::part_files(store, &result).ok_or_else(|| StageError::bug("a part is not whole"))?;
-            made[number] = Some((key.hex(), files));
+            let (fingerprint, flaws, work) = (serde_json::Value::Null, Vec::new(), self.work(finished));
+            let part = StagedPart::new(FinishedPart { job: finished, key, fingerprint, work, flaws, cost_ms: 0 })?;
+            commit::parts(&self.scratch.store, &[&part])?;
+            made[number] = Some((key.hex(), part.files));
             let done = made.iter().flatten().count() as u64;
             (self.events)(RunEvent::Progress {
                 stage: self.stage.name.clone(),
@@ -263,8 +262,12 @@ impl Work<'_> {
         }
     }
 
+    fn work(&self, job: u64) -> PathBuf {
+        self.scratch.store.tmp_dir().join(format!("job-{job}"))
+    }
+
     fn output(&self, job: u64) -> PathBuf {
-        self.scratch.store.tmp_dir().join(format!("job-{job}")).join("output")
+        self.work(job).join("output")
     }
 
     fn submit(&mut self, part: JobPart, inputs: Inputs) -> Result<u64, StageError> {
@@ -305,7 +308,7 @@ impl Work<'_> {
                         return Err(StageError::failed(format!("its worker died: {how}")));
                     }
                 }
-                Heard::Fetched { .. } => {}
+                Heard::Fetched { .. } | Heard::Committed { .. } => {}
                 Heard::Event { worker, event } => {
                     let Some(job) = self.executor.job_of(worker) else { continue };
                     if let JobEvent::Finished(result) = event {

@@ -7,14 +7,16 @@ mod throughput;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hamflow_stage_api::{ErrorCategory, Inputs, JobPart, Part, PartOutput, Plan, StageError, Threads};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::commit::{self, Finished, disk_error};
+use super::commit::{self, Finished, FinishedPart, StagedPart, disk_error};
+use super::committer::Committer;
 use super::job::{self, Places};
 use super::materialise::{Materialised, check_out_dir, materialise};
 use super::record::{Journal, Outcome, RunRecord, run_name};
@@ -26,10 +28,9 @@ use crate::fs;
 use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
 use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
-use crate::store::remote::Uploads;
+use crate::store::remote::{Remote, Uploads};
 use crate::store::{ActionKey, ActionResult, Garbage, Limits, Store};
 use sharing::Fetching;
-pub use sharing::Sharing;
 use throughput::Amount;
 
 /// What the command line says of a run.
@@ -50,7 +51,7 @@ pub struct RunOptions {
     /// When the command began: looking at the files is part of the time that it took.
     pub began: Option<Instant>,
     /// Where results are shared.
-    pub sharing: Option<Sharing>,
+    pub remote: Option<Arc<Remote>>,
     /// How much of what nobody needs any more stays in the cache; none to leave all of it.
     pub limits: Option<Limits>,
     /// What a seal will answer, where nothing turns out to be done.
@@ -154,12 +155,17 @@ struct Running {
     flaws: Vec<String>,
 }
 
+/// More parts than this do not wait for being stored.
+const MOST_COMMITTING: usize = 32;
+
 struct Scheduler<'a> {
     graph: &'a Graph,
     store: &'a Store,
     options: &'a RunOptions,
     planner: Planner<'a>,
     executor: &'a mut dyn Executor,
+    /// The end of the channel at which the store speaks.
+    sender: Sender<Heard>,
     events: &'a mut dyn FnMut(RunEvent),
     journal: Journal,
     secrets: Secrets,
@@ -183,6 +189,9 @@ struct Scheduler<'a> {
     asked: BTreeMap<StageId, bool>,
     queue: BTreeSet<(usize, Piece)>,
     running: BTreeMap<u64, Running>,
+    /// Jobs that are finished and whose parts are being stored.
+    committing: BTreeMap<u64, Running>,
+    committer: Option<Committer>,
     healed: BTreeSet<StageId>,
     /// Stages that were made again because their results were damaged.
     remade: BTreeSet<StageId>,
@@ -196,13 +205,13 @@ struct Scheduler<'a> {
 
 /// Runs what is invalid of the targets and of all before them.
 ///
-/// The caller holds the run lock. `heard` is the other end of the executor's channel. Errors of single stages are told
+/// The caller holds the run lock. `channel` is that of the executor. Errors of single stages are told
 /// through `events`; an error of the run itself, such as a missing input, is returned before anything ran.
 pub fn run(
     planner: Planner<'_>,
     options: &RunOptions,
     executor: &mut dyn Executor,
-    heard: &Receiver<Heard>,
+    channel: (&Sender<Heard>, &Receiver<Heard>),
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<RunSummary, StageError> {
     let (graph, store) = (planner.graph(), planner.store());
@@ -254,10 +263,11 @@ pub fn run(
         store,
         options,
         executor,
+        sender: channel.0.clone(),
         events,
         journal: Journal::new(&store.runs_dir(), record),
         secrets: Secrets::of(&graph.pipeline.stages),
-        uploads: options.sharing.as_ref().and_then(|sharing| Uploads::start(&sharing.remote, store)),
+        uploads: options.remote.as_ref().and_then(|remote| Uploads::start(remote, store)),
         candidates: (0..states.len()).collect(),
         twins: BTreeSet::new(),
         states,
@@ -270,6 +280,8 @@ pub fn run(
         asked: BTreeMap::new(),
         queue: BTreeSet::new(),
         running: BTreeMap::new(),
+        committing: BTreeMap::new(),
+        committer: None,
         healed: BTreeSet::new(),
         remade: BTreeSet::new(),
         free_threads: options.threads,
@@ -280,7 +292,7 @@ pub fn run(
         summary: RunSummary::default(),
         planner,
     };
-    scheduler.work(heard);
+    scheduler.work(channel.1);
     scheduler.end(started)
 }
 
@@ -297,8 +309,14 @@ impl<'a> Scheduler<'a> {
         loop {
             self.start_ready();
             self.dispatch();
-            if self.running.is_empty() && (self.stopping || self.fetching.is_empty()) {
+            let waits = self.stopping || self.fetching.is_empty();
+            if self.running.is_empty() && self.committing.is_empty() && waits {
                 break;
+            }
+            if !self.running.values().any(|running| matches!(running.piece, Piece::Part(_)))
+                && let Some(committer) = self.committer.as_ref().filter(|_| !self.committing.is_empty())
+            {
+                committer.flush();
             }
             // The executor keeps a sender, so the channel cannot close while jobs run.
             let Ok(heard) = heard.recv() else { break };
@@ -315,6 +333,7 @@ impl<'a> Scheduler<'a> {
     fn end(mut self, started: Instant) -> Result<RunSummary, StageError> {
         self.executor.stop();
         self.end_fetching();
+        self.committer = None;
         let _ = fs::remove(&self.store.tmp_dir());
         let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
@@ -535,6 +554,10 @@ impl<'a> Scheduler<'a> {
             let stage = &self.graph.pipeline.stages[id.index()];
             let threads = if stage.spec.threads == Threads::One { 1 } else { self.options.threads };
             let memory = stage.memory.unwrap_or(0);
+            // A disk that is slower than the work shall not make it all be lost with the run.
+            if matches!(piece, Piece::Part(_)) && self.committing.len() >= MOST_COMMITTING {
+                return;
+            }
             let fits = threads <= self.free_threads && memory <= self.free_memory;
             // What needs more than the machine has runs alone rather than never.
             if !fits && !self.running.is_empty() {
@@ -607,19 +630,23 @@ impl<'a> Scheduler<'a> {
         active.parts.iter().zip(made).map(output).collect()
     }
 
-    fn commit(&mut self, running: &Running, output: &std::path::Path) -> Result<(), StageError> {
+    /// Gives a part that a job made to the committer.
+    fn hand_over(&mut self, job: u64, mut running: Running, (key, fingerprint): (ActionKey, Value), work: PathBuf) {
+        let flaws = std::mem::take(&mut running.flaws);
+        let part = FinishedPart { job, key, fingerprint, work, flaws, cost_ms: milliseconds(running.started) };
+        let (store, sender) = (self.store, &self.sender);
+        self.committer.get_or_insert_with(|| Committer::start(store, sender.clone())).add(part);
+        self.committing.insert(job, running);
+    }
+
+    /// A part is in the store.
+    fn part_stored(&mut self, running: &Running, part: StagedPart) {
         let id = running.stage;
-        let Some((key, fingerprint)) = &running.part else { return self.complete(id, output, &running.flaws) };
-        // Kept even where the stage has failed meanwhile: the work is done.
-        let result =
-            commit::part(self.store, key, fingerprint.clone(), output, &running.flaws, milliseconds(running.started))?;
         if let Some(uploads) = &self.uploads {
-            uploads.add(&result);
+            uploads.add(&part.result);
         }
-        let files = commit::part_files(self.store, &result)
-            .ok_or_else(|| StageError::bug("a part that was just stored is not there"))?;
-        let (Some(active), Piece::Part(number)) = (self.active.get_mut(&id), running.piece) else { return Ok(()) };
-        active.made[number] = Some((key.hex(), files));
+        let (Some(active), Piece::Part(number)) = (self.active.get_mut(&id), running.piece) else { return };
+        active.made[number] = Some((part.result.key, part.files));
         active.ran += 1;
         active.ran_amount = active.ran_amount + active.amounts[number];
         let (done, total) = (active.made.iter().flatten().count(), active.parts.len());
@@ -642,7 +669,6 @@ impl<'a> Scheduler<'a> {
         if done == total {
             self.queue.insert((self.rank[id.index()], Piece::Merge));
         }
-        Ok(())
     }
 
     /// All jobs of a stage are done: stores its result and lays it out.

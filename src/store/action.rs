@@ -149,6 +149,12 @@ impl ActionCache {
         // collects them. The other order would be a hit on nothing.
         fs::write(&self.path(&result.key), encode(result).as_bytes(), Durability::Synced)
     }
+
+    /// Stores several, with few syncs for all of them. Every blob that they name must be in the store already.
+    pub fn put_all<'a>(&self, results: impl Iterator<Item = &'a ActionResult>) -> Result<(), FsError> {
+        let texts: Vec<(PathBuf, String)> = results.map(|result| (self.path(&result.key), encode(result))).collect();
+        fs::write_all(&texts)
+    }
 }
 
 /// The text of a result, with its own digest in front.

@@ -1,7 +1,7 @@
 //! Bytes by digest.
 
 use std::fs as std_fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,6 @@ pub struct Staged {
     /// What it is.
     pub digest: Digest,
 }
-
-/// So many bytes of a file are copied at a time.
-const COPY_AT_ONCE: u64 = 1024 * 1024;
-
-/// More staged files than this are put on the disk by one call for the whole file system.
-const SYNC_ONE_BY_ONE: usize = 8;
 
 /// The blobs below `cache/cas`.
 #[derive(Debug, Clone)]
@@ -76,32 +70,35 @@ impl ContentStore {
         false
     }
 
-    /// Writes a blob's bytes to a new file and checks them on the way; false where it is absent or damaged (then it is deleted, and the new
-    /// file must not be used). `buffer` may be used again for the next.
-    pub fn copy_out(&self, digest: &Digest, to: &Path, buffer: &mut Vec<u8>) -> Result<bool, FsError> {
-        let path = self.path(digest);
-        let mut from = match std_fs::File::open(&path) {
-            Ok(from) => from,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(at("open", &path)(error)),
-        };
+    /// Copies a blob to `to`, whole or not at all, and checks its bytes on the way; false where it is absent or damaged (then it
+    /// is deleted, and counts as a miss).
+    pub fn copy(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
+        fs::fill(to, |target, staged| self.pour(digest, target, staged))
+    }
+
+    /// The same into a new file, which must not be used where it fails or this is false.
+    pub fn copy_out(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
         let mut target = fs::create_new(to).map_err(at("create", to))?;
-        let mut left = digest.size();
-        let mut hasher = blake3::Hasher::new();
-        while left > 0 {
-            buffer.resize(usize::try_from(left.min(COPY_AT_ONCE)).unwrap_or(0), 0);
-            if from.read_exact(buffer).is_err() {
-                break;
+        self.pour(digest, &mut target, to)
+    }
+
+    fn pour(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
+        let path = self.path(digest);
+        let mut blob = match std_fs::File::open(&path) {
+            Ok(blob) => blob,
+            // Somebody may be about to put it there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(_) => {
+                let _ = std_fs::remove_file(&path);
+                return Ok(false);
             }
-            hasher.update(buffer);
-            target.write_all(buffer).map_err(at("write", to))?;
-            left -= buffer.len() as u64;
+        };
+        let copied = digest::of_pieces(&mut blob, |piece| target.write_all(piece).map_err(at("write", name)))?;
+        let whole = copied.is_ok_and(|found| found == *digest);
+        if !whole {
+            let _ = std_fs::remove_file(&path);
         }
-        if left == 0 && Digest::new(*hasher.finalize().as_bytes(), digest.size()) == *digest {
-            return Ok(true);
-        }
-        let _ = std_fs::remove_file(&path);
-        Ok(false)
+        Ok(whole)
     }
 
     /// Stores bytes that can be made again at any time, such as a listing.
@@ -120,11 +117,7 @@ impl ContentStore {
             let read_only = std_fs::Permissions::from_mode(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
         }
-        match &missing[..] {
-            [] => return Ok(()),
-            few if few.len() <= SYNC_ONE_BY_ONE => few.iter().try_for_each(|blob| fs::sync_file(&blob.path))?,
-            [first, ..] => fs::sync_file_system(first.path.parent().unwrap_or(Path::new(".")))?,
-        }
+        fs::sync_files(missing.iter().map(|blob| blob.path.as_path()))?;
         missing.iter().try_for_each(|blob| fs::rename(&blob.path, &self.path(&blob.digest)))
     }
 }
@@ -152,24 +145,37 @@ mod tests {
     #[test]
     fn a_blob_is_copied_out_whole_or_said_to_be_damaged() {
         let (folder, store) = store();
-        let mut buffer = Vec::new();
-        for size in [0, 1, COPY_AT_ONCE, 2 * COPY_AT_ONCE + 3] {
+        for size in [0, 1, 100_000, 1_000_003] {
             let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
             let digest = store.put(&bytes).unwrap();
             let to = |name: &str| folder.path().join(format!("{name}-{size}"));
-            assert!(store.copy_out(&digest, &to("whole"), &mut buffer).unwrap());
+            assert!(store.copy_out(&digest, &to("whole")).unwrap());
             assert!(std_fs::read(to("whole")).unwrap() == bytes, "{size}");
             std_fs::remove_file(store.path(&digest)).unwrap();
-            assert!(!store.copy_out(&digest, &to("absent"), &mut buffer).unwrap());
+            assert!(!store.copy_out(&digest, &to("absent")).unwrap());
             for damaged in
                 [[&bytes[..bytes.len().saturating_sub(1)], b"!"].concat(), bytes[1.min(bytes.len())..].to_vec()]
             {
                 std_fs::write(store.path(&digest), &damaged).unwrap();
-                let whole = store.copy_out(&digest, &to(&format!("damaged-{}", damaged.len())), &mut buffer).unwrap();
-                assert_eq!(whole, size == 0, "{size}: nothing of it is read");
+                let whole = store.copy_out(&digest, &to(&format!("damaged-{}", damaged.len()))).unwrap();
+                assert_eq!(whole, bytes == damaged, "{size}");
                 assert_eq!(store.path(&digest).exists(), whole);
             }
         }
+    }
+
+    #[test]
+    fn a_damaged_blob_is_not_copied_and_gone() {
+        let (folder, store) = store();
+        let digest = store.put(b"good bytes").unwrap();
+        let copy = folder.path().join("out/copy");
+        assert!(store.copy(&digest, &copy).unwrap());
+        assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
+        std_fs::write(store.path(&digest), b"evil bytes").unwrap();
+        assert!(!store.copy(&digest, &copy).unwrap() && !store.contains(&digest));
+        assert!(!store.copy(&digest, &copy).unwrap(), "it is absent");
+        assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
+        assert_eq!(std_fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "nothing half-written is left");
     }
 
     #[test]

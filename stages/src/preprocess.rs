@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer};
 use crate::params;
-use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index, tensor_hash};
 use listing::{Listed, cut, listed, part_name};
 
 /// Raised whenever equal inputs would give other shards.
@@ -239,30 +239,12 @@ impl Kind for Preprocess {
         let (name, key, _) = context.part()?;
         let image_ids: Vec<String> = serde_json::from_value(key.clone())
             .map_err(|error| StageError::bug(format!("the part's image ids do not parse: {error}")))?;
-        let files = &context.input("images")?.files;
-        if image_ids.len() != files.len() {
-            return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
-        }
-        let mut rows = Rows::default();
         let mut writer = ShardWriter::new(parameters.shape(), parameters.dtype, &parameters.card());
-        writer.reserve(image_ids.len());
-        let mut preparer = Preparer::new(parameters.preparation());
-        let mut bytes = Vec::new();
-        for (image_id, file) in image_ids.into_iter().zip(files) {
-            file.read_into(&mut bytes)?;
-            match writer.push(&image_id, |tensor| preparer.prepare(&bytes, tensor)) {
-                Ok(tensor) => rows.images.push((image_id, tensor_digest(tensor))),
-                Err(bad) if parameters.bad_images == BadImages::Error => {
-                    return Err(StageError::input(format!("bad image `{}`: the file {bad}", shown(context, file)))
-                        .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
-                }
-                Err(bad) => {
-                    context.warn(format!("left out `{image_id}`: the file `{}` {bad}", shown(context, file)));
-                    rows.quarantined.push(Quarantined::new(image_id, file, bad));
-                }
-            }
-        }
-        context.write(&format!("{}/{}", shard::FOLDER, shard_name(name)), &writer.finish()?)?;
+        let mut rows = Rows::default();
+        let made = prepare_all(context, &parameters, &image_ids, &mut writer, &mut rows.quarantined)?;
+        let row = |(image, tensor): (usize, blake3::Hash)| (image_ids[image].clone(), tensor.to_hex().to_string());
+        rows.images = made.into_iter().map(row).collect();
+        writer.write(&context.output_file(&format!("{}/{}", shard::FOLDER, shard_name(name)))?)?;
         context.write(ROWS, &to_json(&rows)?)
     }
 
@@ -290,6 +272,41 @@ impl Kind for Preprocess {
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         context.write(QUARANTINE, &to_json(&json!({ "images": quarantined }))?)
     }
+}
+
+/// Adds a part's images to its shard; returns the numbers and the tensors' hashes of those that are in it.
+///
+/// Memory is taken for the first image and for larger ones than before, not for each.
+fn prepare_all(
+    context: &StageContext<'_>,
+    parameters: &Parameters,
+    image_ids: &[String],
+    writer: &mut ShardWriter,
+    quarantined: &mut Vec<Quarantined>,
+) -> Result<Vec<(usize, blake3::Hash)>, StageError> {
+    let files = &context.input("images")?.files;
+    if image_ids.len() != files.len() {
+        return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
+    }
+    writer.reserve(image_ids);
+    let mut made = Vec::with_capacity(image_ids.len());
+    let mut preparer = Preparer::new(parameters.preparation());
+    let mut bytes = Vec::new();
+    for (image, (image_id, file)) in image_ids.iter().zip(files).enumerate() {
+        file.read_into(&mut bytes)?;
+        match writer.push(image_id, |tensor| preparer.prepare(&bytes, tensor)) {
+            Ok(tensor) => made.push((image, tensor_hash(tensor))),
+            Err(bad) if parameters.bad_images == BadImages::Error => {
+                return Err(StageError::input(format!("bad image `{}`: the file {bad}", shown(context, file)))
+                    .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
+            }
+            Err(bad) => {
+                context.warn(format!("left out `{image_id}`: the file `{}` {bad}", shown(context, file)));
+                quarantined.push(Quarantined::new(image_id.clone(), file, bad));
+            }
+        }
+    }
+    Ok(made)
 }
 
 /// The file's name for people: where it is, or its path within an artifact, whose bytes have no name on disk.

@@ -6,7 +6,7 @@ mod write;
 
 pub use index::{IndexRow, encode_index, read_index};
 pub use read::ShardReader;
-pub use write::{Dtype, ShardWriter, tensor_digest};
+pub use write::{Dtype, ShardWriter, tensor_digest, tensor_hash};
 
 /// The key in a shard's schema metadata that holds the parameters of its preprocessing as JSON.
 pub const PREPROCESS_KEY: &str = "hamflow.preprocess";

@@ -1,5 +1,7 @@
 //! Helpers for tests: inputs and jobs in temporary folders, and the real data where it is.
 
+pub mod allocations;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -48,6 +48,7 @@ impl Scheduler<'_> {
         for job in others {
             self.take_running(job);
         }
+        self.committing.retain(|_, committing| committing.stage != id);
         self.drop_queued(id);
         self.active.remove(&id);
         self.states[id.index()] = State::Waiting;

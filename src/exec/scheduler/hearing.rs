@@ -19,6 +19,14 @@ impl Scheduler<'_> {
                 self.summary.interrupted = true;
             }
             Heard::Fetched { stage, found } => self.fetched(stage, found),
+            Heard::Committed { job, outcome } => {
+                // A stage that began anew meanwhile finds the part in the store.
+                let Some(running) = self.committing.remove(&job) else { return };
+                match outcome {
+                    Ok(part) => self.part_stored(&running, *part),
+                    Err(error) => self.job_failed(running.stage, error),
+                }
+            }
             Heard::Died { worker, last_words } => {
                 let job = self.executor.job_of(worker);
                 let how = self.executor.bury(worker);
@@ -88,18 +96,19 @@ impl Scheduler<'_> {
         }
     }
 
-    fn job_finished(&mut self, job: u64, running: Running, result: JobResult) {
+    fn job_finished(&mut self, job: u64, mut running: Running, result: JobResult) {
         let id = running.stage;
         let work = self.store.tmp_dir().join(format!("job-{job}"));
         if let Some(active) = self.active.get_mut(&id) {
             active.peak_memory = active.peak_memory.max(result.peak_memory);
         }
-        let outcome = match result.error {
-            Some(error) => Err(error),
-            None => {
+        let outcome = match (result.error, running.part.take()) {
+            (Some(error), _) => Err(error),
+            (None, Some(key)) => return self.hand_over(job, running, key, work),
+            (None, None) => {
                 // Putting bytes on the disk takes a while; the free worker shall not wait for it.
                 self.dispatch();
-                self.commit(&running, &work.join("output"))
+                self.complete(id, &work.join("output"), &running.flaws)
             }
         };
         if let Err(error) = outcome.and_then(|()| fs::remove(&work).map_err(|error| disk_error(&error))) {

@@ -1,7 +1,5 @@
 //! What a run has of a remote, and gives to it.
 
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use hamflow_stage_api::{Output, StageError};
@@ -12,15 +10,6 @@ use crate::graph::StageId;
 use crate::plan::Check;
 use crate::store::ActionKey;
 use crate::store::remote::Remote;
-
-/// A place that a run shares results with.
-#[derive(Debug, Clone)]
-pub struct Sharing {
-    /// The place.
-    pub remote: Arc<Remote>,
-    /// Where the run hears that something was fetched.
-    pub heard: Sender<Heard>,
-}
 
 /// A stage that the remote is asked about, on a thread of its own: the others go on.
 pub(super) struct Fetching {
@@ -34,7 +23,7 @@ pub(super) struct Fetching {
 impl Scheduler<'_> {
     /// Asks the remote for the result of a stage, once in a run; false where nobody is asked.
     pub(super) fn ask_for_result(&mut self, id: StageId, check: &Check) -> bool {
-        if self.options.sharing.is_none() || self.asked.contains_key(&id) {
+        if self.options.remote.is_none() || self.asked.contains_key(&id) {
             return false;
         }
         self.asked.insert(id, false);
@@ -46,7 +35,7 @@ impl Scheduler<'_> {
     /// Looks the parts of a stage up in the store, then asks the remote for those that it lacks; launches the stage where nobody is asked.
     pub(super) fn look_up_parts(&mut self, id: StageId, mut active: Active) -> Result<(), StageError> {
         let absent = self.find_parts(id, &mut active)?;
-        if self.options.sharing.is_none() || absent.is_empty() {
+        if self.options.remote.is_none() || absent.is_empty() {
             self.launch(id, active);
             return Ok(());
         }
@@ -82,8 +71,8 @@ impl Scheduler<'_> {
         active: Option<Active>,
         work: impl FnOnce(&Remote, &crate::store::Store) -> bool + Send + 'static,
     ) {
-        let Some(Sharing { remote, heard }) = self.options.sharing.clone() else { return };
-        let store = self.store.clone();
+        let Some(remote) = self.options.remote.clone() else { return };
+        let (store, heard) = (self.store.clone(), self.sender.clone());
         let thread = std::thread::spawn(move || {
             let found = work(&remote, &store);
             let _ = heard.send(Heard::Fetched { stage: id, found });
@@ -115,7 +104,7 @@ impl Scheduler<'_> {
 
     /// Waits for what is still asked, which the remote gives up at once.
     pub(super) fn end_fetching(&mut self) {
-        if let Some(Sharing { remote, .. }) = &self.options.sharing
+        if let Some(remote) = &self.options.remote
             && !self.fetching.is_empty()
         {
             remote.stop_reading();
@@ -140,7 +129,7 @@ impl Scheduler<'_> {
 
     /// Says what went wrong with the remote, once.
     pub(super) fn tell_of_remote(&mut self) {
-        if let Some(message) = self.options.sharing.as_ref().and_then(|sharing| sharing.remote.take_warning()) {
+        if let Some(message) = self.options.remote.as_ref().and_then(|remote| remote.take_warning()) {
             (self.events)(RunEvent::Warning { stage: None, message: self.secrets.hide(message) });
         }
     }

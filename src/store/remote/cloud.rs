@@ -116,6 +116,12 @@ impl Cloud {
     }
 }
 
+/// Whether what is not there is the bucket, in the words of S3 and Google, and of Azure.
+fn is_about_the_bucket(error: &Error) -> bool {
+    let text = error.to_string();
+    ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code))
+}
+
 /// The last cause, such as "connection refused": it names no address.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error;
@@ -136,7 +142,7 @@ impl Backend for Cloud {
     fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError> {
         self.runtime.block_on(async {
             let found = match self.store.get(&self.path(name)).await {
-                Err(error @ Error::NotFound { .. }) if !error.to_string().contains("NoSuchBucket") => return Ok(false),
+                Err(error @ Error::NotFound { .. }) if !is_about_the_bucket(&error) => return Ok(false),
                 found => found.map_err(|error| self.failed(name, &error))?,
             };
             let mut body = found.into_stream();

@@ -25,12 +25,12 @@ fn open(url: &str, _root: &Path) -> Opened {
     prepare();
     let (bucket, prefix) = bucket_and_prefix(url)?;
     let mut builder = from_environment().with_bucket_name(bucket).with_retry(no_retries());
-    // The variable that Google's own libraries know; such a server asks for no credentials.
+    // The variable that Google's own libraries know; such a server takes any credentials.
     if let Some(emulator) = set_variable("STORAGE_EMULATOR_HOST") {
         let address = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
         builder = builder
             .with_config(GoogleConfigKey::BaseUrl, address)
-            .with_config(GoogleConfigKey::SkipSignature, "true")
+            .with_config(GoogleConfigKey::BearerToken, "emulator")
             .with_config(GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp), "true");
     }
     for (key, value) in CLIENT {

@@ -8,6 +8,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits, RgbImage};
 
 use super::jpeg;
+use super::planes::Planes;
 use super::resize::Span;
 
 /// The largest image that is decoded, in pixels; a file that claims more is refused before memory is taken.
@@ -116,10 +117,7 @@ impl Decoder {
     /// profile is not applied. A file that ends too early is refused, never padded with grey; damage in the middle that
     /// leaves the file's structure whole cannot be told from an image. The pixels are the same on every machine.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<&mut Pixels, BadImage> {
-        let orientation = match image::guess_format(bytes) {
-            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, &mut self.image)?,
-            _ => other(bytes, &mut self.image)?,
-        };
+        let orientation = decode_whole(bytes, &mut self.image)?;
         Ok(self.upright(orientation))
     }
 
@@ -131,10 +129,35 @@ impl Decoder {
         bytes: &[u8],
         least: impl Fn(usize, usize) -> f64,
     ) -> Result<&mut Pixels, BadImage> {
-        match jpeg::decode_reduced(bytes, least, &mut self.scratch, &mut self.image) {
-            Some(orientation) => Ok(self.upright(orientation)),
-            None => self.decode(bytes),
+        let orientation = match jpeg::decode_reduced(bytes, least, &mut self.scratch) {
+            Some((planes, orientation)) => {
+                planes.write_to(&mut self.image);
+                orientation
+            }
+            None => decode_whole(bytes, &mut self.image)?,
+        };
+        Ok(self.upright(orientation))
+    }
+
+    /// The same, with brightness and colours left apart where the file has them so and the image is upright.
+    pub(super) fn decode_planes(
+        &mut self,
+        bytes: &[u8],
+        least: impl Fn(usize, usize) -> f64,
+    ) -> Result<Decoded<'_>, BadImage> {
+        let Self { image, scratch } = self;
+        let orientation = match jpeg::decode_reduced(bytes, least, scratch) {
+            Some((planes, Orientation::NoTransforms)) => return Ok(Decoded::Planes(planes)),
+            Some((planes, orientation)) => {
+                planes.write_to(image);
+                orientation
+            }
+            None => decode_whole(bytes, image)?,
+        };
+        if orientation != Orientation::NoTransforms {
+            image.turn(orientation);
         }
+        Ok(Decoded::Pixels(image))
     }
 
     fn upright(&mut self, orientation: Orientation) -> &mut Pixels {
@@ -142,6 +165,20 @@ impl Decoder {
             self.image.turn(orientation);
         }
         &mut self.image
+    }
+}
+
+/// A decoded image, as it is best resized.
+pub(super) enum Decoded<'a> {
+    Planes(Planes<'a>),
+    Pixels(&'a mut Pixels),
+}
+
+/// Decodes a file as it is stored, and says how it must be turned.
+fn decode_whole(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, image),
+        _ => other(bytes, image),
     }
 }
 

@@ -6,6 +6,7 @@ mod embed;
 mod hair;
 mod jpeg;
 mod lesion;
+mod planes;
 mod preparation;
 mod resize;
 

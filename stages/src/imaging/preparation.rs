@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::constancy::shades_of_grey;
+use super::decode::Decoded;
 use super::hair::HairRemover;
 use super::resize::Span;
-use super::{BadImage, Decoder, Filter, Pixels, Resizer};
+use super::{BadImage, Decoder, Filter, Resizer};
 
 /// How an image of another shape than the tensor's is made to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -96,23 +97,24 @@ impl Preparer {
         // A single pixel of each neighbourhood says what is there; one of a reduced image would say what is around it. And
         // hairs are found by their width.
         let whole = decode == Decoding::Exact || filter == Filter::Nearest || hair_removal != HairRemoval::None;
-        let image = if whole {
-            self.decoder.decode(bytes)?
+        let mut image = if whole {
+            Decoded::Pixels(self.decoder.decode(bytes)?)
         } else {
-            self.decoder.decode_reduced(bytes, |from_width, from_height| {
+            self.decoder.decode_planes(bytes, |from_width, from_height| {
                 let (across, down) = (width as f64 / from_width as f64, height as f64 / from_height as f64);
                 if fit == Fit::Pad { across.min(down) } else { across.max(down) }
             })?
         };
-        if hair_removal == HairRemoval::Dullrazor {
+        if hair_removal == HairRemoval::Dullrazor
+            && let Decoded::Pixels(image) = &mut image
+        {
             self.hair.remove(image);
         }
+        let (resizer, spans) = (&mut self.resizer, spans(&image));
         match fit {
-            Fit::Stretch => self.resizer.resize(image, (width, height), tensor),
-            Fit::CenterCrop => {
-                self.resizer.resize_box(image, crop(image, width, height), (width, height), tensor);
-            }
-            Fit::Pad => pad(image, (width, height), &mut self.resizer, &mut self.inner, tensor),
+            Fit::Stretch => resize(resizer, &image, spans, (width, height), tensor),
+            Fit::CenterCrop => resize(resizer, &image, crop(spans, width, height), (width, height), tensor),
+            Fit::Pad => pad(&image, (width, height), resizer, &mut self.inner, tensor),
         }
         if colour_constancy == ColourConstancy::ShadesOfGrey {
             shades_of_grey(tensor);
@@ -121,9 +123,24 @@ impl Preparer {
     }
 }
 
+/// The columns and rows that the image fills.
+fn spans(image: &Decoded<'_>) -> (Span, Span) {
+    match image {
+        Decoded::Planes(image) => (image.across, image.down),
+        Decoded::Pixels(image) => (image.across, image.down),
+    }
+}
+
+fn resize(resizer: &mut Resizer, image: &Decoded<'_>, spans: (Span, Span), size: (usize, usize), target: &mut [u8]) {
+    match image {
+        Decoded::Planes(image) => resizer.resize_planes(image, spans, size, target),
+        Decoded::Pixels(image) => resizer.resize_box(image, spans, size, target),
+    }
+}
+
 /// The largest part of the target's shape around the centre (`ImageOps.fit` of Pillow with its default centring).
-fn crop(image: &Pixels, width: usize, height: usize) -> (Span, Span) {
-    let (from_width, from_height) = (f64::from(image.across.length()), f64::from(image.down.length()));
+fn crop((across, down): (Span, Span), width: usize, height: usize) -> (Span, Span) {
+    let (from_width, from_height) = (f64::from(across.length()), f64::from(down.length()));
     let ratio = width as f64 / height as f64;
     let (crop_width, crop_height) = match from_width / from_height {
         same if same == ratio => (from_width, from_height),
@@ -134,12 +151,19 @@ fn crop(image: &Pixels, width: usize, height: usize) -> (Span, Span) {
         let start = f64::from(span.start) + (f64::from(span.length()) - part) * 0.5;
         Span { start: start as f32, end: (start + part) as f32 }
     };
-    (around(image.across, crop_width), around(image.down, crop_height))
+    (around(across, crop_width), around(down, crop_height))
 }
 
 /// The whole image in the middle of a black one (`ImageOps.pad` of Pillow).
-fn pad(image: &Pixels, (width, height): (usize, usize), resizer: &mut Resizer, inner: &mut Vec<u8>, tensor: &mut [u8]) {
-    let (from_width, from_height) = (f64::from(image.across.length()), f64::from(image.down.length()));
+fn pad(
+    image: &Decoded<'_>,
+    (width, height): (usize, usize),
+    resizer: &mut Resizer,
+    inner: &mut Vec<u8>,
+    tensor: &mut [u8],
+) {
+    let (across, down) = spans(image);
+    let (from_width, from_height) = (f64::from(across.length()), f64::from(down.length()));
     let (from, to) = (from_width / from_height, width as f64 / height as f64);
     // Python rounds halves to even; neither side may vanish.
     let side = |length: f64| (length.round_ties_even() as usize).max(1);
@@ -149,7 +173,7 @@ fn pad(image: &Pixels, (width, height): (usize, usize), resizer: &mut Resizer, i
         (side(from_width / from_height * height as f64).min(width), height)
     };
     inner.resize(inner_width * inner_height * 3, 0);
-    resizer.resize(image, (inner_width, inner_height), inner);
+    resize(resizer, image, (across, down), (inner_width, inner_height), inner);
     let start = |outer: usize, inner: usize| ((outer - inner) as f64 * 0.5).round_ties_even() as usize;
     let (left, top) = (start(width, inner_width), start(height, inner_height));
     tensor.fill(0);

@@ -9,8 +9,8 @@ use polars::prelude::{Column, DataFrame};
 
 use super::*;
 use crate::imaging::{Resizer, decode};
-use crate::shard::{ShardReader, read_index};
-use crate::test_support::{file, file_input, files_input, job};
+use crate::shard::{ShardReader, read_index, tensor_digest};
+use crate::test_support::{allocations, file, file_input, files_input, job, shared};
 
 struct Silent;
 
@@ -89,6 +89,39 @@ fn images(folder: &Path) -> Vec<InputFile> {
 
 fn small() -> Value {
     json!({ "height": 6, "width": 8, "part_size": 2, "decode": "exact" })
+}
+
+// Two sorts of files take turns, so that the tables of the decoder do too: image's encoder has the usual ones, the originals'
+// have their own where they are there.
+#[test]
+fn twice_as_many_images_take_memory_no_more_often() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sorts = vec![jpeg(1), include_bytes!("../imaging/fixtures/noise-422.jpg").to_vec()];
+    sorts.extend(shared("ham10000-originals").map(|originals| {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(originals).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        std::fs::read(&paths[0]).unwrap()
+    }));
+    let sorts: Vec<InputFile> =
+        sorts.iter().zip(0..).map(|(bytes, i)| file(folder.path(), &format!("{i}.jpg"), bytes)).collect();
+    for fit in ["stretch", "pad"] {
+        let parameters: Parameters = serde_json::from_value(json!({ "height": 15, "width": 20, "fit": fit })).unwrap();
+        let taken = [6, 12, 24].map(|count| {
+            let files = (0..count).map(|i| sorts[i % sorts.len()].clone()).collect();
+            let image_ids: Vec<String> = (0..count).map(|i| format!("image {i}")).collect();
+            let inputs = [("images", files_input(files, None))];
+            let job = job(&Preprocess, &json!({}), &inputs, &folder.path().join("job"));
+            let context = StageContext::new(&job, &Silent);
+            let mut writer = ShardWriter::new(parameters.shape(), parameters.dtype, &parameters.card());
+            let before = allocations::taken();
+            let made = prepare_all(&context, &parameters, &image_ids, &mut writer, &mut Vec::new()).unwrap();
+            let taken = allocations::taken() - before;
+            assert_eq!(made.len(), count);
+            taken
+        });
+        assert!(taken[0] > 0 && taken.iter().all(|often| *often == taken[0]), "{fit}: {taken:?}");
+    }
 }
 
 #[test]

@@ -111,6 +111,8 @@ impl Code {
 /// A Huffman table made for decoding.
 pub(super) struct Table {
     first_coefficients: bool,
+    /// The code that each look begins with, while the table is made.
+    codes: Box<[Code; LOOKS]>,
     /// The code at the beginning of the next bits; 0 where it is longer than a look or is no code.
     decode: Box<[Entry; LOOKS]>,
     /// As many codes as a look holds, for coefficients that nobody needs; 0 for first coefficients.
@@ -121,15 +123,31 @@ pub(super) struct Table {
     symbols: Vec<u8>,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            first_coefficients: false,
+            codes: Box::new([Code::default(); LOOKS]),
+            decode: Box::new([0; LOOKS]),
+            pass: Box::new([0; LOOKS]),
+            limits: [0; 17],
+            offsets: [0; 17],
+            symbols: Vec::new(),
+        }
+    }
+}
+
 impl Table {
-    /// Makes it; none where the counts are no prefix code, or a magnitude has more bits than 8-bit images need.
-    pub(super) fn new(spec: &HuffmanSpec<'_>, first_coefficients: bool) -> Option<Self> {
+    /// Makes it in the memory of the one before; none where the counts are no prefix code, or a magnitude has more bits than 8-bit
+    /// images need.
+    pub(super) fn make(&mut self, spec: &HuffmanSpec<'_>, first_coefficients: bool) -> Option<()> {
         let too_large = |symbol: &u8| if first_coefficients { *symbol > 11 } else { symbol & 15 > 10 };
         if spec.symbols.iter().any(too_large) {
             return None;
         }
-        let mut codes = vec![Code::default(); LOOKS];
-        let (mut limits, mut offsets) = ([0; 17], [0; 17]);
+        let Self { first_coefficients: of_first, codes, decode, pass, limits, offsets, symbols } = self;
+        *of_first = first_coefficients;
+        codes.fill(Code::default());
         let (mut code, mut index) = (0u32, 0usize);
         for length in 1..=16u8 {
             let count = u32::from(spec.counts[usize::from(length) - 1]);
@@ -149,15 +167,17 @@ impl Table {
             limits[usize::from(length)] = code << (16 - length);
             code <<= 1;
         }
-        let mut decode = Box::new([0; LOOKS]);
-        for (code, entry) in codes.iter().zip(decode.iter_mut()).filter(|(code, _)| code.length > 0) {
-            *entry = code.entry(first_coefficients);
+        for (code, entry) in codes.iter().zip(decode.iter_mut()) {
+            *entry = if code.length > 0 { code.entry(first_coefficients) } else { 0 };
         }
-        let mut pass = Box::new([0; LOOKS]);
-        if !first_coefficients {
-            Self::passing(&codes, &mut pass);
+        if first_coefficients {
+            pass.fill(0);
+        } else {
+            Self::passing(&codes[..], pass);
         }
-        Some(Self { first_coefficients, decode, pass, limits, offsets, symbols: spec.symbols.to_vec() })
+        symbols.clear();
+        symbols.extend_from_slice(spec.symbols);
+        Some(())
     }
 
     fn passing(codes: &[Code], pass: &mut [Entry; LOOKS]) {

@@ -13,6 +13,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::Pixels;
 use super::decode::{BadImage, check_size};
+use super::planes::Planes;
 use frame::{EXIF, Frame};
 pub(super) use reduced::Scratch;
 
@@ -28,19 +29,17 @@ pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, Ba
 ///
 /// `least` says which fraction of an upright image of a width and height must be left. None where no such reduction will
 /// do, or where the file is not of the usual sort or damaged: then [`decode`] is to be asked.
-pub(super) fn decode_reduced(
+pub(super) fn decode_reduced<'a>(
     bytes: &[u8],
     least: impl Fn(usize, usize) -> f64,
-    scratch: &mut Scratch,
-    image: &mut Pixels,
-) -> Option<Orientation> {
+    scratch: &'a mut Scratch,
+) -> Option<(Planes<'a>, Orientation)> {
     let frame = Frame::read(bytes)?;
     check_size(frame.width as u32, frame.height as u32).ok()?;
     let orientation = orientation(frame.exif);
     let (width, height) = if swaps(orientation) { (frame.height, frame.width) } else { (frame.width, frame.height) };
     let eighths = reduced::eighths(least(width, height))?;
-    reduced::decode(&frame, eighths, scratch, image)?;
-    Some(orientation)
+    Some((reduced::decode(&frame, eighths, scratch)?, orientation))
 }
 
 /// The byte at which the codes of a damaged file stop making sense; none for the sorts of file that only the whole decoder

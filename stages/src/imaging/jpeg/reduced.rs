@@ -12,7 +12,8 @@ use std::ops::Range;
 use super::frame::{Component, Frame, HuffmanSpec, ZIGZAG};
 use super::huffman::{BitReader, PADDING, Table, first_difference, other_coefficients};
 use super::idct;
-use crate::imaging::{Pixels, Span};
+use crate::imaging::Span;
+use crate::imaging::planes::Planes;
 
 /// Buffers and tables that are kept from one image to the next.
 #[derive(Default)]
@@ -41,22 +42,30 @@ impl Scratch {
 
 /// A table with the counts and symbols that it was made from: many files have the same.
 #[derive(Default)]
-struct Slot(Option<([u8; 16], Vec<u8>, Table)>);
+struct Slot {
+    /// Whether there is a table.
+    made: bool,
+    counts: [u8; 16],
+    symbols: Vec<u8>,
+    table: Table,
+}
 
 impl Slot {
     fn prepare(&mut self, spec: Option<&HuffmanSpec<'_>>, first_coefficients: bool) -> Option<()> {
         let Some(spec @ HuffmanSpec { counts, symbols }) = spec else { return Some(()) };
-        let known = |(known_counts, known_symbols, _): &([u8; 16], Vec<u8>, Table)| {
-            known_counts == *counts && known_symbols == symbols
-        };
-        if !self.0.as_ref().is_some_and(known) {
-            self.0 = Some((**counts, symbols.to_vec(), Table::new(spec, first_coefficients)?));
+        if !self.made || self.counts != **counts || self.symbols != *symbols {
+            self.made = false;
+            self.counts = **counts;
+            self.symbols.clear();
+            self.symbols.extend_from_slice(symbols);
+            self.table.make(spec, first_coefficients)?;
+            self.made = true;
         }
         Some(())
     }
 
     fn table(&self) -> Option<&Table> {
-        self.0.as_ref().map(|(.., table)| table)
+        self.made.then_some(&self.table)
     }
 }
 
@@ -65,10 +74,10 @@ pub(super) fn eighths(least: f64) -> Option<usize> {
     [1, 2, 4].into_iter().find(|eighths| *eighths as f64 / 8.0 >= least)
 }
 
-/// Decodes to `eighths` / 8 of the size (rounded up), and says how the image must be turned.
+/// Decodes to `eighths` / 8 of the size (rounded up).
 ///
 /// None where the file is not of the usual sort or anything at all is wrong with it.
-pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, image: &mut Pixels) -> Option<()> {
+pub(super) fn decode<'a>(frame: &Frame<'_>, eighths: usize, scratch: &'a mut Scratch) -> Option<Planes<'a>> {
     let layout = Layout::new(frame, eighths);
     let Scratch { bits, segments, planes, dc, ac, damaged, portable } = scratch;
     *damaged = None;
@@ -98,18 +107,24 @@ pub(super) fn decode(frame: &Frame<'_>, eighths: usize, scratch: &mut Scratch, i
             return None;
         }
     }
-    image.resize((frame.width * eighths).div_ceil(8), (frame.height * eighths).div_ceil(8));
     // The last pixels of a row and column may reach beyond the image.
     let side = |side: usize| Span { start: 0.0, end: (side * eighths) as f32 / 8.0 };
-    (image.across, image.down) = (side(frame.width), side(frame.height));
-    colour(&layout, planes, image);
-    Some(())
+    let [luma, blue, red] = &*planes;
+    Some(Planes {
+        luma,
+        colours: (layout.count > 1).then_some([blue, red]),
+        stride: layout.parts[0].stride,
+        width: (frame.width * eighths).div_ceil(8),
+        height: (frame.height * eighths).div_ceil(8),
+        across: side(frame.width),
+        down: side(frame.height),
+    })
 }
 
 /// Where in the scan the codes stop making sense, if they do.
 pub(super) fn damage(frame: &Frame<'_>) -> Option<usize> {
     let mut scratch = Scratch::default();
-    decode(frame, 1, &mut scratch, &mut Pixels::default());
+    decode(frame, 1, &mut scratch);
     let wanted = scratch.damaged?;
     // Walks over the scan as `unstuff` does.
     let (mut at, mut copied) = (0, 0);
@@ -326,32 +341,4 @@ impl Part<'_> {
         idct::block(&coefficients, self.block, target, self.stride);
         Some(())
     }
-}
-
-/// Makes RGB of the planes (JFIF 1.02: BT.601 over the whole range), in 16 binary digits as libjpeg's `jdcolor.c` does.
-fn colour(layout: &Layout, planes: &[Vec<u8>; 3], image: &mut Pixels) {
-    let stride = layout.parts[0].stride;
-    let rows = image.bytes.chunks_exact_mut(image.width * 3).zip(planes[0].chunks_exact(stride));
-    if layout.count == 1 {
-        for (target, luma) in rows {
-            for (pixel, value) in target.chunks_exact_mut(3).zip(luma) {
-                pixel.fill(*value);
-            }
-        }
-        return;
-    }
-    let chroma = planes[1].chunks_exact(stride).zip(planes[2].chunks_exact(stride));
-    for ((target, luma), (blue, red)) in rows.zip(chroma) {
-        for (((pixel, luma), blue), red) in target.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
-            pixel.copy_from_slice(&rgb(*luma, *blue, *red));
-        }
-    }
-}
-
-#[inline(always)]
-fn rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
-    const HALF: i32 = 1 << 15;
-    let (luma, blue, red) = (i32::from(luma) << 16, i32::from(blue) - 128, i32::from(red) - 128);
-    let byte = |value: i32| ((value + HALF) >> 16).clamp(0, 255) as u8;
-    [byte(luma + 91881 * red), byte(luma - 22554 * blue - 46802 * red), byte(luma + 116130 * blue)]
 }

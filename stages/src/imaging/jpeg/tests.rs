@@ -3,6 +3,18 @@
 use super::*;
 use crate::test_support::jpegs;
 
+/// Decodes at a part of the size, and makes RGB of it.
+fn decode_reduced(
+    bytes: &[u8],
+    least: impl Fn(usize, usize) -> f64,
+    scratch: &mut Scratch,
+    image: &mut Pixels,
+) -> Option<Orientation> {
+    let (planes, orientation) = super::decode_reduced(bytes, least, scratch)?;
+    planes.write_to(image);
+    Some(orientation)
+}
+
 macro_rules! fixtures {
     ($($name:literal),*) => {
         [$(($name, include_bytes!(concat!("../fixtures/", $name)).as_slice())),*]

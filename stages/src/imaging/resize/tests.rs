@@ -85,22 +85,51 @@ fn a_resizer_forgets_the_image_before() {
     }
 }
 
+/// An image resized from one size to another, by the instructions of any processor and by those of this one.
+fn by_all_instructions(source: &impl Source, filter: Filter, (narrow, low): (usize, usize)) -> [Vec<u8>; 2] {
+    let (width, height) = source.size();
+    let (mut across, mut down) = (Axis::default(), Axis::default());
+    across.prepare(filter, Span::all_of(width), width, narrow);
+    down.prepare(filter, Span::all_of(height), height, low);
+    [Instructions::Any, Instructions::of_this_processor()].map(|instructions| {
+        let mut target = vec![0; narrow * low * CHANNELS];
+        let axes = (Some(&across), Some(&down));
+        passes::resize(instructions, source, axes, &mut Buffers::default(), &mut target);
+        target
+    })
+}
+
 #[test]
 fn newer_instructions_change_no_bit_of_a_resized_image() {
     for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
-        let (width, height, narrow, low) = (157, 91, 44, 37);
-        let image = source(width as u32, height as u32).into_raw();
-        let (mut across, mut down) = (Axis::default(), Axis::default());
-        across.prepare(filter, Span::all_of(width), width, narrow);
-        down.prepare(filter, Span::all_of(height), height, low);
-        let mut rows = [vec![0; narrow * height * 3], vec![0; narrow * height * 3]];
-        resize_rows(&across, &image, width, &mut Tiles::default(), &mut rows[0], narrow);
-        resize_rows_anywhere(&across, &image, width, &mut Tiles::default(), &mut rows[1], narrow);
-        assert!(rows[0] == rows[1], "{filter:?}");
-        let mut columns = [vec![0; narrow * low * 3], vec![0; narrow * low * 3]];
-        let mut sums = vec![0; narrow * 3];
-        resize_columns(&down, &rows[0], &mut sums, &mut columns[0]);
-        resize_columns_anywhere(&down, &rows[0], &mut sums, &mut columns[1]);
-        assert!(columns[0] == columns[1], "{filter:?}");
+        for (size, target) in [((157, 91), (44, 37)), ((16, 16), (32, 5)), ((5, 40), (90, 7)), ((33, 1), (1, 3))] {
+            let image: Pixels = source(size.0, size.1).into();
+            let [any, newer] = by_all_instructions(&image, filter, target);
+            assert!(any == newer, "{filter:?} {size:?} {target:?}");
+        }
+    }
+}
+
+#[test]
+fn planes_are_resized_as_the_image_that_they_make() {
+    let mut random = hamflow_stage_api::Random::new(7, "planes");
+    for (width, height, stride, rows) in [(75, 57, 76, 58), (16, 16, 16, 16), (3, 50, 8, 56), (150, 113, 152, 114)] {
+        let mut plane = || (0..stride * rows).map(|_| random.below(256) as u8).collect::<Vec<u8>>();
+        let (luma, blue, red) = (plane(), plane(), plane());
+        for colours in [Some([&blue[..], &red[..]]), None] {
+            let (across, down) = (Span::all_of(width), Span { start: 0.0, end: height as f32 - 0.5 });
+            let planes = Planes { luma: &luma, colours, stride, width, height, across, down };
+            let mut image = Pixels::default();
+            planes.write_to(&mut image);
+            for size in [(100, 75), (width, 20), (20, height), (7, 3)] {
+                let mut targets = [vec![0; size.0 * size.1 * CHANNELS], vec![0; size.0 * size.1 * CHANNELS]];
+                let mut resizer = Resizer::new(Filter::Bicubic);
+                resizer.resize_planes(&planes, (across, down), size, &mut targets[0]);
+                resizer.resize(&image, size, &mut targets[1]);
+                assert!(targets[0] == targets[1], "{width}x{height} to {size:?}");
+            }
+            let [any, newer] = by_all_instructions(&planes, Filter::Lanczos, (31, 40));
+            assert!(any == newer, "{width}x{height}");
+        }
     }
 }

@@ -1,0 +1,153 @@
+//! Puts what parts made into the store while other parts are made.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hamflow_stage_api::StageError;
+
+use super::Heard;
+use super::commit::{self, FinishedPart, StagedPart, disk_error};
+use crate::fs;
+use crate::store::Store;
+
+/// This many parts are stored together.
+const TOGETHER: usize = 16;
+
+/// No part waits longer than this for others: what is not stored is lost with the run.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A thread that stores finished parts, several with the same few syncs, and says so to whoever hears the workers.
+///
+/// Waiting for the disk may take longer than making a part, and nobody who could work shall wait for it.
+pub struct Committer {
+    queue: Option<Sender<Word>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told.
+enum Word {
+    /// A part is to be stored.
+    Part(Box<FinishedPart>),
+    /// No more parts come for now.
+    Now,
+}
+
+impl Committer {
+    /// Starts the thread; what becomes of the parts goes to `heard`.
+    pub fn start(store: &Store, heard: Sender<Heard>) -> Self {
+        let (queue, words) = channel();
+        let store = store.clone();
+        let thread = std::thread::spawn(move || work(&store, &words, &heard));
+        Self { queue: Some(queue), thread: Some(thread) }
+    }
+
+    /// Stores a part soon.
+    pub fn add(&self, part: FinishedPart) {
+        self.say(Word::Part(Box::new(part)));
+    }
+
+    /// Stores what there is without waiting for more.
+    pub fn flush(&self) {
+        self.say(Word::Now);
+    }
+
+    fn say(&self, word: Word) {
+        let queue = self.queue.as_ref().expect("the queue is there until the committer is dropped");
+        queue.send(word).expect("the thread ends after the queue");
+    }
+}
+
+impl Drop for Committer {
+    /// Waits until all is stored.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>) {
+    while let Ok(word) = words.recv() {
+        let Word::Part(first) = word else { continue };
+        let until = Instant::now() + LONGEST_WAIT;
+        let mut staged = vec![stage(*first)];
+        while staged.len() < TOGETHER
+            && let Ok(Word::Part(part)) = words.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            // Hashed at once, while its bytes are still in the processor's caches.
+            staged.push(stage(*part));
+        }
+        for (job, outcome) in store_all(store, staged) {
+            // Nobody hears it any more where the run has ended.
+            let _ = heard.send(Heard::Committed { job, outcome: outcome.map(Box::new) });
+        }
+    }
+}
+
+fn stage(part: FinishedPart) -> Waiting {
+    (part.job, part.work.clone(), StagedPart::new(part))
+}
+
+/// A part of some job, its folder, and what became of it so far.
+type Waiting = (u64, PathBuf, Result<StagedPart, StageError>);
+
+/// Stores the parts together, or one by one where that fails: on a full disk, those that fit.
+fn store_all(store: &Store, waiting: Vec<Waiting>) -> Vec<(u64, Result<StagedPart, StageError>)> {
+    let sound: Vec<&StagedPart> = waiting.iter().filter_map(|(_, _, part)| part.as_ref().ok()).collect();
+    let together = commit::parts(store, &sound);
+    let stored = |(job, work, part): Waiting| {
+        let stored = part.and_then(|part| {
+            if together.is_err() {
+                commit::parts(store, &[&part])?;
+            }
+            fs::remove(&work).map_err(|error| disk_error(&error))?;
+            Ok(part)
+        });
+        (job, stored)
+    };
+    waiting.into_iter().map(stored).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::store::ActionKey;
+
+    #[test]
+    fn of_several_parts_only_the_bad_one_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.create().unwrap();
+        let key = |job: u64| ActionKey::of(&job.to_string());
+        let work = |job: u64| folder.path().join(format!("job-{job}"));
+        let (sender, heard) = channel();
+        let committer = Committer::start(&store, sender);
+        for job in 0..5 {
+            // Of one part nothing was made.
+            if job != 1 {
+                std::fs::create_dir_all(work(job).join("output")).unwrap();
+                std::fs::write(work(job).join("output/file"), job.to_string()).unwrap();
+            }
+            let (key, work, flaws) = (key(job), work(job), Vec::new());
+            committer.add(FinishedPart { job, key, fingerprint: Value::Null, work, flaws, cost_ms: 1 });
+        }
+        committer.flush();
+        drop(committer);
+        let mut jobs = Vec::new();
+        for word in heard {
+            let Heard::Committed { job, outcome } = word else { panic!("nobody else speaks") };
+            assert_eq!(outcome.is_ok(), job != 1, "{outcome:?}");
+            jobs.push(job);
+            let Ok(part) = outcome else { continue };
+            assert_eq!(store.content.read(&part.files["file"]), Some(job.to_string().into_bytes()));
+            assert_eq!(store.actions.get(&key(job)), Some(part.result));
+            assert!(!work(job).exists());
+        }
+        assert_eq!(jobs, [0, 1, 2, 3, 4]);
+    }
+}
