@@ -4,7 +4,7 @@
 //! kernels in `source/` are compiled by NVRTC for the device that is there. [`session`] writes a step as orders to a
 //! [`Queue`](queue::Queue): the [`gpu`] records them once as a CUDA graph and replays it, and the tests have a queue that runs the
 //! same kernels on the processor, so that all but the drivers of NVIDIA's libraries is tested where there is no device. All
-//! `unsafe` is in the modules that call those libraries: [`library`], [`compile`], [`gpu`], [`convolution`], [`product`].
+//! `unsafe` is in the modules that call those libraries: `library`, `compile`, `gpu`, `convolution`, `product`.
 //!
 //! An epoch begins with one upload of all that was drawn for it ([`epoch_buffer`]); from there to its end nothing is allocated, and
 //! the processor only says "again" and now and then looks at a copy of the cursor that came back meanwhile.

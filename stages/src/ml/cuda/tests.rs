@@ -1,6 +1,6 @@
 //! The device's orders on the processor, and the kernels in NVRTC's eyes.
 
-use super::check::check;
+use super::check::{Finding, check};
 use super::compile::{compile, is_possible};
 use super::host_tests::HostQueue;
 use super::{CudaEngine, CudaError, Gpu, usable};
@@ -39,6 +39,9 @@ fn check_on_the_processor(precision: Precision) {
         return;
     }
     let findings = check(precision, |_| Ok::<_, CudaError>(HostQueue::new().unwrap())).unwrap();
+    for Finding { what, difference, allowed } in &findings {
+        eprintln!("{difference:.1e} of {allowed:.1e}: {what}");
+    }
     let bad: Vec<_> = findings.iter().filter(|finding| !finding.is_good()).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(findings.len() > 40, "{}", findings.len());

@@ -54,6 +54,20 @@ __device__ void put(bf16 *place, float value) {
     place->bits = (unsigned short)(is_number ? (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16 : 0x7fc0u);
 }
 
+// Neighbouring values that are loaded and stored at once.
+template <typename T, u32 N> struct alignas(N * sizeof(T)) Pack {
+    T values[N];
+};
+
+// The packs of an array. Where the channels are a multiple of four, a pack lies in one pixel and is aligned.
+template <u32 N, typename T> __device__ Pack<T, N> *packs(T *values) {
+    return (Pack<T, N> *)values;
+}
+
+template <u32 N, typename T> __device__ const Pack<T, N> *packs(const T *values) {
+    return (const Pack<T, N> *)values;
+}
+
 // SplitMix64, as `mix` in layer/dropout.rs.
 __device__ u64 mix_words(u64 state, u64 word) {
     u64 z = state + (word + 1) * 0x9e3779b97f4a7c15ull;
