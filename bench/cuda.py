@@ -25,7 +25,6 @@ import torch
 from torch import nn
 torch.manual_seed(1)
 torch.backends.cudnn.benchmark = True
-shapes = [(75, 100)]
 labels_of = lambda count: torch.arange(count, device="cuda") % 7
 
 def network():

@@ -1,5 +1,7 @@
 //! All that is drawn for an epoch, in one buffer that is copied to the device at its beginning.
 
+use rayon::prelude::*;
+
 use super::CudaError;
 use super::buffer::{Buffer, Number, bytes_of, f32_bytes};
 use super::queue::Queue;
@@ -122,9 +124,12 @@ impl EpochValues {
             values.targets.extend(targets);
             values.alphas.push(Adam::numbers(step.learning_rate, adam.steps() + number).alpha);
         }
-        for draw in (0..epoch.order.len()).map_while(|position| epoch.draw(position)) {
-            values.moves.extend(Affine::new(&draw, shape).rows().iter().flatten());
-            values.colours.extend(draw.colour);
+        // On all threads: the device waits for this.
+        let draw = |position| epoch.draw(position).map(|draw| (Affine::new(&draw, shape).rows(), draw.colour));
+        let draws: Option<Vec<_>> = (0..epoch.order.len()).into_par_iter().map(draw).collect();
+        for (rows, colour) in draws.unwrap_or_default() {
+            values.moves.extend(rows.iter().flatten());
+            values.colours.extend(colour);
         }
         values
     }

@@ -63,7 +63,9 @@ impl CudaError {
             Self::Failed { .. } => {
                 "a smaller `batch_size` needs less memory of the device; `device = \"cpu\"` runs without"
             }
-            Self::Unsupported { .. } => "take a smaller `batch_size`, or set `device = \"cpu\"`",
+            Self::Unsupported { .. } => {
+                "a smaller `batch_size` or `precision = \"f32\"` may help; `device = \"cpu\"` trains everything"
+            }
         }
     }
 }

@@ -37,7 +37,16 @@ fn build() -> Option<Library> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let mut command = Command::new(&compiler);
     command
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", "-o"])
+        .args([
+            "-std=c++17",
+            "-O2",
+            "-ffp-contract=off",
+            "-fno-strict-aliasing",
+            "-U_FORTIFY_SOURCE",
+            "-shared",
+            "-fPIC",
+            "-o",
+        ])
         .arg(&library);
     let output = match command.args(native).arg(&source).output() {
         Ok(output) => output,

@@ -1,5 +1,6 @@
 // CUDA's words for a C++ compiler, so that tests run the kernels on the processor: the threads of a block that wait for each
-// other are fibers, switched at `__syncthreads`, in a fixed order.
+// other are fibers, switched at `__syncthreads`. Every second block runs its threads from the last to the first, so that a kernel
+// whose threads should wait and do not gives other numbers.
 
 #include <cmath>
 #include <csetjmp>
@@ -79,10 +80,15 @@ static void resume(unsigned int thread) {
 
 // Runs every thread of every block; `waits` says whether threads wait for each other.
 static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, void (*body)(void *), void *argument) {
+    static thread_local unsigned int launches = 0;
+    launches++;
     gridDim.x = blocks;
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+        bool is_backwards = (launches + blockIdx.x) % 2 == 1;
+        auto place = [&](unsigned int n) { return is_backwards ? threads - 1 - n : n; };
         if (!waits) {
-            for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++) {
+            for (unsigned int n = 0; n < threads; n++) {
+                threadIdx.x = place(n);
                 body(argument);
             }
             continue;
@@ -103,10 +109,11 @@ static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, vo
         }
         for (bool is_alive = true; is_alive;) {
             is_alive = false;
-            for (unsigned int t = 0; t < threads; t++) {
-                if (!own.all[t].is_done) {
-                    resume(t);
-                    is_alive = is_alive || !own.all[t].is_done;
+            for (unsigned int n = 0; n < threads; n++) {
+                unsigned int thread = place(n);
+                if (!own.all[thread].is_done) {
+                    resume(thread);
+                    is_alive = is_alive || !own.all[thread].is_done;
                 }
             }
         }
