@@ -22,16 +22,18 @@ twice=$(comm -23 <(features normal,build) <(features normal,build,dev))
 step "lints"
 # Always all packages or the engine alone: another selection unifies features in another way and compiles polars again.
 cargo clippy --release --all-targets -- -D warnings
+cargo clippy --release --all-targets --features cuda -- -D warnings
 cargo clippy --release -p hamflow --no-default-features --all-targets -- -D warnings
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --features cuda
 
 step "python, to read what hamflow writes"
 if [ -z "${HAMFLOW_PYTHON:-}" ]; then
   venv="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-python"
-  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator numpy polars pyarrow safetensors tensorboard pyyaml \
+  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, nvidia.cu13, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator numpy 'nvidia-cuda-nvrtc==13.*' polars pyarrow safetensors tensorboard pyyaml \
       || echo "no Python packages: the tests that need them say so"
   fi
   export HAMFLOW_PYTHON="$venv/bin/python"
@@ -57,6 +59,18 @@ cargo test --release
 
 step "the engine alone"
 cargo test --release -p hamflow --no-default-features
+
+step "CUDA, without a GPU"
+# NVRTC compiles the kernels without a device and without a driver.
+nvrtc=$("$HAMFLOW_PYTHON" -c 'import nvidia.cu13; print(list(nvidia.cu13.__path__)[0])' 2> /dev/null || true)
+if [ -z "$nvrtc" ] && ! ldconfig -p 2> /dev/null | grep -q libnvrtc.so; then
+  # With CI=true the test fails.
+  echo "SKIPPED: no NVRTC (pip install 'nvidia-cuda-nvrtc==13.*'), so nobody compiles the kernels"
+fi
+(
+  [ -z "$nvrtc" ] || export LD_LIBRARY_PATH="$nvrtc/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  cargo test --release --features cuda --lib -- ml::cuda ml::device
+)
 
 [ "${1:-}" = quick ] && exit 0
 

@@ -19,12 +19,14 @@ use serde_json::{Value, json};
 use crate::ml::augment::Augmentation;
 use crate::ml::card::{self, Card, Training, encode_json, encode_weights};
 use crate::ml::classifier::thread_pool;
+use crate::ml::device::Device;
 use crate::ml::examples::{self, Examples, Role};
 use crate::ml::loss::Loss;
 use crate::ml::mixup::LEAST_ALPHA;
 use crate::ml::model::{self, Model};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
+use crate::ml::precision::Precision;
 use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
@@ -77,21 +79,10 @@ struct TrainParams {
     early_stopping: usize,
     /// Which epoch's weights are kept.
     keep: Keep,
-    /// Where the arithmetic runs; `auto` takes the best that this build has.
+    /// Where the arithmetic runs: `cpu`, `cuda` (docs/cuda.md), or `auto`, which takes CUDA where it can be used.
     device: Device,
-}
-
-/// Where the arithmetic runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Device {
-    /// The best that this build has.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A graphics processor of NVIDIA.
-    Cuda,
+    /// What convolutions and dense layers multiply: `f32`, or with CUDA also `tf32` and `bf16`; weights stay in f32.
+    precision: Precision,
 }
 
 impl Default for TrainParams {
@@ -115,6 +106,7 @@ impl Default for TrainParams {
             early_stopping: 0,
             keep: Keep::default(),
             device: Device::default(),
+            precision: Precision::default(),
         }
     }
 }
@@ -122,10 +114,7 @@ impl Default for TrainParams {
 impl TrainParams {
     fn check(&self) -> Result<(), ParamError> {
         self.model()?;
-        if self.device == Device::Cuda {
-            return Err(ParamError::new("device", "this build of hamflow has no CUDA")
-                .hint("`device = \"auto\"` takes the processor"));
-        }
+        self.device.check(self.precision)?;
         let within = |name: &str, value: f64, low: f64, high: f64| {
             if (low..=high).contains(&value) {
                 return Ok(());
@@ -227,8 +216,9 @@ impl Kind for Train {
         ]
     }
 
-    fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
-        Ok(Some("cpu".to_owned()))
+    fn device_class(&self, params: &Params) -> Result<Option<String>, ParamError> {
+        let TrainParams { device, precision, .. } = params::parse(params)?;
+        device.class(precision).map(Some)
     }
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
@@ -293,7 +283,9 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let normalisation = Normalisation::fit(&training.images);
     let validation = samples(&examples, Role::Validation, &shards)?;
     let recipe = params.recipe(context.seed()?);
-    let mut trainer = Trainer::new(&network, recipe, Data { training, validation, normalisation })?;
+    let data = Data { training, validation, normalisation };
+    let engine = params.device.engine(params.precision, &network, &recipe, &data, |note| context.note(note))?;
+    let mut trainer = Trainer::with_engine(&network, recipe, data, engine);
     let class_weights = trainer.class_weights().to_vec();
     let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count())?;
     let mut checkpoint = Checkpoint::of(context);

@@ -83,7 +83,7 @@ impl Fixture {
     /// Trains a model; the folder must outlive it.
     fn model(&self) -> (Ran, Input) {
         let inputs = [("shards", self.shards()), ("split", self.split())];
-        let ran = run_kind(&Train, &json!({ "epochs": 2, "batch_size": 7 }), &inputs).unwrap();
+        let ran = run_kind(&Train, &json!({ "epochs": 2, "batch_size": 7, "device": "cpu" }), &inputs).unwrap();
         let model = folder_input(&[&ran.output_dir().join("model")], Some(ArtifactType::Model));
         (ran, model)
     }

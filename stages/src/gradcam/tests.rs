@@ -71,7 +71,7 @@ impl Fixture {
         let table = table::write(&table.unwrap()).unwrap();
         let table = file_input(folder.path(), "split.parquet", &table, Some(ArtifactType::Table));
         let inputs = [("shards", shards(folder.path())), ("split", table)];
-        let trained = run_kind(&Train, &json!({ "epochs": 1 }), &inputs).unwrap();
+        let trained = run_kind(&Train, &json!({ "epochs": 1, "device": "cpu" }), &inputs).unwrap();
         let model = folder_input(&[&trained.output_dir().join("model")], Some(ArtifactType::Model));
         Self { folder, _trained: trained, model }
     }

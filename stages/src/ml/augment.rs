@@ -105,6 +105,11 @@ impl Affine {
         Self { rows: moved.map(|row| flipped(1, flipped(0, row))) }
     }
 
+    /// The two rows of the matrix.
+    pub fn rows(&self) -> [[f64; 3]; 2] {
+        self.rows
+    }
+
     /// Writes the moved image: bilinear, outside the image its nearest pixel. `values` says what a byte stands for.
     pub fn apply(&self, shape: MapShape, image: &[u8], values: &[f32; 256], output: &mut [f32]) {
         let row_length = shape.width * shape.channels;

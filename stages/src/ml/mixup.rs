@@ -34,6 +34,21 @@ impl Mix {
             }
         });
         *images = mixed;
+        self.apply_to_targets(targets);
+    }
+
+    /// How much of each image stays.
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+
+    /// The place in the batch of each image's partner.
+    pub fn partners(&self) -> &[usize] {
+        &self.partners
+    }
+
+    /// Mixes the targets of a batch.
+    pub fn apply_to_targets(&self, targets: &mut [Target]) {
         let others = targets.to_vec();
         for (target, &partner) in targets.iter_mut().zip(&self.partners) {
             let other = others[partner];

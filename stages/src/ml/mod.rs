@@ -3,6 +3,9 @@
 pub mod augment;
 pub mod card;
 pub mod classifier;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod device;
 pub mod examples;
 pub mod kernels;
 pub mod layer;
@@ -12,6 +15,7 @@ pub mod model;
 pub mod network;
 pub mod normalisation;
 pub mod optimiser;
+pub mod precision;
 pub mod schedule;
 pub mod shape;
 pub mod switch;

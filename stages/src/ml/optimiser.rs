@@ -45,6 +45,17 @@ impl Adam {
         Self { step, first, second }
     }
 
+    /// The numbers of step `step`, counted from 1.
+    pub fn numbers(learning_rate: f64, step: u64) -> AdamStep {
+        let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
+        AdamStep {
+            alpha: (learning_rate * correction(BETA2).sqrt() / correction(BETA1)) as f32,
+            rate1: (1.0 - BETA1) as f32,
+            rate2: (1.0 - BETA2) as f32,
+            epsilon: EPSILON as f32,
+        }
+    }
+
     /// Moves the weights against the gradient.
     pub fn step(
         &mut self,
@@ -55,13 +66,7 @@ impl Adam {
         weights: &Weights,
     ) -> candle_core::Result<()> {
         self.step += 1;
-        let correction = |beta: f64| 1.0 - libm::pow(beta, self.step as f64);
-        let step = AdamStep {
-            alpha: (learning_rate * correction(BETA2).sqrt() / correction(BETA1)) as f32,
-            rate1: (1.0 - BETA1) as f32,
-            rate2: (1.0 - BETA2) as f32,
-            epsilon: EPSILON as f32,
-        };
+        let step = Self::numbers(learning_rate, self.step);
         for (parameter, (_, tensor)) in parameters.iter().zip(weights.iter()) {
             let range = parameter.range.clone();
             let moments = RefCell::new((&mut self.first[range.clone()], &mut self.second[range.clone()]));

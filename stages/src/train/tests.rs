@@ -98,7 +98,7 @@ impl Fixture {
 }
 
 fn short() -> Value {
-    json!({ "epochs": 2, "batch_size": 7, "learning_rate": 2e-3 })
+    json!({ "epochs": 2, "batch_size": 7, "learning_rate": 2e-3, "device": "cpu" })
 }
 
 const WEIGHTS: &str = "model/model.safetensors";
@@ -167,7 +167,7 @@ fn test_rows_reach_neither_model_nor_key() {
 #[test]
 fn the_model_is_complete_and_classifies_alone() {
     let fixture = Fixture::new(40);
-    let params = json!({ "epochs": 8, "learning_rate": 2e-3, "class_weights": "balanced" });
+    let params = json!({ "epochs": 8, "learning_rate": 2e-3, "class_weights": "balanced", "device": "cpu" });
     let ran = run_kind(&Train, &params, &fixture.inputs()).unwrap();
     let card = ran.json("model/card.json");
     assert_eq!(card["format"], 1);
@@ -298,7 +298,7 @@ fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
     let checkpoint = || folder.path().join("checkpoint");
     std::fs::create_dir(checkpoint()).unwrap();
     let train = |epochs: usize, side: &str, goes_on: bool| {
-        let params = json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 2e-3 });
+        let params = json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 2e-3, "device": "cpu" });
         let side_dir = folder.path().join(side);
         std::fs::create_dir(&side_dir).unwrap();
         run_kind_with(&Train, &params, &fixture.inputs(), |job| {
@@ -343,7 +343,8 @@ fn a_training_that_stopped_early_stays_where_it_stopped_when_it_is_extended() {
     let folder = tempfile::tempdir().unwrap();
     // So small a rate changes no answer: after the first epoch nothing gets better.
     let train = |epochs: usize, checkpoint: Option<std::path::PathBuf>| {
-        let params = json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 1e-30, "early_stopping": 2 });
+        let params =
+            json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 1e-30, "early_stopping": 2, "device": "cpu" });
         run_kind_with(&Train, &params, &fixture.inputs(), |job| job.checkpoint_dir = checkpoint).unwrap()
     };
     let here = || Some(folder.path().to_owned());
@@ -382,6 +383,17 @@ fn parameters_are_checked() {
     assert_eq!(refused(json!({ "augment": { "zoom": 2.0 } })).path, ["augment", "zoom"]);
     assert_eq!(refused(json!({ "augment": { "zom": 2.0 } })).path, ["augment", "zom"]);
     assert_eq!(refused(json!({ "epochs": 0 })).path, ["epochs"]);
-    assert!(resolve(json!({ "device": "cuda" })).unwrap_err().message.contains("no CUDA"));
-    assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
+    assert_eq!(resolved["precision"], json!("f32"));
+    let error = refused(json!({ "device": "cpu", "precision": "bf16" }));
+    assert_eq!(
+        (&error.path[..], &error.message[..]),
+        (&["precision".to_owned()][..], "the processor computes in `f32` alone")
+    );
+    let on_the_processor = resolve(json!({ "device": "cpu" })).unwrap();
+    assert_eq!(Train.device_class(&on_the_processor).unwrap().as_deref(), Some("cpu"));
+    if cfg!(not(feature = "cuda")) {
+        let error = refused(json!({ "device": "cuda" }));
+        assert!(error.message.contains("no CUDA") && error.hint.unwrap().contains("--features cuda"));
+        assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
+    }
 }

@@ -61,6 +61,7 @@ pub struct Batch<'a> {
 /// the whole batch.
 pub struct Network {
     input: MapShape,
+    configs: Vec<LayerConfig>,
     images: Vec<Placed<dyn ImageLayer>>,
     rows: Vec<Placed<dyn RowLayer>>,
     parameters: Vec<Parameter>,
@@ -77,8 +78,14 @@ struct Placed<L: ?Sized> {
 impl Network {
     /// Lays out `configs` for images of the shape `input`; says what does not fit.
     pub fn new(input: MapShape, configs: &[LayerConfig]) -> Result<Self, String> {
-        let mut network =
-            Self { input, images: Vec::new(), rows: Vec::new(), parameters: Vec::new(), layers: Vec::new() };
+        let mut network = Self {
+            input,
+            configs: configs.to_vec(),
+            images: Vec::new(),
+            rows: Vec::new(),
+            parameters: Vec::new(),
+            layers: Vec::new(),
+        };
         let mut width = None;
         for (number, config) in (0..).zip(configs) {
             let map = network.map();
@@ -126,6 +133,11 @@ impl Network {
     /// The shape of an image.
     pub fn input(&self) -> MapShape {
         self.input
+    }
+
+    /// What the layers were made from.
+    pub fn configs(&self) -> &[LayerConfig] {
+        &self.configs
     }
 
     /// The number of classes.

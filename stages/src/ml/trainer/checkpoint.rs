@@ -71,18 +71,19 @@ fn decode(bytes: &[u8]) -> Option<State> {
 impl Trainer<'_> {
     /// The state after the last epoch.
     pub fn checkpoint(&self) -> Result<Vec<u8>, StageError> {
-        let (first, second) = self.adam.moments();
+        let adam = self.engine.adam();
+        let (first, second) = adam.moments();
         let best = self.best.as_ref().map(|best| {
             let Best { epoch, accuracy, ref weights } = *best;
-            Ok(BestState { epoch, accuracy, weights: values(weights)? })
+            Ok::<_, StageError>(BestState { epoch, accuracy, weights: values(weights)? })
         });
         let state = State {
             history: self.history.clone(),
             planned: self.planned(),
             schedule: self.schedule,
-            weights: values(&self.weights)?,
+            weights: values(self.engine.weights())?,
             best: best.transpose()?,
-            steps: self.adam.steps(),
+            steps: adam.steps(),
             first: first.to_vec(),
             second: second.to_vec(),
         };
@@ -111,8 +112,8 @@ impl Trainer<'_> {
                 Some(weights) => Some(Best { epoch, accuracy, weights }),
             },
         };
-        self.adam = Adam::from_moments(state.steps, state.first, state.second);
-        (self.weights, self.best, self.schedule, self.history) = (current, best, state.schedule, state.history);
+        self.engine.restore(current, Adam::from_moments(state.steps, state.first, state.second))?;
+        (self.best, self.schedule, self.history) = (best, state.schedule, state.history);
         Ok(Restored::After(self.history.len()))
     }
 

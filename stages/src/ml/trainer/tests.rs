@@ -144,9 +144,9 @@ fn a_loss_that_is_no_number_stops_training_and_names_the_step() {
 #[test]
 fn balanced_weights_are_scikit_learns() {
     let balanced = Recipe { class_weights: ClassWeights::Balanced, ..recipe() };
-    let weights = class_weights(&balanced, &[0, 0, 0, 1, 1, 2, 0, 0], 3);
+    let weights = balanced.class_weights(&[0, 0, 0, 1, 1, 2, 0, 0], 3);
     assert_eq!(weights, [8.0 / 15.0, 8.0 / 6.0, 8.0 / 3.0]);
-    assert_eq!(class_weights(&recipe(), &[0, 1], 2), [1.0, 1.0]);
+    assert_eq!(recipe().class_weights(&[0, 1], 2), [1.0, 1.0]);
 }
 
 // import numpy as np   # github.com/richardaecn/class-balanced-loss, class_balanced_loss.py
@@ -156,7 +156,7 @@ const EFFECTIVE: [f64; 3] = [0.41376937366205485, 0.8918036642544639, 1.69442696
 #[test]
 fn weights_by_effective_number_are_the_papers() {
     let effective = Recipe { class_weights: ClassWeights::EffectiveNumber, effective_number_beta: 0.9, ..recipe() };
-    let weights = class_weights(&effective, &[0, 0, 0, 1, 1, 2, 0, 0], 3);
+    let weights = effective.class_weights(&[0, 0, 0, 1, 1, 2, 0, 0], 3);
     for (ours, papers) in weights.iter().zip(EFFECTIVE) {
         assert!((ours - papers).abs() < 1e-12, "{ours} {papers}");
     }

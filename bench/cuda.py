@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Training on a graphics processor beside PyTorch: images per second of the notebook's network, in one run on one device.
+
+`python3 bench/cuda.py [--program FILE] [--rounds N] [--batches 10 64 512] [--precisions f32 tf32 bf16] [--seconds S]` checks first
+that hamflow's device computes what the processor does, then asks hamflow and PyTorch in interleaved rounds for training
+steps (forward, backward, Adam, dropout on) over images that are on the device. PyTorch is measured channels-last in the same
+precision: eager; compiled with CUDA graphs (`mode="max-autotune"`); and with the whole step, compiled, in one CUDA graph. hamflow's
+step also gathers its images from bytes and normalises them. Quotes medians over the rounds.
+
+`--program` is the benchmark's binary (`cargo bench --bench cuda --features cuda --no-run` names it), for a machine without Rust; without
+it, it is built here. PyTorch is looked for in this Python, else a virtual environment is made.
+"""
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from project import ROOT
+
+TORCH = """
+import sys, time
+import torch
+from torch import nn
+torch.manual_seed(1)
+torch.backends.cudnn.benchmark = True
+labels_of = lambda count: torch.arange(count, device="cuda") % 7
+
+def network():
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.4),
+        nn.Flatten(), nn.Linear(18 * 25 * 64, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 7),
+    )
+    assert sum(p.numel() for p in model.parameters()) == 3_752_999
+    return model.cuda().to(memory_format=torch.channels_last)
+
+def prepare(precision, batch):
+    torch.compiler.reset()
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    model = network()
+    # The master weights stay in f32; autocast multiplies in bf16.
+    context = lambda: torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+    criterion = nn.CrossEntropyLoss()
+    x = torch.randn(batch, 3, 75, 100, device="cuda").contiguous(memory_format=torch.channels_last)
+    y = labels_of(batch)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-5, eps=1e-7, fused=True, capturable=True)
+    def loss_of(a, b):
+        with context():
+            return criterion(model(a), b)
+    if HOW == "compiled":
+        loss_of = torch.compile(loss_of, mode="max-autotune")
+    if HOW == "graph":
+        loss_of = torch.compile(loss_of, mode="max-autotune-no-cudagraphs")
+    def step():
+        optimiser.zero_grad(set_to_none=HOW != "graph")
+        loss_of(x, y).backward()
+        optimiser.step()
+    if HOW != "graph":
+        return step
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(5):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+ready = None
+for line in sys.stdin:
+    precision, batch, steps = line.split()
+    if ready is None or ready[0] != (precision, batch):
+        ready = None
+        torch.cuda.empty_cache()
+        ready = ((precision, batch), prepare(precision, int(batch)))
+        for _ in range(10):
+            ready[1]()
+    for _ in range(3):
+        ready[1]()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(int(steps)):
+        ready[1]()
+    torch.cuda.synchronize()
+    print(f"{(time.perf_counter() - started) * 1e3 / int(steps):.4f}", flush=True)
+"""
+
+PEERS = {
+    "PyTorch, eager": "HOW = 'eager'\n" + TORCH,
+    "PyTorch, compiled, CUDA graphs": "HOW = 'compiled'\n" + TORCH,
+    "PyTorch, compiled, the step in one CUDA graph": "HOW = 'graph'\n" + TORCH,
+}
+
+
+def python_with_torch(folder: Path) -> Path:
+    """A Python that has PyTorch."""
+    own = Path(sys.executable)
+    if subprocess.run([own, "-c", "import torch"], capture_output=True).returncode == 0:
+        return own
+    python = folder / "torch-cuda" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / "torch-cuda"], check=True)
+    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "torch", "numpy"], check=True)
+    return python
+
+
+def built() -> Path:
+    """The benchmark's own program."""
+    command = ["cargo", "bench", "--bench", "cuda", "--features", "cuda", "--no-run", "--message-format=short"]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stderr
+    path = said.rsplit("cuda.rs (", 1)[1].split(")")[0]
+    return Path(path) if os.path.isabs(path) else ROOT / path
+
+
+class Program:
+    def __init__(self, command: list):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, precision: str, batch: int, steps: int) -> float:
+        self.process.stdin.write(f"{precision} {batch} {steps}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=Path, help="the benchmark's binary; built here where it is not given")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=int, nargs="+", default=[10, 64, 512])
+    parser.add_argument("--precisions", nargs="+", default=["f32", "tf32", "bf16"])
+    parser.add_argument("--seconds", type=float, default=2.0, help="about how long a program is measured in a round")
+    parser.add_argument("--environments", type=Path, default=Path(os.environ.get("TMPDIR", "/tmp")) / "hamflow-bench")
+    arguments = parser.parse_args()
+    program = arguments.program or built()
+    subprocess.run([program, "check"], check=True)
+    python = python_with_torch(arguments.environments)
+    programs = {"hamflow": Program([program, "serve"])}
+    programs |= {name: Program([python, "-c", script]) for name, script in PEERS.items()}
+    for precision in arguments.precisions:
+        found = {(name, batch): [] for name in programs for batch in arguments.batches}
+        for batch in arguments.batches:
+            for _ in range(arguments.rounds + 1):
+                for name, asked in list(programs.items()):
+                    known = found[name, batch]
+                    steps = max(10, min(20_000, round(arguments.seconds * 1e3 / known[-1]))) if known else 10
+                    try:
+                        known.append(asked.ask(precision, batch, steps))
+                    except (ValueError, BrokenPipeError):
+                        print(f"left out: {name} ended", file=sys.stderr)
+                        del programs[name]
+        print(f"\n{precision}: images/s, medians of {arguments.rounds} interleaved rounds (ms per step)\n")
+        print("| | " + " | ".join(f"batch {batch}" for batch in arguments.batches) + " |")
+        print("| --- |" + " --- |" * len(arguments.batches))
+        for name in programs:
+            # The first round warms up, compiles and records.
+            medians = [(batch, statistics.median(found[name, batch][1:])) for batch in arguments.batches]
+            print(f"| {name} | " + " | ".join(f"{batch / ms * 1e3:,.0f} ({ms:.3f})" for batch, ms in medians) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+//! Convolutions and products of matrices.
+
+use super::{Device, IMAGES, SHAPE};
+use crate::ml::cuda::CudaError;
+use crate::ml::cuda::buffer::Number;
+use crate::ml::cuda::check::{Finding, of_products};
+use crate::ml::cuda::queue::{Convolution, ConvolutionPass, Matrix, Product, Queue};
+use crate::ml::kernels::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip};
+use crate::ml::shape::MapShape;
+
+impl<Q: Queue> Device<'_, Q> {
+    pub(super) fn convolving(&mut self) -> Result<Vec<Finding>, CudaError> {
+        let level = Level::detect();
+        let mut findings = Vec::new();
+        for (inputs, outputs) in [(8, 32), (32, 64)] {
+            let MapShape { height, width, .. } = SHAPE;
+            let convolution = Convolution { images: IMAGES, height, width, inputs, outputs };
+            let shape = ConvShape { height, width, inputs, outputs };
+            let (from, to) = (MapShape { channels: inputs, ..SHAPE }, MapShape { channels: outputs, ..SHAPE });
+            let values = self.numbers(convolution.input_len());
+            let weights = self.numbers(convolution.filter_len());
+            let slopes = self.numbers(convolution.output_len());
+            // `[taps, inputs, outputs]` here, `[outputs, taps, inputs]` on the device.
+            let turned: Vec<f32> = (0..weights.len())
+                .map(|i| weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9])
+                .collect();
+            let mut flipped = vec![0.0; weights.len()];
+            flip(shape, &weights, &mut flipped);
+            let back = ConvShape { inputs: outputs, outputs: inputs, ..shape };
+            let [mut forward, mut backward] = [Vec::new(), Vec::new()];
+            let mut of_weights = vec![0.0f32; weights.len()];
+            for image in 0..IMAGES {
+                let [mut input, mut back_map] = [(); 2].map(|()| vec![0.0; from.bordered_len()]);
+                let [mut gradient, mut output] = [(); 2].map(|()| vec![0.0; to.bordered_len()]);
+                from.put(&values[image * from.len()..][..from.len()], &mut input);
+                to.put(&slopes[image * to.len()..][..to.len()], &mut gradient);
+                conv3x3(level, shape, &input, &weights, Epilogue::Plain, &mut output);
+                conv3x3(level, back, &gradient, &flipped, Epilogue::Plain, &mut back_map);
+                let mut sums = vec![0.0; weights.len()];
+                conv3x3_weight_gradient(level, shape, &input, &gradient, &mut sums);
+                of_weights.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
+                let mut plain = vec![0.0; to.len()];
+                to.take(&output, &mut plain);
+                forward.extend(plain);
+                let mut plain = vec![0.0; from.len()];
+                from.take(&back_map, &mut plain);
+                backward.extend(plain);
+            }
+            let of_weights: Vec<f32> = (0..weights.len())
+                .map(|i| of_weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9])
+                .collect();
+
+            self.queue.prepare(&[convolution])?;
+            let (input, filters, gradient) = (self.map(&values)?, self.map(&turned)?, self.map(&slopes)?);
+            let output = self.queue.allocate(self.number, convolution.output_len())?;
+            let input_gradient = self.queue.allocate(self.number, convolution.input_len())?;
+            let filter_gradient = self.queue.allocate(self.number, convolution.filter_len())?;
+            let passes = [
+                ("a convolution", ConvolutionPass::Forward { input, filters, output }, output, &forward),
+                (
+                    "the gradient of a convolution's input",
+                    ConvolutionPass::InputGradient { filters, gradient, input_gradient },
+                    input_gradient,
+                    &backward,
+                ),
+                (
+                    "the gradient of a convolution's weights",
+                    ConvolutionPass::FilterGradient { input, gradient, filter_gradient },
+                    filter_gradient,
+                    &of_weights,
+                ),
+            ];
+            for (what, pass, result, expected) in passes {
+                self.queue.convolve(&convolution, pass)?;
+                let ours = self.read(result)?;
+                let what = self.named(&format!("{what}, {inputs} to {outputs} channels"));
+                findings.push(Finding::new(what, &ours, expected, of_products(self.precision)));
+            }
+        }
+        Ok(findings)
+    }
+
+    pub(super) fn multiplying(&mut self) -> Result<Vec<Finding>, CudaError> {
+        let (rows, inner, columns) = (13, 72, 7);
+        let (a, b) = (self.numbers(rows * inner), self.numbers(inner * columns));
+        let mut expected = vec![0.0f32; rows * columns];
+        for (i, sum) in expected.iter_mut().enumerate() {
+            let terms =
+                (0..inner).map(|k| f64::from(a[i / columns * inner + k]) * f64::from(b[k * columns + i % columns]));
+            *sum = terms.sum::<f64>() as f32;
+        }
+        let turned = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+            (0..values.len()).map(|i| values[i % rows * columns + i / rows]).collect()
+        };
+        let (a_turned, b_turned) = (turned(&a, rows, inner), turned(&b, inner, columns));
+        let mut findings = Vec::new();
+        for (what, left, right) in [
+            ("a product", (&a, false), (&b, false)),
+            ("a product with the left turned", (&a_turned, true), (&b, false)),
+            ("a product with the right turned", (&a, false), (&b_turned, true)),
+        ] {
+            let left = Matrix { buffer: self.map(left.0)?, is_turned: left.1 };
+            let right = Matrix { buffer: self.map(right.0)?, is_turned: right.1 };
+            let output = self.queue.allocate(Number::F32, rows * columns)?;
+            self.queue.multiply(&Product { rows, inner, columns, left, right, output })?;
+            let ours = self.read(output)?;
+            findings.push(Finding::new(self.named(what), &ours, &expected, of_products(self.precision)));
+        }
+        Ok(findings)
+    }
+}

@@ -1,0 +1,157 @@
+//! Whole trainings on the device and on the processor, from the same weights and random numbers.
+
+use hamflow_stage_api::{Random, StageError};
+
+use super::Finding;
+use crate::ml::augment::Augmentation;
+use crate::ml::cuda::CudaEngine;
+use crate::ml::cuda::queue::Queue;
+use crate::ml::layer::LayerConfig::{self, Conv, Dense, Dropout, Flatten, MaxPool};
+use crate::ml::loss::Loss;
+use crate::ml::network::Network;
+use crate::ml::normalisation::Normalisation;
+use crate::ml::precision::Precision;
+use crate::ml::schedule::{Curve, Plateau};
+use crate::ml::shape::MapShape;
+use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Trainer, first_weights};
+
+/// Odd before and after the first pooling.
+const SHAPE: MapShape = MapShape { height: 13, width: 18, channels: 3 };
+const CLASSES: usize = 3;
+/// Every kind of layer, wherever it can stand, and few enough filters for the processor to play the device.
+const LAYERS: [LayerConfig; 12] = [
+    Conv { filters: 16 },
+    Conv { filters: 16 },
+    MaxPool,
+    Dropout { rate: 0.25 },
+    Conv { filters: 32 },
+    Dropout { rate: 0.1 },
+    MaxPool,
+    Flatten,
+    Dropout { rate: 0.2 },
+    Dense { units: 24, relu: true },
+    Dropout { rate: 0.5 },
+    Dense { units: CLASSES, relu: false },
+];
+/// Images to train on and to validate with; the last step of an epoch in batches of 4 has 3.
+const IMAGES: [usize; 2] = [39, 11];
+
+/// How far losses may lie apart after up to 20 steps.
+fn of_losses(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-4,
+        Precision::Tf32 => 1e-2,
+        Precision::Bf16 => 5e-2,
+    }
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        seed: 5,
+        epochs: 20,
+        batch_size: 100,
+        learning_rate: 1e-3,
+        augment: None,
+        mixup: 0.0,
+        sampling: Sampling::Shuffled,
+        class_weights: ClassWeights::None,
+        effective_number_beta: 0.999,
+        loss: Loss::default(),
+        clip_norm: 0.0,
+        schedule: Curve::Plateau,
+        warmup: 0.0,
+        plateau: Some(Plateau::default()),
+        early_stopping: 0,
+        keep: Keep::Best,
+    }
+}
+
+pub(super) fn check<Q: Queue>(
+    mut make: impl FnMut() -> Result<Q, StageError>,
+    precision: Precision,
+    findings: &mut Vec<Finding>,
+) -> Result<(), StageError> {
+    let augment = Augmentation {
+        flip_horizontal: true,
+        brightness: 0.2,
+        contrast: 0.2,
+        saturation: 0.2,
+        ..Augmentation::default()
+    };
+    let everything = Recipe {
+        augment: Some(augment),
+        mixup: 0.4,
+        sampling: Sampling::Balanced,
+        class_weights: ClassWeights::Balanced,
+        loss: Loss { label_smoothing: 0.1, focal: 1.5 },
+        clip_norm: 0.5,
+        schedule: Curve::Cosine,
+        warmup: 0.5,
+        plateau: None,
+        ..recipe()
+    };
+    for (what, recipe, epochs) in [
+        // One step an epoch: every step's loss is compared.
+        ("20 steps", recipe(), 20),
+        ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
+        ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
+    ] {
+        let theirs = train(&recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
+        let ours = train(&recipe, epochs, |network, data| {
+            let weights = first_weights(network, &recipe)?;
+            Ok(Some(CudaEngine::new(make()?, network, &recipe, precision, data, weights)?))
+        })?;
+        for (of, ours, theirs) in [("training", &ours.0, &theirs.0), ("validation", &ours.1, &theirs.1)] {
+            let what = format!("{what}: loss of {of}, {precision:?}").to_lowercase();
+            findings.push(Finding::new(what, ours, theirs, of_losses(precision)));
+        }
+    }
+    Ok(())
+}
+
+/// Losses of training and of validation.
+type Losses = (Vec<f32>, Vec<f32>);
+
+/// Trains on images of noise with a bright stripe; on the processor where there is no other engine.
+fn train<Q: Queue>(
+    recipe: &Recipe,
+    epochs: usize,
+    engine: impl for<'n> FnOnce(&'n Network, &Data<'_>) -> Result<Option<CudaEngine<'n, Q>>, StageError>,
+) -> Result<Losses, StageError> {
+    let network = Network::new(SHAPE, &LAYERS).map_err(StageError::bug)?;
+    let [training, validation] = IMAGES;
+    let (training, validation) = (images(training, "training"), images(validation, "validation"));
+    let data = Data {
+        normalisation: Normalisation { mean: 60.0, standard_deviation: 55.0 },
+        training: samples(&training),
+        validation: samples(&validation),
+    };
+    let mut trainer = match engine(&network, &data)? {
+        Some(engine) => Trainer::with_engine(&network, *recipe, data.clone(), Box::new(engine)),
+        None => Trainer::new(&network, *recipe, data.clone())?,
+    };
+    for _ in 0..epochs {
+        trainer.run_epoch(|_| ())?;
+    }
+    let history = trainer.history();
+    let validation = history.iter().filter_map(|record| record.validation_loss);
+    Ok((history.iter().map(|record| record.train_loss as f32).collect(), validation.map(|loss| loss as f32).collect()))
+}
+
+fn samples((images, classes): &(Vec<Vec<u8>>, Vec<usize>)) -> Samples<'_> {
+    Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone() }
+}
+
+fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
+    let mut random = Random::new(3, purpose);
+    let mut image = |class: usize| -> Vec<u8> {
+        let place = random.below(8) as usize + 2;
+        let byte = |i: usize| {
+            let (y, x) = (i / (SHAPE.width * 3), i / 3 % SHAPE.width);
+            let is_bright = (class == 0 && y == place) || (class == 1 && x == place);
+            random.below(60) as u8 + if is_bright { 180 } else { 0 }
+        };
+        (0..SHAPE.len()).map(byte).collect()
+    };
+    (0..count).map(|i| (image(i % CLASSES), i % CLASSES)).unzip()
+}

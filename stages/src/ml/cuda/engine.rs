@@ -1,0 +1,270 @@
+//! Training on the device as the training loop asks for it.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::StageError;
+
+use super::CudaError;
+use super::buffer::{Buffer, Number};
+use super::cursor::Cursor;
+use super::epoch_buffer::{EpochBuffer, EpochValues};
+use super::queue::Queue;
+use super::session::{Session, Settings, Source};
+use crate::ml::network::Network;
+use crate::ml::optimiser::Adam;
+use crate::ml::precision::Precision;
+use crate::ml::trainer::{Data, Engine, Epoch, INFERENCE_BATCH, Recipe, Steps, Tally, worst_gradient};
+use crate::ml::weights::Weights;
+
+/// Steps between two looks at the cursor: often enough for a line that says how far training is.
+const LOOK_EVERY: usize = 64;
+
+/// Images that are copied to the device at a time.
+const UPLOAD: usize = 1024;
+
+/// What the orders of a recording do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Training,
+    Validation,
+}
+
+/// The engine that trains on a device.
+pub struct CudaEngine<'a, Q: Queue> {
+    network: &'a Network,
+    session: Session<Q>,
+    training: Source,
+    validation: Source,
+    validation_batch: usize,
+    /// The orders of a step, by how many images it has.
+    recordings: BTreeMap<(Part, usize), Q::Recording>,
+    weights: Weights,
+    adam: Adam,
+    /// Whether the device has these weights and moments.
+    is_loaded: bool,
+    /// Whether the loss of a step was no number.
+    went_wrong: bool,
+}
+
+/// How many images the steps have that see `images` in batches.
+fn step_sizes(images: usize, batch: usize) -> impl Iterator<Item = usize> {
+    [batch.min(images), images % batch].into_iter().filter(|&size| size > 0)
+}
+
+impl<'a, Q: Queue> CudaEngine<'a, Q> {
+    /// Copies the images to the device, takes all memory that training needs, and records its steps.
+    pub fn new(
+        queue: Q,
+        network: &'a Network,
+        recipe: &Recipe,
+        precision: Precision,
+        data: &Data<'_>,
+        weights: Weights,
+    ) -> Result<Self, CudaError> {
+        let (trained, validated) = (data.training.images.len(), data.validation.images.len());
+        let validation_batch = INFERENCE_BATCH.max(recipe.batch_size);
+        let colours = recipe
+            .augment
+            .is_some_and(|augment| augment.brightness > 0.0 || augment.contrast > 0.0 || augment.saturation > 0.0);
+        let settings = Settings {
+            precision,
+            images: recipe.batch_size.min(trained).max(validation_batch.min(validated)),
+            loss: recipe.loss,
+            clip_norm: recipe.clip_norm,
+            moves: recipe.augment.is_some(),
+            colours: colours && network.input().channels == 3,
+            mixes: recipe.mixup > 0.0,
+            seed: recipe.seed,
+            normalisation: data.normalisation,
+        };
+        let mut session = Session::new(queue, network, settings)?;
+        let training = source(&mut session.queue, &data.training.images, recipe.batch_size)?;
+        let validation = source(&mut session.queue, &data.validation.images, validation_batch)?;
+        let mut engine = Self {
+            network,
+            session,
+            training,
+            validation,
+            validation_batch,
+            recordings: BTreeMap::new(),
+            weights,
+            adam: Adam::new(network.parameter_count()),
+            is_loaded: false,
+            went_wrong: false,
+        };
+        let training = step_sizes(trained, recipe.batch_size).map(|size| (Part::Training, size));
+        let validation = step_sizes(validated, validation_batch).map(|size| (Part::Validation, size));
+        let parts: Vec<_> = training.chain(validation).collect();
+        let convolutions: Vec<_> =
+            parts.iter().flat_map(|(_, size)| engine.session.plan().convolutions(*size)).collect();
+        engine.session.queue.prepare(&convolutions)?;
+        for (part, size) in parts {
+            engine.record(part, size)?;
+        }
+        if validated > 0 {
+            let steps = validated.div_ceil(validation_batch);
+            let values = EpochValues::of_validation(&data.validation.classes, steps);
+            engine.validation.epoch.upload(&mut engine.session.queue, &values)?;
+        }
+        Ok(engine)
+    }
+
+    /// Records a step of `size` images, after doing it once, so that libraries have loaded what they need.
+    fn record(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        // A cursor behind a bad step: nothing moves and nothing counts.
+        let idle = Cursor { bad_step: u64::MAX, ..Cursor::default() };
+        let source = self.source(part);
+        self.session.set_cursor(source.cursor, idle)?;
+        self.order(part, size)?;
+        self.session.queue.begin_recording()?;
+        self.order(part, size)?;
+        let recording = self.session.queue.end_recording()?;
+        self.recordings.insert((part, size), recording);
+        Ok(())
+    }
+
+    fn order(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        let source = self.source(part);
+        match part {
+            Part::Training => self.session.train(&source, size),
+            Part::Validation => self.session.validate(&source, size),
+        }
+    }
+
+    fn source(&self, part: Part) -> Source {
+        match part {
+            Part::Training => self.training,
+            Part::Validation => self.validation,
+        }
+    }
+
+    fn replay(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        let recording = self
+            .recordings
+            .get(&(part, size))
+            .ok_or_else(|| CudaError::Unsupported { what: format!("a step of {size} images was not expected") })?;
+        self.session.queue.replay(recording)
+    }
+
+    fn load(&mut self) -> Result<(), StageError> {
+        if !self.is_loaded {
+            let (first, second) = self.adam.moments();
+            let weights = self.weights.with_slices(|slices| slices.concat()).map_err(weights_failed)?;
+            self.session.load(&weights, first, second)?;
+            self.is_loaded = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the orders of an epoch; stops early where a look finds that the loss is no number.
+    fn order_epoch(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<(), CudaError> {
+        let mut looked = None;
+        for (number, step) in (1..).zip(epoch.steps()) {
+            self.replay(Part::Training, step.images.len())?;
+            if number % LOOK_EVERY != 0 {
+                continue;
+            }
+            let slot = number / LOOK_EVERY % 2;
+            self.session.queue.send_back(self.training.cursor, slot)?;
+            // What came back of the look before; the device meanwhile has the orders since then.
+            if let Some((slot, learning_rate)) = looked.replace((slot, step.learning_rate)) {
+                let cursor = Cursor::from_bytes(&self.session.queue.received(slot)?);
+                if cursor.bad_step != 0 {
+                    return Ok(());
+                }
+                observe(tally(cursor), learning_rate);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes weights and moments from the device.
+    fn take_state(&mut self, steps: u64) -> Result<(), StageError> {
+        let [weights, first, second] = self.session.state()?;
+        let parameters = self.network.parameters();
+        let values = parameters.iter().map(|parameter| weights[parameter.range.clone()].to_vec());
+        self.weights = Weights::from_values(parameters, values).map_err(weights_failed)?;
+        self.adam = Adam::from_moments(steps, first, second);
+        Ok(())
+    }
+}
+
+fn weights_failed(error: candle_core::Error) -> StageError {
+    StageError::bug(format!("the weights cannot be kept: {error}"))
+}
+
+/// Copies images to the device, and makes room for what is drawn for them.
+fn source<Q: Queue>(queue: &mut Q, images: &[&[u8]], batch: usize) -> Result<Source, CudaError> {
+    let length: usize = images.iter().map(|image| image.len()).sum();
+    let buffer: Buffer = queue.allocate(Number::U8, length)?;
+    let mut start = 0;
+    for chunk in images.chunks(UPLOAD) {
+        let bytes = chunk.concat();
+        queue.upload(buffer.slice(start..start + bytes.len()), &bytes)?;
+        start += bytes.len();
+    }
+    Ok(Source {
+        images: buffer,
+        epoch: EpochBuffer::new(queue, images.len(), images.len().div_ceil(batch))?,
+        cursor: queue.allocate(Number::U8, Cursor::SIZE)?,
+    })
+}
+
+fn tally(cursor: Cursor) -> Tally {
+    Tally { images: cursor.next as usize, loss: cursor.loss, correct: cursor.correct as usize }
+}
+
+impl<Q: Queue> Engine for CudaEngine<'_, Q> {
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    fn adam(&self) -> &Adam {
+        &self.adam
+    }
+
+    fn restore(&mut self, weights: Weights, adam: Adam) -> Result<(), StageError> {
+        (self.weights, self.adam, self.is_loaded) = (weights, adam, false);
+        Ok(())
+    }
+
+    fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError> {
+        self.load()?;
+        let values = EpochValues::draw(epoch, &self.adam, self.network.input());
+        self.training.epoch.upload(&mut self.session.queue, &values)?;
+        let before = self.adam.steps();
+        self.session.set_cursor(self.training.cursor, Cursor { step: before, ..Cursor::default() })?;
+        self.order_epoch(epoch, observe)?;
+        let cursor = Cursor::from_bytes(&self.session.queue.download(self.training.cursor)?);
+        let rate = |step: u64| epoch.rates[(step - before) as usize - 1];
+        if cursor.bad_step != 0 {
+            (self.went_wrong, self.is_loaded) = (true, false);
+            let learning_rate = rate(cursor.bad_step);
+            return Ok(Steps::Diverged { step: cursor.bad_step, loss: cursor.loss, learning_rate });
+        }
+        self.take_state(cursor.step)?;
+        if cursor.step > before {
+            observe(tally(cursor), rate(cursor.step));
+        }
+        Ok(Steps::Done(tally(cursor)))
+    }
+
+    fn validate(&mut self, data: &Data<'_>) -> Result<Tally, StageError> {
+        self.load()?;
+        self.session.set_cursor(self.validation.cursor, Cursor::default())?;
+        for images in data.validation.images.chunks(self.validation_batch) {
+            self.replay(Part::Validation, images.len())?;
+        }
+        let cursor = Cursor::from_bytes(&self.session.queue.download(self.validation.cursor)?);
+        Ok(Tally { images: data.validation.images.len(), ..tally(cursor) })
+    }
+
+    fn worst_gradient(&mut self) -> Result<String, StageError> {
+        let gradient = self.session.last_gradient(self.went_wrong)?;
+        Ok(worst_gradient(self.network.parameters(), &gradient))
+    }
+
+    fn into_weights(self: Box<Self>) -> Weights {
+        self.weights
+    }
+}

@@ -1,0 +1,306 @@
+//! A queue that runs the kernels' own source on the processor, a block after the other, and multiplies naively: what a device is
+//! asked to do is tested where there is none.
+
+use std::process::Command;
+use std::sync::OnceLock;
+
+use libloading::Library;
+
+use super::CudaError;
+use super::buffer::{Buffer, Number};
+use super::kernel::{BLOCK, Kernel, SOURCE};
+use super::queue::{Argument, Convolution, ConvolutionPass, Matrix, Product, Queue};
+
+/// The kernels as machine code of the processor; none where there is no C++ compiler, which is said.
+fn library() -> Option<&'static Library> {
+    static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+    LIBRARY.get_or_init(build).as_ref()
+}
+
+fn build() -> Option<Library> {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
+    let mut text = include_str!("source/host.h").to_owned();
+    text.push_str(SOURCE);
+    text.push_str("\nextern \"C\" void run(const char *name, u32 blocks, void **arguments) {\n");
+    for kernel in Kernel::ALL {
+        let (name, waits) = (kernel.name(), kernel.waits());
+        text.push_str(&format!(
+            "if (!std::strcmp(name, \"{name}\")) return launch({name}, blocks, BLOCK, {waits}, arguments);\n"
+        ));
+    }
+    text.push_str("std::abort();\n}\n");
+    std::fs::write(&source, text).unwrap();
+    // The processor has the instruction for products that are summed in one rounding; without it each is a call.
+    let native: &[&str] =
+        if cfg!(target_arch = "x86_64") && is_x86_feature_detected!("fma") { &["-mfma"] } else { &[] };
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let mut command = Command::new(&compiler);
+    command
+        .args([
+            "-std=c++17",
+            "-O2",
+            "-ffp-contract=off",
+            "-fno-strict-aliasing",
+            "-U_FORTIFY_SOURCE",
+            "-shared",
+            "-fPIC",
+            "-o",
+        ])
+        .arg(&library);
+    let output = match command.args(native).arg(&source).output() {
+        Ok(output) => output,
+        Err(error) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must have a C++ compiler: {error}");
+            eprintln!("SKIPPED: no C++ compiler `{compiler}`, so no kernel runs on the processor");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // SAFETY: the library has no initialisers but those of thread-local variables.
+    Some(unsafe { Library::new(&library) }.unwrap())
+}
+
+#[derive(Clone)]
+pub enum Order {
+    Launch(Kernel, usize, Vec<Argument>),
+    Convolve(Convolution, ConvolutionPass),
+    Multiply(Product),
+}
+
+/// The device that the processor plays.
+pub struct HostQueue {
+    library: &'static Library,
+    memory: Vec<Box<[u64]>>,
+    recorded: Option<Vec<Order>>,
+    slots: [Vec<u8>; 2],
+    prepared: Vec<Convolution>,
+    /// How often orders were carried out, one by one or as part of a recording.
+    pub replays: usize,
+}
+
+impl HostQueue {
+    /// A queue; none where there is no C++ compiler.
+    pub fn new() -> Option<Self> {
+        library().map(|library| Self {
+            library,
+            memory: Vec::new(),
+            recorded: None,
+            slots: Default::default(),
+            prepared: Vec::new(),
+            replays: 0,
+        })
+    }
+
+    fn give(&mut self, order: Order) {
+        match &mut self.recorded {
+            Some(orders) => orders.push(order),
+            None => self.carry_out(&order),
+        }
+    }
+
+    fn carry_out(&self, order: &Order) {
+        match order {
+            Order::Launch(kernel, blocks, arguments) => {
+                let words: Vec<u64> = arguments
+                    .iter()
+                    .map(|argument| match argument {
+                        Argument::Buffer(buffer) => buffer.address,
+                        Argument::Nothing => 0,
+                        Argument::U32(value) => u64::from(*value),
+                        Argument::U64(value) => *value,
+                        Argument::F32(value) => u64::from(value.to_bits()),
+                        Argument::F64(value) => value.to_bits(),
+                    })
+                    .collect();
+                let mut pointers: Vec<*const u64> = words.iter().map(std::ptr::from_ref).collect();
+                let name = std::ffi::CString::new(kernel.name()).unwrap();
+                type Run = unsafe extern "C" fn(*const std::ffi::c_char, u32, *mut *const u64) -> ();
+                // SAFETY: the function is as in `build`; arguments are words, read as what the kernel takes.
+                unsafe {
+                    let run = self.library.get::<Run>(b"run").unwrap();
+                    run(name.as_ptr(), *blocks as u32, pointers.as_mut_ptr());
+                }
+            }
+            Order::Convolve(convolution, pass) => convolve(convolution, *pass),
+            Order::Multiply(product) => multiply(product),
+        }
+    }
+}
+
+fn get(buffer: Buffer, index: usize) -> f64 {
+    assert!(index < buffer.length, "{index} of {}", buffer.length);
+    // SAFETY: the buffer was allocated with this length, and its queue lives.
+    unsafe {
+        match buffer.number {
+            Number::F32 => f64::from(*(buffer.address as *const f32).add(index)),
+            Number::Bf16 => {
+                let bits = *(buffer.address as *const u16).add(index);
+                f64::from(f32::from_bits(u32::from(bits) << 16))
+            }
+            other => panic!("{other:?} is no number of a product"),
+        }
+    }
+}
+
+fn put(buffer: Buffer, index: usize, value: f64) {
+    assert!(index < buffer.length, "{index} of {}", buffer.length);
+    let value = value as f32;
+    // SAFETY: as above.
+    unsafe {
+        match buffer.number {
+            Number::F32 => *(buffer.address as *mut f32).add(index) = value,
+            Number::Bf16 => {
+                let bits = value.to_bits();
+                *(buffer.address as *mut u16).add(index) = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+            }
+            other => panic!("{other:?} is no number of a product"),
+        }
+    }
+}
+
+fn multiply(product: &Product) {
+    let Product { rows, inner, columns, left, right, output } = *product;
+    let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_turned {
+        true => get(matrix.buffer, column * rows + row),
+        false => get(matrix.buffer, row * columns + column),
+    };
+    for row in 0..rows {
+        for column in 0..columns {
+            let term = |k| at(left, rows, inner, row, k) * at(right, inner, columns, k, column);
+            put(output, row * columns + column, (0..inner).map(term).sum());
+        }
+    }
+}
+
+/// The pixels that a window sees: of the output, of the input, and which tap of the filter is between.
+fn each_tap(convolution: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
+    let Convolution { images, height, width, .. } = *convolution;
+    for image in 0..images {
+        for y in 0..height {
+            for x in 0..width {
+                for tap in 0..9 {
+                    let (from_y, from_x) = (y + tap / 3, x + tap % 3);
+                    if (1..=height).contains(&from_y) && (1..=width).contains(&from_x) {
+                        let pixel = |y: usize, x: usize| (image * height + y) * width + x;
+                        visit(pixel(y, x), pixel(from_y - 1, from_x - 1), tap);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn convolve(convolution: &Convolution, pass: ConvolutionPass) {
+    let Convolution { inputs, outputs, .. } = *convolution;
+    let values = |buffer: Buffer, length: usize| -> Vec<f64> { (0..length).map(|i| get(buffer, i)).collect() };
+    let (x, y, w) = (convolution.input_len(), convolution.output_len(), convolution.filter_len());
+    let (result, sums) = match pass {
+        ConvolutionPass::Forward { input, filters, output } => {
+            let (input, filters, mut sums) = (values(input, x), values(filters, w), vec![0.0; y]);
+            each_tap(convolution, |to, from, tap| {
+                for o in 0..outputs {
+                    let filter = &filters[(o * 9 + tap) * inputs..][..inputs];
+                    let products = filter.iter().zip(&input[from * inputs..][..inputs]).map(|(a, b)| a * b);
+                    sums[to * outputs + o] += products.sum::<f64>();
+                }
+            });
+            (output, sums)
+        }
+        ConvolutionPass::InputGradient { filters, gradient, input_gradient } => {
+            let (filters, gradient, mut sums) = (values(filters, w), values(gradient, y), vec![0.0; x]);
+            each_tap(convolution, |to, from, tap| {
+                for o in 0..outputs {
+                    let filter = &filters[(o * 9 + tap) * inputs..][..inputs];
+                    let slope = gradient[to * outputs + o];
+                    sums[from * inputs..][..inputs].iter_mut().zip(filter).for_each(|(sum, f)| *sum += slope * f);
+                }
+            });
+            (input_gradient, sums)
+        }
+        ConvolutionPass::FilterGradient { input, gradient, filter_gradient } => {
+            let (input, gradient, mut sums) = (values(input, x), values(gradient, y), vec![0.0; w]);
+            each_tap(convolution, |to, from, tap| {
+                for o in 0..outputs {
+                    let slope = gradient[to * outputs + o];
+                    let pixels = &input[from * inputs..][..inputs];
+                    let sums = &mut sums[(o * 9 + tap) * inputs..][..inputs];
+                    sums.iter_mut().zip(pixels).for_each(|(sum, value)| *sum += slope * value);
+                }
+            });
+            (filter_gradient, sums)
+        }
+    };
+    sums.iter().enumerate().for_each(|(i, sum)| put(result, i, *sum));
+}
+
+impl Queue for HostQueue {
+    type Recording = Vec<Order>;
+
+    fn allocate(&mut self, number: Number, length: usize) -> Result<Buffer, CudaError> {
+        assert!(self.recorded.is_none(), "nothing is allocated while a step is recorded");
+        let memory = vec![0u64; (length * number.size()).div_ceil(8).max(1)].into_boxed_slice();
+        let address = memory.as_ptr() as u64;
+        self.memory.push(memory);
+        Ok(Buffer { address, length, number })
+    }
+
+    fn upload(&mut self, to: Buffer, bytes: &[u8]) -> Result<(), CudaError> {
+        assert!(self.recorded.is_none() && bytes.len() <= to.bytes());
+        // SAFETY: the buffer was allocated with this length, and the queue lives.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.address as *mut u8, bytes.len()) };
+        Ok(())
+    }
+
+    fn download(&mut self, from: Buffer) -> Result<Vec<u8>, CudaError> {
+        assert!(self.recorded.is_none());
+        // SAFETY: as above.
+        Ok(unsafe { std::slice::from_raw_parts(from.address as *const u8, from.bytes()) }.to_vec())
+    }
+
+    fn launch(&mut self, kernel: Kernel, blocks: usize, arguments: &[Argument]) -> Result<(), CudaError> {
+        assert!(blocks > 0 && BLOCK > 0, "{}", kernel.name());
+        self.give(Order::Launch(kernel, blocks, arguments.to_vec()));
+        Ok(())
+    }
+
+    fn prepare(&mut self, convolutions: &[Convolution]) -> Result<(), CudaError> {
+        self.prepared.extend(convolutions);
+        Ok(())
+    }
+
+    fn convolve(&mut self, convolution: &Convolution, pass: ConvolutionPass) -> Result<(), CudaError> {
+        assert!(self.prepared.contains(convolution), "{convolution:?} was not prepared");
+        self.give(Order::Convolve(*convolution, pass));
+        Ok(())
+    }
+
+    fn multiply(&mut self, product: &Product) -> Result<(), CudaError> {
+        self.give(Order::Multiply(*product));
+        Ok(())
+    }
+
+    fn begin_recording(&mut self) -> Result<(), CudaError> {
+        self.recorded = Some(Vec::new());
+        Ok(())
+    }
+
+    fn end_recording(&mut self) -> Result<Vec<Order>, CudaError> {
+        Ok(self.recorded.take().unwrap())
+    }
+
+    fn replay(&mut self, recording: &Vec<Order>) -> Result<(), CudaError> {
+        self.replays += 1;
+        recording.iter().for_each(|order| self.carry_out(order));
+        Ok(())
+    }
+
+    fn send_back(&mut self, from: Buffer, slot: usize) -> Result<(), CudaError> {
+        self.slots[slot] = self.download(from)?;
+        Ok(())
+    }
+
+    fn received(&mut self, slot: usize) -> Result<Vec<u8>, CudaError> {
+        Ok(self.slots[slot].clone())
+    }
+}

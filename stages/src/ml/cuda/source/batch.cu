@@ -1,0 +1,141 @@
+// From bytes to the network's input: the step's images are moved, normalised, recoloured and mixed.
+
+// Begins a step: looks where it is, and makes the keys of dropout, `[layers, images]`.
+KERNEL begin_step(Cursor *cursor, const float *alphas, u64 *keys, const u32 *layers, u32 layer_count, u32 images, u64 seed) {
+    u64 step = cursor->step + 1;
+    u64 key = mix_words(seed, step);
+    for (u32 i = threadIdx.x; i < layer_count * images; i += BLOCK) {
+        keys[i] = mix_words(mix_words(key, layers[i / images]), i % images);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        cursor->step = step;
+        cursor->first = cursor->next;
+        cursor->next += images;
+        cursor->alpha = alphas[cursor->index];
+        cursor->index += 1;
+        cursor->factor = 1.0f;
+    }
+}
+
+// The two pixels around a coordinate and how far it is towards the second, as in augment.rs.
+__device__ void neighbours(double coordinate, u32 length, u32 *first, u32 *second, float *towards) {
+    double inside = fmin(fmax(coordinate, 0.0), (double)(length - 1));
+    *first = (u32)inside;
+    *second = *first + 1 < length ? *first + 1 : length - 1;
+    *towards = (float)(inside - (double)*first);
+}
+
+// Writes the images of a step as pixels of `stride` values, those behind the channels 0. `moves` has six numbers per image,
+// two rows of a matrix that says where a pixel comes from; it is null where nothing is moved.
+template <typename T>
+__device__ void draw_all(const u8 *images, const u32 *order, const double *moves, const float *values, const Cursor *cursor,
+                         T *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
+    u32 area = height * width;
+    FOR_EACH(i, count * area) {
+        u64 place = cursor->first + i / area;
+        u32 y = i % area / width, x = i % width;
+        const u8 *image = images + (u64)order[place] * area * channels;
+        T *pixel = output + (u64)i * stride;
+        if (moves) {
+            const double *m = moves + 6 * place;
+            u32 upper, lower, left, right;
+            float down, across;
+            neighbours(fma((double)y, m[0], fma((double)x, m[1], m[2])), height, &upper, &lower, &down);
+            neighbours(fma((double)y, m[3], fma((double)x, m[4], m[5])), width, &left, &right, &across);
+            for (u32 k = 0; k < channels; k++) {
+                float a = values[image[(upper * width + left) * channels + k]];
+                float b = values[image[(upper * width + right) * channels + k]];
+                float c = values[image[(lower * width + left) * channels + k]];
+                float d = values[image[(lower * width + right) * channels + k]];
+                float above = fmaf(across, b - a, a), below = fmaf(across, d - c, c);
+                put(pixel + k, fmaf(down, below - above, above));
+            }
+        } else {
+            for (u32 k = 0; k < channels; k++) {
+                put(pixel + k, values[image[(y * width + x) * channels + k]]);
+            }
+        }
+        for (u32 k = channels; k < stride; k++) {
+            put(pixel + k, 0.0f);
+        }
+    }
+}
+
+KERNEL draw_f32(const u8 *images, const u32 *order, const double *moves, const float *values, const Cursor *cursor,
+                float *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
+    draw_all(images, order, moves, values, cursor, output, count, height, width, channels, stride);
+}
+
+KERNEL draw_bf16(const u8 *images, const u32 *order, const double *moves, const float *values, const Cursor *cursor,
+                 bf16 *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
+    draw_all(images, order, moves, values, cursor, output, count, height, width, channels, stride);
+}
+
+__device__ double within_byte(double value) {
+    return fmin(fmax(value, 0.0), 255.0);
+}
+
+__device__ double grey(double red, double green, double blue) {
+    return 0.2989 * red + 0.587 * green + 0.114 * blue;
+}
+
+// Changes brightness, contrast and saturation of three-channel images, a block for each, as `change_colours` in augment.rs.
+KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor, u32 area, double mean, double deviation) {
+    const double *factors = colours + 3 * (cursor->first + blockIdx.x);
+    double brightness = factors[0], contrast = factors[1], saturation = factors[2];
+    if (brightness == 1.0 && contrast == 1.0 && saturation == 1.0) {
+        return;
+    }
+    float *image = pixels + (u64)blockIdx.x * area * 3;
+    double sum = 0.0;
+    for (u32 i = threadIdx.x; i < area; i += BLOCK) {
+        double bright[3];
+        for (u32 k = 0; k < 3; k++) {
+            bright[k] = within_byte(((double)image[3 * i + k] * deviation + mean) * brightness);
+        }
+        sum += grey(bright[0], bright[1], bright[2]);
+    }
+    double middle = block_sum(sum) / (double)area;
+    for (u32 i = threadIdx.x; i < area; i += BLOCK) {
+        double changed[3];
+        for (u32 k = 0; k < 3; k++) {
+            double bright = within_byte(((double)image[3 * i + k] * deviation + mean) * brightness);
+            changed[k] = within_byte(contrast * bright + (1.0 - contrast) * middle);
+        }
+        double own = grey(changed[0], changed[1], changed[2]);
+        for (u32 k = 0; k < 3; k++) {
+            double value = within_byte(saturation * changed[k] + (1.0 - saturation) * own);
+            image[3 * i + k] = (float)((value - mean) / deviation);
+        }
+    }
+}
+
+// Copies pixels of `channels` values to pixels of `stride`; where there are shares, mixed with their partners' (mixup.rs).
+template <typename T>
+__device__ void mix_all(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, T *output,
+                        u32 count, u32 area, u32 channels, u32 stride) {
+    FOR_EACH(i, count * area) {
+        const float *own = pixels + (u64)i * channels;
+        const float *other = own;
+        float share = 1.0f;
+        if (shares) {
+            share = shares[cursor->index - 1];
+            other = pixels + ((u64)partners[cursor->first + i / area] * area + i % area) * channels;
+        }
+        T *pixel = output + (u64)i * stride;
+        for (u32 k = 0; k < stride; k++) {
+            put(pixel + k, k >= channels ? 0.0f : shares ? fmaf(share, own[k] - other[k], other[k]) : own[k]);
+        }
+    }
+}
+
+KERNEL mix_f32(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, float *output, u32 count,
+               u32 area, u32 channels, u32 stride) {
+    mix_all(pixels, shares, partners, cursor, output, count, area, channels, stride);
+}
+
+KERNEL mix_bf16(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, bf16 *output, u32 count,
+                u32 area, u32 channels, u32 stride) {
+    mix_all(pixels, shares, partners, cursor, output, count, area, channels, stride);
+}

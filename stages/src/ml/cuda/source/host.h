@@ -1,0 +1,140 @@
+// CUDA's words for a C++ compiler, so that tests run the kernels on the processor: the threads of a block that wait for each
+// other are fibers, switched at `__syncthreads`. Every second block runs its threads from the last to the first, so that a kernel
+// whose threads should wait and do not gives other numbers.
+
+#include <cmath>
+#include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#define __device__ static inline
+#define __shared__ static thread_local
+#define KERNEL extern "C" void
+
+struct Place {
+    unsigned int x;
+};
+static thread_local Place blockIdx, threadIdx, gridDim;
+
+static inline unsigned int __float_as_uint(float value) {
+    unsigned int bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(unsigned int bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// A fiber begins with `setcontext` and goes on with `_longjmp`, which asks nothing of the system.
+struct Fiber {
+    ucontext_t start;
+    jmp_buf place;
+    std::vector<char> stack;
+    bool is_started, is_done;
+};
+
+struct Fibers {
+    jmp_buf scheduler;
+    std::vector<Fiber> all;
+    void (*body)(void *);
+    void *argument;
+};
+static thread_local Fibers *fibers = nullptr;
+
+static inline void __syncthreads() {
+    if (!fibers) {
+        std::fprintf(stderr, "a kernel waits that is not declared to\n");
+        std::abort();
+    }
+    if (_setjmp(fibers->all[threadIdx.x].place) == 0) {
+        _longjmp(fibers->scheduler, 1);
+    }
+}
+
+static void run_fiber() {
+    fibers->body(fibers->argument);
+    fibers->all[threadIdx.x].is_done = true;
+    _longjmp(fibers->scheduler, 1);
+}
+
+// Runs a thread until it waits or ends.
+static void resume(unsigned int thread) {
+    threadIdx.x = thread;
+    Fiber &fiber = fibers->all[thread];
+    if (_setjmp(fibers->scheduler) != 0) {
+        return;
+    }
+    if (fiber.is_started) {
+        _longjmp(fiber.place, 1);
+    }
+    fiber.is_started = true;
+    setcontext(&fiber.start);
+}
+
+// Runs every thread of every block; `waits` says whether threads wait for each other.
+static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, void (*body)(void *), void *argument) {
+    static thread_local unsigned int launches = 0;
+    launches++;
+    gridDim.x = blocks;
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+        bool is_backwards = (launches + blockIdx.x) % 2 == 1;
+        auto place = [&](unsigned int n) { return is_backwards ? threads - 1 - n : n; };
+        if (!waits) {
+            for (unsigned int n = 0; n < threads; n++) {
+                threadIdx.x = place(n);
+                body(argument);
+            }
+            continue;
+        }
+        static thread_local Fibers own;
+        own.all.resize(threads);
+        own.body = body;
+        own.argument = argument;
+        fibers = &own;
+        for (Fiber &fiber : own.all) {
+            fiber.stack.resize(32 * 1024);
+            fiber.is_started = fiber.is_done = false;
+            getcontext(&fiber.start);
+            fiber.start.uc_stack.ss_sp = fiber.stack.data();
+            fiber.start.uc_stack.ss_size = fiber.stack.size();
+            fiber.start.uc_link = nullptr;
+            makecontext(&fiber.start, run_fiber, 0);
+        }
+        for (bool is_alive = true; is_alive;) {
+            is_alive = false;
+            for (unsigned int n = 0; n < threads; n++) {
+                unsigned int thread = place(n);
+                if (!own.all[thread].is_done) {
+                    resume(thread);
+                    is_alive = is_alive || !own.all[thread].is_done;
+                }
+            }
+        }
+        fibers = nullptr;
+    }
+}
+
+// A kernel with its arguments as the driver passes them: a pointer to each.
+template <typename... A> struct Bound {
+    void (*kernel)(A...);
+    void **arguments;
+    template <size_t... I> void call(std::index_sequence<I...>) {
+        kernel(*static_cast<A *>(arguments[I])...);
+    }
+    static void body(void *bound) {
+        static_cast<Bound *>(bound)->call(std::index_sequence_for<A...>());
+    }
+};
+
+template <typename... A>
+static void launch(void (*kernel)(A...), unsigned int blocks, unsigned int threads, bool waits, void **arguments) {
+    Bound<A...> bound = {kernel, arguments};
+    run_blocks(blocks, threads, waits, Bound<A...>::body, &bound);
+}

@@ -1,0 +1,78 @@
+// Softmax and cross-entropy with the gradient of both, as loss.rs: one block for all images, a thread for an image.
+
+// The share of a class in a target, summing to 1.
+__device__ double wanted(const Target *target, double weight, u32 c, u32 classes, double smoothing) {
+    double share = 0.0;
+    if (weight > 0.0) {
+        share += c == target->image_class ? target->weight / weight : 0.0;
+        share += c == target->mixed_class ? target->mixed_weight / weight : 0.0;
+    }
+    return smoothing > 0.0 ? share * (1.0 - smoothing) + smoothing / (double)classes : share;
+}
+
+// The slope of a class under focal loss: f'(p) p for f(p) = -(1 - p)^γ ln p, times what is wanted; adds f(p) to the loss.
+__device__ double focal_slope(double share, double log_p, double focal, double *loss) {
+    if (!(share > 0.0)) {
+        return 0.0;
+    }
+    double p = exp(log_p), rest = fmax(1.0 - p, 0.0);
+    double power = pow(rest, focal);
+    *loss -= share * power * log_p;
+    // Where the class is certain both factors vanish.
+    double steep = rest > 0.0 ? focal * p * pow(rest, focal - 1.0) * log_p : 0.0;
+    return share * (steep - power);
+}
+
+// Writes the gradient of the mean loss, and adds the loss and the number of right answers to the cursor.
+KERNEL loss_gradient(const float *logits, const Target *targets, Cursor *cursor, float *gradient, u32 images, u32 classes,
+                     double smoothing, double focal) {
+    double sum = 0.0, correct = 0.0;
+    for (u32 image = threadIdx.x; image < images; image += BLOCK) {
+        const float *values = logits + (u64)image * classes;
+        const Target *target = targets + cursor->first + image;
+        float *slopes = gradient + (u64)image * classes;
+        double weight = target->weight + target->mixed_weight;
+        u32 best = 0;
+        float largest = values[0];
+        for (u32 c = 1; c < classes; c++) {
+            best = values[c] > values[best] ? c : best;
+            largest = fmaxf(largest, values[c]);
+        }
+        double powers = 0.0;
+        for (u32 c = 0; c < classes; c++) {
+            powers += exp((double)values[c] - (double)largest);
+        }
+        double log_sum = log(powers), loss = 0.0, all = 0.0;
+        double scale = weight / (double)images;
+        if (focal > 0.0) {
+            double ignored = 0.0;
+            for (u32 c = 0; c < classes; c++) {
+                double share = wanted(target, weight, c, classes, smoothing);
+                all += focal_slope(share, (double)values[c] - (double)largest - log_sum, focal, &ignored);
+            }
+        }
+        for (u32 c = 0; c < classes; c++) {
+            double share = wanted(target, weight, c, classes, smoothing);
+            double shifted = (double)values[c] - (double)largest;
+            double slope;
+            if (focal > 0.0) {
+                slope = focal_slope(share, shifted - log_sum, focal, &loss) - all * exp(shifted - log_sum);
+            } else {
+                loss += share > 0.0 ? share * (log_sum - shifted) : 0.0;
+                slope = exp(shifted) / powers - share;
+            }
+            slopes[c] = (float)(slope * scale);
+        }
+        sum += weight * loss;
+        correct += best == target->image_class ? 1.0 : 0.0;
+    }
+    sum = block_sum(sum);
+    correct = block_sum(correct);
+    // Behind a step whose loss is no number nothing counts.
+    if (threadIdx.x == 0 && cursor->bad_step == 0) {
+        cursor->loss += sum;
+        cursor->correct += (u64)correct;
+        bool is_finite = sum - sum == 0.0;
+        cursor->bad_step = is_finite ? 0 : cursor->step;
+    }
+}

@@ -1,0 +1,108 @@
+// What all kernels share: number types, the state of a step, the hash of dropout.
+//
+// The kernels are plain enough to be compiled by NVRTC, which has no headers, and by a C++ compiler behind `host.h`, where
+// the tests run them on the processor. Sums run in an order that follows from the sizes alone: no atomics.
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Threads of a block; every kernel is launched with as many.
+#define BLOCK 256
+
+// Where a step is in its epoch, and what came out so far. The fields of `Cursor` in cursor.rs.
+struct Cursor {
+    u64 step;        // steps of the optimiser
+    u64 bad_step;    // the first step whose loss is no number, or 0
+    u64 index;       // steps of this epoch
+    u64 first;       // the place of the step's first image in the epoch's order
+    u64 next;        // the place of the next step's
+    double loss;     // the sum of the images' losses
+    u64 correct;     // images whose class has the largest value
+    float alpha;     // the learning rate with Adam's corrections
+    float factor;    // what clipping multiplies the gradients with
+};
+
+// What an image shows; the fields of `Target` in epoch_buffer.rs.
+struct Target {
+    double weight;
+    double mixed_weight;
+    u32 image_class;
+    u32 mixed_class;
+};
+
+struct bf16 {
+    unsigned short bits;
+};
+
+__device__ float get(float value) {
+    return value;
+}
+
+__device__ float get(bf16 value) {
+    return __uint_as_float((u32)value.bits << 16);
+}
+
+__device__ void put(float *place, float value) {
+    *place = value;
+}
+
+// To the nearest, of two equally near ones to the even.
+__device__ void put(bf16 *place, float value) {
+    u32 bits = __float_as_uint(value);
+    bool is_number = (bits & 0x7fffffffu) <= 0x7f800000u;
+    place->bits = (unsigned short)(is_number ? (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16 : 0x7fc0u);
+}
+
+// Neighbouring values that are loaded and stored at once.
+template <typename T, u32 N> struct alignas(N * sizeof(T)) Pack {
+    T values[N];
+};
+
+// The packs of an array. Where the channels are a multiple of four, a pack lies in one pixel and is aligned.
+template <u32 N, typename T> __device__ Pack<T, N> *packs(T *values) {
+    return (Pack<T, N> *)values;
+}
+
+template <u32 N, typename T> __device__ const Pack<T, N> *packs(const T *values) {
+    return (const Pack<T, N> *)values;
+}
+
+// SplitMix64, as `mix` in layer/dropout.rs.
+__device__ u64 mix_words(u64 state, u64 word) {
+    u64 z = state + (word + 1) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+// What becomes of a value under dropout, as `DropoutMask` in kernels/pointwise.rs.
+__device__ float drop(u64 key, u32 index, u32 threshold, float scale, float value) {
+    if (threshold == 0) {
+        return value;
+    }
+    u32 hash = index ^ (u32)key;
+    hash = ((hash ^ (hash >> 16)) * 0x85ebca6bu) ^ (u32)(key >> 32);
+    hash = (hash ^ (hash >> 13)) * 0xc2b2ae35u;
+    hash ^= hash >> 16;
+    return hash >= threshold ? value * scale : 0.0f;
+}
+
+// The sum of a value of each thread of the block, in a tree; all threads get it.
+__device__ double block_sum(double value) {
+    __shared__ double values[BLOCK];
+    values[threadIdx.x] = value;
+    __syncthreads();
+    for (u32 half = BLOCK / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) {
+            values[threadIdx.x] += values[threadIdx.x + half];
+        }
+        __syncthreads();
+    }
+    double sum = values[0];
+    __syncthreads();
+    return sum;
+}
+
+// All counts stay below 2^31 (checked where buffers are made), so that no index overflows.
+#define FOR_EACH(i, count) for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < (count); i += gridDim.x * BLOCK)

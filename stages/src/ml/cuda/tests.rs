@@ -1,0 +1,160 @@
+//! The device's orders on the processor, and the kernels in NVRTC's eyes.
+
+use super::check::{Finding, check};
+use super::compile::{compile, is_possible};
+use super::host_tests::HostQueue;
+use super::{CudaEngine, CudaError, Gpu, usable};
+use crate::ml::augment::Augmentation;
+use crate::ml::loss::Loss;
+use crate::ml::model;
+use crate::ml::network::Network;
+use crate::ml::normalisation::Normalisation;
+use crate::ml::precision::Precision;
+use crate::ml::schedule::{Curve, Plateau};
+use crate::ml::shape::MapShape;
+use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Restored, Samples, Sampling, Trainer, first_weights};
+
+/// For any device from Ampere to Blackwell; none of them is needed.
+const CAPABILITIES: [(i32, i32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
+
+#[test]
+fn every_kernel_compiles() {
+    if !is_possible() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must have NVRTC");
+        eprintln!(
+            "SKIPPED: no NVRTC (`pip install nvidia-cuda-nvrtc`, its folder on LD_LIBRARY_PATH), so no kernel is compiled"
+        );
+        return;
+    }
+    for capability in CAPABILITIES {
+        let code = compile(capability).unwrap_or_else(|error| panic!("{capability:?}: {error}"));
+        assert!(code.starts_with(b"\x7fELF"), "{capability:?}");
+    }
+    assert!(matches!(compile((1, 0)), Err(CudaError::Compile { .. })), "a device that nothing compiles for");
+}
+
+/// The orders for a device, carried out by the processor, give what the processor's own kernels give.
+fn check_on_the_processor(precision: Precision) {
+    if HostQueue::new().is_none() {
+        return;
+    }
+    let findings = check(precision, |_| Ok::<_, CudaError>(HostQueue::new().unwrap())).unwrap();
+    for Finding { what, difference, allowed } in &findings {
+        eprintln!("{difference:.1e} of {allowed:.1e}: {what}");
+    }
+    let bad: Vec<_> = findings.iter().filter(|finding| !finding.is_good()).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(findings.len() > 40, "{}", findings.len());
+}
+
+#[test]
+fn orders_do_what_the_processor_does_in_f32() {
+    check_on_the_processor(Precision::F32);
+}
+
+#[test]
+fn orders_do_what_the_processor_does_in_bf16() {
+    check_on_the_processor(Precision::Bf16);
+}
+
+#[test]
+fn a_device_does_what_the_processor_does() {
+    if let Err(error) = usable() {
+        eprintln!("SKIPPED: {error}");
+        return;
+    }
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let findings = check(precision, Gpu::new).unwrap();
+        let bad: Vec<_> = findings.iter().filter(|finding| !finding.is_good()).collect();
+        assert!(bad.is_empty(), "{bad:#?}");
+    }
+}
+
+const SHAPE: MapShape = MapShape { height: 8, width: 9, channels: 3 };
+
+fn recipe() -> Recipe {
+    Recipe {
+        seed: 5,
+        epochs: 3,
+        batch_size: 7,
+        learning_rate: 2e-3,
+        augment: Some(Augmentation::default()),
+        mixup: 0.0,
+        sampling: Sampling::Shuffled,
+        class_weights: ClassWeights::None,
+        effective_number_beta: 0.999,
+        loss: Loss::default(),
+        clip_norm: 0.0,
+        schedule: Curve::Plateau,
+        warmup: 0.0,
+        plateau: Some(Plateau::default()),
+        early_stopping: 0,
+        keep: Keep::Best,
+    }
+}
+
+/// Lends a trainer on the queue of the processor to `work`; none where there is no C++ compiler.
+fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) -> R) -> Option<R> {
+    let queue = HostQueue::new()?;
+    let network = Network::new(SHAPE, &(model::find("baseline").unwrap().layers)(3)).unwrap();
+    let images: Vec<Vec<u8>> =
+        (0..count + 5).map(|i| (0..SHAPE.len()).map(|k| ((i * 31 + k * (1 + i % 3)) % 256) as u8).collect()).collect();
+    let samples = |range: std::ops::Range<usize>| Samples {
+        images: images[range.clone()].iter().map(Vec::as_slice).collect(),
+        classes: range.map(|i| i % 3).collect(),
+    };
+    let (training, validation) = (samples(0..count), samples(count..count + 5));
+    let data = Data { normalisation: Normalisation::fit(&training.images), training, validation };
+    let weights = first_weights(&network, &recipe).unwrap();
+    let engine = CudaEngine::new(queue, &network, &recipe, Precision::F32, &data, weights).unwrap();
+    Some(work(Trainer::with_engine(&network, recipe, data.clone(), Box::new(engine))))
+}
+
+#[test]
+fn training_on_a_device_goes_on_from_a_checkpoint_to_the_bit() {
+    let run = |trainer: &mut Trainer<'_>, epochs: usize| {
+        (0..epochs).for_each(|_| {
+            trainer.run_epoch(|_| ()).unwrap();
+        });
+    };
+    let states = with_trainer(recipe(), 17, |mut trainer| {
+        run(&mut trainer, 1);
+        let saved = trainer.checkpoint().unwrap();
+        run(&mut trainer, 2);
+        (saved, trainer.checkpoint().unwrap())
+    });
+    let Some((saved, whole)) = states else { return };
+    let gone_on = with_trainer(recipe(), 17, |mut trainer| {
+        // What is on the device before must not stay there.
+        run(&mut trainer, 2);
+        assert_eq!(trainer.restore(&saved, 3).unwrap(), Restored::After(1));
+        run(&mut trainer, 2);
+        trainer.checkpoint().unwrap()
+    });
+    assert!(gone_on.unwrap() == whole, "weights, moments, schedule, best and history");
+}
+
+#[test]
+fn progress_is_told_meanwhile() {
+    let told = with_trainer(Recipe { batch_size: 1, ..recipe() }, 200, |mut trainer| {
+        let mut told = Vec::new();
+        let record = trainer.run_epoch(|report| told.push((report.images, report.loss))).unwrap();
+        (told, record.train_loss)
+    });
+    let Some((told, loss)) = told else { return };
+    assert_eq!(told.iter().map(|(images, _)| *images).collect::<Vec<_>>(), [64, 128, 200]);
+    assert!(told.iter().all(|(_, loss)| loss.is_finite()));
+    assert_eq!(told[2].1, loss);
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_its_step_and_keeps_the_best() {
+    let error = with_trainer(Recipe { learning_rate: 1e30, ..recipe() }, 17, |mut trainer| {
+        let error = trainer.run_epoch(|_| ()).err().unwrap();
+        assert!(trainer.diverged() && !trainer.has_best());
+        error
+    });
+    let Some(error) = error else { return };
+    assert!(error.message.starts_with("the loss became ") && error.message.contains("at step 2 (epoch 1)"), "{error}");
+    assert!(error.message.contains("the worst gradient was not finite in `"), "{error}");
+}
