@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::harness::sharing::{Shared, keygen, large, run, warnings};
-use crate::harness::{CHAIN, Project, Ran, services};
+use crate::harness::{CHAIN, Project, Ran, clouds};
 
 const KEY: &str = "AKIAHAMFLOWTEST";
 const SECRET: &str = "correct/horse+battery=staple";
@@ -58,7 +58,7 @@ fn warning(url: &str, environment: &[(&str, &str)]) -> String {
 #[test]
 fn s3_is_a_remote() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(server) = services::s3(folder.path(), KEY, SECRET) else { return };
+    let Some(server) = clouds::s3(folder.path(), KEY, SECRET) else { return };
     let endpoint = format!("http://127.0.0.1:{}", server.port);
     let at = ("AWS_ENDPOINT_URL", &endpoint[..]);
     let credentials = [at, ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
@@ -119,7 +119,7 @@ urllib.request.urlopen(request)
 #[test]
 fn azure_is_a_remote() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(server) = services::azurite(folder.path()) else { return };
+    let Some(server) = clouds::azurite(folder.path()) else { return };
     let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let port = server.port.to_string();
     let made = Command::new(python).args(["-c", MAKE_CONTAINER, &port, AZURE_KEY]).output().unwrap();
@@ -137,7 +137,7 @@ fn azure_is_a_remote() {
 
 #[test]
 fn google_cloud_storage_is_a_remote() {
-    let Some(server) = services::google() else { return };
+    let Some(server) = clouds::google() else { return };
     let host = format!("127.0.0.1:{}", server.port);
     share("gs://ham/cache", &[("STORAGE_EMULATOR_HOST", &host)], &[]);
     drop(server);

@@ -1,5 +1,7 @@
 //! A project in a folder of its own, and what running hamflow in it does.
 
+#[cfg(feature = "cloud")]
+pub mod clouds;
 pub mod server;
 pub mod services;
 pub mod sharing;
