@@ -78,6 +78,9 @@ read -r last before < <("$hamflow" log --json | python3 -c 'import json,sys; pri
 compared=$("$hamflow" compare --profile real "$before" "$last")
 [ -z "${HAMFLOW_BROWSER_MODULES:-}" ] || node "$tests/browser.mjs" "$HAMFLOW_BROWSER_MODULES" "$page" "$compared" ${HAMFLOW_SCREENSHOTS:-}
 
+echo "-- run again from nothing, stages give the same bytes"
+"$hamflow" verify --profile real --rebuild clean split preprocess
+
 echo "-- the data gone: nothing runs"
 mv shared gone
 run --allow-missing

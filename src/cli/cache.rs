@@ -136,7 +136,11 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let _guard = guard(&opened)?;
             let ours = opened.graph.pipeline.cache.limits;
             let limits = Limits { max_bytes: max_size.or(ours.max_bytes), max_age: max_age.or(ours.max_age) };
-            let garbage = exec::tidy(cache, &opened.graph.pipeline.root, Tidy { keep_runs, limits, dry_run })?;
+            let garbage = exec::tidy(
+                cache,
+                &opened.graph.pipeline.root,
+                Tidy { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
+            )?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(
                 "{verb} {} results, {} blobs and {} checkpoints ({}); {} are left",

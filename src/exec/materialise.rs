@@ -124,11 +124,10 @@ fn fill(store: &Store, folder: &Path, expected: &BTreeMap<String, Digest>) -> Re
         rest = if sharing { others } else { &files[..] };
     }
     let filled = threads::each(rest, threads::available(), FILES_AT_ONCE, |(path, digest)| {
-        let whole = if sharing {
-            store.content.check(digest) && fs::share(&store.content.path(digest), path).map_err(Some)?
-        } else {
-            store.content.copy_out(digest, path).map_err(Some)?
-        };
+        let blob = store.content.path(digest);
+        // A file that cannot share its blocks, on a full disk for one, is copied.
+        let shared = sharing && store.content.check(digest) && fs::share(&blob, path).map_err(Some)?;
+        let whole = shared || store.content.copy_out(digest, path).map_err(Some)?;
         if whole { Ok(()) } else { Err(None) }
     });
     match filled {

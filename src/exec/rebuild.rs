@@ -9,6 +9,7 @@ use hamflow_stage_api::{Inputs, JobEvent, JobPart, Part, PartOutput, Plan, Stage
 
 use super::commit::{self, Finished, FinishedPart, StagedPart, disk_error};
 use super::job::{self, Places};
+use super::scheduler::available_memory;
 use super::secrets::Secrets;
 use super::{Executor, Heard, RunEvent};
 use crate::config::Stage;
@@ -112,6 +113,11 @@ pub fn rebuild(
     Ok(Some(Rebuilt { files: paths.len(), bytes, wall_ms, differences, kept }))
 }
 
+/// Where a stage runs again; what a killed process left there is litter.
+pub fn scratch_dir(store: &Store) -> PathBuf {
+    store.root().join("rebuild")
+}
+
 /// A store beside the store, which is gone afterwards.
 struct Scratch {
     store: Store,
@@ -119,7 +125,7 @@ struct Scratch {
 
 impl Scratch {
     fn new(beside: &Store) -> Result<Self, StageError> {
-        let root = beside.root().join("rebuild");
+        let root = scratch_dir(beside);
         fs::remove(&root).map_err(|error| disk_error(&error))?;
         let store = Store::open(&root).map_err(|error| StageError::bug(error.to_string()))?;
         store.create().map_err(|error| disk_error(&error))?;
@@ -216,7 +222,11 @@ impl Work<'_> {
 
     /// Runs the parts, as many at the same time as there are threads for.
     fn parts(&mut self, parts: &[Part]) -> Result<Vec<KnownPart>, StageError> {
-        let at_once = if self.stage.spec.threads == Threads::One { self.threads } else { 1 };
+        let room = self
+            .stage
+            .memory
+            .map_or(usize::MAX, |memory| usize::try_from(available_memory() / memory.max(1)).unwrap_or(usize::MAX));
+        let at_once = if self.stage.spec.threads == Threads::One { self.threads.min(room).max(1) } else { 1 };
         let mut made: Vec<Option<KnownPart>> = vec![None; parts.len()];
         let mut running: BTreeMap<u64, usize> = BTreeMap::new();
         let mut waiting = 0..parts.len();
@@ -301,11 +311,14 @@ impl Work<'_> {
                     self.interrupted = true;
                     return Err(StageError::failed("it was ended"));
                 }
-                Heard::Died { worker, .. } => {
+                Heard::Died { worker, last_words } => {
                     let job = self.executor.job_of(worker);
                     let how = self.executor.bury(worker);
                     if job.is_some() {
-                        return Err(StageError::failed(format!("its worker died: {how}")));
+                        let words = self.secrets.hide(last_words);
+                        return Err(StageError::failed(
+                            format!("its worker died: {how}\n{words}").trim_end().to_owned(),
+                        ));
                     }
                 }
                 Heard::Fetched { .. } | Heard::Committed { .. } => {}

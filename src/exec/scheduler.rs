@@ -19,6 +19,7 @@ use super::commit::{self, Finished, FinishedPart, StagedPart, disk_error};
 use super::committer::Committer;
 use super::job::{self, Places};
 use super::materialise::{Materialised, check_out_dir, materialise};
+use super::rebuild;
 use super::record::{Journal, Outcome, RunRecord, run_name};
 use super::secrets::Secrets;
 use super::tidy::{self, KEPT_RUNS, Tidy};
@@ -255,7 +256,9 @@ pub fn run(
         return Err(StageError::input(message).hint("run without `--locked` and commit the new lock"));
     }
     check_out_dir(&graph.pipeline.root, &graph.pipeline.root.join("out"))?;
-    fs::remove(&store.tmp_dir()).map_err(|error| disk_error(&error))?;
+    for litter in [store.tmp_dir(), rebuild::scratch_dir(store)] {
+        fs::remove(&litter).map_err(|error| disk_error(&error))?;
+    }
     let mut lock = planner.lock().clone();
     lock.stages.retain(|name, _| names.contains(&name[..]));
     let mut scheduler = Scheduler {
@@ -297,7 +300,7 @@ pub fn run(
 }
 
 /// What the kernel says programs can still have (proc(5), meminfo); without limit where it does not say.
-fn available_memory() -> u64 {
+pub(super) fn available_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -367,13 +370,15 @@ impl<'a> Scheduler<'a> {
     /// Keeps the cache within its budget. That this cannot be done fails no run.
     fn tidy(&mut self) {
         let Some(limits) = self.options.limits.filter(|_| tidy::is_due(self.store)) else { return };
-        let wanted = Tidy { keep_runs: KEPT_RUNS, limits, dry_run: false };
+        let wanted = Tidy { keep_runs: KEPT_RUNS, limits, dry_run: false, own_lock: &self.options.lock_path };
         match tidy::tidy(self.store, &self.graph.pipeline.root, wanted) {
             Ok(Garbage { results, bytes, over_bytes, .. }) if results > 0 || over_bytes > 0 => {
                 (self.events)(RunEvent::Tidied { results, bytes, over_bytes });
             }
             Ok(_) => {}
             Err(error) => {
+                // Said once an hour, not in every run.
+                tidy::mark(self.store);
                 let message = format!("the cache was not cleared: {error}");
                 (self.events)(RunEvent::Warning { stage: None, message });
             }
@@ -549,7 +554,10 @@ impl<'a> Scheduler<'a> {
 
     /// Gives queued pieces to workers as long as there are threads and memory for the first in the queue.
     fn dispatch(&mut self) {
-        while let Some(&(rank, piece)) = self.queue.first() {
+        // A part that was being stored when the run was ended may have made its stage ready to be merged.
+        while !self.stopping
+            && let Some(&(rank, piece)) = self.queue.first()
+        {
             let id = self.graph.order[rank];
             let stage = &self.graph.pipeline.stages[id.index()];
             let threads = if stage.spec.threads == Threads::One { 1 } else { self.options.threads };

@@ -20,13 +20,15 @@ const BETWEEN_LOOKS: u64 = 60 * 60;
 
 /// What a clearing is to keep.
 #[derive(Debug, Clone, Copy)]
-pub struct Tidy {
+pub struct Tidy<'a> {
     /// The number of past runs whose results stay.
     pub keep_runs: usize,
     /// How much more stays.
     pub limits: Limits,
     /// Whether nothing is deleted.
     pub dry_run: bool,
+    /// The lock of whoever asks: it is in use, however old it is.
+    pub own_lock: &'a Path,
 }
 
 /// Why the cache was not cleared.
@@ -62,8 +64,9 @@ impl From<FsError> for TidyError {
 }
 
 /// Clears the cache of the project at `root`. The caller holds the run lock.
-pub fn tidy(store: &Store, root: &Path, tidy: Tidy) -> Result<Garbage, TidyError> {
-    let forgotten = experiments(store, tidy.keep_runs);
+pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyError> {
+    let mut forgotten = experiments(store, tidy.keep_runs);
+    forgotten.retain(|path| tidy.keep_runs == 0 || path != tidy.own_lock);
     if !tidy.dry_run {
         for path in &forgotten {
             fs::remove(path)?;
@@ -78,6 +81,10 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy) -> Result<Garbage, TidyError
         }
     }
     let runs = store.runs_dir();
+    // What a kept run made is kept even where no record names it: the parts of a stage that failed, or of a run that was killed.
+    let kept: Vec<_> =
+        list_runs(&runs).into_iter().take(tidy.keep_runs).filter_map(|run| read_run(&runs, &run)).collect();
+    needs.made_since = kept.iter().map(|record| record.started).min();
     for (place, record) in list_runs(&runs).iter().filter_map(|run| read_run(&runs, run)).enumerate() {
         for stage in record.stages {
             let used = needs.uses.entry(stage.key.clone()).or_default();
@@ -89,19 +96,24 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy) -> Result<Garbage, TidyError
     }
     let garbage = store::collect(store, &needs, tidy.limits, tidy.dry_run)?;
     if !tidy.dry_run {
-        let _ = fs::write(&mark(store), format!("{}\n", now()).as_bytes(), Durability::Relaxed);
+        mark(store);
     }
     Ok(garbage)
 }
 
 /// Whether it is time to look after the cache again.
 pub fn is_due(store: &Store) -> bool {
-    let last = std::fs::read_to_string(mark(store)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let last = std::fs::read_to_string(mark_path(store)).ok().and_then(|text| text.trim().parse::<u64>().ok());
     // A time that has not come yet was written by a clock that was wrong.
     last.is_none_or(|last| now().checked_sub(last).is_none_or(|passed| passed > BETWEEN_LOOKS))
 }
 
-fn mark(store: &Store) -> PathBuf {
+/// Notes that somebody has looked after the cache now.
+pub fn mark(store: &Store) {
+    let _ = fs::write(&mark_path(store), format!("{}\n", now()).as_bytes(), Durability::Relaxed);
+}
+
+fn mark_path(store: &Store) -> PathBuf {
     store.root().join("tidied")
 }
 

@@ -34,6 +34,8 @@ pub struct Needs {
     pub keys: BTreeSet<String>,
     /// Hashes of blobs that must stay, such as listings that a lock names.
     pub blobs: BTreeSet<String>,
+    /// Results whose files were written at this time or later must stay, in seconds since 1970.
+    pub made_since: Option<u64>,
     /// When a result was last used, in seconds since 1970, where a record says so.
     pub uses: BTreeMap<String, u64>,
 }
@@ -64,6 +66,14 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
     for key in &needs.keys {
         let more = kept.more(key);
         kept.extend(more);
+    }
+    if let Some(since) = needs.made_since.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)) {
+        for (path, _) in files(store.actions.folder())? {
+            if std::fs::metadata(&path).and_then(|found| found.modified()).is_ok_and(|written| written >= since) {
+                let more = kept.more(name(&path));
+                kept.extend(more);
+            }
+        }
     }
     let needed = kept.all.bytes;
     let mut garbage =
@@ -287,6 +297,19 @@ mod tests {
         let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();
         assert_eq!((garbage.results, garbage.over_bytes), (1, 0));
         assert_eq!(blobs(&store, &["part", "whole", "old"]), [true, true, false]);
+    }
+
+    #[test]
+    fn what_a_kept_run_made_stays_though_nothing_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let [before, after] = ["before", "after"].map(|name| put(&store, name, name.as_bytes(), Vec::new()));
+        age(&store.actions.path(&before), 2);
+        age(&store.actions.path(&after), 0);
+        let yesterday = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 24 * 60 * 60;
+        let needs = Needs { made_since: Some(yesterday), ..Needs::default() };
+        assert_eq!(collect(&store, &needs, NOTHING_MORE, false).unwrap().results, 1);
+        assert_eq!(blobs(&store, &["before", "after"]), [false, true]);
     }
 
     #[test]

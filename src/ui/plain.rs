@@ -57,8 +57,10 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
         RunEvent::Tidied { results, bytes: deleted, over_bytes } => {
             let mut said = Vec::new();
             if *results > 0 {
-                let what =
-                    format!("cleared the cache of {results} results that nobody used for long ({})", bytes(*deleted));
+                let what = format!(
+                    "cleared the cache of {results} results that were used least recently ({})",
+                    bytes(*deleted)
+                );
                 said.push(format!("{} {what}", style.label("note")));
             }
             if *over_bytes > 0 {

@@ -1,9 +1,46 @@
 //! Servers that speak the languages of the clouds.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::services::{Service, free_port, missing};
+
+/// A line to a server on `port` that carries 1 MB in a second to it, and anything back; returns its own port.
+pub fn slow_line(port: u16) -> u16 {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // As on a line to somewhere far: the sender is not told of room that there is not.
+    listener.set_recv_buffer_size(16 * 1024).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(64).unwrap();
+    let listener = TcpListener::from(listener);
+    let own = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut from_far, mut to_near) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from_far, &mut to_near);
+                let _ = to_near.shutdown(Shutdown::Both);
+            });
+            std::thread::spawn(move || carry(near, far));
+        }
+    });
+    own
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 8 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(8));
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
 
 /// A file that a variable of the environment names.
 fn named(variable: &str) -> Option<PathBuf> {

@@ -44,6 +44,8 @@ impl Service {
             assert!(SystemTime::now() < deadline, "{command:?} never listened");
             std::thread::yield_now();
         }
+        let ended = service.process.try_wait().unwrap();
+        assert!(ended.is_none(), "somebody else listens on port {port}: {command:?} ended");
         service
     }
 }

@@ -1,5 +1,6 @@
 //! What a run has of a remote, and gives to it.
 
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use hamflow_stage_api::{Output, StageError};
@@ -8,8 +9,8 @@ use super::{Active, KnownPart, Scheduler, State};
 use crate::exec::{Heard, RunEvent};
 use crate::graph::StageId;
 use crate::plan::Check;
-use crate::store::ActionKey;
 use crate::store::remote::Remote;
+use crate::store::{ActionKey, Store};
 
 /// A stage that the remote is asked about, on a thread of its own: the others go on.
 pub(super) struct Fetching {
@@ -20,16 +21,36 @@ pub(super) struct Fetching {
     thread: JoinHandle<()>,
 }
 
+/// So many stages are asked for at the same time.
+const MOST_FETCHING: usize = 8;
+
+/// What a thread says when it ends, however it ends: nobody shall wait for it for ever.
+struct Word {
+    heard: Sender<Heard>,
+    stage: StageId,
+    found: bool,
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        let _ = self.heard.send(Heard::Fetched { stage: self.stage, found: self.found });
+    }
+}
+
 impl Scheduler<'_> {
     /// Asks the remote for the result of a stage, once in a run; false where nobody is asked.
     pub(super) fn ask_for_result(&mut self, id: StageId, check: &Check) -> bool {
         if self.options.remote.is_none() || self.asked.contains_key(&id) {
             return false;
         }
+        if self.fetching.len() >= MOST_FETCHING {
+            // It is looked at again when something was fetched.
+            self.twins.insert(self.rank[id.index()]);
+            return true;
+        }
         self.asked.insert(id, false);
         let key = check.key.hex();
-        self.ask(id, check.key, None, move |remote, store| remote.fetch(store, &key).is_some());
-        true
+        self.ask(id, check.key, None, move |remote, store| remote.fetch(store, &key).is_some()).is_ok()
     }
 
     /// Looks the parts of a stage up in the store, then asks the remote for those that it lacks; launches the stage where nobody is asked.
@@ -40,10 +61,13 @@ impl Scheduler<'_> {
             return Ok(());
         }
         let key = active.check.key;
-        self.ask(id, key, Some(active), move |remote, store| {
+        let asked = self.ask(id, key, Some(active), move |remote, store| {
             remote.fetch_all(store, &absent);
             false
         });
+        if let Err(Some(active)) = asked {
+            self.launch(id, *active);
+        }
         Ok(())
     }
 
@@ -64,21 +88,26 @@ impl Scheduler<'_> {
         Ok(absent)
     }
 
+    /// Asks on a thread; gives the stage back where nobody can be asked.
     fn ask(
         &mut self,
         id: StageId,
         key: ActionKey,
         active: Option<Active>,
-        work: impl FnOnce(&Remote, &crate::store::Store) -> bool + Send + 'static,
-    ) {
-        let Some(remote) = self.options.remote.clone() else { return };
-        let (store, heard) = (self.store.clone(), self.sender.clone());
-        let thread = std::thread::spawn(move || {
-            let found = work(&remote, &store);
-            let _ = heard.send(Heard::Fetched { stage: id, found });
-        });
+        work: impl FnOnce(&Remote, &Store) -> bool + Send + 'static,
+    ) -> Result<(), Option<Box<Active>>> {
+        let Some(remote) = self.options.remote.clone() else { return Err(active.map(Box::new)) };
+        let store = self.store.clone();
+        let word = Word { heard: self.sender.clone(), stage: id, found: false };
+        let work = move || {
+            // All of it: what says that the thread has ended belongs to the thread.
+            let mut word = word;
+            word.found = work(&remote, &store);
+        };
+        let Ok(thread) = std::thread::Builder::new().spawn(work) else { return Err(active.map(Box::new)) };
         self.states[id.index()] = State::Fetching;
         self.fetching.insert(id, Fetching { key, active, thread });
+        Ok(())
     }
 
     /// Goes on with a stage that was asked about.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
-use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
+use super::client::Client;
+use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{Kind, Opened, set_variable, set_variables};
 
 /// `az://container/prefix`.
@@ -23,16 +24,14 @@ fn from_environment() -> MicrosoftAzureBuilder {
 }
 
 fn open(url: &str, _root: &Path) -> Opened {
-    prepare();
     let (container, prefix) = bucket_and_prefix(url)?;
-    let mut builder = from_environment().with_container_name(container).with_retry(no_retries());
+    let client = Client::new()?;
+    let mut builder =
+        from_environment().with_container_name(container).with_retry(no_retries()).with_http_connector(client.clone());
     if set_variable("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://")) {
         builder = builder.with_allow_http(true);
     }
-    for (key, value) in CLIENT {
-        builder = builder.with_config(AzureConfigKey::Client(key), value);
-    }
     // The client's own message could repeat what stands in the environment.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
-    Cloud::open(store, prefix, url.to_owned(), CREDENTIALS)
+    Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }

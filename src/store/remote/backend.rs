@@ -14,6 +14,11 @@ pub trait Backend: Send + Sync {
     /// Keeps `size` bytes of `body` as the object; whoever reads at the same time sees all of it or nothing.
     fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError>;
 
+    /// The bytes that all calls have sent so far, where those that a body gave do not show it.
+    fn sent(&self) -> u64 {
+        0
+    }
+
     /// Where it is, for messages: without any secret.
     fn place(&self) -> String;
 }

@@ -4,27 +4,28 @@ use std::error::Error as _;
 use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path as ObjectPath;
-use object_store::{ClientConfigKey, Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Opened;
 use super::backend::{Backend, RemoteError, sink_error};
+use super::client::Client;
 
 /// Larger objects are sent in several pieces, which are not held in memory together.
-const LARGEST_PUT: u64 = 64 * 1024 * 1024;
+const LARGEST_PUT: u64 = 32 * 1024 * 1024;
 
 /// The pieces.
-const PIECE: usize = 16 * 1024 * 1024;
+const PIECE: usize = 8 * 1024 * 1024;
 
 /// Pieces under way at the same time.
-const PIECES: usize = 4;
+const PIECES: usize = 2;
 
-/// How the client of every cloud is set up: whoever waits for it looks at its progress and tries again by himself.
-pub const CLIENT: [(ClientConfigKey, &str); 2] =
-    [(ClientConfigKey::ConnectTimeout, "2s"), (ClientConfigKey::Timeout, "12h")];
+/// So many bytes of a body are given to the network at a time.
+const AT_ONCE: usize = 64 * 1024;
 
 /// The client tries nothing again.
 pub fn no_retries() -> RetryConfig {
@@ -39,6 +40,7 @@ pub struct Cloud {
     /// Where credentials for it come from, for messages.
     credentials: &'static str,
     runtime: &'static Runtime,
+    client: Client,
 }
 
 /// The bucket and the prefix of `scheme://bucket/prefix`.
@@ -55,17 +57,17 @@ pub fn bucket_and_prefix(url: &str) -> Result<(&str, &str), String> {
     Ok((bucket, prefix))
 }
 
-/// What must be there before a client is made: of two kinds of cryptography in one program, rustls takes none by itself.
-pub fn prepare() {
-    // That somebody else was first is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 impl Cloud {
     /// The objects of `store` below `prefix`.
-    pub fn open(store: impl ObjectStore, prefix: &str, place: String, credentials: &'static str) -> Opened {
+    pub fn open(
+        store: impl ObjectStore,
+        client: Client,
+        prefix: &str,
+        place: String,
+        credentials: &'static str,
+    ) -> Opened {
         let prefix = ObjectPath::parse(prefix.trim_matches('/')).map_err(|error| error.to_string())?;
-        Ok(Box::new(Self { store: Arc::new(store), prefix, place, credentials, runtime: runtime()? }))
+        Ok(Box::new(Self { store: Arc::new(store), prefix, place, credentials, runtime: runtime()?, client }))
     }
 
     fn path(&self, name: &str) -> ObjectPath {
@@ -171,7 +173,10 @@ impl Backend for Cloud {
             if bytes.len() as u64 != size {
                 return Err(cut(bytes.len() as u64));
             }
-            let sent = self.runtime.block_on(self.store.put(&path, PutPayload::from(bytes)));
+            let bytes = Bytes::from(bytes);
+            let pieces = (0..bytes.len()).step_by(AT_ONCE);
+            let payload: PutPayload = pieces.map(|at| bytes.slice(at..bytes.len().min(at + AT_ONCE))).collect();
+            let sent = self.runtime.block_on(self.store.put(&path, payload));
             return sent.map(drop).map_err(|error| self.failed(name, &error));
         }
         self.runtime.block_on(async {
@@ -201,6 +206,10 @@ impl Backend for Cloud {
         })
     }
 
+    fn sent(&self) -> u64 {
+        self.client.sent()
+    }
+
     fn place(&self) -> String {
         self.place.clone()
     }
@@ -213,7 +222,7 @@ mod tests {
     use super::*;
 
     fn cloud() -> Box<dyn Backend> {
-        Cloud::open(InMemory::new(), "/ham/", "mem://ham".into(), "").unwrap()
+        Cloud::open(InMemory::new(), Client::new().unwrap(), "/ham/", "mem://ham".into(), "").unwrap()
     }
 
     #[test]

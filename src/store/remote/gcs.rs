@@ -4,7 +4,8 @@ use std::path::Path;
 
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
-use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
+use super::client::Client;
+use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{Kind, Opened, set_variable, set_variables};
 
 /// `gs://bucket/prefix`.
@@ -22,9 +23,10 @@ fn from_environment() -> GoogleCloudStorageBuilder {
 }
 
 fn open(url: &str, _root: &Path) -> Opened {
-    prepare();
     let (bucket, prefix) = bucket_and_prefix(url)?;
-    let mut builder = from_environment().with_bucket_name(bucket).with_retry(no_retries());
+    let client = Client::new()?;
+    let mut builder =
+        from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     // The variable that Google's own libraries know; such a server takes any credentials.
     if let Some(emulator) = set_variable("STORAGE_EMULATOR_HOST") {
         let address = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
@@ -33,10 +35,7 @@ fn open(url: &str, _root: &Path) -> Opened {
             .with_config(GoogleConfigKey::BearerToken, "emulator")
             .with_config(GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp), "true");
     }
-    for (key, value) in CLIENT {
-        builder = builder.with_config(GoogleConfigKey::Client(key), value);
-    }
     // The client's own message could repeat what stands in the environment.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
-    Cloud::open(store, prefix, url.to_owned(), CREDENTIALS)
+    Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }

@@ -13,6 +13,8 @@
 mod azure;
 mod backend;
 #[cfg(feature = "cloud")]
+mod client;
+#[cfg(feature = "cloud")]
 mod cloud;
 mod directory;
 mod envelope;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use ini::{Ini, ParseOption};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
-use super::cloud::{CLIENT, Cloud, bucket_and_prefix, no_retries, prepare};
+use super::client::Client;
+use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{Kind, Opened, set_variable, set_variables};
 
 /// `s3://bucket/prefix`.
@@ -22,12 +23,15 @@ fn from_environment() -> AmazonS3Builder {
 }
 
 fn open(url: &str, _root: &Path) -> Opened {
-    prepare();
     let (bucket, prefix) = bucket_and_prefix(url)?;
-    let mut builder = from_environment().with_bucket_name(bucket).with_retry(no_retries());
-    let profile = Profile::find()?;
+    let client = Client::new()?;
+    let mut builder =
+        from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     let ours = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
-    if ours.iter().all(|name| set_variable(name).is_none()) {
+    let is_given = ours.iter().any(|name| set_variable(name).is_some());
+    // Whoever has credentials in the environment needs none of a profile, such as one that signs in.
+    let profile = Profile::find().or_else(|problem| if is_given { Ok(Profile::default()) } else { Err(problem) })?;
+    if !is_given {
         builder = profile.keys.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
     }
     if set_variable("AWS_REGION").or_else(|| set_variable("AWS_DEFAULT_REGION")).is_none()
@@ -43,12 +47,9 @@ fn open(url: &str, _root: &Path) -> Opened {
         // Whoever names such an address wants it.
         builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
     }
-    for (key, value) in CLIENT {
-        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
-    }
     // The client's own message could repeat what stands in the environment.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
-    Cloud::open(store, prefix, url.to_owned(), CREDENTIALS)
+    Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }
 
 /// What the files of the AWS programs say of a profile.

@@ -32,7 +32,8 @@ impl Remote {
         let started = Instant::now();
         let askers = self.askers.fetch_add(1, Ordering::Relaxed) + 1;
         let fetched = self.fetch_from_scopes(store, key);
-        self.askers.fetch_sub(1, Ordering::Relaxed);
+        // Of those who ask at the same time some have begun before and some after.
+        let askers = askers.max(self.askers.fetch_sub(1, Ordering::Relaxed));
         // What came later than it would have been made was lost time, too.
         let worth = fetched.as_ref().map_or(Duration::ZERO, |result| Duration::from_millis(result.cost_ms));
         self.lose(started.elapsed().saturating_sub(worth) / others.max(askers));

@@ -287,14 +287,16 @@ impl Remote {
             let _ = sender.send(thread_work(&*backend, &counted));
         });
         thread.map_err(|error| wrong(format!("no thread to ask it: {error}")))?;
-        let (mut marked, mut since) = (0, Instant::now());
+        // What others send shows, too, that it works: a slow line is shared.
+        let so_far = || progress.load(Ordering::Relaxed) + self.backend.sent();
+        let (mut marked, mut since) = (so_far(), Instant::now());
         loop {
             match receiver.recv_timeout(BETWEEN_LOOKS) {
                 Ok(answer) => return answer.map_err(NoAnswer::Wrong),
                 Err(RecvTimeoutError::Disconnected) => return Err(wrong("asking it went wrong".to_owned())),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let now = progress.load(Ordering::Relaxed);
+            let now = so_far();
             if now >= marked + PROGRESS {
                 (marked, since) = (now, Instant::now());
             } else if since.elapsed() >= patience.stalled {
