@@ -78,7 +78,8 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
         let seconds = rebuilt.wall_ms as f64 / 1000.0;
         if rebuilt.is_same() {
             let (files, size) = (rebuilt.files, bytes(rebuilt.bytes));
-            ui::data(&format!("same     {name}  {seconds:.1} s  {files} files, {size}, byte for byte"));
+            let word = if files == 1 { "file" } else { "files" };
+            ui::data(&format!("same     {name}  {seconds:.1} s  {files} {word}, {size}, byte for byte"));
             continue;
         }
         let (count, files) = (rebuilt.differences.len(), rebuilt.files);
