@@ -195,6 +195,33 @@ fn ctrl_c_keeps_what_is_finished_and_leaves_no_process() {
 }
 
 #[test]
+fn a_run_that_was_ended_keeps_the_parts_that_were_being_stored_and_begins_nothing() {
+    let project = Project::new(
+        "[inputs]\none = \"one\"\nother = \"other\"\n[stages.pieces]\nfolder = \"inputs.one\"\n[stages.slow]\nkind = \"pieces\"\nfolder = \"inputs.other\"\n",
+    );
+    project.write("one/a", "one");
+    project.write("other/b", "never ends");
+    let run = project.start(&["run", "--jobs", "2", "--json"]);
+    project.wait_for("started");
+    // The part of `pieces` is done and waits to be stored with others, since a part of `slow` still works.
+    let deadline = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    while !project.files("cache/tmp").iter().any(|(path, _)| path.ends_with("/tree"))
+        && project.files("cache/ac").is_empty()
+    {
+        assert!(std::time::SystemTime::now() < deadline, "no part was done");
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(!said.contains("\"outcome\":\"ran\""), "nothing is merged any more: {said}");
+    project.write("other/b", "ends");
+    let again = project.run();
+    assert_eq!((again.count("parts_cached"), again.count("parts_ran")), (1, 1), "the part was kept: {again:?}");
+}
+
+#[test]
 fn a_log_is_followed_while_the_stage_works_and_ends_with_it() {
     let project = waiting();
     let mut run = project.start(&["run"]);
