@@ -212,7 +212,7 @@ fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Res
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hamflow_stage_api::ArtifactType;
 
     use super::*;
@@ -221,7 +221,8 @@ mod tests {
 
     const NOTHING_MORE: Limits = Limits { max_bytes: Some(0), max_age: None };
 
-    fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<String>) -> String {
+    /// Stores a result of one file, and returns its key.
+    pub fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<String>) -> String {
         let key = ActionKey::of(canonical);
         let output = ResultOutput {
             name: "x".into(),

@@ -159,35 +159,8 @@ fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<Digest>) {
 
 #[cfg(test)]
 mod tests {
-    use hamflow_stage_api::ArtifactType;
-
     use super::*;
-    use crate::store::{ActionKey, ActionResult, ResultOutput};
-
-    fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<String>) -> String {
-        let key = ActionKey::of(canonical);
-        let output = ResultOutput {
-            name: "x".into(),
-            artifact_type: ArtifactType::File,
-            path: "x".into(),
-            digest: store.content.put(bytes).unwrap(),
-            folder: false,
-        };
-        let fingerprint = serde_json::Value::Null;
-        store
-            .actions
-            .put(&ActionResult {
-                key: key.hex(),
-                fingerprint,
-                outputs: vec![output],
-                parts,
-                flaws: Vec::new(),
-                cost_ms: 0,
-                origins: Vec::new(),
-            })
-            .unwrap();
-        key.hex()
-    }
+    use crate::store::garbage::tests::put;
 
     #[test]
     fn verify_names_and_drops_what_is_damaged() {
