@@ -1,12 +1,13 @@
 //! Files that appear whole or not at all, copies that share their blocks, folders listed in order.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::io::{Errno, ReadWriteFlags};
 use serde::{Deserialize, Serialize};
 
 /// Whether a write must survive a power cut before it counts.
@@ -117,6 +118,25 @@ fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(
         file.sync_all().map_err(at("sync", staged))?;
     }
     Ok(())
+}
+
+/// Whether writes without caching fail here: the system or the file system does not have them.
+static ONLY_CACHED: AtomicBool = AtomicBool::new(false);
+
+/// Writes at the end of what was written so far what nobody is about to read: it goes to the disk at once and leaves the
+/// system's cache to other files (`RWF_DONTCACHE` of Linux 6.14; elsewhere as any write).
+pub fn write_uncached(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    let uncached = ReadWriteFlags::from_bits_retain(0x80);
+    while !bytes.is_empty() && !ONLY_CACHED.load(Ordering::Relaxed) {
+        // The offset -1 is the file's own (pwritev2(2)).
+        match rustix::io::pwritev2(&*file, &[IoSlice::new(bytes)], u64::MAX, uncached) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => ONLY_CACHED.store(true, Ordering::Relaxed),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.write_all(bytes)
 }
 
 /// Makes a file that is not there yet.
@@ -340,6 +360,22 @@ mod tests {
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
         // The system itself may give up first (ELOOP); either way it ends and says where.
         assert!(list(folder.path(), 2).unwrap_err().to_string().contains("again"));
+    }
+
+    #[test]
+    fn uncached_writes_follow_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..3_000_001u32).map(|i| (i % 251) as u8).collect();
+        let mut file = create_new(&path).unwrap();
+        for piece in bytes.chunks(1_000_000) {
+            write_uncached(&mut file, piece).unwrap();
+        }
+        write_uncached(&mut file, b"").unwrap();
+        file.write_all(b"cached").unwrap();
+        assert!(fs::read(&path).unwrap() == [&bytes[..], b"cached"].concat());
+        let error = write_uncached(&mut File::open(&path).unwrap(), b"x").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()), "it is open for reading only");
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn a_run_keeps_the_cache_within_its_budget_and_what_it_used() {
         variant(&project, &number.to_string(), budget);
         assert_eq!(project.run().count("ran"), 2);
     }
-    assert_eq!(project.files("cache/ac").len(), 4 + 22 * 2, "it was looked after less than an hour ago");
+    assert_eq!(project.files("cache/ac").len(), 4 + 22 * 2, "it was empty less than an hour ago");
     // As if that had been yesterday: what a kept run made stays, and these runs were all of the same second.
     project.files("cache/ac").iter().for_each(|(path, _)| project.touch(path, 24 * 60 * 60));
     std::fs::remove_file(project.path("cache/tidied")).unwrap();

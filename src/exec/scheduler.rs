@@ -5,6 +5,7 @@ mod hearing;
 mod sharing;
 mod throughput;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -121,6 +122,10 @@ enum Piece {
     Merge,
 }
 
+/// A piece that waits for a worker, after its stage's place in the graph's order and the bytes that it reads: of a stage's
+/// parts the largest go first, so that in the end no worker waits long for another.
+type Queued = (usize, Reverse<u64>, Piece);
+
 /// The key of a part and its files.
 type KnownPart = (String, BTreeMap<String, Digest>);
 
@@ -188,7 +193,8 @@ struct Scheduler<'a> {
     fetching: BTreeMap<StageId, Fetching>,
     /// Stages whose results the remote was asked for, and whether it had them.
     asked: BTreeMap<StageId, bool>,
-    queue: BTreeSet<(usize, Piece)>,
+    /// What waits for a worker, in the order in which it gets one.
+    queue: BTreeSet<Queued>,
     running: BTreeMap<u64, Running>,
     /// Jobs that are finished and whose parts are being stored.
     committing: BTreeMap<u64, Running>,
@@ -258,6 +264,10 @@ pub fn run(
     check_out_dir(&graph.pipeline.root, &graph.pipeline.root.join("out"))?;
     for litter in [store.tmp_dir(), rebuild::scratch_dir(store)] {
         fs::remove(&litter).map_err(|error| disk_error(&error))?;
+    }
+    // In a cache that holds nothing there will be nothing to clear at the end.
+    if !store.content.folder().exists() {
+        tidy::mark(store);
     }
     let mut lock = planner.lock().clone();
     lock.stages.retain(|name, _| names.contains(&name[..]));
@@ -516,12 +526,12 @@ impl<'a> Scheduler<'a> {
         let rank = self.rank[id.index()];
         active.cached = active.made.iter().flatten().count();
         if active.whole {
-            self.queue.insert((rank, Piece::Whole));
+            self.queue.insert((rank, Reverse(0), Piece::Whole));
         } else if active.cached == active.parts.len() {
-            self.queue.insert((rank, Piece::Merge));
+            self.queue.insert((rank, Reverse(0), Piece::Merge));
         }
-        let unknown = active.made.iter().enumerate().filter(|(_, known)| known.is_none());
-        self.queue.extend(unknown.map(|(number, _)| (rank, Piece::Part(number))));
+        let unknown = active.made.iter().zip(&active.amounts).enumerate().filter(|(_, (known, _))| known.is_none());
+        self.queue.extend(unknown.map(|(number, (_, amount))| (rank, Reverse(amount.bytes), Piece::Part(number))));
         let name = self.name(id);
         (self.events)(RunEvent::StageStarted {
             stage: name.to_owned(),
@@ -556,7 +566,7 @@ impl<'a> Scheduler<'a> {
     fn dispatch(&mut self) {
         // A part that was being stored when the run was ended may have made its stage ready to be merged.
         while !self.stopping
-            && let Some(&(rank, piece)) = self.queue.first()
+            && let Some(&(rank, _, piece)) = self.queue.first()
         {
             let id = self.graph.order[rank];
             let stage = &self.graph.pipeline.stages[id.index()];
@@ -675,7 +685,7 @@ impl<'a> Scheduler<'a> {
             ),
         });
         if done == total {
-            self.queue.insert((self.rank[id.index()], Piece::Merge));
+            self.queue.insert((self.rank[id.index()], Reverse(0), Piece::Merge));
         }
     }
 

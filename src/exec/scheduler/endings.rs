@@ -76,7 +76,7 @@ impl Scheduler<'_> {
 
     pub(super) fn drop_queued(&mut self, id: StageId) {
         let rank = self.rank[id.index()];
-        self.queue.retain(|(found, _)| *found != rank);
+        self.queue.retain(|(found, _, _)| *found != rank);
     }
 
     pub(super) fn fail(&mut self, id: StageId, mut error: StageError) {
