@@ -14,6 +14,8 @@ const HEADER: &str = "# Written by hamflow; keep it under version control. One f
 pub struct LockedStage {
     /// The key of its result, in hexadecimal digits.
     pub key: String,
+    /// The class of device that it was made on, where its bytes depend on that.
+    pub device: Option<String>,
     /// By port and source (`table`, `clean.table`): the digest of all the bytes.
     pub inputs: BTreeMap<(String, String), Digest>,
     /// By artifact: the digest of the file or tree.
@@ -96,8 +98,9 @@ impl Lockfile {
 
     fn text(&self) -> String {
         let mut lines = Vec::new();
-        for (name, LockedStage { key, inputs, outputs }) in &self.stages {
+        for (name, LockedStage { key, device, inputs, outputs }) in &self.stages {
             lines.push(format!("{name}\tkey\t{key}"));
+            lines.extend(device.iter().map(|device| format!("{name}\tdevice\t{device}")));
             lines.extend(
                 inputs.iter().map(|((port, source), digest)| format!("{name}\tinput\t{port}\t{source}\t{digest}")),
             );
@@ -131,6 +134,9 @@ impl Lockfile {
                 [stage, "key", key] if key.len() == 64 => {
                     stages.entry(stage.to_owned()).or_default().key = key.to_owned()
                 }
+                [stage, "device", device] => {
+                    stages.entry(stage.to_owned()).or_default().device = Some(device.to_owned());
+                }
                 [stage, "input", port, source, digest] => {
                     let digest = digest.parse().map_err(|_| malformed())?;
                     let stage = stages.entry(stage.to_owned()).or_default();
@@ -163,6 +169,7 @@ mod tests {
         let digest = Digest::of(b"x");
         let stage = LockedStage {
             key: "a".repeat(64),
+            device: Some("cpu".into()),
             inputs: BTreeMap::from([(("csv".into(), "inputs.metadata".into()), digest)]),
             outputs: BTreeMap::from([("table".into(), digest)]),
         };

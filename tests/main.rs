@@ -6,6 +6,7 @@ mod cache;
 mod cli;
 #[cfg(feature = "cloud")]
 mod clouds;
+mod devices;
 mod disks;
 #[cfg(feature = "builtin")]
 mod documents;

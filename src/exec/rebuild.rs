@@ -76,6 +76,10 @@ pub fn rebuild(
         let error = StageError::input(format!("`{}` has no stored result to compare with", stage.name));
         return Err(error.hint(format!("`hamflow run {}` makes one", stage.name)));
     };
+    if let Some(elsewhere) = planner.made_elsewhere(id, &check) {
+        let error = StageError::input(format!("`{}` was {elsewhere}: the bytes would not be the same", stage.name));
+        return Err(error.hint(format!("`hamflow run --force {}` makes it here", stage.name)));
+    }
     let scratch = Scratch::new(store)?;
     let inputs = check.read_inputs(store)?;
     let plan = planner.split(id, &check, &inputs)?;

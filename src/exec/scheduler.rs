@@ -191,8 +191,8 @@ struct Scheduler<'a> {
     active: BTreeMap<StageId, Active>,
     /// Stages that the remote is asked about.
     fetching: BTreeMap<StageId, Fetching>,
-    /// Stages whose results the remote was asked for, and whether it had them.
-    asked: BTreeMap<StageId, bool>,
+    /// The keys that the remote was asked for, and whether it had their results.
+    asked: BTreeMap<(StageId, ActionKey), bool>,
     /// What waits for a worker, in the order in which it gets one.
     queue: BTreeSet<Queued>,
     running: BTreeMap<u64, Running>,
@@ -455,7 +455,7 @@ impl<'a> Scheduler<'a> {
             let reasons = match self.planner.verdict(id, &check)? {
                 Verdict::Fresh => {
                     let (result, _) = check.result.clone().expect("a fresh stage has a result");
-                    self.count_fetched(id);
+                    self.count_fetched(id, check.key);
                     self.finish(id, &check, result, Outcome::Fresh, Vec::new(), None);
                     return Ok(());
                 }
@@ -465,12 +465,19 @@ impl<'a> Scheduler<'a> {
                         return self.start(id, check, vec![StaleReason::ResultMissing]);
                     }
                     let reasons = self.planner.reasons(id, &check);
-                    self.count_fetched(id);
+                    self.tell_of_device(id, &check);
+                    self.count_fetched(id, check.key);
                     self.finish(id, &check, result, Outcome::Cached, reasons, None);
                     return Ok(());
                 }
                 Verdict::Stale(_) if self.ask_for_result(id, &check) => return Ok(()),
-                Verdict::Stale(reasons) => reasons,
+                Verdict::Stale(reasons) => {
+                    let other = self.planner.elsewhere(id, &check);
+                    if other.is_some_and(|other| self.ask_for_result(id, &other)) {
+                        return Ok(());
+                    }
+                    reasons
+                }
                 Verdict::Pending(_) => return Err(StageError::bug("a ready stage cannot be pending")),
             };
             self.start(id, check, reasons)
@@ -490,6 +497,7 @@ impl<'a> Scheduler<'a> {
     }
 
     fn start(&mut self, id: StageId, check: Check, reasons: Vec<StaleReason>) -> Result<(), StageError> {
+        let check = self.planner.here(id, check)?;
         // From now on there is something to tell, even if the run is killed.
         self.journal.save_soon();
         let inputs = check.read_inputs(self.store)?;

@@ -12,12 +12,13 @@
 //! | axis values of gathered stages | the order in which stages ran |
 //! | declared environment | any other environment, `secret_env` |
 //! | the seed, for kinds that declare randomness | threads, host, executor, SIMD level |
-//! | the device class, where numbers depend on it | |
+//! | the device class, where numbers depend on it (what was made on another may do: [`Planner::elsewhere`]) | |
 //!
 //! Keys hold digests of inputs, never keys of upstream stages: where a stage runs again and makes the same bytes, the
 //! stages behind it have the key that they had, and nothing more runs (early cutoff). The price: behind a stale stage a
 //! plan can only say Pending, and a run checks each stage again when it becomes ready.
 
+mod device;
 mod fingerprint;
 mod inputs;
 mod outputs;
@@ -215,8 +216,25 @@ impl<'a> Planner<'a> {
         waiting
     }
 
-    /// Makes the fingerprint of a stage whose upstream stages are all among `results`, and looks its result up.
+    /// Makes the fingerprint of a stage whose upstream stages are all among `results`, and looks its result up: that of this
+    /// machine's class of device, or else one that will do as well ([`Planner::elsewhere`]).
     pub fn check(&mut self, id: StageId, results: &Results) -> Result<Check, StageError> {
+        let stage = self.graph.stage(id);
+        let own = device::of_this_machine(stage);
+        if let Err(error) = &own
+            && !stage.kind.accepts_other_devices(&stage.params)
+        {
+            return Err(error.clone());
+        }
+        let check = self.check_on(id, results, own.as_ref().ok().cloned().flatten())?;
+        match self.elsewhere(id, &check) {
+            Some(other) if own.is_err() || check.result.is_none() && other.result.is_some() => Ok(other),
+            _ => own.map(|_| check),
+        }
+    }
+
+    /// The same on a class of device.
+    fn check_on(&mut self, id: StageId, results: &Results, device: Option<String>) -> Result<Check, StageError> {
         let graph = self.graph;
         let stage = &graph.pipeline.stages[id.0 as usize];
         let spec = &stage.spec;
@@ -236,7 +254,7 @@ impl<'a> Planner<'a> {
             views: Vec::new(),
             env: stage.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect(),
             seed: spec.seeded.then_some(stage.seed),
-            device: stage.kind.device_class(&stage.params).map_err(|error| parameter_error(stage, &error))?,
+            device,
         };
         let mut texts = Vec::new();
         let mut listings = Vec::new();
@@ -272,10 +290,7 @@ impl<'a> Planner<'a> {
             fingerprint.views = self.views(stage, &inputs)?;
         }
         let key = fingerprint.key();
-        let result = self.store.actions.get(&key).and_then(|result| {
-            let files = expected_files(self.store, &result)?;
-            Some((Arc::new(result), files))
-        });
+        let result = known(self.store, &key);
         Ok(Check { fingerprint, key, inputs, result, names: texts, listings })
     }
 
@@ -452,11 +467,9 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
     text
 }
 
-fn parameter_error(stage: &Stage, error: &hamflow_stage_api::ParamError) -> StageError {
-    let message = format!("stage `{}`: `{}`: {}", stage.name, error.path.join("."), error.message);
-    let base = StageError::input(message);
-    match &error.hint {
-        Some(hint) => base.hint(hint.clone()),
-        None => base,
-    }
+/// The result of a key with its files, if the store has it whole.
+fn known(store: &Store, key: &ActionKey) -> Option<(Arc<ActionResult>, BTreeMap<String, Digest>)> {
+    let result = store.actions.get(key)?;
+    let files = expected_files(store, &result)?;
+    Some((Arc::new(result), files))
 }

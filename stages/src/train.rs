@@ -221,6 +221,10 @@ impl Kind for Train {
         device.class(precision).map(Some)
     }
 
+    fn accepts_other_devices(&self, _params: &Params) -> bool {
+        true
+    }
+
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let (rows, images) = examples::view(planning.inputs.one("split")?)?;
         let mut digests = String::new();

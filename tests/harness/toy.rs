@@ -313,7 +313,7 @@ impl Kind for Crash {
     }
 }
 
-/// Writes on what device it ran: that which the environment has.
+/// Writes on what device it ran: that which the environment has, if it has one.
 struct OnDevice;
 
 impl Kind for OnDevice {
@@ -321,16 +321,22 @@ impl Kind for OnDevice {
         spec("on_device", "Writes its device.", vec![])
     }
     fn schema(&self) -> Value {
-        schema(&json!({}))
+        schema(&json!({"takes": "own", "text": ""}))
     }
     fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        resolve(params, json!({}))
+        resolve(params, json!({"takes": "own", "text": ""}))
     }
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
     fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
-        Ok(Some(device()))
+        match device() {
+            device if device == "none" => Err(ParamError::new("takes", "there is no device").hint("plug one in")),
+            device => Ok(Some(device)),
+        }
+    }
+    fn accepts_other_devices(&self, params: &Params) -> bool {
+        params["takes"] == "any"
     }
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         context.write("text.txt", device().as_bytes())

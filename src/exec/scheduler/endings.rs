@@ -62,7 +62,7 @@ impl Scheduler<'_> {
         self.candidates.insert(self.rank[id.index()]);
         self.results.remove(&id);
         // The remote may have what is damaged here.
-        self.asked.remove(&id);
+        self.asked.retain(|(asked, _), _| *asked != id);
         let name = self.name(id);
         let last = self.journal.record.stages.iter().rposition(|record| record.stage == name);
         if let Some(record) = last.map(|place| self.journal.record.stages.remove(place)) {
@@ -132,7 +132,8 @@ impl Scheduler<'_> {
         active: Option<&Active>,
     ) {
         let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
-        let locked = LockedStage { key: check.key.hex(), inputs: check.locked_inputs(), outputs };
+        let device = check.fingerprint.device.clone();
+        let locked = LockedStage { key: check.key.hex(), device, inputs: check.locked_inputs(), outputs };
         if self.options.locked && self.planner.lock().stages.get(self.name(id)) != Some(&locked) {
             let error = StageError::input("its outputs or inputs differ from `pipeline.lock`");
             return self.fail(id, error.hint("run without `--locked` and commit the new lock"));

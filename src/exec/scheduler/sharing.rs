@@ -38,9 +38,9 @@ impl Drop for Word {
 }
 
 impl Scheduler<'_> {
-    /// Asks the remote for the result of a stage, once in a run; false where nobody is asked.
+    /// Asks the remote for the result of a key of a stage, once in a run; false where nobody is asked.
     pub(super) fn ask_for_result(&mut self, id: StageId, check: &Check) -> bool {
-        if self.options.remote.is_none() || self.asked.contains_key(&id) {
+        if self.options.remote.is_none() || self.asked.contains_key(&(id, check.key)) {
             return false;
         }
         if self.fetching.len() >= MOST_FETCHING {
@@ -48,7 +48,7 @@ impl Scheduler<'_> {
             self.twins.insert(self.rank[id.index()]);
             return true;
         }
-        self.asked.insert(id, false);
+        self.asked.insert((id, check.key), false);
         let key = check.key.hex();
         self.ask(id, check.key, None, move |remote, store| remote.fetch(store, &key).is_some()).is_ok()
     }
@@ -113,7 +113,7 @@ impl Scheduler<'_> {
     /// Goes on with a stage that was asked about.
     pub(super) fn fetched(&mut self, id: StageId, found: bool) {
         self.tell_of_remote();
-        let Some(Fetching { active, thread, .. }) = self.fetching.remove(&id) else { return };
+        let Some(Fetching { key, active, thread }) = self.fetching.remove(&id) else { return };
         let _ = thread.join();
         match active {
             // What was begun would not be finished.
@@ -123,7 +123,7 @@ impl Scheduler<'_> {
                 Err(error) => self.job_failed(id, error),
             },
             None => {
-                self.asked.insert(id, found);
+                self.asked.insert((id, key), found);
                 self.states[id.index()] = State::Waiting;
                 self.candidates.insert(self.rank[id.index()]);
             }
@@ -144,8 +144,17 @@ impl Scheduler<'_> {
     }
 
     /// Counts a stage that is done if its result came from the remote.
-    pub(super) fn count_fetched(&mut self, id: StageId) {
-        self.summary.fetched += usize::from(self.asked.get(&id) == Some(&true));
+    pub(super) fn count_fetched(&mut self, id: StageId, key: ActionKey) {
+        self.summary.fetched += usize::from(self.asked.get(&(id, key)) == Some(&true));
+    }
+
+    /// Says that a result is not what this machine would have made.
+    pub(super) fn tell_of_device(&mut self, id: StageId, check: &Check) {
+        if let Some(elsewhere) = self.planner.made_elsewhere(id, check) {
+            let message = format!("its result was {elsewhere} (`--force` makes one here)");
+            let stage = Some(self.name(id).to_owned());
+            (self.events)(RunEvent::Warning { stage, message });
+        }
     }
 
     /// A part that the cache has. The side files are checked now, because `merge` reads them without their digests.

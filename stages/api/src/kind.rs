@@ -106,6 +106,12 @@ pub trait Kind: Sync {
         Ok(None)
     }
 
+    /// Whether the result of another class of device will do where there is none of this machine's: where the lock names one
+    /// that was made from the same.
+    fn accepts_other_devices(&self, _params: &Params) -> bool {
+        false
+    }
+
     /// The arguments that may name files of the project, which are inputs by themselves (`command`).
     fn candidate_files(&self, _params: &Params) -> Vec<String> {
         Vec::new()
