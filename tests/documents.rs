@@ -118,6 +118,8 @@ fn links_between_documents_lead_somewhere() {
         "docs/ci.md",
         "docs/remote.md",
         "docs/security.md",
+        "docs/cuda.md",
+        "docs/results.md",
     ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
