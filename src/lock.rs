@@ -22,6 +22,14 @@ pub struct LockedStage {
     pub outputs: BTreeMap<String, Digest>,
 }
 
+impl LockedStage {
+    /// Whether both are of the same result from the same inputs. The class of device is part of the key, and locks that were
+    /// written before it had a line do not name it.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        (&self.key, &self.inputs, &self.outputs) == (&other.key, &other.inputs, &other.outputs)
+    }
+}
+
 /// The stages of one pipeline as they were last run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lockfile {

@@ -33,6 +33,11 @@ fn what_another_device_made_and_the_lock_names_is_taken() {
     assert_eq!(warnings(&ran), [said]);
     assert_eq!(project.read("out/on_device/text.txt"), "gpu");
     assert_eq!(project.read("pipeline.lock"), lock);
+    // The lock of an earlier version, without the line.
+    project.write("pipeline.lock", lock.replace("on_device\tdevice\tgpu\n", ""));
+    assert_eq!(run_on(&project, "gpu", &["--locked"]).count("fresh"), 1);
+    assert_eq!(run_on(&project, "gpu", &[]).count("fresh"), 1);
+    assert_eq!(project.read("pipeline.lock"), lock, "the line is back");
     let refused = on(&project, "cpu", &["verify", "--rebuild", "on_device"]);
     assert!(refused.code != 0 && refused.stderr.contains("`on_device` was made on `gpu`, this machine has `cpu`"));
 

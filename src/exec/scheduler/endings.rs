@@ -134,7 +134,8 @@ impl Scheduler<'_> {
         let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
         let device = check.fingerprint.device.clone();
         let locked = LockedStage { key: check.key.hex(), device, inputs: check.locked_inputs(), outputs };
-        if self.options.locked && self.planner.lock().stages.get(self.name(id)) != Some(&locked) {
+        let expected = self.planner.lock().stages.get(self.name(id));
+        if self.options.locked && !expected.is_some_and(|expected| expected.agrees_with(&locked)) {
             let error = StageError::input("its outputs or inputs differ from `pipeline.lock`");
             return self.fail(id, error.hint("run without `--locked` and commit the new lock"));
         }
