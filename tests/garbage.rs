@@ -54,6 +54,19 @@ fn a_run_keeps_the_cache_within_its_budget_and_what_it_used() {
 }
 
 #[test]
+fn the_first_run_in_a_cache_has_nothing_to_clear() {
+    let project = Project::new(&format!("{CHAIN}\n[cache]\nmax_size = \"1\"\n"));
+    project.write("text.txt", "abc");
+    let first = project.run();
+    assert_eq!(first.count("ran"), 4);
+    assert!(first.events().iter().all(|event| event["event"] != "tidied"), "{first:?}");
+    // Without the mark that it left, the next run finds the budget exceeded.
+    std::fs::remove_file(project.path("cache/tidied")).unwrap();
+    variant(&project, "?", "\n[cache]\nmax_size = \"1\"\n");
+    assert!(project.run().events().iter().any(|event| event["event"] == "tidied"));
+}
+
+#[test]
 fn no_budget_leaves_everything() {
     let project = chain();
     variant(&project, "?", "\n[cache]\nmax_size = \"none\"\nmax_age = \"none\"\n");

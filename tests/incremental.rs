@@ -104,6 +104,19 @@ fn a_changed_file_redoes_its_part_and_nothing_that_reads_names() {
 }
 
 #[test]
+fn the_parts_that_read_most_go_first() {
+    let project = folder();
+    for (name, size) in [("a1", 20), ("a2", 20), ("b1", 30), ("c1", 100)] {
+        project.write(&format!("data/{name}"), "x".repeat(size));
+    }
+    assert_eq!(project.run_with(&["--jobs", "1"]).count("parts_ran"), 3);
+    let log = project.hamflow(&["log", "pieces"]).stdout;
+    let order: Vec<&str> = log.lines().filter_map(|line| line.split_once("part ")).map(|(_, name)| name).collect();
+    assert_eq!(order, ["c", "a", "b"], "100, 40 and 30 bytes: {log}");
+    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\nc 1\n", "assembled in their own order");
+}
+
+#[test]
 fn a_file_that_goes_takes_its_part_with_it() {
     let project = folder();
     std::fs::remove_file(project.path("data/c1")).unwrap();

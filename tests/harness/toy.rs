@@ -197,6 +197,7 @@ impl Kind for Pieces {
     fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let (name, _, _) = context.part()?;
         let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
+        context.log(format!("part {name}"));
         let mut text = String::new();
         for file in &context.input("folder")?.files {
             text.push_str(&String::from_utf8_lossy(&file.read()?).to_uppercase());
