@@ -4,8 +4,8 @@
 `python3 bench/results.py DATA --folder FOLDER [--only NAME …] [--jobs N] [--figures FOLDER]` makes a project in FOLDER for each run
 below, runs the whole pipeline there on the HAM10000 in DATA (`HAM10000_metadata.csv`, the two folders of images, the lesion
 masks), and prints the tables of docs/results.md. A run that was ended goes on from its last epoch, one that is done costs
-nothing. It needs pandas with pyarrow. `--jobs` runs so many at a time, with an equal share of the threads each: the bytes are the same, and two trainings with a
-thread each take less time than one after the other. `--figures` copies the pictures that docs/results.md shows.
+nothing. `--jobs` runs so many at a time, with an equal share of the threads each; the bytes are the same. `--figures` copies the
+pictures that docs/results.md shows. Needs a release build of hamflow, and pandas with pyarrow.
 """
 import argparse
 import json
@@ -28,7 +28,6 @@ RUNS["weighted-1234"] = (1234, """
 class_weights = "balanced"
 epochs = 40
 batch_size = 32
-learning_rate = 0.001
 schedule = "cosine"
 warmup_epochs = 1
 clip_norm = 1
@@ -47,11 +46,8 @@ augment = { flip_horizontal = true, flip_vertical = true }
 """)
 
 METRICS = [("accuracy", "accuracy"), ("balanced accuracy", "balanced_accuracy"), ("macro F1", "f1_macro"), ("macro AUC", "roc_auc_macro")]
-PICTURES = {
-    "train/figures/learning_curves.svg": "learning-curves",
-    "evaluate/figures/confusion_matrix_validation.svg": "confusion-validation",
-    "evaluate/figures/confusion_matrix_test.svg": "confusion-test",
-}
+CURVES, VALIDATION, TEST = "train/figures/learning_curves", "evaluate/figures/confusion_matrix_validation", "evaluate/figures/confusion_matrix_test"
+PICTURES = {"baseline-1234": [CURVES, VALIDATION, TEST], "weighted-1234": [CURVES, TEST], "sampled-1234": [CURVES, TEST]}
 
 
 def write(project: Path, data: Path, seed: int, settings: str) -> None:
@@ -111,7 +107,7 @@ def details(folder: Path, name: str) -> None:
     """Everything that was measured of one run."""
     metrics, _, _ = read(folder, name)
     numbers = [key for key, value in metrics["test"].items() if isinstance(value, float)]
-    print(f"\n{name}\n\n| | validation | test |\n| --- | --- | --- |")
+    print(f"\nEverything measured of `{name}`:\n\n| | validation | test |\n| --- | --- | --- |")
     for key in sorted(numbers):
         cells = [f"{split[key]:.3f}" + (" ({:.3f}–{:.3f})".format(*split["intervals"][key]) if key in split["intervals"] else "")
                  for split in (metrics["validation"], metrics["test"])]
@@ -120,9 +116,6 @@ def details(folder: Path, name: str) -> None:
     for label, scores in metrics["test"]["per_class"].items():
         cells = [f"{scores[key]:.3f}" for key in ("precision", "recall", "f1", "roc_auc", "average_precision")]
         print(f"| {label} | {scores['support']} | {' | '.join(cells)} |")
-    for split in ("validation", "test"):
-        low, high = metrics["test"]["intervals"]["accuracy"]
-        print(f"{split} accuracy {metrics[split]['accuracy']:.4f}; the interval of test {low:.4f} to {high:.4f}")
 
 
 def decisions(folder: Path, names: list[str]) -> None:
@@ -167,9 +160,10 @@ def main() -> None:
     decisions(options.folder, options.only)
     for name in options.only:
         details(options.folder, name)
-        for source, picture in PICTURES.items() if options.figures else ():
+        for picture in PICTURES.get(name, []) if options.figures else []:
             options.figures.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(options.folder / name / "out" / source, options.figures / f"{name}-{picture}.svg")
+            source = options.folder / name / "out" / f"{picture}.svg"
+            shutil.copyfile(source, options.figures / f"{name}-{source.name.replace('_', '-')}")
 
 
 if __name__ == "__main__":
