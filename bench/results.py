@@ -86,8 +86,8 @@ def with_interval(split: dict, metric: str) -> str:
     return f"{split[metric]:.3f} ({low:.3f}–{high:.3f})"
 
 
-def overview(folder: Path, names: list[str]) -> None:
-    """A row per run: validation, then test with its intervals."""
+def overview(folder: Path, names: list[str], of_seeds: bool) -> None:
+    """A row per run: validation, then test with its intervals; the mean where only the seeds differ."""
     print(f"| run | epochs, best | validation accuracy | {' | '.join('test ' + shown for shown, _ in METRICS)} |")
     print("| --- " * (3 + len(METRICS)) + "|")
     tests = []
@@ -96,7 +96,7 @@ def overview(folder: Path, names: list[str]) -> None:
         tests.append(metrics["test"])
         cells = [with_interval(metrics["test"], metric) for _, metric in METRICS]
         print(f"| {name} | {len(epochs)}, {summary['best_epoch']} | {with_interval(metrics['validation'], 'accuracy')} | {' | '.join(cells)} |")
-    if len(tests) > 1:
+    if of_seeds and len(tests) > 1:
         means = [statistics.mean(test[metric] for test in tests) for _, metric in METRICS]
         spread = [statistics.stdev(test[metric] for test in tests) for _, metric in METRICS]
         cells = [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in zip(means, spread)]
@@ -152,11 +152,13 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda name: run(name, options.folder, options.data.resolve(), threads), options.only))
-    overview(options.folder, [name for name in options.only if name.startswith("baseline")])
-    others = [name for name in options.only if not name.startswith("baseline")]
+    seeds = [name for name in options.only if name.startswith("baseline")]
+    if seeds:
+        overview(options.folder, seeds, of_seeds=True)
+    others = [name for name in options.only if name not in seeds]
     if others:
         print()
-        overview(options.folder, others)
+        overview(options.folder, others, of_seeds=False)
     decisions(options.folder, options.only)
     for name in options.only:
         details(options.folder, name)
