@@ -8,7 +8,10 @@ ORIGINALS = Path(os.environ.get("HAMFLOW_DATA", ROOT.parent / "shared")) / "ham1
 
 def binary() -> Path:
     """The release build of hamflow."""
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/hamflow"
+    path = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/hamflow"
+    if not path.exists():
+        raise SystemExit(f"there is no {path}: `cargo build --release` makes it")
+    return path
 
 
 def write(project: Path, images: Path, **parameters: object) -> int:
