@@ -18,12 +18,11 @@ from pathlib import Path
 
 from project import ROOT, binary
 
-# The seeds, and how many epochs each trains.
-SEEDS = {1234: 50, 1: 30, 2: 30, 3: 25}
+# The first was chosen before anything was trained.
+SEEDS = (1234, 1, 2, 3)
 
 # What differs from the shipped pipeline, by name; every one also has the data's places.
-# Only the first seed goes all the way; what it gains behind the others' last epoch is in its curves.
-RUNS = {f"baseline-{seed}": (seed, f"epochs = {epochs}") for seed, epochs in SEEDS.items()}
+RUNS = {f"baseline-{seed}": (seed, "epochs = 50") for seed in SEEDS}
 RUNS["weighted-1234"] = (1234, """
 class_weights = "balanced"
 epochs = 40
