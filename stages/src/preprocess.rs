@@ -239,12 +239,14 @@ impl Kind for Preprocess {
         let (name, key, _) = context.part()?;
         let image_ids: Vec<String> = serde_json::from_value(key.clone())
             .map_err(|error| StageError::bug(format!("the part's image ids do not parse: {error}")))?;
-        let mut writer = ShardWriter::new(parameters.shape(), parameters.dtype, &parameters.card());
+        let path = context.output_file(&format!("{}/{}", shard::FOLDER, shard_name(name)))?;
+        let (shape, dtype, card) = (parameters.shape(), parameters.dtype, parameters.card());
+        let mut writer = ShardWriter::create(&path, shape, dtype, &card, &image_ids)?;
         let mut rows = Rows::default();
         let made = prepare_all(context, &parameters, &image_ids, &mut writer, &mut rows.quarantined)?;
         let row = |(image, tensor): (usize, blake3::Hash)| (image_ids[image].clone(), tensor.to_hex().to_string());
         rows.images = made.into_iter().map(row).collect();
-        writer.write(&context.output_file(&format!("{}/{}", shard::FOLDER, shard_name(name)))?)?;
+        writer.finish()?;
         context.write(ROWS, &to_json(&rows)?)
     }
 
@@ -281,20 +283,19 @@ fn prepare_all(
     context: &StageContext<'_>,
     parameters: &Parameters,
     image_ids: &[String],
-    writer: &mut ShardWriter,
+    writer: &mut ShardWriter<'_>,
     quarantined: &mut Vec<Quarantined>,
 ) -> Result<Vec<(usize, blake3::Hash)>, StageError> {
     let files = &context.input("images")?.files;
     if image_ids.len() != files.len() {
         return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
     }
-    writer.reserve(image_ids);
     let mut made = Vec::with_capacity(image_ids.len());
     let mut preparer = Preparer::new(parameters.preparation());
     let mut bytes = Vec::new();
     for (image, (image_id, file)) in image_ids.iter().zip(files).enumerate() {
         file.read_into(&mut bytes)?;
-        match writer.push(image_id, |tensor| preparer.prepare(&bytes, tensor)) {
+        match writer.push(|tensor| preparer.prepare(&bytes, tensor))? {
             Ok(tensor) => made.push((image, tensor_hash(tensor))),
             Err(bad) if parameters.bad_images == BadImages::Error => {
                 return Err(StageError::input(format!("bad image `{}`: the file {bad}", shown(context, file)))

@@ -12,6 +12,8 @@ use hamflow_stage_api::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::shard::{Dtype, ShardWriter};
+
 /// The folder with the real data: `$HAMFLOW_DATA`, else `shared` beside the repository.
 ///
 /// Where it is missing a test passes, says loudly that it did not look, and fails on CI.
@@ -203,13 +205,22 @@ pub fn run_kind_with(
     Ok(Ran { folder, events: events.0.into_inner().unwrap() })
 }
 
-/// Adds a finished tensor to a shard.
-pub fn push(writer: &mut crate::shard::ShardWriter, image_id: &str, tensor: &[u8]) {
-    let copy = |target: &mut [u8]| -> Result<(), ()> {
-        target.copy_from_slice(tensor);
-        Ok(())
-    };
-    writer.push(image_id, copy).unwrap();
+/// The bytes of a shard of finished tensors of bytes.
+pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    let (ids, tensors): (Vec<String>, Vec<&[u8]>) =
+        rows.into_iter().map(|(id, tensor)| (id.to_owned(), tensor)).unzip();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shard.arrow");
+    let mut writer = ShardWriter::create(&path, shape, Dtype::U8, card, &ids).unwrap();
+    for tensor in tensors {
+        let copy = |target: &mut [u8]| -> Result<(), ()> {
+            target.copy_from_slice(tensor);
+            Ok(())
+        };
+        writer.push(copy).unwrap().unwrap();
+    }
+    writer.finish().unwrap();
+    fs::read(path).unwrap()
 }
 
 /// The JPEGs of a folder of the real data, each `step`th of them by name.

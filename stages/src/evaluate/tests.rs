@@ -9,9 +9,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::metric::{Resampling, SplitMetrics, fixture};
-use crate::shard::{Dtype, INDEX_NAME, IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, push, run_kind, run_kind_with};
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, run_kind, run_kind_with, shard};
 use crate::train::Train;
 
 const LABELS: [(&str, &str); 3] =
@@ -68,14 +68,14 @@ impl Fixture {
     }
 
     fn shards(&self) -> Input {
-        let mut writer = ShardWriter::new(SHAPE, Dtype::U8, &json!({ "height": 8, "width": 10 }));
         let mut index = Vec::new();
         for (number, (row, image)) in (0..).zip(self.rows.iter().zip(&self.images)) {
-            push(&mut writer, &row.image_id, image);
             let shard = "shard-ISIC_0000.arrow".to_owned();
             index.push(IndexRow { image_id: row.image_id.clone(), shard, row: number, digest: tensor_digest(image) });
         }
-        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &writer.finish().unwrap());
+        let rows = self.rows.iter().zip(&self.images).map(|(row, image)| (&row.image_id[..], &image[..]));
+        let shard = shard(SHAPE, &json!({ "height": 8, "width": 10 }), rows);
+        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &shard);
         let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
         files_input(vec![shard, index], Some(ArtifactType::Shards))
     }

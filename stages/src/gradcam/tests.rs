@@ -7,9 +7,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::shard::{Dtype, INDEX_NAME, IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, push, run_kind, run_kind_with};
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shard};
 use crate::train::Train;
 
 const LABELS: [(&str, &str); 3] =
@@ -132,14 +132,14 @@ fn shards(folder: &std::path::Path) -> Input {
         "colour_constancy": "none", "decode": "reduced", "dtype": "u8", "filter": "bicubic", "fit": "stretch",
         "hair_removal": "none", "height": SHAPE[0], "width": SHAPE[1],
     });
-    let mut writer = ShardWriter::new(SHAPE, Dtype::U8, &card);
     let mut index = Vec::new();
     for (number, row) in (0..).zip(0..ROWS) {
-        push(&mut writer, &id(row), &pixels(row));
         let digest = tensor_digest(&pixels(row));
         index.push(IndexRow { image_id: id(row), shard: "shard-ISIC_0000.arrow".to_owned(), row: number, digest });
     }
-    let shard = file(folder, "shard-ISIC_0000.arrow", &writer.finish().unwrap());
+    let rows: Vec<(String, Vec<u8>)> = (0..ROWS).map(|row| (id(row), pixels(row))).collect();
+    let shard = shard(SHAPE, &card, rows.iter().map(|(id, tensor)| (&id[..], &tensor[..])));
+    let shard = file(folder, "shard-ISIC_0000.arrow", &shard);
     files_input(vec![shard, file(folder, INDEX_NAME, &encode_index(&index).unwrap())], Some(ArtifactType::Shards))
 }
 

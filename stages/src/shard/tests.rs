@@ -1,21 +1,27 @@
 //! Tests of writing and reading shards together.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt8Array};
+use arrow::datatypes::DataType;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
 use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile};
 use serde_json::json;
 
 use super::{Dtype, IndexRow, ShardReader, ShardWriter, encode_index, read_index, tensor_digest};
-use crate::test_support::{file, files_input, push};
+use crate::test_support::{self, file, files_input};
 
 fn input(files: Vec<InputFile>) -> Input {
     files_input(files, Some(ArtifactType::Shards))
 }
 
+const SHAPE: [usize; 3] = [2, 3, 3];
+
 fn shard(ids: &[&str], first: u8) -> Vec<u8> {
-    let mut writer = ShardWriter::new([2, 3, 3], Dtype::U8, &json!({ "height": 2, "width": 3 }));
-    for (id, value) in ids.iter().zip(first..) {
-        push(&mut writer, id, &[value; 18]);
-    }
-    writer.finish().unwrap()
+    let tensors: Vec<[u8; 18]> = (first..).take(ids.len()).map(|value| [value; 18]).collect();
+    let rows = ids.iter().zip(&tensors).map(|(id, tensor)| (*id, &tensor[..]));
+    test_support::shard(SHAPE, &json!({ "height": 2, "width": 3 }), rows)
 }
 
 #[test]
@@ -58,9 +64,50 @@ fn an_image_that_is_twice_in_the_shards_is_named() {
     assert!(ShardReader::open(&input(files.into())).unwrap_err().message.contains("`a` is twice"));
 }
 
+/// The bytes that arrow's writer makes of whole columns, with the schema of `like`.
+fn in_one_piece(like: &[u8], ids: &[String], tensors: &[u8]) -> Vec<u8> {
+    let schema = FileReader::try_new(std::io::Cursor::new(like), None).unwrap().schema();
+    let DataType::FixedSizeList(item, size) = schema.field(1).data_type() else { panic!("{schema}") };
+    let values: ArrayRef = match item.data_type() {
+        DataType::UInt8 => Arc::new(UInt8Array::from(tensors.to_vec())),
+        _ => Arc::new(Float32Array::from_iter_values(tensors.iter().map(|value| f32::from(*value) / 255.0))),
+    };
+    let tensors = FixedSizeListArray::try_new(Arc::clone(item), *size, values, None).unwrap();
+    let columns: [ArrayRef; 2] = [Arc::new(StringArray::from_iter_values(ids)), Arc::new(tensors)];
+    let mut writer = FileWriter::try_new(Vec::new(), &schema).unwrap();
+    if !ids.is_empty() {
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns.into()).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+    writer.into_inner().unwrap()
+}
+
+// Ids of many lengths: what stands before the tensors has another length with each that is left out.
 #[test]
-fn the_same_rows_give_the_same_bytes() {
-    assert_eq!(shard(&["a", "b"], 1), shard(&["a", "b"], 1));
+fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shard.arrow");
+    let ids: Vec<String> = (0..7).map(|row: usize| "i".repeat(1 + row * row * 5)).collect();
+    let tensor = |row: usize| -> Vec<u8> { (0..18).map(|place| (row * 31 + place * 7) as u8).collect() };
+    let left_out: [&[usize]; 6] = [&[], &[0], &[6], &[1, 2, 5], &[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5, 6]];
+    for dtype in [Dtype::U8, Dtype::F32] {
+        for left_out in left_out {
+            let mut writer = ShardWriter::create(&path, SHAPE, dtype, &json!({ "width": 3 }), &ids).unwrap();
+            for row in 0..ids.len() {
+                let made = writer.push(|target| {
+                    target.copy_from_slice(&tensor(row));
+                    if left_out.contains(&row) { Err("bad") } else { Ok(()) }
+                });
+                assert_eq!(made.unwrap().ok(), (!left_out.contains(&row)).then(|| tensor(row)).as_deref());
+            }
+            writer.finish().unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let kept = || (0..ids.len()).filter(|row| !left_out.contains(row));
+            let (ids, tensors): (Vec<String>, Vec<Vec<u8>>) = kept().map(|row| (ids[row].clone(), tensor(row))).unzip();
+            assert!(bytes == in_one_piece(&bytes, &ids, &tensors.concat()), "{dtype:?} without {left_out:?}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left in the folder");
 }
 
 #[test]

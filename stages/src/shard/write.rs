@@ -1,16 +1,18 @@
 //! Makes the bytes of one shard.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt8Array};
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
+use bytes::Bytes;
 use hamflow_stage_api::StageError;
+use memmap2::MmapMut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,92 +49,187 @@ impl Dtype {
     }
 }
 
-/// Gathers the images of one shard and encodes them as an Arrow IPC file.
+/// Writes one shard, an Arrow IPC file, image by image: no more than one tensor is in memory.
 ///
 /// The bytes depend on nothing but the rows, their order, the shape and the parameters.
 #[derive(Debug)]
-pub struct ShardWriter {
+pub struct ShardWriter<'a> {
+    path: PathBuf,
+    file: Pieces,
+    layout: Layout,
+    /// The images that the file has room for.
+    image_ids: &'a [String],
+    /// How many of them were tried.
+    tried: usize,
+    /// The images that are in it, by their place.
+    kept: Vec<usize>,
+    /// What stands around their tensors if all are in it.
+    frame: Frame,
+    tensor: Vec<u8>,
+    floats: Vec<u8>,
+}
+
+impl<'a> ShardWriter<'a> {
+    /// Starts a shard of tensors of `shape` (height, width, channels) of these images, made with the parameters `preprocess`.
+    pub fn create(
+        path: &Path,
+        shape: [usize; 3],
+        dtype: Dtype,
+        preprocess: &Value,
+        image_ids: &'a [String],
+    ) -> Result<Self, StageError> {
+        let layout = Layout { shape, dtype, preprocess: preprocess.to_string() };
+        let frame = layout.frame(image_ids.iter())?;
+        let mut file = Pieces::new(File::create(path).map_err(at(path))?);
+        file.write_all(&frame.head).map_err(at(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            tensor: vec![0; layout.numbers()],
+            layout,
+            image_ids,
+            tried: 0,
+            kept: Vec::with_capacity(image_ids.len()),
+            frame,
+            floats: Vec::new(),
+        })
+    }
+
+    /// Adds the next image, all bytes of whose tensor `make` writes. Where that fails, which is the inner error, the image is
+    /// left out. Returns the tensor.
+    pub fn push<E>(&mut self, make: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Result<&[u8], E>, StageError> {
+        let image = self.tried;
+        self.tried += 1;
+        if let Err(error) = make(&mut self.tensor) {
+            return Ok(Err(error));
+        }
+        // Written while it is near the processor.
+        let written = match self.layout.dtype {
+            Dtype::U8 => self.file.write_all(&self.tensor),
+            Dtype::F32 => {
+                self.floats.clear();
+                self.floats.extend(self.tensor.iter().flat_map(|value| (f32::from(*value) / 255.0).to_ne_bytes()));
+                self.file.write_all(&self.floats)
+            }
+        };
+        written.map_err(at(&self.path))?;
+        self.kept.push(image);
+        Ok(Ok(&self.tensor))
+    }
+
+    /// Ends the file.
+    pub fn finish(mut self) -> Result<(), StageError> {
+        if self.kept.len() == self.image_ids.len() {
+            return self.file.write_all(&self.frame.tail).and_then(|()| self.file.flush()).map_err(at(&self.path));
+        }
+        self.file.flush().map_err(at(&self.path))?;
+        // What stands before the tensors has another length without the images that were left out.
+        let frame = self.layout.frame(self.kept.iter().map(|image| &self.image_ids[*image]))?;
+        let whole = self.path.with_extension("whole");
+        let copy = || {
+            let mut from = File::open(&self.path)?;
+            from.seek(SeekFrom::Start(self.frame.head.len() as u64))?;
+            let mut to = File::create(&whole)?;
+            to.write_all(&frame.head)?;
+            std::io::copy(&mut from, &mut to)?;
+            to.write_all(&frame.tail)?;
+            std::fs::rename(&whole, &self.path)
+        };
+        copy().map_err(at(&self.path))
+    }
+}
+
+/// A file that is written in pieces of one size.
+///
+/// Where more comes at once, Linux looks for memory in large blocks, and those are what a virtual machine may have returned to
+/// its host: getting them back costs ten times what copying does.
+#[derive(Debug)]
+struct Pieces {
+    file: File,
+    piece: Vec<u8>,
+}
+
+impl Pieces {
+    /// Whole pages.
+    const SIZE: usize = 64 * 1024;
+
+    fn new(file: File) -> Self {
+        Self { file, piece: Vec::with_capacity(Self::SIZE) }
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = &bytes[..bytes.len().min(Self::SIZE - self.piece.len())];
+        self.piece.extend_from_slice(taken);
+        if self.piece.len() == Self::SIZE {
+            self.flush()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.piece)?;
+        self.piece.clear();
+        Ok(())
+    }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> StageError {
+    move |source| StageError::io("write", path, &source)
+}
+
+/// What all shards of a stage have in common.
+#[derive(Debug)]
+struct Layout {
     shape: [usize; 3],
     dtype: Dtype,
     preprocess: String,
-    /// All image ids, one behind the other, and where each ends.
-    ids: String,
-    ends: Vec<i32>,
-    tensors: Vec<u8>,
 }
 
-impl ShardWriter {
-    /// Starts a shard of tensors of `shape` (height, width, channels), made with the parameters `preprocess`.
-    pub fn new(shape: [usize; 3], dtype: Dtype, preprocess: &Value) -> Self {
-        Self {
-            shape,
-            dtype,
-            preprocess: preprocess.to_string(),
-            ids: String::new(),
-            ends: Vec::new(),
-            tensors: Vec::new(),
+impl Layout {
+    /// How many numbers a tensor has.
+    fn numbers(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// What stands around the tensors of these images.
+    fn frame<'i>(&self, image_ids: impl ExactSizeIterator<Item = &'i String>) -> Result<Frame, StageError> {
+        let bug = |error: &dyn std::fmt::Display| StageError::bug(format!("a shard cannot be encoded: {error}"));
+        let width = match self.dtype {
+            Dtype::U8 => size_of::<u8>(),
+            Dtype::F32 => size_of::<f32>(),
+        };
+        let numbers = image_ids.len() * self.numbers();
+        // Nobody looks at these bytes, so the system need not provide them; none cannot be mapped.
+        let blank = MmapMut::map_anon((numbers * width).max(1)).map_err(|error| bug(&error))?;
+        let blank = Buffer::from(Bytes::from_owner(blank)).slice_with_length(0, numbers * width);
+        let mut target = Around { inside: blank.as_ptr(), frame: Frame::default(), behind: false };
+        self.encode(&mut target, image_ids, blank).map_err(|error| bug(&error))?;
+        if numbers > 0 && !target.behind {
+            return Err(bug(&"the tensors were not written where they lie"));
         }
+        Ok(target.frame)
     }
 
-    /// Reserves memory for images of these ids.
-    pub fn reserve(&mut self, image_ids: &[String]) {
-        self.ids.reserve(image_ids.iter().map(String::len).sum());
-        self.ends.reserve(image_ids.len());
-        self.tensors.reserve_exact(image_ids.len() * self.shape.iter().product::<usize>());
-    }
-
-    /// Adds one image, whose tensor `make` writes in its place: the shape's number of bytes, 0 at first. Where that fails,
-    /// nothing is added. Returns the tensor.
-    pub fn push<E>(&mut self, image_id: &str, make: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<&[u8], E> {
-        let start = self.tensors.len();
-        self.tensors.resize(start + self.shape.iter().product::<usize>(), 0);
-        if let Err(error) = make(&mut self.tensors[start..]) {
-            self.tensors.truncate(start);
-            return Err(error);
-        }
-        self.ids.push_str(image_id);
-        self.ends.push(i32::try_from(self.ids.len()).expect("the ids of a shard are shorter than 2 GiB"));
-        Ok(&self.tensors[start..])
-    }
-
-    /// The number of images so far.
-    pub fn rows(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Encodes the shard.
-    pub fn finish(self) -> Result<Vec<u8>, StageError> {
-        let mut bytes = Vec::with_capacity(self.tensors.len() + self.ids.len() + 64 * self.rows() + 4096);
-        self.encode(&mut bytes).map_err(|error| StageError::bug(format!("a shard cannot be encoded: {error}")))?;
-        Ok(bytes)
-    }
-
-    /// Encodes the shard into a file.
-    pub fn write(self, path: &Path) -> Result<(), StageError> {
-        let io = |source| StageError::io("write", path, &source);
-        let mut file = BufWriter::new(Pieces(File::create(path).map_err(io)?));
-        match self.encode(&mut file) {
-            Err(ArrowError::IoError(_, source)) => Err(io(source)),
-            Err(error) => Err(StageError::bug(format!("a shard cannot be encoded: {error}"))),
-            Ok(()) => file.flush().map_err(io),
-        }
-    }
-
-    fn encode(self, target: &mut impl Write) -> Result<(), ArrowError> {
-        let Self { shape, dtype, preprocess, ids, ends, tensors } = self;
-        let schema = schema(shape, dtype, &preprocess)?;
+    fn encode<'i>(
+        &self,
+        target: &mut Around,
+        image_ids: impl ExactSizeIterator<Item = &'i String>,
+        tensors: Buffer,
+    ) -> Result<(), ArrowError> {
+        let schema = schema(self.shape, self.dtype, &self.preprocess)?;
         let DataType::FixedSizeList(item, size) = schema.field(1).data_type() else {
             unreachable!("the schema's second column is a list of fixed size");
         };
         let mut writer = FileWriter::try_new(target, &schema)?;
-        if !ends.is_empty() {
-            let values: ArrayRef = match dtype {
-                Dtype::U8 => Arc::new(UInt8Array::new(ScalarBuffer::from(Buffer::from_vec(tensors)), None)),
-                Dtype::F32 => Arc::new(Float32Array::from_iter_values(tensors.iter().map(|v| f32::from(*v) / 255.0))),
+        if image_ids.len() > 0 {
+            let values: ArrayRef = match self.dtype {
+                Dtype::U8 => Arc::new(UInt8Array::new(ScalarBuffer::from(tensors), None)),
+                Dtype::F32 => Arc::new(Float32Array::new(ScalarBuffer::from(tensors), None)),
             };
-            let offsets = OffsetBuffer::new(std::iter::once(0).chain(ends).collect());
             let columns: [ArrayRef; 2] = [
-                Arc::new(StringArray::try_new(offsets, Buffer::from_vec(ids.into_bytes()), None)?),
+                Arc::new(StringArray::from_iter_values(image_ids)),
                 Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *size, values, None)?),
             ];
             writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns.into())?)?;
@@ -141,19 +238,33 @@ impl ShardWriter {
     }
 }
 
-/// A file that takes a little at a time.
-///
-/// For many megabytes at once Linux looks for memory in large blocks, and those are what a virtual machine may have returned to
-/// its host: getting them back costs ten times what copying does.
-struct Pieces(File);
+/// What stands before the tensors of a shard and behind them.
+#[derive(Debug, Default)]
+struct Frame {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
 
-impl Write for Pieces {
+/// Keeps what is written, but for the bytes at one address.
+struct Around {
+    inside: *const u8,
+    frame: Frame,
+    behind: bool,
+}
+
+impl Write for Around {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(&bytes[..bytes.len().min(128 * 1024)])
+        if bytes.as_ptr() == self.inside {
+            self.behind = true;
+        } else {
+            let side = if self.behind { &mut self.frame.tail } else { &mut self.frame.head };
+            side.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 

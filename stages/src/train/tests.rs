@@ -7,9 +7,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ml::classifier::Classifier;
-use crate::shard::{Dtype, IndexRow, ShardWriter, encode_index, tensor_digest};
+use crate::shard::{IndexRow, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, push, run_kind, run_kind_with};
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shard};
 
 /// A split table and shards of small images: `i mod 3` is the class, of ten rows one is for validation and two for testing.
 struct Fixture {
@@ -62,14 +62,14 @@ impl Fixture {
     }
 
     fn shards(&self) -> Input {
-        let mut writer = ShardWriter::new(SHAPE, Dtype::U8, &json!({ "height": 8, "width": 10 }));
         let mut index = Vec::new();
         for (row, (id, image)) in (0..).zip(self.ids.iter().zip(&self.images)) {
-            push(&mut writer, id, image);
             let shard = "shard-ISIC_0000.arrow".to_owned();
             index.push(IndexRow { image_id: id.clone(), shard, row, digest: tensor_digest(image) });
         }
-        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &writer.finish().unwrap());
+        let rows = self.ids.iter().zip(&self.images).map(|(id, image)| (&id[..], &image[..]));
+        let shard = shard(SHAPE, &json!({ "height": 8, "width": 10 }), rows);
+        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &shard);
         let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
         files_input(vec![shard, index], Some(ArtifactType::Shards))
     }
