@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use bytes::Bytes;
 use hamflow_stage_api::StageError;
-use memmap2::MmapMut;
+use memmap2::MmapOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -202,7 +202,8 @@ impl Layout {
         };
         let numbers = image_ids.len() * self.numbers();
         // Nobody looks at these bytes, so the system need not provide them; none cannot be mapped.
-        let blank = MmapMut::map_anon((numbers * width).max(1)).map_err(|error| bug(&error))?;
+        let room = (numbers * width).max(1);
+        let blank = MmapOptions::new().len(room).no_reserve_swap().map_anon().map_err(|error| bug(&error))?;
         let blank = Buffer::from(Bytes::from_owner(blank)).slice_with_length(0, numbers * width);
         let mut target = Around { inside: blank.as_ptr(), frame: Frame::default(), behind: false };
         self.encode(&mut target, image_ids, blank).map_err(|error| bug(&error))?;
