@@ -98,6 +98,7 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
 fn parts_text(ran: usize, cached: usize) -> String {
     match (ran, cached) {
         (0, 0) => String::new(),
+        (1, 0) => "  1 part".to_owned(),
         (ran, 0) => format!("  {ran} parts"),
         (ran, cached) => format!("  {ran} of {} parts", ran + cached),
     }
