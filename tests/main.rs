@@ -1,6 +1,7 @@
 //! The promises of hamflow, a module each.
 
 #[cfg(feature = "builtin")]
+mod ahead;
 mod builtin;
 mod cache;
 mod cli;

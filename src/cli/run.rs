@@ -99,13 +99,17 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     opened.lock = project::read_lock(&opened.lock_paths)?;
     let (graph, store) = (&opened.graph, &opened.store);
     let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
+    let remote = remote::open(&opened)?.map(Arc::new);
+    // Who forces a stage, compares with a lock or asks a remote has a key in mind.
+    if !arguments.force && !arguments.locked && remote.is_none() {
+        planner.postpone_hashing(&graph.upstream(&targets));
+    }
     let missing = planner.scan(&graph.upstream(&targets))?;
     if !missing.is_empty() {
         return Err(project::missing_inputs(graph, &missing));
     }
 
     let (sender, heard) = channel();
-    let remote = remote::open(&opened)?.map(Arc::new);
     interrupt_through(sender.clone(), remote.clone())?;
     let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
     let mut executor = Local::new(program, sender.clone());

@@ -7,6 +7,7 @@ use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, StageError, Threads};
 
 use super::commit::disk_error;
 use crate::config::Stage;
+use crate::digest::Digest;
 use crate::fs;
 use crate::store::Store;
 
@@ -52,6 +53,13 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
         chosen.0.insert(port.clone(), vec![input]);
     }
     Ok(chosen)
+}
+
+/// The bytes that a part reads, by port in its order, as far as they are known.
+pub fn digests(inputs: &Inputs, part: &Part) -> BTreeMap<String, Vec<Digest>> {
+    let named = inputs.0.iter().filter(|(port, _)| part.files.contains_key(*port));
+    let of = |inputs: &Vec<Input>| inputs.iter().flat_map(|input| &input.files).map(|file| file.digest).collect();
+    named.map(|(port, inputs)| (port.clone(), of(inputs))).collect()
 }
 
 /// Makes the job. Its folders exist afterwards and are empty.

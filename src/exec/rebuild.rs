@@ -357,6 +357,7 @@ impl Work<'_> {
             | JobEvent::Note { .. }
             | JobEvent::Log { .. }
             | JobEvent::Flaw { .. }
+            | JobEvent::Read { .. }
             | JobEvent::Finished(_) => {}
         }
     }

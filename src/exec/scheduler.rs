@@ -1,5 +1,8 @@
 //! Brings stages from stale to done: independent ones at the same time, within the machine's threads and memory.
 
+mod active;
+mod ahead;
+mod completing;
 mod endings;
 mod hearing;
 mod sharing;
@@ -12,14 +15,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hamflow_stage_api::{ErrorCategory, Inputs, JobPart, Part, PartOutput, Plan, StageError, Threads};
+use hamflow_stage_api::{ErrorCategory, JobPart, Part, PartOutput, Plan, StageError, Threads};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::commit::{self, Finished, FinishedPart, StagedPart, disk_error};
+use super::commit::{self, FinishedPart, StagedPart, disk_error};
 use super::committer::Committer;
 use super::job::{self, Places};
-use super::materialise::{Materialised, check_out_dir, materialise};
+use super::materialise::{Materialised, check_out_dir};
 use super::rebuild;
 use super::record::{Journal, Outcome, RunRecord, run_name};
 use super::secrets::Secrets;
@@ -31,7 +34,8 @@ use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
 use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
 use crate::store::remote::{Remote, Uploads};
-use crate::store::{ActionKey, ActionResult, Garbage, Limits, Store};
+use crate::store::{ActionKey, Garbage, Limits, Store};
+use active::{Active, KnownPart, Piece, Queued, Running};
 use sharing::Fetching;
 use throughput::Amount;
 
@@ -114,53 +118,6 @@ enum State {
     Skipped,
 }
 
-/// Which piece of a stage; the order is the order in which pieces are given to workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Piece {
-    Part(usize),
-    Whole,
-    Merge,
-}
-
-/// A piece that waits for a worker, after its stage's place in the graph's order and the bytes that it reads: of a stage's
-/// parts the largest go first, so that in the end no worker waits long for another.
-type Queued = (usize, Reverse<u64>, Piece);
-
-/// The key of a part and its files.
-type KnownPart = (String, BTreeMap<String, Digest>);
-
-/// A stage at work.
-struct Active {
-    check: Check,
-    reasons: Vec<StaleReason>,
-    inputs: Inputs,
-    /// Whether it is not split into parts.
-    whole: bool,
-    parts: Vec<Part>,
-    /// What is known of each part: its key and files.
-    made: Vec<Option<KnownPart>>,
-    /// What each part reads.
-    amounts: Vec<Amount>,
-    ran: usize,
-    /// What the parts that ran have read.
-    ran_amount: Amount,
-    cached: usize,
-    started: Instant,
-    peak_memory: u64,
-}
-
-/// A job at work.
-struct Running {
-    stage: StageId,
-    piece: Piece,
-    part: Option<(ActionKey, Value)>,
-    started: Instant,
-    threads: usize,
-    memory: u64,
-    /// What it said is not as it should be.
-    flaws: Vec<String>,
-}
-
 /// More parts than this do not wait for being stored.
 const MOST_COMMITTING: usize = 32;
 
@@ -199,6 +156,10 @@ struct Scheduler<'a> {
     /// Jobs that are finished and whose parts are being stored.
     committing: BTreeMap<u64, Running>,
     committer: Option<Committer>,
+    /// Stages whose parts were all made ahead of their keys, as they were then.
+    ahead: BTreeMap<StageId, Active>,
+    /// Stages of which the lock cannot say yet what they read.
+    unlocked: Vec<(StageId, Check)>,
     healed: BTreeSet<StageId>,
     /// Stages that were made again because their results were damaged.
     remade: BTreeSet<StageId>,
@@ -295,6 +256,8 @@ pub fn run(
         running: BTreeMap::new(),
         committing: BTreeMap::new(),
         committer: None,
+        ahead: BTreeMap::new(),
+        unlocked: Vec::new(),
         healed: BTreeSet::new(),
         remade: BTreeSet::new(),
         free_threads: options.threads,
@@ -357,6 +320,7 @@ impl<'a> Scheduler<'a> {
             self.journal.record.interrupted = summary.interrupted;
             self.journal.save();
         }
+        self.complete_lock(summary.interrupted);
         // A stat index that cannot be written costs the next run some hashing.
         let _ = self.planner.index().save();
         // Making the text of a large lock only to find that it is the same costs a run with nothing to do dearly.
@@ -440,10 +404,14 @@ impl<'a> Scheduler<'a> {
 
     /// Looks a ready stage up, and starts it where its result is not known.
     fn begin(&mut self, id: StageId) -> Result<(), StageError> {
+        if self.begin_ahead(id)? {
+            return Ok(());
+        }
         let check = self.planner.check(id, &self.results)?;
         // Equal keys execute once: the other stage finds the result in the store.
         let fetched = self.fetching.values().map(|fetching| fetching.key);
-        if self.active.values().map(|active| active.check.key).chain(fetched).any(|key| key == check.key) {
+        let active = self.active.values().filter_map(|active| active.check.as_ref()).map(|check| check.key);
+        if active.chain(fetched).any(|key| key == check.key) {
             self.twins.insert(self.rank[id.index()]);
             return Ok(());
         }
@@ -507,20 +475,13 @@ impl<'a> Scheduler<'a> {
         };
         let whole = parts.is_none();
         let parts = parts.unwrap_or_default();
-        let active = Active {
-            reasons,
-            made: vec![None; parts.len()],
-            amounts: parts.iter().map(|part| Amount::of(part, &inputs)).collect(),
+        let mut active = Active {
+            device: check.fingerprint.device.clone(),
+            check: Some(check),
             whole,
-            parts,
-            inputs,
-            ran: 0,
-            ran_amount: Amount::default(),
-            cached: 0,
-            started: Instant::now(),
-            peak_memory: 0,
-            check,
+            ..Active::new(reasons, inputs, parts)
         };
+        self.go_on(id, &mut active);
         if whole || active.reasons.contains(&StaleReason::Forced) {
             self.launch(id, active);
         } else {
@@ -532,42 +493,44 @@ impl<'a> Scheduler<'a> {
     /// Queues what is not known of a stage.
     fn launch(&mut self, id: StageId, mut active: Active) {
         let rank = self.rank[id.index()];
-        active.cached = active.made.iter().flatten().count();
+        let made = active.made.iter().flatten().count();
+        active.cached = made.saturating_sub(active.ran);
         if active.whole {
             self.queue.insert((rank, Reverse(0), Piece::Whole));
-        } else if active.cached == active.parts.len() {
+        } else if made == active.parts.len() {
             self.queue.insert((rank, Reverse(0), Piece::Merge));
         }
         let unknown = active.made.iter().zip(&active.amounts).enumerate().filter(|(_, (known, _))| known.is_none());
         self.queue.extend(unknown.map(|(number, (_, amount))| (rank, Reverse(amount.bytes), Piece::Part(number))));
-        let name = self.name(id);
-        (self.events)(RunEvent::StageStarted {
-            stage: name.to_owned(),
-            reasons: active.reasons.clone(),
-            parts: active.parts.len(),
-            parts_cached: active.cached,
-        });
+        // A stage that goes on has said that it started.
+        if active.ran == 0 {
+            let stage = self.name(id).to_owned();
+            let (reasons, parts) = (active.reasons.clone(), active.parts.len());
+            (self.events)(RunEvent::StageStarted { stage, reasons, parts, parts_cached: active.cached });
+        }
         self.states[id.index()] = State::Active;
         self.active.insert(id, active);
     }
 
-    fn part_key(&self, active: &Active, part: &Part) -> Result<(ActionKey, Value), StageError> {
-        let chosen = job::part_inputs(&active.inputs, part)?;
-        let files = chosen.0.into_iter().filter(|(port, _)| part.files.contains_key(port));
-        let digests = |inputs: Vec<hamflow_stage_api::Input>| -> Vec<Digest> {
-            inputs.iter().flat_map(|input| &input.files).map(|file| file.digest).collect()
-        };
-        let of = &active.check.fingerprint;
+    /// The key of a part that reads files of these bytes, by port.
+    fn part_key(
+        &self,
+        id: StageId,
+        active: &Active,
+        part: &Part,
+        files: BTreeMap<String, Vec<Digest>>,
+    ) -> (ActionKey, Value) {
+        let stage = self.graph.stage(id);
         let fingerprint = PartFingerprint {
-            kind: of.kind.clone(),
-            revision: of.revision,
-            params: of.params.clone(),
+            kind: stage.spec.name.to_owned(),
+            revision: stage.spec.revision,
+            params: stage.params.clone(),
             part: part.key.clone(),
-            files: files.map(|(port, inputs)| (port, digests(inputs))).collect(),
-            seed: of.seed,
-            device: of.device.clone(),
+            files,
+            seed: stage.spec.seeded.then_some(stage.seed),
+            device: active.device.clone(),
         };
-        Ok((fingerprint.key(), fingerprint.value()))
+        (fingerprint.key(), fingerprint.value())
     }
 
     /// Gives queued pieces to workers as long as there are threads and memory for the first in the queue.
@@ -605,17 +568,20 @@ impl<'a> Scheduler<'a> {
             Piece::Merge => (JobPart::Merge { parts: self.part_outputs(active, stage) }, active.inputs.clone()),
             Piece::Part(number) => {
                 let part = &active.parts[number];
-                key = Some(self.part_key(active, part)?);
+                let inputs = job::part_inputs(&active.inputs, part)?;
+                // Without a key of the stage, the part is to say what it reads.
+                key = active.check.is_some().then(|| self.part_key(id, active, part, job::digests(&inputs, part)));
                 let Part { name, key, data, .. } = part.clone();
-                (JobPart::Part { name, key, data }, job::part_inputs(&active.inputs, part)?)
+                (JobPart::Part { name, key, data }, inputs)
             }
         };
         let side = self.journal.stage_dir(&stage.name);
         let extendable = stage.spec.extendable;
         // Who forces a stage wants it to run from nothing.
         let forced = active.reasons.contains(&StaleReason::Forced);
-        let checkpoint = (!extendable.is_empty() && !forced).then(|| {
-            let key = active.check.fingerprint.checkpoint_key(extendable);
+        let continued = active.check.as_ref().filter(|_| !extendable.is_empty() && !forced);
+        let checkpoint = continued.map(|check| {
+            let key = check.fingerprint.checkpoint_key(extendable);
             self.store.checkpoints_dir().join(key.hex())
         });
         let places = Places {
@@ -636,9 +602,8 @@ impl<'a> Scheduler<'a> {
         // A job that needs more than there is takes what there is, and gives back no more than that.
         let memory = memory.min(self.free_memory);
         self.free_memory -= memory;
-        let running =
-            Running { stage: id, piece, part: key, started: Instant::now(), threads, memory, flaws: Vec::new() };
-        self.running.insert(number, running);
+        let (started, read, flaws) = (Instant::now(), BTreeMap::new(), Vec::new());
+        self.running.insert(number, Running { stage: id, piece, part: key, read, started, threads, memory, flaws });
         Ok(())
     }
 
@@ -692,73 +657,11 @@ impl<'a> Scheduler<'a> {
                 stage.spec.part_unit,
             ),
         });
-        if done == total {
+        if done == total && active.check.is_none() {
+            self.end_ahead(id);
+        } else if done == total {
             self.queue.insert((self.rank[id.index()], Reverse(0), Piece::Merge));
         }
-    }
-
-    /// All jobs of a stage are done: stores its result and lays it out.
-    fn complete(&mut self, id: StageId, output: &std::path::Path, flaws: &[String]) -> Result<(), StageError> {
-        let Some(active) = self.active.get(&id) else { return Ok(()) };
-        self.planner.check_unchanged(id, &active.check)?;
-        let parts: Vec<_> = active.made.iter().flatten().cloned().collect();
-        let stage = &self.graph.pipeline.stages[id.index()];
-        let result = commit::stage(
-            self.store,
-            &Finished {
-                key: &active.check.key,
-                fingerprint: active.check.fingerprint.value(),
-                outputs: &stage.outputs,
-                folder: output,
-                parts: &parts,
-                texts: &active.check.texts(),
-                flaws,
-                cost_ms: milliseconds(active.started),
-            },
-        )?;
-        if let Some(uploads) = &self.uploads {
-            uploads.add(&result);
-        }
-        let active = self.active.remove(&id).expect("it was there a moment ago");
-        let files = crate::plan::expected_files(self.store, &result)
-            .ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;
-        let result = std::sync::Arc::new(result);
-        if self.lay_out(id, &active.check, &result, &files)? == Materialised::Damaged {
-            let message = "what was just stored cannot be read back from the cache".to_owned();
-            return Err(StageError { category: ErrorCategory::Disk, message, place: None, hint: None });
-        }
-        let only_merged = !active.parts.is_empty() && active.ran == 0;
-        let outcome = if only_merged { Outcome::Cached } else { Outcome::Ran };
-        let check = active.check.clone();
-        let reasons = active.reasons.clone();
-        self.finish(id, &check, result, outcome, reasons, Some(&active));
-        Ok(())
-    }
-
-    fn lay_out(
-        &mut self,
-        id: StageId,
-        check: &Check,
-        result: &ActionResult,
-        files: &BTreeMap<String, Digest>,
-    ) -> Result<Materialised, StageError> {
-        let stage = &self.graph.pipeline.stages[id.index()];
-        let folder = self.planner.out_dir(stage);
-        check_out_dir(&self.graph.pipeline.root, &folder)?;
-        let differences = self.planner.compare_out(id, result, files)?;
-        let same = self.planner.lock().stages.get(&stage.name).is_some_and(|locked| locked.key == check.key.hex());
-        if same && let Some(first) = differences.other.first() {
-            let count = differences.other.len();
-            let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
-            (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
-        }
-        let touched = differences.write.iter().chain(&differences.remove);
-        let parents: BTreeSet<PathBuf> =
-            touched.filter_map(|path| folder.join(path).parent().map(PathBuf::from)).collect();
-        for parent in &parents {
-            check_out_dir(&self.graph.pipeline.root, parent)?;
-        }
-        materialise(self.store, &folder, files, &differences, self.graph.pipeline.cache.link)
     }
 
     fn job_failed(&mut self, id: StageId, error: StageError) {

@@ -14,7 +14,7 @@ use crate::store::{Known, Listing, ResultOutput, StatIndex, Store, Tree, TreeEnt
 /// A file or folders from outside as they are now.
 #[derive(Debug)]
 pub struct Declared {
-    /// Of the file, or of the tree of all folders.
+    /// Of the file, or of the tree of all folders; [unread](Digest::unread) where a file of them is.
     pub digest: Digest,
     /// Whether it is a folder or a list of folders.
     pub folder: bool,
@@ -38,11 +38,23 @@ impl Declared {
         }
     }
 
-    fn folders(roots: Vec<(PathBuf, Listing)>, list: bool) -> (Self, String) {
-        let mut declared = Self { digest: Digest::of(b""), folder: true, remembered: false, roots, list };
-        let manifest = declared.manifest_text();
-        declared.digest = Digest::of(manifest.as_bytes());
-        (declared, manifest)
+    fn folders(roots: Vec<(PathBuf, Listing)>, list: bool) -> Self {
+        let mut declared = Self { digest: Digest::unread(0), folder: true, remembered: false, roots, list };
+        if declared.unread().next().is_none() {
+            declared.digest = Digest::of(declared.manifest_text().as_bytes());
+        }
+        declared
+    }
+
+    /// The files that were listed and not read.
+    pub fn unread(&self) -> impl Iterator<Item = &Known> {
+        self.roots.iter().flat_map(|(_, listing)| listing.iter()).filter(|known| known.digest.is_unread())
+    }
+
+    /// A file as it was listed.
+    pub fn listed(&self, root: u32, path: &str) -> Option<&Known> {
+        let (_, listing) = self.roots.get(root as usize)?;
+        listing.binary_search_by(|known| known.path.as_str().cmp(path)).ok().map(|place| &listing[place])
     }
 
     /// Where it is, where one path says so.
@@ -50,9 +62,9 @@ impl Declared {
         (!self.list).then(|| self.roots[0].0.clone())
     }
 
-    /// The text of the tree; none for a file.
+    /// The text of the tree; none for a file, and where a file of the tree was not read.
     pub fn manifest(&self) -> Option<String> {
-        self.folder.then(|| self.manifest_text())
+        (self.folder && !self.digest.is_unread()).then(|| self.manifest_text())
     }
 
     fn manifest_text(&self) -> String {
@@ -131,6 +143,25 @@ pub fn scan(
     index: &mut StatIndex,
     threads: usize,
 ) -> Result<Declared, ScanError> {
+    look(declaration, root, index, |index, folder| index.folder(folder, threads))
+}
+
+/// Lists the folders of a declared input without reading a file of them.
+pub fn list(
+    declaration: &InputDeclaration,
+    root: &Path,
+    index: &mut StatIndex,
+    threads: usize,
+) -> Result<Declared, ScanError> {
+    look(declaration, root, index, |index, folder| index.listing(folder, threads))
+}
+
+fn look(
+    declaration: &InputDeclaration,
+    root: &Path,
+    index: &mut StatIndex,
+    folder: impl Fn(&mut StatIndex, &Path) -> Result<Listing, FsError>,
+) -> Result<Declared, ScanError> {
     let name = &declaration.name;
     let mut roots = Vec::new();
     for written in &declaration.paths {
@@ -142,7 +173,7 @@ pub fn scan(
             _ => ScanError::Unreadable(StageError::io("read", &path, &error)),
         })?;
         if metadata.is_dir() {
-            let listing = index.folder(&path, threads).map_err(|error| unreadable(&error))?;
+            let listing = folder(index, &path).map_err(|error| unreadable(&error))?;
             roots.push((path, listing));
         } else if declaration.list {
             let message = format!("`inputs.{name}` lists folders, but `{}` is a file", path.display());
@@ -152,7 +183,7 @@ pub fn scan(
             return Ok(Declared::file(path, digest));
         }
     }
-    Ok(Declared::folders(roots, declaration.list).0)
+    Ok(Declared::folders(roots, declaration.list))
 }
 
 /// Every path of a declared input that is not there.
@@ -180,7 +211,7 @@ pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, 
         listings.get_mut(number)?.push(Known::named(path.to_owned(), *digest));
     }
     let roots = declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(Listing::new));
-    let (declared, _) = Declared::folders(roots.collect(), declaration.list);
+    let declared = Declared::folders(roots.collect(), declaration.list);
     (declared.digest == digest).then_some(Declared { remembered: true, ..declared })
 }
 

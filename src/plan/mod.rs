@@ -24,6 +24,7 @@ mod inputs;
 mod outputs;
 mod reason;
 mod seal;
+mod unread;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -76,10 +77,27 @@ pub struct Check {
 impl Check {
     /// What the lock will say of the inputs.
     pub fn locked_inputs(&self) -> BTreeMap<(String, String), Digest> {
-        let lines = self.inputs.iter().flat_map(|(port, connected)| {
-            connected.iter().map(|input| ((port.name.clone(), input.source.clone()), input.digest))
-        });
-        lines.collect()
+        let lines = self.connected().map(|(port, input)| ((port.name.clone(), input.source.clone()), input.digest));
+        lines.filter(|(_, digest)| !digest.is_unread()).collect()
+    }
+
+    /// The ports and sources of which the lock cannot say anything yet: nobody has read all of their files.
+    pub fn unread(&self) -> Vec<(String, String)> {
+        let unread = self.connected().filter(|(_, input)| input.digest.is_unread());
+        unread.map(|(port, input)| (port.name.clone(), input.source.clone())).collect()
+    }
+
+    /// The names of the files of a source that was only listed.
+    fn unread_names(&self, source: &str) -> Option<String> {
+        let (_, input) = self.connected().find(|(_, input)| input.source == source && input.digest.is_unread())?;
+        match &input.content {
+            Content::Declared(declared) => Some(declared.names()),
+            Content::Artifact(_) => None,
+        }
+    }
+
+    fn connected(&self) -> impl Iterator<Item = (&Port, &Connected)> {
+        self.inputs.iter().flat_map(|(port, connected)| connected.iter().map(move |input| (port, input)))
     }
 
     /// Listings that explain a later change; stored with the result.
@@ -89,7 +107,9 @@ impl Check {
 
     /// Puts the listings that are not there yet into the store: they explain later changes and stand in for absent data.
     pub fn store_texts(&self, store: &Store) {
-        for declared in self.listings.iter().filter(|declared| !store.content.contains(&declared.digest)) {
+        let absent =
+            |declared: &&Arc<Declared>| !declared.digest.is_unread() && !store.content.contains(&declared.digest);
+        for declared in self.listings.iter().filter(absent) {
             if let Some(manifest) = declared.manifest() {
                 let _ = store.content.put(manifest.as_bytes());
             }
@@ -101,13 +121,17 @@ impl Check {
 
     /// The inputs with all their files, as plans and jobs see them.
     pub fn read_inputs(&self, store: &Store) -> Result<Inputs, StageError> {
-        let mut inputs = Inputs::default();
-        for (port, connected) in &self.inputs {
-            let read = connected.iter().map(|input| input.input(store)).collect::<Result<Vec<_>, _>>()?;
-            inputs.0.insert(port.name.clone(), read);
-        }
-        Ok(inputs)
+        read_inputs(&self.inputs, store)
     }
+}
+
+fn read_inputs(inputs: &[(Port, Vec<Connected>)], store: &Store) -> Result<Inputs, StageError> {
+    let mut read = Inputs::default();
+    for (port, connected) in inputs {
+        let connected = connected.iter().map(|input| input.input(store)).collect::<Result<Vec<_>, _>>()?;
+        read.0.insert(port.name.clone(), connected);
+    }
+    Ok(read)
 }
 
 /// The results of the stages that are done, by stage.
@@ -184,8 +208,17 @@ impl<'a> Planner<'a> {
         Ok(missing)
     }
 
+    /// A declared input; its files may have been listed and not read.
     fn declared(&mut self, number: usize) -> Result<Arc<Declared>, ScanError> {
-        if let Some(known) = &self.declared[number] {
+        match &self.declared[number] {
+            Some(known) => Ok(Arc::clone(known)),
+            None => self.hashed(number),
+        }
+    }
+
+    /// A declared input with all its digests.
+    fn hashed(&mut self, number: usize) -> Result<Arc<Declared>, ScanError> {
+        if let Some(known) = self.declared[number].as_ref().filter(|known| !known.digest.is_unread()) {
             return Ok(Arc::clone(known));
         }
         let declaration = &self.graph.pipeline.inputs[number];
@@ -240,9 +273,8 @@ impl<'a> Planner<'a> {
         let spec = &stage.spec;
         let mut inputs = Vec::new();
         for binding in &graph.edges[id.0 as usize] {
-            let connected =
-                binding.sources.iter().map(|source| self.connect(source, results)).collect::<Result<Vec<_>, _>>()?;
-            inputs.push((binding.port.clone(), connected));
+            let connected = binding.sources.iter().map(|source| self.connect(source, binding.port.access, results));
+            inputs.push((binding.port.clone(), connected.collect::<Result<Vec<_>, _>>()?));
         }
         inputs.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
 
@@ -323,14 +355,22 @@ impl<'a> Planner<'a> {
                 Source::Artifact { .. } => continue,
                 Source::Declared { index } => {
                     let declaration = &graph.pipeline.inputs[*index];
-                    let path = graph.pipeline.root.join(&declaration.paths[0]);
-                    let scanned = inputs::scan(declaration, &graph.pipeline.root, &mut self.index, self.threads);
+                    let (root, name) = (&graph.pipeline.root, format!("inputs.{}", declaration.name));
+                    let path = root.join(&declaration.paths[0]);
+                    if let Some(names) = check.unread_names(&name) {
+                        let listed = inputs::list(declaration, root, &mut self.index, self.threads);
+                        if listed.is_ok_and(|listed| listed.names() == names) {
+                            continue;
+                        }
+                        return Err(StageError::input_changed(&path));
+                    }
+                    let scanned = inputs::scan(declaration, root, &mut self.index, self.threads);
                     let digest = match scanned {
                         Ok(declared) => Some(declared.digest),
                         Err(ScanError::Missing(_)) if self.allow_missing => continue,
                         Err(_) => None,
                     };
-                    (format!("inputs.{}", declaration.name), digest, path)
+                    (name, digest, path)
                 }
                 Source::ProjectFile { path } => {
                     let full = graph.pipeline.root.join(path);
@@ -396,11 +436,16 @@ impl<'a> Planner<'a> {
         Ok(plan)
     }
 
-    fn connect(&mut self, source: &Source, results: &Results) -> Result<Connected, StageError> {
+    /// What is connected, with its digest where the access is to more than names.
+    fn connect(&mut self, source: &Source, access: Access, results: &Results) -> Result<Connected, StageError> {
         match source {
             Source::Declared { index } => {
                 let name = format!("inputs.{}", self.graph.pipeline.inputs[*index].name);
-                let declared = self.declared(*index).map_err(|error| match error {
+                let declared = match access {
+                    Access::Names => self.declared(*index),
+                    Access::Content | Access::View => self.hashed(*index),
+                };
+                let declared = declared.map_err(|error| match error {
                     ScanError::Missing(MissingInput { name, path }) => {
                         StageError::input(format!("`inputs.{name}`: `{}` is not there", path.display()))
                     }
@@ -437,11 +482,7 @@ impl<'a> Planner<'a> {
         if let Some(known) = self.store.memo.get(&question) {
             return Ok(known);
         }
-        let mut read = Inputs::default();
-        for (port, connected) in inputs {
-            let files = connected.iter().map(|input| input.input(self.store)).collect::<Result<Vec<_>, _>>()?;
-            read.0.insert(port.name.clone(), files);
-        }
+        let read = read_inputs(inputs, self.store)?;
         let planning = Planning { params: &stage.params, inputs: &read, seed: None };
         let mut views = Vec::new();
         for view in stage.kind.views(planning)? {
@@ -461,7 +502,12 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
     let mut text = format!("{what} 1 {} {} {params}", spec.name, spec.revision);
     for (port, connected) in inputs {
         for input in connected {
-            text.push_str(&format!("\n{} {:?} {}", port.name, input.labels, input.digest));
+            let digest = match &input.content {
+                // All that may be read of it are its names.
+                Content::Declared(declared) if input.digest.is_unread() => Digest::of(declared.names().as_bytes()),
+                _ => input.digest,
+            };
+            text.push_str(&format!("\n{} {:?} {digest}", port.name, input.labels));
         }
     }
     text

@@ -157,7 +157,10 @@ impl Seal {
             for source in graph.edges[id.index()].iter().flat_map(|binding| &binding.sources) {
                 match source {
                     Source::Declared { index } => {
-                        let declared = planner.declared[*index].as_ref().filter(|declared| !declared.remembered)?;
+                        let declared = planner.declared[*index].as_ref()?;
+                        if declared.remembered || declared.digest.is_unread() {
+                            return None;
+                        }
                         // It stands in for data that is not there; a look at everything would put it back.
                         let manifest = planner.store().content.path(&declared.digest);
                         if declared.folder && manifest.exists() {

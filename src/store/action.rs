@@ -124,6 +124,17 @@ impl ActionCache {
         self.folder.join(&key[..2]).join(key)
     }
 
+    /// The keys of all results, in hexadecimal digits.
+    pub fn keys(&self) -> Result<Vec<String>, FsError> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let files = fs::list(&self.folder, 1)?.into_iter();
+        Ok(files
+            .filter_map(|file| file.path.rsplit('/').next().filter(|name| is_key(name)).map(str::to_owned))
+            .collect())
+    }
+
     /// The result of `key`; none where it is absent or damaged (then it is deleted, and counts as a miss).
     pub fn get(&self, key: &ActionKey) -> Option<ActionResult> {
         self.get_hex(&key.hex())

@@ -4,7 +4,7 @@
 //! the file was hashed, and a file that was changed about when it was hashed is hashed again ("racily clean"). The times of
 //! folders are never trusted in place of those of their files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,11 @@ impl Known {
         Self { path, digest, stat: Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 }, hashed: 0 }
     }
 
+    /// A file that was listed and not read.
+    fn unread(listed: Listed) -> Self {
+        Self { path: listed.path, digest: Digest::unread(listed.stat.size), stat: listed.stat, hashed: 0 }
+    }
+
     fn holds_for(&self, stat: &Stat) -> bool {
         self.stat == *stat && stat.is_settled_at(self.hashed)
     }
@@ -54,6 +59,8 @@ pub struct StatIndex {
     path: PathBuf,
     /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
     folders: BTreeMap<String, Listing>,
+    /// By absolute path: what others have hashed of folders since they were listed.
+    learned: HashMap<PathBuf, Known>,
     changed: bool,
 }
 
@@ -62,7 +69,7 @@ impl StatIndex {
     pub fn load(root: &Path) -> Self {
         let path = root.join("index");
         let folders = std::fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, folders, changed: false }
+        Self { path, folders, learned: HashMap::new(), changed: false }
     }
 
     /// Puts the index on the disk if it says anything new. The last of several writers wins: all of them are right.
@@ -79,6 +86,29 @@ impl StatIndex {
         let listed = fs::list(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
         self.refresh(name, folder, listed, threads)
+    }
+
+    /// All files below `folder`, sorted by path, without reading one: those whose digests are not known are
+    /// [unread](Digest::unread).
+    pub fn listing(&self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+        let listed = fs::list(folder, threads)?;
+        let known = self.folders.get(folder.to_string_lossy().as_ref()).cloned().unwrap_or_default();
+        let places = places(&known, &listed);
+        let known = listed.into_iter().zip(places).map(|(file, place)| match place {
+            Some(place) => known[place].clone(),
+            None => Known::unread(file),
+        });
+        Ok(known.collect::<Vec<_>>().into())
+    }
+
+    /// Takes from somebody who read a file of a [listing](Self::listing) after `since`, in nanoseconds since 1970, what its bytes
+    /// are. That is kept only where the file is still as it was listed.
+    pub fn learn(&mut self, path: &Path, listed: &Known, digest: Digest, since: i64) {
+        let as_listed = std::fs::metadata(path).is_ok_and(|metadata| Stat::of(&metadata) == listed.stat);
+        if as_listed && digest.size() == listed.stat.size {
+            let known = Known { path: listed.path.clone(), digest, stat: listed.stat, hashed: since };
+            self.learned.insert(path.to_owned(), known);
+        }
     }
 
     /// The digest of one file.
@@ -118,21 +148,21 @@ impl StatIndex {
         let found = self.folders.get(&name).cloned();
         let is_new = found.is_none();
         let known = found.unwrap_or_default();
-        let mut fresh: Vec<Option<usize>> = Vec::with_capacity(listed.len());
-        let mut cursor = 0;
-        for file in &listed {
-            while cursor < known.len() && known[cursor].path < file.path {
-                cursor += 1;
-            }
-            let hit = known.get(cursor).is_some_and(|entry| entry.path == file.path && entry.holds_for(&file.stat));
-            fresh.push(hit.then_some(cursor));
-        }
+        let fresh = places(&known, &listed);
         if fresh.iter().all(Option::is_some) && known.len() == listed.len() && !is_new {
             return Ok(known);
         }
         let todo: Vec<&Listed> =
             listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
-        let mut hashed = threads::each(&todo, threads, 1, |file| hash_one(folder, file))?.into_iter();
+        let mut hashed = threads::each(&todo, threads, 1, |file| {
+            let path = if file.path.is_empty() { folder.to_owned() } else { folder.join(&file.path) };
+            match self.learned.get(&path).filter(|known| known.path == file.path && known.holds_for(&file.stat)) {
+                Some(known) => Ok(known.clone()),
+                None => hash_one(&path, file),
+            }
+        })?
+        .into_iter();
+        self.learned.retain(|path, _| !path.starts_with(folder));
         let entries: Listing = listed
             .iter()
             .zip(&fresh)
@@ -148,13 +178,25 @@ impl StatIndex {
     }
 }
 
-fn hash_one(folder: &Path, file: &Listed) -> Result<Known, FsError> {
-    let path = if file.path.is_empty() { folder.to_owned() } else { folder.join(&file.path) };
-    let read_stat = || std::fs::metadata(&path).map(|metadata| Stat::of(&metadata)).map_err(at("read", &path));
+/// For each listed file the place of what is known of it, if that still holds; both are sorted by path.
+fn places(known: &[Known], listed: &[Listed]) -> Vec<Option<usize>> {
+    let mut cursor = 0;
+    let place = |file: &Listed| {
+        while cursor < known.len() && known[cursor].path < file.path {
+            cursor += 1;
+        }
+        let hit = known.get(cursor).is_some_and(|entry| entry.path == file.path && entry.holds_for(&file.stat));
+        hit.then_some(cursor)
+    };
+    listed.iter().map(place).collect()
+}
+
+fn hash_one(path: &Path, file: &Listed) -> Result<Known, FsError> {
+    let read_stat = || std::fs::metadata(path).map(|metadata| Stat::of(&metadata)).map_err(at("read", path));
     let mut stat = file.stat;
     loop {
         let hashed = fs::now();
-        let digest = digest::of_file(&path).map_err(at("read", &path))?;
+        let digest = digest::of_file(path).map_err(at("read", path))?;
         let after = read_stat()?;
         if after == stat && digest.size() == stat.size {
             return Ok(Known { path: file.path.clone(), stat, digest, hashed });

@@ -175,7 +175,7 @@ impl Kind for Preprocess {
         ];
         let summary = "Decodes and resizes the images into shards of tensors; redoes only the parts that changed.";
         let spec = KindSpec::new("preprocess", REVISION, summary, ports);
-        KindSpec { threads: Threads::One, part_unit: "images", ..spec }
+        KindSpec { threads: Threads::One, part_unit: "images", reads_once: true, ..spec }
     }
 
     fn schema(&self) -> Value {
@@ -293,8 +293,9 @@ fn prepare_all(
     let mut made = Vec::with_capacity(image_ids.len());
     let mut preparer = Preparer::new(parameters.preparation());
     let mut bytes = Vec::new();
+    let mut read = Vec::with_capacity(files.len());
     for (image, (image_id, file)) in image_ids.iter().zip(files).enumerate() {
-        file.read_into(&mut bytes)?;
+        read.push(file.read_once(&mut bytes)?);
         match writer.push(|tensor| preparer.prepare(&bytes, tensor))? {
             Ok(tensor) => made.push((image, tensor_hash(tensor))),
             Err(bad) if parameters.bad_images == BadImages::Error => {
@@ -307,6 +308,7 @@ fn prepare_all(
             }
         }
     }
+    context.read("images", read);
     Ok(made)
 }
 

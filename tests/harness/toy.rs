@@ -9,7 +9,7 @@ use hamflow_stage_api::{
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &Pieces, &Dice, &Wait, &Crash, &OnDevice])
+    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &PIECES, &ONCE, &Dice, &Wait, &Crash, &OnDevice])
 }
 
 fn spec(name: &'static str, summary: &'static str, ports: Vec<Port>) -> KindSpec {
@@ -158,11 +158,18 @@ impl Kind for Rows {
 }
 
 /// Writes each file of a folder in capitals, one part per first letter of the name.
-struct Pieces;
+struct Pieces {
+    name: &'static str,
+    reads_once: bool,
+}
+
+const PIECES: Pieces = Pieces { name: "pieces", reads_once: false };
+const ONCE: Pieces = Pieces { name: "once", reads_once: true };
 
 impl Kind for Pieces {
     fn spec(&self) -> KindSpec {
-        spec("pieces", "Works in parts.", vec![Port::new("folder", ArtifactType::Folder, "A folder.").or_external()])
+        let ports = vec![Port::new("folder", ArtifactType::Folder, "A folder.").or_external()];
+        KindSpec { reads_once: self.reads_once, ..spec(self.name, "Works in parts.", ports) }
     }
     fn schema(&self) -> Value {
         schema(&json!({"suffix": ""}))
@@ -199,9 +206,25 @@ impl Kind for Pieces {
         let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
         context.log(format!("part {name}"));
         let mut text = String::new();
+        let (mut bytes, mut read) = (Vec::new(), Vec::new());
         for file in &context.input("folder")?.files {
-            text.push_str(&String::from_utf8_lossy(&file.read()?).to_uppercase());
+            if self.reads_once {
+                read.push(file.read_once(&mut bytes)?);
+            } else {
+                bytes = file.read()?;
+            }
+            text.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
             text.push_str(suffix);
+            if bytes == b"changes once it is read" {
+                std::fs::write(&file.source, "changed")
+                    .map_err(|error| StageError::io("write", &file.source, &error))?;
+            }
+        }
+        if !text.contains("SAYS NOTHING") {
+            context.read("folder", read);
+        }
+        if text.contains("FAILS") {
+            return Err(StageError::input("a bad file"));
         }
         if text.contains("NEVER ENDS") {
             std::fs::write("started", "").map_err(|error| StageError::io("write", "started".as_ref(), &error))?;

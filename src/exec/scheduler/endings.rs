@@ -106,7 +106,8 @@ impl Scheduler<'_> {
         self.summary.failure = Some(gravest);
         self.summary.failed += 1;
         self.journal.log(self.graph.pipeline.stages[id.index()].name.as_str(), &format!("error: {error}"));
-        let key = active.as_ref().map(|active| active.check.key.hex()).unwrap_or_default();
+        let key =
+            active.as_ref().and_then(|active| active.check.as_ref()).map(|check| check.key.hex()).unwrap_or_default();
         let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
         self.note(id, Outcome::Failed, key, reasons, active.as_ref(), None, Some(error));
         if !self.options.keep_going {
@@ -140,6 +141,9 @@ impl Scheduler<'_> {
             return self.fail(id, error.hint("run without `--locked` and commit the new lock"));
         }
         check.store_texts(self.store);
+        if !check.unread().is_empty() {
+            self.unlocked.push((id, check.clone()));
+        }
         self.states[id.index()] = State::Done;
         self.wake(id);
         match outcome {
@@ -182,7 +186,7 @@ impl Scheduler<'_> {
             parts_cached: active.map_or(0, |active| active.cached),
             wall_ms: active.map_or(0, |active| milliseconds(active.started)),
             peak_memory: active.map_or(0, |active| active.peak_memory),
-            device: active.and_then(|active| active.check.fingerprint.device.clone()),
+            device: active.and_then(|active| active.device.clone()),
             outputs: result
                 .map(|result| result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect())
                 .unwrap_or_default(),

@@ -50,8 +50,13 @@ impl Scheduler<'_> {
                     }
                 } else if let Some(running) = self.running.get_mut(&job) {
                     let (id, piece) = (running.stage, running.piece);
-                    if let JobEvent::Flaw { message } = &event {
-                        running.flaws.push(self.secrets.hide(message.clone()));
+                    match event {
+                        JobEvent::Read { port, digests } => {
+                            running.read.insert(port, digests);
+                            return;
+                        }
+                        JobEvent::Flaw { ref message } => running.flaws.push(self.secrets.hide(message.clone())),
+                        _ => {}
                     }
                     self.job_says(id, piece, event);
                 }
@@ -92,7 +97,7 @@ impl Scheduler<'_> {
                 let message = self.secrets.hide(message);
                 self.journal.log(&stage, &format!("flaw: {message}"));
             }
-            JobEvent::Progress { .. } | JobEvent::Finished(_) => {}
+            JobEvent::Progress { .. } | JobEvent::Read { .. } | JobEvent::Finished(_) => {}
         }
     }
 
@@ -102,10 +107,15 @@ impl Scheduler<'_> {
         if let Some(active) = self.active.get_mut(&id) {
             active.peak_memory = active.peak_memory.max(result.peak_memory);
         }
-        let outcome = match (result.error, running.part.take()) {
+        let key = match (result.error, running.piece) {
             (Some(error), _) => Err(error),
-            (None, Some(key)) => return self.hand_over(job, running, key, work),
-            (None, None) => {
+            (None, Piece::Part(number)) => self.key_of_made(&mut running, number).map(Some),
+            (None, Piece::Whole | Piece::Merge) => Ok(None),
+        };
+        let outcome = match key {
+            Err(error) => Err(error),
+            Ok(Some(key)) => return self.hand_over(job, running, key, work),
+            Ok(None) => {
                 // Putting bytes on the disk takes a while; the free worker shall not wait for it.
                 self.dispatch();
                 self.complete(id, &work.join("output"), &running.flaws)

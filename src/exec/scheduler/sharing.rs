@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use hamflow_stage_api::{Output, StageError};
 
-use super::{Active, KnownPart, Scheduler, State};
+use super::{Active, KnownPart, Scheduler, State, job};
 use crate::exec::{Heard, RunEvent};
 use crate::graph::StageId;
 use crate::plan::Check;
@@ -60,7 +60,7 @@ impl Scheduler<'_> {
             self.launch(id, active);
             return Ok(());
         }
-        let key = active.check.key;
+        let key = active.check()?.key;
         let asked = self.ask(id, key, Some(active), move |remote, store| {
             remote.fetch_all(store, &absent);
             false
@@ -79,8 +79,13 @@ impl Scheduler<'_> {
             if active.made[number].is_some() {
                 continue;
             }
-            let (key, _) = self.part_key(active, &active.parts[number])?;
-            active.made[number] = self.known_part(&key, outputs);
+            let part = &active.parts[number];
+            let digests = job::digests(&job::part_inputs(&active.inputs, part)?, part);
+            let (key, _) = self.part_key(id, active, part, digests);
+            active.made[number] = match active.ahead.remove_entry(&key.hex()) {
+                Some(made) => Some(made),
+                None => self.known_part(&key, outputs),
+            };
             if active.made[number].is_none() {
                 absent.push(key.hex());
             }

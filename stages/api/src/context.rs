@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Input, Inputs, Job, JobEvent, JobPart, Random, StageError};
+use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, Random, StageError};
 
 /// Takes what a stage says while it works.
 pub trait EventSink: Sync {
@@ -102,6 +102,11 @@ impl<'a> StageContext<'a> {
     /// The stream of random numbers for one purpose.
     pub fn random(&self, purpose: &str) -> Result<Random, StageError> {
         Ok(Random::new(self.seed()?, purpose))
+    }
+
+    /// Says what the part has read at a port: the digests of its files there, in their order.
+    pub fn read(&self, port: &str, digests: Vec<Digest>) {
+        self.events.emit(JobEvent::Read { port: port.to_owned(), digests });
     }
 
     /// Says how far the work is; `total` 0 where nobody knows.

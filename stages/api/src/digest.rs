@@ -20,6 +20,16 @@ impl Digest {
         Self { hash, size }
     }
 
+    /// Stands for bytes of which only the number is known, because nobody has read them yet.
+    pub const fn unread(size: u64) -> Self {
+        Self::new([0; 32], size)
+    }
+
+    /// Whether it only stands for bytes that nobody has read yet.
+    pub fn is_unread(&self) -> bool {
+        self.hash == [0; 32]
+    }
+
     /// Hashes bytes that are in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self::new(*blake3::hash(bytes).as_bytes(), bytes.len() as u64)

@@ -16,7 +16,8 @@ pub struct InputFile {
     pub root: u32,
     /// The path below that folder, with `/`; the file's name where the input is a single file.
     pub path: String,
-    /// The bytes that the key names.
+    /// The bytes that the key names; [unread](Digest::unread) where the part that reads them is to name them
+    /// ([`read_once`](Self::read_once)).
     pub digest: Digest,
     /// Where the bytes are: in the store, or where the user keeps them.
     pub source: PathBuf,
@@ -30,17 +31,23 @@ impl InputFile {
         Ok(bytes)
     }
 
-    /// The same into a buffer that is kept from one file to the next.
-    pub fn read_into(&self, bytes: &mut Vec<u8>) -> Result<(), StageError> {
+    /// The same into a buffer that is kept from one file to the next, also of a file that nobody has hashed yet. Returns the
+    /// digest of the bytes.
+    pub fn read_once(&self, bytes: &mut Vec<u8>) -> Result<Digest, StageError> {
         let io = |source| StageError::io("read", &self.source, &source);
         bytes.clear();
         fs::File::open(&self.source).and_then(|mut file| file.read_to_end(bytes)).map_err(io)?;
-        self.check(bytes)
+        let digest = Digest::of(bytes);
+        if self.digest.is_unread() || digest == self.digest { Ok(digest) } else { Err(self.changed()) }
     }
 
     /// Checks bytes that were read (or mapped) from [`source`](Self::source) against the digest in the key.
     pub fn check(&self, bytes: &[u8]) -> Result<(), StageError> {
-        if Digest::of(bytes) == self.digest { Ok(()) } else { Err(StageError::input_changed(&self.source)) }
+        if Digest::of(bytes) == self.digest { Ok(()) } else { Err(self.changed()) }
+    }
+
+    fn changed(&self) -> StageError {
+        StageError::input_changed(&self.source)
     }
 }
 

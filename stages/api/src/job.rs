@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Inputs, Output, Params, PartOutput, StageError};
+use crate::{Digest, Inputs, Output, Params, PartOutput, StageError};
 
 /// Which piece of a stage's work a job is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,13 @@ pub enum JobEvent {
     Flaw {
         /// One sentence.
         message: String,
+    },
+    /// What a part has read, for a kind that [reads once](crate::KindSpec::reads_once).
+    Read {
+        /// The port.
+        port: String,
+        /// Of the part's files there, in their order.
+        digests: Vec<Digest>,
     },
     /// The end of the job.
     Finished(JobResult),

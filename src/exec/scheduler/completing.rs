@@ -1,0 +1,83 @@
+//! What happens when all jobs of a stage are done: its result is stored and laid out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hamflow_stage_api::{ErrorCategory, StageError};
+
+use super::{Scheduler, milliseconds};
+use crate::digest::Digest;
+use crate::exec::RunEvent;
+use crate::exec::commit::{self, Finished};
+use crate::exec::materialise::{Materialised, check_out_dir, materialise};
+use crate::exec::record::Outcome;
+use crate::graph::StageId;
+use crate::plan::{Check, expected_files};
+use crate::store::ActionResult;
+
+impl Scheduler<'_> {
+    /// All jobs of a stage are done: stores its result and lays it out.
+    pub(super) fn complete(&mut self, id: StageId, output: &Path, flaws: &[String]) -> Result<(), StageError> {
+        let Some(active) = self.active.get(&id) else { return Ok(()) };
+        let check = active.check()?.clone();
+        self.planner.check_unchanged(id, &check)?;
+        let parts: Vec<_> = active.made.iter().flatten().cloned().collect();
+        let stage = &self.graph.pipeline.stages[id.index()];
+        let result = commit::stage(
+            self.store,
+            &Finished {
+                key: &check.key,
+                fingerprint: check.fingerprint.value(),
+                outputs: &stage.outputs,
+                folder: output,
+                parts: &parts,
+                texts: &check.texts(),
+                flaws,
+                cost_ms: milliseconds(active.started),
+            },
+        )?;
+        if let Some(uploads) = &self.uploads {
+            uploads.add(&result);
+        }
+        let active = self.active.remove(&id).expect("it was there a moment ago");
+        let files = expected_files(self.store, &result)
+            .ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;
+        let result = Arc::new(result);
+        if self.lay_out(id, &check, &result, &files)? == Materialised::Damaged {
+            let message = "what was just stored cannot be read back from the cache".to_owned();
+            return Err(StageError { category: ErrorCategory::Disk, message, place: None, hint: None });
+        }
+        let only_merged = !active.parts.is_empty() && active.ran == 0;
+        let outcome = if only_merged { Outcome::Cached } else { Outcome::Ran };
+        let reasons = active.reasons.clone();
+        self.finish(id, &check, result, outcome, reasons, Some(&active));
+        Ok(())
+    }
+
+    pub(super) fn lay_out(
+        &mut self,
+        id: StageId,
+        check: &Check,
+        result: &ActionResult,
+        files: &BTreeMap<String, Digest>,
+    ) -> Result<Materialised, StageError> {
+        let stage = &self.graph.pipeline.stages[id.index()];
+        let folder = self.planner.out_dir(stage);
+        check_out_dir(&self.graph.pipeline.root, &folder)?;
+        let differences = self.planner.compare_out(id, result, files)?;
+        let same = self.planner.lock().stages.get(&stage.name).is_some_and(|locked| locked.key == check.key.hex());
+        if same && let Some(first) = differences.other.first() {
+            let count = differences.other.len();
+            let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
+            (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
+        }
+        let touched = differences.write.iter().chain(&differences.remove);
+        let parents: BTreeSet<PathBuf> =
+            touched.filter_map(|path| folder.join(path).parent().map(PathBuf::from)).collect();
+        for parent in &parents {
+            check_out_dir(&self.graph.pipeline.root, parent)?;
+        }
+        materialise(self.store, &folder, files, &differences, self.graph.pipeline.cache.link)
+    }
+}

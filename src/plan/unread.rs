@@ -1,0 +1,125 @@
+//! Inputs whose files nobody has hashed yet.
+//!
+//! A key needs the digests of all bytes, so a plan hashes what it does not know. Where nothing in the cache can be what a stage is
+//! about to make, no key will be found, and reading every file once for its key and once for its part would be reading it
+//! twice for nothing. So a run only lists such folders at first; the parts, which need no more than names to be planned, hash what
+//! they decode, and the keys are made when all is read. Every result is stored under the key that it would have had: of the bytes
+//! that were decoded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hamflow_stage_api::{Access, InputFile, Inputs, Plan, Planning, StageError};
+use serde_json::Value;
+
+use super::device::of_this_machine;
+use super::{Check, Planner, Results, inputs, read_inputs};
+use crate::digest::Digest;
+use crate::graph::{Source, StageId};
+
+impl Planner<'_> {
+    /// Lists, without hashing a file, what those of `stages` read that read files once, where they will have to make everything
+    /// anew. Whatever asks for a digest nevertheless gets it.
+    pub fn postpone_hashing(&mut self, stages: &[StageId]) {
+        for id in stages.iter().filter(|id| self.graph.stage(**id).spec.reads_once) {
+            for number in self.read_as(*id, |access| access == Access::Content) {
+                if self.declared[number].is_some() {
+                    continue;
+                }
+                let (declaration, root) = (&self.graph.pipeline.inputs[number], &self.graph.pipeline.root);
+                // What cannot be listed is said when it is hashed.
+                let listed = inputs::list(declaration, root, &mut self.index, self.threads);
+                if let Ok(listed) = listed
+                    && listed.digest.is_unread()
+                    && !self.may_be_known(*id, listed.unread().count())
+                {
+                    self.declared[number] = Some(Arc::new(listed));
+                }
+            }
+        }
+    }
+
+    /// The declared inputs of a stage whose bytes it reads and nobody has hashed.
+    pub fn unread(&self, id: StageId) -> Vec<usize> {
+        let unread = |number: &usize| self.declared[*number].as_ref().is_some_and(|known| known.digest.is_unread());
+        self.read_as(id, |access| access != Access::Names).into_iter().filter(unread).collect()
+    }
+
+    /// How the work of a stage is split, and what it reads, its files perhaps [unread](Digest::unread); none where its parts have
+    /// to wait for their keys.
+    pub fn plan_ahead(&mut self, id: StageId, results: &Results) -> Result<Option<(Inputs, Plan)>, StageError> {
+        let unread = self.unread(id).into_iter().filter_map(|number| self.declared[number].as_ref());
+        let count = unread.map(|declared| declared.unread().count()).sum();
+        let graph = self.graph;
+        let stage = graph.stage(id);
+        if !stage.spec.reads_once || self.may_be_known(id, count) {
+            return Ok(None);
+        }
+        let mut connected = Vec::new();
+        for binding in &graph.edges[id.index()] {
+            let access = match binding.port.access {
+                Access::Content => Access::Names,
+                other => other,
+            };
+            let sources = binding.sources.iter().map(|source| self.connect(source, access, results));
+            connected.push((binding.port.clone(), sources.collect::<Result<Vec<_>, _>>()?));
+        }
+        let inputs = read_inputs(&connected, self.store)?;
+        let seed = stage.spec.seeded.then_some(stage.seed);
+        let plan = stage.kind.plan(Planning { params: &stage.params, inputs: &inputs, seed })?;
+        Ok(Some((inputs, plan)))
+    }
+
+    /// The class of device that a stage would be made on.
+    pub fn device(&self, id: StageId) -> Result<Option<String>, StageError> {
+        of_this_machine(self.graph.stage(id))
+    }
+
+    /// What the lock shall say of what a stage read the names of; none where it cannot be read any more.
+    pub fn read_at_last(&mut self, id: StageId, check: &Check) -> Option<BTreeMap<(String, String), Digest>> {
+        let mut lines = BTreeMap::new();
+        for number in self.read_as(id, |access| access == Access::Names) {
+            let declared = self.hashed(number).ok()?;
+            // It stands in for data that is not there.
+            if let Some(manifest) = declared.manifest().filter(|_| !self.store.content.contains(&declared.digest)) {
+                let _ = self.store.content.put(manifest.as_bytes());
+            }
+            let name = format!("inputs.{}", self.graph.pipeline.inputs[number].name);
+            let unread = check.unread().into_iter().filter(|(_, source)| *source == name);
+            lines.extend(unread.map(|line| (line, declared.digest)));
+        }
+        Some(lines)
+    }
+
+    /// Takes from a part of a stage what it has read of a file.
+    pub fn learn(&mut self, id: StageId, port: &str, file: &InputFile, digest: Digest) {
+        let binding = self.graph.edges[id.index()].iter().find(|binding| binding.port.name == port);
+        let Some(Source::Declared { index }) = binding.and_then(|binding| binding.sources.first()) else { return };
+        let Some(declared) = &self.declared[*index] else { return };
+        if let Some(listed) = declared.listed(file.root, &file.path) {
+            self.index.learn(&file.source, listed, digest, self.made);
+        }
+    }
+
+    /// The declared inputs that a stage reads in such a way.
+    fn read_as(&self, id: StageId, wanted: impl Fn(Access) -> bool) -> Vec<usize> {
+        let bindings = self.graph.edges[id.index()].iter().filter(|binding| wanted(binding.port.access));
+        let sources = bindings.flat_map(|binding| &binding.sources);
+        sources.filter_map(|source| if let Source::Declared { index } = source { Some(*index) } else { None }).collect()
+    }
+
+    /// Whether the cache may hold a result, or a part, of what a stage makes with its parameters of whatever files. To know takes
+    /// about as long for a result as hashing does for a file, so among more results than `unread` files nobody looks.
+    fn may_be_known(&self, id: StageId, unread: usize) -> bool {
+        let stage = self.graph.stage(id);
+        let (kind, revision) = (stage.spec.name, stage.spec.revision);
+        let alike = |of: &Value| {
+            of["kind"] == kind
+                && of["revision"] == revision
+                && of["params"].as_object().is_some_and(|params| *params == stage.params)
+        };
+        let Ok(keys) = self.store.actions.keys() else { return true };
+        keys.len() > unread
+            || keys.iter().any(|key| self.store.actions.get_hex(key).is_some_and(|result| alike(&result.fingerprint)))
+    }
+}

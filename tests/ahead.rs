@@ -1,0 +1,171 @@
+//! Folders that nobody has hashed: their files are hashed by the parts that read them, and everything else is as if they had been
+//! hashed first.
+
+use std::collections::BTreeMap;
+
+use rustix::fs::inotify;
+
+use crate::harness::Project;
+
+const PIPELINE: &str = r#"
+[inputs]
+folder = "folder"
+
+[stages.names]
+folder = "inputs.folder"
+
+[stages.once]
+folder = "inputs.folder"
+suffix = "!"
+"#;
+
+/// A project with a folder of files by name, which were written long ago.
+fn project(pipeline: &str, files: &[(&str, &str)]) -> Project {
+    let project = Project::new(pipeline);
+    for (name, text) in files {
+        project.write(&format!("folder/{name}"), text);
+    }
+    project.wait_until_settled(&format!("folder/{}", files.last().expect("there are files").0));
+    project
+}
+
+/// How often each file of the folder is opened while `run` runs.
+fn opened(project: &Project, run: impl FnOnce()) -> BTreeMap<String, usize> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
+    // Two equal events in a row would be told as one, so closing is watched as well.
+    let watched = inotify::WatchFlags::OPEN | inotify::WatchFlags::CLOSE;
+    inotify::add_watch(&watch, project.path("folder"), watched).unwrap();
+    run();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 65536];
+    let mut reader = inotify::Reader::new(&watch, &mut buffer);
+    let mut opened = BTreeMap::new();
+    while let Ok(event) = reader.next() {
+        // The folder itself has no name.
+        if let Some(name) = event.file_name().filter(|_| event.events().contains(inotify::ReadFlags::OPEN)) {
+            *opened.entry(name.to_string_lossy().into_owned()).or_default() += 1;
+        }
+    }
+    opened
+}
+
+fn times(names: &[&str], times: usize) -> BTreeMap<String, usize> {
+    names.iter().map(|name| ((*name).to_owned(), times)).collect()
+}
+
+#[test]
+fn a_file_that_nobody_hashed_is_read_once() {
+    let project = project(PIPELINE, &[("a1", "one"), ("a2", "two"), ("b", "three")]);
+    let mut first = None;
+    assert_eq!(opened(&project, || first = Some(project.run())), times(&["a1", "a2", "b"], 1));
+    let first = first.unwrap();
+    assert_eq!((first.count("parts_ran"), first.count("part_files_ran"), first.ran().len()), (2, 3, 2), "{first:?}");
+    let started = first.events().into_iter().filter(|event| event["event"] == "stage_started");
+    let reasons: Vec<_> = started.map(|event| (event["stage"].clone(), event["reasons"].to_string())).collect();
+    assert_eq!(reasons.len(), 2, "each stage starts once: {reasons:?}");
+    assert!(reasons.iter().all(|(_, reasons)| reasons.contains("never-built")), "{reasons:?}");
+    assert_eq!(project.read("out/once/pieces/a.txt"), "ONE!TWO!");
+    let mut second = None;
+    assert_eq!(opened(&project, || second = Some(project.run())), times(&[], 1), "their digests are known");
+    assert_eq!(second.unwrap().with_outcome("fresh").len(), 2);
+}
+
+#[test]
+fn keys_and_locks_are_those_of_files_that_were_hashed_first() {
+    let files = [("a", "one"), ("b", "two"), ("c", "three")];
+    let (ahead, behind) = (project(PIPELINE, &files), project(PIPELINE, &files));
+    ahead.run();
+    // What is compared with a lock is hashed first.
+    std::fs::copy(ahead.path("pipeline.lock"), behind.path("pipeline.lock")).unwrap();
+    let opens = opened(&behind, || drop(behind.run_with(&["--locked"])));
+    assert_eq!(opens, times(&["a", "b", "c"], 2), "hashed for its key and read by its part");
+    assert_eq!(ahead.read("pipeline.lock").matches("inputs.folder").count(), 2, "both stages have their line");
+    let names = |project: &Project, folder: &str| -> Vec<String> {
+        project.files(folder).into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(names(&ahead, "cache/ac"), names(&behind, "cache/ac"));
+    assert_eq!(names(&ahead, "cache/cas"), names(&behind, "cache/cas"));
+    assert!(ahead.files("out") == behind.files("out"));
+    // Without the data, the listing stands in for it.
+    std::fs::remove_dir_all(ahead.path("folder")).unwrap();
+    std::fs::remove_dir_all(ahead.path("out")).unwrap();
+    let ran = ahead.run_with(&["--allow-missing"]);
+    assert_eq!(ran.with_outcome("cached").len(), 2, "{ran:?}");
+}
+
+#[test]
+fn what_the_cache_may_have_is_hashed_first() {
+    let project = project(PIPELINE, &[("a", "one"), ("b", "two"), ("c", "three"), ("d", "four")]);
+    project.run();
+    // As after a fresh checkout with the cache of another machine.
+    std::fs::remove_file(project.path("cache/index")).unwrap();
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    let ran = project.run();
+    assert_eq!((ran.count("parts_ran"), ran.with_outcome("cached").len()), (0, 2), "{ran:?}");
+}
+
+#[test]
+fn a_second_stage_waits_for_the_reading_and_checks_what_it_reads() {
+    let pipeline = format!(
+        "{PIPELINE}\n[stages.twice]\nkind = \"once\"\nfolder = \"inputs.folder\"\nsuffix = \"?\"\n[stages.same]\nkind = \"once\"\nfolder = \"inputs.folder\"\nsuffix = \"!\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n"
+    );
+    let project = project(&pipeline, &[("a", "one"), ("b", "two")]);
+    let mut ran = None;
+    let opens = opened(&project, || ran = Some(project.run()));
+    let ran = ran.unwrap();
+    assert_eq!(opens, times(&["a", "b"], 3), "by `once`, `twice` and `pieces`, and never only to be hashed");
+    assert_eq!(ran.with_outcome("cached"), ["same"], "equal keys execute once");
+    assert_eq!(ran.count("parts_ran"), 6, "{ran:?}");
+    assert_eq!(
+        (&project.read("out/once/pieces/a.txt")[..], &project.read("out/twice/pieces/b.txt")[..]),
+        ("ONE!", "TWO?")
+    );
+}
+
+#[test]
+fn a_file_that_changes_once_it_was_read_is_read_again() {
+    let project = project(PIPELINE, &[("a", "one"), ("b", "changes once it is read")]);
+    let ran = project.run();
+    assert_eq!(ran.count("parts_ran"), 3, "the part of `b` twice: {ran:?}");
+    assert_eq!(project.read("out/once/pieces/b.txt"), "CHANGED!");
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+    assert_eq!(project.run().with_outcome("fresh").len(), 2);
+}
+
+#[test]
+fn after_a_failure_everything_is_known_that_would_have_been() {
+    let project = project(PIPELINE, &[("a", "one"), ("b", "fails"), ("c", "three")]);
+    let ran = project.hamflow(&["run", "--json"]);
+    assert_eq!((ran.code, ran.with_outcome("failed")), (2, vec!["once".to_owned()]), "{ran:?}");
+    let lock = project.read("pipeline.lock");
+    assert!(lock.contains("names\tinput\tfolder\tinputs.folder\t") && !lock.contains("once"), "{lock}");
+    project.write("folder/b", "works");
+    let ran = project.run();
+    assert_eq!(ran.count("parts_ran") + ran.count("parts_cached"), 3, "{ran:?}");
+    assert_eq!(project.read("out/once/pieces/b.txt"), "WORKS!");
+}
+
+#[test]
+fn a_run_that_the_user_ended_waits_for_no_hashing_and_loses_no_part() {
+    let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "never ends")]);
+    let run = project.start(&["run", "--jobs", "1", "--json"]);
+    project.wait_for("started");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let lock = project.read("pipeline.lock");
+    assert!(!lock.contains("inputs.folder"), "nobody knows yet what it reads: {lock}");
+    assert_eq!(project.files("cache/ac").len(), 2, "the result of `names` and the part of `a` are stored");
+    project.write("folder/b", "ends");
+    let again = project.run();
+    assert_eq!((again.count("parts_cached"), again.count("parts_ran")), (1, 1), "{again:?}");
+    assert_eq!(again.with_outcome("fresh"), ["names"], "{again:?}");
+    assert!(project.read("pipeline.lock").contains("names\tinput\tfolder\tinputs.folder\t"));
+}
+
+#[test]
+fn a_part_that_does_not_say_what_it_read_is_a_mistake_of_its_kind() {
+    let project = project(PIPELINE, &[("a", "says nothing")]);
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code != 0 && ran.stderr.contains("part `a` did not say what it read at `folder`"), "{ran:?}");
+}
