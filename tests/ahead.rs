@@ -2,6 +2,7 @@
 //! hashed first.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::inotify;
 
@@ -161,6 +162,49 @@ fn a_run_that_the_user_ended_waits_for_no_hashing_and_loses_no_part() {
     assert_eq!((again.count("parts_cached"), again.count("parts_ran")), (1, 1), "{again:?}");
     assert_eq!(again.with_outcome("fresh"), ["names"], "{again:?}");
     assert!(project.read("pipeline.lock").contains("names\tinput\tfolder\tinputs.folder\t"));
+}
+
+#[test]
+fn what_parts_make_is_copied_for_people_while_others_work() {
+    let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "never ends")]);
+    let copies = || project.files("out").into_iter().filter(|(path, _)| path.ends_with("pieces/a.txt"));
+    // Two parts at the same time; the one that is done is not stored before the other, unless the run ends.
+    let mut run = project.start(&["run", "--jobs", "2"]);
+    project.wait_for("started");
+    let deadline = SystemTime::now() + Duration::from_secs(60);
+    while copies().count() == 0 {
+        assert!(SystemTime::now() < deadline, "no copy was made");
+    }
+    let (path, _) = copies().next().unwrap();
+    assert!(path.starts_with("out/.tmp-"), "{path}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    project.write("folder/b", "ends");
+    project.run();
+    assert_eq!(project.read("out/once/pieces/a.txt"), "A LONGER TEXT GOES FIRST!");
+    let folders = |project: &Project| -> Vec<String> {
+        let entries = std::fs::read_dir(project.path("out")).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(folders(&project), ["names", "once"], "what the killed run left is gone");
+    // The same where `out/once` is there already.
+    project.write("pipeline.toml", PIPELINE.replace("\"!\"", "\"?\""));
+    assert_eq!(project.run().count("parts_ran"), 2);
+    assert_eq!(project.read("out/once/pieces/b.txt"), "ENDS?");
+    assert_eq!(folders(&project), ["names", "once"]);
+    assert_eq!(project.run().with_outcome("fresh").len(), 2);
+}
+
+#[test]
+fn a_file_that_is_not_what_was_said_of_it_is_never_laid_out() {
+    let project = project(PIPELINE, &[("a", "one"), ("b", "breaks its word")]);
+    let ran = project.hamflow(&["run", "--json"]);
+    assert_eq!((ran.code, ran.with_outcome("failed")), (3, vec!["once".to_owned()]), "{ran:?}");
+    assert!(!project.path("out/once").exists());
+    let verified = project.hamflow(&["cache", "verify"]);
+    assert!(verified.code == 1 && verified.stdout.contains("are not in the store"), "and is not kept: {verified:?}");
 }
 
 #[test]

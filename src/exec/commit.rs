@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError};
-use crate::store::{ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, TreeEntry};
+use crate::store::{self, ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, TreeEntry};
 
 /// A failed system call of the engine: the disk's fault, whatever it was.
 pub fn disk_error(error: &FsError) -> StageError {
@@ -17,12 +17,15 @@ pub fn disk_error(error: &FsError) -> StageError {
     failed
 }
 
-/// The files of a job's output directory, hashed.
-pub fn hash_outputs(folder: &Path) -> Result<Vec<(String, Staged)>, FsError> {
+/// The files of a job's output directory, hashed; those that were hashed while they were `written` are not read again.
+pub fn hash_outputs(folder: &Path, written: &BTreeMap<String, Digest>) -> Result<Vec<(String, Staged)>, FsError> {
     let mut files = Vec::new();
     for file in fs::list(folder, 1)? {
         let path = folder.join(&file.path);
-        let digest = digest::of_file(&path).map_err(fs::at("read", &path))?;
+        let digest = match written.get(&file.path).filter(|digest| digest.size() == file.stat.size) {
+            Some(digest) => *digest,
+            None => digest::of_file(&path).map_err(fs::at("read", &path))?,
+        };
         files.push((file.path, Staged { path, digest }));
     }
     Ok(files)
@@ -39,6 +42,10 @@ pub struct FinishedPart {
     pub fingerprint: Value,
     /// The job's own folder, on the store's file system; the parts' files lie in its `output`.
     pub work: PathBuf,
+    /// Files that were hashed while they were written.
+    pub written: BTreeMap<String, Digest>,
+    /// Where copies of those are made, to be laid out; none where there shall be none.
+    pub copies: Option<PathBuf>,
     /// What it said is not as it should be.
     pub flaws: Vec<String>,
     /// How long it took.
@@ -52,6 +59,8 @@ pub struct StagedPart {
     pub result: ActionResult,
     /// Its files by path.
     pub files: BTreeMap<String, Digest>,
+    /// Those of which copies were made.
+    pub copied: BTreeMap<String, Digest>,
     blobs: Vec<Staged>,
     tree: Staged,
 }
@@ -59,8 +68,10 @@ pub struct StagedPart {
 impl StagedPart {
     /// Hashes what a part made: it becomes one tree of everything in its output directory.
     pub fn new(finished: FinishedPart) -> Result<Self, StageError> {
-        let FinishedPart { job: _, key, fingerprint, work, flaws, cost_ms } = finished;
-        let hashed = hash_outputs(&work.join("output")).map_err(|error| disk_error(&error))?;
+        let FinishedPart { job: _, key, fingerprint, work, written, copies, flaws, cost_ms } = finished;
+        let output = work.join("output");
+        let hashed = hash_outputs(&output, &written).map_err(|error| disk_error(&error))?;
+        let copied = copies.map_or_else(BTreeMap::new, |folder| copy_written(&output, &written, &folder));
         let (paths, blobs): (Vec<String>, Vec<Staged>) = hashed.into_iter().unzip();
         let entries = paths.into_iter().zip(&blobs).map(|(path, staged)| TreeEntry { path, digest: staged.digest });
         let tree = Tree::new(entries.collect());
@@ -84,8 +95,28 @@ impl StagedPart {
             cost_ms,
             origins: Vec::new(),
         };
-        Ok(Self { result, files, blobs, tree })
+        Ok(Self { result, files, copied, blobs, tree })
     }
+}
+
+/// Copies files of an output directory into a folder, and says which are there whole. What cannot be copied is laid out from the
+/// store; that a file does not hold what was written to it is seen there.
+fn copy_written(output: &Path, written: &BTreeMap<String, Digest>, folder: &Path) -> BTreeMap<String, Digest> {
+    let copy = |path: &str, digest: &Digest| -> Option<()> {
+        let (from, to) = (output.join(path), folder.join(path));
+        fs::create_dir(to.parent()?).ok()?;
+        // A copy that is there belongs to a part that was made before, and is known by its digest.
+        let mut target = fs::create_new(&to).ok()?;
+        let copied = std::fs::File::open(&from).ok().map(|mut file| store::pour(&mut file, digest, &mut target, &to));
+        if !matches!(copied, Some(Ok(true))) {
+            // On a full disk its place is needed.
+            let _ = fs::remove(&to);
+            return None;
+        }
+        Some(())
+    };
+    let whole = written.iter().filter(|(path, digest)| copy(path, digest).is_some());
+    whole.map(|(path, digest)| (path.clone(), *digest)).collect()
 }
 
 /// Stores some parts with the same few syncs. Where that fails, some of them may be stored, and all may be tried again.
@@ -140,7 +171,7 @@ pub struct Finished<'a> {
 
 /// Stores what a stage made.
 pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, StageError> {
-    let written = hash_outputs(finished.folder).map_err(|error| disk_error(&error))?;
+    let written = hash_outputs(finished.folder, &BTreeMap::new()).map_err(|error| disk_error(&error))?;
     let mut files: BTreeMap<&str, Digest> = BTreeMap::new();
     for (_, part) in finished.parts {
         let assembled = part.iter().filter(|(path, _)| is_assembled(finished.outputs, path));

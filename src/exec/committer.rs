@@ -113,6 +113,8 @@ fn store_all(store: &Store, waiting: Vec<Waiting>) -> Vec<(u64, Result<StagedPar
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::Value;
 
     use super::*;
@@ -133,8 +135,17 @@ mod tests {
                 std::fs::create_dir_all(work(job).join("output")).unwrap();
                 std::fs::write(work(job).join("output/file"), job.to_string()).unwrap();
             }
-            let (key, work, flaws) = (key(job), work(job), Vec::new());
-            committer.add(FinishedPart { job, key, fingerprint: Value::Null, work, flaws, cost_ms: 1 });
+            let (key, work, written, flaws) = (key(job), work(job), BTreeMap::new(), Vec::new());
+            committer.add(FinishedPart {
+                job,
+                key,
+                fingerprint: Value::Null,
+                work,
+                written,
+                copies: None,
+                flaws,
+                cost_ms: 1,
+            });
         }
         committer.flush();
         drop(committer);

@@ -8,7 +8,7 @@ use hamflow_stage_api::StageError;
 use super::commit::disk_error;
 use crate::config::LinkMode;
 use crate::digest::Digest;
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, Listed};
 use crate::plan::Differences;
 use crate::store::Store;
 use crate::threads;
@@ -19,8 +19,8 @@ const FILES_AT_ONCE: usize = 16;
 /// How the layout went.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Materialised {
-    /// `out/` holds the result.
-    Whole,
+    /// `out/` holds the result; where all of it was written now, with what the system says of its files.
+    Whole(Option<Vec<Listed>>),
     /// A blob turned out to be damaged and was dropped: the result must be made again.
     Damaged,
 }
@@ -43,97 +43,149 @@ pub fn check_out_dir(root: &Path, folder: &Path) -> Result<(), StageError> {
     Err(StageError::input(message).hint("outputs stay in the project: remove the symlink"))
 }
 
-/// Writes what is absent or different in `folder`, and removes what does not belong there.
-pub fn materialise(
-    store: &Store,
-    folder: &Path,
-    expected: &BTreeMap<String, Digest>,
-    differences: &Differences,
-    link: LinkMode,
-) -> Result<Materialised, StageError> {
-    if link == LinkMode::Copy && !folder.exists() {
-        return at_once(store, folder, expected);
-    }
-    for path in &differences.remove {
-        fs::remove(&folder.join(path)).map_err(|error| disk_error(&error))?;
-    }
-    for path in &differences.write {
-        clear_way(folder, path)?;
-    }
-    // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
-    let sharing = match differences.write.split_first() {
-        None => true,
-        Some((first, _)) => match lay(store, folder, first, expected, link, true)? {
-            Laid::Damaged => return Ok(Materialised::Damaged),
-            Laid::Shared => true,
-            Laid::Copied => false,
-        },
-    };
-    let rest = differences.write.get(1..).unwrap_or_default();
-    let laid = threads::each(rest, threads::available(), 1, |path| {
-        match lay(store, folder, path, expected, link, sharing).map_err(Some)? {
-            Laid::Damaged => Err(None),
-            Laid::Shared | Laid::Copied => Ok(()),
-        }
-    });
-    match laid {
-        Err(None) => return Ok(Materialised::Damaged),
-        Err(Some(error)) => return Err(error),
-        Ok(_) => {}
-    }
-    // An artifact that is an empty folder has no file that would make it.
-    fs::create_dir(folder).map_err(|error| disk_error(&error))?;
-    Ok(Materialised::Whole)
+/// Copies of a stage's files that were made before all of them were there.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// Where they lie, by the same paths as below the stage's folder.
+    pub folder: PathBuf,
+    /// Those that are whole; what else lies there is litter.
+    pub files: BTreeMap<String, Digest>,
 }
 
-/// Makes a folder that is not there, beside its place: it appears when all of it is there, so its files need no care of their own.
-fn at_once(store: &Store, folder: &Path, expected: &BTreeMap<String, Digest>) -> Result<Materialised, StageError> {
-    let beside = folder.parent().unwrap_or(Path::new("."));
-    // Nobody else writes here: what a killed run left is litter.
-    for entry in std::fs::read_dir(beside).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(fs::STAGED_PREFIX) {
-            fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
+/// A result that is to be laid out.
+pub struct Laying<'a> {
+    /// Where its bytes are.
+    pub store: &'a Store,
+    /// Where it shall be.
+    pub folder: &'a Path,
+    /// Its files.
+    pub expected: &'a BTreeMap<String, Digest>,
+    /// Copies that are used up: they only need to get their place.
+    pub copies: &'a Copies,
+}
+
+impl Laying<'_> {
+    /// Writes what is absent or different in the folder, and removes what does not belong there.
+    pub fn materialise(&self, differences: &Differences, link: LinkMode) -> Result<Materialised, StageError> {
+        if link == LinkMode::Copy && !self.folder.exists() {
+            return self.at_once();
         }
+        for path in &differences.remove {
+            fs::remove(&self.folder.join(path)).map_err(|error| disk_error(&error))?;
+        }
+        for path in &differences.write {
+            clear_way(self.folder, path)?;
+        }
+        // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
+        let sharing = match differences.write.split_first() {
+            None => true,
+            Some((first, _)) => match self.lay(first, link, true)? {
+                Laid::Damaged => return Ok(Materialised::Damaged),
+                Laid::Shared => true,
+                Laid::Copied => false,
+            },
+        };
+        let rest = differences.write.get(1..).unwrap_or_default();
+        let laid =
+            threads::each(rest, threads::available(), 1, |path| match self.lay(path, link, sharing).map_err(Some)? {
+                Laid::Damaged => Err(None),
+                Laid::Shared | Laid::Copied => Ok(()),
+            });
+        match laid {
+            Err(None) => return Ok(Materialised::Damaged),
+            Err(Some(error)) => return Err(error),
+            Ok(_) => {}
+        }
+        // An artifact that is an empty folder has no file that would make it.
+        fs::create_dir(self.folder).map_err(|error| disk_error(&error))?;
+        Ok(Materialised::Whole(None))
     }
-    let staged = beside.join(fs::unique_name());
-    let made = fill(store, &staged, expected);
-    match made {
-        Ok(true) => fs::rename(&staged, folder).map(|()| Materialised::Whole),
-        Ok(false) => fs::remove(&staged).map(|()| Materialised::Damaged),
-        Err(error) => {
+
+    /// Makes a folder that is not there, beside its place: it appears when all of it is there, so its files need no care of their
+    /// own.
+    fn at_once(&self) -> Result<Materialised, StageError> {
+        let staged = match self.copies.files.is_empty() {
+            true => self.folder.parent().unwrap_or(Path::new(".")).join(fs::unique_name()),
+            false => self.copies.folder.clone(),
+        };
+        let made = self.fill(&staged).and_then(|whole| {
+            if !whole {
+                return fs::remove(&staged).map(|()| Materialised::Damaged);
+            }
+            // Nobody else could write there so far.
+            let listed = fs::list(&staged, threads::available())?;
+            fs::rename(&staged, self.folder).map(|()| Materialised::Whole(Some(listed)))
+        });
+        if made.is_err() {
             let _ = fs::remove(&staged);
-            Err(error)
         }
+        made.map_err(|error| disk_error(&error))
     }
-    .map_err(|error| disk_error(&error))
-}
 
-/// Fills a new folder with checked bytes; false where a blob is damaged.
-fn fill(store: &Store, folder: &Path, expected: &BTreeMap<String, Digest>) -> Result<bool, FsError> {
-    let files: Vec<(PathBuf, &Digest)> = expected.iter().map(|(path, digest)| (folder.join(path), digest)).collect();
-    let parents: BTreeSet<&Path> = files.iter().filter_map(|(path, _)| path.parent()).chain([folder]).collect();
-    parents.into_iter().try_for_each(fs::create_dir)?;
-    // The first shows whether blocks can be shared.
-    let mut rest = &files[..];
-    let mut sharing = false;
-    if let [(path, digest), others @ ..] = &files[..] {
-        if !store.content.check(digest) {
-            return Ok(false);
+    /// Fills a folder, in which only copies may lie, with checked bytes; false where a blob is damaged.
+    fn fill(&self, folder: &Path) -> Result<bool, FsError> {
+        let store = self.store;
+        let there =
+            |path: &String| self.copies.files.get(path).is_some_and(|copy| self.expected.get(path) == Some(copy));
+        if folder.exists() {
+            let mut litter = fs::list(folder, 1)?.into_iter().filter(|file| !there(&file.path));
+            litter.try_for_each(|file| fs::remove(&folder.join(file.path)))?;
         }
-        sharing = fs::share(&store.content.path(digest), path)?;
-        rest = if sharing { others } else { &files[..] };
+        let files = self.expected.iter().filter(|(path, _)| !there(path));
+        let mut files: Vec<(&Digest, PathBuf)> = files.map(|(path, digest)| (digest, folder.join(path))).collect();
+        let parents: BTreeSet<&Path> = files.iter().filter_map(|(_, path)| path.parent()).chain([folder]).collect();
+        parents.into_iter().try_for_each(fs::create_dir)?;
+        // The first shows whether blocks can be shared.
+        let mut sharing = false;
+        if let Some((digest, path)) = files.first() {
+            if !store.content.check(digest) {
+                return Ok(false);
+            }
+            sharing = fs::share(&store.content.path(digest), path)?;
+        }
+        if sharing {
+            files.remove(0);
+        }
+        let filled = threads::each(&files, threads::available(), FILES_AT_ONCE, |(digest, path)| {
+            let blob = store.content.path(digest);
+            // A file that cannot share its blocks, on a full disk for one, is copied.
+            let shared = sharing && store.content.check(digest) && fs::share(&blob, path).map_err(Some)?;
+            let whole = shared || store.content.copy_out(digest, path).map_err(Some)?;
+            if whole { Ok(()) } else { Err(None) }
+        });
+        match filled {
+            Ok(_) => Ok(true),
+            Err(None) => Ok(false),
+            Err(Some(error)) => Err(error),
+        }
     }
-    let filled = threads::each(rest, threads::available(), FILES_AT_ONCE, |(path, digest)| {
-        let blob = store.content.path(digest);
-        // A file that cannot share its blocks, on a full disk for one, is copied.
-        let shared = sharing && store.content.check(digest) && fs::share(&blob, path).map_err(Some)?;
-        let whole = shared || store.content.copy_out(digest, path).map_err(Some)?;
-        if whole { Ok(()) } else { Err(None) }
-    });
-    match filled {
-        Ok(_) => Ok(true),
-        Err(None) => Ok(false),
-        Err(Some(error)) => Err(error),
+
+    /// Lays one file out, whose bytes are checked.
+    fn lay(&self, path: &str, link: LinkMode, sharing: bool) -> Result<Laid, StageError> {
+        let (digest, target) = (&self.expected[path], self.folder.join(path));
+        let (store, blob) = (self.store, self.store.content.path(digest));
+        let disk = |error: FsError| disk_error(&error);
+        if self.copies.files.get(path) == Some(digest) {
+            fs::create_dir(target.parent().unwrap_or(self.folder)).map_err(disk)?;
+            if fs::rename(&self.copies.folder.join(path), &target).is_ok() {
+                return Ok(Laid::Copied);
+            }
+        }
+        if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
+            return Ok(Laid::Damaged);
+        }
+        if link == LinkMode::Hard {
+            fs::create_dir(target.parent().unwrap_or(self.folder)).map_err(disk)?;
+            fs::remove(&target).map_err(disk)?;
+            if std::fs::hard_link(&blob, &target).is_ok() {
+                return Ok(Laid::Shared);
+            }
+        }
+        if sharing && fs::share(&blob, &target).map_err(disk)? {
+            return Ok(Laid::Shared);
+        }
+        let whole = store.content.copy(digest, &target).map_err(disk)?;
+        Ok(if whole { Laid::Copied } else { Laid::Damaged })
     }
 }
 
@@ -154,32 +206,4 @@ fn clear_way(folder: &Path, path: &str) -> Result<(), StageError> {
         fs::remove(path).map_err(|error| disk_error(&error))?;
     }
     Ok(())
-}
-
-/// Lays one file out, whose bytes are checked.
-fn lay(
-    store: &Store,
-    folder: &Path,
-    path: &str,
-    expected: &BTreeMap<String, Digest>,
-    link: LinkMode,
-    sharing: bool,
-) -> Result<Laid, StageError> {
-    let digest = &expected[path];
-    let (target, blob) = (folder.join(path), store.content.path(digest));
-    if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
-        return Ok(Laid::Damaged);
-    }
-    if link == LinkMode::Hard {
-        fs::create_dir(target.parent().unwrap_or(folder)).map_err(|error| disk_error(&error))?;
-        fs::remove(&target).map_err(|error| disk_error(&error))?;
-        if std::fs::hard_link(&blob, &target).is_ok() {
-            return Ok(Laid::Shared);
-        }
-    }
-    if sharing && fs::share(&blob, &target).map_err(|error| disk_error(&error))? {
-        return Ok(Laid::Shared);
-    }
-    let whole = store.content.copy(digest, &target).map_err(|error| disk_error(&error))?;
-    Ok(if whole { Laid::Copied } else { Laid::Damaged })
 }

@@ -3,6 +3,7 @@
 mod active;
 mod ahead;
 mod completing;
+mod copies;
 mod endings;
 mod hearing;
 mod sharing;
@@ -36,6 +37,7 @@ use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, Stal
 use crate::store::remote::{Remote, Uploads};
 use crate::store::{ActionKey, Garbage, Limits, Store};
 use active::{Active, KnownPart, Piece, Queued, Running};
+use copies::Copying;
 use sharing::Fetching;
 use throughput::Amount;
 
@@ -156,6 +158,7 @@ struct Scheduler<'a> {
     /// Jobs that are finished and whose parts are being stored.
     committing: BTreeMap<u64, Running>,
     committer: Option<Committer>,
+    copies: Copying,
     /// Stages whose parts were all made ahead of their keys, as they were then.
     ahead: BTreeMap<StageId, Active>,
     /// Stages of which the lock cannot say yet what they read.
@@ -256,6 +259,7 @@ pub fn run(
         running: BTreeMap::new(),
         committing: BTreeMap::new(),
         committer: None,
+        copies: Copying::new(&graph.pipeline.root.join("out"), graph.pipeline.cache.link)?,
         ahead: BTreeMap::new(),
         unlocked: Vec::new(),
         healed: BTreeSet::new(),
@@ -311,6 +315,7 @@ impl<'a> Scheduler<'a> {
         self.end_fetching();
         self.committer = None;
         let _ = fs::remove(&self.store.tmp_dir());
+        self.copies.clear();
         let mut summary = std::mem::take(&mut self.summary);
         summary.wall_ms = milliseconds(started);
         summary.flawed = self.results.values().filter(|result| !result.flaws.is_empty()).count();
@@ -602,8 +607,18 @@ impl<'a> Scheduler<'a> {
         // A job that needs more than there is takes what there is, and gives back no more than that.
         let memory = memory.min(self.free_memory);
         self.free_memory -= memory;
-        let (started, read, flaws) = (Instant::now(), BTreeMap::new(), Vec::new());
-        self.running.insert(number, Running { stage: id, piece, part: key, read, started, threads, memory, flaws });
+        let running = Running {
+            stage: id,
+            piece,
+            part: key,
+            read: BTreeMap::new(),
+            written: BTreeMap::new(),
+            started: Instant::now(),
+            threads,
+            memory,
+            flaws: Vec::new(),
+        };
+        self.running.insert(number, running);
         Ok(())
     }
 
@@ -624,7 +639,11 @@ impl<'a> Scheduler<'a> {
     /// Gives a part that a job made to the committer.
     fn hand_over(&mut self, job: u64, mut running: Running, (key, fingerprint): (ActionKey, Value), work: PathBuf) {
         let flaws = std::mem::take(&mut running.flaws);
-        let part = FinishedPart { job, key, fingerprint, work, flaws, cost_ms: milliseconds(running.started) };
+        let written = std::mem::take(&mut running.written);
+        // What a part makes is laid out as it is, so that can begin before the stage is done.
+        let copies = self.copies.folder(running.stage, self.store);
+        let cost_ms = milliseconds(running.started);
+        let part = FinishedPart { job, key, fingerprint, work, written, copies, flaws, cost_ms };
         let (store, sender) = (self.store, &self.sender);
         self.committer.get_or_insert_with(|| Committer::start(store, sender.clone())).add(part);
         self.committing.insert(job, running);
@@ -633,6 +652,7 @@ impl<'a> Scheduler<'a> {
     /// A part is in the store.
     fn part_stored(&mut self, running: &Running, part: StagedPart) {
         let id = running.stage;
+        self.copies.keep(id, part.copied);
         if let Some(uploads) = &self.uploads {
             uploads.add(&part.result);
         }

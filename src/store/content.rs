@@ -96,10 +96,7 @@ impl ContentStore {
                 return Ok(false);
             }
         };
-        // Stages read blobs, people read copies: large ones shall not push what the next stage reads out of memory.
-        let write = if digest.size() >= UNCACHED { fs::write_uncached } else { std_fs::File::write_all };
-        let copied = digest::of_pieces(&mut blob, |piece| write(target, piece).map_err(at("write", name)))?;
-        let whole = copied.is_ok_and(|found| found == *digest);
+        let whole = pour(&mut blob, digest, target, name)?;
         if !whole {
             let _ = std_fs::remove_file(&path);
         }
@@ -125,6 +122,16 @@ impl ContentStore {
         fs::sync_files(missing.iter().map(|blob| blob.path.as_path()))?;
         missing.iter().try_for_each(|blob| fs::rename(&blob.path, &self.path(&blob.digest)))
     }
+}
+
+/// Copies the bytes of `digest` from one file to another, which goes by `name`, and checks them on the way; false where they are
+/// others.
+///
+/// Stages read blobs, people read copies: large ones shall not push what the next stage reads out of memory.
+pub fn pour(from: &mut std_fs::File, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
+    let write = if digest.size() >= UNCACHED { fs::write_uncached } else { std_fs::File::write_all };
+    let copied = digest::of_pieces(from, |piece| write(target, piece).map_err(at("write", name)))?;
+    Ok(copied.is_ok_and(|found| found == *digest))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, ResultOutput};
 pub use bundle::{BundleError, Bundled, export, import};
-pub use content::{ContentStore, Staged};
+pub use content::{ContentStore, Staged, pour};
 pub use garbage::{Garbage, Limits, Needs, collect};
 pub use maintenance::{Damage, Usage, usage, verify};
 pub use memo::Memo;

@@ -111,6 +111,18 @@ impl StatIndex {
         }
     }
 
+    /// Takes the digests of files that were just written to a folder where nobody else wrote, as they were listed there, so that the
+    /// next look need not read them.
+    pub fn laid_out(&mut self, folder: &Path, listed: &[Listed], files: &BTreeMap<String, Digest>) {
+        let hashed = fs::now();
+        let known = listed.iter().filter_map(|Listed { path, stat }| {
+            let digest = files.get(path).filter(|digest| digest.size() == stat.size)?;
+            Some(Known { path: path.clone(), digest: *digest, stat: *stat, hashed })
+        });
+        self.folders.insert(folder.to_string_lossy().into_owned(), known.collect::<Vec<_>>().into());
+        self.changed = true;
+    }
+
     /// The digest of one file.
     pub fn file(&mut self, path: &Path) -> Result<Digest, FsError> {
         let metadata = std::fs::metadata(path).map_err(at("read", path))?;
@@ -326,6 +338,50 @@ mod tests {
         assert_eq!(index.file(&file).unwrap(), Digest::of(b"1"));
         write_old(&file, "2");
         assert_eq!(index.file(&file).unwrap(), Digest::of(b"2"), "the ctime gives it away");
+    }
+
+    #[test]
+    fn what_was_just_laid_out_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std_fs::create_dir(&data).unwrap();
+        write_old(&data.join("a"), "1");
+        write_old(&data.join("b"), "2");
+        // The time of the last change to the inode must be behind the listing.
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        let mut index = StatIndex::load(folder.path());
+        // A digest that reading would not give shows that nobody read.
+        let said = BTreeMap::from([("a".to_owned(), Digest::of(b"x")), ("b".to_owned(), Digest::of(b"longer"))]);
+        index.laid_out(&data, &fs::list(&data, 1).unwrap(), &said);
+        let found = index.folder(&data, 1).unwrap();
+        let digests: Vec<Digest> = found.iter().map(|known| known.digest).collect();
+        assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "what has another size is not believed");
+        write_old(&data.join("a"), "3");
+        assert_eq!(index.folder(&data, 1).unwrap()[0].digest, Digest::of(b"3"));
+    }
+
+    #[test]
+    fn what_others_learnt_of_a_listed_file_holds_while_the_file_is_as_it_was_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std_fs::create_dir(&data).unwrap();
+        for name in ["a", "b", "c"] {
+            write_old(&data.join(name), "1");
+        }
+        // The time of the last change to the inode must be behind the listing.
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        let mut index = StatIndex::load(folder.path());
+        let since = fs::now();
+        let listed = index.listing(&data, 1).unwrap();
+        assert!(listed.iter().all(|known| known.digest == Digest::unread(1)));
+        std_fs::write(data.join("b"), "2").unwrap();
+        for known in listed.iter() {
+            index.learn(&data.join(&known.path), known, Digest::of(b"x"), since);
+        }
+        index.learn(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
+        let digests: Vec<Digest> = index.folder(&data, 1).unwrap().iter().map(|known| known.digest).collect();
+        assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2"), Digest::of(b"x")]);
+        assert!(index.learned.is_empty(), "it is in the index now");
     }
 
     #[test]

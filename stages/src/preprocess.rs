@@ -239,14 +239,16 @@ impl Kind for Preprocess {
         let (name, key, _) = context.part()?;
         let image_ids: Vec<String> = serde_json::from_value(key.clone())
             .map_err(|error| StageError::bug(format!("the part's image ids do not parse: {error}")))?;
-        let path = context.output_file(&format!("{}/{}", shard::FOLDER, shard_name(name)))?;
+        let file = context.create(&format!("{}/{}", shard::FOLDER, shard_name(name)))?;
         let (shape, dtype, card) = (parameters.shape(), parameters.dtype, parameters.card());
-        let mut writer = ShardWriter::create(&path, shape, dtype, &card, &image_ids)?;
+        let mut writer = ShardWriter::create(file, shape, dtype, &card, &image_ids)?;
         let mut rows = Rows::default();
         let made = prepare_all(context, &parameters, &image_ids, &mut writer, &mut rows.quarantined)?;
         let row = |(image, tensor): (usize, blake3::Hash)| (image_ids[image].clone(), tensor.to_hex().to_string());
         rows.images = made.into_iter().map(row).collect();
-        writer.finish()?;
+        if let Some(written) = writer.finish()? {
+            context.written(written);
+        }
         context.write(ROWS, &to_json(&rows)?)
     }
 

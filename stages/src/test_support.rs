@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{
-    ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Kind, StageContext, StageError,
+    ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Kind, OutputFile, StageContext,
+    StageError,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -210,8 +211,9 @@ pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item =
     let (ids, tensors): (Vec<String>, Vec<&[u8]>) =
         rows.into_iter().map(|(id, tensor)| (id.to_owned(), tensor)).unzip();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shard.arrow");
-    let mut writer = ShardWriter::create(&path, shape, Dtype::U8, card, &ids).unwrap();
+    let file = OutputFile::create(folder.path(), "shard.arrow").unwrap();
+    let path = file.path().to_owned();
+    let mut writer = ShardWriter::create(file, shape, Dtype::U8, card, &ids).unwrap();
     for tensor in tensors {
         let copy = |target: &mut [u8]| -> Result<(), ()> {
             target.copy_from_slice(tensor);

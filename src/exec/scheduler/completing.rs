@@ -10,7 +10,7 @@ use super::{Scheduler, milliseconds};
 use crate::digest::Digest;
 use crate::exec::RunEvent;
 use crate::exec::commit::{self, Finished};
-use crate::exec::materialise::{Materialised, check_out_dir, materialise};
+use crate::exec::materialise::{Laying, Materialised, check_out_dir};
 use crate::exec::record::Outcome;
 use crate::graph::StageId;
 use crate::plan::{Check, expected_files};
@@ -78,6 +78,12 @@ impl Scheduler<'_> {
         for parent in &parents {
             check_out_dir(&self.graph.pipeline.root, parent)?;
         }
-        materialise(self.store, &folder, files, &differences, self.graph.pipeline.cache.link)
+        let copies = self.copies.take(id);
+        let laid = Laying { store: self.store, folder: &folder, expected: files, copies: &copies };
+        let laid = laid.materialise(&differences, self.graph.pipeline.cache.link)?;
+        if let Materialised::Whole(Some(listed)) = &laid {
+            self.planner.index().laid_out(&folder, listed, files);
+        }
+        Ok(laid)
     }
 }

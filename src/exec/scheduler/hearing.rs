@@ -55,6 +55,10 @@ impl Scheduler<'_> {
                             running.read.insert(port, digests);
                             return;
                         }
+                        JobEvent::Written { path, digest } => {
+                            running.written.insert(path, digest);
+                            return;
+                        }
                         JobEvent::Flaw { ref message } => running.flaws.push(self.secrets.hide(message.clone())),
                         _ => {}
                     }
@@ -97,7 +101,7 @@ impl Scheduler<'_> {
                 let message = self.secrets.hide(message);
                 self.journal.log(&stage, &format!("flaw: {message}"));
             }
-            JobEvent::Progress { .. } | JobEvent::Read { .. } | JobEvent::Finished(_) => {}
+            JobEvent::Progress { .. } | JobEvent::Read { .. } | JobEvent::Written { .. } | JobEvent::Finished(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, Random, StageError};
+use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError, Written};
 
 /// Takes what a stage says while it works.
 pub trait EventSink: Sync {
@@ -72,6 +72,18 @@ impl<'a> StageContext<'a> {
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), StageError> {
         let full = self.output_file(path)?;
         std::fs::write(&full, bytes).map_err(|source| StageError::io("write", &full, &source))
+    }
+
+    /// Starts an output file that is hashed while it is written; its folder exists afterwards.
+    pub fn create(&self, path: &str) -> Result<OutputFile, StageError> {
+        let full = self.output_file(path)?;
+        OutputFile::create(&self.job.output_dir, path).map_err(|source| StageError::io("create", &full, &source))
+    }
+
+    /// Says that an output file is finished and will stay as it is.
+    pub fn written(&self, file: Written) {
+        let Written { name, digest } = file;
+        self.events.emit(JobEvent::Written { path: name, digest });
     }
 
     /// Where anything may be written that nobody keeps.

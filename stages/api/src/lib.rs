@@ -11,6 +11,7 @@ mod error;
 mod input;
 mod job;
 mod kind;
+mod output;
 mod part;
 mod random;
 
@@ -22,5 +23,6 @@ pub use error::{ErrorCategory, ParamError, Place, StageError};
 pub use input::{Input, InputFile, Inputs};
 pub use job::{Job, JobEvent, JobPart, JobResult};
 pub use kind::{Kind, KindSpec, Params, Planning, Threads, View};
+pub use output::{OutputFile, Written};
 pub use part::{Part, PartOutput, Plan};
 pub use random::Random;

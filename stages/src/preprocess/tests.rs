@@ -113,9 +113,9 @@ fn twice_as_many_images_take_memory_no_more_often() {
             let inputs = [("images", files_input(files, None))];
             let job = job(&Preprocess, &json!({}), &inputs, &folder.path().join("job"));
             let context = StageContext::new(&job, &Silent);
-            let (path, card) = (folder.path().join("shard"), parameters.card());
+            let (file, card) = (context.create("shard").unwrap(), parameters.card());
             let mut writer =
-                ShardWriter::create(&path, parameters.shape(), parameters.dtype, &card, &image_ids).unwrap();
+                ShardWriter::create(file, parameters.shape(), parameters.dtype, &card, &image_ids).unwrap();
             let before = allocations::taken();
             let made = prepare_all(&context, &parameters, &image_ids, &mut writer, &mut Vec::new()).unwrap();
             let taken = allocations::taken() - before;

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, Stri
 use arrow::datatypes::DataType;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile};
+use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile, OutputFile};
 use serde_json::json;
 
 use super::{Dtype, IndexRow, ShardReader, ShardWriter, encode_index, read_index, tensor_digest};
@@ -92,7 +92,8 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
     let left_out: [&[usize]; 6] = [&[], &[0], &[6], &[1, 2, 5], &[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5, 6]];
     for dtype in [Dtype::U8, Dtype::F32] {
         for left_out in left_out {
-            let mut writer = ShardWriter::create(&path, SHAPE, dtype, &json!({ "width": 3 }), &ids).unwrap();
+            let file = OutputFile::create(folder.path(), "shard.arrow").unwrap();
+            let mut writer = ShardWriter::create(file, SHAPE, dtype, &json!({ "width": 3 }), &ids).unwrap();
             for row in 0..ids.len() {
                 let made = writer.push(|target| {
                     target.copy_from_slice(&tensor(row));
@@ -100,8 +101,10 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
                 });
                 assert_eq!(made.unwrap().ok(), (!left_out.contains(&row)).then(|| tensor(row)).as_deref());
             }
-            writer.finish().unwrap();
+            let written = writer.finish().unwrap();
             let bytes = std::fs::read(&path).unwrap();
+            let hashed = (left_out.is_empty()).then(|| Digest::of(&bytes));
+            assert_eq!(written.map(|written| written.digest), hashed, "what was written anew is not said to be hashed");
             let kept = || (0..ids.len()).filter(|row| !left_out.contains(row));
             let (ids, tensors): (Vec<String>, Vec<Vec<u8>>) = kept().map(|row| (ids[row].clone(), tensor(row))).unzip();
             assert!(bytes == in_one_piece(&bytes, &ids, &tensors.concat()), "{dtype:?} without {left_out:?}");

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt8Array};
@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use bytes::Bytes;
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{OutputFile, StageError, Written};
 use memmap2::MmapOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,7 @@ impl Dtype {
 /// The bytes depend on nothing but the rows, their order, the shape and the parameters.
 #[derive(Debug)]
 pub struct ShardWriter<'a> {
-    path: PathBuf,
-    file: Pieces,
+    file: OutputFile,
     layout: Layout,
     /// The images that the file has room for.
     image_ids: &'a [String],
@@ -72,7 +71,7 @@ pub struct ShardWriter<'a> {
 impl<'a> ShardWriter<'a> {
     /// Starts a shard of tensors of `shape` (height, width, channels) of these images, made with the parameters `preprocess`.
     pub fn create(
-        path: &Path,
+        mut file: OutputFile,
         shape: [usize; 3],
         dtype: Dtype,
         preprocess: &Value,
@@ -80,10 +79,8 @@ impl<'a> ShardWriter<'a> {
     ) -> Result<Self, StageError> {
         let layout = Layout { shape, dtype, preprocess: preprocess.to_string() };
         let frame = layout.frame(image_ids.iter())?;
-        let mut file = Pieces::new(File::create(path).map_err(at(path))?);
-        file.write_all(&frame.head).map_err(at(path))?;
+        file.write_all(&frame.head).map_err(at(file.path()))?;
         Ok(Self {
-            path: path.to_owned(),
             file,
             tensor: vec![0; layout.numbers()],
             layout,
@@ -112,66 +109,36 @@ impl<'a> ShardWriter<'a> {
                 self.file.write_all(&self.floats)
             }
         };
-        written.map_err(at(&self.path))?;
+        written.map_err(at(self.file.path()))?;
         self.kept.push(image);
         Ok(Ok(&self.tensor))
     }
 
-    /// Ends the file.
-    pub fn finish(mut self) -> Result<(), StageError> {
-        if self.kept.len() == self.image_ids.len() {
-            return self.file.write_all(&self.frame.tail).and_then(|()| self.file.flush()).map_err(at(&self.path));
+    /// Ends the file. Returns what was written; none where images were left out, so that it had to be written anew.
+    pub fn finish(mut self) -> Result<Option<Written>, StageError> {
+        let path = self.file.path().to_owned();
+        if self.tried != self.image_ids.len() {
+            let (tried, all) = (self.tried, self.image_ids.len());
+            return Err(StageError::bug(format!("{tried} of the {all} images of a shard were tried")));
         }
-        self.file.flush().map_err(at(&self.path))?;
+        if self.kept.len() == self.image_ids.len() {
+            self.file.write_all(&self.frame.tail).map_err(at(&path))?;
+            return self.file.finish().map(Some).map_err(at(&path));
+        }
+        self.file.flush().map_err(at(&path))?;
         // What stands before the tensors has another length without the images that were left out.
         let frame = self.layout.frame(self.kept.iter().map(|image| &self.image_ids[*image]))?;
-        let whole = self.path.with_extension("whole");
+        let whole = path.with_extension("whole");
         let copy = || {
-            let mut from = File::open(&self.path)?;
+            let mut from = File::open(&path)?;
             from.seek(SeekFrom::Start(self.frame.head.len() as u64))?;
             let mut to = File::create(&whole)?;
             to.write_all(&frame.head)?;
             std::io::copy(&mut from, &mut to)?;
             to.write_all(&frame.tail)?;
-            std::fs::rename(&whole, &self.path)
+            std::fs::rename(&whole, &path)
         };
-        copy().map_err(at(&self.path))
-    }
-}
-
-/// A file that is written in pieces of one size.
-///
-/// Where more comes at once, Linux looks for memory in large blocks, and those are what a virtual machine may have returned to
-/// its host: getting them back costs ten times what copying does.
-#[derive(Debug)]
-struct Pieces {
-    file: File,
-    piece: Vec<u8>,
-}
-
-impl Pieces {
-    /// Whole pages.
-    const SIZE: usize = 64 * 1024;
-
-    fn new(file: File) -> Self {
-        Self { file, piece: Vec::with_capacity(Self::SIZE) }
-    }
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = &bytes[..bytes.len().min(Self::SIZE - self.piece.len())];
-        self.piece.extend_from_slice(taken);
-        if self.piece.len() == Self::SIZE {
-            self.flush()?;
-        }
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.piece)?;
-        self.piece.clear();
-        Ok(())
+        copy().map(|()| None).map_err(at(&path))
     }
 }
 

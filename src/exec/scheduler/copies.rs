@@ -1,0 +1,81 @@
+//! Copies of what parts make, written while other parts are made: what is to be laid out below `out/` lies there already.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hamflow_stage_api::StageError;
+
+use crate::config::LinkMode;
+use crate::digest::Digest;
+use crate::exec::commit::disk_error;
+use crate::exec::materialise::Copies;
+use crate::fs;
+use crate::graph::StageId;
+use crate::store::Store;
+
+/// The copies of a run, of each stage in a folder beside those of `out/`.
+#[derive(Debug)]
+pub(super) struct Copying {
+    out: PathBuf,
+    /// Whether `out/` is to hold copies.
+    wanted: bool,
+    /// Where they are made, which is known when the first is to be made; none where the file system shares blocks, so that a copy
+    /// would be a waste.
+    folder: Option<Option<PathBuf>>,
+    made: BTreeMap<StageId, BTreeMap<String, Digest>>,
+}
+
+impl Copying {
+    /// Clears `out` of what a killed run left there beside the stages: nobody else writes here.
+    pub(super) fn new(out: &Path, link: LinkMode) -> Result<Self, StageError> {
+        for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(fs::STAGED_PREFIX) {
+                fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
+            }
+        }
+        let wanted = link == LinkMode::Copy;
+        Ok(Self { out: out.to_owned(), wanted, folder: None, made: BTreeMap::new() })
+    }
+
+    /// Where those of a stage are made; none where there shall be none.
+    pub(super) fn folder(&mut self, stage: StageId, store: &Store) -> Option<PathBuf> {
+        if !self.wanted {
+            return None;
+        }
+        let out = &self.out;
+        let folder = self.folder.get_or_insert_with(|| (!shares(store, out)).then(|| out.join(fs::unique_name())));
+        folder.as_ref().map(|folder| below(folder, stage))
+    }
+
+    /// Keeps those of a part that is stored.
+    pub(super) fn keep(&mut self, stage: StageId, copied: BTreeMap<String, Digest>) {
+        self.made.entry(stage).or_default().extend(copied);
+    }
+
+    /// Those of a stage.
+    pub(super) fn take(&mut self, stage: StageId) -> Copies {
+        match (&self.folder, self.made.remove(&stage)) {
+            (Some(Some(folder)), Some(files)) => Copies { folder: below(folder, stage), files },
+            _ => Copies::default(),
+        }
+    }
+
+    /// Removes what was not laid out.
+    pub(super) fn clear(&mut self) {
+        if let Some(Some(folder)) = self.folder.take() {
+            let _ = fs::remove(&folder);
+        }
+    }
+}
+
+fn below(folder: &Path, stage: StageId) -> PathBuf {
+    folder.join(stage.index().to_string())
+}
+
+/// Whether a file in `out` can share its blocks with one in the store.
+fn shares(store: &Store, out: &Path) -> bool {
+    let (from, to) = (store.tmp_dir().join(fs::unique_name()), out.join(fs::unique_name()));
+    let shared = fs::write(&from, &[0; 4096], fs::Durability::Relaxed).and_then(|()| fs::share(&from, &to));
+    let _ = (fs::remove(&from), fs::remove(&to));
+    shared.unwrap_or(false)
+}
