@@ -1,6 +1,6 @@
 //! Runs jobs in child processes of this very program.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -114,12 +114,13 @@ impl Executor for Local {
             Some(index) => index,
             None => self.start(job.threads)?,
         };
-        let mut line = serde_json::to_string(job).expect("a job has only string keys");
-        line.push('\n');
         let worker = &mut self.workers[index];
         worker.job = Some(job.id);
+        // A job may name a million files: its text is never in memory whole.
+        let mut line = BufWriter::with_capacity(64 * 1024, &mut worker.stdin);
+        let written = serde_json::to_writer(&mut line, job).map_err(io::Error::from);
         // A worker that died meanwhile is reported by its reader; its job then fails with the worker's last words.
-        match worker.stdin.write_all(line.as_bytes()) {
+        match written.and_then(|()| line.write_all(b"\n")).and_then(|()| line.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             _ => Ok(()),
         }

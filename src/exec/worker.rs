@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use hamflow_stage_api::{EventSink, Job, JobEvent, JobPart, JobResult, Kind, StageContext, StageError};
 
+/// Less memory than this a worker may keep for its next job.
+const KEPT_MEMORY: u64 = 48 * 1024 * 1024;
+
 /// Does the jobs that come on standard input until it ends.
 pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
     // Standard output is the way back to the engine. Whatever a library prints must not get between the events.
@@ -29,7 +32,13 @@ pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
                 Some(StageError::bug(message).hint("please report it with the stage's log"))
             }
         };
-        events.emit(JobEvent::Finished(JobResult { id: job.id, error, peak_memory: peak_memory() }));
+        let id = job.id;
+        // What a job left behind is not the next one's, and other programs may need it.
+        drop(job);
+        if memory("VmRSS:") > KEPT_MEMORY {
+            give_memory_back();
+        }
+        events.emit(JobEvent::Finished(JobResult { id, error, peak_memory: memory("VmHWM:") }));
     }
     Ok(())
 }
@@ -97,14 +106,42 @@ fn remember_panics() -> Arc<Mutex<Option<String>>> {
     place
 }
 
+/// Returns to the system what is free within the memory that the program has; glibc would keep most of it.
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `malloc_trim` has no preconditions (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Lets the kernel count the peak of resident memory anew (proc(5), clear_refs); what cannot be reset is counted since the start.
 fn reset_peak_memory() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-fn peak_memory() -> u64 {
+/// What the kernel says of the program's memory, in bytes (proc(5), status); 0 where it does not say.
+fn memory(what: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_left_behind_goes_back_to_the_system() {
+        let strings: Vec<String> = (0..1_000_000).map(|number| format!("{number:064}")).collect();
+        // In front of it glibc returns nothing by itself.
+        let last = strings.last().cloned();
+        drop(strings);
+        let before = memory("VmRSS:");
+        give_memory_back();
+        let after = memory("VmRSS:");
+        assert!(after + 32 * 1024 * 1024 < before, "{before} bytes became {after}");
+        drop(last);
+    }
 }

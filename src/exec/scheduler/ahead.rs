@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{Digest, Part, Plan, StageError};
+use hamflow_stage_api::{Digest, Inputs, Part, Plan, StageError};
 use serde_json::Value;
 
 use super::{Active, Running, Scheduler, State};
@@ -63,7 +63,8 @@ impl Scheduler<'_> {
     /// All parts of a stage are made ahead of its key, which can now be made: its inputs are read.
     pub(super) fn end_ahead(&mut self, id: StageId) {
         let Some(active) = self.active.remove(&id) else { return };
-        self.ahead.insert(id, active);
+        // Of a million files the listing is large, and is about to be made again.
+        self.ahead.insert(id, Active { inputs: Inputs::default(), parts: Vec::new(), ..active });
         self.states[id.index()] = State::Waiting;
         self.candidates.insert(self.rank[id.index()]);
         self.candidates.append(&mut self.twins);
