@@ -1,7 +1,7 @@
 //! The promises of hamflow, a module each.
 
-#[cfg(feature = "builtin")]
 mod ahead;
+#[cfg(feature = "builtin")]
 mod builtin;
 mod cache;
 mod cli;

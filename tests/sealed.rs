@@ -225,8 +225,9 @@ fn the_listing_of_an_input_is_put_back() {
 fn what_a_killed_run_left_is_removed() {
     let project = sealed();
     project.write("cache/tmp/job-0/output/half", "half");
+    project.write("out/.tmp-1-0-00000000/0-0/half", "half");
     assert!(!looks_at_everything(&project, &[]));
-    assert!(!project.path("cache/tmp").exists());
+    assert!(!project.path("cache/tmp").exists() && !project.path("out/.tmp-1-0-00000000").exists());
 }
 
 #[test]

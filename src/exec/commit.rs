@@ -66,12 +66,14 @@ pub struct StagedPart {
 }
 
 impl StagedPart {
-    /// Hashes what a part made: it becomes one tree of everything in its output directory.
+    /// Hashes what a part made, as far as that was not done while it was written, and copies what is to be laid out: the part becomes
+    /// one tree of everything in its output directory.
     pub fn new(finished: FinishedPart) -> Result<Self, StageError> {
         let FinishedPart { job: _, key, fingerprint, work, written, copies, flaws, cost_ms } = finished;
         let output = work.join("output");
         let hashed = hash_outputs(&output, &written).map_err(|error| disk_error(&error))?;
-        let copied = copies.map_or_else(BTreeMap::new, |folder| copy_written(&output, &written, &folder));
+        let listed = hashed.iter().filter(|(path, staged)| written.get(path) == Some(&staged.digest));
+        let copied = copies.map_or_else(BTreeMap::new, |folder| copy_all(listed, &folder));
         let (paths, blobs): (Vec<String>, Vec<Staged>) = hashed.into_iter().unzip();
         let entries = paths.into_iter().zip(&blobs).map(|(path, staged)| TreeEntry { path, digest: staged.digest });
         let tree = Tree::new(entries.collect());
@@ -99,15 +101,15 @@ impl StagedPart {
     }
 }
 
-/// Copies files of an output directory into a folder, and says which are there whole. What cannot be copied is laid out from the
-/// store; that a file does not hold what was written to it is seen there.
-fn copy_written(output: &Path, written: &BTreeMap<String, Digest>, folder: &Path) -> BTreeMap<String, Digest> {
-    let copy = |path: &str, digest: &Digest| -> Option<()> {
-        let (from, to) = (output.join(path), folder.join(path));
+/// Copies files by their paths into a folder, and says which are there whole. What cannot be copied is laid out from the store; that a
+/// file does not hold what was written to it is seen there.
+fn copy_all<'a>(files: impl Iterator<Item = &'a (String, Staged)>, folder: &Path) -> BTreeMap<String, Digest> {
+    let copy = |path: &str, Staged { path: from, digest }: &Staged| -> Option<()> {
+        let to = folder.join(path);
         fs::create_dir(to.parent()?).ok()?;
         // A copy that is there belongs to a part that was made before, and is known by its digest.
         let mut target = fs::create_new(&to).ok()?;
-        let copied = std::fs::File::open(&from).ok().map(|mut file| store::pour(&mut file, digest, &mut target, &to));
+        let copied = std::fs::File::open(from).ok().map(|mut file| store::pour(&mut file, digest, &mut target, &to));
         if !matches!(copied, Some(Ok(true))) {
             // On a full disk its place is needed.
             let _ = fs::remove(&to);
@@ -115,8 +117,8 @@ fn copy_written(output: &Path, written: &BTreeMap<String, Digest>, folder: &Path
         }
         Some(())
     };
-    let whole = written.iter().filter(|(path, digest)| copy(path, digest).is_some());
-    whole.map(|(path, digest)| (path.clone(), *digest)).collect()
+    let whole = files.filter(|(path, staged)| copy(path, staged).is_some());
+    whole.map(|(path, staged)| (path.clone(), staged.digest)).collect()
 }
 
 /// Stores some parts with the same few syncs. Where that fails, some of them may be stored, and all may be tried again.

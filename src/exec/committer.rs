@@ -1,6 +1,8 @@
-//! Puts what parts made into the store while other parts are made.
+//! Puts what parts made into the store, and copies it for `out/`, while other parts are made.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub struct Committer {
     queue: Option<Sender<Word>>,
     thread: Option<JoinHandle<()>>,
+    copying: Arc<AtomicBool>,
 }
 
 /// What the thread is told.
@@ -39,8 +42,15 @@ impl Committer {
     pub fn start(store: &Store, heard: Sender<Heard>) -> Self {
         let (queue, words) = channel();
         let store = store.clone();
-        let thread = std::thread::spawn(move || work(&store, &words, &heard));
-        Self { queue: Some(queue), thread: Some(thread) }
+        let copying = Arc::new(AtomicBool::new(true));
+        let wanted = Arc::clone(&copying);
+        let thread = std::thread::spawn(move || work(&store, &words, &heard, &wanted));
+        Self { queue: Some(queue), thread: Some(thread), copying }
+    }
+
+    /// From now on only stores: nothing more will be laid out.
+    pub fn stop_copying(&self) {
+        self.copying.store(false, Ordering::Relaxed);
     }
 
     /// Stores a part soon.
@@ -69,7 +79,11 @@ impl Drop for Committer {
     }
 }
 
-fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>) {
+fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>, copying: &AtomicBool) {
+    let stage = |mut part: FinishedPart| -> Waiting {
+        part.copies = part.copies.filter(|_| copying.load(Ordering::Relaxed));
+        (part.job, part.work.clone(), StagedPart::new(part))
+    };
     while let Ok(word) = words.recv() {
         let Word::Part(first) = word else { continue };
         let until = Instant::now() + LONGEST_WAIT;
@@ -77,7 +91,7 @@ fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>) {
         while staged.len() < TOGETHER
             && let Ok(Word::Part(part)) = words.recv_timeout(until.saturating_duration_since(Instant::now()))
         {
-            // Hashed at once, while its bytes are still in the processor's caches.
+            // Hashed and copied at once, while its bytes are still in memory.
             staged.push(stage(*part));
         }
         for (job, outcome) in store_all(store, staged) {
@@ -85,10 +99,6 @@ fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>) {
             let _ = heard.send(Heard::Committed { job, outcome: outcome.map(Box::new) });
         }
     }
-}
-
-fn stage(part: FinishedPart) -> Waiting {
-    (part.job, part.work.clone(), StagedPart::new(part))
 }
 
 /// A part of some job, its folder, and what became of it so far.

@@ -19,8 +19,8 @@ const FILES_AT_ONCE: usize = 16;
 /// How the layout went.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Materialised {
-    /// `out/` holds the result; where all of it was written now, with what the system says of its files.
-    Whole(Option<Vec<Listed>>),
+    /// `out/` holds the result; where all of it was written now, with what the system said of its files, and when.
+    Whole(Option<(Vec<Listed>, i64)>),
     /// A blob turned out to be damaged and was dropped: the result must be made again.
     Damaged,
 }
@@ -41,6 +41,16 @@ pub fn check_out_dir(root: &Path, folder: &Path) -> Result<(), StageError> {
     }
     let message = format!("`{}` leads out of the project, to `{}`", existing.display(), real.display());
     Err(StageError::input(message).hint("outputs stay in the project: remove the symlink"))
+}
+
+/// Clears `out` of what killed runs left there beside the stages: nobody else writes here.
+pub fn sweep_out(out: &Path) -> Result<(), StageError> {
+    for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(fs::STAGED_PREFIX) {
+            fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies of a stage's files that were made before all of them were there.
@@ -113,8 +123,9 @@ impl Laying<'_> {
                 return fs::remove(&staged).map(|()| Materialised::Damaged);
             }
             // Nobody else could write there so far.
+            let when = fs::now();
             let listed = fs::list(&staged, threads::available())?;
-            fs::rename(&staged, self.folder).map(|()| Materialised::Whole(Some(listed)))
+            fs::rename(&staged, self.folder).map(|()| Materialised::Whole(Some((listed, when))))
         });
         if made.is_err() {
             let _ = fs::remove(&staged);
@@ -125,13 +136,18 @@ impl Laying<'_> {
     /// Fills a folder, in which only copies may lie, with checked bytes; false where a blob is damaged.
     fn fill(&self, folder: &Path) -> Result<bool, FsError> {
         let store = self.store;
-        let there =
-            |path: &String| self.copies.files.get(path).is_some_and(|copy| self.expected.get(path) == Some(copy));
+        let mut there = BTreeSet::new();
         if folder.exists() {
-            let mut litter = fs::list(folder, 1)?.into_iter().filter(|file| !there(&file.path));
-            litter.try_for_each(|file| fs::remove(&folder.join(file.path)))?;
+            for Listed { path, stat } in fs::list(folder, 1)? {
+                let copy = self.copies.files.get(&path).filter(|copy| copy.size() == stat.size);
+                if copy.is_some_and(|copy| self.expected.get(&path) == Some(copy)) {
+                    there.insert(path);
+                } else {
+                    fs::remove(&folder.join(path))?;
+                }
+            }
         }
-        let files = self.expected.iter().filter(|(path, _)| !there(path));
+        let files = self.expected.iter().filter(|(path, _)| !there.contains(*path));
         let mut files: Vec<(&Digest, PathBuf)> = files.map(|(path, digest)| (digest, folder.join(path))).collect();
         let parents: BTreeSet<&Path> = files.iter().filter_map(|(_, path)| path.parent()).chain([folder]).collect();
         parents.into_iter().try_for_each(fs::create_dir)?;

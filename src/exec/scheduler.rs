@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::commit::{self, FinishedPart, StagedPart, disk_error};
 use super::committer::Committer;
 use super::job::{self, Places};
-use super::materialise::{Materialised, check_out_dir};
+use super::materialise::{Materialised, check_out_dir, sweep_out};
 use super::rebuild;
 use super::record::{Journal, Outcome, RunRecord, run_name};
 use super::secrets::Secrets;
@@ -144,7 +144,7 @@ struct Scheduler<'a> {
     behind: Vec<Vec<StageId>>,
     /// Places of waiting stages that may be ready.
     candidates: BTreeSet<usize>,
-    /// Places of stages that wait for another with the same key.
+    /// Places of stages that wait for another: with the same key, or that reads what they would have to hash.
     twins: BTreeSet<usize>,
     results: Results,
     active: BTreeMap<StageId, Active>,
@@ -226,6 +226,7 @@ pub fn run(
         return Err(StageError::input(message).hint("run without `--locked` and commit the new lock"));
     }
     check_out_dir(&graph.pipeline.root, &graph.pipeline.root.join("out"))?;
+    sweep_out(&graph.pipeline.root.join("out"))?;
     for litter in [store.tmp_dir(), rebuild::scratch_dir(store)] {
         fs::remove(&litter).map_err(|error| disk_error(&error))?;
     }
@@ -259,7 +260,7 @@ pub fn run(
         running: BTreeMap::new(),
         committing: BTreeMap::new(),
         committer: None,
-        copies: Copying::new(&graph.pipeline.root.join("out"), graph.pipeline.cache.link)?,
+        copies: Copying::new(&graph.pipeline.root.join("out"), graph.pipeline.cache.link),
         ahead: BTreeMap::new(),
         unlocked: Vec::new(),
         healed: BTreeSet::new(),
@@ -325,7 +326,7 @@ impl<'a> Scheduler<'a> {
             self.journal.record.interrupted = summary.interrupted;
             self.journal.save();
         }
-        self.complete_lock(summary.interrupted);
+        self.complete_lock();
         // A stat index that cannot be written costs the next run some hashing.
         let _ = self.planner.index().save();
         // Making the text of a large lock only to find that it is the same costs a run with nothing to do dearly.
@@ -521,7 +522,7 @@ impl<'a> Scheduler<'a> {
     fn part_key(
         &self,
         id: StageId,
-        active: &Active,
+        device: Option<String>,
         part: &Part,
         files: BTreeMap<String, Vec<Digest>>,
     ) -> (ActionKey, Value) {
@@ -533,7 +534,7 @@ impl<'a> Scheduler<'a> {
             part: part.key.clone(),
             files,
             seed: stage.spec.seeded.then_some(stage.seed),
-            device: active.device.clone(),
+            device,
         };
         (fingerprint.key(), fingerprint.value())
     }
@@ -567,15 +568,18 @@ impl<'a> Scheduler<'a> {
     fn submit(&mut self, id: StageId, piece: Piece, threads: usize, memory: u64) -> Result<(), StageError> {
         let stage = &self.graph.pipeline.stages[id.index()];
         let active = &self.active[&id];
-        let mut key = None;
+        let (mut key, mut ahead) = (None, None);
         let (part, inputs) = match piece {
             Piece::Whole => (JobPart::Whole, active.inputs.clone()),
             Piece::Merge => (JobPart::Merge { parts: self.part_outputs(active, stage) }, active.inputs.clone()),
             Piece::Part(number) => {
                 let part = &active.parts[number];
                 let inputs = job::part_inputs(&active.inputs, part)?;
-                // Without a key of the stage, the part is to say what it reads.
-                key = active.check.is_some().then(|| self.part_key(id, active, part, job::digests(&inputs, part)));
+                if active.check.is_some() {
+                    key = Some(self.part_key(id, active.device.clone(), part, job::digests(&inputs, part)));
+                } else {
+                    ahead = Some((part.clone(), inputs.clone(), active.device.clone()));
+                }
                 let Part { name, key, data, .. } = part.clone();
                 (JobPart::Part { name, key, data }, inputs)
             }
@@ -611,6 +615,7 @@ impl<'a> Scheduler<'a> {
             stage: id,
             piece,
             part: key,
+            ahead,
             read: BTreeMap::new(),
             written: BTreeMap::new(),
             started: Instant::now(),

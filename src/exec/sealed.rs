@@ -6,7 +6,7 @@ use std::time::Instant;
 use hamflow_stage_api::StageError;
 
 use super::commit::disk_error;
-use super::materialise::check_out_dir;
+use super::materialise::{check_out_dir, sweep_out};
 use super::record::{Outcome, run_name};
 use super::{RunEvent, RunSummary};
 use crate::fs;
@@ -25,6 +25,7 @@ pub fn run_sealed(
     check_out_dir(root, &root.join("out"))?;
     if held {
         fs::remove(&Seal::store(root).join("tmp")).map_err(|error| disk_error(&error))?;
+        sweep_out(&root.join("out"))?;
     }
     for stage in &seal.stages {
         events(RunEvent::StageFinished {

@@ -215,14 +215,14 @@ pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, 
     (declared.digest == digest).then_some(Declared { remembered: true, ..declared })
 }
 
-/// Something connected to a port whose digest is known.
+/// Something connected to a port.
 #[derive(Debug, Clone)]
 pub struct Connected {
     /// How the pipeline names it: `inputs.images`, `split.table`.
     pub source: String,
     /// The axis values, for gathered stages.
     pub labels: Vec<(String, String)>,
-    /// Of all its bytes.
+    /// Of all its bytes; [unread](Digest::unread) where only names are read of it and nobody has hashed it.
     pub digest: Digest,
     /// What it is.
     pub content: Content,

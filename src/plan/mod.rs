@@ -59,7 +59,7 @@ pub enum Verdict {
     Pending(Vec<StageId>),
 }
 
-/// A stage whose inputs are all known, and what is known of its result.
+/// A stage with all that its key is made of, and what is known of its result.
 #[derive(Debug, Clone)]
 pub struct Check {
     /// Everything that decides the outputs.
@@ -87,9 +87,13 @@ impl Check {
         unread.map(|(port, input)| (port.name.clone(), input.source.clone())).collect()
     }
 
-    /// The names of the files of a source that was only listed.
+    /// The names of the files of a source that was listed and nowhere read.
     fn unread_names(&self, source: &str) -> Option<String> {
-        let (_, input) = self.connected().find(|(_, input)| input.source == source && input.digest.is_unread())?;
+        let mut connected = self.connected().map(|(_, input)| input).filter(|input| input.source == source);
+        let input = connected.next()?;
+        if !input.digest.is_unread() || connected.any(|other| !other.digest.is_unread()) {
+            return None;
+        }
         match &input.content {
             Content::Declared(declared) => Some(declared.names()),
             Content::Artifact(_) => None,
@@ -378,7 +382,8 @@ impl<'a> Planner<'a> {
                 }
             };
             let mut connected = check.inputs.iter().flat_map(|(_, connected)| connected);
-            if connected.any(|input| input.source == name && Some(input.digest) != digest) {
+            let differs = |input: &Connected| !input.digest.is_unread() && Some(input.digest) != digest;
+            if connected.any(|input| input.source == name && differs(input)) {
                 return Err(StageError::input_changed(&path));
             }
         }

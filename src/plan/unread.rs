@@ -13,7 +13,7 @@ use hamflow_stage_api::{Access, InputFile, Inputs, Plan, Planning, StageError};
 use serde_json::Value;
 
 use super::device::of_this_machine;
-use super::{Check, Planner, Results, inputs, read_inputs};
+use super::{Check, Planner, Results, canonical, inputs, read_inputs};
 use crate::digest::Digest;
 use crate::graph::{Source, StageId};
 
@@ -75,16 +75,21 @@ impl Planner<'_> {
         of_this_machine(self.graph.stage(id))
     }
 
-    /// What the lock shall say of what a stage read the names of; none where it cannot be read any more.
-    pub fn read_at_last(&mut self, id: StageId, check: &Check) -> Option<BTreeMap<(String, String), Digest>> {
+    /// What the lock shall say of what a stage read the names of; none where nobody has read it by now, or it has other files than
+    /// it had then.
+    pub fn read_at_last(&self, id: StageId, check: &Check) -> Option<BTreeMap<(String, String), Digest>> {
         let mut lines = BTreeMap::new();
         for number in self.read_as(id, |access| access == Access::Names) {
-            let declared = self.hashed(number).ok()?;
+            let name = format!("inputs.{}", self.graph.pipeline.inputs[number].name);
+            let Some(names) = check.unread_names(&name) else { continue };
+            let declared = self.declared[number].as_ref()?;
+            if declared.digest.is_unread() || declared.names() != names {
+                return None;
+            }
             // It stands in for data that is not there.
             if let Some(manifest) = declared.manifest().filter(|_| !self.store.content.contains(&declared.digest)) {
                 let _ = self.store.content.put(manifest.as_bytes());
             }
-            let name = format!("inputs.{}", self.graph.pipeline.inputs[number].name);
             let unread = check.unread().into_iter().filter(|(_, source)| *source == name);
             lines.extend(unread.map(|line| (line, declared.digest)));
         }
@@ -95,8 +100,8 @@ impl Planner<'_> {
     pub fn learn(&mut self, id: StageId, port: &str, file: &InputFile, digest: Digest) {
         let binding = self.graph.edges[id.index()].iter().find(|binding| binding.port.name == port);
         let Some(Source::Declared { index }) = binding.and_then(|binding| binding.sources.first()) else { return };
-        let Some(declared) = &self.declared[*index] else { return };
-        if let Some(listed) = declared.listed(file.root, &file.path) {
+        let listed = self.declared[*index].as_ref().and_then(|declared| declared.listed(file.root, &file.path));
+        if let Some(listed) = listed {
             self.index.learn(&file.source, listed, digest, self.made);
         }
     }
@@ -113,11 +118,10 @@ impl Planner<'_> {
     fn may_be_known(&self, id: StageId, unread: usize) -> bool {
         let stage = self.graph.stage(id);
         let (kind, revision) = (stage.spec.name, stage.spec.revision);
-        let alike = |of: &Value| {
-            of["kind"] == kind
-                && of["revision"] == revision
-                && of["params"].as_object().is_some_and(|params| *params == stage.params)
-        };
+        // As they come back from a result: a number may not be read as the very one that was written.
+        let params = canonical(&Value::Object(stage.params.clone()));
+        let params: Value = serde_json::from_str(&params).expect("what was just written is JSON");
+        let alike = |of: &Value| of["kind"] == kind && of["revision"] == revision && of["params"] == params;
         let Ok(keys) = self.store.actions.keys() else { return true };
         keys.len() > unread
             || keys.iter().any(|key| self.store.actions.get_hex(key).is_some_and(|result| alike(&result.fingerprint)))

@@ -14,7 +14,7 @@ use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-index 1\n";
 
-/// A file whose digest is known.
+/// A file whose digest is known, or that was listed to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// Its path below its folder; empty for a single file.
@@ -22,7 +22,7 @@ pub struct Known {
     /// Of its bytes.
     pub digest: Digest,
     stat: Stat,
-    /// When it was hashed, in nanoseconds since 1970.
+    /// When it was hashed, or a time before that, in nanoseconds since 1970.
     hashed: i64,
 }
 
@@ -111,10 +111,9 @@ impl StatIndex {
         }
     }
 
-    /// Takes the digests of files that were just written to a folder where nobody else wrote, as they were listed there, so that the
-    /// next look need not read them.
-    pub fn laid_out(&mut self, folder: &Path, listed: &[Listed], files: &BTreeMap<String, Digest>) {
-        let hashed = fs::now();
+    /// Takes the digests of files that were written to a folder where nobody else wrote before `hashed`, in nanoseconds since 1970, as
+    /// they were listed there then, so that the next look need not read them.
+    pub fn laid_out(&mut self, folder: &Path, listed: &[Listed], hashed: i64, files: &BTreeMap<String, Digest>) {
         let known = listed.iter().filter_map(|Listed { path, stat }| {
             let digest = files.get(path).filter(|digest| digest.size() == stat.size)?;
             Some(Known { path: path.clone(), digest: *digest, stat: *stat, hashed })
@@ -352,7 +351,7 @@ mod tests {
         let mut index = StatIndex::load(folder.path());
         // A digest that reading would not give shows that nobody read.
         let said = BTreeMap::from([("a".to_owned(), Digest::of(b"x")), ("b".to_owned(), Digest::of(b"longer"))]);
-        index.laid_out(&data, &fs::list(&data, 1).unwrap(), &said);
+        index.laid_out(&data, &fs::list(&data, 1).unwrap(), fs::now(), &said);
         let found = index.folder(&data, 1).unwrap();
         let digests: Vec<Digest> = found.iter().map(|known| known.digest).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "what has another size is not believed");

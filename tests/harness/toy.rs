@@ -224,8 +224,28 @@ impl Kind for Pieces {
         if !text.contains("SAYS NOTHING") {
             context.read("folder", read);
         }
+        if text.contains("A FILE COMES") {
+            let file = &context.input("folder")?.files[0].source;
+            let beside = file.with_file_name("c");
+            std::fs::write(&beside, "came").map_err(|error| StageError::io("write", &beside, &error))?;
+        }
+        let wait_for = |name: &str| {
+            while !std::path::Path::new(name).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        };
+        if text.contains("FAILS ONCE THE OTHER HAS BEGUN") {
+            wait_for("begun");
+            std::fs::write("failed", "").map_err(|error| StageError::io("write", "failed".as_ref(), &error))?;
+        }
         if text.contains("FAILS") {
             return Err(StageError::input("a bad file"));
+        }
+        if text.contains("WAITS FOR THE FAILURE") {
+            std::fs::write("begun", "").map_err(|error| StageError::io("write", "begun".as_ref(), &error))?;
+            wait_for("failed");
+            // Until the engine has heard of it.
+            std::thread::sleep(std::time::Duration::from_millis(200));
         }
         if text.contains("NEVER ENDS") {
             std::fs::write("started", "").map_err(|error| StageError::io("write", "started".as_ref(), &error))?;

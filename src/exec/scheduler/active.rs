@@ -84,6 +84,8 @@ pub(super) struct Running {
     pub(super) piece: Piece,
     /// The part's key, where it is known before the part is made.
     pub(super) part: Option<(ActionKey, Value)>,
+    /// The part, with its files and the class of device, where its key is to be made of what it reads.
+    pub(super) ahead: Option<(Part, Inputs, Option<String>)>,
     /// What the part said that it read, by port.
     pub(super) read: BTreeMap<String, Vec<Digest>>,
     /// The output files that the part said are finished.

@@ -16,18 +16,30 @@ impl Scheduler<'_> {
     /// Starts a stage whose inputs nobody has hashed, where its parts can do that; true if it is started, or waits for another that
     /// reads the same.
     pub(super) fn begin_ahead(&mut self, id: StageId) -> Result<bool, StageError> {
-        let unread = self.planner.unread(id);
-        let read_now = |active: (&StageId, &Active)| {
-            active.1.check.is_none() && self.planner.unread(*active.0).iter().any(|input| unread.contains(input))
-        };
-        if self.active.iter().any(read_now) {
-            self.twins.insert(self.rank[id.index()]);
-            return Ok(true);
+        // What was made ahead waits for nothing more than its key.
+        if self.ahead.contains_key(&id) {
+            return Ok(false);
         }
+        let unread = self.planner.unread(id);
         if unread.is_empty() {
             return Ok(false);
         }
-        let Some((inputs, Plan::Parts(parts))) = self.planner.plan_ahead(id, &self.results)? else { return Ok(false) };
+        let stage = self.graph.stage(id);
+        let read_now = |other: StageId| {
+            let of = self.graph.stage(other);
+            let alike =
+                (of.spec.name, of.spec.revision, &of.params) == (stage.spec.name, stage.spec.revision, &stage.params);
+            alike || self.planner.unread(other).iter().any(|input| unread.contains(input))
+        };
+        if self.active.iter().any(|(other, active)| active.check.is_none() && read_now(*other)) {
+            self.twins.insert(self.rank[id.index()]);
+            return Ok(true);
+        }
+        let plan = self.planner.plan_ahead(id, &self.results)?;
+        let Some((inputs, Plan::Parts(parts))) = plan else { return Ok(false) };
+        if parts.is_empty() {
+            return Ok(false);
+        }
         // That its result is not there is known; whether it would also have changed is not.
         let locked = self.planner.lock().stages.contains_key(self.name(id));
         let reason = if locked { StaleReason::ResultMissing } else { StaleReason::NeverBuilt };
@@ -38,20 +50,15 @@ impl Scheduler<'_> {
     }
 
     /// The key of a part that was made: the one that it was made under, or that of what it has read.
-    pub(super) fn key_of_made(
-        &mut self,
-        running: &mut Running,
-        number: usize,
-    ) -> Result<(ActionKey, Value), StageError> {
+    pub(super) fn key_of_made(&mut self, running: &mut Running) -> Result<(ActionKey, Value), StageError> {
         if let Some(key) = running.part.take() {
             return Ok(key);
         }
         let id = running.stage;
-        let active = self.active.get(&id).ok_or_else(|| StageError::bug("a part of a stage that is not made"))?;
-        let part = &active.parts[number];
-        let inputs = job::part_inputs(&active.inputs, part)?;
-        let read = whole_reading(&job::digests(&inputs, part), std::mem::take(&mut running.read), part)?;
-        let key = self.part_key(id, active, part, read.clone());
+        let (part, inputs, device) =
+            running.ahead.take().ok_or_else(|| StageError::bug("a part has neither a key nor files"))?;
+        let read = whole_reading(&job::digests(&inputs, &part), std::mem::take(&mut running.read), &part)?;
+        let key = self.part_key(id, device, &part, read.clone());
         for (port, digests) in read {
             for (file, digest) in inputs.one(&port)?.files.iter().zip(digests) {
                 self.planner.learn(id, &port, file, digest);
@@ -79,13 +86,12 @@ impl Scheduler<'_> {
         (active.started, active.peak_memory) = (started, peak_memory);
     }
 
-    /// Says in the lock what those stages read that were done before somebody had read all of it. Where the user ended the run,
-    /// nobody shall wait for that: the lock then knows no more of them than before.
-    pub(super) fn complete_lock(&mut self, interrupted: bool) {
+    /// Says in the lock what those stages read that were done before somebody had read all of it. Where nobody has, because the run
+    /// was ended or failed, the lock knows no more of them than before: nobody shall wait for that alone.
+    pub(super) fn complete_lock(&mut self) {
         for (id, check) in std::mem::take(&mut self.unlocked) {
             let name = self.name(id);
-            let lines = if interrupted { None } else { self.planner.read_at_last(id, &check) };
-            match (lines, self.planner.lock().stages.get(name)) {
+            match (self.planner.read_at_last(id, &check), self.planner.lock().stages.get(name)) {
                 (Some(lines), _) => {
                     if let Some(locked) = self.lock.stages.get_mut(name) {
                         locked.inputs.extend(lines);
@@ -98,18 +104,17 @@ impl Scheduler<'_> {
     }
 }
 
-/// What a part has read, which must be all of its files.
+/// What a part has read, by the ports that it was to read; it must be all of their files.
 fn whole_reading(
     listed: &BTreeMap<String, Vec<Digest>>,
     mut read: BTreeMap<String, Vec<Digest>>,
     part: &Part,
 ) -> Result<BTreeMap<String, Vec<Digest>>, StageError> {
-    for (port, listed) in listed {
-        if !listed.iter().any(Digest::is_unread) {
-            read.insert(port.clone(), listed.clone());
-        } else if read.get(port).is_none_or(|read| read.len() != listed.len()) {
-            return Err(StageError::bug(format!("part `{}` did not say what it read at `{port}`", part.name)));
-        }
-    }
-    Ok(read)
+    let whole = |(port, listed): (&String, &Vec<Digest>)| {
+        let read = if listed.iter().any(Digest::is_unread) { read.remove(port) } else { Some(listed.clone()) };
+        let read = read.filter(|read| read.len() == listed.len() && !read.iter().any(Digest::is_unread));
+        let silent = || StageError::bug(format!("part `{}` did not say what it read at `{port}`", part.name));
+        Ok((port.clone(), read.ok_or_else(silent)?))
+    };
+    listed.iter().map(whole).collect()
 }

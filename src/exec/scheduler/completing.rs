@@ -81,8 +81,8 @@ impl Scheduler<'_> {
         let copies = self.copies.take(id);
         let laid = Laying { store: self.store, folder: &folder, expected: files, copies: &copies };
         let laid = laid.materialise(&differences, self.graph.pipeline.cache.link)?;
-        if let Materialised::Whole(Some(listed)) = &laid {
-            self.planner.index().laid_out(&folder, listed, files);
+        if let Materialised::Whole(Some((listed, when))) = &laid {
+            self.planner.index().laid_out(&folder, listed, *when, files);
         }
         Ok(laid)
     }

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::StageError;
-
 use crate::config::LinkMode;
 use crate::digest::Digest;
-use crate::exec::commit::disk_error;
 use crate::exec::materialise::Copies;
 use crate::fs;
 use crate::graph::StageId;
@@ -22,19 +19,16 @@ pub(super) struct Copying {
     /// Where they are made, which is known when the first is to be made; none where the file system shares blocks, so that a copy
     /// would be a waste.
     folder: Option<Option<PathBuf>>,
+    /// How often a stage began anew: what is still copied of an earlier start shall not get among the copies of a later one.
+    starts: BTreeMap<StageId, usize>,
     made: BTreeMap<StageId, BTreeMap<String, Digest>>,
 }
 
 impl Copying {
-    /// Clears `out` of what a killed run left there beside the stages: nobody else writes here.
-    pub(super) fn new(out: &Path, link: LinkMode) -> Result<Self, StageError> {
-        for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(fs::STAGED_PREFIX) {
-                fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
-            }
-        }
+    /// Makes nothing yet.
+    pub(super) fn new(out: &Path, link: LinkMode) -> Self {
         let wanted = link == LinkMode::Copy;
-        Ok(Self { out: out.to_owned(), wanted, folder: None, made: BTreeMap::new() })
+        Self { out: out.to_owned(), wanted, folder: None, starts: BTreeMap::new(), made: BTreeMap::new() }
     }
 
     /// Where those of a stage are made; none where there shall be none.
@@ -44,7 +38,8 @@ impl Copying {
         }
         let out = &self.out;
         let folder = self.folder.get_or_insert_with(|| (!shares(store, out)).then(|| out.join(fs::unique_name())));
-        folder.as_ref().map(|folder| below(folder, stage))
+        let start = self.starts.get(&stage).copied().unwrap_or(0);
+        folder.as_ref().map(|folder| below(folder, stage, start))
     }
 
     /// Keeps those of a part that is stored.
@@ -54,10 +49,17 @@ impl Copying {
 
     /// Those of a stage.
     pub(super) fn take(&mut self, stage: StageId) -> Copies {
+        let start = self.starts.get(&stage).copied().unwrap_or(0);
         match (&self.folder, self.made.remove(&stage)) {
-            (Some(Some(folder)), Some(files)) => Copies { folder: below(folder, stage), files },
+            (Some(Some(folder)), Some(files)) => Copies { folder: below(folder, stage, start), files },
             _ => Copies::default(),
         }
+    }
+
+    /// Forgets those of a stage that begins anew.
+    pub(super) fn forget(&mut self, stage: StageId) {
+        *self.starts.entry(stage).or_default() += 1;
+        self.made.remove(&stage);
     }
 
     /// Removes what was not laid out.
@@ -68,8 +70,8 @@ impl Copying {
     }
 }
 
-fn below(folder: &Path, stage: StageId) -> PathBuf {
-    folder.join(stage.index().to_string())
+fn below(folder: &Path, stage: StageId, start: usize) -> PathBuf {
+    folder.join(format!("{}-{start}", stage.index()))
 }
 
 /// Whether a file in `out` can share its blocks with one in the store.

@@ -51,6 +51,7 @@ impl Scheduler<'_> {
         self.committing.retain(|_, committing| committing.stage != id);
         self.drop_queued(id);
         self.active.remove(&id);
+        self.copies.forget(id);
         self.states[id.index()] = State::Waiting;
         self.candidates.insert(self.rank[id.index()]);
         true
@@ -101,7 +102,8 @@ impl Scheduler<'_> {
         self.states[id.index()] = State::Failed;
         self.wake(id);
         self.drop_queued(id);
-        let active = self.active.remove(&id);
+        let ahead = self.ahead.remove(&id);
+        let active = self.active.remove(&id).or(ahead);
         let gravest = self.summary.failure.map_or(error.category, |known| graver(known, error.category));
         self.summary.failure = Some(gravest);
         self.summary.failed += 1;
@@ -111,8 +113,16 @@ impl Scheduler<'_> {
         let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
         self.note(id, Outcome::Failed, key, reasons, active.as_ref(), None, Some(error));
         if !self.options.keep_going {
-            self.stopping = true;
-            self.queue.clear();
+            self.stop();
+        }
+    }
+
+    /// Begins nothing more.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.queue.clear();
+        if let Some(committer) = &self.committer {
+            committer.stop_copying();
         }
     }
 
@@ -140,6 +150,9 @@ impl Scheduler<'_> {
             let error = StageError::input("its outputs or inputs differ from `pipeline.lock`");
             return self.fail(id, error.hint("run without `--locked` and commit the new lock"));
         }
+        // What was made ahead for a result that another stage then made is done all the same.
+        let ahead = self.ahead.remove(&id);
+        let active = active.or(ahead.as_ref());
         check.store_texts(self.store);
         if !check.unread().is_empty() {
             self.unlocked.push((id, check.clone()));

@@ -14,8 +14,7 @@ impl Scheduler<'_> {
             Heard::Interrupted => {
                 self.executor.stop();
                 self.running.clear();
-                self.queue.clear();
-                self.stopping = true;
+                self.stop();
                 self.summary.interrupted = true;
             }
             Heard::Fetched { stage, found } => self.fetched(stage, found),
@@ -113,7 +112,7 @@ impl Scheduler<'_> {
         }
         let key = match (result.error, running.piece) {
             (Some(error), _) => Err(error),
-            (None, Piece::Part(number)) => self.key_of_made(&mut running, number).map(Some),
+            (None, Piece::Part(_)) => self.key_of_made(&mut running).map(Some),
             (None, Piece::Whole | Piece::Merge) => Ok(None),
         };
         let outcome = match key {

@@ -81,7 +81,7 @@ impl Scheduler<'_> {
             }
             let part = &active.parts[number];
             let digests = job::digests(&job::part_inputs(&active.inputs, part)?, part);
-            let (key, _) = self.part_key(id, active, part, digests);
+            let (key, _) = self.part_key(id, active.device.clone(), part, digests);
             active.made[number] = match active.ahead.remove_entry(&key.hex()) {
                 Some(made) => Some(made),
                 None => self.known_part(&key, outputs),

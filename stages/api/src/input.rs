@@ -60,7 +60,7 @@ pub struct Input {
     pub artifact_type: Option<ArtifactType>,
     /// The axis values that tell gathered stages apart, such as `[("lr", "0.001")]`.
     pub labels: Vec<(String, String)>,
-    /// The digest of the file, or of the tree.
+    /// The digest of the file, or of the tree; [unread](Digest::unread) where that of a file is.
     pub digest: Digest,
     /// The files, sorted by `(root, path)`; exactly one where it is a single file.
     pub files: Vec<InputFile>,

@@ -66,7 +66,8 @@ impl KindSpec {
 pub struct Planning<'a> {
     /// The resolved parameters.
     pub params: &'a Params,
-    /// The inputs. Planning may read tables in full and of everything else only the listing with its digests.
+    /// The inputs. Planning may read tables in full and of everything else only the listing with its digests,
+    /// which may be [unread](crate::Digest::unread) where the kind [reads once](KindSpec::reads_once) or reads names alone.
     pub inputs: &'a Inputs,
     /// The seed, for kinds that declare randomness.
     pub seed: Option<u64>,
@@ -129,7 +130,7 @@ pub trait Kind: Sync {
         Ok(Vec::new())
     }
 
-    /// How the work is split; asked once the stage is ready, remembered by the digests of the inputs.
+    /// How the work is split; asked when the stage is ready, and remembered by the digests of the inputs once all are known.
     fn plan(&self, _planning: Planning<'_>) -> Result<Plan, StageError> {
         Ok(Plan::Whole)
     }

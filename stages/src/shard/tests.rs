@@ -114,6 +114,23 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
 }
 
 #[test]
+fn a_shard_is_on_its_way_while_its_images_are_made_and_is_not_ended_without_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = OutputFile::create(folder.path(), "shard.arrow").unwrap();
+    let path = file.path().to_owned();
+    let ids: Vec<String> = (0..20).map(|row| format!("image {row}")).collect();
+    let shape = [100, 100, 3];
+    let mut writer = ShardWriter::create(file, shape, Dtype::U8, &json!({}), &ids).unwrap();
+    for row in 1..ids.len() as u64 {
+        writer.push(|_| Ok::<_, ()>(())).unwrap().unwrap();
+        let (written, pushed) = (std::fs::metadata(&path).unwrap().len(), row * 30_000);
+        assert!(written + 64 * 1024 > pushed, "{written} of more than {pushed} bytes are in the file");
+    }
+    let error = writer.finish().unwrap_err();
+    assert!(error.message.contains("19 of the 20 images of a shard were tried"), "{error}");
+}
+
+#[test]
 fn an_index_is_read_back_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let row = |id: &str, row| IndexRow {
