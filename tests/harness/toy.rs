@@ -224,16 +224,18 @@ impl Kind for Pieces {
         if !text.contains("SAYS NOTHING") {
             context.read("folder", read);
         }
-        if text.contains("A FILE COMES") {
-            let file = &context.input("folder")?.files[0].source;
-            let beside = file.with_file_name("c");
-            std::fs::write(&beside, "came").map_err(|error| StageError::io("write", &beside, &error))?;
-        }
         let wait_for = |name: &str| {
             while !std::path::Path::new(name).exists() {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         };
+        if text.contains("A FILE COMES") {
+            // A change while `names` works is reported.
+            wait_for("out/names/text.txt");
+            let file = &context.input("folder")?.files[0].source;
+            let beside = file.with_file_name("c");
+            std::fs::write(&beside, "came").map_err(|error| StageError::io("write", &beside, &error))?;
+        }
         if text.contains("FAILS ONCE THE OTHER HAS BEGUN") {
             wait_for("begun");
             std::fs::write("failed", "").map_err(|error| StageError::io("write", "failed".as_ref(), &error))?;
