@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::{Errno, ReadWriteFlags};
 use serde::{Deserialize, Serialize};
@@ -176,13 +176,27 @@ pub fn fill(path: &Path, write: impl FnOnce(&mut File, &Path) -> Result<bool, Fs
     result
 }
 
-/// Removes a folder with everything in it, or a file; that nothing is there is fine.
+/// So often a folder is emptied that somebody still writes to, with [`REST`] between.
+const TRIES: usize = 100;
+
+/// How long somebody who is about to end is given.
+const REST: Duration = Duration::from_millis(20);
+
+/// Removes a folder with everything in it, or a file; that nothing is there is fine. The workers of a run that was killed end by
+/// themselves, but what they write until then may come into a folder that is just being emptied.
 pub fn remove(path: &Path) -> Result<(), FsError> {
-    let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
+    let remove = || match fs::symlink_metadata(path)? {
+        metadata if metadata.is_dir() => fs::remove_dir_all(path),
+        _ => fs::remove_file(path),
     };
+    let mut result = remove();
+    for _ in 1..TRIES {
+        if !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            break;
+        }
+        std::thread::sleep(REST);
+        result = remove();
+    }
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(at("remove", path)),
@@ -341,7 +355,6 @@ fn sync_file(path: &Path) -> Result<(), FsError> {
 #[cfg(test)]
 mod tests {
     use std::io::IoSliceMut;
-    use std::time::Duration;
 
     use super::*;
 
@@ -397,6 +410,29 @@ mod tests {
         assert!(fs::read(&path).unwrap() == [&bytes[..], b"cached"].concat());
         let error = write_uncached(&mut File::open(&path).unwrap(), b"x").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()), "it is open for reading only");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_still_writes_to_is_removed_when_they_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::create_dir(&target).unwrap();
+        std::thread::scope(|scope| {
+            let write = || {
+                for number in 0..20_000 {
+                    // Once the folder itself is gone, nothing comes into it any more.
+                    if fs::write(target.join(number.to_string()), "x").is_err() {
+                        return;
+                    }
+                }
+            };
+            let writers = [scope.spawn(write), scope.spawn(write)];
+            remove(&target).unwrap();
+            for writer in writers {
+                writer.join().unwrap();
+            }
+        });
+        assert!(!target.exists());
     }
 
     #[test]
