@@ -4,7 +4,7 @@
 `python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers]` makes N distinct JPEGs (10,015 by
 default: the originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved
 rounds, for each size: the decoder alone over the same files in a bare loop (`cargo bench --bench preprocess`), a cold
-`hamflow run` over them (an empty cache, planning's hash and the table included), and each peer with a process per core. It
+`hamflow run` over them (an empty cache, the hashing of every file and the table included), and each peer with a process per core. It
 needs a release build of hamflow. What a cold run reaches of its decoder alone is the median of the rounds' ratios: by the
 clock, and by the time that processors worked, which says less but also counts on a machine that does other things too.
 """

@@ -427,6 +427,9 @@ mod tests {
                 }
             };
             let writers = [scope.spawn(write), scope.spawn(write)];
+            while fs::read_dir(&target).unwrap().count() < 100 {
+                std::thread::yield_now();
+            }
             remove(&target).unwrap();
             for writer in writers {
                 writer.join().unwrap();
