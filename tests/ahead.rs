@@ -2,11 +2,12 @@
 //! hashed first.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::inotify;
 
-use crate::harness::Project;
+use crate::harness::{Project, in_ci};
 
 const PIPELINE: &str = r#"
 [inputs]
@@ -30,12 +31,28 @@ fn project(pipeline: &str, files: &[(&str, &str)]) -> Project {
     project
 }
 
-/// How often each file of the folder is opened while `run` runs.
+/// Whether the project's file system shares blocks: then nothing is copied, and copies cannot be looked at.
+fn shares_blocks(project: &Project) -> bool {
+    let mut copy = std::process::Command::new("cp");
+    copy.args(["--reflink=always", "pipeline.toml", "shared"]).current_dir(project.root());
+    let shares = copy.output().is_ok_and(|output| output.status.success());
+    if shares {
+        assert!(!in_ci(), "in CI a file system that does not share blocks is needed");
+        println!("SKIPPED: {} shares blocks; copies were not tested", project.root().display());
+    }
+    shares
+}
+
+/// How often each file of the folder of inputs is opened while `run` runs.
 fn opened(project: &Project, run: impl FnOnce()) -> BTreeMap<String, usize> {
+    opened_in(project, "folder", run)
+}
+
+fn opened_in(project: &Project, folder: &str, run: impl FnOnce()) -> BTreeMap<String, usize> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
     // Two equal events in a row would be told as one, so closing is watched as well.
     let watched = inotify::WatchFlags::OPEN | inotify::WatchFlags::CLOSE;
-    inotify::add_watch(&watch, project.path("folder"), watched).unwrap();
+    inotify::add_watch(&watch, project.path(folder), watched).unwrap();
     run();
     let mut buffer = [std::mem::MaybeUninit::uninit(); 65536];
     let mut reader = inotify::Reader::new(&watch, &mut buffer);
@@ -198,6 +215,9 @@ fn a_run_that_the_user_ended_waits_for_no_hashing_and_loses_no_part() {
 #[test]
 fn what_parts_make_is_copied_for_people_while_others_work() {
     let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "never ends")]);
+    if shares_blocks(&project) {
+        return;
+    }
     let copies = || project.files("out").into_iter().filter(|(path, _)| path.ends_with("pieces/a.txt"));
     // Two parts at the same time; the one that is done is not stored before the other, unless the run ends.
     let mut run = project.start(&["run", "--jobs", "2"]);
@@ -226,6 +246,42 @@ fn what_parts_make_is_copied_for_people_while_others_work() {
     assert_eq!(project.read("out/once/pieces/b.txt"), "ENDS?");
     assert_eq!(folders(&project), ["names", "once"]);
     assert_eq!(project.run().with_outcome("fresh").len(), 2);
+}
+
+#[test]
+fn the_copy_is_what_is_laid_out_and_is_not_read_again() {
+    let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "waits for a copy")]);
+    if shares_blocks(&project) {
+        return;
+    }
+    let run = project.start(&["run", "--jobs", "2"]);
+    let inode = |path: &str| std::fs::metadata(project.path(path)).unwrap().ino();
+    let deadline = SystemTime::now() + Duration::from_secs(60);
+    let copy = loop {
+        assert!(SystemTime::now() < deadline, "no copy was made");
+        let copies = project.files("out").into_iter();
+        if let Some((path, _)) =
+            copies.into_iter().find(|(path, bytes)| path.ends_with("pieces/a.txt") && !bytes.is_empty())
+        {
+            break path;
+        }
+    };
+    let copied = inode(&copy);
+    project.wait_until_settled(&copy);
+    project.write("copied", "");
+    assert!(run.wait_with_output().unwrap().status.success());
+    assert_eq!(inode("out/once/pieces/a.txt"), copied, "it was not copied a second time");
+    let again = opened_in(&project, "out/once/pieces", || drop(project.run()));
+    assert!(!again.contains_key("a.txt"), "{again:?}");
+}
+
+#[test]
+fn a_worker_keeps_nothing_of_the_job_before() {
+    let project = project(PIPELINE, &[("a", "hoards and is longer, so it goes first"), ("b", "says its memory")]);
+    project.run_with(&["--jobs", "1"]);
+    let said = project.read("out/once/pieces/b.txt");
+    let kilobytes: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
+    assert!((1..64 * 1024).contains(&kilobytes), "{said}");
 }
 
 #[test]

@@ -229,6 +229,18 @@ impl Kind for Pieces {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         };
+        if text.contains("WAITS FOR A COPY") {
+            wait_for("copied");
+        }
+        if text.contains("HOARDS") {
+            let strings: Vec<String> = (0..2_000_000).map(|number| format!("{number:064}")).collect();
+            // In front of what stays glibc returns nothing by itself.
+            std::mem::forget(strings.last().cloned());
+        }
+        if text.contains("SAYS ITS MEMORY") {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            text = status.lines().filter_map(|line| line.strip_prefix("VmRSS:")).collect();
+        }
         if text.contains("A FILE COMES") {
             // A change while `names` works is reported.
             wait_for("out/names/text.txt");
