@@ -128,7 +128,35 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::digest::Digest;
     use crate::store::ActionKey;
+
+    #[test]
+    fn what_was_hashed_while_it_was_written_is_copied_until_nothing_more_will_be_laid_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.create().unwrap();
+        let (sender, heard) = channel();
+        let committer = Committer::start(&store, sender);
+        for job in 0..2 {
+            let work = folder.path().join(format!("job-{job}"));
+            std::fs::create_dir_all(work.join("output")).unwrap();
+            std::fs::write(work.join("output/file"), "bytes").unwrap();
+            std::fs::write(work.join("output/other"), "read to be hashed").unwrap();
+            let written = BTreeMap::from([("file".to_owned(), Digest::of(b"bytes"))]);
+            let copies = Some(folder.path().join(format!("copies-{job}")));
+            let (key, flaws) = (ActionKey::of(&job.to_string()), Vec::new());
+            let part = FinishedPart { job, key, fingerprint: Value::Null, work, written, copies, flaws, cost_ms: 1 };
+            committer.add(part);
+            committer.flush();
+            let Ok(Heard::Committed { outcome: Ok(part), .. }) = heard.recv() else { panic!("the part is sound") };
+            let copied = BTreeMap::from([("file".to_owned(), Digest::of(b"bytes"))]);
+            assert_eq!(part.copied, if job == 0 { copied } else { BTreeMap::new() });
+            committer.stop_copying();
+        }
+        assert_eq!(std::fs::read(folder.path().join("copies-0/file")).unwrap(), b"bytes");
+        assert!(!folder.path().join("copies-0/other").exists() && !folder.path().join("copies-1").exists());
+    }
 
     #[test]
     fn of_several_parts_only_the_bad_one_fails() {
