@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Preprocessing beside other programs: a table of images per second, in one run on one machine.
 
-`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers]` makes N distinct JPEGs (10,015 by
+`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers] [--cold-disk]` makes N distinct JPEGs (10,015 by
 default: the originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved
 rounds, for each size: the decoder alone over the same files in a bare loop (`cargo bench --bench preprocess`), a cold
 `hamflow run` over them (an empty cache, the hashing of every file and the table included), and each peer with a process per core. It
 needs a release build of hamflow. What a cold run reaches of its decoder alone is the median of the rounds' ratios: by the
 clock, and by the time that processors worked, which says less but also counts on a machine that does other things too.
+With `--cold-disk` the files are taken out of the system's cache before each run and each peer, instead of being brought in
+(as root).
 """
 import argparse
 import hashlib
@@ -176,13 +178,23 @@ def warm(images: Path, size: tuple[int, int], count: int) -> None:
     os.sync()
 
 
-def hamflow(folder: Path, images: Path, size: tuple[int, int], decode: str) -> tuple[float, float, float]:
+def cool() -> None:
+    """Takes all files out of memory."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def hamflow(
+    folder: Path, images: Path, size: tuple[int, int], decode: str, cold_disk: bool = False
+) -> tuple[float, float, float]:
     """A cold run: images per second by the clock and by the work of all processors, and the most memory of all its processes
     together in MiB."""
     project = Path(tempfile.mkdtemp(dir=folder))
     count = write(project, images, height=size[0], width=size[1], decode=decode)
     if decode == "reduced":
         warm(images, size, count)
+    if cold_disk:
+        cool()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen([binary(), "run"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -236,6 +248,7 @@ def main() -> None:
     arguments.add_argument("--memory", type=int, nargs="*", default=[], help="counts of images to measure memory at")
     arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hamflow-bench")
     arguments.add_argument("--no-peers", action="store_true", help="hamflow and its decoder only")
+    arguments.add_argument("--cold-disk", action="store_true", help="take the files out of the system's cache first (as root)")
     options = arguments.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     images = dataset(options.folder, options.originals, options.images)
@@ -261,13 +274,15 @@ def main() -> None:
             [(alone, alone_by_work)] = bare(str(images.resolve()), "--alone", f"{size[0]}x{size[1]}").values()
             rates.setdefault(("its decoder alone, in a bare loop", size), []).append(alone)
             for decode in ("reduced",) if options.no_peers else ("reduced", "exact"):
-                rate, by_work, used = hamflow(options.folder, images, size, decode)
+                rate, by_work, used = hamflow(options.folder, images, size, decode, options.cold_disk)
                 memory = max(memory, used)
                 rates.setdefault((f"hamflow, cold run, {decode}", size), []).append(rate)
                 if decode == "reduced":
                     reached.setdefault(size, []).append((rate / alone, by_work / alone_by_work))
             for name, (interpreter, code) in scripts.items():
                 command = [interpreter, "-c", code, images, str(size[0]), str(size[1])]
+                if options.cold_disk:
+                    cool()
                 ran = subprocess.run(command, capture_output=True, text=True)
                 if ran.returncode != 0:
                     print(f"SKIPPED: {name}: {ran.stderr.strip().splitlines()[-1:]}", file=sys.stderr)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, InputFile, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
-    Port, StageContext, StageError, Threads, View,
+    Port, ReadAhead, StageContext, StageError, Threads, View,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -296,8 +296,11 @@ fn prepare_all(
     let mut preparer = Preparer::new(parameters.preparation());
     let mut bytes = Vec::new();
     let mut read = Vec::with_capacity(files.len());
-    for (image, (image_id, file)) in image_ids.iter().zip(files).enumerate() {
-        read.push(file.read_once(&mut bytes)?);
+    let mut ahead = ReadAhead::new(files);
+    while let Some(next) = ahead.read(&mut bytes) {
+        let (file, digest) = next?;
+        let (image, image_id) = (read.len(), &image_ids[read.len()]);
+        read.push(digest);
         match writer.push(|tensor| preparer.prepare(&bytes, tensor))? {
             Ok(tensor) => made.push((image, tensor_hash(tensor))),
             Err(bad) if parameters.bad_images == BadImages::Error => {

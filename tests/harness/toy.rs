@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning, Port,
-    StageContext, StageError, Threads, View,
+    ReadAhead, StageContext, StageError, Threads, View,
 };
 use serde_json::{Value, json};
 
@@ -208,11 +208,11 @@ impl Kind for Pieces {
         context.log(format!("part {name}"));
         let mut text = String::new();
         let (mut bytes, mut read) = (Vec::new(), Vec::new());
-        for file in &context.input("folder")?.files {
+        let mut ahead = ReadAhead::new(&context.input("folder")?.files);
+        while let Some(next) = ahead.read(&mut bytes) {
+            let (file, digest) = next?;
             if self.reads_once {
-                read.push(file.read_once(&mut bytes)?);
-            } else {
-                bytes = file.read()?;
+                read.push(digest);
             }
             text.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
             text.push_str(suffix);

@@ -1,8 +1,8 @@
 //! What a stage reads, as the engine hands it over: names, digests and where the bytes are.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct InputFile {
     /// The path below that folder, with `/`; the file's name where the input is a single file.
     pub path: String,
     /// The bytes that the key names; [unread](Digest::unread) where the part that reads them is to name them
-    /// ([`read_once`](Self::read_once)).
+    /// ([`ReadAhead`]).
     pub digest: Digest,
     /// Where the bytes are: in the store, or where the user keeps them.
     pub source: PathBuf,
@@ -31,16 +31,6 @@ impl InputFile {
         Ok(bytes)
     }
 
-    /// The same into a buffer that is kept from one file to the next, also of a file that nobody has hashed yet. Returns the
-    /// digest of the bytes.
-    pub fn read_once(&self, bytes: &mut Vec<u8>) -> Result<Digest, StageError> {
-        let io = |source| StageError::io("read", &self.source, &source);
-        bytes.clear();
-        fs::File::open(&self.source).and_then(|mut file| file.read_to_end(bytes)).map_err(io)?;
-        let digest = Digest::of(bytes);
-        if self.digest.is_unread() || digest == self.digest { Ok(digest) } else { Err(self.changed()) }
-    }
-
     /// Checks bytes that were read (or mapped) from [`source`](Self::source) against the digest in the key.
     pub fn check(&self, bytes: &[u8]) -> Result<(), StageError> {
         if Digest::of(bytes) == self.digest { Ok(()) } else { Err(self.changed()) }
@@ -49,6 +39,50 @@ impl InputFile {
     fn changed(&self) -> StageError {
         StageError::input_changed(&self.source)
     }
+}
+
+/// So many files are open before their turn: what a disk needs to have something to do, and far fewer than a process may open.
+const OPEN_AHEAD: usize = 8;
+
+/// Reads files one after the other, each once, also those that nobody has hashed yet. The system is told of the next ones before
+/// their turn, so that the disk fetches them while whoever reads works on one (`posix_fadvise(2)`, `WILLNEED`).
+#[derive(Debug)]
+pub struct ReadAhead<'a> {
+    files: std::slice::Iter<'a, InputFile>,
+    opened: VecDeque<(&'a InputFile, io::Result<File>)>,
+}
+
+impl<'a> ReadAhead<'a> {
+    /// Begins with the first of them.
+    pub fn new(files: &'a [InputFile]) -> Self {
+        Self { files: files.iter(), opened: VecDeque::with_capacity(OPEN_AHEAD) }
+    }
+
+    /// Reads the next file into a buffer that is kept from one to the next; returns the file and the digest of the bytes, which is
+    /// that of its key where it has one. Nothing behind the last file.
+    pub fn read(&mut self, bytes: &mut Vec<u8>) -> Option<Result<(&'a InputFile, Digest), StageError>> {
+        while self.opened.len() < OPEN_AHEAD
+            && let Some(file) = self.files.next()
+        {
+            self.opened.push_back((file, open_ahead(file)));
+        }
+        let (file, opened) = self.opened.pop_front()?;
+        bytes.clear();
+        if let Err(source) = opened.and_then(|mut opened| opened.read_to_end(bytes)) {
+            return Some(Err(StageError::io("read", &file.source, &source)));
+        }
+        let digest = Digest::of(bytes);
+        let known = file.digest.is_unread() || digest == file.digest;
+        Some(if known { Ok((file, digest)) } else { Err(file.changed()) })
+    }
+}
+
+/// Opens a file that will be read whole, soon.
+fn open_ahead(file: &InputFile) -> io::Result<File> {
+    let opened = File::open(&file.source)?;
+    // It is advice: where a file system does not take it, the file is read when its turn comes.
+    let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::WillNeed);
+    Ok(opened)
 }
 
 /// Something that a stage reads: an artifact of another stage, or a file or folders from outside.
@@ -106,5 +140,97 @@ impl Inputs {
     /// All inputs at a port.
     pub fn all(&self, port: &str) -> &[Input] {
         self.0.get(port).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use rustix::fs::{Advice, fadvise};
+
+    use super::*;
+
+    /// Files `0` to `n - 1` with their numbers in them, over and over.
+    fn files(folder: &Path, n: usize) -> Vec<InputFile> {
+        let file = |i: usize| {
+            let (source, bytes) = (folder.join(i.to_string()), format!("{i} ").repeat(100_000));
+            fs::write(&source, &bytes).unwrap();
+            let digest = if i % 2 == 0 { Digest::unread(bytes.len() as u64) } else { Digest::of(bytes.as_bytes()) };
+            InputFile { root: 0, path: i.to_string(), digest, source }
+        };
+        (0..n).map(file).collect()
+    }
+
+    fn open_below(folder: &Path) -> usize {
+        let held =
+            fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        held.filter(|file| file.starts_with(folder)).count()
+    }
+
+    #[test]
+    fn files_come_in_their_order_each_error_at_its_turn_and_only_a_few_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), 20);
+        fs::write(&files[15].source, "other bytes").unwrap();
+        fs::remove_file(&files[17].source).unwrap();
+        let (mut ahead, mut bytes) = (ReadAhead::new(&files), Vec::new());
+        for (i, file) in files.iter().enumerate() {
+            let read = ahead.read(&mut bytes).unwrap();
+            assert_eq!(open_below(folder.path()), (OPEN_AHEAD - 1).min(19 - i) - usize::from((10..17).contains(&i)));
+            match i {
+                15 => assert_eq!(read.unwrap_err(), StageError::input_changed(&file.source)),
+                17 => assert!(read.unwrap_err().message.contains(&file.source.display().to_string())),
+                _ => {
+                    assert_eq!(read.unwrap(), (file, Digest::of(&bytes)));
+                    assert!(bytes.starts_with(format!("{i} {i}").as_bytes()));
+                }
+            }
+        }
+        assert!(ahead.read(&mut bytes).is_none());
+    }
+
+    /// Whether all of a file is in the system's cache (`mincore(2)`).
+    fn is_cached(path: &Path) -> bool {
+        let file = File::open(path).unwrap();
+        // SAFETY: nobody writes to the file while it is mapped.
+        let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
+        // SAFETY: it only asks.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
+        let mut pages = vec![0u8; map.len().div_ceil(page)];
+        // SAFETY: the range is mapped, and there is a byte for each of its pages.
+        let asked = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
+        assert_eq!(asked, 0, "{}", io::Error::last_os_error());
+        pages.iter().all(|page| page & 1 == 1)
+    }
+
+    #[test]
+    fn the_disk_fetches_the_next_files_while_one_is_worked_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), OPEN_AHEAD + 1);
+        for file in &files {
+            let opened = File::open(&file.source).unwrap();
+            opened.sync_all().unwrap();
+            fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
+        }
+        if files.iter().any(|file| is_cached(&file.source)) {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "files in {} cannot be taken out of memory",
+                folder.path().display()
+            );
+            eprintln!("SKIPPED: files in {} cannot be taken out of memory", folder.path().display());
+            return;
+        }
+        let mut ahead = ReadAhead::new(&files);
+        ahead.read(&mut Vec::new()).unwrap().unwrap();
+        let (next, later) = files[1..].split_at(OPEN_AHEAD - 1);
+        let until = Instant::now() + Duration::from_secs(30);
+        while !next.iter().all(|file| is_cached(&file.source)) {
+            assert!(Instant::now() < until, "nobody reads ahead");
+            std::thread::yield_now();
+        }
+        assert!(!is_cached(&later[0].source), "this is too far ahead");
     }
 }

@@ -38,7 +38,7 @@ pub struct KindSpec {
     /// What the files that parts read are called when they are counted.
     pub part_unit: &'static str,
     /// Whether plans and views look at no more than the names of what ports with [`Access::Content`](crate::Access::Content)
-    /// take, and every part reads each of its files by [`InputFile::read_once`](crate::InputFile::read_once) and says so
+    /// take, and every part reads each of its files by [`ReadAhead`](crate::ReadAhead) and says so
     /// ([`StageContext::read`](crate::StageContext::read)). Then files that nobody has hashed yet are hashed by the parts.
     pub reads_once: bool,
 }
