@@ -57,6 +57,24 @@ export HAMFLOW_S3_SERVER="$servers/bin/s3s-fs" HAMFLOW_AZURITE="$servers/node_mo
 step "tests"
 cargo test --release
 
+step "the same where blocks are shared"
+if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v mkfs.xfs > /dev/null; then
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends xfsprogs > /dev/null || echo "no mkfs.xfs"
+fi
+sharing=$(mktemp -d)
+trap 'rm -rf "$sharing"' EXIT
+mkdir "$sharing/mounted"
+# An XFS in a file, mounted where nobody else sees it.
+mounted='mount -o loop "$0/xfs" "$0/mounted"'
+if ! command -v mkfs.xfs > /dev/null; then
+  [ "${CI:-}" != true ] || { echo "CI must have mkfs.xfs" >&2; exit 1; }
+  echo "SKIPPED: no mkfs.xfs, so nobody sees whether what is laid out shares its blocks"
+elif truncate -s 4G "$sharing/xfs" && mkfs.xfs -q "$sharing/xfs" && unshare --mount sh -c "$mounted" "$sharing"; then
+  unshare --mount sh -c "$mounted && TMPDIR=\"\$0/mounted\" HAMFLOW_SHARES_BLOCKS=1 cargo test --release --test promises" "$sharing"
+else
+  echo "SKIPPED: no XFS can be mounted here, so nobody sees whether what is laid out shares its blocks"
+fi
+
 step "the engine alone"
 cargo test --release -p hamflow --no-default-features
 
@@ -77,7 +95,7 @@ fi
 step "the demo"
 cargo build --release
 demo=$(mktemp -d)
-trap 'rm -rf "$demo"' EXIT
+trap 'rm -rf "$sharing" "$demo"' EXIT
 bash tests/demo.sh "$demo"
 
 step "a browser, to look at what hamflow draws"

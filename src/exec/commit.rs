@@ -7,7 +7,7 @@ use hamflow_stage_api::{ArtifactType, Output, StageError};
 use serde_json::Value;
 
 use crate::digest::{self, Digest};
-use crate::fs::{self, Durability, FsError};
+use crate::fs::{self, Durability, FsError, Listed};
 use crate::store::{self, ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, TreeEntry};
 
 /// A failed system call of the engine: the disk's fault, whatever it was.
@@ -17,15 +17,12 @@ pub fn disk_error(error: &FsError) -> StageError {
     failed
 }
 
-/// The files of a job's output directory, hashed; those that were hashed while they were `written` are not read again.
-pub fn hash_outputs(folder: &Path, written: &BTreeMap<String, Digest>) -> Result<Vec<(String, Staged)>, FsError> {
+/// The files of a job's output directory, hashed.
+pub fn hash_outputs(folder: &Path) -> Result<Vec<(String, Staged)>, FsError> {
     let mut files = Vec::new();
     for file in fs::list(folder, 1)? {
         let path = folder.join(&file.path);
-        let digest = match written.get(&file.path).filter(|digest| digest.size() == file.stat.size) {
-            Some(digest) => *digest,
-            None => digest::of_file(&path).map_err(fs::at("read", &path))?,
-        };
+        let digest = digest::of_file(&path).map_err(fs::at("read", &path))?;
         files.push((file.path, Staged { path, digest }));
     }
     Ok(files)
@@ -42,10 +39,8 @@ pub struct FinishedPart {
     pub fingerprint: Value,
     /// The job's own folder, on the store's file system; the parts' files lie in its `output`.
     pub work: PathBuf,
-    /// Files that were hashed while they were written.
-    pub written: BTreeMap<String, Digest>,
-    /// Where copies of those are made, to be laid out; none where there shall be none.
-    pub copies: Option<PathBuf>,
+    /// The copies that are made of it, to be laid out; none where there shall be none.
+    pub copies: Option<PartCopies>,
     /// What it said is not as it should be.
     pub flaws: Vec<String>,
     /// How long it took.
@@ -66,14 +61,22 @@ pub struct StagedPart {
 }
 
 impl StagedPart {
-    /// Hashes what a part made, as far as that was not done while it was written, and copies what is to be laid out: the part becomes
-    /// one tree of everything in its output directory.
+    /// Hashes what a part made, and copies on the way what is to be laid out: the part becomes one tree of everything in its output
+    /// directory.
     pub fn new(finished: FinishedPart) -> Result<Self, StageError> {
-        let FinishedPart { job: _, key, fingerprint, work, written, copies, flaws, cost_ms } = finished;
-        let output = work.join("output");
-        let hashed = hash_outputs(&output, &written).map_err(|error| disk_error(&error))?;
-        let listed = hashed.iter().filter(|(path, staged)| written.get(path) == Some(&staged.digest));
-        let copied = copies.map_or_else(BTreeMap::new, |folder| copy_all(listed, &folder));
+        let FinishedPart { job: _, key, fingerprint, work, copies, flaws, cost_ms } = finished;
+        let (mut hashed, mut copied) = (Vec::new(), BTreeMap::new());
+        for Listed { path, stat } in fs::list(&work.join("output"), 1).map_err(|error| disk_error(&error))? {
+            let from = work.join("output").join(&path);
+            let copy = copies.as_ref().filter(|copies| is_assembled(&copies.outputs, &path));
+            let copy = copy.and_then(|copies| copies.make(&from, stat.size, &path));
+            let digest = copy.map_or_else(|| digest::of_file(&from).map_err(fs::at("read", &from)), Ok);
+            let digest = digest.map_err(|error| disk_error(&error))?;
+            if copy.is_some() {
+                copied.insert(path.clone(), digest);
+            }
+            hashed.push((path, Staged { path: from, digest }));
+        }
         let (paths, blobs): (Vec<String>, Vec<Staged>) = hashed.into_iter().unzip();
         let entries = paths.into_iter().zip(&blobs).map(|(path, staged)| TreeEntry { path, digest: staged.digest });
         let tree = Tree::new(entries.collect());
@@ -101,24 +104,36 @@ impl StagedPart {
     }
 }
 
-/// Copies files by their paths into a folder, and says which are there whole. What cannot be copied is laid out from the store; that a
-/// file does not hold what was written to it is seen there.
-fn copy_all<'a>(files: impl Iterator<Item = &'a (String, Staged)>, folder: &Path) -> BTreeMap<String, Digest> {
-    let copy = |path: &str, Staged { path: from, digest }: &Staged| -> Option<()> {
-        let to = folder.join(path);
+/// Copies of what parts make, for people.
+#[derive(Debug)]
+pub struct PartCopies {
+    /// Where they are made, by the same paths as below the output directory.
+    pub folder: PathBuf,
+    /// Whether the file system shares blocks.
+    pub sharing: bool,
+    /// The stage's outputs: only what parts add to them is laid out as it is.
+    pub outputs: Vec<Output>,
+}
+
+impl PartCopies {
+    /// Copies a file of a part, and returns the digest of what was copied; none where it cannot be: then it is laid out from the store.
+    fn make(&self, from: &Path, size: u64, path: &str) -> Option<Digest> {
+        let to = self.folder.join(path);
+        if self.sharing {
+            let digest = digest::of_file(from).ok()?;
+            return fs::share(from, &to).ok()?.then_some(digest);
+        }
         fs::create_dir(to.parent()?).ok()?;
         // A copy that is there belongs to a part that was made before, and is known by its digest.
         let mut target = fs::create_new(&to).ok()?;
-        let copied = std::fs::File::open(from).ok().map(|mut file| store::pour(&mut file, digest, &mut target, &to));
-        if !matches!(copied, Some(Ok(true))) {
-            // On a full disk its place is needed.
-            let _ = fs::remove(&to);
-            return None;
+        let copied = std::fs::File::open(from).ok().map(|mut file| store::pour(&mut file, size, &mut target, &to));
+        if let Some(Ok(Ok(digest))) = copied {
+            return Some(digest);
         }
-        Some(())
-    };
-    let whole = files.filter(|(path, staged)| copy(path, staged).is_some());
-    whole.map(|(path, staged)| (path.clone(), staged.digest)).collect()
+        // On a full disk its place is needed.
+        let _ = fs::remove(&to);
+        None
+    }
 }
 
 /// Stores some parts with the same few syncs. Where that fails, some of them may be stored, and all may be tried again.
@@ -173,7 +188,7 @@ pub struct Finished<'a> {
 
 /// Stores what a stage made.
 pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, StageError> {
-    let written = hash_outputs(finished.folder, &BTreeMap::new()).map_err(|error| disk_error(&error))?;
+    let written = hash_outputs(finished.folder).map_err(|error| disk_error(&error))?;
     let mut files: BTreeMap<&str, Digest> = BTreeMap::new();
     for (_, part) in finished.parts {
         let assembled = part.iter().filter(|(path, _)| is_assembled(finished.outputs, path));

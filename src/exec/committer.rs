@@ -123,39 +123,52 @@ fn store_all(store: &Store, waiting: Vec<Waiting>) -> Vec<(u64, Result<StagedPar
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use hamflow_stage_api::{ArtifactType, Output};
     use serde_json::Value;
 
     use super::*;
     use crate::digest::Digest;
+    use crate::exec::commit::PartCopies;
     use crate::store::ActionKey;
 
     #[test]
-    fn what_was_hashed_while_it_was_written_is_copied_until_nothing_more_will_be_laid_out() {
+    fn what_parts_add_to_an_output_is_copied_until_nothing_more_will_be_laid_out() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         store.create().unwrap();
         let (sender, heard) = channel();
         let committer = Committer::start(&store, sender);
-        for job in 0..2 {
-            let work = folder.path().join(format!("job-{job}"));
-            std::fs::create_dir_all(work.join("output")).unwrap();
-            std::fs::write(work.join("output/file"), "bytes").unwrap();
-            std::fs::write(work.join("output/other"), "read to be hashed").unwrap();
-            let written = BTreeMap::from([("file".to_owned(), Digest::of(b"bytes"))]);
-            let copies = Some(folder.path().join(format!("copies-{job}")));
+        let outputs = vec![Output {
+            name: "pieces".to_owned(),
+            artifact_type: ArtifactType::Folder,
+            path: "pieces".to_owned(),
+            from_parts: true,
+        }];
+        let below = folder.path();
+        std::fs::write(below.join("probe"), "bytes").unwrap();
+        let can_share = fs::share(&below.join("probe"), &below.join("shared")).unwrap();
+        for (job, sharing) in [(0, false), (1, true), (2, false)] {
+            let work = below.join(format!("job-{job}"));
+            std::fs::create_dir_all(work.join("output/pieces")).unwrap();
+            std::fs::write(work.join("output/pieces/file"), "bytes").unwrap();
+            std::fs::write(work.join("output/other"), "for the merge").unwrap();
+            let copies =
+                Some(PartCopies { folder: below.join(format!("copies-{job}")), sharing, outputs: outputs.clone() });
             let (key, flaws) = (ActionKey::of(&job.to_string()), Vec::new());
-            let part = FinishedPart { job, key, fingerprint: Value::Null, work, written, copies, flaws, cost_ms: 1 };
-            committer.add(part);
+            committer.add(FinishedPart { job, key, fingerprint: Value::Null, work, copies, flaws, cost_ms: 1 });
             committer.flush();
             let Ok(Heard::Committed { outcome: Ok(part), .. }) = heard.recv() else { panic!("the part is sound") };
-            let copied = BTreeMap::from([("file".to_owned(), Digest::of(b"bytes"))]);
-            assert_eq!(part.copied, if job == 0 { copied } else { BTreeMap::new() });
-            committer.stop_copying();
+            let is_copied = job == 0 || (job == 1 && can_share);
+            let copy = ("pieces/file".to_owned(), Digest::of(b"bytes"));
+            assert_eq!(part.copied, is_copied.then_some(copy).into_iter().collect());
+            assert_eq!(below.join(format!("copies-{job}/pieces/file")).exists(), is_copied);
+            assert_eq!(part.files["other"], Digest::of(b"for the merge"));
+            if job == 1 {
+                committer.stop_copying();
+            }
         }
-        assert_eq!(std::fs::read(folder.path().join("copies-0/file")).unwrap(), b"bytes");
-        assert!(!folder.path().join("copies-0/other").exists() && !folder.path().join("copies-1").exists());
+        assert_eq!(std::fs::read(below.join("copies-0/pieces/file")).unwrap(), b"bytes");
+        assert!(!below.join("copies-0/other").exists());
     }
 
     #[test]
@@ -173,17 +186,8 @@ mod tests {
                 std::fs::create_dir_all(work(job).join("output")).unwrap();
                 std::fs::write(work(job).join("output/file"), job.to_string()).unwrap();
             }
-            let (key, work, written, flaws) = (key(job), work(job), BTreeMap::new(), Vec::new());
-            committer.add(FinishedPart {
-                job,
-                key,
-                fingerprint: Value::Null,
-                work,
-                written,
-                copies: None,
-                flaws,
-                cost_ms: 1,
-            });
+            let (key, work, flaws) = (key(job), work(job), Vec::new());
+            committer.add(FinishedPart { job, key, fingerprint: Value::Null, work, copies: None, flaws, cost_ms: 1 });
         }
         committer.flush();
         drop(committer);

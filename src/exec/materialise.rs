@@ -60,6 +60,8 @@ pub struct Copies {
     pub folder: PathBuf,
     /// Those that are whole; what else lies there is litter.
     pub files: BTreeMap<String, Digest>,
+    /// Whether they share their blocks with what is stored.
+    pub sharing: bool,
 }
 
 /// A result that is to be laid out.
@@ -93,13 +95,14 @@ impl Laying<'_> {
                 Laid::Damaged => return Ok(Materialised::Damaged),
                 Laid::Shared => true,
                 Laid::Copied => false,
+                Laid::Placed => self.copies.sharing,
             },
         };
         let rest = differences.write.get(1..).unwrap_or_default();
         let laid =
             threads::each(rest, threads::available(), 1, |path| match self.lay(path, link, sharing).map_err(Some)? {
                 Laid::Damaged => Err(None),
-                Laid::Shared | Laid::Copied => Ok(()),
+                Laid::Shared | Laid::Copied | Laid::Placed => Ok(()),
             });
         match laid {
             Err(None) => return Ok(Materialised::Damaged),
@@ -184,7 +187,7 @@ impl Laying<'_> {
         if self.copies.files.get(path) == Some(digest) {
             fs::create_dir(target.parent().unwrap_or(self.folder)).map_err(disk)?;
             if fs::rename(&self.copies.folder.join(path), &target).is_ok() {
-                return Ok(Laid::Copied);
+                return Ok(Laid::Placed);
             }
         }
         if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
@@ -209,6 +212,8 @@ impl Laying<'_> {
 enum Laid {
     Shared,
     Copied,
+    /// A copy was there and got its place.
+    Placed,
     Damaged,
 }
 

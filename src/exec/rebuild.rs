@@ -250,14 +250,11 @@ impl Work<'_> {
             // The name is as good a key as any: nobody else looks here.
             let key = ActionKey::of(&parts[number].name);
             let (fingerprint, flaws, work) = (serde_json::Value::Null, Vec::new(), self.work(finished));
-            // Every byte is read: what the part said of itself is not the question.
-            let written = BTreeMap::new();
             let part = StagedPart::new(FinishedPart {
                 job: finished,
                 key,
                 fingerprint,
                 work,
-                written,
                 copies: None,
                 flaws,
                 cost_ms: 0,
@@ -369,7 +366,6 @@ impl Work<'_> {
             | JobEvent::Log { .. }
             | JobEvent::Flaw { .. }
             | JobEvent::Read { .. }
-            | JobEvent::Written { .. }
             | JobEvent::Finished(_) => {}
         }
     }

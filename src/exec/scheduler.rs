@@ -617,7 +617,6 @@ impl<'a> Scheduler<'a> {
             part: key,
             ahead,
             read: BTreeMap::new(),
-            written: BTreeMap::new(),
             started: Instant::now(),
             threads,
             memory,
@@ -644,11 +643,11 @@ impl<'a> Scheduler<'a> {
     /// Gives a part that a job made to the committer.
     fn hand_over(&mut self, job: u64, mut running: Running, (key, fingerprint): (ActionKey, Value), work: PathBuf) {
         let flaws = std::mem::take(&mut running.flaws);
-        let written = std::mem::take(&mut running.written);
         // What a part makes is laid out as it is, so that can begin before the stage is done.
-        let copies = self.copies.folder(running.stage, self.store);
+        let outputs = &self.graph.pipeline.stages[running.stage.index()].outputs;
+        let copies = self.copies.of_part(running.stage, outputs, self.store);
         let cost_ms = milliseconds(running.started);
-        let part = FinishedPart { job, key, fingerprint, work, written, copies, flaws, cost_ms };
+        let part = FinishedPart { job, key, fingerprint, work, copies, flaws, cost_ms };
         let (store, sender) = (self.store, &self.sender);
         self.committer.get_or_insert_with(|| Committer::start(store, sender.clone())).add(part);
         self.committing.insert(job, running);

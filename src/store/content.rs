@@ -1,7 +1,7 @@
 //! Bytes by digest.
 
 use std::fs as std_fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +96,7 @@ impl ContentStore {
                 return Ok(false);
             }
         };
-        let whole = pour(&mut blob, digest, target, name)?;
+        let whole = pour(&mut blob, digest.size(), target, name)?.is_ok_and(|found| found == *digest);
         if !whole {
             let _ = std_fs::remove_file(&path);
         }
@@ -124,14 +124,18 @@ impl ContentStore {
     }
 }
 
-/// Copies the bytes of `digest` from one file to another, which goes by `name`, and checks them on the way; false where they are
-/// others.
+/// Copies a file of about `size` bytes to another, which goes by `name`, and returns the digest of what was copied; the inner error is
+/// that of the first.
 ///
 /// Stages read blobs, people read copies: large ones shall not push what the next stage reads out of memory.
-pub fn pour(from: &mut std_fs::File, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
-    let write = if digest.size() >= UNCACHED { fs::write_uncached } else { std_fs::File::write_all };
-    let copied = digest::of_pieces(from, |piece| write(target, piece).map_err(at("write", name)))?;
-    Ok(copied.is_ok_and(|found| found == *digest))
+pub fn pour(
+    from: &mut std_fs::File,
+    size: u64,
+    target: &mut std_fs::File,
+    name: &Path,
+) -> Result<io::Result<Digest>, FsError> {
+    let write = if size >= UNCACHED { fs::write_uncached } else { std_fs::File::write_all };
+    digest::of_pieces(from, |piece| write(target, piece).map_err(at("write", name)))
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item =
     let (ids, tensors): (Vec<String>, Vec<&[u8]>) =
         rows.into_iter().map(|(id, tensor)| (id.to_owned(), tensor)).unzip();
     let folder = tempfile::tempdir().unwrap();
-    let file = OutputFile::create(folder.path(), "shard.arrow").unwrap();
+    let file = OutputFile::create(folder.path().join("shard.arrow")).unwrap();
     let path = file.path().to_owned();
     let mut writer = ShardWriter::create(file, shape, Dtype::U8, card, &ids).unwrap();
     for tensor in tensors {

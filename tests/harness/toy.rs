@@ -1,6 +1,5 @@
 //! The engine with toy kinds, so that its promises are tested without tables, images and training.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use hamflow_stage_api::{
@@ -271,17 +270,7 @@ impl Kind for Pieces {
             context.flaw(format!("there is a scratch on `{name}`"));
         }
         let path = format!("pieces/{name}.txt");
-        if self.reads_once {
-            let disk = |error| StageError::io("write", path.as_ref(), &error);
-            let mut file = context.create(&path)?;
-            file.write_all(text.as_bytes()).map_err(disk)?;
-            context.written(file.finish().map_err(disk)?);
-        } else {
-            context.write(&path, text.as_bytes())?;
-        }
-        if text.contains("BREAKS ITS WORD") {
-            context.write(&path, text.to_lowercase().as_bytes())?;
-        }
+        context.write(&path, text.as_bytes())?;
         context.write("count.txt", context.input("folder")?.files.len().to_string().as_bytes())
     }
     fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {

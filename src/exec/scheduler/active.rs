@@ -88,8 +88,6 @@ pub(super) struct Running {
     pub(super) ahead: Option<(Part, Inputs, Option<String>)>,
     /// What the part said that it read, by port.
     pub(super) read: BTreeMap<String, Vec<Digest>>,
-    /// The output files that the part said are finished.
-    pub(super) written: BTreeMap<String, Digest>,
     pub(super) started: Instant,
     pub(super) threads: usize,
     pub(super) memory: u64,

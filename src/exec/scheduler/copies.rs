@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hamflow_stage_api::Output;
+
 use crate::config::LinkMode;
 use crate::digest::Digest;
+use crate::exec::commit::PartCopies;
 use crate::exec::materialise::Copies;
 use crate::fs;
 use crate::graph::StageId;
@@ -16,9 +19,8 @@ pub(super) struct Copying {
     out: PathBuf,
     /// Whether `out/` is to hold copies.
     wanted: bool,
-    /// Where they are made, which is known when the first is to be made; none where the file system shares blocks, so that a copy
-    /// would be a waste.
-    folder: Option<Option<PathBuf>>,
+    /// Where they are made, and whether they share their blocks with what is stored; known when the first is to be made.
+    made_in: Option<(PathBuf, bool)>,
     /// How often a stage began anew: what is still copied of an earlier start shall not get among the copies of a later one.
     starts: BTreeMap<StageId, usize>,
     made: BTreeMap<StageId, BTreeMap<String, Digest>>,
@@ -28,18 +30,18 @@ impl Copying {
     /// Makes nothing yet.
     pub(super) fn new(out: &Path, link: LinkMode) -> Self {
         let wanted = link == LinkMode::Copy;
-        Self { out: out.to_owned(), wanted, folder: None, starts: BTreeMap::new(), made: BTreeMap::new() }
+        Self { out: out.to_owned(), wanted, made_in: None, starts: BTreeMap::new(), made: BTreeMap::new() }
     }
 
-    /// Where those of a stage are made; none where there shall be none.
-    pub(super) fn folder(&mut self, stage: StageId, store: &Store) -> Option<PathBuf> {
+    /// How those of a part of a stage are made; none where there shall be none.
+    pub(super) fn of_part(&mut self, stage: StageId, outputs: &[Output], store: &Store) -> Option<PartCopies> {
         if !self.wanted {
             return None;
         }
         let out = &self.out;
-        let folder = self.folder.get_or_insert_with(|| (!shares(store, out)).then(|| out.join(fs::unique_name())));
+        let (folder, sharing) = self.made_in.get_or_insert_with(|| (out.join(fs::unique_name()), shares(store, out)));
         let start = self.starts.get(&stage).copied().unwrap_or(0);
-        folder.as_ref().map(|folder| below(folder, stage, start))
+        Some(PartCopies { folder: below(folder, stage, start), sharing: *sharing, outputs: outputs.to_vec() })
     }
 
     /// Keeps those of a part that is stored.
@@ -50,8 +52,10 @@ impl Copying {
     /// Those of a stage.
     pub(super) fn take(&mut self, stage: StageId) -> Copies {
         let start = self.starts.get(&stage).copied().unwrap_or(0);
-        match (&self.folder, self.made.remove(&stage)) {
-            (Some(Some(folder)), Some(files)) => Copies { folder: below(folder, stage, start), files },
+        match (&self.made_in, self.made.remove(&stage)) {
+            (Some((folder, sharing)), Some(files)) => {
+                Copies { folder: below(folder, stage, start), files, sharing: *sharing }
+            }
             _ => Copies::default(),
         }
     }
@@ -64,7 +68,7 @@ impl Copying {
 
     /// Removes what was not laid out.
     pub(super) fn clear(&mut self) {
-        if let Some(Some(folder)) = self.folder.take() {
+        if let Some((folder, _)) = self.made_in.take() {
             let _ = fs::remove(&folder);
         }
     }

@@ -54,10 +54,6 @@ impl Scheduler<'_> {
                             running.read.insert(port, digests);
                             return;
                         }
-                        JobEvent::Written { path, digest } => {
-                            running.written.insert(path, digest);
-                            return;
-                        }
                         JobEvent::Flaw { ref message } => running.flaws.push(self.secrets.hide(message.clone())),
                         _ => {}
                     }
@@ -100,7 +96,7 @@ impl Scheduler<'_> {
                 let message = self.secrets.hide(message);
                 self.journal.log(&stage, &format!("flaw: {message}"));
             }
-            JobEvent::Progress { .. } | JobEvent::Read { .. } | JobEvent::Written { .. } | JobEvent::Finished(_) => {}
+            JobEvent::Progress { .. } | JobEvent::Read { .. } | JobEvent::Finished(_) => {}
         }
     }
 

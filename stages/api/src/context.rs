@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError, Written};
+use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError};
 
 /// Takes what a stage says while it works.
 pub trait EventSink: Sync {
@@ -74,16 +74,10 @@ impl<'a> StageContext<'a> {
         std::fs::write(&full, bytes).map_err(|source| StageError::io("write", &full, &source))
     }
 
-    /// Starts an output file that is hashed while it is written; its folder exists afterwards.
+    /// Starts an output file that is written in pieces; its folder exists afterwards.
     pub fn create(&self, path: &str) -> Result<OutputFile, StageError> {
         let full = self.output_file(path)?;
-        OutputFile::create(&self.job.output_dir, path).map_err(|source| StageError::io("create", &full, &source))
-    }
-
-    /// Says that an output file is finished and will stay as it is.
-    pub fn written(&self, file: Written) {
-        let Written { name, digest } = file;
-        self.events.emit(JobEvent::Written { path: name, digest });
+        OutputFile::create(full.clone()).map_err(|source| StageError::io("create", &full, &source))
     }
 
     /// Where anything may be written that nobody keeps.

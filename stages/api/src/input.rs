@@ -157,7 +157,8 @@ mod tests {
         let file = |i: usize| {
             let (source, bytes) = (folder.join(i.to_string()), format!("{i} ").repeat(100_000));
             fs::write(&source, &bytes).unwrap();
-            let digest = if i % 2 == 0 { Digest::unread(bytes.len() as u64) } else { Digest::of(bytes.as_bytes()) };
+            let digest =
+                if i.is_multiple_of(2) { Digest::unread(bytes.len() as u64) } else { Digest::of(bytes.as_bytes()) };
             InputFile { root: 0, path: i.to_string(), digest, source }
         };
         (0..n).map(file).collect()

@@ -107,13 +107,6 @@ pub enum JobEvent {
         /// Of the part's files there, in their order.
         digests: Vec<Digest>,
     },
-    /// An output file of a part is finished: nobody has to read it for its digest.
-    Written {
-        /// Below the output directory.
-        path: String,
-        /// Of its bytes.
-        digest: Digest,
-    },
     /// The end of the job.
     Finished(JobResult),
 }

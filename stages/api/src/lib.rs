@@ -23,6 +23,6 @@ pub use error::{ErrorCategory, ParamError, Place, StageError};
 pub use input::{Input, InputFile, Inputs, ReadAhead};
 pub use job::{Job, JobEvent, JobPart, JobResult};
 pub use kind::{Kind, KindSpec, Params, Planning, Threads, View};
-pub use output::{OutputFile, Written};
+pub use output::OutputFile;
 pub use part::{Part, PartOutput, Plan};
 pub use random::Random;

@@ -92,7 +92,7 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
     let left_out: [&[usize]; 6] = [&[], &[0], &[6], &[1, 2, 5], &[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5, 6]];
     for dtype in [Dtype::U8, Dtype::F32] {
         for left_out in left_out {
-            let file = OutputFile::create(folder.path(), "shard.arrow").unwrap();
+            let file = OutputFile::create(folder.path().join("shard.arrow")).unwrap();
             let mut writer = ShardWriter::create(file, SHAPE, dtype, &json!({ "width": 3 }), &ids).unwrap();
             for row in 0..ids.len() {
                 let made = writer.push(|target| {
@@ -101,10 +101,8 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
                 });
                 assert_eq!(made.unwrap().ok(), (!left_out.contains(&row)).then(|| tensor(row)).as_deref());
             }
-            let written = writer.finish().unwrap();
+            writer.finish().unwrap();
             let bytes = std::fs::read(&path).unwrap();
-            let hashed = (left_out.is_empty()).then(|| Digest::of(&bytes));
-            assert_eq!(written.map(|written| written.digest), hashed, "what was written anew is not said to be hashed");
             let kept = || (0..ids.len()).filter(|row| !left_out.contains(row));
             let (ids, tensors): (Vec<String>, Vec<Vec<u8>>) = kept().map(|row| (ids[row].clone(), tensor(row))).unzip();
             assert!(bytes == in_one_piece(&bytes, &ids, &tensors.concat()), "{dtype:?} without {left_out:?}");
@@ -116,7 +114,7 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
 #[test]
 fn a_shard_is_on_its_way_while_its_images_are_made_and_is_not_ended_without_all_of_them() {
     let folder = tempfile::tempdir().unwrap();
-    let file = OutputFile::create(folder.path(), "shard.arrow").unwrap();
+    let file = OutputFile::create(folder.path().join("shard.arrow")).unwrap();
     let path = file.path().to_owned();
     let ids: Vec<String> = (0..20).map(|row| format!("image {row}")).collect();
     let shape = [100, 100, 3];

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use bytes::Bytes;
-use hamflow_stage_api::{OutputFile, StageError, Written};
+use hamflow_stage_api::{OutputFile, StageError};
 use memmap2::MmapOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,8 +114,8 @@ impl<'a> ShardWriter<'a> {
         Ok(Ok(&self.tensor))
     }
 
-    /// Ends the file. Returns what was written; none where images were left out, so that it had to be written anew.
-    pub fn finish(mut self) -> Result<Option<Written>, StageError> {
+    /// Ends the file, which is written anew where images were left out.
+    pub fn finish(mut self) -> Result<(), StageError> {
         let path = self.file.path().to_owned();
         if self.tried != self.image_ids.len() {
             let (tried, all) = (self.tried, self.image_ids.len());
@@ -123,7 +123,7 @@ impl<'a> ShardWriter<'a> {
         }
         if self.kept.len() == self.image_ids.len() {
             self.file.write_all(&self.frame.tail).map_err(at(&path))?;
-            return self.file.finish().map(Some).map_err(at(&path));
+            return self.file.flush().map_err(at(&path));
         }
         self.file.flush().map_err(at(&path))?;
         // What stands before the tensors has another length without the images that were left out.
@@ -138,7 +138,7 @@ impl<'a> ShardWriter<'a> {
             to.write_all(&frame.tail)?;
             std::fs::rename(&whole, &path)
         };
-        copy().map(|()| None).map_err(at(&path))
+        copy().map_err(at(&path))
     }
 }
 
