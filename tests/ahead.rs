@@ -161,6 +161,19 @@ fn a_part_that_is_done_after_another_failed_is_stored() {
 }
 
 #[test]
+fn a_file_that_changes_behind_its_part_is_reported_where_its_digest_was_known() {
+    let project = project(PIPELINE, &[("a", "one"), ("b", "two")]);
+    project.run();
+    // The cache has parts of this kind, so it is hashed first.
+    project.write("folder/b", "changes once it is read");
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 1 && ran.stderr.contains("folder` changed while the stage ran"), "{ran:?}");
+    assert_eq!(project.read("out/once/pieces/b.txt"), "TWO!", "nothing is laid out of it");
+    assert_eq!(project.run().ran(), ["once"]);
+    assert_eq!(project.read("out/once/pieces/b.txt"), "CHANGED!");
+}
+
+#[test]
 fn a_file_that_comes_while_names_are_used_is_in_no_lock_line_of_the_names_before() {
     let project = project(PIPELINE, &[("a", "one"), ("b", "a file comes")]);
     let ran = project.run();

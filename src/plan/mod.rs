@@ -351,14 +351,10 @@ impl<'a> Planner<'a> {
             .map_err(|error| StageError::io(error.action, &error.path, &error.source))
     }
 
-    /// Makes sure that what a stage read from outside is still what its key says. Where every part has checked the bytes of every file
-    /// while it read them, it is.
+    /// Makes sure that what a stage read from outside is still what its key says.
     pub fn check_unchanged(&mut self, id: StageId, check: &Check) -> Result<(), StageError> {
         let graph = self.graph;
-        let reads_once = graph.stage(id).spec.reads_once;
-        let unchecked = |access: Access| !(reads_once && access == Access::Content);
-        let bindings = graph.edges[id.index()].iter().filter(|binding| unchecked(binding.port.access));
-        for source in bindings.flat_map(|binding| &binding.sources) {
+        for source in graph.edges[id.0 as usize].iter().flat_map(|binding| &binding.sources) {
             let (name, digest, path) = match source {
                 Source::Artifact { .. } => continue,
                 Source::Declared { index } => {
