@@ -17,15 +17,21 @@ pub fn disk_error(error: &FsError) -> StageError {
     failed
 }
 
-/// The files of a job's output directory, hashed.
-pub fn hash_outputs(folder: &Path) -> Result<Vec<(String, Staged)>, FsError> {
-    let mut files = Vec::new();
-    for file in fs::list(folder, 1)? {
-        let path = folder.join(&file.path);
-        let digest = digest::of_file(&path).map_err(fs::at("read", &path))?;
-        files.push((file.path, Staged { path, digest }));
+/// The files of a job's output directory, hashed, and those of them of which copies were made on the way.
+fn hash_outputs(
+    folder: &Path,
+    copies: Option<&PartCopies>,
+) -> Result<(Vec<(String, Staged)>, BTreeMap<String, Digest>), FsError> {
+    let (mut files, mut copied) = (Vec::new(), BTreeMap::new());
+    for Listed { path: name, stat } in fs::list(folder, 1)? {
+        let path = folder.join(&name);
+        let copy = copies.filter(|copies| is_assembled(&copies.outputs, &name));
+        let copy = copy.and_then(|copies| copies.make(&path, stat.size, &name));
+        let digest = copy.map_or_else(|| digest::of_file(&path).map_err(fs::at("read", &path)), Ok)?;
+        copied.extend(copy.map(|digest| (name.clone(), digest)));
+        files.push((name, Staged { path, digest }));
     }
-    Ok(files)
+    Ok((files, copied))
 }
 
 /// What one part made, before it is stored.
@@ -65,18 +71,8 @@ impl StagedPart {
     /// directory.
     pub fn new(finished: FinishedPart) -> Result<Self, StageError> {
         let FinishedPart { job: _, key, fingerprint, work, copies, flaws, cost_ms } = finished;
-        let (mut hashed, mut copied) = (Vec::new(), BTreeMap::new());
-        for Listed { path, stat } in fs::list(&work.join("output"), 1).map_err(|error| disk_error(&error))? {
-            let from = work.join("output").join(&path);
-            let copy = copies.as_ref().filter(|copies| is_assembled(&copies.outputs, &path));
-            let copy = copy.and_then(|copies| copies.make(&from, stat.size, &path));
-            let digest = copy.map_or_else(|| digest::of_file(&from).map_err(fs::at("read", &from)), Ok);
-            let digest = digest.map_err(|error| disk_error(&error))?;
-            if copy.is_some() {
-                copied.insert(path.clone(), digest);
-            }
-            hashed.push((path, Staged { path: from, digest }));
-        }
+        let hashed = hash_outputs(&work.join("output"), copies.as_ref());
+        let (hashed, copied) = hashed.map_err(|error| disk_error(&error))?;
         let (paths, blobs): (Vec<String>, Vec<Staged>) = hashed.into_iter().unzip();
         let entries = paths.into_iter().zip(&blobs).map(|(path, staged)| TreeEntry { path, digest: staged.digest });
         let tree = Tree::new(entries.collect());
@@ -188,7 +184,7 @@ pub struct Finished<'a> {
 
 /// Stores what a stage made.
 pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, StageError> {
-    let written = hash_outputs(finished.folder).map_err(|error| disk_error(&error))?;
+    let (written, _) = hash_outputs(finished.folder, None).map_err(|error| disk_error(&error))?;
     let mut files: BTreeMap<&str, Digest> = BTreeMap::new();
     for (_, part) in finished.parts {
         let assembled = part.iter().filter(|(path, _)| is_assembled(finished.outputs, path));

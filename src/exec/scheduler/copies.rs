@@ -39,9 +39,9 @@ impl Copying {
             return None;
         }
         let out = &self.out;
-        let (folder, sharing) = self.made_in.get_or_insert_with(|| (out.join(fs::unique_name()), shares(store, out)));
-        let start = self.starts.get(&stage).copied().unwrap_or(0);
-        Some(PartCopies { folder: below(folder, stage, start), sharing: *sharing, outputs: outputs.to_vec() })
+        self.made_in.get_or_insert_with(|| (out.join(fs::unique_name()), shares(store, out)));
+        let (folder, sharing) = self.place(stage)?;
+        Some(PartCopies { folder, sharing, outputs: outputs.to_vec() })
     }
 
     /// Keeps those of a part that is stored.
@@ -51,13 +51,17 @@ impl Copying {
 
     /// Those of a stage.
     pub(super) fn take(&mut self, stage: StageId) -> Copies {
-        let start = self.starts.get(&stage).copied().unwrap_or(0);
-        match (&self.made_in, self.made.remove(&stage)) {
-            (Some((folder, sharing)), Some(files)) => {
-                Copies { folder: below(folder, stage, start), files, sharing: *sharing }
-            }
+        match (self.place(stage), self.made.remove(&stage)) {
+            (Some((folder, sharing)), Some(files)) => Copies { folder, files, sharing },
             _ => Copies::default(),
         }
+    }
+
+    /// Where those of this start of a stage lie, and whether they share blocks; none before any was to be made.
+    fn place(&self, stage: StageId) -> Option<(PathBuf, bool)> {
+        let (folder, sharing) = self.made_in.as_ref()?;
+        let start = self.starts.get(&stage).copied().unwrap_or(0);
+        Some((folder.join(format!("{}-{start}", stage.index())), *sharing))
     }
 
     /// Forgets those of a stage that begins anew.
@@ -72,10 +76,6 @@ impl Copying {
             let _ = fs::remove(&folder);
         }
     }
-}
-
-fn below(folder: &Path, stage: StageId, start: usize) -> PathBuf {
-    folder.join(format!("{}-{start}", stage.index()))
 }
 
 /// Whether a file in `out` can share its blocks with one in the store.
