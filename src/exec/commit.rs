@@ -17,11 +17,11 @@ pub fn disk_error(error: &FsError) -> StageError {
     failed
 }
 
+/// Files by their paths, and the digests of copies by theirs.
+type Hashed = (Vec<(String, Staged)>, BTreeMap<String, Digest>);
+
 /// The files of a job's output directory, hashed, and those of them of which copies were made on the way.
-fn hash_outputs(
-    folder: &Path,
-    copies: Option<&PartCopies>,
-) -> Result<(Vec<(String, Staged)>, BTreeMap<String, Digest>), FsError> {
+fn hash_outputs(folder: &Path, copies: Option<&PartCopies>) -> Result<Hashed, FsError> {
     let (mut files, mut copied) = (Vec::new(), BTreeMap::new());
     for Listed { path: name, stat } in fs::list(folder, 1)? {
         let path = folder.join(&name);
