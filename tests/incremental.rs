@@ -117,6 +117,32 @@ fn the_parts_that_read_most_go_first() {
 }
 
 #[test]
+fn parts_that_are_fewer_than_the_threads_share_them() {
+    let stage = |kind: &str| format!("[inputs]\nfolder = \"data\"\n[stages.{kind}]\nfolder = \"inputs.folder\"\n");
+    let project = Project::new(&stage("once"));
+    let threads = |kind: &str, jobs: &str| {
+        assert_eq!(project.run_with(&["--jobs", jobs]).code, 0);
+        let log = project.hamflow(&["log", kind]).stdout;
+        let mut parts: Vec<String> =
+            log.lines().filter(|line| line.contains(" threads, ")).map(str::to_owned).collect();
+        parts.sort();
+        parts
+    };
+    for (name, size) in [("a1", 10), ("b1", 20), ("c1", 30)] {
+        project.write(&format!("data/{name}"), "x".repeat(size));
+    }
+    let three = ["a has 3 threads, libraries 1", "b has 3 threads, libraries 1", "c has 2 threads, libraries 1"];
+    assert_eq!(threads("once", "8"), three);
+    project.write("data/b1", "another");
+    assert_eq!(threads("once", "8"), ["b has 8 threads, libraries 1"]);
+    project.write("data/b1", "again another");
+    assert_eq!(threads("once", "1"), ["b has 1 threads, libraries 1"]);
+    project.write("pipeline.toml", stage("pieces"));
+    let one = ["a", "b", "c"].map(|part| format!("{part} has 1 threads, libraries 1"));
+    assert_eq!(threads("pieces", "8"), one, "the kind uses one");
+}
+
+#[test]
 fn a_file_that_goes_takes_its_part_with_it() {
     let project = folder();
     std::fs::remove_file(project.path("data/c1")).unwrap();

@@ -98,7 +98,8 @@ pub fn make(
         scratch_dir,
         side_dir: places.side.to_owned(),
         checkpoint_dir: places.checkpoint.map(Path::to_owned),
-        threads: if spec.threads == Threads::One { 1 } else { threads },
+        threads,
+        pool_threads: if spec.threads == Threads::All { threads } else { 1 },
         project_dir: places.project.to_owned(),
         env,
     })

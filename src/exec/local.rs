@@ -24,7 +24,7 @@ pub struct Local {
 
 struct Worker {
     number: usize,
-    threads: usize,
+    pool_threads: usize,
     child: Child,
     stdin: ChildStdin,
     job: Option<u64>,
@@ -45,8 +45,8 @@ impl Local {
         Self { program, heard, workers: Vec::new(), started: 0 }
     }
 
-    fn start(&mut self, threads: usize) -> io::Result<usize> {
-        let count = threads.to_string();
+    fn start(&mut self, pool_threads: usize) -> io::Result<usize> {
+        let count = pool_threads.to_string();
         let mut child = Command::new(&self.program)
             .arg("worker")
             .env("RAYON_NUM_THREADS", &count)
@@ -79,7 +79,7 @@ impl Local {
             let words = last_words.lock().map(|words| String::from_utf8_lossy(&words).into_owned()).unwrap_or_default();
             let _ = heard.send(Heard::Died { worker: number, last_words: words });
         });
-        self.workers.push(Worker { number, threads, child, stdin, job: None });
+        self.workers.push(Worker { number, pool_threads, child, stdin, job: None });
         Ok(self.workers.len() - 1)
     }
 }
@@ -109,10 +109,11 @@ fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
 
 impl Executor for Local {
     fn submit(&mut self, job: &Job) -> io::Result<()> {
-        let idle = self.workers.iter().position(|worker| worker.job.is_none() && worker.threads == job.threads);
+        let idle =
+            self.workers.iter().position(|worker| worker.job.is_none() && worker.pool_threads == job.pool_threads);
         let index = match idle {
             Some(index) => index,
-            None => self.start(job.threads)?,
+            None => self.start(job.pool_threads)?,
         };
         let worker = &mut self.workers[index];
         worker.job = Some(job.id);

@@ -230,7 +230,7 @@ impl Work<'_> {
             .stage
             .memory
             .map_or(usize::MAX, |memory| usize::try_from(available_memory() / memory.max(1)).unwrap_or(usize::MAX));
-        let at_once = if self.stage.spec.threads == Threads::One { self.threads.min(room).max(1) } else { 1 };
+        let at_once = if self.stage.spec.threads == Threads::All { 1 } else { self.threads.min(room).max(1) };
         let mut made: Vec<Option<KnownPart>> = vec![None; parts.len()];
         let mut running: BTreeMap<u64, usize> = BTreeMap::new();
         let mut waiting = 0..parts.len();
@@ -305,7 +305,7 @@ impl Work<'_> {
             side: &root.join("side"),
             checkpoint: (!self.stage.spec.extendable.is_empty()).then_some(&*checkpoint),
         };
-        let threads = if self.stage.spec.threads == Threads::One { 1 } else { self.threads };
+        let threads = if self.stage.spec.threads == Threads::All { self.threads } else { 1 };
         let job = job::make(number, self.stage, part, inputs, threads, &places)?;
         let refused = |error| StageError::failed(format!("no worker can be started: {error}"));
         self.executor.submit(&job).map_err(refused)?;

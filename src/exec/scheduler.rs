@@ -547,7 +547,11 @@ impl<'a> Scheduler<'a> {
         {
             let id = self.graph.order[rank];
             let stage = &self.graph.pipeline.stages[id.index()];
-            let threads = if stage.spec.threads == Threads::One { 1 } else { self.options.threads };
+            let threads = match (stage.spec.threads, piece) {
+                (Threads::All, _) => self.options.threads,
+                (Threads::Spare, Piece::Part(_)) => (self.free_threads / self.queue.len()).max(1),
+                (Threads::One | Threads::Spare, _) => 1,
+            };
             let memory = stage.memory.unwrap_or(0);
             // A disk that is slower than the work shall not make it all be lost with the run.
             if matches!(piece, Piece::Part(_)) && self.committing.len() >= MOST_COMMITTING {

@@ -1,22 +1,24 @@
 //! The kind `preprocess`: images of one size as tensors in shards, part by part.
 
 mod listing;
+mod making;
 mod preview;
 
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, InputFile, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
-    Port, ReadAhead, StageContext, StageError, Threads, View,
+    Port, StageContext, StageError, Threads, View,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer};
+use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
 use crate::params;
-use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index, tensor_hash};
+use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use listing::{Listed, cut, listed, part_name};
+use making::prepare_all;
 
 /// Raised whenever equal inputs would give other shards.
 ///
@@ -175,7 +177,7 @@ impl Kind for Preprocess {
         ];
         let summary = "Decodes and resizes the images into shards of tensors; redoes only the parts that changed.";
         let spec = KindSpec::new("preprocess", REVISION, summary, ports);
-        KindSpec { threads: Threads::One, part_unit: "images", reads_once: true, ..spec }
+        KindSpec { threads: Threads::Spare, part_unit: "images", reads_once: true, ..spec }
     }
 
     fn schema(&self) -> Value {
@@ -273,53 +275,6 @@ impl Kind for Preprocess {
         }
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         context.write(QUARANTINE, &to_json(&json!({ "images": quarantined }))?)
-    }
-}
-
-/// Adds a part's images to its shard; returns the numbers and the tensors' hashes of those that are in it.
-///
-/// Memory is taken for the first image and for larger ones than before, not for each.
-fn prepare_all(
-    context: &StageContext<'_>,
-    parameters: &Parameters,
-    image_ids: &[String],
-    writer: &mut ShardWriter<'_>,
-    quarantined: &mut Vec<Quarantined>,
-) -> Result<Vec<(usize, blake3::Hash)>, StageError> {
-    let files = &context.input("images")?.files;
-    if image_ids.len() != files.len() {
-        return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
-    }
-    let mut made = Vec::with_capacity(image_ids.len());
-    let mut preparer = Preparer::new(parameters.preparation());
-    let mut bytes = Vec::new();
-    let mut read = Vec::with_capacity(files.len());
-    let mut ahead = ReadAhead::new(files);
-    while let Some(next) = ahead.read(&mut bytes) {
-        let (file, digest) = next?;
-        let (image, image_id) = (read.len(), &image_ids[read.len()]);
-        read.push(digest);
-        match writer.push(|tensor| preparer.prepare(&bytes, tensor))? {
-            Ok(tensor) => made.push((image, tensor_hash(tensor))),
-            Err(bad) if parameters.bad_images == BadImages::Error => {
-                return Err(StageError::input(format!("bad image `{}`: the file {bad}", shown(context, file)))
-                    .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
-            }
-            Err(bad) => {
-                context.warn(format!("left out `{image_id}`: the file `{}` {bad}", shown(context, file)));
-                quarantined.push(Quarantined::new(image_id.clone(), file, bad));
-            }
-        }
-    }
-    context.read("images", read);
-    Ok(made)
-}
-
-/// The file's name for people: where it is, or its path within an artifact, whose bytes have no name on disk.
-fn shown(context: &StageContext<'_>, file: &InputFile) -> String {
-    match context.inputs().optional("images") {
-        Some(input) if input.artifact_type.is_none() => file.source.display().to_string(),
-        _ => file.path.clone(),
     }
 }
 

@@ -178,6 +178,7 @@ pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &P
         side_dir: make("side"),
         checkpoint_dir: None,
         threads: 2,
+        pool_threads: 1,
         project_dir: folder.to_path_buf(),
         env: BTreeMap::new(),
     }
@@ -215,11 +216,7 @@ pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item =
     let path = file.path().to_owned();
     let mut writer = ShardWriter::create(file, shape, Dtype::U8, card, &ids).unwrap();
     for tensor in tensors {
-        let copy = |target: &mut [u8]| -> Result<(), ()> {
-            target.copy_from_slice(tensor);
-            Ok(())
-        };
-        writer.push(copy).unwrap().unwrap();
+        writer.push(tensor).unwrap();
     }
     writer.finish().unwrap();
     fs::read(path).unwrap()

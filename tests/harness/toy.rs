@@ -169,7 +169,8 @@ const ONCE: Pieces = Pieces { name: "once", reads_once: true };
 impl Kind for Pieces {
     fn spec(&self) -> KindSpec {
         let ports = vec![Port::new("folder", ArtifactType::Folder, "A folder.").or_external()];
-        KindSpec { reads_once: self.reads_once, ..spec(self.name, "Works in parts.", ports) }
+        let threads = if self.reads_once { Threads::Spare } else { Threads::One };
+        KindSpec { reads_once: self.reads_once, threads, ..spec(self.name, "Works in parts.", ports) }
     }
     fn schema(&self) -> Value {
         schema(&json!({"suffix": ""}))
@@ -205,11 +206,12 @@ impl Kind for Pieces {
         let (name, _, _) = context.part()?;
         let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
         context.log(format!("part {name}"));
+        let of_libraries = std::env::var("RAYON_NUM_THREADS").unwrap_or_default();
+        context.log(format!("{name} has {} threads, libraries {of_libraries}", context.threads()));
         let mut text = String::new();
         let (mut bytes, mut read) = (Vec::new(), Vec::new());
-        let mut ahead = ReadAhead::new(&context.input("folder")?.files);
-        while let Some(next) = ahead.read(&mut bytes) {
-            let (file, digest) = next?;
+        for next in ReadAhead::new(&context.input("folder")?.files) {
+            let (file, digest) = next.read(&mut bytes)?;
             if self.reads_once {
                 read.push(digest);
             }

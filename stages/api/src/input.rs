@@ -49,7 +49,7 @@ const OPEN_AHEAD: usize = 8;
 #[derive(Debug)]
 pub struct ReadAhead<'a> {
     files: std::slice::Iter<'a, InputFile>,
-    opened: VecDeque<(&'a InputFile, io::Result<File>)>,
+    opened: VecDeque<Opened<'a>>,
 }
 
 impl<'a> ReadAhead<'a> {
@@ -57,23 +57,40 @@ impl<'a> ReadAhead<'a> {
     pub fn new(files: &'a [InputFile]) -> Self {
         Self { files: files.iter(), opened: VecDeque::with_capacity(OPEN_AHEAD) }
     }
+}
 
-    /// Reads the next file into a buffer that is kept from one to the next; returns the file and the digest of the bytes, which is
-    /// that of its key where it has one. Nothing behind the last file.
-    pub fn read(&mut self, bytes: &mut Vec<u8>) -> Option<Result<(&'a InputFile, Digest), StageError>> {
+impl<'a> Iterator for ReadAhead<'a> {
+    type Item = Opened<'a>;
+
+    fn next(&mut self) -> Option<Opened<'a>> {
         while self.opened.len() < OPEN_AHEAD
             && let Some(file) = self.files.next()
         {
-            self.opened.push_back((file, open_ahead(file)));
+            self.opened.push_back(Opened { file, opened: open_ahead(file) });
         }
-        let (file, opened) = self.opened.pop_front()?;
+        self.opened.pop_front()
+    }
+}
+
+/// A file whose turn has come.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    file: &'a InputFile,
+    opened: io::Result<File>,
+}
+
+impl<'a> Opened<'a> {
+    /// Reads it into a buffer that is kept from one file to the next; returns the file and the digest of the bytes, which is that
+    /// of its key where it has one.
+    pub fn read(self, bytes: &mut Vec<u8>) -> Result<(&'a InputFile, Digest), StageError> {
+        let Self { file, opened } = self;
         bytes.clear();
-        if let Err(source) = opened.and_then(|mut opened| opened.read_to_end(bytes)) {
-            return Some(Err(StageError::io("read", &file.source, &source)));
-        }
+        opened
+            .and_then(|mut opened| opened.read_to_end(bytes))
+            .map_err(|source| StageError::io("read", &file.source, &source))?;
         let digest = Digest::of(bytes);
         let known = file.digest.is_unread() || digest == file.digest;
-        Some(if known { Ok((file, digest)) } else { Err(file.changed()) })
+        if known { Ok((file, digest)) } else { Err(file.changed()) }
     }
 }
 
@@ -178,7 +195,7 @@ mod tests {
         fs::remove_file(&files[17].source).unwrap();
         let (mut ahead, mut bytes) = (ReadAhead::new(&files), Vec::new());
         for (i, file) in files.iter().enumerate() {
-            let read = ahead.read(&mut bytes).unwrap();
+            let read = ahead.next().unwrap().read(&mut bytes);
             assert_eq!(open_below(folder.path()), (OPEN_AHEAD - 1).min(19 - i) - usize::from((10..17).contains(&i)));
             match i {
                 15 => assert_eq!(read.unwrap_err(), StageError::input_changed(&file.source)),
@@ -189,7 +206,7 @@ mod tests {
                 }
             }
         }
-        assert!(ahead.read(&mut bytes).is_none());
+        assert!(ahead.next().is_none());
     }
 
     /// Whether all of a file is in the system's cache (`mincore(2)`).
@@ -225,7 +242,7 @@ mod tests {
             return;
         }
         let mut ahead = ReadAhead::new(&files);
-        ahead.read(&mut Vec::new()).unwrap().unwrap();
+        ahead.next().unwrap().read(&mut Vec::new()).unwrap();
         let (next, later) = files[1..].split_at(OPEN_AHEAD - 1);
         let until = Instant::now() + Duration::from_secs(30);
         while !next.iter().all(|file| is_cached(&file.source)) {

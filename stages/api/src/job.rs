@@ -59,6 +59,8 @@ pub struct Job {
     pub checkpoint_dir: Option<PathBuf>,
     /// How many threads the job may use.
     pub threads: usize,
+    /// How many threads the worker's libraries start by themselves.
+    pub pool_threads: usize,
     /// The project's root; only `command` may look at it.
     pub project_dir: PathBuf,
     /// The declared environment, secret variables included.

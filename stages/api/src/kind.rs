@@ -12,6 +12,9 @@ pub type Params = Map<String, Value>;
 pub enum Threads {
     /// One; the engine runs several such jobs at a time.
     One,
+    /// One, as long as other jobs wait for theirs; parts that are fewer than the threads share what there is. The job starts those
+    /// beyond the first itself, and what it makes does not depend on how many it has.
+    Spare,
     /// As many as there are.
     All,
 }

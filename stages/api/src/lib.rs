@@ -20,7 +20,7 @@ pub use classify::{Answer, Classified, Classify, Listener};
 pub use context::{EventSink, StageContext};
 pub use digest::{Digest, ParseDigestError};
 pub use error::{ErrorCategory, ParamError, Place, StageError};
-pub use input::{Input, InputFile, Inputs, ReadAhead};
+pub use input::{Input, InputFile, Inputs, Opened, ReadAhead};
 pub use job::{Job, JobEvent, JobPart, JobResult};
 pub use kind::{Kind, KindSpec, Params, Planning, Threads, View};
 pub use output::OutputFile;

@@ -111,7 +111,7 @@ fn twice_as_many_images_take_memory_no_more_often() {
             let files = (0..count).map(|i| sorts[i % sorts.len()].clone()).collect();
             let image_ids: Vec<String> = (0..count).map(|i| format!("image {i}")).collect();
             let inputs = [("images", files_input(files, None))];
-            let job = job(&Preprocess, &json!({}), &inputs, &folder.path().join("job"));
+            let job = Job { threads: 1, ..job(&Preprocess, &json!({}), &inputs, &folder.path().join("job")) };
             let context = StageContext::new(&job, &Silent);
             let (file, card) = (context.create("shard").unwrap(), parameters.card());
             let mut writer =
@@ -175,6 +175,70 @@ fn a_bad_image_is_named_or_quarantined() {
         list["images"][1],
         json!({ "image_id": "e", "path": "e.jpg", "reason": "is text, not an image", "offset": null })
     );
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = images(&folder.path().join("images"));
+    files[4] = file(&folder.path().join("images"), "e.jpg", b"not an image at all");
+    let input = files_input(files, None);
+    let params = json!({ "height": 6, "width": 8, "bad_images": "quarantine" });
+    let made = |threads: usize| {
+        let scratch = folder.path().join(threads.to_string());
+        let output = run_all(&scratch, &params, table(folder.path(), &IDS), input.clone(), threads).unwrap();
+        let shard = std::fs::read(output.join("shards/shard-a.arrow")).unwrap();
+        let index = std::fs::read(output.join("shards/index.parquet")).unwrap();
+        (shard, index, std::fs::read(output.join(QUARANTINE)).unwrap())
+    };
+    let one = made(1);
+    for threads in [2, 3, 16] {
+        assert!(made(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn of_several_bad_images_the_first_is_named_whatever_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = images(&folder.path().join("images"));
+    for bad in ["d", "e", "g"] {
+        let at = IDS.iter().position(|id| *id == bad).unwrap();
+        files[at] = file(&folder.path().join("images"), &format!("{bad}.jpg"), b"not an image at all");
+    }
+    let input = files_input(files, None);
+    for threads in [1, 2, 3, 16] {
+        let scratch = folder.path().join(threads.to_string());
+        let error = run_all(&scratch, &json!({}), table(folder.path(), &IDS), input.clone(), threads).unwrap_err();
+        assert!(error.message.contains("d.jpg`: the file is text"), "{threads} threads: {error}");
+    }
+}
+
+struct Panics;
+
+impl EventSink for Panics {
+    fn emit(&self, event: JobEvent) {
+        assert!(!matches!(event, JobEvent::Warning { .. }), "this sink takes no warnings");
+    }
+}
+
+// Threads that wait for the turn of one that is gone would wait for ever.
+#[test]
+fn a_thread_that_panics_ends_the_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = images(&folder.path().join("images"));
+    files[0] = file(&folder.path().join("images"), "f.jpg", b"not an image at all");
+    let image_ids: Vec<String> = IDS.iter().map(|id| (*id).to_owned()).collect();
+    let parameters: Parameters = serde_json::from_value(json!({ "bad_images": "quarantine" })).unwrap();
+    let inputs = [("images", files_input(files, None))];
+    let job = Job { threads: 3, ..job(&Preprocess, &json!({}), &inputs, &folder.path().join("job")) };
+    let context = StageContext::new(&job, &Panics);
+    let file = context.create("shard").unwrap();
+    let mut writer =
+        ShardWriter::create(file, parameters.shape(), parameters.dtype, &parameters.card(), &image_ids).unwrap();
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        prepare_all(&context, &parameters, &image_ids, &mut writer, &mut Vec::new())
+    }));
+    assert_eq!(made.unwrap_err().downcast_ref::<&str>(), Some(&"this sink takes no warnings"));
 }
 
 #[test]

@@ -64,7 +64,6 @@ pub struct ShardWriter<'a> {
     kept: Vec<usize>,
     /// What stands around their tensors if all are in it.
     frame: Frame,
-    tensor: Vec<u8>,
     floats: Vec<u8>,
 }
 
@@ -82,7 +81,6 @@ impl<'a> ShardWriter<'a> {
         file.write_all(&frame.head).map_err(at(file.path()))?;
         Ok(Self {
             file,
-            tensor: vec![0; layout.numbers()],
             layout,
             image_ids,
             tried: 0,
@@ -92,26 +90,25 @@ impl<'a> ShardWriter<'a> {
         })
     }
 
-    /// Adds the next image, all bytes of whose tensor `make` writes. Where that fails, which is the inner error, the image is
-    /// left out. Returns the tensor.
-    pub fn push<E>(&mut self, make: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Result<&[u8], E>, StageError> {
-        let image = self.tried;
-        self.tried += 1;
-        if let Err(error) = make(&mut self.tensor) {
-            return Ok(Err(error));
-        }
-        // Written while it is near the processor.
+    /// Adds the next image.
+    pub fn push(&mut self, tensor: &[u8]) -> Result<(), StageError> {
         let written = match self.layout.dtype {
-            Dtype::U8 => self.file.write_all(&self.tensor),
+            Dtype::U8 => self.file.write_all(tensor),
             Dtype::F32 => {
                 self.floats.clear();
-                self.floats.extend(self.tensor.iter().flat_map(|value| (f32::from(*value) / 255.0).to_ne_bytes()));
+                self.floats.extend(tensor.iter().flat_map(|value| (f32::from(*value) / 255.0).to_ne_bytes()));
                 self.file.write_all(&self.floats)
             }
         };
         written.map_err(at(self.file.path()))?;
-        self.kept.push(image);
-        Ok(Ok(&self.tensor))
+        self.kept.push(self.tried);
+        self.tried += 1;
+        Ok(())
+    }
+
+    /// Leaves the next image out.
+    pub fn leave_out(&mut self) {
+        self.tried += 1;
     }
 
     /// Ends the file, which is written anew where images were left out.
