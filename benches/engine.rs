@@ -132,6 +132,7 @@ fn plan_images(root: &Path, count: usize) -> f64 {
         side_dir: folder.clone(),
         checkpoint_dir: None,
         threads: 1,
+        pool_threads: 1,
         project_dir: folder.clone(),
         env: BTreeMap::new(),
     };
