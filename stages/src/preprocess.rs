@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
+use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
 use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use listing::{Listed, cut, listed, part_name};
@@ -22,9 +22,10 @@ use making::prepare_all;
 
 /// Raised whenever equal inputs would give other shards.
 ///
+/// 3: a part does not say where an image lay that it left out, which is not in its key.
 /// 2: baseline JPEGs are decoded at a part of their size unless `decode` is `exact`.
 /// 1: the first.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// The part's side file, which `merge` reads instead of the shards.
 const ROWS: &str = "rows.json";
@@ -150,19 +151,18 @@ struct Rows {
     quarantined: Vec<Quarantined>,
 }
 
-/// An image that was left out.
+/// An image that was left out. Where it lies is not in a part's key, so only `merge` says that.
 #[derive(Debug, Serialize, Deserialize)]
 struct Quarantined {
     image_id: String,
-    path: String,
     reason: String,
     /// The byte at which it was noticed, where that is known.
     offset: Option<usize>,
 }
 
 impl Quarantined {
-    fn new(image_id: String, file: &InputFile, bad: BadImage) -> Self {
-        Self { image_id, path: file.path.clone(), reason: bad.reason, offset: bad.offset }
+    fn to_json(&self, path: &str) -> Value {
+        json!({ "image_id": self.image_id, "offset": self.offset, "path": path, "reason": self.reason })
     }
 }
 
@@ -274,8 +274,23 @@ impl Kind for Preprocess {
                 .hint("are these the folders of the images? `bad_images = \"error\"` names the first"));
         }
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
-        context.write(QUARANTINE, &to_json(&json!({ "images": quarantined }))?)
+        let images = shown_with_paths(context, &quarantined)?;
+        context.write(QUARANTINE, &to_json(&json!({ "images": images }))?)
     }
+}
+
+/// The images that were left out with where the table says that they lie.
+fn shown_with_paths(context: &StageContext<'_>, quarantined: &[Quarantined]) -> Result<Vec<Value>, StageError> {
+    if quarantined.is_empty() {
+        return Ok(Vec::new());
+    }
+    let images = listed(context.input("table")?)?;
+    let shown = |left_out: &Quarantined| {
+        let found = images.binary_search_by(|image| image.image_id.cmp(&left_out.image_id));
+        let image = found.map_err(|_| StageError::bug(format!("no row has the image `{}`", left_out.image_id)))?;
+        Ok(left_out.to_json(&images[image].path))
+    };
+    quarantined.iter().map(shown).collect()
 }
 
 fn shard_name(part: &str) -> String {

@@ -152,7 +152,8 @@ impl Added<'_, '_> {
             Err(bad) => {
                 self.context.warn(format!("left out `{image_id}`: the file `{}` {bad}", self.shown(file)));
                 self.writer.leave_out();
-                self.quarantined.push(Quarantined::new(image_id.clone(), file, bad));
+                let BadImage { reason, offset, .. } = bad;
+                self.quarantined.push(Quarantined { image_id: image_id.clone(), reason, offset });
             }
         }
         Ok(())

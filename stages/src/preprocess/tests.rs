@@ -177,6 +177,32 @@ fn a_bad_image_is_named_or_quarantined() {
     );
 }
 
+// Where a file lies is in no part's key, so no part may say it; a moved file is another table.
+#[test]
+fn of_an_image_that_was_left_out_only_the_table_says_where_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = json!({ "bad_images": "quarantine" });
+    let made = |path: &str| {
+        let scratch = folder.path().join(path.replace('/', "_"));
+        let bad = file(&scratch.join("images"), path, b"not an image at all");
+        let good = file(&scratch.join("images"), "b.jpg", &jpeg(2));
+        let mut files = vec![bad, good];
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let columns = vec![
+            Column::new("image_id".into(), ["a", "b"]),
+            Column::new("folder".into(), [0i64, 0]),
+            Column::new("path".into(), [path, "b.jpg"]),
+        ];
+        let table = crate::table::write(&DataFrame::new(2, columns).unwrap()).unwrap();
+        let table = file_input(&scratch, "table.parquet", &table, Some(ArtifactType::Table));
+        let output = run_all(&scratch, &params, table, files_input(files, None), 1).unwrap();
+        let list: Value = serde_json::from_slice(&std::fs::read(output.join(QUARANTINE)).unwrap()).unwrap();
+        assert_eq!(list["images"][0]["path"], path);
+        std::fs::read(scratch.join("shard-a").join(ROWS)).unwrap()
+    };
+    assert!(made("a.jpg") == made("moved/a.jpg"));
+}
+
 #[test]
 fn the_number_of_threads_changes_no_byte() {
     let folder = tempfile::tempdir().unwrap();
@@ -303,7 +329,7 @@ fn the_shard_bytes_are_those_of_the_revision() {
         let output = run_all(folder.path(), &params, table(folder.path(), &IDS), input, 1).unwrap();
         tensor_digest(&std::fs::read(output.join("shards/shard-a.arrow")).unwrap())[..16].to_owned()
     });
-    assert_eq!((REVISION, digests.each_ref().map(String::as_str)), (2, DIGESTS));
+    assert_eq!((REVISION, digests.each_ref().map(String::as_str)), (3, DIGESTS));
 }
 
 const DIGESTS: [&str; 8] = [
