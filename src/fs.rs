@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -58,13 +58,31 @@ pub fn unique_name() -> String {
     format!("{STAGED_PREFIX}{}-{}-{nanos:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes what killed processes had begun to write in `folder`; whoever calls is the only one who writes there.
+/// Removes what killed processes had begun to write in `folder`, and nothing else: others may write there too.
 pub fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(STAGED_PREFIX) {
+        if writer(&entry.file_name().to_string_lossy()).is_some_and(|process| !is_alive(process)) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether a file or folder has one of our [names](unique_name) for what is not whole yet.
+pub fn is_staged(name: &str) -> bool {
+    writer(name).is_some()
+}
+
+/// The process that gave a file one of our [names](unique_name).
+fn writer(name: &str) -> Option<i32> {
+    let (process, rest) = name.strip_prefix(STAGED_PREFIX)?.split_once('-')?;
+    let (number, nanos) = rest.split_once('-')?;
+    let is_ours = number.parse::<u64>().is_ok() && nanos.len() == 8 && u32::from_str_radix(nanos, 16).is_ok();
+    process.parse().ok().filter(|_| is_ours)
+}
+
+fn is_alive(process: i32) -> bool {
+    let found = rustix::process::Pid::from_raw(process).map(rustix::process::test_kill_process);
+    !matches!(found, None | Some(Err(Errno::SRCH)))
 }
 
 /// Makes a folder and all above it.
@@ -190,6 +208,11 @@ pub fn remove(path: &Path) -> Result<(), FsError> {
         _ => fs::remove_file(path),
     };
     let mut result = remove();
+    if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        // Programs leave folders behind that nobody may write to, such as caches of modules.
+        open_folders(path);
+        result = remove();
+    }
     for _ in 1..TRIES {
         if !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
             break;
@@ -200,6 +223,17 @@ pub fn remove(path: &Path) -> Result<(), FsError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(at("remove", path)),
+    }
+}
+
+/// Lets their owner write to a folder and all below it, as far as that goes.
+fn open_folders(path: &Path) {
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    if !is_folder || fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_err() {
+        return;
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        open_folders(&entry.path());
     }
 }
 
@@ -231,12 +265,17 @@ impl Stat {
     /// Whether a file with this stat that was read at `when` (nanoseconds since 1970) cannot have changed since without
     /// its times showing it.
     pub fn is_settled_at(&self, when: i64) -> bool {
-        self.mtime.max(self.ctime) < when - TICK_NANOS
+        // Where times are whole seconds, the file system knows no finer ones (ext4 with small inodes, HFS+; FAT counts in twos).
+        let tick = if self.ctime % 1_000_000_000 == 0 { COARSE_TICK_NANOS } else { TICK_NANOS };
+        self.mtime.max(self.ctime) < when - tick
     }
 }
 
 /// A change within this time of the reading may carry the same time stamp: kernels stamp files by their tick.
 const TICK_NANOS: i64 = 20_000_000;
+
+/// The same where times are whole seconds.
+const COARSE_TICK_NANOS: i64 = 2_000_000_000;
 
 /// Nanoseconds since 1970.
 pub fn now() -> i64 {
@@ -257,11 +296,29 @@ pub struct Listed {
 ///
 /// Asking the system about many files is what takes time, so that is done on `threads` threads.
 pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
+    listed(folder, threads, look_at)
+}
+
+/// The same of a folder that people and their programs write to as they like: what leads nowhere, or has no name in UTF-8, is passed
+/// over.
+pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
+    listed(folder, threads, |entry, prefix| {
+        let usual = entry.file_name().to_str().is_some() && fs::metadata(entry.path()).is_ok();
+        if usual { look_at(entry, prefix) } else { Ok(Found::Other) }
+    })
+}
+
+fn listed(folder: &Path, threads: usize, look: impl Look) -> Result<Vec<Listed>, FsError> {
     let mut found = Vec::new();
-    list_into(folder, "", 0, threads, &mut found)?;
+    list_into(folder, "", 0, threads, &mut found, look)?;
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
+
+/// Looks at an entry of a folder with this path.
+trait Look: Fn(&fs::DirEntry, &str) -> Result<Found, FsError> + Copy + Sync {}
+
+impl<T: Fn(&fs::DirEntry, &str) -> Result<Found, FsError> + Copy + Sync> Look for T {}
 
 /// Deeper than any data set, and where a circle of symlinks ends.
 const DEEPEST: usize = 64;
@@ -285,6 +342,7 @@ fn list_into(
     depth: usize,
     threads: usize,
     found: &mut Vec<Listed>,
+    look_at: impl Look,
 ) -> Result<(), FsError> {
     if depth > DEEPEST {
         return Err(at("list", folder)(invalid("more than 64 folders deep; is it a circle of symlinks?")));
@@ -304,7 +362,7 @@ fn list_into(
     for entry in looked.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
         match entry {
             Found::File(listed) => found.push(listed),
-            Found::Folder(folder, path) => list_into(&folder, &path, depth + 1, threads, found)?,
+            Found::Folder(folder, path) => list_into(&folder, &path, depth + 1, threads, found, look_at)?,
             Found::Other => {}
         }
     }

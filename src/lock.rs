@@ -109,9 +109,9 @@ impl Lockfile {
         for (name, LockedStage { key, device, inputs, outputs }) in &self.stages {
             lines.push(format!("{name}\tkey\t{key}"));
             lines.extend(device.iter().map(|device| format!("{name}\tdevice\t{device}")));
-            lines.extend(
-                inputs.iter().map(|((port, source), digest)| format!("{name}\tinput\t{port}\t{source}\t{digest}")),
-            );
+            lines.extend(inputs.iter().map(|((port, source), digest)| {
+                format!("{name}\tinput\t{}\t{}\t{digest}", escaped(port), escaped(source))
+            }));
             lines.extend(outputs.iter().map(|(artifact, digest)| format!("{name}\toutput\t{artifact}\t{digest}")));
         }
         lines.sort_unstable();
@@ -148,7 +148,7 @@ impl Lockfile {
                 [stage, "input", port, source, digest] => {
                     let digest = digest.parse().map_err(|_| malformed())?;
                     let stage = stages.entry(stage.to_owned()).or_default();
-                    stage.inputs.insert((port.to_owned(), source.to_owned()), digest);
+                    stage.inputs.insert((unescaped(port), unescaped(source)), digest);
                 }
                 [stage, "output", artifact, digest] => {
                     let digest = digest.parse().map_err(|_| malformed())?;
@@ -160,13 +160,37 @@ impl Lockfile {
         Ok(Self { stages })
     }
 
-    /// The digest that any stage recorded for a declared input (`inputs.images`).
+    /// The digest that the stages recorded for a declared input (`inputs.images`); none where they do not agree, because some of them
+    /// ran before it changed.
     pub fn declared_input(&self, source: &str) -> Option<Digest> {
-        self.stages
-            .values()
-            .flat_map(|stage| &stage.inputs)
-            .find_map(|((_, found), digest)| (found == source).then_some(*digest))
+        let inputs = self.stages.values().flat_map(|stage| &stage.inputs);
+        let mut recorded = inputs.filter(|((_, found), _)| found == source).map(|(_, digest)| *digest);
+        let first = recorded.next()?;
+        recorded.all(|other| other == first).then_some(first)
     }
+}
+
+/// A name as one field of a line.
+fn escaped(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('\t', "\\t").replace('\r', "\\r")
+}
+
+/// The name that was [`escaped`].
+fn unescaped(field: &str) -> String {
+    let mut name = String::with_capacity(field.len());
+    let mut rest = field.chars();
+    while let Some(character) = rest.next() {
+        name.push(match (character, character == '\\') {
+            (_, true) => match rest.next() {
+                Some('t') => '\t',
+                Some('r') => '\r',
+                Some(other) => other,
+                None => '\\',
+            },
+            (other, false) => other,
+        });
+    }
+    name
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 mod ahead;
 #[cfg(feature = "builtin")]
 mod builtin;
+#[cfg(feature = "builtin")]
+mod bystanders;
 mod cache;
 mod cli;
 #[cfg(feature = "cloud")]

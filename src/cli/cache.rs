@@ -10,6 +10,7 @@ use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
 use crate::exec::{self, KEPT_RUNS, RunGuard, Tidy};
 use crate::fs::at;
+use crate::lock::Lockfile;
 use crate::store::{self, Bundled, Damage, Limits};
 use crate::ui::{self, Style, bytes};
 
@@ -191,9 +192,9 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
                 let hint = "hint: `--if-present` takes that for an empty one";
                 return Err(CliError::user(format!("there is no file `{}`\n{hint}", from.display())));
             }
-            cache.create().map_err(|error| CliError::cache(&error))?;
+            cache.create().map_err(CliError::cache)?;
             let _guard = guard(&opened)?;
-            let taken = store::import(cache, from)?;
+            let taken = store::import(cache, from, |text| Lockfile::parse(text, from).is_ok())?;
             say_left_out("not taken", &taken);
             ui::data(&format!("took {}", words(&taken)));
         }
@@ -252,6 +253,7 @@ fn say_left_out(verb: &str, bundled: &Bundled) {
 
 /// The right to change the store.
 pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
+    opened.store.refuse_foreign()?;
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
     Ok(RunGuard::take(opened.store.root(), Some(waiting))?)
 }

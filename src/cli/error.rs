@@ -39,9 +39,10 @@ impl CliError {
     }
 
     /// The cache failed.
-    pub fn cache(error: &FsError) -> Self {
+    pub fn cache(error: StoreError) -> Self {
+        let StoreError::Fs(error) = error else { return error.into() };
         let hint = "hint: make it writable, or name another directory under `[cache] dir`";
-        Self::disk(error, &format!("{hint}; `status`, `why` and `dag` work without"))
+        Self::disk(&error, &format!("{hint}; `status`, `why` and `dag` work without"))
     }
 
     fn disk(error: &FsError, if_read_only: &str) -> Self {
@@ -78,14 +79,14 @@ impl From<GuardError> for CliError {
     fn from(error: GuardError) -> Self {
         match error {
             GuardError::Held(_) => Self::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
-            GuardError::Fs(error) => Self::cache(&error),
+            GuardError::Fs(error) => Self::cache(StoreError::Fs(error)),
         }
     }
 }
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        let code = if matches!(error, StoreError::Newer { .. }) { 2 } else { 3 };
+        let code = if matches!(error, StoreError::Fs(_)) { 3 } else { 2 };
         Self { code, text: labelled(&error.to_string()) }
     }
 }

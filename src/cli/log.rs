@@ -100,12 +100,11 @@ fn json(record: &RunRecord) -> String {
 
 fn headline(record: &RunRecord) -> String {
     let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
-    let counts =
-        [(Outcome::Ran, "ran"), (Outcome::Cached, "cached"), (Outcome::Fresh, "fresh"), (Outcome::Failed, "failed")];
+    let counts = [Outcome::Ran, Outcome::Cached, Outcome::Fresh, Outcome::Failed];
     let counts: Vec<String> = counts
         .iter()
-        .filter(|(outcome, _)| count(*outcome) > 0)
-        .map(|(outcome, word)| format!("{} {word}", count(*outcome)))
+        .filter(|outcome| count(**outcome) > 0)
+        .map(|outcome| format!("{} {}", count(*outcome), outcome.word()))
         .collect();
     let time = if record.wall_ms == 0 { "not ended".to_owned() } else { duration(record.wall_ms) };
     let counts = if record.interrupted { [counts, vec!["interrupted".to_owned()]].concat() } else { counts };
@@ -119,14 +118,8 @@ fn show(record: &RunRecord) {
     let style = Style::of(&std::io::stdout());
     let width = record.stages.iter().map(|stage| stage.stage.chars().count()).max().unwrap_or(0);
     for stage in &record.stages {
-        let word = match stage.outcome {
-            Outcome::Ran => "ran",
-            Outcome::Cached => "cached",
-            Outcome::Fresh => "fresh",
-            Outcome::Failed => "failed",
-            Outcome::Skipped => "skipped",
-        };
-        let mut line = format!("{} {:<width$}  {:>12}", style.word(word), stage.stage, duration(stage.wall_ms));
+        let mut line =
+            format!("{} {:<width$}  {:>12}", style.word(stage.outcome.word()), stage.stage, duration(stage.wall_ms));
         let memory = if stage.peak_memory > 0 { bytes(stage.peak_memory) } else { String::new() };
         line.push_str(&format!("  {memory:>9}"));
         if stage.parts_ran + stage.parts_cached > 0 {

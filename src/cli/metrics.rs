@@ -48,7 +48,7 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
         columns.push((run.clone(), of_run(&opened, run)?));
     }
     if columns.len() < 2 {
-        columns.push(("now".to_owned(), of_lock(&opened)));
+        columns.push(("now".to_owned(), of_lock(&opened)?));
     }
     if columns.iter().all(|(_, numbers)| numbers.is_empty()) {
         let makes_some = |stage: &crate::config::Stage| {
@@ -122,9 +122,10 @@ pub fn shown(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.4}") }
 }
 
-fn of_lock(opened: &Project) -> Numbers {
-    let digests = |stage: &str| opened.lock.stages.get(stage).map(|locked| locked.outputs.clone()).unwrap_or_default();
-    collect(opened, digests)
+fn of_lock(opened: &Project) -> Result<Numbers, CliError> {
+    let lock = opened.own_lock()?;
+    let digests = |stage: &str| lock.stages.get(stage).map(|locked| locked.outputs.clone()).unwrap_or_default();
+    Ok(collect(opened, digests))
 }
 
 fn keep_shown(numbers: &mut Numbers) {

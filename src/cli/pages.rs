@@ -156,13 +156,7 @@ pub fn stages(record: &RunRecord) -> Markup {
 
 /// In a word, with parts where there are some.
 pub fn outcome(stage: &StageRecord) -> String {
-    let word = match stage.outcome {
-        Outcome::Ran => "ran",
-        Outcome::Cached => "cached",
-        Outcome::Fresh => "fresh",
-        Outcome::Failed => "failed",
-        Outcome::Skipped => "skipped",
-    };
+    let word = stage.outcome.word();
     match stage.parts_ran + stage.parts_cached {
         0 => word.to_owned(),
         parts => format!("{word}, {} of {parts} parts", stage.parts_ran),
@@ -173,7 +167,7 @@ pub fn outcome(stage: &StageRecord) -> String {
 pub fn write(opened: &Project, run: &str, name: &str, page: &str) -> Result<PathBuf, CliError> {
     let path = opened.store.runs_dir().join(run).join(name);
     let path = std::path::absolute(&path).unwrap_or(path);
-    fs::write(&path, page.as_bytes(), Durability::Relaxed).map_err(|error| CliError::cache(&error))?;
+    fs::write(&path, page.as_bytes(), Durability::Relaxed).map_err(|error| CliError::cache(error.into()))?;
     Ok(path)
 }
 

@@ -102,7 +102,10 @@ fn model(arguments: &PredictArguments, kinds: Kinds) -> Result<Input, CliError> 
     let result = targets.first().and_then(|id| results.get(id)).ok_or_else(|| {
         let name = &stage.name;
         let message = format!("`{name}` has made no model of what the pipeline says now");
-        CliError::user(format!("{message}\nhint: `hamflow run {name}` makes it, with the same options; `hamflow why {name}` says what has changed"))
+        let hint = project::other_options(&opened, &arguments.common).unwrap_or_else(|| {
+            format!("`hamflow run {name}` makes it, with the same options; `hamflow why {name}` says what has changed")
+        });
+        CliError::user(format!("{message}\nhint: {hint}"))
     })?;
     let output = result.outputs.iter().find(|output| output.artifact_type == ArtifactType::Model);
     let output = output.ok_or_else(|| CliError::bug("a model is not among the outputs"))?;

@@ -38,11 +38,22 @@ pub fn pipeline_file(common: &Common) -> PathBuf {
 pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
     let graph = load_graph(common, kinds)?;
     let pipeline = &graph.pipeline;
+    if pipeline.root.to_str().is_none() {
+        let path = pipeline.root.display();
+        return Err(CliError::user(format!("the project's path `{path}` is not UTF-8\nhint: rename the folder")));
+    }
     let mut store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
     store.actions.believe(super::remote::believed(pipeline));
     let paths = lock_paths(&pipeline.root, store.root(), common);
     let lock = read_lock(&paths)?;
     Ok(Project { graph, store, lock_paths: paths, lock })
+}
+
+impl Project {
+    /// What the lock of this pipeline, profile and overrides itself says.
+    pub fn own_lock(&self) -> Result<Lockfile, CliError> {
+        Ok(Lockfile::read(&self.lock_paths[0])?)
+    }
 }
 
 /// The first of these locks that says anything.
@@ -59,7 +70,9 @@ pub fn read_lock(paths: &[PathBuf]) -> Result<Lockfile, CliError> {
 /// The lock of these overrides, then those that explanations fall back to.
 fn lock_paths(root: &Path, cache: &Path, common: &Common) -> Vec<PathBuf> {
     let locks = cache.join("locks");
-    let mut paths = vec![root.join("pipeline.lock")];
+    // Beside the pipeline, and called as it is: another file in the same folder has its own.
+    let name = pipeline_file(common).with_extension("lock");
+    let mut paths = vec![root.join(name.file_name().unwrap_or("pipeline.lock".as_ref()))];
     if let Some(profile) = &common.profile {
         paths.insert(0, locks.join(format!("{profile}.lock")));
     }

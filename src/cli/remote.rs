@@ -161,7 +161,7 @@ pub fn pull(opened: &Project, stages: &[String]) -> Result<u8, CliError> {
             "the lock of this pipeline names no such result\nhint: `pipeline.lock` says which there are",
         ));
     }
-    opened.store.create().map_err(|error| CliError::cache(&error))?;
+    opened.store.create().map_err(CliError::cache)?;
     let _guard = guard(opened)?;
     let is_here = |key: &&String| {
         let known = opened.store.actions.get_hex(key);

@@ -37,7 +37,8 @@ pub fn execute(arguments: &ReportArguments, kinds: Kinds) -> Result<u8, CliError
             )
         }
         None => {
-            let locked = opened.lock.stages.get(&stage).and_then(|locked| locked.outputs.get(&artifact)).copied();
+            let lock = opened.own_lock()?;
+            let locked = lock.stages.get(&stage).and_then(|locked| locked.outputs.get(&artifact)).copied();
             let digest = locked.ok_or_else(|| {
                 let hint = project::other_options(&opened, &arguments.common);
                 let hint = hint.unwrap_or_else(|| format!("`hamflow run {stage}` makes it"));

@@ -83,7 +83,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         return status::show(&opened, &shown, arguments.allow_missing);
     }
     let store = &opened.store;
-    store.create().map_err(|error| CliError::cache(&error))?;
+    store.create().map_err(CliError::cache)?;
     let _guard = hold(store.root(), arguments)?;
     if arguments.locked && !opened.lock_paths[0].exists() {
         let path = &opened.lock_paths[0];
@@ -111,8 +111,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
 
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), remote.clone())?;
-    let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
-    let mut executor = Local::new(program, sender.clone());
+    let mut executor = Local::new(sender.clone());
     let mut reporter = reporter(arguments.json);
     let options = RunOptions {
         targets,
@@ -157,7 +156,9 @@ pub(super) fn interrupt_through(
     remote: Option<Arc<Remote>>,
 ) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+    // `nohup`, and shells that start something in the background, want these to be ignored.
+    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    let mut signals = signal_hook::iterator::Signals::new(heard)
         .map_err(|error| CliError::bug(format!("signals cannot be handled: {error}")))?;
     std::thread::spawn(move || {
         let mut count = 0;
@@ -173,4 +174,13 @@ pub(super) fn interrupt_through(
         }
     });
     Ok(())
+}
+
+/// Whether this process was started with a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a `sigaction` of zeros is one, and without a new one the call only writes the old one there (sigaction(2)).
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
+    }
 }

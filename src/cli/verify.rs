@@ -57,8 +57,7 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
     }
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), None)?;
-    let program = std::env::current_exe().map_err(|error| CliError::bug(format!("where am I? {error}")))?;
-    let mut executor = Local::new(program, sender);
+    let mut executor = Local::new(sender);
     let mut shown = reporter(false);
     let threads = arguments.jobs.map_or_else(threads::available, usize::from);
     let mut all_same = true;

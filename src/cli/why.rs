@@ -100,13 +100,18 @@ fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId],
         match outcome {
             Outcome::Fresh => ui::data(&format!("in run {} `{name}` was fresh", record.run)),
             Outcome::Skipped => ui::data(&format!("run {} did not reach `{name}`", record.run)),
-            Outcome::Ran | Outcome::Cached | Outcome::Failed => {
+            Outcome::Ran | Outcome::Cached | Outcome::Failed | Outcome::Interrupted => {
                 let verb = match outcome {
-                    Outcome::Ran => "ran",
                     Outcome::Cached => "came from the cache",
-                    _ => "failed",
+                    Outcome::Interrupted => "was interrupted",
+                    other => other.word(),
                 };
                 ui::data(&format!("in run {} `{name}` {verb}:", record.run));
+                if reasons.is_empty() {
+                    ui::data(&format!(
+                        "  nothing that it depends on had changed, but `out/{name}` held something else"
+                    ));
+                }
                 show(reasons);
                 if let Some(error) = error {
                     ui::data(&format!("  {}", error.to_string().replace('\n', "\n  ")));

@@ -37,6 +37,13 @@ pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, mistakes: &m
 
 fn check_profile(profile: &Entry, mistakes: &mut Mistakes) {
     let place = format!("profile `{}`", profile.key);
+    // It becomes the name of a file.
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if profile.key.is_empty() || profile.key.starts_with('.') || !profile.key.bytes().all(is_name) {
+        let message =
+            format!("{place}: a profile's name has letters, digits, `_`, `-` and `.`, and begins with none of those");
+        return mistakes.push(Mistake::new(profile.key_span, message));
+    }
     let Value::Table(table) = &profile.node.value else {
         let message = format!("{place}: a profile is a table, not {}", profile.node.describe());
         return mistakes.push(Mistake::new(profile.key_span, message));

@@ -23,7 +23,8 @@ type Hashed = (Vec<(String, Staged)>, BTreeMap<String, Digest>);
 /// The files of a job's output directory, hashed, and those of them of which copies were made on the way.
 fn hash_outputs(folder: &Path, copies: Option<&PartCopies>) -> Result<Hashed, FsError> {
     let (mut files, mut copied) = (Vec::new(), BTreeMap::new());
-    for Listed { path: name, stat } in fs::list(folder, 1)? {
+    // What a program leaves beside its outputs is nobody's; a link among them was refused.
+    for Listed { path: name, stat } in fs::list_usual(folder, 1)? {
         let path = folder.join(&name);
         let copy = copies.filter(|copies| is_assembled(&copies.outputs, &name));
         let copy = copy.and_then(|copies| copies.make(&path, stat.size, &name));

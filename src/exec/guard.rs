@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::fs::{self, FsError, at};
@@ -17,7 +18,7 @@ pub struct Holder {
 /// The right to run; given back when it is dropped or its process ends.
 #[derive(Debug)]
 pub struct RunGuard {
-    _file: File,
+    file: File,
 }
 
 /// Why there is no right to run.
@@ -40,31 +41,48 @@ impl fmt::Display for GuardError {
 
 impl std::error::Error for GuardError {}
 
+/// The command line of this process.
+pub fn own_command() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
+}
+
 impl RunGuard {
     /// Takes the lock of the store at `root`. While another run has it: calls `waiting` once and waits, or fails where `wait` is none.
     pub fn take(root: &Path, waiting: Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
         let path = root.join("run.lock");
+        let mut waiting = waiting;
+        // Whoever deletes the cache while one waits deletes the file that was waited for.
+        loop {
+            let guard = Self::take_once(root, &path, &mut waiting)?;
+            let (held, named) = (guard.file.metadata(), std::fs::metadata(&path));
+            if held.is_ok_and(|held| named.is_ok_and(|named| held.ino() == named.ino())) {
+                return Ok(guard);
+            }
+        }
+    }
+
+    fn take_once(root: &Path, path: &Path, waiting: &mut Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
         fs::create_dir(root).map_err(GuardError::Fs)?;
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(at("open", &path)).map_err(GuardError::Fs)?;
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.map_err(at("open", path)).map_err(GuardError::Fs)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);
                 let holder = Holder { text: text.trim().to_owned() };
-                let Some(waiting) = waiting else { return Err(GuardError::Held(holder)) };
+                let Some(waiting) = waiting.as_deref_mut() else { return Err(GuardError::Held(holder)) };
                 waiting(&holder);
-                file.lock().map_err(at("lock", &path)).map_err(GuardError::Fs)?;
+                file.lock().map_err(at("lock", path)).map_err(GuardError::Fs)?;
             }
-            Err(TryLockError::Error(error)) => return Err(GuardError::Fs(at("lock", &path)(error))),
+            Err(TryLockError::Error(error)) => return Err(GuardError::Fs(at("lock", path)(error))),
         }
-        let command: Vec<String> = std::env::args().collect();
+        let command = own_command();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let text = format!("process {} on {host}: {}\n", std::process::id(), command.join(" "));
         // Only for the message of others; that it cannot be written is no reason not to run.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Whether a run works on the store at `root`.

@@ -1,7 +1,7 @@
 //! Makes a job out of a stage and one piece of its work.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, StageError, Threads};
 
@@ -62,6 +62,11 @@ pub fn digests(inputs: &Inputs, part: &Part) -> BTreeMap<String, Vec<Digest>> {
     named.map(|(port, inputs)| (port.clone(), of(inputs))).collect()
 }
 
+/// Where a job works. Another process never works there: whoever moves the cache away does not mix two runs.
+pub fn work_dir(tmp: &Path, id: u64) -> PathBuf {
+    tmp.join(format!("job-{}-{id}", std::process::id()))
+}
+
 /// Makes the job. Its folders exist afterwards and are empty.
 pub fn make(
     id: u64,
@@ -72,7 +77,7 @@ pub fn make(
     places: &Places<'_>,
 ) -> Result<Job, StageError> {
     let spec = &stage.spec;
-    let work = places.tmp.join(format!("job-{id}"));
+    let work = work_dir(places.tmp, id);
     let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));
     for folder in [&output_dir, &scratch_dir] {
         fs::create_dir(folder).map_err(|error| disk_error(&error))?;

@@ -16,7 +16,6 @@ const LAST_WORDS: usize = 16 * 1024;
 
 /// Workers on this machine, started when they are needed and used again.
 pub struct Local {
-    program: PathBuf,
     heard: Sender<Heard>,
     workers: Vec<Worker>,
     started: usize,
@@ -41,13 +40,14 @@ impl Worker {
 
 impl Local {
     /// Starts nothing yet; what workers say goes to `heard`.
-    pub fn new(program: PathBuf, heard: Sender<Heard>) -> Self {
-        Self { program, heard, workers: Vec::new(), started: 0 }
+    pub fn new(heard: Sender<Heard>) -> Self {
+        Self { heard, workers: Vec::new(), started: 0 }
     }
 
     fn start(&mut self, pool_threads: usize) -> io::Result<usize> {
         let count = pool_threads.to_string();
-        let mut child = Command::new(&self.program)
+        let mut child = Command::new(own_program())
+            .arg0("hamflow")
             .arg("worker")
             .env("RAYON_NUM_THREADS", &count)
             .env("POLARS_MAX_THREADS", &count)
@@ -82,6 +82,12 @@ impl Local {
         self.workers.push(Worker { number, pool_threads, child, stdin, job: None });
         Ok(self.workers.len() - 1)
     }
+}
+
+/// This very program, even where an update has put another in its place: the keys of this run are this one's.
+fn own_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { running } else { std::env::current_exe().unwrap_or_else(|_| PathBuf::from("hamflow")) }
 }
 
 /// Keeps the last whole lines: of a line whose beginning is lost nobody could tell whether a secret stood there.

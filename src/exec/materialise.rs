@@ -29,11 +29,15 @@ pub enum Materialised {
 pub fn check_out_dir(root: &Path, folder: &Path) -> Result<(), StageError> {
     let real_root = root.canonicalize().map_err(|error| StageError::io("find", root, &error))?;
     let mut existing = folder;
-    while !existing.exists() {
+    while existing.symlink_metadata().is_err() {
         match existing.parent() {
             Some(parent) => existing = parent,
             None => return Ok(()),
         }
+    }
+    if !existing.is_dir() {
+        let message = format!("outputs go to the folder `{}`, but something else has its name", existing.display());
+        return Err(StageError::input(message).hint("move it out of the way"));
     }
     let real = existing.canonicalize().map_err(|error| StageError::io("find", existing, &error))?;
     if real.starts_with(&real_root) {
@@ -46,7 +50,7 @@ pub fn check_out_dir(root: &Path, folder: &Path) -> Result<(), StageError> {
 /// Clears `out` of what killed runs left there beside the stages: nobody else writes here.
 pub fn sweep_out(out: &Path) -> Result<(), StageError> {
     for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(fs::STAGED_PREFIX) {
+        if fs::is_staged(&entry.file_name().to_string_lossy()) {
             fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
         }
     }

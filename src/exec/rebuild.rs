@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::fs;
 use crate::graph::StageId;
 use crate::plan::{Check, Planner, Results, expected_files};
-use crate::store::{ActionKey, Store};
+use crate::store::{ActionKey, Store, StoreError};
 
 /// Which stage is to run again.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +132,10 @@ impl Scratch {
         let root = scratch_dir(beside);
         fs::remove(&root).map_err(|error| disk_error(&error))?;
         let store = Store::open(&root).map_err(|error| StageError::bug(error.to_string()))?;
-        store.create().map_err(|error| disk_error(&error))?;
+        store.create().map_err(|error| match error {
+            StoreError::Fs(error) => disk_error(&error),
+            other => StageError::bug(other.to_string()),
+        })?;
         Ok(Self { store })
     }
 
@@ -285,7 +288,7 @@ impl Work<'_> {
     }
 
     fn work(&self, job: u64) -> PathBuf {
-        self.scratch.store.tmp_dir().join(format!("job-{job}"))
+        job::work_dir(&self.scratch.store.tmp_dir(), job)
     }
 
     fn output(&self, job: u64) -> PathBuf {

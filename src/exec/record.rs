@@ -27,6 +27,22 @@ pub enum Outcome {
     Failed,
     /// A stage before it failed, or the run ended first.
     Skipped,
+    /// The user ended the run while it was at work.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Cached => "cached",
+            Self::Fresh => "fresh",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// What a run did about one stage.
@@ -143,6 +159,11 @@ impl Journal {
         }
     }
 
+    /// Ends a stage's log: a run of very many stages shall not hold as many files.
+    pub fn close_log(&mut self, stage: &str) {
+        self.logs.remove(stage);
+    }
+
     /// Writes the record unless that was done a moment ago; whoever ends the run calls [`save`](Self::save).
     pub fn save_soon(&mut self) {
         if self.saved.is_none_or(|saved| saved.elapsed() > BETWEEN_SAVES) {
@@ -173,7 +194,8 @@ pub fn list_runs(runs: &Path) -> Vec<String> {
 /// The latest run that has written something and has not ended; one that was killed never does.
 pub fn newest_unfinished_run(runs: &Path) -> Option<String> {
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
-    let newest = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).max()?;
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let newest = names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit())).max()?;
     read_run(runs, &newest).is_none_or(|record| record.wall_ms == 0).then_some(newest)
 }
 

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use super::commit::{self, FinishedPart, StagedPart, disk_error};
 use super::committer::Committer;
+use super::guard::own_command;
 use super::job::{self, Places};
 use super::materialise::{Materialised, check_out_dir, sweep_out};
 use super::rebuild;
@@ -77,7 +78,7 @@ pub struct RunSummary {
     pub fresh: usize,
     /// Stages that failed.
     pub failed: usize,
-    /// Stages that were not reached.
+    /// Stages that were not reached, or not ended.
     pub skipped: usize,
     /// Parts of split stages that executed.
     pub parts_ran: usize,
@@ -97,6 +98,8 @@ pub struct RunSummary {
     pub fetched: usize,
     /// Results, those of parts included, that were given to the remote.
     pub uploaded: usize,
+    /// Of the skipped stages, how many were at work when the user ended the run.
+    pub unfinished: usize,
     /// The gravest failure.
     #[serde(skip)]
     pub failure: Option<ErrorCategory>,
@@ -170,6 +173,8 @@ struct Scheduler<'a> {
     free_memory: u64,
     next_job: u64,
     stopping: bool,
+    /// What the lock said before the run.
+    lock_before: Lockfile,
     lock: Lockfile,
     summary: RunSummary,
 }
@@ -206,7 +211,7 @@ pub fn run(
     let record = RunRecord {
         run: run_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args().collect(),
+        command: own_command(),
         profile: graph.pipeline.profile.clone(),
         started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         wall_ms: 0,
@@ -234,7 +239,10 @@ pub fn run(
     if !store.content.folder().exists() {
         tidy::mark(store);
     }
-    let mut lock = planner.lock().clone();
+    // What explains a stage that never ran under these options says nothing of their own results.
+    let mut lock = Lockfile::read(&options.lock_path).unwrap_or_default();
+    let gone = lock.stages.iter().filter(|(name, _)| !names.contains(&name[..]));
+    let dropped: Vec<(String, String)> = gone.map(|(name, locked)| (name.clone(), locked.key.clone())).collect();
     lock.stages.retain(|name, _| names.contains(&name[..]));
     let mut scheduler = Scheduler {
         graph,
@@ -269,10 +277,12 @@ pub fn run(
         free_memory: available_memory(),
         next_job: 0,
         stopping: false,
+        lock_before: lock.clone(),
         lock,
         summary: RunSummary::default(),
         planner,
     };
+    scheduler.clear_dropped(&dropped)?;
     scheduler.work(channel.1);
     scheduler.end(started)
 }
@@ -290,6 +300,10 @@ impl<'a> Scheduler<'a> {
         loop {
             self.start_ready();
             self.dispatch();
+            // What could not be given to a worker may have put others in its place.
+            if !self.stopping && !self.candidates.is_empty() {
+                continue;
+            }
             let waits = self.stopping || self.fetching.is_empty();
             if self.running.is_empty() && self.committing.is_empty() && waits {
                 break;
@@ -305,8 +319,11 @@ impl<'a> Scheduler<'a> {
         }
         // Nothing runs and nothing is ready: what still waits stands behind a failure.
         for index in 0..self.states.len() {
-            if matches!(self.states[index], State::Waiting | State::Fetching | State::Active) {
-                self.skip(StageId::from_index(index));
+            let id = StageId::from_index(index);
+            match self.states[index] {
+                State::Active if self.summary.interrupted => self.interrupt(id),
+                State::Waiting | State::Fetching | State::Active => self.skip(id),
+                _ => {}
             }
         }
     }
@@ -436,6 +453,10 @@ impl<'a> Scheduler<'a> {
                 Verdict::Cached => {
                     let (result, files) = check.result.clone().expect("a cached stage has a result");
                     if self.lay_out(id, &check, &result, &files)? == Materialised::Damaged {
+                        // What is damaged here the remote may have.
+                        if self.ask_for_result(id, &check) {
+                            return Ok(());
+                        }
                         return self.start(id, check, vec![StaleReason::ResultMissing]);
                     }
                     let reasons = self.planner.reasons(id, &check);

@@ -13,6 +13,8 @@ const KEPT_MEMORY: u64 = 48 * 1024 * 1024;
 
 /// Does the jobs that come on standard input until it ends.
 pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
+    // It was started as `/proc/self/exe`, which is not how people call it.
+    let _ = rustix::thread::set_name(c"hamflow");
     // Standard output is the way back to the engine. Whatever a library prints must not get between the events.
     let events = Arc::new(Lines::new(File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?)));
     rustix::stdio::dup2_stdout(io::stderr())?;

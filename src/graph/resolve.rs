@@ -297,12 +297,14 @@ fn fits(port: &Port, output: &Output) -> bool {
     port.accepts.contains(&output.artifact_type)
 }
 
-/// Numbers by their value, everything else by its text.
+/// Numbers by their value, before everything else by its text.
 fn compare_labels(a: &[(String, String)], b: &[(String, String)]) -> Ordering {
     for ((_, a), (_, b)) in a.iter().zip(b) {
         let order = match (a.parse::<f64>(), b.parse::<f64>()) {
             (Ok(x), Ok(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
-            _ => a.cmp(b),
+            (Ok(_), Err(_)) => Ordering::Less,
+            (Err(_), Ok(_)) => Ordering::Greater,
+            (Err(_), Err(_)) => a.cmp(b),
         };
         if order.is_ne() {
             return order;
@@ -318,9 +320,9 @@ mod tests {
     #[test]
     fn labels_sort_as_numbers_where_they_are_numbers() {
         let label = |text: &str| vec![("x".to_owned(), text.to_owned())];
-        let mut labels = [label("10"), label("9"), label("1e-3"), label("b"), label("a")];
+        let mut labels = [label("10"), label("1b"), label("9"), label("1e-3"), label("b"), label("a")];
         labels.sort_by(|a, b| compare_labels(a, b));
         let sorted: Vec<&str> = labels.iter().map(|label| label[0].1.as_str()).collect();
-        assert_eq!(sorted, ["1e-3", "9", "10", "a", "b"]);
+        assert_eq!(sorted, ["1e-3", "9", "10", "1b", "a", "b"]);
     }
 }

@@ -170,7 +170,10 @@ fn look(
             std::io::ErrorKind::NotFound => {
                 ScanError::Missing(MissingInput { name: name.clone(), path: written.clone() })
             }
-            _ => ScanError::Unreadable(StageError::io("read", &path, &error)),
+            _ => ScanError::Unreadable(
+                StageError::input(format!("`inputs.{name}`: `{}` cannot be read: {error}", path.display()))
+                    .hint("is it a symlink that leads to itself, or a folder that you may not enter?"),
+            ),
         })?;
         if metadata.is_dir() {
             let listing = folder(index, &path).map_err(|error| unreadable(&error))?;
@@ -178,6 +181,11 @@ fn look(
         } else if declaration.list {
             let message = format!("`inputs.{name}` lists folders, but `{}` is a file", path.display());
             return Err(ScanError::Unreadable(StageError::input(message)));
+        } else if !metadata.is_file() {
+            let message = format!("`inputs.{name}`: `{}` is neither a file nor a folder", path.display());
+            return Err(ScanError::Unreadable(
+                StageError::input(message).hint("a pipe or a device has no bytes that stay"),
+            ));
         } else {
             let digest = index.file(&path).map_err(|error| unreadable(&error))?;
             return Ok(Declared::file(path, digest));

@@ -335,19 +335,21 @@ impl<'a> Planner<'a> {
         let Some((result, files)) = &check.result else {
             return Ok(Verdict::Stale(self.reasons(id, check)));
         };
-        let differences = self.compare_out(id, result, files)?;
+        let differences = self.compare_out(id, result, files, &BTreeMap::new())?;
         Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
     }
 
-    /// What differs between a stage's output directory and its result.
+    /// What differs between a stage's output directory, where an earlier result with the files `before` may have been laid out, and
+    /// its result.
     pub fn compare_out(
         &mut self,
         id: StageId,
         result: &ActionResult,
         files: &BTreeMap<String, Digest>,
+        before: &BTreeMap<String, Digest>,
     ) -> Result<Differences, StageError> {
         let folder = self.out_dir(&self.graph.pipeline.stages[id.0 as usize]);
-        compare(self.store, &folder, result, files, &mut self.index, self.threads)
+        compare(self.store, &folder, result, files, before, &mut self.index, self.threads)
             .map_err(|error| StageError::io(error.action, &error.path, &error.source))
     }
 

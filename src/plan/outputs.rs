@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::fs::{FsError, STAGED_PREFIX};
+use crate::fs::{self, FsError};
 use crate::store::{ActionResult, Known, StatIndex, Store, Tree};
 
 /// The files of a result, by path below the stage's output directory; none where the store has lost a blob.
@@ -48,19 +48,21 @@ const LOOKS: usize = 10;
 fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<Known>>, FsError> {
     let mut looks = 1;
     loop {
-        match index.folder(folder, threads) {
+        match index.usual_folder(folder, threads) {
             Err(error) if error.source.kind() == ErrorKind::NotFound && looks < LOOKS => looks += 1,
             found => return found,
         }
     }
 }
 
-/// Compares a stage's output directory with its result.
+/// Compares a stage's output directory with its result. Files that are as `before`, an earlier result that was laid out there, are
+/// removed where the result has none of their name; what else lies beside the artifacts is somebody's own.
 pub fn compare(
     store: &Store,
     folder: &Path,
     result: &ActionResult,
     expected: &BTreeMap<String, Digest>,
+    before: &BTreeMap<String, Digest>,
     index: &mut StatIndex,
     threads: usize,
 ) -> Result<Differences, FsError> {
@@ -85,8 +87,9 @@ pub fn compare(
             None => {
                 let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));
                 // Beside the artifacts a file is somebody's own, unless a killed run had begun to write it.
-                let litter = path.rsplit('/').next().is_some_and(|name| name.starts_with(STAGED_PREFIX));
-                if litter || result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
+                let litter = path.rsplit('/').next().is_some_and(fs::is_staged);
+                let old = before.get(path) == Some(digest);
+                if litter || old || result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
                     differences.remove.push(path.clone());
                 }
             }

@@ -110,6 +110,9 @@ pub fn export(
         }
     }
     closures.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
+    if to.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(at("write", to)(io::Error::other("it is there and is no file")));
+    }
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir(folder)?;
     let staged = folder.join(fs::unique_name());
@@ -201,7 +204,7 @@ impl Archive<'_> {
 /// Takes what [`export`] wrote into the store; every blob is checked against its name, every result against its blobs.
 ///
 /// Locks are taken where there is none of their name.
-pub fn import(store: &Store, from: &Path) -> Result<Bundled, BundleError> {
+pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<Bundled, BundleError> {
     let mut file = File::open(from).map_err(at("read", from))?;
     check_version(&mut file, from)?;
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
@@ -218,7 +221,7 @@ pub fn import(store: &Store, from: &Path) -> Result<Bundled, BundleError> {
                     break;
                 }
             };
-            take(store, entry, &folder, &mut staged, &mut taken)?;
+            take(store, entry, (&folder, &is_lock), &mut staged, &mut taken)?;
             if staged.len() >= BATCH {
                 store.content.commit(&std::mem::take(&mut staged))?;
             }
@@ -252,7 +255,7 @@ const LARGEST_TEXT: u64 = 64 * 1024 * 1024;
 fn take(
     store: &Store,
     mut entry: tar::Entry<'_, impl Read>,
-    folder: &Path,
+    (folder, is_lock): (&Path, &dyn Fn(&str) -> bool),
     staged: &mut Vec<Staged>,
     taken: &mut Bundled,
 ) -> Result<(), FsError> {
@@ -293,8 +296,13 @@ fn take(
         ["locks", lock] if is_lock_name(lock) && entry.size() <= LARGEST_TEXT => {
             let path = store.root().join("locks").join(lock);
             let mut text = Vec::new();
-            if !path.exists() && entry.read_to_end(&mut text).is_ok() {
-                fs::write(&path, &text, Durability::Synced)?;
+            if !path.exists() {
+                let whole = entry.read_to_end(&mut text).is_ok();
+                if whole && std::str::from_utf8(&text).is_ok_and(is_lock) {
+                    fs::write(&path, &text, Durability::Synced)?;
+                } else {
+                    taken.left_out.push(format!("`{name}`: damaged"));
+                }
             }
         }
         _ if name == VERSION.0 => {}

@@ -2,7 +2,7 @@
 
 use std::fs as std_fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{self, Digest};
@@ -50,11 +50,10 @@ impl ContentStore {
     /// The bytes of a blob; none where it is absent or damaged (then it is deleted, and counts as a miss).
     pub fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
         let path = self.path(digest);
-        match std_fs::read(&path) {
-            Ok(bytes) if Digest::of(&bytes) == *digest => return Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            // What cannot be read is as good as damaged.
-            _ => {}
+        // What cannot be read now may be good: it is a miss, and stays.
+        let bytes = std_fs::read(&path).ok()?;
+        if Digest::of(&bytes) == *digest {
+            return Some(bytes);
         }
         let _ = std_fs::remove_file(&path);
         None
@@ -63,14 +62,11 @@ impl ContentStore {
     /// Whether the blob's bytes are those that its name says; a damaged one is deleted.
     pub fn check(&self, digest: &Digest) -> bool {
         let path = self.path(digest);
-        match digest::of_file(&path) {
-            Ok(found) if found == *digest => return true,
-            // Somebody may be about to put it there.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
-            _ => {}
+        let Ok(found) = digest::of_file(&path) else { return false };
+        if found != *digest {
+            let _ = std_fs::remove_file(&path);
         }
-        let _ = std_fs::remove_file(&path);
-        false
+        found == *digest
     }
 
     /// Copies a blob to `to`, whole or not at all, and checks its bytes on the way; false where it is absent or damaged (then it
@@ -87,26 +83,18 @@ impl ContentStore {
 
     fn pour(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
         let path = self.path(digest);
-        let mut blob = match std_fs::File::open(&path) {
-            Ok(blob) => blob,
-            // Somebody may be about to put it there.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(_) => {
-                let _ = std_fs::remove_file(&path);
-                return Ok(false);
-            }
-        };
-        let whole = pour(&mut blob, digest.size(), target, name)?.is_ok_and(|found| found == *digest);
-        if !whole {
+        let Ok(mut blob) = std_fs::File::open(&path) else { return Ok(false) };
+        let Ok(found) = pour(&mut blob, digest.size(), target, name)? else { return Ok(false) };
+        if found != *digest {
             let _ = std_fs::remove_file(&path);
         }
-        Ok(whole)
+        Ok(found == *digest)
     }
 
     /// Stores bytes that can be made again at any time, such as a listing.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, FsError> {
         let digest = Digest::of(bytes);
-        if !self.contains(&digest) {
+        if !self.check(&digest) {
             fs::write(&self.path(&digest), bytes, Durability::Synced)?;
         }
         Ok(digest)
@@ -116,12 +104,31 @@ impl ContentStore {
     pub fn commit(&self, staged: &[Staged]) -> Result<(), FsError> {
         let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.check(&blob.digest)).collect();
         for blob in &missing {
+            stand_alone(blob)?;
             let read_only = std_fs::Permissions::from_mode(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
         }
         fs::sync_files(missing.iter().map(|blob| blob.path.as_path()))?;
         missing.iter().try_for_each(|blob| fs::rename(&blob.path, &self.path(&blob.digest)))
     }
+}
+
+/// Puts a copy in the place of a staged file that has other names too: what else is called by them belongs to somebody else, who
+/// may write to it.
+fn stand_alone(blob: &Staged) -> Result<(), FsError> {
+    let path = &blob.path;
+    if std_fs::symlink_metadata(path).map_err(at("read", path))?.nlink() == 1 {
+        return Ok(());
+    }
+    let filled = fs::fill(path, |target, staged| {
+        let mut from = std_fs::File::open(path).map_err(at("open", path))?;
+        let found = pour(&mut from, blob.digest.size(), target, staged)?.map_err(at("read", path))?;
+        Ok(found == blob.digest)
+    })?;
+    if filled {
+        return Ok(());
+    }
+    Err(at("store", path)(io::Error::other("it has another name, under which somebody writes to it")))
 }
 
 /// Copies a file of about `size` bytes to another, which goes by `name`, and returns the digest of what was copied; the inner error is

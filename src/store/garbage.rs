@@ -1,7 +1,7 @@
 //! Clears the store: of what nobody needs, the least recently used goes first, until it fits its budget.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::maintenance::{files, name, named_blobs, sweep};
@@ -67,7 +67,7 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
         let more = kept.more(key);
         kept.extend(more);
     }
-    if let Some(since) = needs.made_since.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)) {
+    if let Some(since) = needs.made_since.and_then(time_of) {
         for (path, _) in files(store.actions.folder())? {
             if std::fs::metadata(&path).and_then(|found| found.modified()).is_ok_and(|written| written >= since) {
                 let more = kept.more(name(&path));
@@ -94,7 +94,7 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
         sweep(store)?;
     }
     for (path, _) in files(store.actions.folder())? {
-        if !kept.all.results.contains(name(&path)) {
+        if is_ours(&path) && !kept.all.results.contains(name(&path)) {
             garbage.results += 1;
             if !dry_run {
                 fs::remove(&path)?;
@@ -102,7 +102,7 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
         }
     }
     for (path, size) in files(store.content.folder())? {
-        if kept.all.blobs.contains(name(&path)) || needs.blobs.contains(name(&path)) {
+        if !is_ours(&path) || kept.all.blobs.contains(name(&path)) || needs.blobs.contains(name(&path)) {
             garbage.left_bytes += size;
             continue;
         }
@@ -114,6 +114,16 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
     }
     clear_checkpoints(store, dry_run, &mut garbage)?;
     Ok(garbage)
+}
+
+/// Whether a file has a name of the store's: whatever else lies there is somebody's.
+fn is_ours(path: &Path) -> bool {
+    name(path).len() == 64 && name(path).bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The time so many seconds after the beginning of 1970; none where a damaged record names one that cannot be.
+fn time_of(seconds: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 /// What stays.
@@ -171,7 +181,7 @@ fn others(store: &Store, needs: &Needs, needed: &BTreeSet<String>) -> Result<Vec
         };
         // What no record names was made, fetched or imported when its file was written. A wrong clock costs time, not correctness.
         let written = std::fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
-        let recorded = needs.uses.get(&key).map(|seconds| UNIX_EPOCH + Duration::from_secs(*seconds));
+        let recorded = needs.uses.get(&key).copied().and_then(time_of);
         let last = recorded.map_or(written, |recorded| recorded.max(written));
         parts.push((of, last));
         used.insert(key, last);

@@ -40,6 +40,11 @@ use crate::fs::{self, FsError};
 /// The version of everything that is kept on the disk; another version is discarded, a newer one refused.
 pub const FORMAT: u32 = 1;
 
+/// What may lie in the directory of a cache before its version is there: what people keep beside it, and what commands that only
+/// read have learnt.
+const BESIDE_THE_VERSION: [&str; 8] =
+    [".gitignore", ".gitkeep", "README.md", "index", "lost+found", "memo", "run.lock", "runs"];
+
 /// Everything below the cache directory.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -62,6 +67,13 @@ pub enum StoreError {
         /// What it says.
         found: String,
     },
+    /// The directory is somebody's: it holds what no cache does.
+    Foreign {
+        /// The directory.
+        root: PathBuf,
+        /// Something in it.
+        found: String,
+    },
     /// The disk failed.
     Fs(FsError),
 }
@@ -72,6 +84,11 @@ impl std::fmt::Display for StoreError {
             Self::Newer { root, found } => write!(
                 f,
                 "the cache `{}` has format {found}, this hamflow knows {FORMAT}\nhint: update hamflow, or name another directory under `[cache] dir`",
+                root.display()
+            ),
+            Self::Foreign { root, found } => write!(
+                f,
+                "`{}` is to be the cache, but it holds `{found}`, which is not of a cache\nhint: name a folder of its own under `[cache] dir`",
                 root.display()
             ),
             Self::Fs(error) => error.fmt(f),
@@ -104,12 +121,32 @@ impl Store {
         })
     }
 
-    /// Makes the directory, for a command that will write.
-    pub fn create(&self) -> Result<(), FsError> {
+    /// Makes the directory, for a command that will write. One that is there already must be a cache, or empty: what lies in a cache
+    /// is cleared away. Git is told to leave a new one out.
+    pub fn create(&self) -> Result<(), StoreError> {
         let version = self.root.join("version");
         if !version.exists() {
+            self.refuse_foreign()?;
             fs::create_dir(&self.root)?;
+            let ignored = self.root.join(".gitignore");
+            if !ignored.exists() {
+                fs::write(&ignored, b"*\n", fs::Durability::Relaxed)?;
+            }
             fs::write(&version, format!("{FORMAT}\n").as_bytes(), fs::Durability::Relaxed)?;
+        }
+        Ok(())
+    }
+
+    /// Fails where the directory is there and is no cache.
+    pub fn refuse_foreign(&self) -> Result<(), StoreError> {
+        if self.root.join("version").exists() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let found = entry.file_name().to_string_lossy().into_owned();
+            if !BESIDE_THE_VERSION.contains(&&found[..]) && !fs::is_staged(&found) {
+                return Err(StoreError::Foreign { root: self.root.clone(), found });
+            }
         }
         Ok(())
     }

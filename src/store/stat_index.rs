@@ -88,6 +88,13 @@ impl StatIndex {
         self.refresh(name, folder, listed, threads)
     }
 
+    /// The same of a folder that people write to as they like ([`fs::list_usual`]).
+    pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+        let listed = fs::list_usual(folder, threads)?;
+        let name = folder.to_string_lossy().into_owned();
+        self.refresh(name, folder, listed, threads)
+    }
+
     /// All files below `folder`, sorted by path, without reading one: those whose digests are not known are
     /// [unread](Digest::unread).
     pub fn listing(&self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
@@ -205,7 +212,7 @@ fn places(known: &[Known], listed: &[Listed]) -> Vec<Option<usize>> {
 fn hash_one(path: &Path, file: &Listed) -> Result<Known, FsError> {
     let read_stat = || std::fs::metadata(path).map(|metadata| Stat::of(&metadata)).map_err(at("read", path));
     let mut stat = file.stat;
-    loop {
+    for _ in 0..LOOKS {
         let hashed = fs::now();
         let digest = digest::of_file(path).map_err(at("read", path))?;
         let after = read_stat()?;
@@ -215,7 +222,11 @@ fn hash_one(path: &Path, file: &Listed) -> Result<Known, FsError> {
         // Somebody writes to it right now: take the state that lasts.
         stat = after;
     }
+    Err(at("read", path)(std::io::Error::other("somebody keeps writing to it")))
 }
+
+/// So often a file is read anew that changes while it is read.
+const LOOKS: usize = 5;
 
 fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
     let mut body = Vec::with_capacity(folders.values().map(|files| 64 + files.len() * 100).sum());
@@ -321,11 +332,14 @@ mod tests {
 
     #[test]
     fn a_file_changed_about_when_it_was_hashed_is_hashed_again() {
-        let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_000, inode: 7 };
-        let known = |hashed| Known { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
-        assert!(!known(5_000_000_001).holds_for(&stat), "written in the same tick");
-        assert!(known(5_100_000_000).holds_for(&stat));
-        assert!(!known(5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
+        let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_001, inode: 7 };
+        let known = |stat, hashed| Known { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
+        assert!(!known(stat, 5_000_000_002).holds_for(&stat), "written in the same tick");
+        assert!(known(stat, 5_100_000_000).holds_for(&stat));
+        assert!(!known(stat, 5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
+        let coarse = Stat { ctime: 5_000_000_000, ..stat };
+        assert!(!known(coarse, 5_100_000_000).holds_for(&coarse), "where times are whole seconds, a tick is one");
+        assert!(known(coarse, 7_100_000_000).holds_for(&coarse));
     }
 
     #[test]

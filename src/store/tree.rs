@@ -87,7 +87,8 @@ impl Tree {
         let error = |line: &str| TreeError { line: line.to_owned() };
         let body = text.strip_prefix(HEADER).ok_or_else(|| error(text.lines().next().unwrap_or_default()))?;
         let mut entries = Vec::new();
-        for line in body.lines() {
+        // Not `lines`: a name may end with a carriage return.
+        for line in body.split_terminator('\n') {
             let (digest, path) = line.split_once('\t').ok_or_else(|| error(line))?;
             let inside =
                 !path.is_empty() && path.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
@@ -115,9 +116,12 @@ mod tests {
 
     #[test]
     fn a_tree_is_read_back_as_it_was_written() {
-        let tree = tree(&["b", "a/ü x", "a.b"]);
+        let tree = tree(&["b", "a/ü x", "a.b", "a.b\r"]);
         assert_eq!(Tree::parse(&tree.text()).unwrap(), tree);
-        assert_eq!(tree.entries().iter().map(|entry| &entry.path[..]).collect::<Vec<_>>(), ["a.b", "a/ü x", "b"]);
+        assert_eq!(
+            tree.entries().iter().map(|entry| &entry.path[..]).collect::<Vec<_>>(),
+            ["a.b", "a.b\r", "a/ü x", "b"]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::style::{Style, bytes, duration, outcome_word};
+use super::style::{Style, bytes, duration};
 use super::{Reporter, say};
 use crate::exec::{Outcome, RunEvent, RunSummary};
 use crate::plan::StaleReason;
@@ -73,7 +73,7 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
         }
         RunEvent::Note { stage, message } => vec![format!("{} {stage}: {message}", style.label("note"))],
         RunEvent::StageFinished { stage, outcome, reasons, parts_ran, parts_cached, wall_ms, error } => {
-            let word = style.word(outcome_word(*outcome));
+            let word = style.word(outcome.word());
             match (outcome, error) {
                 (Outcome::Fresh, _) => Vec::new(),
                 (Outcome::Failed, Some(error)) => {
@@ -86,6 +86,10 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
                     let why =
                         if reasons.is_empty() { "restored to `out/`".to_owned() } else { reasons_text(stage, reasons) };
                     vec![format!("{word} {stage}{time}{parts}  {why}")]
+                }
+                (Outcome::Interrupted, _) => {
+                    let parts = parts_text(*parts_ran, *parts_cached);
+                    vec![format!("{word} {stage}  after {}{parts}  what is finished of it is kept", duration(*wall_ms))]
                 }
                 _ => vec![format!("{word} {stage}")],
             }
@@ -115,7 +119,19 @@ pub fn reasons_text(stage: &str, reasons: &[StaleReason]) -> String {
 
 fn summary_text(summary: &RunSummary) -> String {
     let RunSummary {
-        ran, cached, fresh, failed, skipped, flawed, fetched, uploaded, wall_ms, run, interrupted, ..
+        ran,
+        cached,
+        fresh,
+        failed,
+        skipped,
+        unfinished,
+        flawed,
+        fetched,
+        uploaded,
+        wall_ms,
+        run,
+        interrupted,
+        ..
     } = summary;
     let time = duration(*wall_ms);
     if summary.is_idle() {
@@ -123,12 +139,14 @@ fn summary_text(summary: &RunSummary) -> String {
         let flawed = if *flawed > 0 { format!(", {flawed} flawed") } else { String::new() };
         return format!("nothing to do: {stages}{flawed} ({time})");
     }
+    let not_reached = skipped - unfinished;
     let counts = [
         (ran, "ran"),
         (cached, "from the cache"),
         (fresh, "fresh"),
         (failed, "failed"),
-        (skipped, "not reached"),
+        (unfinished, "interrupted"),
+        (&not_reached, "not reached"),
         (flawed, "flawed"),
         (fetched, "taken from the remote"),
         (uploaded, "results given to the remote"),

@@ -2,8 +2,6 @@
 
 use std::io::IsTerminal;
 
-use crate::exec::Outcome;
-
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
@@ -41,17 +39,6 @@ impl Style {
             _ => "33;1",
         };
         self.paint(colour, &format!("{label}:"))
-    }
-}
-
-/// The word for an outcome.
-pub fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ran => "ran",
-        Outcome::Cached => "cached",
-        Outcome::Fresh => "fresh",
-        Outcome::Failed => "failed",
-        Outcome::Skipped => "skipped",
     }
 }
 

@@ -215,13 +215,12 @@ impl Kind for Command {
     }
 
     fn candidate_files(&self, params: &Params) -> Vec<String> {
-        let Ok(Parameters { run, .. }) = parse(params) else { return Vec::new() };
-        match &run {
-            Run::Arguments(arguments) => arguments.iter().flat_map(|argument| candidates(argument)).collect(),
-            Run::Line(line) => line
-                .split(|character: char| character.is_whitespace() || "|<>;&()'\"`".contains(character))
-                .flat_map(candidates)
-                .collect(),
+        let Ok(parameters) = parse(params) else { return Vec::new() };
+        // Only what it is run with says which file a parameter names.
+        let known = |text: &str| template::with_params(text, &parameters);
+        match &parameters.run {
+            Run::Arguments(arguments) => arguments.iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
+            Run::Line(line) => words(line).chain(quoted(line)).map(known).flat_map(|it| candidates(&it)).collect(),
         }
     }
 
@@ -242,17 +241,32 @@ impl Kind for Command {
     }
 }
 
+/// The words of a line for the shell, without those that it writes to (`> log.txt`).
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let ends = |character: char| character.is_whitespace() || "|<>;&()'\"`".contains(character);
+    let mut start = 0;
+    line.split(ends).filter(move |word| {
+        let before = &line[..start];
+        start += word.len() + line[start + word.len()..].chars().next().map_or(0, char::len_utf8);
+        !before
+            .trim_end_matches(|character: char| character.is_whitespace() || "|&'\"".contains(character))
+            .ends_with('>')
+    })
+}
+
+/// What a line for the shell has in quotes with spaces: it may be one name.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    ['\'', '"'].into_iter().flat_map(move |quote| line.split(quote).skip(1).step_by(2).filter(|it| it.contains(' ')))
+}
+
 /// What in an argument could be the path of a file of the project: all of it, or what follows `--option=`.
-fn candidates(argument: &str) -> impl Iterator<Item = String> {
+fn candidates(argument: &str) -> Vec<String> {
     let value = argument.split_once('=').map(|(_, value)| value);
-    [Some(argument), value].into_iter().flatten().filter(|text| is_candidate(text)).map(str::to_owned)
+    [Some(argument), value].into_iter().flatten().filter(|text| is_candidate(text)).map(str::to_owned).collect()
 }
 
 fn is_candidate(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with('-')
-        && !text.contains(['{', '}', '\0', '\n'])
-        && Path::new(text).is_relative()
+    !text.is_empty() && !text.starts_with('-') && !text.contains(['{', '}', '\0', '\n'])
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// A hint for a name that is not among `candidates`: the one that was meant, else all of them.
 pub fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    const SHOWN: usize = 12;
+    const SHOWN: usize = 16;
     let candidates: Vec<&str> = candidates.into_iter().collect();
     if let Some(meant) = closest(name, candidates.iter().copied()) {
         return Some(format!("did you mean `{meant}`?"));

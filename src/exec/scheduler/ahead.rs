@@ -91,7 +91,7 @@ impl Scheduler<'_> {
     pub(super) fn complete_lock(&mut self) {
         for (id, check) in std::mem::take(&mut self.unlocked) {
             let name = self.name(id);
-            match (self.planner.read_at_last(id, &check), self.planner.lock().stages.get(name)) {
+            match (self.planner.read_at_last(id, &check), self.lock_before.stages.get(name)) {
                 (Some(lines), _) => {
                     if let Some(locked) = self.lock.stages.get_mut(name) {
                         locked.inputs.extend(lines);

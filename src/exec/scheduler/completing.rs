@@ -9,9 +9,10 @@ use hamflow_stage_api::{ErrorCategory, StageError};
 use super::{Scheduler, milliseconds};
 use crate::digest::Digest;
 use crate::exec::RunEvent;
-use crate::exec::commit::{self, Finished};
+use crate::exec::commit::{self, Finished, disk_error};
 use crate::exec::materialise::{Laying, Materialised, check_out_dir};
 use crate::exec::record::Outcome;
+use crate::fs;
 use crate::graph::StageId;
 use crate::plan::{Check, expected_files};
 use crate::store::ActionResult;
@@ -55,6 +56,37 @@ impl Scheduler<'_> {
         Ok(())
     }
 
+    /// The files of a result by the paths that they have in `out/`; none where the store does not have all of it.
+    fn files_of(&self, key: &str) -> BTreeMap<String, Digest> {
+        let result = self.store.actions.get_hex(key);
+        result.and_then(|result| expected_files(self.store, &result)).unwrap_or_default()
+    }
+
+    /// Removes from `out/` what stages made that the pipeline no longer has, unless somebody changed it.
+    pub(super) fn clear_dropped(&mut self, dropped: &[(String, String)]) -> Result<(), StageError> {
+        for (name, key) in dropped {
+            let folder = self.graph.pipeline.root.join("out").join(name);
+            if !folder.is_dir() {
+                continue;
+            }
+            check_out_dir(&self.graph.pipeline.root, &folder)?;
+            let files = self.files_of(key);
+            let found = self.planner.index().usual_folder(&folder, 1).map_err(|error| disk_error(&error))?;
+            for known in found.iter().filter(|known| files.get(&known.path) == Some(&known.digest)) {
+                let path = folder.join(&known.path);
+                fs::remove(&path).map_err(|error| disk_error(&error))?;
+                // Folders that are empty then go too.
+                for parent in path.ancestors().skip(1).take_while(|parent| parent.starts_with(&folder)) {
+                    if std::fs::remove_dir(parent).is_err() {
+                        break;
+                    }
+                }
+            }
+            self.planner.index().forget(&folder);
+        }
+        Ok(())
+    }
+
     pub(super) fn lay_out(
         &mut self,
         id: StageId,
@@ -65,8 +97,10 @@ impl Scheduler<'_> {
         let stage = &self.graph.pipeline.stages[id.index()];
         let folder = self.planner.out_dir(stage);
         check_out_dir(&self.graph.pipeline.root, &folder)?;
-        let differences = self.planner.compare_out(id, result, files)?;
-        let same = self.planner.lock().stages.get(&stage.name).is_some_and(|locked| locked.key == check.key.hex());
+        let locked = self.planner.lock().stages.get(&stage.name).map(|locked| locked.key.clone());
+        let same = locked.as_ref().is_some_and(|key| *key == check.key.hex());
+        let before = locked.filter(|_| !same).map(|key| self.files_of(&key)).unwrap_or_default();
+        let differences = self.planner.compare_out(id, result, files, &before)?;
         if same && let Some(first) = differences.other.first() {
             let count = differences.other.len();
             let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);

@@ -107,7 +107,11 @@ impl Scheduler<'_> {
         let gravest = self.summary.failure.map_or(error.category, |known| graver(known, error.category));
         self.summary.failure = Some(gravest);
         self.summary.failed += 1;
-        self.journal.log(self.graph.pipeline.stages[id.index()].name.as_str(), &format!("error: {error}"));
+        // What the program said last stands in the log already.
+        let text = error.to_string();
+        let said: Vec<&str> = text.lines().filter(|line| !line.starts_with("  | ")).collect();
+        let name = self.graph.pipeline.stages[id.index()].name.as_str();
+        self.journal.log(name, &format!("error: {}", said.join("\n")));
         let key =
             active.as_ref().and_then(|active| active.check.as_ref()).map(|check| check.key.hex()).unwrap_or_default();
         let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
@@ -124,6 +128,23 @@ impl Scheduler<'_> {
         if let Some(committer) = &self.committer {
             committer.stop_copying();
         }
+    }
+
+    /// A stage was at work when the user ended the run.
+    pub(super) fn interrupt(&mut self, id: StageId) {
+        self.states[id.index()] = State::Skipped;
+        self.summary.skipped += 1;
+        self.summary.unfinished += 1;
+        let active = self.active.remove(&id);
+        if let Some(active) = &active {
+            self.summary.parts_ran += active.ran;
+            self.summary.part_files_ran += active.ran_amount.files;
+            self.summary.parts_cached += active.cached;
+        }
+        let check = active.as_ref().and_then(|active| active.check.as_ref());
+        let key = check.map(|check| check.key.hex()).unwrap_or_default();
+        let reasons = active.as_ref().map(|active| active.reasons.clone()).unwrap_or_default();
+        self.note(id, Outcome::Interrupted, key, reasons, active.as_ref(), None, None);
     }
 
     pub(super) fn skip(&mut self, id: StageId) {
@@ -214,6 +235,7 @@ impl Scheduler<'_> {
             wall_ms: record.wall_ms,
             error: record.error.clone(),
         });
+        self.journal.close_log(&record.stage);
         self.journal.record.stages.push(record);
         if !matches!(outcome, Outcome::Fresh | Outcome::Skipped) {
             self.journal.save_soon();

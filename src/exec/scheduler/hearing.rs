@@ -4,6 +4,7 @@ use hamflow_stage_api::{JobEvent, JobResult, StageError};
 
 use super::{Piece, Running, Scheduler};
 use crate::exec::commit::disk_error;
+use crate::exec::job::work_dir;
 use crate::exec::{Heard, RunEvent};
 use crate::fs;
 use crate::graph::StageId;
@@ -102,7 +103,7 @@ impl Scheduler<'_> {
 
     fn job_finished(&mut self, job: u64, mut running: Running, result: JobResult) {
         let id = running.stage;
-        let work = self.store.tmp_dir().join(format!("job-{job}"));
+        let work = work_dir(&self.store.tmp_dir(), job);
         if let Some(active) = self.active.get_mut(&id) {
             active.peak_memory = active.peak_memory.max(result.peak_memory);
         }

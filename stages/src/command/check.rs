@@ -1,6 +1,7 @@
 //! Looks whether an output is what the pipeline says that it is.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use arrow::ipc::reader::FileReader;
@@ -13,6 +14,11 @@ use serde_json::Value;
 pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageError> {
     let Output { name, artifact_type, path, .. } = output;
     let full = output_dir.join(path);
+    let above = full.ancestors().skip(1).take_while(|folder| folder.starts_with(output_dir));
+    if let Some(link) = above.filter(|folder| folder.is_symlink()).last() {
+        let message = format!("the output `{name}` lies behind a link, `{}`, which leads elsewhere", link.display());
+        return Err(StageError::failed(message).hint("the cache keeps only what is there itself"));
+    }
     let missing = || {
         StageError::failed(format!("the program did not make the output `{name}`"))
             .hint(format!("it must write `{{outputs.{name}}}`"))
@@ -23,14 +29,25 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
     } else if metadata.is_dir() != artifact_type.is_folder() {
         Err(format!("it is a {}", if metadata.is_dir() { "folder" } else { "file" }))
     } else if metadata.is_dir() {
+        make_readable(&full, &metadata);
         listing(&full).and_then(|files| folder(*artifact_type, &full, &files))
     } else {
+        make_readable(&full, &metadata);
         file(*artifact_type, &full)
     };
     problem.map_err(|problem| StageError::failed(format!("the output `{name}` is no {artifact_type}: {problem}")))
 }
 
-/// Every file below a folder; a link or an empty folder is a problem.
+/// Lets the cache read a file, and move it out of its folder, whatever the program allowed.
+fn make_readable(path: &Path, metadata: &fs::Metadata) {
+    let (mode, needed) = (metadata.permissions().mode(), if metadata.is_dir() { 0o700 } else { 0o400 });
+    if mode & needed != needed {
+        // Where that fails, reading will say so.
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode | needed));
+    }
+}
+
+/// Every file below a folder; a link, a name that the cache cannot keep or an empty folder is a problem.
 fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     let mut pending = vec![folder.to_path_buf()];
@@ -43,6 +60,16 @@ fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
                     "`{}` is a link; the cache keeps only what is there itself",
                     entry.path().display()
                 ));
+            }
+            let name = entry.file_name();
+            if name.to_str().is_none_or(|name| name.contains('\n')) {
+                return Err(format!("the name `{}` is not one line of UTF-8", entry.path().display()));
+            }
+            if let Ok(metadata) = entry.metadata() {
+                make_readable(&entry.path(), &metadata);
+            }
+            if !kind.is_dir() && !kind.is_file() {
+                return Err(format!("`{}` is neither a file nor a folder", entry.path().display()));
             }
             if kind.is_dir() { pending.push(entry.path()) } else { files.push(entry.path()) }
         }

@@ -78,6 +78,18 @@ fn placeholder(text: &str) -> Result<Placeholder, String> {
     }
 }
 
+/// A text with its parameters put in their places, and its other placeholders left.
+pub(super) fn with_params(text: &str, parameters: &Parameters) -> String {
+    let Ok(Template(pieces)) = Template::parse(text) else { return text.to_owned() };
+    let shown = |piece: Piece| match piece {
+        Piece::Text(text) => text,
+        Piece::Placeholder(Placeholder::Param(name)) => parameters.params.get(&name).map(plain).unwrap_or_default(),
+        // Braces stand in no path that is looked for.
+        Piece::Placeholder(_) => "{}".to_owned(),
+    };
+    pieces.into_iter().map(shown).collect()
+}
+
 /// The program and its arguments with everything put in its place.
 pub(super) fn fill(parameters: &Parameters, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
     match &parameters.run {
@@ -160,12 +172,16 @@ fn values(
             Ok(vec![text(&context.job().output_dir.join(&output.path))?])
         }
         Placeholder::Param(name) => match parameters.params.get(name) {
-            Some(Value::String(text)) => Ok(vec![text.clone()]),
-            Some(value) => Ok(vec![value.to_string()]),
+            Some(value) => Ok(vec![plain(value)]),
             None => Err(StageError::bug(format!("there is no parameter `{name}`"))),
         },
         Placeholder::Threads => Ok(vec![context.threads().to_string()]),
     }
+}
+
+/// A parameter as the program sees it.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn input_path(input: &Input) -> Result<String, StageError> {

@@ -211,7 +211,21 @@ fn arguments_that_may_be_files_are_found() {
         Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
     };
     let list = json!(["python3", "scripts/a.py", "--flag", "--config=b.yml", "{inputs.x}", "/etc/passwd", "-"]);
-    assert_eq!(candidates(list), ["python3", "scripts/a.py", "b.yml"]);
+    assert_eq!(candidates(list), ["python3", "scripts/a.py", "b.yml", "/etc/passwd"], "the engine knows what is its");
     let line = candidates(json!("./a.sh < 'b.txt' | sort>{outputs.y}; x=c.txt"));
     assert!(["./a.sh", "b.txt", "c.txt"].iter().all(|file| line.contains(&(*file).to_owned())), "{line:?}");
+}
+
+#[test]
+fn a_parameter_may_name_a_file_and_what_a_line_writes_to_is_not_read() {
+    let candidates = |run: Value| {
+        let params =
+            json!({ "run": run, "outputs": { "y": { "type": "file" } }, "params": { "file": "a b.txt", "dir": "d" } });
+        Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
+    };
+    assert_eq!(candidates(json!(["cp", "{params.file}", "{params.dir}/c.txt"])), ["cp", "a b.txt", "d/c.txt"]);
+    let line = candidates(json!("cp {params.file} {params.dir}/c.txt >log.txt 2> 'err.txt' && sort x.txt >> more.txt"));
+    assert_eq!(line, ["cp", "a b.txt", "d/c.txt", "2", "sort", "x.txt"]);
+    let quoted = candidates(json!("sh 'my script.sh' \"x y\""));
+    assert!(["my script.sh", "x y"].iter().all(|file| quoted.contains(&(*file).to_owned())), "{quoted:?}");
 }

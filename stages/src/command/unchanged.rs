@@ -1,6 +1,7 @@
 //! Notices a program that changes its own inputs.
 
 use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -12,14 +13,25 @@ const RACY: Duration = Duration::from_secs(2);
 /// How the input files looked before a program ran.
 ///
 /// Hashing a data set again after every command would cost more than most commands; a file whose times, size and inode are as
-/// they were is taken as unchanged, unless it was too young for its times to tell.
-pub(super) struct Stamps(Vec<Option<Stamp>>);
+/// they were is taken as unchanged, unless it was too young for its times to tell. One that was written to is taken as changed
+/// even if its bytes are as they were: the program may have read others meanwhile.
+pub(super) struct Stamps(Vec<Stamp>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
+    written: Written,
+    /// The time of its last change of any kind, which no program can set back: another link to it counts.
+    changed: [i64; 2],
+    /// Whether it was written so long ago that a further write has another time.
+    is_old: bool,
+}
+
+/// What shows that a file was written to, or is another one.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
     size: u64,
     modified: Option<SystemTime>,
-    inode: [i64; 3],
+    inode: u64,
 }
 
 impl Stamps {
@@ -29,9 +41,7 @@ impl Stamps {
         let stamp = |(_, file): (&Input, &InputFile)| {
             let metadata =
                 fs::metadata(&file.source).map_err(|source| StageError::io("read", &file.source, &source))?;
-            let modified = metadata.modified().ok();
-            let is_old = modified.is_some_and(|time| now.duration_since(time).is_ok_and(|age| age > RACY));
-            Ok(is_old.then(|| Stamp::of(&metadata)))
+            Ok(Stamp::of(&metadata, now))
         };
         files(inputs).map(stamp).collect::<Result<_, _>>().map(Self)
     }
@@ -39,11 +49,10 @@ impl Stamps {
     /// Fails if one of them is not what it was.
     pub fn check(&self, inputs: &Inputs) -> Result<(), StageError> {
         for ((input, file), stamp) in files(inputs).zip(&self.0) {
-            let now = fs::metadata(&file.source).ok().map(|metadata| Stamp::of(&metadata));
-            if now.is_some() && now == *stamp {
-                continue;
-            }
-            if file.read().is_err() {
+            let now = fs::metadata(&file.source).ok().map(|metadata| Stamp::of(&metadata, SystemTime::now()));
+            let same = now.filter(|now| now.written == stamp.written).ok_or_else(|| changed(input, file))?;
+            let told = stamp.is_old && same.changed == stamp.changed;
+            if !told && file.read().is_err() {
                 return Err(changed(input, file));
             }
         }
@@ -66,19 +75,12 @@ fn changed(input: &Input, file: &InputFile) -> StageError {
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self { size: metadata.len(), modified: metadata.modified().ok(), inode: inode(metadata) }
+    fn of(metadata: &Metadata, now: SystemTime) -> Self {
+        let modified = metadata.modified().ok();
+        Self {
+            written: Written { size: metadata.len(), modified, inode: metadata.ino() },
+            changed: [metadata.ctime(), metadata.ctime_nsec()],
+            is_old: modified.is_some_and(|time| now.duration_since(time).is_ok_and(|age| age > RACY)),
+        }
     }
-}
-
-/// The inode and the time of its last change, which no program can set back.
-#[cfg(unix)]
-fn inode(metadata: &Metadata) -> [i64; 3] {
-    use std::os::unix::fs::MetadataExt;
-    [metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
-}
-
-#[cfg(not(unix))]
-fn inode(_metadata: &Metadata) -> [i64; 3] {
-    [0; 3]
 }

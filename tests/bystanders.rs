@@ -1,0 +1,348 @@
+//! What is other people's stays as it is, and what programs and people do in odd ways is seen or said.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::harness::Project;
+
+/// A stage `a` of the kind `command` that makes `y`.
+fn command(output: &str, run: &str, more: &str) -> String {
+    format!("[stages.a]\nkind = \"command\"\noutputs = {{ y = {output} }}\nrun = {run:?}\n{more}")
+}
+
+const FILE: &str = "{ type = \"file\" }";
+const FOLDER: &str = "{ type = \"folder\", path = \"y\" }";
+
+fn remove(project: &Project, path: &str) {
+    std::fs::remove_file(project.path(path)).unwrap();
+}
+
+#[test]
+fn a_folder_that_holds_other_files_does_not_become_the_cache() {
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", "[cache]\ndir = \"shared\"\n"));
+    for file in ["shared/tmp/thesis.txt", "shared/rebuild/notes.txt", "shared/cas/img.raw"] {
+        project.write(file, "precious");
+    }
+    let before = project.files("shared");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.stderr.contains("which is not of a cache\nhint: name a folder of its own under `[cache] dir`"),
+        "{ran:?}"
+    );
+    project.hamflow(&["cache", "gc", "--max-size", "0"]);
+    assert_eq!(project.files("shared"), before);
+}
+
+#[test]
+fn a_new_cache_is_left_out_by_git() {
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
+    project.run();
+    assert_eq!(project.read("cache/.gitignore"), "*\n");
+}
+
+#[test]
+fn files_that_look_as_if_they_were_being_written_are_left_alone() {
+    let project = Project::builtin(&command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 1 }"));
+    project.run();
+    let own = [".tmp-notes.txt", "out/.tmp-mine/thesis", "out/a/mine/.tmp-thesis"];
+    for file in own {
+        project.write(file, "precious");
+    }
+    project.run_with(&["--set", "stages.a.params.p=2"]);
+    project.write("pipeline.toml", command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 3 }"));
+    project.run();
+    for file in own {
+        assert_eq!(project.read(file), "precious");
+    }
+}
+
+#[test]
+fn an_output_that_is_another_name_of_an_input_is_copied() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"in.txt\"\n";
+    let project = Project::builtin(&command(FILE, "ln {inputs.d} {outputs.y}", inputs));
+    project.write("in.txt", "data");
+    std::fs::set_permissions(project.path("in.txt"), std::fs::Permissions::from_mode(0o664)).unwrap();
+    project.run();
+    let metadata = std::fs::metadata(project.path("in.txt")).unwrap();
+    assert_eq!((metadata.nlink(), metadata.mode() & 0o777), (1, 0o664));
+    project.write("in.txt", "DATA");
+    assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
+    assert_eq!(project.read("out/a/y"), "data");
+}
+
+#[test]
+fn a_file_behind_a_link_is_not_moved_into_the_cache() {
+    let project = Project::builtin("");
+    let run =
+        format!("rmdir $(dirname {{outputs.y}}); ln -s {}/pre $(dirname {{outputs.y}})", project.root().display());
+    project.write("pipeline.toml", command("{ type = \"file\", path = \"sub/y.txt\" }", &run, ""));
+    project.write("pre/y.txt", "precious");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("the output `y` lies behind a link"), "{ran:?}");
+    assert_eq!(project.read("pre/y.txt"), "precious");
+}
+
+#[test]
+fn a_file_that_a_parameter_or_a_quoted_or_absolute_name_names_is_an_input() {
+    let project = Project::builtin("");
+    let absolute = project.path("three.txt").display().to_string();
+    let stage =
+        |name: &str, run: String| format!("[stages.{name}]\nkind = \"command\"\noutputs = {{ y = {FILE} }}\n{run}\n");
+    let stages = [
+        stage("param", "run = [\"cp\", \"{params.f}\", \"{outputs.y}\"]\nparams = { f = \"one.txt\" }".into()),
+        stage("quoted", "run = \"cat 'the second.txt' > {outputs.y}\"".into()),
+        stage("absolute", format!("run = [\"cp\", \"{absolute}\", \"{{outputs.y}}\"]")),
+    ];
+    project.write("pipeline.toml", stages.concat());
+    let files = [("one.txt", "param"), ("the second.txt", "quoted"), ("three.txt", "absolute")];
+    for (file, _) in files {
+        project.write(file, "1");
+    }
+    project.run();
+    for (file, stage) in files {
+        project.write(file, "changed");
+        assert_eq!(project.run().ran(), [stage]);
+        assert_eq!(project.read(&format!("out/{stage}/y")), "changed");
+    }
+}
+
+#[test]
+fn an_input_that_was_another_while_the_program_ran_is_reported_although_it_is_as_before() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"in.txt\"\n";
+    let edit = "cp {inputs.d} keep; echo other > {inputs.d}; cat {inputs.d} > {outputs.y}; cp keep {inputs.d}";
+    let project = Project::builtin(&command(FILE, edit, inputs));
+    project.write("in.txt", "data");
+    project.touch("in.txt", 100);
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("in.txt` changed"), "{ran:?}");
+    assert_eq!(project.read("in.txt"), "data");
+}
+
+#[test]
+fn what_a_program_forbids_to_read_is_kept_all_the_same() {
+    let run = "mkdir -p {outputs.y}/closed && echo 1 > {outputs.y}/closed/f && chmod 000 {outputs.y}/closed/f && chmod 000 {outputs.y}/closed";
+    let project = Project::builtin(&command(FOLDER, run, ""));
+    project.run();
+    assert_eq!(project.read("out/a/y/closed/f"), "1\n");
+}
+
+#[test]
+fn a_name_that_the_cache_cannot_keep_is_the_programs_fault() {
+    let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && touch \"{outputs.y}/a\nb\"", ""));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("is not one line of UTF-8"), "{ran:?}");
+}
+
+#[test]
+fn names_with_carriage_returns_and_tabs_come_back_as_they_were() {
+    let run = "mkdir {outputs.y} && cd {outputs.y} && echo 1 > a && echo 2 > \"a\r\"";
+    let project = Project::builtin(&command(
+        FOLDER,
+        run,
+        "[stages.b]\nkind = \"command\"\noutputs = { z = { type = \"file\" } }\nrun = [\"cp\", \"a\\tb.sh\", \"{outputs.z}\"]\n",
+    ));
+    project.write("a\tb.sh", "3");
+    project.run();
+    assert_eq!((&project.read("out/a/y/a")[..], &project.read("out/a/y/a\r")[..]), ("1\n", "2\n"));
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.run().count("cached"), 2);
+    project.write("a\tb.sh", "4");
+    assert_eq!(project.run().ran(), ["b"]);
+}
+
+#[test]
+fn what_an_earlier_output_was_called_does_not_stay_in_out() {
+    let project = Project::builtin(&command("{ type = \"file\", path = \"a.txt\" }", "echo 1 > {outputs.y}", ""));
+    project.run();
+    project.write("out/a/own.txt", "somebody's");
+    let renamed = command("{ type = \"file\", path = \"sub/b.txt\" }", "echo 1 > {outputs.y}", "");
+    project.write("pipeline.toml", &renamed);
+    project.run();
+    let names = |files: Vec<(String, Vec<u8>)>| files.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(project.files("out")), ["out/a/own.txt", "out/a/sub/b.txt"]);
+    project.write("pipeline.toml", renamed.replace("stages.a", "stages.other"));
+    project.run();
+    assert_eq!(names(project.files("out")), ["out/a/own.txt", "out/other/sub/b.txt"]);
+    project.write("out/other/sub/b.txt", "edited");
+    project.write("pipeline.toml", renamed.replace("stages.a", "stages.third"));
+    project.run();
+    assert_eq!(project.read("out/other/sub/b.txt"), "edited", "what somebody changed is somebody's");
+}
+
+#[test]
+fn odd_files_in_out_are_passed_over() {
+    let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && echo 1 > {outputs.y}/f", ""));
+    project.run();
+    symlink("nowhere", project.path("out/a/y/.#f")).unwrap();
+    let bytes: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    std::fs::write(project.path("out/a").join(bytes), "x").unwrap();
+    assert_eq!(project.hamflow(&["status"]).code, 0);
+    assert_eq!(project.run().count("fresh"), 1);
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    symlink("nowhere", project.path("out")).unwrap();
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("something else has its name\nhint: move it out of the way"), "{ran:?}");
+}
+
+#[test]
+fn an_input_without_bytes_that_stay_is_refused() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"in\"\n";
+    let project = Project::builtin(&command(FILE, "cat {inputs.d} > {outputs.y}", inputs));
+    assert!(Command::new("mkfifo").arg(project.path("in")).status().unwrap().success());
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("is neither a file nor a folder"), "{ran:?}");
+    remove(&project, "in");
+    symlink("in", project.path("in")).unwrap();
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("`inputs.d`") && ran.stderr.contains("leads to itself"), "{ran:?}");
+}
+
+#[test]
+fn a_damaged_blob_before_a_program_is_made_again_in_the_same_run() {
+    let next = "[stages.b]\nkind = \"command\"\ninputs = { y = \"a\" }\nparams = { p = 1 }\noutputs = { z = { type = \"file\" } }\nrun = \"cat {inputs.y} > {outputs.z}; echo {params.p} >> {outputs.z}\"\n";
+    let project = Project::builtin(&command(FILE, "echo good > {outputs.y}", next));
+    project.run();
+    let blob = project.files("cache/cas").into_iter().find(|(_, bytes)| bytes == b"good\n").unwrap().0;
+    remove(&project, &blob);
+    project.write(&blob, "evil\n");
+    let ran = project.run_with(&["--set", "stages.b.params.p=2"]);
+    assert_eq!((ran.ran(), ran.count("skipped")), (vec!["a".to_owned(), "b".to_owned()], 0), "{ran:?}");
+    assert_eq!(project.read("out/b/z"), "good\n2\n");
+}
+
+#[test]
+fn a_damaged_listing_is_made_again_too() {
+    let project = Project::builtin(&command(
+        FOLDER,
+        "mkdir {outputs.y} && echo 1 > {outputs.y}/f # {params.p}",
+        "params = { p = 1 }",
+    ));
+    project.run();
+    let tree = project.files("cache/cas").into_iter().find(|(_, bytes)| bytes.ends_with(b"\tf\n")).unwrap();
+    remove(&project, &tree.0);
+    project.write(&tree.0, [&tree.1[..tree.1.len() - 2], b"g\n"].concat());
+    project.run_with(&["--set", "stages.a.params.p=2"]);
+    assert_eq!(project.read("out/a/y/f"), "1\n");
+}
+
+#[test]
+fn stages_that_do_not_agree_on_an_input_that_is_gone_are_not_believed() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n";
+    let a = command(FILE, "cat {inputs.d} > {outputs.y}", inputs);
+    let project = Project::builtin(&format!("{a}{}[inputs]\nd = \"in.txt\"\n", a.replace("stages.a", "stages.b")));
+    project.write("in.txt", "old");
+    project.run();
+    project.write("in.txt", "new");
+    project.run_with(&["b"]);
+    remove(&project, "in.txt");
+    let ran = project.hamflow(&["run", "--allow-missing", "b"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert_eq!(project.read("out/b/y"), "new");
+}
+
+#[test]
+fn the_numbers_of_another_profile_are_not_those_of_this_one() {
+    let run = "echo '{{\"loss\": 1}}' > {outputs.y} # {params.p}";
+    let more = "params = { p = 0 }\n[profiles.demo]\nstages.a.params.p = 1\n";
+    let metrics = command("{ type = \"metrics\" }", run, more);
+    let project = Project::builtin(&metrics);
+    project.run();
+    assert!(project.hamflow(&["metrics"]).stdout.contains("loss"));
+    assert!(!project.hamflow(&["metrics", "--profile", "demo"]).stdout.contains("loss"));
+}
+
+#[test]
+fn another_pipeline_file_has_a_lock_of_its_own() {
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
+    project.write("other.toml", command(FILE, "echo 2 > {outputs.y}", "").replace("stages.a", "stages.b"));
+    project.run();
+    project.run_with(&["--file", "other.toml"]);
+    assert!(project.read("pipeline.lock").contains("a\tkey") && project.read("other.lock").contains("b\tkey"));
+    assert_eq!(project.read("out/a/y"), "1\n");
+}
+
+#[test]
+fn a_profile_has_the_name_of_a_file() {
+    let profile = "[profiles.\"../../pipeline\"]\npipeline.seed = 2\n";
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", profile));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("profile `../../pipeline`: a profile's name has letters"), "{ran:?}");
+}
+
+#[test]
+fn a_lock_that_was_damaged_on_its_way_is_named_and_not_taken() {
+    let profile = "params = { p = 1 }\n[profiles.x]\nstages.a.params.p = 2\n";
+    let project = Project::builtin(&command(FILE, "echo {params.p} > {outputs.y}", profile));
+    project.run_with(&["--profile", "x"]);
+    assert_eq!(project.hamflow(&["cache", "export", "--profile", "x", "e.tar"]).code, 0);
+    let bytes = std::fs::read(project.path("e.tar")).unwrap();
+    let at = bytes.windows(6).position(|bytes| bytes == b"a\tkey\t").unwrap();
+    project.write("e.tar", [&bytes[..at], b"a\tkfy\t", &bytes[at + 6..]].concat());
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    let taken = project.hamflow(&["cache", "import", "e.tar"]);
+    assert!(taken.stderr.contains("`locks/x.lock`: damaged"), "{taken:?}");
+    project.run_with(&["--profile", "x"]);
+}
+
+#[test]
+fn a_run_that_nobody_may_hang_up_goes_on() {
+    let project = Project::builtin(&command(
+        FILE,
+        "touch begun; while [ ! -e go ]; do sleep 0.01; done; echo 1 > {outputs.y}",
+        "",
+    ));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" run"]).arg(project.program()).current_dir(project.root());
+    let mut run = shell.spawn().unwrap();
+    project.wait_for("begun");
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    project.write("go", "");
+    assert!(run.wait().unwrap().success());
+    assert_eq!(project.read("out/a/y"), "1\n");
+}
+
+#[test]
+fn a_stage_that_was_at_work_when_the_run_was_ended_is_said_to_be_interrupted() {
+    let project = Project::builtin(&command(FILE, "touch begun; sleep 600", ""));
+    let run = project.start(&["run"]);
+    project.wait_for("begun");
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted a  after ") && said.contains(": 1 interrupted"), "{said}");
+    let log = project.hamflow(&["log", "last"]).stdout;
+    assert!(log.lines().any(|line| line.starts_with("interrupted a ")), "{log}");
+}
+
+#[test]
+fn very_many_stages_that_log_need_few_files() {
+    let stage = |number: usize| {
+        command(FILE, "echo said; echo 1 > {outputs.y}", "").replace("stages.a", &format!("stages.s{number}"))
+    };
+    let project = Project::builtin(&(0..80).map(stage).collect::<String>());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 60; exec \"$0\" run"]).arg(project.program()).current_dir(project.root());
+    let ran = Project::finish(shell);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn what_a_failing_program_said_stands_in_the_log_once() {
+    let project = Project::builtin(&command(FILE, "echo the reason >&2; exit 3", ""));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.stderr.contains("  | the reason"), "{ran:?}");
+    let log = project.hamflow(&["log", "a"]).stdout;
+    assert_eq!(log.matches("the reason").count(), 1, "{log}");
+    assert!(log.contains("error: `sh` ended with exit status 3"), "{log}");
+}
