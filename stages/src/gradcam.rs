@@ -60,6 +60,12 @@ impl GradCamParams {
     }
 }
 
+/// Raised whenever equal inputs would give other pictures or numbers.
+///
+/// 2: shards that were prepared in another way than the model's are refused.
+/// 1: the first.
+const REVISION: u32 = 2;
+
 impl Kind for GradCam {
     fn spec(&self) -> KindSpec {
         let ports = vec![
@@ -79,7 +85,7 @@ impl Kind for GradCam {
             .access(Access::View),
         ];
         let summary = "Shows where the model looks (Grad-CAM), and measures how much of that is lesion.";
-        KindSpec::new("gradcam", 1, summary, ports)
+        KindSpec::new("gradcam", REVISION, summary, ports)
     }
 
     fn schema(&self) -> Value {
@@ -127,11 +133,7 @@ impl Kind for GradCam {
         let params: GradCamParams = context.params()?;
         let classifier = Classifier::load(context.input("model")?)?;
         let shards = ShardReader::open(context.input("shards")?)?;
-        if shards.shape() != classifier.shape() {
-            let (of_shards, of_model) = (shards.shape(), classifier.shape());
-            let message = format!("the shards hold images of {of_shards:?}, the model takes {of_model:?}");
-            return Err(StageError::input(message).hint("explain with the shards that the model was trained on"));
-        }
+        classifier.require_its_images(&shards)?;
         let rows = rows::read(context.input("predictions")?, &params.split)?;
         if rows.is_empty() {
             context.warn(format!("the split `{}` has no predictions, so there is nothing to explain", params.split));

@@ -70,7 +70,7 @@ impl Kind for Impute {
     fn spec(&self) -> KindSpec {
         let ports = vec![Port::new("table", ArtifactType::Table, "The table with the column to fill.")];
         let summary = "Fills the missing values of one column and marks them in `<column>_imputed`.";
-        KindSpec { threads: Threads::One, ..KindSpec::new("impute", 1, summary, ports) }
+        KindSpec { threads: Threads::One, ..KindSpec::new("impute", 2, summary, ports) }
     }
 
     fn schema(&self) -> Value {
@@ -91,11 +91,7 @@ impl Kind for Impute {
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: ImputeParams = context.params()?;
         let mut frame = table::read(context.input("table")?.file()?, None)?;
-        let values: Vec<Option<f64>> = table::floats(&frame, &params.column)?
-            .into_iter()
-            // Other programs write a missing number as NaN.
-            .map(|value| value.filter(|value| !value.is_nan()))
-            .collect();
+        let values = table::floats(&frame, &params.column)?;
         let missing: Vec<bool> = values.iter().map(Option::is_none).collect();
         let n_missing = missing.iter().filter(|missing| **missing).count();
         let fit = Fit::new(&frame, &values, &params)?;
@@ -104,7 +100,16 @@ impl Kind for Impute {
         let (column, marks) = (params.column.as_str(), format!("{}_imputed", params.column));
         table::with_column(&mut frame, Column::new(column.into(), filled))?;
         let is_drop = params.strategy == Strategy::Drop;
-        let marked: Vec<bool> = missing.iter().map(|missing| *missing && !is_drop).collect();
+        // What an earlier stage has filled in stays marked.
+        let before = match table::has_column(&frame, &marks) {
+            true => table::booleans(&frame, &marks)?,
+            false => vec![None; missing.len()],
+        };
+        let marked: Vec<bool> = missing
+            .iter()
+            .zip(before)
+            .map(|(missing, before)| (*missing && !is_drop) || before == Some(true))
+            .collect();
         table::with_column(&mut frame, Column::new(marks.as_str().into(), marked))?;
         if is_drop {
             let keep = BooleanChunked::from_iter_values("keep".into(), missing.iter().map(|missing| !missing));

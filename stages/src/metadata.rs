@@ -52,13 +52,19 @@ pub enum MissingImages {
 /// The kind `metadata`.
 pub struct Metadata;
 
+/// Raised whenever equal inputs would give another table or summary.
+///
+/// 2: the column `dataset` is kept, and what it says, not who made the CSV, makes the data synthetic.
+/// 1: the first.
+const REVISION: u32 = 2;
+
 impl Kind for Metadata {
     fn spec(&self) -> KindSpec {
         let csv = Port::new("csv", ArtifactType::Csv, "The dataset's CSV, in the layout of `HAM10000_metadata.csv`.");
         let images = Port::new("images", ArtifactType::Images, "The folders of images; only their names are read.");
         let ports = vec![csv.or_external(), images.or_external().access(Access::Names)];
         let summary = "Reads the CSV, checks every row, finds every image and numbers the classes.";
-        KindSpec { threads: Threads::One, ..KindSpec::new("metadata", 1, summary, ports) }
+        KindSpec { threads: Threads::One, ..KindSpec::new("metadata", REVISION, summary, ports) }
     }
 
     fn schema(&self) -> Value {
@@ -104,7 +110,6 @@ impl Kind for Metadata {
             classes: &classes,
             rows_dropped: dropped,
             images_without_rows: images.count().saturating_sub(rows.len()),
-            synthetic: input.artifact_type == Some(ArtifactType::Csv),
         };
         context.write("summary.json", &json::write(&summary.to_json())?)?;
         context.write("table.parquet", &table::write(&frame(rows, &classes)?)?)
@@ -115,7 +120,8 @@ fn frame(rows: Rows, classes: &[Class]) -> Result<DataFrame, StageError> {
     let labels: Vec<&str> = rows.class.iter().map(|&class| classes[class].label.as_str()).collect();
     let names: Vec<&str> = rows.class.iter().map(|&class| classes[class].name.as_str()).collect();
     let indices: Vec<i64> = rows.class.iter().map(|&class| class as i64).collect();
-    table::frame(vec![
+    let dataset = rows.dataset.map(|values| Column::new(table::DATASET.into(), values));
+    let columns = vec![
         Column::new("lesion_id".into(), rows.lesion_id),
         Column::new("image_id".into(), rows.image_id),
         Column::new("dx".into(), &labels),
@@ -128,5 +134,6 @@ fn frame(rows: Rows, classes: &[Class]) -> Result<DataFrame, StageError> {
         Column::new("label".into(), &labels),
         Column::new("cell_type".into(), names),
         Column::new("cell_type_idx".into(), indices),
-    ])
+    ];
+    table::frame(columns.into_iter().chain(dataset).collect())
 }

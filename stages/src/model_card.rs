@@ -90,8 +90,13 @@ impl ModelCard<'_> {
              images).\n\
              - Images were prepared with `{preprocess}`.\n\
              - Seed {}, {} epochs of Adam; the weights are those of epoch {}.\n\
-             - The licence of the weights follows from that of the training images (HAM10000: CC BY-NC 4.0).\n",
-            normalisation.mean, normalisation.standard_deviation, training.seed, training.epochs, training.epoch
+             - The licence of the weights follows from that of the training images{}.\n",
+            normalisation.mean,
+            normalisation.standard_deviation,
+            training.seed,
+            training.epochs,
+            training.epoch,
+            if self.synthetic { ", which a program made" } else { " (of HAM10000: CC BY-NC 4.0)" }
         );
         text
     }
@@ -112,17 +117,26 @@ impl ModelCard<'_> {
         };
         format!(
             "What an image looks like depends on the dermatoscope and its light, on hair, ink and gel, on the site of the body, \
-             on age and sex, and on the colour of the skin. {measured} The colour of the skin and the device are not recorded in \
-             HAM10000, whose patients come from Austria and Australia, so nothing can be said about them.\n"
+             on age and sex, and on the colour of the skin. {measured} {}\n",
+            if self.synthetic {
+                "None of that is in images that a program made."
+            } else {
+                "HAM10000, whose patients come from Austria and Australia, records neither the colour of the skin nor the device, so \
+                 of its images nothing can be said about them."
+            }
         )
     }
 
     fn metrics(&self) -> String {
         let mut text = String::from(
             "The classes are far from equally frequent, so accuracy is shown beside that of always naming the most frequent one, \
-             and balanced accuracy beside both. Intervals are 95 % percentile intervals over lesions drawn again with \
-             replacement.\n\n",
+             and balanced accuracy beside both.",
         );
+        let drawn = self.evaluation.is_some_and(|splits| splits.values().any(|split| split.resamples.is_some()));
+        text.push_str(match drawn {
+            true => " Intervals are 95 % percentile intervals over lesions drawn again with replacement.\n\n",
+            false => "\n\n",
+        });
         for metric in METRICS.iter().filter(|metric| SHOWN.contains(&metric.name)) {
             let _ = writeln!(text, "- **{}**: {} ({})", metric.title, metric.doc, metric.direction.name());
         }
@@ -131,26 +145,39 @@ impl ModelCard<'_> {
 
     fn evaluation_data(&self) -> String {
         let Some(splits) = self.evaluation else {
-            return "The epoch was chosen by the validation rows. Test rows are evaluated by another stage; the model has not \
-                    seen them.\n"
-                .to_owned();
+            let chosen = match self.card.training.chosen_by_validation {
+                true => "The epoch was chosen by the validation rows. ",
+                false => "",
+            };
+            return format!("{chosen}Test rows are evaluated by another stage; the model has not seen them.\n");
         };
-        let each: Vec<String> =
-            splits.iter().map(|(name, split)| format!("{name}: {} images", grouped(split.rows as u64))).collect();
-        format!(
-            "Rows of the same dataset that the weights were not fitted to ({}). Where the split was made by hamflow, no lesion \
-             and no byte-identical image is on two sides. Images of another clinic were not looked at.\n",
-            each.join(", ")
-        )
+        let shown = |fitted: bool| {
+            let these = splits.iter().filter(|(name, _)| (*name == "train") == fitted);
+            let each = these.map(|(name, split)| format!("{name}: {} images", grouped(split.rows as u64)));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let mut text = match &shown(false)[..] {
+            "" => String::new(),
+            rows => format!("Rows of the same dataset that the weights were not fitted to ({rows}). "),
+        };
+        if !shown(true).is_empty() {
+            let _ = write!(text, "For comparison also the rows that they were fitted to ({}). ", shown(true));
+        }
+        text.push_str(
+            "Where the split was made by hamflow, no lesion and no byte-identical image is on two sides. Images of another clinic were \
+             not looked at.\n",
+        );
+        text
     }
 
     fn training_data(&self) -> String {
         let Card { classes, training, .. } = self.card;
-        let mut text = format!(
-            "{} images; {} more chose the epoch.\n",
-            grouped(training.training_rows as u64),
-            grouped(training.validation_rows as u64)
-        );
+        let chosen = match (training.validation_rows, training.chosen_by_validation) {
+            (0, _) => String::new(),
+            (rows, true) => format!("; {} more chose the epoch", grouped(rows as u64)),
+            (rows, false) => format!("; {} more are for validation and chose nothing", grouped(rows as u64)),
+        };
+        let mut text = format!("{} images{chosen}.\n", grouped(training.training_rows as u64));
         if self.training_rows.len() == classes.len() {
             text.push_str("\n| class | name | training images |\n| --- | --- | ---: |\n");
             for (class, rows) in classes.iter().zip(&self.training_rows) {
@@ -165,7 +192,9 @@ impl ModelCard<'_> {
         let Some(splits) = self.evaluation else {
             return match self.validation {
                 Some((loss, accuracy)) => {
-                    format!("On the validation rows, in the chosen epoch: accuracy {accuracy:.4}, loss {loss:.4}.\n")
+                    format!(
+                        "On the validation rows, in the epoch of the weights: accuracy {accuracy:.4}, loss {loss:.4}.\n"
+                    )
                 }
                 None => "None yet: there were no validation rows.\n".to_owned(),
             };
@@ -294,6 +323,30 @@ mod tests {
     #[test]
     fn a_name_cannot_change_the_table_that_it_stands_in() {
         assert_eq!(plain("Benign | <b>\nkeratosis_like"), "Benign \\| \\<b\\> keratosis\\_like");
+    }
+
+    #[test]
+    fn a_card_says_of_no_row_that_it_chose_or_was_not_seen_where_that_is_not_so() {
+        let mut card = card();
+        card.training.chosen_by_validation = false;
+        let scores = crate::metric::fixture::certain(&[(0, 0), (1, 1)], 2);
+        let labels = ["mel", "nv"].map(str::to_owned);
+        let splits = ["test", "train"].map(|name| (name.to_owned(), SplitMetrics::of(&scores, &labels)));
+        let splits = BTreeMap::from(splits);
+        let of = |evaluation, synthetic| {
+            ModelCard { card: &card, training_rows: Vec::new(), validation: None, evaluation, synthetic }.markdown()
+        };
+        let text = of(Some(&splits), true);
+        assert!(text.contains("801 more are for validation and chose nothing"), "{text}");
+        assert!(text.contains(
+            "not fitted to (test: 2 images). For comparison also the rows that they were fitted to (train: 2 images)"
+        ));
+        assert!(!text.contains("percentile intervals"), "nothing was drawn: {text}");
+        assert!(!text.contains("CC BY-NC") && !text.contains("Austria"), "nobody photographed these: {text}");
+        let text = of(None, false);
+        assert!(
+            !text.contains("chosen by the validation rows") && text.contains("CC BY-NC") && text.contains("Austria")
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
 use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
+use crate::table;
 use listing::{Listed, cut, listed, part_name};
 use making::prepare_all;
 
@@ -198,8 +199,10 @@ impl Kind for Preprocess {
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let images = listed(planning.inputs.one("table")?)?;
-        let text =
-            images.iter().map(|Listed { image_id, folder, path }| format!("{image_id}\t{folder}/{path}\n")).collect();
+        let row = |Listed { image_id, folder, path }: &Listed| {
+            format!("{}\t{folder}/{}\n", table::field(image_id), table::field(path))
+        };
+        let text = images.iter().map(row).collect();
         Ok(vec![View { name: "image_id, folder and path of all rows".to_owned(), text }])
     }
 

@@ -35,6 +35,7 @@ pub struct SplitParams {
     /// How much of each class goes where; together 1.
     pub fractions: Fractions,
     /// With 2 or more, a column `fold` numbers that many folds (from 0) over the rows that are not for test; 0 makes none.
+    #[schemars(range(max = 1000))]
     pub folds: u32,
     /// The column whose equal values stay on one side.
     pub group: String,
@@ -197,6 +198,9 @@ fn check(params: &SplitParams) -> Result<(), ParamError> {
     }
     if params.folds == 1 {
         return Err(ParamError::new("folds", "`folds` is 1, but there are none (0) or at least two"));
+    }
+    if params.folds > 1000 {
+        return Err(ParamError::new("folds", format!("`folds` is {}, more than 1000", params.folds)));
     }
     for (name, column) in [("group", &params.group), ("stratify", &params.stratify)] {
         if column.is_empty() {

@@ -38,6 +38,12 @@ use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use crate::{near_miss, params, predict};
 
+/// Raised whenever equal inputs would give another model.
+///
+/// 3: the card says how its epoch was chosen, and whether a program made the images; a class without rows weighs 1.
+/// 2: the first that is numbered here.
+const REVISION: u32 = 3;
+
 /// The kind `train`.
 pub struct Train;
 
@@ -47,7 +53,7 @@ pub struct Train;
 struct TrainParams {
     /// The network: `baseline`, two blocks of two 3×3 convolutions, then two dense layers.
     model: String,
-    /// How often every training image is seen.
+    /// How many epochs there are: in each as many images are seen as there are for training.
     epochs: usize,
     /// Images of a step.
     batch_size: usize,
@@ -196,7 +202,7 @@ impl Kind for Train {
                 .access(Access::View),
         ];
         let summary = "Trains a network on the training rows and chooses its epoch by the validation rows.";
-        KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", 2, summary, ports) }
+        KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }
     }
 
     fn schema(&self) -> Value {
@@ -336,6 +342,8 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
             epoch: trained.epoch,
             training_rows: examples.of(Role::Training).count(),
             validation_rows: examples.of(Role::Validation).count(),
+            chosen_by_validation: params.keep == Keep::Best,
+            synthetic: examples.synthetic,
         },
     };
     let folder = card::FOLDER;
@@ -346,10 +354,10 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
         training_rows: (0..card.classes.len()).map(|class| examples.count(class, Role::Training)).collect(),
         validation: trained.kept().and_then(|kept| Some((kept.validation_loss?, kept.validation_accuracy?))),
         evaluation: None,
-        synthetic: false,
+        synthetic: examples.synthetic,
     };
     context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
-    pictures::write(context, &card.model, card.input, &card.layers, &trained)?;
+    pictures::write(context, &card.model, card.input, &card.layers, &trained, card.training.chosen_by_validation)?;
     context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
     context
         .write("summary.json", &encode_json(&summary(params, &card, (&trained, stopped), &examples, &class_weights))?)

@@ -1,6 +1,6 @@
 //! What a stage sees while it works.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -59,8 +59,11 @@ impl<'a> StageContext<'a> {
         }
     }
 
-    /// Where to write below the output directory; its folder exists afterwards.
+    /// Where to write below the output directory; its folder exists afterwards. A path that leads elsewhere is a bug.
     pub fn output_file(&self, path: &str) -> Result<PathBuf, StageError> {
+        if !Path::new(path).components().all(|step| matches!(step, Component::Normal(_))) {
+            return Err(StageError::bug(format!("the output `{path}` would lie outside the stage's folder")));
+        }
         let full = self.job.output_dir.join(path);
         if let Some(folder) = full.parent() {
             std::fs::create_dir_all(folder).map_err(|source| StageError::io("create", folder, &source))?;

@@ -36,6 +36,7 @@ impl Evaluated<'_> {
     /// Measures a split; the temperature is fitted to `validation`, where that is there.
     pub fn measure(&self, name: &str, rows: &[&Row], scores: &Scores, validation: Option<&Scores>) -> SplitMetrics {
         let mut metrics = SplitMetrics::of(scores, self.labels);
+        metrics.synthetic = rows.iter().any(|row| row.synthetic);
         if scores.is_empty() {
             return metrics;
         }

@@ -31,6 +31,8 @@ pub struct Row {
     pub split: String,
     /// The values of those of [`ATTRIBUTES`] that the table has; of ages the band.
     pub attributes: BTreeMap<&'static str, String>,
+    /// Whether a program made the image.
+    pub synthetic: bool,
 }
 
 /// Reads the rows of `splits` in the order of the table.
@@ -40,6 +42,7 @@ pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> 
         ["image_id", "lesion_id", "label", "split"].map(|column| table::required_strings(&frame, column));
     let indices = table::required_integers(&frame, "cell_type_idx")?;
     let attributes = attributes(&frame)?;
+    let made = table::synthetic(&frame)?;
     let mut rows = Vec::new();
     for (place, ((((image_id, lesion_id), label), split), index)) in
         image_ids?.into_iter().zip(lesion_ids?).zip(labels?).zip(names?).zip(indices).enumerate()
@@ -49,7 +52,7 @@ pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> 
                 StageError::input(format!("`cell_type_idx` of image `{image_id}` is {index}, not the index of a class"))
             })?;
             let attributes = attributes.iter().map(|(name, values)| (*name, values[place].clone())).collect();
-            rows.push(Row { image_id, lesion_id, label, class, split, attributes });
+            rows.push(Row { image_id, lesion_id, label, class, split, attributes, synthetic: made[place] });
         }
     }
     Ok(rows)
@@ -90,20 +93,21 @@ pub fn views(inputs: &Inputs, splits: &[String]) -> Result<Vec<View>, StageError
     let rows = read(inputs, splits)?;
     let index = shard::read_index(inputs.one("shards")?.member(shard::INDEX_NAME)?)?;
     let digests: BTreeMap<&str, &str> = index.iter().map(|row| (row.image_id.as_str(), row.digest.as_str())).collect();
-    let (mut table, mut tensors) = (String::new(), String::new());
-    for Row { image_id, lesion_id, label, class, split, attributes } in &rows {
-        let _ = write!(table, "{image_id}\t{lesion_id}\t{label}\t{class}\t{split}");
+    let (mut text, mut tensors) = (String::new(), String::new());
+    for Row { image_id, lesion_id, label, class, split, attributes, synthetic } in &rows {
+        let [image, lesion, label] = [image_id, lesion_id, label].map(|value| table::field(value));
+        let _ = write!(text, "{image}\t{lesion}\t{label}\t{class}\t{split}");
         for (name, value) in attributes {
-            let _ = write!(table, "\t{name}={value}");
+            let _ = write!(text, "\t{name}={}", table::field(value));
         }
-        table.push('\n');
+        text.push_str(if *synthetic { "\tmade by a program\n" } else { "\n" });
         if let Some(digest) = digests.get(image_id.as_str()) {
-            let _ = writeln!(tensors, "{image_id}\t{digest}");
+            let _ = writeln!(tensors, "{image}\t{digest}");
         }
     }
     let of = splits.join(" and ");
     Ok(vec![
-        View { name: format!("image, lesion, class, split and attributes of the {of} rows"), text: table },
+        View { name: format!("image, lesion, class, split and attributes of the {of} rows"), text },
         View { name: format!("tensors of the {of} rows"), text: tensors },
     ])
 }
@@ -135,7 +139,15 @@ mod tests {
 
     fn row(label: &str, class: usize) -> Row {
         let [image_id, lesion_id, split] = ["i", "l", "test"].map(str::to_owned);
-        Row { image_id, lesion_id, label: label.to_owned(), class, split, attributes: BTreeMap::new() }
+        Row {
+            image_id,
+            lesion_id,
+            label: label.to_owned(),
+            class,
+            split,
+            attributes: BTreeMap::new(),
+            synthetic: false,
+        }
     }
 
     #[test]
@@ -153,7 +165,8 @@ mod tests {
 
     #[test]
     fn ages_fall_into_bands_and_filled_in_ones_into_none() {
-        let ages = Column::new("age".into(), vec![Some(0.0), Some(29.5), Some(30.0), Some(85.0), None, Some(51.9)]);
+        let ages =
+            Column::new("age".into(), vec![Some(0.0), Some(29.5), Some(30.0), Some(85.0), Some(f64::NAN), Some(51.9)]);
         let imputed = Column::new("age_imputed".into(), vec![false, false, false, false, false, true]);
         let sexes = Column::new("sex".into(), vec![Some("female"), None, Some("male"), None, None, None]);
         let frame = table::frame(vec![ages, imputed, sexes]).unwrap();

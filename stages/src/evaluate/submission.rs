@@ -1,5 +1,6 @@
 //! The probabilities as the ISIC 2018 challenge, task 3, wants them submitted.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::rows::Row;
@@ -15,17 +16,25 @@ pub fn csv(rows: &[&Row], probabilities: &[Vec<f64>], labels: &[String]) -> Stri
     let order = order.filter(|order| order.len() == labels.len()).unwrap_or_else(|| (0..labels.len()).collect());
     let mut text = String::from("image");
     for class in &order {
-        let _ = write!(text, ",{}", labels[*class].to_uppercase());
+        let _ = write!(text, ",{}", quoted(&labels[*class].to_uppercase()));
     }
     text.push('\n');
     for (row, probabilities) in rows.iter().zip(probabilities) {
-        text.push_str(&row.image_id);
+        text.push_str(&quoted(&row.image_id));
         for class in &order {
             let _ = write!(text, ",{}", probabilities[*class]);
         }
         text.push('\n');
     }
     text
+}
+
+/// A field of a CSV, in quotes where it needs them (RFC 4180).
+fn quoted(field: &str) -> Cow<'_, str> {
+    if field.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", field.replace('"', "\"\"")).into();
+    }
+    field.into()
 }
 
 #[cfg(test)]
@@ -36,7 +45,7 @@ mod tests {
 
     fn row(image_id: &str) -> Row {
         let [image_id, lesion_id, label, split] = [image_id, "l", "mel", "test"].map(str::to_owned);
-        Row { image_id, lesion_id, label, class: 0, split, attributes: BTreeMap::new() }
+        Row { image_id, lesion_id, label, class: 0, split, attributes: BTreeMap::new(), synthetic: false }
     }
 
     #[test]
@@ -47,5 +56,7 @@ mod tests {
         assert_eq!(text, "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\nISIC_1,0.25,0.5,0.125,0,0,0,0.125\n");
         let text = csv(&[&rows[0]], &[vec![0.75, 0.25]], &["nv".to_owned(), "other".to_owned()]);
         assert_eq!(text, "image,NV,OTHER\nISIC_1,0.75,0.25\n");
+        let text = csv(&[&row("a,\"b")], &[vec![0.75, 0.25]], &["nv".to_owned(), "x,y".to_owned()]);
+        assert_eq!(text, "image,NV,\"X,Y\"\n\"a,\"\"b\",0.75,0.25\n");
     }
 }

@@ -35,6 +35,7 @@ impl Fixture {
             class: i % 3,
             split: ["train", "train", "train", "test", "validation"][i % 5].to_owned(),
             attributes: BTreeMap::new(),
+            synthetic: false,
         };
         let mut image = |i: usize| -> Vec<u8> {
             (0..SHAPE.iter().product())
@@ -242,6 +243,66 @@ fn classes_in_another_order_than_the_models_are_refused() {
 }
 
 #[test]
+fn shards_that_were_prepared_in_another_way_are_refused() {
+    let fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    let rows = fixture.rows.iter().zip(&fixture.images).map(|(row, image)| (&row.image_id[..], &image[..]));
+    let bytes = shard(SHAPE, &json!({ "height": 8, "width": 10, "filter": "nearest" }), rows.clone());
+    let known = file(fixture.folder.path(), "known.arrow", &bytes);
+    let inputs = |shard| {
+        [
+            ("model", model.clone()),
+            ("shards", files_input(vec![shard], Some(ArtifactType::Shards))),
+            ("split", fixture.split()),
+        ]
+    };
+    assert!(run_kind(&Evaluate, &json!({}), &inputs(known)).is_ok(), "the model does not say which filter it wants");
+    let other = file(fixture.folder.path(), "other.arrow", &shard(SHAPE, &json!({ "height": 9, "width": 10 }), rows));
+    let error = run_kind(&Evaluate, &json!({}), &inputs(other)).err().unwrap();
+    assert_eq!(
+        error.message,
+        "the shards were made with `height = 9`, those that the model was trained on with `height = 8`"
+    );
+}
+
+#[test]
+fn a_row_that_a_program_made_makes_model_and_numbers_synthetic() {
+    let mut fixture = Fixture::new(40);
+    let columns = |made: &str| {
+        let frame = table::read(&fixture.split().files[0], None).unwrap();
+        let sources: Vec<&str> = (0..40).map(|row| if row == 3 { made } else { "vidir_modern" }).collect();
+        let mut frame = frame;
+        table::with_column(&mut frame, Column::new("dataset".into(), sources)).unwrap();
+        file_input(
+            fixture.folder.path(),
+            "with-source.parquet",
+            &table::write(&frame).unwrap(),
+            Some(ArtifactType::Table),
+        )
+    };
+    let (_trained, model) = fixture.model();
+    let of = |split: Input| {
+        let inputs = [("model", model.clone()), ("shards", fixture.shards()), ("split", split)];
+        run_kind(&Evaluate, &json!({}), &inputs).unwrap().json("metrics.json")
+    };
+    let metrics = of(columns("synthetic"));
+    assert_eq!((&metrics["test"]["synthetic"], &metrics["validation"]["synthetic"]), (&json!(true), &json!(false)));
+    assert_eq!(of(columns("rosendahl"))["test"]["synthetic"], false);
+    fixture.rows[3].split = "train".to_owned();
+    let inputs = [
+        ("shards", fixture.shards()),
+        ("split", {
+            let mut frame = table::read(&fixture.split().files[0], None).unwrap();
+            table::with_column(&mut frame, Column::new("dataset".into(), vec!["synthetic"; 40])).unwrap();
+            file_input(fixture.folder.path(), "made.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+        }),
+    ];
+    let ran = run_kind(&Train, &json!({ "epochs": 1, "batch_size": 7, "device": "cpu" }), &inputs).unwrap();
+    assert_eq!(ran.json("model/card.json")["training"]["synthetic"], true);
+    assert!(String::from_utf8(ran.bytes("model/README.md")).unwrap().contains("> **Synthetic data.**"));
+}
+
+#[test]
 fn a_probability_that_is_no_number_names_its_image() {
     let rows = Fixture::new(2).rows;
     let error = measure(&rows, vec![vec![1.0, 0.0, 0.0], vec![f64::NAN, 0.5, 0.5]], 3).unwrap_err();
@@ -323,7 +384,7 @@ fn parameters_are_checked() {
 
 /// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
 #[test]
-fn the_golden_digest_of_revision_2() {
+fn the_golden_digest_of_the_revision() {
     let scores = fixture::scores();
     let labels: Vec<String> = (0..7).map(|class| format!("c{class}")).collect();
     let names: Vec<String> = (0..120).map(|row| format!("lesion {}", row / 2)).collect();
@@ -339,6 +400,6 @@ fn the_golden_digest_of_revision_2() {
     for (name, figure) in figures::of_split("test", &scores, &metrics) {
         hasher.update(name.as_bytes()).update(figure.draw().unwrap().file().as_bytes()).update(&figure.json());
     }
-    assert_eq!(Evaluate.spec().revision, 2);
-    assert_eq!(hasher.finalize().to_hex().as_str(), "5842da4b8012384170b0516826001233e5a0b7b540d807b0c0bad7c30dacc31c");
+    assert_eq!(Evaluate.spec().revision, 3);
+    assert_eq!(hasher.finalize().to_hex().as_str(), "7a17f4c47d3dec686fcafa1d31faaf8bd283e945827abdf994941e652710c8c9");
 }

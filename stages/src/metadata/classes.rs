@@ -42,6 +42,15 @@ pub fn check(classes: &[Class]) -> Result<(), ParamError> {
             if value.is_empty() {
                 return Err(ParamError::new(&path, format!("the {field} of class {} is empty", i + 1)));
             }
+            // It becomes part of the names of files and figures.
+            if field == "label" && (value.contains(['/', '\\']) || value.chars().any(char::is_control)) {
+                let message = format!(
+                    "the label of class {}, `{}`, cannot be in the name of a file",
+                    i + 1,
+                    value.escape_debug()
+                );
+                return Err(ParamError::new(&path, message));
+            }
             if before.into_iter().any(|other| other == value) {
                 return Err(ParamError::new(&path, format!("two classes have the {field} `{value}`")));
             }
@@ -74,5 +83,9 @@ mod tests {
         assert_eq!(check(&classes).unwrap_err().message, "two classes have the label `nv`");
         assert_eq!(check(&classes).unwrap_err().path, ["classes", "1", "label"]);
         assert!(check(&classes[..1]).is_err());
+        for label in ["../evil", "a/b", "a\\b", "a\nb"] {
+            classes[1].label = label.to_owned();
+            assert!(check(&classes).unwrap_err().message.contains("cannot be in the name of a file"), "{label}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use hamflow_stage_api::StageError;
 use super::{Class, MissingImages};
 use crate::image_names::ImageNames;
 use crate::near_miss;
-use crate::table::{Csv, Field};
+use crate::table::{Csv, DATASET, Field, SYNTHETIC};
 
 const COLUMNS: [&str; 7] = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"];
 
@@ -28,6 +28,8 @@ pub struct Rows {
     pub sex: Vec<Option<String>>,
     /// Where on the body.
     pub localization: Vec<Option<String>>,
+    /// Where the image comes from, where the CSV says it.
+    pub dataset: Option<Vec<Option<String>>>,
     /// The folder of the image's file; as long as the others once the rows are joined.
     pub folder: Vec<i64>,
     /// The image's file below that folder.
@@ -41,7 +43,8 @@ impl Rows {
         for (index, column) in at.iter_mut().zip(COLUMNS) {
             *index = csv.column(column)?;
         }
-        let mut rows = Self::default();
+        let source = csv.header.iter().position(|column| column == DATASET);
+        let mut rows = Self { dataset: source.map(|_| Vec::with_capacity(csv.rows.len())), ..Self::default() };
         let mut seen: HashMap<&str, u64> = HashMap::with_capacity(csv.rows.len());
         for row in &csv.rows {
             let [lesion, image, dx, dx_type, age, sex, localization] = at.map(|index| &row.fields[index]);
@@ -61,8 +64,16 @@ impl Rows {
             rows.age.push(age_of(csv, age)?);
             rows.sex.push(text(sex));
             rows.localization.push(text(localization));
+            if let Some((values, column)) = rows.dataset.as_mut().zip(source) {
+                values.push(text(&row.fields[column]));
+            }
         }
         Ok(rows)
+    }
+
+    /// Whether any of the images was made by a program.
+    pub fn is_synthetic(&self) -> bool {
+        self.dataset.iter().flatten().any(|source| source.as_deref() == Some(SYNTHETIC))
     }
 
     /// The number of rows.
@@ -88,7 +99,8 @@ impl Rows {
             self.path.push(file.path.clone());
         }
         if dropped > 0 {
-            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, folder: _, path: _ } = &mut self;
+            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, dataset, folder: _, path: _ } =
+                &mut self;
             retain(lesion_id, &keep);
             retain(image_id, &keep);
             retain(class, &keep);
@@ -96,6 +108,9 @@ impl Rows {
             retain(age, &keep);
             retain(sex, &keep);
             retain(localization, &keep);
+            if let Some(dataset) = dataset {
+                retain(dataset, &keep);
+            }
         }
         Ok((self, dropped))
     }
@@ -103,7 +118,7 @@ impl Rows {
 
 /// The columns that no one looks at.
 pub fn unused_columns(csv: &Csv) -> impl Iterator<Item = &str> {
-    csv.header.iter().map(String::as_str).filter(|column| !COLUMNS.contains(column))
+    csv.header.iter().map(String::as_str).filter(|column| !COLUMNS.contains(column) && *column != DATASET)
 }
 
 fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {

@@ -18,8 +18,6 @@ pub struct Summary<'a> {
     pub rows_dropped: usize,
     /// How many images belong to no row.
     pub images_without_rows: usize,
-    /// Whether the data were generated.
-    pub synthetic: bool,
 }
 
 impl Summary<'_> {
@@ -43,7 +41,7 @@ impl Summary<'_> {
             "images_beyond_first_of_lesion": rows.len() - lesions,
             "rows_dropped": self.rows_dropped,
             "images_without_rows": self.images_without_rows,
-            "synthetic": self.synthetic,
+            "synthetic": rows.is_synthetic(),
             "classes": classes,
             "age": {
                 "min": known.clone().reduce(f64::min),

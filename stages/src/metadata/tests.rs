@@ -60,10 +60,21 @@ fn rows_find_their_images_in_either_folder_and_at_any_depth() {
 }
 
 #[test]
-fn a_generated_csv_makes_the_summary_synthetic() {
-    let text = format!("{HEADER}l1,i1,mel,histo,5,male,back\n");
-    let ran = run_text(&text, Some(ArtifactType::Csv), images(&[(0, "i1.jpg")]), json!({})).unwrap();
-    assert_eq!(ran.json("summary.json")["synthetic"], true);
+fn what_the_csv_says_of_where_images_come_from_is_kept_and_alone_makes_them_synthetic() {
+    let text = |source: &str| {
+        let header = HEADER.trim_end();
+        format!("{header},dataset\nl1,i1,mel,histo,5,male,back,\nl2,i2,mel,histo,5,male,back,{source}\n")
+    };
+    let files = || images(&[(0, "i1.jpg"), (0, "i2.jpg")]);
+    for made in [None, Some(ArtifactType::Csv)] {
+        let ran = run_text(&text("vidir_modern"), made, files(), json!({})).unwrap();
+        assert_eq!(ran.json("summary.json")["synthetic"], false);
+        let sources = strings(&ran.table("table.parquet"), "dataset").unwrap();
+        assert_eq!(sources, [None, Some("vidir_modern".to_owned())]);
+        let ran = run_text(&text("synthetic"), made, files(), json!({})).unwrap();
+        assert_eq!(ran.json("summary.json")["synthetic"], true);
+        assert_eq!(crate::table::synthetic(&ran.table("table.parquet")).unwrap(), [false, true]);
+    }
 }
 
 #[test]
@@ -132,7 +143,7 @@ fn the_bytes_are_those_of_the_revision() {
     let rows = "l1,i2,mel,histo,,unknown,back\nl1,i1,bkl,,45.5,,\n";
     let ran = run(rows, images(&[(0, "i1.jpg"), (1, "a/i2.png")]), json!({})).unwrap();
     let digest = golden(&ran, &["table.parquet", "summary.json"]);
-    assert_eq!((Metadata.spec().revision, digest.as_str()), (1, "03fff5341802"));
+    assert_eq!((Metadata.spec().revision, digest.as_str()), (2, "03fff5341802"));
 }
 
 // pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()

@@ -12,6 +12,7 @@ pub fn accuracy(scores: &Scores) -> Measured {
 /// The mean recall of the classes that have rows (`balanced_accuracy_score`).
 pub fn balanced_accuracy(scores: &Scores) -> Measured {
     scores.require_rows()?;
+    scores.require_drawn_classes()?;
     let recalls: Vec<f64> = class_counts(scores).iter().filter_map(|counts| counts.recall().ok()).collect();
     Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
 }
@@ -46,6 +47,18 @@ mod tests {
         let scores = fixture::certain(&[(0, 0), (0, 2), (1, 1)], 3);
         assert_eq!(balanced_accuracy(&scores).unwrap(), 0.75);
         assert_eq!(isic_2018_score(&scores).unwrap_err().reason, "1 of 3 classes have no rows");
+    }
+
+    // A constant answer has the balanced accuracy 1/2 whatever is drawn, as long as both classes are.
+    #[test]
+    fn a_resample_without_a_class_is_no_value_of_a_mean_over_classes() {
+        let scores = fixture::certain(&[(0, 0), (0, 0), (1, 0)], 3);
+        assert_eq!(balanced_accuracy(&scores.resampled(vec![1, 1, 1])).unwrap(), 0.5);
+        let lost = scores.resampled(vec![2, 1, 0]);
+        for metric in ["balanced_accuracy", "precision_macro", "recall_macro", "f1_macro"] {
+            assert!((crate::metric::metric(metric).unwrap().measure)(&lost).is_err(), "{metric}");
+        }
+        assert_eq!(accuracy(&lost).unwrap(), 1.0);
     }
 
     #[test]

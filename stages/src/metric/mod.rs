@@ -134,7 +134,7 @@ pub const METRICS: &[Metric] = &[
         title: "Balanced accuracy",
         unit: Unit::Fraction,
         direction: Direction::Higher,
-        doc: "Mean recall of the classes that have rows; a constant answer gets 1 / number of classes.",
+        doc: "Mean recall of the classes that have rows; a constant answer gets 1 / their number.",
         measure: accuracy::balanced_accuracy,
     },
     Metric {

@@ -81,6 +81,7 @@ pub fn class_counts(scores: &Scores) -> Vec<ClassCounts> {
 /// with recall 0 there, and so it does here.
 fn macro_mean(scores: &Scores, of: fn(&ClassCounts) -> Measured) -> Measured {
     scores.require_rows()?;
+    scores.require_drawn_classes()?;
     let values: Vec<f64> =
         class_counts(scores).iter().filter(|counts| counts.occurs()).map(|counts| of(counts).unwrap_or(0.0)).collect();
     Ok(values.iter().sum::<f64>() / values.len() as f64)

@@ -71,6 +71,15 @@ impl Scores {
         Self { table: Arc::clone(&self.table), counts, len }
     }
 
+    /// Fails in a resample that drew no row of a class which has rows: a mean over classes would be one over fewer of them.
+    pub fn require_drawn_classes(&self) -> Result<(), Undefined> {
+        let mut drawn = vec![None; self.classes()];
+        for (class, count) in self.table.truth.iter().zip(&self.counts) {
+            *drawn[*class].get_or_insert(0) += *count as usize;
+        }
+        if drawn.contains(&Some(0)) { Err(Undefined::new("no row of a class was drawn")) } else { Ok(()) }
+    }
+
     /// The number of rows, each as often as it counts.
     pub fn len(&self) -> usize {
         self.len

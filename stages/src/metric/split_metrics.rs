@@ -28,6 +28,8 @@ pub struct SplitMetrics {
     pub per_class: BTreeMap<String, ClassMetrics>,
     /// The number of rows.
     pub rows: usize,
+    /// Whether a program made images among them.
+    pub synthetic: bool,
     /// The 95 % intervals, by name (`log_loss`, `per_class.df.recall`).
     pub intervals: BTreeMap<String, Interval>,
     /// What the intervals are over: `1000 resamples of 1499 lesions`; none without intervals.
@@ -142,6 +144,7 @@ impl SplitMetrics {
             values,
             per_class,
             rows: scores.len(),
+            synthetic: false,
             intervals: BTreeMap::new(),
             resamples: None,
             calibration: None,

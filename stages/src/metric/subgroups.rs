@@ -21,6 +21,8 @@ pub struct Subgroup {
     pub name: String,
     /// The number of rows.
     pub rows: usize,
+    /// How many classes they are of: means over classes of parts with others cannot be compared.
+    pub classes: usize,
     /// The metrics of [`METRICS`]; null where undefined.
     #[serde(flatten)]
     pub values: BTreeMap<String, Option<f64>>,
@@ -58,6 +60,7 @@ impl Subgroup {
         let mut subgroup = Self {
             name: name.to_owned(),
             rows: own.len(),
+            classes: own.support().iter().filter(|rows| **rows > 0).count(),
             values: BTreeMap::new(),
             intervals: BTreeMap::new(),
             undefined: BTreeMap::new(),

@@ -59,8 +59,18 @@ pub struct Training {
     pub epoch: usize,
     /// Rows that the weights were fitted to.
     pub training_rows: usize,
-    /// Rows that the epoch was chosen by.
+    /// Rows for validation.
     pub validation_rows: usize,
+    /// Whether the epoch was chosen by them; cards that do not say so are of models where it was.
+    #[serde(default = "yes")]
+    pub chosen_by_validation: bool,
+    /// Whether a program made images among those rows, as far as the table said so.
+    #[serde(default)]
+    pub synthetic: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// JSON for people: indented, with a line break at its end.

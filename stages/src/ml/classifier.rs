@@ -10,6 +10,7 @@ use crate::ml::loss::softmax;
 use crate::ml::network::{GradCam, HeatMap, Network};
 use crate::ml::trainer::{INFERENCE_BATCH, predict};
 use crate::ml::weights::Weights;
+use crate::shard::ShardReader;
 
 /// A model with its weights, classes and normalisation.
 pub struct Classifier {
@@ -41,6 +42,28 @@ impl Classifier {
             StageError::input(format!("the model's card does not say how its images were prepared: {error}"))
                 .hint("train the model again with this version")
         })
+    }
+
+    /// Fails where images have another size than those that the model was trained on, or were prepared with other parameters, as far
+    /// as both are known.
+    pub fn require_its_images(&self, shards: &ShardReader) -> Result<(), StageError> {
+        let hint = "use the shards that the model was trained on, or ones of the same parameters";
+        if shards.shape() != self.shape() {
+            let (of_shards, of_model) = (shards.shape(), self.shape());
+            let message = format!("the shards hold images of {of_shards:?}, the model takes {of_model:?}");
+            return Err(StageError::input(message).hint(hint));
+        }
+        let (Some(of_model), Some(of_shards)) = (self.card.preprocess.as_object(), shards.preprocess().as_object())
+        else {
+            return Ok(());
+        };
+        let differing = of_shards.iter().find(|(name, value)| of_model.get(*name).is_some_and(|other| other != *value));
+        let Some((name, value)) = differing else { return Ok(()) };
+        let message = format!(
+            "the shards were made with `{name} = {value}`, those that the model was trained on with `{name} = {}`",
+            of_model[name]
+        );
+        Err(StageError::input(message).hint(hint))
     }
 
     /// What the model says of itself.

@@ -44,11 +44,12 @@ pub struct Examples {
     pub rows: Vec<Example>,
     /// The classes in the order of their indices.
     pub classes: Vec<Class>,
+    /// Whether a program made images among them.
+    pub synthetic: bool,
     /// The images of rows that were left out.
     left_out: Vec<String>,
 }
 
-const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
 const SPLITS: [&str; 3] = ["train", "validation", "test"];
 
 /// A row before its class is looked up.
@@ -60,9 +61,11 @@ struct Row {
     role: Role,
 }
 
-/// Reads the training and validation rows; of a test row only that it is one.
-fn read_rows(split: &Input) -> Result<Vec<Row>, StageError> {
-    let frame = table::read(split.file()?, Some(&COLUMNS))?;
+/// Reads the training and validation rows, and whether a program made images of theirs; of a test row only that it is one.
+fn read_rows(split: &Input) -> Result<(Vec<Row>, bool), StageError> {
+    let frame = table::read(split.file()?, None)?;
+    let made = table::synthetic(&frame)?;
+    let mut synthetic = false;
     let text = |column| table::strings(&frame, column);
     let (ids, labels, names) = (text("image_id")?, text("label")?, text("cell_type")?);
     let indices = table::integers(&frame, "cell_type_idx")?;
@@ -74,6 +77,7 @@ fn read_rows(split: &Input) -> Result<Vec<Row>, StageError> {
             Some("test") => continue,
             other => return Err(unknown_split(split, number, other)),
         };
+        synthetic |= made[number];
         let missing = |column| StageError::input(format!("row {} of `{}` has no `{column}`", number + 1, split.name));
         rows.push(Row {
             image_id: ids[number].clone().ok_or_else(|| missing("image_id"))?,
@@ -83,7 +87,7 @@ fn read_rows(split: &Input) -> Result<Vec<Row>, StageError> {
             role,
         });
     }
-    Ok(rows)
+    Ok((rows, synthetic))
 }
 
 fn unknown_split(split: &Input, number: usize, value: Option<&str>) -> StageError {
@@ -98,12 +102,17 @@ fn unknown_split(split: &Input, number: usize, value: Option<&str>) -> StageErro
 /// What training reads of a split table, a line per row, and the images of these rows.
 pub fn view(split: &Input) -> Result<(String, BTreeSet<String>), StageError> {
     let (mut text, mut ids) = (String::new(), BTreeSet::new());
-    for Row { image_id, label, cell_type, index, role } in read_rows(split)? {
+    let (rows, synthetic) = read_rows(split)?;
+    if synthetic {
+        text.push_str("made by a program\n");
+    }
+    for Row { image_id, label, cell_type, index, role } in rows {
         let role = match role {
             Role::Training => "train",
             Role::Validation => "validation",
         };
-        writeln!(text, "{image_id}\t{label}\t{cell_type}\t{index}\t{role}").expect("a string takes everything");
+        let [image, label, cell_type] = [&image_id, &label, &cell_type].map(|value| table::field(value));
+        writeln!(text, "{image}\t{label}\t{cell_type}\t{index}\t{role}").expect("a string takes everything");
         ids.insert(image_id);
     }
     Ok((text, ids))
@@ -118,10 +127,10 @@ pub fn unnamed_class(index: usize) -> Class {
 }
 
 impl Examples {
-    /// Reads a split table, without the rows whose image is in `absent`. A class index without a row has an
+    /// Reads a split table, without the rows whose image is not there. A class index without a row has an
     /// [unnamed](unnamed_class) class, which nothing is learnt of.
     pub fn read(split: &Input, is_there: impl Fn(&str) -> bool) -> Result<Self, StageError> {
-        let rows = read_rows(split)?;
+        let (rows, synthetic) = read_rows(split)?;
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for row in &rows {
             let class = Class { label: row.label.clone(), name: row.cell_type.clone() };
@@ -150,6 +159,7 @@ impl Examples {
         Ok(Self {
             rows: rows.into_iter().map(example).collect(),
             classes: (0..count).map(|index| classes.remove(&index).unwrap_or_else(|| unnamed_class(index))).collect(),
+            synthetic,
             left_out: left_out.into_iter().map(|row| row.image_id).collect(),
         })
     }

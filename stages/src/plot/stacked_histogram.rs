@@ -78,8 +78,10 @@ impl Drawing for StackedHistogramPlot {
                 }
             }
         }
-        for mark in ticks(first, last, 9).into_iter().filter(|mark| (first..=last).contains(mark)) {
-            svg.text("hf-soft hf-small", (x.at(mark), bottom + 16.0), Anchor::Middle, &tick_label(mark, 10.0));
+        let across = ticks(first, last, 9);
+        let step = across.get(1).map_or(1.0, |second| second - across[0]);
+        for mark in across.into_iter().filter(|mark| (first..=last).contains(mark)) {
+            svg.text("hf-soft hf-small", (x.at(mark), bottom + 16.0), Anchor::Middle, &tick_label(mark, step));
         }
         svg.line("hf-axis", (LEFT, bottom), (LEFT + PLOT_WIDTH, bottom));
         let unknown = match self.unknown {

@@ -119,10 +119,15 @@ fn imputation(clean: &Value) -> Markup {
     let field = |name: &str| clean.get(name).map(text);
     html! {
         @if let (Some(column), Some(filled), Some(strategy)) = (field("column"), field("filled"), field("strategy")) {
+            @let dropped = field("dropped").filter(|_| strategy == "drop");
+            @if let Some(dropped) = dropped {
+                p { (dropped) " rows without " code { (column) } " were left out." }
+            } @else {
             p {
                 (filled) " missing values of " code { (column) } " were filled in by the strategy " code { (strategy) }
                 @if let Some(fit) = field("fit") { ", fitted on " code { (fit) } " rows" }
                 "; the column " code { (column) "_imputed" } " marks them."
+            }
             }
         }
         (facts(clean, &["column", "strategy", "fit"]))

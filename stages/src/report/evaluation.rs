@@ -143,13 +143,18 @@ fn class_table(sources: &Sources, split: &str, metrics: &SplitMetrics) -> Markup
 /// What one temperature for all rows makes of the probabilities.
 fn calibration(metrics: &SplitMetrics) -> Markup {
     let Some(calibration) = &metrics.calibration else { return html! {} };
-    let sure = if calibration.temperature > 1.0 { "too sure" } else { "not sure enough" };
+    let helps = metrics.value("log_loss").is_some_and(|before| calibration.log_loss < before);
+    let said = match (helps, calibration.temperature > 1.0) {
+        (true, true) => "The model is too sure of itself",
+        (true, false) => "The model is not sure enough of itself",
+        (false, _) => "The validation rows do not say how sure the model should be of these rows",
+    };
     let change = |name: &str, after: f64| {
         metrics.value(name).map_or(String::new(), |before| format!("from {before:.3} to {after:.3}"))
     };
     html! {
         p {
-            "The model is " (sure) " of itself: temperature scaling fitted to the validation rows divides the logarithms of \
+            (said) ": temperature scaling fitted to the validation rows divides the logarithms of \
              the probabilities by " strong { (format!("{:.2}", calibration.temperature)) } ", which takes the log loss "
             (change("log_loss", calibration.log_loss)) ", the Brier score " (change("brier", calibration.brier))
             " and the calibration error " (change("expected_calibration_error", calibration.expected_calibration_error))

@@ -65,7 +65,7 @@ fn list(findings: &Value) -> Markup {
             @if let (Some(images), Some(lesions)) = (count("/lesions/images_that_share_a_lesion"), count("/lesions/lesions")) {
                 li {
                     strong { (of_images(images)) } " of the images (" (grouped(images)) ") share their lesion with another; there are "
-                    (grouped(lesions)) " lesions, one of them on " (count("/lesions/most_images_of_one").unwrap_or(0)) " images."
+                    (grouped(lesions)) " lesions, none of them on more than " (count("/lesions/most_images_of_one").unwrap_or(0)) " images."
                 }
             }
             @if let Some(lesions) = count("/lesions/contradicting_diagnoses") {

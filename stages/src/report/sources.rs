@@ -116,10 +116,9 @@ impl Sources {
 
     /// Whether the data was made by a program.
     pub fn synthetic(&self) -> bool {
-        [&self.metadata, &self.clean, &self.balance, &self.training, &self.card]
-            .into_iter()
-            .flatten()
-            .any(|value| value.get("synthetic").and_then(Value::as_bool) == Some(true))
+        let says = |value: Option<&Value>| value.and_then(|value| value.get("synthetic")?.as_bool()) == Some(true);
+        let trained = self.card.as_ref().and_then(|card| card.get("training"));
+        says(self.metadata.as_ref()) || says(trained) || self.metrics.values().any(|split| split.synthetic)
     }
 
     /// The splits that were evaluated: test first, then validation, train and others by name.

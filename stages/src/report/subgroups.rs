@@ -53,6 +53,7 @@ fn table(title: &str, parts: &[Subgroup], shown: &[&Metric]) -> Markup {
                 tr {
                     th scope="col" { (title) }
                     th.number scope="col" { "rows" }
+                    th.number scope="col" { abbr title="Means over classes of subgroups with other classes cannot be compared." { "classes" } }
                     @for metric in shown { th.number scope="col" { abbr title=(metric.doc) { (metric.title) } } }
                 }
             }
@@ -61,6 +62,7 @@ fn table(title: &str, parts: &[Subgroup], shown: &[&Metric]) -> Markup {
                     tr {
                         th scope="row" { (part.name) }
                         td.number { (grouped(part.rows as u64)) }
+                        td.number { (part.classes) }
                         @for metric in shown { td.number { (value(part, metric)) } }
                     }
                 }

@@ -76,7 +76,7 @@ fn most_frequent(metrics: &SplitMetrics) -> Option<&str> {
 }
 
 fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
-    let classes = metrics.classes.len().max(1) as f64;
+    let classes = metrics.per_class.values().filter(|class| class.support > 0).count().max(1);
     let difference = |value: Option<f64>, of: Option<f64>| match (value, of) {
         (Some(value), Some(of)) => {
             format!("{:+.1} points against the majority class ({})", 100.0 * (value - of), percent(of))
@@ -100,7 +100,7 @@ fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
             "Balanced accuracy",
             "balanced_accuracy",
             true,
-            format!("a constant answer gets {}", percent(1.0 / classes)),
+            format!("a constant answer gets {}", percent(1.0 / classes as f64)),
         ),
         tile("F1, macro", "f1_macro", false, "mean over the classes; 1 is best".to_owned()),
         tile("ROC-AUC, macro", "roc_auc_macro", false, "one class against the rest; chance is 0.5".to_owned()),

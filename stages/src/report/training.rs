@@ -36,6 +36,11 @@ pub fn section(sources: &Sources) -> Option<Markup> {
     })
 }
 
+fn chosen_by_validation(sources: &Sources) -> bool {
+    let said = sources.training.as_ref().and_then(|training| training.get("keep")?.as_str().map(|keep| keep == "best"));
+    said.unwrap_or(true)
+}
+
 fn chosen_sentence(sources: &Sources, chosen: Option<u64>) -> Markup {
     let Some(chosen) = chosen else { return html! {} };
     let epoch = sources.history.iter().find(|point| point.epoch == chosen);
@@ -46,7 +51,9 @@ fn chosen_sentence(sources: &Sources, chosen: Option<u64>) -> Markup {
             @if let Some(accuracy) = epoch.and_then(|epoch| epoch.validation_accuracy) {
                 " (accuracy on the validation rows: " (format!("{accuracy:.3}")) ")"
             }
-            ". The choice was made on validation rows; test rows were not looked at."
+            ". "
+            @if chosen_by_validation(sources) { "The choice was made on validation rows; test rows were not looked at." }
+            @else { "Nothing was chosen: they are the last epoch's." }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use hamflow_stage_api::Random;
 
 use crate::imaging::Diagnosis;
+use crate::table::{DATASET, SYNTHETIC};
 
 /// Values and how often HAM10000 has them, in any unit.
 type Shares = &'static [(&'static str, u32)];
@@ -178,13 +179,13 @@ impl Cohort {
         format!("HAM10000_images_part_{folder}/{}.jpg", photo.image_id)
     }
 
-    /// The metadata in HAM10000's columns and format.
+    /// The metadata in HAM10000's columns and format; the one that names the source of an image says that it has none.
     pub fn csv(&self) -> String {
-        let mut text = String::from("lesion_id,image_id,dx,dx_type,age,sex,localization\n");
+        let mut text = format!("lesion_id,image_id,dx,dx_type,age,sex,localization,{DATASET}\n");
         for (case, photo) in self.photos() {
             let Case { lesion_id, code, dx_type, age, sex, localization, .. } = case;
             let age = age.map(|age| format!("{age}.0")).unwrap_or_default();
-            writeln!(text, "{lesion_id},{},{code},{dx_type},{age},{sex},{localization}", photo.image_id)
+            writeln!(text, "{lesion_id},{},{code},{dx_type},{age},{sex},{localization},{SYNTHETIC}", photo.image_id)
                 .expect("a string takes everything");
         }
         text
@@ -301,12 +302,12 @@ mod tests {
     fn the_csv_has_the_format_of_the_original() {
         let csv = cohort(1400).csv();
         let mut lines = csv.lines();
-        assert_eq!(lines.next(), Some("lesion_id,image_id,dx,dx_type,age,sex,localization"));
+        assert_eq!(lines.next(), Some("lesion_id,image_id,dx,dx_type,age,sex,localization,dataset"));
         let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
         assert_eq!(rows.len(), 1400);
         assert_eq!(rows.iter().filter(|row| row[4].is_empty()).count(), 8);
         for row in rows {
-            assert_eq!(row.len(), 7);
+            assert_eq!((row.len(), row[7]), (8, "synthetic"));
             assert!(row[0].starts_with("HAM_") && row[1].starts_with("ISIC_"));
             assert!(row[4].is_empty() || row[4].strip_suffix(".0").unwrap().parse::<u32>().unwrap() % 5 == 0);
         }

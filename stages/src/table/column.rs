@@ -10,6 +10,28 @@ pub fn has_column(frame: &DataFrame, column: &str) -> bool {
     frame.get_column_index(column).is_some()
 }
 
+/// The column that says where an image comes from, as HAM10000's metadata has it.
+pub const DATASET: &str = "dataset";
+
+/// What it says of an image that was made by a program.
+pub const SYNTHETIC: &str = "synthetic";
+
+/// By row: whether its image was made by a program, as far as the table says so.
+pub fn synthetic(frame: &DataFrame) -> Result<Vec<bool>, StageError> {
+    if !has_column(frame, DATASET) {
+        return Ok(vec![false; frame.height()]);
+    }
+    Ok(labels(frame, DATASET)?.iter().map(|source| source.as_deref() == Some(SYNTHETIC)).collect())
+}
+
+/// A value as one field of a line: no other value is written like it.
+pub fn field(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains(['\\', '\t', '\n', '\r']) {
+        return text.into();
+    }
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r").into()
+}
+
 /// Fails where the table has no column of this name, and says which was probably meant.
 pub fn require_column(frame: &DataFrame, column: &str) -> Result<(), StageError> {
     find(frame, column).map(|_| ())
@@ -26,12 +48,12 @@ pub(super) fn texts<'a>(frame: &'a DataFrame, column: &str) -> Result<&'a String
     found.str().map_err(|error| unexpected(column, &error))
 }
 
-/// A column of numbers; whole numbers become numbers.
+/// A column of numbers; whole numbers become numbers. NaN, as other programs write a number that is missing, is none.
 pub fn floats(frame: &DataFrame, column: &str) -> Result<Vec<Option<f64>>, StageError> {
     let found = typed(frame, column, "numbers", |kind| kind.is_primitive_numeric())?;
     let found = found.cast(&DataType::Float64).map_err(|error| unexpected(column, &error))?;
     let values = found.f64().map_err(|error| unexpected(column, &error))?;
-    Ok(values.iter().collect())
+    Ok(values.iter().map(|value| value.filter(|value| !value.is_nan())).collect())
 }
 
 /// A column of whole numbers.

@@ -10,7 +10,8 @@ mod parquet_write;
 pub mod statistics;
 
 pub use column::{
-    booleans, floats, has_column, integers, labels, require_column, required_integers, required_strings, strings,
+    DATASET, SYNTHETIC, booleans, field, floats, has_column, integers, labels, require_column, required_integers,
+    required_strings, strings, synthetic,
 };
 pub use csv::{Csv, Field, Row};
 pub use parquet_read::read;

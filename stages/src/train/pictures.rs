@@ -14,11 +14,12 @@ pub fn write(
     input: MapShape,
     layers: &[LayerSummary],
     trained: &Trained,
+    chosen_by_validation: bool,
 ) -> Result<(), StageError> {
     let curves = LearningCurvesPlot {
         title: "Learning curves".to_owned(),
         epochs: trained.history.iter().map(point).collect(),
-        chosen: Some(trained.epoch as u64),
+        chosen: chosen_by_validation.then_some(trained.epoch as u64),
     };
     for (name, figure) in
         [("learning_curves", Figure::new(&curves)), ("architecture", Figure::new(&architecture(model, input, layers)))]

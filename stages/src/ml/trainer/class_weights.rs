@@ -12,28 +12,33 @@ pub enum ClassWeights {
     /// All images count the same.
     #[default]
     None,
-    /// All classes count the same: an image counts rows / (classes · rows of its class), as in scikit-learn.
+    /// All classes with images count the same: an image counts rows / (classes · rows of its class), as in scikit-learn.
     Balanced,
     /// As if each further image of a class said less than the one before it (Cui et al., CVPR 2019): an image counts
-    /// (1 − β) / (1 − βⁿ) for the n of its class, scaled so that the classes' weights have a mean of 1.
+    /// (1 − β) / (1 − βⁿ) for the n of its class, scaled so that the weights of the classes with images have a mean
+    /// of 1.
     EffectiveNumber,
 }
 
 impl Recipe {
     /// What an image of each of `count` classes counts, where the training images have these `classes`.
     pub fn class_weights(&self, classes: &[usize], count: usize) -> Vec<f64> {
-        let rows = |class| classes.iter().filter(|&&other| other == class).count().max(1);
+        let rows: Vec<usize> =
+            (0..count).map(|class| classes.iter().filter(|&&other| other == class).count()).collect();
+        let with_rows = rows.iter().filter(|rows| **rows > 0).count();
+        // A class without rows has no image that would count.
+        let each = |weight: &dyn Fn(usize) -> f64| -> Vec<f64> {
+            rows.iter().map(|rows| if *rows > 0 { weight(*rows) } else { 1.0 }).collect()
+        };
         match self.class_weights {
             ClassWeights::None => vec![1.0; count],
-            ClassWeights::Balanced => {
-                (0..count).map(|class| classes.len() as f64 / (count * rows(class)) as f64).collect()
-            }
+            ClassWeights::Balanced => each(&|rows| classes.len() as f64 / (with_rows * rows) as f64),
             ClassWeights::EffectiveNumber => {
                 let beta = self.effective_number_beta;
-                let weight = |class| (1.0 - beta) / (1.0 - libm::pow(beta, rows(class) as f64));
-                let weights: Vec<f64> = (0..count).map(weight).collect();
-                let mean = weights.iter().sum::<f64>() / count as f64;
-                weights.iter().map(|weight| weight / mean).collect()
+                let weight = |rows: usize| (1.0 - beta) / (1.0 - libm::pow(beta, rows as f64));
+                let sum: f64 = rows.iter().filter(|rows| **rows > 0).map(|rows| weight(*rows)).sum();
+                let mean = sum / with_rows as f64;
+                each(&|rows| weight(rows) / mean)
             }
         }
     }

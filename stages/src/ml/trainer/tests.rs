@@ -162,6 +162,19 @@ fn weights_by_effective_number_are_the_papers() {
     }
 }
 
+// compute_class_weight("balanced", classes=[0, 2], y=[0, 0, 0, 2]) for the classes that are there
+#[test]
+fn a_class_without_images_changes_no_weight_of_the_others() {
+    let balanced = Recipe { class_weights: ClassWeights::Balanced, ..recipe() };
+    assert_eq!(balanced.class_weights(&[0, 0, 0, 2], 4), [4.0 / 6.0, 1.0, 2.0, 1.0]);
+    let effective = Recipe { class_weights: ClassWeights::EffectiveNumber, effective_number_beta: 0.9, ..recipe() };
+    let with_absent = effective.class_weights(&[0, 0, 0, 2, 2, 3, 0, 0], 5);
+    for (ours, papers) in [0, 2, 3].map(|class| with_absent[class]).iter().zip(EFFECTIVE) {
+        assert!((ours - papers).abs() < 1e-12, "{ours} {papers}");
+    }
+    assert_eq!((with_absent[1], with_absent[4]), (1.0, 1.0));
+}
+
 #[test]
 fn balanced_sampling_sees_all_classes_alike_whatever_their_images() {
     let balanced = Recipe { sampling: Sampling::Balanced, ..recipe() };
