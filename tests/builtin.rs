@@ -385,7 +385,12 @@ fn a_secret_that_a_program_prints_stays_out_of_logs_records_and_messages() {
 
 #[test]
 fn a_column_that_is_not_there_is_named_with_the_stage_s_line_and_what_was_meant() {
-    let project = Project::builtin(&SMALL.replace("column = \"age\"", "column = \"agee\""));
+    // What columns a program writes only its run says.
+    let copy = "\n[stages.copy]\nkind = \"command\"\ninputs = { t = \"metadata.table\" }\noutputs = { t = { type = \"table\" } }\nrun = [\"cp\", \"{inputs.t}\", \"{outputs.t}\"]\n";
+    let clean = "[stages.clean]\nkind = \"impute\"\ntable = \"metadata\"\ncolumn = \"age\"";
+    assert!(SMALL.contains(clean));
+    let of_copy = clean.replace("metadata", "copy").replace("\"age\"", "\"agee\"");
+    let project = Project::builtin(&(SMALL.replace(clean, &of_copy) + copy));
     let ran = project.hamflow(&["run", "clean"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     let line = SMALL.lines().position(|line| line == "[stages.clean]").unwrap() + 1;
@@ -421,4 +426,27 @@ fn training_that_was_killed_goes_on_from_its_last_epoch_and_ends_with_the_same_b
     let forced = project.hamflow(&["run", "train", "--force"]);
     assert!(forced.code == 0 && !forced.stderr.contains("goes on"), "{forced:?}");
     assert!(project.files("out/train") == model, "the same bytes");
+}
+
+// What can be known before anything runs is said before anything runs.
+#[test]
+fn a_table_without_a_column_that_is_read_is_refused_before_anything_runs() {
+    let whole = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.toml")).unwrap();
+    let refused = |from: &str, to: &str| {
+        assert!(whole.contains(from), "{from}");
+        let project = Project::builtin(&whole.replacen(from, to, 1));
+        let ran = project.hamflow(&["run", "--profile", "demo", "--dry-run"]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(!project.path("out").exists());
+        ran.stderr
+    };
+    let said = refused("column = \"age\"", "column = \"agee\"");
+    assert!(said.contains("stage `clean`: `metadata` makes no column `agee`, which is read at `table`"), "{said}");
+    assert!(said.contains("table = \"metadata\"") && said.contains("hint: did you mean `age`?"), "{said}");
+    let said = refused(
+        "shards = \"preprocess\"\nsplit = \"split\"\nmodel",
+        "shards = \"preprocess\"\nsplit = \"clean\"\nmodel",
+    );
+    assert!(said.contains("stage `train`: `clean` makes no column `split`, which is read at `split`"), "{said}");
+    assert!(said.contains("hint: write `split = \"split\"`, which has it"), "{said}");
 }

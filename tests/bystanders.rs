@@ -346,3 +346,40 @@ fn what_a_failing_program_said_stands_in_the_log_once() {
     assert_eq!(log.matches("the reason").count(), 1, "{log}");
     assert!(log.contains("error: `sh` ended with exit status 3"), "{log}");
 }
+
+#[test]
+fn past_runs_are_shown_while_the_pipeline_is_being_repaired() {
+    let right = command(FILE, "echo said; echo 1 > {outputs.y}", "");
+    let project = Project::builtin(&right);
+    project.run();
+    for wrong in [right.replace("run =", "rum ="), "[stages".to_owned()] {
+        project.write("pipeline.toml", wrong);
+        assert!(project.hamflow(&["log"]).stdout.contains("1 ran"));
+        assert!(project.hamflow(&["log", "last"]).stdout.contains("ran      a"));
+        assert_eq!(project.hamflow(&["log", "a"]).stdout, "said\n");
+        assert_eq!(project.hamflow(&["run"]).code, 2);
+    }
+}
+
+#[test]
+fn the_logs_of_a_matrix_are_named() {
+    let shout = "[inputs]\nt = \"t.txt\"\n[stages.a]\nkind = \"shout\"\nfrom = \"inputs.t\"\n[stages.a.matrix]\nsuffix = [\"x\", \"y\"]\n";
+    let project = Project::new(shout);
+    project.write("t.txt", "text");
+    assert_eq!(project.run().count("ran"), 2);
+    let said = project.hamflow(&["log", "a"]).stderr;
+    assert!(said.contains("`a` is several stages, each with its own log") && said.contains("`a["), "{said}");
+    let said = project.hamflow(&["log", "last", "nobody"]).stderr;
+    assert!(said.contains("`nobody` is neither a recorded run nor a stage"), "{said}");
+}
+
+#[test]
+fn init_says_what_a_repository_should_leave_out() {
+    let project = Project::builtin("");
+    project.write("new/.gitignore", "*.pyc\n/out/\n");
+    let said = project.hamflow(&["init", "new"]).stderr;
+    assert!(said.contains("new/.gitignore; add `/cache/`, `/data/` to it"), "{said}");
+    assert_eq!(project.read("new/.gitignore"), "*.pyc\n/out/\n");
+    let said = project.hamflow(&["init", "other"]).stderr;
+    assert!(said.contains("written: other/.gitignore"), "{said}");
+}

@@ -151,11 +151,17 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
                 bytes(garbage.bytes),
                 bytes(garbage.left_bytes)
             ));
-            if garbage.over_bytes > 0 && keep_runs > 0 {
+            if garbage.over_bytes > 0 {
                 let over = bytes(garbage.over_bytes);
-                ui::say(&format!(
-                    "what locks and the last {keep_runs} runs need is {over} over the budget; a smaller `--keep-runs` keeps less"
-                ));
+                ui::say(&match keep_runs {
+                    0 => format!(
+                        "what locks need is {over} over the budget; to start from nothing, delete `{}`",
+                        cache.root().display()
+                    ),
+                    _ => format!(
+                        "what locks and the last {keep_runs} runs need is {over} over the budget; a smaller `--keep-runs` keeps less"
+                    ),
+                });
             }
         }
         Action::Verify { fix } => {

@@ -33,7 +33,7 @@ pub fn execute(arguments: &CompareArguments, kinds: Kinds) -> Result<u8, CliErro
     let opened = project::open(&arguments.common, kinds)?;
     let mut records = Vec::new();
     for run in &arguments.runs {
-        records.push(project::past_run(&opened, run)?);
+        records.push(project::past_run(&opened.store, run)?);
     }
     let [a, b] = &records[..] else { return Err(CliError::user("`hamflow compare` takes two runs")) };
     let page = page(&opened, [a, b]).into_string();

@@ -31,6 +31,11 @@ const HAM10000: &str = include_str!("../../pipeline.toml");
 const COMMAND: &str = include_str!("../../examples/command/pipeline.toml");
 const POEM: &str = include_str!("../../examples/command/poem.txt");
 
+const GITIGNORE: &str = ".gitignore";
+
+/// What comes and goes, or is too large.
+const IGNORED: &str = "/cache/\n/out/\n/data/\n";
+
 /// Runs the command.
 pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
     let path = arguments.folder.join("pipeline.toml");
@@ -45,10 +50,19 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
         Template::Ham10000 => vec![("pipeline.toml", HAM10000)],
         Template::Command => vec![("pipeline.toml", COMMAND), ("poem.txt", POEM)],
     };
-    files.push((".gitignore", "/cache/\n/out/\n/data/\n"));
+    files.push((GITIGNORE, IGNORED));
     for (name, text) in files {
         let path = arguments.folder.join(name);
-        if path.exists() {
+        if name == GITIGNORE
+            && let Ok(there) = std::fs::read_to_string(&path)
+        {
+            let missing: Vec<&str> =
+                IGNORED.lines().filter(|line| !there.lines().any(|found| found == *line)).collect();
+            if !missing.is_empty() {
+                let lines = missing.join("`, `");
+                ui::say(&format!("left alone: {}; add `{lines}` to it, which no repository needs", path.display()));
+            }
+        } else if path.exists() {
             ui::say(&format!("left alone: {}", path.display()));
         } else {
             fs::write(&path, text.as_bytes(), Durability::Relaxed)?;

@@ -2,10 +2,10 @@
 
 use clap::Args;
 use hamflow_stage_api::{Access, Kind, Params};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::CliError;
-use crate::config::Kinds;
+use crate::config::{Kinds, of_every_stage};
 use crate::ui;
 
 /// Arguments of `hamflow kinds`.
@@ -67,7 +67,15 @@ fn describe(kind: &dyn Kind) {
         }
     }
     ui::data("\nparameters");
-    let schema = kind.schema();
+    show_parameters(&kind.schema());
+    ui::data("\nand as every stage");
+    show_parameters(&json!({ "properties": of_every_stage(kind) }));
+    if spec.dynamic_ports {
+        ui::data("\nits program gets of the environment only PATH, HOME, TMPDIR and what `env` and `secret_env` name");
+    }
+}
+
+fn show_parameters(schema: &Value) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     for (name, property) in properties {
         let text = property.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");

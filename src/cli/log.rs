@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{CliError, Common, follow, project};
 use crate::config::Kinds;
+use crate::config::near::did_you_mean;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
 use crate::ui::{self, Style, bytes, duration};
 
@@ -28,17 +29,28 @@ pub struct LogArguments {
 
 /// Runs the command.
 pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
-    let opened = project::open(&arguments.common, kinds)?;
-    let runs = opened.store.runs_dir();
+    let opened = match project::open(&arguments.common, kinds) {
+        Ok(opened) => Some(opened),
+        Err(error) if arguments.follow => return Err(error),
+        // Records are wanted most while the pipeline is being repaired.
+        Err(_) => None,
+    };
+    let store = match &opened {
+        Some(opened) => opened.store.clone(),
+        None => project::store_of(&arguments.common)?,
+    };
+    let stages: Vec<&str> =
+        opened.iter().flat_map(|opened| &opened.graph.pipeline.stages).map(|stage| &stage.name[..]).collect();
+    let runs = store.runs_dir();
     let known = list_runs(&runs);
-    if arguments.follow {
+    if let Some(opened) = opened.as_ref().filter(|_| arguments.follow) {
         let [stage] = &arguments.what[..] else {
             return Err(CliError::user("`--follow` takes the name of one stage\nhint: `hamflow log -f train`"));
         };
-        if !opened.graph.pipeline.stages.iter().any(|known| known.name == *stage) {
-            return Err(unknown(&opened, stage));
+        if !stages.contains(&&stage[..]) {
+            return Err(unknown(&stages, stage));
         }
-        if follow::follow(&opened, stage)? {
+        if follow::follow(opened, stage)? {
             return Ok(0);
         }
         ui::say("no run is at work; this is the last log:");
@@ -52,7 +64,7 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
                 if arguments.json { ui::data(&json(&record)) } else { ui::data(&headline(&record)) }
             }
         }
-        [what] => match project::find_run(&opened, what) {
+        [what] => match project::find_run(&store, what) {
             Some(record) => {
                 if arguments.json {
                     ui::data(&json(&record))
@@ -62,12 +74,18 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
             }
             None => {
                 let with_log = known.iter().find(|run| stage_log(&runs, run, what).is_file());
-                let run = with_log.ok_or_else(|| unknown(&opened, what))?;
+                let run = with_log.ok_or_else(|| unknown(&stages, what))?;
                 print(&runs, run, what)?;
             }
         },
         [run, stage] => {
-            let record = project::past_run(&opened, run)?;
+            let record = project::past_run(&store, run)?;
+            if !record.stages.iter().any(|found| found.stage == *stage)
+                && !stage_log(&runs, &record.run, stage).is_file()
+            {
+                let of_run: Vec<&str> = record.stages.iter().map(|found| &found.stage[..]).collect();
+                return Err(unknown(&of_run, stage));
+            }
             print(&runs, &record.run, stage)?;
         }
         _ => return Err(CliError::user("a run and a stage are all that `hamflow log` takes")),
@@ -75,9 +93,23 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn unknown(opened: &project::Project, what: &str) -> CliError {
-    if opened.graph.pipeline.stages.iter().any(|stage| stage.name == what) {
+fn unknown(stages: &[&str], what: &str) -> CliError {
+    if stages.contains(&what) {
         return CliError::user(format!("stage `{what}` has logged nothing in any recorded run"));
+    }
+    let of_matrix: Vec<&str> = stages
+        .iter()
+        .copied()
+        .filter(|name| name.strip_prefix(what).is_some_and(|rest| rest.starts_with('[')))
+        .collect();
+    if !of_matrix.is_empty() {
+        return CliError::user(format!(
+            "`{what}` is several stages, each with its own log\nhint: name one: `{}`",
+            of_matrix.join("`, `")
+        ));
+    }
+    if let Some(hint) = did_you_mean(what, stages.iter().copied()) {
+        return CliError::user(format!("`{what}` is neither a recorded run nor a stage\nhint: {hint}"));
     }
     CliError::user(format!(
         "`{what}` is neither a recorded run nor a stage\nhint: `hamflow log` lists the runs, `hamflow dag` the stages"

@@ -140,7 +140,7 @@ pub fn of_record(opened: &Project, record: &RunRecord) -> Numbers {
 }
 
 fn of_run(opened: &Project, run: &str) -> Result<Numbers, CliError> {
-    Ok(all_of_record(opened, &project::past_run(opened, run)?))
+    Ok(all_of_record(opened, &project::past_run(&opened.store, run)?))
 }
 
 fn all_of_record(opened: &Project, record: &RunRecord) -> Numbers {

@@ -49,6 +49,16 @@ pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
     Ok(Project { graph, store, lock_paths: paths, lock })
 }
 
+/// The store of a pipeline, whatever mistakes its file has: for what past runs left.
+pub fn store_of(common: &Common) -> Result<Store, CliError> {
+    let file = pipeline_file(common);
+    let text = std::fs::read_to_string(&file).map_err(crate::fs::at("read", &file))?;
+    let table = toml::from_str::<toml::Table>(&text).unwrap_or_default();
+    let named = table.get("cache").and_then(|cache| cache.get("dir")?.as_str());
+    let root = file.parent().unwrap_or(Path::new("."));
+    Ok(Store::open(&root.join(named.unwrap_or(config::DEFAULT_CACHE_DIR)))?)
+}
+
 impl Project {
     /// What the lock of this pipeline, profile and overrides itself says.
     pub fn own_lock(&self) -> Result<Lockfile, CliError> {
@@ -95,21 +105,21 @@ fn nearest_pipeline() -> PathBuf {
 }
 
 /// The record of a past run: `last`, or a name that `hamflow log` lists.
-pub fn find_run(opened: &Project, name: &str) -> Option<RunRecord> {
-    let runs = opened.store.runs_dir();
+pub fn find_run(store: &Store, name: &str) -> Option<RunRecord> {
+    let runs = store.runs_dir();
     let found = list_runs(&runs).into_iter().find(|run| name == "last" || run == name)?;
     read_run(&runs, &found)
 }
 
 /// The record of a past run that must be there.
-pub fn past_run(opened: &Project, name: &str) -> Result<RunRecord, CliError> {
+pub fn past_run(store: &Store, name: &str) -> Result<RunRecord, CliError> {
     let missing = || CliError::user(format!("no run `{name}` is recorded\nhint: `hamflow log` lists them"));
-    find_run(opened, name).ok_or_else(missing)
+    find_run(store, name).ok_or_else(missing)
 }
 
 /// What is said where nothing is known under these options, but the last run had others.
 pub fn other_options(opened: &Project, common: &Common) -> Option<String> {
-    let last = find_run(opened, "last").filter(|last| last.profile != common.profile)?;
+    let last = find_run(&opened.store, "last").filter(|last| last.profile != common.profile)?;
     let command = last.command.get(1..).unwrap_or_default().join(" ");
     Some(format!("the last run was `hamflow {command}`; give the same `--profile` and `--set` here"))
 }

@@ -28,7 +28,7 @@ pub fn execute(arguments: &ReportArguments, kinds: Kinds) -> Result<u8, CliError
     let (stage, artifact) = pages::page_stage(&opened, arguments.stage.as_deref())?;
     let (digest, record) = match &arguments.run {
         Some(run) => {
-            let record = project::past_run(&opened, run)?;
+            let record = project::past_run(&opened.store, run)?;
             let found = record.stages.iter().find(|found| found.stage == stage);
             let digest = found.and_then(|found| found.outputs.get(&artifact)).copied();
             (

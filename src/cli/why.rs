@@ -85,7 +85,7 @@ fn show(reasons: &[StaleReason]) {
 }
 
 fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId], run: &str) -> Result<u8, CliError> {
-    let record = project::past_run(opened, run)?;
+    let record = project::past_run(&opened.store, run)?;
     for id in stages {
         let name = &opened.graph.stage(*id).name;
         let Some(found) = record.stages.iter().find(|stage| stage.stage == *name) else {

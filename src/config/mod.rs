@@ -25,7 +25,7 @@ pub use diagnostic::{Diagnostic, Location, Sources};
 pub(crate) use diagnostic::{Mistake, Mistakes};
 pub use reference::{ReferenceTarget, Selection};
 pub use remote::RemoteOptions;
-pub use schema::json_schema;
+pub use schema::{json_schema, of_every_stage};
 pub use sections::parse_age;
 pub use stage::parse_size;
 

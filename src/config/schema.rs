@@ -206,6 +206,14 @@ fn axis_schema(of: &Value) -> Value {
     json!({ "type": "array", "items": of, "minItems": 1, "uniqueItems": true })
 }
 
+/// What the engine takes of every stage of a kind, beside the kind's own parameters.
+pub fn of_every_stage(kind: &dyn Kind) -> Map<String, Value> {
+    let mut properties = Map::new();
+    add_engine_properties(&kind.spec(), &mut properties, Map::new(), true);
+    properties.retain(|name, _| !["kind", "inputs"].contains(&&name[..]));
+    properties
+}
+
 fn add_engine_properties(
     spec: &KindSpec,
     properties: &mut Map<String, Value>,

@@ -1,5 +1,6 @@
 //! Connects the stages of a [`Pipeline`]: every reference resolved, every type checked, no cycle.
 
+mod columns;
 mod order;
 pub mod render;
 mod resolve;
@@ -86,6 +87,9 @@ pub fn build(pipeline: Pipeline) -> Result<Graph, Vec<Diagnostic>> {
         for circle in order::circles(&dependencies) {
             mistakes.push(circle_mistake(&pipeline, &edges, &circle));
         }
+    }
+    if let Some(order) = &order {
+        columns::check(&pipeline, &edges, order, &mut mistakes);
     }
     match order {
         Some(order) if mistakes.is_empty() => {

@@ -49,6 +49,10 @@ impl Kind for Eda {
         ]
     }
 
+    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+        rows::COLUMNS.map(|column| ("table", column.to_owned())).to_vec()
+    }
+
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let rows = Rows::read(context.input("table")?)?;
         let images = ImageNames::new(context.input("images")?)?;

@@ -116,6 +116,10 @@ impl Kind for Evaluate {
         ]
     }
 
+    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+        ["image_id", "lesion_id", "label", "split", "cell_type_idx"].map(|column| ("split", column.to_owned())).to_vec()
+    }
+
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let params: EvaluateParams = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
         rows::views(planning.inputs, &params.splits)

@@ -88,6 +88,25 @@ impl Kind for Impute {
         ]
     }
 
+    fn columns_read(&self, params: &Params) -> Vec<(&'static str, String)> {
+        let Ok(ImputeParams { column, strategy, group, fit, .. }) = params::parse(params) else { return Vec::new() };
+        let group = group.filter(|_| strategy == Strategy::GroupMean);
+        let is_fitted = matches!(strategy, Strategy::Mean | Strategy::Median | Strategy::GroupMean);
+        let split = (is_fitted && fit == FitRows::Train).then(|| "split".to_owned());
+        [Some(column), group, split].into_iter().flatten().map(|column| ("table", column)).collect()
+    }
+
+    fn columns_made(
+        &self,
+        params: &Params,
+        output: &str,
+        of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        let ImputeParams { column, .. } = params::parse(params).ok()?;
+        let columns = of("table").filter(|_| output == "table")?;
+        Some(columns.into_iter().chain([format!("{column}_imputed")]).collect())
+    }
+
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: ImputeParams = context.params()?;
         let mut frame = table::read(context.input("table")?.file()?, None)?;

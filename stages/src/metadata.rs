@@ -82,6 +82,15 @@ impl Kind for Metadata {
         ]
     }
 
+    fn columns_made(
+        &self,
+        _params: &Params,
+        output: &str,
+        _of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        (output == "table").then(|| COLUMNS.map(str::to_owned).to_vec())
+    }
+
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: MetadataParams = context.params()?;
         let classes = classes::in_index_order(params.classes);
@@ -115,6 +124,23 @@ impl Kind for Metadata {
         context.write("table.parquet", &table::write(&frame(rows, &classes)?)?)
     }
 }
+
+/// The columns of the table; the last only where the CSV has it.
+const COLUMNS: [&str; 13] = [
+    "lesion_id",
+    "image_id",
+    "dx",
+    "dx_type",
+    "age",
+    "sex",
+    "localization",
+    "folder",
+    "path",
+    "label",
+    "cell_type",
+    "cell_type_idx",
+    table::DATASET,
+];
 
 fn frame(rows: Rows, classes: &[Class]) -> Result<DataFrame, StageError> {
     let labels: Vec<&str> = rows.class.iter().map(|&class| classes[class].label.as_str()).collect();

@@ -197,6 +197,10 @@ impl Kind for Preprocess {
         ]
     }
 
+    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+        ["image_id", "folder", "path"].map(|column| ("table", column.to_owned())).to_vec()
+    }
+
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let images = listed(planning.inputs.one("table")?)?;
         let row = |Listed { image_id, folder, path }: &Listed| {

@@ -100,6 +100,23 @@ impl Kind for Split {
         ]
     }
 
+    fn columns_read(&self, params: &Params) -> Vec<(&'static str, String)> {
+        let Ok(SplitParams { group, stratify, .. }) = params::parse(params) else { return Vec::new() };
+        ["image_id".to_owned(), group, stratify].map(|column| ("table", column)).to_vec()
+    }
+
+    fn columns_made(
+        &self,
+        params: &Params,
+        output: &str,
+        of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        let SplitParams { folds, .. } = params::parse(params).ok()?;
+        let columns = of("table").filter(|_| output == "table")?;
+        let fold = (folds > 0).then(|| "fold".to_owned());
+        Some(columns.into_iter().chain(["split".to_owned()]).chain(fold).collect())
+    }
+
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: SplitParams = context.params()?;
         let mut frame = table::read(context.input("table")?.file()?, None)?;

@@ -231,6 +231,10 @@ impl Kind for Train {
         true
     }
 
+    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+        ["image_id", "label", "cell_type", "cell_type_idx", "split"].map(|column| ("split", column.to_owned())).to_vec()
+    }
+
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let (rows, images) = examples::view(planning.inputs.one("split")?)?;
         let mut digests = String::new();

@@ -107,6 +107,23 @@ pub trait Kind: Sync {
     /// What a stage with these (resolved) parameters makes.
     fn outputs(&self, params: &Params) -> Vec<Output>;
 
+    /// The columns that a stage with these parameters reads of the tables at its ports, as port and column: a table that is known to
+    /// be without one is refused before anything runs.
+    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The columns that a table may have which a stage with these parameters makes; `of` says those of the table at a port. None where
+    /// only a run can say.
+    fn columns_made(
+        &self,
+        _params: &Params,
+        _output: &str,
+        _of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        None
+    }
+
     /// The class of device that numbers depend on (`cpu`), for kinds where they do; for the same parameters always there or
     /// always none.
     ///

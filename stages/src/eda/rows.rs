@@ -29,12 +29,14 @@ pub struct Rows {
     pub ages: Vec<Option<f64>>,
 }
 
+/// What is read of the table.
+pub const COLUMNS: [&str; 9] =
+    ["image_id", "lesion_id", "label", "cell_type", "cell_type_idx", "sex", "dx_type", "localization", "age"];
+
 impl Rows {
     /// Reads them; a column that is not there is an error that names it.
     pub fn read(input: &Input) -> Result<Self, StageError> {
-        let columns =
-            ["image_id", "lesion_id", "label", "cell_type", "cell_type_idx", "sex", "dx_type", "localization", "age"];
-        let frame = table::read(input.file()?, Some(&columns))?;
+        let frame = table::read(input.file()?, Some(&COLUMNS))?;
         let texts = |column: &str| table::required_strings(&frame, column);
         let named = |column: &str| -> Result<Vec<String>, StageError> {
             let values = table::labels(&frame, column)?.into_iter();

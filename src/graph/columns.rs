@@ -1,0 +1,67 @@
+//! Refuses tables that are known to be without a column that is read of them.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{ArtifactType, Port};
+
+use super::{Binding, Source};
+use crate::config::near::did_you_mean;
+use crate::config::{Mistake, Mistakes, Pipeline, Stage};
+
+/// By stage and output: the columns, where they are known before a run.
+type Columns = BTreeMap<(usize, usize), Vec<String>>;
+
+/// Looks at every table in the order in which they are made.
+pub(super) fn check(pipeline: &Pipeline, edges: &[Vec<Binding>], order: &[usize], mistakes: &mut Mistakes) {
+    let mut known = Columns::new();
+    for &id in order {
+        let stage = &pipeline.stages[id];
+        let of = |port: &str| {
+            let binding = edges[id].iter().find(|binding| binding.port.name == port)?;
+            match &binding.sources[..] {
+                [Source::Artifact { stage, output, .. }] => known.get(&(stage.index(), *output)).cloned(),
+                _ => None,
+            }
+        };
+        let tables = stage.outputs.iter().enumerate().filter(|(_, output)| output.artifact_type == ArtifactType::Table);
+        let made: Vec<_> = tables
+            .filter_map(|(place, output)| Some((place, stage.kind.columns_made(&stage.params, &output.name, &of)?)))
+            .collect();
+        for (port, column) in stage.kind.columns_read(&stage.params) {
+            let binding = edges[id].iter().find(|binding| binding.port.name == port);
+            for source in binding.into_iter().flat_map(|binding| &binding.sources) {
+                let Source::Artifact { stage: from, output, .. } = source else { continue };
+                if let Some(columns) = known.get(&(from.index(), *output)).filter(|columns| !columns.contains(&column))
+                {
+                    let from = &pipeline.stages[from.index()].base;
+                    let have = having(pipeline, &known, &column);
+                    mistakes.push(missing(stage, (port, from), (&column, columns), &have));
+                }
+            }
+        }
+        known.extend(made.into_iter().map(|(place, columns)| ((id, place), columns)));
+    }
+}
+
+/// The stages, as far as they were looked at, whose tables have a column.
+fn having<'p>(pipeline: &'p Pipeline, known: &Columns, column: &String) -> Vec<&'p str> {
+    let with = known.iter().filter(|(_, columns)| columns.contains(column));
+    let mut names: Vec<&str> = with.map(|((stage, _), _)| &pipeline.stages[*stage].base[..]).collect();
+    names.dedup();
+    names
+}
+
+fn missing(stage: &Stage, (port, from): (&str, &str), (column, columns): (&str, &[String]), have: &[&str]) -> Mistake {
+    let references = stage.references.iter().filter(|(found, _): &&(Port, _)| found.name == port);
+    let reference =
+        references.flat_map(|(_, references)| references).find(|reference| reference.text.starts_with(from));
+    let span = reference.map_or(stage.span, |reference| reference.span);
+    let message = format!("stage `{}`: `{from}` makes no column `{column}`, which is read at `{port}`", stage.base);
+    let mistake = Mistake::new(span, message);
+    match (did_you_mean(column, columns.iter().map(String::as_str)), have) {
+        (Some(near), _) => mistake.hint(near),
+        (None, [name]) => mistake.hint(format!("write `{port} = \"{name}\"`, which has it")),
+        (None, []) => mistake.hint(format!("it has `{}`", columns.join("`, `"))),
+        (None, names) => mistake.hint(format!("`{}` have it", names.join("` and `"))),
+    }
+}
