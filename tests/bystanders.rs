@@ -301,7 +301,7 @@ fn a_run_that_nobody_may_hang_up_goes_on() {
     ));
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$0\" run"]).arg(project.program()).current_dir(project.root());
-    let mut run = shell.spawn().unwrap();
+    let mut run = shell.stderr(std::process::Stdio::null()).spawn().unwrap();
     project.wait_for("begun");
     let pid = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
