@@ -99,6 +99,15 @@ impl Lockfile {
         Ok(true)
     }
 
+    /// The locks in a folder: those of all pipelines that lie there. Other programs' files may end with `.lock` too.
+    pub fn all_in(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let named = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
+        let first = HEADER.lines().next().unwrap_or_default();
+        let is_ours = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(first.as_bytes()));
+        named.filter(is_ours).collect()
+    }
+
     /// A name that changes with what the lock says.
     pub fn key(&self) -> String {
         Digest::of(self.text().as_bytes()).hex()[..32].to_owned()

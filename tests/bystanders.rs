@@ -266,6 +266,14 @@ fn another_pipeline_file_has_a_lock_of_its_own() {
     project.run_with(&["--file", "other.toml"]);
     assert!(project.read("pipeline.lock").contains("a\tkey") && project.read("other.lock").contains("b\tkey"));
     assert_eq!(project.read("out/a/y"), "1\n");
+    // Clearing for one of them leaves what the other needs.
+    project.write("Cargo.lock", "version = 4\n");
+    let blobs = project.files("cache/cas");
+    assert_eq!(
+        project.hamflow(&["cache", "gc", "--max-size", "0", "--keep-runs", "0", "--file", "other.toml"]).code,
+        0
+    );
+    assert_eq!(project.files("cache/cas"), blobs);
 }
 
 #[test]

@@ -119,9 +119,10 @@ fn lay_out(mut inputs: Inputs, folder: &Path, store: &Store) -> Result<Inputs, S
             }
             let below = folder.join(port.replace(['/', ':'], "_")).join(number.to_string());
             for file in &mut input.files {
-                let bytes = file.read()?;
                 let target = below.join(&file.path);
-                fs::write(&target, &bytes, fs::Durability::Relaxed).map_err(|error| disk_error(&error))?;
+                if !store.content.copy(&file.digest, &target).map_err(|error| disk_error(&error))? {
+                    return Err(StageError::input_changed(&file.source));
+                }
                 file.source = target;
             }
             fs::create_dir(&below).map_err(|error| disk_error(&error))?;

@@ -121,11 +121,11 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The plain lock and those of every profile and override.
+/// The locks of the pipelines in the project's folder, and those of every profile and override.
 fn lock_paths(store: &Store, root: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
     let others = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
-    others.chain([root.join("pipeline.lock")]).collect()
+    others.chain(Lockfile::all_in(root)).collect()
 }
 
 /// Locks of runs with `--set` that are forgotten: of more than two weeks ago, or all where no run is to be kept.

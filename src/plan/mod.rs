@@ -506,7 +506,8 @@ impl<'a> Planner<'a> {
 fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> String {
     let spec = &stage.spec;
     let params = canonical(&serde_json::Value::Object(stage.params.clone()));
-    let mut text = format!("{what} 1 {} {} {params}", spec.name, spec.revision);
+    let seed = spec.seeded.then_some(stage.seed);
+    let mut text = format!("{what} 2 {} {} {seed:?} {params}", spec.name, spec.revision);
     for (port, connected) in inputs {
         for input in connected {
             let digest = match &input.content {
