@@ -214,3 +214,14 @@ fn an_override_keeps_its_own_lock() {
     assert_eq!(project.read("pipeline.lock"), lock);
     assert_eq!(project.run().with_outcome("cached"), ["second", "third"]);
 }
+
+#[test]
+fn equal_keys_execute_once_also_where_that_is_forced() {
+    let twins =
+        CHAIN.replace("[stages.third]", "[stages.same]\nkind = \"shout\"\nfrom = \"inputs.text\"\n[stages.third]");
+    let project = Project::new(&twins);
+    project.write("text.txt", "abc");
+    project.run();
+    let ran = project.run_with(&["--force", "first", "same"]);
+    assert_eq!((ran.count("ran"), ran.count("fresh")), (1, 1), "{ran:?}");
+}

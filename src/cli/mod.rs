@@ -22,6 +22,7 @@ mod status;
 mod verify;
 mod why;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -104,7 +105,20 @@ pub fn main(kinds: Kinds) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let result = match arguments.command {
+    // What panics says itself where it did so.
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| execute(arguments.command, kinds)))
+        .unwrap_or_else(|_| Err(CliError::bug("a mistake in hamflow, see above; please report it")));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(CliError { code, text }) => {
+            ui::say(&text);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn execute(command: Command, kinds: Kinds) -> Result<u8, CliError> {
+    match command {
         Command::Run(arguments) => run::execute(&arguments, kinds),
         Command::Status(arguments) => status::execute(&arguments, kinds),
         Command::Why(arguments) => why::execute(&arguments, kinds),
@@ -122,12 +136,5 @@ pub fn main(kinds: Kinds) -> ExitCode {
         Command::Verify(arguments) => verify::execute(&arguments, kinds),
         Command::Completions(arguments) => completions::execute(&arguments),
         Command::Worker => crate::exec::serve(kinds).map(|()| 0).map_err(|error| CliError::bug(error.to_string())),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(CliError { code, text }) => {
-            ui::say(&text);
-            ExitCode::from(code)
-        }
     }
 }

@@ -153,6 +153,8 @@ struct Scheduler<'a> {
     active: BTreeMap<StageId, Active>,
     /// Stages that the remote is asked about.
     fetching: BTreeMap<StageId, Fetching>,
+    /// The keys of what was executed: equal ones are executed once, also where that is forced.
+    executed: BTreeSet<ActionKey>,
     /// The keys that the remote was asked for, and whether it had their results.
     asked: BTreeMap<(StageId, ActionKey), bool>,
     /// What waits for a worker, in the order in which it gets one.
@@ -263,6 +265,7 @@ pub fn run(
         results: Results::new(),
         active: BTreeMap::new(),
         fetching: BTreeMap::new(),
+        executed: BTreeSet::new(),
         asked: BTreeMap::new(),
         queue: BTreeSet::new(),
         running: BTreeMap::new(),
@@ -441,7 +444,7 @@ impl<'a> Scheduler<'a> {
         if self.options.locked {
             self.compare_with_lock(id, &check)?;
         }
-        let forced = self.options.force && self.options.targets.contains(&id);
+        let forced = self.options.force && self.options.targets.contains(&id) && !self.executed.contains(&check.key);
         if !forced {
             let reasons = match self.planner.verdict(id, &check)? {
                 Verdict::Fresh => {

@@ -11,6 +11,9 @@ use crate::fs::{self, FsError};
 /// For so long a checkpoint is kept that nobody has gone on from.
 const CHECKPOINTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
+/// For so long a remembered view or plan is kept.
+const MEMOS_KEPT: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+
 /// How much of what nobody needs now is kept for later; none is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -58,7 +61,8 @@ pub struct Garbage {
 }
 
 /// Removes results that are not needed and were not used for longer than the limits allow, then the least recently used ones until
-/// the blobs of the others fit; blobs that no remaining result names; and checkpoints that were not written to for two weeks.
+/// the blobs of the others fit; blobs that no remaining result names; checkpoints that were not written to for two weeks; and memos of more than two
+/// months ago.
 ///
 /// Nothing may be running: the caller holds the run lock.
 pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> Result<Garbage, FsError> {
@@ -113,6 +117,9 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
         }
     }
     clear_checkpoints(store, dry_run, &mut garbage)?;
+    if !dry_run {
+        clear_memos(store)?;
+    }
     Ok(garbage)
 }
 
@@ -221,6 +228,18 @@ fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Res
     Ok(())
 }
 
+/// Removes what was learnt long ago: where it is still asked, it is learnt anew in a moment.
+fn clear_memos(store: &Store) -> Result<(), FsError> {
+    for (path, _) in files(store.memo.folder())? {
+        let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > MEMOS_KEPT));
+        if is_old && is_ours(&path) {
+            fs::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use hamflow_stage_api::ArtifactType;
@@ -228,6 +247,22 @@ pub(super) mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::store::{ActionKey, ResultOutput, usage};
+
+    #[test]
+    fn memos_go_when_they_are_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.memo.put("old", &1);
+        store.memo.put("new", &2);
+        let old = Digest::of(b"old").hex();
+        let (path, _) = files(store.memo.folder()).unwrap().into_iter().find(|(path, _)| name(path) == old).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - MEMOS_KEPT - Duration::from_secs(1)).unwrap();
+        collect(&store, &Needs::default(), NOTHING_MORE, true).unwrap();
+        assert_eq!((store.memo.get("old"), store.memo.get("new")), (Some(1), Some(2)), "a dry run");
+        collect(&store, &Needs::default(), NOTHING_MORE, false).unwrap();
+        assert_eq!((store.memo.get::<u32>("old"), store.memo.get("new")), (None, Some(2)));
+    }
 
     const NOTHING_MORE: Limits = Limits { max_bytes: Some(0), max_age: None };
 

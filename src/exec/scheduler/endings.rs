@@ -181,7 +181,10 @@ impl Scheduler<'_> {
         self.states[id.index()] = State::Done;
         self.wake(id);
         match outcome {
-            Outcome::Ran => self.summary.ran += 1,
+            Outcome::Ran => {
+                self.executed.insert(check.key);
+                self.summary.ran += 1;
+            }
             Outcome::Cached => self.summary.cached += 1,
             _ => self.summary.fresh += 1,
         }
