@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all, copies that share their blocks, folders listed in order.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -303,7 +304,7 @@ pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
 /// over.
 pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, |entry, prefix| {
-        let usual = entry.file_name().to_str().is_some() && fs::metadata(entry.path()).is_ok();
+        let usual = one_line(&entry.file_name()).is_some() && fs::metadata(entry.path()).is_ok();
         if usual { look_at(entry, prefix) } else { Ok(Found::Other) }
     })
 }
@@ -369,10 +370,15 @@ fn list_into(
     Ok(())
 }
 
+/// A name that listings can hold.
+fn one_line(name: &OsStr) -> Option<&str> {
+    name.to_str().filter(|name| !name.contains('\n'))
+}
+
 fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     let file_name = entry.file_name();
-    let name = file_name.to_str().filter(|name| !name.contains('\n'));
-    let name = name.ok_or_else(|| at("list", &entry.path())(invalid("the name is not one line of UTF-8")))?;
+    let name =
+        one_line(&file_name).ok_or_else(|| at("list", &entry.path())(invalid("the name is not one line of UTF-8")))?;
     let file_type = entry.file_type().map_err(|error| at("read", &entry.path())(error))?;
     // `entry.metadata` asks relative to the open folder, which is quicker but does not follow symlinks.
     let metadata = if file_type.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };

@@ -180,6 +180,7 @@ fn odd_files_in_out_are_passed_over() {
     symlink("nowhere", project.path("out/a/y/.#f")).unwrap();
     let bytes: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
     std::fs::write(project.path("out/a").join(bytes), "x").unwrap();
+    project.write("out/a/x\ny", "x");
     assert_eq!(project.hamflow(&["status"]).code, 0);
     assert_eq!(project.run().count("fresh"), 1);
     std::fs::remove_dir_all(project.path("out")).unwrap();
@@ -282,7 +283,7 @@ fn a_profile_has_the_name_of_a_file() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", profile));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("profile `../../pipeline`: a profile's name has letters"), "{ran:?}");
+    assert!(ran.stderr.contains("profile `../../pipeline`: a profile's name has only letters"), "{ran:?}");
 }
 
 #[test]
@@ -367,6 +368,9 @@ fn past_runs_are_shown_while_the_pipeline_is_being_repaired() {
         assert_eq!(project.hamflow(&["log", "a"]).stdout, "said\n");
         assert_eq!(project.hamflow(&["run"]).code, 2);
     }
+    remove(&project, "pipeline.toml");
+    let ran = project.hamflow(&["log"]);
+    assert!(ran.code == 2 && ran.stderr.contains("hamflow init"), "{ran:?}");
 }
 
 #[test]
@@ -390,4 +394,115 @@ fn init_says_what_a_repository_should_leave_out() {
     assert_eq!(project.read("new/.gitignore"), "*.pyc\n/out/\n");
     let said = project.hamflow(&["init", "other"]).stderr;
     assert!(said.contains("written: other/.gitignore"), "{said}");
+}
+
+#[test]
+fn a_cache_that_lost_its_version_or_came_without_it_is_still_a_cache() {
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
+    project.run();
+    remove(&project, "cache/version");
+    project.write("cache/.DS_Store", "x");
+    assert_eq!(project.run().count("fresh"), 1);
+    for gone in ["memo", "runs", "tmp", "index", "tidied", "seal", "version", "run.lock", ".gitignore"] {
+        let path = project.path("cache").join(gone);
+        let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+    }
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    assert_eq!(project.run().count("cached"), 1);
+    assert_eq!(project.hamflow(&["cache", "gc"]).code, 0);
+}
+
+#[test]
+fn a_cache_that_is_deleted_while_a_run_waits_for_it_is_made_again() {
+    let run = "[ -e begun ] || touch begun; while [ ! -e go ]; do sleep 0.01; done; echo 1 > {outputs.y}";
+    let project = Project::builtin(&command(FILE, run, ""));
+    let first = project.start(&["run"]);
+    project.wait_for("begun");
+    let second = project.start(&["run"]);
+    let waits = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default().contains("lock");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while !waits(second.id()) && std::time::Instant::now() < until {
+        std::thread::yield_now();
+    }
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    project.write("go", "");
+    let (first, second) = (first.wait_with_output().unwrap(), second.wait_with_output().unwrap());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.success(), "{said} (the first: {first:?})");
+    assert_eq!(project.read("out/a/y"), "1\n");
+    assert_eq!(project.run().count("failed"), 0, "the cache is one again");
+}
+
+#[test]
+fn two_pipelines_of_a_folder_leave_each_others_outputs_alone() {
+    let profile = "[profiles.demo]\nstages.NAME.params.p = 2\n";
+    let of = |name: &str| {
+        let text = command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 1 }\n");
+        text.replace("stages.a", &format!("stages.{name}")) + &profile.replace("NAME", name)
+    };
+    let project = Project::builtin(&of("a"));
+    project.write("other.toml", of("b"));
+    for _ in 0..2 {
+        for options in [&["--profile", "demo"][..], &[]] {
+            project.run_with(options);
+            project.run_with(&[options, &["--file", "other.toml"]].concat());
+        }
+    }
+    assert_eq!((&project.read("out/a/y")[..], &project.read("out/b/y")[..]), ("1\n", "1\n"));
+    let both = |extra: &str| of("a") + &extra.replace("stages.a", "stages.common");
+    let common = command(FILE, "echo 3 > {outputs.y}", "");
+    project.write("pipeline.toml", both(&common));
+    project.write("other.toml", of("b") + &common.replace("stages.a", "stages.common"));
+    project.run();
+    project.run_with(&["--file", "other.toml"]);
+    project.write("pipeline.toml", of("a"));
+    project.run();
+    assert_eq!(project.read("out/common/y"), "3\n", "the other has that stage still");
+}
+
+#[test]
+fn outputs_that_come_and_go_leave_nothing_behind_when_results_come_from_the_cache() {
+    let with =
+        |outputs: &str, run: &str| format!("[stages.s]\nkind = \"command\"\noutputs = {outputs}\nrun = {run:?}\n");
+    let one = with("{ a = { type = \"file\" } }", "echo 1 > {outputs.a}");
+    let two =
+        with("{ a = { type = \"file\" }, b = { type = \"file\" } }", "echo 1 > {outputs.a}; echo 2 > {outputs.b}");
+    let project = Project::builtin(&two);
+    project.run();
+    for _ in 0..2 {
+        project.write("pipeline.toml", &one);
+        project.run();
+        assert!(!project.path("out/s/b").exists());
+        assert_eq!(project.run().count("fresh"), 1);
+        project.write("pipeline.toml", &two);
+        project.run();
+        assert_eq!(project.read("out/s/b"), "2\n");
+    }
+}
+
+#[test]
+fn a_file_that_is_named_through_a_link_to_the_project_is_an_input() {
+    let outside = tempfile::tempdir().unwrap();
+    let project = Project::builtin("");
+    symlink(project.root(), outside.path().join("link")).unwrap();
+    let named = outside.path().join("link/in.txt").display().to_string();
+    project.write(
+        "pipeline.toml",
+        format!(
+            "[stages.a]\nkind = \"command\"\noutputs = {{ y = {FILE} }}\nrun = [\"cp\", {named:?}, \"{{outputs.y}}\"]\n"
+        ),
+    );
+    project.write("in.txt", "1");
+    project.run();
+    project.write("in.txt", "2");
+    assert_eq!(project.run().ran(), ["a"]);
+    assert_eq!(project.read("out/a/y"), "2");
+}
+
+#[test]
+fn a_pipe_is_no_output() {
+    let project = Project::builtin(&command("{ type = \"csv\" }", "mkfifo {outputs.y}", ""));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("it is neither a file nor a folder"), "{ran:?}");
 }

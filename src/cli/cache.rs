@@ -261,5 +261,7 @@ fn say_left_out(verb: &str, bundled: &Bundled) {
 pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
     opened.store.refuse_foreign()?;
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
-    Ok(RunGuard::take(opened.store.root(), Some(waiting))?)
+    let guard = RunGuard::take(opened.store.root(), Some(waiting))?;
+    opened.store.create().map_err(CliError::cache)?;
+    Ok(guard)
 }

@@ -31,7 +31,7 @@ pub struct LogArguments {
 pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = match project::open(&arguments.common, kinds) {
         Ok(opened) => Some(opened),
-        Err(error) if arguments.follow => return Err(error),
+        Err(error) if arguments.follow || !project::pipeline_file(&arguments.common).exists() => return Err(error),
         // Records are wanted most while the pipeline is being repaired.
         Err(_) => None,
     };

@@ -53,7 +53,11 @@ pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
 pub fn store_of(common: &Common) -> Result<Store, CliError> {
     let file = pipeline_file(common);
     let text = std::fs::read_to_string(&file).map_err(crate::fs::at("read", &file))?;
-    let table = toml::from_str::<toml::Table>(&text).unwrap_or_default();
+    // Of a text that is no TOML the section alone may be.
+    let section = text.split_inclusive('\n').skip_while(|line| line.trim() != "[cache]");
+    let section: String =
+        section.enumerate().take_while(|(i, line)| *i == 0 || !line.starts_with('[')).map(|it| it.1).collect();
+    let table = toml::from_str(&text).or_else(|_| toml::from_str::<toml::Table>(&section)).unwrap_or_default();
     let named = table.get("cache").and_then(|cache| cache.get("dir")?.as_str());
     let root = file.parent().unwrap_or(Path::new("."));
     Ok(Store::open(&root.join(named.unwrap_or(config::DEFAULT_CACHE_DIR)))?)
@@ -81,16 +85,19 @@ pub fn read_lock(paths: &[PathBuf]) -> Result<Lockfile, CliError> {
 fn lock_paths(root: &Path, cache: &Path, common: &Common) -> Vec<PathBuf> {
     let locks = cache.join("locks");
     // Beside the pipeline, and called as it is: another file in the same folder has its own.
-    let name = pipeline_file(common).with_extension("lock");
-    let mut paths = vec![root.join(name.file_name().unwrap_or("pipeline.lock".as_ref()))];
+    let file = pipeline_file(common);
+    let stem = file.file_stem().unwrap_or("pipeline".as_ref()).to_string_lossy();
+    let mut paths = vec![root.join(format!("{stem}.lock"))];
+    // No profile's name has an `@` or a `+`.
+    let of_file = if stem == "pipeline" { String::new() } else { format!("{stem}@") };
     if let Some(profile) = &common.profile {
-        paths.insert(0, locks.join(format!("{profile}.lock")));
+        paths.insert(0, locks.join(format!("{of_file}{profile}.lock")));
     }
     if !common.set.is_empty() {
         let text = common.set.join("\n");
         let digest = crate::digest::Digest::of(text.as_bytes()).short();
-        let profile = common.profile.as_deref().unwrap_or("plain");
-        paths.insert(0, locks.join(format!("{profile}+set-{digest}.lock")));
+        let profile = common.profile.as_deref().unwrap_or_default();
+        paths.insert(0, locks.join(format!("{of_file}{profile}+set-{digest}.lock")));
     }
     paths
 }

@@ -85,6 +85,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let store = &opened.store;
     store.create().map_err(CliError::cache)?;
     let _guard = hold(store.root(), arguments)?;
+    // Somebody may have deleted it while another run was waited for.
+    store.create().map_err(CliError::cache)?;
     if arguments.locked && !opened.lock_paths[0].exists() {
         let path = &opened.lock_paths[0];
         let hint = if path.starts_with(store.root()) {

@@ -107,7 +107,7 @@ fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId],
                     other => other.word(),
                 };
                 ui::data(&format!("in run {} `{name}` {verb}:", record.run));
-                if reasons.is_empty() {
+                if reasons.is_empty() && *outcome == Outcome::Cached {
                     ui::data(&format!(
                         "  nothing that it depends on had changed, but `out/{name}` held something else"
                     ));

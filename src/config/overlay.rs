@@ -40,8 +40,9 @@ fn check_profile(profile: &Entry, mistakes: &mut Mistakes) {
     // It becomes the name of a file.
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if profile.key.is_empty() || profile.key.starts_with('.') || !profile.key.bytes().all(is_name) {
-        let message =
-            format!("{place}: a profile's name has letters, digits, `_`, `-` and `.`, and begins with none of those");
+        let message = format!(
+            "{place}: a profile's name has only letters of ASCII, digits, `_`, `-` and `.`, and does not begin with `.`"
+        );
         return mistakes.push(Mistake::new(profile.key_span, message));
     }
     let Value::Table(table) = &profile.node.value else {

@@ -278,6 +278,10 @@ pub fn candidate_paths(pipeline: &Pipeline, stage: &Stage) -> BTreeSet<String> {
 /// `argument` as a path below the root, with `/`; none where it leads elsewhere.
 fn path_below(root: &Path, argument: &str) -> Option<String> {
     let path = Path::new(argument);
+    // The root has no symlinks in its path, what somebody writes may.
+    let real = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let real = if path.is_absolute() && !path.starts_with(root) { real() } else { None };
+    let path = real.as_deref().unwrap_or(path);
     let path = path.strip_prefix(root).unwrap_or(path);
     let mut parts: Vec<&str> = Vec::new();
     for component in path.components() {

@@ -335,21 +335,24 @@ impl<'a> Planner<'a> {
         let Some((result, files)) = &check.result else {
             return Ok(Verdict::Stale(self.reasons(id, check)));
         };
-        let differences = self.compare_out(id, result, files, &BTreeMap::new())?;
+        let differences = self.compare_out(id, check.key, result, files)?;
         Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
     }
 
-    /// What differs between a stage's output directory, where an earlier result with the files `before` may have been laid out, and
-    /// its result.
+    /// What differs between a stage's output directory, where the earlier result that the lock names may have been laid out, and its
+    /// result under `key`.
     pub fn compare_out(
         &mut self,
         id: StageId,
+        key: ActionKey,
         result: &ActionResult,
         files: &BTreeMap<String, Digest>,
-        before: &BTreeMap<String, Digest>,
     ) -> Result<Differences, StageError> {
-        let folder = self.out_dir(&self.graph.pipeline.stages[id.0 as usize]);
-        compare(self.store, &folder, result, files, before, &mut self.index, self.threads)
+        let stage = &self.graph.pipeline.stages[id.0 as usize];
+        let folder = self.out_dir(stage);
+        let earlier = self.lock.stages.get(&stage.name).filter(|locked| locked.key != key.hex());
+        let before = earlier.map(|locked| laid_out_by(self.store, &locked.key)).unwrap_or_default();
+        compare(self.store, &folder, result, files, &before, &mut self.index, self.threads)
             .map_err(|error| StageError::io(error.action, &error.path, &error.source))
     }
 
@@ -519,6 +522,11 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
         }
     }
     text
+}
+
+/// The files of a result by the paths that they have in `out/`; none where the store does not have all of it.
+pub fn laid_out_by(store: &Store, key: &str) -> BTreeMap<String, Digest> {
+    store.actions.get_hex(key).and_then(|result| expected_files(store, &result)).unwrap_or_default()
 }
 
 /// The result of a key with its files, if the store has it whole.

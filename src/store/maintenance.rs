@@ -87,9 +87,16 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
         damages.push(Damage { path, problem });
         Ok::<(), FsError>(())
     };
-    let mut good = BTreeSet::new();
+    let (mut good, mut unreadable) = (BTreeSet::new(), Vec::new());
     for (path, _) in files(store.content.folder())? {
-        let found = digest::of_file(&path).map_err(fs::at("read", &path))?;
+        let found = match digest::of_file(&path) {
+            Ok(found) => found,
+            // It may be good: only somebody who can read it knows.
+            Err(error) => {
+                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}") });
+                continue;
+            }
+        };
         if found.hex() == name(&path) {
             good.insert(found);
         } else {
@@ -113,6 +120,7 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
             }
         }
     }
+    damages.extend(unreadable);
     Ok(damages)
 }
 

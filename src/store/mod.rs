@@ -40,10 +40,34 @@ use crate::fs::{self, FsError};
 /// The version of everything that is kept on the disk; another version is discarded, a newer one refused.
 pub const FORMAT: u32 = 1;
 
-/// What may lie in the directory of a cache before its version is there: what people keep beside it, and what commands that only
-/// read have learnt.
-const BESIDE_THE_VERSION: [&str; 8] =
-    [".gitignore", ".gitkeep", "README.md", "index", "lost+found", "memo", "run.lock", "runs"];
+/// What may lie in the directory of a cache whose version is not there (yet, or any more): what people and systems keep beside it, and
+/// what is of a cache by its name.
+const BESIDE_THE_VERSION: [&str; 14] = [
+    ".DS_Store",
+    ".gitignore",
+    ".gitkeep",
+    "CACHEDIR.TAG",
+    "README.md",
+    "checkpoints",
+    "index",
+    "locks",
+    "lost+found",
+    "memo",
+    "run.lock",
+    "runs",
+    "seal",
+    "tidied",
+];
+
+/// What may lie there too where the folders of blobs and results are those of a cache: what has their names may be anything.
+const BESIDE_BLOBS: [&str; 3] = ["rebuild", "rebuilt", "tmp"];
+
+/// Whether a folder is empty, or holds nothing but folders named by two hexadecimal digits.
+fn is_of_digests(folder: &Path) -> bool {
+    let is_hex = |name: &str| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    folder.is_dir() && entries.all(|entry| is_hex(&entry.file_name().to_string_lossy()))
+}
 
 /// Everything below the cache directory.
 #[derive(Debug, Clone)]
@@ -142,9 +166,14 @@ impl Store {
         if self.root.join("version").exists() {
             return Ok(());
         }
+        let digests = ["cas", "ac"].map(|name| self.root.join(name));
+        let is_cache = digests.iter().any(|folder| folder.exists())
+            && digests.iter().all(|folder| !folder.exists() || is_of_digests(folder));
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            if !BESIDE_THE_VERSION.contains(&&found[..]) && !fs::is_staged(&found) {
+            let of_blobs = ["cas", "ac"].contains(&&found[..]) || BESIDE_BLOBS.contains(&&found[..]);
+            let known = BESIDE_THE_VERSION.contains(&&found[..]) || (is_cache && of_blobs);
+            if !known && !fs::is_staged(&found) {
                 return Err(StoreError::Foreign { root: self.root.clone(), found });
             }
         }

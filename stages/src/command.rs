@@ -220,7 +220,7 @@ impl Kind for Command {
         let known = |text: &str| template::with_params(text, &parameters);
         match &parameters.run {
             Run::Arguments(arguments) => arguments.iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
-            Run::Line(line) => words(line).chain(quoted(line)).map(known).flat_map(|it| candidates(&it)).collect(),
+            Run::Line(line) => words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
         }
     }
 
@@ -241,22 +241,42 @@ impl Kind for Command {
     }
 }
 
-/// The words of a line for the shell, without those that it writes to (`> log.txt`).
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    let ends = |character: char| character.is_whitespace() || "|<>;&()'\"`".contains(character);
-    let mut start = 0;
-    line.split(ends).filter(move |word| {
-        let before = &line[..start];
-        start += word.len() + line[start + word.len()..].chars().next().map_or(0, char::len_utf8);
-        !before
-            .trim_end_matches(|character: char| character.is_whitespace() || "|&'\"".contains(character))
-            .ends_with('>')
-    })
-}
-
-/// What a line for the shell has in quotes with spaces: it may be one name.
-fn quoted(line: &str) -> impl Iterator<Item = &str> {
-    ['\'', '"'].into_iter().flat_map(move |quote| line.split(quote).skip(1).step_by(2).filter(|it| it.contains(' ')))
+/// The words of a line for the shell (POSIX.1-2017, 2.2 and 2.3), without those that it writes to (`> log.txt`), and the words within
+/// those that have spaces: what is quoted may be one name, or a line for another shell.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut quote, mut is_target) = (String::new(), None, false);
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            (None | Some('"'), '\\') => word.extend(characters.next()),
+            (Some(_), _) => word.push(character),
+            (None, _) if character.is_whitespace() || "|<>;&()`".contains(character) => {
+                if !word.is_empty() {
+                    let done = std::mem::take(&mut word);
+                    if !std::mem::take(&mut is_target) {
+                        words.push(done);
+                    }
+                }
+                match character {
+                    '>' => is_target = true,
+                    '<' | ';' | '(' | ')' => is_target = false,
+                    // Behind `>` they are part of it, as in `>&2` and `>|`.
+                    _ => {}
+                }
+            }
+            (None, _) => word.push(character),
+        }
+    }
+    if !word.is_empty() && !is_target {
+        words.push(word);
+    }
+    let within: Vec<String> =
+        words.iter().filter(|word| word.contains(char::is_whitespace)).flat_map(|word| self::words(word)).collect();
+    words.extend(within);
+    words
 }
 
 /// What in an argument could be the path of a file of the project: all of it, or what follows `--option=`.

@@ -120,10 +120,7 @@ impl Kind for Impute {
         table::with_column(&mut frame, Column::new(column.into(), filled))?;
         let is_drop = params.strategy == Strategy::Drop;
         // What an earlier stage has filled in stays marked.
-        let before = match table::has_column(&frame, &marks) {
-            true => table::booleans(&frame, &marks)?,
-            false => vec![None; missing.len()],
-        };
+        let before = table::booleans(&frame, &marks).unwrap_or_else(|_| vec![None; missing.len()]);
         let marked: Vec<bool> = missing
             .iter()
             .zip(before)

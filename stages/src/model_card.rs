@@ -172,10 +172,14 @@ impl ModelCard<'_> {
 
     fn training_data(&self) -> String {
         let Card { classes, training, .. } = self.card;
-        let chosen = match (training.validation_rows, training.chosen_by_validation) {
-            (0, _) => String::new(),
-            (rows, true) => format!("; {} more chose the epoch", grouped(rows as u64)),
-            (rows, false) => format!("; {} more are for validation and chose nothing", grouped(rows as u64)),
+        let of_them = match (training.chosen_by_validation, training.steered_by_validation) {
+            (true, _) => "chose the epoch",
+            (false, true) => "decided when training ended or slowed down",
+            (false, false) => "are for validation and chose nothing",
+        };
+        let chosen = match training.validation_rows {
+            0 => String::new(),
+            rows => format!("; {} more {of_them}", grouped(rows as u64)),
         };
         let mut text = format!("{} images{chosen}.\n", grouped(training.training_rows as u64));
         if self.training_rows.len() == classes.len() {

@@ -172,6 +172,11 @@ impl TrainParams {
         })
     }
 
+    /// How validation accuracy lowers the learning rate, where it does.
+    fn followed_plateau(&self) -> Option<Plateau> {
+        self.plateau.0.filter(|_| self.schedule == Curve::Plateau)
+    }
+
     fn recipe(&self, seed: u64) -> Recipe {
         Recipe {
             seed,
@@ -187,7 +192,7 @@ impl TrainParams {
             clip_norm: self.clip_norm,
             schedule: self.schedule,
             warmup: self.warmup_epochs,
-            plateau: self.plateau.0.filter(|_| self.schedule == Curve::Plateau),
+            plateau: self.followed_plateau(),
             early_stopping: self.early_stopping,
             keep: self.keep,
         }
@@ -347,6 +352,7 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
             training_rows: examples.of(Role::Training).count(),
             validation_rows: examples.of(Role::Validation).count(),
             chosen_by_validation: params.keep == Keep::Best,
+            steered_by_validation: params.early_stopping > 0 || params.followed_plateau().is_some(),
             synthetic: examples.synthetic,
         },
     };

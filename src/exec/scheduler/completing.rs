@@ -14,7 +14,8 @@ use crate::exec::materialise::{Laying, Materialised, check_out_dir};
 use crate::exec::record::Outcome;
 use crate::fs;
 use crate::graph::StageId;
-use crate::plan::{Check, expected_files};
+use crate::lock::Lockfile;
+use crate::plan::{Check, expected_files, laid_out_by};
 use crate::store::ActionResult;
 
 impl Scheduler<'_> {
@@ -56,21 +57,25 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    /// The files of a result by the paths that they have in `out/`; none where the store does not have all of it.
-    fn files_of(&self, key: &str) -> BTreeMap<String, Digest> {
-        let result = self.store.actions.get_hex(key);
-        result.and_then(|result| expected_files(self.store, &result)).unwrap_or_default()
+    /// The locks of the other pipelines in the folder, which lay their stages out in the same `out/`.
+    fn locks_of_others(&self) -> Vec<Lockfile> {
+        let root = &self.graph.pipeline.root;
+        let own = pipeline_of(&self.options.lock_path, root);
+        let all = Lockfile::all_in(root).into_iter().chain(Lockfile::all_in(&self.store.root().join("locks")));
+        all.filter(|path| pipeline_of(path, root) != own).filter_map(|path| Lockfile::read(&path).ok()).collect()
     }
 
     /// Removes from `out/` what stages made that the pipeline no longer has, unless somebody changed it.
     pub(super) fn clear_dropped(&mut self, dropped: &[(String, String)]) -> Result<(), StageError> {
-        for (name, key) in dropped {
+        let others = self.locks_of_others();
+        for (name, key) in dropped.iter().filter(|(name, _)| !others.iter().any(|lock| lock.stages.contains_key(name)))
+        {
             let folder = self.graph.pipeline.root.join("out").join(name);
             if !folder.is_dir() {
                 continue;
             }
             check_out_dir(&self.graph.pipeline.root, &folder)?;
-            let files = self.files_of(key);
+            let files = laid_out_by(self.store, key);
             let found = self.planner.index().usual_folder(&folder, 1).map_err(|error| disk_error(&error))?;
             for known in found.iter().filter(|known| files.get(&known.path) == Some(&known.digest)) {
                 let path = folder.join(&known.path);
@@ -97,10 +102,8 @@ impl Scheduler<'_> {
         let stage = &self.graph.pipeline.stages[id.index()];
         let folder = self.planner.out_dir(stage);
         check_out_dir(&self.graph.pipeline.root, &folder)?;
-        let locked = self.planner.lock().stages.get(&stage.name).map(|locked| locked.key.clone());
-        let same = locked.as_ref().is_some_and(|key| *key == check.key.hex());
-        let before = locked.filter(|_| !same).map(|key| self.files_of(&key)).unwrap_or_default();
-        let differences = self.planner.compare_out(id, result, files, &before)?;
+        let same = self.planner.lock().stages.get(&stage.name).is_some_and(|locked| locked.key == check.key.hex());
+        let differences = self.planner.compare_out(id, check.key, result, files)?;
         if same && let Some(first) = differences.other.first() {
             let count = differences.other.len();
             let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
@@ -120,4 +123,14 @@ impl Scheduler<'_> {
         }
         Ok(laid)
     }
+}
+
+/// The name, without ending, of the pipeline file that a lock belongs to: the lock's own beside the pipeline, and what stands before
+/// the `@` in the cache (`other@demo.lock`).
+fn pipeline_of(lock: &Path, root: &Path) -> String {
+    let name = lock.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if lock.parent() == Some(root) {
+        return name;
+    }
+    name.split_once('@').map_or_else(|| "pipeline".to_owned(), |(file, _)| file.to_owned())
 }

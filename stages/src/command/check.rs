@@ -31,6 +31,8 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
     } else if metadata.is_dir() {
         make_readable(&full, &metadata);
         listing(&full).and_then(|files| folder(*artifact_type, &full, &files))
+    } else if !metadata.is_file() {
+        Err("it is neither a file nor a folder".to_owned())
     } else {
         make_readable(&full, &metadata);
         file(*artifact_type, &full)

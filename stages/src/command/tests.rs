@@ -228,4 +228,17 @@ fn a_parameter_may_name_a_file_and_what_a_line_writes_to_is_not_read() {
     assert_eq!(line, ["cp", "a b.txt", "d/c.txt", "2", "sort", "x.txt"]);
     let quoted = candidates(json!("sh 'my script.sh' \"x y\""));
     assert!(["my script.sh", "x y"].iter().all(|file| quoted.contains(&(*file).to_owned())), "{quoted:?}");
+    let words = |line: &str| candidates(json!(line));
+    assert_eq!(words("grep -c '^>' seqs.fa > {outputs.y}"), ["grep", "^>", "seqs.fa"]);
+    assert_eq!(words("date > 'my log.txt'; cat >\"a b\" x >> c\\ d y"), ["date", "cat", "x", "y"]);
+    assert_eq!(
+        words("echo it\\'s; cat 'cfg/my conf.txt'"),
+        ["echo", "it's", "cat", "cfg/my conf.txt", "cat"][..4]
+            .to_vec()
+            .into_iter()
+            .chain(["cfg/my", "conf.txt"])
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(words("a <b 2>&1 | c >| d & e"), ["a", "b", "2", "c", "e"]);
+    assert_eq!(words("bash -c 'python a.py > b'"), ["bash", "python a.py > b", "python", "a.py"]);
 }

@@ -288,6 +288,12 @@ fn a_row_that_a_program_made_makes_model_and_numbers_synthetic() {
     let metrics = of(columns("synthetic"));
     assert_eq!((&metrics["test"]["synthetic"], &metrics["validation"]["synthetic"]), (&json!(true), &json!(false)));
     assert_eq!(of(columns("rosendahl"))["test"]["synthetic"], false);
+    let numbers = {
+        let mut frame = table::read(&fixture.split().files[0], None).unwrap();
+        table::with_column(&mut frame, Column::new("dataset".into(), vec![1i64; 40])).unwrap();
+        file_input(fixture.folder.path(), "numbers.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+    };
+    assert_eq!(of(numbers)["test"]["synthetic"], false, "a column of something else says nothing");
     fixture.rows[3].split = "train".to_owned();
     let inputs = [
         ("shards", fixture.shards()),

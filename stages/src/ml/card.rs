@@ -64,6 +64,9 @@ pub struct Training {
     /// Whether the epoch was chosen by them; cards that do not say so are of models where it was.
     #[serde(default = "yes")]
     pub chosen_by_validation: bool,
+    /// Whether they decided when training ended, or when it slowed down.
+    #[serde(default)]
+    pub steered_by_validation: bool,
     /// Whether a program made images among those rows, as far as the table said so.
     #[serde(default)]
     pub synthetic: bool,

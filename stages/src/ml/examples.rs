@@ -50,6 +50,7 @@ pub struct Examples {
     left_out: Vec<String>,
 }
 
+const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
 const SPLITS: [&str; 3] = ["train", "validation", "test"];
 
 /// A row before its class is looked up.
@@ -63,7 +64,7 @@ struct Row {
 
 /// Reads the training and validation rows, and whether a program made images of theirs; of a test row only that it is one.
 fn read_rows(split: &Input) -> Result<(Vec<Row>, bool), StageError> {
-    let frame = table::read(split.file()?, None)?;
+    let frame = table::read_with(split.file()?, Some(&COLUMNS), &[table::DATASET])?;
     let made = table::synthetic(&frame)?;
     let mut synthetic = false;
     let text = |column| table::strings(&frame, column);

@@ -53,7 +53,7 @@ fn chosen_sentence(sources: &Sources, chosen: Option<u64>) -> Markup {
             }
             ". "
             @if chosen_by_validation(sources) { "The choice was made on validation rows; test rows were not looked at." }
-            @else { "Nothing was chosen: they are the last epoch's." }
+            @else { "They are the last epoch's." }
         }
     }
 }

@@ -18,10 +18,11 @@ pub const SYNTHETIC: &str = "synthetic";
 
 /// By row: whether its image was made by a program, as far as the table says so.
 pub fn synthetic(frame: &DataFrame) -> Result<Vec<bool>, StageError> {
-    if !has_column(frame, DATASET) {
+    // A column of something else that has this name says nothing.
+    if !frame.column(DATASET).is_ok_and(|column| column.dtype() == &DataType::String) {
         return Ok(vec![false; frame.height()]);
     }
-    Ok(labels(frame, DATASET)?.iter().map(|source| source.as_deref() == Some(SYNTHETIC)).collect())
+    Ok(strings(frame, DATASET)?.iter().map(|source| source.as_deref() == Some(SYNTHETIC)).collect())
 }
 
 /// A value as one field of a line: no other value is written like it.

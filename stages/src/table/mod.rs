@@ -14,7 +14,7 @@ pub use column::{
     required_strings, strings, synthetic,
 };
 pub use csv::{Csv, Field, Row};
-pub use parquet_read::read;
+pub use parquet_read::{read, read_with};
 pub use parquet_write::write;
 
 use hamflow_stage_api::StageError;

@@ -13,6 +13,11 @@ use crate::near_miss;
 
 /// Reads a table, or some columns of it in the order asked for, after its bytes were checked against the digest in the key.
 pub fn read(file: &InputFile, columns: Option<&[&str]>) -> Result<DataFrame, StageError> {
+    read_with(file, columns, &[])
+}
+
+/// Reads some columns, and others where they are there.
+pub fn read_with(file: &InputFile, columns: Option<&[&str]>, optional: &[&str]) -> Result<DataFrame, StageError> {
     let bytes = Bytes::from(file.read()?);
     let damaged = |error: &dyn std::fmt::Display| {
         StageError::input(format!("`{}` is not a Parquet file that can be read: {error}", file.path))
@@ -22,8 +27,10 @@ pub fn read(file: &InputFile, columns: Option<&[&str]>) -> Result<DataFrame, Sta
     let (mask, wanted) = match columns {
         None => (ProjectionMask::all(), names.clone()),
         Some(columns) => {
+            let there = optional.iter().filter(|column| names.iter().any(|name| name == *column));
+            let columns: Vec<&str> = columns.iter().chain(there).copied().collect();
             let mut indices = Vec::with_capacity(columns.len());
-            for column in columns {
+            for column in &columns {
                 indices.push(names.iter().position(|name| name == column).ok_or_else(|| {
                     let mut error = StageError::input(format!("the table has no column `{column}`"));
                     error.hint = near_miss::hint(column, names.iter().map(String::as_str));
@@ -31,7 +38,7 @@ pub fn read(file: &InputFile, columns: Option<&[&str]>) -> Result<DataFrame, Sta
                 })?);
             }
             let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
-            (mask, columns.iter().map(|&column| column.to_owned()).collect())
+            (mask, columns.into_iter().map(str::to_owned).collect())
         }
     };
     let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
