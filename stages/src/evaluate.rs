@@ -24,9 +24,7 @@ use crate::near_miss;
 use crate::params;
 use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
-
-/// The names that `split` gives.
-pub(crate) const SPLITS: [&str; 3] = ["train", "validation", "test"];
+use crate::split::SPLITS;
 
 /// Evaluates a model; the only kind that makes numbers from test rows.
 pub struct Evaluate;

@@ -25,7 +25,7 @@ use balance::Balance;
 use groups::Groups;
 
 /// The names of the splits, in the order of their numbers.
-const SPLITS: [&str; 3] = ["train", "validation", "test"];
+pub const SPLITS: [&str; 3] = ["train", "validation", "test"];
 const TEST: usize = 2;
 
 /// What the split stage can be told.

@@ -1,5 +1,7 @@
 //! Tests of whether a class concentrates somewhere, and how much.
 
+use crate::metric::percentile;
+
 /// A test's outcome.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Test {
@@ -59,14 +61,7 @@ fn two_sided(distance: f64) -> f64 {
 
 /// The quartiles of sorted values, as `numpy.percentile` interpolates them.
 pub fn quartiles(sorted: &[f64]) -> Option<[f64; 3]> {
-    let last = sorted.len().checked_sub(1)?;
-    let at = |share: f64| {
-        let place = share * last as f64;
-        let below = libm::floor(place) as usize;
-        let above = (below + 1).min(last);
-        sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
-    };
-    Some([0.25, 0.5, 0.75].map(at))
+    (!sorted.is_empty()).then(|| [0.25, 0.5, 0.75].map(|share| percentile(sorted, share)))
 }
 
 #[cfg(test)]

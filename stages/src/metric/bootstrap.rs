@@ -59,7 +59,7 @@ pub fn interval(values: &[Option<f64>]) -> Option<Interval> {
 }
 
 /// The value below which a share of sorted values lies, interpolated as `numpy.percentile` does by default.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
+pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, part) = (libm::floor(place) as usize, place - libm::floor(place));
     let above = (below + 1).min(sorted.len() - 1);

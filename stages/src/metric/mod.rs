@@ -22,7 +22,7 @@ mod subgroups;
 #[cfg(test)]
 pub mod fixture;
 
-pub use bootstrap::{Interval, Resampling, interval};
+pub use bootstrap::{Interval, Resampling, interval, percentile};
 pub use calibration::{Bin, bins, expected_calibration_error, temperature};
 pub use class_metric::{CLASS_METRICS, ClassMetric};
 pub use confusion::confusion_matrix;

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use hamflow_stage_api::{Input, StageError};
 use serde::{Deserialize, Serialize};
 
+use crate::split::SPLITS;
 use crate::{near_miss, table};
 
 /// A class of images.
@@ -51,7 +52,6 @@ pub struct Examples {
 }
 
 const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
-const SPLITS: [&str; 3] = ["train", "validation", "test"];
 
 /// A row before its class is looked up.
 struct Row {
