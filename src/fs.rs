@@ -238,6 +238,11 @@ fn open_folders(path: &Path) {
     }
 }
 
+/// Whether this process may read a file.
+pub fn is_readable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
 /// What the system says of a file, as far as it shows that the bytes may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
@@ -300,11 +305,15 @@ pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, look_at)
 }
 
-/// The same of a folder that people and their programs write to as they like: what leads nowhere, or has no name in UTF-8, is passed
-/// over.
+/// The same of a folder that people and their programs write to as they like: symlinks, folders that this process may not read, and
+/// what has no name in one line of UTF-8, are passed over.
 pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, |entry, prefix| {
-        let usual = one_line(&entry.file_name()).is_some() && fs::metadata(entry.path()).is_ok();
+        let found = entry.file_type();
+        let is_closed = || found.as_ref().is_ok_and(fs::FileType::is_dir) && !is_readable(&entry.path());
+        let usual = one_line(&entry.file_name()).is_some()
+            && !found.as_ref().is_ok_and(fs::FileType::is_symlink)
+            && !is_closed();
         if usual { look_at(entry, prefix) } else { Ok(Found::Other) }
     })
 }

@@ -187,6 +187,11 @@ fn odd_files_in_out_are_passed_over() {
     symlink("nowhere", project.path("out")).unwrap();
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("out` leads out of the project, to `nowhere`"), "{ran:?}");
+    remove(&project, "out");
+    project.write("out", "");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("something else has its name\nhint: move it out of the way"), "{ran:?}");
 }
 
@@ -305,7 +310,7 @@ fn a_lock_that_was_damaged_on_its_way_is_named_and_not_taken() {
 fn a_run_that_nobody_may_hang_up_goes_on() {
     let project = Project::builtin(&command(
         FILE,
-        "touch begun; while [ ! -e go ]; do sleep 0.01; done; echo 1 > {outputs.y}",
+        "touch $PWD/begun; while [ ! -e $PWD/go ]; do sleep 0.01; done; echo 1 > {outputs.y}",
         "",
     ));
     let mut shell = Command::new("sh");
@@ -321,7 +326,7 @@ fn a_run_that_nobody_may_hang_up_goes_on() {
 
 #[test]
 fn a_stage_that_was_at_work_when_the_run_was_ended_is_said_to_be_interrupted() {
-    let project = Project::builtin(&command(FILE, "touch begun; sleep 600", ""));
+    let project = Project::builtin(&command(FILE, "touch $PWD/begun; sleep 600", ""));
     let run = project.start(&["run"]);
     project.wait_for("begun");
     let pid = rustix::process::Pid::from_child(&run);
@@ -414,7 +419,7 @@ fn a_cache_that_lost_its_version_or_came_without_it_is_still_a_cache() {
 
 #[test]
 fn a_cache_that_is_deleted_while_a_run_waits_for_it_is_made_again() {
-    let run = "[ -e begun ] || touch begun; while [ ! -e go ]; do sleep 0.01; done; echo 1 > {outputs.y}";
+    let run = "[ -e begun ] || touch $PWD/begun; while [ ! -e $PWD/go ]; do sleep 0.01; done; echo 1 > {outputs.y}";
     let project = Project::builtin(&command(FILE, run, ""));
     let first = project.start(&["run"]);
     project.wait_for("begun");
@@ -505,4 +510,136 @@ fn a_pipe_is_no_output() {
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("it is neither a file nor a folder"), "{ran:?}");
+}
+
+/// A folder output `y` of the folder input `data`.
+fn copied() -> Project {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"data\"\n";
+    let project =
+        Project::builtin(&command(FOLDER, "mkdir -p {outputs.y}/sub; cat {inputs.d}/* > {outputs.y}/sub/g", inputs));
+    project.write("data/x", "precious");
+    project
+}
+
+#[test]
+fn nothing_is_written_or_deleted_through_a_symlink_in_out() {
+    let project = copied();
+    project.run();
+    std::fs::remove_dir_all(project.path("out/a/y/sub")).unwrap();
+    symlink("../../../data", project.path("out/a/y/sub")).unwrap();
+    symlink(".", project.path("out/a/y/latest")).unwrap();
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("out/a/y/sub` leads elsewhere in the project"), "{ran:?}");
+    assert!(project.read("data/x") == "precious" && !project.path("data/g").exists());
+    remove(&project, "out/a/y/sub");
+    assert_eq!(project.run().count("cached"), 1);
+    assert_eq!(project.run().count("fresh"), 1, "a symlink beside what is made changes nothing");
+    for (link, to) in [("out/a", "../data"), ("out", "data")] {
+        let project = copied();
+        project.write("out/keep", "");
+        if link == "out" {
+            std::fs::remove_dir_all(project.path("out")).unwrap();
+        }
+        symlink(to, project.path(link)).unwrap();
+        let ran = project.hamflow(&["run"]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains("leads elsewhere in the project"), "{ran:?}");
+        assert_eq!(std::fs::read_dir(project.path("data")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn what_has_another_shape_gives_way_if_it_is_hamflows_and_only_then() {
+    let file = command("{ type = \"file\", path = \"model\" }", "echo 1 > {outputs.y}", "");
+    let folder = command("{ type = \"folder\", path = \"model\" }", "mkdir {outputs.y}; echo 2 > {outputs.y}/f", "");
+    let project = Project::builtin(&file);
+    project.run();
+    for _ in 0..2 {
+        project.write("pipeline.toml", &folder);
+        project.run();
+        assert_eq!(project.read("out/a/model/f"), "2\n");
+        project.write("pipeline.toml", &file);
+        project.run();
+        assert_eq!(project.read("out/a/model"), "1\n");
+    }
+    project.write("out/a/notes/thesis.txt", "precious");
+    project.write("pipeline.toml", file.replace("model", "notes"));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("out/a/notes` is in the way of an output, and is not of hamflow"), "{ran:?}");
+    assert_eq!(project.read("out/a/notes/thesis.txt"), "precious");
+}
+
+#[test]
+fn going_back_from_a_profile_takes_its_outputs_with_it() {
+    let profile = "[profiles.demo]\nstages.a.outputs.y.path = \"demo.txt\"\n";
+    let project =
+        Project::builtin(&command("{ type = \"file\", path = \"plain.txt\" }", "echo 1 > {outputs.y}", profile));
+    for _ in 0..2 {
+        project.run();
+        assert!(project.path("out/a/plain.txt").exists() && !project.path("out/a/demo.txt").exists());
+        project.run_with(&["--profile", "demo"]);
+        assert!(!project.path("out/a/plain.txt").exists() && project.path("out/a/demo.txt").exists());
+    }
+}
+
+#[test]
+fn what_is_known_of_an_input_says_nothing_of_another_path() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"a.txt\"\n[profiles.full]\ninputs.d = \"full.txt\"\n[profiles.same]\npipeline.seed = 2\n";
+    let project = Project::builtin(&command(FILE, "cp {inputs.d} {outputs.y}", inputs));
+    project.write("a.txt", "AAA");
+    project.run();
+    for options in [&["--profile", "full"][..], &["--set", "inputs.d='nowhere.txt'"]] {
+        let ran = project.hamflow(&[&["run", "--allow-missing"], options].concat());
+        assert_eq!(ran.code, 2, "{ran:?}");
+    }
+    remove(&project, "a.txt");
+    assert_eq!(project.run_with(&["--allow-missing", "--profile", "same"]).count("fresh"), 1);
+}
+
+#[test]
+fn of_a_list_of_folders_only_what_is_absent_is_taken_from_the_lock() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = [\"one\", \"two\"]\n";
+    let project = Project::new(&command(FILE, "true", inputs));
+    project
+        .write("pipeline.toml", "[inputs]\nfolder = [\"one\", \"two\"]\n[stages.names]\nfolder = \"inputs.folder\"\n");
+    project.write("one/a", "1");
+    project.write("two/b", "2");
+    project.run();
+    std::fs::rename(project.path("two"), project.path("away")).unwrap();
+    assert_eq!(project.run_with(&["--allow-missing"]).count("fresh"), 1);
+    project.write("one/c", "3");
+    assert_eq!(project.run_with(&["--allow-missing"]).ran(), ["names"]);
+    assert_eq!(project.read("out/names/text.txt"), "a\nc\nb");
+}
+
+#[test]
+fn a_script_in_an_argument_for_a_shell_is_an_input() {
+    let run = "run = [\"sh\", \"-c\", \"sh train.sh > {outputs.y}\"]\n";
+    let project = Project::builtin(&format!("[stages.a]\nkind = \"command\"\noutputs = {{ y = {FILE} }}\n{run}"));
+    project.write("train.sh", "echo 1");
+    project.run();
+    project.write("train.sh", "echo 2");
+    assert_eq!(project.run().ran(), ["a"]);
+    assert_eq!(project.read("out/a/y"), "2\n");
+}
+
+#[test]
+fn a_file_that_the_command_names_and_makes_is_said_at_once() {
+    let project = Project::builtin(&command(FILE, "echo hello | tee a.log > {outputs.y}", ""));
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("a.log`, which its command names and which is no output"), "{ran:?}");
+    project.write("pipeline.toml", command(FILE, "echo hello | tee $TMPDIR/a.log > {outputs.y}", ""));
+    project.run();
+    assert_eq!(project.run().count("fresh"), 1);
+}
+
+#[test]
+fn a_program_may_close_the_folder_of_its_outputs() {
+    let run = "cd $(dirname {outputs.y}); echo 1 > y; chmod a-w .";
+    let project = Project::builtin(&command(FILE, run, ""));
+    project.run();
+    assert_eq!(project.read("out/a/y"), "1\n");
 }

@@ -45,7 +45,7 @@ pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
     let mut store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
     store.actions.believe(super::remote::believed(pipeline));
     let paths = lock_paths(&pipeline.root, store.root(), common);
-    let lock = read_lock(&paths)?;
+    let lock = read_lock(&paths, &graph)?;
     Ok(Project { graph, store, lock_paths: paths, lock })
 }
 
@@ -70,13 +70,21 @@ impl Project {
     }
 }
 
-/// The first of these locks that says anything.
-pub fn read_lock(paths: &[PathBuf]) -> Result<Lockfile, CliError> {
-    for path in paths {
-        let lock = Lockfile::read(path)?;
-        if !lock.stages.is_empty() {
-            return Ok(lock);
+/// The first of these locks that says anything; of other overrides' lock what it says of inputs that are the same.
+pub fn read_lock(paths: &[PathBuf], graph: &Graph) -> Result<Lockfile, CliError> {
+    for (place, path) in paths.iter().enumerate() {
+        let mut lock = Lockfile::read(path)?;
+        if lock.stages.is_empty() {
+            continue;
         }
+        if place > 0 {
+            let others = graph.pipeline.inputs.iter().filter(|input| input.overridden);
+            let others: Vec<String> = others.map(|input| format!("inputs.{}", input.name)).collect();
+            for stage in lock.stages.values_mut() {
+                stage.inputs.retain(|(_, source), _| !others.contains(source));
+            }
+        }
+        return Ok(lock);
     }
     Ok(Lockfile::default())
 }

@@ -98,7 +98,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         return Err(CliError::user(format!("`--locked` compares with `{path}`, which does not exist\nhint: {hint}")));
     }
     // The run that was waited for has written it.
-    opened.lock = project::read_lock(&opened.lock_paths)?;
+    opened.lock = project::read_lock(&opened.lock_paths, &opened.graph)?;
     let (graph, store) = (&opened.graph, &opened.store);
     let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
     let remote = remote::open(&opened)?.map(Arc::new);

@@ -79,6 +79,8 @@ pub struct InputDeclaration {
     pub paths: Vec<PathBuf>,
     /// Whether it was written as a list of folders.
     pub list: bool,
+    /// Whether a profile or `--set` made it another than the file's: what is known of that one says nothing of it.
+    pub overridden: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -186,11 +188,16 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
     for argument in &overrides.set {
         sources.add_argument("--set", argument);
     }
+    let plain = sections::read_inputs(&mut table.clone(), &mut Mistakes::default());
     overlay::apply_profile(&mut table, overrides.profile.as_deref(), &mut mistakes);
     overlay::apply_set(&mut table, overrides, 1, &mut mistakes);
     refuse_unknown_sections(&table, kinds, &mut mistakes);
     let header = sections::read_header(&mut table, &mut mistakes);
-    let inputs = sections::read_inputs(&mut table, &mut mistakes);
+    let mut inputs = sections::read_inputs(&mut table, &mut mistakes);
+    for input in &mut inputs {
+        let same = |plain: &InputDeclaration| plain.name == input.name && plain.paths == input.paths;
+        input.overridden = !plain.iter().any(same);
+    }
     let cache = sections::read_cache(&mut table, &mut mistakes);
     let stages = read_stages(&mut table, kinds, header.seed, &mut mistakes);
     if !mistakes.is_empty() {

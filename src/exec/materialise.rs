@@ -7,7 +7,7 @@ use hamflow_stage_api::StageError;
 
 use super::commit::disk_error;
 use crate::config::LinkMode;
-use crate::digest::Digest;
+use crate::digest::{self, Digest};
 use crate::fs::{self, FsError, Listed};
 use crate::plan::Differences;
 use crate::store::Store;
@@ -25,26 +25,28 @@ pub enum Materialised {
     Damaged,
 }
 
-/// Makes sure that `out/` is a folder of the project and no way out of it.
+/// Makes sure that a folder of `out/`, as far as it is there, is a real one: what lies behind a symlink is not hamflow's to write to.
 pub fn check_out_dir(root: &Path, folder: &Path) -> Result<(), StageError> {
-    let real_root = root.canonicalize().map_err(|error| StageError::io("find", root, &error))?;
-    let mut existing = folder;
-    while existing.symlink_metadata().is_err() {
-        match existing.parent() {
-            Some(parent) => existing = parent,
-            None => return Ok(()),
+    let mut path = root.to_owned();
+    for step in folder.strip_prefix(root).unwrap_or(folder) {
+        path.push(step);
+        let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+        if metadata.is_symlink() {
+            return Err(leads_elsewhere(root, &path));
+        }
+        if !metadata.is_dir() {
+            let message = format!("outputs go to the folder `{}`, but something else has its name", path.display());
+            return Err(StageError::input(message).hint("move it out of the way"));
         }
     }
-    if !existing.is_dir() {
-        let message = format!("outputs go to the folder `{}`, but something else has its name", existing.display());
-        return Err(StageError::input(message).hint("move it out of the way"));
-    }
-    let real = existing.canonicalize().map_err(|error| StageError::io("find", existing, &error))?;
-    if real.starts_with(&real_root) {
-        return Ok(());
-    }
-    let message = format!("`{}` leads out of the project, to `{}`", existing.display(), real.display());
-    Err(StageError::input(message).hint("outputs stay in the project: remove the symlink"))
+    Ok(())
+}
+
+fn leads_elsewhere(root: &Path, link: &Path) -> StageError {
+    let to = link.canonicalize().unwrap_or_else(|_| link.read_link().unwrap_or_default());
+    let whither = if to.starts_with(root) { "elsewhere in" } else { "out of" };
+    let message = format!("`{}` leads {whither} the project, to `{}`", link.display(), to.display());
+    StageError::input(message).hint("outputs lie in folders of their own: remove the symlink")
 }
 
 /// Clears `out` of what killed runs left there beside the stages: nobody else writes here.
@@ -90,7 +92,7 @@ impl Laying<'_> {
             fs::remove(&self.folder.join(path)).map_err(|error| disk_error(&error))?;
         }
         for path in &differences.write {
-            clear_way(self.folder, path)?;
+            clear_way(self.store, self.folder, path)?;
         }
         // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
         let sharing = match differences.write.split_first() {
@@ -221,14 +223,37 @@ enum Laid {
     Damaged,
 }
 
-/// Removes what stands in the way of a file where an earlier result had another shape: a file that is now a folder, or the
-/// reverse.
-fn clear_way(folder: &Path, path: &str) -> Result<(), StageError> {
+/// Removes what stands in the way of a file: files and folders of an earlier result that had another shape. What is not in the store is
+/// somebody's, and stays; what lies behind a symlink too.
+fn clear_way(store: &Store, folder: &Path, path: &str) -> Result<(), StageError> {
     let target = folder.join(path);
-    let above = target.ancestors().skip(1).take_while(|above| above.starts_with(folder));
-    let in_the_way = above.filter(|above| above.is_file()).chain(target.is_dir().then_some(target.as_path()));
-    for path in in_the_way {
+    let above: Vec<&Path> = target.ancestors().skip(1).take_while(|above| above.starts_with(folder)).collect();
+    for path in above.into_iter().rev().chain([target.as_path()]) {
+        let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+        // A file that is a symlink is replaced like any other that somebody edited.
+        if (path == target && !metadata.is_dir()) || (path != target && metadata.is_dir()) {
+            continue;
+        }
+        if metadata.is_symlink() {
+            return Err(leads_elsewhere(folder.ancestors().nth(2).unwrap_or(folder), path));
+        }
+        if !is_stored(store, path) {
+            let message = format!("`{}` is in the way of an output, and is not of hamflow", path.display());
+            return Err(StageError::input(message).hint("move it out of the way"));
+        }
         fs::remove(path).map_err(|error| disk_error(&error))?;
     }
     Ok(())
+}
+
+/// Whether the store has the bytes of a file, or of all that lies in a folder.
+fn is_stored(store: &Store, path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() => digest::of_file(path).is_ok_and(|digest| store.content.contains(&digest)),
+        Ok(metadata) if metadata.is_dir() => {
+            let mut entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.all(|entry| is_stored(store, &entry.path()))
+        }
+        _ => false,
+    }
 }

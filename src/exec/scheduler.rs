@@ -243,8 +243,6 @@ pub fn run(
     }
     // What explains a stage that never ran under these options says nothing of their own results.
     let mut lock = Lockfile::read(&options.lock_path).unwrap_or_default();
-    let gone = lock.stages.iter().filter(|(name, _)| !names.contains(&name[..]));
-    let dropped: Vec<(String, String)> = gone.map(|(name, locked)| (name.clone(), locked.key.clone())).collect();
     lock.stages.retain(|name, _| names.contains(&name[..]));
     let mut scheduler = Scheduler {
         graph,
@@ -285,7 +283,7 @@ pub fn run(
         summary: RunSummary::default(),
         planner,
     };
-    scheduler.clear_dropped(&dropped)?;
+    scheduler.clear_dropped()?;
     scheduler.work(channel.1);
     scheduler.end(started)
 }
@@ -347,6 +345,7 @@ impl<'a> Scheduler<'a> {
             self.journal.save();
         }
         self.complete_lock();
+        self.planner.laid().save();
         // A stat index that cannot be written costs the next run some hashing.
         let _ = self.planner.index().save();
         // Making the text of a large lock only to find that it is the same costs a run with nothing to do dearly.

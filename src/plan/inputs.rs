@@ -200,8 +200,29 @@ pub fn missing(declaration: &InputDeclaration, root: &Path) -> Vec<MissingInput>
     absent.map(|path| MissingInput { name: declaration.name.clone(), path: path.clone() }).collect()
 }
 
-/// What the lock and the store know of a declared input that is not there.
-pub fn remembered(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: &Store) -> Option<Declared> {
+/// What the lock and the store know of a declared input that is not there; of a list of folders those that are there are listed and
+/// hashed. None where too little is known.
+pub fn remembered(
+    declaration: &InputDeclaration,
+    root: &Path,
+    lock: &Lockfile,
+    store: &Store,
+    (index, threads): (&mut StatIndex, usize),
+) -> Result<Option<Declared>, ScanError> {
+    let Some(declared) = of_lock(declaration, root, lock, store) else { return Ok(None) };
+    let mut roots = declared.roots.clone();
+    let mut found = false;
+    for (path, listing) in &mut roots {
+        if path.is_dir() {
+            *listing = index.folder(path, threads).map_err(|error| unreadable(&error))?;
+            found = true;
+        }
+    }
+    Ok(Some(if found { Declared { remembered: true, ..Declared::folders(roots, declaration.list) } } else { declared }))
+}
+
+/// All of what the lock says of a declared input.
+fn of_lock(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: &Store) -> Option<Declared> {
     let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;
     let manifest = store.content.read(&digest).and_then(|bytes| String::from_utf8(bytes).ok());
     let Some(tree) = manifest.and_then(|text| Tree::parse(&text).ok()) else {

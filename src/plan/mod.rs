@@ -21,6 +21,7 @@
 mod device;
 mod fingerprint;
 mod inputs;
+mod laid;
 mod outputs;
 mod reason;
 mod seal;
@@ -34,6 +35,7 @@ use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
 
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
+pub use laid::{Laid, LaidOut};
 pub use outputs::{Differences, compare, expected_files};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
 pub use seal::{Question, Seal};
@@ -147,6 +149,7 @@ pub struct Planner<'a> {
     store: &'a Store,
     lock: &'a Lockfile,
     index: StatIndex,
+    laid: Laid,
     allow_missing: bool,
     threads: usize,
     /// When it began to look, in nanoseconds since 1970.
@@ -159,7 +162,8 @@ impl<'a> Planner<'a> {
     pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
         let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
         let (made, index, threads) = (fs::now(), StatIndex::load(store.root()), threads::available());
-        Self { graph, store, lock, index, allow_missing, threads, made, declared }
+        let laid = Laid::load(store.root());
+        Self { graph, store, lock, index, laid, allow_missing, threads, made, declared }
     }
 
     /// The lock that explanations compare with.
@@ -180,6 +184,11 @@ impl<'a> Planner<'a> {
     /// The stat index.
     pub fn index(&mut self) -> &mut StatIndex {
         &mut self.index
+    }
+
+    /// What lies in `out/`.
+    pub fn laid(&mut self) -> &mut Laid {
+        &mut self.laid
     }
 
     /// Where a stage's outputs are laid out for people.
@@ -229,7 +238,8 @@ impl<'a> Planner<'a> {
         let root = &self.graph.pipeline.root;
         let scanned = match inputs::scan(declaration, root, &mut self.index, self.threads) {
             Err(ScanError::Missing(missing)) if self.allow_missing => {
-                inputs::remembered(declaration, root, self.lock, self.store).ok_or(ScanError::Missing(missing))?
+                inputs::remembered(declaration, root, self.lock, self.store, (&mut self.index, self.threads))?
+                    .ok_or(ScanError::Missing(missing))?
             }
             other => other?,
         };
@@ -339,8 +349,7 @@ impl<'a> Planner<'a> {
         Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
     }
 
-    /// What differs between a stage's output directory, where the earlier result that the lock names may have been laid out, and its
-    /// result under `key`.
+    /// What differs between a stage's output directory, where an earlier result may have been laid out, and its result under `key`.
     pub fn compare_out(
         &mut self,
         id: StageId,
@@ -350,8 +359,8 @@ impl<'a> Planner<'a> {
     ) -> Result<Differences, StageError> {
         let stage = &self.graph.pipeline.stages[id.0 as usize];
         let folder = self.out_dir(stage);
-        let earlier = self.lock.stages.get(&stage.name).filter(|locked| locked.key != key.hex());
-        let before = earlier.map(|locked| laid_out_by(self.store, &locked.key)).unwrap_or_default();
+        let earlier = self.laid.get(&stage.name).filter(|laid| laid.key != key.hex());
+        let before = earlier.map(|laid| laid_out_by(self.store, &laid.key)).unwrap_or_default();
         compare(self.store, &folder, result, files, &before, &mut self.index, self.threads)
             .map_err(|error| StageError::io(error.action, &error.path, &error.source))
     }

@@ -7,6 +7,7 @@
 //! cache/index             the stat index: digests of files outside the store
 //! cache/seal              what the last look at a pipeline with nothing to do depended on
 //! cache/runs/ID/          the record and the logs of a run
+//! cache/laid              which result of each stage was laid out in `out/` last
 //! cache/locks/            locks of runs with `--profile` or `--set`
 //! cache/checkpoints/      progress of unfinished jobs
 //! cache/tmp/              what is being made; emptied by the next run
@@ -42,7 +43,7 @@ pub const FORMAT: u32 = 1;
 
 /// What may lie in the directory of a cache whose version is not there (yet, or any more): what people and systems keep beside it, and
 /// what is of a cache by its name.
-const BESIDE_THE_VERSION: [&str; 14] = [
+const BESIDE_THE_VERSION: [&str; 15] = [
     ".DS_Store",
     ".gitignore",
     ".gitkeep",
@@ -50,6 +51,7 @@ const BESIDE_THE_VERSION: [&str; 14] = [
     "README.md",
     "checkpoints",
     "index",
+    "laid",
     "locks",
     "lost+found",
     "memo",

@@ -90,9 +90,15 @@ impl StatIndex {
 
     /// The same of a folder that people write to as they like ([`fs::list_usual`]).
     pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
-        let listed = fs::list_usual(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
-        self.refresh(name, folder, listed, threads)
+        match self.refresh(name.clone(), folder, fs::list_usual(folder, threads)?, threads) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+                let mut listed = fs::list_usual(folder, threads)?;
+                listed.retain(|file| fs::is_readable(&folder.join(&file.path)));
+                self.refresh(name, folder, listed, threads)
+            }
+            found => found,
+        }
     }
 
     /// All files below `folder`, sorted by path, without reading one: those whose digests are not known are

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{near_miss, params};
 use template::{Placeholder, Template};
-use unchanged::Stamps;
+use unchanged::{Absent, Stamps};
 
 /// Raised whenever equal inputs would be handed to the program in another way.
 ///
@@ -219,7 +219,12 @@ impl Kind for Command {
         // Only what it is run with says which file a parameter names.
         let known = |text: &str| template::with_params(text, &parameters);
         match &parameters.run {
-            Run::Arguments(arguments) => arguments.iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
+            Run::Arguments(arguments) => {
+                // An argument with spaces may be a line for a shell (`bash -c`).
+                let lines = arguments.iter().filter(|argument| argument.contains(char::is_whitespace));
+                let within: Vec<String> = lines.flat_map(|line| words(line)).collect();
+                arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
+            }
             Run::Line(line) => words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
         }
     }
@@ -232,8 +237,10 @@ impl Kind for Command {
             context.output_file(&output.path)?;
         }
         let command_line = template::fill(&parameters, context)?;
+        let absent = Absent::of(&self.candidate_files(&context.job().params), &context.job().project_dir);
         process::run(&command_line, context)?;
         stamps.check(context.inputs())?;
+        absent.check()?;
         for output in &context.job().outputs {
             check::output(output, &context.job().output_dir)?;
         }

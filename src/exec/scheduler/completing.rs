@@ -1,7 +1,7 @@
 //! What happens when all jobs of a stage are done: its result is stored and laid out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use hamflow_stage_api::{ErrorCategory, StageError};
@@ -14,7 +14,6 @@ use crate::exec::materialise::{Laying, Materialised, check_out_dir};
 use crate::exec::record::Outcome;
 use crate::fs;
 use crate::graph::StageId;
-use crate::lock::Lockfile;
 use crate::plan::{Check, expected_files, laid_out_by};
 use crate::store::ActionResult;
 
@@ -57,25 +56,24 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    /// The locks of the other pipelines in the folder, which lay their stages out in the same `out/`.
-    fn locks_of_others(&self) -> Vec<Lockfile> {
-        let root = &self.graph.pipeline.root;
-        let own = pipeline_of(&self.options.lock_path, root);
-        let all = Lockfile::all_in(root).into_iter().chain(Lockfile::all_in(&self.store.root().join("locks")));
-        all.filter(|path| pipeline_of(path, root) != own).filter_map(|path| Lockfile::read(&path).ok()).collect()
+    /// How the record of what lies in `out/` calls this run's lock.
+    pub(super) fn lock_name(&self) -> String {
+        let (own, cache) = (&self.options.lock_path, self.store.root());
+        own.strip_prefix(cache).unwrap_or_else(|_| Path::new(own.file_name().unwrap_or_default())).display().to_string()
     }
 
     /// Removes from `out/` what stages made that the pipeline no longer has, unless somebody changed it.
-    pub(super) fn clear_dropped(&mut self, dropped: &[(String, String)]) -> Result<(), StageError> {
-        let others = self.locks_of_others();
-        for (name, key) in dropped.iter().filter(|(name, _)| !others.iter().any(|lock| lock.stages.contains_key(name)))
-        {
-            let folder = self.graph.pipeline.root.join("out").join(name);
+    pub(super) fn clear_dropped(&mut self) -> Result<(), StageError> {
+        let lock = self.lock_name();
+        let laid = self.planner.laid().of_lock(&lock);
+        for (name, key) in laid.into_iter().filter(|(name, _)| self.graph.find(name).is_none()) {
+            self.planner.laid().remove(&name);
+            let folder = self.graph.pipeline.root.join("out").join(&name);
             if !folder.is_dir() {
                 continue;
             }
             check_out_dir(&self.graph.pipeline.root, &folder)?;
-            let files = laid_out_by(self.store, key);
+            let files = laid_out_by(self.store, &key);
             let found = self.planner.index().usual_folder(&folder, 1).map_err(|error| disk_error(&error))?;
             for known in found.iter().filter(|known| files.get(&known.path) == Some(&known.digest)) {
                 let path = folder.join(&known.path);
@@ -109,12 +107,6 @@ impl Scheduler<'_> {
             let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
             (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
         }
-        let touched = differences.write.iter().chain(&differences.remove);
-        let parents: BTreeSet<PathBuf> =
-            touched.filter_map(|path| folder.join(path).parent().map(PathBuf::from)).collect();
-        for parent in &parents {
-            check_out_dir(&self.graph.pipeline.root, parent)?;
-        }
         let copies = self.copies.take(id);
         let laid = Laying { store: self.store, folder: &folder, expected: files, copies: &copies };
         let laid = laid.materialise(&differences, self.graph.pipeline.cache.link)?;
@@ -123,14 +115,4 @@ impl Scheduler<'_> {
         }
         Ok(laid)
     }
-}
-
-/// The name, without ending, of the pipeline file that a lock belongs to: the lock's own beside the pipeline, and what stands before
-/// the `@` in the cache (`other@demo.lock`).
-fn pipeline_of(lock: &Path, root: &Path) -> String {
-    let name = lock.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    if lock.parent() == Some(root) {
-        return name;
-    }
-    name.split_once('@').map_or_else(|| "pipeline".to_owned(), |(file, _)| file.to_owned())
 }

@@ -19,6 +19,11 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
         let message = format!("the output `{name}` lies behind a link, `{}`, which leads elsewhere", link.display());
         return Err(StageError::failed(message).hint("the cache keeps only what is there itself"));
     }
+    for folder in full.ancestors().skip(1).take_while(|folder| folder.starts_with(output_dir)) {
+        if let Ok(metadata) = fs::symlink_metadata(folder) {
+            make_readable(folder, &metadata);
+        }
+    }
     let missing = || {
         StageError::failed(format!("the program did not make the output `{name}`"))
             .hint(format!("it must write `{{outputs.{name}}}`"))
