@@ -238,6 +238,11 @@ fn open_folders(path: &Path) {
     }
 }
 
+/// Whether this process may list a folder and ask about what is in it.
+fn may_list(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::EXEC_OK).is_ok()
+}
+
 /// Whether this process may read a file.
 pub fn is_readable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
@@ -310,7 +315,7 @@ pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
 pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, |entry, prefix| {
         let found = entry.file_type();
-        let is_closed = || found.as_ref().is_ok_and(fs::FileType::is_dir) && !is_readable(&entry.path());
+        let is_closed = || found.as_ref().is_ok_and(fs::FileType::is_dir) && !may_list(&entry.path());
         let usual = one_line(&entry.file_name()).is_some()
             && !found.as_ref().is_ok_and(fs::FileType::is_symlink)
             && !is_closed();

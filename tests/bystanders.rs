@@ -20,18 +20,26 @@ fn remove(project: &Project, path: &str) {
 #[test]
 fn a_folder_that_holds_other_files_does_not_become_the_cache() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", "[cache]\ndir = \"shared\"\n"));
-    for file in ["shared/tmp/thesis.txt", "shared/rebuild/notes.txt", "shared/cas/img.raw"] {
-        project.write(file, "precious");
+    for files in [
+        &["shared/tmp/thesis.txt", "shared/rebuild/notes.txt", "shared/cas/img.raw"][..],
+        &["shared/checkpoints/epoch_1.pt", "shared/runs/one"],
+        &["shared/locks/mine+set-1.lock"],
+    ] {
+        std::fs::create_dir_all(project.path("shared/cas")).unwrap();
+        files.iter().for_each(|file| project.write(file, "precious"));
+        let before = project.files("shared");
+        for command in [&["run"][..], &["cache", "gc", "--max-size", "0"]] {
+            let ran = project.hamflow(command);
+            assert_eq!(ran.code, 2, "{ran:?}");
+            assert!(
+                ran.stderr.contains("which is not of a cache\nhint: name a folder of its own under `[cache] dir`"),
+                "{ran:?}"
+            );
+        }
+        let ours = |(name, _): &(String, Vec<u8>)| !name.ends_with("run.lock");
+        assert_eq!(project.files("shared").into_iter().filter(ours).collect::<Vec<_>>(), before);
+        std::fs::remove_dir_all(project.path("shared")).unwrap();
     }
-    let before = project.files("shared");
-    let ran = project.hamflow(&["run"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(
-        ran.stderr.contains("which is not of a cache\nhint: name a folder of its own under `[cache] dir`"),
-        "{ran:?}"
-    );
-    project.hamflow(&["cache", "gc", "--max-size", "0"]);
-    assert_eq!(project.files("shared"), before);
 }
 
 #[test]
@@ -567,7 +575,7 @@ fn what_has_another_shape_gives_way_if_it_is_hamflows_and_only_then() {
     project.write("pipeline.toml", file.replace("model", "notes"));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("out/a/notes` is in the way of an output, and is not of hamflow"), "{ran:?}");
+    assert!(ran.stderr.contains("out/a/notes` is in the way of an output, and the cache does not have it"), "{ran:?}");
     assert_eq!(project.read("out/a/notes/thesis.txt"), "precious");
 }
 
@@ -629,10 +637,14 @@ fn a_script_in_an_argument_for_a_shell_is_an_input() {
 fn a_file_that_the_command_names_and_makes_is_said_at_once() {
     let project = Project::builtin(&command(FILE, "echo hello | tee a.log > {outputs.y}", ""));
     let ran = project.hamflow(&["run"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("a.log`, which its command names and which is no output"), "{ran:?}");
-    project.write("pipeline.toml", command(FILE, "echo hello | tee $TMPDIR/a.log > {outputs.y}", ""));
-    project.run();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("a.log`, which its command names: the next run takes it for an input"), "{ran:?}");
+    let beside = format!("../{}.log", project.root().file_name().unwrap().display());
+    let run = format!("echo hello | tee $TMPDIR/a.log > {{outputs.y}}; cp {{outputs.y}} {beside}");
+    project.write("pipeline.toml", command(FILE, &run, ""));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "what is not of the project is no input: {ran:?}");
+    remove(&project, &beside);
     assert_eq!(project.run().count("fresh"), 1);
 }
 
@@ -642,4 +654,64 @@ fn a_program_may_close_the_folder_of_its_outputs() {
     let project = Project::builtin(&command(FILE, run, ""));
     project.run();
     assert_eq!(project.read("out/a/y"), "1\n");
+}
+
+#[test]
+fn only_what_a_shell_gets_as_a_line_is_read_as_one() {
+    let stages =
+        "[stages.b]\nkind = \"command\"\noutputs = { y = { type = \"file\" } }\nrun = \"echo b > {outputs.y}\"\n";
+    let message = "run = [\"cp\", \"in.txt\", \"{outputs.y}\", \"--suffix=see out/b/y > x\"]\n";
+    let project =
+        Project::builtin(&format!("{stages}[stages.a]\nkind = \"command\"\noutputs = {{ y = {FILE} }}\n{message}"));
+    project.write("in.txt", "1");
+    assert_eq!(project.run().count("ran"), 2);
+}
+
+#[test]
+fn the_lock_of_a_profile_is_believed_under_overrides_that_name_the_same_input() {
+    let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"a.txt\"\n[profiles.full]\ninputs.d = \"full.txt\"\n";
+    let project = Project::builtin(&command(FILE, "cp {inputs.d} {outputs.y}", inputs));
+    project.write("full.txt", "FULL");
+    project.run_with(&["--profile", "full"]);
+    remove(&project, "full.txt");
+    let same = ["--profile", "full", "--set", "pipeline.seed=7", "--allow-missing"];
+    assert_eq!(project.run_with(&same).count("fresh"), 1);
+    let other = ["run", "--profile", "full", "--set", "inputs.d='b.txt'", "--allow-missing"];
+    assert_eq!(project.hamflow(&other).code, 2);
+}
+
+#[test]
+fn a_lock_counts_for_clearing_whatever_its_comment_says() {
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
+    project.run();
+    let lock = project.read("pipeline.lock");
+    project.write("pipeline.lock", lock.split_once('\n').unwrap().1);
+    let blobs = project.files("cache/cas");
+    assert_eq!(project.hamflow(&["cache", "gc", "--max-size", "0", "--keep-runs", "0"]).code, 0);
+    assert_eq!(project.files("cache/cas"), blobs);
+}
+
+#[test]
+fn a_dropped_stage_behind_a_symlink_stops_nobody() {
+    let b = command(FILE, "echo 2 > {outputs.y}", "").replace("stages.a", "stages.b");
+    let a = command(FILE, "echo 1 > {outputs.y}", "");
+    let project = Project::builtin(&(a.clone() + &b));
+    project.run();
+    std::fs::rename(project.path("out/b"), project.path("moved")).unwrap();
+    symlink("../moved", project.path("out/b")).unwrap();
+    project.write("pipeline.toml", &a);
+    assert_eq!(project.run().count("fresh"), 1);
+    assert_eq!(project.read("moved/y"), "2\n");
+}
+
+#[test]
+fn an_override_in_between_does_not_keep_a_dropped_stage_in_out() {
+    let b = command(FILE, "echo 2 > {outputs.y}", "").replace("stages.a", "stages.b");
+    let a = command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 1 }\n");
+    let project = Project::builtin(&(a.clone() + &b));
+    project.run();
+    project.run_with(&["--set", "stages.a.params.p=5"]);
+    project.write("pipeline.toml", &a);
+    project.run();
+    assert!(!project.path("out/b").exists());
 }

@@ -167,8 +167,8 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
         Action::Verify { fix } => {
             let _guard = guard(&opened)?;
             let damages = store::verify(cache, fix)?;
-            let word = if fix { "damaged and dropped" } else { "damaged" };
-            for Damage { path, problem } in &damages {
+            for Damage { path, problem, dropped } in &damages {
+                let word = if *dropped { "damaged and dropped" } else { "damaged" };
                 ui::data(&format!("{word}: {}: {problem}", path.display()));
             }
             if !fix && !damages.is_empty() {

@@ -78,7 +78,10 @@ pub fn read_lock(paths: &[PathBuf], graph: &Graph) -> Result<Lockfile, CliError>
             continue;
         }
         if place > 0 {
-            let others = graph.pipeline.inputs.iter().filter(|input| input.overridden);
+            // The last is the file's own, one before it the profile's.
+            let is_plain = place + 1 == paths.len();
+            let others =
+                graph.pipeline.inputs.iter().filter(|input| if is_plain { input.overridden } else { input.set });
             let others: Vec<String> = others.map(|input| format!("inputs.{}", input.name)).collect();
             for stage in lock.stages.values_mut() {
                 stage.inputs.retain(|(_, source), _| !others.contains(source));

@@ -158,8 +158,9 @@ pub(super) fn interrupt_through(
     remote: Option<Arc<Remote>>,
 ) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    // `nohup`, and shells that start something in the background, want these to be ignored.
-    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+    // `nohup` wants hang-ups to be ignored. Scripts ignore SIGINT for what they start in the background, which must end cleanly all the
+    // same where somebody sends it.
+    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(*signal));
     let mut signals = signal_hook::iterator::Signals::new(heard)
         .map_err(|error| CliError::bug(format!("signals cannot be handled: {error}")))?;
     std::thread::spawn(move || {

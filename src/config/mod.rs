@@ -81,6 +81,8 @@ pub struct InputDeclaration {
     pub list: bool,
     /// Whether a profile or `--set` made it another than the file's: what is known of that one says nothing of it.
     pub overridden: bool,
+    /// Whether `--set` made it another than the profile's.
+    pub set: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -190,13 +192,14 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
     }
     let plain = sections::read_inputs(&mut table.clone(), &mut Mistakes::default());
     overlay::apply_profile(&mut table, overrides.profile.as_deref(), &mut mistakes);
+    let of_profile = sections::read_inputs(&mut table.clone(), &mut Mistakes::default());
     overlay::apply_set(&mut table, overrides, 1, &mut mistakes);
     refuse_unknown_sections(&table, kinds, &mut mistakes);
     let header = sections::read_header(&mut table, &mut mistakes);
     let mut inputs = sections::read_inputs(&mut table, &mut mistakes);
     for input in &mut inputs {
-        let same = |plain: &InputDeclaration| plain.name == input.name && plain.paths == input.paths;
-        input.overridden = !plain.iter().any(same);
+        let same = |other: &InputDeclaration| other.name == input.name && other.paths == input.paths;
+        (input.overridden, input.set) = (!plain.iter().any(same), !of_profile.iter().any(same));
     }
     let cache = sections::read_cache(&mut table, &mut mistakes);
     let stages = read_stages(&mut table, kinds, header.seed, &mut mistakes);

@@ -136,7 +136,7 @@ fn read_input(entry: &Entry, mistakes: &mut Mistakes) -> Option<InputDeclaration
         }
         paths.push(path);
     }
-    Some(InputDeclaration { name: name.clone(), paths, list, overridden: false, span: entry.node.span })
+    Some(InputDeclaration { name: name.clone(), paths, list, overridden: false, set: false, span: entry.node.span })
 }
 
 /// The path without `.` and with `..` taken back, as far as its text allows.

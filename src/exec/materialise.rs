@@ -238,7 +238,7 @@ fn clear_way(store: &Store, folder: &Path, path: &str) -> Result<(), StageError>
             return Err(leads_elsewhere(folder.ancestors().nth(2).unwrap_or(folder), path));
         }
         if !is_stored(store, path) {
-            let message = format!("`{}` is in the way of an output, and is not of hamflow", path.display());
+            let message = format!("`{}` is in the way of an output, and the cache does not have it", path.display());
             return Err(StageError::input(message).hint("move it out of the way"));
         }
         fs::remove(path).map_err(|error| disk_error(&error))?;

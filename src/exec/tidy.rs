@@ -73,7 +73,7 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyE
         }
     }
     let mut needs = Needs::default();
-    let locks = lock_paths(store, root);
+    let locks = lock_paths(store, root, tidy.own_lock);
     for path in locks.iter().filter(|path| !forgotten.contains(path)) {
         for (_, stage) in Lockfile::read(path)?.stages {
             needs.blobs.extend(stage.inputs.values().map(|digest| digest.hex()));
@@ -122,10 +122,10 @@ fn now() -> u64 {
 }
 
 /// The locks of the pipelines in the project's folder, and those of every profile and override.
-fn lock_paths(store: &Store, root: &Path) -> BTreeSet<PathBuf> {
+fn lock_paths(store: &Store, root: &Path, own: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
     let others = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
-    others.chain(Lockfile::all_in(root)).collect()
+    others.chain(Lockfile::all_in(root)).chain([root.join("pipeline.lock"), own.to_owned()]).collect()
 }
 
 /// Locks of runs with `--set` that are forgotten: of more than two weeks ago, or all where no run is to be kept.

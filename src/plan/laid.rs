@@ -1,6 +1,6 @@
 //! What lies in `out/`: which result of each stage was laid out there last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::fs::{self, Durability};
 
 /// What was laid out of a stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaidOut {
-    /// The lock that names the result, which tells pipelines of one folder, their profiles and overrides apart.
-    pub lock: String,
+    /// The locks that name the result, which tell pipelines of one folder, their profiles and overrides apart.
+    pub locks: BTreeSet<String>,
     /// The result's key.
     pub key: String,
 }
@@ -38,23 +38,31 @@ impl Laid {
         self.stages.get(stage)
     }
 
-    /// Notes what was laid out of a stage.
-    pub fn set(&mut self, stage: &str, laid: LaidOut) {
-        if self.stages.get(stage) != Some(&laid) {
-            self.stages.insert(stage.to_owned(), laid);
+    /// Notes which result was laid out of a stage, and which lock names it.
+    pub fn set(&mut self, stage: &str, lock: &str, key: &str) {
+        let laid = self.stages.entry(stage.to_owned()).or_default();
+        if laid.key != key {
+            *laid = LaidOut { locks: BTreeSet::new(), key: key.to_owned() };
             self.changed = true;
         }
+        self.changed |= laid.locks.insert(lock.to_owned());
     }
 
-    /// Forgets a stage.
-    pub fn remove(&mut self, stage: &str) {
-        self.changed |= self.stages.remove(stage).is_some();
-    }
-
-    /// The stages that were laid out for `lock`, with their keys.
-    pub fn of_lock(&self, lock: &str) -> Vec<(String, String)> {
-        let of = self.stages.iter().filter(|(_, laid)| laid.lock == lock);
-        of.map(|(stage, laid)| (stage.clone(), laid.key.clone())).collect()
+    /// Takes the stages out that `lock` has named and that its pipeline does not have any more, but for those that another pipeline's lock
+    /// names too; returns them with their keys.
+    pub fn take_dropped(&mut self, lock: &str, is_there: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let mut dropped = Vec::new();
+        for (stage, laid) in self.stages.iter_mut().filter(|(stage, _)| !is_there(stage)) {
+            if laid.locks.remove(lock) {
+                self.changed = true;
+                laid.locks.retain(|other| pipeline_of(other) != pipeline_of(lock));
+                if laid.locks.is_empty() {
+                    dropped.push((stage.clone(), laid.key.clone()));
+                }
+            }
+        }
+        self.stages.retain(|_, laid| !laid.locks.is_empty());
+        dropped
     }
 
     /// Writes it if something changed. What cannot be written costs a file that stays in `out/`, and nothing else.
@@ -63,5 +71,49 @@ impl Laid {
             let text = serde_json::to_vec(&self.stages).expect("it has only string keys");
             let _ = fs::write(&self.path, &text, Durability::Relaxed);
         }
+    }
+}
+
+/// The name, without ending, of the pipeline file that a lock belongs to: the lock's own beside the pipeline, and what stands before the
+/// `@` in the cache (`locks/other@demo.lock`).
+fn pipeline_of(lock: &str) -> &str {
+    match lock.strip_prefix("locks/") {
+        Some(name) => name.split_once('@').map_or("pipeline", |(file, _)| file),
+        None => lock.trim_end_matches(".lock"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pipeline_no_longer_has_is_dropped_unless_another_pipeline_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut laid = Laid::load(folder.path());
+        for (stage, lock) in [
+            ("a", "pipeline.lock"),
+            ("b", "pipeline.lock"),
+            ("b", "locks/+set-12.lock"),
+            ("c", "pipeline.lock"),
+            ("c", "locks/other@demo.lock"),
+            ("d", "locks/demo.lock"),
+        ] {
+            laid.set(stage, lock, &format!("key of {stage}"));
+        }
+        laid.save();
+        let mut laid = Laid::load(folder.path());
+        let dropped = laid.take_dropped("pipeline.lock", |stage| stage == "a");
+        assert_eq!(
+            dropped,
+            [("b".to_owned(), "key of b".to_owned())],
+            "c is another pipeline's too, d only a profile's"
+        );
+        assert!(
+            laid.get("a").is_some() && laid.get("b").is_none() && laid.get("c").is_some() && laid.get("d").is_some()
+        );
+        laid.set("c", "pipeline.lock", "another key");
+        assert_eq!(laid.take_dropped("other.lock", |_| false), [], "it names what lies there no longer");
+        assert_eq!(laid.take_dropped("locks/demo.lock", |stage| stage != "d").len(), 1);
     }
 }

@@ -35,7 +35,7 @@ use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
 
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
-pub use laid::{Laid, LaidOut};
+pub use laid::Laid;
 pub use outputs::{Differences, compare, expected_files};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
 pub use seal::{Question, Seal};

@@ -217,7 +217,7 @@ fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Res
         (*youngest, *bytes) = ((*youngest).max(written), *bytes + size);
     }
     for (folder, (written, bytes)) in checkpoints {
-        if written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
+        if is_ours(&folder) && written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
             garbage.checkpoints += 1;
             garbage.bytes += bytes;
             if !dry_run {
@@ -362,7 +362,8 @@ pub(super) mod tests {
     fn a_clearing_removes_old_checkpoints_alone() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        for (name, days) in [("old", 15), ("young", 13)] {
+        let [old, young] = ["old", "young"].map(|name| Digest::of(name.as_bytes()).hex());
+        for (name, days) in [(&old[..], 15), (&young, 13), ("somebody's", 15)] {
             let path = store.checkpoints_dir().join(name).join("state");
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, "12345").unwrap();
@@ -370,7 +371,7 @@ pub(super) mod tests {
         }
         let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();
         assert_eq!(garbage, Garbage { bytes: 5, checkpoints: 1, ..Garbage::default() });
-        assert_eq!(usage(&store).unwrap().checkpoint_bytes, 5);
-        assert!(!store.checkpoints_dir().join("old").exists());
+        assert_eq!(usage(&store).unwrap().checkpoint_bytes, 10);
+        assert!(!store.checkpoints_dir().join(old).exists() && store.checkpoints_dir().join("somebody's").exists());
     }
 }

@@ -32,6 +32,8 @@ pub struct Damage {
     pub path: PathBuf,
     /// What is wrong with it.
     pub problem: String,
+    /// Whether it was deleted.
+    pub dropped: bool,
 }
 
 pub(super) fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
@@ -84,16 +86,17 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
         if fix {
             fs::remove(&path)?;
         }
-        damages.push(Damage { path, problem });
+        damages.push(Damage { path, problem, dropped: fix });
         Ok::<(), FsError>(())
     };
     let (mut good, mut unreadable) = (BTreeSet::new(), Vec::new());
-    for (path, _) in files(store.content.folder())? {
+    for (path, size) in files(store.content.folder())? {
         let found = match digest::of_file(&path) {
             Ok(found) => found,
             // It may be good: only somebody who can read it knows.
             Err(error) => {
-                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}") });
+                good.extend(format!("{}:{size}", name(&path)).parse::<Digest>());
+                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}"), dropped: false });
                 continue;
             }
         };

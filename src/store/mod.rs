@@ -42,17 +42,15 @@ use crate::fs::{self, FsError};
 pub const FORMAT: u32 = 1;
 
 /// What may lie in the directory of a cache whose version is not there (yet, or any more): what people and systems keep beside it, and
-/// what is of a cache by its name.
-const BESIDE_THE_VERSION: [&str; 15] = [
+/// what commands that only read, or a run whose cache was deleted, leave there. Nobody deletes files for having these names.
+const BESIDE_THE_VERSION: [&str; 13] = [
     ".DS_Store",
     ".gitignore",
     ".gitkeep",
     "CACHEDIR.TAG",
     "README.md",
-    "checkpoints",
     "index",
     "laid",
-    "locks",
     "lost+found",
     "memo",
     "run.lock",
@@ -61,14 +59,15 @@ const BESIDE_THE_VERSION: [&str; 15] = [
     "tidied",
 ];
 
-/// What may lie there too where the folders of blobs and results are those of a cache: what has their names may be anything.
-const BESIDE_BLOBS: [&str; 3] = ["rebuild", "rebuilt", "tmp"];
+/// What may lie there too where blobs or results do: it is cleared, so its name alone is not enough.
+const BESIDE_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
 
-/// Whether a folder is empty, or holds nothing but folders named by two hexadecimal digits.
+/// Whether a folder has folders named by two hexadecimal digits, and nothing else.
 fn is_of_digests(folder: &Path) -> bool {
     let is_hex = |name: &str| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    folder.is_dir() && entries.all(|entry| is_hex(&entry.file_name().to_string_lossy()))
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    !names.is_empty() && names.iter().all(|name| is_hex(name))
 }
 
 /// Everything below the cache directory.
@@ -169,12 +168,11 @@ impl Store {
             return Ok(());
         }
         let digests = ["cas", "ac"].map(|name| self.root.join(name));
-        let is_cache = digests.iter().any(|folder| folder.exists())
+        let is_cache = digests.iter().any(|folder| is_of_digests(folder))
             && digests.iter().all(|folder| !folder.exists() || is_of_digests(folder));
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            let of_blobs = ["cas", "ac"].contains(&&found[..]) || BESIDE_BLOBS.contains(&&found[..]);
-            let known = BESIDE_THE_VERSION.contains(&&found[..]) || (is_cache && of_blobs);
+            let known = BESIDE_THE_VERSION.contains(&&found[..]) || (is_cache && BESIDE_BLOBS.contains(&&found[..]));
             if !known && !fs::is_staged(&found) {
                 return Err(StoreError::Foreign { root: self.root.clone(), found });
             }

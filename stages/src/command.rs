@@ -220,9 +220,7 @@ impl Kind for Command {
         let known = |text: &str| template::with_params(text, &parameters);
         match &parameters.run {
             Run::Arguments(arguments) => {
-                // An argument with spaces may be a line for a shell (`bash -c`).
-                let lines = arguments.iter().filter(|argument| argument.contains(char::is_whitespace));
-                let within: Vec<String> = lines.flat_map(|line| words(line)).collect();
+                let within: Vec<String> = shell_lines(arguments).flat_map(|line| words(line)).collect();
                 arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
             }
             Run::Line(line) => words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
@@ -240,12 +238,27 @@ impl Kind for Command {
         let absent = Absent::of(&self.candidate_files(&context.job().params), &context.job().project_dir);
         process::run(&command_line, context)?;
         stamps.check(context.inputs())?;
-        absent.check()?;
+        if let Some(made) = absent.made() {
+            let made = made.display();
+            context.warn(format!(
+                "the program made `{made}`, which its command names: the next run takes it for an input; let it go to `$TMPDIR`, or name it as an output"
+            ));
+        }
         for output in &context.job().outputs {
             check::output(output, &context.job().output_dir)?;
         }
         Ok(())
     }
+}
+
+/// The arguments that are lines for a shell: what follows `-c` behind its name.
+fn shell_lines(arguments: &[String]) -> impl Iterator<Item = &String> {
+    const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
+    let is_shell = |argument: &String| SHELLS.contains(&argument.rsplit('/').next().unwrap_or_default());
+    let start = arguments.iter().position(is_shell).unwrap_or(arguments.len());
+    let is_option =
+        |argument: &str| argument.starts_with('-') && !argument.starts_with("--") && argument.ends_with('c');
+    arguments[start..].windows(2).filter(move |pair| is_option(&pair[0])).map(|pair| &pair[1])
 }
 
 /// The words of a line for the shell (POSIX.1-2017, 2.2 and 2.3), without those that it writes to (`> log.txt`), and the words within
@@ -258,7 +271,8 @@ fn words(line: &str) -> Vec<String> {
         match (quote, character) {
             (Some(open), _) if character == open => quote = None,
             (None, '\'' | '"') => quote = Some(character),
-            (None | Some('"'), '\\') => word.extend(characters.next()),
+            // A line that goes on behind its end is one.
+            (None | Some('"'), '\\') => word.extend(characters.next().filter(|next| *next != '\n')),
             (Some(_), _) => word.push(character),
             (None, _) if character.is_whitespace() || "|<>;&()`".contains(character) => {
                 if !word.is_empty() {

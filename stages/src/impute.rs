@@ -7,7 +7,7 @@ mod tests;
 use hamflow_stage_api::{
     ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
 };
-use polars::prelude::{BooleanChunked, Column, NewChunkedArray};
+use polars::prelude::{BooleanChunked, Column, DataFrame, NewChunkedArray};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ impl Kind for Impute {
         table::with_column(&mut frame, Column::new(column.into(), filled))?;
         let is_drop = params.strategy == Strategy::Drop;
         // What an earlier stage has filled in stays marked.
-        let before = table::booleans(&frame, &marks).unwrap_or_else(|_| vec![None; missing.len()]);
+        let before = filled_before(&frame, &marks, missing.len());
         let marked: Vec<bool> = missing
             .iter()
             .zip(before)
@@ -163,4 +163,10 @@ fn check(params: &ImputeParams) -> Result<(), ParamError> {
         }
         _ => Err(ParamError::new("value", "`value` is for the strategy `constant` only")),
     }
+}
+
+/// By row: whether an earlier stage has marked it as filled in, by a boolean or a number.
+fn filled_before(frame: &DataFrame, marks: &str, rows: usize) -> Vec<Option<bool>> {
+    let numbers = || table::integers(frame, marks).map(|marks| marks.iter().map(|mark| Some((*mark)? != 0)).collect());
+    table::booleans(frame, marks).or_else(|_| numbers()).unwrap_or_else(|_| vec![None; rows])
 }

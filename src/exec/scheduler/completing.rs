@@ -65,14 +65,13 @@ impl Scheduler<'_> {
     /// Removes from `out/` what stages made that the pipeline no longer has, unless somebody changed it.
     pub(super) fn clear_dropped(&mut self) -> Result<(), StageError> {
         let lock = self.lock_name();
-        let laid = self.planner.laid().of_lock(&lock);
-        for (name, key) in laid.into_iter().filter(|(name, _)| self.graph.find(name).is_none()) {
-            self.planner.laid().remove(&name);
+        let graph = self.graph;
+        for (name, key) in self.planner.laid().take_dropped(&lock, |name| graph.find(name).is_some()) {
             let folder = self.graph.pipeline.root.join("out").join(&name);
-            if !folder.is_dir() {
+            // What is no folder any more, or lies behind a symlink, is somebody's.
+            if !folder.is_dir() || check_out_dir(&self.graph.pipeline.root, &folder).is_err() {
                 continue;
             }
-            check_out_dir(&self.graph.pipeline.root, &folder)?;
             let files = laid_out_by(self.store, &key);
             let found = self.planner.index().usual_folder(&folder, 1).map_err(|error| disk_error(&error))?;
             for known in found.iter().filter(|known| files.get(&known.path) == Some(&known.digest)) {

@@ -11,7 +11,7 @@ use crate::exec::RunEvent;
 use crate::exec::record::{Outcome, StageRecord};
 use crate::graph::{Source, StageId};
 use crate::lock::LockedStage;
-use crate::plan::{Check, LaidOut, StaleReason, expected_files};
+use crate::plan::{Check, StaleReason, expected_files};
 use crate::store::ActionResult;
 
 impl Scheduler<'_> {
@@ -193,9 +193,8 @@ impl Scheduler<'_> {
             self.summary.part_files_ran += active.ran_amount.files;
             self.summary.parts_cached += active.cached;
         }
-        let laid = LaidOut { lock: self.lock_name(), key: check.key.hex() };
-        let name = self.name(id).to_owned();
-        self.planner.laid().set(&name, laid);
+        let (name, lock) = (self.name(id).to_owned(), self.lock_name());
+        self.planner.laid().set(&name, &lock, &check.key.hex());
         self.lock.stages.insert(name, locked);
         self.note(id, outcome, check.key.hex(), reasons, active, Some(&result), None);
         let stage = self.name(id);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hamflow_stage_api::{Input, InputFile, Inputs, StageError};
@@ -60,21 +60,20 @@ impl Stamps {
     }
 }
 
-/// Files that the command names and that were not there before it ran.
+/// Files of the project that the command names and that were not there before it ran.
 pub(super) struct Absent(Vec<PathBuf>);
 
 impl Absent {
     /// Looks for the files of these names below `project`.
     pub fn of(names: &[String], project: &Path) -> Self {
-        let below = names.iter().map(|name| project.join(name));
+        let is_inside = |name: &&String| Path::new(name).components().all(|step| step != Component::ParentDir);
+        let below = names.iter().filter(is_inside).map(|name| project.join(name));
         Self(below.filter(|path| path.starts_with(project) && path.symlink_metadata().is_err()).collect())
     }
 
-    /// Fails if one of them is there now: named in the command, it would be an input of the next run, which changes it again.
-    pub fn check(&self) -> Result<(), StageError> {
-        let Some(made) = self.0.iter().find(|path| path.is_file()) else { return Ok(()) };
-        let message = format!("the program made `{}`, which its command names and which is no output", made.display());
-        Err(StageError::input(message).hint("declare it as an output, or let it go to `$TMPDIR`: a file of the project that a command names is an input"))
+    /// One of them that is there now: named in the command, it will be an input of the next run.
+    pub fn made(&self) -> Option<&Path> {
+        self.0.iter().find(|path| path.is_file()).map(PathBuf::as_path)
     }
 }
 

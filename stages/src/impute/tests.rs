@@ -1,7 +1,7 @@
 //! What `impute` promises, on a small table and on the real one.
 
 use hamflow_stage_api::{ArtifactType, Kind, StageError};
-use polars::prelude::{DataFrame, df};
+use polars::prelude::{Column, DataFrame, df};
 use serde_json::{Value, json};
 
 use super::Impute;
@@ -72,6 +72,10 @@ fn what_an_earlier_stage_has_filled_stays_marked() {
     let once = run(&people(), json!({})).unwrap().table("table.parquet");
     let twice = run(&once, json!({})).unwrap().table("table.parquet");
     assert_eq!(booleans(&twice, "age_imputed").unwrap(), [false, true, false, false, true].map(Some));
+    let mut numbers = people();
+    crate::table::with_column(&mut numbers, Column::new("age_imputed".into(), [1i64, 0, 0, 0, 0])).unwrap();
+    let marked = run(&numbers, json!({})).unwrap().table("table.parquet");
+    assert_eq!(booleans(&marked, "age_imputed").unwrap(), [true, true, false, false, true].map(Some));
 }
 
 #[test]
