@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Preprocessing beside other programs: a table of images per second, in one run on one machine.
 
-`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers] [--cold-disk]` makes N distinct JPEGs (10,015 by
-default: the originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved
+`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers] [--cold-disk]
+[--changes N]` makes N distinct JPEGs (10,015 by default: the originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved
 rounds, for each size: the decoder alone over the same files in a bare loop (`cargo bench --bench preprocess`), a cold
 `hamflow run` over them (an empty cache, the hashing of every file and the table included), and each peer with a process per core. It
 needs a release build of hamflow. What a cold run reaches of its decoder alone is the median of the rounds' ratios: by the
 clock, and by the time that processors worked, which says less but also counts on a machine that does other things too.
+With `--changes N` it measures a run after one image changed instead, N times.
 With `--cold-disk` the files are taken out of the system's cache before each run and each peer, instead of being brought in
 (as root).
 """
 import argparse
 import hashlib
+import json
 import os
 import re
 import resource
@@ -218,6 +220,29 @@ def hamflow(
     return count / seconds, count / (work / os.cpu_count()), most[0] / 2**20
 
 
+def changed(folder: Path, images: Path, size: tuple[int, int], rounds: int) -> tuple[float, float]:
+    """Medians of seconds and images of a run after one image's bytes changed, and the change back."""
+    project = Path(tempfile.mkdtemp(dir=folder))
+    write(project, images, height=size[0], width=size[1])
+    run = [binary(), "run", "--json"]
+    subprocess.run(run, cwd=project, check=True, capture_output=True)
+    paths = sorted(images.glob("*.jpg"))
+    seconds, redone = [], []
+    for number in range(rounds):
+        path = paths[len(paths) * (2 * number + 1) // (2 * rounds)]
+        before = path.read_bytes()
+        # The number in its comment.
+        path.write_bytes(before[:6] + f"{90_000_000 + number}".encode() + before[14:])
+        start = time.perf_counter()
+        said = subprocess.run(run, cwd=project, check=True, capture_output=True, text=True).stdout
+        seconds.append(time.perf_counter() - start)
+        redone.append(json.loads(said.splitlines()[-1])["part_files_ran"])
+        path.write_bytes(before)
+        subprocess.run(run, cwd=project, check=True, capture_output=True)
+    shutil.rmtree(project)
+    return statistics.median(seconds), statistics.median(redone)
+
+
 def linked(folder: Path, originals: Path, count: int) -> Path:
     """The originals under many names, for counts that no disk should hold."""
     images = folder / f"links-{count}"
@@ -249,9 +274,15 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hamflow-bench")
     arguments.add_argument("--no-peers", action="store_true", help="hamflow and its decoder only")
     arguments.add_argument("--cold-disk", action="store_true", help="take the files out of the system's cache first (as root)")
+    arguments.add_argument("--changes", type=int, default=0, help="only the time of a run after one image changed, so often")
     options = arguments.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     images = dataset(options.folder, options.originals, options.images)
+    if options.changes:
+        for size in SIZES:
+            seconds, redone = changed(options.folder, images, size, options.changes)
+            print(f"{size[0]}×{size[1]}: {seconds:.3f} s after one of {options.images} images changed, {redone:.0f} decoded")
+        return
     scripts: dict[str, tuple[Path, str]] = {}
     if not options.no_peers:
         python, there = environment(options.folder)
