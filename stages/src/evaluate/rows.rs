@@ -126,7 +126,10 @@ pub fn check_classes(rows: &[Row], labels: &[String]) -> Result<(), StageError> 
             None => format!("not among the model's classes, `{}`", labels.join("`, `")),
         };
         return Err(StageError::input(format!("the class `{label}` is number {class} in the table, but {of_model}"))
-            .hint("`model` and `split` must come from the same table of classes"));
+            .hint(match class < labels.len() {
+                true => "`model` and `split` must come from the same table of classes",
+                false => "no row that the model was trained or chosen by was of it: another seed of `split`, or fewer `classes`, changes that",
+            }));
     }
     Ok(())
 }
@@ -161,6 +164,7 @@ mod tests {
             error.message,
             "the class `nv` is number 2 in the table, but not among the model's classes, `akiec`, `bcc`"
         );
+        assert!(error.hint.unwrap().starts_with("no row that the model was trained or chosen by"));
     }
 
     #[test]
