@@ -104,7 +104,9 @@ impl Lockfile {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let named = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
         let first = HEADER.lines().next().unwrap_or_default();
-        let is_ours = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(first.as_bytes()));
+        let is_ours = |path: &PathBuf| {
+            path.is_file() && std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(first.as_bytes()))
+        };
         named.filter(is_ours).collect()
     }
 

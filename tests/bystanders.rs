@@ -715,3 +715,78 @@ fn an_override_in_between_does_not_keep_a_dropped_stage_in_out() {
     project.run();
     assert!(!project.path("out/b").exists());
 }
+
+#[test]
+fn what_lies_in_out_is_no_input() {
+    for path in ["./out/a/y", "out/a", "x/../out/a/y"] {
+        let inputs = format!("inputs = {{ d = \"inputs.d\" }}\n[inputs]\nd = {path:?}\n");
+        let project = Project::builtin(&command(FILE, "head -c3 {inputs.d} > {outputs.y}", &inputs));
+        project.write("out/a/y", "precious");
+        project.write("x/keep", "");
+        let ran = project.hamflow(&["run"]);
+        assert_eq!(ran.code, 2, "{path}: {ran:?}");
+        assert!(ran.stderr.contains("a view of what `a` made"), "{path}: {ran:?}");
+        assert_eq!(project.read("out/a/y"), "precious");
+    }
+}
+
+#[test]
+fn files_that_make_way_are_said() {
+    let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y}; echo 1 > {outputs.y}/f", ""));
+    project.write("out/a/y/sub/own", "mine");
+    let ran = project.hamflow(&["run"]);
+    assert!(
+        ran.stderr.contains("1 file(s) in `out/a` made way that the cache does not have, such as `y/sub/own`"),
+        "{ran:?}"
+    );
+    project.write("pipeline.toml", command(FOLDER, "mkdir {outputs.y}; echo 2 > {outputs.y}/g", ""));
+    let ran = project.hamflow(&["run"]);
+    assert!(!ran.stderr.contains("made way"), "what hamflow made it can make again: {ran:?}");
+}
+
+#[test]
+fn a_folder_with_files_that_only_have_the_names_of_a_caches_is_none() {
+    for name in ["index", "laid", "tidied", "run.lock"] {
+        let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", "[cache]\ndir = \"shared\"\n"));
+        project.write(&format!("shared/{name}"), "my books");
+        assert_eq!(project.hamflow(&["run"]).code, 2, "{name}");
+        assert_eq!(project.read(&format!("shared/{name}")), "my books");
+    }
+    let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", "[cache]\ndir = \"./out/cache\"\n"));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 2 && ran.stderr.contains("cache: `dir` lies in `out`"), "{ran:?}");
+}
+
+#[test]
+fn scripts_are_found_behind_every_option_of_a_shell_and_behind_symlinks() {
+    let runs = [
+        "run = [\"bash\", \"-ce\", \"sh s.sh > {outputs.y}\"]",
+        "run = [\"env\", \"sh\", \"-c\", \"-e\", \"sh s.sh > {outputs.y}\"]",
+        "run = \"sh link/../s.sh > {outputs.y}\"",
+        "run = \"sh 's{{1}}.sh' > {outputs.y}\"",
+    ];
+    for run in runs {
+        let project = Project::builtin(&format!("[stages.a]\nkind = \"command\"\noutputs = {{ y = {FILE} }}\n{run}\n"));
+        std::fs::create_dir_all(project.path("real/sub")).unwrap();
+        symlink("real/sub", project.path("link")).unwrap();
+        for number in ["1", "2"] {
+            for script in ["s.sh", "real/s.sh", "s{1}.sh"] {
+                project.write(script, format!("echo {number}"));
+            }
+            assert_eq!(project.run().ran(), ["a"], "{run}");
+            assert_eq!(project.read("out/a/y"), format!("{number}\n"), "{run}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_refused() {
+    let project = Project::builtin(&command(FILE, "printf %s $FOO > {outputs.y}", "env = [\"FOO\"]\n"));
+    project.run();
+    let mut odd = project.command(&["run"]);
+    let value: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    odd.env("FOO", value);
+    let ran = Project::finish(odd);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("the variable `FOO` of the environment is not UTF-8"), "{ran:?}");
+}

@@ -172,6 +172,10 @@ pub(crate) fn read_cache(root: &mut Table, mistakes: &mut Mistakes) -> CacheOpti
         if dir.is_empty() {
             mistakes.push(Mistake::new(entry.node.span, "cache: `dir` is empty"));
         }
+        if normal(Path::new(dir)).starts_with("out") {
+            let message = "cache: `dir` lies in `out`, where outputs are laid out";
+            mistakes.push(Mistake::new(entry.node.span, message).hint("name a folder of its own".to_owned()));
+        }
         options.dir = PathBuf::from(dir);
     }
     if let Some(entry) = table.get("link")

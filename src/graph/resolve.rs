@@ -97,6 +97,14 @@ impl<'p> Resolver<'p> {
             );
             return Err(asking.mistake(message).hint(self.ways(asking)));
         }
+        let views = inputs[index].paths.iter().filter_map(|path| path_below(&self.pipeline.root, path));
+        if let Some((path, other)) = views.into_iter().find_map(|path| Some((path.clone(), self.stage_of_view(&path)?)))
+        {
+            let message = format!("`inputs.{name}` is `{path}`, a view of what `{other}` made");
+            return Err(asking
+                .mistake(message)
+                .hint(format!("take the artifact: `{} = \"{other}\"`", asking.port.name)));
+        }
         Ok(Source::Declared { index })
     }
 
@@ -260,7 +268,8 @@ impl<'p> Resolver<'p> {
 
     /// The stage below whose `out/` folder `path` lies: those files come and go, so no key may depend on them.
     fn stage_of_view(&self, path: &str) -> Option<&str> {
-        let (folder, _) = path.strip_prefix("out/")?.split_once('/')?;
+        let below = path.strip_prefix("out/")?;
+        let folder = below.split_once('/').map_or(below, |(folder, _)| folder);
         self.pipeline.stages.iter().map(|stage| stage.name.as_str()).find(|name| *name == folder)
     }
 
@@ -272,15 +281,16 @@ impl<'p> Resolver<'p> {
 /// The paths below the root that a stage's arguments may name, whether or not anything is there.
 pub fn candidate_paths(pipeline: &Pipeline, stage: &Stage) -> BTreeSet<String> {
     let arguments = stage.kind.candidate_files(&stage.params);
-    arguments.iter().filter_map(|argument| path_below(&pipeline.root, argument)).collect()
+    arguments.iter().filter_map(|argument| path_below(&pipeline.root, Path::new(argument))).collect()
 }
 
 /// `argument` as a path below the root, with `/`; none where it leads elsewhere.
-fn path_below(root: &Path, argument: &str) -> Option<String> {
-    let path = Path::new(argument);
-    // The root has no symlinks in its path, what somebody writes may.
-    let real = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
-    let real = if path.is_absolute() && !path.starts_with(root) { real() } else { None };
+fn path_below(root: &Path, argument: &Path) -> Option<String> {
+    let path = argument;
+    // The root has no symlinks in its path, what somebody writes may, and behind one `..` leads elsewhere than it looks.
+    let real = || Some(root.join(path).parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let climbs = path.components().any(|step| step == Component::ParentDir);
+    let real = if climbs || (path.is_absolute() && !path.starts_with(root)) { real() } else { None };
     let path = real.as_deref().unwrap_or(path);
     let path = path.strip_prefix(root).unwrap_or(path);
     let mut parts: Vec<&str> = Vec::new();

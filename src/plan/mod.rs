@@ -298,7 +298,7 @@ impl<'a> Planner<'a> {
             params: stage.params.clone(),
             inputs: Vec::new(),
             views: Vec::new(),
-            env: stage.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect(),
+            env: environment(stage)?,
             seed: spec.seeded.then_some(stage.seed),
             device,
         };
@@ -512,6 +512,19 @@ impl<'a> Planner<'a> {
         self.store.memo.put(&question, &views);
         Ok(views)
     }
+}
+
+/// The values of the variables that a stage names.
+fn environment(stage: &Stage) -> Result<BTreeMap<String, Option<String>>, StageError> {
+    if let Some(name) = stage.env.iter().chain(&stage.secret_env).find(|name| is_odd(name)) {
+        let message = format!("the variable `{name}` of the environment is not UTF-8");
+        return Err(StageError::input(message).hint("give it another value, or take it out of `env`"));
+    }
+    Ok(stage.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect())
+}
+
+fn is_odd(variable: &str) -> bool {
+    matches!(std::env::var(variable), Err(std::env::VarError::NotUnicode(_)))
 }
 
 /// Names what a view or a plan is made from.

@@ -31,7 +31,7 @@ pub struct Differences {
     pub write: Vec<String>,
     /// In a folder that is an artifact, without being part of it.
     pub remove: Vec<String>,
-    /// Present with bytes that are not in the store: somebody edited them.
+    /// Of both, those with bytes that are not in the store: somebody wrote them.
     pub other: Vec<String>,
 }
 
@@ -91,6 +91,9 @@ pub fn compare(
                 let old = before.get(path) == Some(digest);
                 if litter || old || result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
                     differences.remove.push(path.clone());
+                    if !litter && !store.content.contains(digest) {
+                        differences.other.push(path.clone());
+                    }
                 }
             }
         }

@@ -233,7 +233,7 @@ impl Device {
 }
 
 fn variable(name: &str) -> Option<Hash> {
-    std::env::var(name).ok().map(|value| *Digest::of(value.as_bytes()).hash())
+    std::env::var_os(name).map(|value| *Digest::of(value.as_encoded_bytes()).hash())
 }
 
 fn holds_folder(path: &Path, hash: &Hash) -> bool {

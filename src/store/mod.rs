@@ -70,6 +70,18 @@ fn is_of_digests(folder: &Path) -> bool {
     !names.is_empty() && names.iter().all(|name| is_hex(name))
 }
 
+/// Whether a file that has the name of one of ours, and would be written over, begins as ours does.
+fn is_as_it_begins(name: &str, path: &Path) -> bool {
+    let bytes = || std::fs::read(path).unwrap_or_default();
+    match name {
+        "index" => bytes().starts_with(b"hamflow-index"),
+        "laid" => bytes().starts_with(b"{"),
+        "run.lock" => bytes().is_empty() || bytes().starts_with(b"process "),
+        "tidied" => bytes().iter().all(|byte| byte.is_ascii_digit() || *byte == b'\n'),
+        _ => true,
+    }
+}
+
 /// Everything below the cache directory.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -172,7 +184,8 @@ impl Store {
             && digests.iter().all(|folder| !folder.exists() || is_of_digests(folder));
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            let known = BESIDE_THE_VERSION.contains(&&found[..]) || (is_cache && BESIDE_BLOBS.contains(&&found[..]));
+            let known = (BESIDE_THE_VERSION.contains(&&found[..]) && is_as_it_begins(&found, &entry.path()))
+                || (is_cache && BESIDE_BLOBS.contains(&&found[..]));
             if !known && !fs::is_staged(&found) {
                 return Err(StoreError::Foreign { root: self.root.clone(), found });
             }

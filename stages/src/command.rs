@@ -251,14 +251,13 @@ impl Kind for Command {
     }
 }
 
-/// The arguments that are lines for a shell: what follows `-c` behind its name.
+/// The argument that is a line for a shell: the first behind the shell's name and `-c` that is no option.
 fn shell_lines(arguments: &[String]) -> impl Iterator<Item = &String> {
     const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
     let is_shell = |argument: &String| SHELLS.contains(&argument.rsplit('/').next().unwrap_or_default());
-    let start = arguments.iter().position(is_shell).unwrap_or(arguments.len());
-    let is_option =
-        |argument: &str| argument.starts_with('-') && !argument.starts_with("--") && argument.ends_with('c');
-    arguments[start..].windows(2).filter(move |pair| is_option(&pair[0])).map(|pair| &pair[1])
+    let is_c = |argument: &&String| argument.starts_with('-') && !argument.starts_with("--") && argument.contains('c');
+    let behind_c = arguments.iter().skip_while(move |it| !is_shell(it)).skip_while(move |it| !is_c(it)).skip(1);
+    behind_c.filter(|argument| !argument.starts_with('-')).take(1)
 }
 
 /// The words of a line for the shell (POSIX.1-2017, 2.2 and 2.3), without those that it writes to (`> log.txt`), and the words within
@@ -307,7 +306,7 @@ fn candidates(argument: &str) -> Vec<String> {
 }
 
 fn is_candidate(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with('-') && !text.contains(['{', '}', '\0', '\n'])
+    !text.is_empty() && !text.starts_with('-') && !text.contains(['\0', '\n'])
 }
 
 #[cfg(test)]

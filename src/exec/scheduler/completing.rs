@@ -101,9 +101,14 @@ impl Scheduler<'_> {
         check_out_dir(&self.graph.pipeline.root, &folder)?;
         let same = self.planner.lock().stages.get(&stage.name).is_some_and(|locked| locked.key == check.key.hex());
         let differences = self.planner.compare_out(id, check.key, result, files)?;
-        if same && let Some(first) = differences.other.first() {
-            let count = differences.other.len();
-            let message = format!("{count} edited file(s) in `out/{}` restored, such as `{first}`", stage.name);
+        if let Some(first) = differences.other.first() {
+            let (count, name) = (differences.other.len(), &stage.name);
+            let message = match same {
+                true => format!("{count} edited file(s) in `out/{name}` restored, such as `{first}`"),
+                false => {
+                    format!("{count} file(s) in `out/{name}` made way that the cache does not have, such as `{first}`")
+                }
+            };
             (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
         }
         let copies = self.copies.take(id);

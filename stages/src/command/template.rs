@@ -84,8 +84,8 @@ pub(super) fn with_params(text: &str, parameters: &Parameters) -> String {
     let shown = |piece: Piece| match piece {
         Piece::Text(text) => text,
         Piece::Placeholder(Placeholder::Param(name)) => parameters.params.get(&name).map(plain).unwrap_or_default(),
-        // Braces stand in no path that is looked for.
-        Piece::Placeholder(_) => "{}".to_owned(),
+        // No path has this character.
+        Piece::Placeholder(_) => "\0".to_owned(),
     };
     pieces.into_iter().map(shown).collect()
 }

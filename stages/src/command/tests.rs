@@ -241,5 +241,6 @@ fn a_parameter_may_name_a_file_and_what_a_line_writes_to_is_not_read() {
     );
     assert_eq!(words("echo log > \\\n  log.txt; cat x"), ["echo", "log", "cat", "x"]);
     assert_eq!(words("a <b 2>&1 | c >| d & e"), ["a", "b", "2", "c", "e"]);
+    assert_eq!(candidates(json!(["cp", "{inputs.x}/y", "{outputs.y}"])), ["cp"]);
     assert_eq!(words("bash -c 'python a.py > b'"), ["bash", "python a.py > b", "python", "a.py"]);
 }
