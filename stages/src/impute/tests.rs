@@ -133,3 +133,23 @@ fn the_real_ages_are_filled_with_what_pandas_has() {
     let by_sex = values(json!({"strategy": "group-mean", "group": "sex"}));
     assert_eq!(by_sex, [37.5, 48.71152154793316, 54.54537037037037]);
 }
+
+// A pipeline is refused by what is said of the columns, so that must be what is read and made.
+#[test]
+fn the_columns_that_are_said_are_those_that_are_read_and_made() {
+    for (params, read) in [
+        (json!({}), &["age"][..]),
+        (json!({"strategy": "group-mean", "group": "sex", "fit": "train"}), &["age", "sex", "split"]),
+        (json!({"strategy": "constant", "value": 1.0, "fit": "train"}), &["age"]),
+    ] {
+        let resolved = Impute.resolve(params.as_object().unwrap()).unwrap();
+        let said: Vec<String> = Impute.columns_read(&resolved).into_iter().map(|(_, column)| column).collect();
+        assert_eq!(said, read);
+        for column in read {
+            assert!(run(&people().drop(column).unwrap(), params.clone()).is_err(), "{params} without {column}");
+        }
+        let there = people().get_column_names_owned().into_iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let made = Impute.columns_made(&resolved, "table", &|_| Some(there.clone())).unwrap();
+        assert_eq!(made, run(&people(), params).unwrap().table("table.parquet").get_column_names_owned());
+    }
+}

@@ -1,6 +1,6 @@
 //! What `metadata` promises, on small CSVs and on the real one.
 
-use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, Kind, StageError};
+use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, Kind, Params, StageError};
 use serde_json::{Value, json};
 
 use super::Metadata;
@@ -73,7 +73,10 @@ fn what_the_csv_says_of_where_images_come_from_is_kept_and_alone_makes_them_synt
         assert_eq!(sources, [None, Some("vidir_modern".to_owned())]);
         let ran = run_text(&text("synthetic"), made, files(), json!({})).unwrap();
         assert_eq!(ran.json("summary.json")["synthetic"], true);
-        assert_eq!(crate::table::synthetic(&ran.table("table.parquet")).unwrap(), [false, true]);
+        let table = ran.table("table.parquet");
+        assert_eq!(crate::table::synthetic(&table).unwrap(), [false, true]);
+        let made = Metadata.columns_made(&Params::new(), "table", &|_| None).unwrap();
+        assert_eq!(made, table.get_column_names_owned(), "a pipeline is refused by what is said of the table");
     }
 }
 
