@@ -198,7 +198,7 @@ impl Kind for Preprocess {
     }
 
     fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
-        ["image_id", "folder", "path"].map(|column| ("table", column.to_owned())).to_vec()
+        listing::COLUMNS.map(|column| ("table", column.to_owned())).to_vec()
     }
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {

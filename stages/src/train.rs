@@ -237,7 +237,7 @@ impl Kind for Train {
     }
 
     fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
-        ["image_id", "label", "cell_type", "cell_type_idx", "split"].map(|column| ("split", column.to_owned())).to_vec()
+        examples::COLUMNS.map(|column| ("split", column.to_owned())).to_vec()
     }
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {

@@ -51,7 +51,8 @@ pub struct Examples {
     left_out: Vec<String>,
 }
 
-const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
+/// What is read of a split table.
+pub const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
 
 /// A row before its class is looked up.
 struct Row {

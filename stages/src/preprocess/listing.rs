@@ -14,9 +14,12 @@ pub(super) struct Listed {
     pub path: String,
 }
 
+/// What is read of the table.
+pub(super) const COLUMNS: [&str; 3] = ["image_id", "folder", "path"];
+
 /// The rows of the table, sorted by image id; an empty table and an id that is there twice are refused.
 pub(super) fn listed(table: &Input) -> Result<Vec<Listed>, StageError> {
-    let frame = table::read(table.file()?, Some(&["image_id", "folder", "path"]))?;
+    let frame = table::read(table.file()?, Some(&COLUMNS))?;
     let ids = table::required_strings(&frame, "image_id")?;
     let folders = table::required_integers(&frame, "folder")?;
     let paths = table::required_strings(&frame, "path")?;

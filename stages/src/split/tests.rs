@@ -220,3 +220,15 @@ fn the_real_dataset_splits_without_a_leak() {
     let lesions = required_strings(&result, "lesion_id").unwrap();
     assert!(sides(&lesions, &splits).values().all(|sides| sides.len() == 1));
 }
+
+// A pipeline is refused by what is said of the columns, so that must be what is made.
+#[test]
+fn the_columns_that_are_said_are_those_that_are_made() {
+    let table = random_table(&mut Random::new(5, "columns"), 60, 0.0);
+    let there: Vec<String> = table.get_column_names_owned().into_iter().map(|name| name.to_string()).collect();
+    for params in [json!({}), json!({ "folds": 3 })] {
+        let resolved = Split.resolve(params.as_object().unwrap()).unwrap();
+        let made = Split.columns_made(&resolved, "table", &|_| Some(there.clone())).unwrap();
+        assert_eq!(made, run(&table, params, None).table("table.parquet").get_column_names_owned());
+    }
+}
