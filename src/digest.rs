@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 pub use hamflow_stage_api::Digest;
+use hamflow_stage_api::{Symlinks, open_regular};
 
 /// How much of a file is read at a time: small enough to stay near the processor until it is hashed.
 const PIECE: usize = 128 * 1024;
@@ -18,7 +18,12 @@ thread_local! {
 
 /// Hashes a file from its beginning to its end.
 pub fn of_file(path: &Path) -> io::Result<Digest> {
-    let Ok(digest) = of_pieces(&mut File::open(path)?, |_| Ok::<_, Infallible>(()));
+    of_reader(&mut open_regular(path, Symlinks::Follow)?)
+}
+
+/// Hashes what a reader has.
+pub fn of_reader(reader: &mut impl Read) -> io::Result<Digest> {
+    let Ok(digest) = of_pieces(reader, |_| Ok::<_, Infallible>(()));
     digest
 }
 

@@ -8,6 +8,8 @@ pub mod config;
 pub mod digest;
 pub mod exec;
 pub mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod graph;
 pub mod lock;
 pub mod plan;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::fs::{self, Durability, FsError};
+use crate::fs::{self, Durability, FsError, Symlinks};
 
 const HEADER: &str = "# Written by hamflow; keep it under version control. One fact per line, sorted.\nversion\t1\n";
 
@@ -78,10 +78,10 @@ impl std::error::Error for LockError {}
 impl Lockfile {
     /// Reads the lock at `path`; an absent one is empty.
     pub fn read(path: &Path) -> Result<Self, LockError> {
-        match std::fs::read_to_string(path) {
+        match fs::read_text(path, Symlinks::Follow) {
             Ok(text) => Self::parse(&text, path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData && path.is_file() => {
                 Err(LockError::Malformed { path: path.to_owned(), line: 1, text: "bytes that are not UTF-8".into() })
             }
             Err(error) => Err(LockError::Fs(fs::at("read", path)(error))),
@@ -91,7 +91,7 @@ impl Lockfile {
     /// Writes the lock unless the file says just that already; returns whether it was written.
     pub fn write(&self, path: &Path) -> Result<bool, FsError> {
         let text = self.text();
-        if std::fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+        if fs::read_regular(path, Symlinks::Follow).is_ok_and(|found| found == text.as_bytes()) {
             return Ok(false);
         }
         fs::sweep(path.parent().unwrap_or(Path::new(".")));
@@ -105,7 +105,7 @@ impl Lockfile {
         let named = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
         let first = HEADER.lines().next().unwrap_or_default();
         let is_ours = |path: &PathBuf| {
-            path.is_file() && std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(first.as_bytes()))
+            fs::read_regular(path, Symlinks::Follow).is_ok_and(|bytes| bytes.starts_with(first.as_bytes()))
         };
         named.filter(is_ours).collect()
     }
@@ -150,7 +150,7 @@ impl Lockfile {
                 ["version", version] if version.parse::<u32>().is_ok_and(|version| version > 1) => {
                     return Err(LockError::Newer { path: path.to_owned() });
                 }
-                [stage, "key", key] if key.len() == 64 => {
+                [stage, "key", key] if key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
                     stages.entry(stage.to_owned()).or_default().key = key.to_owned()
                 }
                 [stage, "device", device] => {

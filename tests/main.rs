@@ -14,6 +14,7 @@ mod disks;
 #[cfg(feature = "builtin")]
 mod documents;
 mod faults;
+mod fuzz;
 mod garbage;
 mod harness;
 mod incremental;
@@ -24,3 +25,4 @@ mod preprocess;
 mod rebuild;
 mod remote;
 mod sealed;
+mod security;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
 use crate::exec::{self, KEPT_RUNS, RunGuard, Tidy};
-use crate::fs::at;
+use crate::fs::{self, Symlinks, at};
 use crate::lock::Lockfile;
 use crate::store::{self, Bundled, Damage, Limits};
 use crate::ui::{self, Style, bytes};
@@ -232,7 +232,7 @@ fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliEr
     let mut locks = Vec::new();
     if let Some(path) = own {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        locks.push((name, std::fs::read(path).map_err(at("read", path))?));
+        locks.push((name, fs::read_regular(path, Symlinks::Refuse).map_err(at("read", path))?));
     }
     let stages = opened.lock.stages.iter().map(|(name, stage)| (name.clone(), stage.key.clone()));
     if stages.len() == 0 {

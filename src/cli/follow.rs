@@ -1,6 +1,5 @@
 //! `hamflow log --follow`: what a stage says, as it says it.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::thread::sleep;
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use super::{CliError, project};
 use crate::exec::{RunGuard, newest_unfinished_run, read_run, stage_log};
+use crate::fs::{self, Symlinks};
 use crate::ui;
 
 /// How often the log is looked at.
@@ -43,7 +43,7 @@ pub fn follow(opened: &project::Project, stage: &str) -> Result<bool, CliError> 
 
 fn print_until_end(runs: &Path, root: &Path, run: &str, stage: &str) -> Result<(), CliError> {
     let path = stage_log(runs, run, stage);
-    let opened = File::open(&path);
+    let opened = fs::open_regular(&path, Symlinks::Refuse);
     let mut log = BufReader::new(opened.map_err(|error| CliError::user(format!("`{}`: {error}", path.display())))?);
     let mut line = String::new();
     let mut silent = 0;

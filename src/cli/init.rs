@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use crate::fs::{self, Durability};
+use crate::fs::{self, Durability, Symlinks};
 use crate::ui;
 
 /// Arguments of `hamflow init`.
@@ -54,7 +54,7 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
     for (name, text) in files {
         let path = arguments.folder.join(name);
         if name == GITIGNORE
-            && let Ok(there) = std::fs::read_to_string(&path)
+            && let Ok(there) = fs::read_text(&path, Symlinks::Follow)
         {
             let missing: Vec<&str> =
                 IGNORED.lines().filter(|line| !there.lines().any(|found| found == *line)).collect();

@@ -6,6 +6,7 @@ use super::{CliError, Common, follow, project};
 use crate::config::Kinds;
 use crate::config::near::did_you_mean;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
+use crate::fs::{self, Symlinks};
 use crate::ui::{self, Style, bytes, duration};
 
 /// Arguments of `hamflow log`.
@@ -118,8 +119,8 @@ fn unknown(stages: &[&str], what: &str) -> CliError {
 
 fn print(runs: &std::path::Path, run: &str, stage: &str) -> Result<(), CliError> {
     let path = stage_log(runs, run, stage);
-    let text =
-        std::fs::read(&path).map_err(|_| CliError::user(format!("stage `{stage}` logged nothing in run `{run}`")))?;
+    let text = fs::read_regular(&path, Symlinks::Refuse)
+        .map_err(|_| CliError::user(format!("stage `{stage}` logged nothing in run `{run}`")))?;
     for line in String::from_utf8_lossy(&text).lines() {
         ui::data(line);
     }

@@ -107,12 +107,12 @@ fn model(arguments: &PredictArguments, kinds: Kinds) -> Result<Input, CliError> 
         });
         CliError::user(format!("{message}\nhint: {hint}"))
     })?;
-    let output = result.outputs.iter().find(|output| output.artifact_type == ArtifactType::Model);
+    let output = result.outputs.artifacts().iter().find(|output| output.artifact_type == ArtifactType::Model);
     let output = output.ok_or_else(|| CliError::bug("a model is not among the outputs"))?;
     let listed = expected_files(&opened.store, result).unwrap_or_default();
-    let below = |path: &str| Some(path.strip_prefix(&output.path)?.strip_prefix('/')?.to_owned());
     let files = listed.iter().filter_map(|(path, digest)| {
-        Some(InputFile { root: 0, path: below(path)?, digest: *digest, source: opened.store.content.path(digest) })
+        let path = path.relative_to(&output.path)?.to_string();
+        Some(InputFile { root: 0, path, digest: *digest, source: opened.store.content.path(digest) })
     });
     Ok(input(stage.name.clone(), output.digest, files.collect()))
 }

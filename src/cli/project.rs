@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{CliError, Common};
 use crate::config::{self, Kinds, Location, Overrides};
 use crate::exec::{RunRecord, list_runs, read_run};
+use crate::fs::{self, Symlinks};
 use crate::graph::{self, Graph};
 use crate::lock::Lockfile;
 use crate::plan::MissingInput;
@@ -52,7 +53,7 @@ pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
 /// The store of a pipeline, whatever mistakes its file has: for what past runs left.
 pub fn store_of(common: &Common) -> Result<Store, CliError> {
     let file = pipeline_file(common);
-    let text = std::fs::read_to_string(&file).map_err(crate::fs::at("read", &file))?;
+    let text = fs::read_text(&file, Symlinks::Follow).map_err(crate::fs::at("read", &file))?;
     // Of a text that is no TOML the section alone may be.
     let section = text.split_inclusive('\n').skip_while(|line| line.trim() != "[cache]");
     let section: String =

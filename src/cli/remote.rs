@@ -9,8 +9,8 @@ use super::CliError;
 use super::cache::guard;
 use super::project::Project;
 use crate::config::{Pipeline, RemoteOptions};
-use crate::store::Believed;
 use crate::store::remote::{self, Presence, Remote, SCOPE_VARIABLE, SigningKey, Trust, Uploads, is_scope};
+use crate::store::{ActionKey, Believed};
 use crate::ui::{self, Style, bytes};
 
 /// Overrides `[cache.remote] url`; empty for none.
@@ -65,9 +65,9 @@ fn must_be_there(opened: &Project) -> Result<Remote, CliError> {
 }
 
 /// The keys of the lock's results and of their parts.
-fn keys(opened: &Project, stages: &BTreeSet<&str>) -> Vec<String> {
+fn keys(opened: &Project, stages: &BTreeSet<&str>) -> Vec<ActionKey> {
     let locked = opened.lock.stages.iter().filter(|(name, _)| stages.is_empty() || stages.contains(&name[..]));
-    locked.map(|(_, stage)| stage.key.clone()).collect()
+    locked.filter_map(|(_, stage)| stage.key.parse().ok()).collect()
 }
 
 /// Makes a pair of keys, or a secret that all who read and write share.
@@ -122,7 +122,7 @@ pub fn push(opened: &Project) -> Result<u8, CliError> {
     }
     let store = &opened.store;
     let wanted = keys(opened, &BTreeSet::new());
-    let results: Vec<_> = wanted.iter().filter_map(|key| store.actions.get_hex(key)).collect();
+    let results: Vec<_> = wanted.iter().filter_map(|key| store.actions.get(key)).collect();
     let absent = wanted.len() - results.len();
     if wanted.is_empty() || absent > 0 {
         ui::say(&format!(
@@ -135,7 +135,7 @@ pub fn push(opened: &Project) -> Result<u8, CliError> {
     if !foreign.is_empty() {
         ui::say(&format!("{} results came from a remote and are not given on", foreign.len()));
     }
-    let parts = results.iter().flat_map(|result| &result.parts).filter_map(|key| store.actions.get_hex(key));
+    let parts = results.iter().flat_map(|result| &result.parts).filter_map(|key| store.actions.get(key));
     let parts = parts.filter(|part| part.origins.is_empty());
     let all: Vec<_> = parts.chain(results.iter().cloned()).collect();
     let uploads =
@@ -163,12 +163,12 @@ pub fn pull(opened: &Project, stages: &[String]) -> Result<u8, CliError> {
     }
     opened.store.create().map_err(CliError::cache)?;
     let _guard = guard(opened)?;
-    let is_here = |key: &&String| {
-        let known = opened.store.actions.get_hex(key);
+    let is_here = |key: &&ActionKey| {
+        let known = opened.store.actions.get(key);
         known.is_some_and(|result| crate::plan::expected_files(&opened.store, &result).is_some())
     };
-    let (here, missing): (Vec<&String>, Vec<&String>) = keys.iter().partition(is_here);
-    let missing: Vec<String> = missing.into_iter().cloned().collect();
+    let (here, missing): (Vec<&ActionKey>, Vec<&ActionKey>) = keys.iter().partition(is_here);
+    let missing: Vec<ActionKey> = missing.into_iter().copied().collect();
     remote.fetch_all(&opened.store, &missing);
     let (here, taken) = (here.len(), missing.iter().filter(is_here).count());
     let absent = keys.len() - here - taken;

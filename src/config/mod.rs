@@ -29,6 +29,7 @@ pub use schema::{json_schema, of_every_stage};
 pub use sections::parse_age;
 pub use stage::parse_size;
 
+use crate::fs::{Symlinks, read_regular};
 use crate::store::Limits;
 use near::did_you_mean;
 use stage::{KnownKinds, Template};
@@ -225,7 +226,7 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
 fn read(path: &Path) -> Result<(String, PathBuf, PathBuf), Diagnostic> {
     let shown = path.display();
     let cannot = |error: io::Error| Diagnostic::new(format!("cannot read `{shown}`: {error}"));
-    let bytes = fs::read(path).map_err(|error| match error.kind() {
+    let bytes = read_regular(path, Symlinks::Follow).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             Diagnostic::new(format!("`{shown}` does not exist")).hint("`hamflow init` writes one to start from")
         }

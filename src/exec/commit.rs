@@ -1,14 +1,16 @@
 //! Puts what a job made into the store: blobs, then trees, then the result.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::{ArtifactType, Output, StageError};
+use hamflow_stage_api::{Output, StageError};
 use serde_json::Value;
 
 use crate::digest::{self, Digest};
-use crate::fs::{self, Durability, FsError, Listed};
-use crate::store::{self, ActionKey, ActionResult, ResultOutput, Staged, Store, Tree, TreeEntry};
+use crate::fs::{self, Durability, Folder, FsError, Listed, RelativePath, Symlinks};
+use crate::plan::Files;
+use crate::store::{self, ActionKey, ActionResult, Outputs, ResultOutput, Staged, Store, Tree, TreeEntry};
 
 /// A failed system call of the engine: the disk's fault, whatever it was.
 pub fn disk_error(error: &FsError) -> StageError {
@@ -18,7 +20,7 @@ pub fn disk_error(error: &FsError) -> StageError {
 }
 
 /// Files by their paths, and the digests of copies by theirs.
-type Hashed = (Vec<(String, Staged)>, BTreeMap<String, Digest>);
+type Hashed = (Vec<(RelativePath, Staged)>, Files);
 
 /// The files of a job's output directory, hashed, and those of them of which copies were made on the way.
 fn hash_outputs(folder: &Path, copies: Option<&PartCopies>) -> Result<Hashed, FsError> {
@@ -29,6 +31,7 @@ fn hash_outputs(folder: &Path, copies: Option<&PartCopies>) -> Result<Hashed, Fs
         let copy = copies.filter(|copies| is_assembled(&copies.outputs, &name));
         let copy = copy.and_then(|copies| copies.make(&path, stat.size, &name));
         let digest = copy.map_or_else(|| digest::of_file(&path).map_err(fs::at("read", &path)), Ok)?;
+        let name = RelativePath::new(name).map_err(|error| fs::at("store", &path)(io::Error::other(error)))?;
         copied.extend(copy.map(|digest| (name.clone(), digest)));
         files.push((name, Staged { path, digest }));
     }
@@ -60,9 +63,9 @@ pub struct StagedPart {
     /// Its result.
     pub result: ActionResult,
     /// Its files by path.
-    pub files: BTreeMap<String, Digest>,
+    pub files: Files,
     /// Those of which copies were made.
-    pub copied: BTreeMap<String, Digest>,
+    pub copied: Files,
     blobs: Vec<Staged>,
     tree: Staged,
 }
@@ -74,24 +77,17 @@ impl StagedPart {
         let FinishedPart { job: _, key, fingerprint, work, copies, flaws, cost_ms } = finished;
         let hashed = hash_outputs(&work.join("output"), copies.as_ref());
         let (hashed, copied) = hashed.map_err(|error| disk_error(&error))?;
-        let (paths, blobs): (Vec<String>, Vec<Staged>) = hashed.into_iter().unzip();
+        let (paths, blobs): (Vec<RelativePath>, Vec<Staged>) = hashed.into_iter().unzip();
         let entries = paths.into_iter().zip(&blobs).map(|(path, staged)| TreeEntry { path, digest: staged.digest });
         let tree = Tree::new(entries.collect());
         let files = tree.entries().iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
         let text = tree.text();
         let tree = Staged { path: work.join("tree"), digest: Digest::of(text.as_bytes()) };
         fs::write(&tree.path, text.as_bytes(), Durability::Relaxed).map_err(|error| disk_error(&error))?;
-        let output = ResultOutput {
-            name: "part".to_owned(),
-            artifact_type: ArtifactType::Folder,
-            path: String::new(),
-            digest: tree.digest,
-            folder: true,
-        };
         let result = ActionResult {
-            key: key.hex(),
+            key,
             fingerprint,
-            outputs: vec![output],
+            outputs: Outputs::Part(tree.digest),
             parts: Vec::new(),
             flaws,
             cost_ms,
@@ -115,20 +111,22 @@ pub struct PartCopies {
 impl PartCopies {
     /// Copies a file of a part, and returns the digest of what was copied; none where it cannot be: then it is laid out from the store.
     fn make(&self, from: &Path, size: u64, path: &str) -> Option<Digest> {
-        let to = self.folder.join(path);
+        fs::create_dir(&self.folder).ok()?;
+        let (folder, path) = (Folder::open(&self.folder).ok()?, RelativePath::new(path).ok()?);
+        let parent = folder.create_parent(&path).ok()?;
+        let (parent, name) = (parent.as_ref().unwrap_or(&folder), path.name());
+        let mut from_file = fs::open_regular(from, Symlinks::Refuse).ok()?;
         if self.sharing {
-            let digest = digest::of_file(from).ok()?;
-            return fs::share(from, &to).ok()?.then_some(digest);
+            let digest = digest::of_reader(&mut from_file).ok()?;
+            return parent.share(from, name).ok()?.then_some(digest);
         }
-        fs::create_dir(to.parent()?).ok()?;
         // A copy that is there belongs to a part that was made before, and is known by its digest.
-        let mut target = fs::create_new(&to).ok()?;
-        let copied = std::fs::File::open(from).ok().map(|mut file| store::pour(&mut file, size, &mut target, &to));
-        if let Some(Ok(Ok(digest))) = copied {
+        let mut target = parent.create_file(name).ok()?;
+        if let Ok(Ok(digest)) = store::pour(&mut from_file, size, &mut target, &self.folder.join(&path)) {
             return Some(digest);
         }
         // On a full disk its place is needed.
-        let _ = fs::remove(&to);
+        let _ = parent.remove_file(name);
         None
     }
 }
@@ -147,10 +145,11 @@ fn put_tree(store: &Store, tree: &Tree) -> Result<Digest, StageError> {
 }
 
 /// The files of a part by path, read from its result.
-pub fn part_files(store: &Store, result: &ActionResult) -> Option<BTreeMap<String, Digest>> {
-    let text = store.content.read(&result.outputs.first()?.digest)?;
+pub fn part_files(store: &Store, result: &ActionResult) -> Option<Files> {
+    let Outputs::Part(tree) = result.outputs else { return None };
+    let text = store.content.read(&tree)?;
     let tree = Tree::parse(std::str::from_utf8(&text).ok()?).ok()?;
-    let files: BTreeMap<_, _> = tree.entries().iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
+    let files: Files = tree.entries().iter().map(|entry| (entry.path.clone(), entry.digest)).collect();
     files.values().all(|digest| store.content.contains(digest)).then_some(files)
 }
 
@@ -174,7 +173,7 @@ pub struct Finished<'a> {
     /// Where it, or its merge, wrote.
     pub folder: &'a Path,
     /// What its parts made, each with its key and files.
-    pub parts: &'a [(String, BTreeMap<String, Digest>)],
+    pub parts: &'a [(ActionKey, Files)],
     /// Listings and views that explain a later change.
     pub texts: &'a [String],
     /// What it said is not as it should be.
@@ -186,12 +185,12 @@ pub struct Finished<'a> {
 /// Stores what a stage made.
 pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, StageError> {
     let (written, _) = hash_outputs(finished.folder, None).map_err(|error| disk_error(&error))?;
-    let mut files: BTreeMap<&str, Digest> = BTreeMap::new();
+    let mut files = Files::new();
     for (_, part) in finished.parts {
         let assembled = part.iter().filter(|(path, _)| is_assembled(finished.outputs, path));
-        files.extend(assembled.map(|(path, digest)| (&path[..], *digest)));
+        files.extend(assembled.map(|(path, digest)| (path.clone(), *digest)));
     }
-    files.extend(written.iter().map(|(path, staged)| (&path[..], staged.digest)));
+    files.extend(written.iter().map(|(path, staged)| (path.clone(), staged.digest)));
 
     let mut outputs = Vec::new();
     let mut trees = Vec::new();
@@ -199,10 +198,9 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
         let Output { name, artifact_type, path, from_parts: _ } = output;
         let folder = artifact_type.is_folder();
         let digest = if folder {
-            let below = |path: &str| path.strip_prefix(&output.path)?.strip_prefix('/').map(str::to_owned);
             let entries: Vec<TreeEntry> = files
                 .iter()
-                .filter_map(|(path, digest)| Some(TreeEntry { path: below(path)?, digest: *digest }))
+                .filter_map(|(file, digest)| Some(TreeEntry { path: file.relative_to(path)?, digest: *digest }))
                 .collect();
             if entries.is_empty() && !finished.folder.join(path).is_dir() {
                 return Err(not_made(name, path, true, finished.folder));
@@ -212,14 +210,13 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
             trees.push(tree);
             digest
         } else {
-            *files.get(&path[..]).ok_or_else(|| not_made(name, path, false, finished.folder))?
+            *files.get(path.as_str()).ok_or_else(|| not_made(name, path, false, finished.folder))?
         };
         outputs.push(ResultOutput {
             name: name.clone(),
             artifact_type: *artifact_type,
-            path: path.clone(),
+            path: RelativePath::new(path.as_str()).map_err(|error| StageError::bug(error.to_string()))?,
             digest,
-            folder,
         });
     }
     let wanted = |path: &str| finished.outputs.iter().any(|output| is_inside(path, &output.path));
@@ -233,17 +230,17 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
         store.content.put(text.as_bytes()).map_err(|error| disk_error(&error))?;
     }
     let mut result = ActionResult {
-        key: finished.key.hex(),
+        key: *finished.key,
         fingerprint: finished.fingerprint.clone(),
-        outputs,
-        parts: finished.parts.iter().map(|(key, _)| key.clone()).collect(),
+        outputs: Outputs::Stage(outputs),
+        parts: finished.parts.iter().map(|(key, _)| *key).collect(),
         flaws: finished.flaws.to_vec(),
         cost_ms: finished.cost_ms,
         origins: Vec::new(),
     };
     // What is wrong with a part is wrong with the whole, and whoever's word is behind a part is behind the whole.
     for (key, _) in finished.parts {
-        let Some(part) = store.actions.get_hex(key) else { continue };
+        let Some(part) = store.actions.get(key) else { continue };
         result.flaws.extend(part.flaws);
         result.origins.extend(part.origins);
     }

@@ -159,7 +159,7 @@ mod tests {
             committer.flush();
             let Ok(Heard::Committed { outcome: Ok(part), .. }) = heard.recv() else { panic!("the part is sound") };
             let is_copied = job == 0 || (job == 1 && can_share);
-            let copy = ("pieces/file".to_owned(), Digest::of(b"bytes"));
+            let copy = (crate::fs::RelativePath::new("pieces/file").unwrap(), Digest::of(b"bytes"));
             assert_eq!(part.copied, is_copied.then_some(copy).into_iter().collect());
             assert_eq!(below.join(format!("copies-{job}/pieces/file")).exists(), is_copied);
             assert_eq!(part.files["other"], Digest::of(b"for the merge"));

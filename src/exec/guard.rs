@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::fs::{self, FsError, at};
+use crate::fs::{self, FsError, Symlinks, at};
 
 /// Who holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,9 @@ impl RunGuard {
 
     fn take_once(root: &Path, path: &Path, waiting: &mut Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
         fs::create_dir(root).map_err(GuardError::Fs)?;
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        // Its text is replaced: where the name leads to somebody's file, that file must stay as it is.
+        let mut options = OpenOptions::new();
+        let open = fs::open_with(options.read(true).write(true).create(true).truncate(false), path, Symlinks::Refuse);
         let mut file = open.map_err(at("open", path)).map_err(GuardError::Fs)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -87,7 +89,7 @@ impl RunGuard {
 
     /// Whether a run works on the store at `root`.
     pub fn is_held(root: &Path) -> bool {
-        let file = OpenOptions::new().read(true).open(root.join("run.lock"));
+        let file = fs::open_regular(&root.join("run.lock"), Symlinks::Refuse);
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 }
@@ -106,5 +108,21 @@ mod tests {
         drop(first);
         assert!(!RunGuard::is_held(folder.path()));
         assert!(RunGuard::take(folder.path(), None).is_ok());
+    }
+
+    #[test]
+    fn a_lock_file_that_is_a_symlink_or_a_fifo_is_refused_and_its_target_left_alone() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (lock, target) = (folder.path().join("run.lock"), elsewhere.path().join("precious"));
+        std::fs::write(&target, "precious").unwrap();
+        std::os::unix::fs::symlink(&target, &lock).unwrap();
+        let error = RunGuard::take(folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains("run.lock`: it is a symlink"), "{error}");
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+        std::fs::remove_file(&lock).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RWXU).unwrap();
+        let error = RunGuard::take(folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains("run.lock`: it is not a regular file"), "{error}");
+        assert!(!RunGuard::is_held(folder.path()));
     }
 }

@@ -1,6 +1,6 @@
 //! Lays a result out below `out/`, for people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::StageError;
@@ -8,8 +8,8 @@ use hamflow_stage_api::StageError;
 use super::commit::disk_error;
 use crate::config::LinkMode;
 use crate::digest::{self, Digest};
-use crate::fs::{self, FsError, Listed};
-use crate::plan::Differences;
+use crate::fs::{self, Folder, FsError, Listed, RelativePath};
+use crate::plan::{Differences, Files};
 use crate::store::Store;
 use crate::threads;
 
@@ -65,7 +65,7 @@ pub struct Copies {
     /// Where they lie, by the same paths as below the stage's folder.
     pub folder: PathBuf,
     /// Those that are whole; what else lies there is litter.
-    pub files: BTreeMap<String, Digest>,
+    pub files: Files,
     /// Whether they share their blocks with what is stored.
     pub sharing: bool,
 }
@@ -74,10 +74,12 @@ pub struct Copies {
 pub struct Laying<'a> {
     /// Where its bytes are.
     pub store: &'a Store,
-    /// Where it shall be.
+    /// The project, which may lie behind symlinks; nothing below it may.
+    pub project: &'a Path,
+    /// Where it shall be: below the project.
     pub folder: &'a Path,
     /// Its files.
-    pub expected: &'a BTreeMap<String, Digest>,
+    pub expected: &'a Files,
     /// Copies that are used up: they only need to get their place.
     pub copies: &'a Copies,
 }
@@ -88,8 +90,9 @@ impl Laying<'_> {
         if link == LinkMode::Copy && !self.folder.exists() {
             return self.at_once();
         }
+        let folder = self.open_folder().map_err(|error| disk_error(&error))?;
         for path in &differences.remove {
-            fs::remove(&self.folder.join(path)).map_err(|error| disk_error(&error))?;
+            folder.remove_below(path).map_err(|error| disk_error(&error))?;
         }
         for path in &differences.write {
             clear_way(self.store, self.folder, path)?;
@@ -97,7 +100,7 @@ impl Laying<'_> {
         // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
         let sharing = match differences.write.split_first() {
             None => true,
-            Some((first, _)) => match self.lay(first, link, true)? {
+            Some((first, _)) => match self.lay(&folder, first, link, true)? {
                 Laid::Damaged => return Ok(Materialised::Damaged),
                 Laid::Shared => true,
                 Laid::Copied => false,
@@ -105,19 +108,29 @@ impl Laying<'_> {
             },
         };
         let rest = differences.write.get(1..).unwrap_or_default();
-        let laid =
-            threads::each(rest, threads::available(), 1, |path| match self.lay(path, link, sharing).map_err(Some)? {
+        let laid = threads::each(rest, threads::available(), 1, |path| {
+            match self.lay(&folder, path, link, sharing).map_err(Some)? {
                 Laid::Damaged => Err(None),
                 Laid::Shared | Laid::Copied | Laid::Placed => Ok(()),
-            });
+            }
+        });
         match laid {
             Err(None) => return Ok(Materialised::Damaged),
             Err(Some(error)) => return Err(error),
             Ok(_) => {}
         }
-        // An artifact that is an empty folder has no file that would make it.
-        fs::create_dir(self.folder).map_err(|error| disk_error(&error))?;
         Ok(Materialised::Whole(None))
+    }
+
+    /// Opens the stage's folder, step by step below the project; made where it is not there, because an artifact that is an empty folder
+    /// has no file that would make it.
+    fn open_folder(&self) -> Result<Folder, FsError> {
+        let below = self.folder.strip_prefix(self.project).unwrap_or(self.folder);
+        let mut folder = Folder::open(self.project)?;
+        for step in below {
+            folder = folder.create(&step.to_string_lossy())?;
+        }
+        Ok(folder)
     }
 
     /// Makes a folder that is not there, beside its place: it appears when all of it is there, so its files need no care of their
@@ -147,35 +160,42 @@ impl Laying<'_> {
         let store = self.store;
         let mut there = BTreeSet::new();
         if folder.exists() {
-            for Listed { path, stat } in fs::list(folder, 1)? {
-                let copy = self.copies.files.get(&path).filter(|copy| copy.size() == stat.size);
-                if copy.is_some_and(|copy| self.expected.get(&path) == Some(copy)) {
+            for Listed { path, stat } in fs::list_own(folder)? {
+                let copy = self.copies.files.get(path.as_str()).filter(|copy| copy.size() == stat.size);
+                if copy.is_some_and(|copy| self.expected.get(path.as_str()) == Some(copy)) {
                     there.insert(path);
                 } else {
                     fs::remove(&folder.join(path))?;
                 }
             }
         }
-        let files = self.expected.iter().filter(|(path, _)| !there.contains(*path));
-        let mut files: Vec<(&Digest, PathBuf)> = files.map(|(path, digest)| (digest, folder.join(path))).collect();
-        let parents: BTreeSet<&Path> = files.iter().filter_map(|(_, path)| path.parent()).chain([folder]).collect();
-        parents.into_iter().try_for_each(fs::create_dir)?;
+        fs::create_dir(folder)?;
+        let opened = Folder::open(folder)?;
+        let files = self.expected.iter().filter(|(path, _)| !there.contains(path.as_str()));
+        let mut files: Vec<(&RelativePath, &Digest)> = files.collect();
         // The first shows whether blocks can be shared.
         let mut sharing = false;
-        if let Some((digest, path)) = files.first() {
+        if let Some((path, digest)) = files.first() {
             if !store.content.check(digest) {
                 return Ok(false);
             }
-            sharing = fs::share(&store.content.path(digest), path)?;
+            let parent = opened.create_parent(path)?;
+            sharing = parent.as_ref().unwrap_or(&opened).share(&store.content.path(digest), path.name())?;
         }
         if sharing {
             files.remove(0);
         }
-        let filled = threads::each(&files, threads::available(), FILES_AT_ONCE, |(digest, path)| {
+        let filled = threads::each(&files, threads::available(), FILES_AT_ONCE, |(path, digest)| {
             let blob = store.content.path(digest);
+            let parent = opened.create_parent(path).map_err(Some)?;
+            let parent = parent.as_ref().unwrap_or(&opened);
             // A file that cannot share its blocks, on a full disk for one, is copied.
-            let shared = sharing && store.content.check(digest) && fs::share(&blob, path).map_err(Some)?;
-            let whole = shared || store.content.copy_out(digest, path).map_err(Some)?;
+            let shared = sharing && store.content.check(digest) && parent.share(&blob, path.name()).map_err(Some)?;
+            let copy = || {
+                let mut target = parent.create_file(path.name())?;
+                store.content.copy_into(digest, &mut target, &folder.join(path))
+            };
+            let whole = shared || copy().map_err(Some)?;
             if whole { Ok(()) } else { Err(None) }
         });
         match filled {
@@ -185,31 +205,33 @@ impl Laying<'_> {
         }
     }
 
-    /// Lays one file out, whose bytes are checked.
-    fn lay(&self, path: &str, link: LinkMode, sharing: bool) -> Result<Laid, StageError> {
-        let (digest, target) = (&self.expected[path], self.folder.join(path));
-        let (store, blob) = (self.store, self.store.content.path(digest));
-        let disk = |error: FsError| disk_error(&error);
-        if self.copies.files.get(path) == Some(digest) {
-            fs::create_dir(target.parent().unwrap_or(self.folder)).map_err(disk)?;
-            if fs::rename(&self.copies.folder.join(path), &target).is_ok() {
-                return Ok(Laid::Placed);
-            }
+    /// Lays one file out below the stage's folder; its bytes are checked.
+    fn lay(&self, folder: &Folder, path: &RelativePath, link: LinkMode, sharing: bool) -> Result<Laid, StageError> {
+        self.lay_file(folder, path, link, sharing).map_err(|error| disk_error(&error))
+    }
+
+    fn lay_file(&self, folder: &Folder, path: &RelativePath, link: LinkMode, sharing: bool) -> Result<Laid, FsError> {
+        let (store, digest) = (self.store, &self.expected[path]);
+        let blob = store.content.path(digest);
+        let parent = folder.create_parent(path)?;
+        let (parent, name) = (parent.as_ref().unwrap_or(folder), path.name());
+        let has_copy = self.copies.files.get(path) == Some(digest);
+        if has_copy && parent.take(&self.copies.folder.join(path), name).is_ok() {
+            return Ok(Laid::Placed);
         }
         if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
             return Ok(Laid::Damaged);
         }
         if link == LinkMode::Hard {
-            fs::create_dir(target.parent().unwrap_or(self.folder)).map_err(disk)?;
-            fs::remove(&target).map_err(disk)?;
-            if std::fs::hard_link(&blob, &target).is_ok() {
+            parent.remove_file(name)?;
+            if parent.link(&blob, name).is_ok() {
                 return Ok(Laid::Shared);
             }
         }
-        if sharing && fs::share(&blob, &target).map_err(disk)? {
+        if sharing && parent.share(&blob, name)? {
             return Ok(Laid::Shared);
         }
-        let whole = store.content.copy(digest, &target).map_err(disk)?;
+        let whole = parent.fill(name, |target, staged| store.content.copy_into(digest, target, staged))?;
         Ok(if whole { Laid::Copied } else { Laid::Damaged })
     }
 }
@@ -225,7 +247,7 @@ enum Laid {
 
 /// Removes what stands in the way of a file: files and folders of an earlier result that had another shape. What is not in the store is
 /// somebody's, and stays; what lies behind a symlink too.
-fn clear_way(store: &Store, folder: &Path, path: &str) -> Result<(), StageError> {
+fn clear_way(store: &Store, folder: &Path, path: &RelativePath) -> Result<(), StageError> {
     let target = folder.join(path);
     let above: Vec<&Path> = target.ancestors().skip(1).take_while(|above| above.starts_with(folder)).collect();
     for path in above.into_iter().rev().chain([target.as_path()]) {

@@ -14,9 +14,9 @@ use super::secrets::Secrets;
 use super::{Executor, Heard, RunEvent};
 use crate::config::Stage;
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, RelativePath};
 use crate::graph::StageId;
-use crate::plan::{Check, Planner, Results, expected_files};
+use crate::plan::{Check, Files, Planner, Results, expected_files};
 use crate::store::{ActionKey, Store, StoreError};
 
 /// Which stage is to run again.
@@ -49,7 +49,7 @@ pub struct Rebuilt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Below the stage's output directory.
-    pub path: String,
+    pub path: RelativePath,
     /// The stored one; none where it is new.
     pub before: Option<Digest>,
     /// The one of this time; none where it was not made.
@@ -106,7 +106,7 @@ pub fn rebuild(
     planner.check_unchanged(id, &check)?;
     let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let after = scratch.finish(stage, &check, &folder, &parts, wall_ms)?;
-    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let paths: BTreeSet<&RelativePath> = before.keys().chain(after.keys()).collect();
     let pairs = paths.iter().map(|path| ((*path).clone(), before.get(*path).copied(), after.get(*path).copied()));
     let differences: Vec<Difference> = pairs
         .filter(|(_, before, after)| before != after)
@@ -147,7 +147,7 @@ impl Scratch {
         folder: &Path,
         parts: &[KnownPart],
         cost_ms: u64,
-    ) -> Result<BTreeMap<String, Digest>, StageError> {
+    ) -> Result<Files, StageError> {
         let finished = Finished {
             key: &check.key,
             fingerprint: check.fingerprint.value(),
@@ -183,7 +183,7 @@ impl Drop for Scratch {
     }
 }
 
-type KnownPart = (String, BTreeMap<String, Digest>);
+type KnownPart = (ActionKey, Files);
 
 /// A stage that runs again.
 struct Work<'a> {
@@ -263,7 +263,7 @@ impl Work<'_> {
                 cost_ms: 0,
             })?;
             commit::parts(&self.scratch.store, &[&part])?;
-            made[number] = Some((key.hex(), part.files));
+            made[number] = Some((key, part.files));
             let done = made.iter().flatten().count() as u64;
             (self.events)(RunEvent::Progress {
                 stage: self.stage.name.clone(),
@@ -276,14 +276,14 @@ impl Work<'_> {
         Ok(made.into_iter().flatten().collect())
     }
 
-    fn part_output(&self, part: &Part, files: &BTreeMap<String, Digest>) -> PartOutput {
+    fn part_output(&self, part: &Part, files: &Files) -> PartOutput {
         let (assembled, side): (Vec<_>, Vec<_>) =
             files.iter().partition(|(path, _)| commit::is_assembled(&self.stage.outputs, path));
         let content = &self.scratch.store.content;
         PartOutput {
             name: part.name.clone(),
-            side: side.into_iter().map(|(path, digest)| (path.clone(), content.path(digest))).collect(),
-            assembled: assembled.into_iter().map(|(path, digest)| (path.clone(), digest.size())).collect(),
+            side: side.into_iter().map(|(path, digest)| (path.to_string(), content.path(digest))).collect(),
+            assembled: assembled.into_iter().map(|(path, digest)| (path.to_string(), digest.size())).collect(),
         }
     }
 

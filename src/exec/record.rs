@@ -1,7 +1,7 @@
 //! The journal of a run: what happened, why, how long it took, on what machine.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::fs::{self, Durability};
+use crate::fs::{self, Durability, Symlinks};
 use crate::plan::StaleReason;
 
 /// How a stage ended.
@@ -148,9 +148,10 @@ impl Journal {
     pub fn log(&mut self, stage: &str, line: &str) {
         if !self.logs.contains_key(stage) {
             let folder = self.stage_dir(stage);
-            let opened = fs::create_dir(&folder)
-                .ok()
-                .and_then(|()| File::options().create(true).append(true).open(folder.join("log.txt")).ok());
+            let opened = fs::create_dir(&folder).ok().and_then(|()| {
+                let mut options = OpenOptions::new();
+                fs::open_with(options.create(true).append(true), &folder.join("log.txt"), Symlinks::Refuse).ok()
+            });
             let Some(file) = opened else { return };
             self.logs.insert(stage.to_owned(), file);
         }
@@ -199,9 +200,10 @@ pub fn newest_unfinished_run(runs: &Path) -> Option<String> {
     read_run(runs, &newest).is_none_or(|record| record.wall_ms == 0).then_some(newest)
 }
 
-/// The record of a run; none where it is absent or of another version.
+/// The record of a run; none where it is absent, of another version, or the record of another run.
 pub fn read_run(runs: &Path, run: &str) -> Option<RunRecord> {
-    serde_json::from_slice(&std::fs::read(runs.join(run).join("record.json")).ok()?).ok()
+    let bytes = fs::read_regular(&runs.join(run).join("record.json"), Symlinks::Refuse).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(|record: &RunRecord| record.run == run)
 }
 
 /// Where the log of a stage in a run is.

@@ -153,6 +153,8 @@ struct Scheduler<'a> {
     active: BTreeMap<StageId, Active>,
     /// Stages that the remote is asked about.
     fetching: BTreeMap<StageId, Fetching>,
+    /// The keys under which results of something else were found, and said.
+    foreign: BTreeSet<ActionKey>,
     /// The keys of what was executed: equal ones are executed once, also where that is forced.
     executed: BTreeSet<ActionKey>,
     /// The keys that the remote was asked for, and whether it had their results.
@@ -263,6 +265,7 @@ pub fn run(
         results: Results::new(),
         active: BTreeMap::new(),
         fetching: BTreeMap::new(),
+        foreign: BTreeSet::new(),
         executed: BTreeSet::new(),
         asked: BTreeMap::new(),
         queue: BTreeSet::new(),
@@ -433,6 +436,12 @@ impl<'a> Scheduler<'a> {
             return Ok(());
         }
         let check = self.planner.check(id, &self.results)?;
+        if check.foreign && self.foreign.insert(check.key) {
+            let message = "the cache has a result under its key with other outputs than the stage declares; \
+                it is not used, and whoever wrote it (a bundle, a remote) should not be trusted";
+            let stage = Some(self.name(id).to_owned());
+            (self.events)(RunEvent::Warning { stage, message: message.to_owned() });
+        }
         // Equal keys execute once: the other stage finds the result in the store.
         let fetched = self.fetching.values().map(|fetching| fetching.key);
         let active = self.active.values().filter_map(|active| active.check.as_ref()).map(|check| check.key);
@@ -655,13 +664,16 @@ impl<'a> Scheduler<'a> {
 
     fn part_outputs(&self, active: &Active, stage: &crate::config::Stage) -> Vec<PartOutput> {
         let made = active.made.iter().flatten();
-        let output = |(part, (_, files)): (&Part, &(String, BTreeMap<String, Digest>))| {
+        let output = |(part, (_, files)): (&Part, &KnownPart)| {
             let (assembled, side): (Vec<_>, Vec<_>) =
                 files.iter().partition(|(path, _)| commit::is_assembled(&stage.outputs, path));
             PartOutput {
                 name: part.name.clone(),
-                side: side.into_iter().map(|(path, digest)| (path.clone(), self.store.content.path(digest))).collect(),
-                assembled: assembled.into_iter().map(|(path, digest)| (path.clone(), digest.size())).collect(),
+                side: side
+                    .into_iter()
+                    .map(|(path, digest)| (path.to_string(), self.store.content.path(digest)))
+                    .collect(),
+                assembled: assembled.into_iter().map(|(path, digest)| (path.to_string(), digest.size())).collect(),
             }
         };
         active.parts.iter().zip(made).map(output).collect()

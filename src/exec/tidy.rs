@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::record::{list_runs, read_run};
-use crate::fs::{self, Durability, FsError};
+use crate::fs::{self, Durability, FsError, Symlinks};
 use crate::lock::{LockError, Lockfile};
-use crate::store::{self, Garbage, Limits, Needs, Store};
+use crate::store::{self, ActionKey, Garbage, Limits, Needs, Store};
 
 /// How many past runs keep their results, whatever the budget.
 pub const KEPT_RUNS: usize = 20;
@@ -77,7 +77,7 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyE
     for path in locks.iter().filter(|path| !forgotten.contains(path)) {
         for (_, stage) in Lockfile::read(path)?.stages {
             needs.blobs.extend(stage.inputs.values().map(|digest| digest.hex()));
-            needs.keys.insert(stage.key);
+            needs.keys.extend(stage.key.parse::<ActionKey>());
         }
     }
     let runs = store.runs_dir();
@@ -87,10 +87,12 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyE
     needs.made_since = kept.iter().map(|record| record.started).min();
     for (place, record) in list_runs(&runs).iter().filter_map(|run| read_run(&runs, run)).enumerate() {
         for stage in record.stages {
-            let used = needs.uses.entry(stage.key.clone()).or_default();
+            // Empty where a stage never had a key.
+            let Ok(key) = stage.key.parse::<ActionKey>() else { continue };
+            let used = needs.uses.entry(key).or_default();
             *used = record.started.max(*used);
             if place < tidy.keep_runs {
-                needs.keys.insert(stage.key);
+                needs.keys.insert(key);
             }
         }
     }
@@ -103,7 +105,7 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyE
 
 /// Whether it is time to look after the cache again.
 pub fn is_due(store: &Store) -> bool {
-    let last = std::fs::read_to_string(mark_path(store)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let last = fs::read_text(&mark_path(store), Symlinks::Refuse).ok().and_then(|text| text.trim().parse::<u64>().ok());
     // A time that has not come yet was written by a clock that was wrong.
     last.is_none_or(|last| now().checked_sub(last).is_none_or(|passed| passed > BETWEEN_LOOKS))
 }

@@ -14,14 +14,15 @@ impl Planner<'_> {
         let stage = self.graph.stage(id);
         let locked = self.lock.stages.get(&stage.name)?;
         let device = locked.device.as_ref().filter(|device| check.fingerprint.device.as_ref() != Some(*device))?;
-        let other = check.on(self.store, Some(device.clone()));
+        let other = check.on(self.store, stage, Some(device.clone()));
         (other.key.hex() == locked.key && stage.kind.accepts_other_devices(&stage.params)).then_some(other)
     }
 
     /// The look at a stage that is to be made on this machine, which may have another class of device.
     pub fn here(&self, id: StageId, check: Check) -> Result<Check, StageError> {
-        let own = of_this_machine(self.graph.stage(id))?;
-        Ok(if own == check.fingerprint.device { check } else { check.on(self.store, own) })
+        let stage = self.graph.stage(id);
+        let own = of_this_machine(stage)?;
+        Ok(if own == check.fingerprint.device { check } else { check.on(self.store, stage, own) })
     }
 
     /// On what a stage's result was made, in words, if that is not what this machine would make it on.
@@ -35,11 +36,11 @@ impl Planner<'_> {
 
 impl Check {
     /// The same look with another class of device.
-    fn on(&self, store: &Store, device: Option<String>) -> Self {
+    fn on(&self, store: &Store, stage: &Stage, device: Option<String>) -> Self {
         let mut other = self.clone();
         other.fingerprint.device = device;
         other.key = other.fingerprint.key();
-        other.result = known(store, &other.key);
+        (other.result, other.foreign) = known(store, stage, &other.key);
         other
     }
 }

@@ -235,7 +235,7 @@ fn of_lock(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: 
     for TreeEntry { path, digest } in tree.entries() {
         let (number, path) = match path.split_once('/').filter(|_| declaration.list) {
             Some((number, path)) => (number.parse::<usize>().ok()?, path),
-            None => (0, &path[..]),
+            None => (0, path.as_str()),
         };
         listings.get_mut(number)?.push(Known::named(path.to_owned(), *digest));
     }
@@ -279,7 +279,7 @@ impl Connected {
     pub fn is_listing(&self) -> bool {
         match &self.content {
             Content::Declared(declared) => declared.folder,
-            Content::Artifact(output) => output.folder,
+            Content::Artifact(output) => output.is_folder(),
         }
     }
 
@@ -289,8 +289,8 @@ impl Connected {
             Content::Declared(declared) => (declared.files(), declared.folder, declared.path()),
             Content::Artifact(output) => {
                 let files = artifact_files(output, store)?;
-                let path = (!output.folder).then(|| store.content.path(&output.digest));
-                (files, output.folder, path)
+                let path = (!output.is_folder()).then(|| store.content.path(&output.digest));
+                (files, output.is_folder(), path)
             }
         };
         Ok(Input {
@@ -316,8 +316,8 @@ impl Connected {
 }
 
 fn artifact_files(output: &ResultOutput, store: &Store) -> Result<Vec<InputFile>, StageError> {
-    if !output.folder {
-        let name = output.path.rsplit('/').next().unwrap_or(&output.path).to_owned();
+    if !output.is_folder() {
+        let name = output.path.name().to_owned();
         let source = store.content.path(&output.digest);
         return Ok(vec![InputFile { root: 0, path: name, digest: output.digest, source }]);
     }
@@ -326,7 +326,7 @@ fn artifact_files(output: &ResultOutput, store: &Store) -> Result<Vec<InputFile>
     let tree = std::str::from_utf8(&bytes).ok().and_then(|text| Tree::parse(text).ok()).ok_or_else(lost)?;
     let file = |entry: &TreeEntry| InputFile {
         root: 0,
-        path: entry.path.clone(),
+        path: entry.path.as_str().to_owned(),
         digest: entry.digest,
         source: store.content.path(&entry.digest),
     };

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fs::{self, Durability};
+use crate::fs::{self, Durability, RelativePath, Symlinks};
+use crate::store::ActionKey;
 
 /// What was laid out of a stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +30,16 @@ impl Laid {
     /// Reads what the store at `root` knows.
     pub fn load(root: &Path) -> Self {
         let path = root.join("laid");
-        let text = std::fs::read(&path).unwrap_or_default();
-        Self { path, stages: serde_json::from_slice(&text).unwrap_or_default(), changed: false }
+        let text = fs::read_regular(&path, Symlinks::Refuse).unwrap_or_default();
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of the file at `path`; a damaged one is empty.
+    pub fn parse(path: PathBuf, text: &[u8]) -> Self {
+        let mut stages: BTreeMap<String, LaidOut> = serde_json::from_slice(text).unwrap_or_default();
+        // Files are removed from the folders that are named here: a name must not lead out of `out/`.
+        stages.retain(|stage, laid| is_step(stage) && laid.key.parse::<ActionKey>().is_ok());
+        Self { path, stages, changed: false }
     }
 
     /// What was laid out of a stage.
@@ -74,6 +83,11 @@ impl Laid {
     }
 }
 
+/// Whether a name is one step of a path.
+fn is_step(name: &str) -> bool {
+    !name.contains('/') && RelativePath::new(name).is_ok()
+}
+
 /// The name, without ending, of the pipeline file that a lock belongs to: the lock's own beside the pipeline, and what stands before the
 /// `@` in the cache (`locks/other@demo.lock`).
 fn pipeline_of(lock: &str) -> &str {
@@ -87,6 +101,21 @@ fn pipeline_of(lock: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn key(of: &str) -> String {
+        ActionKey::of(of).hex()
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_folder_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let stages: BTreeMap<&str, LaidOut> = ["../data", "/etc", "a/b", "..", "", "good", "train[lr=0.1]"]
+            .map(|stage| (stage, LaidOut { locks: ["pipeline.lock".to_owned()].into(), key: key(stage) }))
+            .into();
+        std::fs::write(folder.path().join("laid"), serde_json::to_vec(&stages).unwrap()).unwrap();
+        let dropped = Laid::load(folder.path()).take_dropped("pipeline.lock", |_| false);
+        assert_eq!(dropped.iter().map(|(stage, _)| &stage[..]).collect::<Vec<_>>(), ["good", "train[lr=0.1]"]);
+    }
+
     #[test]
     fn what_a_pipeline_no_longer_has_is_dropped_unless_another_pipeline_has_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -99,20 +128,16 @@ mod tests {
             ("c", "locks/other@demo.lock"),
             ("d", "locks/demo.lock"),
         ] {
-            laid.set(stage, lock, &format!("key of {stage}"));
+            laid.set(stage, lock, &key(stage));
         }
         laid.save();
         let mut laid = Laid::load(folder.path());
         let dropped = laid.take_dropped("pipeline.lock", |stage| stage == "a");
-        assert_eq!(
-            dropped,
-            [("b".to_owned(), "key of b".to_owned())],
-            "c is another pipeline's too, d only a profile's"
-        );
+        assert_eq!(dropped, [("b".to_owned(), key("b"))], "c is another pipeline's too, d only a profile's");
         assert!(
             laid.get("a").is_some() && laid.get("b").is_none() && laid.get("c").is_some() && laid.get("d").is_some()
         );
-        laid.set("c", "pipeline.lock", "another key");
+        laid.set("c", "pipeline.lock", &key("another"));
         assert_eq!(laid.take_dropped("other.lock", |_| false), [], "it names what lies there no longer");
         assert_eq!(laid.take_dropped("locks/demo.lock", |stage| stage != "d").len(), 1);
     }

@@ -36,7 +36,7 @@ use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
 pub use laid::Laid;
-pub use outputs::{Differences, compare, expected_files};
+pub use outputs::{Differences, Files, compare, expected_files};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
 pub use seal::{Question, Seal};
 
@@ -71,7 +71,9 @@ pub struct Check {
     /// What is connected, by port in the order of the fingerprint.
     pub inputs: Vec<(Port, Vec<Connected>)>,
     /// The result, if the store has it whole, with its files.
-    pub result: Option<(Arc<ActionResult>, BTreeMap<String, Digest>)>,
+    pub result: Option<(Arc<ActionResult>, Files)>,
+    /// Whether the store has a result under the key that is not one of this stage: it has other outputs. It counts as a miss.
+    pub foreign: bool,
     names: Vec<String>,
     listings: Vec<Arc<Declared>>,
 }
@@ -336,8 +338,8 @@ impl<'a> Planner<'a> {
             fingerprint.views = self.views(stage, &inputs)?;
         }
         let key = fingerprint.key();
-        let result = known(self.store, &key);
-        Ok(Check { fingerprint, key, inputs, result, names: texts, listings })
+        let (result, foreign) = known(self.store, stage, &key);
+        Ok(Check { fingerprint, key, inputs, result, foreign, names: texts, listings })
     }
 
     /// What is to be done about a checked stage.
@@ -355,7 +357,7 @@ impl<'a> Planner<'a> {
         id: StageId,
         key: ActionKey,
         result: &ActionResult,
-        files: &BTreeMap<String, Digest>,
+        files: &Files,
     ) -> Result<Differences, StageError> {
         let stage = &self.graph.pipeline.stages[id.0 as usize];
         let folder = self.out_dir(stage);
@@ -477,7 +479,7 @@ impl<'a> Planner<'a> {
                 let name = &self.graph.pipeline.stages[stage.0 as usize].name;
                 let result = results.get(stage);
                 let output = result
-                    .and_then(|result| result.outputs.get(*output))
+                    .and_then(|result| result.outputs.artifacts().get(*output))
                     .ok_or_else(|| StageError::bug(format!("stage `{name}` is not done")))?;
                 Ok(Connected {
                     source: format!("{name}.{}", output.name),
@@ -547,13 +549,16 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
 }
 
 /// The files of a result by the paths that they have in `out/`; none where the store does not have all of it.
-pub fn laid_out_by(store: &Store, key: &str) -> BTreeMap<String, Digest> {
+pub fn laid_out_by(store: &Store, key: &str) -> Files {
     store.actions.get_hex(key).and_then(|result| expected_files(store, &result)).unwrap_or_default()
 }
 
-/// The result of a key with its files, if the store has it whole.
-fn known(store: &Store, key: &ActionKey) -> Option<(Arc<ActionResult>, BTreeMap<String, Digest>)> {
-    let result = store.actions.get(key)?;
-    let files = expected_files(store, &result)?;
-    Some((Arc::new(result), files))
+/// The result of a stage under a key with its files, if the store has it whole; and whether there is one with other outputs than the
+/// stage declares, which nobody made from this stage: a bundle or a remote brought it.
+fn known(store: &Store, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionResult>, Files)>, bool) {
+    let Some(result) = store.actions.get(key) else { return (None, false) };
+    if !result.outputs.are(&stage.outputs) {
+        return (None, true);
+    }
+    (expected_files(store, &result).map(|files| (Arc::new(result), files)), false)
 }

@@ -6,20 +6,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, RelativePath};
 use crate::store::{ActionResult, Known, StatIndex, Store, Tree};
 
+/// Files below a stage's output directory.
+pub type Files = BTreeMap<RelativePath, Digest>;
+
 /// The files of a result, by path below the stage's output directory; none where the store has lost a blob.
-pub fn expected_files(store: &Store, result: &ActionResult) -> Option<BTreeMap<String, Digest>> {
+pub fn expected_files(store: &Store, result: &ActionResult) -> Option<Files> {
     let mut files = BTreeMap::new();
-    for output in &result.outputs {
-        if !output.folder {
+    for output in result.outputs.artifacts() {
+        if !output.is_folder() {
             files.insert(output.path.clone(), output.digest);
             continue;
         }
         let text = store.content.read(&output.digest)?;
         let tree = Tree::parse(std::str::from_utf8(&text).ok()?).ok()?;
-        files.extend(tree.entries().iter().map(|entry| (format!("{}/{}", output.path, entry.path), entry.digest)));
+        files.extend(tree.entries().iter().map(|entry| (entry.path.below(&output.path), entry.digest)));
     }
     files.values().all(|digest| store.content.contains(digest)).then_some(files)
 }
@@ -28,11 +31,11 @@ pub fn expected_files(store: &Store, result: &ActionResult) -> Option<BTreeMap<S
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Absent, or with other bytes.
-    pub write: Vec<String>,
+    pub write: Vec<RelativePath>,
     /// In a folder that is an artifact, without being part of it.
-    pub remove: Vec<String>,
+    pub remove: Vec<RelativePath>,
     /// Of both, those with bytes that are not in the store: somebody wrote them.
-    pub other: Vec<String>,
+    pub other: Vec<RelativePath>,
 }
 
 impl Differences {
@@ -61,8 +64,8 @@ pub fn compare(
     store: &Store,
     folder: &Path,
     result: &ActionResult,
-    expected: &BTreeMap<String, Digest>,
-    before: &BTreeMap<String, Digest>,
+    expected: &Files,
+    before: &Files,
     index: &mut StatIndex,
     threads: usize,
 ) -> Result<Differences, FsError> {
@@ -74,9 +77,9 @@ pub fn compare(
     let mut differences = Differences::default();
     let mut seen = 0;
     for Known { path, digest, .. } in found.iter() {
-        match expected.get(path) {
-            Some(wanted) if wanted == digest => seen += 1,
-            Some(_) => {
+        match expected.get_key_value(path.as_str()) {
+            Some((_, wanted)) if wanted == digest => seen += 1,
+            Some((path, _)) => {
                 seen += 1;
                 differences.write.push(path.clone());
                 // What another run made is in the store; what is not there, somebody wrote.
@@ -88,19 +91,22 @@ pub fn compare(
                 let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));
                 // Beside the artifacts a file is somebody's own, unless a killed run had begun to write it.
                 let litter = path.rsplit('/').next().is_some_and(fs::is_staged);
-                let old = before.get(path) == Some(digest);
-                if litter || old || result.outputs.iter().any(|output| output.folder && inside(&output.path)) {
+                let old = before.get(path.as_str()) == Some(digest);
+                let mut folders = result.outputs.artifacts().iter().filter(|output| output.is_folder());
+                if litter || old || folders.any(|output| inside(&output.path)) {
+                    // A listing holds nothing else.
+                    let Ok(path) = RelativePath::new(&path[..]) else { continue };
                     differences.remove.push(path.clone());
                     if !litter && !store.content.contains(digest) {
-                        differences.other.push(path.clone());
+                        differences.other.push(path);
                     }
                 }
             }
         }
     }
     if seen < expected.len() {
-        let there: std::collections::BTreeSet<&String> = found.iter().map(|known| &known.path).collect();
-        differences.write.extend(expected.keys().filter(|path| !there.contains(path)).cloned());
+        let there: std::collections::BTreeSet<&str> = found.iter().map(|known| &known.path[..]).collect();
+        differences.write.extend(expected.keys().filter(|path| !there.contains(path.as_str())).cloned());
     }
     Ok(differences)
 }

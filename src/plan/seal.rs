@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Planner, Results, expected_files};
 use crate::config::{DEFAULT_CACHE_DIR, Kinds};
 use crate::digest::Digest;
-use crate::fs::{self, Durability, Listed, Stat};
+use crate::fs::{self, Durability, Listed, Stat, Symlinks};
 use crate::graph::{Source, StageId, candidate_paths};
 use crate::lock::Lockfile;
 use crate::store::Settled;
@@ -86,12 +86,17 @@ impl Seal {
 
     /// The seal of `root`, if there is one that answers `question`.
     pub fn read(root: &Path, question: Question) -> Option<Self> {
-        let bytes = std::fs::read(Self::path(root)).ok()?;
+        let bytes = fs::read_regular(&Self::path(root), Symlinks::Refuse).ok()?;
         let (checksum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
         if blake3::hash(body).as_bytes() != checksum {
             return None;
         }
-        postcard::from_bytes::<Self>(body).ok().filter(|seal| seal.question == question)
+        Self::decode(body).filter(|seal| seal.question == question)
+    }
+
+    /// The seal that stands behind the checksum.
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        postcard::from_bytes(body).ok()
     }
 
     /// Writes it; what cannot be written down, such as a path that is not UTF-8, is not sealed.
@@ -115,14 +120,14 @@ impl Seal {
         let graph = planner.graph();
         let pipeline = &graph.pipeline;
         let (lock_path, lock) = lock;
-        let lock_text = std::fs::read_to_string(lock_path).ok()?;
+        let lock_text = fs::read_text(lock_path, Symlinks::Follow).ok()?;
         if planner.store().root() != Self::store(&pipeline.root)
             || Lockfile::parse(&lock_text, lock_path).ok()? != *lock
         {
             return None;
         }
         let version = planner.store().root().join("version");
-        let version_text = std::fs::read_to_string(&version).ok()?;
+        let version_text = fs::read_text(&version, Symlinks::Refuse).ok()?;
         let texts = [
             (&pipeline.file, pipeline.sources.file_text()),
             (&lock_path.to_owned(), &lock_text),
@@ -175,7 +180,7 @@ impl Seal {
                 }
             }
             objects.insert(planner.store().actions.path(&result.key));
-            let blobs = result.outputs.iter().map(|output| output.digest);
+            let blobs = result.outputs.blobs().map(|(digest, _)| digest);
             let files = expected_files(planner.store(), result)?;
             objects.extend(blobs.chain(files.into_values()).map(|digest| planner.store().content.path(&digest)));
         }
@@ -217,7 +222,9 @@ impl Seal {
         let Self { question: _, stages: _, texts, environment, devices, named, files, folders } = self;
         environment.iter().all(|(name, value)| variable(name) == *value)
             && devices.iter().all(|device| device.holds(kinds))
-            && all(texts, |(path, hash)| std::fs::read(path).is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == hash))
+            && all(texts, |(path, hash)| {
+                fs::read_regular(path, Symlinks::Follow).is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == hash)
+            })
             && all(named, |(path, is_file)| path.is_file() == *is_file)
             && all(files, |(path, stat)| std::fs::metadata(path).is_ok_and(|found| Stat::of(&found) == *stat))
             && all(folders, |(path, hash)| holds_folder(path, hash))

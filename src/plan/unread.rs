@@ -124,6 +124,6 @@ impl Planner<'_> {
         let alike = |of: &Value| of["kind"] == kind && of["revision"] == revision && of["params"] == params;
         let Ok(keys) = self.store.actions.keys() else { return true };
         keys.len() > unread
-            || keys.iter().any(|key| self.store.actions.get_hex(key).is_some_and(|result| alike(&result.fingerprint)))
+            || keys.iter().any(|key| self.store.actions.get(key).is_some_and(|result| alike(&result.fingerprint)))
     }
 }

@@ -1,30 +1,32 @@
 //! Results by key.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use hamflow_stage_api::ArtifactType;
-use serde::{Deserialize, Serialize};
+use hamflow_stage_api::{ArtifactType, Output};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::remote::Trust;
 use crate::digest::Digest;
-use crate::fs::{self, Durability, FsError};
+use crate::fs::{self, Durability, FsError, RelativePath, Symlinks};
 
 /// The digest of a fingerprint: names an execution by everything that decides its outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ActionKey(Digest);
+pub struct ActionKey([u8; 32]);
 
 impl ActionKey {
     /// The key of a fingerprint, given as its canonical text.
     pub fn of(canonical: &str) -> Self {
-        Self(Digest::of(canonical.as_bytes()))
+        Self(*blake3::hash(canonical.as_bytes()).as_bytes())
     }
 
     /// 64 hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.0.hex()
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
 }
 
@@ -34,34 +36,177 @@ impl fmt::Display for ActionKey {
     }
 }
 
+/// Says that a text is not 64 lowercase hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParseKeyError;
+
+impl fmt::Display for ParseKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key has 64 lowercase hexadecimal digits")
+    }
+}
+
+impl std::error::Error for ParseKeyError {}
+
+impl FromStr for ActionKey {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        let hash = blake3::Hash::from_hex(text).map_err(|_| ParseKeyError)?;
+        // One text for one key: it is the name of a file.
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Err(ParseKeyError) } else { Ok(Self(*hash.as_bytes())) }
+    }
+}
+
+impl Serialize for ActionKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ActionKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// An artifact that an execution made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultOutput {
     /// The artifact's name.
     pub name: String,
     /// What it is.
-    #[serde(rename = "type")]
     pub artifact_type: ArtifactType,
     /// Below the stage's output directory.
-    pub path: String,
+    pub path: RelativePath,
     /// The file's digest, or the tree's.
     pub digest: Digest,
+}
+
+impl ResultOutput {
     /// Whether `digest` names a tree.
-    pub folder: bool,
+    pub fn is_folder(&self) -> bool {
+        self.artifact_type.is_folder()
+    }
+}
+
+/// What an execution made.
+///
+/// A result may come from a bundle or a remote, so this is checked when it is read: names are plain, each path stays inside the
+/// stage's folder, a folder is a folder, and no two outputs lie at the same place. Whether they are the outputs that the stage declares
+/// is checked when the result is looked up ([`Outputs::are`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<WrittenOutput>", into = "Vec<WrittenOutput>")]
+pub enum Outputs {
+    /// All files of a part, as one tree: no artifact, but what artifacts are assembled from.
+    Part(Digest),
+    /// The artifacts of a stage, in the order in which its kind declares them.
+    Stage(Vec<ResultOutput>),
+}
+
+/// An output as it is written.
+#[derive(Clone, Serialize, Deserialize)]
+struct WrittenOutput {
+    name: String,
+    #[serde(rename = "type")]
+    artifact_type: ArtifactType,
+    path: String,
+    digest: Digest,
+    folder: bool,
+}
+
+/// What the tree of a part is called where it is written.
+const PART: &str = "part";
+
+impl From<Outputs> for Vec<WrittenOutput> {
+    fn from(outputs: Outputs) -> Self {
+        let written = |output: ResultOutput| {
+            let folder = output.is_folder();
+            let ResultOutput { name, artifact_type, path, digest } = output;
+            WrittenOutput { name, artifact_type, path: path.as_str().to_owned(), digest, folder }
+        };
+        match outputs {
+            Outputs::Stage(outputs) => outputs.into_iter().map(written).collect(),
+            Outputs::Part(digest) => vec![WrittenOutput {
+                name: PART.to_owned(),
+                artifact_type: ArtifactType::Folder,
+                path: String::new(),
+                digest,
+                folder: true,
+            }],
+        }
+    }
+}
+
+impl TryFrom<Vec<WrittenOutput>> for Outputs {
+    type Error = String;
+
+    fn try_from(written: Vec<WrittenOutput>) -> Result<Self, String> {
+        if let [WrittenOutput { name, artifact_type: ArtifactType::Folder, path, digest, folder: true }] = &written[..]
+            && path.is_empty()
+            && name == PART
+        {
+            return Ok(Self::Part(*digest));
+        }
+        let mut outputs = Vec::with_capacity(written.len());
+        let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+        for WrittenOutput { name, artifact_type, path, digest, folder } in written {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+            if name.is_empty() || !name.bytes().all(plain) || !names.insert(name.clone()) {
+                return Err(format!("no output can be called {name:?}"));
+            }
+            if folder != artifact_type.is_folder() {
+                return Err(format!("the output {name:?} is a {artifact_type} and says otherwise"));
+            }
+            let path = RelativePath::new(path).map_err(|error| format!("output {name:?}: {error}"))?;
+            if !paths.insert(path.clone()) {
+                return Err(format!("two outputs are at {path:?}"));
+            }
+            outputs.push(ResultOutput { name, artifact_type, path, digest });
+        }
+        Ok(Self::Stage(outputs))
+    }
+}
+
+impl Outputs {
+    /// The artifacts of a stage; none for a part.
+    pub fn artifacts(&self) -> &[ResultOutput] {
+        match self {
+            Self::Part(_) => &[],
+            Self::Stage(outputs) => outputs,
+        }
+    }
+
+    /// The blobs that are named directly, and whether each is a tree that names more.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, bool)> {
+        let part = if let Self::Part(digest) = self { Some((*digest, true)) } else { None };
+        part.into_iter().chain(self.artifacts().iter().map(|output| (output.digest, output.is_folder())))
+    }
+
+    /// Whether these are the outputs that a stage declares, with the same names, types and paths.
+    pub fn are(&self, declared: &[Output]) -> bool {
+        let Self::Stage(outputs) = self else { return false };
+        outputs.len() == declared.len()
+            && outputs.iter().zip(declared).all(|(made, declared)| {
+                let Output { name, artifact_type, path, from_parts: _ } = declared;
+                (&made.name, made.artifact_type, made.path.as_str()) == (name, *artifact_type, path)
+            })
+    }
 }
 
 /// What one execution produced, with everything that decided it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActionResult {
-    /// The key, in hexadecimal digits.
-    pub key: String,
-    /// The fingerprint whose digest the key is.
+    /// The digest of the fingerprint.
+    pub key: ActionKey,
+    /// Everything that decided the outputs.
     pub fingerprint: Value,
-    /// What was made, in the kind's order.
-    pub outputs: Vec<ResultOutput>,
+    /// What was made.
+    pub outputs: Outputs,
     /// The keys of the parts that it was made from, so that they are kept as long as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<String>,
+    pub parts: Vec<ActionKey>,
     /// What is not as it should be, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaws: Vec<String>,
@@ -120,38 +265,43 @@ impl ActionCache {
     }
 
     /// Where the result of a key is, if it is there.
-    pub fn path(&self, key: &str) -> PathBuf {
-        self.folder.join(&key[..2]).join(key)
+    pub fn path(&self, key: &ActionKey) -> PathBuf {
+        let hex = key.hex();
+        self.folder.join(&hex[..2]).join(hex)
     }
 
-    /// The keys of all results, in hexadecimal digits.
-    pub fn keys(&self) -> Result<Vec<String>, FsError> {
+    /// The keys of all results.
+    pub fn keys(&self) -> Result<Vec<ActionKey>, FsError> {
         if !self.folder.exists() {
             return Ok(Vec::new());
         }
-        let files = fs::list(&self.folder, 1)?.into_iter();
-        Ok(files
-            .filter_map(|file| file.path.rsplit('/').next().filter(|name| is_key(name)).map(str::to_owned))
-            .collect())
+        let files = fs::list_usual(&self.folder, 1)?.into_iter();
+        Ok(files.filter_map(|file| file.path.rsplit('/').next()?.parse().ok()).collect())
     }
 
     /// The result of `key`; none where it is absent or damaged (then it is deleted, and counts as a miss).
     pub fn get(&self, key: &ActionKey) -> Option<ActionResult> {
-        self.get_hex(&key.hex())
-    }
-
-    /// The same by the key's hexadecimal digits, as locks and records keep it.
-    pub fn get_hex(&self, key: &str) -> Option<ActionResult> {
-        if !is_key(key) {
-            return None;
-        }
         let path = self.path(key);
-        let text = std::fs::read(&path).ok()?;
-        let result = decode(&text).filter(|result| result.key == key);
+        let bytes = match fs::read_regular(&path, Symlinks::Refuse) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // A symlink or a FIFO is no result; what cannot be read for a moment may be one.
+                if error.kind() == std::io::ErrorKind::InvalidData {
+                    let _ = std::fs::remove_file(&path);
+                }
+                return None;
+            }
+        };
+        let result = decode(&bytes).filter(|result| result.key == *key);
         if result.is_none() {
             let _ = std::fs::remove_file(&path);
         }
         result.filter(|result| result.origins.iter().all(|origin| self.believed.accepts(origin)))
+    }
+
+    /// The same by the key's hexadecimal digits, as locks and records keep it; none for a text that is no key.
+    pub fn get_hex(&self, key: &str) -> Option<ActionResult> {
+        self.get(&key.parse().ok()?)
     }
 
     /// Stores a result. Every blob that it names must be in the store already.
@@ -174,7 +324,7 @@ pub(super) fn encode(result: &ActionResult) -> String {
     format!("{}\n{body}\n", Digest::of(body.as_bytes()))
 }
 
-/// The result of a text, where it is whole and no output would leave its folder.
+/// The result of a text, where it is whole and can be one.
 pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     let text = std::str::from_utf8(text).ok()?;
     let (digest, body) = text.split_once('\n')?;
@@ -182,41 +332,36 @@ pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     if Digest::of(body.as_bytes()).to_string() != digest {
         return None;
     }
-    serde_json::from_str(body).ok().filter(stays_inside)
-}
-
-/// Whether a text can be a key.
-pub(super) fn is_key(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Whether all outputs lie below the folder of their stage.
-pub(super) fn stays_inside(result: &ActionResult) -> bool {
-    let inside = |path: &str| path.is_empty() || path.split('/').all(|step| !matches!(step, "" | "." | ".."));
-    result.outputs.iter().all(|output| inside(&output.path))
+    serde_json::from_str(body).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     fn result(key: &ActionKey) -> ActionResult {
         let output = ResultOutput {
             name: "table".into(),
             artifact_type: ArtifactType::Table,
-            path: "table.parquet".into(),
+            path: RelativePath::new("table.parquet").unwrap(),
             digest: Digest::of(b"x"),
-            folder: false,
         };
         ActionResult {
-            key: key.hex(),
+            key: *key,
             fingerprint: Value::Null,
-            outputs: vec![output],
+            outputs: Outputs::Stage(vec![output]),
             parts: Vec::new(),
             flaws: Vec::new(),
             cost_ms: 5,
             origins: Vec::new(),
         }
+    }
+
+    fn output(name: &str, artifact_type: &str, path: &str, folder: bool) -> Value {
+        json!({"name": name, "type": artifact_type, "path": path, "digest": Digest::of(b"x"), "folder": folder})
     }
 
     #[test]
@@ -227,7 +372,7 @@ mod tests {
         assert_eq!(cache.get(&key), None);
         cache.put(&result(&key)).unwrap();
         assert_eq!(cache.get(&key), Some(result(&key)));
-        let path = cache.path(&key.hex());
+        let path = cache.path(&key);
         let damaged = std::fs::read_to_string(&path).unwrap().replace("table.parquet", "table.parquit");
         std::fs::write(&path, damaged).unwrap();
         assert_eq!(cache.get(&key), None);
@@ -240,8 +385,101 @@ mod tests {
         let cache = ActionCache::new(folder.path().to_owned());
         let (one, two) = (ActionKey::of("1"), ActionKey::of("2"));
         cache.put(&result(&one)).unwrap();
-        std::fs::create_dir_all(cache.path(&two.hex()).parent().unwrap()).unwrap();
-        std::fs::copy(cache.path(&one.hex()), cache.path(&two.hex())).unwrap();
+        std::fs::create_dir_all(cache.path(&two).parent().unwrap()).unwrap();
+        std::fs::copy(cache.path(&one), cache.path(&two)).unwrap();
         assert_eq!(cache.get(&two), None);
+    }
+
+    #[test]
+    fn a_result_that_is_a_symlink_or_a_fifo_is_a_miss_and_neither_followed_nor_waited_for() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cache = ActionCache::new(folder.path().to_owned());
+        let key = ActionKey::of("{}");
+        let other = elsewhere.path().join("result");
+        std::fs::write(&other, encode(&result(&key))).unwrap();
+        std::fs::create_dir_all(cache.path(&key).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&other, cache.path(&key)).unwrap();
+        assert_eq!(cache.get(&key), None);
+        assert!(other.exists(), "only the link is removed");
+        rustix::fs::mkfifoat(rustix::fs::CWD, cache.path(&key), rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(cache.get(&key), None);
+        assert!(!cache.path(&key).exists());
+    }
+
+    #[test]
+    fn outputs_are_written_as_they_always_were() {
+        let key = ActionKey::of("{}");
+        let whole = serde_json::to_value(result(&key)).unwrap();
+        assert_eq!(whole["outputs"], json!([output("table", "table", "table.parquet", false)]));
+        assert_eq!(whole["key"], key.hex());
+        let part = Outputs::Part(Digest::of(b"x"));
+        assert_eq!(serde_json::to_value(&part).unwrap(), json!([output("part", "folder", "", true)]));
+        assert_eq!(serde_json::from_value::<Outputs>(json!([output("part", "folder", "", true)])).unwrap(), part);
+    }
+
+    #[test]
+    fn outputs_that_could_be_laid_out_elsewhere_are_refused() {
+        for (outputs, problem) in [
+            (json!([output("evil", "folder", "", true)]), "it is empty"),
+            (json!([output("part", "folder", "", true), output("o", "file", "o", false)]), "it is empty"),
+            (json!([output("o", "file", "", false)]), "it is empty"),
+            (json!([output("o", "file", "../o", false)]), "`..`"),
+            (json!([output("o", "file", "/o", false)]), "absolute"),
+            (json!([output("o", "file", "a/b", true)]), "says otherwise"),
+            (json!([output("o", "folder", "a", false)]), "says otherwise"),
+            (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "can be called"),
+            (json!([output("o", "file", "a", false), output("p", "file", "a", false)]), "two outputs"),
+            (json!([output("\u{1b}[2J", "file", "a", false)]), "can be called"),
+            (json!([output("o/p", "file", "a", false)]), "can be called"),
+        ] {
+            let error = serde_json::from_value::<Outputs>(outputs.clone()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{outputs}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_the_declared_outputs_are_those_of_a_stage() {
+        let made = result(&ActionKey::of("{}")).outputs;
+        let declared = |name: &str, artifact_type, path: &str| vec![Output::new(name, artifact_type, path)];
+        assert!(made.are(&declared("table", ArtifactType::Table, "table.parquet")));
+        for other in [
+            declared("tables", ArtifactType::Table, "table.parquet"),
+            declared("table", ArtifactType::File, "table.parquet"),
+            declared("table", ArtifactType::Table, "other.parquet"),
+            Vec::new(),
+        ] {
+            assert!(!made.are(&other), "{other:?}");
+        }
+        assert!(!Outputs::Part(Digest::of(b"x")).are(&[]));
+    }
+
+    #[test]
+    fn a_key_is_lowercase_hexadecimal() {
+        let key = ActionKey::of("{}");
+        assert_eq!(key.hex().parse(), Ok(key));
+        // 64 bytes whose second byte is in the middle of a character: nothing may cut there.
+        for text in ["", &key.hex()[1..], &key.hex().to_uppercase(), &"é".repeat(32), &"g".repeat(64)] {
+            assert_eq!(text.parse::<ActionKey>(), Err(ParseKeyError), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Of a damaged or invented result either nothing is taken, or what is taken stays inside its folder.
+        #[test]
+        fn whatever_is_decoded_stays_inside(
+            name in "[a-z.\u{1b}/]{0,4}|part", path in "[a./]{0,6}", folder: bool, file_type in "file|folder|table|x",
+        ) {
+            let body = json!({"key": ActionKey::of("{}"), "fingerprint": null, "cost_ms": 1,
+                "outputs": [output(&name, &file_type, &path, folder)]});
+            let text = format!("{}\n{body}\n", Digest::of(body.to_string().as_bytes()));
+            if let Some(result) = decode(text.as_bytes()) {
+                for output in result.outputs.artifacts() {
+                    prop_assert!(RelativePath::new(output.path.as_str()).is_ok());
+                    prop_assert_eq!(output.is_folder(), folder);
+                }
+                let is_part = (name.as_str(), path.as_str()) == ("part", "") && folder;
+                prop_assert_eq!(result.outputs.artifacts().is_empty(), is_part);
+            }
+        }
     }
 }

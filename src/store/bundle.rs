@@ -9,11 +9,10 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::action::is_key;
 use super::maintenance::{is_whole, named_blobs};
-use super::{ActionResult, Staged, Store};
+use super::{ActionKey, ActionResult, Staged, Store};
 use crate::digest::Digest;
-use crate::fs::{self, Durability, FsError, at};
+use crate::fs::{self, Durability, FsError, Symlinks, at};
 
 /// The first entry, and what it holds.
 const VERSION: (&str, &str) = ("hamflow-cache", "1\n");
@@ -78,8 +77,7 @@ struct Closure {
 impl Closure {
     fn of(store: &Store, stage: &str, key: &str) -> Option<Self> {
         let result = store.actions.get_hex(key)?;
-        let mut results: Vec<ActionResult> =
-            result.parts.iter().filter_map(|part| store.actions.get_hex(part)).collect();
+        let mut results: Vec<ActionResult> = result.parts.iter().filter_map(|part| store.actions.get(part)).collect();
         let cost_ms = result.cost_ms;
         results.push(result);
         let blobs = results.iter().flat_map(|result| named_blobs(store, result)).collect();
@@ -116,7 +114,7 @@ pub fn export(
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir(folder)?;
     let staged = folder.join(fs::unique_name());
-    let written = File::create(&staged).map_err(at("create", &staged)).and_then(|file| {
+    let written = fs::create_new(&staged).map_err(at("create", &staged)).and_then(|file| {
         let mut archive = Archive { builder: tar::Builder::new(BufWriter::new(file)), path: &staged, room: budget };
         archive.append(VERSION.0, VERSION.1.as_bytes())?;
         let locks_size: u64 = locks.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum();
@@ -163,7 +161,7 @@ impl Archive<'_> {
             return Ok(());
         }
         let texts: Vec<(String, String)> =
-            closure.results.iter().map(|result| (result.key.clone(), super::action::encode(result))).collect();
+            closure.results.iter().map(|result| (result.key.hex(), super::action::encode(result))).collect();
         let size = new.iter().map(|digest| in_blocks(digest.size())).sum::<u64>()
             + texts.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum::<u64>();
         if size > self.room {
@@ -172,7 +170,7 @@ impl Archive<'_> {
         }
         for digest in new {
             let path = store.content.path(&digest);
-            let mut blob = File::open(&path).map_err(at("read", &path))?;
+            let mut blob = fs::open_regular(&path, Symlinks::Refuse).map_err(at("read", &path))?;
             let hex = digest.hex();
             self.append_from(&format!("cas/{}/{hex}", &hex[..2]), digest.size(), &mut blob)?;
             bundled.blobs += 1;
@@ -205,7 +203,7 @@ impl Archive<'_> {
 ///
 /// Locks are taken where there is none of their name.
 pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<Bundled, BundleError> {
-    let mut file = File::open(from).map_err(at("read", from))?;
+    let mut file = fs::open_regular(from, Symlinks::Follow).map_err(at("read", from))?;
     check_version(&mut file, from)?;
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
     let mut taken = Bundled::default();
@@ -262,7 +260,7 @@ fn take(
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
     let steps: Vec<&str> = name.split('/').collect();
     match steps[..] {
-        ["cas", _, hex] if is_key(hex) => {
+        ["cas", _, hex] if hex.parse::<ActionKey>().is_ok() => {
             let path = folder.join(fs::unique_name());
             match receive(&mut entry, &path) {
                 Ok(digest) if digest.hex() == *hex => {
@@ -275,18 +273,21 @@ fn take(
                 Err(Broken::Disk(error)) => return Err(at("write", &path)(error)),
             }
         }
-        ["ac", _, key] if is_key(key) && entry.size() <= LARGEST_TEXT => {
+        ["ac", _, key]
+            if let Ok(key) = key.parse::<ActionKey>()
+                && entry.size() <= LARGEST_TEXT =>
+        {
             // What it names came before it.
             store.content.commit(&std::mem::take(staged))?;
             let mut text = Vec::new();
             let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
-            match result.filter(|result| result.key == *key) {
+            match result.filter(|result| result.key == key) {
                 None => taken.left_out.push(format!("`{name}`: it is no whole result")),
-                Some(result) if result.outputs.iter().any(|output| !is_whole(store, &output.digest, output.folder)) => {
+                Some(result) if result.outputs.blobs().any(|(digest, is_tree)| !is_whole(store, &digest, is_tree)) => {
                     taken.left_out.push(format!("`{name}`: not all of its blobs are there"));
                 }
                 // What is here already stays as it is.
-                Some(_) if store.actions.get_hex(key).is_some() => taken.results += 1,
+                Some(_) if store.actions.get(&key).is_some() => taken.results += 1,
                 Some(result) => {
                     store.actions.put(&result)?;
                     taken.results += 1;
@@ -322,7 +323,7 @@ enum Broken {
 }
 
 fn receive(entry: &mut impl Read, path: &Path) -> Result<Digest, Broken> {
-    let mut file = File::create(path).map_err(Broken::Disk)?;
+    let mut file = fs::create_new(path).map_err(Broken::Disk)?;
     let mut hasher = blake3::Hasher::new();
     let (mut buffer, mut size) = (vec![0; 256 * 1024], 0);
     loop {

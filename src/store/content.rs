@@ -1,12 +1,12 @@
 //! Bytes by digest.
 
 use std::fs as std_fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{self, Digest};
-use crate::fs::{self, Durability, FsError, at};
+use crate::fs::{self, Durability, FsError, Symlinks, at};
 
 /// From this size on, copies go past the system's cache.
 const UNCACHED: u64 = 1024 * 1024;
@@ -44,27 +44,43 @@ impl ContentStore {
 
     /// Whether a blob of that name and size is there. Its bytes are checked when it is read.
     pub fn contains(&self, digest: &Digest) -> bool {
-        std_fs::symlink_metadata(self.path(digest)).is_ok_and(|metadata| metadata.len() == digest.size())
+        let is_whole = |metadata: std_fs::Metadata| metadata.is_file() && metadata.len() == digest.size();
+        std_fs::symlink_metadata(self.path(digest)).is_ok_and(is_whole)
     }
 
     /// The bytes of a blob; none where it is absent or damaged (then it is deleted, and counts as a miss).
     pub fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let path = self.path(digest);
-        // What cannot be read now may be good: it is a miss, and stays.
-        let bytes = std_fs::read(&path).ok()?;
+        let mut bytes = Vec::new();
+        self.open(digest)?.read_to_end(&mut bytes).ok()?;
         if Digest::of(&bytes) == *digest {
             return Some(bytes);
         }
-        let _ = std_fs::remove_file(&path);
+        let _ = std_fs::remove_file(self.path(digest));
         None
+    }
+
+    /// Opens a blob; none where it is absent, or is no file or has another size (then it is deleted).
+    fn open(&self, digest: &Digest) -> Option<std_fs::File> {
+        let path = self.path(digest);
+        let opened = fs::open_regular(&path, Symlinks::Refuse);
+        let is_wrong = match &opened {
+            Ok(file) => file.metadata().is_ok_and(|metadata| metadata.len() != digest.size()),
+            // What cannot be read now may be good: it is a miss, and stays.
+            Err(error) => error.kind() == io::ErrorKind::InvalidData,
+        };
+        if is_wrong {
+            let _ = std_fs::remove_file(&path);
+            return None;
+        }
+        opened.ok()
     }
 
     /// Whether the blob's bytes are those that its name says; a damaged one is deleted.
     pub fn check(&self, digest: &Digest) -> bool {
-        let path = self.path(digest);
-        let Ok(found) = digest::of_file(&path) else { return false };
+        let Some(mut blob) = self.open(digest) else { return false };
+        let Ok(found) = digest::of_reader(&mut blob) else { return false };
         if found != *digest {
-            let _ = std_fs::remove_file(&path);
+            let _ = std_fs::remove_file(self.path(digest));
         }
         found == *digest
     }
@@ -72,21 +88,15 @@ impl ContentStore {
     /// Copies a blob to `to`, whole or not at all, and checks its bytes on the way; false where it is absent or damaged (then it
     /// is deleted, and counts as a miss).
     pub fn copy(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
-        fs::fill(to, |target, staged| self.pour(digest, target, staged))
+        fs::fill(to, |target, staged| self.copy_into(digest, target, staged))
     }
 
-    /// The same into a new file, which must not be used where it fails or this is false.
-    pub fn copy_out(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
-        let mut target = fs::create_new(to).map_err(at("create", to))?;
-        self.pour(digest, &mut target, to)
-    }
-
-    fn pour(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
-        let path = self.path(digest);
-        let Ok(mut blob) = std_fs::File::open(&path) else { return Ok(false) };
+    /// The same into an open file that goes by `name` and must not be used where this fails or is false.
+    pub fn copy_into(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
+        let Some(mut blob) = self.open(digest) else { return Ok(false) };
         let Ok(found) = pour(&mut blob, digest.size(), target, name)? else { return Ok(false) };
         if found != *digest {
-            let _ = std_fs::remove_file(&path);
+            let _ = std_fs::remove_file(self.path(digest));
         }
         Ok(found == *digest)
     }
@@ -121,7 +131,7 @@ fn stand_alone(blob: &Staged) -> Result<(), FsError> {
         return Ok(());
     }
     let filled = fs::fill(path, |target, staged| {
-        let mut from = std_fs::File::open(path).map_err(at("open", path))?;
+        let mut from = fs::open_regular(path, Symlinks::Refuse).map_err(at("open", path))?;
         let found = pour(&mut from, blob.digest.size(), target, staged)?.map_err(at("read", path))?;
         Ok(found == blob.digest)
     })?;
@@ -172,19 +182,52 @@ mod tests {
             let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
             let digest = store.put(&bytes).unwrap();
             let to = |name: &str| folder.path().join(format!("{name}-{size}"));
-            assert!(store.copy_out(&digest, &to("whole")).unwrap());
+            let copy_out = |to: &Path| {
+                let mut target = fs::create_new(to).unwrap();
+                store.copy_into(&digest, &mut target, to).unwrap()
+            };
+            assert!(copy_out(&to("whole")));
             assert!(std_fs::read(to("whole")).unwrap() == bytes, "{size}");
             std_fs::remove_file(store.path(&digest)).unwrap();
-            assert!(!store.copy_out(&digest, &to("absent")).unwrap());
+            assert!(!copy_out(&to("absent")));
             for damaged in
                 [[&bytes[..bytes.len().saturating_sub(1)], b"!"].concat(), bytes[1.min(bytes.len())..].to_vec()]
             {
                 std_fs::write(store.path(&digest), &damaged).unwrap();
-                let whole = store.copy_out(&digest, &to(&format!("damaged-{}", damaged.len()))).unwrap();
+                let whole = copy_out(&to(&format!("damaged-{}", damaged.len())));
                 assert_eq!(whole, bytes == damaged, "{size}");
                 assert_eq!(store.path(&digest).exists(), whole);
             }
         }
+    }
+
+    #[test]
+    fn a_blob_that_is_no_file_is_damaged_and_nobody_waits_for_it() {
+        let (folder, store) = store();
+        let digest = Digest::of(b"good bytes");
+        let (path, elsewhere) = (store.path(&digest), folder.path().join("elsewhere"));
+        std_fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std_fs::write(&elsewhere, "good bytes").unwrap();
+        for make in [
+            |path: &Path, _: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap(),
+            |path: &Path, elsewhere: &Path| std::os::unix::fs::symlink(elsewhere, path).unwrap(),
+            |path: &Path, _: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        ] {
+            make(&path, &elsewhere);
+            assert!(!store.contains(&digest));
+            assert_eq!(store.read(&digest), None);
+            assert!(path.symlink_metadata().is_err(), "it is gone");
+            make(&path, &elsewhere);
+            assert!(!store.check(&digest));
+            make(&path, &elsewhere);
+            assert!(!store.copy(&digest, &folder.path().join("copy")).unwrap());
+            // What was not dropped by a reader makes way for the blob.
+            make(&path, &elsewhere);
+            store.put(b"good bytes").unwrap();
+            assert!(path.symlink_metadata().unwrap().is_file());
+            std_fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(std_fs::read(&elsewhere).unwrap(), b"good bytes");
     }
 
     #[test]

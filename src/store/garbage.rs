@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::maintenance::{files, name, named_blobs, sweep};
-use super::{ActionResult, Store};
+use super::{ActionKey, ActionResult, Store};
 use crate::fs::{self, FsError};
 
 /// For so long a checkpoint is kept that nobody has gone on from.
@@ -34,13 +34,13 @@ impl Default for Limits {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Keys of results that must stay, with all that they need.
-    pub keys: BTreeSet<String>,
+    pub keys: BTreeSet<ActionKey>,
     /// Hashes of blobs that must stay, such as listings that a lock names.
     pub blobs: BTreeSet<String>,
     /// Results whose files were written at this time or later must stay, in seconds since 1970.
     pub made_since: Option<u64>,
     /// When a result was last used, in seconds since 1970, where a record says so.
-    pub uses: BTreeMap<String, u64>,
+    pub uses: BTreeMap<ActionKey, u64>,
 }
 
 /// What a clearing removed, and what it left.
@@ -74,7 +74,8 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
     if let Some(since) = needs.made_since.and_then(time_of) {
         for (path, _) in files(store.actions.folder())? {
             if std::fs::metadata(&path).and_then(|found| found.modified()).is_ok_and(|written| written >= since) {
-                let more = kept.more(name(&path));
+                let Ok(key) = name(&path).parse() else { continue };
+                let more = kept.more(&key);
                 kept.extend(more);
             }
         }
@@ -89,7 +90,7 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
         }
         let more = kept.more(&key);
         // This and everything that was used less recently makes room.
-        if limits.max_bytes.is_some_and(|most| kept.all.bytes + more.bytes > most) {
+        if limits.max_bytes.is_some_and(|most| kept.all.bytes.saturating_add(more.bytes) > most) {
             break;
         }
         kept.extend(more);
@@ -98,7 +99,8 @@ pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> R
         sweep(store)?;
     }
     for (path, _) in files(store.actions.folder())? {
-        if is_ours(&path) && !kept.all.results.contains(name(&path)) {
+        let Ok(key) = name(&path).parse::<ActionKey>() else { continue };
+        if !kept.all.results.contains(&key) {
             garbage.results += 1;
             if !dry_run {
                 fs::remove(&path)?;
@@ -142,25 +144,25 @@ struct Kept<'a> {
 /// Results with their parts, and the blobs that they name.
 #[derive(Default)]
 struct Closure {
-    results: BTreeSet<String>,
+    results: BTreeSet<ActionKey>,
     blobs: BTreeSet<String>,
     bytes: u64,
 }
 
 impl Kept<'_> {
     /// What would stay with this result that does not stay anyway.
-    fn more(&self, key: &str) -> Closure {
+    fn more(&self, key: &ActionKey) -> Closure {
         let mut more = Closure::default();
-        let mut todo = vec![key.to_owned()];
+        let mut todo = vec![*key];
         while let Some(key) = todo.pop() {
             if self.all.results.contains(&key) || more.results.contains(&key) {
                 continue;
             }
-            let Some(result) = self.store.actions.get_hex(&key) else { continue };
+            let Some(result) = self.store.actions.get(&key) else { continue };
             for blob in named_blobs(self.store, &result) {
                 let hex = blob.hex();
                 if !self.all.blobs.contains(&hex) && more.blobs.insert(hex) {
-                    more.bytes += blob.size();
+                    more.bytes = more.bytes.saturating_add(blob.size());
                 }
             }
             todo.extend(result.parts);
@@ -172,18 +174,17 @@ impl Kept<'_> {
     fn extend(&mut self, more: Closure) {
         self.all.results.extend(more.results);
         self.all.blobs.extend(more.blobs);
-        self.all.bytes += more.bytes;
+        self.all.bytes = self.all.bytes.saturating_add(more.bytes);
     }
 }
 
 /// The results that need not stay, the most recently used first.
-fn others(store: &Store, needs: &Needs, needed: &BTreeSet<String>) -> Result<Vec<(String, SystemTime)>, FsError> {
-    let mut used: BTreeMap<String, SystemTime> = BTreeMap::new();
-    let mut parts: Vec<(Vec<String>, SystemTime)> = Vec::new();
+fn others(store: &Store, needs: &Needs, needed: &BTreeSet<ActionKey>) -> Result<Vec<(ActionKey, SystemTime)>, FsError> {
+    let mut used: BTreeMap<ActionKey, SystemTime> = BTreeMap::new();
+    let mut parts: Vec<(Vec<ActionKey>, SystemTime)> = Vec::new();
     for (path, _) in files(store.actions.folder())? {
-        let key = name(&path).to_owned();
-        let Some(ActionResult { parts: of, .. }) = store.actions.get_hex(&key).filter(|_| !needed.contains(&key))
-        else {
+        let Ok(key) = name(&path).parse::<ActionKey>() else { continue };
+        let Some(ActionResult { parts: of, .. }) = store.actions.get(&key).filter(|_| !needed.contains(&key)) else {
             continue;
         };
         // What no record names was made, fetched or imported when its file was written. A wrong clock costs time, not correctness.
@@ -201,7 +202,7 @@ fn others(store: &Store, needs: &Needs, needed: &BTreeSet<String>) -> Result<Vec
             }
         }
     }
-    let mut others: Vec<(String, SystemTime)> = used.into_iter().collect();
+    let mut others: Vec<(ActionKey, SystemTime)> = used.into_iter().collect();
     others.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     Ok(others)
 }
@@ -246,7 +247,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::digest::Digest;
-    use crate::store::{ActionKey, ResultOutput, usage};
+    use crate::fs::RelativePath;
+    use crate::store::{Outputs, ResultOutput, usage};
 
     #[test]
     fn memos_go_when_they_are_old() {
@@ -267,20 +269,19 @@ pub(super) mod tests {
     const NOTHING_MORE: Limits = Limits { max_bytes: Some(0), max_age: None };
 
     /// Stores a result of one file, and returns its key.
-    pub fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<String>) -> String {
+    pub fn put(store: &Store, canonical: &str, bytes: &[u8], parts: Vec<ActionKey>) -> ActionKey {
         let key = ActionKey::of(canonical);
         let output = ResultOutput {
             name: "x".into(),
             artifact_type: ArtifactType::File,
-            path: "x".into(),
+            path: RelativePath::new("x").unwrap(),
             digest: store.content.put(bytes).unwrap(),
-            folder: false,
         };
         let (fingerprint, flaws, origins) = (serde_json::Value::Null, Vec::new(), Vec::new());
         let result =
-            ActionResult { key: key.hex(), fingerprint, outputs: vec![output], parts, flaws, cost_ms: 0, origins };
+            ActionResult { key, fingerprint, outputs: Outputs::Stage(vec![output]), parts, flaws, cost_ms: 0, origins };
         store.actions.put(&result).unwrap();
-        key.hex()
+        key
     }
 
     /// Sets when a file was last written to some days ago.
@@ -289,8 +290,8 @@ pub(super) mod tests {
         std::fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
     }
 
-    fn needs(keys: &[&String]) -> Needs {
-        Needs { keys: keys.iter().map(|key| (*key).clone()).collect(), ..Needs::default() }
+    fn needs(keys: &[&ActionKey]) -> Needs {
+        Needs { keys: keys.iter().map(|key| **key).collect(), ..Needs::default() }
     }
 
     fn blobs(store: &Store, names: &[&str]) -> Vec<bool> {
@@ -314,14 +315,14 @@ pub(super) mod tests {
     fn the_least_recently_used_makes_room() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let keys: Vec<String> = ["aaaa", "bbbb", "cccc", "dddd"]
+        let keys: Vec<ActionKey> = ["aaaa", "bbbb", "cccc", "dddd"]
             .iter()
             .map(|name| put(&store, name, name.as_bytes(), Vec::new()))
             .collect();
         keys.iter().zip([9, 7, 5, 3]).for_each(|(key, days)| age(&store.actions.path(key), days));
         // A record says that the one written first was used a moment ago.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let needs = Needs { uses: [(keys[0].clone(), now)].into(), ..needs(&[&keys[1]]) };
+        let needs = Needs { uses: [(keys[0], now)].into(), ..needs(&[&keys[1]]) };
         let limits = Limits { max_bytes: Some(12), max_age: None };
         let garbage = collect(&store, &needs, limits, true).unwrap();
         assert_eq!((garbage.results, garbage.bytes, garbage.left_bytes), (1, 4, 12));
@@ -337,7 +338,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let part = put(&store, "part", b"part", Vec::new());
-        let whole = put(&store, "whole", b"whole", vec![part.clone()]);
+        let whole = put(&store, "whole", b"whole", vec![part]);
         let old = put(&store, "old", b"old", Vec::new());
         [(&part, 40), (&whole, 1), (&old, 40)].iter().for_each(|(key, days)| age(&store.actions.path(key), *days));
         let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();

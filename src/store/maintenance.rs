@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::action::decode;
-use super::{ActionResult, ResultOutput, Store, Tree};
+use super::{ActionResult, Store, Tree};
 use crate::digest::{self, Digest};
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, Symlinks};
 
 /// How much a store holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ fn all_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    Ok(fs::list(folder, 1)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
+    Ok(fs::list_own(folder)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
 }
 
 /// Removes what a killed process had begun to write and never renamed: no damage, only litter.
@@ -91,8 +91,13 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
     };
     let (mut good, mut unreadable) = (BTreeSet::new(), Vec::new());
     for (path, size) in files(store.content.folder())? {
-        let found = match digest::of_file(&path) {
+        let read = fs::open_regular(&path, Symlinks::Refuse).and_then(|mut file| digest::of_reader(&mut file));
+        let found = match read {
             Ok(found) => found,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                damaged(path, error.to_string())?;
+                continue;
+            }
             // It may be good: only somebody who can read it knows.
             Err(error) => {
                 good.extend(format!("{}:{size}", name(&path)).parse::<Digest>());
@@ -106,25 +111,38 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
             damaged(path, format!("its bytes have the hash {}", found.short()))?;
         }
     }
-    let is_whole = |output: &ResultOutput| {
+    let is_whole = |digest: &Digest, is_tree: bool| {
         // Nothing is read through the store, which would drop what is damaged.
-        let tree = || Tree::parse(&std::fs::read_to_string(store.content.path(&output.digest)).ok()?).ok();
+        let tree = || Tree::parse(&fs::read_text(&store.content.path(digest), Symlinks::Refuse).ok()?).ok();
         let files = || tree().is_some_and(|tree| tree.entries().iter().all(|entry| good.contains(&entry.digest)));
-        good.contains(&output.digest) && (!output.folder || files())
+        good.contains(digest) && (!is_tree || files())
     };
     for (path, _) in files(store.actions.folder())? {
-        let text = std::fs::read(&path).map_err(fs::at("read", &path))?;
-        match decode(&text).filter(|result| result.key == name(&path)) {
+        let text = match fs::read_regular(&path, Symlinks::Refuse) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                damaged(path, error.to_string())?;
+                continue;
+            }
+            text => text.map_err(fs::at("read", &path))?,
+        };
+        match decode(&text).filter(|result| result.key.hex() == name(&path)) {
             None => damaged(path, "it is no whole action result".into())?,
             Some(result) => {
-                if let Some(output) = result.outputs.iter().find(|output| !is_whole(output)) {
-                    damaged(path, format!("bytes of its output `{}` are not in the store", output.name))?;
+                if let Some((digest, _)) = result.outputs.blobs().find(|(digest, is_tree)| !is_whole(digest, *is_tree))
+                {
+                    damaged(path, format!("bytes of its {} are not in the store", named(&result, &digest)))?;
                 }
             }
         }
     }
     damages.extend(unreadable);
     Ok(damages)
+}
+
+/// What a blob is to a result, for people.
+fn named(result: &ActionResult, digest: &Digest) -> String {
+    let output = result.outputs.artifacts().iter().find(|output| output.digest == *digest);
+    output.map_or("files".to_owned(), |output| format!("output `{}`", output.name))
 }
 
 /// Whether all the bytes of an output are in the store.
@@ -145,11 +163,9 @@ pub(super) fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
 /// (what `why` compares) that the store has.
 pub(super) fn named_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
     let mut blobs = BTreeSet::new();
-    for output in &result.outputs {
-        blobs.insert(output.digest);
-        if output.folder
-            && let Some(tree) = read_tree(store, &output.digest)
-        {
+    for (digest, is_tree) in result.outputs.blobs() {
+        blobs.insert(digest);
+        if is_tree && let Some(tree) = read_tree(store, &digest) {
             blobs.extend(tree.entries().iter().map(|entry| entry.digest));
         }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::digest::Digest;
-use crate::fs::{self, Durability};
+use crate::fs::{self, Durability, Symlinks};
 
 /// The answers below `cache/memo`, each by the digest of its question.
 #[derive(Debug, Clone)]
@@ -31,20 +31,30 @@ impl Memo {
 
     /// The answer to `question`, if it was kept and is whole.
     pub fn get<T: DeserializeOwned>(&self, question: &str) -> Option<T> {
-        let text = std::fs::read_to_string(self.path(question)).ok()?;
+        let text = fs::read_text(&self.path(question), Symlinks::Refuse).ok()?;
+        serde_json::from_str(Self::decode(&text, question)?).ok()
+    }
+
+    /// The answer of a text, where it is whole and answers `question`. Texts of hamflow 0.1 do not name their questions: they are computed
+    /// anew.
+    pub fn decode<'a>(text: &'a str, question: &str) -> Option<&'a str> {
         let (digest, body) = text.split_once('\n')?;
-        if Digest::of(body.as_bytes()).to_string() != digest {
-            return None;
-        }
-        serde_json::from_str(body).ok()
+        let (asked, answer) = body.split_once('\n')?;
+        let is_whole = Digest::of(body.as_bytes()).to_string() == digest;
+        (is_whole && Digest::of(question.as_bytes()).to_string() == asked).then_some(answer)
     }
 
     /// Keeps an answer. A memo that cannot be written costs time later and nothing else, so nobody is told.
     pub fn put<T: Serialize>(&self, question: &str, answer: &T) {
-        let body = serde_json::to_string(answer).expect("answers have only string keys");
-        let text = format!("{}\n{body}", Digest::of(body.as_bytes()));
-        let _ = fs::write(&self.path(question), text.as_bytes(), Durability::Relaxed);
+        let answer = serde_json::to_string(answer).expect("answers have only string keys");
+        let _ = fs::write(&self.path(question), encode(&answer, question).as_bytes(), Durability::Relaxed);
     }
+}
+
+/// The text of an answer: its digest together with that of its question, which it belongs to alone; then both.
+fn encode(answer: &str, question: &str) -> String {
+    let body = format!("{}\n{answer}", Digest::of(question.as_bytes()));
+    format!("{}\n{body}", Digest::of(body.as_bytes()))
 }
 
 #[cfg(test)]
@@ -61,5 +71,18 @@ mod tests {
         let damaged = std::fs::read_to_string(memo.path("2+2")).unwrap().replace('4', "5");
         std::fs::write(memo.path("2+2"), damaged).unwrap();
         assert_eq!(memo.get::<u32>("2+2"), None);
+    }
+
+    #[test]
+    fn an_answer_under_the_name_of_another_question_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let memo = Memo::new(folder.path().to_owned());
+        memo.put("2+2", &4);
+        std::fs::create_dir_all(memo.path("3+3").parent().unwrap()).unwrap();
+        std::fs::copy(memo.path("2+2"), memo.path("3+3")).unwrap();
+        assert_eq!(memo.get::<u32>("3+3"), None);
+        let (answer, of_before) = ("5", format!("{}\n5", Digest::of(b"5")));
+        std::fs::write(memo.path("3+3"), of_before).unwrap();
+        assert_eq!(memo.get::<u32>("3+3"), None, "an answer without its question: {answer}");
     }
 }

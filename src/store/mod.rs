@@ -27,7 +27,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, ResultOutput};
+pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, Outputs, ParseKeyError, ResultOutput};
 pub use bundle::{BundleError, Bundled, export, import};
 pub use content::{ContentStore, Staged, pour};
 pub use garbage::{Garbage, Limits, Needs, collect};
@@ -36,7 +36,7 @@ pub use memo::Memo;
 pub use stat_index::{Known, Listing, Settled, StatIndex};
 pub use tree::{Tree, TreeEntry, TreeError};
 
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, Symlinks};
 
 /// The version of everything that is kept on the disk; another version is discarded, a newer one refused.
 pub const FORMAT: u32 = 1;
@@ -72,7 +72,7 @@ fn is_of_digests(folder: &Path) -> bool {
 
 /// Whether a file that has the name of one of ours, and would be written over, begins as ours does.
 fn is_as_it_begins(name: &str, path: &Path) -> bool {
-    let bytes = || std::fs::read(path).unwrap_or_default();
+    let bytes = || fs::read_regular(path, Symlinks::Refuse).unwrap_or_default();
     match name {
         "index" => bytes().starts_with(b"hamflow-index"),
         "laid" => bytes().starts_with(b"{"),
@@ -145,7 +145,7 @@ impl Store {
     /// Looks at the store below `root`, which need not exist.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let version = root.join("version");
-        if let Ok(text) = std::fs::read_to_string(&version)
+        if let Ok(text) = fs::read_text(&version, Symlinks::Refuse)
             && text.trim().parse::<u32>().is_ok_and(|found| found > FORMAT)
         {
             return Err(StoreError::Newer { root: root.to_owned(), found: text.trim().to_owned() });

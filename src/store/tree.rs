@@ -3,14 +3,15 @@
 use std::fmt;
 
 use crate::digest::Digest;
+use crate::fs::RelativePath;
 
 const HEADER: &str = "hamflow-tree 1\n";
 
 /// One file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// The path below the folder, with `/`.
-    pub path: String,
+    /// The path below the folder.
+    pub path: RelativePath,
     /// The file's bytes.
     pub digest: Digest,
 }
@@ -90,28 +91,51 @@ impl Tree {
         // Not `lines`: a name may end with a carriage return.
         for line in body.split_terminator('\n') {
             let (digest, path) = line.split_once('\t').ok_or_else(|| error(line))?;
-            let inside =
-                !path.is_empty() && path.split('/').all(|step| !step.is_empty() && step != "." && step != "..");
-            if !inside {
-                return Err(error(line));
-            }
-            entries.push(TreeEntry { path: path.to_owned(), digest: digest.parse().map_err(|_| error(line))? });
+            let path = RelativePath::new(path).map_err(|_| error(line))?;
+            entries.push(TreeEntry { path, digest: digest.parse().map_err(|_| error(line))? });
         }
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
             return Err(error("entries are not sorted"));
+        }
+        if let Some(path) = file_in_file(&entries) {
+            return Err(error(path));
         }
         Ok(Self { entries })
     }
 }
 
+/// A path that lies below the path of another file, among entries that are sorted.
+fn file_in_file(entries: &[TreeEntry]) -> Option<&str> {
+    // Paths that begin with the text of another stand behind it, with nothing else in between.
+    let mut beginnings: Vec<&str> = Vec::new();
+    for TreeEntry { path, .. } in entries {
+        while beginnings.last().is_some_and(|beginning| !path.starts_with(beginning)) {
+            beginnings.pop();
+        }
+        if beginnings.iter().any(|file| path.as_bytes()[file.len()] == b'/') {
+            return Some(path);
+        }
+        beginnings.push(path);
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn tree(paths: &[&str]) -> Tree {
-        Tree::new(
-            paths.iter().map(|path| TreeEntry { path: (*path).into(), digest: Digest::of(path.as_bytes()) }).collect(),
-        )
+        let entry =
+            |path: &&str| TreeEntry { path: RelativePath::new(*path).unwrap(), digest: Digest::of(path.as_bytes()) };
+        Tree::new(paths.iter().map(entry).collect())
+    }
+
+    /// What [`Tree::text`] would write if it could hold such a path.
+    fn text(paths: &[&str]) -> String {
+        let line = |path: &&str| format!("{}\t{path}\n", Digest::of(path.as_bytes()));
+        format!("{HEADER}{}", paths.iter().map(line).collect::<String>())
     }
 
     #[test]
@@ -126,8 +150,28 @@ mod tests {
 
     #[test]
     fn a_path_that_leaves_the_folder_is_refused() {
-        for path in ["../x", "/etc/passwd", "a/../../x", "a//b", ""] {
-            assert!(Tree::parse(&tree(&[path]).text()).is_err(), "{path}");
+        for path in ["../x", "/etc/passwd", "a/../../x", "a//b", "", ".", "a\0"] {
+            assert!(Tree::parse(&text(&[path])).is_err(), "{path}");
+        }
+        assert!(Tree::parse(&text(&["a"])).is_ok());
+    }
+
+    #[test]
+    fn a_file_cannot_be_a_folder_too() {
+        for paths in [&["a", "a/b"][..], &["a", "a.b", "a/b"], &["a/b", "a/b.c", "a/b/c/d"]] {
+            assert!(Tree::parse(&text(paths)).is_err(), "{paths:?}");
+        }
+        assert!(Tree::parse(&text(&["a", "a.b", "a.b.c", "ab/c", "ab/d", "b"])).is_ok());
+    }
+
+    proptest! {
+        /// Any text is either refused or is exactly the text of the tree that was read from it.
+        #[test]
+        fn parsing_never_panics_and_round_trips(lines in prop::collection::vec("(0{62}[0-9a-f]{2}:[0-9]{1,3}\t)?[ab./\\\0]{0,6}", 0..8)) {
+            let text = format!("{HEADER}{}\n", lines.join("\n"));
+            if let Ok(tree) = Tree::parse(&text) {
+                prop_assert_eq!(tree.text().parse::<String>().unwrap(), text.replace("1\n\n", "1\n"));
+            }
         }
     }
 }

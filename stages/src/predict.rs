@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hamflow_stage_api::{Answer, Classified, Classify, Listener, StageError};
+use hamflow_stage_api::{Answer, Classified, Classify, Listener, StageError, Symlinks, read_regular};
 use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
@@ -58,7 +58,7 @@ pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), Sta
 }
 
 fn prepare(preparer: &mut Preparer, preparation: Preparation, path: &Path) -> Prepared {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let bytes = read_regular(path, Symlinks::Follow).map_err(|error| format!("cannot be read: {error}"))?;
     let mut tensor = vec![0; preparation.height * preparation.width * 3];
     preparer.prepare(&bytes, &mut tensor).map_err(|bad| bad.to_string())?;
     Ok(tensor)

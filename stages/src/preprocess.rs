@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, InputFile, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
-    Port, StageContext, StageError, Threads, View,
+    Port, StageContext, StageError, Symlinks, Threads, View, read_regular,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -264,7 +264,7 @@ impl Kind for Preprocess {
         let mut quarantined = Vec::new();
         for part in parts {
             let path = part.side.get(ROWS).ok_or_else(|| StageError::bug(format!("`{}` has no {ROWS}", part.name)))?;
-            let bytes = std::fs::read(path).map_err(|source| StageError::io("read", path, &source))?;
+            let bytes = read_regular(path, Symlinks::Refuse).map_err(|source| StageError::io("read", path, &source))?;
             let rows: Rows = serde_json::from_slice(&bytes)
                 .map_err(|error| StageError::bug(format!("{ROWS} of `{}` does not parse: {error}", part.name)))?;
             let shard = shard_name(&part.name);

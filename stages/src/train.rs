@@ -1,5 +1,6 @@
 //! Trains a network on the training rows and chooses its epoch by the validation rows.
 
+mod checkpoint;
 mod pictures;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{
     Access, ArtifactType, Classify, Input, Kind, KindSpec, Listener, Output, ParamError, Params, Planning, Port,
-    StageContext, StageError, View,
+    StageContext, StageError, Symlinks, View, open_with,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,11 +33,12 @@ use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
 use crate::ml::tensorboard::EventFile;
 use crate::ml::trainer::{
-    ClassWeights, Data, EpochRecord, Keep, Recipe, Restored, Samples, Sampling, StepReport, Trained, Trainer,
+    ClassWeights, Data, EpochRecord, Keep, Recipe, Samples, Sampling, StepReport, Trained, Trainer,
 };
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use crate::{near_miss, params, predict};
+use checkpoint::Checkpoint;
 
 /// Raised whenever equal inputs would give another model.
 ///
@@ -412,47 +414,6 @@ fn summary(
     ])
 }
 
-/// Where training saves its state after each epoch, so that a killed run, or one of more epochs, goes on from there.
-struct Checkpoint<'a> {
-    context: &'a StageContext<'a>,
-    /// None where nothing is to be saved: the engine gave no place, or what is there is further than this training will be.
-    file: Option<PathBuf>,
-}
-
-impl<'a> Checkpoint<'a> {
-    fn of(context: &'a StageContext<'a>) -> Self {
-        Self { context, file: context.checkpoint_dir().map(|folder| folder.join("training")) }
-    }
-
-    /// Lets the trainer go on from the saved state, if there is one of at most `epochs` epochs.
-    fn restore(&mut self, trainer: &mut Trainer<'_>, epochs: usize) -> Result<(), StageError> {
-        let Some(bytes) = self.file.as_ref().and_then(|file| std::fs::read(file).ok()) else { return Ok(()) };
-        match trainer.restore(&bytes, epochs)? {
-            Restored::After(epoch) => self.context.note(format!("goes on after epoch {epoch}, from a checkpoint")),
-            Restored::Longer => self.file = None,
-            Restored::OtherPlan => self.context.note(
-                "begins anew: its learning rate is planned over all epochs, and the checkpoint is of another number of them",
-            ),
-            Restored::Unusable => {}
-        }
-        Ok(())
-    }
-
-    /// Saves the state. That it cannot be written costs time after a kill, no result.
-    fn save(&mut self, trainer: &Trainer<'_>) -> Result<(), StageError> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let staged = file.with_extension("staged");
-        let bytes = trainer.checkpoint()?;
-        if let Err(error) = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, file)) {
-            let _ = std::fs::remove_file(&staged);
-            let message = format!("its progress cannot be saved to `{}`: {error}", file.display());
-            self.context.warn(format!("{message}; a killed run will begin anew"));
-            self.file = None;
-        }
-        Ok(())
-    }
-}
-
 /// Tells how far training is: on the terminal, and in files that can be read while it runs.
 struct Live<'a> {
     context: &'a StageContext<'a>,
@@ -551,10 +512,7 @@ impl<'a> Live<'a> {
         let mut line = serde_json::to_vec(record)
             .map_err(|error| StageError::bug(format!("an epoch cannot be written as JSON: {error}")))?;
         line.push(b'\n');
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
+        open_with(OpenOptions::new().create(true).append(true), &path, Symlinks::Refuse)
             .and_then(|mut file| file.write_all(&line))
             .map_err(|source| StageError::io("write", &path, &source))
     }

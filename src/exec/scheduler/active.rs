@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::throughput::Amount;
 use crate::digest::Digest;
 use crate::graph::StageId;
-use crate::plan::{Check, StaleReason};
+use crate::plan::{Check, Files, StaleReason};
 use crate::store::ActionKey;
 
 /// Which piece of a stage; the order is the order in which pieces are given to workers.
@@ -26,7 +26,7 @@ pub(super) enum Piece {
 pub(super) type Queued = (usize, Reverse<u64>, Piece);
 
 /// The key of a part and its files.
-pub(super) type KnownPart = (String, BTreeMap<String, Digest>);
+pub(super) type KnownPart = (ActionKey, Files);
 
 /// A stage at work.
 pub(super) struct Active {
@@ -42,7 +42,7 @@ pub(super) struct Active {
     /// What is known of each part: its key and files.
     pub(super) made: Vec<Option<KnownPart>>,
     /// What was made of its parts ahead of its key.
-    pub(super) ahead: BTreeMap<String, BTreeMap<String, Digest>>,
+    pub(super) ahead: BTreeMap<ActionKey, Files>,
     /// What each part reads.
     pub(super) amounts: Vec<Amount>,
     pub(super) ran: usize,

@@ -1,20 +1,18 @@
 //! What happens when all jobs of a stage are done: its result is stored and laid out.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use hamflow_stage_api::{ErrorCategory, StageError};
 
 use super::{Scheduler, milliseconds};
-use crate::digest::Digest;
 use crate::exec::RunEvent;
 use crate::exec::commit::{self, Finished, disk_error};
 use crate::exec::materialise::{Laying, Materialised, check_out_dir};
 use crate::exec::record::Outcome;
 use crate::fs;
 use crate::graph::StageId;
-use crate::plan::{Check, expected_files, laid_out_by};
+use crate::plan::{Check, Files, expected_files, laid_out_by};
 use crate::store::ActionResult;
 
 impl Scheduler<'_> {
@@ -74,7 +72,7 @@ impl Scheduler<'_> {
             }
             let files = laid_out_by(self.store, &key);
             let found = self.planner.index().usual_folder(&folder, 1).map_err(|error| disk_error(&error))?;
-            for known in found.iter().filter(|known| files.get(&known.path) == Some(&known.digest)) {
+            for known in found.iter().filter(|known| files.get(known.path.as_str()) == Some(&known.digest)) {
                 let path = folder.join(&known.path);
                 fs::remove(&path).map_err(|error| disk_error(&error))?;
                 // Folders that are empty then go too.
@@ -94,7 +92,7 @@ impl Scheduler<'_> {
         id: StageId,
         check: &Check,
         result: &ActionResult,
-        files: &BTreeMap<String, Digest>,
+        files: &Files,
     ) -> Result<Materialised, StageError> {
         let stage = &self.graph.pipeline.stages[id.index()];
         let folder = self.planner.out_dir(stage);
@@ -112,7 +110,13 @@ impl Scheduler<'_> {
             (self.events)(RunEvent::Warning { stage: Some(stage.name.clone()), message });
         }
         let copies = self.copies.take(id);
-        let laid = Laying { store: self.store, folder: &folder, expected: files, copies: &copies };
+        let laid = Laying {
+            store: self.store,
+            project: &self.graph.pipeline.root,
+            folder: &folder,
+            expected: files,
+            copies: &copies,
+        };
         let laid = laid.materialise(&differences, self.graph.pipeline.cache.link)?;
         if let Materialised::Whole(Some((listed, when))) = &laid {
             self.planner.index().laid_out(&folder, listed, *when, files);

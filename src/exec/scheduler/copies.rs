@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use hamflow_stage_api::Output;
 
 use crate::config::LinkMode;
-use crate::digest::Digest;
 use crate::exec::commit::PartCopies;
 use crate::exec::materialise::Copies;
 use crate::fs;
 use crate::graph::StageId;
+use crate::plan::Files;
 use crate::store::Store;
 
 /// The copies of a run, of each stage in a folder beside those of `out/`.
@@ -23,7 +23,7 @@ pub(super) struct Copying {
     made_in: Option<(PathBuf, bool)>,
     /// How often a stage began anew: what is still copied of an earlier start shall not get among the copies of a later one.
     starts: BTreeMap<StageId, usize>,
-    made: BTreeMap<StageId, BTreeMap<String, Digest>>,
+    made: BTreeMap<StageId, Files>,
 }
 
 impl Copying {
@@ -45,7 +45,7 @@ impl Copying {
     }
 
     /// Keeps those of a part that is stored.
-    pub(super) fn keep(&mut self, stage: StageId, copied: BTreeMap<String, Digest>) {
+    pub(super) fn keep(&mut self, stage: StageId, copied: Files) {
         self.made.entry(stage).or_default().extend(copied);
     }
 

@@ -163,7 +163,7 @@ impl Scheduler<'_> {
         reasons: Vec<StaleReason>,
         active: Option<&Active>,
     ) {
-        let outputs = result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
+        let outputs = result.outputs.artifacts().iter().map(|output| (output.name.clone(), output.digest)).collect();
         let device = check.fingerprint.device.clone();
         let locked = LockedStage { key: check.key.hex(), device, inputs: check.locked_inputs(), outputs };
         let expected = self.planner.lock().stages.get(self.name(id));
@@ -227,7 +227,9 @@ impl Scheduler<'_> {
             peak_memory: active.map_or(0, |active| active.peak_memory),
             device: active.and_then(|active| active.device.clone()),
             outputs: result
-                .map(|result| result.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect())
+                .map(|result| {
+                    result.outputs.artifacts().iter().map(|output| (output.name.clone(), output.digest)).collect()
+                })
                 .unwrap_or_default(),
             error,
         };

@@ -49,8 +49,8 @@ impl Scheduler<'_> {
             return true;
         }
         self.asked.insert((id, check.key), false);
-        let key = check.key.hex();
-        self.ask(id, check.key, None, move |remote, store| remote.fetch(store, &key).is_some()).is_ok()
+        let key = check.key;
+        self.ask(id, key, None, move |remote, store| remote.fetch(store, &key).is_some()).is_ok()
     }
 
     /// Looks the parts of a stage up in the store, then asks the remote for those that it lacks; launches the stage where nobody is asked.
@@ -72,7 +72,7 @@ impl Scheduler<'_> {
     }
 
     /// Notes what the store has of a stage's parts; returns the keys of the others.
-    fn find_parts(&self, id: StageId, active: &mut Active) -> Result<Vec<String>, StageError> {
+    fn find_parts(&self, id: StageId, active: &mut Active) -> Result<Vec<ActionKey>, StageError> {
         let outputs = &self.graph.pipeline.stages[id.index()].outputs;
         let mut absent = Vec::new();
         for number in 0..active.parts.len() {
@@ -82,12 +82,12 @@ impl Scheduler<'_> {
             let part = &active.parts[number];
             let digests = job::digests(&job::part_inputs(&active.inputs, part)?, part);
             let (key, _) = self.part_key(id, active.device.clone(), part, digests);
-            active.made[number] = match active.ahead.remove_entry(&key.hex()) {
+            active.made[number] = match active.ahead.remove_entry(&key) {
                 Some(made) => Some(made),
                 None => self.known_part(&key, outputs),
             };
             if active.made[number].is_none() {
-                absent.push(key.hex());
+                absent.push(key);
             }
         }
         Ok(absent)
@@ -167,7 +167,7 @@ impl Scheduler<'_> {
         let result = self.store.actions.get(key)?;
         let files = super::commit::part_files(self.store, &result)?;
         let mut side = files.iter().filter(|(path, _)| !super::commit::is_assembled(outputs, path));
-        side.all(|(_, digest)| self.store.content.check(digest)).then(|| (key.hex(), files.clone()))
+        side.all(|(_, digest)| self.store.content.check(digest)).then(|| (*key, files.clone()))
     }
 
     /// Says what went wrong with the remote, once.

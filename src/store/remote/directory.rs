@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, RemoteError, sink_error};
 use super::{Kind, Opened};
-use crate::fs;
+use crate::fs::{self, Symlinks};
 
 /// So many bytes are put on the disk at a time.
 const STEP: u64 = 8 * 1024 * 1024;
@@ -46,7 +46,7 @@ impl Directory {
 
 impl Backend for Directory {
     fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError> {
-        let mut file = match File::open(self.root.join(name)) {
+        let mut file = match fs::open_regular(&self.root.join(name), Symlinks::Follow) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return self.check_root().map(|()| false),
             Err(error) => return Err(self.failed(&error)),

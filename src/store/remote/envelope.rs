@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::{SharedSecret, SigningKey, VerifyingKey};
 use crate::digest::Digest;
-use crate::store::action::stays_inside;
-use crate::store::{ActionResult, Origin};
+use crate::store::{ActionKey, ActionResult, Origin};
 
 const HEADER: &str = "hamflow-result 1\n";
 
@@ -65,7 +64,7 @@ impl Envelope {
     }
 
     /// Reads what should be the result of `key` in `scope`; says what is wrong with it.
-    pub fn open(text: &[u8], scope: &str, key: &str, trust: &Trust) -> Result<Self, String> {
+    pub fn open(text: &[u8], scope: &str, key: &ActionKey, trust: &Trust) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8")?;
         let rest = text.strip_prefix(HEADER).ok_or("it is no signed result of this version")?;
         let (signature, body) = rest.split_once('\n').ok_or("it is cut off")?;
@@ -79,11 +78,8 @@ impl Envelope {
         let trusted = trusted.ok_or_else(|| format!("it was signed by a key that may not write to scope `{scope}`"))?;
         trusted.verify(body.as_bytes(), signature, trust.shared.as_ref())?;
         let envelope: Self = serde_json::from_str(body).map_err(|error| format!("it is no result: {error}"))?;
-        if envelope.scope != scope || envelope.result.key != key {
+        if envelope.scope != scope || envelope.result.key != *key {
             return Err(format!("it is the result of {} in scope `{}`", envelope.result.key, envelope.scope));
-        }
-        if !stays_inside(&envelope.result) {
-            return Err("an output would leave its folder".to_owned());
         }
         let origin = Origin { scope: scope.to_owned(), signer: trusted.to_string() };
         Ok(Self { result: ActionResult { origins: vec![origin], ..envelope.result }, ..envelope })
@@ -94,8 +90,12 @@ impl Envelope {
 mod tests {
     use super::*;
 
-    fn envelope(key: &str) -> Envelope {
-        let result = serde_json::json!({"key": key, "fingerprint": null, "outputs": [], "cost_ms": 1});
+    fn key(of: &str) -> ActionKey {
+        ActionKey::of(of)
+    }
+
+    fn envelope(of: &str) -> Envelope {
+        let result = serde_json::json!({"key": key(of), "fingerprint": null, "outputs": [], "cost_ms": 1});
         Envelope {
             scope: "main".into(),
             result: serde_json::from_value(result).unwrap(),
@@ -112,7 +112,7 @@ mod tests {
     fn only_what_a_trusted_key_signed_for_this_scope_and_key_is_opened() {
         let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let sealed = envelope("k").seal(&ours);
-        let open = |text: &[u8], scope: &str, key: &str, trust: &Trust| Envelope::open(text, scope, key, trust);
+        let open = |text: &[u8], scope: &str, of: &str, trust: &Trust| Envelope::open(text, scope, &key(of), trust);
         let opened = open(&sealed, "main", "k", &trust("main", &ours)).unwrap();
         let origin = Origin { scope: "main".into(), signer: ours.verifying_key().to_string() };
         assert_eq!(opened.result.origins, [origin]);
@@ -120,7 +120,7 @@ mod tests {
         let refused = |text: &[u8], scope: &str, key: &str, trust: &Trust| open(text, scope, key, trust).unwrap_err();
         assert!(refused(&sealed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
         assert!(refused(&sealed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));
-        assert!(refused(&sealed, "main", "other", &trust("main", &ours)).contains("it is the result of k"));
+        assert!(refused(&sealed, "main", "other", &trust("main", &ours)).contains("it is the result of "));
         assert!(refused(&sealed, "pr-1", "k", &trust("*", &ours)).contains("in scope `main`"));
         let text = String::from_utf8(sealed.clone()).unwrap();
         let forged = text.replace("\"cost_ms\":1", "\"cost_ms\":2");
@@ -131,13 +131,17 @@ mod tests {
 
     #[test]
     fn an_output_that_would_leave_its_folder_is_refused_even_signed() {
-        let key = SigningKey::generate().unwrap();
-        let mut evil = envelope("k");
-        let output = serde_json::json!({"name": "x", "type": "file", "path": "../x", "folder": false,
-            "digest": Digest::of(b"").to_string()});
-        evil.result.outputs = vec![serde_json::from_value(output).unwrap()];
-        let refused = Envelope::open(&evil.seal(&key), "main", "k", &trust("main", &key)).unwrap_err();
-        assert_eq!(refused, "an output would leave its folder");
+        let signing = SigningKey::generate().unwrap();
+        for path in ["../x", "", "/x"] {
+            let output = serde_json::json!({"name": "x", "type": "file", "path": path, "folder": false,
+                "digest": Digest::of(b"").to_string()});
+            let mut evil = serde_json::to_value(envelope("k")).unwrap();
+            evil["result"]["outputs"] = serde_json::json!([output]);
+            let body = evil.to_string();
+            let sealed = format!("{HEADER}{}\n{body}\n", signing.sign(body.as_bytes()));
+            let refused = Envelope::open(sealed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
+            assert!(refused.starts_with("it is no result: output \"x\": invalid path"), "{refused}");
+        }
     }
 
     #[test]
@@ -148,13 +152,13 @@ mod tests {
             shared: known.and_then(|key| key.shared().cloned()),
             ..trust("main", &ours)
         };
-        assert!(Envelope::open(&sealed, "main", "k", &with(Some(&ours))).is_ok());
+        assert!(Envelope::open(&sealed, "main", &key("k"), &with(Some(&ours))).is_ok());
         for known in [None, Some(&theirs)] {
-            let refused = Envelope::open(&sealed, "main", "k", &with(known)).unwrap_err();
+            let refused = Envelope::open(&sealed, "main", &key("k"), &with(known)).unwrap_err();
             assert_eq!(refused, "it was signed with a shared secret that is not known here");
         }
         let text = String::from_utf8(sealed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
-        let forged = Envelope::open(text.as_bytes(), "main", "k", &with(Some(&ours)));
+        let forged = Envelope::open(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
         assert_eq!(forged.unwrap_err(), "its signature is wrong");
     }
 

@@ -119,7 +119,7 @@ impl SigningKey {
     }
 
     /// Signs: the scheme, the signer's name and the signature in one line.
-    pub(super) fn sign(&self, text: &[u8]) -> String {
+    pub fn sign(&self, text: &[u8]) -> String {
         let signature = match self {
             Self::Ed25519(key) => hex(&key.sign(text).to_bytes()),
             Self::Shared(secret) => hex(&secret.mac(text).finalize().into_bytes()),

@@ -89,5 +89,6 @@ fn set_variable(name: &str) -> Option<String> {
 pub use backend::{Backend, RemoteError};
 pub use envelope::{Envelope, Trust, is_scope};
 pub use key::{KeyError, SigningKey, VerifyingKey};
+pub use pack::unpack;
 pub use transfer::{Presence, Remote};
 pub use uploads::Uploads;

@@ -40,7 +40,29 @@ pub fn unpack(bytes: &[u8]) -> Option<Vec<(Digest, &[u8])>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Of any bytes either nothing is taken, or blobs that are what their names say.
+        #[test]
+        fn only_whole_blobs_come_out(blobs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..8), 0..4), place: prop::sample::Index, byte: u8, size in "[0-9]{1,20}") {
+            let named: Vec<(Digest, Vec<u8>)> = blobs.iter().map(|blob| (Digest::of(blob), blob.clone())).collect();
+            let packed = pack(&named);
+            let mut damaged = packed.clone();
+            let place = place.index(damaged.len());
+            damaged[place] = byte;
+            // A size that is not the blob's, up to more than there is memory for.
+            let header = packed.iter().position(|byte| *byte == b':').map(|colon| [&packed[..=colon], size.as_bytes(), &packed[colon + 2..]].concat());
+            for bytes in [Some(packed.clone()), Some(damaged), header].into_iter().flatten() {
+                if let Some(found) = unpack(&bytes) {
+                    prop_assert!(found.iter().all(|(digest, blob)| Digest::of(blob) == *digest));
+                }
+            }
+            prop_assert_eq!(unpack(&packed).map(|found| found.len()), if blobs.is_empty() { None } else { Some(blobs.len()) });
+        }
+    }
 
     #[test]
     fn blobs_come_out_as_they_went_in_and_damage_is_noticed() {

@@ -8,6 +8,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use super::client::Client;
 use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{Kind, Opened, set_variable, set_variables};
+use crate::fs::{self, Symlinks};
 
 /// `s3://bucket/prefix`.
 pub const KIND: Kind = Kind { schemes: &["s3"], example: "s3://bucket/prefix", open };
@@ -100,7 +101,7 @@ impl Profile {
 
 /// An absent file is an empty one.
 fn read(path: &Path) -> Result<Ini, String> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match fs::read_text(path, Symlinks::Follow) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ini::new()),
         Err(error) => return Err(format!("`{}` cannot be read: {error}", path.display())),

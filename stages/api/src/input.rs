@@ -1,13 +1,13 @@
 //! What a stage reads, as the engine hands it over: names, digests and where the bytes are.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactType, Digest, StageError};
+use crate::{ArtifactType, Digest, StageError, Symlinks, open_regular, read_regular};
 
 /// One file of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,8 @@ pub struct InputFile {
 impl InputFile {
     /// Reads the whole file and checks it against its digest.
     pub fn read(&self) -> Result<Vec<u8>, StageError> {
-        let bytes = fs::read(&self.source).map_err(|source| StageError::io("read", &self.source, &source))?;
+        let bytes = read_regular(&self.source, Symlinks::Follow)
+            .map_err(|source| StageError::io("read", &self.source, &source))?;
         self.check(&bytes)?;
         Ok(bytes)
     }
@@ -96,7 +97,7 @@ impl<'a> Opened<'a> {
 
 /// Opens a file that will be read whole, soon.
 fn open_ahead(file: &InputFile) -> io::Result<File> {
-    let opened = File::open(&file.source)?;
+    let opened = open_regular(&file.source, Symlinks::Follow)?;
     // It is advice: where a file system does not take it, the file is read when its turn comes.
     let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::WillNeed);
     Ok(opened)

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use arrow::ipc::reader::FileReader;
-use hamflow_stage_api::{ArtifactType, Output, StageError};
+use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular, read_regular};
 use parquet::file::reader::SerializedFileReader;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -135,11 +135,11 @@ fn json(path: &Path) -> Result<(), String> {
 }
 
 fn open(path: &Path) -> Result<File, String> {
-    File::open(path).map_err(|error| of(path, &error))
+    open_regular(path, Symlinks::Follow).map_err(|error| of(path, &error))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| of(path, &error))
+    read_regular(path, Symlinks::Follow).map_err(|error| of(path, &error))
 }
 
 fn of(path: &Path, problem: &dyn std::fmt::Display) -> String {

@@ -1,6 +1,5 @@
 //! Reads tensors out of shards where they lie, without copying.
 
-use std::fs::File;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::convert::try_fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use arrow::ipc::root_as_footer;
-use hamflow_stage_api::{Input, InputFile, StageError};
+use hamflow_stage_api::{Input, InputFile, StageError, Symlinks, open_regular};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -169,7 +168,7 @@ fn tensor_shape(schema: &Schema) -> Option<[usize; 3]> {
 /// Maps a file, so that the pages of tensors that nobody asks for are never read again.
 fn map(file: &InputFile) -> Result<Buffer, StageError> {
     let io = |source| StageError::io("read", &file.source, &source);
-    let handle = File::open(&file.source).map_err(io)?;
+    let handle = open_regular(&file.source, Symlinks::Follow).map_err(io)?;
     // An empty file cannot be mapped.
     if handle.metadata().map_err(io)?.len() == 0 {
         return Ok(Buffer::default());

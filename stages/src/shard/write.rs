@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use bytes::Bytes;
-use hamflow_stage_api::{OutputFile, StageError};
+use hamflow_stage_api::{OutputFile, StageError, Symlinks, open_regular};
 use memmap2::MmapOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,7 @@ impl<'a> ShardWriter<'a> {
         let frame = self.layout.frame(self.kept.iter().map(|image| &self.image_ids[*image]))?;
         let whole = path.with_extension("whole");
         let copy = || {
-            let mut from = File::open(&path)?;
+            let mut from = open_regular(&path, Symlinks::Refuse)?;
             from.seek(SeekFrom::Start(self.frame.head.len() as u64))?;
             let mut to = File::create(&whole)?;
             to.write_all(&frame.head)?;

@@ -333,8 +333,33 @@ fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
     *damaged.last_mut().unwrap() ^= 1;
     std::fs::write(checkpoint().join("training"), damaged).unwrap();
     let anew = train(5, "anew", true);
-    assert_eq!(notes(&anew), Vec::<String>::new());
+    let note = "starts from the first epoch: the checkpoint is damaged, or of another training";
+    assert_eq!(notes(&anew), [note]);
     same(&anew, &longer);
+    // The state of another training under the name of this one, and one of a version that did not write whose it is.
+    let other = folder.path().join("other").join("training");
+    std::fs::create_dir(other.parent().unwrap()).unwrap();
+    std::fs::rename(checkpoint().join("training"), &other).unwrap();
+    run_kind_with(&Train, &json!({ "epochs": 3, "batch_size": 7, "device": "cpu" }), &fixture.inputs(), |job| {
+        job.seed = Some(99);
+        job.checkpoint_dir = Some(checkpoint());
+    })
+    .unwrap();
+    std::fs::copy(checkpoint().join("training"), &other).unwrap();
+    let misled =
+        run_kind_with(&Train, &json!({ "epochs": 5, "batch_size": 7, "device": "cpu" }), &fixture.inputs(), |job| {
+            job.checkpoint_dir = other.parent().map(Into::into);
+        });
+    assert_eq!(notes(&misled.unwrap()), [note]);
+    std::fs::write(&other, b"hamflow-training 3\n...").unwrap();
+    let older =
+        run_kind_with(&Train, &json!({ "epochs": 1, "batch_size": 7, "device": "cpu" }), &fixture.inputs(), |job| {
+            job.checkpoint_dir = other.parent().map(Into::into);
+        });
+    assert_eq!(
+        notes(&older.unwrap()),
+        ["starts from the first epoch: the checkpoint is of an earlier version of hamflow"]
+    );
 }
 
 #[test]

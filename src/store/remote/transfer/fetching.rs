@@ -14,21 +14,20 @@ use super::{
 };
 use crate::digest::Digest;
 use crate::fs;
-use crate::store::action::is_key;
 use crate::store::maintenance::{is_whole, read_tree};
 use crate::store::remote::backend::RemoteError;
 use crate::store::remote::envelope::Envelope;
 use crate::store::remote::pack::unpack;
-use crate::store::{ActionResult, Staged, Store};
+use crate::store::{ActionKey, ActionResult, Staged, Store};
 
 impl Remote {
     /// The result of `key` with all its bytes, into the store; none where nobody has it whose word counts.
-    pub fn fetch(&self, store: &Store, key: &str) -> Option<ActionResult> {
+    pub fn fetch(&self, store: &Store, key: &ActionKey) -> Option<ActionResult> {
         self.fetch_beside(store, key, 1)
     }
 
     /// The same beside `others` at the same time, so that time that is lost is lost once.
-    fn fetch_beside(&self, store: &Store, key: &str, others: u32) -> Option<ActionResult> {
+    fn fetch_beside(&self, store: &Store, key: &ActionKey, others: u32) -> Option<ActionResult> {
         let started = Instant::now();
         let askers = self.askers.fetch_add(1, Ordering::Relaxed) + 1;
         let fetched = self.fetch_from_scopes(store, key);
@@ -40,10 +39,7 @@ impl Remote {
         fetched
     }
 
-    fn fetch_from_scopes(&self, store: &Store, key: &str) -> Option<ActionResult> {
-        if !is_key(key) {
-            return None;
-        }
+    fn fetch_from_scopes(&self, store: &Store, key: &ActionKey) -> Option<ActionResult> {
         for scope in &self.scopes {
             let envelope = self.envelope(scope, key)?;
             if let Some(envelope) = envelope
@@ -57,7 +53,7 @@ impl Remote {
     }
 
     /// What a scope says of a key; none where the remote does not answer, none inside where it says nothing that counts.
-    fn envelope(&self, scope: &str, key: &str) -> Option<Option<Envelope>> {
+    fn envelope(&self, scope: &str, key: &ActionKey) -> Option<Option<Envelope>> {
         let name = result_name(scope, key);
         let Some(text) = self.text(Direction::Read, self.until(Duration::ZERO), name, LARGEST_RESULT)? else {
             return Some(None);
@@ -65,7 +61,7 @@ impl Remote {
         match Envelope::open(&text, scope, key, &self.trust) {
             Ok(envelope) => Some(Some(envelope)),
             Err(problem) => {
-                let what = format!("the result {} in scope `{scope}` is not believed: {problem}", &key[..12]);
+                let what = format!("the result {} in scope `{scope}` is not believed: {problem}", &key.hex()[..12]);
                 self.trouble(Direction::Read, &RemoteError::Untrue(what));
                 Some(None)
             }
@@ -73,7 +69,7 @@ impl Remote {
     }
 
     /// Several results at the same time.
-    pub fn fetch_all(&self, store: &Store, keys: &[String]) {
+    pub fn fetch_all(&self, store: &Store, keys: &[ActionKey]) {
         let beside = u32::try_from(keys.len().clamp(1, REQUESTS)).unwrap_or(1);
         at_once(keys, |key| {
             let _ = self.fetch_beside(store, key, beside);
@@ -81,11 +77,10 @@ impl Remote {
     }
 
     /// How many of these results are there.
-    pub fn presence(&self, keys: &[String]) -> Presence {
+    pub fn presence(&self, keys: &[ActionKey]) -> Presence {
         let there = AtomicUsize::new(0);
         at_once(keys, |key| {
-            let is_there =
-                is_key(key) && self.scopes.iter().any(|scope| matches!(self.envelope(scope, key), Some(Some(_))));
+            let is_there = self.scopes.iter().any(|scope| matches!(self.envelope(scope, key), Some(Some(_))));
             there.fetch_add(usize::from(is_there), Ordering::Relaxed);
         });
         let there = there.into_inner();
@@ -105,9 +100,9 @@ impl Remote {
     }
 
     fn complete_in(&self, store: &Store, envelope: &Envelope, folder: &Path) -> Option<bool> {
-        let outputs = || envelope.result.outputs.iter();
+        let outputs = || envelope.result.outputs.blobs();
         let lacks = |digest: &Digest| !store.content.contains(digest);
-        let is_known = || outputs().all(|output| is_whole(store, &output.digest, output.folder));
+        let is_known = || outputs().all(|(digest, is_tree)| is_whole(store, &digest, is_tree));
         // What takes longer to bring than to make is better made.
         let patience = self.until(Duration::from_millis(envelope.result.cost_ms));
         if !is_known() || envelope.texts.iter().any(lacks) {
@@ -122,11 +117,11 @@ impl Remote {
         }
         let texts: BTreeSet<Digest> = envelope.texts.iter().copied().filter(lacks).collect();
         self.blobs_into(store, patience, &texts, folder, false)?;
-        let first: BTreeSet<Digest> = outputs().map(|output| output.digest).filter(lacks).collect();
+        let first: BTreeSet<Digest> = outputs().map(|(digest, _)| digest).filter(lacks).collect();
         if !self.blobs_into(store, patience, &first, folder, true)? {
             return Some(false);
         }
-        let trees = outputs().filter(|output| output.folder).map(|output| read_tree(store, &output.digest));
+        let trees = outputs().filter(|(_, is_tree)| *is_tree).map(|(digest, _)| read_tree(store, &digest));
         let files: BTreeSet<Digest> = trees
             .flatten()
             .flat_map(|tree| tree.entries().iter().map(|entry| entry.digest).collect::<Vec<_>>())
@@ -149,7 +144,7 @@ impl Remote {
         let mut staged = Vec::new();
         for (digest, bytes) in blobs.into_iter().filter(|(digest, _)| !store.content.contains(digest)) {
             let path = folder.join(fs::unique_name());
-            self.local(std::fs::write(&path, bytes))?;
+            self.local(fs::create_new(&path).and_then(|mut file| file.write_all(bytes)))?;
             staged.push(Staged { path, digest });
         }
         self.local(store.content.commit(&staged).map_err(|error| error.source))
@@ -191,7 +186,7 @@ impl Remote {
         let name = object("cas", &digest);
         let asked = name.clone();
         let arrived = self.ask(Direction::Read, patience, move |backend, progress| {
-            let file = File::create(&to).map_err(RemoteError::Local)?;
+            let file = fs::create_new(&to).map_err(RemoteError::Local)?;
             let sink = Hashed { file, hasher: blake3::Hasher::new(), size: 0 };
             let mut sink = Counted { to: sink, progress: Arc::clone(progress), room: digest.size() };
             let found = backend.get(&asked, &mut sink)?;

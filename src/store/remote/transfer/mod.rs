@@ -15,6 +15,7 @@ use super::envelope::Trust;
 use super::key::SigningKey;
 use super::pack::FULL;
 use crate::digest::Digest;
+use crate::store::ActionKey;
 
 /// A request that makes no progress for so long has failed.
 const STALLED: Duration = Duration::from_secs(3);
@@ -327,8 +328,9 @@ fn object(folder: &str, digest: &Digest) -> String {
     format!("{folder}/{}/{hex}", &hex[..2])
 }
 
-fn result_name(scope: &str, key: &str) -> String {
-    format!("ac/{scope}/{}/{key}", &key[..2])
+fn result_name(scope: &str, key: &ActionKey) -> String {
+    let hex = key.hex();
+    format!("ac/{scope}/{}/{hex}", &hex[..2])
 }
 
 /// Does `work` for each of `items`, some at the same time.

@@ -1,7 +1,6 @@
 //! Results on their way from the store to a remote.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Direction, LARGEST_RESULT, Patience, Remote, at_once, object, result_name};
 use crate::digest::Digest;
+use crate::fs::{self, Symlinks};
 use crate::store::maintenance::{is_whole, named_blobs};
 use crate::store::remote::backend::{Backend, RemoteError};
 use crate::store::remote::envelope::Envelope;
@@ -22,14 +22,14 @@ impl Remote {
         let key = self.signing.as_ref().filter(|_| result.origins.is_empty())?;
         let scope = &self.scopes[0];
         // What is not whole here must not get there.
-        if !result.outputs.iter().all(|output| is_whole(store, &output.digest, output.folder)) {
+        if !result.outputs.blobs().all(|(digest, is_tree)| is_whole(store, &digest, is_tree)) {
             return None;
         }
         let name = result_name(scope, &result.key);
         let known = self.text(Direction::Write, Patience::SHORT, name.clone(), LARGEST_RESULT)?;
         // A foreign signature is no lie here: it is about to be replaced.
         let known = known.and_then(|text| Envelope::open(&text, scope, &result.key, &self.trust).ok());
-        let outputs: BTreeSet<Digest> = result.outputs.iter().map(|output| output.digest).collect();
+        let outputs: BTreeSet<Digest> = result.outputs.blobs().map(|(digest, _)| digest).collect();
         let blobs = named_blobs(store, result);
         let (small, large): (Vec<Digest>, Vec<Digest>) = blobs.iter().partition(|digest| digest.size() <= SMALL);
         let sent = AtomicU64::new(0);
@@ -98,7 +98,7 @@ impl Remote {
     fn send(&self, name: String, size: u64, source: Source) -> Option<()> {
         self.ask(Direction::Write, Patience::for_sending(size), move |backend, progress| {
             let from: Box<dyn Read> = match &source {
-                Source::File(path) => Box::new(File::open(path).map_err(RemoteError::Local)?),
+                Source::File(path) => Box::new(fs::open_regular(path, Symlinks::Refuse).map_err(RemoteError::Local)?),
                 Source::Bytes(bytes) => Box::new(io::Cursor::new(bytes.to_vec())),
             };
             backend.put(&name, &mut CountedRead { from, progress: Arc::clone(progress) }, size)

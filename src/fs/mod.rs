@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+mod folder;
+mod relative;
+
+pub use folder::Folder;
+pub use hamflow_stage_api::{Symlinks, open_regular, open_with, read_regular, read_text};
+pub use relative::{MAX_NAME, RelativePath, RelativePathError};
 use rustix::io::{Errno, ReadWriteFlags};
 use serde::{Deserialize, Serialize};
 
@@ -177,22 +183,22 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
 
 /// Puts a copy of `from` that shares its blocks at `to`, whole or not at all; false where the file system cannot do that.
 pub fn share(from: &Path, to: &Path) -> Result<bool, FsError> {
-    let source = File::open(from).map_err(at("open", from))?;
-    fill(to, |target, _| Ok(rustix::fs::ioctl_ficlone(&*target, &source).is_ok()))
+    let (folder, name) = parent_and_name(to)?;
+    folder.share(from, name)
 }
 
 /// Puts at `path` what `write` writes into a file, told its name so far, if that says that it shall be there.
 pub fn fill(path: &Path, write: impl FnOnce(&mut File, &Path) -> Result<bool, FsError>) -> Result<bool, FsError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let (folder, name) = parent_and_name(path)?;
+    folder.fill(name, write)
+}
+
+/// The folder of a file, made where it is not there, and the file's name in it.
+fn parent_and_name(path: &Path) -> Result<(Folder, &str), FsError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(OsStr::to_str).ok_or_else(|| at("write", path)(invalid("not a file name")))?;
     create_dir(folder)?;
-    let staged = folder.join(unique_name());
-    let mut file = create_new(&staged).map_err(at("create", &staged))?;
-    let written = write(&mut file, &staged);
-    let result = written.and_then(|wanted| if wanted { rename(&staged, path).map(|()| true) } else { Ok(false) });
-    if !matches!(result, Ok(true)) {
-        let _ = fs::remove_file(&staged);
-    }
-    result
+    Ok((Folder::open(folder)?, name))
 }
 
 /// So often a folder is emptied that somebody still writes to, with [`REST`] between.
@@ -323,6 +329,21 @@ pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError>
     })
 }
 
+/// Everything below a folder of hamflow's own but the folders: symlinks and special files, which do not belong there, by what the system
+/// says of them and not of what they lead to.
+pub fn list_own(folder: &Path) -> Result<Vec<Listed>, FsError> {
+    listed(folder, 1, |entry, prefix| {
+        let file_name = entry.file_name();
+        let (Some(name), Ok(metadata)) = (one_line(&file_name), entry.metadata()) else { return Ok(Found::Other) };
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+        Ok(match metadata.is_dir() {
+            true if may_list(&entry.path()) => Found::Folder(entry.path(), path),
+            true => Found::Other,
+            false => Found::File(Listed { path, stat: Stat::of(&metadata) }),
+        })
+    })
+}
+
 fn listed(folder: &Path, threads: usize, look: impl Look) -> Result<Vec<Listed>, FsError> {
     let mut found = Vec::new();
     list_into(folder, "", 0, threads, &mut found, look)?;
@@ -427,7 +448,7 @@ fn sync_file_system(folder: &Path) -> Result<(), FsError> {
 
 /// Puts one file on the disk.
 fn sync_file(path: &Path) -> Result<(), FsError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(at("sync", path))
+    open_regular(path, Symlinks::Refuse).and_then(|file| file.sync_all()).map_err(at("sync", path))
 }
 
 #[cfg(test)]

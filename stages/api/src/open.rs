@@ -1,0 +1,95 @@
+//! Opening files that may not be what their names promise.
+//!
+//! A FIFO, a socket or a device under the name of a blob would block or read without end; a symlink in the cache would make hamflow
+//! write to somebody else's file. So every file is opened without blocking and must turn out to be a regular one; in `cache/` and
+//! `out/`, which belong to hamflow, a symlink is refused as well.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Whether the last step of a path may be a symlink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Symlinks {
+    /// For files of the user, who may keep data anywhere.
+    Follow,
+    /// For files of hamflow.
+    Refuse,
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
+}
+
+/// Opens a file for reading; fails on anything but a regular file.
+pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
+    open_with(OpenOptions::new().read(true), path, symlinks)
+}
+
+/// Opens a file as `options` say; fails, without blocking, on anything but a regular file.
+pub fn open_with(options: &mut OpenOptions, path: &Path, symlinks: Symlinks) -> io::Result<File> {
+    let flags = match symlinks {
+        Symlinks::Follow => OFlags::NONBLOCK,
+        Symlinks::Refuse => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+    };
+    let flags = i32::try_from(flags.bits()).expect("flags of open(2) fit into an int");
+    let file = options.custom_flags(flags).open(path).map_err(|error| match error.raw_os_error() {
+        // open(2): a symlink with O_NOFOLLOW, a FIFO without a reader or a socket with O_NONBLOCK.
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() && symlinks == Symlinks::Refuse => {
+            io::Error::new(io::ErrorKind::InvalidData, "it is a symlink")
+        }
+        Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => not_regular(),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// The bytes of a regular file.
+pub fn read_regular(path: &Path, symlinks: Symlinks) -> io::Result<Vec<u8>> {
+    let mut file = open_regular(path, symlinks)?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a regular file.
+pub fn read_text(path: &Path, symlinks: Symlinks) -> io::Result<String> {
+    let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+    String::from_utf8(read_regular(path, symlinks)?).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened_and_nothing_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "bytes").unwrap();
+        std::fs::create_dir(path("folder")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for name in ["file", "folder", "fifo", "socket"] {
+            std::os::unix::fs::symlink(name, path(&format!("to-{name}"))).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/zero", path("device")).unwrap();
+        let read = |name: &str, symlinks| read_regular(&path(name), symlinks).map_err(|error| error.to_string());
+        assert_eq!(read("file", Symlinks::Refuse).unwrap(), b"bytes");
+        assert_eq!(read("to-file", Symlinks::Follow).unwrap(), b"bytes");
+        assert_eq!(read("to-file", Symlinks::Refuse).unwrap_err(), "it is a symlink");
+        for name in ["folder", "fifo", "socket"] {
+            assert_eq!(read(name, Symlinks::Refuse).unwrap_err(), "it is not a regular file", "{name}");
+            assert_eq!(read(&format!("to-{name}"), Symlinks::Follow).unwrap_err(), "it is not a regular file");
+        }
+        assert_eq!(read("device", Symlinks::Follow).unwrap_err(), "it is not a regular file");
+        let write = open_with(OpenOptions::new().append(true), &path("fifo"), Symlinks::Refuse);
+        assert_eq!(write.unwrap_err().to_string(), "it is not a regular file");
+        let write = open_with(OpenOptions::new().append(true).create(true), &path("to-file"), Symlinks::Refuse);
+        assert_eq!(write.unwrap_err().to_string(), "it is a symlink");
+    }
+}

@@ -1,0 +1,105 @@
+//! Every parser of what may come from elsewhere, over the seeds of its fuzz target and changed ones: no panic, no hang.
+//!
+//! This is the short run. `fuzz/README.md` says how to fuzz for longer.
+
+use std::time::{Duration, Instant};
+
+use hamflow::fuzzing;
+
+/// Changed inputs for each target.
+const CHANGED: u64 = 3000;
+
+/// What no input may take; far more than any does, because other tests run beside.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// xorshift64* (Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() >> 33) as usize % bound.max(1)
+    }
+}
+
+/// What breaks parsers: ends of numbers, paths that leave, control characters, texts of other lengths.
+const WORDS: [&[u8]; 12] = [
+    b"..",
+    b"/",
+    b"",
+    b"\0",
+    b"\n",
+    b"\t",
+    b"\x1b[2J",
+    b"18446744073709551615",
+    b"-1",
+    b"\xff\xfe",
+    b"1e999",
+    b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+];
+
+fn changed(seed: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..=random.below(4) {
+        let place = random.below(bytes.len() + 1);
+        let end = (place + random.below(16)).min(bytes.len());
+        match random.below(5) {
+            0 if place < bytes.len() => bytes[place] ^= 1 << random.below(8),
+            1 => drop(bytes.drain(place..end)),
+            2 => drop(bytes.splice(place..end, WORDS[random.below(WORDS.len())].iter().copied())),
+            3 => {
+                let copy = bytes[place..end].to_vec();
+                let to = random.below(bytes.len() + 1);
+                drop(bytes.splice(to..to, copy));
+            }
+            _ => bytes.truncate(place),
+        }
+    }
+    bytes
+}
+
+fn run(targets: &[fuzzing::Target]) {
+    for (name, target) in targets {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
+        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut seeds: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        seeds.sort();
+        let seeds: Vec<Vec<u8>> = seeds.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        assert!(!seeds.is_empty(), "`{name}` has seeds");
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let inputs = (0..CHANGED).map(|_| {
+            let seed = &seeds[random.below(seeds.len())];
+            changed(seed, &mut random)
+        });
+        let inputs: Vec<Vec<u8>> = inputs.collect();
+        for bytes in seeds.iter().chain(&inputs) {
+            let started = Instant::now();
+            let outcome = std::panic::catch_unwind(|| target(bytes));
+            let text = String::from_utf8_lossy(bytes);
+            assert!(outcome.is_ok(), "`{name}` panics on {text:?}");
+            assert!(started.elapsed() < LONGEST, "`{name}` takes {:?} for {text:?}", started.elapsed());
+        }
+    }
+}
+
+#[test]
+fn no_input_makes_a_parser_of_the_engine_panic_or_hang() {
+    run(&fuzzing::TARGETS);
+}
+
+#[test]
+fn every_target_has_a_file_and_a_line_in_the_manifest() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    for (name, _) in fuzzing::TARGETS {
+        let text = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(text.contains(&format!("fuzzing::{name}(bytes)")), "{name}");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+    }
+}
