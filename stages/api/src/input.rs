@@ -168,6 +168,8 @@ mod tests {
 
     use rustix::fs::{Advice, fadvise};
 
+    use std::fs;
+
     use super::*;
 
     /// Files `0` to `n - 1` with their numbers in them, over and over.
