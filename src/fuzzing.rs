@@ -8,7 +8,8 @@ use crate::digest::Digest;
 use crate::exec::RunRecord;
 use crate::fs::RelativePath;
 use crate::lock::Lockfile;
-use crate::plan::{Laid, Seal};
+use crate::out::OutRecord;
+use crate::plan::Seal;
 use crate::store::remote::{Envelope, Trust, unpack};
 use crate::store::{ActionKey, ActionResult, Memo, StatIndex, Store, Tree};
 
@@ -106,7 +107,7 @@ pub fn record(bytes: &[u8]) {
 
 /// What lies in `out/`.
 pub fn laid(bytes: &[u8]) {
-    for (stage, _) in Laid::parse("laid".into(), bytes).take_dropped("pipeline.lock", |_| false) {
+    for (stage, _) in OutRecord::parse("laid".into(), bytes).take_dropped("pipeline.lock", |_| false) {
         path(stage.as_bytes());
         assert!(!stage.contains('/'));
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Each module imports only what stands left of it.
-const LAYERS: [&str; 11] = ["digest", "threads", "fs", "store", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
+const LAYERS: [&str; 12] =
+    ["digest", "threads", "fs", "store", "out", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
-use crate::exec::{self, KEPT_RUNS, RunGuard, Tidy};
+use crate::exec::{self, Gc, KEPT_RUNS, RunGuard};
 use crate::fs::{self, Symlinks, at};
 use crate::lock::Lockfile;
 use crate::store::{self, Bundled, Damage, Limits};
@@ -137,10 +137,10 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let _guard = guard(&opened)?;
             let ours = opened.graph.pipeline.cache.limits;
             let limits = Limits { max_bytes: max_size.or(ours.max_bytes), max_age: max_age.or(ours.max_age) };
-            let garbage = exec::tidy(
+            let garbage = exec::gc(
                 cache,
                 &opened.graph.pipeline.root,
-                Tidy { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
+                Gc { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
             )?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(

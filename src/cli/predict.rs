@@ -10,9 +10,8 @@ use serde_json::{Map, json};
 use super::{CliError, Common, project, status};
 use crate::config::Kinds;
 use crate::digest::{self, Digest};
-use crate::exec::disk_error;
-use crate::fs::{self, Durability};
-use crate::plan::{Planner, expected_files};
+use crate::fs::{self, Durability, disk_error};
+use crate::plan::Planner;
 use crate::{threads, ui};
 
 /// Arguments of `hamflow predict`.
@@ -109,7 +108,7 @@ fn model(arguments: &PredictArguments, kinds: Kinds) -> Result<Input, CliError> 
     })?;
     let output = result.outputs.artifacts().iter().find(|output| output.artifact_type == ArtifactType::Model);
     let output = output.ok_or_else(|| CliError::bug("a model is not among the outputs"))?;
-    let listed = expected_files(&opened.store, result).unwrap_or_default();
+    let listed = opened.store.files(result).unwrap_or_default();
     let files = listed.iter().filter_map(|(path, digest)| {
         let path = path.relative_to(&output.path)?.to_string();
         Some(InputFile { root: 0, path, digest: *digest, source: opened.store.content.path(digest) })

@@ -165,7 +165,7 @@ pub fn pull(opened: &Project, stages: &[String]) -> Result<u8, CliError> {
     let _guard = guard(opened)?;
     let is_here = |key: &&ActionKey| {
         let known = opened.store.actions.get(key);
-        known.is_some_and(|result| crate::plan::expected_files(&opened.store, &result).is_some())
+        known.is_some_and(|result| opened.store.files(&result).is_some())
     };
     let (here, missing): (Vec<&ActionKey>, Vec<&ActionKey>) = keys.iter().partition(is_here);
     let missing: Vec<ActionKey> = missing.into_iter().copied().collect();

@@ -11,8 +11,8 @@ use clap::Args;
 use super::error::exit_code;
 use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, GuardError, Heard, Local, RunGuard, RunOptions};
-use crate::plan::{Planner, Question, Seal};
+use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions};
+use crate::plan::{Invocation, Planner, Seal};
 use crate::store::remote::Remote;
 use crate::threads;
 use crate::ui::{self, Format, Reporter, Style};
@@ -55,14 +55,14 @@ pub struct RunArguments {
 pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let started = Instant::now();
     let located = config::locate(&project::pipeline_file(&arguments.common)).ok();
-    let question = located.as_ref().and_then(|(_, file)| {
+    let invocation = located.as_ref().and_then(|(_, file)| {
         let Common { file: _, profile, set } = &arguments.common;
-        Question::new(file, profile.as_deref(), set, &arguments.stages)
+        Invocation::new(file, profile.as_deref(), set, &arguments.stages)
     });
-    if let Some(((root, _), question)) = located.as_ref().zip(question)
+    if let Some(((root, _), invocation)) = located.as_ref().zip(invocation)
         && !arguments.force
         && !arguments.dry_run
-        && let Some(seal) = Seal::read(root, question)
+        && let Some(seal) = Seal::read(root, invocation)
     {
         let guard = match hold(&Seal::store(root), arguments) {
             Err(error @ GuardError::Held(_)) => return Err(error.into()),
@@ -125,7 +125,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         began: Some(started),
         remote,
         limits: Some(graph.pipeline.cache.limits),
-        question,
+        invocation,
+        ..RunOptions::default()
     };
     let summary = exec::run(planner, &options, &mut executor, (&sender, &heard), &mut |event| reporter.event(&event))?;
     Ok(match (summary.interrupted, summary.failure) {
@@ -154,7 +155,7 @@ pub(super) fn reporter(json: bool) -> Box<dyn Reporter> {
 
 /// Turns Ctrl-C and termination into a word to the scheduler; a second one ends the process at once.
 pub(super) fn interrupt_through(
-    sender: std::sync::mpsc::Sender<Heard>,
+    sender: std::sync::mpsc::Sender<Message>,
     remote: Option<Arc<Remote>>,
 ) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -171,7 +172,7 @@ pub(super) fn interrupt_through(
             if let Some(remote) = &remote {
                 remote.give_up();
             }
-            if count > 1 || sender.send(Heard::Interrupted).is_err() {
+            if count > 1 || sender.send(Message::Interrupted).is_err() {
                 std::process::exit(130);
             }
         }

@@ -47,6 +47,8 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
         return Err(project::missing_inputs(graph, &missing));
     }
     let (_, results) = status::verdicts(&mut planner, &wanted);
+    // What was hashed here is not hashed again for each of the stages. That this cannot be kept costs time alone.
+    let _ = planner.index().save();
     for id in &wanted {
         if let Some(before) = planner.unfinished(*id, &results).first() {
             let (name, before) = (&graph.stage(*id).name, &graph.stage(*before).name);
@@ -57,14 +59,17 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
     }
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), None)?;
-    let mut executor = Local::new(sender);
+    let mut executor = Local::new(sender.clone());
     let mut shown = reporter(false);
     let threads = arguments.jobs.map_or_else(threads::available, usize::from);
     let mut all_same = true;
     for id in wanted {
         let name = &graph.stage(id).name;
         let again = exec::Again { id, results: &results, threads };
-        let rebuilt = exec::rebuild(&mut planner, again, &mut executor, &heard, &mut |event| shown.event(&event))?;
+        let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
+        planner.scan(&graph.upstream(&[id]))?;
+        let channel = (&sender, &heard);
+        let rebuilt = exec::rebuild(planner, again, &mut executor, channel, &mut |event| shown.event(&event))?;
         let Some(rebuilt) = rebuilt else { return Ok(130) };
         all_same &= rebuilt.is_same();
         if arguments.json {

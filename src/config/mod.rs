@@ -29,6 +29,7 @@ pub use schema::{json_schema, of_every_stage};
 pub use sections::parse_age;
 pub use stage::parse_size;
 
+pub use crate::fs::LinkMode;
 use crate::fs::{Symlinks, read_regular};
 use crate::store::Limits;
 use near::did_you_mean;
@@ -142,16 +143,6 @@ pub struct CacheOptions {
 
 /// Where the store is unless `[cache] dir` says otherwise, below the project's root.
 pub const DEFAULT_CACHE_DIR: &str = "cache";
-
-/// How files get from the store to `out/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LinkMode {
-    /// By reflink where the file system can, else by copying.
-    #[default]
-    Copy,
-    /// By hard link: fast, but whoever writes to such a file as root damages the store.
-    Hard,
-}
 
 /// Bytes `start..end` of `pipeline.toml` (or of a `--set` argument).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -8,16 +8,9 @@ use hamflow_stage_api::{Output, StageError};
 use serde_json::Value;
 
 use crate::digest::{self, Digest};
-use crate::fs::{self, Durability, Folder, FsError, Listed, RelativePath, Symlinks};
-use crate::plan::Files;
-use crate::store::{self, ActionKey, ActionResult, Outputs, ResultOutput, Staged, Store, Tree, TreeEntry};
-
-/// A failed system call of the engine: the disk's fault, whatever it was.
-pub fn disk_error(error: &FsError) -> StageError {
-    let mut failed = StageError::io(error.action, &error.path, &error.source);
-    failed.category = hamflow_stage_api::ErrorCategory::Disk;
-    failed
-}
+use crate::fs::{self, Durability, FsError, Listed, RelativePath, disk_error};
+use crate::out::PartCopies;
+use crate::store::{ActionKey, ActionResult, Files, Outputs, ResultOutput, Staged, Store, Tree, TreeEntry};
 
 /// Files by their paths, and the digests of copies by theirs.
 type Hashed = (Vec<(RelativePath, Staged)>, Files);
@@ -94,40 +87,6 @@ impl StagedPart {
             origins: Vec::new(),
         };
         Ok(Self { result, files, copied, blobs, tree })
-    }
-}
-
-/// Copies of what parts make, for people.
-#[derive(Debug)]
-pub struct PartCopies {
-    /// Where they are made, by the same paths as below the output directory.
-    pub folder: PathBuf,
-    /// Whether the file system shares blocks.
-    pub sharing: bool,
-    /// The stage's outputs: only what parts add to them is laid out as it is.
-    pub outputs: Vec<Output>,
-}
-
-impl PartCopies {
-    /// Copies a file of a part, and returns the digest of what was copied; none where it cannot be: then it is laid out from the store.
-    fn make(&self, from: &Path, size: u64, path: &str) -> Option<Digest> {
-        fs::create_dir(&self.folder).ok()?;
-        let (folder, path) = (Folder::open(&self.folder).ok()?, RelativePath::new(path).ok()?);
-        let parent = folder.create_parent(&path).ok()?;
-        let (parent, name) = (parent.as_ref().unwrap_or(&folder), path.name());
-        let mut from_file = fs::open_regular(from, Symlinks::Refuse).ok()?;
-        if self.sharing {
-            let digest = digest::of_reader(&mut from_file).ok()?;
-            return parent.share(from, name).ok()?.then_some(digest);
-        }
-        // A copy that is there belongs to a part that was made before, and is known by its digest.
-        let mut target = parent.create_file(name).ok()?;
-        if let Ok(Ok(digest)) = store::pour(&mut from_file, size, &mut target, &self.folder.join(&path)) {
-            return Some(digest);
-        }
-        // On a full disk its place is needed.
-        let _ = parent.remove_file(name);
-        None
     }
 }
 

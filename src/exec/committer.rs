@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use hamflow_stage_api::StageError;
 
-use super::Heard;
-use super::commit::{self, FinishedPart, StagedPart, disk_error};
-use crate::fs;
+use super::Message;
+use super::commit::{self, FinishedPart, StagedPart};
+use crate::fs::{self, disk_error};
 use crate::store::Store;
 
 /// This many parts are stored together.
@@ -39,7 +39,7 @@ enum Word {
 
 impl Committer {
     /// Starts the thread; what becomes of the parts goes to `heard`.
-    pub fn start(store: &Store, heard: Sender<Heard>) -> Self {
+    pub fn start(store: &Store, heard: Sender<Message>) -> Self {
         let (queue, words) = channel();
         let store = store.clone();
         let copying = Arc::new(AtomicBool::new(true));
@@ -79,7 +79,7 @@ impl Drop for Committer {
     }
 }
 
-fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>, copying: &AtomicBool) {
+fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Message>, copying: &AtomicBool) {
     let stage = |mut part: FinishedPart| -> Waiting {
         part.copies = part.copies.filter(|_| copying.load(Ordering::Relaxed));
         (part.job, part.work.clone(), StagedPart::new(part))
@@ -96,7 +96,7 @@ fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Heard>, copying: &
         }
         for (job, outcome) in store_all(store, staged) {
             // Nobody hears it any more where the run has ended.
-            let _ = heard.send(Heard::Committed { job, outcome: outcome.map(Box::new) });
+            let _ = heard.send(Message::PartStored { job, outcome: outcome.map(Box::new) });
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::digest::Digest;
-    use crate::exec::commit::PartCopies;
+    use crate::out::PartCopies;
     use crate::store::ActionKey;
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             let (key, flaws) = (ActionKey::of(&job.to_string()), Vec::new());
             committer.add(FinishedPart { job, key, fingerprint: Value::Null, work, copies, flaws, cost_ms: 1 });
             committer.flush();
-            let Ok(Heard::Committed { outcome: Ok(part), .. }) = heard.recv() else { panic!("the part is sound") };
+            let Ok(Message::PartStored { outcome: Ok(part), .. }) = heard.recv() else { panic!("the part is sound") };
             let is_copied = job == 0 || (job == 1 && can_share);
             let copy = (crate::fs::RelativePath::new("pieces/file").unwrap(), Digest::of(b"bytes"));
             assert_eq!(part.copied, is_copied.then_some(copy).into_iter().collect());
@@ -193,7 +193,7 @@ mod tests {
         drop(committer);
         let mut jobs = Vec::new();
         for word in heard {
-            let Heard::Committed { job, outcome } = word else { panic!("nobody else speaks") };
+            let Message::PartStored { job, outcome } = word else { panic!("nobody else speaks") };
             assert_eq!(outcome.is_ok(), job != 1, "{outcome:?}");
             jobs.push(job);
             let Ok(part) = outcome else { continue };

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, StageError, Threads};
 
-use super::commit::disk_error;
 use crate::config::Stage;
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, disk_error};
 use crate::store::Store;
 
 /// Where a job works.

@@ -1,53 +1,144 @@
 //! Runs what is stale: jobs to workers, results to the store, what happened to whoever listens.
+//!
+//! [`run_loop`] decides what happens next and does none of it; [`driver`] does it; [`event`] is the border between the two. [`finish`] is
+//! the end of a run. A stage that is run again to be compared ([`rebuild()`]) is an ordinary run into a scratch store.
 
 mod commit;
 mod committer;
+mod driver;
+mod event;
+mod executor;
+mod finish;
+mod gc;
 mod guard;
 mod job;
-mod local;
-mod materialise;
+mod ready;
 mod rebuild;
 mod record;
-mod scheduler;
+mod resources;
+mod run_loop;
 mod sealed;
 mod secrets;
-mod tidy;
+mod start;
+mod state;
+mod throughput;
 mod worker;
 
-use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use hamflow_stage_api::{Job, JobEvent, StageError};
+use hamflow_stage_api::{ErrorCategory, JobEvent, StageError};
 use serde::Serialize;
 
-pub use commit::disk_error;
+pub use executor::{Executor, Local};
+pub use gc::{Gc, GcError, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
-pub use local::Local;
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};
-pub use scheduler::{RunOptions, RunSummary, run};
 pub use sealed::run_sealed;
-pub use tidy::{KEPT_RUNS, Tidy, TidyError, tidy};
+pub use start::run;
 pub use worker::serve;
 
 use crate::graph::StageId;
-use crate::plan::StaleReason;
+use crate::plan::{Invocation, Results, StaleReason};
+use crate::store::Limits;
+use crate::store::remote::Remote;
+use start::{available_memory, run_in};
 
-/// What a run hears: of its workers, of the store, of what it fetches, of the user.
+/// What the command line says of a run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The stages that were asked for.
+    pub targets: Vec<StageId>,
+    /// Run the targets even where their results are known.
+    pub force: bool,
+    /// Run what does not depend on a failed stage.
+    pub keep_going: bool,
+    /// How many threads all jobs together may use.
+    pub threads: usize,
+    /// Fail on any difference from the lock.
+    pub locked: bool,
+    /// Where the lock is.
+    pub lock_path: PathBuf,
+    /// When the command began: looking at the files is part of the time that it took.
+    pub began: Option<Instant>,
+    /// Where results are shared.
+    pub remote: Option<Arc<Remote>>,
+    /// How much of what nobody needs any more stays in the cache; none to leave all of it.
+    pub limits: Option<Limits>,
+    /// What a seal will answer, where nothing turns out to be done.
+    pub invocation: Option<Invocation>,
+    /// Only prove that the targets make the same bytes again: `out/`, the lock and the records stay as they are.
+    pub rebuild: bool,
+    /// Results that are known before the run: of what the targets of a rebuild read.
+    pub results: Results,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RunSummary {
+    /// Stages of which a job executed.
+    pub ran: usize,
+    /// Stages whose result came from the cache.
+    pub cached: usize,
+    /// Stages with nothing to do.
+    pub fresh: usize,
+    /// Stages that failed.
+    pub failed: usize,
+    /// Stages that were not reached, or not ended.
+    pub skipped: usize,
+    /// Parts of split stages that executed.
+    pub parts_ran: usize,
+    /// Parts of split stages that the cache had.
+    pub parts_cached: usize,
+    /// Milliseconds in all.
+    pub wall_ms: u64,
+    /// The run's name, where it left a record.
+    pub run: Option<String>,
+    /// Whether the user ended it.
+    pub interrupted: bool,
+    /// Files that the parts that executed have read.
+    pub part_files_ran: u64,
+    /// Stages with a result that is not as it should be, among those that are done.
+    pub flawed: usize,
+    /// Stages whose result came from the remote.
+    pub fetched: usize,
+    /// Results, those of parts included, that were given to the remote.
+    pub uploaded: usize,
+    /// Of the skipped stages, how many were at work when the user ended the run.
+    pub unfinished: usize,
+    /// The worst failure.
+    #[serde(skip)]
+    pub failure: Option<ErrorCategory>,
+    /// Why a stage of a rebuild failed.
+    #[serde(skip)]
+    pub error: Option<StageError>,
+}
+
+impl RunSummary {
+    /// Whether every stage was fresh and nobody ended the run before that was known.
+    pub fn is_idle(&self) -> bool {
+        self.ran + self.cached + self.failed + self.skipped == 0 && !self.interrupted
+    }
+}
+
+/// What reaches a run from its workers, its threads and the user.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Message {
     /// A worker says something.
-    Event {
+    Worker {
         /// Which.
         worker: usize,
         /// What.
         event: JobEvent,
     },
-    /// A worker is gone, with what it last wrote to standard error.
-    Died {
+    /// A worker is gone.
+    WorkerLost {
         /// Which.
         worker: usize,
         /// The end of its standard error.
-        last_words: String,
+        stderr: String,
     },
     /// What was asked of the remote for a stage is here, as far as it is there.
     Fetched {
@@ -57,7 +148,7 @@ pub enum Heard {
         found: bool,
     },
     /// What a job made of a part is stored, or cannot be.
-    Committed {
+    PartStored {
         /// The job.
         job: u64,
         /// What is stored.
@@ -65,20 +156,6 @@ pub enum Heard {
     },
     /// The user wants the run to end.
     Interrupted,
-}
-
-/// A place where jobs run. What it hears goes to the channel that it was made with.
-pub trait Executor {
-    /// Starts a job.
-    fn submit(&mut self, job: &Job) -> io::Result<()>;
-    /// The job that a worker does now.
-    fn job_of(&self, worker: usize) -> Option<u64>;
-    /// Says that the worker's job is finished and it may get another.
-    fn done(&mut self, worker: usize);
-    /// Takes leave of a dead worker; says how it ended.
-    fn bury(&mut self, worker: usize) -> String;
-    /// Ends all workers at once.
-    fn stop(&mut self);
 }
 
 /// What happens in a run, for whoever shows it.

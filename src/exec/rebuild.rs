@@ -1,23 +1,19 @@
-//! Runs one stage again from nothing, in a scratch place, and compares what it makes with what the store has.
+//! Runs a stage again in a scratch store, and compares what it makes with what the store has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-use hamflow_stage_api::{Inputs, JobEvent, JobPart, Part, PartOutput, Plan, StageError, Threads};
+use hamflow_stage_api::StageError;
 
-use super::commit::{self, Finished, FinishedPart, StagedPart, disk_error};
-use super::job::{self, Places};
-use super::scheduler::available_memory;
-use super::secrets::Secrets;
-use super::{Executor, Heard, RunEvent};
-use crate::config::Stage;
+use super::driver::milliseconds;
+use super::{Executor, Message, RunEvent, RunOptions};
 use crate::digest::Digest;
-use crate::fs::{self, RelativePath};
+use crate::fs::{self, RelativePath, disk_error};
 use crate::graph::StageId;
-use crate::plan::{Check, Files, Planner, Results, expected_files};
-use crate::store::{ActionKey, Store, StoreError};
+use crate::plan::{Planner, Results};
+use crate::store::{Files, Store, StoreError};
 
 /// Which stage is to run again.
 #[derive(Debug, Clone, Copy)]
@@ -56,21 +52,27 @@ pub struct Difference {
     pub after: Option<Digest>,
 }
 
-/// Runs a stage in a scratch store and compares; none where the user ended it. Checkpoints and stored parts are not
-/// looked at. The lock, `out/` and the store stay as they are.
+impl Rebuilt {
+    /// Whether every byte came out as it is stored.
+    pub fn is_same(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+/// Runs a stage in a scratch store and compares; none where the user ended it. It is an ordinary run that is forced, neither looks up stored
+/// parts nor continues from a checkpoint, and leaves the lock, `out/` and the store as they are.
 ///
-/// The caller holds the run lock. `heard` is the other end of the executor's channel.
+/// The caller holds the run lock. `channel` is that of the executor.
 pub fn rebuild(
-    planner: &mut Planner<'_>,
-    asked: Again<'_>,
+    mut planner: Planner<'_>,
+    again: Again<'_>,
     executor: &mut dyn Executor,
-    heard: &Receiver<Heard>,
+    channel: (&Sender<Message>, &Receiver<Message>),
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<Option<Rebuilt>, StageError> {
-    let Again { id, results, threads } = asked;
+    let Again { id, results, threads } = again;
     let started = Instant::now();
-    let (graph, store) = (planner.graph(), planner.store());
-    let stage = graph.stage(id);
+    let (store, stage) = (planner.store(), planner.graph().stage(id));
     let check = planner.check(id, results)?;
     let Some((_, before)) = &check.result else {
         let error = StageError::input(format!("`{}` has no stored result to compare with", stage.name));
@@ -81,40 +83,35 @@ pub fn rebuild(
         return Err(error.hint(format!("`hamflow run --force {}` makes it here", stage.name)));
     }
     let scratch = Scratch::new(store)?;
-    let inputs = check.read_inputs(store)?;
-    let plan = planner.split(id, &check, &inputs)?;
-    let mut again = Work {
-        stage,
-        store,
-        project: &graph.pipeline.root,
-        scratch: &scratch,
-        inputs,
+    let options = RunOptions {
+        targets: vec![id],
+        force: true,
+        rebuild: true,
         threads,
-        executor,
-        heard,
-        events,
-        secrets: Secrets::of(&graph.pipeline.stages),
-        jobs: 0,
-        is_split: matches!(plan, Plan::Parts(_)),
-        interrupted: false,
+        results: results.clone(),
+        ..RunOptions::default()
     };
-    let made = again.everything(plan);
-    if again.interrupted {
+    let mut made = super::run_in(&scratch.store, planner, &options, executor, channel, events)?;
+    if made.summary.interrupted {
         return Ok(None);
     }
-    let (folder, parts) = made?;
-    planner.check_unchanged(id, &check)?;
-    let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let after = scratch.finish(stage, &check, &folder, &parts, wall_ms)?;
+    if let Some(error) = made.summary.error.take() {
+        return Err(error);
+    }
+    let result = made.results.remove(&id).ok_or_else(|| StageError::bug("a stage that ran again has no result"))?;
+    let after = scratch.store.files(&result).ok_or_else(|| StageError::bug("what was just stored is not whole"))?;
+    let differences = differences(before, &after);
+    let kept = if differences.is_empty() { None } else { Some(scratch.keep(store, &stage.name, &differences)?) };
     let paths: BTreeSet<&RelativePath> = before.keys().chain(after.keys()).collect();
-    let pairs = paths.iter().map(|path| ((*path).clone(), before.get(*path).copied(), after.get(*path).copied()));
-    let differences: Vec<Difference> = pairs
-        .filter(|(_, before, after)| before != after)
-        .map(|(path, before, after)| Difference { path, before, after })
-        .collect();
-    let kept = if differences.is_empty() { None } else { Some(scratch.keep(store, stage, &differences)?) };
     let bytes = before.values().map(Digest::size).sum();
-    Ok(Some(Rebuilt { files: paths.len(), bytes, wall_ms, differences, kept }))
+    Ok(Some(Rebuilt { files: paths.len(), bytes, wall_ms: milliseconds(started), differences, kept }))
+}
+
+fn differences(before: &Files, after: &Files) -> Vec<Difference> {
+    let paths: BTreeSet<&RelativePath> = before.keys().chain(after.keys()).collect();
+    let pairs = paths.into_iter().map(|path| (path.clone(), before.get(path).copied(), after.get(path).copied()));
+    let other = pairs.filter(|(_, before, after)| before != after);
+    other.map(|(path, before, after)| Difference { path, before, after }).collect()
 }
 
 /// Where a stage runs again; what a killed process left there is litter.
@@ -139,38 +136,15 @@ impl Scratch {
         Ok(Self { store })
     }
 
-    /// Stores what was made and returns its files.
-    fn finish(
-        &self,
-        stage: &Stage,
-        check: &Check,
-        folder: &Path,
-        parts: &[KnownPart],
-        cost_ms: u64,
-    ) -> Result<Files, StageError> {
-        let finished = Finished {
-            key: &check.key,
-            fingerprint: check.fingerprint.value(),
-            outputs: &stage.outputs,
-            folder,
-            parts,
-            texts: &[],
-            flaws: &[],
-            cost_ms,
-        };
-        let result = commit::stage(&self.store, &finished)?;
-        expected_files(&self.store, &result).ok_or_else(|| StageError::bug("what was just stored is not whole"))
-    }
-
-    /// Lays out the files that differ, for whoever wants to know how.
-    fn keep(&self, beside: &Store, stage: &Stage, differences: &[Difference]) -> Result<PathBuf, StageError> {
-        let folder = beside.root().join("rebuilt").join(&stage.name);
+    /// Writes out the files that differ, for whoever wants to know how.
+    fn keep(&self, beside: &Store, stage: &str, differences: &[Difference]) -> Result<PathBuf, StageError> {
+        let folder = beside.root().join("rebuilt").join(stage);
         fs::remove(&folder).map_err(|error| disk_error(&error))?;
         fs::create_dir(&folder).map_err(|error| disk_error(&error))?;
         for Difference { path, after, .. } in differences {
             if let Some(digest) = after {
-                let copied = self.store.content.copy(digest, &folder.join(path));
-                copied.map_err(|error| disk_error(&error))?;
+                let to: &Path = &folder.join(path);
+                self.store.content.copy(digest, to).map_err(|error| disk_error(&error))?;
             }
         }
         Ok(folder)
@@ -180,203 +154,5 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove(self.store.root());
-    }
-}
-
-type KnownPart = (ActionKey, Files);
-
-/// A stage that runs again.
-struct Work<'a> {
-    stage: &'a Stage,
-    store: &'a Store,
-    project: &'a Path,
-    scratch: &'a Scratch,
-    inputs: Inputs,
-    threads: usize,
-    executor: &'a mut dyn Executor,
-    heard: &'a Receiver<Heard>,
-    events: &'a mut dyn FnMut(RunEvent),
-    secrets: Secrets,
-    jobs: u64,
-    is_split: bool,
-    interrupted: bool,
-}
-
-impl Work<'_> {
-    /// Runs all of the stage's work; returns where it, or its merge, wrote, and its parts.
-    fn everything(&mut self, plan: Plan) -> Result<(PathBuf, Vec<KnownPart>), StageError> {
-        let parts = match plan {
-            Plan::Whole => None,
-            Plan::Parts(parts) => Some(parts),
-        };
-        (self.events)(RunEvent::StageStarted {
-            stage: self.stage.name.clone(),
-            reasons: Vec::new(),
-            parts: parts.as_ref().map_or(0, Vec::len),
-            parts_cached: 0,
-        });
-        let Some(parts) = parts else {
-            let job = self.submit(JobPart::Whole, self.inputs.clone())?;
-            self.wait_for_one()?;
-            return Ok((self.output(job), Vec::new()));
-        };
-        let made = self.parts(&parts)?;
-        let outputs = parts.iter().zip(&made).map(|(part, (_, files))| self.part_output(part, files)).collect();
-        let job = self.submit(JobPart::Merge { parts: outputs }, self.inputs.clone())?;
-        self.wait_for_one()?;
-        Ok((self.output(job), made))
-    }
-
-    /// Runs the parts, as many at the same time as there are threads for.
-    fn parts(&mut self, parts: &[Part]) -> Result<Vec<KnownPart>, StageError> {
-        let room = self
-            .stage
-            .memory
-            .map_or(usize::MAX, |memory| usize::try_from(available_memory() / memory.max(1)).unwrap_or(usize::MAX));
-        let at_once = if self.stage.spec.threads == Threads::All { 1 } else { self.threads.min(room).max(1) };
-        let mut made: Vec<Option<KnownPart>> = vec![None; parts.len()];
-        let mut running: BTreeMap<u64, usize> = BTreeMap::new();
-        let mut waiting = 0..parts.len();
-        loop {
-            while running.len() < at_once
-                && let Some(number) = waiting.next()
-            {
-                let Part { name, key, data, .. } = parts[number].clone();
-                let inputs = job::part_inputs(&self.inputs, &parts[number])?;
-                running.insert(self.submit(JobPart::Part { name, key, data }, inputs)?, number);
-            }
-            if running.is_empty() {
-                break;
-            }
-            let finished = self.wait_for_one()?;
-            let Some(number) = running.remove(&finished) else { continue };
-            // The name is as good a key as any: nobody else looks here.
-            let key = ActionKey::of(&parts[number].name);
-            let (fingerprint, flaws, work) = (serde_json::Value::Null, Vec::new(), self.work(finished));
-            let part = StagedPart::new(FinishedPart {
-                job: finished,
-                key,
-                fingerprint,
-                work,
-                copies: None,
-                flaws,
-                cost_ms: 0,
-            })?;
-            commit::parts(&self.scratch.store, &[&part])?;
-            made[number] = Some((key, part.files));
-            let done = made.iter().flatten().count() as u64;
-            (self.events)(RunEvent::Progress {
-                stage: self.stage.name.clone(),
-                done,
-                total: parts.len() as u64,
-                unit: "parts".to_owned(),
-                message: String::new(),
-            });
-        }
-        Ok(made.into_iter().flatten().collect())
-    }
-
-    fn part_output(&self, part: &Part, files: &Files) -> PartOutput {
-        let (assembled, side): (Vec<_>, Vec<_>) =
-            files.iter().partition(|(path, _)| commit::is_assembled(&self.stage.outputs, path));
-        let content = &self.scratch.store.content;
-        PartOutput {
-            name: part.name.clone(),
-            side: side.into_iter().map(|(path, digest)| (path.to_string(), content.path(digest))).collect(),
-            assembled: assembled.into_iter().map(|(path, digest)| (path.to_string(), digest.size())).collect(),
-        }
-    }
-
-    fn work(&self, job: u64) -> PathBuf {
-        job::work_dir(&self.scratch.store.tmp_dir(), job)
-    }
-
-    fn output(&self, job: u64) -> PathBuf {
-        self.work(job).join("output")
-    }
-
-    fn submit(&mut self, part: JobPart, inputs: Inputs) -> Result<u64, StageError> {
-        let number = self.jobs;
-        self.jobs += 1;
-        // A checkpoint of its own, and an empty one: the result must not hang on what was kept.
-        let root = self.scratch.store.root();
-        let checkpoint = root.join("checkpoint");
-        let places = Places {
-            store: self.store,
-            tmp: &self.scratch.store.tmp_dir(),
-            project: self.project,
-            side: &root.join("side"),
-            checkpoint: (!self.stage.spec.extendable.is_empty()).then_some(&*checkpoint),
-        };
-        let threads = if self.stage.spec.threads == Threads::All { self.threads } else { 1 };
-        let job = job::make(number, self.stage, part, inputs, threads, &places)?;
-        let refused = |error| StageError::failed(format!("no worker can be started: {error}"));
-        self.executor.submit(&job).map_err(refused)?;
-        Ok(number)
-    }
-
-    /// Waits until a job has ended well, and returns which.
-    fn wait_for_one(&mut self) -> Result<u64, StageError> {
-        loop {
-            // The executor keeps a sender, so the channel cannot close.
-            let heard = self.heard.recv().map_err(|_| StageError::bug("nobody speaks any more"))?;
-            match heard {
-                Heard::Interrupted => {
-                    self.executor.stop();
-                    self.interrupted = true;
-                    return Err(StageError::failed("it was ended"));
-                }
-                Heard::Died { worker, last_words } => {
-                    let job = self.executor.job_of(worker);
-                    let how = self.executor.bury(worker);
-                    if job.is_some() {
-                        let words = self.secrets.hide(last_words);
-                        return Err(StageError::failed(
-                            format!("its worker died: {how}\n{words}").trim_end().to_owned(),
-                        ));
-                    }
-                }
-                Heard::Fetched { .. } | Heard::Committed { .. } => {}
-                Heard::Event { worker, event } => {
-                    let Some(job) = self.executor.job_of(worker) else { continue };
-                    if let JobEvent::Finished(result) = event {
-                        self.executor.done(worker);
-                        return match result.error {
-                            Some(error) => Err(self.secrets.hide_in_error(error)),
-                            None => Ok(job),
-                        };
-                    }
-                    self.say(event);
-                }
-            }
-        }
-    }
-
-    fn say(&mut self, event: JobEvent) {
-        let stage = self.stage.name.clone();
-        match event {
-            // Of a split stage the parts are what counts.
-            JobEvent::Progress { done, total, unit, message } if !self.is_split => {
-                let message = self.secrets.hide(message);
-                (self.events)(RunEvent::Progress { stage, done, total, unit, message });
-            }
-            JobEvent::Warning { message } => {
-                let message = self.secrets.hide(message);
-                (self.events)(RunEvent::Warning { stage: Some(stage), message });
-            }
-            JobEvent::Progress { .. }
-            | JobEvent::Note { .. }
-            | JobEvent::Log { .. }
-            | JobEvent::Flaw { .. }
-            | JobEvent::Read { .. }
-            | JobEvent::Finished(_) => {}
-        }
-    }
-}
-
-impl Rebuilt {
-    /// Whether every byte came out as it is stored.
-    pub fn is_same(&self) -> bool {
-        self.differences.is_empty()
     }
 }

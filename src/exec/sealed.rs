@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use hamflow_stage_api::StageError;
 
-use super::commit::disk_error;
-use super::materialise::{check_out_dir, sweep_out};
 use super::record::{Outcome, run_name};
 use super::{RunEvent, RunSummary};
-use crate::fs;
+use crate::fs::{self, disk_error};
+use crate::out;
 use crate::plan::Seal;
 
 /// Does what [`run`](super::run) would do where every stage of the project at `root` is fresh, and tells the same events;
@@ -22,10 +21,10 @@ pub fn run_sealed(
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<RunSummary, StageError> {
     events(RunEvent::RunStarted { run: run_name(), stages: seal.stages.len() });
-    check_out_dir(root, &root.join("out"))?;
+    out::check(root, &root.join("out"))?;
     if held {
         fs::remove(&Seal::store(root).join("tmp")).map_err(|error| disk_error(&error))?;
-        sweep_out(&root.join("out"))?;
+        out::sweep(&root.join("out"))?;
     }
     for stage in &seal.stages {
         events(RunEvent::StageFinished {

@@ -12,6 +12,7 @@ mod folder;
 mod relative;
 
 pub use folder::Folder;
+use hamflow_stage_api::{ErrorCategory, StageError};
 pub use hamflow_stage_api::{Symlinks, open_regular, open_with, read_regular, read_text};
 pub use relative::{MAX_NAME, RelativePath, RelativePathError};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -47,6 +48,23 @@ impl std::error::Error for FsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// How files get from the store to `out/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkMode {
+    /// By reflink where the file system can, else by copying.
+    #[default]
+    Copy,
+    /// By hard link: fast, but whoever writes to such a file as root damages the store.
+    Hard,
+}
+
+/// A failed system call of the engine: the disk's fault, whatever it was.
+pub fn disk_error(error: &FsError) -> StageError {
+    let mut failed = StageError::io(error.action, &error.path, &error.source);
+    failed.category = ErrorCategory::Disk;
+    failed
 }
 
 /// Names the path and the action of a failed call.

@@ -21,31 +21,27 @@
 mod device;
 mod fingerprint;
 mod inputs;
-mod laid;
-mod outputs;
 mod reason;
 mod seal;
-mod unread;
+mod unhashed;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
 
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
-pub use laid::Laid;
-pub use outputs::{Differences, Files, compare, expected_files};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
-pub use seal::{Question, Seal};
+pub use seal::{Invocation, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;
 use crate::fs;
 use crate::graph::{Graph, Source, StageId};
 use crate::lock::{LockedStage, Lockfile};
-use crate::store::{ActionKey, ActionResult, StatIndex, Store};
+use crate::out::{Differences, OutFolder};
+use crate::store::{ActionKey, ActionResult, Files, StatIndex, Store};
 use crate::threads;
 
 /// What is to be done about a stage.
@@ -86,13 +82,13 @@ impl Check {
     }
 
     /// The ports and sources of which the lock cannot say anything yet: nobody has read all of their files.
-    pub fn unread(&self) -> Vec<(String, String)> {
+    pub fn unhashed(&self) -> Vec<(String, String)> {
         let unread = self.connected().filter(|(_, input)| input.digest.is_unread());
         unread.map(|(port, input)| (port.name.clone(), input.source.clone())).collect()
     }
 
     /// The names of the files of a source that was listed and nowhere read.
-    fn unread_names(&self, source: &str) -> Option<String> {
+    fn unhashed_names(&self, source: &str) -> Option<String> {
         let mut connected = self.connected().map(|(_, input)| input).filter(|input| input.source == source);
         let input = connected.next()?;
         if !input.digest.is_unread() || connected.any(|other| !other.digest.is_unread()) {
@@ -151,7 +147,7 @@ pub struct Planner<'a> {
     store: &'a Store,
     lock: &'a Lockfile,
     index: StatIndex,
-    laid: Laid,
+    out: OutFolder,
     allow_missing: bool,
     threads: usize,
     /// When it began to look, in nanoseconds since 1970.
@@ -164,8 +160,8 @@ impl<'a> Planner<'a> {
     pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
         let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
         let (made, index, threads) = (fs::now(), StatIndex::load(store.root()), threads::available());
-        let laid = Laid::load(store.root());
-        Self { graph, store, lock, index, laid, allow_missing, threads, made, declared }
+        let out = OutFolder::load(&graph.pipeline.root, store.root());
+        Self { graph, store, lock, index, out, allow_missing, threads, made, declared }
     }
 
     /// The lock that explanations compare with.
@@ -188,14 +184,15 @@ impl<'a> Planner<'a> {
         &mut self.index
     }
 
-    /// What lies in `out/`.
-    pub fn laid(&mut self) -> &mut Laid {
-        &mut self.laid
+    /// The `out/` folder.
+    pub fn out(&mut self) -> &mut OutFolder {
+        &mut self.out
     }
 
-    /// Where a stage's outputs are laid out for people.
-    pub fn out_dir(&self, stage: &Stage) -> PathBuf {
-        self.graph.pipeline.root.join("out").join(&stage.name)
+    /// Removes from `out/` what stages made that the pipeline of `lock` no longer has.
+    pub fn remove_dropped(&mut self, lock: &str) -> Result<(), StageError> {
+        let graph = self.graph;
+        self.out.remove_dropped(lock, |name| graph.find(name).is_some(), self.store, &mut self.index)
     }
 
     /// Finds the declared inputs that `stages` read; all that are missing are named at once.
@@ -347,24 +344,19 @@ impl<'a> Planner<'a> {
         let Some((result, files)) = &check.result else {
             return Ok(Verdict::Stale(self.reasons(id, check)));
         };
-        let differences = self.compare_out(id, check.key, result, files)?;
+        let differences = self.compare_out(id, result, files)?;
         Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
     }
 
-    /// What differs between a stage's output directory, where an earlier result may have been laid out, and its result under `key`.
+    /// What differs between a stage's output directory and its result.
     pub fn compare_out(
         &mut self,
         id: StageId,
-        key: ActionKey,
         result: &ActionResult,
         files: &Files,
     ) -> Result<Differences, StageError> {
-        let stage = &self.graph.pipeline.stages[id.0 as usize];
-        let folder = self.out_dir(stage);
-        let earlier = self.laid.get(&stage.name).filter(|laid| laid.key != key.hex());
-        let before = earlier.map(|laid| laid_out_by(self.store, &laid.key)).unwrap_or_default();
-        compare(self.store, &folder, result, files, &before, &mut self.index, self.threads)
-            .map_err(|error| StageError::io(error.action, &error.path, &error.source))
+        let name = &self.graph.pipeline.stages[id.index()].name;
+        self.out.compare(name, (result, files), self.store, (&mut self.index, self.threads))
     }
 
     /// Makes sure that what a stage read from outside is still what its key says.
@@ -377,7 +369,7 @@ impl<'a> Planner<'a> {
                     let declaration = &graph.pipeline.inputs[*index];
                     let (root, name) = (&graph.pipeline.root, format!("inputs.{}", declaration.name));
                     let path = root.join(&declaration.paths[0]);
-                    if let Some(names) = check.unread_names(&name) {
+                    if let Some(names) = check.unhashed_names(&name) {
                         let listed = inputs::list(declaration, root, &mut self.index, self.threads);
                         if listed.is_ok_and(|listed| listed.names() == names) {
                             continue;
@@ -548,11 +540,6 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
     text
 }
 
-/// The files of a result by the paths that they have in `out/`; none where the store does not have all of it.
-pub fn laid_out_by(store: &Store, key: &str) -> Files {
-    store.actions.get_hex(key).and_then(|result| expected_files(store, &result)).unwrap_or_default()
-}
-
 /// The result of a stage under a key with its files, if the store has it whole; and whether there is one with other outputs than the
 /// stage declares, which nobody made from this stage: a bundle or a remote brought it.
 fn known(store: &Store, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionResult>, Files)>, bool) {
@@ -560,5 +547,5 @@ fn known(store: &Store, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionRe
     if !result.outputs.are(&stage.outputs) {
         return (None, true);
     }
-    (expected_files(store, &result).map(|files| (Arc::new(result), files)), false)
+    (store.files(&result).map(|files| (Arc::new(result), files)), false)
 }

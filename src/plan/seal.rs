@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use hamflow_stage_api::Params;
 use serde::{Deserialize, Serialize};
 
-use super::{Planner, Results, expected_files};
+use super::{Planner, Results};
 use crate::config::{DEFAULT_CACHE_DIR, Kinds};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Listed, Stat, Symlinks};
@@ -33,9 +33,9 @@ type Hash = [u8; 32];
 
 /// What was asked: the program, the pipeline file and the arguments that choose what a run looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question(Hash);
+pub struct Invocation(Hash);
 
-impl Question {
+impl Invocation {
     /// Says it; none where the program cannot find itself.
     pub fn new(file: &Path, profile: Option<&str>, set: &[String], stages: &[String]) -> Option<Self> {
         let program = std::env::current_exe().ok()?;
@@ -59,7 +59,7 @@ struct Device {
 /// Everything that "all stages are fresh" depended on. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seal {
-    question: Question,
+    invocation: Invocation,
     /// The stages, in the order in which they were found fresh.
     pub stages: Vec<String>,
     /// Files that are read each time: by their bytes.
@@ -84,14 +84,14 @@ impl Seal {
         Self::store(root).join("seal")
     }
 
-    /// The seal of `root`, if there is one that answers `question`.
-    pub fn read(root: &Path, question: Question) -> Option<Self> {
+    /// The seal of `root`, if there is one that answers `invocation`.
+    pub fn read(root: &Path, invocation: Invocation) -> Option<Self> {
         let bytes = fs::read_regular(&Self::path(root), Symlinks::Refuse).ok()?;
         let (checksum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
         if blake3::hash(body).as_bytes() != checksum {
             return None;
         }
-        Self::decode(body).filter(|seal| seal.question == question)
+        Self::decode(body).filter(|seal| seal.invocation == invocation)
     }
 
     /// The seal that stands behind the checksum.
@@ -112,7 +112,7 @@ impl Seal {
     /// only the lock remembers, a store elsewhere.
     pub fn of(
         planner: &mut Planner<'_>,
-        question: Question,
+        invocation: Invocation,
         stages: Vec<String>,
         results: &Results,
         lock: (&Path, &Lockfile),
@@ -134,7 +134,7 @@ impl Seal {
             (&version, &version_text),
         ];
         let mut seal = Self {
-            question,
+            invocation,
             stages,
             texts: texts.map(|(path, text)| (path.clone(), *Digest::of(text.as_bytes()).hash())).to_vec(),
             environment: Vec::new(),
@@ -150,7 +150,7 @@ impl Seal {
         for (id, result) in results {
             seal.device(planner, *id)?;
             let stage = &pipeline.stages[id.index()];
-            outside.insert(planner.out_dir(stage));
+            outside.insert(planner.out.of_stage(&stage.name));
             variables.extend(stage.env.iter());
             for path in candidate_paths(pipeline, stage) {
                 // What it was when the graph was made is what the key depends on.
@@ -181,7 +181,7 @@ impl Seal {
             }
             objects.insert(planner.store().actions.path(&result.key));
             let blobs = result.outputs.blobs().map(|(digest, _)| digest);
-            let files = expected_files(planner.store(), result)?;
+            let files = planner.store().files(result)?;
             objects.extend(blobs.chain(files.into_values()).map(|digest| planner.store().content.path(&digest)));
         }
         for path in outside {
@@ -219,7 +219,7 @@ impl Seal {
 
     /// Whether everything still is as it was sealed.
     pub fn holds(&self, kinds: Kinds) -> bool {
-        let Self { question: _, stages: _, texts, environment, devices, named, files, folders } = self;
+        let Self { invocation: _, stages: _, texts, environment, devices, named, files, folders } = self;
         environment.iter().all(|(name, value)| variable(name) == *value)
             && devices.iter().all(|device| device.holds(kinds))
             && all(texts, |(path, hash)| {

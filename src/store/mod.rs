@@ -18,6 +18,7 @@
 mod action;
 mod bundle;
 mod content;
+mod files;
 mod garbage;
 mod maintenance;
 mod memo;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, Outputs, ParseKeyError, ResultOutput};
 pub use bundle::{BundleError, Bundled, export, import};
 pub use content::{ContentStore, Staged, pour};
+pub use files::Files;
 pub use garbage::{Garbage, Limits, Needs, collect};
 pub use maintenance::{Damage, Usage, usage, verify};
 pub use memo::Memo;

@@ -90,8 +90,9 @@ impl FromStr for Digest {
         let error = || ParseDigestError { text: text.to_owned() };
         let (hash, size) = text.split_once(':').ok_or_else(error)?;
         let hash = blake3::Hash::from_hex(hash).map_err(|_| error())?;
-        let size = size.parse().map_err(|_| error())?;
-        Ok(Self::new(*hash.as_bytes(), size))
+        let digest = Self::new(*hash.as_bytes(), size.parse().map_err(|_| error())?);
+        // One text for one digest: what is read is written as it was.
+        if digest.to_string() == text { Ok(digest) } else { Err(error()) }
     }
 }
 
@@ -118,6 +119,15 @@ mod tests {
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         // From the BLAKE3 reference: b3sum <(printf abc).
         assert_eq!(digest.hex(), "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+    }
+
+    #[test]
+    fn a_digest_has_one_text() {
+        let digest = Digest::of(b"abc").to_string();
+        let (hash, size) = digest.split_once(':').unwrap();
+        for other in [format!("{hash}:0{size}"), format!("{hash}:+{size}"), format!("{}:{size}", hash.to_uppercase())] {
+            assert!(other.parse::<Digest>().is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -40,15 +40,15 @@ impl Planner<'_> {
     }
 
     /// The declared inputs of a stage whose bytes it reads and nobody has hashed.
-    pub fn unread(&self, id: StageId) -> Vec<usize> {
+    pub fn unhashed(&self, id: StageId) -> Vec<usize> {
         let unread = |number: &usize| self.declared[*number].as_ref().is_some_and(|known| known.digest.is_unread());
         self.read_as(id, |access| access != Access::Names).into_iter().filter(unread).collect()
     }
 
     /// How the work of a stage is split, and what it reads, its files perhaps [unread](Digest::unread); none where its parts have
     /// to wait for their keys.
-    pub fn plan_ahead(&mut self, id: StageId, results: &Results) -> Result<Option<(Inputs, Plan)>, StageError> {
-        let unread = self.unread(id).into_iter().filter_map(|number| self.declared[number].as_ref());
+    pub fn plan_unhashed(&mut self, id: StageId, results: &Results) -> Result<Option<(Inputs, Plan)>, StageError> {
+        let unread = self.unhashed(id).into_iter().filter_map(|number| self.declared[number].as_ref());
         let count = unread.map(|declared| declared.unread().count()).sum();
         let graph = self.graph;
         let stage = graph.stage(id);
@@ -81,7 +81,7 @@ impl Planner<'_> {
         let mut lines = BTreeMap::new();
         for number in self.read_as(id, |access| access == Access::Names) {
             let name = format!("inputs.{}", self.graph.pipeline.inputs[number].name);
-            let Some(names) = check.unread_names(&name) else { continue };
+            let Some(names) = check.unhashed_names(&name) else { continue };
             let declared = self.declared[number].as_ref()?;
             if declared.digest.is_unread() || declared.names() != names {
                 return None;
@@ -90,7 +90,7 @@ impl Planner<'_> {
             if let Some(manifest) = declared.manifest().filter(|_| !self.store.content.contains(&declared.digest)) {
                 let _ = self.store.content.put(manifest.as_bytes());
             }
-            let unread = check.unread().into_iter().filter(|(_, source)| *source == name);
+            let unread = check.unhashed().into_iter().filter(|(_, source)| *source == name);
             lines.extend(unread.map(|line| (line, declared.digest)));
         }
         Some(lines)

@@ -1,16 +1,15 @@
-//! Lays a result out below `out/`, for people.
+//! Writes a result to `out/`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hamflow_stage_api::StageError;
 
-use super::commit::disk_error;
-use crate::config::LinkMode;
+use super::copies::Copies;
+use super::diff::Differences;
 use crate::digest::{self, Digest};
-use crate::fs::{self, Folder, FsError, Listed, RelativePath};
-use crate::plan::{Differences, Files};
-use crate::store::Store;
+use crate::fs::{self, Folder, FsError, LinkMode, Listed, RelativePath, disk_error};
+use crate::store::{Files, Store};
 use crate::threads;
 
 /// So many files a thread takes at a time.
@@ -18,60 +17,15 @@ const FILES_AT_ONCE: usize = 16;
 
 /// How the layout went.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Materialised {
+pub enum Restored {
     /// `out/` holds the result; where all of it was written now, with what the system said of its files, and when.
     Whole(Option<(Vec<Listed>, i64)>),
     /// A blob turned out to be damaged and was dropped: the result must be made again.
     Damaged,
 }
 
-/// Makes sure that a folder of `out/`, as far as it is there, is a real one: what lies behind a symlink is not hamflow's to write to.
-pub fn check_out_dir(root: &Path, folder: &Path) -> Result<(), StageError> {
-    let mut path = root.to_owned();
-    for step in folder.strip_prefix(root).unwrap_or(folder) {
-        path.push(step);
-        let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
-        if metadata.is_symlink() {
-            return Err(leads_elsewhere(root, &path));
-        }
-        if !metadata.is_dir() {
-            let message = format!("outputs go to the folder `{}`, but something else has its name", path.display());
-            return Err(StageError::input(message).hint("move it out of the way"));
-        }
-    }
-    Ok(())
-}
-
-fn leads_elsewhere(root: &Path, link: &Path) -> StageError {
-    let to = link.canonicalize().unwrap_or_else(|_| link.read_link().unwrap_or_default());
-    let whither = if to.starts_with(root) { "elsewhere in" } else { "out of" };
-    let message = format!("`{}` leads {whither} the project, to `{}`", link.display(), to.display());
-    StageError::input(message).hint("outputs lie in folders of their own: remove the symlink")
-}
-
-/// Clears `out` of what killed runs left there beside the stages: nobody else writes here.
-pub fn sweep_out(out: &Path) -> Result<(), StageError> {
-    for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
-        if fs::is_staged(&entry.file_name().to_string_lossy()) {
-            fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
-        }
-    }
-    Ok(())
-}
-
-/// Copies of a stage's files that were made before all of them were there.
-#[derive(Debug, Default)]
-pub struct Copies {
-    /// Where they lie, by the same paths as below the stage's folder.
-    pub folder: PathBuf,
-    /// Those that are whole; what else lies there is litter.
-    pub files: Files,
-    /// Whether they share their blocks with what is stored.
-    pub sharing: bool,
-}
-
 /// A result that is to be laid out.
-pub struct Laying<'a> {
+pub struct Restore<'a> {
     /// Where its bytes are.
     pub store: &'a Store,
     /// The project, which may lie behind symlinks; nothing below it may.
@@ -84,9 +38,9 @@ pub struct Laying<'a> {
     pub copies: &'a Copies,
 }
 
-impl Laying<'_> {
+impl Restore<'_> {
     /// Writes what is absent or different in the folder, and removes what does not belong there.
-    pub fn materialise(&self, differences: &Differences, link: LinkMode) -> Result<Materialised, StageError> {
+    pub fn run(&self, differences: &Differences, link: LinkMode) -> Result<Restored, StageError> {
         if link == LinkMode::Copy && !self.folder.exists() {
             return self.at_once();
         }
@@ -101,25 +55,25 @@ impl Laying<'_> {
         let sharing = match differences.write.split_first() {
             None => true,
             Some((first, _)) => match self.lay(&folder, first, link, true)? {
-                Laid::Damaged => return Ok(Materialised::Damaged),
-                Laid::Shared => true,
-                Laid::Copied => false,
-                Laid::Placed => self.copies.sharing,
+                Placement::Damaged => return Ok(Restored::Damaged),
+                Placement::Shared => true,
+                Placement::Copied => false,
+                Placement::Placed => self.copies.sharing,
             },
         };
         let rest = differences.write.get(1..).unwrap_or_default();
         let laid = threads::each(rest, threads::available(), 1, |path| {
             match self.lay(&folder, path, link, sharing).map_err(Some)? {
-                Laid::Damaged => Err(None),
-                Laid::Shared | Laid::Copied | Laid::Placed => Ok(()),
+                Placement::Damaged => Err(None),
+                Placement::Shared | Placement::Copied | Placement::Placed => Ok(()),
             }
         });
         match laid {
-            Err(None) => return Ok(Materialised::Damaged),
+            Err(None) => return Ok(Restored::Damaged),
             Err(Some(error)) => return Err(error),
             Ok(_) => {}
         }
-        Ok(Materialised::Whole(None))
+        Ok(Restored::Whole(None))
     }
 
     /// Opens the stage's folder, step by step below the project; made where it is not there, because an artifact that is an empty folder
@@ -135,19 +89,19 @@ impl Laying<'_> {
 
     /// Makes a folder that is not there, beside its place: it appears when all of it is there, so its files need no care of their
     /// own.
-    fn at_once(&self) -> Result<Materialised, StageError> {
+    fn at_once(&self) -> Result<Restored, StageError> {
         let staged = match self.copies.files.is_empty() {
             true => self.folder.parent().unwrap_or(Path::new(".")).join(fs::unique_name()),
             false => self.copies.folder.clone(),
         };
         let made = self.fill(&staged).and_then(|whole| {
             if !whole {
-                return fs::remove(&staged).map(|()| Materialised::Damaged);
+                return fs::remove(&staged).map(|()| Restored::Damaged);
             }
             // Nobody else could write there so far.
             let when = fs::now();
             let listed = fs::list(&staged, threads::available())?;
-            fs::rename(&staged, self.folder).map(|()| Materialised::Whole(Some((listed, when))))
+            fs::rename(&staged, self.folder).map(|()| Restored::Whole(Some((listed, when))))
         });
         if made.is_err() {
             let _ = fs::remove(&staged);
@@ -206,38 +160,50 @@ impl Laying<'_> {
     }
 
     /// Lays one file out below the stage's folder; its bytes are checked.
-    fn lay(&self, folder: &Folder, path: &RelativePath, link: LinkMode, sharing: bool) -> Result<Laid, StageError> {
+    fn lay(
+        &self,
+        folder: &Folder,
+        path: &RelativePath,
+        link: LinkMode,
+        sharing: bool,
+    ) -> Result<Placement, StageError> {
         self.lay_file(folder, path, link, sharing).map_err(|error| disk_error(&error))
     }
 
-    fn lay_file(&self, folder: &Folder, path: &RelativePath, link: LinkMode, sharing: bool) -> Result<Laid, FsError> {
+    fn lay_file(
+        &self,
+        folder: &Folder,
+        path: &RelativePath,
+        link: LinkMode,
+        sharing: bool,
+    ) -> Result<Placement, FsError> {
         let (store, digest) = (self.store, &self.expected[path]);
         let blob = store.content.path(digest);
         let parent = folder.create_parent(path)?;
         let (parent, name) = (parent.as_ref().unwrap_or(folder), path.name());
         let has_copy = self.copies.files.get(path) == Some(digest);
         if has_copy && parent.take(&self.copies.folder.join(path), name).is_ok() {
-            return Ok(Laid::Placed);
+            return Ok(Placement::Placed);
         }
         if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
-            return Ok(Laid::Damaged);
+            return Ok(Placement::Damaged);
         }
         if link == LinkMode::Hard {
             parent.remove_file(name)?;
             if parent.link(&blob, name).is_ok() {
-                return Ok(Laid::Shared);
+                return Ok(Placement::Shared);
             }
         }
         if sharing && parent.share(&blob, name)? {
-            return Ok(Laid::Shared);
+            return Ok(Placement::Shared);
         }
         let whole = parent.fill(name, |target, staged| store.content.copy_into(digest, target, staged))?;
-        Ok(if whole { Laid::Copied } else { Laid::Damaged })
+        Ok(if whole { Placement::Copied } else { Placement::Damaged })
     }
 }
 
 /// How a file was laid out.
-enum Laid {
+enum Placement {
     Shared,
     Copied,
     /// A copy was there and got its place.
@@ -257,7 +223,7 @@ fn clear_way(store: &Store, folder: &Path, path: &RelativePath) -> Result<(), St
             continue;
         }
         if metadata.is_symlink() {
-            return Err(leads_elsewhere(folder.ancestors().nth(2).unwrap_or(folder), path));
+            return Err(super::is_symlink(folder.ancestors().nth(2).unwrap_or(folder), path));
         }
         if !is_stored(store, path) {
             let message = format!("`{}` is in the way of an output, and the cache does not have it", path.display());

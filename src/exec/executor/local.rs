@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 
 use hamflow_stage_api::{Job, JobEvent};
 
-use super::{Executor, Heard};
+use super::Executor;
+use crate::exec::Message;
 
 /// How many bytes of a dead worker's last words are kept.
 const LAST_WORDS: usize = 16 * 1024;
 
 /// Workers on this machine, started when they are needed and used again.
 pub struct Local {
-    heard: Sender<Heard>,
+    heard: Sender<Message>,
     workers: Vec<Worker>,
     started: usize,
 }
@@ -40,7 +41,7 @@ impl Worker {
 
 impl Local {
     /// Starts nothing yet; what workers say goes to `heard`.
-    pub fn new(heard: Sender<Heard>) -> Self {
+    pub fn new(heard: Sender<Message>) -> Self {
         Self { heard, workers: Vec::new(), started: 0 }
     }
 
@@ -70,14 +71,14 @@ impl Local {
             for line in BufReader::new(stdout).lines() {
                 let Ok(line) = line else { break };
                 if let Ok(event) = serde_json::from_str::<JobEvent>(&line)
-                    && heard.send(Heard::Event { worker: number, event }).is_err()
+                    && heard.send(Message::Worker { worker: number, event }).is_err()
                 {
                     return;
                 }
             }
             let _ = listener.join();
             let words = last_words.lock().map(|words| String::from_utf8_lossy(&words).into_owned()).unwrap_or_default();
-            let _ = heard.send(Heard::Died { worker: number, last_words: words });
+            let _ = heard.send(Message::WorkerLost { worker: number, stderr: words });
         });
         self.workers.push(Worker { number, pool_threads, child, stdin, job: None });
         Ok(self.workers.len() - 1)
@@ -137,13 +138,13 @@ impl Executor for Local {
         self.workers.iter().find(|found| found.number == worker)?.job
     }
 
-    fn done(&mut self, worker: usize) {
+    fn release(&mut self, worker: usize) {
         if let Some(found) = self.workers.iter_mut().find(|found| found.number == worker) {
             found.job = None;
         }
     }
 
-    fn bury(&mut self, worker: usize) -> String {
+    fn reap(&mut self, worker: usize) -> String {
         let Some(index) = self.workers.iter().position(|found| found.number == worker) else {
             return "it ended".to_owned();
         };

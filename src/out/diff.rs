@@ -1,31 +1,11 @@
-//! What `out/` should hold, and whether it does.
+//! What differs between a stage's output directory and its result.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::digest::Digest;
 use crate::fs::{self, FsError, RelativePath};
-use crate::store::{ActionResult, Known, StatIndex, Store, Tree};
-
-/// Files below a stage's output directory.
-pub type Files = BTreeMap<RelativePath, Digest>;
-
-/// The files of a result, by path below the stage's output directory; none where the store has lost a blob.
-pub fn expected_files(store: &Store, result: &ActionResult) -> Option<Files> {
-    let mut files = BTreeMap::new();
-    for output in result.outputs.artifacts() {
-        if !output.is_folder() {
-            files.insert(output.path.clone(), output.digest);
-            continue;
-        }
-        let text = store.content.read(&output.digest)?;
-        let tree = Tree::parse(std::str::from_utf8(&text).ok()?).ok()?;
-        files.extend(tree.entries().iter().map(|entry| (entry.path.below(&output.path), entry.digest)));
-    }
-    files.values().all(|digest| store.content.contains(digest)).then_some(files)
-}
+use crate::store::{ActionResult, Files, Known, StatIndex, Store};
 
 /// What differs between `out/<stage>` and the result: files to be written and files to be removed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,17 +38,28 @@ fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<
     }
 }
 
+/// What a stage's output directory is to hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The directory.
+    pub folder: &'a Path,
+    /// The result.
+    pub result: &'a ActionResult,
+    /// Its files.
+    pub files: &'a Files,
+    /// Those of the result that was restored there before, if it was another one.
+    pub before: &'a Files,
+}
+
 /// Compares a stage's output directory with its result. Files that are as `before`, an earlier result that was laid out there, are
 /// removed where the result has none of their name; what else lies beside the artifacts is somebody's own.
 pub fn compare(
+    wanted: &Wanted<'_>,
     store: &Store,
-    folder: &Path,
-    result: &ActionResult,
-    expected: &Files,
-    before: &Files,
     index: &mut StatIndex,
     threads: usize,
 ) -> Result<Differences, FsError> {
+    let Wanted { folder, result, files: expected, before } = *wanted;
     if !folder.exists() {
         index.forget(folder);
         return Ok(Differences { write: expected.keys().cloned().collect(), ..Differences::default() });

@@ -1,4 +1,4 @@
-//! What lies in `out/`: which result of each stage was laid out there last.
+//! Which result of each stage was restored to `out/` last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::fs::{self, Durability, RelativePath, Symlinks};
 use crate::store::ActionKey;
 
-/// What was laid out of a stage.
+/// The result of a stage that was restored last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaidOut {
+pub struct OutEntry {
     /// The locks that name the result, which tell pipelines of one folder, their profiles and overrides apart.
     pub locks: BTreeSet<String>,
     /// The result's key.
@@ -20,13 +20,13 @@ pub struct LaidOut {
 /// By stage: what was laid out last, whatever pipeline, profile or override it was for. It may be lost: then what lies there beside a
 /// result is taken for somebody's.
 #[derive(Debug)]
-pub struct Laid {
+pub struct OutRecord {
     path: PathBuf,
-    stages: BTreeMap<String, LaidOut>,
+    stages: BTreeMap<String, OutEntry>,
     changed: bool,
 }
 
-impl Laid {
+impl OutRecord {
     /// Reads what the store at `root` knows.
     pub fn load(root: &Path) -> Self {
         let path = root.join("laid");
@@ -36,14 +36,14 @@ impl Laid {
 
     /// Reads the text of the file at `path`; a damaged one is empty.
     pub fn parse(path: PathBuf, text: &[u8]) -> Self {
-        let mut stages: BTreeMap<String, LaidOut> = serde_json::from_slice(text).unwrap_or_default();
+        let mut stages: BTreeMap<String, OutEntry> = serde_json::from_slice(text).unwrap_or_default();
         // Files are removed from the folders that are named here: a name must not lead out of `out/`.
         stages.retain(|stage, laid| is_step(stage) && laid.key.parse::<ActionKey>().is_ok());
         Self { path, stages, changed: false }
     }
 
     /// What was laid out of a stage.
-    pub fn get(&self, stage: &str) -> Option<&LaidOut> {
+    pub fn get(&self, stage: &str) -> Option<&OutEntry> {
         self.stages.get(stage)
     }
 
@@ -51,7 +51,7 @@ impl Laid {
     pub fn set(&mut self, stage: &str, lock: &str, key: &str) {
         let laid = self.stages.entry(stage.to_owned()).or_default();
         if laid.key != key {
-            *laid = LaidOut { locks: BTreeSet::new(), key: key.to_owned() };
+            *laid = OutEntry { locks: BTreeSet::new(), key: key.to_owned() };
             self.changed = true;
         }
         self.changed |= laid.locks.insert(lock.to_owned());
@@ -108,18 +108,18 @@ mod tests {
     #[test]
     fn a_name_that_leads_out_of_the_folder_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let stages: BTreeMap<&str, LaidOut> = ["../data", "/etc", "a/b", "..", "", "good", "train[lr=0.1]"]
-            .map(|stage| (stage, LaidOut { locks: ["pipeline.lock".to_owned()].into(), key: key(stage) }))
+        let stages: BTreeMap<&str, OutEntry> = ["../data", "/etc", "a/b", "..", "", "good", "train[lr=0.1]"]
+            .map(|stage| (stage, OutEntry { locks: ["pipeline.lock".to_owned()].into(), key: key(stage) }))
             .into();
         std::fs::write(folder.path().join("laid"), serde_json::to_vec(&stages).unwrap()).unwrap();
-        let dropped = Laid::load(folder.path()).take_dropped("pipeline.lock", |_| false);
+        let dropped = OutRecord::load(folder.path()).take_dropped("pipeline.lock", |_| false);
         assert_eq!(dropped.iter().map(|(stage, _)| &stage[..]).collect::<Vec<_>>(), ["good", "train[lr=0.1]"]);
     }
 
     #[test]
     fn what_a_pipeline_no_longer_has_is_dropped_unless_another_pipeline_has_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut laid = Laid::load(folder.path());
+        let mut laid = OutRecord::load(folder.path());
         for (stage, lock) in [
             ("a", "pipeline.lock"),
             ("b", "pipeline.lock"),
@@ -131,7 +131,7 @@ mod tests {
             laid.set(stage, lock, &key(stage));
         }
         laid.save();
-        let mut laid = Laid::load(folder.path());
+        let mut laid = OutRecord::load(folder.path());
         let dropped = laid.take_dropped("pipeline.lock", |stage| stage == "a");
         assert_eq!(dropped, [("b".to_owned(), key("b"))], "c is another pipeline's too, d only a profile's");
         assert!(

@@ -20,7 +20,7 @@ const BETWEEN_LOOKS: u64 = 60 * 60;
 
 /// What a clearing is to keep.
 #[derive(Debug, Clone, Copy)]
-pub struct Tidy<'a> {
+pub struct Gc<'a> {
     /// The number of past runs whose results stay.
     pub keep_runs: usize,
     /// How much more stays.
@@ -33,14 +33,14 @@ pub struct Tidy<'a> {
 
 /// Why the cache was not cleared.
 #[derive(Debug)]
-pub enum TidyError {
+pub enum GcError {
     /// A lock cannot be read, so what it needs is not known.
     Lock(LockError),
     /// The disk failed.
     Fs(FsError),
 }
 
-impl std::fmt::Display for TidyError {
+impl std::fmt::Display for GcError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Lock(error) => error.fmt(f),
@@ -49,31 +49,31 @@ impl std::fmt::Display for TidyError {
     }
 }
 
-impl std::error::Error for TidyError {}
+impl std::error::Error for GcError {}
 
-impl From<LockError> for TidyError {
+impl From<LockError> for GcError {
     fn from(error: LockError) -> Self {
         Self::Lock(error)
     }
 }
 
-impl From<FsError> for TidyError {
+impl From<FsError> for GcError {
     fn from(error: FsError) -> Self {
         Self::Fs(error)
     }
 }
 
 /// Clears the cache of the project at `root`. The caller holds the run lock.
-pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyError> {
-    let mut forgotten = experiments(store, tidy.keep_runs);
-    forgotten.retain(|path| tidy.keep_runs == 0 || path != tidy.own_lock);
-    if !tidy.dry_run {
+pub fn gc(store: &Store, root: &Path, gc: Gc<'_>) -> Result<Garbage, GcError> {
+    let mut forgotten = experiments(store, gc.keep_runs);
+    forgotten.retain(|path| gc.keep_runs == 0 || path != gc.own_lock);
+    if !gc.dry_run {
         for path in &forgotten {
             fs::remove(path)?;
         }
     }
     let mut needs = Needs::default();
-    let locks = lock_paths(store, root, tidy.own_lock);
+    let locks = lock_paths(store, root, gc.own_lock);
     for path in locks.iter().filter(|path| !forgotten.contains(path)) {
         for (_, stage) in Lockfile::read(path)?.stages {
             needs.blobs.extend(stage.inputs.values().map(|digest| digest.hex()));
@@ -83,7 +83,7 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyE
     let runs = store.runs_dir();
     // What a kept run made is kept even where no record names it: the parts of a stage that failed, or of a run that was killed.
     let kept: Vec<_> =
-        list_runs(&runs).into_iter().take(tidy.keep_runs).filter_map(|run| read_run(&runs, &run)).collect();
+        list_runs(&runs).into_iter().take(gc.keep_runs).filter_map(|run| read_run(&runs, &run)).collect();
     needs.made_since = kept.iter().map(|record| record.started).min();
     for (place, record) in list_runs(&runs).iter().filter_map(|run| read_run(&runs, run)).enumerate() {
         for stage in record.stages {
@@ -91,13 +91,13 @@ pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyE
             let Ok(key) = stage.key.parse::<ActionKey>() else { continue };
             let used = needs.uses.entry(key).or_default();
             *used = record.started.max(*used);
-            if place < tidy.keep_runs {
+            if place < gc.keep_runs {
                 needs.keys.insert(key);
             }
         }
     }
-    let garbage = store::collect(store, &needs, tidy.limits, tidy.dry_run)?;
-    if !tidy.dry_run {
+    let garbage = store::collect(store, &needs, gc.limits, gc.dry_run)?;
+    if !gc.dry_run {
         mark(store);
     }
     Ok(garbage)

@@ -1,0 +1,303 @@
+//! Starts jobs, and hears what their workers say.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use hamflow_stage_api::{Digest, JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
+use serde_json::Value;
+
+use super::work::{JobWork, PartKey, StageWork};
+use super::{Driver, milliseconds};
+use crate::exec::commit::{FinishedPart, StagedPart, is_assembled};
+use crate::exec::committer::Committer;
+use crate::exec::event::{JobId, Piece, SchedulerEvent};
+use crate::exec::job::{self, Places};
+use crate::exec::throughput::{self, Amount};
+use crate::exec::{Message, RunEvent};
+use crate::graph::StageId;
+use crate::plan::StaleReason;
+use crate::store::ActionKey;
+
+impl Driver<'_> {
+    /// Gives a piece of a stage's work to a worker.
+    pub(super) fn submit(
+        &mut self,
+        number: JobId,
+        id: StageId,
+        piece: Piece,
+        threads: usize,
+    ) -> Result<(), StageError> {
+        let stage = self.setting.graph.stage(id);
+        let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a job of a stage without work"))?;
+        let mut part_key = PartKey::None;
+        let (part, inputs) = match piece {
+            Piece::Whole => (JobPart::Whole, work.inputs.clone()),
+            Piece::Merge => (JobPart::Merge { parts: self.part_outputs(work, id) }, work.inputs.clone()),
+            Piece::Part(number) => {
+                let part = &work.parts.parts[number];
+                let inputs = job::part_inputs(&work.inputs, part)?;
+                part_key = match work.check {
+                    Some(_) => {
+                        let digests = job::digests(&inputs, part);
+                        let (key, fingerprint) = self.part_key(id, work.device.clone(), part, digests);
+                        PartKey::Known(key, fingerprint)
+                    }
+                    None => PartKey::OfReading(Box::new((part.clone(), inputs.clone(), work.device.clone()))),
+                };
+                let Part { name, key, data, .. } = part.clone();
+                (JobPart::Part { name, key, data }, inputs)
+            }
+        };
+        let side = self.report.journal.stage_dir(&stage.name);
+        let checkpoint = self.checkpoint(id, work);
+        let tmp = self.setting.target.tmp_dir();
+        let places = Places {
+            store: self.setting.store,
+            tmp: &tmp,
+            project: &self.setting.graph.pipeline.root,
+            side: &side,
+            checkpoint: checkpoint.as_deref(),
+        };
+        let job = job::make(number, stage, part, inputs, threads, &places)?;
+        self.executor.submit(&job).map_err(|error| {
+            StageError::failed(format!("no worker can be started: {error}"))
+                .hint("the limits of processes or memory (`ulimit -a`) may be too low")
+        })?;
+        let job = JobWork {
+            stage: id,
+            piece,
+            part_key,
+            read: BTreeMap::new(),
+            flaws: Vec::new(),
+            started: Instant::now(),
+            folder: job::work_dir(&tmp, number),
+        };
+        self.jobs.insert(number, job);
+        Ok(())
+    }
+
+    /// Where a stage keeps its progress; none where it is to run from nothing.
+    fn checkpoint(&self, id: StageId, work: &StageWork) -> Option<std::path::PathBuf> {
+        let extendable = self.setting.graph.stage(id).spec.extendable;
+        if extendable.is_empty() || work.reasons.contains(&StaleReason::Forced) {
+            return None;
+        }
+        let key = work.check.as_ref()?.fingerprint.checkpoint_key(extendable);
+        Some(self.setting.target.checkpoints_dir().join(key.hex()))
+    }
+
+    fn part_outputs(&self, work: &StageWork, id: StageId) -> Vec<PartOutput> {
+        let (outputs, content) = (&self.setting.graph.stage(id).outputs, &self.setting.target.content);
+        let made = work.parts.made.iter().flatten();
+        let output = |(part, (_, files)): (&Part, &super::work::KnownPart)| {
+            let (assembled, side): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| is_assembled(outputs, path));
+            PartOutput {
+                name: part.name.clone(),
+                side: side.into_iter().map(|(path, digest)| (path.to_string(), content.path(digest))).collect(),
+                assembled: assembled.into_iter().map(|(path, digest)| (path.to_string(), digest.size())).collect(),
+            }
+        };
+        work.parts.parts.iter().zip(made).map(output).collect()
+    }
+
+    /// Takes a message of a worker, a thread or the user; returns what it means for the run.
+    pub(super) fn handle_message(&mut self, message: Message) -> Option<SchedulerEvent> {
+        match message {
+            Message::Interrupted => Some(SchedulerEvent::Interrupted),
+            Message::Fetched { stage, found } => self.fetched(stage, found),
+            Message::PartStored { job, outcome } => {
+                let outcome = outcome.map(|part| self.part_stored(job, *part));
+                self.jobs.remove(&job);
+                Some(SchedulerEvent::PartStored(job, outcome))
+            }
+            Message::WorkerLost { worker, stderr } => {
+                let job = self.executor.job_of(worker);
+                let how = self.executor.reap(worker);
+                let job = job.filter(|job| self.jobs.contains_key(job))?;
+                Some(SchedulerEvent::JobFailed(job, self.worker_lost(job, &how, stderr)))
+            }
+            Message::Worker { worker, event } => {
+                let job = self.executor.job_of(worker)?;
+                match event {
+                    JobEvent::Finished(result) => {
+                        self.executor.release(worker);
+                        self.job_ended(job, result)
+                    }
+                    event => {
+                        self.job_says(job, event);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn worker_lost(&mut self, job: JobId, how: &str, stderr: String) -> StageError {
+        let id = self.jobs.remove(&job).expect("the caller has looked").stage;
+        let name = self.name(id).to_owned();
+        let stderr = self.report.secrets.hide(stderr);
+        for line in stderr.lines() {
+            self.report.journal.log(&name, line);
+        }
+        if self.setting.is_rebuild() {
+            return StageError::failed(format!("its worker died: {how}\n{stderr}").trim_end().to_owned());
+        }
+        let hint = format!(
+            "`hamflow log {name}` shows its last words; `memory` and `--jobs` limit what runs at the same time"
+        );
+        StageError::failed(format!("its worker died: {how}")).hint(hint)
+    }
+
+    fn job_ended(&mut self, job: JobId, result: JobResult) -> Option<SchedulerEvent> {
+        let id = self.jobs.get(&job)?.stage;
+        if let Some(work) = self.stages.get_mut(&id) {
+            work.peak_memory = work.peak_memory.max(result.peak_memory);
+        }
+        match result.error {
+            None => Some(SchedulerEvent::JobDone(job)),
+            Some(error) => {
+                self.jobs.remove(&job);
+                Some(SchedulerEvent::JobFailed(job, error))
+            }
+        }
+    }
+
+    fn job_says(&mut self, job: JobId, event: JobEvent) {
+        let Some(running) = self.jobs.get_mut(&job) else { return };
+        let (id, piece) = (running.stage, running.piece);
+        let hide = |text: String| self.report.secrets.hide(text);
+        let said = match event {
+            JobEvent::Read { port, digests } => return drop(running.read.insert(port, digests)),
+            JobEvent::Flaw { message } => {
+                let message = hide(message);
+                running.flaws.push(message.clone());
+                JobEvent::Flaw { message }
+            }
+            JobEvent::Progress { done, total, unit, message } => {
+                JobEvent::Progress { done, total, unit, message: hide(message) }
+            }
+            JobEvent::Log { line } => JobEvent::Log { line: hide(line) },
+            JobEvent::Note { message } => JobEvent::Note { message: hide(message) },
+            JobEvent::Warning { message } => JobEvent::Warning { message: hide(message) },
+            JobEvent::Finished(_) => return,
+        };
+        let stage = self.name(id).to_owned();
+        let (journal, events) = (&mut self.report.journal, &mut self.report.events);
+        // A stage that runs again to be compared says what matters, and is not recorded.
+        let recorded = !self.setting.options.rebuild;
+        let mut log = |line: &str| {
+            if recorded {
+                journal.log(&stage, line);
+            }
+        };
+        match said {
+            // Of a split stage the parts are what counts.
+            JobEvent::Progress { .. } if matches!(piece, Piece::Part(_)) => {}
+            JobEvent::Progress { done, total, unit, message } => {
+                events(RunEvent::Progress { stage, done, total, unit, message });
+            }
+            JobEvent::Log { line } => log(&line),
+            JobEvent::Flaw { message } => log(&format!("flaw: {message}")),
+            JobEvent::Note { message } => {
+                log(&message);
+                if recorded {
+                    events(RunEvent::Note { stage, message });
+                }
+            }
+            JobEvent::Warning { message } => {
+                log(&format!("warning: {message}"));
+                events(RunEvent::Warning { stage: Some(stage), message });
+            }
+            JobEvent::Read { .. } | JobEvent::Finished(_) => {}
+        }
+    }
+
+    /// Gives a part that a job made to the committer.
+    pub(super) fn store_part(&mut self, job: JobId) -> Result<(), StageError> {
+        let Some(running) = self.jobs.get_mut(&job) else { return Err(StageError::bug("a part of no job")) };
+        let (id, cost_ms) = (running.stage, milliseconds(running.started));
+        let (flaws, work) = (std::mem::take(&mut running.flaws), running.folder.clone());
+        let (key, fingerprint) = match self.key_of_made(job) {
+            Ok(key) => key,
+            Err(error) => {
+                self.jobs.remove(&job);
+                return Err(error);
+            }
+        };
+        // What a part makes is laid out as it is, so that can begin before the stage is done.
+        let outputs = &self.setting.graph.stage(id).outputs;
+        let copies = self.copies.of_part(id.index(), outputs, self.setting.target);
+        let part = FinishedPart { job, key, fingerprint, work, copies, flaws, cost_ms };
+        let (store, sender) = (self.setting.target, &self.sender);
+        self.committer.get_or_insert_with(|| Committer::start(store, sender.clone())).add(part);
+        Ok(())
+    }
+
+    /// The key of a part that was made: the one that it was made under, or that of what it has read.
+    fn key_of_made(&mut self, job: JobId) -> Result<(ActionKey, Value), StageError> {
+        let running = self.jobs.get_mut(&job).ok_or_else(|| StageError::bug("a part of no job"))?;
+        let (id, read) = (running.stage, std::mem::take(&mut running.read));
+        let (part, inputs, device) = match std::mem::replace(&mut running.part_key, PartKey::None) {
+            PartKey::Known(key, fingerprint) => return Ok((key, fingerprint)),
+            PartKey::OfReading(reading) => *reading,
+            PartKey::None => return Err(StageError::bug("a part has neither a key nor files")),
+        };
+        let read = everything_read(&job::digests(&inputs, &part), read, &part)?;
+        let key = self.part_key(id, device, &part, read.clone());
+        for (port, digests) in read {
+            for (file, digest) in inputs.one(&port)?.files.iter().zip(digests) {
+                self.planner.learn(id, &port, file, digest);
+            }
+        }
+        Ok(key)
+    }
+
+    /// A part is in the store.
+    fn part_stored(&mut self, job: JobId, part: StagedPart) {
+        let Some(JobWork { stage: id, piece: Piece::Part(number), .. }) = self.jobs.get(&job) else { return };
+        let (id, number) = (*id, *number);
+        self.copies.keep(id.index(), part.copied);
+        self.sharing.upload(&part.result);
+        let Some(work) = self.stages.get_mut(&id) else { return };
+        let parts = &mut work.parts;
+        parts.made[number] = Some((part.result.key, part.files));
+        parts.ran += 1;
+        parts.ran_amount = parts.ran_amount + parts.amounts[number];
+        let all: Amount = parts.amounts.iter().copied().sum();
+        let made = parts.made.iter().zip(&parts.amounts).filter(|(made, _)| made.is_some());
+        let behind: Amount = made.map(|(_, amount)| *amount).sum();
+        let stage = self.setting.graph.stage(id);
+        let unit = stage.spec.part_unit;
+        let message = throughput::rate(parts.ran_amount, all.files - behind.files, work.started.elapsed(), unit);
+        let is_whole = parts.made_count() == parts.parts.len();
+        (self.report.events)(RunEvent::Progress {
+            stage: stage.name.clone(),
+            done: behind.files,
+            total: all.files,
+            unit: unit.to_owned(),
+            message,
+        });
+        if is_whole && work.check.is_none() {
+            // Of a million files the listing is large, and is about to be made again.
+            let mut work = self.stages.remove(&id).expect("it was there a moment ago");
+            work.inputs = hamflow_stage_api::Inputs::default();
+            work.parts.parts = Vec::new();
+            self.ahead.insert(id, work);
+        }
+    }
+}
+
+/// What a part has read, by the ports that it was to read; it must be all of their files.
+fn everything_read(
+    listed: &BTreeMap<String, Vec<Digest>>,
+    mut read: BTreeMap<String, Vec<Digest>>,
+    part: &Part,
+) -> Result<BTreeMap<String, Vec<Digest>>, StageError> {
+    let whole = |(port, listed): (&String, &Vec<Digest>)| {
+        let read = if listed.iter().any(Digest::is_unread) { read.remove(port) } else { Some(listed.clone()) };
+        let read = read.filter(|read| read.len() == listed.len() && !read.iter().any(Digest::is_unread));
+        let silent = || StageError::bug(format!("part `{}` did not say what it read at `{port}`", part.name));
+        Ok((port.clone(), read.ok_or_else(silent)?))
+    };
+    listed.iter().map(whole).collect()
+}

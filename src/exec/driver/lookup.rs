@@ -1,0 +1,228 @@
+//! Looks stages up, and prepares the work of those that have some.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{Part, Plan, StageError};
+use serde_json::Value;
+
+use super::work::{KnownPart, PartsWork, StageWork};
+use super::{Driver, SchedulerEvent};
+use crate::digest::Digest;
+use crate::exec::commit::{is_assembled, part_files};
+use crate::exec::event::{Cause, Found, Lookup, Prepared};
+use crate::exec::job;
+use crate::graph::StageId;
+use crate::lock::LockedStage;
+use crate::plan::{Check, PartFingerprint, StaleReason, Verdict, canonical};
+use crate::store::{ActionKey, ActionResult};
+
+impl Driver<'_> {
+    /// Makes the key of a stage and looks it up; where nobody has hashed what it reads, says so.
+    pub(super) fn look_up(&mut self, id: StageId) -> Result<Lookup, StageError> {
+        // What was made before its key was known waits for nothing more than the key.
+        let inputs = if self.ahead.contains_key(&id) { Vec::new() } else { self.planner.unhashed(id) };
+        if inputs.is_empty() {
+            return self.look_up_key(id);
+        }
+        let stage = self.setting.graph.stage(id);
+        let (kind, revision, params) = (stage.spec.name, stage.spec.revision, Value::Object(stage.params.clone()));
+        let recipe = blake3::hash(format!("{kind} {revision} {}", canonical(&params)).as_bytes());
+        let recipe = u64::from_le_bytes(*recipe.as_bytes().first_chunk().expect("a hash has 32 bytes"));
+        Ok(Lookup::Unhashed { inputs, recipe })
+    }
+
+    fn look_up_key(&mut self, id: StageId) -> Result<Lookup, StageError> {
+        let check = self.planner.check(id, &self.results)?;
+        if check.foreign && self.seen.foreign.insert(check.key) {
+            let message = "the cache has a result under its key with other outputs than the stage declares; \
+                it is not used, and whoever wrote it (a bundle, a remote) should not be trusted";
+            self.warn(Some(id), message.to_owned());
+        }
+        let options = self.setting.options;
+        if options.locked {
+            self.compare_with_lock(id, &check)?;
+        }
+        let forced = options.force && options.targets.contains(&id);
+        // What is forced is not compared with what lies in `out/`, unless an equal key was executed already.
+        let verdict = match forced && !self.seen.executed.contains(&check.key) {
+            true => Verdict::Stale(vec![StaleReason::Forced]),
+            false => self.planner.verdict(id, &check)?,
+        };
+        let key = check.key;
+        let (found, reasons) = match verdict {
+            Verdict::Fresh => (Found::Fresh, Vec::new()),
+            Verdict::Cached => (Found::Cached, self.planner.reasons(id, &check)),
+            Verdict::Stale(reasons) => {
+                let elsewhere = self.planner.elsewhere(id, &check).map(|other| other.key);
+                (Found::Missing { elsewhere }, reasons)
+            }
+            Verdict::Pending(_) => return Err(StageError::bug("a ready stage cannot be pending")),
+        };
+        let mut work = StageWork::of(check, reasons);
+        if found == Found::Fresh {
+            work.result = work.check()?.result.clone().map(|(result, _)| result);
+            self.agree_with_lock(id, &work)?;
+        }
+        self.stages.insert(id, work);
+        Ok(Lookup::Keyed { key, found })
+    }
+
+    fn compare_with_lock(&self, id: StageId, check: &Check) -> Result<(), StageError> {
+        let locked = self.planner.lock().stages.get(self.name(id));
+        if locked.is_some_and(|locked| locked.key == check.key.hex()) {
+            return Ok(());
+        }
+        let reasons: Vec<String> = self.planner.reasons(id, check).iter().map(ToString::to_string).collect();
+        let message = format!("it differs from `pipeline.lock`: {}", reasons.join("; "));
+        Err(StageError::input(message).hint("run without `--locked` and commit the new lock"))
+    }
+
+    /// With `--locked`, makes sure that a result is the one that the lock names.
+    pub(super) fn agree_with_lock(&self, id: StageId, work: &StageWork) -> Result<(), StageError> {
+        if !self.setting.options.locked {
+            return Ok(());
+        }
+        let locked = self.locked(work)?;
+        let expected = self.planner.lock().stages.get(self.name(id));
+        if expected.is_some_and(|expected| expected.agrees_with(&locked)) {
+            return Ok(());
+        }
+        let error = StageError::input("its outputs or inputs differ from `pipeline.lock`");
+        Err(error.hint("run without `--locked` and commit the new lock"))
+    }
+
+    /// What the lock is to say of a stage that is done.
+    pub(super) fn locked(&self, work: &StageWork) -> Result<LockedStage, StageError> {
+        let check = work.check()?;
+        let result = work.result.as_ref().ok_or_else(|| StageError::bug("a stage that is done has no result"))?;
+        Ok(LockedStage {
+            key: check.key.hex(),
+            device: check.fingerprint.device.clone(),
+            inputs: check.locked_inputs(),
+            outputs: outputs_by_name(result),
+        })
+    }
+
+    /// Splits the work of a stage, and looks its parts up.
+    pub(super) fn prepare(&mut self, id: StageId, cause: Cause) -> Result<Prepared, StageError> {
+        let known =
+            self.stages.remove(&id).ok_or_else(|| StageError::bug("a stage is prepared that was not looked up"))?;
+        let reasons = match cause {
+            Cause::Missing => known.reasons,
+            Cause::Damaged => vec![StaleReason::ResultMissing],
+            Cause::Forced => vec![StaleReason::Forced],
+        };
+        let check = known.check.ok_or_else(|| StageError::bug("a stage is prepared that has no key"))?;
+        let check = self.planner.here(id, check)?;
+        self.save_record_soon();
+        let inputs = check.read_inputs(self.setting.store)?;
+        let plan = self.planner.split(id, &check, &inputs)?;
+        let mut work = StageWork::of(check, reasons);
+        if let Plan::Parts(parts) = plan {
+            work.is_split = true;
+            work.parts = PartsWork::new(parts, &inputs);
+        }
+        work.inputs = inputs;
+        if let Some(before) = self.ahead.remove(&id) {
+            let StageWork { parts, started, peak_memory, .. } = before;
+            work.parts.ahead = parts.made.into_iter().flatten().collect();
+            (work.parts.ran, work.parts.ran_amount) = (parts.ran, parts.ran_amount);
+            (work.started, work.peak_memory) = (started, peak_memory);
+        }
+        if cause != Cause::Forced {
+            self.find_parts(id, &mut work)?;
+        }
+        let prepared = work.prepared();
+        self.stages.insert(id, work);
+        Ok(prepared)
+    }
+
+    /// Splits the work of a stage whose key is not known, where its parts can run all the same.
+    pub(super) fn prepare_unhashed(&mut self, id: StageId) -> SchedulerEvent {
+        match self.prepare_parts_unhashed(id) {
+            Ok(Some(prepared)) => SchedulerEvent::Prepared(id, Ok(prepared)),
+            Ok(None) => SchedulerEvent::LookedUp(id, self.look_up_key(id)),
+            Err(error) => SchedulerEvent::LookedUp(id, Err(error)),
+        }
+    }
+
+    fn prepare_parts_unhashed(&mut self, id: StageId) -> Result<Option<Prepared>, StageError> {
+        let plan = self.planner.plan_unhashed(id, &self.results)?;
+        let Some((inputs, Plan::Parts(parts))) = plan else { return Ok(None) };
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        // That its result is not there is known; whether it would also have changed is not.
+        let locked = self.planner.lock().stages.contains_key(self.name(id));
+        let reason = if locked { StaleReason::ResultMissing } else { StaleReason::NeverBuilt };
+        let device = self.planner.device(id)?;
+        self.save_record_soon();
+        let parts = PartsWork::new(parts, &inputs);
+        let work = StageWork { device, inputs, parts, is_split: true, ..StageWork::new(vec![reason]) };
+        let prepared = work.prepared();
+        self.stages.insert(id, work);
+        Ok(Some(prepared))
+    }
+
+    /// Notes what the store has of a stage's parts; returns the keys of the others.
+    pub(super) fn find_parts(&self, id: StageId, work: &mut StageWork) -> Result<Vec<ActionKey>, StageError> {
+        let mut absent = Vec::new();
+        for number in 0..work.parts.parts.len() {
+            if work.parts.made[number].is_some() {
+                continue;
+            }
+            let part = &work.parts.parts[number];
+            let digests = job::digests(&job::part_inputs(&work.inputs, part)?, part);
+            let (key, _) = self.part_key(id, work.device.clone(), part, digests);
+            let made = work.parts.ahead.remove_entry(&key).or_else(|| self.known_part(id, key));
+            if made.is_none() {
+                absent.push(key);
+            }
+            work.parts.made[number] = made;
+        }
+        work.parts.cached = work.parts.made_count().saturating_sub(work.parts.ran);
+        Ok(absent)
+    }
+
+    /// A part that the cache has. Its side files are checked now, because `merge` reads them without their digests.
+    fn known_part(&self, id: StageId, key: ActionKey) -> Option<KnownPart> {
+        let (store, outputs) = (self.setting.store, &self.setting.graph.stage(id).outputs);
+        let files = part_files(store, &store.actions.get(&key)?)?;
+        let mut side = files.iter().filter(|(path, _)| !is_assembled(outputs, path));
+        let is_whole = side.all(|(_, digest)| store.content.check(digest));
+        is_whole.then_some((key, files))
+    }
+
+    /// The key of a part that reads files of these bytes, by port, and its fingerprint.
+    pub(super) fn part_key(
+        &self,
+        id: StageId,
+        device: Option<String>,
+        part: &Part,
+        files: BTreeMap<String, Vec<Digest>>,
+    ) -> (ActionKey, Value) {
+        let stage = self.setting.graph.stage(id);
+        let fingerprint = PartFingerprint {
+            kind: stage.spec.name.to_owned(),
+            revision: stage.spec.revision,
+            params: stage.params.clone(),
+            part: part.key.clone(),
+            files,
+            seed: stage.spec.seeded.then_some(stage.seed),
+            device,
+        };
+        (fingerprint.key(), fingerprint.value())
+    }
+
+    /// From now on there is something to tell, even if the run is killed.
+    fn save_record_soon(&mut self) {
+        if !self.setting.is_rebuild() {
+            self.report.journal.save_soon();
+        }
+    }
+}
+
+/// The digests of a result's artifacts.
+pub(super) fn outputs_by_name(result: &ActionResult) -> BTreeMap<String, Digest> {
+    result.outputs.artifacts().iter().map(|output| (output.name.clone(), output.digest)).collect()
+}

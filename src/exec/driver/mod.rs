@@ -1,0 +1,238 @@
+//! Does what the run loop decides: talks to workers, the store, the remote, the clock and the user.
+
+mod jobs;
+mod lookup;
+mod outcome;
+mod remote;
+mod result;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+use hamflow_stage_api::StageError;
+
+use super::committer::Committer;
+use super::event::{Action, JobId, SchedulerEvent};
+use super::ready::Ready;
+use super::record::Journal;
+use super::resources::Resources;
+use super::run_loop::{NodeSpec, Policy, RunLoop};
+use super::secrets::Secrets;
+use super::{Executor, Message, RunEvent, RunOptions, RunSummary};
+use crate::fs::LinkMode;
+use crate::graph::{Graph, StageId};
+use crate::lock::Lockfile;
+use crate::out::EarlyCopies;
+use crate::plan::{Check, Planner, Results};
+use crate::store::{ActionKey, Store};
+pub use remote::Sharing;
+use work::{JobWork, StageWork};
+
+/// What does not change during a run.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The pipeline.
+    pub graph: &'a Graph,
+    /// Where results are read.
+    pub store: &'a Store,
+    /// Where results are stored: the same store, or a scratch one that nobody else sees.
+    pub target: &'a Store,
+    /// What the user asked for.
+    pub options: &'a RunOptions,
+}
+
+impl Setting<'_> {
+    /// Whether the run only proves that stages make the same bytes again: it changes neither `out/`, the lock nor the store.
+    pub fn is_rebuild(&self) -> bool {
+        self.options.rebuild
+    }
+}
+
+/// How the run is told and recorded.
+pub struct Report<'a> {
+    /// Whoever shows the run.
+    pub events: &'a mut dyn FnMut(RunEvent),
+    /// Its record and the logs of its stages.
+    pub journal: Journal,
+    /// What must not be shown.
+    pub secrets: Secrets,
+    /// The counts.
+    pub summary: RunSummary,
+}
+
+/// What the run changes in the lock.
+pub struct LockUpdate {
+    /// The lock as it was.
+    pub before: Lockfile,
+    /// The lock as it will be.
+    pub now: Lockfile,
+    /// Stages of which the lock cannot say yet what they read, because nobody has hashed all of it.
+    pub unhashed: Vec<(StageId, Check)>,
+}
+
+/// Performs the actions of a run.
+pub struct Driver<'a> {
+    pub(super) setting: Setting<'a>,
+    pub(super) planner: Planner<'a>,
+    pub(super) executor: &'a mut dyn Executor,
+    /// The end of the channel at which threads of the run speak.
+    pub(super) sender: Sender<Message>,
+    pub(super) report: Report<'a>,
+    pub(super) results: Results,
+    pub(super) locks: LockUpdate,
+    pub(super) sharing: Sharing,
+    pub(super) committer: Option<Committer>,
+    pub(super) copies: EarlyCopies,
+    stages: BTreeMap<StageId, StageWork>,
+    jobs: BTreeMap<JobId, JobWork>,
+    /// Stages whose parts were all made before their keys were known, as they were then.
+    ahead: BTreeMap<StageId, StageWork>,
+    seen: Seen,
+}
+
+/// What happens once in a run.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Stages that were made again because their stored bytes were damaged.
+    remade: BTreeSet<StageId>,
+    /// The keys under which results of something else were found, and said.
+    foreign: BTreeSet<ActionKey>,
+    /// The keys of what was executed.
+    executed: BTreeSet<ActionKey>,
+}
+
+impl<'a> Driver<'a> {
+    /// A driver of a run that has not begun.
+    pub fn new(
+        (setting, planner): (Setting<'a>, Planner<'a>),
+        executor: &'a mut dyn Executor,
+        sender: Sender<Message>,
+        report: Report<'a>,
+        locks: LockUpdate,
+    ) -> Self {
+        let Setting { graph, store, options, .. } = setting;
+        let link = graph.pipeline.cache.link;
+        Self {
+            planner,
+            executor,
+            sender,
+            report,
+            results: options.results.clone(),
+            locks,
+            sharing: Sharing::new(options.remote.clone(), store),
+            committer: None,
+            copies: EarlyCopies::new(&graph.pipeline.root.join("out"), !options.rebuild && link == LinkMode::Copy),
+            stages: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            seen: Seen::default(),
+            setting,
+        }
+    }
+
+    /// Performs actions until the run is over.
+    pub fn work(&mut self, messages: &Receiver<Message>) -> Result<(), StageError> {
+        let mut run_loop = self.run_loop();
+        let mut actions = VecDeque::from(step(&mut run_loop, SchedulerEvent::Start)?);
+        loop {
+            while let Some(action) = actions.pop_front() {
+                if let Some(event) = self.perform(action) {
+                    actions.extend(step(&mut run_loop, event)?);
+                }
+            }
+            if run_loop.is_finished() {
+                return Ok(());
+            }
+            // The driver keeps a sender, so the channel cannot close while it waits.
+            let Ok(message) = messages.recv() else { return Ok(()) };
+            if let Some(event) = self.handle_message(message) {
+                actions.extend(step(&mut run_loop, event)?);
+            }
+        }
+    }
+
+    fn run_loop(&self) -> RunLoop {
+        let Setting { graph, options, .. } = self.setting;
+        let requested: BTreeSet<StageId> = match options.rebuild {
+            true => options.targets.iter().copied().collect(),
+            false => graph.upstream(&options.targets).into_iter().collect(),
+        };
+        let node = |(index, stage): (usize, &crate::config::Stage)| NodeSpec {
+            requested: requested.contains(&StageId::from_index(index)),
+            threads: stage.spec.threads,
+            memory: stage.memory.unwrap_or(0),
+            forced: options.force && options.targets.contains(&StageId::from_index(index)),
+        };
+        let nodes = graph.pipeline.stages.iter().enumerate().map(node).collect();
+        let ready = match options.rebuild {
+            // What the stages read is known.
+            true => Ready::new(graph.order.clone(), vec![Vec::new(); graph.order.len()]),
+            false => Ready::of(graph),
+        };
+        let policy = Policy { keep_going: options.keep_going, has_remote: options.remote.is_some() };
+        RunLoop::new(nodes, ready, Resources::new(options.threads, super::available_memory()), policy)
+    }
+
+    /// Does what an action says; returns the event that answers it, where that is known at once.
+    fn perform(&mut self, action: Action) -> Option<SchedulerEvent> {
+        use SchedulerEvent as E;
+        match action {
+            Action::LookUp(stage) => return Some(E::LookedUp(stage, self.look_up(stage))),
+            Action::Prepare(stage, cause) => return Some(E::Prepared(stage, self.prepare(stage, cause))),
+            Action::PrepareUnhashed(stage) => return Some(self.prepare_unhashed(stage)),
+            Action::Fetch(stage, key) => return self.fetch(stage, key),
+            Action::FetchParts(stage) => return self.fetch_parts(stage),
+            Action::Restore(stage) => return Some(E::Restored(stage, self.restore_cached(stage))),
+            Action::Submit { job, stage, piece, threads } => {
+                return self.submit(job, stage, piece, threads).err().map(|error| E::JobFailed(job, error));
+            }
+            Action::StorePart(job) => {
+                return self.store_part(job).err().map(|error| E::PartStored(job, Err(error)));
+            }
+            Action::Commit(stage, job) => return Some(E::Committed(stage, self.commit(stage, job))),
+            Action::Inspect(stage) => return Some(self.inspect(stage)),
+            Action::Announce(stage) => self.announce(stage),
+            Action::FlushParts => self.committer.iter().for_each(Committer::flush),
+            Action::Finish(stage, done) => self.finish(stage, done),
+            Action::Fail(stage, error) => self.fail(stage, error),
+            Action::Skip(stage) => self.skip(stage),
+            Action::Interrupt(stage) => self.interrupt(stage),
+            Action::Reopen(stage) => self.reopen(stage),
+            Action::Abandon(stage) => self.abandon(stage),
+            Action::StopCopying => self.committer.iter().for_each(Committer::stop_copying),
+            Action::StopWorkers => {
+                self.executor.stop();
+                self.report.summary.interrupted = true;
+            }
+        }
+        None
+    }
+
+    fn name(&self, stage: StageId) -> &'a str {
+        let graph = self.setting.graph;
+        &graph.pipeline.stages[stage.index()].name
+    }
+
+    fn warn(&mut self, stage: Option<StageId>, message: String) {
+        let stage = stage.map(|stage| self.name(stage).to_owned());
+        (self.report.events)(RunEvent::Warning { stage, message });
+    }
+}
+
+fn step(run_loop: &mut RunLoop, event: SchedulerEvent) -> Result<Vec<Action>, StageError> {
+    run_loop.step(event).map_err(|error| StageError::bug(error.to_string()))
+}
+
+/// How the record of what lies in `out/` calls a run's lock.
+pub fn lock_name(options: &RunOptions, store: &Store) -> String {
+    let own = &options.lock_path;
+    let name = || std::path::Path::new(own.file_name().unwrap_or_default());
+    own.strip_prefix(store.root()).unwrap_or_else(|_| name()).display().to_string()
+}
+
+/// Milliseconds since a moment.
+pub fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,240 @@
+//! How stages end: told, recorded and counted.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{ErrorCategory, StageError};
+
+use super::lookup::outputs_by_name;
+use super::work::StageWork;
+use super::{Driver, milliseconds};
+use crate::config::Location;
+use crate::digest::Digest;
+use crate::exec::RunEvent;
+use crate::exec::event::Done;
+use crate::exec::record::{Outcome, StageRecord};
+use crate::graph::StageId;
+use crate::plan::StaleReason;
+use crate::store::ActionKey;
+
+/// How a stage ended.
+struct Ending {
+    outcome: Outcome,
+    /// Empty where it never had one.
+    key: String,
+    reasons: Vec<StaleReason>,
+    outputs: BTreeMap<String, Digest>,
+    error: Option<StageError>,
+}
+
+impl Driver<'_> {
+    /// Tells that a stage has jobs.
+    pub(super) fn announce(&mut self, id: StageId) {
+        let Some(work) = self.stages.get(&id) else { return };
+        // A stage that goes on has said that it started.
+        if work.parts.ran > 0 {
+            return;
+        }
+        let (parts, parts_cached) = (work.parts.parts.len(), work.parts.cached);
+        let reasons = if self.setting.is_rebuild() { Vec::new() } else { work.reasons.clone() };
+        let stage = self.name(id).to_owned();
+        (self.report.events)(RunEvent::StageStarted { stage, reasons, parts, parts_cached });
+    }
+
+    /// A stage is done: its result is known and, but for a rebuild, in `out/`.
+    pub(super) fn finish(&mut self, id: StageId, done: Done) {
+        let Some(work) = self.stages.remove(&id) else { return };
+        let (Some(check), Some(result)) = (&work.check, work.result.clone()) else { return };
+        if self.setting.is_rebuild() {
+            self.results.insert(id, result);
+            return;
+        }
+        check.store_texts(self.setting.store);
+        if !check.unhashed().is_empty() {
+            self.locks.unhashed.push((id, check.clone()));
+        }
+        let (name, key) = (self.name(id).to_owned(), check.key);
+        if let Ok(locked) = self.locked(&work) {
+            self.locks.now.stages.insert(name.clone(), locked);
+        }
+        let lock = super::lock_name(self.setting.options, self.setting.store);
+        self.planner.out().record().set(&name, &lock, &key.hex());
+        let outcome = self.count(done, key);
+        // What was made ahead for a result that another stage then made is done all the same.
+        let ahead = self.ahead.remove(&id);
+        let reasons = work.reasons.clone();
+        let at_work = if work.is_committed { Some(work) } else { ahead };
+        if at_work.as_ref().is_none_or(|work| !work.is_committed) {
+            self.report.summary.fetched += usize::from(self.sharing.has_fetched(id, key));
+        }
+        self.count_parts(at_work.as_ref());
+        let ending = Ending { outcome, key: key.hex(), reasons, outputs: outputs_by_name(&result), error: None };
+        self.tell(id, ending, at_work.as_ref());
+        for message in &result.flaws {
+            (self.report.events)(RunEvent::Flaw { stage: name.clone(), message: message.clone() });
+        }
+        self.results.insert(id, result);
+    }
+
+    fn count(&mut self, done: Done, key: ActionKey) -> Outcome {
+        let summary = &mut self.report.summary;
+        match done {
+            Done::Ran => {
+                self.seen.executed.insert(key);
+                summary.ran += 1;
+                Outcome::Ran
+            }
+            Done::Cached => {
+                summary.cached += 1;
+                Outcome::Cached
+            }
+            Done::Fresh => {
+                summary.fresh += 1;
+                Outcome::Fresh
+            }
+        }
+    }
+
+    fn count_parts(&mut self, work: Option<&StageWork>) {
+        if let Some(StageWork { parts, .. }) = work {
+            let summary = &mut self.report.summary;
+            summary.parts_ran += parts.ran;
+            summary.part_files_ran += parts.ran_amount.files;
+            summary.parts_cached += parts.cached;
+        }
+    }
+
+    /// A stage failed.
+    pub(super) fn fail(&mut self, id: StageId, mut error: StageError) {
+        let ahead = self.ahead.remove(&id);
+        let work = self.stages.remove(&id).or(ahead);
+        self.locate(id, &mut error);
+        let error = self.report.secrets.hide_in_error(error);
+        let category = error.category;
+        let worst = self.report.summary.failure.map_or(category, |known| worse(known, category));
+        self.report.summary.failure = Some(worst);
+        self.report.summary.failed += 1;
+        if self.setting.is_rebuild() {
+            self.report.summary.error = Some(error);
+            return;
+        }
+        // What the program said last stands in the log already.
+        let text = error.to_string();
+        let said: Vec<&str> = text.lines().filter(|line| !line.starts_with("  | ")).collect();
+        let name = self.name(id);
+        self.report.journal.log(name, &format!("error: {}", said.join("\n")));
+        self.tell_unfinished(id, Outcome::Failed, work, Some(error));
+    }
+
+    /// Says where in the pipeline file something is that the user must change.
+    fn locate(&self, id: StageId, error: &mut StageError) {
+        // What the user must change is the stage's parameters or what it reads: the table is where both are said.
+        let pipeline = &self.setting.graph.pipeline;
+        if error.category == ErrorCategory::Input
+            && error.place.is_none()
+            && let Some(Location { file, line, column, .. }) =
+                pipeline.sources.locate(self.setting.graph.stage(id).span)
+        {
+            *error = error.clone().at(file, line as u64, column as u64);
+        }
+        // Below the project as a user there would write it.
+        if let Some(place) = &mut error.place
+            && let Ok(below) = std::path::Path::new(&place.path).strip_prefix(&pipeline.root)
+        {
+            place.path = below.display().to_string();
+        }
+    }
+
+    /// A stage had work when the user ended the run.
+    pub(super) fn interrupt(&mut self, id: StageId) {
+        self.report.summary.skipped += 1;
+        self.report.summary.unfinished += 1;
+        let work = self.stages.remove(&id);
+        self.count_parts(work.as_ref());
+        self.tell_unfinished(id, Outcome::Interrupted, work, None);
+    }
+
+    /// A stage is not reached.
+    pub(super) fn skip(&mut self, id: StageId) {
+        self.report.summary.skipped += 1;
+        self.tell_unfinished(id, Outcome::Skipped, None, None);
+    }
+
+    /// A stage that was done is looked up again: its counts and its record go.
+    pub(super) fn reopen(&mut self, id: StageId) {
+        self.warn(Some(id), "bytes of it were damaged in the cache; it is made again".to_owned());
+        self.seen.remade.insert(id);
+        self.results.remove(&id);
+        self.sharing.forget(id);
+        let name = self.name(id);
+        let stages = &mut self.report.journal.record.stages;
+        let last = stages.iter().rposition(|record| record.stage == name);
+        if let Some(record) = last.map(|place| stages.remove(place)) {
+            match record.outcome {
+                Outcome::Ran => self.report.summary.ran -= 1,
+                Outcome::Cached => self.report.summary.cached -= 1,
+                _ => self.report.summary.fresh -= 1,
+            }
+        }
+    }
+
+    /// A stage begins again: what was made and copied of it so far is forgotten, but for what is stored.
+    pub(super) fn abandon(&mut self, id: StageId) {
+        self.jobs.retain(|_, job| job.stage != id);
+        self.stages.remove(&id);
+        self.copies.forget(id.index());
+    }
+
+    fn tell_unfinished(&mut self, id: StageId, outcome: Outcome, work: Option<StageWork>, error: Option<StageError>) {
+        if self.setting.is_rebuild() {
+            return;
+        }
+        let check = work.as_ref().and_then(|work| work.check.as_ref());
+        let key = check.map(|check| check.key.hex()).unwrap_or_default();
+        let reasons = work.as_ref().map(|work| work.reasons.clone()).unwrap_or_default();
+        self.tell(id, Ending { outcome, key, reasons, outputs: BTreeMap::new(), error }, work.as_ref());
+    }
+
+    /// Tells and records how a stage ended.
+    fn tell(&mut self, id: StageId, ending: Ending, work: Option<&StageWork>) {
+        let Ending { outcome, key, reasons, outputs, error } = ending;
+        let record = StageRecord {
+            stage: self.name(id).to_owned(),
+            outcome,
+            key,
+            reasons,
+            parts_ran: work.map_or(0, |work| work.parts.ran),
+            parts_cached: work.map_or(0, |work| work.parts.cached),
+            wall_ms: work.map_or(0, |work| milliseconds(work.started)),
+            peak_memory: work.map_or(0, |work| work.peak_memory),
+            device: work.and_then(|work| work.device.clone()),
+            outputs,
+            error,
+        };
+        (self.report.events)(RunEvent::StageFinished {
+            stage: record.stage.clone(),
+            outcome,
+            reasons: record.reasons.clone(),
+            parts_ran: record.parts_ran,
+            parts_cached: record.parts_cached,
+            wall_ms: record.wall_ms,
+            error: record.error.clone(),
+        });
+        self.report.journal.close_log(&record.stage);
+        self.report.journal.record.stages.push(record);
+        if !matches!(outcome, Outcome::Fresh | Outcome::Skipped) {
+            self.report.journal.save_soon();
+        }
+    }
+}
+
+/// An internal error is worse than one of the disk, that than one of the user, and that than a stage's failure.
+fn worse(a: ErrorCategory, b: ErrorCategory) -> ErrorCategory {
+    let rank = |category| match category {
+        ErrorCategory::Bug => 4,
+        ErrorCategory::Disk => 3,
+        ErrorCategory::Input => 2,
+        ErrorCategory::InputChanged => 1,
+        ErrorCategory::Failed => 0,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}

@@ -1,0 +1,117 @@
+//! Stores what stages made, restores what the cache has, and checks what a failed stage read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hamflow_stage_api::{ErrorCategory, StageError};
+
+use super::{Driver, milliseconds};
+use crate::exec::commit::{self, Finished};
+use crate::exec::event::{JobId, SchedulerEvent};
+use crate::fs::{self, disk_error};
+use crate::graph::{Source, StageId};
+use crate::out::{self, Restore, Restored};
+use crate::store::{ActionResult, Files};
+
+impl Driver<'_> {
+    /// Stores what the last job of a stage made, and writes it to `out/`.
+    pub(super) fn commit(&mut self, id: StageId, job: JobId) -> Result<(), StageError> {
+        let ended = self.jobs.remove(&job).ok_or_else(|| StageError::bug("a result of no job"))?;
+        let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a result of a stage without work"))?;
+        let check = work.check()?.clone();
+        self.planner.check_unchanged(id, &check)?;
+        let parts: Vec<_> = work.parts.made.iter().flatten().cloned().collect();
+        let finished = Finished {
+            key: &check.key,
+            fingerprint: check.fingerprint.value(),
+            outputs: &self.setting.graph.stage(id).outputs,
+            folder: &ended.folder.join("output"),
+            parts: &parts,
+            texts: &check.texts(),
+            flaws: &ended.flaws,
+            cost_ms: milliseconds(work.started),
+        };
+        let result = Arc::new(commit::stage(self.setting.target, &finished)?);
+        if !self.setting.is_rebuild() {
+            self.sharing.upload(&result);
+            let files = self.setting.store.files(&result);
+            let files = files.ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;
+            if self.restore(id, &result, &files)? == Restored::Damaged {
+                let message = "what was just stored cannot be read back from the cache".to_owned();
+                return Err(StageError { category: ErrorCategory::Disk, message, place: None, hint: None });
+            }
+        }
+        let work = self.stages.get_mut(&id).ok_or_else(|| StageError::bug("a result of a stage without work"))?;
+        (work.result, work.is_committed) = (Some(result), true);
+        self.agree_with_lock(id, &self.stages[&id])?;
+        fs::remove(&ended.folder).map_err(|error| disk_error(&error))
+    }
+
+    /// Writes the cached result of a stage to `out/`; false where its bytes are damaged.
+    pub(super) fn restore_cached(&mut self, id: StageId) -> Result<bool, StageError> {
+        let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a stage is restored that was not looked up"))?;
+        let check = work.check()?.clone();
+        let (result, files) = check.result.clone().ok_or_else(|| StageError::bug("a cached stage has no result"))?;
+        if self.restore(id, &result, &files)? == Restored::Damaged {
+            return Ok(false);
+        }
+        self.tell_of_device(id, &check);
+        if let Some(work) = self.stages.get_mut(&id) {
+            work.result = Some(result);
+        }
+        self.agree_with_lock(id, &self.stages[&id]).map(|()| true)
+    }
+
+    fn restore(&mut self, id: StageId, result: &ActionResult, files: &Files) -> Result<Restored, StageError> {
+        let pipeline = &self.setting.graph.pipeline;
+        let name = &self.setting.graph.stage(id).name;
+        let folder = self.planner.out().of_stage(name);
+        out::check(&pipeline.root, &folder)?;
+        let same = self.planner.lock().stages.get(name).is_some_and(|locked| locked.key == result.key.hex());
+        let differences = self.planner.compare_out(id, result, files)?;
+        if let Some(first) = differences.other.first() {
+            let count = differences.other.len();
+            let word = if count == 1 { "file" } else { "files" };
+            let message = match same {
+                true => format!("restored {count} edited {word} in `out/{name}`, such as `{first}`"),
+                false => {
+                    format!("overwrote {count} {word} in `out/{name}` that are not in the cache, such as `{first}`")
+                }
+            };
+            self.warn(Some(id), message);
+        }
+        let copies = self.copies.take(id.index());
+        let restore = Restore {
+            store: self.setting.store,
+            project: &pipeline.root,
+            folder: &folder,
+            expected: files,
+            copies: &copies,
+        };
+        let restored = restore.run(&differences, pipeline.cache.link)?;
+        if let Restored::Whole(Some((listed, when))) = &restored {
+            self.planner.index().laid_out(&folder, listed, *when, files);
+        }
+        Ok(restored)
+    }
+
+    /// Looks for damaged blobs among those that a stage reads.
+    pub(super) fn inspect(&mut self, id: StageId) -> SchedulerEvent {
+        let mut damaged = BTreeSet::new();
+        let mut remade = false;
+        let bindings = self.setting.graph.bindings(id);
+        for source in bindings.iter().flat_map(|binding| &binding.sources) {
+            let Source::Artifact { stage, .. } = source else { continue };
+            // Another stage that reads it may have noticed first.
+            remade |= self.seen.remade.contains(stage);
+            let Some(result) = self.results.get(stage) else { continue };
+            let store = self.setting.store;
+            // Every blob is read, so that all damaged ones are dropped at once.
+            let is_damaged = |files: Files| files.values().filter(|digest| !store.content.check(digest)).count() > 0;
+            if store.files(result).is_none_or(is_damaged) && !self.setting.is_rebuild() {
+                damaged.insert(*stage);
+            }
+        }
+        SchedulerEvent::Inspected { stage: id, damaged: damaged.into_iter().collect(), remade }
+    }
+}

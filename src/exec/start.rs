@@ -1,0 +1,140 @@
+//! The beginning of a run.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hamflow_stage_api::StageError;
+
+use super::driver::{Driver, LockUpdate, Report, Setting};
+use super::finish::finish;
+use super::guard::own_command;
+use super::record::{Journal, RunRecord, run_name};
+use super::secrets::Secrets;
+use super::{Executor, Message, RunEvent, RunOptions, RunSummary, gc, rebuild};
+use crate::fs::{self, disk_error};
+use crate::graph::Graph;
+use crate::lock::Lockfile;
+use crate::out;
+use crate::plan::{Planner, Results};
+use crate::store::Store;
+
+/// Runs what is invalid of the targets and of all before them.
+///
+/// The caller holds the run lock. `channel` is that of the executor. Errors of single stages are told through `events`; an error of the run
+/// itself, such as a symlink in place of `out/`, is returned before anything ran.
+pub fn run(
+    mut planner: Planner<'_>,
+    options: &RunOptions,
+    executor: &mut dyn Executor,
+    channel: (&Sender<Message>, &Receiver<Message>),
+    events: &mut dyn FnMut(RunEvent),
+) -> Result<RunSummary, StageError> {
+    let (graph, store) = (planner.graph(), planner.store());
+    let started = options.began.unwrap_or_else(Instant::now);
+    let record = record(graph, options);
+    events(RunEvent::RunStarted { run: record.run.clone(), stages: graph.upstream(&options.targets).len() });
+    if options.locked {
+        refuse_surplus(graph, planner.lock())?;
+    }
+    clean_up(graph, store)?;
+    // What explains a stage that never ran under these options says nothing of their own results.
+    let mut lock = Lockfile::read(&options.lock_path).unwrap_or_default();
+    lock.stages.retain(|name, _| graph.find(name).is_some());
+    let lock_name = super::driver::lock_name(options, store);
+    planner.remove_dropped(&lock_name)?;
+    let report = Report {
+        events,
+        journal: Journal::new(&store.runs_dir(), record),
+        secrets: Secrets::of(&graph.pipeline.stages),
+        summary: RunSummary::default(),
+    };
+    let locks = LockUpdate { before: lock.clone(), now: lock, unhashed: Vec::new() };
+    let setting = Setting { graph, store, target: store, options };
+    let mut driver = Driver::new((setting, planner), executor, channel.0.clone(), report, locks);
+    driver.work(channel.1)?;
+    finish(&mut driver, started)
+}
+
+/// What a run into a scratch store made.
+pub(super) struct Made {
+    pub(super) summary: RunSummary,
+    pub(super) results: Results,
+}
+
+/// Runs the targets of a rebuild: results go to `target`, and nothing else is changed.
+pub(super) fn run_in(
+    target: &Store,
+    planner: Planner<'_>,
+    options: &RunOptions,
+    executor: &mut dyn Executor,
+    channel: (&Sender<Message>, &Receiver<Message>),
+    events: &mut dyn FnMut(RunEvent),
+) -> Result<Made, StageError> {
+    let (graph, store) = (planner.graph(), planner.store());
+    let report = Report {
+        events,
+        // Beside the results, and gone with them.
+        journal: Journal::new(&target.runs_dir(), record(graph, options)),
+        secrets: Secrets::of(&graph.pipeline.stages),
+        summary: RunSummary::default(),
+    };
+    let locks = LockUpdate { before: Lockfile::default(), now: Lockfile::default(), unhashed: Vec::new() };
+    let setting = Setting { graph, store, target, options };
+    let mut driver = Driver::new((setting, planner), executor, channel.0.clone(), report, locks);
+    let worked = driver.work(channel.1);
+    driver.executor.stop();
+    driver.committer = None;
+    worked?;
+    Ok(Made { summary: std::mem::take(&mut driver.report.summary), results: std::mem::take(&mut driver.results) })
+}
+
+fn record(graph: &Graph, options: &RunOptions) -> RunRecord {
+    RunRecord {
+        run: run_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: own_command(),
+        profile: graph.pipeline.profile.clone(),
+        started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        wall_ms: 0,
+        interrupted: false,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        threads: options.threads,
+        stages: Vec::new(),
+    }
+}
+
+/// Refuses a lock with a stage that the pipeline does not have.
+fn refuse_surplus(graph: &Graph, lock: &Lockfile) -> Result<(), StageError> {
+    let names: BTreeSet<&str> = graph.pipeline.stages.iter().map(|stage| &stage.name[..]).collect();
+    match lock.stages.keys().find(|name| !names.contains(&name[..])) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("the lock has a stage `{name}`, the pipeline has not");
+            Err(StageError::input(message).hint("run without `--locked` and commit the new lock"))
+        }
+    }
+}
+
+/// Removes what killed runs left.
+fn clean_up(graph: &Graph, store: &Store) -> Result<(), StageError> {
+    let out = graph.pipeline.root.join("out");
+    out::check(&graph.pipeline.root, &out)?;
+    out::sweep(&out)?;
+    for litter in [store.tmp_dir(), rebuild::scratch_dir(store)] {
+        fs::remove(&litter).map_err(|error| disk_error(&error))?;
+    }
+    // In a cache that holds nothing there will be nothing to clear at the end.
+    if !store.content.folder().exists() {
+        gc::mark(store);
+    }
+    Ok(())
+}
+
+/// What the kernel says programs can still have (proc(5), meminfo); without limit where it does not say.
+pub(super) fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024)
+}

@@ -1,0 +1,185 @@
+//! The life of a stage within one run.
+//!
+//! ```text
+//!                 ┌──────────────── reopened: its stored bytes were damaged ───────────────┐
+//!                 ▼                                                                        │
+//! NotRequested  Waiting ⇄ LookingUp ─┬─────────────────────────── fresh ───────────────▶ Done
+//!                 │        ▲   │     ├─▶ Restoring ─── from the cache to `out/` ─────────▶ │
+//!                 │        │   │     │       │ damaged: like a miss                        │
+//!                 │        ├─ Fetching ◀─────┤                                             │
+//!                 │        │   │             ▼                                             │
+//!                 │        └─ Running ─▶ Committing ─── stored and restored ─────────────▶ │
+//!                 ▼
+//!               Skipped          Failed and Interrupted: from every state with work in it
+//! ```
+//!
+//! [`States::set`] is the only writer. It refuses a transition that the picture does not have, in every build: a stage in a wrong state
+//! would lose work or wait without end.
+
+use std::fmt;
+
+use crate::graph::StageId;
+
+/// Where a stage is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeState {
+    /// The run was not asked for it.
+    NotRequested,
+    /// For its upstream stages, or for another stage with the same key.
+    Waiting,
+    /// Its key is made and looked up, and its work is split.
+    LookingUp,
+    /// The remote is asked for its result or its parts.
+    Fetching,
+    /// Its cached result is written to `out/`.
+    Restoring,
+    /// Jobs of it are queued or run.
+    Running,
+    /// Its result is stored and written to `out/`.
+    Committing,
+    /// Its result is known, and in `out/`.
+    Done,
+    /// It failed.
+    Failed,
+    /// The run ended first, or an upstream stage failed.
+    Skipped,
+    /// The user ended the run while it had work.
+    Interrupted,
+}
+
+impl NodeState {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::NotRequested,
+        Self::Waiting,
+        Self::LookingUp,
+        Self::Fetching,
+        Self::Restoring,
+        Self::Running,
+        Self::Committing,
+        Self::Done,
+        Self::Failed,
+        Self::Skipped,
+        Self::Interrupted,
+    ];
+
+    /// Whether the run is over for the stage.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::NotRequested | Self::Done | Self::Failed | Self::Skipped | Self::Interrupted)
+    }
+
+    /// Whether a stage may go from this state to `next`.
+    pub const fn may_become(self, next: Self) -> bool {
+        use NodeState as S;
+        match self {
+            S::NotRequested | S::Failed | S::Skipped | S::Interrupted => false,
+            S::Waiting => matches!(next, S::LookingUp | S::Skipped),
+            S::LookingUp => {
+                matches!(
+                    next,
+                    S::Waiting
+                        | S::Fetching
+                        | S::Restoring
+                        | S::Running
+                        | S::Done
+                        | S::Failed
+                        | S::Skipped
+                        | S::Interrupted
+                )
+            }
+            S::Fetching => matches!(next, S::Waiting | S::LookingUp | S::Running | S::Failed | S::Skipped),
+            S::Restoring => matches!(next, S::Waiting | S::LookingUp | S::Fetching | S::Done | S::Failed | S::Skipped),
+            S::Running => {
+                matches!(next, S::Waiting | S::LookingUp | S::Committing | S::Failed | S::Skipped | S::Interrupted)
+            }
+            S::Committing => matches!(next, S::Waiting | S::Done | S::Failed | S::Skipped | S::Interrupted),
+            S::Done => matches!(next, S::Waiting),
+        }
+    }
+}
+
+/// Says that a stage was to make a transition that there is not: an internal error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IllegalTransition {
+    /// The stage.
+    pub stage: StageId,
+    /// Its state.
+    pub from: NodeState,
+    /// The state that it was to take.
+    pub to: NodeState,
+}
+
+impl fmt::Display for IllegalTransition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, from, to } = self;
+        write!(f, "internal error: stage {} cannot go from {from:?} to {to:?}", stage.index())
+    }
+}
+
+impl std::error::Error for IllegalTransition {}
+
+/// The states of all stages, and how many stages are in each.
+#[derive(Debug, Clone)]
+pub struct States {
+    states: Vec<NodeState>,
+    counts: [usize; NodeState::ALL.len()],
+}
+
+impl States {
+    /// Stages of which the requested ones wait.
+    pub fn new(requested: impl Iterator<Item = bool>) -> Self {
+        let state = |requested| if requested { NodeState::Waiting } else { NodeState::NotRequested };
+        let states: Vec<NodeState> = requested.map(state).collect();
+        let counts = NodeState::ALL.map(|state| states.iter().filter(|found| **found == state).count());
+        Self { states, counts }
+    }
+
+    /// The state of a stage.
+    pub fn get(&self, stage: StageId) -> NodeState {
+        self.states[stage.index()]
+    }
+
+    /// How many stages are in a state.
+    pub fn count(&self, state: NodeState) -> usize {
+        self.counts[state as usize]
+    }
+
+    /// Puts a stage into another state.
+    pub fn set(&mut self, stage: StageId, to: NodeState) -> Result<(), IllegalTransition> {
+        let from = self.get(stage);
+        if !from.may_become(to) {
+            return Err(IllegalTransition { stage, from, to });
+        }
+        self.states[stage.index()] = to;
+        self.counts[from as usize] -= 1;
+        self.counts[to as usize] += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transition_that_there_is_not_is_refused_and_changes_nothing() {
+        let stage = StageId::from_index(0);
+        let mut states = States::new([true, false].into_iter());
+        let refused = states.set(stage, NodeState::Done).unwrap_err();
+        assert_eq!(refused.to_string(), "internal error: stage 0 cannot go from Waiting to Done");
+        assert_eq!((states.get(stage), states.count(NodeState::Waiting)), (NodeState::Waiting, 1));
+        states.set(stage, NodeState::LookingUp).unwrap();
+        states.set(stage, NodeState::Done).unwrap();
+        assert_eq!((states.count(NodeState::Waiting), states.count(NodeState::Done)), (0, 1));
+        assert_eq!(states.count(NodeState::NotRequested), 1);
+    }
+
+    #[test]
+    fn only_a_done_stage_leaves_a_final_state() {
+        for from in NodeState::ALL {
+            assert_eq!(from as usize, NodeState::ALL.iter().position(|state| *state == from).unwrap());
+            let leaves = NodeState::ALL.into_iter().any(|to| from.may_become(to));
+            assert_eq!(leaves, !from.is_final() || from == NodeState::Done, "{from:?}");
+        }
+    }
+}

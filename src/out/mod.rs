@@ -1,0 +1,151 @@
+//! The `out/` folder: results laid out for people, who also keep files there.
+//!
+//! # Rules
+//!
+//! 1. `out/STAGE/` holds the artifacts of the stage's result. hamflow restores them from the store and never reads them as inputs.
+//! 2. What an earlier result of the stage had restored there, and the new one does not have, is removed if it still has the bytes that
+//!    hamflow wrote. The same holds for a stage that the pipeline no longer has, unless another pipeline of the folder has it.
+//!    [`OutRecord`] says which result was restored last.
+//! 3. A file beside the artifacts that hamflow did not write is somebody's, and stays.
+//! 4. Inside an artifact that is a folder, and at the place of an artifact, other files are overwritten or removed. If the store does not
+//!    have their bytes, the run says so.
+//! 5. A file or folder of another shape in the way of an artifact (a folder where a file goes) is removed only if the store has its bytes.
+//!    Otherwise the run fails and names it.
+//! 6. Nothing is written, read or removed through a symlink in `out/`: neither `out/` itself nor a folder below it may be one.
+//! 7. A folder that was not there appears as a whole, by one rename. Otherwise each file appears as a whole.
+//! 8. What a killed run had begun to write is removed by the next run, by its name (`.tmp-PROCESS-NUMBER-NANOSECONDS`) and nothing else.
+//!
+//! `tests/bystanders.rs` tests these rules with files of other people.
+
+mod copies;
+mod diff;
+mod record;
+mod restore;
+
+use std::path::{Path, PathBuf};
+
+use hamflow_stage_api::StageError;
+
+pub use copies::{Copies, EarlyCopies, PartCopies};
+pub use diff::{Differences, Wanted, compare};
+pub use record::{OutEntry, OutRecord};
+pub use restore::{Restore, Restored};
+
+use crate::fs::{self, disk_error};
+use crate::store::{ActionKey, ActionResult, Files, StatIndex, Store};
+
+/// The `out/` folder of a project.
+#[derive(Debug)]
+pub struct OutFolder {
+    project: PathBuf,
+    record: OutRecord,
+}
+
+impl OutFolder {
+    /// That of the project at `project`, whose store lies at `store`.
+    pub fn load(project: &Path, store: &Path) -> Self {
+        Self { project: project.to_owned(), record: OutRecord::load(store) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.project.join("out")
+    }
+
+    /// Where a stage's artifacts are.
+    pub fn of_stage(&self, stage: &str) -> PathBuf {
+        self.path().join(stage)
+    }
+
+    /// What was restored last.
+    pub fn record(&mut self) -> &mut OutRecord {
+        &mut self.record
+    }
+
+    /// What differs between the folder of a stage and the result that it is to hold.
+    pub fn compare(
+        &self,
+        stage: &str,
+        (result, files): (&ActionResult, &Files),
+        store: &Store,
+        (index, threads): (&mut StatIndex, usize),
+    ) -> Result<Differences, StageError> {
+        let earlier = self.record.get(stage).filter(|earlier| earlier.key != result.key.hex());
+        let earlier = earlier.and_then(|earlier| earlier.key.parse::<ActionKey>().ok());
+        let before = earlier.map(|key| store.files_of(&key)).unwrap_or_default();
+        let folder = self.of_stage(stage);
+        let wanted = Wanted { folder: &folder, result, files, before: &before };
+        compare(&wanted, store, index, threads)
+            .map_err(|error| StageError::io(error.action, &error.path, &error.source))
+    }
+
+    /// Removes what is left of stages that the pipeline of `lock` no longer has (rule 2).
+    pub fn remove_dropped(
+        &mut self,
+        lock: &str,
+        is_there: impl Fn(&str) -> bool,
+        store: &Store,
+        index: &mut StatIndex,
+    ) -> Result<(), StageError> {
+        for (stage, key) in self.record.take_dropped(lock, is_there) {
+            let folder = self.of_stage(&stage);
+            // What is no folder any more, or lies behind a symlink, is somebody's.
+            if !folder.is_dir() || check(&self.project, &folder).is_err() {
+                continue;
+            }
+            let files = key.parse::<ActionKey>().map(|key| store.files_of(&key)).unwrap_or_default();
+            remove_unchanged(&folder, &files, index)?;
+            index.forget(&folder);
+        }
+        Ok(())
+    }
+}
+
+/// Removes the files of a folder that are as they were restored, and the folders that are empty then.
+fn remove_unchanged(folder: &Path, files: &Files, index: &mut StatIndex) -> Result<(), StageError> {
+    let found = index.usual_folder(folder, 1).map_err(|error| disk_error(&error))?;
+    for known in found.iter().filter(|known| files.get(known.path.as_str()) == Some(&known.digest)) {
+        let path = folder.join(&known.path);
+        fs::remove(&path).map_err(|error| disk_error(&error))?;
+        for parent in path.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)) {
+            if std::fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that a folder of `out/`, as far as it is there, is a real one (rule 6).
+pub fn check(project: &Path, folder: &Path) -> Result<(), StageError> {
+    let mut path = project.to_owned();
+    for step in folder.strip_prefix(project).unwrap_or(folder) {
+        path.push(step);
+        let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+        if metadata.is_symlink() {
+            return Err(is_symlink(project, &path));
+        }
+        if !metadata.is_dir() {
+            let message = format!("outputs go to the folder `{}`, but something else has its name", path.display());
+            return Err(StageError::input(message).hint("move it out of the way"));
+        }
+    }
+    Ok(())
+}
+
+fn is_symlink(project: &Path, link: &Path) -> StageError {
+    let to = link.canonicalize().unwrap_or_else(|_| link.read_link().unwrap_or_default());
+    let whither = if to.starts_with(project) { "elsewhere in" } else { "out of" };
+    let message = format!("`{}` leads {whither} the project, to `{}`", link.display(), to.display());
+    StageError::input(message).hint("outputs lie in folders of their own: remove the symlink")
+}
+
+/// Removes from `out` what killed runs left there beside the stages (rule 8).
+pub fn sweep(out: &Path) -> Result<(), StageError> {
+    for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
+        if fs::is_staged(&entry.file_name().to_string_lossy()) {
+            fs::remove(&entry.path()).map_err(|error| disk_error(&error))?;
+        }
+    }
+    Ok(())
+}
