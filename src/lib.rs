@@ -1,7 +1,7 @@
 //! hamflow: runs dataflow pipelines incrementally, from a dataset to a trained, evaluated, explained classifier.
 //!
 //! The layers, each importing only what stands left of it:
-//! `digest`, `threads`, `fs` → `store` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
+//! `sys` → `digest`, `threads`, `fs` → `store` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
 
 pub mod cli;
 pub mod config;
@@ -14,5 +14,6 @@ pub mod graph;
 pub mod lock;
 pub mod plan;
 pub mod store;
+pub mod sys;
 pub mod threads;
 pub mod ui;

@@ -1,6 +1,9 @@
 //! Folders that nobody has hashed: their files are hashed by the parts that read them, and everything else is as if they had been
 //! hashed first.
 
+// `inotify` counts how often files are opened.
+#![cfg(target_os = "linux")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
