@@ -1,7 +1,7 @@
 //! hamflow: runs dataflow pipelines incrementally, from a dataset to a trained, evaluated, explained classifier.
 //!
 //! The layers, each importing only what stands left of it:
-//! `digest`, `threads`, `fs` → `store` → `out` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
+//! `sys` → `digest`, `threads`, `fs` → `store` → `out` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
 
 pub mod cli;
 pub mod config;
@@ -15,5 +15,6 @@ pub mod lock;
 pub mod out;
 pub mod plan;
 pub mod store;
+pub mod sys;
 pub mod threads;
 pub mod ui;

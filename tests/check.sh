@@ -78,6 +78,12 @@ fi
 step "the engine alone"
 cargo test --release -p hamflow --no-default-features
 
+step "the portable implementation"
+# What macOS would compile (src/sys/portable.rs), with dependencies of its own: the flag is in their fingerprints.
+python3 tests/portable.py
+RUSTFLAGS="${RUSTFLAGS:-} --cfg hamflow_portable" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/portable" \
+  cargo test --release -p hamflow --no-default-features
+
 step "CUDA, without a GPU"
 # NVRTC compiles the kernels without a device and without a driver.
 nvrtc=$("$HAMFLOW_PYTHON" -c 'import nvidia.cu13; print(list(nvidia.cu13.__path__)[0])' 2> /dev/null || true)

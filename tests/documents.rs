@@ -119,6 +119,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/remote.md",
         "docs/security.md",
         "docs/cuda.md",
+        "docs/guide/platforms.md",
         "docs/results.md",
     ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();

@@ -14,6 +14,7 @@ use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions};
 use crate::plan::{Invocation, Planner, Seal};
 use crate::store::remote::Remote;
+use crate::sys;
 use crate::threads;
 use crate::ui::{self, Format, Reporter, Style};
 
@@ -161,7 +162,8 @@ pub(super) fn interrupt_through(
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     // `nohup` wants hang-ups to be ignored. Scripts ignore SIGINT for what they start in the background, which must end cleanly all the
     // same where somebody sends it.
-    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(*signal));
+    let heard =
+        [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !sys::is_signal_ignored(*signal));
     let mut signals = signal_hook::iterator::Signals::new(heard)
         .map_err(|error| CliError::bug(format!("signals cannot be handled: {error}")))?;
     std::thread::spawn(move || {
@@ -178,13 +180,4 @@ pub(super) fn interrupt_through(
         }
     });
     Ok(())
-}
-
-/// Whether this process was started with a signal ignored.
-fn is_ignored(signal: i32) -> bool {
-    // SAFETY: a `sigaction` of zeros is one, and without a new one the call only writes the old one there (sigaction(2)).
-    unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
-    }
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::fs::{self, FsError, Symlinks, at};
+use crate::sys;
 
 /// Who holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl RunGuard {
         loop {
             let guard = Self::take_once(root, &path, &mut waiting)?;
             let (held, named) = (guard.file.metadata(), std::fs::metadata(&path));
-            if held.is_ok_and(|held| named.is_ok_and(|named| held.ino() == named.ino())) {
+            if held.is_ok_and(|held| named.is_ok_and(|named| sys::inode(&held) == sys::inode(&named))) {
                 return Ok(guard);
             }
         }
@@ -80,7 +80,7 @@ impl RunGuard {
             Err(TryLockError::Error(error)) => return Err(GuardError::Fs(at("lock", path)(error))),
         }
         let command = own_command();
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = sys::host_name();
         let text = format!("process {} on {host}: {}\n", std::process::id(), command.join(" "));
         // Only for the message of others; that it cannot be written is no reason not to run.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
@@ -120,7 +120,7 @@ mod tests {
         assert!(error.contains("run.lock`: it is a symlink"), "{error}");
         assert_eq!(std::fs::read(&target).unwrap(), b"precious");
         std::fs::remove_file(&lock).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RWXU).unwrap();
+        sys::make_fifo(&lock);
         let error = RunGuard::take(folder.path(), None).unwrap_err().to_string();
         assert!(error.contains("run.lock`: it is not a regular file"), "{error}");
         assert!(!RunGuard::is_held(folder.path()));

@@ -98,7 +98,7 @@ fn record(graph: &Graph, options: &RunOptions) -> RunRecord {
         started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         wall_ms: 0,
         interrupted: false,
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: crate::sys::host_name(),
         threads: options.threads,
         stages: Vec::new(),
     }
@@ -131,10 +131,7 @@ fn clean_up(graph: &Graph, store: &Store) -> Result<(), StageError> {
     Ok(())
 }
 
-/// What the kernel says programs can still have (proc(5), meminfo); without limit where it does not say.
+/// How much memory programs can still have; without limit where the system does not say.
 pub(super) fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024)
+    crate::sys::available_memory().unwrap_or(u64::MAX)
 }

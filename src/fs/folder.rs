@@ -2,13 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use rustix::io::Errno;
-
 use super::{FsError, RelativePath, at, unique_name};
+use crate::sys::{self, DirHandle};
 
 /// A folder, by an open handle.
 ///
@@ -16,7 +13,7 @@ use super::{FsError, RelativePath, at, unique_name};
 /// there, even while hamflow writes, leads nowhere: `openat(2)` with `O_NOFOLLOW` refuses it.
 #[derive(Debug)]
 pub struct Folder {
-    handle: OwnedFd,
+    handle: DirHandle,
     /// For messages.
     path: PathBuf,
 }
@@ -24,8 +21,7 @@ pub struct Folder {
 impl Folder {
     /// Opens a folder. Symlinks in `path` itself are followed: a project may lie anywhere.
     pub fn open(path: &Path) -> Result<Self, FsError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| at("open", path)(error.into()))?;
+        let handle = DirHandle::open(path).map_err(at("open", path))?;
         Ok(Self { handle, path: path.to_owned() })
     }
 
@@ -37,20 +33,20 @@ impl Folder {
     /// The folder `name` in this one.
     pub fn enter(&self, name: &str) -> Result<Self, FsError> {
         let path = self.path.join(name);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
-        let handle = handle.map_err(|error| match error {
-            Errno::LOOP | Errno::NOTDIR => at("write below", &path)(io::Error::other("it is a symlink or a file")),
-            error => at("open", &path)(error.into()),
+        let handle = self.handle.enter(name).map_err(|error| match sys::is_not_a_directory(&error) {
+            true => at("write below", &path)(io::Error::other("it is a symlink or a file")),
+            false => at("open", &path)(error),
         })?;
         Ok(Self { handle, path })
     }
 
     /// The same; made where it is not there.
     pub fn create(&self, name: &str) -> Result<Self, FsError> {
-        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => self.enter(name),
-            Err(error) => Err(at("create", &self.path.join(name))(error.into())),
+        match self.handle.create_dir(name) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(at("create", &self.path.join(name))(error))
+            }
+            _ => self.enter(name),
         }
     }
 
@@ -65,9 +61,7 @@ impl Folder {
 
     /// Makes the file `name`, which must not be there.
     pub fn create_file(&self, name: &str) -> Result<File, FsError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(0o644));
-        handle.map(File::from).map_err(|error| at("create", &self.path.join(name))(error.into()))
+        self.handle.create_file(name).map_err(|error| at("create", &self.path.join(name))(error))
     }
 
     /// Puts at `name` what `write` writes into a file, told the path that it has so far, if `write` says so: whole or not at all.
@@ -90,30 +84,28 @@ impl Folder {
     /// Puts a copy of `from` that shares its blocks at `name`, whole or not at all; false where the file system cannot do that.
     pub fn share(&self, from: &Path, name: &str) -> Result<bool, FsError> {
         let source = super::open_regular(from, super::Symlinks::Refuse).map_err(at("open", from))?;
-        self.fill(name, |target, _| Ok(rustix::fs::ioctl_ficlone(&*target, &source).is_ok()))
+        self.fill(name, |target, _| Ok(sys::clone_file(&source, target)))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
-        rustix::fs::renameat(&self.handle, from, &self.handle, to)
-            .map_err(|error| at("rename", &self.path.join(from))(error.into()))
+        self.handle.rename(from, to).map_err(|error| at("rename", &self.path.join(from))(error))
     }
 
     /// Moves a file of the same file system to `name`.
     pub fn take(&self, from: &Path, name: &str) -> Result<(), FsError> {
-        rustix::fs::renameat(CWD, from, &self.handle, name).map_err(|error| at("rename", from)(error.into()))
+        self.handle.rename_from(from, name).map_err(at("rename", from))
     }
 
     /// Gives a file another name: `name` in this folder.
     pub fn link(&self, file: &Path, name: &str) -> Result<(), FsError> {
-        rustix::fs::linkat(CWD, file, &self.handle, name, AtFlags::empty())
-            .map_err(|error| at("link", file)(error.into()))
+        self.handle.link(file, name).map_err(at("link", file))
     }
 
     /// Removes the file `name`, if it is there.
     pub fn remove_file(&self, name: &str) -> Result<(), FsError> {
-        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(at("remove", &self.path.join(name))(error.into())),
+        match self.handle.remove_file(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &self.path.join(name))(error)),
+            _ => Ok(()),
         }
     }
 

@@ -1,11 +1,10 @@
 //! Files that appear whole or not at all, copies that share their blocks, folders listed in order.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 mod folder;
@@ -15,8 +14,10 @@ pub use folder::Folder;
 use hamflow_stage_api::{ErrorCategory, StageError};
 pub use hamflow_stage_api::{Symlinks, open_regular, open_with, read_regular, read_text};
 pub use relative::{MAX_NAME, RelativePath, RelativePathError};
-use rustix::io::{Errno, ReadWriteFlags};
 use serde::{Deserialize, Serialize};
+
+use crate::sys;
+pub use crate::sys::{create_new, may_read as is_readable, write_uncached};
 
 /// Whether a write must survive a power cut before it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub fn unique_name() -> String {
 /// Removes what killed processes had begun to write in `folder`, and nothing else: others may write there too.
 pub fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if writer(&entry.file_name().to_string_lossy()).is_some_and(|process| !is_alive(process)) {
+        if writer(&entry.file_name().to_string_lossy()).is_some_and(|process| !sys::is_process_alive(process)) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -103,11 +104,6 @@ fn writer(name: &str) -> Option<i32> {
     let (number, nanos) = rest.split_once('-')?;
     let is_ours = number.parse::<u64>().is_ok() && nanos.len() == 8 && u32::from_str_radix(nanos, 16).is_ok();
     process.parse().ok().filter(|_| is_ours)
-}
-
-fn is_alive(process: i32) -> bool {
-    let found = rustix::process::Pid::from_raw(process).map(rustix::process::test_kill_process);
-    !matches!(found, None | Some(Err(Errno::SRCH)))
 }
 
 /// Makes a folder and all above it.
@@ -161,31 +157,6 @@ fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(
         file.sync_all().map_err(at("sync", staged))?;
     }
     Ok(())
-}
-
-/// Whether writes without caching fail here: the system or the file system does not have them.
-static ONLY_CACHED: AtomicBool = AtomicBool::new(false);
-
-/// Writes at the end of what was written so far what nobody is about to read: it goes to the disk at once and leaves the
-/// system's cache to other files (`RWF_DONTCACHE` of Linux 6.14; elsewhere as any write).
-pub fn write_uncached(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
-    let uncached = ReadWriteFlags::from_bits_retain(0x80);
-    while !bytes.is_empty() && !ONLY_CACHED.load(Ordering::Relaxed) {
-        // The offset -1 is the file's own (pwritev2(2)).
-        match rustix::io::pwritev2(&*file, &[IoSlice::new(bytes)], u64::MAX, uncached) {
-            Ok(0) => break,
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => ONLY_CACHED.store(true, Ordering::Relaxed),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    file.write_all(bytes)
-}
-
-/// Makes a file that is not there yet.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
 }
 
 /// Renames within one file system.
@@ -254,22 +225,12 @@ pub fn remove(path: &Path) -> Result<(), FsError> {
 /// Lets their owner write to a folder and all below it, as far as that goes.
 fn open_folders(path: &Path) {
     let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    if !is_folder || fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_err() {
+    if !is_folder || fs::set_permissions(path, sys::permissions(0o700)).is_err() {
         return;
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         open_folders(&entry.path());
     }
-}
-
-/// Whether this process may list a folder and ask about what is in it.
-fn may_list(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::EXEC_OK).is_ok()
-}
-
-/// Whether this process may read a file.
-pub fn is_readable(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
 }
 
 /// What the system says of a file, as far as it shows that the bytes may have changed.
@@ -288,12 +249,11 @@ pub struct Stat {
 impl Stat {
     /// Reads it off the metadata.
     pub fn of(metadata: &fs::Metadata) -> Self {
-        let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         Self {
-            size: metadata.size(),
-            mtime: nanos(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: nanos(metadata.ctime(), metadata.ctime_nsec()),
-            inode: metadata.ino(),
+            size: metadata.len(),
+            mtime: sys::modified_nanos(metadata),
+            ctime: sys::changed_nanos(metadata),
+            inode: sys::inode(metadata),
         }
     }
 
@@ -339,7 +299,7 @@ pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
 pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, |entry, prefix| {
         let found = entry.file_type();
-        let is_closed = || found.as_ref().is_ok_and(fs::FileType::is_dir) && !may_list(&entry.path());
+        let is_closed = || found.as_ref().is_ok_and(fs::FileType::is_dir) && !sys::may_list(&entry.path());
         let usual = one_line(&entry.file_name()).is_some()
             && !found.as_ref().is_ok_and(fs::FileType::is_symlink)
             && !is_closed();
@@ -355,7 +315,7 @@ pub fn list_own(folder: &Path) -> Result<Vec<Listed>, FsError> {
         let (Some(name), Ok(metadata)) = (one_line(&file_name), entry.metadata()) else { return Ok(Found::Other) };
         let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
         Ok(match metadata.is_dir() {
-            true if may_list(&entry.path()) => Found::Folder(entry.path(), path),
+            true if sys::may_list(&entry.path()) => Found::Folder(entry.path(), path),
             true => Found::Other,
             false => Found::File(Listed { path, stat: Stat::of(&metadata) }),
         })
@@ -446,22 +406,22 @@ fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     })
 }
 
-/// More files than this are put on the disk by one call for the whole file system.
+/// More files than this are put on the disk by one call for the whole file system, where there is one.
 const SYNC_ONE_BY_ONE: usize = 4;
 
 /// Puts files of one file system on the disk.
 pub fn sync_files<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> Result<(), FsError> {
-    if paths.len() <= SYNC_ONE_BY_ONE {
-        return paths.into_iter().try_for_each(sync_file);
+    let mut paths = paths.peekable();
+    if paths.len() > SYNC_ONE_BY_ONE
+        && let Some(first) = paths.peek()
+    {
+        let folder = first.parent().unwrap_or(Path::new("."));
+        let handle = File::open(folder).map_err(at("open", folder))?;
+        if sys::sync_file_system(&handle).map_err(at("sync", folder))? {
+            return Ok(());
+        }
     }
-    let mut paths = paths;
-    paths.next().map_or(Ok(()), |first| sync_file_system(first.parent().unwrap_or(Path::new("."))))
-}
-
-/// Puts everything written to the file system of `folder` on the disk.
-fn sync_file_system(folder: &Path) -> Result<(), FsError> {
-    let handle = File::open(folder).map_err(at("open", folder))?;
-    rustix::fs::syncfs(&handle).map_err(|error| at("sync", folder)(error.into()))
+    paths.try_for_each(sync_file)
 }
 
 /// Puts one file on the disk.
@@ -471,8 +431,6 @@ fn sync_file(path: &Path) -> Result<(), FsError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::IoSliceMut;
-
     use super::*;
 
     #[test]
@@ -494,39 +452,6 @@ mod tests {
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
         // The system itself may give up first (ELOOP); either way it ends and says where.
         assert!(list(folder.path(), 2).unwrap_err().to_string().contains("again"));
-    }
-
-    #[test]
-    fn uncached_writes_follow_each_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let bytes: Vec<u8> = (0..3_000_001u32).map(|i| (i % 251) as u8).collect();
-        let mut file = create_new(&path).unwrap();
-        for piece in bytes.chunks(1_000_000) {
-            write_uncached(&mut file, piece).unwrap();
-        }
-        write_uncached(&mut file, b"").unwrap();
-        if ONLY_CACHED.load(Ordering::Relaxed) {
-            println!("SKIPPED: {} has no writes without caching", folder.path().display());
-        } else {
-            // What would have to come from the disk is not waited for.
-            let uncached = File::open(&path).unwrap();
-            let deadline = SystemTime::now() + Duration::from_secs(60);
-            let is_in_memory = |offset| {
-                let mut byte = [0];
-                let read =
-                    rustix::io::preadv2(&uncached, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT);
-                read != Err(Errno::AGAIN)
-            };
-            while (0..20).all(|place| is_in_memory(place * 100_000)) {
-                assert!(SystemTime::now() < deadline, "all of it stays in memory");
-                std::thread::yield_now();
-            }
-        }
-        file.write_all(b"cached").unwrap();
-        assert!(fs::read(&path).unwrap() == [&bytes[..], b"cached"].concat());
-        let error = write_uncached(&mut File::open(&path).unwrap(), b"x").unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()), "it is open for reading only");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::fs as std_fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError, Symlinks, at};
+use crate::sys;
 
 /// From this size on, copies go past the system's cache.
 const UNCACHED: u64 = 1024 * 1024;
@@ -115,7 +115,7 @@ impl ContentStore {
         let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.check(&blob.digest)).collect();
         for blob in &missing {
             stand_alone(blob)?;
-            let read_only = std_fs::Permissions::from_mode(0o444);
+            let read_only = sys::permissions(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
         }
         fs::sync_files(missing.iter().map(|blob| blob.path.as_path()))?;
@@ -127,7 +127,7 @@ impl ContentStore {
 /// may write to it.
 fn stand_alone(blob: &Staged) -> Result<(), FsError> {
     let path = &blob.path;
-    if std_fs::symlink_metadata(path).map_err(at("read", path))?.nlink() == 1 {
+    if sys::link_count(&std_fs::symlink_metadata(path).map_err(at("read", path))?) == 1 {
         return Ok(());
     }
     let filled = fs::fill(path, |target, staged| {
@@ -209,7 +209,7 @@ mod tests {
         std_fs::create_dir_all(path.parent().unwrap()).unwrap();
         std_fs::write(&elsewhere, "good bytes").unwrap();
         for make in [
-            |path: &Path, _: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap(),
+            |path: &Path, _: &Path| sys::make_fifo(path),
             |path: &Path, elsewhere: &Path| std::os::unix::fs::symlink(elsewhere, path).unwrap(),
             |path: &Path, _: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
         ] {

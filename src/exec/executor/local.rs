@@ -1,8 +1,6 @@
 //! Runs jobs in child processes of this very program.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -11,6 +9,7 @@ use hamflow_stage_api::{Job, JobEvent};
 
 use super::Executor;
 use crate::exec::Message;
+use crate::sys::{self, OwnProgram};
 
 /// How many bytes of a dead worker's last words are kept.
 const LAST_WORDS: usize = 16 * 1024;
@@ -18,6 +17,7 @@ const LAST_WORDS: usize = 16 * 1024;
 /// Workers on this machine, started when they are needed and used again.
 pub struct Local {
     heard: Sender<Message>,
+    program: OwnProgram,
     workers: Vec<Worker>,
     started: usize,
 }
@@ -33,30 +33,27 @@ struct Worker {
 impl Worker {
     /// Ends the worker and the programs that it started: it leads their process group, and is not waited for yet.
     fn kill_group(&self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
+        sys::kill_process_group(&self.child);
     }
 }
 
 impl Local {
     /// Starts nothing yet; what workers say goes to `heard`.
     pub fn new(heard: Sender<Message>) -> Self {
-        Self { heard, workers: Vec::new(), started: 0 }
+        Self { heard, program: OwnProgram::new(), workers: Vec::new(), started: 0 }
     }
 
     fn start(&mut self, pool_threads: usize) -> io::Result<usize> {
         let count = pool_threads.to_string();
-        let mut child = Command::new(own_program())
-            .arg0("hamflow")
+        let mut command = Command::new(self.program.path()?);
+        // A group of its own: Ctrl-C at the terminal is for the engine, which then ends the workers in order.
+        let mut child = sys::lead_process_group(&mut command, "hamflow")
             .arg("worker")
             .env("RAYON_NUM_THREADS", &count)
             .env("POLARS_MAX_THREADS", &count)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C at the terminal is for the engine, which then ends the workers in order.
-            .process_group(0)
             .spawn()?;
         let number = self.started;
         self.started += 1;
@@ -83,12 +80,6 @@ impl Local {
         self.workers.push(Worker { number, pool_threads, child, stdin, job: None });
         Ok(self.workers.len() - 1)
     }
-}
-
-/// This very program, even where an update has put another in its place: the keys of this run are this one's.
-fn own_program() -> PathBuf {
-    let running = PathBuf::from("/proc/self/exe");
-    if running.exists() { running } else { std::env::current_exe().unwrap_or_else(|_| PathBuf::from("hamflow")) }
 }
 
 /// Keeps the last whole lines: of a line whose beginning is lost nobody could tell whether a secret stood there.
@@ -172,7 +163,7 @@ impl Drop for Local {
 }
 
 fn describe(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
+    match (sys::signal(status), status.code()) {
         (Some(9), _) => "it was killed (signal 9), as the kernel does when memory runs out".to_owned(),
         (Some(signal), _) => format!("it was ended by signal {signal}"),
         (None, Some(code)) => format!("it ended with exit code {code}"),

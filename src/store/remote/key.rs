@@ -68,7 +68,7 @@ impl SharedSecret {
 
 fn random() -> std::io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    crate::sys::random_bytes(&mut bytes)?;
     Ok(bytes)
 }
 

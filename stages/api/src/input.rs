@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactType, Digest, StageError, Symlinks, open_regular, read_regular};
+use crate::{ArtifactType, Digest, StageError, Symlinks, open_regular, read_regular, sys};
 
 /// One file of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +98,7 @@ impl<'a> Opened<'a> {
 /// Opens a file that will be read whole, soon.
 fn open_ahead(file: &InputFile) -> io::Result<File> {
     let opened = open_regular(&file.source, Symlinks::Follow)?;
-    // It is advice: where a file system does not take it, the file is read when its turn comes.
-    let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::WillNeed);
+    sys::advise_will_read(&opened);
     Ok(opened)
 }
 
@@ -163,10 +162,8 @@ impl Inputs {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
-    use std::time::{Duration, Instant};
-
-    use rustix::fs::{Advice, fadvise};
 
     use std::fs;
 
@@ -184,6 +181,7 @@ mod tests {
         (0..n).map(file).collect()
     }
 
+    #[cfg(target_os = "linux")]
     fn open_below(folder: &Path) -> usize {
         let held =
             fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -199,6 +197,7 @@ mod tests {
         let (mut ahead, mut bytes) = (ReadAhead::new(&files), Vec::new());
         for (i, file) in files.iter().enumerate() {
             let read = ahead.next().unwrap().read(&mut bytes);
+            #[cfg(target_os = "linux")]
             assert_eq!(open_below(folder.path()), (OPEN_AHEAD - 1).min(19 - i) - usize::from((10..17).contains(&i)));
             match i {
                 15 => assert_eq!(read.unwrap_err(), StageError::input_changed(&file.source)),
@@ -213,6 +212,7 @@ mod tests {
     }
 
     /// Whether all of a file is in the system's cache (`mincore(2)`).
+    #[cfg(all(target_os = "linux", not(hamflow_portable)))]
     fn is_cached(path: &Path) -> bool {
         let file = File::open(path).unwrap();
         // SAFETY: nobody writes to the file while it is mapped.
@@ -226,6 +226,7 @@ mod tests {
         pages.iter().all(|page| page & 1 == 1)
     }
 
+    #[cfg(all(target_os = "linux", not(hamflow_portable)))]
     #[test]
     fn the_disk_fetches_the_next_files_while_one_is_worked_on() {
         let folder = tempfile::tempdir().unwrap();
@@ -233,7 +234,7 @@ mod tests {
         for file in &files {
             let opened = File::open(&file.source).unwrap();
             opened.sync_all().unwrap();
-            fadvise(&opened, 0, None, Advice::DontNeed).unwrap();
+            rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         }
         if files.iter().any(|file| is_cached(&file.source)) {
             assert!(
@@ -247,9 +248,9 @@ mod tests {
         let mut ahead = ReadAhead::new(&files);
         ahead.next().unwrap().read(&mut Vec::new()).unwrap();
         let (next, later) = files[1..].split_at(OPEN_AHEAD - 1);
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while !next.iter().all(|file| is_cached(&file.source)) {
-            assert!(Instant::now() < until, "nobody reads ahead");
+            assert!(std::time::Instant::now() < until, "nobody reads ahead");
             std::thread::yield_now();
         }
         assert!(!is_cached(&later[0].source), "this is too far ahead");

@@ -15,6 +15,7 @@ mod open;
 mod output;
 mod part;
 mod random;
+pub mod sys;
 
 pub use artifact::{Access, ArtifactType, Output, Port};
 pub use classify::{Answer, Classified, Classify, Listener};
@@ -24,7 +25,8 @@ pub use error::{ErrorCategory, ParamError, Place, StageError};
 pub use input::{Input, InputFile, Inputs, Opened, ReadAhead};
 pub use job::{Job, JobEvent, JobPart, JobResult};
 pub use kind::{Kind, KindSpec, Params, Planning, Threads, View};
-pub use open::{Symlinks, open_regular, open_with, read_regular, read_text};
+pub use open::{open_regular, open_with, read_regular, read_text};
 pub use output::OutputFile;
 pub use part::{Part, PartOutput, Plan};
 pub use random::Random;
+pub use sys::Symlinks;

@@ -6,23 +6,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-
-/// Whether the last step of a path may be a symlink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Symlinks {
-    /// For files of the user, who may keep data anywhere.
-    Follow,
-    /// For files of hamflow.
-    Refuse,
-}
-
-fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
-}
+use crate::sys::{self, Symlinks};
 
 /// Opens a file for reading; fails on anything but a regular file.
 pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
@@ -31,20 +17,8 @@ pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
 
 /// Opens a file as `options` say; fails, without blocking, on anything but a regular file.
 pub fn open_with(options: &mut OpenOptions, path: &Path, symlinks: Symlinks) -> io::Result<File> {
-    let flags = match symlinks {
-        Symlinks::Follow => OFlags::NONBLOCK,
-        Symlinks::Refuse => OFlags::NONBLOCK | OFlags::NOFOLLOW,
-    };
-    let flags = i32::try_from(flags.bits()).expect("flags of open(2) fit into an int");
-    let file = options.custom_flags(flags).open(path).map_err(|error| match error.raw_os_error() {
-        // open(2): a symlink with O_NOFOLLOW, a FIFO without a reader or a socket with O_NONBLOCK.
-        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() && symlinks == Symlinks::Refuse => {
-            io::Error::new(io::ErrorKind::InvalidData, "it is a symlink")
-        }
-        Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => not_regular(),
-        _ => error,
-    })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+    let file = sys::open_nonblocking(options, path, symlinks)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(sys::not_regular()) }
 }
 
 /// The bytes of a regular file.
@@ -72,7 +46,8 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("file"), "bytes").unwrap();
         std::fs::create_dir(path("folder")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, path("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        // rustix has no `mkfifo` for macOS.
+        assert!(std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         for name in ["file", "folder", "fifo", "socket"] {
             std::os::unix::fs::symlink(name, path(&format!("to-{name}"))).unwrap();

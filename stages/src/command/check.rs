@@ -1,11 +1,10 @@
 //! Looks whether an output is what the pipeline says that it is.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use arrow::ipc::reader::FileReader;
-use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular, read_regular};
+use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular, read_regular, sys};
 use parquet::file::reader::SerializedFileReader;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -47,10 +46,10 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
 
 /// Lets the cache read a file, and move it out of its folder, whatever the program allowed.
 fn make_readable(path: &Path, metadata: &fs::Metadata) {
-    let (mode, needed) = (metadata.permissions().mode(), if metadata.is_dir() { 0o700 } else { 0o400 });
+    let (mode, needed) = (sys::mode(metadata), if metadata.is_dir() { 0o700 } else { 0o400 });
     if mode & needed != needed {
         // Where that fails, reading will say so.
-        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode | needed));
+        let _ = fs::set_permissions(path, sys::permissions(mode | needed));
     }
 }
 

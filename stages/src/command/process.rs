@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
-use hamflow_stage_api::{StageContext, StageError};
+use hamflow_stage_api::{StageContext, StageError, sys};
 
 /// A longer line is logged in pieces.
 const LONGEST_LINE: u64 = 16 * 1024;
@@ -85,7 +85,10 @@ fn pass_on(stream: impl Read, context: &StageContext<'_>) -> VecDeque<String> {
 fn failed(program: &str, status: ExitStatus, last: &VecDeque<String>) -> StageError {
     let how = match status.code() {
         Some(code) => format!("ended with exit status {code}"),
-        None => format!("was ended by {}", signal(status)),
+        None => sys::signal(status).map_or_else(
+            || "was ended by something unknown".to_owned(),
+            |number| format!("was ended by signal {number}"),
+        ),
     };
     let mut message = format!("`{program}` {how}");
     for line in last {
@@ -93,15 +96,4 @@ fn failed(program: &str, status: ExitStatus, last: &VecDeque<String>) -> StageEr
         message.push_str(line);
     }
     StageError::failed(message)
-}
-
-#[cfg(unix)]
-fn signal(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    status.signal().map_or_else(|| "something unknown".to_owned(), |number| format!("signal {number}"))
-}
-
-#[cfg(not(unix))]
-fn signal(_status: ExitStatus) -> String {
-    "something unknown".to_owned()
 }

@@ -1,11 +1,10 @@
 //! Notices a program that changes its own inputs.
 
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hamflow_stage_api::{Input, InputFile, Inputs, StageError};
+use hamflow_stage_api::{Input, InputFile, Inputs, StageError, sys};
 
 /// A file written so shortly before the program ran could be written again without a new time.
 const RACY: Duration = Duration::from_secs(2);
@@ -95,8 +94,8 @@ impl Stamp {
     fn of(metadata: &Metadata, now: SystemTime) -> Self {
         let modified = metadata.modified().ok();
         Self {
-            written: Written { size: metadata.len(), modified, inode: metadata.ino() },
-            changed: [metadata.ctime(), metadata.ctime_nsec()],
+            written: Written { size: metadata.len(), modified, inode: sys::inode(metadata) },
+            changed: sys::change_time(metadata),
             is_old: modified.is_some_and(|time| now.duration_since(time).is_ok_and(|age| age > RACY)),
         }
     }

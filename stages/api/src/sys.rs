@@ -1,0 +1,95 @@
+//! The operating system, as far as the contract and the stages need it: the only file of both that names its interfaces.
+//!
+//! What only Linux has is in a module `linux`; `portable` takes its place elsewhere, and on Linux with
+//! `--cfg hamflow_portable`. The engine's own seam is `src/sys/`.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Whether the last step of a path may be a symlink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Symlinks {
+    /// For files of the user, who may keep data anywhere.
+    Follow,
+    /// For files of hamflow.
+    Refuse,
+}
+
+#[cfg(all(target_os = "linux", not(hamflow_portable)))]
+mod linux {
+    use std::fs::File;
+
+    /// Advises the system to fetch all of a file soon (`posix_fadvise(2)`, `WILLNEED`).
+    pub(crate) fn advise_will_read(file: &File) {
+        // A file system that does not take the advice reads the file later.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
+mod portable {
+    use std::fs::File;
+
+    /// Does nothing: POSIX systems need not take advice on reading ahead, and macOS does not.
+    pub(crate) fn advise_will_read(_file: &File) {}
+}
+
+#[cfg(all(target_os = "linux", not(hamflow_portable)))]
+pub(crate) use linux::advise_will_read;
+#[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
+pub(crate) use portable::advise_will_read;
+
+/// The error of a file that is not a regular one.
+pub(crate) fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
+}
+
+/// Opens a file as `options` say without blocking; what is known to be no regular file is refused.
+pub(crate) fn open_nonblocking(options: &mut OpenOptions, path: &Path, symlinks: Symlinks) -> io::Result<File> {
+    let flags = match symlinks {
+        Symlinks::Follow => OFlags::NONBLOCK,
+        Symlinks::Refuse => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+    };
+    let flags = i32::try_from(flags.bits()).expect("flags of open(2) fit into an int");
+    options.custom_flags(flags).open(path).map_err(|error| match Errno::from_io_error(&error) {
+        // open(2): a symlink with O_NOFOLLOW.
+        Some(Errno::LOOP) if symlinks == Symlinks::Refuse => {
+            io::Error::new(io::ErrorKind::InvalidData, "it is a symlink")
+        }
+        // A FIFO without a reader with O_NONBLOCK; a socket, on Linux and on macOS.
+        Some(Errno::NXIO | Errno::OPNOTSUPP) => not_regular(),
+        _ => error,
+    })
+}
+
+/// The inode's number.
+pub fn inode(metadata: &Metadata) -> u64 {
+    metadata.ino()
+}
+
+/// The time of the last change to the inode, in seconds and nanoseconds; no program can set it back.
+pub fn change_time(metadata: &Metadata) -> [i64; 2] {
+    [metadata.ctime(), metadata.ctime_nsec()]
+}
+
+/// The permission bits of a file, as in `chmod(1)`.
+pub fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode()
+}
+
+/// Permissions with these bits, as in `chmod(1)`.
+pub fn permissions(mode: u32) -> Permissions {
+    Permissions::from_mode(mode)
+}
+
+/// The number of the signal that ended a process; none where it exited by itself.
+pub fn signal(status: ExitStatus) -> Option<i32> {
+    status.signal()
+}
