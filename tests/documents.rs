@@ -30,26 +30,111 @@ fn pipelines_in_the_readme_are_pipelines() {
     }
 }
 
+/// The Markdown files of the project, relative to its root.
+fn documents() -> Vec<String> {
+    let mut files = vec!["cache/README.md".to_owned(), "fuzz/README.md".to_owned()];
+    let mut folders = vec![PathBuf::new(), "docs".into(), "examples".into()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root().join(&folder)).unwrap().flatten() {
+            let path = folder.join(entry.file_name());
+            if path.extension().is_some_and(|extension| extension == "md") {
+                files.push(path.to_str().unwrap().to_owned());
+            } else if !folder.as_os_str().is_empty() && entry.path().is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The pages of the guide.
+fn guide() -> Vec<String> {
+    documents().into_iter().filter(|file| file.starts_with("docs/guide/")).collect()
+}
+
+#[test]
+fn pipelines_in_the_guide_are_pipelines() {
+    let mut seen = 0;
+    for file in guide() {
+        for block in blocks(&file, "toml") {
+            // Settings are shown without stages.
+            let stage = if block.contains("[stages.") { "" } else { "[stages.synthetic]\n" };
+            let project = Project::builtin(&format!("{stage}{block}"));
+            let ran = project.hamflow(&["dag", "--no-status"]);
+            assert_eq!(ran.code, 0, "{file}: {block}\n{ran:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
 #[test]
 fn the_remote_of_the_documents_is_one() {
-    let blocks = blocks("docs/remote.md", "toml");
+    let blocks = blocks("docs/guide/remotes.md", "toml");
     assert_eq!(blocks.len(), 1);
-    let project = Project::builtin(&format!("[stages.synthetic]\n{}", blocks[0]));
-    let ran = project.hamflow(&["dag", "--no-status"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(blocks[0].contains("[cache.remote]"));
+}
+
+/// The lines of a document's console blocks that call hamflow, without comments.
+fn console_lines(file: &str) -> Vec<String> {
+    let lines = blocks(file, "console").join("\n");
+    let calls = lines.lines().filter_map(|line| line.strip_prefix("hamflow "));
+    calls.map(|line| line.split(" #").next().unwrap().trim().to_owned()).collect()
+}
+
+/// The help of a command, and the names of the commands below it.
+fn help(project: &Project, command: &[&str]) -> (String, Vec<String>) {
+    let ran = project.hamflow(&[command, &["--help"]].concat());
+    assert_eq!(ran.code, 0, "{command:?}: {ran:?}");
+    let listed = ran.stdout.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
+    let names = listed.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
+    (ran.stdout, names)
+}
+
+/// Checks each subcommand and each flag of a call against the help.
+fn check_call(project: &Project, file: &str, line: &str) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut depth = 0;
+    let text = loop {
+        let (text, names) = help(project, &words[..depth]);
+        match words.get(depth) {
+            Some(word) if names.iter().any(|name| name == word) => depth += 1,
+            word => {
+                assert!(names.is_empty(), "{file}: `hamflow {line}`: {word:?} is none of {names:?}");
+                break text;
+            }
+        }
+    };
+    let known: BTreeSet<&str> = text.split(|letter: char| !letter.is_alphanumeric() && letter != '-').collect();
+    for flag in words[depth..].iter().filter(|word| word.starts_with('-')) {
+        let name = flag.split('=').next().unwrap();
+        assert!(known.contains(name), "{file}: `hamflow {line}`: `{name}` is not in the help:\n{text}");
+    }
 }
 
 #[test]
 fn commands_in_the_readme_are_commands() {
     let project = Project::builtin("[stages.synthetic]\n");
-    let mut seen = 0;
-    for line in blocks("README.md", "console").iter().flat_map(|block| block.lines()) {
-        let Some(words) = line.strip_prefix("hamflow ") else { continue };
-        let command = words.split_whitespace().next().unwrap();
-        assert_eq!(project.hamflow(&[command, "--help"]).code, 0, "{line}");
-        seen += 1;
+    let readme = console_lines("README.md");
+    assert!(readme.len() >= 7, "{readme:?}");
+    for line in readme {
+        check_call(&project, "README.md", &line);
     }
-    assert!(seen >= 7);
+}
+
+#[test]
+fn commands_in_the_guide_are_commands() {
+    let project = Project::builtin("[stages.synthetic]\n");
+    let mut seen = 0;
+    for file in guide() {
+        for line in console_lines(&file) {
+            check_call(&project, &file, &line);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 30, "{seen}");
 }
 
 #[test]
@@ -107,36 +192,55 @@ fn the_example_of_commands_runs_and_knows_when_it_is_done() {
     assert_eq!(project.read("out/top/top.txt").lines().count(), 1);
 }
 
+/// A Markdown file without its code blocks.
+fn prose(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchors of a Markdown file, as GitHub makes them of its headings.
+fn anchors(path: &Path) -> BTreeSet<String> {
+    let text = prose(path).to_lowercase();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let titles = headings.map(|line| line.trim_start_matches('#').trim().replace(' ', "-"));
+    titles.map(|title| title.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()).collect()
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for file in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "examples/README.md",
-        "docs/shards.md",
-        "docs/ci.md",
-        "docs/remote.md",
-        "docs/security.md",
-        "docs/cuda.md",
-        "docs/guide/platforms.md",
-        "docs/results.md",
-    ] {
-        let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let files = documents();
+    assert!(files.len() >= 40, "{files:?}");
+    for file in files {
+        let own = root().join(&file);
+        let text = prose(&own);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if target.contains("://") {
                 continue;
             }
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));
-            let path = root().join(Path::new(file).parent().unwrap()).join(path);
+            let path = if path.is_empty() { own.clone() } else { own.parent().unwrap().join(path) };
             assert!(path.exists(), "{file} links to {target}");
-            let headings = std::fs::read_to_string(&path).unwrap_or_default().to_lowercase().replace(' ', "-");
-            assert!(
-                heading.is_empty()
-                    || headings.lines().any(|line| line.trim_start_matches('#').trim_start_matches('-') == heading),
-                "{file} links to {target}"
-            );
+            assert!(heading.is_empty() || anchors(&path).contains(heading), "{file} links to {target}");
         }
+    }
+}
+
+#[test]
+fn lines_of_documents_wrap_at_120_columns() {
+    for file in documents() {
+        for (number, line) in std::fs::read_to_string(root().join(&file)).unwrap().lines().enumerate() {
+            // Tables and links cannot be wrapped.
+            let wraps = !line.starts_with('|') && line.trim().contains(' ');
+            assert!(!wraps || line.chars().count() <= 120, "{file}:{}: {line}", number + 1);
+        }
+    }
+}
+
+#[test]
+fn the_first_pages_stay_short() {
+    for (file, most) in [("README.md", 120), ("ARCHITECTURE.md", 150), ("CONTRIBUTING.md", 120)] {
+        let lines = std::fs::read_to_string(root().join(file)).unwrap().lines().count();
+        assert!(lines <= most, "{file} has {lines} lines, more than {most}");
     }
 }
 
@@ -177,7 +281,7 @@ fn with_the_workflows_a_fresh_runner_runs_nothing_with_and_without_the_images() 
     let source = Project::builtin("[stages.synthetic]\nimages = 120\n");
     source.run();
     let dataset = source.files("out/synthetic");
-    let workflows = blocks("docs/ci.md", "yaml");
+    let workflows = blocks("docs/guide/ci.md", "yaml");
     assert_eq!(workflows.len(), 2);
     for workflow in workflows {
         let commands = workflow_commands(&workflow, &python);
@@ -234,7 +338,7 @@ fn the_ways_to_read_shards_work() {
     let project = Project::builtin(pipeline);
     assert_eq!(project.run().count("ran"), 3);
     let mut wanted = BTreeSet::from(["pyarrow", "polars", "datasets", "torch"]);
-    for block in blocks("docs/shards.md", "python") {
+    for block in blocks("docs/guide/images.md", "python") {
         let imports = imports(&block);
         wanted.retain(|module| !imports.contains(module));
         let there = |module: &&&str| {
@@ -243,7 +347,9 @@ fn the_ways_to_read_shards_work() {
         };
         let missing: Vec<&&str> = imports.iter().filter(|module| !there(module)).collect();
         if !missing.is_empty() {
-            println!("SKIPPED: `{python}` has no {missing:?}; this block of docs/shards.md was not run:\n{block}");
+            println!(
+                "SKIPPED: `{python}` has no {missing:?}; this block of docs/guide/images.md was not run:\n{block}"
+            );
             // PyTorch from PyPI brings gigabytes of CUDA, which is too much for a test of fifteen lines.
             assert!(!in_ci() || missing == [&"torch"], "{missing:?} must be there in CI");
             continue;

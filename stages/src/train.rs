@@ -87,7 +87,7 @@ struct TrainParams {
     early_stopping: usize,
     /// Which epoch's weights are kept.
     keep: Keep,
-    /// Where the arithmetic runs: `cpu`, `cuda` (docs/cuda.md), or `auto`, which takes CUDA where it can be used.
+    /// Where the arithmetic runs: `cpu`, `cuda` (docs/guide/cuda.md), or `auto`, which takes CUDA where it can be used.
     device: Device,
     /// What convolutions and dense layers multiply: `f32`, or with CUDA also `tf32` and `bf16`; weights stay in f32.
     precision: Precision,

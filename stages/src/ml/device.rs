@@ -89,7 +89,7 @@ impl Device {
 fn not_built() -> NoCuda {
     NoCuda {
         message: "this build of hamflow has no CUDA".to_owned(),
-        hint: "`cargo install --path . --features cuda` makes one that has (docs/cuda.md)",
+        hint: "`cargo install --path . --features cuda` makes one that has (docs/guide/cuda.md)",
     }
 }
 

@@ -53,7 +53,7 @@ impl CudaError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoLibrary { .. } => {
-                "put its folder on `LD_LIBRARY_PATH` (docs/cuda.md says where it comes from), or set `device = \"cpu\"`"
+                "put its folder on `LD_LIBRARY_PATH` (docs/guide/cuda.md says where it comes from), or set `device = \"cpu\"`"
             }
             Self::NoDevice { .. } => "`nvidia-smi` shows what the driver sees; `device = \"cpu\"` runs without",
             Self::OldDriver { .. } => "install a driver of release 580 or later, or set `device = \"cpu\"`",
