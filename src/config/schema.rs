@@ -309,6 +309,11 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_describes_every_key() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&json_schema(KINDS)).unwrap());
+    }
+
+    #[test]
     fn a_seed_is_offered_only_where_it_counts() {
         let schema = json_schema(KINDS);
         assert!(schema["$defs"]["kind-fit"]["properties"].get("seed").is_some());
