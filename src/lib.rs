@@ -1,7 +1,7 @@
 //! hamflow: runs dataflow pipelines incrementally, from a dataset to a trained, evaluated, explained classifier.
 //!
 //! The layers, each importing only what stands left of it:
-//! `digest`, `threads`, `fs` → `store` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
+//! `digest`, `threads`, `fs`, `policy` → `config` → `store` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
 
 pub mod cli;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod fuzzing;
 pub mod graph;
 pub mod lock;
 pub mod plan;
+pub mod policy;
 pub mod store;
 pub mod threads;
 pub mod ui;

@@ -30,7 +30,7 @@ pub use sections::parse_age;
 pub use stage::parse_size;
 
 use crate::fs::{Symlinks, read_regular};
-use crate::store::Limits;
+use crate::policy::Limits;
 use near::did_you_mean;
 use stage::{KnownKinds, Template};
 use value::{Entry, Table};

@@ -3,7 +3,7 @@
 use super::diagnostic::{Mistake, Mistakes};
 use super::sections::{refuse_unknown, text};
 use super::value::{Entry, Node, Table, Value};
-use crate::store::remote::{Trust, VerifyingKey, is_scope};
+use crate::policy::{Trust, VerifyingKey, is_scope};
 
 /// A place that is shared with other machines.
 #[derive(Debug, Clone, PartialEq, Eq)]

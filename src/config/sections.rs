@@ -9,7 +9,7 @@ use super::remote::read_remote;
 use super::stage::parse_size;
 use super::value::{Entry, Node, Table, Value};
 use super::{CacheOptions, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode};
-use crate::store::Limits;
+use crate::policy::Limits;
 
 /// `[pipeline]`: the name and the seed.
 pub(crate) struct Header {
