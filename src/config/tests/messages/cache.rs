@@ -34,18 +34,19 @@ error: cache: unknown key `nonsense`
    | ^^^^^^^^
 hint: known are `dir`, `link`, `max_size`, `max_age` and `remote`
 
-error: cache: `dir` lies in `out`, where outputs are laid out
+error: cache: `dir` cannot be `./out/x`
   --> pipeline.toml:4:7
    |
  4 | dir = "./out/x"
    |       ^^^^^^^^^
-hint: name a folder of its own
+hint: name a folder of its own, not one in `out`, where outputs are laid out
 
 error: cache: `link` takes a string, not a number
   --> pipeline.toml:5:8
    |
  5 | link = 3
    |        ^
+hint: `copy` (reflinks where the file system has them, else copies) or `hard` (hard links, through which root can damage the store)
 
 error: cache: `max_size` cannot be `20 apples`
   --> pipeline.toml:6:12
@@ -83,6 +84,7 @@ error: cache: `dir` takes a string, not a number
    |
  2 | dir = 3
    |       ^
+hint: name a folder of its own, not one in `out`, where outputs are laid out
 
 error: cache: `max_size` takes a string, not a number
   --> pipeline.toml:3:12
@@ -98,7 +100,7 @@ error: cache: `max_age` takes a string, not a list
    |           ^^^^^^
 hint: write it as `"30d"` or `"12h"`, or `"none"`
 
-error: `remote` takes a table, not a string
+error: cache: `remote` takes a table, not a string
   --> pipeline.toml:5:10
    |
  5 | remote = "/mnt/cache"
@@ -141,6 +143,7 @@ error: cache.remote: `url` takes a string, not a number
    |
  2 | url = 3
    |       ^
+hint: a folder such as `/mnt/cache`, or `https://…`
 "#);
 }
 
@@ -162,23 +165,26 @@ kind = "command"
 "#
         ),
         @r#"
-error: cache.remote: a scope has letters, digits, `-`, `_` and `.`
+error: cache.remote: `scope` cannot be `a/b`
   --> pipeline.toml:3:9
    |
  3 | scope = "a/b"
    |         ^^^^^
+hint: a scope has letters, digits, `-`, `_` and `.`
 
-error: cache.remote: a scope has letters, digits, `-`, `_` and `.`
+error: cache.remote: an item of `read` cannot be `..`
   --> pipeline.toml:4:17
    |
  4 | read = ["main", "..", 3]
    |                 ^^^^
+hint: a scope has letters, digits, `-`, `_` and `.`
 
-error: cache.remote: a scope has letters, digits, `-`, `_` and `.`
+error: cache.remote: an item of `read` is a number, not a scope name
   --> pipeline.toml:4:23
    |
  4 | read = ["main", "..", 3]
    |                       ^
+hint: a scope has letters, digits, `-`, `_` and `.`
 
 error: cache.remote: unknown key `nonsense`
   --> pipeline.toml:5:1
@@ -187,26 +193,28 @@ error: cache.remote: unknown key `nonsense`
    | ^^^^^^^^
 hint: known are `url`, `scope`, `read` and `keys`
 
-error: cache.remote.keys: a key is written as `ed25519:…` or `hmac-sha256:…` with 64 hexadecimal digits; `hamflow cache keygen` makes one
+error: cache.remote.keys: an item of `main` is not a public key
   --> pipeline.toml:7:9
    |
  7 | main = ["ed25519:12", 3]
    |         ^^^^^^^^^^^^
+hint: a key is written as `ed25519:…` or `hmac-sha256:…` with 64 hexadecimal digits; `hamflow cache keygen` makes one
 
-error: cache.remote.keys: a key is a string, not a number
+error: cache.remote.keys: an item of `main` is a number, not a public key
   --> pipeline.toml:7:23
    |
  7 | main = ["ed25519:12", 3]
    |                       ^
+hint: a key is written as `ed25519:…` or `hmac-sha256:…` with 64 hexadecimal digits; `hamflow cache keygen` makes one
 
-error: cache.remote.keys: `p/*` is no pattern of a scope
+error: cache.remote.keys: `p/*` is neither a scope nor a pattern of scopes
   --> pipeline.toml:8:1
    |
  8 | "p/*" = []
    | ^^^^^
 hint: such as `main` or `pr-*`
 
-error: cache.remote: `*` takes a list of strings
+error: cache.remote.keys: `*` takes a list of public keys, not a string
   --> pipeline.toml:9:7
    |
  9 | "*" = "ed25519:12"
@@ -225,23 +233,25 @@ kind = "command"
 "#
         ),
         @r#"
-error: cache.remote: a scope has letters, digits, `-`, `_` and `.`
+error: cache.remote: `scope` takes a scope name, not a number
   --> pipeline.toml:3:9
    |
  3 | scope = 3
    |         ^
+hint: a scope has letters, digits, `-`, `_` and `.`
 
-error: cache.remote: `read` takes a list of strings
+error: cache.remote: `read` takes a list of scope names, not a string
   --> pipeline.toml:4:8
    |
  4 | read = "main"
    |        ^^^^^^
 
-error: cache.remote: `keys` takes a table of lists
+error: cache.remote: `keys` takes a table, not a list
   --> pipeline.toml:5:8
    |
  5 | keys = ["ed25519:12"]
    |        ^^^^^^^^^^^^^^
+hint: write `[cache.remote.keys]`
 "#
     );
 }

@@ -127,13 +127,14 @@ error: cache: `link` cannot be `soft`
    |
  3 | cache = { link = "soft", dir = "" }
    |                  ^^^^^^
-hint: `copy` (reflinks where the file system has them) or `hard`
+hint: `copy` (reflinks where the file system has them, else copies) or `hard` (hard links, through which root can damage the store)
 
 error: cache: `dir` is empty
   --> pipeline.toml:3:32
    |
  3 | cache = { link = "soft", dir = "" }
    |                                ^^
+hint: name a folder of its own, not one in `out`, where outputs are laid out
 "#
     );
 }
@@ -153,31 +154,33 @@ kind = "command"
 "#
         ),
         @r#"
-error: input `a`: the list of folders is empty
+error: inputs: `a` is an empty list
   --> pipeline.toml:2:5
    |
  2 | a = []
    |     ^^
+hint: write a path such as `"data/images"`, or a list of folders
 
-error: input `b`: the folder `./y/../x` is listed twice
+error: inputs: `b` lists the folder `./y/../x` twice
   --> pipeline.toml:3:11
    |
  3 | b = ["x", "./y/../x"]
    |           ^^^^^^^^^^
 
-error: input `c`: a path or a list of folders is wanted, not a number
+error: inputs: `c` takes a path or a list of paths, not a number
   --> pipeline.toml:4:5
    |
  4 | c = 3
    |     ^
+hint: write a path such as `"data/images"`, or a list of folders
 
-error: input `d`: the path is empty
+error: inputs: an item of `d` is empty
   --> pipeline.toml:5:6
    |
  5 | d = ["", 4]
    |      ^^
 
-error: input `d`: a path is a string, not a number
+error: inputs: an item of `d` is a number, not a path
   --> pipeline.toml:5:10
    |
  5 | d = ["", 4]

@@ -409,24 +409,26 @@ error: stage `fit`: `seed` takes a whole number from 0
  9 | seed = 1.5
    |        ^^^
 
-error: stage `fit`: `memory` takes a size
+error: stage `fit`: `memory` cannot be `much`
   --> pipeline.toml:10:10
    |
 10 | memory = "much"
    |          ^^^^^^
 hint: write it as `"2GB"` or `"512MiB"`
 
-error: stage `fit`: `B=C` cannot be the name of a variable
+error: stage `fit`: an item of `env` cannot be `B=C`
   --> pipeline.toml:11:13
    |
 11 | env = ["A", "B=C", 3]
    |             ^^^^^
+hint: a variable name has no `=`
 
-error: stage `fit`: `env` takes names, not a number
+error: stage `fit`: an item of `env` is a number, not a variable name
   --> pipeline.toml:11:20
    |
 11 | env = ["A", "B=C", 3]
    |                    ^
+hint: a variable name has no `=`
 
 error: stage `fit`: `A` is in `env` and in `secret_env`
   --> pipeline.toml:12:1
@@ -440,7 +442,7 @@ error: stage `map`: `seed` has no effect, because `map` draws no random numbers
 15 | seed = 3
    | ^^^^
 
-error: stage `map`: `env` takes a list of names of variables, not a string
+error: stage `map`: `env` takes a list of variable names, not a string
   --> pipeline.toml:16:7
    |
 16 | env = "A"

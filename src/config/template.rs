@@ -6,15 +6,13 @@ use std::sync::Arc;
 use hamflow_stage_api::{Access, ArtifactType, Kind, KindSpec, ParamError, Port};
 use serde_json::Value as Json;
 
-use super::diagnostic::{Mistake, Mistakes};
-use super::matrix::{Axis, read_matrix};
+use super::axis::{Axis, read_matrix};
+use super::diagnostic::{Mistake, Mistakes, Span};
 use super::near::{did_you_mean, near};
-use super::sections::{is_name, seed, text};
+use super::pipeline::{Kinds, Reference};
+use super::reader::read;
+use super::sections::{StageSection, is_name};
 use super::value::{Entry, Node, Table, Value};
-use super::{Kinds, Reference, Span};
-
-/// The keys of a stage that the engine reads itself.
-pub(crate) const RESERVED: [&str; 6] = ["kind", "seed", "env", "secret_env", "memory", "matrix"];
 
 /// A stage as written: before its matrix is expanded and its parameters are resolved.
 pub(crate) struct Template {
@@ -126,38 +124,46 @@ pub(crate) fn read_stage(
         mistakes.push(Mistake::new(entry.key_span, message).hint(format!("write `[stages.{name}]`")));
         return None;
     };
-    let KnownKind { kind, spec, properties } = find_kind(entry, table, kinds, names, mistakes)?;
+    let section = read_section(&place, entry, table, mistakes)?;
+    let KnownKind { kind, spec, properties } =
+        find_kind(entry, table, section.kind.as_deref(), kinds, names, mistakes)?;
+    let properties = properties.as_ref().map(|names| &names[..]);
     let references = read_references(&place, &spec, table, mistakes);
     let written_ports =
         spec.ports.iter().filter(|port| table.get(&port.name).is_some()).map(|port| port.name.clone()).collect();
-    let params = read_params(&place, &spec, properties.as_ref().map(|names| &names[..]), table, mistakes);
-    let axes = match table.get("matrix") {
-        Some(entry) => read_matrix(&place, &spec, properties.as_ref().map(|names| &names[..]), entry, mistakes),
+    let params = read_params(&place, &spec, properties, table, mistakes);
+    let axes = match &section.matrix {
+        Some(matrix) => read_matrix(&place, &spec, properties, matrix, mistakes),
         None => Vec::new(),
     };
-    let seed = table.get("seed").and_then(|entry| {
-        if !spec.seeded {
-            let message = format!("{place}: `seed` has no effect, because `{}` draws no random numbers", spec.name);
-            mistakes.push(Mistake::new(entry.key_span, message));
-        }
-        seed(&place, &entry.node, mistakes)
-    });
-    let env = read_variables(&place, table.get("env"), mistakes);
-    let secret_env = read_variables(&place, table.get("secret_env"), mistakes);
+    if let Some(seed) = table.get("seed").filter(|_| !spec.seeded) {
+        let message = format!("{place}: `seed` has no effect, because `{}` draws no random numbers", spec.name);
+        mistakes.push(Mistake::new(seed.key_span, message));
+    }
+    let (env, secret_env) = (section.env(), section.secret_env());
     if let Some(twice) = secret_env.iter().find(|variable| env.contains(variable))
         && let Some(entry) = table.get("secret_env")
     {
         let message = format!("{place}: `{twice}` is in `env` and in `secret_env`");
         mistakes.push(Mistake::new(entry.key_span, message));
     }
-    let memory = table.get("memory").and_then(|entry| read_memory(&place, entry, mistakes));
+    let (seed, memory) = (section.seed, section.memory());
     let header = entry.header();
     Some(Template { name, header, kind, spec, params, references, written_ports, axes, env, secret_env, seed, memory })
+}
+
+/// Reads the keys that every stage has; the others depend on its kind.
+fn read_section(place: &str, stage: &Entry, table: &Table, mistakes: &mut Mistakes) -> Option<StageSection> {
+    let keys = StageSection::keys();
+    let entries = table.entries.iter().filter(|entry| keys.contains(&entry.key)).cloned().collect();
+    let node = Node { value: Value::Table(Table { entries }), span: stage.node.span };
+    read(place, &node, mistakes)
 }
 
 fn find_kind(
     stage: &Entry,
     table: &Table,
+    kind: Option<&str>,
     kinds: &mut KnownKinds,
     stages: &[&str],
     mistakes: &mut Mistakes,
@@ -165,7 +171,8 @@ fn find_kind(
     let place = format!("stage `{}`", stage.key);
     let written = table.get("kind");
     let name = match written {
-        Some(entry) => text(&place, entry, mistakes)?,
+        // What is no string was refused already.
+        Some(_) => kind?,
         None => &stage.key,
     };
     if let Some(known) = kinds.find(name) {
@@ -292,12 +299,13 @@ fn read_params(
     let mut params = Table::default();
     for entry in &table.entries {
         let key = entry.key.as_str();
-        if RESERVED.contains(&key) || is_port(key) {
+        if StageSection::keys().contains(&entry.key) || is_port(key) {
             continue;
         }
         if let Some(names) = properties.filter(|names| !names.iter().any(|name| name == key)) {
             let ports = spec.ports.iter().map(|port| port.name.as_str());
-            let hint = did_you_mean(key, names.iter().map(String::as_str).chain(ports).chain(RESERVED))
+            let engine_keys = StageSection::keys().iter().map(String::as_str);
+            let hint = did_you_mean(key, names.iter().map(String::as_str).chain(ports).chain(engine_keys))
                 .or_else(|| (!names.is_empty()).then(|| format!("`hamflow kinds {}` lists its parameters", spec.name)));
             mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown parameter `{key}`")).hint(hint));
             continue;
@@ -305,107 +313,4 @@ fn read_params(
         params.insert(entry.clone());
     }
     params
-}
-
-fn read_variables(place: &str, entry: Option<&Entry>, mistakes: &mut Mistakes) -> Vec<String> {
-    let Some(entry) = entry else { return Vec::new() };
-    let Value::Array(items) = &entry.node.value else {
-        let message =
-            format!("{place}: `{}` takes a list of names of variables, not {}", entry.key, entry.node.describe());
-        mistakes.push(Mistake::new(entry.node.span, message));
-        return Vec::new();
-    };
-    let mut variables = Vec::new();
-    for item in items {
-        match &item.value {
-            Value::String(name) if !name.is_empty() && !name.contains(['=', '\0']) => variables.push(name.clone()),
-            Value::String(name) => {
-                mistakes.push(Mistake::new(item.span, format!("{place}: `{name}` cannot be the name of a variable")));
-            }
-            _ => {
-                let message = format!("{place}: `{}` takes names, not {}", entry.key, item.describe());
-                mistakes.push(Mistake::new(item.span, message));
-            }
-        }
-    }
-    // The order means nothing, so it must not reach the key.
-    variables.sort();
-    variables.dedup();
-    variables
-}
-
-fn read_memory(place: &str, entry: &Entry, mistakes: &mut Mistakes) -> Option<u64> {
-    let bytes = match &entry.node.value {
-        Value::Integer(bytes) => u64::try_from(*bytes).ok().filter(|bytes| *bytes > 0),
-        Value::String(text) => parse_size(text),
-        _ => None,
-    };
-    if bytes.is_none() {
-        mistakes.push(
-            Mistake::new(entry.node.span, format!("{place}: `memory` takes a size"))
-                .hint("write it as `\"2GB\"` or `\"512MiB\"`".to_owned()),
-        );
-    }
-    bytes
-}
-
-/// Reads `2GB`, `1.5 GiB` or a plain number of bytes.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().ok()?;
-    let factor: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return None,
-    };
-    let bytes = (number * factor as f64).round();
-    // Beyond 2^53 bytes nobody means it.
-    (1.0..=9_007_199_254_740_992.0).contains(&bytes).then_some(bytes as u64)
-}
-
-/// A value in the words of an axis label: strings as they are, numbers in the shortest form that reads back.
-pub(crate) fn label(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::String(text) => Some(text.clone()),
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Boolean(value) => Some(value.to_string()),
-        Value::Float(number) => {
-            let plain = *number == 0.0 || (1e-5..1e16).contains(&number.abs());
-            Some(if plain { format!("{number}") } else { format!("{number:e}") })
-        }
-        Value::Array(_) | Value::Table(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_in_both_units() {
-        assert_eq!(parse_size("2GB"), Some(2_000_000_000));
-        assert_eq!(parse_size("1.5 GiB"), Some(1_610_612_736));
-        assert_eq!(parse_size("512"), Some(512));
-        for text in ["", "GB", "2 gigabytes", "-1GB", "0", "1e3"] {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn numbers_get_their_shortest_label() {
-        let label = |value| label(&Node { value, span: Span::default() }).unwrap();
-        assert_eq!(label(Value::Float(1e-3)), "0.001");
-        assert_eq!(label(Value::Float(2.0)), "2");
-        assert_eq!(label(Value::Float(-0.25)), "-0.25");
-        assert_eq!(label(Value::Float(3e-7)), "3e-7");
-        assert_eq!(label(Value::Integer(50)), "50");
-        assert_eq!(label(Value::Boolean(true)), "true");
-    }
 }
