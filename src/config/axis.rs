@@ -1,8 +1,9 @@
 //! The axes of a stage's matrix and their values.
 
-use hamflow_stage_api::{KindSpec, Port};
+use hamflow_stage_api::Port;
 
 use super::diagnostic::{Mistake, Mistakes, Span};
+use super::known_kinds::KnownKind;
 use super::near::did_you_mean;
 use super::reader::read;
 use super::sections::StageSection;
@@ -33,13 +34,8 @@ pub(crate) struct AxisValue {
 /// Reads `[stages.NAME.matrix]`, sorted by axis.
 ///
 /// An axis wins over a plain value of the same name, so that a profile can sweep what the file fixes.
-pub(crate) fn read_matrix(
-    place: &str,
-    spec: &KindSpec,
-    properties: Option<&[String]>,
-    table: &Table,
-    mistakes: &mut Mistakes,
-) -> Vec<Axis> {
+pub(crate) fn read_matrix(place: &str, kind: &KnownKind, table: &Table, mistakes: &mut Mistakes) -> Vec<Axis> {
+    let (spec, properties) = (&kind.spec, kind.properties());
     let mut axes = Vec::new();
     for entry in &table.entries {
         let name = entry.key.as_str();

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Mistake, Mistakes, Sources, Span};
 use super::field_schema::properties_of;
+use super::known_kinds::KnownKinds;
 use super::pipeline::{Kinds, Overrides, Pipeline, Stage};
 use super::reader::read as read_section;
 use super::sections::Document;
-use super::template::{KnownKinds, Template, read_stage};
+use super::template::{Template, read_stage};
 use super::value::{Entry, Node, Table, Value, parse_document};
 use super::{matrix, overlay, ports};
 use crate::fs::{Symlinks, read_regular};

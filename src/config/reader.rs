@@ -120,9 +120,9 @@ impl Wording<'_> {
         let place = if place.is_empty() { place } else { format!("{place}: ") };
         match &error.problem {
             Problem::UnknownKey { key, known } => {
-                let subject_of_list = if place.is_empty() { "the file may have" } else { "known are" };
+                let intro = if place.is_empty() { "the file may have" } else { "the known keys are" };
                 let hint = did_you_mean(key, known.iter().copied())
-                    .unwrap_or_else(|| format!("{subject_of_list} {}", listed(known.iter().copied())));
+                    .unwrap_or_else(|| format!("{intro} {}", listed(known.iter().copied())));
                 Mistake::new(header, format!("{place}unknown key {subject}")).hint(hint)
             }
             Problem::MissingKey { .. } => {

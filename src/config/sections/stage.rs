@@ -49,6 +49,12 @@ impl StageSection {
         sorted(&self.secret_env)
     }
 
+    /// A variable that is listed as both.
+    pub(crate) fn twice(&self) -> Option<&str> {
+        let mut secret = self.secret_env.iter().map(|VariableName(name)| name.as_str());
+        secret.find(|name| self.env.iter().any(|VariableName(other)| other == name))
+    }
+
     /// Bytes of memory that a job needs.
     pub(crate) fn memory(&self) -> Option<u64> {
         self.memory.map(|(Memory::Bytes(bytes) | Memory::Size(bytes))| bytes)

@@ -32,7 +32,7 @@ error: cache: unknown key `nonsense`
    |
  3 | nonsense = 1
    | ^^^^^^^^
-hint: known are `dir`, `link`, `max_size`, `max_age` and `remote`
+hint: the known keys are `dir`, `link`, `max_size`, `max_age` and `remote`
 
 error: cache: `dir` cannot be `./out/x`
   --> pipeline.toml:4:7
@@ -191,7 +191,7 @@ error: cache.remote: unknown key `nonsense`
    |
  5 | nonsense = 1
    | ^^^^^^^^
-hint: known are `url`, `scope`, `read` and `keys`
+hint: the known keys are `url`, `scope`, `read` and `keys`
 
 error: cache.remote.keys: an item of `main` is not a public key
   --> pipeline.toml:7:9
