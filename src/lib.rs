@@ -1,7 +1,7 @@
 //! hamflow: runs dataflow pipelines incrementally, from a dataset to a trained, evaluated, explained classifier.
 //!
 //! The layers, each importing only what stands left of it:
-//! `sys` → `digest`, `threads`, `fs` → `store` → `out` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
+//! `sys` → `digest`, `threads`, `fs`, `policy` → `config` → `store` → `out` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
 
 pub mod cli;
 pub mod config;
@@ -14,6 +14,7 @@ pub mod graph;
 pub mod lock;
 pub mod out;
 pub mod plan;
+pub mod policy;
 pub mod store;
 pub mod sys;
 pub mod threads;

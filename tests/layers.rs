@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// Each module imports only what stands left of it.
-const LAYERS: [&str; 13] =
-    ["sys", "digest", "threads", "fs", "store", "out", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
+const LAYERS: [&str; 14] = [
+    "sys", "digest", "threads", "fs", "policy", "config", "store", "out", "graph", "lock", "plan", "exec", "ui", "cli",
+];
+
+/// Modules that know nothing of each other, wherever they stand among the layers.
+const INDEPENDENT: [(&str, &str); 1] = [("store", "config")];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -37,10 +41,11 @@ fn imports_never_go_back_up() {
         };
         let text = std::fs::read_to_string(&file).unwrap();
         for (number, line) in text.lines().enumerate() {
-            for (above, layer) in LAYERS.iter().enumerate().skip(own + 1) {
+            let forbidden = |at: usize, layer: &str| at > own || INDEPENDENT.contains(&(&module, layer));
+            for (_, layer) in LAYERS.iter().enumerate().filter(|(at, layer)| forbidden(*at, layer)) {
                 let code = line.split("//").next().unwrap();
                 if code.contains(&format!("crate::{layer}::")) || code.contains(&format!("crate::{layer};")) {
-                    wrong.push(format!("{relative}:{}: `{module}` imports `{layer}` ({above} > {own})", number + 1));
+                    wrong.push(format!("{relative}:{}: `{module}` imports `{layer}`", number + 1));
                 }
             }
         }

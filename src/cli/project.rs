@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Common};
-use crate::config::{self, Kinds, Location, Overrides};
+use crate::config::{self, Kinds, Location, Origin, Overrides};
 use crate::exec::{RunRecord, list_runs, read_run};
 use crate::fs::{self, Symlinks};
 use crate::graph::{self, Graph};
@@ -80,9 +80,8 @@ pub fn read_lock(paths: &[PathBuf], graph: &Graph) -> Result<Lockfile, CliError>
         }
         if place > 0 {
             // The last is the file's own, one before it the profile's.
-            let is_plain = place + 1 == paths.len();
-            let others =
-                graph.pipeline.inputs.iter().filter(|input| if is_plain { input.overridden } else { input.set });
+            let whose = if place + 1 == paths.len() { Origin::File } else { Origin::Profile };
+            let others = graph.pipeline.inputs.iter().filter(|input| input.origin > whose);
             let others: Vec<String> = others.map(|input| format!("inputs.{}", input.name)).collect();
             for stage in lock.stages.values_mut() {
                 stage.inputs.retain(|(_, source), _| !others.contains(source));

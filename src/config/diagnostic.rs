@@ -3,7 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::Span;
+/// Bytes `start..end` of `pipeline.toml` (or of a `--set` argument).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span {
+    /// 0 for the file; [`Sources`] counts the others.
+    pub source: usize,
+    /// The first byte.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+}
 
 /// A mistake in the user's file, ready to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,37 +79,70 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The texts that spans point into: the file, then each `--set` argument.
+/// Who wrote a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The pipeline file.
+    File,
+    /// The profile that `--profile` chose.
+    Profile,
+    /// A `--set` argument.
+    Set,
+}
+
+/// The texts that spans point into: the file, the file again for the values of the chosen profile, each `--set`.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    texts: Vec<(String, String)>,
+    sources: Vec<Source>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    origin: Origin,
+    name: String,
+    text: String,
 }
 
 impl Sources {
     /// Starts with the pipeline file, under the name that diagnostics show.
     pub fn new(file: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { texts: vec![(file.into(), text.into())] }
+        Self { sources: vec![Source { origin: Origin::File, name: file.into(), text: text.into() }] }
+    }
+
+    fn add(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+
+    /// Adds the text of the file once more, for the values of a profile in it.
+    pub(crate) fn add_profile(&mut self) -> usize {
+        let file = self.sources.first().map(|file| Source { origin: Origin::Profile, ..file.clone() });
+        file.map_or(0, |file| self.add(file))
     }
 
     /// Adds one argument of the command line; its number goes into [`Span::source`].
     pub fn add_argument(&mut self, option: &str, text: &str) -> usize {
-        self.texts.push((option.to_owned(), text.to_owned()));
-        self.texts.len() - 1
+        self.add(Source { origin: Origin::Set, name: option.to_owned(), text: text.to_owned() })
+    }
+
+    /// Who wrote what a span marks.
+    pub fn origin(&self, span: Span) -> Origin {
+        self.sources.get(span.source).map_or(Origin::File, |source| source.origin)
     }
 
     /// The text of the pipeline file.
     pub fn file_text(&self) -> &str {
-        self.texts.first().map_or("", |(_, text)| text)
+        self.sources.first().map_or("", |file| &file.text)
     }
 
     /// The text that a span marks.
     pub fn text(&self, span: Span) -> &str {
-        self.texts.get(span.source).and_then(|(_, text)| text.get(span.start..span.end)).unwrap_or_default()
+        self.sources.get(span.source).and_then(|source| source.text.get(span.start..span.end)).unwrap_or_default()
     }
 
     /// The line and column of a span.
     pub fn locate(&self, span: Span) -> Option<Location> {
-        let (file, text) = self.texts.get(span.source)?;
+        let Source { name, text, .. } = self.sources.get(span.source)?;
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
@@ -108,7 +150,7 @@ impl Sources {
         // A span of several lines is marked on its first.
         let end = floor(text, span.end).clamp(start, (line_start + line_text.len()).max(start));
         Some(Location {
-            file: file.clone(),
+            file: name.clone(),
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             width: text[start..end].trim_end().chars().count().max(1),

@@ -1,129 +1,17 @@
 //! Makes one stage per combination of a matrix, and one per combination that a stage follows.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::sync::Arc;
 
-use hamflow_stage_api::{KindSpec, Port};
-
+use super::axis::{Axis, AxisValue, Role, seed};
 use super::diagnostic::{Mistake, Mistakes};
-use super::near::did_you_mean;
+use super::pipeline::{Reference, Stage};
 use super::reference::{ReferenceTarget, Selection};
-use super::sections::seed;
-use super::stage::{Template, label};
-use super::value::{Entry, Node, Table, Value, sorted};
-use super::{Reference, Span, Stage};
+use super::template::Template;
+use super::value::{Entry, Table, sorted};
 
 /// A matrix beyond this is a slip, not a wish.
 const MOST_COMBINATIONS: usize = 1000;
-
-/// One axis of a matrix.
-pub(crate) struct Axis {
-    pub(crate) name: String,
-    pub(crate) span: Span,
-    pub(crate) role: Role,
-    /// In the order of the file.
-    pub(crate) values: Vec<AxisValue>,
-}
-
-/// What the values of an axis are put at.
-pub(crate) enum Role {
-    Parameter,
-    Seed,
-    Port(Port),
-}
-
-/// One value of an axis with its text in the stage's name.
-pub(crate) struct AxisValue {
-    pub(crate) label: String,
-    pub(crate) node: Node,
-}
-
-/// Reads `[stages.NAME.matrix]`, sorted by axis.
-///
-/// An axis wins over a plain value of the same name, so that a profile can sweep what the file fixes.
-pub(crate) fn read_matrix(
-    place: &str,
-    spec: &KindSpec,
-    properties: Option<&[String]>,
-    entry: &Entry,
-    mistakes: &mut Mistakes,
-) -> Vec<Axis> {
-    let Value::Table(table) = &entry.node.value else {
-        let message = format!("{place}: `matrix` takes a table, not {}", entry.node.describe());
-        let hint = "write `matrix = { lr = [1e-3, 3e-4] }`".to_owned();
-        mistakes.push(Mistake::new(entry.node.span, message).hint(hint));
-        return Vec::new();
-    };
-    let mut axes = Vec::new();
-    for entry in &table.entries {
-        let name = entry.key.as_str();
-        let role = if name == "seed" && spec.seeded {
-            Role::Seed
-        } else if let Some(port) = spec.ports.iter().find(|port| port.name == name) {
-            Role::Port(port.clone())
-        } else if properties.is_none_or(|names| names.iter().any(|known| known == name)) {
-            Role::Parameter
-        } else {
-            let known = properties.unwrap_or_default().iter().map(String::as_str);
-            let hint = did_you_mean(name, known.chain(spec.ports.iter().map(|port| port.name.as_str())))
-                .unwrap_or_else(|| "an axis is a parameter of the stage, one of its inputs, or `seed`".to_owned());
-            mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown axis `{name}`")).hint(hint));
-            continue;
-        };
-        let values = read_values(place, entry, &role, mistakes);
-        axes.push(Axis { name: name.to_owned(), span: entry.key_span, role, values });
-    }
-    axes.sort_by(|a, b| a.name.cmp(&b.name));
-    axes
-}
-
-fn read_values(place: &str, entry: &Entry, role: &Role, mistakes: &mut Mistakes) -> Vec<AxisValue> {
-    let name = &entry.key;
-    let Value::Array(items) = &entry.node.value else {
-        let message = format!("{place}: the axis `{name}` takes a list of values, not {}", entry.node.describe());
-        mistakes.push(Mistake::new(entry.node.span, message));
-        return Vec::new();
-    };
-    if items.is_empty() {
-        mistakes.push(Mistake::new(entry.node.span, format!("{place}: the axis `{name}` has no values")));
-    }
-    let mut values: Vec<AxisValue> = Vec::new();
-    for node in items {
-        let Some(label) = label(node) else {
-            let message = format!("{place}: a value of the axis `{name}` cannot be {}", node.describe());
-            let hint = "strings, numbers and booleans can be part of a stage's name".to_owned();
-            mistakes.push(Mistake::new(node.span, message).hint(hint));
-            continue;
-        };
-        if label.is_empty() {
-            mistakes.push(Mistake::new(node.span, format!("{place}: a value of the axis `{name}` is empty")));
-            continue;
-        }
-        if label.contains(|c: char| "[],=/\\".contains(c) || c.is_control()) {
-            let message = format!("{place}: the value `{label}` of the axis `{name}` cannot be part of a stage's name");
-            let hint = "it must not contain `[`, `]`, `,`, `=`, `/` or `\\`".to_owned();
-            mistakes.push(Mistake::new(node.span, message).hint(hint));
-            continue;
-        }
-        match role {
-            Role::Port(_) if !matches!(node.value, Value::String(_)) => {
-                let message = format!("{place}: `{name}` takes references, not {}", node.describe());
-                mistakes.push(Mistake::new(node.span, message));
-                continue;
-            }
-            Role::Seed if seed(place, node, mistakes).is_none() => continue,
-            _ => {}
-        }
-        if values.iter().any(|value| value.label == label) {
-            let message = format!("{place}: the axis `{name}` has the value `{label}` twice");
-            mistakes.push(Mistake::new(node.span, message));
-            continue;
-        }
-        values.push(AxisValue { label, node: node.clone() });
-    }
-    values
-}
 
 /// An axis of a stage, its own or one that it follows: the stage that has it in its matrix, and its name.
 ///
@@ -265,7 +153,7 @@ fn make_stage(
                 params.insert(Entry { key: axis.name.clone(), key_span: axis.span, node: value.node.clone() })
             }
             Role::Seed => {
-                if let Some(seed) = seed(&template.name, &value.node, mistakes) {
+                if let Some(seed) = seed(&format!("stage `{}`", template.name), &value.node, mistakes) {
                     stage_seed = seed;
                 }
             }

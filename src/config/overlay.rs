@@ -1,15 +1,15 @@
 //! What changes the file's values before they are looked at: a profile, then each `--set`.
 
-use super::diagnostic::{Mistake, Mistakes};
+use super::diagnostic::{Mistake, Mistakes, Sources, Span};
 use super::near::{did_you_mean, listed, there_is};
+use super::pipeline::Overrides;
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
-use super::{Overrides, Span};
 
 /// What a profile may change.
-const PROFILE_KEYS: [&str; 4] = ["pipeline", "inputs", "stages", "cache"];
+pub(super) const PROFILE_KEYS: [&str; 4] = ["pipeline", "inputs", "stages", "cache"];
 
 /// Takes `[profiles]` out of `root` and lays the chosen one over it.
-pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, mistakes: &mut Mistakes) {
+pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, sources: &mut Sources, mistakes: &mut Mistakes) {
     let mut profiles = Table::default();
     if let Some(entry) = root.remove("profiles") {
         match entry.node.value {
@@ -31,7 +31,11 @@ pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, mistakes: &m
     };
     if let Value::Table(table) = profile.node.value {
         refuse_hidden(root, &table, mistakes);
-        merge(root, table);
+        let mut above = Node { value: Value::Table(table), span: profile.node.span };
+        above.set_source(sources.add_profile());
+        if let Value::Table(above) = above.value {
+            merge(root, above);
+        }
     }
 }
 
@@ -88,22 +92,24 @@ fn table_at<'t>(table: &'t Table, key: &str) -> Option<&'t Table> {
     }
 }
 
-/// Lays `over` on `base`: tables merge, everything else replaces.
+/// Lays `over` on `base`: tables merge, everything else replaces. What is the same stays the file's.
 fn merge(base: &mut Table, over: Table) {
     for entry in over.entries {
         match (base.get_mut(&entry.key), entry.node.value) {
             (Some(Entry { node: Node { value: Value::Table(below), .. }, .. }), Value::Table(above)) => {
                 merge(below, above);
             }
+            (Some(below), value) if below.node.value == value => {}
             (_, value) => base.insert(Entry { node: Node { value, ..entry.node }, ..entry }),
         }
     }
 }
 
-/// Applies the `--set` arguments in their order; the argument `i` is the source `first_source + i`.
-pub(crate) fn apply_set(root: &mut Table, overrides: &Overrides, first_source: usize, mistakes: &mut Mistakes) {
-    for (at, argument) in overrides.set.iter().enumerate() {
-        if let Err(mistake) = set_one(root, first_source + at, argument) {
+/// Applies the `--set` arguments in their order.
+pub(crate) fn apply_set(root: &mut Table, overrides: &Overrides, sources: &mut Sources, mistakes: &mut Mistakes) {
+    for argument in &overrides.set {
+        let source = sources.add_argument("--set", argument);
+        if let Err(mistake) = set_one(root, source, argument) {
             mistakes.push(mistake);
         }
     }
@@ -139,7 +145,9 @@ fn set_one(root: &mut Table, source: usize, argument: &str) -> Result<(), Mistak
             }
         }
     }
-    table.insert(Entry { key: last.name.clone(), key_span: last.span, node });
+    if table.get(&last.name).is_none_or(|below| below.node.value != node.value) {
+        table.insert(Entry { key: last.name.clone(), key_span: last.span, node });
+    }
     Ok(())
 }
 

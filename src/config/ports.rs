@@ -4,11 +4,11 @@ use std::path::{Component, Path};
 
 use hamflow_stage_api::{ArtifactType, Output, Port};
 
-use super::diagnostic::{Mistake, Mistakes};
-use super::matrix::Role;
+use super::axis::Role;
+use super::diagnostic::{Mistake, Mistakes, Span};
 use super::near::joined;
-use super::stage::Template;
-use super::{Span, Stage};
+use super::pipeline::Stage;
+use super::template::Template;
 
 /// Refuses outputs of one stage that would get into each other's way, or leave the stage's folder.
 pub(crate) fn check(stages: &[Stage], mistakes: &mut Mistakes) {

@@ -3,10 +3,11 @@
 use hamflow_stage_api::{Kind, KindSpec, Port};
 use serde_json::{Map, Value, json};
 
+use super::field_schema::{properties_of, schema_of};
+use super::overlay::PROFILE_KEYS;
+use super::pipeline::Kinds;
+use super::sections::{Document, NAME_PATTERN, StageSection};
 use super::value::sorted;
-use super::{DEFAULT_CACHE_DIR, Kinds};
-
-const NAME_PATTERN: &str = "^[A-Za-z0-9_-]+$";
 
 /// Describes every valid `pipeline.toml` of a build with these kinds.
 ///
@@ -19,33 +20,37 @@ pub fn json_schema(kinds: Kinds) -> Value {
     }
     definitions.insert("stage".to_owned(), stage_schema(kinds, true));
     definitions.insert("stage-change".to_owned(), stage_schema(kinds, false));
-    let sections = |stages: Value| {
-        json!({
-            "pipeline": pipeline_schema(),
-            "inputs": inputs_schema(),
-            "stages": stages,
-            "cache": cache_schema(),
-        })
-    };
-    let mut properties = sections(stages_schema(kinds));
+    let mut schema = schema_of::<Document>();
+    let properties = &mut schema["properties"];
+    extend(&mut properties["stages"], stages_schema(kinds));
+    let mut change = properties.clone();
+    if let Value::Object(sections) = &mut change {
+        sections.retain(|section, _| PROFILE_KEYS.contains(&&section[..]));
+        sections["stages"] = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/stage-change" } });
+    }
     let change = json!({
         "type": "object",
         "description": "Laid over the file by `--profile NAME`: tables merge, everything else replaces.",
-        "properties": sections(json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/stage-change" } })),
+        "properties": change,
         "additionalProperties": false,
     });
-    properties["profiles"] = json!({ "type": "object", "additionalProperties": change });
-    let schema = json!({
+    properties["profiles"]["additionalProperties"] = change;
+    let frame = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pipeline.toml of hamflow",
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": false,
         "$defs": definitions,
     });
+    extend(&mut schema, frame);
     match schema {
         Value::Object(object) => Value::Object(sorted(object)),
         other => other,
+    }
+}
+
+/// Adds keywords to a schema.
+fn extend(schema: &mut Value, keywords: Value) {
+    if let (Value::Object(schema), Value::Object(keywords)) = (schema, keywords) {
+        schema.extend(keywords);
     }
 }
 
@@ -55,77 +60,6 @@ fn definition_name(kind: &str) -> String {
 
 fn reference_to(kind: &str) -> Value {
     json!({ "$ref": format!("#/$defs/{}", definition_name(kind)) })
-}
-
-fn pipeline_schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "name": { "type": "string", "minLength": 1, "description": "The pipeline's name, for people." },
-            "seed": {
-                "type": "integer", "minimum": 0, "default": 0,
-                "description": "Where every random number starts; a stage's own `seed` overrides it.",
-            },
-            "missing_inputs": {
-                "type": "string",
-                "description": "Where to get the data; shown when something under `[inputs]` is not there.",
-            },
-        },
-        "additionalProperties": false,
-    })
-}
-
-fn inputs_schema() -> Value {
-    let path = json!({ "type": "string", "minLength": 1 });
-    json!({
-        "type": "object",
-        "description": "Files and folders from outside, relative to this file or absolute.",
-        "propertyNames": { "pattern": NAME_PATTERN },
-        "additionalProperties": {
-            "anyOf": [path, { "type": "array", "items": path, "minItems": 1, "uniqueItems": true }],
-        },
-    })
-}
-
-fn cache_schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "dir": { "type": "string", "minLength": 1, "default": DEFAULT_CACHE_DIR, "description": "Where the store is." },
-            "link": {
-                "enum": ["copy", "hard"], "default": "copy",
-                "description": "How `out/` is made: by reflink or copy, or by hard link (unsafe for root).",
-            },
-            "max_size": {
-                "type": "string", "default": "20GB",
-                "description": "Of results that neither a lock nor one of the last 20 runs needs, the least recently used are deleted until all blobs together fit; `none` for no limit.",
-            },
-            "max_age": {
-                "type": "string", "default": "30d", "pattern": "^([0-9]+[hdw]|none)$",
-                "description": "How long such a result stays without being used; `none` for ever.",
-            },
-            "remote": {
-                "type": "object",
-                "description": "Where results are shared with other machines.",
-                "required": ["url"],
-                "properties": {
-                    "url": { "type": "string", "minLength": 1, "description": "A folder such as `/mnt/cache`, or `https://…`, `s3://…`, `gs://…`, `az://…`." },
-                    "scope": { "type": "string", "default": "main", "description": "Where results are written, and looked up first." },
-                    "read": {
-                        "type": "array", "items": { "type": "string" }, "default": [],
-                        "description": "The scopes where results are looked up after that, in this order.",
-                    },
-                    "keys": {
-                        "type": "object",
-                        "description": "By scope, or a pattern such as `pr-*`: the public keys that may write to it.",
-                        "additionalProperties": { "type": "array", "items": { "type": "string", "pattern": "^(ed25519|hmac-sha256):[0-9a-f]{64}$" } },
-                    },
-                },
-                "additionalProperties": false,
-            },
-        },
-        "additionalProperties": false,
-    })
 }
 
 /// `[stages]`: a stage called like a kind may leave `kind` out.
@@ -141,7 +75,6 @@ fn stages_schema(kinds: Kinds) -> Value {
         named.insert(name.to_owned(), schema);
     }
     json!({
-        "type": "object",
         "properties": named,
         "propertyNames": { "pattern": NAME_PATTERN, "not": { "const": "inputs" } },
         "additionalProperties": { "$ref": "#/$defs/stage" },
@@ -220,12 +153,16 @@ fn add_engine_properties(
     mut axes: Map<String, Value>,
     closed: bool,
 ) {
-    properties.insert("kind".to_owned(), json!({ "const": spec.name, "description": spec.summary }));
-    if spec.seeded {
-        let seed = json!({ "type": "integer", "minimum": 0, "description": "Instead of the pipeline's seed." });
-        axes.insert("seed".to_owned(), axis_schema(&seed));
-        properties.insert("seed".to_owned(), seed);
+    let mut own = properties_of::<StageSection>();
+    own["kind"] = json!({ "const": spec.name, "description": spec.summary });
+    if !spec.seeded {
+        own.remove("seed");
     }
+    if let Some(seed) = own.get("seed") {
+        axes.insert("seed".to_owned(), axis_schema(seed));
+    }
+    extend(&mut own["matrix"], json!({ "properties": axes, "additionalProperties": !closed }));
+    properties.extend(own);
     if spec.dynamic_ports {
         let one = json!({ "type": "string" });
         let inputs = json!({
@@ -236,25 +173,6 @@ fn add_engine_properties(
         });
         properties.insert("inputs".to_owned(), inputs);
     }
-    let variables = |description: &str| json!({ "type": "array", "items": { "type": "string", "minLength": 1 }, "description": description });
-    properties
-        .insert("env".to_owned(), variables("Variables of the environment that are passed and decide the result."));
-    properties.insert(
-        "secret_env".to_owned(),
-        variables("Variables that are passed and neither keyed nor stored; their values are hidden in logs and messages, but for lines of fewer than 4 characters."),
-    );
-    let memory = json!({
-        "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1 }],
-        "description": "What a job needs, such as `\"2GB\"`.",
-    });
-    properties.insert("memory".to_owned(), memory);
-    let matrix = json!({
-        "type": "object",
-        "description": "One stage per combination of these values.",
-        "properties": axes,
-        "additionalProperties": !closed,
-    });
-    properties.insert("matrix".to_owned(), matrix);
 }
 
 fn port_schema(port: &Port) -> Value {
@@ -306,6 +224,11 @@ mod tests {
         let target = schema["$defs"]["kind-command"]["properties"]["outputs"]["additionalProperties"]["$ref"].clone();
         let pointer = target.as_str().unwrap().strip_prefix('#').unwrap();
         assert_eq!(schema.pointer(pointer).unwrap()["type"], "object");
+    }
+
+    #[test]
+    fn the_schema_describes_every_key() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&json_schema(KINDS)).unwrap());
     }
 
     #[test]

@@ -5,8 +5,7 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Span;
-use super::diagnostic::{Mistake, Mistakes};
+use super::diagnostic::{Mistake, Mistakes, Span};
 
 /// A value and where it is written.
 #[derive(Debug, Clone)]
@@ -17,7 +16,7 @@ pub(crate) struct Node {
 }
 
 /// What can be written in the file. Dates are refused while reading: no parameter is one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     String(String),
     Integer(i64),
@@ -28,7 +27,7 @@ pub(crate) enum Value {
 }
 
 /// A table in the order of the file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Table {
     pub(crate) entries: Vec<Entry>,
 }
@@ -84,7 +83,35 @@ impl Table {
     }
 }
 
+/// Equal values, wherever they are written.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.node == other.node
+    }
+}
+
 impl Node {
+    /// Says of every value inside that it is written in another source of the same text.
+    pub(crate) fn set_source(&mut self, source: usize) {
+        self.span.source = source;
+        match &mut self.value {
+            Value::Array(items) => items.iter_mut().for_each(|item| item.set_source(source)),
+            Value::Table(table) => {
+                for entry in &mut table.entries {
+                    entry.key_span.source = source;
+                    entry.node.set_source(source);
+                }
+            }
+            Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {}
+        }
+    }
+
     /// The value in the words of a message: `a string`.
     pub(crate) fn describe(&self) -> &'static str {
         match self.value {
@@ -120,6 +147,20 @@ fn sorted_value(value: Json) -> Json {
         Json::Object(object) => Json::Object(sorted(object)),
         Json::Array(items) => items.into_iter().map(sorted_value).collect(),
         other => other,
+    }
+}
+
+/// A value in the words of an axis label: strings as they are, numbers in the shortest form that reads back.
+pub(crate) fn label(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(value) => Some(value.to_string()),
+        Value::Float(number) => {
+            let plain = *number == 0.0 || (1e-5..1e16).contains(&number.abs());
+            Some(if plain { format!("{number}") } else { format!("{number:e}") })
+        }
+        Value::Array(_) | Value::Table(_) => None,
     }
 }
 
@@ -265,5 +306,16 @@ mod tests {
         assert!(errors[0].contains("--> p:2:"), "{errors:?}");
         let errors = parse("a = 1\na = 2\n").unwrap_err();
         assert_eq!(errors, ["error: duplicate key\n  --> p:2:1\n   |\n 2 | a = 2\n   | ^"]);
+    }
+
+    #[test]
+    fn numbers_get_their_shortest_label() {
+        let label = |value| label(&Node { value, span: Span::default() }).unwrap();
+        assert_eq!(label(Value::Float(1e-3)), "0.001");
+        assert_eq!(label(Value::Float(2.0)), "2");
+        assert_eq!(label(Value::Float(-0.25)), "-0.25");
+        assert_eq!(label(Value::Float(3e-7)), "3e-7");
+        assert_eq!(label(Value::Integer(50)), "50");
+        assert_eq!(label(Value::Boolean(true)), "true");
     }
 }

@@ -14,6 +14,7 @@ pub use folder::Folder;
 use hamflow_stage_api::{ErrorCategory, StageError};
 pub use hamflow_stage_api::{Symlinks, open_regular, open_with, read_regular, read_text};
 pub use relative::{MAX_NAME, RelativePath, RelativePathError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sys;
@@ -52,12 +53,13 @@ impl std::error::Error for FsError {
 }
 
 /// How files get from the store to `out/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LinkMode {
-    /// By reflink where the file system can, else by copying.
+    /// Reflinks where the file system has them, else copies.
     #[default]
     Copy,
-    /// By hard link: fast, but whoever writes to such a file as root damages the store.
+    /// Hard links, through which root can damage the store.
     Hard,
 }
 

@@ -7,28 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::maintenance::{files, name, named_blobs, sweep};
 use super::{ActionKey, ActionResult, Store};
 use crate::fs::{self, FsError};
+use crate::policy::Limits;
 
 /// For so long a checkpoint is kept that nobody has gone on from.
 const CHECKPOINTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// For so long a remembered view or plan is kept.
 const MEMOS_KEPT: Duration = Duration::from_secs(60 * 24 * 60 * 60);
-
-/// How much of what nobody needs now is kept for later; none is without limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of all blobs.
-    pub max_bytes: Option<u64>,
-    /// The time since the last use.
-    pub max_age: Option<Duration>,
-}
-
-impl Default for Limits {
-    /// 20 GB and 30 days.
-    fn default() -> Self {
-        Self { max_bytes: Some(20_000_000_000), max_age: Some(Duration::from_secs(30 * 24 * 60 * 60)) }
-    }
-}
 
 /// What is known of who needs what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -28,11 +28,12 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub use crate::policy::Limits;
 pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, Outputs, ParseKeyError, ResultOutput};
 pub use bundle::{BundleError, Bundled, export, import};
 pub use content::{ContentStore, Staged, pour};
 pub use files::Files;
-pub use garbage::{Garbage, Limits, Needs, collect};
+pub use garbage::{Garbage, Needs, collect};
 pub use maintenance::{Damage, Usage, usage, verify};
 pub use memo::Memo;
 pub use stat_index::{Known, Listing, Settled, StatIndex};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Project, loaded, overrides, refused};
-use crate::config::{LinkMode, Pipeline, Stage};
+use crate::config::{LinkMode, Origin, Pipeline, Stage};
 
 const BASE: &str = r#"
 [pipeline]
@@ -85,6 +85,22 @@ fn set_wins_over_the_profile_and_takes_toml_or_a_plain_text() {
     assert_eq!(Value::Object(fit.params.clone()), json!({ "epochs": 5, "lr": 0.01, "model": "deep net" }));
     assert_eq!((pipeline.seed, fit.seed), (9, 11));
     assert_eq!(pipeline.inputs[1].paths[0].to_str().unwrap(), "other.csv");
+}
+
+#[test]
+fn an_input_knows_who_wrote_it() {
+    let project = Project::new(BASE);
+    let origins = |profile, set: &[&str]| -> Vec<(String, Origin)> {
+        let inputs = project.load(&overrides(profile, set)).unwrap().inputs;
+        inputs.into_iter().map(|input| (input.name, input.origin)).collect()
+    };
+    let (more, rows) = ("more".to_owned(), "rows".to_owned());
+    assert_eq!(origins(None, &[]), [(rows.clone(), Origin::File)]);
+    let of_profile = [(more.clone(), Origin::Profile), (rows.clone(), Origin::Profile)];
+    assert_eq!(origins(Some("demo"), &[]), of_profile);
+    let set = ["inputs.rows=other.csv", "inputs.more=[\"a\", \"b\"]"];
+    assert_eq!(origins(Some("demo"), &set), [(more, Origin::Profile), (rows.clone(), Origin::Set)]);
+    assert_eq!(origins(None, &["inputs.rows=rows.csv"]), [(rows, Origin::File)], "the same is not another input");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The exact text for each slip.
 
+mod cache;
 mod file;
 mod matrix;
 mod overlay;

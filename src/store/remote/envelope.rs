@@ -11,8 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::key::{SharedSecret, SigningKey, VerifyingKey};
 use crate::digest::Digest;
+use crate::policy::{SigningKey, Trust, VerifyingKey};
 use crate::store::{ActionKey, ActionResult, Origin};
 
 const HEADER: &str = "hamflow-result 1\n";
@@ -28,32 +28,6 @@ pub struct Envelope {
     pub packs: Vec<Digest>,
     /// Listings and views that its fingerprint names, for explanations and for runs without the inputs.
     pub texts: Vec<Digest>,
-}
-
-/// Whether a scope may be called so: it is part of an object's name.
-pub fn is_scope(text: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && text.bytes().all(known)
-}
-
-/// Who may write to which scope. A pattern may end in `*`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Patterns of scopes, and the keys that may write to them.
-    pub keys: Vec<(String, Vec<VerifyingKey>)>,
-    /// The shared secret of this machine, without which signatures made with it cannot be checked.
-    pub shared: Option<SharedSecret>,
-}
-
-impl Trust {
-    /// The keys that may write to `scope`.
-    pub fn of<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a VerifyingKey> {
-        let fits = move |pattern: &str| match pattern.strip_suffix('*') {
-            Some(start) => scope.starts_with(start),
-            None => scope == pattern,
-        };
-        self.keys.iter().filter(move |(pattern, _)| fits(pattern)).flat_map(|(_, keys)| keys)
-    }
 }
 
 impl Envelope {
@@ -160,11 +134,5 @@ mod tests {
         let text = String::from_utf8(sealed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
         let forged = Envelope::open(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
         assert_eq!(forged.unwrap_err(), "its signature is wrong");
-    }
-
-    #[test]
-    fn scopes_are_single_steps_of_a_path() {
-        assert!(is_scope("pr-12") && is_scope("release_1.0"));
-        assert!(["", "..", "a/b", ".hidden", "ä"].iter().all(|scope| !is_scope(scope)));
     }
 }

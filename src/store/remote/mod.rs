@@ -21,7 +21,6 @@ mod envelope;
 #[cfg(feature = "cloud")]
 mod gcs;
 mod http;
-mod key;
 mod pack;
 #[cfg(feature = "cloud")]
 mod s3;
@@ -87,8 +86,9 @@ fn set_variable(name: &str) -> Option<String> {
 }
 
 pub use backend::{Backend, RemoteError};
-pub use envelope::{Envelope, Trust, is_scope};
-pub use key::{KeyError, SigningKey, VerifyingKey};
+pub use envelope::Envelope;
 pub use pack::unpack;
 pub use transfer::{Presence, Remote};
 pub use uploads::Uploads;
+
+pub use crate::policy::{KeyError, SigningKey, Trust, VerifyingKey, is_scope};

@@ -1,10 +1,13 @@
 //! Slips in a matrix.
 
+use insta::assert_snapshot;
+
 use super::HEAD;
 use crate::config::tests::refused;
+
 #[test]
 fn an_unknown_axis_is_named_with_what_was_meant() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -15,7 +18,8 @@ matrix = { epoch = [1], nonsense = [2] }
             ]
             .concat()
         ),
-        r#"error: stage `fit`: unknown axis `epoch`
+        @r#"
+error: stage `fit`: unknown axis `epoch`
   --> pipeline.toml:9:12
    |
  9 | matrix = { epoch = [1], nonsense = [2] }
@@ -27,13 +31,14 @@ error: stage `fit`: unknown axis `nonsense`
    |
  9 | matrix = { epoch = [1], nonsense = [2] }
    |                         ^^^^^^^^
-hint: an axis is a parameter of the stage, one of its inputs, or `seed`"#
+hint: an axis is a parameter of the stage, one of its inputs, or `seed`
+"#
     );
 }
 
 #[test]
 fn an_axis_is_a_list_of_values_that_can_be_in_a_name() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -54,7 +59,8 @@ matrix = 3
             ]
             .concat()
         ),
-        r#"error: stage `fit`: the axis `epochs` takes a list of values, not a number
+        @r#"
+error: stage `fit`: the axis `epochs` takes a list of values, not a number
   --> pipeline.toml:10:10
    |
 10 | epochs = 3
@@ -116,13 +122,14 @@ error: stage `map`: `matrix` takes a table, not a number
    |
 19 | matrix = 3
    |          ^
-hint: write `matrix = { lr = [1e-3, 3e-4] }`"#
+hint: write `matrix = { lr = [1e-3, 3e-4] }`
+"#
     );
 }
 
 #[test]
 fn a_refused_value_of_an_axis_is_shown_once() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -133,17 +140,19 @@ matrix = { epochs = [5, 0], lr = [1, 2, 3] }
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `epochs` must be a whole number of at least 1
+        @r#"
+error: stage `fit`: `epochs` must be a whole number of at least 1
   --> pipeline.toml:9:25
    |
  9 | matrix = { epochs = [5, 0], lr = [1, 2, 3] }
-   |                         ^"#
+   |                         ^
+"#
     );
 }
 
 #[test]
 fn a_matrix_has_a_limit() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -157,17 +166,19 @@ seed = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
             ]
             .concat()
         ),
-        r#"error: stage `fit`: more than 1000 combinations
+        @r#"
+error: stage `fit`: more than 1000 combinations
   --> pipeline.toml:10:1
    |
 10 | epochs = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-   | ^^^^^^"#
+   | ^^^^^^
+"#
     );
 }
 
 #[test]
 fn a_matrix_is_no_value_of_an_axis() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -181,10 +192,12 @@ matrix.model = ["fit"]
             ]
             .concat()
         ),
-        r#"error: stage `judge`: `fit` has a matrix itself, so it cannot be a value of an axis
+        @r#"
+error: stage `judge`: `fit` has a matrix itself, so it cannot be a value of an axis
   --> pipeline.toml:12:17
    |
 12 | matrix.model = ["fit"]
-   |                 ^^^^^"#
+   |                 ^^^^^
+"#
     );
 }

@@ -1,14 +1,17 @@
 //! Slips in profiles and in `--set`.
 
+use insta::assert_snapshot;
+
 use super::HEAD;
 use crate::config::tests::{Project, overrides, refused};
 
 fn overridden(text: &str, profile: Option<&str>, set: &[&str]) -> String {
     Project::new(text).load(&overrides(profile, set)).err().expect("the pipeline is wrong")
 }
+
 #[test]
 fn an_unknown_profile_is_named_with_what_was_meant() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -24,14 +27,16 @@ stages.fit.epochs = 3
             Some("dmeo"),
             &[]
         ),
-        r#"error: no profile `dmeo`
-hint: did you mean `demo`?"#
+        @r#"
+error: no profile `dmeo`
+hint: did you mean `demo`?
+"#
     );
 }
 
 #[test]
 fn a_profile_that_is_not_like_any_lists_what_there_is() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -47,23 +52,27 @@ stages.fit.epochs = 3
             Some("real"),
             &[]
         ),
-        r#"error: no profile `real`
-hint: the only profile is `demo`"#
+        @r#"
+error: no profile `real`
+hint: the only profile is `demo`
+"#
     );
 }
 
 #[test]
 fn a_profile_of_a_file_without_profiles() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(HEAD, Some("real"), &[]),
-        r#"error: no profile `real`
-hint: the file has no profiles"#
+        @r#"
+error: no profile `real`
+hint: the file has no profiles
+"#
     );
 }
 
 #[test]
 fn a_profile_changes_sections_only() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -76,7 +85,8 @@ nonsense = 1
             ]
             .concat()
         ),
-        r#"error: profile `x`: a profile is a table, not a number
+        @r#"
+error: profile `x`: a profile is a table, not a number
   --> pipeline.toml:8:1
    |
  8 | x = 3
@@ -94,13 +104,14 @@ error: profile `y`: unknown key `nonsense`
    |
 11 | nonsense = 1
    | ^^^^^^^^
-hint: a profile changes `pipeline`, `inputs`, `stages` and `cache`"#
+hint: a profile changes `pipeline`, `inputs`, `stages` and `cache`
+"#
     );
 }
 
 #[test]
 fn a_profile_that_misspells_a_stage_is_shown_the_one_that_was_meant() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -115,18 +126,20 @@ stages.claen.column = "sex"
             Some("demo"),
             &[]
         ),
-        r#"error: stage `claen`: no kind is called `claen`, and it does not say `kind = "…"`
+        @r#"
+error: stage `claen`: no kind is called `claen`, and it does not say `kind = "…"`
   --> pipeline.toml:11:8
    |
 11 | stages.claen.column = "sex"
    |        ^^^^^
-hint: did you mean `clean`? `hamflow kinds` lists all kinds"#
+hint: did you mean `clean`? `hamflow kinds` lists all kinds
+"#
     );
 }
 
 #[test]
 fn set_names_a_stage_or_input_that_is_there() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -142,7 +155,8 @@ stages.fit.epochs = 3
             None,
             &["stages.fti.epochs=3", r#"inputs.row="x""#, "stages.nonsense.x=1"]
         ),
-        r#"error: no stage `fti`
+        @r#"
+error: no stage `fti`
   --> --set:1:8
    |
  1 | stages.fti.epochs=3
@@ -161,13 +175,14 @@ error: no stage `nonsense`
    |
  1 | stages.nonsense.x=1
    |        ^^^^^^^^
-hint: the stages are `source`, `pack` and `fit`"#
+hint: the stages are `source`, `pack` and `fit`
+"#
     );
 }
 
 #[test]
 fn set_needs_a_path_and_a_value() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -183,7 +198,8 @@ stages.fit.epochs = 3
             None,
             &["stages.fit.epochs", "=3", "a b=3", "stages.fit.epochs.x=3", "stages.fit.shards.x=3"]
         ),
-        r#"error: `stages.fit.epochs` does not set anything
+        @r#"
+error: `stages.fit.epochs` does not set anything
   --> --set:1:1
    |
  1 | stages.fit.epochs
@@ -214,13 +230,14 @@ error: `stages.fit.shards` is not a table
   --> --set:1:12
    |
  1 | stages.fit.shards.x=3
-   |            ^^^^^^"#
+   |            ^^^^^^
+"#
     );
 }
 
 #[test]
 fn set_does_not_lose_to_a_matrix() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -236,18 +253,20 @@ stages.fit.epochs = 3
             None,
             &["stages.fit.lr=3"]
         ),
-        r#"error: stage `fit`: `lr` is an axis of the matrix
+        @r#"
+error: stage `fit`: `lr` is an axis of the matrix
   --> --set:1:12
    |
  1 | stages.fit.lr=3
    |            ^^
-hint: set its values: `stages.fit.matrix.lr = […]`"#
+hint: set its values: `stages.fit.matrix.lr = […]`
+"#
     );
 }
 
 #[test]
 fn a_mistake_on_the_command_line_is_shown_there() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -263,7 +282,8 @@ stages.fit.epochs = 3
             None,
             &["stages.fit.epochs=0", "stages.fit.epoch=5", "stage.fit.lr=1"]
         ),
-        r#"error: stage `fit`: `epochs` must be a whole number of at least 1
+        @r#"
+error: stage `fit`: `epochs` must be a whole number of at least 1
   --> --set:1:19
    |
  1 | stages.fit.epochs=0
@@ -281,13 +301,14 @@ error: unknown key `stage`
    |
  1 | stage.fit.lr=1
    | ^^^^^
-hint: did you mean `stages`?"#
+hint: did you mean `stages`?
+"#
     );
 }
 
 #[test]
 fn a_profile_does_not_lose_to_a_matrix() {
-    assert_eq!(
+    assert_snapshot!(
         overridden(
             &[
                 HEAD,
@@ -302,11 +323,13 @@ stages.fit.lr = 3
             Some("demo"),
             &[]
         ),
-        r#"error: stage `fit`: `lr` is an axis of the matrix
+        @r#"
+error: stage `fit`: `lr` is an axis of the matrix
   --> pipeline.toml:11:12
    |
 11 | stages.fit.lr = 3
    |            ^^
-hint: set its values: `stages.fit.matrix.lr = […]`"#
+hint: set its values: `stages.fit.matrix.lr = […]`
+"#
     );
 }

@@ -1,10 +1,13 @@
 //! Slips in a stage.
 
+use insta::assert_snapshot;
+
 use super::HEAD;
 use crate::config::tests::refused;
+
 #[test]
 fn an_unknown_kind_is_named_with_what_was_meant() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -18,7 +21,8 @@ kind = "nonsense"
             ]
             .concat()
         ),
-        r#"error: stage `a`: unknown kind `fti`
+        @r#"
+error: stage `a`: unknown kind `fti`
   --> pipeline.toml:8:8
    |
  8 | kind = "fti"
@@ -36,13 +40,14 @@ error: stage `c`: unknown kind `nonsense`
    |
 12 | kind = "nonsense"
    |        ^^^^^^^^^^
-hint: `hamflow kinds` lists all kinds"#
+hint: `hamflow kinds` lists all kinds
+"#
     );
 }
 
 #[test]
 fn a_stage_without_a_kind_must_be_called_like_one() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -53,7 +58,8 @@ table = "source"
             ]
             .concat()
         ),
-        r#"error: stage `clean`: no kind is called `clean`, and it does not say `kind = "…"`
+        @r#"
+error: stage `clean`: no kind is called `clean`, and it does not say `kind = "…"`
   --> pipeline.toml:7:1
    |
  7 | [stages.clean]
@@ -65,13 +71,14 @@ error: stage `comand`: no kind is called `comand`, and it does not say `kind = "
    |
  9 | [stages.comand]
    | ^^^^^^^^^^^^^^^
-hint: did you mean `command`? `hamflow kinds` lists all kinds"#
+hint: did you mean `command`? `hamflow kinds` lists all kinds
+"#
     );
 }
 
 #[test]
 fn a_name_has_no_odd_characters() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -83,7 +90,8 @@ kind = "command"
             ]
             .concat()
         ),
-        r#"error: `a b` cannot be the name of a stage
+        @r#"
+error: `a b` cannot be the name of a stage
   --> pipeline.toml:7:1
    |
  7 | [stages."a b"]
@@ -95,30 +103,33 @@ error: `inputs` cannot be the name of a stage
    |
  9 | [stages.inputs]
    | ^^^^^^^^^^^^^^^
-hint: `inputs.NAME` means something from outside"#
+hint: `inputs.NAME` means something from outside
+"#
     );
 }
 
 #[test]
 fn a_stage_is_a_table() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             r#"[stages]
 fit = 3
 "#
         ),
-        r#"error: stage `fit`: a stage is a table, not a number
+        @r#"
+error: stage `fit`: a stage is a table, not a number
   --> pipeline.toml:2:1
    |
  2 | fit = 3
    | ^^^
-hint: write `[stages.fit]`"#
+hint: write `[stages.fit]`
+"#
     );
 }
 
 #[test]
 fn an_unknown_parameter_is_named_with_what_was_meant() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -132,7 +143,8 @@ nonsense = 1
             ]
             .concat()
         ),
-        r#"error: stage `fit`: unknown parameter `epoch`
+        @r#"
+error: stage `fit`: unknown parameter `epoch`
   --> pipeline.toml:9:1
    |
  9 | epoch = 3
@@ -158,13 +170,14 @@ error: stage `fit`: unknown parameter `nonsense`
    |
 12 | nonsense = 1
    | ^^^^^^^^
-hint: `hamflow kinds fit` lists its parameters"#
+hint: `hamflow kinds fit` lists its parameters
+"#
     );
 }
 
 #[test]
 fn a_refused_value_is_shown_where_it_is_written() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -178,7 +191,8 @@ column = ""
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `epochs` must be a whole number of at least 1
+        @r#"
+error: stage `fit`: `epochs` must be a whole number of at least 1
   --> pipeline.toml:9:10
    |
  9 | epochs = 0
@@ -189,13 +203,14 @@ error: stage `map`: `column` is empty
    |
 12 | column = ""
    |          ^^
-hint: name a column of the table"#
+hint: name a column of the table
+"#
     );
 }
 
 #[test]
 fn a_value_of_the_wrong_type_is_shown_with_its_name() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -206,17 +221,19 @@ lr = "fast"
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `lr`: invalid type, expected something like 0.001
+        @r#"
+error: stage `fit`: `lr`: invalid type, expected something like 0.001
   --> pipeline.toml:9:6
    |
  9 | lr = "fast"
-   |      ^^^^^^"#
+   |      ^^^^^^
+"#
     );
 }
 
 #[test]
 fn a_refused_value_deep_in_a_table_is_shown_where_it_is_written() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             r#"[stages.x]
 kind = "command"
@@ -224,17 +241,19 @@ kind = "command"
 y = { path = "y.txt", type = "fiel" }
 "#
         ),
-        r#"error: stage `x`: `outputs.y.type`: no artifact type "fiel"
+        @r#"
+error: stage `x`: `outputs.y.type`: no artifact type "fiel"
   --> pipeline.toml:4:30
    |
  4 | y = { path = "y.txt", type = "fiel" }
-   |                              ^^^^^^"#
+   |                              ^^^^^^
+"#
     );
 }
 
 #[test]
 fn a_missing_input_is_named_with_who_makes_it() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -245,7 +264,8 @@ kind = "source"
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `shards` is missing: it takes shards
+        @r#"
+error: stage `fit`: `shards` is missing: it takes shards
   --> pipeline.toml:7:1
    |
  7 | [stages.fit]
@@ -257,29 +277,32 @@ error: stage `again`: `csv` is missing: it takes csv, or something from `[inputs
    |
  8 | [stages.again]
    | ^^^^^^^^^^^^^^
-hint: write `csv = "inputs.NAME"` and declare NAME under `[inputs]`"#
+hint: write `csv = "inputs.NAME"` and declare NAME under `[inputs]`
+"#
     );
 }
 
 #[test]
 fn a_missing_input_that_nothing_makes_says_so() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             r#"[stages.fit]
-"#
+    "#
         ),
-        r#"error: stage `fit`: `shards` is missing: it takes shards
+        @r#"
+error: stage `fit`: `shards` is missing: it takes shards
   --> pipeline.toml:1:1
    |
  1 | [stages.fit]
    | ^^^^^^^^^^^^
-hint: no stage makes shards"#
+hint: no stage makes shards
+"#
     );
 }
 
 #[test]
 fn a_port_takes_a_reference() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -292,7 +315,8 @@ metrics = ["fit", 4]
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `shards` takes one reference, not a list
+        @r#"
+error: stage `fit`: `shards` takes one reference, not a list
   --> pipeline.toml:8:10
    |
  8 | shards = ["pack"]
@@ -310,13 +334,14 @@ error: stage `gather`: `metrics` takes references, not a number
    |
 11 | metrics = ["fit", 4]
    |                   ^
-hint: write `inputs.NAME`, `STAGE` or `STAGE.ARTIFACT`, in quotes"#
+hint: write `inputs.NAME`, `STAGE` or `STAGE.ARTIFACT`, in quotes
+"#
     );
 }
 
 #[test]
 fn a_required_port_takes_no_empty_list() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             r#"[stages.a]
 kind = "command"
@@ -326,7 +351,8 @@ kind = "command"
 inputs = 3
 "#
         ),
-        r#"error: stage `a`: the list at `x` is empty
+        @r#"
+error: stage `a`: the list at `x` is empty
   --> pipeline.toml:3:16
    |
  3 | inputs = { x = [], "y z" = "a", w = 3 }
@@ -351,13 +377,14 @@ error: stage `b`: `inputs` takes a table, not a number
    |
  6 | inputs = 3
    |          ^
-hint: write `inputs = { name = "reference" }`"#
+hint: write `inputs = { name = "reference" }`
+"#
     );
 }
 
 #[test]
 fn the_engine_s_own_keys_are_checked() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             &[
                 HEAD,
@@ -375,30 +402,33 @@ env = "A"
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `seed` takes a whole number from 0
+        @r#"
+error: stage `fit`: `seed` takes a whole number from 0
   --> pipeline.toml:9:8
    |
  9 | seed = 1.5
    |        ^^^
 
-error: stage `fit`: `memory` takes a size
+error: stage `fit`: `memory` cannot be `much`
   --> pipeline.toml:10:10
    |
 10 | memory = "much"
    |          ^^^^^^
 hint: write it as `"2GB"` or `"512MiB"`
 
-error: stage `fit`: `B=C` cannot be the name of a variable
+error: stage `fit`: an item of `env` cannot be `B=C`
   --> pipeline.toml:11:13
    |
 11 | env = ["A", "B=C", 3]
    |             ^^^^^
+hint: a variable name has no `=`
 
-error: stage `fit`: `env` takes names, not a number
+error: stage `fit`: an item of `env` is a number, not a variable name
   --> pipeline.toml:11:20
    |
 11 | env = ["A", "B=C", 3]
    |                    ^
+hint: a variable name has no `=`
 
 error: stage `fit`: `A` is in `env` and in `secret_env`
   --> pipeline.toml:12:1
@@ -412,17 +442,18 @@ error: stage `map`: `seed` has no effect, because `map` draws no random numbers
 15 | seed = 3
    | ^^^^
 
-error: stage `map`: `env` takes a list of names of variables, not a string
+error: stage `map`: `env` takes a list of variable names, not a string
   --> pipeline.toml:16:7
    |
 16 | env = "A"
-   |       ^^^"#
+   |       ^^^
+"#
     );
 }
 
 #[test]
 fn outputs_of_a_stage_do_not_meet() {
-    assert_eq!(
+    assert_snapshot!(
         refused(
             r#"[stages.a]
 kind = "command"
@@ -433,7 +464,8 @@ c = { type = "file", path = "x/y" }
 d = { type = "file", path = "../d" }
 "#
         ),
-        r#"error: stage `a`: the outputs `a` and `b` are both at `x`
+        @r#"
+error: stage `a`: the outputs `a` and `b` are both at `x`
   --> pipeline.toml:1:1
    |
  1 | [stages.a]
@@ -456,6 +488,7 @@ error: stage `a`: the output `d` cannot be at `../d`
    |
  1 | [stages.a]
    | ^^^^^^^^^^
-hint: a path below the stage's output folder is wanted, without `.`, `..` and `\`"#
+hint: a path below the stage's output folder is wanted, without `.`, `..` and `\`
+"#
     );
 }

@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, RemoteError};
-use super::envelope::Trust;
-use super::key::SigningKey;
 use super::pack::FULL;
 use crate::digest::Digest;
+use crate::policy::{SigningKey, Trust};
 use crate::store::ActionKey;
 
 /// A request that makes no progress for so long has failed.

@@ -141,7 +141,7 @@ impl VerifyingKey {
     }
 
     /// Checks a signature that says that it is of this key; a shared secret must be `known`. Says what is wrong with it.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &self,
         text: &[u8],
         signature: &str,

@@ -1,0 +1,115 @@
+//! Reads `pipeline.toml`, lays the overrides over it and resolves the stages.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Diagnostic, Mistake, Mistakes, Sources, Span};
+use super::field_schema::properties_of;
+use super::known_kinds::KnownKinds;
+use super::pipeline::{Kinds, Overrides, Pipeline, Stage};
+use super::reader::read as read_section;
+use super::sections::Document;
+use super::template::{Template, read_stage};
+use super::value::{Entry, Node, Table, Value, parse_document};
+use super::{matrix, overlay, ports};
+use crate::fs::{Symlinks, read_regular};
+
+/// Reads and resolves the pipeline at `path`.
+///
+/// Fails with every mistake that was found, sorted by place. References are resolved later, by
+/// [`graph::build`](crate::graph::build).
+pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline, Vec<Diagnostic>> {
+    let (text, folder, file) = read(path).map_err(|diagnostic| vec![diagnostic])?;
+    let mut mistakes = Mistakes::default();
+    let mut sources = Sources::new(path.display().to_string(), text);
+    let mut table = parse_document(0, sources.file_text(), &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(mistakes.into_diagnostics(&sources));
+    }
+    overlay::apply_profile(&mut table, overrides.profile.as_deref(), &mut sources, &mut mistakes);
+    overlay::apply_set(&mut table, overrides, &mut sources, &mut mistakes);
+    take_misplaced_stages(&mut table, kinds, &mut mistakes);
+    let root = Node { value: Value::Table(table), span: Span::default() };
+    let document: Document = read_section("", &root, &mut mistakes).unwrap_or_default();
+    document.check(&mut mistakes);
+    let stages = read_stages(&document.stages, kinds, document.pipeline.seed, &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(mistakes.into_diagnostics(&sources));
+    }
+    Ok(Pipeline {
+        name: document.pipeline.name,
+        seed: document.pipeline.seed,
+        missing_inputs: document.pipeline.missing_inputs,
+        root: folder,
+        file,
+        inputs: document.inputs.into_declarations(&sources),
+        stages,
+        cache: document.cache.into_options(),
+        profile: overrides.profile.clone(),
+        overridden: overrides.profile.is_some() || !overrides.set.is_empty(),
+        sources,
+    })
+}
+
+/// The text of the file, the project's root and the file's absolute path.
+fn read(path: &Path) -> Result<(String, PathBuf, PathBuf), Diagnostic> {
+    let shown = path.display();
+    let cannot = |error: io::Error| Diagnostic::new(format!("cannot read `{shown}`: {error}"));
+    let bytes = read_regular(path, Symlinks::Follow).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Diagnostic::new(format!("`{shown}` does not exist")).hint("`hamflow init` writes one to start from")
+        }
+        _ => cannot(error),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        Diagnostic::new(format!("`{shown}` is not UTF-8 in line {}", line + 1)).hint("save it as UTF-8")
+    })?;
+    let (root, file) = locate(path).map_err(cannot)?;
+    Ok((text, root, file))
+}
+
+/// The project's root and the absolute path of the pipeline file at `path`.
+///
+/// The folder's symbolic links are resolved, the file's own are not: the project is where the file is seen.
+pub fn locate(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let root = fs::canonicalize(folder)?;
+    let file = root.join(path.file_name().unwrap_or_default());
+    Ok((root, file))
+}
+
+/// Reports the tables that are called like a kind, which belong below `[stages]`, and takes them out.
+fn take_misplaced_stages(table: &mut Table, kinds: Kinds, mistakes: &mut Mistakes) {
+    let sections = properties_of::<Document>();
+    table.entries.retain(|entry| {
+        let key = &entry.key;
+        let is_misplaced = !sections.contains_key(key) && kinds.iter().any(|kind| kind.spec().name == key);
+        if is_misplaced {
+            let hint = format!("did you mean `[stages.{key}]`?");
+            mistakes.push(Mistake::new(entry.header(), format!("unknown key `{key}`")).hint(hint));
+        }
+        !is_misplaced
+    });
+}
+
+fn read_stages(table: &Table, kinds: Kinds, seed: u64, mistakes: &mut Mistakes) -> Vec<Stage> {
+    if table.entries.is_empty() && mistakes.is_empty() {
+        mistakes.push(
+            Mistake::placeless("the pipeline has no stages")
+                .hint("add `[stages.NAME]`; `hamflow kinds` lists what a stage can do".to_owned()),
+        );
+    }
+    let names: Vec<&str> = table.keys().collect();
+    let mut known = KnownKinds::new(kinds);
+    let read = |entry: &Entry| read_stage(entry, &mut known, &names, mistakes);
+    let templates: Vec<Template> = table.entries.iter().filter_map(read).collect();
+    let stages = matrix::expand(&templates, seed, mistakes);
+    ports::check(&stages, mistakes);
+    ports::require_ports(&templates, &stages, mistakes);
+    stages
+}
