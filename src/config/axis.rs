@@ -18,7 +18,7 @@ pub(crate) struct Axis {
     pub(crate) values: Vec<AxisValue>,
 }
 
-/// What the values of an axis are put at.
+/// What an axis varies.
 pub(crate) enum Role {
     Parameter,
     Seed,
@@ -33,7 +33,7 @@ pub(crate) struct AxisValue {
 
 /// Reads `[stages.NAME.matrix]`, sorted by axis.
 ///
-/// An axis wins over a plain value of the same name, so that a profile can sweep what the file fixes.
+/// An axis overrides a plain value of the same name, so that a profile can sweep a parameter that the file sets.
 pub(crate) fn read_matrix(place: &str, kind: &KnownKind, table: &Table, mistakes: &mut Mistakes) -> Vec<Axis> {
     let (spec, properties) = (&kind.spec, kind.properties());
     let mut axes = Vec::new();

@@ -1,4 +1,4 @@
-//! A mistake in the user's file, with the line it is on, a caret and the way out.
+//! Diagnostics: an error in the pipeline file or on the command line, with its line, a caret and a hint.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,14 +14,14 @@ pub struct Span {
     pub end: usize,
 }
 
-/// A mistake in the user's file, ready to be shown.
+/// An error in the pipeline file or on the command line, ready to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// One sentence, lowercase at its start, place first: ``stage `train`: unknown parameter `epoch` ``.
     pub message: String,
     /// The file, the line and the column, with the line's text.
     pub place: Option<Location>,
-    /// The way out.
+    /// What to do about it.
     pub hint: Option<String>,
 }
 
@@ -41,18 +41,18 @@ pub struct Location {
 }
 
 impl Diagnostic {
-    /// A mistake that has no place.
+    /// A diagnostic without a location.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), place: None, hint: None }
     }
 
-    /// Adds the way out.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The text for the terminal: message, place, the line with a caret below, hint; no line break at the end.
+    /// The text for the terminal: message, location, the line with a caret below, hint. Without a final line break.
     pub fn render(&self) -> String {
         self.to_string()
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Diagnostic {
             write!(f, "\n{:digits$}--> {file}:{line}:{column}", "")?;
             write!(f, "\n{:digits$} |", "")?;
             write!(f, "\n{line:digits$} | {text}")?;
-            // Tabs stay tabs, so that the caret stands below its column however wide the terminal makes them.
+            // Tabs stay tabs, so that the caret is below its column at any tab width.
             let indent: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             write!(f, "\n{:digits$} | {indent}{:^>width$}", "", "")?;
         }
@@ -79,7 +79,7 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// Who wrote a value.
+/// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The pipeline file.
@@ -125,7 +125,7 @@ impl Sources {
         self.add(Source { origin: Origin::Set, name: option.to_owned(), text: text.to_owned() })
     }
 
-    /// Who wrote what a span marks.
+    /// The origin of the text at a span.
     pub fn origin(&self, span: Span) -> Origin {
         self.sources.get(span.source).map_or(Origin::File, |source| source.origin)
     }
@@ -158,7 +158,7 @@ impl Sources {
         })
     }
 
-    /// A mistake at a span.
+    /// A diagnostic at a span.
     pub fn diagnostic(&self, span: Span, message: impl Into<String>) -> Diagnostic {
         Diagnostic { message: message.into(), place: self.locate(span), hint: None }
     }
@@ -173,10 +173,10 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// A mistake that is not yet looked up in its text.
+/// A diagnostic whose location is not resolved yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Mistake {
-    /// None for what is not written in any text, such as `--profile NAME`.
+    /// None for something outside every source, such as `--profile NAME`.
     span: Option<Span>,
     message: String,
     hint: Option<String>,
@@ -188,19 +188,19 @@ impl Mistake {
         Self { span: Some(span), message: message.into(), hint: None }
     }
 
-    /// A mistake that is written in no text, such as the name after `--profile`.
+    /// A mistake outside every source, such as the name after `--profile`.
     pub(crate) fn placeless(message: impl Into<String>) -> Self {
         Self { span: None, message: message.into(), hint: None }
     }
 
-    /// Adds the way out, where there is one.
+    /// Adds a hint, if there is one.
     pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
         self
     }
 }
 
-/// All mistakes found, so that one look shows them all.
+/// All mistakes of one load, so that a user sees them at once.
 #[derive(Debug, Default)]
 pub(crate) struct Mistakes(Vec<Mistake>);
 
@@ -217,7 +217,7 @@ impl Mistakes {
         self.0.is_empty()
     }
 
-    /// The mistakes sorted by place; a mistake that every combination of a matrix repeats appears once.
+    /// The mistakes sorted by location, without the repetitions that a matrix causes.
     pub(crate) fn into_diagnostics(mut self, sources: &Sources) -> Vec<Diagnostic> {
         self.0.sort_by_key(|mistake| mistake.span.map(|span| (span.source, span.start)));
         let mut seen = BTreeSet::new();

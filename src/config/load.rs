@@ -1,4 +1,4 @@
-//! Reads `pipeline.toml`, lays the overrides over it and resolves the stages.
+//! Loads `pipeline.toml`: parses it, merges the overrides, deserializes the sections and resolves the stages.
 
 use std::fs;
 use std::io;
@@ -72,7 +72,7 @@ fn read(path: &Path) -> Result<(String, PathBuf, PathBuf), Diagnostic> {
 
 /// The project's root and the absolute path of the pipeline file at `path`.
 ///
-/// The folder's symbolic links are resolved, the file's own are not: the project is where the file is seen.
+/// Symlinks of the folder are resolved, a symlink at the file itself is not: the link's folder is the project.
 pub fn locate(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -83,7 +83,7 @@ pub fn locate(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Ok((root, file))
 }
 
-/// Reports the tables that are called like a kind, which belong below `[stages]`, and takes them out.
+/// Reports and removes top-level tables named like a kind; they belong below `[stages]`.
 fn take_misplaced_stages(table: &mut Table, kinds: Kinds, mistakes: &mut Mistakes) {
     let sections = properties_of::<Document>();
     table.entries.retain(|entry| {

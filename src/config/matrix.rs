@@ -10,8 +10,8 @@ use super::reference::{ReferenceTarget, Selection};
 use super::template::Template;
 use super::value::{Entry, Table, sorted};
 
-/// A matrix beyond this is a slip, not a wish.
-const MOST_COMBINATIONS: usize = 1000;
+/// The largest matrix; a larger one is taken for a mistake.
+const MAX_COMBINATIONS: usize = 1000;
 
 /// An axis of a stage, its own or one that it follows: the stage that has it in its matrix, and its name.
 ///
@@ -62,7 +62,7 @@ fn find_dimensions(templates: &[Template], mistakes: &mut Mistakes) -> Vec<BTree
             break;
         }
     }
-    // The combinations of a value that is a matrix itself would exist for that value only.
+    // If a value had a matrix itself, its combinations would exist for that value only.
     for template in templates {
         for axis in template.axes.iter().filter(|axis| matches!(axis.role, Role::Port(_))) {
             for value in &axis.values {
@@ -115,8 +115,8 @@ fn combine<'t>(
         }
     }
     let count = axes.iter().try_fold(1usize, |count, (_, axis)| count.checked_mul(axis.values.len()));
-    if count.is_none_or(|count| count > MOST_COMBINATIONS) {
-        let message = format!("stage `{}`: more than {MOST_COMBINATIONS} combinations", template.name);
+    if count.is_none_or(|count| count > MAX_COMBINATIONS) {
+        let message = format!("stage `{}`: more than {MAX_COMBINATIONS} combinations", template.name);
         let span = template.axes.first().map_or(template.header, |axis| axis.span);
         mistakes.push(Mistake::new(span, message));
         return None;

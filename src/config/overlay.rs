@@ -1,14 +1,14 @@
-//! What changes the file's values before they are looked at: a profile, then each `--set`.
+//! Overrides: a profile and `--set` arguments, merged into the file's values before these are deserialized.
 
 use super::diagnostic::{Mistake, Mistakes, Sources, Span};
 use super::near::{did_you_mean, listed, there_is};
 use super::pipeline::Overrides;
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
 
-/// What a profile may change.
+/// The sections that a profile may change.
 pub(super) const PROFILE_KEYS: [&str; 4] = ["pipeline", "inputs", "stages", "cache"];
 
-/// Takes `[profiles]` out of `root` and lays the chosen one over it.
+/// Removes `[profiles]` from `root` and merges the chosen profile into it.
 pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, sources: &mut Sources, mistakes: &mut Mistakes) {
     let mut profiles = Table::default();
     if let Some(entry) = root.remove("profiles") {
@@ -62,7 +62,7 @@ fn check_profile(profile: &Entry, mistakes: &mut Mistakes) {
     }
 }
 
-/// Refuses what a profile sets although an axis of the file's matrix would hide it.
+/// Rejects values of a profile that an axis of the file's matrix would shadow.
 fn refuse_hidden(root: &Table, profile: &Table, mistakes: &mut Mistakes) {
     for stage in table_at(profile, "stages").into_iter().flat_map(|stages| &stages.entries) {
         let (Some(below), Value::Table(above)) =
@@ -92,7 +92,7 @@ fn table_at<'t>(table: &'t Table, key: &str) -> Option<&'t Table> {
     }
 }
 
-/// Lays `over` on `base`: tables merge, everything else replaces. What is the same stays the file's.
+/// Merges `over` into `base`: tables merge, other values replace. An equal value keeps its origin.
 fn merge(base: &mut Table, over: Table) {
     for entry in over.entries {
         match (base.get_mut(&entry.key), entry.node.value) {
@@ -188,7 +188,7 @@ fn parse_path(source: usize, text: &str) -> Option<Vec<Key>> {
     }
 }
 
-/// Refuses a path to a stage or input that is not there: only the file adds some.
+/// Rejects a path to a stage or input that does not exist: `--set` does not add any.
 fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
     let [section, name, rest @ ..] = path else { return Ok(()) };
     if section.name == "profiles" {
@@ -209,7 +209,7 @@ fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
         let hint = did_you_mean(&name.name, table.keys()).unwrap_or_else(|| there_is(noun, table.keys()));
         return Err(Mistake::new(name.span, format!("no {noun} `{}`", name.name)).hint(hint));
     };
-    // The axis would hide the value: say so instead of ignoring what the user typed.
+    // The axis would shadow the value; report that instead of ignoring the argument.
     match rest {
         [key] => hidden(entry, &key.name, key.span).map_or(Ok(()), Err),
         _ => Ok(()),

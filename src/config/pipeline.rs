@@ -1,4 +1,4 @@
-//! A pipeline file as the rest of hamflow sees it: checked, with every default filled in.
+//! The resolved pipeline: checked, with every default filled in.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A mistake at a place of the file or of the command line.
+    /// A diagnostic at a span of the file or of the command line.
     pub fn diagnostic(&self, span: Span, message: impl Into<String>) -> Diagnostic {
         self.sources.diagnostic(span, message)
     }
@@ -54,7 +54,7 @@ pub struct Stage {
     pub axes: Vec<(String, String)>,
     /// What the stage does.
     pub kind: &'static dyn Kind,
-    /// What the kind says of itself.
+    /// The specification of the kind.
     pub spec: Arc<KindSpec>,
     /// The resolved parameters.
     pub params: Params,
@@ -68,7 +68,7 @@ pub struct Stage {
     pub secret_env: Vec<String>,
     /// `seed` of the stage, or the pipeline's.
     pub seed: u64,
-    /// Bytes of memory that a job of it needs, as far as the user said.
+    /// Bytes of memory that one of its jobs needs, if declared.
     pub memory: Option<u64>,
     /// Where the stage's table begins.
     pub span: Span,

@@ -1,4 +1,4 @@
-//! Checks what stages make and what their ports lack, and words both for messages.
+//! Checks the outputs and required ports of stages, and describes both in messages.
 
 use std::path::{Component, Path};
 
@@ -10,7 +10,7 @@ use super::near::joined;
 use super::pipeline::Stage;
 use super::template::Template;
 
-/// Refuses outputs of one stage that would get into each other's way, or leave the stage's folder.
+/// Rejects outputs of one stage that collide, or that are outside the stage's folder.
 pub(crate) fn check(stages: &[Stage], mistakes: &mut Mistakes) {
     for stage in stages {
         for (index, output) in stage.outputs.iter().enumerate() {
@@ -50,11 +50,11 @@ fn clash(a: &Output, b: &Output) -> Option<String> {
         .then(|| format!("the output `{}` would lie inside the file of `{}`, `{}`", b.name, a.name, a.path))
 }
 
-/// Refuses stages that lack something they cannot do without, naming who makes it.
+/// Rejects stages whose required ports are missing, with a hint at stages that make such an artifact.
 pub(crate) fn require_ports(templates: &[Template], stages: &[Stage], mistakes: &mut Mistakes) {
     for template in templates {
         for port in template.spec.ports.iter().filter(|port| port.required) {
-            // What is written, if wrongly, has its own mistake.
+            // An invalid reference has its own mistake.
             let written = template.written_ports.contains(&port.name);
             let axis = template.axes.iter().any(|axis| matches!(&axis.role, Role::Port(at) if at.name == port.name));
             if !written && !axis {

@@ -1,4 +1,4 @@
-//! Sizes and times as they are written: `2GB`, `30d`.
+//! Parsers of sizes and durations: `2GB`, `30d`.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     let bytes = (number * factor as f64).round();
-    // Beyond 2^53 bytes nobody means it.
+    // Larger sizes are not exact in a float, and certainly a mistake.
     (1.0..=9_007_199_254_740_992.0).contains(&bytes).then_some(bytes as u64)
 }
 

@@ -1,6 +1,6 @@
 //! The parts of a reference: `inputs.NAME`, `STAGE`, `STAGE.ARTIFACT`, `STAGE[*]`, `STAGE[axis=value].ARTIFACT`.
 
-/// A reference, taken apart.
+/// A parsed reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReferenceTarget<'a> {
     /// `inputs.NAME`.
@@ -28,7 +28,7 @@ pub enum Selection<'a> {
 }
 
 impl<'a> ReferenceTarget<'a> {
-    /// Takes a reference apart; none where it has no meaning.
+    /// Parses a reference.
     pub fn parse(text: &'a str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("inputs.") {
             return (!name.is_empty()).then_some(Self::Input(name));

@@ -95,7 +95,7 @@ pub(crate) fn read_stage(
     };
     let section = read_section(&place, entry, table, mistakes)?;
     let kind_name = match table.get("kind") {
-        // What is no string was refused already.
+        // A kind of another type is reported already.
         Some(_) => section.kind.as_deref()?,
         None => &name,
     };

@@ -1,4 +1,4 @@
-//! The values of the file with the places they were written at, in the order of the file.
+//! The values of the file with their spans, in the order of the file.
 
 use hamflow_stage_api::Params;
 use serde_json::Value as Json;
@@ -15,7 +15,7 @@ pub(crate) struct Node {
     pub(crate) span: Span,
 }
 
-/// What can be written in the file. Dates are refused while reading: no parameter is one.
+/// A value. Dates are rejected while parsing, because no parameter is one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     String(String),
@@ -41,7 +41,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What a caret marks that speaks of the whole entry: a table's header, else the key.
+    /// The span for messages about the whole entry: a table's header, else the key.
     pub(crate) fn header(&self) -> Span {
         let Span { source, start, end } = self.node.span;
         let around = source == self.key_span.source && start < self.key_span.start && self.key_span.end < end;
@@ -97,7 +97,7 @@ impl PartialEq for Entry {
 }
 
 impl Node {
-    /// Says of every value inside that it is written in another source of the same text.
+    /// Moves every span inside to another source with the same text.
     pub(crate) fn set_source(&mut self, source: usize) {
         self.span.source = source;
         match &mut self.value {
@@ -112,7 +112,7 @@ impl Node {
         }
     }
 
-    /// The value in the words of a message: `a string`.
+    /// The value's type, for messages: `a string`.
     pub(crate) fn describe(&self) -> &'static str {
         match self.value {
             Value::String(_) => "a string",
@@ -150,7 +150,7 @@ fn sorted_value(value: Json) -> Json {
     }
 }
 
-/// A value in the words of an axis label: strings as they are, numbers in the shortest form that reads back.
+/// A scalar as an axis label: strings verbatim, numbers in the shortest form that parses back.
 pub(crate) fn label(node: &Node) -> Option<String> {
     match &node.value {
         Value::String(text) => Some(text.clone()),
@@ -170,13 +170,13 @@ pub(crate) fn parse_document(source: usize, text: &str, mistakes: &mut Mistakes)
     if errors.is_empty() {
         return Reader { source, offset: 0, mistakes }.table(table.into_inner());
     }
-    // One slip often makes the parser stumble several times on one line; the first says it best.
+    // One mistake often causes several parser errors on the same line; the first is the clearest.
     let mut last_line = None;
     for error in errors {
         let range = error.span().unwrap_or_default();
         let line = text.get(..range.start).map(|before| before.matches('\n').count());
         if last_line != Some(line) {
-            // `epochs =` and nothing more: the parser then speaks of quotes.
+            // For `epochs =` without a value, the parser's message is about quotes.
             let missing = range.is_empty() && error.message().starts_with("string values must be quoted");
             let message = if missing { "a value is missing" } else { error.message() };
             mistakes.push(Mistake::new(Span { source, start: range.start, end: range.end }, message));
@@ -186,7 +186,7 @@ pub(crate) fn parse_document(source: usize, text: &str, mistakes: &mut Mistakes)
     Table::default()
 }
 
-/// Reads one value that stands at `offset` of its source; none where it is not TOML or not a value we take.
+/// Parses one value at `offset` of its source. None if it is not TOML or has an unsupported type.
 pub(crate) fn parse_value(source: usize, offset: usize, text: &str) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
     let mut mistakes = Mistakes::default();

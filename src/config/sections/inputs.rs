@@ -26,7 +26,7 @@ pub struct InputDeclaration {
     pub paths: Vec<PathBuf>,
     /// Whether it was written as a list of folders.
     pub list: bool,
-    /// Who wrote it. What is known of the file's input says nothing of one that a profile or `--set` put in its place.
+    /// Where its value comes from; a recorded digest of another origin's value does not apply to it.
     pub origin: Origin,
     /// Where it is written.
     pub span: Span,
@@ -88,7 +88,7 @@ impl<'de> Visitor<'de> for InputPathsVisitor {
 }
 
 impl InputsSection {
-    /// Refuses names that no reference could have, and folders that are listed twice.
+    /// Rejects invalid names and folders that are listed twice.
     pub(super) fn check(&self, mistakes: &mut Mistakes) {
         let Self(Named(inputs)) = self;
         for (name, paths) in inputs {

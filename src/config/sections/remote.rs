@@ -73,7 +73,7 @@ impl RemoteSection {
         }
     }
 
-    /// Refuses what is neither a scope nor a pattern of scopes.
+    /// Rejects keys that are neither a scope nor a pattern of scopes.
     pub(super) fn check(&self, mistakes: &mut Mistakes) {
         for (pattern, _) in &self.keys.0 {
             let text = pattern.value.as_str();

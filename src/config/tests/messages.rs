@@ -1,4 +1,4 @@
-//! The exact text for each slip.
+//! Snapshots of the messages for invalid pipelines.
 
 mod cache;
 mod file;

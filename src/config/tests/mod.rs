@@ -1,4 +1,4 @@
-//! What the file may say and what it gets back for a slip.
+//! Valid pipelines and the messages for invalid ones.
 
 mod expansion;
 mod messages;

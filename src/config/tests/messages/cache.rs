@@ -1,4 +1,4 @@
-//! Slips in `[cache]` and `[cache.remote]`.
+//! Mistakes in `[cache]` and `[cache.remote]`.
 
 use insta::assert_snapshot;
 

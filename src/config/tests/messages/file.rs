@@ -1,4 +1,4 @@
-//! Slips in the syntax and in the small sections.
+//! Mistakes in the syntax, `[pipeline]` and `[inputs]`.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Slips in a matrix.
+//! Mistakes in a matrix.
 
 use insta::assert_snapshot;
 

@@ -1,4 +1,4 @@
-//! Slips in profiles and in `--set`.
+//! Mistakes in profiles and `--set`.
 
 use insta::assert_snapshot;
 

@@ -1,4 +1,4 @@
-//! Slips in a stage.
+//! Mistakes in a stage.
 
 use insta::assert_snapshot;
 
