@@ -90,7 +90,7 @@ fn every_kind_of_remote_is_in_the_table() {
     let mut kinds = 0;
     for entry in std::fs::read_dir(folder).unwrap().flatten().filter(|entry| entry.path().is_file()) {
         let path = entry.path();
-        if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: Kind") {
+        if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: RemoteKind") {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is forgotten in `REMOTES`");
             kinds += 1;

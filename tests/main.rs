@@ -15,7 +15,7 @@ mod disks;
 mod documents;
 mod faults;
 mod fuzz;
-mod garbage;
+mod gc;
 mod harness;
 mod incremental;
 mod layers;

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
-use crate::exec::{self, KEPT_RUNS, RunGuard, Tidy};
+use crate::exec::{self, GcOptions, KEPT_RUNS, RunGuard};
 use crate::fs::{self, Symlinks, at};
 use crate::lock::Lockfile;
-use crate::store::{self, Bundled, Damage, Limits};
+use crate::store::{self, BundleReport, Damage, Limits};
 use crate::ui::{self, Style, bytes};
 
 /// Arguments of `hamflow cache`.
@@ -137,22 +137,22 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let _guard = guard(&opened)?;
             let ours = opened.graph.pipeline.cache.limits;
             let limits = Limits { max_bytes: max_size.or(ours.max_bytes), max_age: max_age.or(ours.max_age) };
-            let garbage = exec::tidy(
+            let report = exec::gc(
                 cache,
                 &opened.graph.pipeline.root,
-                Tidy { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
+                GcOptions { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
             )?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(
                 "{verb} {} results, {} blobs and {} checkpoints ({}); {} are left",
-                garbage.results,
-                garbage.blobs,
-                garbage.checkpoints,
-                bytes(garbage.bytes),
-                bytes(garbage.left_bytes)
+                report.results,
+                report.blobs,
+                report.checkpoints,
+                bytes(report.bytes),
+                bytes(report.left_bytes)
             ));
-            if garbage.over_bytes > 0 {
-                let over = bytes(garbage.over_bytes);
+            if report.over_bytes > 0 {
+                let over = bytes(report.over_bytes);
                 ui::say(&match keep_runs {
                     0 => format!(
                         "what locks need is {over} over the budget; to start from nothing, delete `{}`",
@@ -201,7 +201,7 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             cache.create().map_err(CliError::cache)?;
             let _guard = guard(&opened)?;
             let taken = store::import(cache, from, |text| Lockfile::parse(text, from).is_ok())?;
-            say_left_out("not taken", &taken);
+            warn_skipped("not taken", &taken);
             ui::data(&format!("took {}", words(&taken)));
         }
         Action::Key => {
@@ -239,27 +239,27 @@ fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliEr
         return Err(CliError::user("the lock of this pipeline names no result\nhint: `hamflow run` makes them"));
     }
     let written = store::export(&opened.store, stages, &locks, budget, to)?;
-    say_left_out("left out", &written);
+    warn_skipped("left out", &written);
     let size = std::fs::metadata(to).map_err(at("read", to))?.len();
     ui::data(&format!("wrote {} to `{}` ({})", words(&written), to.display(), bytes(size)));
     Ok(())
 }
 
-fn words(bundled: &Bundled) -> String {
-    let Bundled { blobs, bytes: size, results, .. } = bundled;
+fn words(report: &BundleReport) -> String {
+    let BundleReport { blobs, bytes: size, results, .. } = report;
     format!("{results} results and {blobs} blobs ({})", bytes(*size))
 }
 
-fn say_left_out(verb: &str, bundled: &Bundled) {
+fn warn_skipped(verb: &str, report: &BundleReport) {
     let label = Style::of(&std::io::stderr()).label("warning");
-    for what in &bundled.left_out {
+    for what in &report.skipped {
         ui::say(&format!("{label} {verb}: {what}"));
     }
 }
 
 /// The right to change the store.
 pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
-    opened.store.refuse_foreign()?;
+    opened.store.check_is_cache()?;
     let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
     let guard = RunGuard::take(opened.store.root(), Some(waiting))?;
     opened.store.create().map_err(CliError::cache)?;

@@ -3,7 +3,7 @@
 use hamflow_stage_api::{ErrorCategory, StageError};
 
 use crate::config::Diagnostic;
-use crate::exec::{GuardError, TidyError};
+use crate::exec::{GcError, GuardError};
 use crate::fs::FsError;
 use crate::lock::LockError;
 use crate::store::{BundleError, StoreError};
@@ -107,11 +107,11 @@ impl From<LockError> for CliError {
     }
 }
 
-impl From<TidyError> for CliError {
-    fn from(error: TidyError) -> Self {
+impl From<GcError> for CliError {
+    fn from(error: GcError) -> Self {
         match error {
-            TidyError::Lock(error) => error.into(),
-            TidyError::Fs(error) => error.into(),
+            GcError::Lock(error) => error.into(),
+            GcError::Fs(error) => error.into(),
         }
     }
 }

@@ -11,33 +11,33 @@ use crate::fs::{self, Symlinks};
 use crate::ui;
 
 /// How often the log is looked at.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Looks without a new line after which is asked whether a run still works: asking takes its lock for a moment.
-const PATIENCE: u32 = 10;
+const IDLE_POLLS: u32 = 10;
 
 /// Prints the log of `stage` in the run that works now, until the stage or the run ends; waits for a stage that has not begun.
 /// Returns whether a run works.
 pub fn follow(opened: &project::Project, stage: &str) -> Result<bool, CliError> {
     let (runs, root) = (opened.store.runs_dir(), opened.store.root());
-    let mut silent = PATIENCE;
-    let mut heard = false;
+    let mut silent = IDLE_POLLS;
+    let mut saw_run = false;
     loop {
         let run = newest_unfinished_run(&runs);
         if let Some(run) = run.filter(|run| stage_log(&runs, run, stage).is_file()) {
             return print_until_end(&runs, root, &run, stage).map(|()| true);
         }
-        if silent == PATIENCE {
+        if silent == IDLE_POLLS {
             if !RunGuard::is_held(root) {
-                return Ok(heard);
+                return Ok(saw_run);
             }
-            if !heard {
+            if !saw_run {
                 ui::say(&format!("waiting for stage `{stage}` to begin"));
             }
-            (heard, silent) = (true, 0);
+            (saw_run, silent) = (true, 0);
         }
         silent += 1;
-        sleep(BETWEEN_LOOKS);
+        sleep(POLL_INTERVAL);
     }
 }
 
@@ -49,7 +49,7 @@ fn print_until_end(runs: &Path, root: &Path, run: &str, stage: &str) -> Result<(
     let mut silent = 0;
     loop {
         // Asked before the last look, so that nothing said in between is missed.
-        let ended = ended(runs, run, stage) || (silent >= PATIENCE && !RunGuard::is_held(root));
+        let ended = ended(runs, run, stage) || (silent >= IDLE_POLLS && !RunGuard::is_held(root));
         let mut said = false;
         while log.read_line(&mut line).map_err(|error| CliError::user(format!("`{}`: {error}", path.display())))? > 0 {
             // A line without its end is still being written.
@@ -63,8 +63,8 @@ fn print_until_end(runs: &Path, root: &Path, run: &str, stage: &str) -> Result<(
         if ended {
             return Ok(());
         }
-        silent = if said || silent > PATIENCE { 0 } else { silent + 1 };
-        sleep(BETWEEN_LOOKS);
+        silent = if said || silent > IDLE_POLLS { 0 } else { silent + 1 };
+        sleep(POLL_INTERVAL);
     }
 }
 

@@ -9,8 +9,8 @@ use super::CliError;
 use super::cache::guard;
 use super::project::Project;
 use crate::config::{Pipeline, RemoteOptions};
-use crate::store::remote::{self, Presence, Remote, SCOPE_VARIABLE, SigningKey, Trust, Uploads, is_scope};
-use crate::store::{ActionKey, Believed};
+use crate::store::remote::{self, Availability, Remote, SCOPE_VARIABLE, SigningKey, Trust, Uploads, is_scope};
+use crate::store::{ActionKey, TrustPolicy};
 use crate::ui::{self, Style, bytes};
 
 /// Overrides `[cache.remote] url`; empty for none.
@@ -24,10 +24,10 @@ fn scope(options: &RemoteOptions) -> String {
 }
 
 /// Whose results are believed, whether or not the remote is asked now.
-pub fn believed(pipeline: &Pipeline) -> Believed {
-    let Some(options) = &pipeline.cache.remote else { return Believed::default() };
+pub fn trust_policy(pipeline: &Pipeline) -> TrustPolicy {
+    let Some(options) = &pipeline.cache.remote else { return TrustPolicy::default() };
     let scopes = std::iter::once(scope(options)).chain(options.read.iter().cloned()).collect();
-    Believed { scopes, trust: options.trust.clone() }
+    TrustPolicy { scopes, trust: options.trust.clone() }
 }
 
 /// The remote that the pipeline and the environment name, if they do.
@@ -61,7 +61,7 @@ pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
 
 fn must_be_there(opened: &Project) -> Result<Remote, CliError> {
     let none = || CliError::user("the pipeline has no remote\nhint: `[cache.remote]` with `url` and `keys` names one");
-    Ok(open(opened)?.ok_or_else(none)?.unhurried())
+    Ok(open(opened)?.ok_or_else(none)?.background())
 }
 
 /// The keys of the lock's results and of their parts.
@@ -86,7 +86,7 @@ pub fn keygen(shared: bool) -> Result<(), CliError> {
 pub fn info(opened: &Project, as_json: bool) -> Result<(), CliError> {
     let remote = must_be_there(opened)?;
     let keys = keys(opened, &BTreeSet::new());
-    let Presence { there, absent } = remote.presence(&keys);
+    let Availability { there, absent } = remote.availability(&keys);
     let problem = remote.take_warning();
     let writes = remote.can_write();
     if as_json {

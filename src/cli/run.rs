@@ -169,7 +169,7 @@ pub(super) fn interrupt_through(
             count += 1;
             // Whoever waits for it is not waiting for the word.
             if let Some(remote) = &remote {
-                remote.give_up();
+                remote.abort();
             }
             if count > 1 || sender.send(Heard::Interrupted).is_err() {
                 std::process::exit(130);

@@ -2,6 +2,7 @@
 
 mod commit;
 mod committer;
+mod gc;
 mod guard;
 mod job;
 mod local;
@@ -11,7 +12,6 @@ mod record;
 mod scheduler;
 mod sealed;
 mod secrets;
-mod tidy;
 mod worker;
 
 use std::io;
@@ -20,13 +20,13 @@ use hamflow_stage_api::{Job, JobEvent, StageError};
 use serde::Serialize;
 
 pub use commit::disk_error;
+pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use local::Local;
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};
 pub use scheduler::{RunOptions, RunSummary, run};
 pub use sealed::run_sealed;
-pub use tidy::{KEPT_RUNS, Tidy, TidyError, tidy};
 pub use worker::serve;
 
 use crate::graph::StageId;

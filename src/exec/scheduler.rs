@@ -22,13 +22,13 @@ use serde_json::Value;
 
 use super::commit::{self, FinishedPart, StagedPart, disk_error};
 use super::committer::Committer;
+use super::gc::{self, GcOptions, KEPT_RUNS};
 use super::guard::own_command;
 use super::job::{self, Places};
 use super::materialise::{Materialised, check_out_dir, sweep_out};
 use super::rebuild;
 use super::record::{Journal, Outcome, RunRecord, run_name};
 use super::secrets::Secrets;
-use super::tidy::{self, KEPT_RUNS, Tidy};
 use super::{Executor, Heard, RunEvent};
 use crate::digest::Digest;
 use crate::fs;
@@ -36,7 +36,7 @@ use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
 use crate::plan::{Check, PartFingerprint, Planner, Question, Results, Seal, StaleReason, Verdict};
 use crate::store::remote::{Remote, Uploads};
-use crate::store::{ActionKey, Garbage, Limits, Store};
+use crate::store::{ActionKey, GcReport, Limits, Store};
 use active::{Active, KnownPart, Piece, Queued, Running};
 use copies::Copying;
 use sharing::Fetching;
@@ -241,7 +241,7 @@ pub fn run(
     }
     // In a cache that holds nothing there will be nothing to clear at the end.
     if !store.content.folder().exists() {
-        tidy::mark(store);
+        gc::record_gc(store);
     }
     // What explains a stage that never ran under these options says nothing of their own results.
     let mut lock = Lockfile::read(&options.lock_path).unwrap_or_default();
@@ -359,7 +359,7 @@ impl<'a> Scheduler<'a> {
         // What was made is safe; whoever ends the run now loses only what others would have had of it.
         summary.uploaded = self.end_uploads(summary.interrupted);
         if !summary.is_idle() && !summary.interrupted {
-            self.tidy();
+            self.gc();
         }
         // A seal would hide what is flawed.
         if summary.is_idle() && summary.flawed == 0 {
@@ -370,17 +370,17 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Keeps the cache within its budget. That this cannot be done fails no run.
-    fn tidy(&mut self) {
-        let Some(limits) = self.options.limits.filter(|_| tidy::is_due(self.store)) else { return };
-        let wanted = Tidy { keep_runs: KEPT_RUNS, limits, dry_run: false, own_lock: &self.options.lock_path };
-        match tidy::tidy(self.store, &self.graph.pipeline.root, wanted) {
-            Ok(Garbage { results, bytes, over_bytes, .. }) if results > 0 || over_bytes > 0 => {
+    fn gc(&mut self) {
+        let Some(limits) = self.options.limits.filter(|_| gc::is_due(self.store)) else { return };
+        let wanted = GcOptions { keep_runs: KEPT_RUNS, limits, dry_run: false, own_lock: &self.options.lock_path };
+        match gc::gc(self.store, &self.graph.pipeline.root, wanted) {
+            Ok(GcReport { results, bytes, over_bytes, .. }) if results > 0 || over_bytes > 0 => {
                 (self.events)(RunEvent::Tidied { results, bytes, over_bytes });
             }
             Ok(_) => {}
             Err(error) => {
                 // Said once an hour, not in every run.
-                tidy::mark(self.store);
+                gc::record_gc(self.store);
                 let message = format!("the cache was not cleared: {error}");
                 (self.events)(RunEvent::Warning { stage: None, message });
             }

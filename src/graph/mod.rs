@@ -84,8 +84,8 @@ pub fn build(pipeline: Pipeline) -> Result<Graph, Vec<Diagnostic>> {
     let dependencies: Vec<BTreeSet<usize>> = edges.iter().map(|bindings| stages_of(bindings).collect()).collect();
     let order = order::topological(&dependencies);
     if order.is_none() {
-        for circle in order::circles(&dependencies) {
-            mistakes.push(circle_mistake(&pipeline, &edges, &circle));
+        for cycle in order::cycles(&dependencies) {
+            mistakes.push(cycle_mistake(&pipeline, &edges, &cycle));
         }
     }
     if let Some(order) = &order {
@@ -107,9 +107,9 @@ fn stages_of(bindings: &[Binding]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Names a circle, at the reference of its first stage that closes it.
-fn circle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], circle: &[usize]) -> Mistake {
-    let (first, last) = (circle[0], circle[circle.len() - 2]);
+/// Names a cycle, at the reference of its first stage that closes it.
+fn cycle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], cycle: &[usize]) -> Mistake {
+    let (first, last) = (cycle[0], cycle[cycle.len() - 2]);
     let reads = |port: &str| {
         edges[first]
             .iter()
@@ -124,7 +124,7 @@ fn circle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], circle: &[usize])
         .flat_map(|(_, references)| references)
         .find(|reference| reference.text.starts_with(base.as_str()))
         .map_or(stage.span, |reference| reference.span);
-    let names: Vec<&str> = circle.iter().map(|&id| pipeline.stages[id].base.as_str()).collect();
+    let names: Vec<&str> = cycle.iter().map(|&id| pipeline.stages[id].base.as_str()).collect();
     Mistake::new(span, format!("the stages form a cycle: `{}`", names.join(" -> ")))
         .hint("a stage can only read what is made before it; remove one of these references".to_owned())
 }

@@ -31,13 +31,13 @@ struct Resolver<'p> {
 
 /// A reference at a port of a stage: all that a message needs.
 #[derive(Clone, Copy)]
-struct Asking<'p> {
+struct ReferenceSite<'p> {
     stage: &'p Stage,
     port: &'p Port,
     reference: &'p Reference,
 }
 
-impl Asking<'_> {
+impl ReferenceSite<'_> {
     fn mistake(&self, what: impl std::fmt::Display) -> Mistake {
         Mistake::new(self.reference.span, format!("stage `{}`: {what}", self.stage.base))
     }
@@ -49,11 +49,11 @@ impl<'p> Resolver<'p> {
         for (port, references) in &stage.references {
             let mut sources = Vec::new();
             for reference in references {
-                let asking = Asking { stage, port, reference };
-                match self.sources(asking) {
+                let site = ReferenceSite { stage, port, reference };
+                match self.sources(site) {
                     Ok(found) => {
                         if found.iter().any(|source| sources.contains(source)) {
-                            mistakes.push(asking.mistake(format!("`{}` takes `{}` twice", port.name, reference.text)));
+                            mistakes.push(site.mistake(format!("`{}` takes `{}` twice", port.name, reference.text)));
                         }
                         sources.extend(found);
                     }
@@ -66,20 +66,20 @@ impl<'p> Resolver<'p> {
         bindings
     }
 
-    fn sources(&self, asking: Asking<'p>) -> Result<Vec<Source>, Mistake> {
-        match ReferenceTarget::parse(&asking.reference.text) {
-            Some(ReferenceTarget::Input(name)) => self.declared(asking, name).map(|source| vec![source]),
+    fn sources(&self, site: ReferenceSite<'p>) -> Result<Vec<Source>, Mistake> {
+        match ReferenceTarget::parse(&site.reference.text) {
+            Some(ReferenceTarget::Input(name)) => self.declared(site, name).map(|source| vec![source]),
             Some(ReferenceTarget::Stage { base, selection, artifact }) => {
-                let stages = self.stages(asking, base, selection)?;
-                stages.into_iter().map(|(id, labels)| self.artifact(asking, id, labels, artifact)).collect()
+                let stages = self.stages(site, base, selection)?;
+                stages.into_iter().map(|(id, labels)| self.artifact(site, id, labels, artifact)).collect()
             }
-            None => Err(asking
-                .mistake(format!("`{}` is not a reference", asking.reference.text))
+            None => Err(site
+                .mistake(format!("`{}` is not a reference", site.reference.text))
                 .hint("write `inputs.NAME`, `STAGE`, `STAGE.ARTIFACT` or `STAGE[*]`".to_owned())),
         }
     }
 
-    fn declared(&self, asking: Asking<'p>, name: &str) -> Result<Source, Mistake> {
+    fn declared(&self, site: ReferenceSite<'p>, name: &str) -> Result<Source, Mistake> {
         let inputs = &self.pipeline.inputs;
         let Some(index) = inputs.iter().position(|input| input.name == name) else {
             let names = || inputs.iter().map(|input| input.name.as_str());
@@ -87,23 +87,21 @@ impl<'p> Resolver<'p> {
                 true => format!("declare it: `[inputs] {name} = \"PATH\"`"),
                 false => did_you_mean(name, names()).unwrap_or_else(|| there_is("input", names())),
             };
-            return Err(asking.mistake(format!("no input `{name}`")).hint(hint));
+            return Err(site.mistake(format!("no input `{name}`")).hint(hint));
         };
-        if !asking.port.external {
+        if !site.port.external {
             let message = format!(
                 "`{}` takes {} from a stage, not something from `[inputs]`",
-                asking.port.name,
-                ports::types(&asking.port.accepts)
+                site.port.name,
+                ports::types(&site.port.accepts)
             );
-            return Err(asking.mistake(message).hint(self.ways(asking)));
+            return Err(site.mistake(message).hint(self.ways(site)));
         }
         let views = inputs[index].paths.iter().filter_map(|path| path_below(&self.pipeline.root, path));
         if let Some((path, other)) = views.into_iter().find_map(|path| Some((path.clone(), self.stage_of_view(&path)?)))
         {
             let message = format!("`inputs.{name}` is `{path}`, a view of what `{other}` made");
-            return Err(asking
-                .mistake(message)
-                .hint(format!("take the artifact: `{} = \"{other}\"`", asking.port.name)));
+            return Err(site.mistake(message).hint(format!("take the artifact: `{} = \"{other}\"`", site.port.name)));
         }
         Ok(Source::Declared { index })
     }
@@ -111,25 +109,24 @@ impl<'p> Resolver<'p> {
     /// The stages that a reference selects, each with the labels that tell gathered ones apart.
     fn stages(
         &self,
-        asking: Asking<'p>,
+        site: ReferenceSite<'p>,
         base: &str,
         selection: Selection<'_>,
     ) -> Result<Vec<(usize, Labels)>, Mistake> {
-        let copies = self.copies.get(base).ok_or_else(|| self.unknown_stage(asking, base))?;
+        let copies = self.copies.get(base).ok_or_else(|| self.unknown_stage(site, base))?;
         match selection {
             Selection::One(name) => match copies.iter().find(|&&id| self.stage(id).name == name) {
                 Some(id) => Ok(vec![(*id, Vec::new())]),
                 None => {
                     let names: Vec<&str> = copies.iter().map(|&id| self.stage(id).name.as_str()).collect();
                     let hint = format!("there is {}", listed(names));
-                    Err(asking.mistake(format!("no stage `{name}`")).hint(hint))
+                    Err(site.mistake(format!("no stage `{name}`")).hint(hint))
                 }
             },
-            Selection::All if !asking.port.many => {
-                let message =
-                    format!("`{}` takes one artifact, but `{}` gathers", asking.port.name, asking.reference.text);
+            Selection::All if !site.port.many => {
+                let message = format!("`{}` takes one artifact, but `{}` gathers", site.port.name, site.reference.text);
                 let hint = format!("`{base}` without `[*]` makes one stage per combination");
-                Err(asking.mistake(message).hint(hint))
+                Err(site.mistake(message).hint(hint))
             }
             Selection::All => {
                 let mut gathered: Vec<(usize, Labels)> =
@@ -139,22 +136,22 @@ impl<'p> Resolver<'p> {
             }
             Selection::Follow => {
                 // The reader has every axis of what it follows, so exactly one combination agrees with it.
-                let agrees = |id: &usize| self.stage(*id).axes.iter().all(|axis| asking.stage.axes.contains(axis));
+                let agrees = |id: &usize| self.stage(*id).axes.iter().all(|axis| site.stage.axes.contains(axis));
                 Ok(copies.iter().copied().filter(agrees).map(|id| (id, Vec::new())).collect())
             }
         }
     }
 
-    fn unknown_stage(&self, asking: Asking<'p>, name: &str) -> Mistake {
-        let mistake = asking.mistake(format!("no stage `{name}`"));
+    fn unknown_stage(&self, site: ReferenceSite<'p>, name: &str) -> Mistake {
+        let mistake = site.mistake(format!("no stage `{name}`"));
         if self.pipeline.inputs.iter().any(|input| input.name == name) {
             return mistake.hint(format!("did you mean `inputs.{name}`?"));
         }
         if name == "input" || name == "inputs" {
-            let rest = asking.reference.text.split_once('.').map_or("NAME", |(_, rest)| rest);
+            let rest = site.reference.text.split_once('.').map_or("NAME", |(_, rest)| rest);
             return mistake.hint(format!("did you mean `inputs.{rest}`?"));
         }
-        if asking.reference.text.contains('/') {
+        if site.reference.text.contains('/') {
             return mistake.hint("a file is declared under `[inputs]` and called `inputs.NAME`".to_owned());
         }
         let mut names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.base.as_str()).collect();
@@ -168,21 +165,21 @@ impl<'p> Resolver<'p> {
 
     fn artifact(
         &self,
-        asking: Asking<'p>,
+        site: ReferenceSite<'p>,
         id: usize,
         labels: Labels,
         artifact: Option<&str>,
     ) -> Result<Source, Mistake> {
         let from = self.stage(id);
         let output = match artifact {
-            Some(name) => self.named_output(asking, from, name)?,
-            None => self.fitting_output(asking, from)?,
+            Some(name) => self.named_output(site, from, name)?,
+            None => self.fitting_output(site, from)?,
         };
         let stage = StageId(u32::try_from(id).expect("a pipeline has fewer than 2^32 stages"));
         Ok(Source::Artifact { stage, output, labels })
     }
 
-    fn named_output(&self, asking: Asking<'p>, from: &Stage, name: &str) -> Result<usize, Mistake> {
+    fn named_output(&self, site: ReferenceSite<'p>, from: &Stage, name: &str) -> Result<usize, Mistake> {
         let names = || from.outputs.iter().map(|output| output.name.as_str());
         let Some(index) = from.outputs.iter().position(|output| output.name == name) else {
             let makes = format!("`{}` makes {}", from.base, listed(names()));
@@ -190,51 +187,51 @@ impl<'p> Resolver<'p> {
                 Some(question) => format!("{question} {makes}"),
                 None => makes,
             };
-            return Err(asking.mistake(format!("`{}` has no artifact `{name}`", from.base)).hint(hint));
+            return Err(site.mistake(format!("`{}` has no artifact `{name}`", from.base)).hint(hint));
         };
-        if fits(asking.port, &from.outputs[index]) {
+        if fits(site.port, &from.outputs[index]) {
             return Ok(index);
         }
         let what = from.outputs[index].artifact_type;
         let message = format!(
             "`{}` takes {}, but `{}` is of type {what}",
-            asking.port.name,
-            ports::wanted(asking.port),
-            asking.reference.text
+            site.port.name,
+            ports::wanted(site.port),
+            site.reference.text
         );
-        Err(asking.mistake(message).hint(self.ways(asking)))
+        Err(site.mistake(message).hint(self.ways(site)))
     }
 
-    fn fitting_output(&self, asking: Asking<'p>, from: &Stage) -> Result<usize, Mistake> {
+    fn fitting_output(&self, site: ReferenceSite<'p>, from: &Stage) -> Result<usize, Mistake> {
         let fitting: Vec<usize> =
-            (0..from.outputs.len()).filter(|&index| fits(asking.port, &from.outputs[index])).collect();
+            (0..from.outputs.len()).filter(|&index| fits(site.port, &from.outputs[index])).collect();
         match &fitting[..] {
             [index] => Ok(*index),
             [] => {
                 let made: Vec<ArtifactType> = from.outputs.iter().map(|output| output.artifact_type).collect();
                 let message = format!(
                     "`{}` takes {}, but `{}` makes {}",
-                    asking.port.name,
-                    ports::wanted(asking.port),
+                    site.port.name,
+                    ports::wanted(site.port),
                     from.base,
                     ports::all_types(&made)
                 );
-                Err(asking.mistake(message).hint(self.ways(asking)))
+                Err(site.mistake(message).hint(self.ways(site)))
             }
             several => {
-                let text = &asking.reference.text;
-                let message = format!("`{}` takes one of several artifacts of `{}`", asking.port.name, from.base);
+                let text = &site.reference.text;
+                let message = format!("`{}` takes one of several artifacts of `{}`", site.port.name, from.base);
                 let names: Vec<String> =
                     several.iter().map(|&index| format!("`{text}.{}`", from.outputs[index].name)).collect();
                 let hint = format!("say which: {}", ports::either(names));
-                Err(asking.mistake(message).hint(hint))
+                Err(site.mistake(message).hint(hint))
             }
         }
     }
 
     /// What could be written instead.
-    fn ways(&self, asking: Asking<'p>) -> String {
-        ports::ways(asking.port, &self.pipeline.stages, &asking.stage.base)
+    fn ways(&self, site: ReferenceSite<'p>) -> String {
+        ports::ways(site.port, &self.pipeline.stages, &site.stage.base)
     }
 
     /// The files of the project that the stage's arguments name.

@@ -557,7 +557,7 @@ pub fn laid_out_by(store: &Store, key: &str) -> Files {
 /// stage declares, which nobody made from this stage: a bundle or a remote brought it.
 fn known(store: &Store, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionResult>, Files)>, bool) {
     let Some(result) = store.actions.get(key) else { return (None, false) };
-    if !result.outputs.are(&stage.outputs) {
+    if !result.outputs.match_declared(&stage.outputs) {
         return (None, true);
     }
     (expected_files(store, &result).map(|files| (Arc::new(result), files)), false)

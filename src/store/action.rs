@@ -95,9 +95,9 @@ impl ResultOutput {
 ///
 /// A result may come from a bundle or a remote, so this is checked when it is read: names are plain, each path stays inside the
 /// stage's folder, a folder is a folder, and no two outputs lie at the same place. Whether they are the outputs that the stage declares
-/// is checked when the result is looked up ([`Outputs::are`]).
+/// is checked when the result is looked up ([`Outputs::match_declared`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<WrittenOutput>", into = "Vec<WrittenOutput>")]
+#[serde(try_from = "Vec<SerializedOutput>", into = "Vec<SerializedOutput>")]
 pub enum Outputs {
     /// All files of a part, as one tree: no artifact, but what artifacts are assembled from.
     Part(Digest),
@@ -107,7 +107,7 @@ pub enum Outputs {
 
 /// An output as it is written.
 #[derive(Clone, Serialize, Deserialize)]
-struct WrittenOutput {
+struct SerializedOutput {
     name: String,
     #[serde(rename = "type")]
     artifact_type: ArtifactType,
@@ -119,16 +119,16 @@ struct WrittenOutput {
 /// What the tree of a part is called where it is written.
 const PART: &str = "part";
 
-impl From<Outputs> for Vec<WrittenOutput> {
+impl From<Outputs> for Vec<SerializedOutput> {
     fn from(outputs: Outputs) -> Self {
         let written = |output: ResultOutput| {
             let folder = output.is_folder();
             let ResultOutput { name, artifact_type, path, digest } = output;
-            WrittenOutput { name, artifact_type, path: path.as_str().to_owned(), digest, folder }
+            SerializedOutput { name, artifact_type, path: path.as_str().to_owned(), digest, folder }
         };
         match outputs {
             Outputs::Stage(outputs) => outputs.into_iter().map(written).collect(),
-            Outputs::Part(digest) => vec![WrittenOutput {
+            Outputs::Part(digest) => vec![SerializedOutput {
                 name: PART.to_owned(),
                 artifact_type: ArtifactType::Folder,
                 path: String::new(),
@@ -139,11 +139,12 @@ impl From<Outputs> for Vec<WrittenOutput> {
     }
 }
 
-impl TryFrom<Vec<WrittenOutput>> for Outputs {
+impl TryFrom<Vec<SerializedOutput>> for Outputs {
     type Error = String;
 
-    fn try_from(written: Vec<WrittenOutput>) -> Result<Self, String> {
-        if let [WrittenOutput { name, artifact_type: ArtifactType::Folder, path, digest, folder: true }] = &written[..]
+    fn try_from(written: Vec<SerializedOutput>) -> Result<Self, String> {
+        if let [SerializedOutput { name, artifact_type: ArtifactType::Folder, path, digest, folder: true }] =
+            &written[..]
             && path.is_empty()
             && name == PART
         {
@@ -151,7 +152,7 @@ impl TryFrom<Vec<WrittenOutput>> for Outputs {
         }
         let mut outputs = Vec::with_capacity(written.len());
         let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
-        for WrittenOutput { name, artifact_type, path, digest, folder } in written {
+        for SerializedOutput { name, artifact_type, path, digest, folder } in written {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
             if name.is_empty() || !name.bytes().all(plain) || !names.insert(name.clone()) {
                 return Err(format!("no output can be called {name:?}"));
@@ -185,7 +186,7 @@ impl Outputs {
     }
 
     /// Whether these are the outputs that a stage declares, with the same names, types and paths.
-    pub fn are(&self, declared: &[Output]) -> bool {
+    pub fn match_declared(&self, declared: &[Output]) -> bool {
         let Self::Stage(outputs) = self else { return false };
         outputs.len() == declared.len()
             && outputs.iter().zip(declared).all(|(made, declared)| {
@@ -226,17 +227,17 @@ pub struct Origin {
     pub signer: String,
 }
 
-/// Whose results are believed: kept with each of them, and asked again whenever it is looked up, so that a key that is no longer listed
+/// Whose results are trust_policy: kept with each of them, and asked again whenever it is looked up, so that a key that is no longer listed
 /// takes all that it signed with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Believed {
+pub struct TrustPolicy {
     /// The scopes that are read.
     pub scopes: Vec<String>,
     /// The keys that may write to them.
     pub trust: Trust,
 }
 
-impl Believed {
+impl TrustPolicy {
     fn accepts(&self, origin: &Origin) -> bool {
         self.scopes.contains(&origin.scope) && self.trust.of(&origin.scope).any(|key| key.to_string() == origin.signer)
     }
@@ -246,17 +247,17 @@ impl Believed {
 #[derive(Debug, Clone)]
 pub struct ActionCache {
     folder: PathBuf,
-    believed: Arc<Believed>,
+    trust_policy: Arc<TrustPolicy>,
 }
 
 impl ActionCache {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, believed: Arc::default() }
+        Self { folder, trust_policy: Arc::default() }
     }
 
     /// From now on, believes results of others as far as this says.
-    pub fn believe(&mut self, believed: Believed) {
-        self.believed = Arc::new(believed);
+    pub fn set_trust_policy(&mut self, trust_policy: TrustPolicy) {
+        self.trust_policy = Arc::new(trust_policy);
     }
 
     /// The folder of all results.
@@ -296,7 +297,7 @@ impl ActionCache {
         if result.is_none() {
             let _ = std::fs::remove_file(&path);
         }
-        result.filter(|result| result.origins.iter().all(|origin| self.believed.accepts(origin)))
+        result.filter(|result| result.origins.iter().all(|origin| self.trust_policy.accepts(origin)))
     }
 
     /// The same by the key's hexadecimal digits, as locks and records keep it; none for a text that is no key.
@@ -441,16 +442,16 @@ mod tests {
     fn only_the_declared_outputs_are_those_of_a_stage() {
         let made = result(&ActionKey::of("{}")).outputs;
         let declared = |name: &str, artifact_type, path: &str| vec![Output::new(name, artifact_type, path)];
-        assert!(made.are(&declared("table", ArtifactType::Table, "table.parquet")));
+        assert!(made.match_declared(&declared("table", ArtifactType::Table, "table.parquet")));
         for other in [
             declared("tables", ArtifactType::Table, "table.parquet"),
             declared("table", ArtifactType::File, "table.parquet"),
             declared("table", ArtifactType::Table, "other.parquet"),
             Vec::new(),
         ] {
-            assert!(!made.are(&other), "{other:?}");
+            assert!(!made.match_declared(&other), "{other:?}");
         }
-        assert!(!Outputs::Part(Digest::of(b"x")).are(&[]));
+        assert!(!Outputs::Part(Digest::of(b"x")).match_declared(&[]));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //!
 //! The file is a tar archive: `hamflow-cache` (the version of the format), then for each stage its blobs (`cas/ab/HASH`), its
 //! results (`ac/ab/KEY`) and at the end the locks (`locks/NAME.lock`). Blobs come before the results that name them, so that of a
-//! file that was cut off only whole results are taken. The same store gives the same bytes.
+//! file that was cut off only whole results are report. The same store gives the same bytes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::maintenance::{is_whole, named_blobs};
+use super::verify::{is_complete, referenced_blobs};
 use super::{ActionKey, ActionResult, Staged, Store};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError, Symlinks, at};
@@ -20,20 +20,20 @@ const VERSION: (&str, &str) = ("hamflow-cache", "1\n");
 /// So many blobs are put on the disk at a time.
 const BATCH: usize = 256;
 
-/// What a bundle holds, or what of it was taken.
+/// What a bundle holds, or what of it was report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bundled {
+pub struct BundleReport {
     /// Number of blobs.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Number of results, those of parts included.
     pub results: u64,
-    /// What was left out: stages that the budget or a damaged blob left out, or damaged entries that were not taken.
-    pub left_out: Vec<String>,
+    /// What was left out: stages that the budget or a damaged blob left out, or damaged entries that were not report.
+    pub skipped: Vec<String>,
 }
 
-/// Why a file cannot be taken.
+/// Why a file cannot be report.
 #[derive(Debug)]
 pub enum BundleError {
     /// It is not what [`export`] writes.
@@ -48,7 +48,7 @@ impl std::fmt::Display for BundleError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Foreign(path) => {
-                write!(f, "`{}` was not written by `hamflow cache export`; nothing was taken", path.display())
+                write!(f, "`{}` was not written by `hamflow cache export`; nothing was report", path.display())
             }
             Self::Newer(path) => {
                 write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
@@ -67,26 +67,26 @@ impl From<FsError> for BundleError {
 }
 
 /// A result with those of its parts and all blobs that they name.
-struct Closure {
+struct StageBundle {
     stage: String,
     results: Vec<ActionResult>,
     blobs: BTreeSet<Digest>,
     cost_ms: u64,
 }
 
-impl Closure {
+impl StageBundle {
     fn of(store: &Store, stage: &str, key: &str) -> Option<Self> {
         let result = store.actions.get_hex(key)?;
         let mut results: Vec<ActionResult> = result.parts.iter().filter_map(|part| store.actions.get(part)).collect();
         let cost_ms = result.cost_ms;
         results.push(result);
-        let blobs = results.iter().flat_map(|result| named_blobs(store, result)).collect();
+        let blobs = results.iter().flat_map(|result| referenced_blobs(store, result)).collect();
         Some(Self { stage: stage.to_owned(), results, blobs, cost_ms })
     }
 }
 
 /// A tar archive counts in blocks, and has a block for the name of each entry.
-const fn in_blocks(size: u64) -> u64 {
+const fn archived_size(size: u64) -> u64 {
     512 + size.div_ceil(512) * 512
 }
 
@@ -98,16 +98,16 @@ pub fn export(
     locks: &[(String, Vec<u8>)],
     budget: u64,
     to: &Path,
-) -> Result<Bundled, FsError> {
-    let mut bundled = Bundled::default();
-    let mut closures = Vec::new();
+) -> Result<BundleReport, FsError> {
+    let mut report = BundleReport::default();
+    let mut bundles = Vec::new();
     for (stage, key) in stages {
-        match Closure::of(store, &stage, &key) {
-            Some(closure) => closures.push(closure),
-            None => bundled.left_out.push(format!("`{stage}`: its result is not in the cache")),
+        match StageBundle::of(store, &stage, &key) {
+            Some(bundle) => bundles.push(bundle),
+            None => report.skipped.push(format!("`{stage}`: its result is not in the cache")),
         }
     }
-    closures.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
+    bundles.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
     if to.metadata().is_ok_and(|found| !found.is_file()) {
         return Err(at("write", to)(io::Error::other("it is there and is no file")));
     }
@@ -117,12 +117,12 @@ pub fn export(
     let written = fs::create_new(&staged).map_err(at("create", &staged)).and_then(|file| {
         let mut archive = Archive { builder: tar::Builder::new(BufWriter::new(file)), path: &staged, room: budget };
         archive.append(VERSION.0, VERSION.1.as_bytes())?;
-        let locks_size: u64 = locks.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum();
+        let locks_size: u64 = locks.iter().map(|(_, text)| archived_size(text.len() as u64)).sum();
         // The end of an archive is two empty blocks, and all of it is rounded up to 20.
         archive.room = archive.room.saturating_sub(locks_size + 20 * 512);
         let mut blobs = BTreeSet::new();
-        for closure in &closures {
-            archive.closure(store, closure, &mut blobs, &mut bundled)?;
+        for bundle in &bundles {
+            archive.bundle(store, bundle, &mut blobs, &mut report)?;
         }
         archive.room = locks_size;
         locks.iter().try_for_each(|(name, text)| archive.append(&format!("locks/{name}"), text))?;
@@ -132,7 +132,7 @@ pub fn export(
     written.and_then(|()| fs::rename(&staged, to)).inspect_err(|_| {
         let _ = std::fs::remove_file(&staged);
     })?;
-    Ok(bundled)
+    Ok(report)
 }
 
 struct Archive<'a> {
@@ -143,29 +143,29 @@ struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    fn closure(
+    fn bundle(
         &mut self,
         store: &Store,
-        closure: &Closure,
+        bundle: &StageBundle,
         there: &mut BTreeSet<Digest>,
-        bundled: &mut Bundled,
+        report: &mut BundleReport,
     ) -> Result<(), FsError> {
-        let new: Vec<Digest> = closure.blobs.difference(there).copied().collect();
-        let stage = &closure.stage;
+        let new: Vec<Digest> = bundle.blobs.difference(there).copied().collect();
+        let stage = &bundle.stage;
         // Checked before the first is written: a result without all its blobs is worth nothing.
         if let Some(lost) = new.iter().find(|digest| !store.content.check(digest)) {
             let lost = lost.short();
-            bundled
-                .left_out
+            report
+                .skipped
                 .push(format!("`{stage}`: blob {lost} is not whole in the cache; `hamflow run` makes it again"));
             return Ok(());
         }
         let texts: Vec<(String, String)> =
-            closure.results.iter().map(|result| (result.key.hex(), super::action::encode(result))).collect();
-        let size = new.iter().map(|digest| in_blocks(digest.size())).sum::<u64>()
-            + texts.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum::<u64>();
+            bundle.results.iter().map(|result| (result.key.hex(), super::action::encode(result))).collect();
+        let size = new.iter().map(|digest| archived_size(digest.size())).sum::<u64>()
+            + texts.iter().map(|(_, text)| archived_size(text.len() as u64)).sum::<u64>();
         if size > self.room {
-            bundled.left_out.push(format!("`{stage}`: its {size} bytes are more than is left of the budget"));
+            report.skipped.push(format!("`{stage}`: its {size} bytes are more than is left of the budget"));
             return Ok(());
         }
         for digest in new {
@@ -173,13 +173,13 @@ impl Archive<'_> {
             let mut blob = fs::open_regular(&path, Symlinks::Refuse).map_err(at("read", &path))?;
             let hex = digest.hex();
             self.append_from(&format!("cas/{}/{hex}", &hex[..2]), digest.size(), &mut blob)?;
-            bundled.blobs += 1;
-            bundled.bytes += digest.size();
+            report.blobs += 1;
+            report.bytes += digest.size();
             there.insert(digest);
         }
         for (key, text) in texts {
             self.append(&format!("ac/{}/{key}", &key[..2]), text.as_bytes())?;
-            bundled.results += 1;
+            report.results += 1;
         }
         Ok(())
     }
@@ -194,19 +194,19 @@ impl Archive<'_> {
         header.set_mode(0o644);
         header.set_mtime(0);
         header.set_entry_type(tar::EntryType::Regular);
-        self.room = self.room.saturating_sub(in_blocks(size));
+        self.room = self.room.saturating_sub(archived_size(size));
         self.builder.append_data(&mut header, name, from).map_err(at("write", self.path))
     }
 }
 
 /// Takes what [`export`] wrote into the store; every blob is checked against its name, every result against its blobs.
 ///
-/// Locks are taken where there is none of their name.
-pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<Bundled, BundleError> {
+/// Locks are report where there is none of their name.
+pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<BundleReport, BundleError> {
     let mut file = fs::open_regular(from, Symlinks::Follow).map_err(at("read", from))?;
     check_version(&mut file, from)?;
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
-    let mut taken = Bundled::default();
+    let mut report = BundleReport::default();
     let mut staged = Vec::new();
     let folder = store.tmp_dir().join(fs::unique_name());
     fs::create_dir(&folder)?;
@@ -215,11 +215,11 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    taken.left_out.push(format!("the rest of the file, which is damaged: {error}"));
+                    report.skipped.push(format!("the rest of the file, which is damaged: {error}"));
                     break;
                 }
             };
-            take(store, entry, (&folder, &is_lock), &mut staged, &mut taken)?;
+            take(store, entry, (&folder, &is_lock), &mut staged, &mut report)?;
             if staged.len() >= BATCH {
                 store.content.commit(&std::mem::take(&mut staged))?;
             }
@@ -228,7 +228,7 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
     })();
     let _ = fs::remove(&folder);
     result?;
-    Ok(taken)
+    Ok(report)
 }
 
 fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
@@ -248,14 +248,14 @@ fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
 }
 
 /// Results and locks are small; what says that it is one and is larger is neither.
-const LARGEST_TEXT: u64 = 64 * 1024 * 1024;
+const MAX_METADATA_SIZE: u64 = 64 * 1024 * 1024;
 
 fn take(
     store: &Store,
     mut entry: tar::Entry<'_, impl Read>,
     (folder, is_lock): (&Path, &dyn Fn(&str) -> bool),
     staged: &mut Vec<Staged>,
-    taken: &mut Bundled,
+    report: &mut BundleReport,
 ) -> Result<(), FsError> {
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
     let steps: Vec<&str> = name.split('/').collect();
@@ -264,37 +264,39 @@ fn take(
             let path = folder.join(fs::unique_name());
             match receive(&mut entry, &path) {
                 Ok(digest) if digest.hex() == *hex => {
-                    taken.blobs += 1;
-                    taken.bytes += digest.size();
+                    report.blobs += 1;
+                    report.bytes += digest.size();
                     staged.push(Staged { path, digest });
                 }
-                Ok(_) => taken.left_out.push(format!("`{name}`: its bytes are not what its name says")),
-                Err(Broken::Entry(error)) => taken.left_out.push(format!("`{name}`: {error}")),
-                Err(Broken::Disk(error)) => return Err(at("write", &path)(error)),
+                Ok(_) => report.skipped.push(format!("`{name}`: its bytes are not what its name says")),
+                Err(ReceiveError::Archive(error)) => report.skipped.push(format!("`{name}`: {error}")),
+                Err(ReceiveError::Disk(error)) => return Err(at("write", &path)(error)),
             }
         }
         ["ac", _, key]
             if let Ok(key) = key.parse::<ActionKey>()
-                && entry.size() <= LARGEST_TEXT =>
+                && entry.size() <= MAX_METADATA_SIZE =>
         {
             // What it names came before it.
             store.content.commit(&std::mem::take(staged))?;
             let mut text = Vec::new();
             let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
             match result.filter(|result| result.key == key) {
-                None => taken.left_out.push(format!("`{name}`: it is no whole result")),
-                Some(result) if result.outputs.blobs().any(|(digest, is_tree)| !is_whole(store, &digest, is_tree)) => {
-                    taken.left_out.push(format!("`{name}`: not all of its blobs are there"));
+                None => report.skipped.push(format!("`{name}`: it is no whole result")),
+                Some(result)
+                    if result.outputs.blobs().any(|(digest, is_tree)| !is_complete(store, &digest, is_tree)) =>
+                {
+                    report.skipped.push(format!("`{name}`: not all of its blobs are there"));
                 }
                 // What is here already stays as it is.
-                Some(_) if store.actions.get(&key).is_some() => taken.results += 1,
+                Some(_) if store.actions.get(&key).is_some() => report.results += 1,
                 Some(result) => {
                     store.actions.put(&result)?;
-                    taken.results += 1;
+                    report.results += 1;
                 }
             }
         }
-        ["locks", lock] if is_lock_name(lock) && entry.size() <= LARGEST_TEXT => {
+        ["locks", lock] if is_lock_name(lock) && entry.size() <= MAX_METADATA_SIZE => {
             let path = store.root().join("locks").join(lock);
             let mut text = Vec::new();
             if !path.exists() {
@@ -302,12 +304,12 @@ fn take(
                 if whole && std::str::from_utf8(&text).is_ok_and(is_lock) {
                     fs::write(&path, &text, Durability::Synced)?;
                 } else {
-                    taken.left_out.push(format!("`{name}`: damaged"));
+                    report.skipped.push(format!("`{name}`: damaged"));
                 }
             }
         }
         _ if name == VERSION.0 => {}
-        _ => taken.left_out.push(format!("`{name}`: no such thing belongs into a cache")),
+        _ => report.skipped.push(format!("`{name}`: no such thing belongs into a cache")),
     }
     Ok(())
 }
@@ -317,22 +319,22 @@ fn is_lock_name(name: &str) -> bool {
 }
 
 /// Whose fault it is that an entry was not received.
-enum Broken {
-    Entry(io::Error),
+enum ReceiveError {
+    Archive(io::Error),
     Disk(io::Error),
 }
 
-fn receive(entry: &mut impl Read, path: &Path) -> Result<Digest, Broken> {
-    let mut file = fs::create_new(path).map_err(Broken::Disk)?;
+fn receive(entry: &mut impl Read, path: &Path) -> Result<Digest, ReceiveError> {
+    let mut file = fs::create_new(path).map_err(ReceiveError::Disk)?;
     let mut hasher = blake3::Hasher::new();
     let (mut buffer, mut size) = (vec![0; 256 * 1024], 0);
     loop {
-        let count = entry.read(&mut buffer).map_err(Broken::Entry)?;
+        let count = entry.read(&mut buffer).map_err(ReceiveError::Archive)?;
         if count == 0 {
             return Ok(Digest::new(*hasher.finalize().as_bytes(), size));
         }
         hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(Broken::Disk)?;
+        file.write_all(&buffer[..count]).map_err(ReceiveError::Disk)?;
         size += count as u64;
     }
 }

@@ -9,7 +9,7 @@ use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError, Symlinks, at};
 
 /// From this size on, copies go past the system's cache.
-const UNCACHED: u64 = 1024 * 1024;
+const UNCACHED_COPY_SIZE: u64 = 1024 * 1024;
 
 /// A blob that lies in a staging place and is not in the store yet.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ impl ContentStore {
     /// The same into an open file that goes by `name` and must not be used where this fails or is false.
     pub fn copy_into(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
         let Some(mut blob) = self.open(digest) else { return Ok(false) };
-        let Ok(found) = pour(&mut blob, digest.size(), target, name)? else { return Ok(false) };
+        let Ok(found) = copy_hashing(&mut blob, digest.size(), target, name)? else { return Ok(false) };
         if found != *digest {
             let _ = std_fs::remove_file(self.path(digest));
         }
@@ -114,7 +114,7 @@ impl ContentStore {
     pub fn commit(&self, staged: &[Staged]) -> Result<(), FsError> {
         let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.check(&blob.digest)).collect();
         for blob in &missing {
-            stand_alone(blob)?;
+            break_hard_links(blob)?;
             let read_only = std_fs::Permissions::from_mode(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
         }
@@ -125,14 +125,14 @@ impl ContentStore {
 
 /// Puts a copy in the place of a staged file that has other names too: what else is called by them belongs to somebody else, who
 /// may write to it.
-fn stand_alone(blob: &Staged) -> Result<(), FsError> {
+fn break_hard_links(blob: &Staged) -> Result<(), FsError> {
     let path = &blob.path;
     if std_fs::symlink_metadata(path).map_err(at("read", path))?.nlink() == 1 {
         return Ok(());
     }
     let filled = fs::fill(path, |target, staged| {
         let mut from = fs::open_regular(path, Symlinks::Refuse).map_err(at("open", path))?;
-        let found = pour(&mut from, blob.digest.size(), target, staged)?.map_err(at("read", path))?;
+        let found = copy_hashing(&mut from, blob.digest.size(), target, staged)?.map_err(at("read", path))?;
         Ok(found == blob.digest)
     })?;
     if filled {
@@ -145,13 +145,13 @@ fn stand_alone(blob: &Staged) -> Result<(), FsError> {
 /// that of the first.
 ///
 /// Stages read blobs, people read copies: large ones shall not push what the next stage reads out of memory.
-pub fn pour(
+pub fn copy_hashing(
     from: &mut std_fs::File,
     size: u64,
     target: &mut std_fs::File,
     name: &Path,
 ) -> Result<io::Result<Digest>, FsError> {
-    let write = if size >= UNCACHED { fs::write_uncached } else { std_fs::File::write_all };
+    let write = if size >= UNCACHED_COPY_SIZE { fs::write_uncached } else { std_fs::File::write_all };
     digest::of_pieces(from, |piece| write(target, piece).map_err(at("write", name)))
 }
 

@@ -18,23 +18,23 @@
 mod action;
 mod bundle;
 mod content;
-mod garbage;
-mod maintenance;
+mod gc;
 mod memo;
 pub mod remote;
 mod stat_index;
 mod tree;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
-pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, Outputs, ParseKeyError, ResultOutput};
-pub use bundle::{BundleError, Bundled, export, import};
-pub use content::{ContentStore, Staged, pour};
-pub use garbage::{Garbage, Limits, Needs, collect};
-pub use maintenance::{Damage, Usage, usage, verify};
+pub use action::{ActionCache, ActionKey, ActionResult, Origin, Outputs, ParseKeyError, ResultOutput, TrustPolicy};
+pub use bundle::{BundleError, BundleReport, export, import};
+pub use content::{ContentStore, Staged, copy_hashing};
+pub use gc::{GcReport, GcRoots, Limits, gc};
 pub use memo::Memo;
-pub use stat_index::{Known, Listing, Settled, StatIndex};
+pub use stat_index::{FileListing, IndexedFile, StableEntry, StatIndex};
 pub use tree::{Tree, TreeEntry, TreeError};
+pub use verify::{Damage, Usage, usage, verify};
 
 use crate::fs::{self, FsError, Symlinks};
 
@@ -43,7 +43,7 @@ pub const FORMAT: u32 = 1;
 
 /// What may lie in the directory of a cache whose version is not there (yet, or any more): what people and systems keep beside it, and
 /// what commands that only read, or a run whose cache was deleted, leave there. Nobody deletes files for having these names.
-const BESIDE_THE_VERSION: [&str; 13] = [
+const EXPECTED_WITHOUT_VERSION: [&str; 13] = [
     ".DS_Store",
     ".gitignore",
     ".gitkeep",
@@ -60,10 +60,10 @@ const BESIDE_THE_VERSION: [&str; 13] = [
 ];
 
 /// What may lie there too where blobs or results do: it is cleared, so its name alone is not enough.
-const BESIDE_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
+const EXPECTED_WITH_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
 
 /// Whether a folder has folders named by two hexadecimal digits, and nothing else.
-fn is_of_digests(folder: &Path) -> bool {
+fn is_sharded_by_digest(folder: &Path) -> bool {
     let is_hex = |name: &str| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -71,7 +71,7 @@ fn is_of_digests(folder: &Path) -> bool {
 }
 
 /// Whether a file that has the name of one of ours, and would be written over, begins as ours does.
-fn is_as_it_begins(name: &str, path: &Path) -> bool {
+fn has_expected_header(name: &str, path: &Path) -> bool {
     let bytes = || fs::read_regular(path, Symlinks::Refuse).unwrap_or_default();
     match name {
         "index" => bytes().starts_with(b"hamflow-index"),
@@ -163,7 +163,7 @@ impl Store {
     pub fn create(&self) -> Result<(), StoreError> {
         let version = self.root.join("version");
         if !version.exists() {
-            self.refuse_foreign()?;
+            self.check_is_cache()?;
             fs::create_dir(&self.root)?;
             let ignored = self.root.join(".gitignore");
             if !ignored.exists() {
@@ -175,17 +175,17 @@ impl Store {
     }
 
     /// Fails where the directory is there and is no cache.
-    pub fn refuse_foreign(&self) -> Result<(), StoreError> {
+    pub fn check_is_cache(&self) -> Result<(), StoreError> {
         if self.root.join("version").exists() {
             return Ok(());
         }
         let digests = ["cas", "ac"].map(|name| self.root.join(name));
-        let is_cache = digests.iter().any(|folder| is_of_digests(folder))
-            && digests.iter().all(|folder| !folder.exists() || is_of_digests(folder));
+        let is_cache = digests.iter().any(|folder| is_sharded_by_digest(folder))
+            && digests.iter().all(|folder| !folder.exists() || is_sharded_by_digest(folder));
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            let known = (BESIDE_THE_VERSION.contains(&&found[..]) && is_as_it_begins(&found, &entry.path()))
-                || (is_cache && BESIDE_BLOBS.contains(&&found[..]));
+            let known = (EXPECTED_WITHOUT_VERSION.contains(&&found[..]) && has_expected_header(&found, &entry.path()))
+                || (is_cache && EXPECTED_WITH_BLOBS.contains(&&found[..]));
             if !known && !fs::is_staged(&found) {
                 return Err(StoreError::Foreign { root: self.root.clone(), found });
             }

@@ -16,7 +16,7 @@ const MAGIC: &[u8] = b"hamflow-index 1\n";
 
 /// A file whose digest is known, or that was listed to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct IndexedFile {
     /// Its path below its folder; empty for a single file.
     pub path: String,
     /// Of its bytes.
@@ -27,11 +27,11 @@ pub struct Known {
 }
 
 /// The files of a folder, sorted by path; shared, because there may be many.
-pub type Listing = Arc<Vec<Known>>;
+pub type FileListing = Arc<Vec<IndexedFile>>;
 
-impl Known {
+impl IndexedFile {
     /// A file of which only its digest is known.
-    pub fn named(path: String, digest: Digest) -> Self {
+    pub fn from_digest(path: String, digest: Digest) -> Self {
         Self { path, digest, stat: Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 }, hashed: 0 }
     }
 
@@ -46,7 +46,7 @@ impl Known {
 }
 
 /// What the index knows of a path whose digests hold as long as the stats do.
-pub enum Settled<'a> {
+pub enum StableEntry<'a> {
     /// A file.
     File(Stat),
     /// A folder: the paths of its files, sorted, and their stats.
@@ -58,9 +58,9 @@ pub enum Settled<'a> {
 pub struct StatIndex {
     path: PathBuf,
     /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
-    folders: BTreeMap<String, Listing>,
+    folders: BTreeMap<String, FileListing>,
     /// By absolute path: what others have hashed of folders since they were listed.
-    learned: HashMap<PathBuf, Known>,
+    recorded: HashMap<PathBuf, IndexedFile>,
     changed: bool,
 }
 
@@ -70,7 +70,7 @@ impl StatIndex {
         let path = root.join("index");
         let read = fs::read_regular(&path, Symlinks::Refuse).ok();
         let folders = read.and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, folders, learned: HashMap::new(), changed: false }
+        Self { path, folders, recorded: HashMap::new(), changed: false }
     }
 
     /// Whether what stands behind the checksum is an index (for fuzzing: no fuzzer finds checksums).
@@ -88,14 +88,14 @@ impl StatIndex {
     }
 
     /// The digests of all files below `folder`, sorted by path; those that changed are hashed on `threads` threads.
-    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
         self.refresh(name, folder, listed, threads)
     }
 
     /// The same of a folder that people write to as they like ([`fs::list_usual`]).
-    pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+    pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let name = folder.to_string_lossy().into_owned();
         match self.refresh(name.clone(), folder, fs::list_usual(folder, threads)?, threads) {
             Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -109,33 +109,39 @@ impl StatIndex {
 
     /// All files below `folder`, sorted by path, without reading one: those whose digests are not known are
     /// [unread](Digest::unread).
-    pub fn listing(&self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+    pub fn listing(&self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let known = self.folders.get(folder.to_string_lossy().as_ref()).cloned().unwrap_or_default();
         let places = places(&known, &listed);
         let known = listed.into_iter().zip(places).map(|(file, place)| match place {
             Some(place) => known[place].clone(),
-            None => Known::unread(file),
+            None => IndexedFile::unread(file),
         });
         Ok(known.collect::<Vec<_>>().into())
     }
 
     /// Takes from somebody who read a file of a [listing](Self::listing) after `since`, in nanoseconds since 1970, what its bytes
     /// are. That is kept only where the file is still as it was listed.
-    pub fn learn(&mut self, path: &Path, listed: &Known, digest: Digest, since: i64) {
+    pub fn record_hash(&mut self, path: &Path, listed: &IndexedFile, digest: Digest, since: i64) {
         let as_listed = std::fs::metadata(path).is_ok_and(|metadata| Stat::of(&metadata) == listed.stat);
         if as_listed && digest.size() == listed.stat.size {
-            let known = Known { path: listed.path.clone(), digest, stat: listed.stat, hashed: since };
-            self.learned.insert(path.to_owned(), known);
+            let known = IndexedFile { path: listed.path.clone(), digest, stat: listed.stat, hashed: since };
+            self.recorded.insert(path.to_owned(), known);
         }
     }
 
     /// Takes the digests of files that were written to a folder where nobody else wrote before `hashed`, in nanoseconds since 1970, as
     /// they were listed there then, so that the next look need not read them.
-    pub fn laid_out(&mut self, folder: &Path, listed: &[Listed], hashed: i64, files: &BTreeMap<RelativePath, Digest>) {
+    pub fn record_written(
+        &mut self,
+        folder: &Path,
+        listed: &[Listed],
+        hashed: i64,
+        files: &BTreeMap<RelativePath, Digest>,
+    ) {
         let known = listed.iter().filter_map(|Listed { path, stat }| {
             let digest = files.get(path.as_str()).filter(|digest| digest.size() == stat.size)?;
-            Some(Known { path: path.clone(), digest: *digest, stat: *stat, hashed })
+            Some(IndexedFile { path: path.clone(), digest: *digest, stat: *stat, hashed })
         });
         self.folders.insert(folder.to_string_lossy().into_owned(), known.collect::<Vec<_>>().into());
         self.changed = true;
@@ -150,14 +156,14 @@ impl StatIndex {
     }
 
     /// What is known of a path that was looked at; none where that may have changed without a sign.
-    pub fn settled(&self, path: &Path) -> Option<Settled<'_>> {
+    pub fn stable_entry(&self, path: &Path) -> Option<StableEntry<'_>> {
         let files = self.folders.get(path.to_string_lossy().as_ref())?;
         if !files.iter().all(|known| known.stat.is_settled_at(known.hashed)) {
             return None;
         }
         Some(match &files[..] {
-            [Known { path, stat, .. }] if path.is_empty() => Settled::File(*stat),
-            files => Settled::Folder(Box::new(files.iter().map(|known| (&known.path[..], &known.stat)))),
+            [IndexedFile { path, stat, .. }] if path.is_empty() => StableEntry::File(*stat),
+            files => StableEntry::Folder(Box::new(files.iter().map(|known| (&known.path[..], &known.stat)))),
         })
     }
 
@@ -174,7 +180,7 @@ impl StatIndex {
         folder: &Path,
         listed: Vec<Listed>,
         threads: usize,
-    ) -> Result<Listing, FsError> {
+    ) -> Result<FileListing, FsError> {
         let found = self.folders.get(&name).cloned();
         let is_new = found.is_none();
         let known = found.unwrap_or_default();
@@ -186,21 +192,21 @@ impl StatIndex {
             listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
         let mut hashed = threads::each(&todo, threads, 1, |file| {
             let path = if file.path.is_empty() { folder.to_owned() } else { folder.join(&file.path) };
-            match self.learned.get(&path).filter(|known| known.path == file.path && known.holds_for(&file.stat)) {
+            match self.recorded.get(&path).filter(|known| known.path == file.path && known.holds_for(&file.stat)) {
                 Some(known) => Ok(known.clone()),
                 None => hash_one(&path, file),
             }
         })?
         .into_iter();
-        self.learned.retain(|path, _| !path.starts_with(folder));
-        let entries: Listing = listed
+        self.recorded.retain(|path, _| !path.starts_with(folder));
+        let entries: FileListing = listed
             .iter()
             .zip(&fresh)
             .map(|(_, hit)| match hit {
                 Some(index) => known[*index].clone(),
                 None => hashed.next().expect("one digest was made for each file to do"),
             })
-            .collect::<Vec<Known>>()
+            .collect::<Vec<IndexedFile>>()
             .into();
         self.folders.insert(name, Arc::clone(&entries));
         self.changed = true;
@@ -209,7 +215,7 @@ impl StatIndex {
 }
 
 /// For each listed file the place of what is known of it, if that still holds; both are sorted by path.
-fn places(known: &[Known], listed: &[Listed]) -> Vec<Option<usize>> {
+fn places(known: &[IndexedFile], listed: &[Listed]) -> Vec<Option<usize>> {
     let mut cursor = 0;
     let place = |file: &Listed| {
         while cursor < known.len() && known[cursor].path < file.path {
@@ -221,15 +227,15 @@ fn places(known: &[Known], listed: &[Listed]) -> Vec<Option<usize>> {
     listed.iter().map(place).collect()
 }
 
-fn hash_one(path: &Path, file: &Listed) -> Result<Known, FsError> {
+fn hash_one(path: &Path, file: &Listed) -> Result<IndexedFile, FsError> {
     let read_stat = || std::fs::metadata(path).map(|metadata| Stat::of(&metadata)).map_err(at("read", path));
     let mut stat = file.stat;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_HASH_ATTEMPTS {
         let hashed = fs::now();
         let digest = digest::of_file(path).map_err(at("read", path))?;
         let after = read_stat()?;
         if after == stat && digest.size() == stat.size {
-            return Ok(Known { path: file.path.clone(), stat, digest, hashed });
+            return Ok(IndexedFile { path: file.path.clone(), stat, digest, hashed });
         }
         // Somebody writes to it right now: take the state that lasts.
         stat = after;
@@ -238,9 +244,9 @@ fn hash_one(path: &Path, file: &Listed) -> Result<Known, FsError> {
 }
 
 /// So often a file is read anew that changes while it is read.
-const LOOKS: usize = 5;
+const MAX_HASH_ATTEMPTS: usize = 5;
 
-fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
+fn encode(folders: &BTreeMap<String, FileListing>) -> Vec<u8> {
     let mut body = Vec::with_capacity(folders.values().map(|files| 64 + files.len() * 100).sum());
     let text = |body: &mut Vec<u8>, text: &str| {
         body.extend_from_slice(&u32::try_from(text.len()).expect("paths are short").to_le_bytes());
@@ -249,7 +255,7 @@ fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
     for (folder, files) in folders {
         text(&mut body, folder);
         body.extend_from_slice(&u32::try_from(files.len()).expect("fewer than 4 billion files").to_le_bytes());
-        for Known { path, digest, stat, hashed } in files.iter() {
+        for IndexedFile { path, digest, stat, hashed } in files.iter() {
             text(&mut body, path);
             for value in [stat.size, stat.inode, digest.size()] {
                 body.extend_from_slice(&value.to_le_bytes());
@@ -267,7 +273,7 @@ fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Listing>> {
+fn decode(bytes: &[u8]) -> Option<BTreeMap<String, FileListing>> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (checksum, body) = rest.split_at_checked(32)?;
     if blake3::hash(body).as_bytes() != checksum {
@@ -276,7 +282,7 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Listing>> {
     decode_body(body)
 }
 
-fn decode_body(body: &[u8]) -> Option<BTreeMap<String, Listing>> {
+fn decode_body(body: &[u8]) -> Option<BTreeMap<String, FileListing>> {
     let mut reader = Reader { rest: body };
     let mut folders = BTreeMap::new();
     while !reader.rest.is_empty() {
@@ -306,14 +312,14 @@ impl<'a> Reader<'a> {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    fn known(&mut self) -> Option<Known> {
+    fn known(&mut self) -> Option<IndexedFile> {
         let path = self.text()?;
         let mut unsigned = || self.take().map(|bytes| u64::from_le_bytes(*bytes));
         let (size, inode, bytes) = (unsigned()?, unsigned()?, unsigned()?);
         let mut signed = || self.take().map(|bytes| i64::from_le_bytes(*bytes));
         let (mtime, ctime, hashed) = (signed()?, signed()?, signed()?);
         let digest = Digest::new(*self.take::<32>()?, bytes);
-        Some(Known { path, stat: Stat { size, mtime, ctime, inode }, digest, hashed })
+        Some(IndexedFile { path, stat: Stat { size, mtime, ctime, inode }, digest, hashed })
     }
 }
 
@@ -349,7 +355,7 @@ mod tests {
     #[test]
     fn a_file_changed_about_when_it_was_hashed_is_hashed_again() {
         let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_001, inode: 7 };
-        let known = |stat, hashed| Known { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
+        let known = |stat, hashed| IndexedFile { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
         assert!(!known(stat, 5_000_000_002).holds_for(&stat), "written in the same tick");
         assert!(known(stat, 5_100_000_000).holds_for(&stat));
         assert!(!known(stat, 5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
@@ -382,7 +388,7 @@ mod tests {
         // A digest that reading would not give shows that nobody read.
         let path = |path: &str| RelativePath::new(path).unwrap();
         let said = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
-        index.laid_out(&data, &fs::list(&data, 1).unwrap(), fs::now(), &said);
+        index.record_written(&data, &fs::list(&data, 1).unwrap(), fs::now(), &said);
         let found = index.folder(&data, 1).unwrap();
         let digests: Vec<Digest> = found.iter().map(|known| known.digest).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "what has another size is not believed");
@@ -406,12 +412,12 @@ mod tests {
         assert!(listed.iter().all(|known| known.digest == Digest::unread(1)));
         std_fs::write(data.join("b"), "2").unwrap();
         for known in listed.iter() {
-            index.learn(&data.join(&known.path), known, Digest::of(b"x"), since);
+            index.record_hash(&data.join(&known.path), known, Digest::of(b"x"), since);
         }
-        index.learn(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
+        index.record_hash(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
         let digests: Vec<Digest> = index.folder(&data, 1).unwrap().iter().map(|known| known.digest).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2"), Digest::of(b"x")]);
-        assert!(index.learned.is_empty(), "it is in the index now");
+        assert!(index.recorded.is_empty(), "it is in the index now");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Scheduler<'_> {
         };
         let laid = laid.materialise(&differences, self.graph.pipeline.cache.link)?;
         if let Materialised::Whole(Some((listed, when))) = &laid {
-            self.planner.index().laid_out(&folder, listed, *when, files);
+            self.planner.index().record_written(&folder, listed, *when, files);
         }
         Ok(laid)
     }

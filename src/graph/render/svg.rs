@@ -14,8 +14,8 @@ const PADDING: f64 = 10.0;
 const LINE: f64 = 16.0;
 const ARROW_GAP: f64 = 9.0;
 /// Longer texts are cut; the whole text is the box's tooltip.
-const MOST_NAME: usize = 44;
-const MOST_LINE: usize = 36;
+const MAX_NAME_COLUMNS: usize = 44;
+const MAX_LINE_COLUMNS: usize = 36;
 
 /// A line of text in a box.
 struct Line {
@@ -73,13 +73,13 @@ fn header(title: &str, layout: &Layout) -> String {
 /// The lines that a box shows.
 fn lines(node: &SceneNode) -> Vec<Line> {
     let mut lines = vec![Line {
-        text: cut(&node.name, MOST_NAME),
+        text: cut(&node.name, MAX_NAME_COLUMNS),
         size: if node.is_outside() { SMALL_SIZE } else { NAME_SIZE },
         class: if node.is_outside() { "quiet" } else { "name" },
     }];
     let kind = node.kind.as_deref().filter(|kind| *kind != node.name);
     for (text, class) in [(kind, "quiet"), (node.status.as_deref(), "status"), (node.reason.as_deref(), "quiet")] {
-        lines.extend(text.map(|text| Line { text: cut(text, MOST_LINE), size: SMALL_SIZE, class }));
+        lines.extend(text.map(|text| Line { text: cut(text, MAX_LINE_COLUMNS), size: SMALL_SIZE, class }));
     }
     lines
 }

@@ -33,7 +33,7 @@ pub enum RemoteError {
     /// It answers that it has a problem, which may pass.
     Failed(String),
     /// What it gave is not what its name or its signature says.
-    Untrue(String),
+    Corrupt(String),
     /// The local disk failed.
     Local(io::Error),
 }
@@ -41,7 +41,7 @@ pub enum RemoteError {
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(what) | Self::Refused(what) | Self::Failed(what) | Self::Untrue(what) => {
+            Self::Unreachable(what) | Self::Refused(what) | Self::Failed(what) | Self::Corrupt(what) => {
                 f.write_str(what)
             }
             Self::Local(error) => write!(f, "the local disk failed: {error}"),
@@ -54,7 +54,7 @@ impl std::error::Error for RemoteError {}
 /// What it means that a sink takes no more: there was too much, or the disk failed.
 pub(super) fn sink_error(error: io::Error) -> RemoteError {
     match error.kind() {
-        io::ErrorKind::FileTooLarge => RemoteError::Untrue("an object has more bytes than it should".to_owned()),
+        io::ErrorKind::FileTooLarge => RemoteError::Corrupt("an object has more bytes than it should".to_owned()),
         _ => RemoteError::Local(error),
     }
 }

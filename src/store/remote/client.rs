@@ -16,7 +16,7 @@ use object_store::client::{
 };
 
 /// How long a connection may take. Whoever waits for an answer looks at its progress, not at a clock.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes clients that count together.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Client {
     pub fn new() -> Result<Self, String> {
         // Of two kinds of cryptography in one program, rustls takes none by itself. That somebody else was first is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().connect_timeout(CONNECT);
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
         let builder = builder.user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")));
         let client = builder.build().map_err(|error| format!("its client cannot start: {error}"))?;
         Ok(Self { client, sent: Arc::default() })

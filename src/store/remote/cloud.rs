@@ -11,21 +11,21 @@ use object_store::path::Path as ObjectPath;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
 use tokio::runtime::{Builder, Runtime};
 
-use super::Opened;
+use super::OpenResult;
 use super::backend::{Backend, RemoteError, sink_error};
 use super::client::Client;
 
 /// Larger objects are sent in several pieces, which are not held in memory together.
-const LARGEST_PUT: u64 = 32 * 1024 * 1024;
+const MULTIPART_THRESHOLD: u64 = 32 * 1024 * 1024;
 
 /// The pieces.
-const PIECE: usize = 8 * 1024 * 1024;
+const PART_SIZE: usize = 8 * 1024 * 1024;
 
 /// Pieces under way at the same time.
-const PIECES: usize = 2;
+const MULTIPART_CONCURRENCY: usize = 2;
 
 /// So many bytes of a body are given to the network at a time.
-const AT_ONCE: usize = 64 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 
 /// The client tries nothing again.
 pub fn no_retries() -> RetryConfig {
@@ -65,7 +65,7 @@ impl Cloud {
         prefix: &str,
         place: String,
         credentials: &'static str,
-    ) -> Opened {
+    ) -> OpenResult {
         let prefix = ObjectPath::parse(prefix.trim_matches('/')).map_err(|error| error.to_string())?;
         Ok(Box::new(Self { store: Arc::new(store), prefix, place, credentials, runtime: runtime()?, client }))
     }
@@ -99,7 +99,7 @@ impl Cloud {
                 let what = innermost(http);
                 return match http.kind() {
                     HttpErrorKind::Interrupted | HttpErrorKind::Decode => {
-                        RemoteError::Untrue(format!("`{name}` was cut off: {what}"))
+                        RemoteError::Corrupt(format!("`{name}` was cut off: {what}"))
                     }
                     _ => RemoteError::Unreachable(format!("it cannot be reached: {what}")),
                 };
@@ -167,24 +167,24 @@ impl Backend for Cloud {
     fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError> {
         let path = self.path(name);
         let cut = |bytes: u64| RemoteError::Local(std::io::Error::other(format!("{bytes} of {size} bytes were read")));
-        if size <= LARGEST_PUT {
+        if size <= MULTIPART_THRESHOLD {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
             body.read_to_end(&mut bytes).map_err(RemoteError::Local)?;
             if bytes.len() as u64 != size {
                 return Err(cut(bytes.len() as u64));
             }
             let bytes = Bytes::from(bytes);
-            let pieces = (0..bytes.len()).step_by(AT_ONCE);
-            let payload: PutPayload = pieces.map(|at| bytes.slice(at..bytes.len().min(at + AT_ONCE))).collect();
+            let pieces = (0..bytes.len()).step_by(CHUNK_SIZE);
+            let payload: PutPayload = pieces.map(|at| bytes.slice(at..bytes.len().min(at + CHUNK_SIZE))).collect();
             let sent = self.runtime.block_on(self.store.put(&path, payload));
             return sent.map(drop).map_err(|error| self.failed(name, &error));
         }
         self.runtime.block_on(async {
             let upload = self.store.put_multipart(&path).await.map_err(|error| self.failed(name, &error))?;
-            let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE);
+            let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_SIZE);
             let (mut buffer, mut sent) = (vec![0; 1024 * 1024], 0);
             loop {
-                upload.wait_for_capacity(PIECES).await.map_err(|error| self.failed(name, &error))?;
+                upload.wait_for_capacity(MULTIPART_CONCURRENCY).await.map_err(|error| self.failed(name, &error))?;
                 match body.read(&mut buffer) {
                     Ok(0) if sent == size => break,
                     Ok(0) => {
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn objects_of_all_sizes_come_back_and_absent_ones_are_absent() {
         let cloud = cloud();
-        for size in [0, 1, 100_000, LARGEST_PUT as usize + 12_345] {
+        for size in [0, 1, 100_000, MULTIPART_THRESHOLD as usize + 12_345] {
             let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
             cloud.put("cas/ab/x", &mut &bytes[..], size as u64).unwrap();
             let mut found = Vec::new();
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_body_of_another_length_is_not_kept() {
         let cloud = cloud();
-        for size in [5, LARGEST_PUT + 5] {
+        for size in [5, MULTIPART_THRESHOLD + 5] {
             assert!(matches!(cloud.put("x", &mut &b"1234"[..], size), Err(RemoteError::Local(_))), "{size}");
             assert!(!cloud.get("x", &mut Vec::new()).unwrap());
         }

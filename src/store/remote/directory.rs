@@ -5,16 +5,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, RemoteError, sink_error};
-use super::{Kind, Opened};
+use super::{OpenResult, RemoteKind};
 use crate::fs::{self, Symlinks};
 
 /// So many bytes are put on the disk at a time.
-const STEP: u64 = 8 * 1024 * 1024;
+const SYNC_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
 
 /// `/mnt/cache`, `../cache` or `file:///mnt/cache`.
-pub const KIND: Kind = Kind { schemes: &["file"], example: "/mnt/cache", open };
+pub const KIND: RemoteKind = RemoteKind { schemes: &["file"], example: "/mnt/cache", open };
 
-fn open(url: &str, root: &Path) -> Opened {
+fn open(url: &str, root: &Path) -> OpenResult {
     match url.split_once("://") {
         Some((_, path)) if path.starts_with('/') => open_path(path, root),
         _ => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
@@ -22,7 +22,7 @@ fn open(url: &str, root: &Path) -> Opened {
 }
 
 /// The objects of a folder.
-pub fn open_path(path: &str, root: &Path) -> Opened {
+pub fn open_path(path: &str, root: &Path) -> OpenResult {
     Ok(Box::new(Directory { root: root.join(path) }))
 }
 
@@ -77,7 +77,7 @@ impl Backend for Directory {
             // Put on the disk step by step, so that somebody who looks sees progress until the end.
             let mut written = 0;
             loop {
-                let step = io::copy(&mut Read::take(&mut *body, STEP), &mut file)?;
+                let step = io::copy(&mut Read::take(&mut *body, SYNC_INTERVAL_BYTES), &mut file)?;
                 if step == 0 {
                     break;
                 }

@@ -58,13 +58,13 @@ impl Trust {
 
 impl Envelope {
     /// Signs it.
-    pub fn seal(&self, key: &SigningKey) -> Vec<u8> {
+    pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a result has only string keys");
         format!("{HEADER}{}\n{body}\n", key.sign(body.as_bytes())).into_bytes()
     }
 
     /// Reads what should be the result of `key` in `scope`; says what is wrong with it.
-    pub fn open(text: &[u8], scope: &str, key: &ActionKey, trust: &Trust) -> Result<Self, String> {
+    pub fn verify(text: &[u8], scope: &str, key: &ActionKey, trust: &Trust) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8")?;
         let rest = text.strip_prefix(HEADER).ok_or("it is no signed result of this version")?;
         let (signature, body) = rest.split_once('\n').ok_or("it is cut off")?;
@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn only_what_a_trusted_key_signed_for_this_scope_and_key_is_opened() {
         let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-        let sealed = envelope("k").seal(&ours);
-        let open = |text: &[u8], scope: &str, of: &str, trust: &Trust| Envelope::open(text, scope, &key(of), trust);
+        let sealed = envelope("k").sign(&ours);
+        let open = |text: &[u8], scope: &str, of: &str, trust: &Trust| Envelope::verify(text, scope, &key(of), trust);
         let opened = open(&sealed, "main", "k", &trust("main", &ours)).unwrap();
         let origin = Origin { scope: "main".into(), signer: ours.verifying_key().to_string() };
         assert_eq!(opened.result.origins, [origin]);
@@ -139,7 +139,7 @@ mod tests {
             evil["result"]["outputs"] = serde_json::json!([output]);
             let body = evil.to_string();
             let sealed = format!("{HEADER}{}\n{body}\n", signing.sign(body.as_bytes()));
-            let refused = Envelope::open(sealed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
+            let refused = Envelope::verify(sealed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
             assert!(refused.starts_with("it is no result: output \"x\": invalid path"), "{refused}");
         }
     }
@@ -147,18 +147,18 @@ mod tests {
     #[test]
     fn what_a_shared_secret_signed_is_opened_by_who_has_it() {
         let (ours, theirs) = (SigningKey::generate_shared().unwrap(), SigningKey::generate_shared().unwrap());
-        let sealed = envelope("k").seal(&ours);
+        let sealed = envelope("k").sign(&ours);
         let with = |known: Option<&SigningKey>| Trust {
             shared: known.and_then(|key| key.shared().cloned()),
             ..trust("main", &ours)
         };
-        assert!(Envelope::open(&sealed, "main", &key("k"), &with(Some(&ours))).is_ok());
+        assert!(Envelope::verify(&sealed, "main", &key("k"), &with(Some(&ours))).is_ok());
         for known in [None, Some(&theirs)] {
-            let refused = Envelope::open(&sealed, "main", &key("k"), &with(known)).unwrap_err();
+            let refused = Envelope::verify(&sealed, "main", &key("k"), &with(known)).unwrap_err();
             assert_eq!(refused, "it was signed with a shared secret that is not known here");
         }
         let text = String::from_utf8(sealed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
-        let forged = Envelope::open(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
+        let forged = Envelope::verify(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
         assert_eq!(forged.unwrap_err(), "its signature is wrong");
     }
 

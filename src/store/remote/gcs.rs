@@ -6,29 +6,29 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 
 use super::client::Client;
 use super::cloud::{Cloud, bucket_and_prefix, no_retries};
-use super::{Kind, Opened, set_variable, set_variables};
+use super::{OpenResult, RemoteKind, env_var, env_vars};
 
 /// `gs://bucket/prefix`.
-pub const KIND: Kind = Kind { schemes: &["gs"], example: "gs://bucket/prefix", open };
+pub const KIND: RemoteKind = RemoteKind { schemes: &["gs"], example: "gs://bucket/prefix", open };
 
 const CREDENTIALS: &str = "they come from `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default login` or the machine's service account";
 
 /// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
 fn from_environment() -> GoogleCloudStorageBuilder {
-    let settings = set_variables("GOOGLE_")
+    let settings = env_vars("GOOGLE_")
         .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<GoogleConfigKey>().ok()?, value)));
-    let service_account = set_variable("SERVICE_ACCOUNT").map(|path| (GoogleConfigKey::ServiceAccount, path));
+    let service_account = env_var("SERVICE_ACCOUNT").map(|path| (GoogleConfigKey::ServiceAccount, path));
     let settings = service_account.into_iter().chain(settings);
     settings.fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
 }
 
-fn open(url: &str, _root: &Path) -> Opened {
+fn open(url: &str, _root: &Path) -> OpenResult {
     let (bucket, prefix) = bucket_and_prefix(url)?;
     let client = Client::new()?;
     let mut builder =
         from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     // The variable that Google's own libraries know; such a server takes any credentials.
-    if let Some(emulator) = set_variable("STORAGE_EMULATOR_HOST") {
+    if let Some(emulator) = env_var("STORAGE_EMULATOR_HOST") {
         let address = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
         builder = builder
             .with_config(GoogleConfigKey::BaseUrl, address)

@@ -8,20 +8,20 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::backend::{Backend, RemoteError, sink_error};
-use super::{Kind, Opened, set_variable};
+use super::{OpenResult, RemoteKind, env_var};
 
 /// The variable with the value of the header `Authorization`, such as `Bearer …`.
 const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
 
 /// `https://host/path`.
-pub const KIND: Kind = Kind { schemes: &["http", "https"], example: "https://host/path", open };
+pub const KIND: RemoteKind = RemoteKind { schemes: &["http", "https"], example: "https://host/path", open };
 
-fn open(url: &str, _root: &Path) -> Opened {
+fn open(url: &str, _root: &Path) -> OpenResult {
     Ok(Box::new(Http::new(url)?))
 }
 
 /// How long a connection may take. Whoever waits for an answer looks at its progress, not at a clock.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Objects by `GET`, `HEAD` and `PUT` below a URL.
 pub struct Http {
@@ -55,7 +55,7 @@ impl Http {
             format!("Basic {}", BASE64_STANDARD.encode(decoded))
         });
         let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
             // Behind a redirection a PUT would become a GET.
             .max_redirects(0)
@@ -65,7 +65,7 @@ impl Http {
         Ok(Self {
             agent: config.into(),
             url: format!("{scheme}://{host}/{path}").trim_end_matches('/').to_owned(),
-            authorization: basic.or_else(|| set_variable(AUTHORIZATION)),
+            authorization: basic.or_else(|| env_var(AUTHORIZATION)),
         })
     }
 
@@ -105,7 +105,7 @@ impl Backend for Http {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = body.read(&mut buffer).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => RemoteError::Untrue(format!("`{name}` was cut off: {error}")),
+                io::ErrorKind::UnexpectedEof => RemoteError::Corrupt(format!("`{name}` was cut off: {error}")),
                 _ => RemoteError::Unreachable(error.to_string()),
             })?;
             if count == 0 {

@@ -34,20 +34,20 @@ use std::path::Path;
 pub const SCOPE_VARIABLE: &str = "HAMFLOW_REMOTE_SCOPE";
 
 /// A place, or without any secret what is wrong with its URL.
-pub type Opened = Result<Box<dyn Backend>, String>;
+pub type OpenResult = Result<Box<dyn Backend>, String>;
 
 /// A kind of place.
-pub struct Kind {
+pub struct RemoteKind {
     /// What stands before `://` in its URLs.
     pub schemes: &'static [&'static str],
     /// A URL, for messages.
     pub example: &'static str,
     /// Makes the place of a URL; a relative folder lies below the given one.
-    pub open: fn(&str, &Path) -> Opened,
+    pub open: fn(&str, &Path) -> OpenResult,
 }
 
 /// Every kind of place that this build knows.
-pub const REMOTES: &[Kind] = &[
+pub const REMOTES: &[RemoteKind] = &[
     directory::KIND,
     http::KIND,
     #[cfg(feature = "cloud")]
@@ -59,7 +59,7 @@ pub const REMOTES: &[Kind] = &[
 ];
 
 /// The place of a URL, or of a folder (absolute, or relative to `root`).
-pub fn open(url: &str, root: &Path) -> Opened {
+pub fn open(url: &str, root: &Path) -> OpenResult {
     let Some((scheme, _)) = url.split_once("://") else {
         return if url.is_empty() { Err("the URL is empty".to_owned()) } else { directory::open_path(url, root) };
     };
@@ -75,14 +75,14 @@ pub fn open(url: &str, root: &Path) -> Opened {
 
 /// All variables whose names begin so and whose values are not empty.
 #[cfg(feature = "cloud")]
-fn set_variables(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
+fn env_vars(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
     let text =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     text.filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
 }
 
 /// A variable of the environment that is set and not empty.
-fn set_variable(name: &str) -> Option<String> {
+fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -90,5 +90,5 @@ pub use backend::{Backend, RemoteError};
 pub use envelope::{Envelope, Trust, is_scope};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use pack::unpack;
-pub use transfer::{Presence, Remote};
+pub use transfer::{Availability, Remote};
 pub use uploads::Uploads;

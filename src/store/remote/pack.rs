@@ -5,10 +5,10 @@
 use crate::digest::Digest;
 
 /// Blobs of at most so many bytes are packed.
-pub const SMALL: u64 = 64 * 1024;
+pub const MAX_PACKED_BLOB: u64 = 64 * 1024;
 
 /// A pack is closed when it has grown to so many bytes.
-pub const FULL: usize = 16 * 1024 * 1024;
+pub const TARGET_PACK_SIZE: usize = 16 * 1024 * 1024;
 
 /// Makes a pack.
 pub fn pack(blobs: &[(Digest, Vec<u8>)]) -> Vec<u8> {

@@ -7,40 +7,40 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::client::Client;
 use super::cloud::{Cloud, bucket_and_prefix, no_retries};
-use super::{Kind, Opened, set_variable, set_variables};
+use super::{OpenResult, RemoteKind, env_var, env_vars};
 use crate::fs::{self, Symlinks};
 
 /// `s3://bucket/prefix`.
-pub const KIND: Kind = Kind { schemes: &["s3"], example: "s3://bucket/prefix", open };
+pub const KIND: RemoteKind = RemoteKind { schemes: &["s3"], example: "s3://bucket/prefix", open };
 
 const CREDENTIALS: &str =
     "they come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the profile `AWS_PROFILE` or the machine's role";
 
 /// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
 fn from_environment() -> AmazonS3Builder {
-    let settings = set_variables("AWS_")
+    let settings = env_vars("AWS_")
         .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().ok()?, value)));
     settings.fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
 }
 
-fn open(url: &str, _root: &Path) -> Opened {
+fn open(url: &str, _root: &Path) -> OpenResult {
     let (bucket, prefix) = bucket_and_prefix(url)?;
     let client = Client::new()?;
     let mut builder =
         from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     let ours = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
-    let is_given = ours.iter().any(|name| set_variable(name).is_some());
+    let is_given = ours.iter().any(|name| env_var(name).is_some());
     // Whoever has credentials in the environment needs none of a profile, such as one that signs in.
     let profile = Profile::find().or_else(|problem| if is_given { Ok(Profile::default()) } else { Err(problem) })?;
     if !is_given {
         builder = profile.keys.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
     }
-    if set_variable("AWS_REGION").or_else(|| set_variable("AWS_DEFAULT_REGION")).is_none()
+    if env_var("AWS_REGION").or_else(|| env_var("AWS_DEFAULT_REGION")).is_none()
         && let Some(region) = &profile.region
     {
         builder = builder.with_region(region);
     }
-    let endpoint = set_variable("AWS_ENDPOINT_URL_S3").or_else(|| set_variable("AWS_ENDPOINT_URL"));
+    let endpoint = env_var("AWS_ENDPOINT_URL_S3").or_else(|| env_var("AWS_ENDPOINT_URL"));
     if let Some(endpoint) = endpoint.or(profile.endpoint) {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             return Err("the endpoint (`AWS_ENDPOINT_URL` or the profile's `endpoint_url`) is no URL".to_owned());
@@ -65,13 +65,12 @@ struct Profile {
 impl Profile {
     /// The profile that the environment names, or the default one.
     fn find() -> Result<Self, String> {
-        let home = set_variable("HOME").map(PathBuf::from).unwrap_or_default();
-        let place = |variable: &str, file: &str| {
-            set_variable(variable).map_or_else(|| home.join(".aws").join(file), Into::into)
-        };
+        let home = env_var("HOME").map(PathBuf::from).unwrap_or_default();
+        let place =
+            |variable: &str, file: &str| env_var(variable).map_or_else(|| home.join(".aws").join(file), Into::into);
         let credentials = read(&place("AWS_SHARED_CREDENTIALS_FILE", "credentials"))?;
         let config = read(&place("AWS_CONFIG_FILE", "config"))?;
-        Self::of(&credentials, &config, set_variable("AWS_PROFILE").as_deref())
+        Self::of(&credentials, &config, env_var("AWS_PROFILE").as_deref())
     }
 
     fn of(credentials: &Ini, config: &Ini, asked: Option<&str>) -> Result<Self, String> {

@@ -9,7 +9,7 @@ use super::Remote;
 use crate::store::{ActionResult, Store};
 
 /// Results that are sent at the same time; each of them sends several blobs at once.
-const SENDERS: usize = 2;
+const UPLOAD_WORKERS: usize = 2;
 
 /// A queue of results, and the threads that empty it.
 pub struct Uploads {
@@ -39,7 +39,7 @@ impl Uploads {
                 }
             })
         };
-        let senders = (0..SENDERS).map(|_| send()).collect();
+        let senders = (0..UPLOAD_WORKERS).map(|_| send()).collect();
         Some(Self { remote: Arc::clone(remote), queue: Some(queue), senders, results, bytes })
     }
 
@@ -53,7 +53,7 @@ impl Uploads {
     /// Waits until all is sent, or, where the run was ended, gives up what is not; returns the results and bytes that were sent.
     pub fn finish(mut self, ended: bool) -> (u64, u64) {
         if ended {
-            self.remote.give_up();
+            self.remote.abort();
         }
         self.queue = None;
         for sender in self.senders.drain(..) {

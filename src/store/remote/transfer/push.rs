@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{Direction, LARGEST_RESULT, Patience, Remote, at_once, object, result_name};
+use super::{Deadline, Direction, MAX_RESULT_SIZE, Remote, for_each_parallel, object, result_name};
 use crate::digest::Digest;
 use crate::fs::{self, Symlinks};
-use crate::store::maintenance::{is_whole, named_blobs};
 use crate::store::remote::backend::{Backend, RemoteError};
 use crate::store::remote::envelope::Envelope;
-use crate::store::remote::pack::{FULL, SMALL, pack};
+use crate::store::remote::pack::{MAX_PACKED_BLOB, TARGET_PACK_SIZE, pack};
+use crate::store::verify::{is_complete, referenced_blobs};
 use crate::store::{ActionResult, Store};
 
 impl Remote {
@@ -22,19 +22,20 @@ impl Remote {
         let key = self.signing.as_ref().filter(|_| result.origins.is_empty())?;
         let scope = &self.scopes[0];
         // What is not whole here must not get there.
-        if !result.outputs.blobs().all(|(digest, is_tree)| is_whole(store, &digest, is_tree)) {
+        if !result.outputs.blobs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree)) {
             return None;
         }
         let name = result_name(scope, &result.key);
-        let known = self.text(Direction::Write, Patience::SHORT, name.clone(), LARGEST_RESULT)?;
+        let known = self.get(Direction::Write, Deadline::STALL_ONLY, name.clone(), MAX_RESULT_SIZE)?;
         // A foreign signature is no lie here: it is about to be replaced.
-        let known = known.and_then(|text| Envelope::open(&text, scope, &result.key, &self.trust).ok());
+        let known = known.and_then(|text| Envelope::verify(&text, scope, &result.key, &self.trust).ok());
         let outputs: BTreeSet<Digest> = result.outputs.blobs().map(|(digest, _)| digest).collect();
-        let blobs = named_blobs(store, result);
-        let (small, large): (Vec<Digest>, Vec<Digest>) = blobs.iter().partition(|digest| digest.size() <= SMALL);
+        let blobs = referenced_blobs(store, result);
+        let (small, large): (Vec<Digest>, Vec<Digest>) =
+            blobs.iter().partition(|digest| digest.size() <= MAX_PACKED_BLOB);
         let sent = AtomicU64::new(0);
         let failed = AtomicUsize::new(0);
-        at_once(&large, |digest| match self.send_blob(store, digest) {
+        for_each_parallel(&large, |digest| match self.upload_blob(store, digest) {
             Some(bytes) => drop(sent.fetch_add(bytes, Ordering::Relaxed)),
             None => drop(failed.fetch_add(1, Ordering::Relaxed)),
         });
@@ -42,14 +43,14 @@ impl Remote {
             return None;
         }
         let mut packs = Vec::new();
-        for blobs in packed(store, &small) {
+        for blobs in packs_of(store, &small) {
             let blobs = blobs?;
             let digest = Digest::of(&blobs);
-            sent.fetch_add(self.send_once("pack", digest, Source::Bytes(Arc::new(blobs)))?, Ordering::Relaxed);
+            sent.fetch_add(self.upload_once("pack", digest, UploadBody::Bytes(Arc::new(blobs)))?, Ordering::Relaxed);
             packs.push(digest);
         }
         let texts =
-            blobs.iter().filter(|digest| !outputs.contains(digest) && mentions(result, digest)).copied().collect();
+            blobs.iter().filter(|digest| !outputs.contains(digest) && references(result, digest)).copied().collect();
         let envelope = Envelope { scope: scope.clone(), result: result.clone(), packs, texts };
         let is_there = known.is_some_and(|known| {
             let same = (&known.packs, &known.texts) == (&envelope.packs, &envelope.texts);
@@ -57,68 +58,70 @@ impl Remote {
         });
         if !is_there {
             // The result goes last, as in the store.
-            let text = Arc::new(envelope.seal(key));
-            self.send(name, text.len() as u64, Source::Bytes(text))?;
+            let text = Arc::new(envelope.sign(key));
+            self.upload(name, text.len() as u64, UploadBody::Bytes(text))?;
         }
         Some(sent.into_inner())
     }
 
-    fn send_blob(&self, store: &Store, digest: &Digest) -> Option<u64> {
-        if self.is_over(Direction::Write) || (!self.knows(digest) && !store.content.check(digest)) {
+    fn upload_blob(&self, store: &Store, digest: &Digest) -> Option<u64> {
+        if self.is_disabled(Direction::Write) || (!self.is_known(digest) && !store.content.check(digest)) {
             return None;
         }
-        self.send_once("cas", *digest, Source::File(store.content.path(digest)))
+        self.upload_once("cas", *digest, UploadBody::File(store.content.path(digest)))
     }
 
-    fn knows(&self, digest: &Digest) -> bool {
-        self.there.lock().is_ok_and(|there| there.contains(digest))
+    fn is_known(&self, digest: &Digest) -> bool {
+        self.known_objects.lock().is_ok_and(|there| there.contains(digest))
     }
 
-    fn send_once(&self, folder: &'static str, digest: Digest, source: Source) -> Option<u64> {
-        if self.knows(&digest) {
+    fn upload_once(&self, folder: &'static str, digest: Digest, source: UploadBody) -> Option<u64> {
+        if self.is_known(&digest) {
             return Some(0);
         }
         let name = object(folder, &digest);
-        let is_untrue = self.state().untrue_names.contains(&name);
+        let is_corrupt = self.state().corrupt_objects.contains(&name);
         let asked = name.clone();
         let has = move |backend: &dyn Backend, _: &Arc<AtomicU64>| backend.has(&asked, digest.size());
-        let sent = match !is_untrue && self.ask(Direction::Write, Patience::SHORT, has)? {
+        let sent = match !is_corrupt && self.request(Direction::Write, Deadline::STALL_ONLY, has)? {
             true => 0,
             false => {
-                self.send(name, digest.size(), source)?;
+                self.upload(name, digest.size(), source)?;
                 digest.size()
             }
         };
-        if let Ok(mut there) = self.there.lock() {
+        if let Ok(mut there) = self.known_objects.lock() {
             there.insert(digest);
         }
         Some(sent)
     }
 
-    fn send(&self, name: String, size: u64, source: Source) -> Option<()> {
-        self.ask(Direction::Write, Patience::for_sending(size), move |backend, progress| {
+    fn upload(&self, name: String, size: u64, source: UploadBody) -> Option<()> {
+        self.request(Direction::Write, Deadline::for_upload(size), move |backend, progress| {
             let from: Box<dyn Read> = match &source {
-                Source::File(path) => Box::new(fs::open_regular(path, Symlinks::Refuse).map_err(RemoteError::Local)?),
-                Source::Bytes(bytes) => Box::new(io::Cursor::new(bytes.to_vec())),
+                UploadBody::File(path) => {
+                    Box::new(fs::open_regular(path, Symlinks::Refuse).map_err(RemoteError::Local)?)
+                }
+                UploadBody::Bytes(bytes) => Box::new(io::Cursor::new(bytes.to_vec())),
             };
-            backend.put(&name, &mut CountedRead { from, progress: Arc::clone(progress) }, size)
+            backend.put(&name, &mut CountingReader { from, progress: Arc::clone(progress) }, size)
         })
     }
 }
 
 /// What is sent.
-enum Source {
+enum UploadBody {
     File(PathBuf),
     Bytes(Arc<Vec<u8>>),
 }
 
 /// Whether a fingerprint names a blob.
-fn mentions(result: &ActionResult, digest: &Digest) -> bool {
+fn references(result: &ActionResult, digest: &Digest) -> bool {
     result.fingerprint.to_string().contains(&digest.to_string())
 }
 
 /// Packs of these blobs; none where one is not whole.
-fn packed<'a>(store: &'a Store, small: &'a [Digest]) -> impl Iterator<Item = Option<Vec<u8>>> + 'a {
+fn packs_of<'a>(store: &'a Store, small: &'a [Digest]) -> impl Iterator<Item = Option<Vec<u8>>> + 'a {
     let mut rest = small.iter();
     std::iter::from_fn(move || {
         let (mut blobs, mut size) = (Vec::new(), 0);
@@ -126,7 +129,7 @@ fn packed<'a>(store: &'a Store, small: &'a [Digest]) -> impl Iterator<Item = Opt
             let Some(bytes) = store.content.read(digest) else { return Some(None) };
             size += bytes.len();
             blobs.push((*digest, bytes));
-            if size >= FULL {
+            if size >= TARGET_PACK_SIZE {
                 break;
             }
         }
@@ -134,12 +137,12 @@ fn packed<'a>(store: &'a Store, small: &'a [Digest]) -> impl Iterator<Item = Opt
     })
 }
 
-struct CountedRead<R> {
+struct CountingReader<R> {
     from: R,
     progress: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for CountedRead<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
         self.progress.fetch_add(count as u64, Ordering::Relaxed);

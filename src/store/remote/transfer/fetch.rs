@@ -9,41 +9,41 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{
-    Counted, Direction, LARGEST_PACK, LARGEST_RESULT, Patience, Presence, REQUESTS, Remote, at_once, object,
-    result_name,
+    Availability, CountingWriter, Deadline, Direction, MAX_PACK_SIZE, MAX_REQUESTS, MAX_RESULT_SIZE, Remote,
+    for_each_parallel, object, result_name,
 };
 use crate::digest::Digest;
 use crate::fs;
-use crate::store::maintenance::{is_whole, read_tree};
 use crate::store::remote::backend::RemoteError;
 use crate::store::remote::envelope::Envelope;
 use crate::store::remote::pack::unpack;
+use crate::store::verify::{is_complete, read_tree};
 use crate::store::{ActionKey, ActionResult, Staged, Store};
 
 impl Remote {
     /// The result of `key` with all its bytes, into the store; none where nobody has it whose word counts.
     pub fn fetch(&self, store: &Store, key: &ActionKey) -> Option<ActionResult> {
-        self.fetch_beside(store, key, 1)
+        self.fetch_alongside(store, key, 1)
     }
 
     /// The same beside `others` at the same time, so that time that is lost is lost once.
-    fn fetch_beside(&self, store: &Store, key: &ActionKey, others: u32) -> Option<ActionResult> {
+    fn fetch_alongside(&self, store: &Store, key: &ActionKey, others: u32) -> Option<ActionResult> {
         let started = Instant::now();
-        let askers = self.askers.fetch_add(1, Ordering::Relaxed) + 1;
+        let concurrent_fetches = self.concurrent_fetches.fetch_add(1, Ordering::Relaxed) + 1;
         let fetched = self.fetch_from_scopes(store, key);
         // Of those who ask at the same time some have begun before and some after.
-        let askers = askers.max(self.askers.fetch_sub(1, Ordering::Relaxed));
+        let concurrent_fetches = concurrent_fetches.max(self.concurrent_fetches.fetch_sub(1, Ordering::Relaxed));
         // What came later than it would have been made was lost time, too.
         let worth = fetched.as_ref().map_or(Duration::ZERO, |result| Duration::from_millis(result.cost_ms));
-        self.lose(started.elapsed().saturating_sub(worth) / others.max(askers));
+        self.charge_time(started.elapsed().saturating_sub(worth) / others.max(concurrent_fetches));
         fetched
     }
 
     fn fetch_from_scopes(&self, store: &Store, key: &ActionKey) -> Option<ActionResult> {
         for scope in &self.scopes {
-            let envelope = self.envelope(scope, key)?;
+            let envelope = self.fetch_envelope(scope, key)?;
             if let Some(envelope) = envelope
-                && self.complete(store, &envelope)
+                && self.download_missing(store, &envelope)
                 && store.actions.put(&envelope.result).is_ok()
             {
                 return Some(envelope.result);
@@ -53,16 +53,16 @@ impl Remote {
     }
 
     /// What a scope says of a key; none where the remote does not answer, none inside where it says nothing that counts.
-    fn envelope(&self, scope: &str, key: &ActionKey) -> Option<Option<Envelope>> {
+    fn fetch_envelope(&self, scope: &str, key: &ActionKey) -> Option<Option<Envelope>> {
         let name = result_name(scope, key);
-        let Some(text) = self.text(Direction::Read, self.until(Duration::ZERO), name, LARGEST_RESULT)? else {
+        let Some(text) = self.get(Direction::Read, self.read_deadline(Duration::ZERO), name, MAX_RESULT_SIZE)? else {
             return Some(None);
         };
-        match Envelope::open(&text, scope, key, &self.trust) {
+        match Envelope::verify(&text, scope, key, &self.trust) {
             Ok(envelope) => Some(Some(envelope)),
             Err(problem) => {
                 let what = format!("the result {} in scope `{scope}` is not believed: {problem}", &key.hex()[..12]);
-                self.trouble(Direction::Read, &RemoteError::Untrue(what));
+                self.record_error(Direction::Read, &RemoteError::Corrupt(what));
                 Some(None)
             }
         }
@@ -70,45 +70,45 @@ impl Remote {
 
     /// Several results at the same time.
     pub fn fetch_all(&self, store: &Store, keys: &[ActionKey]) {
-        let beside = u32::try_from(keys.len().clamp(1, REQUESTS)).unwrap_or(1);
-        at_once(keys, |key| {
-            let _ = self.fetch_beside(store, key, beside);
+        let beside = u32::try_from(keys.len().clamp(1, MAX_REQUESTS)).unwrap_or(1);
+        for_each_parallel(keys, |key| {
+            let _ = self.fetch_alongside(store, key, beside);
         });
     }
 
     /// How many of these results are there.
-    pub fn presence(&self, keys: &[ActionKey]) -> Presence {
+    pub fn availability(&self, keys: &[ActionKey]) -> Availability {
         let there = AtomicUsize::new(0);
-        at_once(keys, |key| {
-            let is_there = self.scopes.iter().any(|scope| matches!(self.envelope(scope, key), Some(Some(_))));
+        for_each_parallel(keys, |key| {
+            let is_there = self.scopes.iter().any(|scope| matches!(self.fetch_envelope(scope, key), Some(Some(_))));
             there.fetch_add(usize::from(is_there), Ordering::Relaxed);
         });
         let there = there.into_inner();
-        Presence { there, absent: keys.len() - there }
+        Availability { there, absent: keys.len() - there }
     }
 
     /// Brings what is missing of a result's bytes into the store.
-    fn complete(&self, store: &Store, envelope: &Envelope) -> bool {
+    fn download_missing(&self, store: &Store, envelope: &Envelope) -> bool {
         let folder = store.tmp_dir().join(fs::unique_name());
         if let Err(error) = fs::create_dir(&folder) {
-            self.trouble(Direction::Read, &RemoteError::Local(error.source));
+            self.record_error(Direction::Read, &RemoteError::Local(error.source));
             return false;
         }
-        let whole = self.complete_in(store, envelope, &folder);
+        let whole = self.download_missing_into(store, envelope, &folder);
         let _ = fs::remove(&folder);
         whole.unwrap_or(false)
     }
 
-    fn complete_in(&self, store: &Store, envelope: &Envelope, folder: &Path) -> Option<bool> {
+    fn download_missing_into(&self, store: &Store, envelope: &Envelope, folder: &Path) -> Option<bool> {
         let outputs = || envelope.result.outputs.blobs();
         let lacks = |digest: &Digest| !store.content.contains(digest);
-        let is_known = || outputs().all(|(digest, is_tree)| is_whole(store, &digest, is_tree));
+        let is_known = || outputs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree));
         // What takes longer to bring than to make is better made.
-        let patience = self.until(Duration::from_millis(envelope.result.cost_ms));
+        let deadline = self.read_deadline(Duration::from_millis(envelope.result.cost_ms));
         if !is_known() || envelope.texts.iter().any(lacks) {
             let unanswered = AtomicUsize::new(0);
-            at_once(&envelope.packs, |digest| {
-                let unpacked = self.unpack_into(store, patience, digest, folder);
+            for_each_parallel(&envelope.packs, |digest| {
+                let unpacked = self.fetch_pack(store, deadline, digest, folder);
                 unanswered.fetch_add(usize::from(unpacked.is_none()), Ordering::Relaxed);
             });
             if unanswered.into_inner() > 0 {
@@ -116,9 +116,9 @@ impl Remote {
             }
         }
         let texts: BTreeSet<Digest> = envelope.texts.iter().copied().filter(lacks).collect();
-        self.blobs_into(store, patience, &texts, folder, false)?;
+        self.fetch_blobs(store, deadline, &texts, folder, false)?;
         let first: BTreeSet<Digest> = outputs().map(|(digest, _)| digest).filter(lacks).collect();
-        if !self.blobs_into(store, patience, &first, folder, true)? {
+        if !self.fetch_blobs(store, deadline, &first, folder, true)? {
             return Some(false);
         }
         let trees = outputs().filter(|(_, is_tree)| *is_tree).map(|(digest, _)| read_tree(store, &digest));
@@ -127,18 +127,18 @@ impl Remote {
             .flat_map(|tree| tree.entries().iter().map(|entry| entry.digest).collect::<Vec<_>>())
             .filter(lacks)
             .collect();
-        Some(self.blobs_into(store, patience, &files, folder, true)? && is_known())
+        Some(self.fetch_blobs(store, deadline, &files, folder, true)? && is_known())
     }
 
-    fn unpack_into(&self, store: &Store, patience: Patience, pack: &Digest, folder: &Path) -> Option<()> {
+    fn fetch_pack(&self, store: &Store, deadline: Deadline, pack: &Digest, folder: &Path) -> Option<()> {
         let name = object("pack", pack);
-        if pack.size() > LARGEST_PACK {
+        if pack.size() > MAX_PACK_SIZE {
             return Some(());
         }
         // A pack that somebody removed is no reason not to look for the blobs themselves.
-        let Some(bytes) = self.text(Direction::Read, patience, name.clone(), pack.size())? else { return Some(()) };
+        let Some(bytes) = self.get(Direction::Read, deadline, name.clone(), pack.size())? else { return Some(()) };
         let Some(blobs) = unpack(&bytes).filter(|_| Digest::of(&bytes) == *pack) else {
-            self.trouble(Direction::Read, &self.untrue_object(&name));
+            self.record_error(Direction::Read, &self.corrupt_object(&name));
             return Some(());
         };
         let mut staged = Vec::new();
@@ -151,21 +151,21 @@ impl Remote {
     }
 
     /// Brings blobs; false where one is missing, and where `all` are wanted the others are then not brought any more.
-    fn blobs_into(
+    fn fetch_blobs(
         &self,
         store: &Store,
-        patience: Patience,
+        deadline: Deadline,
         wanted: &BTreeSet<Digest>,
         folder: &Path,
         all: bool,
     ) -> Option<bool> {
         let (staged, missing) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
         let wanted: Vec<Digest> = wanted.iter().copied().collect();
-        at_once(&wanted, |digest| {
+        for_each_parallel(&wanted, |digest| {
             if all && missing.load(Ordering::Relaxed) > 0 {
                 return;
             }
-            match (self.blob(patience, *digest, folder).flatten(), staged.lock()) {
+            match (self.fetch_blob(deadline, *digest, folder).flatten(), staged.lock()) {
                 (Some(blob), Ok(mut staged)) => staged.push(blob),
                 _ => drop(missing.fetch_add(1, Ordering::Relaxed)),
             }
@@ -176,26 +176,26 @@ impl Remote {
     }
 
     fn local<T>(&self, done: io::Result<T>) -> Option<T> {
-        done.map_err(|error| self.trouble(Direction::Read, &RemoteError::Local(error))).ok()
+        done.map_err(|error| self.record_error(Direction::Read, &RemoteError::Local(error))).ok()
     }
 
     /// A blob, to a file in `folder`; none inside where it is not there.
-    fn blob(&self, patience: Patience, digest: Digest, folder: &Path) -> Option<Option<Staged>> {
+    fn fetch_blob(&self, deadline: Deadline, digest: Digest, folder: &Path) -> Option<Option<Staged>> {
         let path = folder.join(fs::unique_name());
         let to = path.clone();
         let name = object("cas", &digest);
         let asked = name.clone();
-        let arrived = self.ask(Direction::Read, patience, move |backend, progress| {
+        let arrived = self.request(Direction::Read, deadline, move |backend, progress| {
             let file = fs::create_new(&to).map_err(RemoteError::Local)?;
-            let sink = Hashed { file, hasher: blake3::Hasher::new(), size: 0 };
-            let mut sink = Counted { to: sink, progress: Arc::clone(progress), room: digest.size() };
+            let sink = HashingWriter { file, hasher: blake3::Hasher::new(), size: 0 };
+            let mut sink = CountingWriter { to: sink, progress: Arc::clone(progress), room: digest.size() };
             let found = backend.get(&asked, &mut sink)?;
-            let Hashed { hasher, size, .. } = sink.to;
+            let HashingWriter { hasher, size, .. } = sink.to;
             Ok((found, Digest::new(*hasher.finalize().as_bytes(), size) == digest))
         });
         match arrived {
             Some((true, true)) => return Some(Some(Staged { path, digest })),
-            Some((true, false)) => self.trouble(Direction::Read, &self.untrue_object(&name)),
+            Some((true, false)) => self.record_error(Direction::Read, &self.corrupt_object(&name)),
             _ => {}
         }
         let _ = std::fs::remove_file(&path);
@@ -204,13 +204,13 @@ impl Remote {
 }
 
 /// Writes to a file and hashes on the way.
-struct Hashed {
+struct HashingWriter {
     file: File,
     hasher: blake3::Hasher,
     size: u64,
 }
 
-impl Write for Hashed {
+impl Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);

@@ -146,7 +146,7 @@ fn named(result: &ActionResult, digest: &Digest) -> String {
 }
 
 /// Whether all the bytes of an output are in the store.
-pub(super) fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
+pub(super) fn is_complete(store: &Store, digest: &Digest, folder: bool) -> bool {
     if !folder {
         return store.content.contains(digest);
     }
@@ -161,7 +161,7 @@ pub(super) fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
 
 /// The blobs that a result names: its outputs with the files of folders, and those of the listings and views of its fingerprint
 /// (what `why` compares) that the store has.
-pub(super) fn named_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
+pub(super) fn referenced_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
     let mut blobs = BTreeSet::new();
     for (digest, is_tree) in result.outputs.blobs() {
         blobs.insert(digest);
@@ -187,7 +187,7 @@ fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<Digest>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::garbage::tests::put;
+    use crate::store::gc::tests::put;
 
     #[test]
     fn verify_names_and_drops_what_is_damaged() {

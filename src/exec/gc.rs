@@ -7,20 +7,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::record::{list_runs, read_run};
 use crate::fs::{self, Durability, FsError, Symlinks};
 use crate::lock::{LockError, Lockfile};
-use crate::store::{self, ActionKey, Garbage, Limits, Needs, Store};
+use crate::store::{self, ActionKey, GcReport, GcRoots, Limits, Store};
 
 /// How many past runs keep their results, whatever the budget.
 pub const KEPT_RUNS: usize = 20;
 
 /// So long the lock of a run with `--set` keeps its results.
-const EXPERIMENTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const OVERRIDE_LOCK_RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// A run looks after the cache where none has done so for this long.
-const BETWEEN_LOOKS: u64 = 60 * 60;
+const GC_INTERVAL_SECONDS: u64 = 60 * 60;
 
 /// What a clearing is to keep.
 #[derive(Debug, Clone, Copy)]
-pub struct Tidy<'a> {
+pub struct GcOptions<'a> {
     /// The number of past runs whose results stay.
     pub keep_runs: usize,
     /// How much more stays.
@@ -33,14 +33,14 @@ pub struct Tidy<'a> {
 
 /// Why the cache was not cleared.
 #[derive(Debug)]
-pub enum TidyError {
-    /// A lock cannot be read, so what it needs is not known.
+pub enum GcError {
+    /// A lock cannot be read, so what it roots is not known.
     Lock(LockError),
     /// The disk failed.
     Fs(FsError),
 }
 
-impl std::fmt::Display for TidyError {
+impl std::fmt::Display for GcError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Lock(error) => error.fmt(f),
@@ -49,73 +49,74 @@ impl std::fmt::Display for TidyError {
     }
 }
 
-impl std::error::Error for TidyError {}
+impl std::error::Error for GcError {}
 
-impl From<LockError> for TidyError {
+impl From<LockError> for GcError {
     fn from(error: LockError) -> Self {
         Self::Lock(error)
     }
 }
 
-impl From<FsError> for TidyError {
+impl From<FsError> for GcError {
     fn from(error: FsError) -> Self {
         Self::Fs(error)
     }
 }
 
 /// Clears the cache of the project at `root`. The caller holds the run lock.
-pub fn tidy(store: &Store, root: &Path, tidy: Tidy<'_>) -> Result<Garbage, TidyError> {
-    let mut forgotten = experiments(store, tidy.keep_runs);
-    forgotten.retain(|path| tidy.keep_runs == 0 || path != tidy.own_lock);
-    if !tidy.dry_run {
-        for path in &forgotten {
+pub fn gc(store: &Store, root: &Path, options: GcOptions<'_>) -> Result<GcReport, GcError> {
+    let mut expired = expired_override_locks(store, options.keep_runs);
+    expired.retain(|path| options.keep_runs == 0 || path != options.own_lock);
+    if !options.dry_run {
+        for path in &expired {
             fs::remove(path)?;
         }
     }
-    let mut needs = Needs::default();
-    let locks = lock_paths(store, root, tidy.own_lock);
-    for path in locks.iter().filter(|path| !forgotten.contains(path)) {
+    let mut roots = GcRoots::default();
+    let locks = lock_paths(store, root, options.own_lock);
+    for path in locks.iter().filter(|path| !expired.contains(path)) {
         for (_, stage) in Lockfile::read(path)?.stages {
-            needs.blobs.extend(stage.inputs.values().map(|digest| digest.hex()));
-            needs.keys.extend(stage.key.parse::<ActionKey>());
+            roots.blobs.extend(stage.inputs.values().map(|digest| digest.hex()));
+            roots.keys.extend(stage.key.parse::<ActionKey>());
         }
     }
     let runs = store.runs_dir();
     // What a kept run made is kept even where no record names it: the parts of a stage that failed, or of a run that was killed.
     let kept: Vec<_> =
-        list_runs(&runs).into_iter().take(tidy.keep_runs).filter_map(|run| read_run(&runs, &run)).collect();
-    needs.made_since = kept.iter().map(|record| record.started).min();
+        list_runs(&runs).into_iter().take(options.keep_runs).filter_map(|run| read_run(&runs, &run)).collect();
+    roots.written_since = kept.iter().map(|record| record.started).min();
     for (place, record) in list_runs(&runs).iter().filter_map(|run| read_run(&runs, run)).enumerate() {
         for stage in record.stages {
             // Empty where a stage never had a key.
             let Ok(key) = stage.key.parse::<ActionKey>() else { continue };
-            let used = needs.uses.entry(key).or_default();
+            let used = roots.last_used.entry(key).or_default();
             *used = record.started.max(*used);
-            if place < tidy.keep_runs {
-                needs.keys.insert(key);
+            if place < options.keep_runs {
+                roots.keys.insert(key);
             }
         }
     }
-    let garbage = store::collect(store, &needs, tidy.limits, tidy.dry_run)?;
-    if !tidy.dry_run {
-        mark(store);
+    let report = store::gc(store, &roots, options.limits, options.dry_run)?;
+    if !options.dry_run {
+        record_gc(store);
     }
-    Ok(garbage)
+    Ok(report)
 }
 
 /// Whether it is time to look after the cache again.
 pub fn is_due(store: &Store) -> bool {
-    let last = fs::read_text(&mark_path(store), Symlinks::Refuse).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let last =
+        fs::read_text(&timestamp_path(store), Symlinks::Refuse).ok().and_then(|text| text.trim().parse::<u64>().ok());
     // A time that has not come yet was written by a clock that was wrong.
-    last.is_none_or(|last| now().checked_sub(last).is_none_or(|passed| passed > BETWEEN_LOOKS))
+    last.is_none_or(|last| now().checked_sub(last).is_none_or(|passed| passed > GC_INTERVAL_SECONDS))
 }
 
 /// Notes that somebody has looked after the cache now.
-pub fn mark(store: &Store) {
-    let _ = fs::write(&mark_path(store), format!("{}\n", now()).as_bytes(), Durability::Relaxed);
+pub fn record_gc(store: &Store) {
+    let _ = fs::write(&timestamp_path(store), format!("{}\n", now()).as_bytes(), Durability::Relaxed);
 }
 
-fn mark_path(store: &Store) -> PathBuf {
+fn timestamp_path(store: &Store) -> PathBuf {
     store.root().join("tidied")
 }
 
@@ -130,13 +131,13 @@ fn lock_paths(store: &Store, root: &Path, own: &Path) -> BTreeSet<PathBuf> {
     others.chain(Lockfile::all_in(root)).chain([root.join("pipeline.lock"), own.to_owned()]).collect()
 }
 
-/// Locks of runs with `--set` that are forgotten: of more than two weeks ago, or all where no run is to be kept.
-fn experiments(store: &Store, keep_runs: usize) -> Vec<PathBuf> {
+/// Locks of runs with `--set` that are expired: of more than two weeks ago, or all where no run is to be kept.
+fn expired_override_locks(store: &Store, keep_runs: usize) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
     let with_set = entries.filter(|entry| entry.file_name().to_string_lossy().contains("+set-"));
     let old = |entry: &std::fs::DirEntry| {
         let written = entry.metadata().and_then(|metadata| metadata.modified());
-        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > EXPERIMENTS_KEPT))
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > OVERRIDE_LOCK_RETENTION))
     };
     with_set.filter(|entry| keep_runs == 0 || old(entry)).map(|entry| entry.path()).collect()
 }
