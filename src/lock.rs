@@ -1,7 +1,6 @@
 //! `pipeline.lock`: what every stage was made from and what it made, for git and for runs without the data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
@@ -37,43 +36,42 @@ pub struct Lockfile {
     pub stages: BTreeMap<String, LockedStage>,
 }
 
-/// A lock that cannot be used.
-#[derive(Debug)]
+/// An error reading a lock file.
+#[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// A line is not as hamflow writes it, such as a merge conflict's mark.
+    /// A line that hamflow does not write, such as a merge conflict marker.
+    #[error("`{text}` is not a valid line of a lock file\n  --> {}:{line}:1", path.display())]
     Malformed {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// From 1.
+        /// The line number, counted from 1.
         line: usize,
-        /// What stands there.
+        /// The beginning of the line.
         text: String,
     },
-    /// The file was written by a later version.
+    /// The file was written by a newer version of hamflow.
+    #[error("`{}` was written by a newer version of hamflow", path.display())]
     Newer {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
     },
-    /// The disk failed.
-    Fs(FsError),
+    /// The file cannot be read.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hint = "hint: take one side of a merge conflict, or delete the file: the next run writes it anew";
+impl LockError {
+    /// What the user can do about the error.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Malformed { path, line, text } => {
-                write!(f, "`{text}` is not a line of a lock\n  --> {}:{line}:1\n{hint}", path.display())
+            Self::Malformed { .. } => {
+                Some("keep one side of the merge conflict, or delete the file: the next run writes it again")
             }
-            Self::Newer { path } => {
-                write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
-            }
-            Self::Fs(error) => error.fmt(f),
+            Self::Newer { .. } => Some("update hamflow"),
+            Self::Fs(_) => None,
         }
     }
 }
-
-impl std::error::Error for LockError {}
 
 impl Lockfile {
     /// Reads the lock at `path`; an absent one is empty.

@@ -219,7 +219,7 @@ fn pictures_never_replace_images() {
     assert!(std::fs::read(project.path("own/mole.png")).unwrap() == image.1);
     let other = project.hamflow(&["predict", "train", "own", "--gradcam", "own"]);
     assert!(
-        other.code == 2 && other.stderr.contains("a picture would replace the image `own/mole_gradcam.png`"),
+        other.code == 2 && other.stderr.contains("an overlay would overwrite the image `own/mole_gradcam.png`"),
         "{other:?}"
     );
 }
@@ -279,7 +279,7 @@ fn a_page_that_cannot_be_shown_is_named_all_the_same() {
     assert_eq!(failed.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&failed.stdout).trim().ends_with("report.html"));
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
-    assert!(said.contains("no browser can be started (`no-such-browser`)"), "{said}");
+    assert!(said.contains("cannot start a browser (tried `no-such-browser`)"), "{said}");
 }
 
 /// Reads the events that training leaves beside its log with TensorBoard's own reader.

@@ -32,7 +32,8 @@ fn a_folder_that_holds_other_files_does_not_become_the_cache() {
             let ran = project.hamflow(command);
             assert_eq!(ran.code, 2, "{ran:?}");
             assert!(
-                ran.stderr.contains("which is not of a cache\nhint: name a folder of its own under `[cache] dir`"),
+                ran.stderr.contains("is not a cache directory: it contains")
+                    && ran.stderr.contains("\nhint: name a directory that only the cache uses under `[cache] dir`"),
                 "{ran:?}"
             );
         }
@@ -393,7 +394,7 @@ fn the_logs_of_a_matrix_are_named() {
     project.write("t.txt", "text");
     assert_eq!(project.run().count("ran"), 2);
     let said = project.hamflow(&["log", "a"]).stderr;
-    assert!(said.contains("`a` is several stages, each with its own log") && said.contains("`a["), "{said}");
+    assert!(said.contains("`a` is a matrix of stages, each with its own log") && said.contains("`a["), "{said}");
     let said = project.hamflow(&["log", "last", "nobody"]).stderr;
     assert!(said.contains("`nobody` is neither a recorded run nor a stage"), "{said}");
 }
@@ -406,7 +407,7 @@ fn init_says_what_a_repository_should_leave_out() {
     assert!(said.contains("new/.gitignore; add `/cache/`, `/data/` to it"), "{said}");
     assert_eq!(project.read("new/.gitignore"), "*.pyc\n/out/\n");
     let said = project.hamflow(&["init", "other"]).stderr;
-    assert!(said.contains("written: other/.gitignore"), "{said}");
+    assert!(said.contains("created other/.gitignore"), "{said}");
 }
 
 #[test]

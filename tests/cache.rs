@@ -182,13 +182,13 @@ fn a_fresh_checkout_with_an_exported_cache_runs_nothing_with_and_without_the_inp
     let project = chain();
     let exported = project.hamflow(&["cache", "export", "kept/cache.tar"]);
     assert_eq!(exported.code, 0, "{exported:?}");
-    assert!(exported.stdout.starts_with("wrote 4 results and "), "{exported:?}");
+    assert!(exported.stdout.starts_with("exported 4 results and "), "{exported:?}");
     let file = project.path("kept/cache.tar").to_string_lossy().into_owned();
 
     let checkout = fresh_checkout();
     let imported = checkout.hamflow(&["cache", "import", &file]);
     assert_eq!((imported.code, &imported.stderr[..]), (0, ""));
-    assert!(imported.stdout.starts_with("took 4 results and "), "{imported:?}");
+    assert!(imported.stdout.starts_with("imported 4 results and "), "{imported:?}");
     let ran = checkout.run();
     assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4));
     assert_eq!(checkout.files("out"), project.files("out"));
@@ -226,8 +226,8 @@ fn a_budget_keeps_what_was_dearest_and_says_what_was_left_out() {
     project.run();
     let exported = project.hamflow(&["cache", "export", "--budget", "60kB", "cache.tar"]);
     assert_eq!(exported.code, 0, "{exported:?}");
-    assert!(exported.stderr.contains("warning: left out: `large`: its 10"), "{exported:?}");
-    assert!(exported.stdout.starts_with("wrote 1 results and "), "{exported:?}");
+    assert!(exported.stderr.contains("warning: skipped `large`: its 10"), "{exported:?}");
+    assert!(exported.stdout.starts_with("exported 1 result and "), "{exported:?}");
     assert!(std::fs::metadata(project.path("cache.tar")).unwrap().len() <= 60_000);
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     std::fs::remove_dir_all(project.path("out")).unwrap();
@@ -248,12 +248,12 @@ fn of_a_damaged_or_cut_export_only_whole_results_are_taken() {
     let place = whole.windows(text.len()).position(|bytes| bytes == text).unwrap();
     let mut flipped = whole.clone();
     flipped[place] ^= 1;
-    for (bytes, said) in [(flipped, "its bytes are not what its name says"), (whole[..place].to_vec(), "")] {
+    for (bytes, said) in [(flipped, "its content does not match its name"), (whole[..place].to_vec(), "")] {
         let checkout = fresh_checkout();
         std::fs::write(checkout.path("cache.tar"), bytes).unwrap();
         let imported = checkout.hamflow(&["cache", "import", "cache.tar"]);
         assert_eq!(imported.code, 0, "{imported:?}");
-        assert!(imported.stderr.contains("warning: not taken: ") && imported.stderr.contains(said), "{imported:?}");
+        assert!(imported.stderr.contains("warning: skipped ") && imported.stderr.contains(said), "{imported:?}");
         let ran = checkout.run();
         assert!(ran.count("ran") >= 1 && ran.count("ran") + ran.count("cached") == 4, "{ran:?}");
         assert_eq!(checkout.files("out"), project.files("out"));
@@ -294,7 +294,7 @@ fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
     add(&format!("ac/ab/{key}"), format!("{}\n{body}\n", Digest::of(body.as_bytes())).as_bytes());
     std::fs::write(project.path("evil.tar"), archive.into_inner().unwrap()).unwrap();
     let imported = project.hamflow(&["cache", "import", "evil.tar"]);
-    assert_eq!(imported.stderr.matches("no such thing belongs into a cache").count(), 4, "{imported:?}");
-    assert!(imported.stderr.contains(&format!("`ac/ab/{key}`: it is no whole result")), "{imported:?}");
+    assert_eq!(imported.stderr.matches("not part of a cache export").count(), 4, "{imported:?}");
+    assert!(imported.stderr.contains(&format!("`ac/ab/{key}`: not a valid result")), "{imported:?}");
     assert!(!project.path("escaped").exists() && !project.path("cache/escaped.lock").exists());
 }

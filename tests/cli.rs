@@ -47,7 +47,7 @@ fn unknown_stages_profiles_and_runs_are_named() {
         (&["log", "nothing"], "`nothing` is neither a recorded run nor a stage"),
         (&["metrics", "nothing"], "no run `nothing` is recorded"),
         (&["compare", "nothing", "last"], "no run `nothing` is recorded"),
-        (&["report"], "no stage of this pipeline makes a page"),
+        (&["report"], "no stage of this pipeline produces a page"),
     ] {
         let ran = project.hamflow(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
@@ -68,7 +68,7 @@ fn without_a_pipeline_init_is_named_and_works() {
     assert!(project.path("new/pipeline.toml").exists() && project.path("new/.gitignore").exists());
     let again = project.hamflow(&["init", "new"]);
     assert_eq!(again.code, 2);
-    assert!(again.stderr.contains("is there already"), "{again:?}");
+    assert!(again.stderr.contains("already exists"), "{again:?}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn why_follows_what_waits_to_where_it_begins() {
     );
     std::fs::remove_file(project.path("text.txt")).unwrap();
     let said = project.hamflow(&["why", "third"]).stdout;
-    assert!(said.contains("`first` cannot be looked at: ") && said.contains("text.txt"), "{said}");
+    assert!(said.contains("`first` cannot be checked: ") && said.contains("text.txt"), "{said}");
 }
 
 #[test]

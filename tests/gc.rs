@@ -22,7 +22,7 @@ fn clearing_keeps_what_was_used_lately_within_the_budget() {
     assert!(planned.stdout.starts_with("would delete 2 results") && results() == 6, "{planned:?}");
     let recent = project.hamflow(&["cache", "gc", "--max-size", "0"]);
     assert!(recent.stdout.starts_with("deleted 0 results"), "recent runs need them: {recent:?}");
-    assert!(recent.stderr.contains("over the budget"), "{recent:?}");
+    assert!(recent.stderr.contains("exceed the size limit"), "{recent:?}");
     let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-age", "0d"]);
     assert!(cleared.stdout.starts_with("deleted 2 results") && results() == 4, "{cleared:?}");
     std::fs::remove_dir_all(project.path("out")).unwrap();
@@ -90,7 +90,7 @@ fn clearing_waits_for_a_running_run() {
     // It says that it waits before it does.
     let mut said = String::new();
     BufReader::new(clear.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains("waiting for a run"), "{said}");
+    assert!(said.contains("waiting for another run"), "{said}");
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(clear.wait().unwrap().success());

@@ -114,7 +114,7 @@ fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
     let project = Project::builtin(pipeline);
     let early = project.hamflow(&["preview", "preprocess"]);
     assert_eq!(early.code, 2, "{early:?}");
-    assert!(early.stderr.contains("hint: `hamflow run synthetic metadata` makes them"), "{early:?}");
+    assert!(early.stderr.contains("hint: run `hamflow run synthetic metadata` first"), "{early:?}");
     project.run_with(&["metadata"]);
     let shown = project.hamflow(&["preview", "preprocess", "--sample", "3"]);
     assert_eq!((shown.code, &shown.stdout[..]), (0, "preprocess-preview.png\n"), "{shown:?}");
@@ -127,7 +127,7 @@ fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
     assert!(std::fs::read(project.path("preprocess-preview.png")).unwrap() != png, "a parameter shows");
     let nowhere = project.hamflow(&["preview", "preprocess", "--out", "pipeline.toml/x.png"]);
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
-    assert!(nowhere.stderr.contains("hint: `--out` names another place"), "{nowhere:?}");
+    assert!(nowhere.stderr.contains("hint: choose another file with `--out`"), "{nowhere:?}");
     assert!(!project.path("out/preprocess").exists(), "nothing ran");
     let other = project.hamflow(&["preview", "metadata"]);
     assert_eq!(other.code, 2);

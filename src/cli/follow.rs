@@ -1,4 +1,4 @@
-//! `hamflow log --follow`: what a stage says, as it says it.
+//! `hamflow log --follow`: prints the log of a running stage as it is written.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,14 +10,14 @@ use crate::exec::{RunGuard, newest_unfinished_run, read_run, stage_log};
 use crate::fs::{self, Symlinks};
 use crate::ui;
 
-/// How often the log is looked at.
+/// How often the log is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Looks without a new line after which is asked whether a run still works: asking takes its lock for a moment.
+/// After this many polls without a new line, check whether a run is still in progress. The check briefly takes the run lock.
 const IDLE_POLLS: u32 = 10;
 
-/// Prints the log of `stage` in the run that works now, until the stage or the run ends; waits for a stage that has not begun.
-/// Returns whether a run works.
+/// Prints the log of `stage` in the run in progress until the stage or the run ends, waiting for the stage to start.
+/// Returns whether a run was in progress.
 pub fn follow(opened: &project::Project, stage: &str) -> Result<bool, CliError> {
     let (runs, root) = (opened.store.runs_dir(), opened.store.root());
     let mut silent = IDLE_POLLS;
@@ -32,7 +32,7 @@ pub fn follow(opened: &project::Project, stage: &str) -> Result<bool, CliError> 
                 return Ok(saw_run);
             }
             if !saw_run {
-                ui::say(&format!("waiting for stage `{stage}` to begin"));
+                ui::say(&format!("waiting for stage `{stage}` to start"));
             }
             (saw_run, silent) = (true, 0);
         }
@@ -48,11 +48,11 @@ fn print_until_end(runs: &Path, root: &Path, run: &str, stage: &str) -> Result<(
     let mut line = String::new();
     let mut silent = 0;
     loop {
-        // Asked before the last look, so that nothing said in between is missed.
+        // Checked before the last read, so that lines written in between are not missed.
         let ended = ended(runs, run, stage) || (silent >= IDLE_POLLS && !RunGuard::is_held(root));
         let mut said = false;
         while log.read_line(&mut line).map_err(|error| CliError::user(format!("`{}`: {error}", path.display())))? > 0 {
-            // A line without its end is still being written.
+            // An incomplete line is still being written.
             if !line.ends_with('\n') && !ended {
                 break;
             }

@@ -31,36 +31,15 @@ pub struct GcOptions<'a> {
     pub own_lock: &'a Path,
 }
 
-/// Why the cache was not cleared.
-#[derive(Debug)]
+/// An error that stopped garbage collection.
+#[derive(Debug, thiserror::Error)]
 pub enum GcError {
-    /// A lock cannot be read, so what it roots is not known.
-    Lock(LockError),
-    /// The disk failed.
-    Fs(FsError),
-}
-
-impl std::fmt::Display for GcError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Lock(error) => error.fmt(f),
-            Self::Fs(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for GcError {}
-
-impl From<LockError> for GcError {
-    fn from(error: LockError) -> Self {
-        Self::Lock(error)
-    }
-}
-
-impl From<FsError> for GcError {
-    fn from(error: FsError) -> Self {
-        Self::Fs(error)
-    }
+    /// A lock file cannot be read, so its roots are unknown.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The cache cannot be read or written.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
 /// Clears the cache of the project at `root`. The caller holds the run lock.

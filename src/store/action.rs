@@ -36,17 +36,10 @@ impl fmt::Display for ActionKey {
     }
 }
 
-/// Says that a text is not 64 lowercase hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A string that is not 64 lowercase hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has 64 lowercase hexadecimal digits")]
 pub struct ParseKeyError;
-
-impl fmt::Display for ParseKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key has 64 lowercase hexadecimal digits")
-    }
-}
-
-impl std::error::Error for ParseKeyError {}
 
 impl FromStr for ActionKey {
     type Err = ParseKeyError;

@@ -33,36 +33,33 @@ pub struct BundleReport {
     pub skipped: Vec<String>,
 }
 
-/// Why a file cannot be report.
-#[derive(Debug)]
+/// An error importing a bundle.
+#[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// It is not what [`export`] writes.
-    Foreign(PathBuf),
-    /// It was written by a later version.
-    Newer(PathBuf),
-    /// The disk failed.
-    Fs(FsError),
+    /// The file was not written by [`export`].
+    #[error("`{}` was not written by `hamflow cache export`", path.display())]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer version of hamflow.
+    #[error("`{}` was written by a newer version of hamflow", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read, or the cache cannot be written.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
-impl std::fmt::Display for BundleError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl BundleError {
+    /// What the user can do about the error.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Foreign(path) => {
-                write!(f, "`{}` was not written by `hamflow cache export`; nothing was report", path.display())
-            }
-            Self::Newer(path) => {
-                write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
-            }
-            Self::Fs(error) => error.fmt(f),
+            Self::Newer { .. } => Some("update hamflow"),
+            Self::NotABundle { .. } | Self::Fs(_) => None,
         }
-    }
-}
-
-impl std::error::Error for BundleError {}
-
-impl From<FsError> for BundleError {
-    fn from(error: FsError) -> Self {
-        Self::Fs(error)
     }
 }
 
@@ -232,17 +229,17 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
 }
 
 fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
-    let foreign = || BundleError::Foreign(path.to_owned());
+    let not_a_bundle = || BundleError::NotABundle { path: path.to_owned() };
     let mut archive = tar::Archive::new(&mut *file);
-    let mut entries = archive.entries().map_err(|_| foreign())?;
-    let mut first = entries.next().and_then(Result::ok).ok_or_else(foreign)?;
+    let mut entries = archive.entries().map_err(|_| not_a_bundle())?;
+    let mut first = entries.next().and_then(Result::ok).ok_or_else(not_a_bundle)?;
     let mut version = String::new();
     if first.path_bytes().as_ref() != VERSION.0.as_bytes() || first.size() > 16 {
-        return Err(foreign());
+        return Err(not_a_bundle());
     }
-    first.read_to_string(&mut version).map_err(|_| foreign())?;
+    first.read_to_string(&mut version).map_err(|_| not_a_bundle())?;
     if version != VERSION.1 {
-        return Err(BundleError::Newer(path.to_owned()));
+        return Err(BundleError::Newer { path: path.to_owned() });
     }
     file.rewind().map_err(at("read", path)).map_err(BundleError::Fs)
 }

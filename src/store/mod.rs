@@ -94,50 +94,38 @@ pub struct Store {
     pub memo: Memo,
 }
 
-/// Says that a cache directory was made by a later version.
-#[derive(Debug)]
+/// An error opening or creating a cache directory.
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory's format is newer than this program.
+    /// The directory has a newer format than this version of hamflow supports.
+    #[error("the cache `{}` has format {found}, but this version of hamflow supports only format {FORMAT}", root.display())]
     Newer {
-        /// The directory.
+        /// The cache directory.
         root: PathBuf,
-        /// What it says.
+        /// The format found in its `version` file.
         found: String,
     },
-    /// The directory is somebody's: it holds what no cache does.
-    Foreign {
+    /// The directory holds files that are not part of a cache.
+    #[error("`{}` is not a cache directory: it contains `{found}`", root.display())]
+    NotACache {
         /// The directory.
         root: PathBuf,
-        /// Something in it.
+        /// The name of a file that no cache contains.
         found: String,
     },
-    /// The disk failed.
-    Fs(FsError),
+    /// The directory cannot be read or written.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
-impl std::fmt::Display for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl StoreError {
+    /// What the user can do about the error.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Newer { root, found } => write!(
-                f,
-                "the cache `{}` has format {found}, this hamflow knows {FORMAT}\nhint: update hamflow, or name another directory under `[cache] dir`",
-                root.display()
-            ),
-            Self::Foreign { root, found } => write!(
-                f,
-                "`{}` is to be the cache, but it holds `{found}`, which is not of a cache\nhint: name a folder of its own under `[cache] dir`",
-                root.display()
-            ),
-            Self::Fs(error) => error.fmt(f),
+            Self::Newer { .. } => Some("update hamflow, or name another directory under `[cache] dir`"),
+            Self::NotACache { .. } => Some("name a directory that only the cache uses under `[cache] dir`"),
+            Self::Fs(_) => None,
         }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-impl From<FsError> for StoreError {
-    fn from(error: FsError) -> Self {
-        Self::Fs(error)
     }
 }
 
@@ -187,7 +175,7 @@ impl Store {
             let known = (EXPECTED_WITHOUT_VERSION.contains(&&found[..]) && has_expected_header(&found, &entry.path()))
                 || (is_cache && EXPECTED_WITH_BLOBS.contains(&&found[..]));
             if !known && !fs::is_staged(&found) {
-                return Err(StoreError::Foreign { root: self.root.clone(), found });
+                return Err(StoreError::NotACache { root: self.root.clone(), found });
             }
         }
         Ok(())

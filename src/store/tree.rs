@@ -1,7 +1,5 @@
 //! The sorted manifest of a directory.
 
-use std::fmt;
-
 use crate::digest::Digest;
 use crate::fs::RelativePath;
 
@@ -22,20 +20,13 @@ pub struct Tree {
     entries: Vec<TreeEntry>,
 }
 
-/// Says why a text is no tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A string that is not a valid tree manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a tree: `{line}`")]
 pub struct TreeError {
-    /// The line at fault.
+    /// The invalid line.
     pub line: String,
 }
-
-impl fmt::Display for TreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a tree: `{}`", self.line)
-    }
-}
-
-impl std::error::Error for TreeError {}
 
 impl Tree {
     /// Sorts the entries; of two with one path the last counts.

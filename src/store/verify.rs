@@ -33,7 +33,7 @@ pub struct Damage {
     /// What is wrong with it.
     pub problem: String,
     /// Whether it was deleted.
-    pub dropped: bool,
+    pub deleted: bool,
 }
 
 pub(super) fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
@@ -86,7 +86,7 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
         if fix {
             fs::remove(&path)?;
         }
-        damages.push(Damage { path, problem, dropped: fix });
+        damages.push(Damage { path, problem, deleted: fix });
         Ok::<(), FsError>(())
     };
     let (mut good, mut unreadable) = (BTreeSet::new(), Vec::new());
@@ -101,7 +101,7 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
             // It may be good: only somebody who can read it knows.
             Err(error) => {
                 good.extend(format!("{}:{size}", name(&path)).parse::<Digest>());
-                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}"), dropped: false });
+                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}"), deleted: false });
                 continue;
             }
         };

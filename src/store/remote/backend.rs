@@ -1,6 +1,5 @@
 //! What a place for shared objects can do, and how it fails.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 
 /// A place that keeps objects by name, such as `cas/ab/abcd…`. Calls block; several threads call at the same time.
@@ -23,33 +22,25 @@ pub trait Backend: Send + Sync {
     fn place(&self) -> String;
 }
 
-/// Why a place did not do what it was asked to.
-#[derive(Debug)]
+/// A failed request to a remote.
+#[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It cannot be reached, or does not answer in time.
+    /// The remote cannot be reached or does not answer in time.
+    #[error("{0}")]
     Unreachable(String),
-    /// It does not let us.
+    /// The remote refuses the request, for example for lack of permission.
+    #[error("{0}")]
     Refused(String),
-    /// It answers that it has a problem, which may pass.
+    /// The remote reports an internal error, which may be temporary.
+    #[error("{0}")]
     Failed(String),
-    /// What it gave is not what its name or its signature says.
+    /// An object does not match its digest or its signature.
+    #[error("{0}")]
     Corrupt(String),
     /// The local disk failed.
-    Local(io::Error),
+    #[error("the local disk failed: {0}")]
+    Local(#[source] io::Error),
 }
-
-impl fmt::Display for RemoteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(what) | Self::Refused(what) | Self::Failed(what) | Self::Corrupt(what) => {
-                f.write_str(what)
-            }
-            Self::Local(error) => write!(f, "the local disk failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RemoteError {}
 
 /// What it means that a sink takes no more: there was too much, or the disk failed.
 pub(super) fn sink_error(error: io::Error) -> RemoteError {

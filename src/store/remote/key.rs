@@ -11,20 +11,13 @@ const SECRET: &str = "ed25519-secret:";
 const SHARED_NAME: &str = "hmac-sha256:";
 const SHARED_SECRET: &str = "hmac-sha256-secret:";
 
-/// A text that is no key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A string that is not a valid key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key is written as {expected} with 64 hexadecimal digits; `hamflow cache keygen` makes one")]
 pub struct KeyError {
-    /// What a key looks like.
-    wanted: &'static str,
+    /// The accepted formats.
+    expected: &'static str,
 }
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a key is written as {} with 64 hexadecimal digits; `hamflow cache keygen` makes one", self.wanted)
-    }
-}
-
-impl std::error::Error for KeyError {}
 
 /// Signs results. Its text is a secret.
 #[derive(Clone)]
@@ -90,8 +83,8 @@ impl SigningKey {
             return Ok(Self::Shared(SharedSecret(secret)));
         }
         let seed = text.strip_prefix(SECRET).and_then(bytes);
-        let wanted = "`ed25519-secret:…` or `hmac-sha256-secret:…`";
-        Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed.ok_or(KeyError { wanted })?)))
+        let expected = "`ed25519-secret:…` or `hmac-sha256-secret:…`";
+        Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed.ok_or(KeyError { expected })?)))
     }
 
     /// The text that [`parse`](Self::parse) reads.
@@ -137,7 +130,7 @@ impl VerifyingKey {
         }
         let key = text.strip_prefix(PUBLIC).and_then(bytes);
         let key = key.and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok());
-        key.map(Self::Ed25519).ok_or(KeyError { wanted: "`ed25519:…` or `hmac-sha256:…`" })
+        key.map(Self::Ed25519).ok_or(KeyError { expected: "`ed25519:…` or `hmac-sha256:…`" })
     }
 
     /// Checks a signature that says that it is of this key; a shared secret must be `known`. Says what is wrong with it.
