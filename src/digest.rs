@@ -12,7 +12,7 @@ use hamflow_stage_api::{Symlinks, open_regular};
 const PIECE: usize = 128 * 1024;
 
 thread_local! {
-    /// Where a thread keeps the piece of a file that it hashes: ten thousand files need no memory of their own each.
+    /// A read buffer per thread, reused between files.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
 }
 

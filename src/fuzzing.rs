@@ -62,7 +62,7 @@ pub fn result(bytes: &[u8]) {
 /// A signed result of anybody.
 pub fn envelope(bytes: &[u8]) {
     assert!(Envelope::verify(bytes, "main", &ActionKey::of(""), &Trust::default()).is_err(), "nobody is trusted");
-    // What stands behind the signature.
+    // The part behind the signature.
     let _ = serde_json::from_slice::<Envelope>(bytes);
 }
 

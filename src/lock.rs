@@ -11,19 +11,19 @@ const HEADER: &str = "# Written by hamflow; keep it under version control. One f
 /// What the lock knows of one stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockedStage {
-    /// The key of its result, in hexadecimal digits.
+    /// The key of the result, in hexadecimal digits.
     pub key: String,
-    /// The class of device that it was made on, where its bytes depend on that.
+    /// The device class that the result was computed on, if its bytes depend on it.
     pub device: Option<String>,
-    /// By port and source (`table`, `clean.table`): the digest of all the bytes.
+    /// The digests of the inputs, by port and source (`table`, `clean.table`).
     pub inputs: BTreeMap<(String, String), Digest>,
-    /// By artifact: the digest of the file or tree.
+    /// The digests of the outputs, by artifact.
     pub outputs: BTreeMap<String, Digest>,
 }
 
 impl LockedStage {
-    /// Whether both are of the same result from the same inputs. The class of device is part of the key, and locks that were
-    /// written before it had a line do not name it.
+    /// Whether both describe the same result of the same inputs. The device class is ignored: it is part of the key, and older lock files
+    /// do not list it.
     pub fn agrees_with(&self, other: &Self) -> bool {
         (&self.key, &self.inputs, &self.outputs) == (&other.key, &other.inputs, &other.outputs)
     }
@@ -32,7 +32,7 @@ impl LockedStage {
 /// The stages of one pipeline as they were last run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lockfile {
-    /// By name.
+    /// The stages by name.
     pub stages: BTreeMap<String, LockedStage>,
 }
 
@@ -74,7 +74,7 @@ impl LockError {
 }
 
 impl Lockfile {
-    /// Reads the lock at `path`; an absent one is empty.
+    /// Reads a lock file; a missing one is empty.
     pub fn read(path: &Path) -> Result<Self, LockError> {
         match fs::read_text(path, Symlinks::Follow) {
             Ok(text) => Self::parse(&text, path),
@@ -86,7 +86,7 @@ impl Lockfile {
         }
     }
 
-    /// Writes the lock unless the file says just that already; returns whether it was written.
+    /// Writes the lock file unless it is unchanged. Returns whether it was written.
     pub fn write(&self, path: &Path) -> Result<bool, FsError> {
         let text = self.text();
         if fs::read_regular(path, Symlinks::Follow).is_ok_and(|found| found == text.as_bytes()) {
@@ -97,7 +97,7 @@ impl Lockfile {
         Ok(true)
     }
 
-    /// The locks in a folder: those of all pipelines that lie there. Other programs' files may end with `.lock` too.
+    /// The lock files of all pipelines in a directory. Files of other programs with the extension `.lock` are ignored.
     pub fn all_in(folder: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let named = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
@@ -108,7 +108,7 @@ impl Lockfile {
         named.filter(is_ours).collect()
     }
 
-    /// A name that changes with what the lock says.
+    /// A name that changes with the contents of the lock file.
     pub fn key(&self) -> String {
         Digest::of(self.text().as_bytes()).hex()[..32].to_owned()
     }
@@ -132,7 +132,7 @@ impl Lockfile {
         text
     }
 
-    /// Reads the text of the lock at `path`.
+    /// Parses the text of the lock file at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
         let mut stages: BTreeMap<String, LockedStage> = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
@@ -169,8 +169,8 @@ impl Lockfile {
         Ok(Self { stages })
     }
 
-    /// The digest that the stages recorded for a declared input (`inputs.images`); none where they do not agree, because some of them
-    /// ran before it changed.
+    /// The digest that the stages recorded for a declared input (`inputs.images`). `None` if they disagree, because some of them ran before
+    /// it changed.
     pub fn declared_input(&self, source: &str) -> Option<Digest> {
         let inputs = self.stages.values().flat_map(|stage| &stage.inputs);
         let mut recorded = inputs.filter(|((_, found), _)| found == source).map(|(_, digest)| *digest);

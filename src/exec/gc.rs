@@ -1,4 +1,4 @@
-//! Keeps the cache within its budget: gathers what locks and recent runs need, and clears the rest.
+//! Garbage collection of the cache: finds what lock files and recent runs refer to, and deletes the rest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,25 @@ use crate::fs::{self, Durability, FsError, Symlinks};
 use crate::lock::{LockError, Lockfile};
 use crate::store::{self, ActionKey, GcReport, GcRoots, Limits, Store};
 
-/// How many past runs keep their results, whatever the budget.
+/// Number of past runs whose results are kept regardless of the limits.
 pub const KEPT_RUNS: usize = 20;
 
-/// So long the lock of a run with `--set` keeps its results.
+/// Lock files of runs with `--set` are deleted after this time.
 const OVERRIDE_LOCK_RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// A run looks after the cache where none has done so for this long.
+/// Minimum time between two automatic garbage collections, in seconds.
 const GC_INTERVAL_SECONDS: u64 = 60 * 60;
 
-/// What a clearing is to keep.
+/// Options of a garbage collection.
 #[derive(Debug, Clone, Copy)]
 pub struct GcOptions<'a> {
-    /// The number of past runs whose results stay.
+    /// Number of past runs whose results are kept.
     pub keep_runs: usize,
-    /// How much more stays.
+    /// Limits on the remaining results.
     pub limits: Limits,
-    /// Whether nothing is deleted.
+    /// Whether to only report what would be deleted.
     pub dry_run: bool,
-    /// The lock of whoever asks: it is in use, however old it is.
+    /// The lock file of the current command, which is in use regardless of its age.
     pub own_lock: &'a Path,
 }
 
@@ -42,7 +42,7 @@ pub enum GcError {
     Fs(#[from] FsError),
 }
 
-/// Clears the cache of the project at `root`. The caller holds the run lock.
+/// Deletes cached results of the project at `root` that are no longer needed. The caller must hold the run lock.
 pub fn gc(store: &Store, root: &Path, options: GcOptions<'_>) -> Result<GcReport, GcError> {
     let mut expired = expired_override_locks(store, options.keep_runs);
     expired.retain(|path| options.keep_runs == 0 || path != options.own_lock);
@@ -60,13 +60,13 @@ pub fn gc(store: &Store, root: &Path, options: GcOptions<'_>) -> Result<GcReport
         }
     }
     let runs = store.runs_dir();
-    // What a kept run made is kept even where no record names it: the parts of a stage that failed, or of a run that was killed.
+    // Keep everything written since the oldest kept run: parts of a failed stage or a killed run are in no record.
     let kept: Vec<_> =
         list_runs(&runs).into_iter().take(options.keep_runs).filter_map(|run| read_run(&runs, &run)).collect();
     roots.written_since = kept.iter().map(|record| record.started).min();
     for (place, record) in list_runs(&runs).iter().filter_map(|run| read_run(&runs, run)).enumerate() {
         for stage in record.stages {
-            // Empty where a stage never had a key.
+            // The key is empty if the stage failed before it was known.
             let Ok(key) = stage.key.parse::<ActionKey>() else { continue };
             let used = roots.last_used.entry(key).or_default();
             *used = record.started.max(*used);
@@ -82,15 +82,15 @@ pub fn gc(store: &Store, root: &Path, options: GcOptions<'_>) -> Result<GcReport
     Ok(report)
 }
 
-/// Whether it is time to look after the cache again.
+/// Whether an automatic garbage collection is due.
 pub fn is_due(store: &Store) -> bool {
     let last =
         fs::read_text(&timestamp_path(store), Symlinks::Refuse).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    // A time that has not come yet was written by a clock that was wrong.
+    // A time in the future was written with a wrong clock; ignore it.
     last.is_none_or(|last| now().checked_sub(last).is_none_or(|passed| passed > GC_INTERVAL_SECONDS))
 }
 
-/// Notes that somebody has looked after the cache now.
+/// Records the time of a garbage collection.
 pub fn record_gc(store: &Store) {
     let _ = fs::write(&timestamp_path(store), format!("{}\n", now()).as_bytes(), Durability::Relaxed);
 }
@@ -103,14 +103,14 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The locks of the pipelines in the project's folder, and those of every profile and override.
+/// The lock files of all pipelines in the project directory, and those of their profiles and overrides.
 fn lock_paths(store: &Store, root: &Path, own: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
     let others = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
     others.chain(Lockfile::all_in(root)).chain([root.join("pipeline.lock"), own.to_owned()]).collect()
 }
 
-/// Locks of runs with `--set` that are expired: of more than two weeks ago, or all where no run is to be kept.
+/// The lock files of runs with `--set` that are older than two weeks, or all of them if no run is kept.
 fn expired_override_locks(store: &Store, keep_runs: usize) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
     let with_set = entries.filter(|entry| entry.file_name().to_string_lossy().contains("+set-"));

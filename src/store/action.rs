@@ -19,12 +19,12 @@ use crate::fs::{self, Durability, FsError, RelativePath, Symlinks};
 pub struct ActionKey([u8; 32]);
 
 impl ActionKey {
-    /// The key of a fingerprint, given as its canonical text.
+    /// The key of a fingerprint in its canonical form.
     pub fn of(canonical: &str) -> Self {
         Self(*blake3::hash(canonical.as_bytes()).as_bytes())
     }
 
-    /// 64 hexadecimal digits.
+    /// The key as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
@@ -46,7 +46,7 @@ impl FromStr for ActionKey {
 
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
         let hash = blake3::Hash::from_hex(text).map_err(|_| ParseKeyError)?;
-        // One text for one key: it is the name of a file.
+        // Keys are file names, so each has exactly one spelling.
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Err(ParseKeyError) } else { Ok(Self(*hash.as_bytes())) }
     }
 }
@@ -67,18 +67,18 @@ impl<'de> Deserialize<'de> for ActionKey {
 /// An artifact that an execution made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultOutput {
-    /// The artifact's name.
+    /// The name of the artifact.
     pub name: String,
-    /// What it is.
+    /// The type of the artifact.
     pub artifact_type: ArtifactType,
-    /// Below the stage's output directory.
+    /// The path within the stage's output directory.
     pub path: RelativePath,
-    /// The file's digest, or the tree's.
+    /// The digest of the file or tree.
     pub digest: Digest,
 }
 
 impl ResultOutput {
-    /// Whether `digest` names a tree.
+    /// Whether the output is a directory, so that `digest` refers to a tree.
     pub fn is_folder(&self) -> bool {
         self.artifact_type.is_folder()
     }
@@ -92,7 +92,7 @@ impl ResultOutput {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<SerializedOutput>", into = "Vec<SerializedOutput>")]
 pub enum Outputs {
-    /// All files of a part, as one tree: no artifact, but what artifacts are assembled from.
+    /// All files of a part as one tree. The artifacts of the stage are assembled from these.
     Part(Digest),
     /// The artifacts of a stage, in the order in which its kind declares them.
     Stage(Vec<ResultOutput>),
@@ -164,7 +164,7 @@ impl TryFrom<Vec<SerializedOutput>> for Outputs {
 }
 
 impl Outputs {
-    /// The artifacts of a stage; none for a part.
+    /// The artifacts of a stage; empty for a part.
     pub fn artifacts(&self) -> &[ResultOutput] {
         match self {
             Self::Part(_) => &[],
@@ -172,13 +172,13 @@ impl Outputs {
         }
     }
 
-    /// The blobs that are named directly, and whether each is a tree that names more.
+    /// The blobs of the outputs, each with whether it is a tree.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, bool)> {
         let part = if let Self::Part(digest) = self { Some((*digest, true)) } else { None };
         part.into_iter().chain(self.artifacts().iter().map(|output| (output.digest, output.is_folder())))
     }
 
-    /// Whether these are the outputs that a stage declares, with the same names, types and paths.
+    /// Whether the outputs have the names, types and paths that a stage declares.
     pub fn match_declared(&self, declared: &[Output]) -> bool {
         let Self::Stage(outputs) = self else { return false };
         outputs.len() == declared.len()
@@ -192,21 +192,21 @@ impl Outputs {
 /// What one execution produced, with everything that decided it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActionResult {
-    /// The digest of the fingerprint.
+    /// The key: the digest of the fingerprint.
     pub key: ActionKey,
-    /// Everything that decided the outputs.
+    /// Everything that determines the outputs.
     pub fingerprint: Value,
-    /// What was made.
+    /// The outputs.
     pub outputs: Outputs,
-    /// The keys of the parts that it was made from, so that they are kept as long as it is.
+    /// The keys of the parts that the outputs were assembled from. Parts are kept as long as the result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<ActionKey>,
-    /// What is not as it should be, a sentence each.
+    /// Quality problems of the outputs, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaws: Vec<String>,
-    /// How long it took, so that the dearest results can be kept longest.
+    /// How long the execution took, in milliseconds.
     pub cost_ms: u64,
-    /// Whose word is behind it or behind parts of it, where that was not made on this machine.
+    /// Where the result or parts of it came from, unless made on this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<Origin>,
 }
@@ -214,9 +214,9 @@ pub struct ActionResult {
 /// Whose word is behind a result that a remote gave.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
-    /// The scope where it was found.
+    /// The scope where the result was found.
     pub scope: String,
-    /// The public key that had signed it.
+    /// The public key that signed the result.
     pub signer: String,
 }
 
@@ -226,7 +226,7 @@ pub struct Origin {
 pub struct TrustPolicy {
     /// The scopes that are read.
     pub scopes: Vec<String>,
-    /// The keys that may write to them.
+    /// The keys that may write to each scope.
     pub trust: Trust,
 }
 
@@ -248,17 +248,17 @@ impl ActionCache {
         Self { folder, trust_policy: Arc::default() }
     }
 
-    /// From now on, believes results of others as far as this says.
+    /// Sets which results from remotes are used. Without a policy, only local results are.
     pub fn set_trust_policy(&mut self, trust_policy: TrustPolicy) {
         self.trust_policy = Arc::new(trust_policy);
     }
 
-    /// The folder of all results.
+    /// The directory of all results.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
     }
 
-    /// Where the result of a key is, if it is there.
+    /// The path where the result of a key is stored.
     pub fn path(&self, key: &ActionKey) -> PathBuf {
         let hex = key.hex();
         self.folder.join(&hex[..2]).join(hex)
@@ -273,13 +273,13 @@ impl ActionCache {
         Ok(files.filter_map(|file| file.path.rsplit('/').next()?.parse().ok()).collect())
     }
 
-    /// The result of `key`; none where it is absent or damaged (then it is deleted, and counts as a miss).
+    /// Looks up a result. Returns `None` if it is missing, damaged or not trusted. Damaged results are deleted.
     pub fn get(&self, key: &ActionKey) -> Option<ActionResult> {
         let path = self.path(key);
         let bytes = match fs::read_regular(&path, Symlinks::Refuse) {
             Ok(bytes) => bytes,
             Err(error) => {
-                // A symlink or a FIFO is no result; what cannot be read for a moment may be one.
+                // A symlink or FIFO is never a result, but a file that is temporarily unreadable may be one.
                 if error.kind() == std::io::ErrorKind::InvalidData {
                     let _ = std::fs::remove_file(&path);
                 }
@@ -293,19 +293,19 @@ impl ActionCache {
         result.filter(|result| result.origins.iter().all(|origin| self.trust_policy.accepts(origin)))
     }
 
-    /// The same by the key's hexadecimal digits, as locks and records keep it; none for a text that is no key.
+    /// Like [`get`](Self::get), with the key in hexadecimal digits. Returns `None` if that is not a valid key.
     pub fn get_hex(&self, key: &str) -> Option<ActionResult> {
         self.get(&key.parse().ok()?)
     }
 
-    /// Stores a result. Every blob that it names must be in the store already.
+    /// Stores a result. All blobs that it refers to must already be in the store.
     pub fn put(&self, result: &ActionResult) -> Result<(), FsError> {
-        // The result goes last. Killed before this rename, a later run finds blobs without a result: a miss, and `gc`
-        // collects them. The other order would be a hit on nothing.
+        // The result is written last. If the process is killed before this rename, the store has blobs without a result, which is a cache
+        // miss, and `gc` deletes them. In the other order it would be a hit without data.
         fs::write(&self.path(&result.key), encode(result).as_bytes(), Durability::Synced)
     }
 
-    /// Stores several, with few syncs for all of them. Every blob that they name must be in the store already.
+    /// Stores several results with few syncs. All blobs that they refer to must already be in the store.
     pub fn put_all<'a>(&self, results: impl Iterator<Item = &'a ActionResult>) -> Result<(), FsError> {
         let texts: Vec<(PathBuf, String)> = results.map(|result| (self.path(&result.key), encode(result))).collect();
         fs::write_all(&texts)
@@ -451,14 +451,14 @@ mod tests {
     fn a_key_is_lowercase_hexadecimal() {
         let key = ActionKey::of("{}");
         assert_eq!(key.hex().parse(), Ok(key));
-        // 64 bytes whose second byte is in the middle of a character: nothing may cut there.
+        // 64 bytes with a character boundary in the wrong place: slicing must not panic.
         for text in ["", &key.hex()[1..], &key.hex().to_uppercase(), &"é".repeat(32), &"g".repeat(64)] {
             assert_eq!(text.parse::<ActionKey>(), Err(ParseKeyError), "{text}");
         }
     }
 
     proptest! {
-        /// Of a damaged or invented result either nothing is taken, or what is taken stays inside its folder.
+        /// A damaged or forged result is either rejected, or its outputs stay inside their directory.
         #[test]
         fn whatever_is_decoded_stays_inside(
             name in "[a-z.\u{1b}/]{0,4}|part", path in "[a./]{0,6}", folder: bool, file_type in "file|folder|table|x",

@@ -1,8 +1,8 @@
-//! One file with results and all that they name, to be kept between runs of CI.
+//! Bundles: exported results in a single file, for example to keep a cache between CI runs.
 //!
-//! The file is a tar archive: `hamflow-cache` (the version of the format), then for each stage its blobs (`cas/ab/HASH`), its
-//! results (`ac/ab/KEY`) and at the end the locks (`locks/NAME.lock`). Blobs come before the results that name them, so that of a
-//! file that was cut off only whole results are report. The same store gives the same bytes.
+//! A bundle is a tar archive. It begins with `hamflow-cache` (the format version), followed by the blobs (`cas/ab/HASH`) and results
+//! (`ac/ab/KEY`) of each stage, and finally the lock files (`locks/NAME.lock`). Blobs precede the results that refer to them, so that
+//! every result read from a truncated file is complete. Bundles are reproducible: the same store gives the same bytes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,22 +14,22 @@ use super::{ActionKey, ActionResult, Staged, Store};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError, Symlinks, at};
 
-/// The first entry, and what it holds.
+/// The name and contents of the first entry.
 const VERSION: (&str, &str) = ("hamflow-cache", "1\n");
 
-/// So many blobs are put on the disk at a time.
+/// Number of blobs that are committed to the store at a time.
 const BATCH: usize = 256;
 
-/// What a bundle holds, or what of it was report.
+/// What was exported or imported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BundleReport {
     /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// Total size of the blobs, in bytes.
     pub bytes: u64,
-    /// Number of results, those of parts included.
+    /// Number of results, including those of parts.
     pub results: u64,
-    /// What was left out: stages that the budget or a damaged blob left out, or damaged entries that were not report.
+    /// What was skipped and why: stages that exceed the budget or have damaged blobs, or invalid entries of an imported file.
     pub skipped: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl BundleError {
     }
 }
 
-/// A result with those of its parts and all blobs that they name.
+/// The result of a stage, the results of its parts, and all blobs that they refer to.
 struct StageBundle {
     stage: String,
     results: Vec<ActionResult>,
@@ -82,13 +82,13 @@ impl StageBundle {
     }
 }
 
-/// A tar archive counts in blocks, and has a block for the name of each entry.
+/// The size of an entry in a tar archive: a header block, then the data in whole blocks.
 const fn archived_size(size: u64) -> u64 {
     512 + size.div_ceil(512) * 512
 }
 
-/// Writes the results of `stages` (name and key) and the files `locks` (name and bytes) to a file of at most `budget` bytes,
-/// the dearest results first.
+/// Exports the results of `stages` (name and key) and the lock files `locks` (name and contents) to a file of at most `budget` bytes.
+/// The results that took longest to compute are written first.
 pub fn export(
     store: &Store,
     stages: impl Iterator<Item = (String, String)>,
@@ -115,7 +115,7 @@ pub fn export(
         let mut archive = Archive { builder: tar::Builder::new(BufWriter::new(file)), path: &staged, room: budget };
         archive.append(VERSION.0, VERSION.1.as_bytes())?;
         let locks_size: u64 = locks.iter().map(|(_, text)| archived_size(text.len() as u64)).sum();
-        // The end of an archive is two empty blocks, and all of it is rounded up to 20.
+        // An archive ends with two empty blocks and is padded to a multiple of 20 blocks.
         archive.room = archive.room.saturating_sub(locks_size + 20 * 512);
         let mut blobs = BTreeSet::new();
         for bundle in &bundles {
@@ -135,7 +135,7 @@ pub fn export(
 struct Archive<'a> {
     builder: tar::Builder<BufWriter<File>>,
     path: &'a Path,
-    /// Bytes that may still be written.
+    /// The remaining budget, in bytes.
     room: u64,
 }
 
@@ -149,7 +149,7 @@ impl Archive<'_> {
     ) -> Result<(), FsError> {
         let new: Vec<Digest> = bundle.blobs.difference(there).copied().collect();
         let stage = &bundle.stage;
-        // Checked before the first is written: a result without all its blobs is worth nothing.
+        // Check all blobs before writing the first one: a result with missing blobs is useless.
         if let Some(lost) = new.iter().find(|digest| !store.content.check(digest)) {
             let lost = lost.short();
             report
@@ -196,9 +196,9 @@ impl Archive<'_> {
     }
 }
 
-/// Takes what [`export`] wrote into the store; every blob is checked against its name, every result against its blobs.
+/// Imports a file written by [`export`]. Every blob is checked against its digest, every result against its blobs.
 ///
-/// Locks are report where there is none of their name.
+/// Existing lock files are not overwritten.
 pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<BundleReport, BundleError> {
     let mut file = fs::open_regular(from, Symlinks::Follow).map_err(at("read", from))?;
     check_version(&mut file, from)?;
@@ -244,7 +244,7 @@ fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
     file.rewind().map_err(at("read", path)).map_err(BundleError::Fs)
 }
 
-/// Results and locks are small; what says that it is one and is larger is neither.
+/// The largest accepted result or lock file, in bytes.
 const MAX_METADATA_SIZE: u64 = 64 * 1024 * 1024;
 
 fn take(
@@ -274,7 +274,7 @@ fn take(
             if let Ok(key) = key.parse::<ActionKey>()
                 && entry.size() <= MAX_METADATA_SIZE =>
         {
-            // What it names came before it.
+            // Commit the blobs that this result refers to.
             store.content.commit(&std::mem::take(staged))?;
             let mut text = Vec::new();
             let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
@@ -285,7 +285,7 @@ fn take(
                 {
                     report.skipped.push(format!("`{name}`: not all of its blobs are there"));
                 }
-                // What is here already stays as it is.
+                // Existing results are kept.
                 Some(_) if store.actions.get(&key).is_some() => report.results += 1,
                 Some(result) => {
                     store.actions.put(&result)?;
@@ -315,7 +315,7 @@ fn is_lock_name(name: &str) -> bool {
     name.ends_with(".lock") && !name.starts_with('.')
 }
 
-/// Whose fault it is that an entry was not received.
+/// The cause of a failed read from the archive.
 enum ReceiveError {
     Archive(io::Error),
     Disk(io::Error),

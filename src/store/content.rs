@@ -14,9 +14,9 @@ const UNCACHED_COPY_SIZE: u64 = 1024 * 1024;
 /// A blob that lies in a staging place and is not in the store yet.
 #[derive(Debug, Clone)]
 pub struct Staged {
-    /// Where it lies now, on the store's file system.
+    /// The current path, on the same file system as the store.
     pub path: PathBuf,
-    /// What it is.
+    /// The digest of the file.
     pub digest: Digest,
 }
 
@@ -31,24 +31,24 @@ impl ContentStore {
         Self { blobs: root.join("cas") }
     }
 
-    /// The folder of all blobs.
+    /// The directory of all blobs.
     pub fn folder(&self) -> &Path {
         &self.blobs
     }
 
-    /// Where the blob is, if it is there.
+    /// The path where a blob is stored.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.blobs.join(&hex[..2]).join(&hex)
     }
 
-    /// Whether a blob of that name and size is there. Its bytes are checked when it is read.
+    /// Whether the store has a blob with this name and size. Its content is checked when it is read.
     pub fn contains(&self, digest: &Digest) -> bool {
         let is_whole = |metadata: std_fs::Metadata| metadata.is_file() && metadata.len() == digest.size();
         std_fs::symlink_metadata(self.path(digest)).is_ok_and(is_whole)
     }
 
-    /// The bytes of a blob; none where it is absent or damaged (then it is deleted, and counts as a miss).
+    /// Reads a blob. Returns `None` if it is missing or damaged; a damaged blob is deleted.
     pub fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open(digest)?.read_to_end(&mut bytes).ok()?;
@@ -59,13 +59,13 @@ impl ContentStore {
         None
     }
 
-    /// Opens a blob; none where it is absent, or is no file or has another size (then it is deleted).
+    /// Opens a blob. Returns `None` if it is missing, or is not a file of the right size (then it is deleted).
     fn open(&self, digest: &Digest) -> Option<std_fs::File> {
         let path = self.path(digest);
         let opened = fs::open_regular(&path, Symlinks::Refuse);
         let is_wrong = match &opened {
             Ok(file) => file.metadata().is_ok_and(|metadata| metadata.len() != digest.size()),
-            // What cannot be read now may be good: it is a miss, and stays.
+            // A blob that is temporarily unreadable may be intact: treat it as missing, but keep it.
             Err(error) => error.kind() == io::ErrorKind::InvalidData,
         };
         if is_wrong {
@@ -75,7 +75,7 @@ impl ContentStore {
         opened.ok()
     }
 
-    /// Whether the blob's bytes are those that its name says; a damaged one is deleted.
+    /// Checks the content of a blob; a damaged one is deleted.
     pub fn check(&self, digest: &Digest) -> bool {
         let Some(mut blob) = self.open(digest) else { return false };
         let Ok(found) = digest::of_reader(&mut blob) else { return false };
@@ -85,13 +85,12 @@ impl ContentStore {
         found == *digest
     }
 
-    /// Copies a blob to `to`, whole or not at all, and checks its bytes on the way; false where it is absent or damaged (then it
-    /// is deleted, and counts as a miss).
+    /// Copies a blob to `to` atomically and checks its content. Returns false if it is missing or damaged; a damaged blob is deleted.
     pub fn copy(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
         fs::fill(to, |target, staged| self.copy_into(digest, target, staged))
     }
 
-    /// The same into an open file that goes by `name` and must not be used where this fails or is false.
+    /// Like [`copy`](Self::copy), into an open file. If this fails or returns false, the contents of `target` are undefined.
     pub fn copy_into(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
         let Some(mut blob) = self.open(digest) else { return Ok(false) };
         let Ok(found) = copy_hashing(&mut blob, digest.size(), target, name)? else { return Ok(false) };
@@ -101,7 +100,7 @@ impl ContentStore {
         Ok(found == *digest)
     }
 
-    /// Stores bytes that can be made again at any time, such as a listing.
+    /// Stores bytes that can be recomputed at any time, such as a directory listing.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, FsError> {
         let digest = Digest::of(bytes);
         if !self.check(&digest) {
@@ -110,7 +109,7 @@ impl ContentStore {
         Ok(digest)
     }
 
-    /// Stores staged files, in place of damaged ones too: all on the disk before the first appears under its name.
+    /// Moves staged files into the store, replacing damaged blobs. All of them are synced before the first one is renamed.
     pub fn commit(&self, staged: &[Staged]) -> Result<(), FsError> {
         let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.check(&blob.digest)).collect();
         for blob in &missing {
@@ -221,7 +220,7 @@ mod tests {
             assert!(!store.check(&digest));
             make(&path, &elsewhere);
             assert!(!store.copy(&digest, &folder.path().join("copy")).unwrap());
-            // What was not dropped by a reader makes way for the blob.
+            // Damaged blobs that no reader has deleted yet are replaced.
             make(&path, &elsewhere);
             store.put(b"good bytes").unwrap();
             assert!(path.symlink_metadata().unwrap().is_file());

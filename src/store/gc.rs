@@ -1,4 +1,4 @@
-//! Clears the store: of what nobody roots, the least recently used goes first, until it fits its budget.
+//! Garbage collection of the store: evicts results that nothing refers to, least recently used first, until it is within its limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use super::verify::{files, name, referenced_blobs, sweep};
 use super::{ActionKey, ActionResult, Store};
 use crate::fs::{self, FsError};
 
-/// For so long a checkpoint is live that nobody has gone on from.
+/// Checkpoints that were not written to for this long are deleted.
 const CHECKPOINT_RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// For so long a remembered view or plan is live.
+/// Memos that were not written for this long are deleted.
 const MEMO_RETENTION: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
-/// How much of what nobody roots now is live for later; none is without limit.
+/// Limits on the results that are kept although no root refers to them; `None` means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all blobs.
+    /// The total size of all blobs, in bytes.
     pub max_bytes: Option<u64>,
-    /// The time since the last use.
+    /// The time since a result was last used.
     pub max_age: Option<Duration>,
 }
 
@@ -30,41 +30,40 @@ impl Default for Limits {
     }
 }
 
-/// What is known of who roots what.
+/// What garbage collection must not delete, and when results were last used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcRoots {
-    /// Keys of results that must stay, with all that they need.
+    /// Keys of results to keep, together with their parts and blobs.
     pub keys: BTreeSet<ActionKey>,
-    /// Hashes of blobs that must stay, such as listings that a lock names.
+    /// Hex digests of blobs to keep, such as directory listings that a lock file refers to.
     pub blobs: BTreeSet<String>,
-    /// Results whose files were written at this time or later must stay, in seconds since 1970.
+    /// Results written at or after this time are kept, in seconds since the Unix epoch.
     pub written_since: Option<u64>,
-    /// When a result was last used, in seconds since 1970, where a record says so.
+    /// The time of the last use of a result, in seconds since the Unix epoch, if a run record has it.
     pub last_used: BTreeMap<ActionKey, u64>,
 }
 
-/// What a clearing removed, and what it left.
+/// What garbage collection deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GcReport {
-    /// Number of blobs.
+    /// Number of deleted blobs.
     pub blobs: u64,
-    /// Bytes of all that was removed.
+    /// Total size of the deleted files, in bytes.
     pub bytes: u64,
-    /// Number of action results.
+    /// Number of deleted results.
     pub results: u64,
-    /// Number of checkpoints.
+    /// Number of deleted checkpoints.
     pub checkpoints: u64,
-    /// Bytes of the blobs that are left.
+    /// Total size of the remaining blobs, in bytes.
     pub left_bytes: u64,
-    /// How many bytes what must stay has more than the budget allows.
+    /// By how many bytes the blobs that must be kept exceed the limit.
     pub over_bytes: u64,
 }
 
-/// Removes results that are not needed and were not used for longer than the limits allow, then the least recently used ones until
-/// the blobs of the evictable fit; blobs that no remaining result names; checkpoints that were not written to for two weeks; and memos of more than two
-/// months ago.
+/// Deletes unreferenced results that exceed the limits, and the blobs that no remaining result refers to. Also deletes checkpoints that
+/// were not written to for two weeks and memos older than two months.
 ///
-/// Nothing may be running: the caller holds the run lock.
+/// The caller must hold the run lock.
 pub fn gc(store: &Store, roots: &GcRoots, limits: Limits, dry_run: bool) -> Result<GcReport, FsError> {
     let mut live = LiveSet { store, all: Closure::default() };
     for key in &roots.keys {
@@ -89,7 +88,7 @@ pub fn gc(store: &Store, roots: &GcRoots, limits: Limits, dry_run: bool) -> Resu
             break;
         }
         let more = live.more(&key);
-        // This and everything that was used less recently makes room.
+        // Evict this result and every one that was used less recently.
         if limits.max_bytes.is_some_and(|most| live.all.bytes.saturating_add(more.bytes) > most) {
             break;
         }
@@ -125,23 +124,23 @@ pub fn gc(store: &Store, roots: &GcRoots, limits: Limits, dry_run: bool) -> Resu
     Ok(report)
 }
 
-/// Whether a file has a name of the store's: whatever else lies there is somebody's.
+/// Whether a file is named by a digest. Other files were not created by hamflow and are never deleted.
 fn has_store_name(path: &Path) -> bool {
     name(path).len() == 64 && name(path).bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The time so many seconds after the beginning of 1970; none where a damaged record names one that cannot be.
+/// Converts seconds since the Unix epoch; `None` if the time is out of range, as in a damaged record.
 fn time_of(seconds: u64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// What stays.
+/// The results and blobs that are kept.
 struct LiveSet<'a> {
     store: &'a Store,
     all: Closure,
 }
 
-/// Results with their parts, and the blobs that they name.
+/// Results with their parts, and the blobs that they refer to.
 #[derive(Default)]
 struct Closure {
     results: BTreeSet<ActionKey>,
@@ -150,7 +149,7 @@ struct Closure {
 }
 
 impl LiveSet<'_> {
-    /// What would stay with this result that does not stay anyway.
+    /// What has to be kept in addition if this result is kept.
     fn more(&self, key: &ActionKey) -> Closure {
         let mut more = Closure::default();
         let mut todo = vec![*key];
@@ -178,7 +177,7 @@ impl LiveSet<'_> {
     }
 }
 
-/// The results that need not stay, the most recently used first.
+/// The results that may be evicted, most recently used first.
 fn evictable(
     store: &Store,
     roots: &GcRoots,
@@ -191,14 +190,14 @@ fn evictable(
         let Some(ActionResult { parts: of, .. }) = store.actions.get(&key).filter(|_| !needed.contains(&key)) else {
             continue;
         };
-        // What no record names was made, fetched or imported when its file was written. A wrong clock costs time, not correctness.
+        // Without a record, the last use is the time when the file was written. A wrong clock costs time, not correctness.
         let written = std::fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
         let recorded = roots.last_used.get(&key).copied().and_then(time_of);
         let last = recorded.map_or(written, |recorded| recorded.max(written));
         parts.push((of, last));
         used.insert(key, last);
     }
-    // Whoever last_used a result last_used what it was made from.
+    // Using a result also uses its parts.
     for (keys, last) in parts {
         for key in keys {
             if let Some(used) = used.get_mut(&key) {
@@ -212,7 +211,7 @@ fn evictable(
 }
 
 fn gc_checkpoints(store: &Store, dry_run: bool, report: &mut GcReport) -> Result<(), FsError> {
-    // A folder is one checkpoint, as old as its youngest file.
+    // A directory is one checkpoint; its age is that of its newest file.
     let mut checkpoints: BTreeMap<PathBuf, (SystemTime, u64)> = BTreeMap::new();
     for (path, size) in files(&store.checkpoints_dir())? {
         let written =
@@ -233,7 +232,7 @@ fn gc_checkpoints(store: &Store, dry_run: bool, report: &mut GcReport) -> Result
     Ok(())
 }
 
-/// Removes what was learnt long ago: where it is still asked, it is learnt anew in a moment.
+/// Deletes old memos. If they are needed again, they are cheap to recompute.
 fn gc_memos(store: &Store) -> Result<(), FsError> {
     for (path, _) in files(store.memo.folder())? {
         let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified());

@@ -19,7 +19,7 @@ impl Memo {
         Self { folder }
     }
 
-    /// The folder of all answers.
+    /// The directory of all memos.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
     }
@@ -29,14 +29,14 @@ impl Memo {
         self.folder.join(&hex[..2]).join(hex)
     }
 
-    /// The answer to `question`, if it was kept and is whole.
+    /// The remembered answer to `question`; `None` if there is none or it is damaged.
     pub fn get<T: DeserializeOwned>(&self, question: &str) -> Option<T> {
         let text = fs::read_text(&self.path(question), Symlinks::Refuse).ok()?;
         serde_json::from_str(Self::decode(&text, question)?).ok()
     }
 
-    /// The answer of a text, where it is whole and answers `question`. Texts of hamflow 0.1 do not name their questions: they are computed
-    /// anew.
+    /// Extracts the answer from the text of a memo; `None` if it is damaged or belongs to another question. Memos of hamflow 0.1 do not name
+    /// their question and are recomputed.
     pub fn decode<'a>(text: &'a str, question: &str) -> Option<&'a str> {
         let (digest, body) = text.split_once('\n')?;
         let (asked, answer) = body.split_once('\n')?;
@@ -44,7 +44,7 @@ impl Memo {
         (is_whole && Digest::of(question.as_bytes()).to_string() == asked).then_some(answer)
     }
 
-    /// Keeps an answer. A memo that cannot be written costs time later and nothing else, so nobody is told.
+    /// Remembers an answer. Errors are ignored, since an answer that is not remembered only costs time.
     pub fn put<T: Serialize>(&self, question: &str, answer: &T) {
         let answer = serde_json::to_string(answer).expect("answers have only string keys");
         let _ = fs::write(&self.path(question), encode(&answer, question).as_bytes(), Durability::Relaxed);

@@ -86,11 +86,11 @@ fn has_expected_header(name: &str, path: &Path) -> bool {
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-    /// Bytes by digest.
+    /// The blobs.
     pub content: ContentStore,
-    /// Results by key.
+    /// The results.
     pub actions: ActionCache,
-    /// Remembered views and plans.
+    /// The memos.
     pub memo: Memo,
 }
 
@@ -130,7 +130,7 @@ impl StoreError {
 }
 
 impl Store {
-    /// Looks at the store below `root`, which need not exist.
+    /// Opens the store at `root`, which need not exist.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let version = root.join("version");
         if let Ok(text) = fs::read_text(&version, Symlinks::Refuse)
@@ -146,8 +146,8 @@ impl Store {
         })
     }
 
-    /// Makes the directory, for a command that will write. One that is there already must be a cache, or empty: what lies in a cache
-    /// is cleared away. Git is told to leave a new one out.
+    /// Creates the cache directory, including a `.gitignore`. Fails if the directory exists and is neither empty nor a cache, because
+    /// files in a cache are subject to garbage collection.
     pub fn create(&self) -> Result<(), StoreError> {
         let version = self.root.join("version");
         if !version.exists() {
@@ -162,7 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// Fails where the directory is there and is no cache.
+    /// Fails if the directory exists and is not a cache.
     pub fn check_is_cache(&self) -> Result<(), StoreError> {
         if self.root.join("version").exists() {
             return Ok(());
@@ -181,22 +181,22 @@ impl Store {
         Ok(())
     }
 
-    /// The store's root.
+    /// The cache directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where runs keep their records and logs.
+    /// The directory of run records and logs.
     pub fn runs_dir(&self) -> PathBuf {
         self.root.join("runs")
     }
 
-    /// Where jobs keep the progress of what can be continued.
+    /// The directory of checkpoints, from which interrupted jobs continue.
     pub fn checkpoints_dir(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
 
-    /// Where jobs work; on the same file system as the blobs.
+    /// The directory in which jobs run, on the same file system as the blobs.
     pub fn tmp_dir(&self) -> PathBuf {
         self.root.join("tmp")
     }

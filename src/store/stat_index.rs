@@ -17,12 +17,12 @@ const MAGIC: &[u8] = b"hamflow-index 1\n";
 /// A file whose digest is known, or that was listed to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedFile {
-    /// Its path below its folder; empty for a single file.
+    /// The path within its directory; empty for a single file.
     pub path: String,
-    /// Of its bytes.
+    /// The digest of the content.
     pub digest: Digest,
     stat: Stat,
-    /// When it was hashed, or a time before that, in nanoseconds since 1970.
+    /// When it was hashed, in nanoseconds since the Unix epoch. May be earlier than the actual time.
     hashed: i64,
 }
 
@@ -30,12 +30,12 @@ pub struct IndexedFile {
 pub type FileListing = Arc<Vec<IndexedFile>>;
 
 impl IndexedFile {
-    /// A file of which only its digest is known.
+    /// A file for which only the digest is known.
     pub fn from_digest(path: String, digest: Digest) -> Self {
         Self { path, digest, stat: Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 }, hashed: 0 }
     }
 
-    /// A file that was listed and not read.
+    /// A file that was listed but not hashed.
     fn unread(listed: Listed) -> Self {
         Self { path: listed.path, digest: Digest::unread(listed.stat.size), stat: listed.stat, hashed: 0 }
     }
@@ -49,7 +49,7 @@ impl IndexedFile {
 pub enum StableEntry<'a> {
     /// A file.
     File(Stat),
-    /// A folder: the paths of its files, sorted, and their stats.
+    /// A directory: its files' paths, sorted, and their stats.
     Folder(Box<dyn Iterator<Item = (&'a str, &'a Stat)> + 'a>),
 }
 
@@ -57,15 +57,15 @@ pub enum StableEntry<'a> {
 #[derive(Debug)]
 pub struct StatIndex {
     path: PathBuf,
-    /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
+    /// The files of each absolute directory, sorted by path. A single file is stored under its own path with an empty name.
     folders: BTreeMap<String, FileListing>,
-    /// By absolute path: what others have hashed of folders since they were listed.
+    /// Files that were hashed elsewhere since they were listed, by absolute path.
     recorded: HashMap<PathBuf, IndexedFile>,
     changed: bool,
 }
 
 impl StatIndex {
-    /// Reads the index below the store's root; a missing or damaged one is an empty one.
+    /// Loads the index below the store's root; empty if it is missing or damaged.
     pub fn load(root: &Path) -> Self {
         let path = root.join("index");
         let read = fs::read_regular(&path, Symlinks::Refuse).ok();
@@ -73,12 +73,12 @@ impl StatIndex {
         Self { path, folders, recorded: HashMap::new(), changed: false }
     }
 
-    /// Whether what stands behind the checksum is an index (for fuzzing: no fuzzer finds checksums).
+    /// Whether `body` is a valid index without its checksum. For fuzzing, since fuzzers cannot forge checksums.
     pub fn is_body(body: &[u8]) -> bool {
         decode_body(body).is_some()
     }
 
-    /// Puts the index on the disk if it says anything new. The last of several writers wins: all of them are right.
+    /// Saves the index if it has changed. With concurrent writers the last one wins; all of them are correct.
     pub fn save(&mut self) -> Result<(), FsError> {
         if self.changed {
             fs::write(&self.path, &encode(&self.folders), Durability::Relaxed)?;
@@ -87,14 +87,14 @@ impl StatIndex {
         Ok(())
     }
 
-    /// The digests of all files below `folder`, sorted by path; those that changed are hashed on `threads` threads.
+    /// The files below `folder` with their digests, sorted by path. Changed files are hashed on `threads` threads.
     pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
         self.refresh(name, folder, listed, threads)
     }
 
-    /// The same of a folder that people write to as they like ([`fs::list_usual`]).
+    /// Like [`folder`](Self::folder), for a directory that users write to ([`fs::list_usual`]).
     pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let name = folder.to_string_lossy().into_owned();
         match self.refresh(name.clone(), folder, fs::list_usual(folder, threads)?, threads) {
@@ -107,8 +107,7 @@ impl StatIndex {
         }
     }
 
-    /// All files below `folder`, sorted by path, without reading one: those whose digests are not known are
-    /// [unread](Digest::unread).
+    /// Lists the files below `folder` without hashing any, sorted by path. Files without a known digest are [unread](Digest::unread).
     pub fn listing(&self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let known = self.folders.get(folder.to_string_lossy().as_ref()).cloned().unwrap_or_default();
@@ -120,8 +119,8 @@ impl StatIndex {
         Ok(known.collect::<Vec<_>>().into())
     }
 
-    /// Takes from somebody who read a file of a [listing](Self::listing) after `since`, in nanoseconds since 1970, what its bytes
-    /// are. That is kept only where the file is still as it was listed.
+    /// Records the digest of a file of a [listing](Self::listing) that was read after `since` (in nanoseconds since the Unix epoch).
+    /// Ignored if the file has changed since it was listed.
     pub fn record_hash(&mut self, path: &Path, listed: &IndexedFile, digest: Digest, since: i64) {
         let as_listed = std::fs::metadata(path).is_ok_and(|metadata| Stat::of(&metadata) == listed.stat);
         if as_listed && digest.size() == listed.stat.size {
@@ -130,8 +129,8 @@ impl StatIndex {
         }
     }
 
-    /// Takes the digests of files that were written to a folder where nobody else wrote before `hashed`, in nanoseconds since 1970, as
-    /// they were listed there then, so that the next look need not read them.
+    /// Records the digests of files that hamflow itself wrote to a directory, so that they need not be hashed. `listed` is a listing
+    /// made at the time `hashed`, in nanoseconds since the Unix epoch.
     pub fn record_written(
         &mut self,
         folder: &Path,
@@ -147,7 +146,7 @@ impl StatIndex {
         self.changed = true;
     }
 
-    /// The digest of one file.
+    /// The digest of a single file.
     pub fn file(&mut self, path: &Path) -> Result<Digest, FsError> {
         let metadata = std::fs::metadata(path).map_err(at("read", path))?;
         let listed = vec![Listed { path: String::new(), stat: Stat::of(&metadata) }];
@@ -155,7 +154,7 @@ impl StatIndex {
         Ok(found[0].digest)
     }
 
-    /// What is known of a path that was looked at; none where that may have changed without a sign.
+    /// The indexed state of a path; `None` if it may have changed without changing its stat.
     pub fn stable_entry(&self, path: &Path) -> Option<StableEntry<'_>> {
         let files = self.folders.get(path.to_string_lossy().as_ref())?;
         if !files.iter().all(|known| known.stat.is_settled_at(known.hashed)) {
@@ -167,7 +166,7 @@ impl StatIndex {
         })
     }
 
-    /// Forgets what lies at or below `path`.
+    /// Removes a path from the index.
     pub fn forget(&mut self, path: &Path) {
         if self.folders.remove(path.to_string_lossy().as_ref()).is_some() {
             self.changed = true;
@@ -237,7 +236,7 @@ fn hash_one(path: &Path, file: &Listed) -> Result<IndexedFile, FsError> {
         if after == stat && digest.size() == stat.size {
             return Ok(IndexedFile { path: file.path.clone(), stat, digest, hashed });
         }
-        // Somebody writes to it right now: take the state that lasts.
+        // The file was modified while it was read: try again.
         stat = after;
     }
     Err(at("read", path)(std::io::Error::other("somebody keeps writing to it")))
@@ -330,7 +329,7 @@ mod tests {
 
     use super::*;
 
-    /// A file whose times lie an hour back cannot be racily clean.
+    /// Files that were last modified an hour ago cannot be racily clean.
     fn write_old(path: &Path, text: &str) {
         std_fs::write(path, text).unwrap();
         let hour_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
@@ -382,10 +381,10 @@ mod tests {
         std_fs::create_dir(&data).unwrap();
         write_old(&data.join("a"), "1");
         write_old(&data.join("b"), "2");
-        // The time of the last change to the inode must be behind the listing.
+        // The ctime must be older than the listing.
         std::thread::sleep(std::time::Duration::from_millis(40));
         let mut index = StatIndex::load(folder.path());
-        // A digest that reading would not give shows that nobody read.
+        // A wrong digest shows that the file was not read.
         let path = |path: &str| RelativePath::new(path).unwrap();
         let said = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
         index.record_written(&data, &fs::list(&data, 1).unwrap(), fs::now(), &said);
@@ -404,7 +403,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             write_old(&data.join(name), "1");
         }
-        // The time of the last change to the inode must be behind the listing.
+        // The ctime must be older than the listing.
         std::thread::sleep(std::time::Duration::from_millis(40));
         let mut index = StatIndex::load(folder.path());
         let since = fs::now();

@@ -8,9 +8,9 @@ const HEADER: &str = "hamflow-tree 1\n";
 /// One file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// The path below the folder.
+    /// The path within the directory.
     pub path: RelativePath,
-    /// The file's bytes.
+    /// The digest of the file.
     pub digest: Digest,
 }
 
@@ -29,7 +29,7 @@ pub struct TreeError {
 }
 
 impl Tree {
-    /// Sorts the entries; of two with one path the last counts.
+    /// Creates a tree from entries in any order. If a path occurs twice, the last entry wins.
     pub fn new(mut entries: Vec<TreeEntry>) -> Self {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.reverse();
@@ -43,12 +43,12 @@ impl Tree {
         &self.entries
     }
 
-    /// The manifest: a header, then `hash:size <tab> path` per line.
+    /// The manifest: a header, then one `hash:size <tab> path` per line.
     pub fn text(&self) -> String {
         Self::write(self.entries.iter().map(|entry| ("", &entry.path[..], entry.digest)))
     }
 
-    /// The manifest of files that come sorted by path, each path in two pieces.
+    /// Formats the manifest of files that are sorted by path, each path given in two pieces.
     pub fn write<'a>(files: impl Iterator<Item = (&'a str, &'a str, Digest)>) -> String {
         let mut text = String::with_capacity(HEADER.len() + files.size_hint().0 * 96);
         text.push_str(HEADER);
@@ -64,22 +64,22 @@ impl Tree {
         text
     }
 
-    /// The digest that names the tree.
+    /// The digest of the manifest.
     pub fn digest(&self) -> Digest {
         Digest::of(self.text().as_bytes())
     }
 
-    /// Whether a text begins as a manifest does.
+    /// Whether `text` starts like a manifest.
     pub fn is_tree(text: &str) -> bool {
         text.starts_with(HEADER)
     }
 
-    /// Reads a manifest; refuses paths that would leave the folder.
+    /// Parses a manifest. Rejects paths outside of the directory.
     pub fn parse(text: &str) -> Result<Self, TreeError> {
         let error = |line: &str| TreeError { line: line.to_owned() };
         let body = text.strip_prefix(HEADER).ok_or_else(|| error(text.lines().next().unwrap_or_default()))?;
         let mut entries = Vec::new();
-        // Not `lines`: a name may end with a carriage return.
+        // Not `lines()`: file names may end with a carriage return.
         for line in body.split_terminator('\n') {
             let (digest, path) = line.split_once('\t').ok_or_else(|| error(line))?;
             let path = RelativePath::new(path).map_err(|_| error(line))?;
@@ -97,7 +97,7 @@ impl Tree {
 
 /// A path that lies below the path of another file, among entries that are sorted.
 fn file_in_file(entries: &[TreeEntry]) -> Option<&str> {
-    // Paths that begin with the text of another stand behind it, with nothing else in between.
+    // All paths that start with the same prefix are adjacent.
     let mut beginnings: Vec<&str> = Vec::new();
     for TreeEntry { path, .. } in entries {
         while beginnings.last().is_some_and(|beginning| !path.starts_with(beginning)) {
@@ -123,7 +123,7 @@ mod tests {
         Tree::new(paths.iter().map(entry).collect())
     }
 
-    /// What [`Tree::text`] would write if it could hold such a path.
+    /// The manifest of paths that [`Tree`] itself would reject.
     fn text(paths: &[&str]) -> String {
         let line = |path: &&str| format!("{}\t{path}\n", Digest::of(path.as_bytes()));
         format!("{HEADER}{}", paths.iter().map(line).collect::<String>())
@@ -156,7 +156,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any text is either refused or is exactly the text of the tree that was read from it.
+        /// A string is either rejected or equal to the manifest of the parsed tree.
         #[test]
         fn parsing_never_panics_and_round_trips(lines in prop::collection::vec("(0{62}[0-9a-f]{2}:[0-9]{1,3}\t)?[ab./\\\0]{0,6}", 0..8)) {
             let text = format!("{HEADER}{}\n", lines.join("\n"));

@@ -17,7 +17,7 @@ const CREDENTIALS: &str = "they come from `AZURE_STORAGE_ACCOUNT_NAME` with `AZU
 fn from_environment() -> MicrosoftAzureBuilder {
     let settings = env_vars("AZURE_")
         .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<AzureConfigKey>().ok()?, value)));
-    // Where Azure's own machines say who they are.
+    // The managed identity of machines in Azure.
     let identity = env_var("IDENTITY_ENDPOINT").map(|endpoint| (AzureConfigKey::MsiEndpoint, endpoint));
     let settings = settings.chain(identity);
     settings.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
@@ -31,7 +31,7 @@ fn open(url: &str, _root: &Path) -> OpenResult {
     if env_var("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://")) {
         builder = builder.with_allow_http(true);
     }
-    // The client's own message could repeat what stands in the environment.
+    // The client's own message may contain values of environment variables.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
     Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }

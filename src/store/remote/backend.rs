@@ -4,21 +4,21 @@ use std::io::{self, Read, Write};
 
 /// A place that keeps objects by name, such as `cas/ab/abcd…`. Calls block; several threads call at the same time.
 pub trait Backend: Send + Sync {
-    /// Writes the object to `sink`; false where it is not there.
+    /// Writes an object to `sink`; returns false if it does not exist.
     fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError>;
 
-    /// Whether the object is there with this size.
+    /// Whether an object of this size exists.
     fn has(&self, name: &str, size: u64) -> Result<bool, RemoteError>;
 
-    /// Keeps `size` bytes of `body` as the object; whoever reads at the same time sees all of it or nothing.
+    /// Stores `size` bytes of `body` as an object, atomically for concurrent readers.
     fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError>;
 
-    /// The bytes that all calls have sent so far, where those that a body gave do not show it.
+    /// The number of bytes sent by all calls, for backends that buffer bodies before sending them.
     fn sent(&self) -> u64 {
         0
     }
 
-    /// Where it is, for messages: without any secret.
+    /// The location, for messages; without secrets.
     fn place(&self) -> String;
 }
 

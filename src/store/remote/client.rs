@@ -26,9 +26,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has sent nothing.
+    /// Creates a client whose counter is zero.
     pub fn new() -> Result<Self, String> {
-        // Of two kinds of cryptography in one program, rustls takes none by itself. That somebody else was first is as good.
+        // rustls does not choose between two providers by itself. An error means that one is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
         let builder = builder.user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")));
@@ -36,7 +36,7 @@ impl Client {
         Ok(Self { client, sent: Arc::default() })
     }
 
-    /// The bytes that went out.
+    /// The number of bytes sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

@@ -37,7 +37,7 @@ pub struct Cloud {
     store: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
     place: String,
-    /// Where credentials for it come from, for messages.
+    /// Where its credentials come from, for messages.
     credentials: &'static str,
     runtime: &'static Runtime,
     client: Client,
@@ -47,7 +47,7 @@ pub struct Cloud {
 pub fn bucket_and_prefix(url: &str) -> Result<(&str, &str), String> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    // Not repeated in the message: it may hold a secret.
+    // The URL is not part of the message because it may contain a secret.
     if rest.contains(['@', '?', '#', ':']) {
         return Err("a URL of a bucket has neither `@`, `:`, `?` nor `#`; credentials come from the environment".into());
     }
@@ -58,7 +58,7 @@ pub fn bucket_and_prefix(url: &str) -> Result<(&str, &str), String> {
 }
 
 impl Cloud {
-    /// The objects of `store` below `prefix`.
+    /// Opens the objects of `store` below `prefix`.
     pub fn open(
         store: impl ObjectStore,
         client: Client,
@@ -74,10 +74,10 @@ impl Cloud {
         name.split('/').fold(self.prefix.clone(), |path, step| path.join(step))
     }
 
-    /// What an error means. The words are ours: those of the client can hold a signed address.
+    /// Translates an error. The client's own message is not included because it may contain a presigned URL.
     fn failed(&self, name: &str, error: &Error) -> RemoteError {
         let text = error.to_string();
-        // `<Code>NoSuchBucket</Code>`, as S3, Google and Azure all say it.
+        // `<Code>NoSuchBucket</Code>`: the same format in S3, Google Cloud Storage and Azure.
         let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
         let code = code.filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         let said = code.map_or(String::new(), |code| format!(", {code}"));
@@ -201,7 +201,7 @@ impl Backend for Cloud {
                     }
                 }
             }
-            // The object appears now, or not at all.
+            // The object becomes visible atomically.
             upload.finish().await.map(drop).map_err(|error| self.failed(name, &error))
         })
     }

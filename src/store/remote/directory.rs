@@ -74,7 +74,7 @@ impl Backend for Directory {
         std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
         let staged = folder.join(fs::unique_name());
         let written = File::create_new(&staged).and_then(|mut file| {
-            // Put on the disk step by step, so that somebody who looks sees progress until the end.
+            // Sync in steps, so that the progress counter advances until the end.
             let mut written = 0;
             loop {
                 let step = io::copy(&mut Read::take(&mut *body, SYNC_INTERVAL_BYTES), &mut file)?;

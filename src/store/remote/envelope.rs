@@ -24,9 +24,9 @@ pub struct Envelope {
     pub scope: String,
     /// The result.
     pub result: ActionResult,
-    /// Objects that hold the small ones of the result's blobs.
+    /// Packs with the small blobs of the result.
     pub packs: Vec<Digest>,
-    /// Listings and views that its fingerprint names, for explanations and for runs without the inputs.
+    /// Listings and views that the fingerprint refers to, for explanations and for runs without the inputs.
     pub texts: Vec<Digest>,
 }
 
@@ -39,9 +39,9 @@ pub fn is_scope(text: &str) -> bool {
 /// Who may write to which scope. A pattern may end in `*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Patterns of scopes, and the keys that may write to them.
+    /// Scope patterns, each with the keys that may write to matching scopes.
     pub keys: Vec<(String, Vec<VerifyingKey>)>,
-    /// The shared secret of this machine, without which signatures made with it cannot be checked.
+    /// The shared secret of this machine, which is required to verify signatures made with it.
     pub shared: Option<SharedSecret>,
 }
 
@@ -57,13 +57,13 @@ impl Trust {
 }
 
 impl Envelope {
-    /// Signs it.
+    /// Serializes and signs the envelope.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a result has only string keys");
         format!("{HEADER}{}\n{body}\n", key.sign(body.as_bytes())).into_bytes()
     }
 
-    /// Reads what should be the result of `key` in `scope`; says what is wrong with it.
+    /// Verifies and parses the signed result of `key` in `scope`. The error says what is wrong with it.
     pub fn verify(text: &[u8], scope: &str, key: &ActionKey, trust: &Trust) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8")?;
         let rest = text.strip_prefix(HEADER).ok_or("it is no signed result of this version")?;

@@ -27,7 +27,7 @@ fn open(url: &str, _root: &Path) -> OpenResult {
     let client = Client::new()?;
     let mut builder =
         from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
-    // The variable that Google's own libraries know; such a server takes any credentials.
+    // Google's client libraries use the same variable. An emulator accepts any credentials.
     if let Some(emulator) = env_var("STORAGE_EMULATOR_HOST") {
         let address = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
         builder = builder
@@ -35,7 +35,7 @@ fn open(url: &str, _root: &Path) -> OpenResult {
             .with_config(GoogleConfigKey::BearerToken, "emulator")
             .with_config(GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp), "true");
     }
-    // The client's own message could repeat what stands in the environment.
+    // The client's own message may contain values of environment variables.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
     Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }

@@ -26,16 +26,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Objects by `GET`, `HEAD` and `PUT` below a URL.
 pub struct Http {
     agent: ureq::Agent,
-    /// Without user and password, without a slash at its end.
+    /// Without credentials and trailing slash.
     url: String,
     authorization: Option<String>,
 }
 
 impl Http {
-    /// The objects below `url`; user and password are taken from it, else from the environment.
+    /// Opens the objects below `url`. Credentials come from the URL or else from the environment.
     pub fn new(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or("a URL has a scheme")?;
-        // Not repeated in the message: it may hold a secret.
+        // The URL is not part of the message because it may contain a secret.
         if rest.contains(['?', '#']) || rest.split('/').skip(1).any(|step| step.contains('@')) {
             return Err(
                 "a URL of a remote has neither `?` nor `#`; in a password, write `/` as `%2F` and `@` as `%40`"
@@ -57,7 +57,7 @@ impl Http {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
-            // Behind a redirection a PUT would become a GET.
+            // Following a redirect would turn a PUT into a GET.
             .max_redirects(0)
             .max_idle_connections_per_host(16)
             .user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")))

@@ -22,18 +22,18 @@ pub struct KeyError {
 /// Signs results. Its text is a secret.
 #[derive(Clone)]
 pub enum SigningKey {
-    /// RFC 8032: others can check the signature without being able to sign.
+    /// Ed25519 (RFC 8032): the signature can be verified without being able to sign.
     Ed25519(ed25519_dalek::SigningKey),
-    /// RFC 2104 with SHA-256: whoever can check the signature can sign.
+    /// HMAC-SHA-256 (RFC 2104): everyone who can verify the signature can also sign.
     Shared(SharedSecret),
 }
 
 /// Tells whether a result was signed by its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyingKey {
-    /// The public key of a pair.
+    /// The public key of a key pair.
     Ed25519(ed25519_dalek::VerifyingKey),
-    /// The name of a shared secret, from which the secret cannot be found.
+    /// The name of a shared secret. The secret cannot be derived from it.
     Shared([u8; 32]),
 }
 
@@ -66,17 +66,17 @@ fn random() -> std::io::Result<[u8; 32]> {
 }
 
 impl SigningKey {
-    /// A new key of a pair, from the system's random numbers.
+    /// Generates a key pair with the system's random number generator.
     pub fn generate() -> std::io::Result<Self> {
         Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&random()?)))
     }
 
-    /// A new secret to be shared, from the system's random numbers.
+    /// Generates a shared secret with the system's random number generator.
     pub fn generate_shared() -> std::io::Result<Self> {
         Ok(Self::Shared(SharedSecret(random()?)))
     }
 
-    /// Reads `ed25519-secret:…` or `hmac-sha256-secret:…`.
+    /// Parses `ed25519-secret:…` or `hmac-sha256-secret:…`.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         if let Some(secret) = text.strip_prefix(SHARED_SECRET).and_then(bytes) {
@@ -87,7 +87,7 @@ impl SigningKey {
         Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed.ok_or(KeyError { expected })?)))
     }
 
-    /// The text that [`parse`](Self::parse) reads.
+    /// The inverse of [`parse`](Self::parse). The text is secret.
     pub fn secret_text(&self) -> String {
         match self {
             Self::Ed25519(key) => format!("{SECRET}{}", hex(&key.to_bytes())),
@@ -95,7 +95,7 @@ impl SigningKey {
         }
     }
 
-    /// Its counterpart.
+    /// The key that verifies signatures of this one.
     pub fn verifying_key(&self) -> VerifyingKey {
         match self {
             Self::Ed25519(key) => VerifyingKey::Ed25519(key.verifying_key()),
@@ -103,7 +103,7 @@ impl SigningKey {
         }
     }
 
-    /// The secret, where it is one that is shared.
+    /// The shared secret, if this is one.
     pub fn shared(&self) -> Option<&SharedSecret> {
         match self {
             Self::Ed25519(_) => None,
@@ -111,7 +111,7 @@ impl SigningKey {
         }
     }
 
-    /// Signs: the scheme, the signer's name and the signature in one line.
+    /// Signs a text. Returns the scheme, the signer and the signature, separated by spaces.
     pub fn sign(&self, text: &[u8]) -> String {
         let signature = match self {
             Self::Ed25519(key) => hex(&key.sign(text).to_bytes()),
@@ -122,7 +122,7 @@ impl SigningKey {
 }
 
 impl VerifyingKey {
-    /// Reads `ed25519:…` or `hmac-sha256:…`.
+    /// Parses `ed25519:…` or `hmac-sha256:…`.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         if let Some(name) = text.strip_prefix(SHARED_NAME).and_then(bytes) {
@@ -133,7 +133,7 @@ impl VerifyingKey {
         key.map(Self::Ed25519).ok_or(KeyError { expected: "`ed25519:…` or `hmac-sha256:…`" })
     }
 
-    /// Checks a signature that says that it is of this key; a shared secret must be `known`. Says what is wrong with it.
+    /// Verifies a signature of this key. `known` is the shared secret of this machine. The error says what is wrong.
     pub(super) fn verify(
         &self,
         text: &[u8],

@@ -40,9 +40,9 @@ pub type OpenResult = Result<Box<dyn Backend>, String>;
 pub struct RemoteKind {
     /// What stands before `://` in its URLs.
     pub schemes: &'static [&'static str],
-    /// A URL, for messages.
+    /// An example URL, for messages.
     pub example: &'static str,
-    /// Makes the place of a URL; a relative folder lies below the given one.
+    /// Opens the remote at a URL. Relative paths are resolved against the given directory.
     pub open: fn(&str, &Path) -> OpenResult,
 }
 

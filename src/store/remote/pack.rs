@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Of any bytes either nothing is taken, or blobs that are what their names say.
+        /// Arbitrary bytes are either rejected or yield blobs that match their digests.
         #[test]
         fn only_whole_blobs_come_out(blobs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..8), 0..4), place: prop::sample::Index, byte: u8, size in "[0-9]{1,20}") {
             let named: Vec<(Digest, Vec<u8>)> = blobs.iter().map(|blob| (Digest::of(blob), blob.clone())).collect();
@@ -53,7 +53,7 @@ mod tests {
             let mut damaged = packed.clone();
             let place = place.index(damaged.len());
             damaged[place] = byte;
-            // A size that is not the blob's, up to more than there is memory for.
+            // A wrong size, up to more than the available memory.
             let header = packed.iter().position(|byte| *byte == b':').map(|colon| [&packed[..=colon], size.as_bytes(), &packed[colon + 2..]].concat());
             for bytes in [Some(packed.clone()), Some(damaged), header].into_iter().flatten() {
                 if let Some(found) = unpack(&bytes) {

@@ -30,7 +30,7 @@ fn open(url: &str, _root: &Path) -> OpenResult {
         from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     let ours = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
     let is_given = ours.iter().any(|name| env_var(name).is_some());
-    // Whoever has credentials in the environment needs none of a profile, such as one that signs in.
+    // With credentials in the environment, the profile is optional, such as one that requires single sign-on.
     let profile = Profile::find().or_else(|problem| if is_given { Ok(Profile::default()) } else { Err(problem) })?;
     if !is_given {
         builder = profile.keys.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
@@ -45,10 +45,10 @@ fn open(url: &str, _root: &Path) -> OpenResult {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             return Err("the endpoint (`AWS_ENDPOINT_URL` or the profile's `endpoint_url`) is no URL".to_owned());
         }
-        // Whoever names such an address wants it.
+        // An explicit `http://` endpoint is intended, for example for a local server.
         builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
     }
-    // The client's own message could repeat what stands in the environment.
+    // The client's own message may contain values of environment variables.
     let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
     Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }
@@ -56,14 +56,14 @@ fn open(url: &str, _root: &Path) -> OpenResult {
 /// What the files of the AWS programs say of a profile.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Profile {
-    /// Nothing, or a key and its secret, and perhaps a token.
+    /// Empty, or access key, secret key and optionally a session token.
     keys: Vec<(AmazonS3ConfigKey, String)>,
     region: Option<String>,
     endpoint: Option<String>,
 }
 
 impl Profile {
-    /// The profile that the environment names, or the default one.
+    /// The profile in `AWS_PROFILE`, or the default one.
     fn find() -> Result<Self, String> {
         let home = env_var("HOME").map(PathBuf::from).unwrap_or_default();
         let place =
@@ -109,7 +109,7 @@ fn read(path: &Path) -> Result<Ini, String> {
 }
 
 fn parse(text: &str) -> Result<Ini, usize> {
-    // A secret may hold any of these letters.
+    // Secrets may contain quotes and backslashes, which must not be interpreted.
     let as_it_stands = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
     Ini::load_from_str_opt(text, as_it_stands).map_err(|error| error.line)
 }

@@ -21,7 +21,7 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Starts the threads; none where the remote is only read.
+    /// Starts the threads; `None` if the remote is read-only.
     pub fn start(remote: &Arc<Remote>, store: &Store) -> Option<Self> {
         remote.can_write().ok()?;
         let (queue, results_to_send) = channel();
@@ -43,14 +43,14 @@ impl Uploads {
         Some(Self { remote: Arc::clone(remote), queue: Some(queue), senders, results, bytes })
     }
 
-    /// Sends a result when its turn comes.
+    /// Queues a result for upload.
     pub fn add(&self, result: &ActionResult) {
         if let Some(queue) = &self.queue {
             let _ = queue.send(result.clone());
         }
     }
 
-    /// Waits until all is sent, or, where the run was ended, gives up what is not; returns the results and bytes that were sent.
+    /// Waits for all uploads, or aborts them if the run was interrupted. Returns the number of results and bytes that were uploaded.
     pub fn finish(mut self, ended: bool) -> (u64, u64) {
         if ended {
             self.remote.abort();

@@ -1,4 +1,4 @@
-//! Results on their way from a remote into the store.
+//! Downloads results from a remote into the store.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,19 +21,19 @@ use crate::store::verify::{is_complete, read_tree};
 use crate::store::{ActionKey, ActionResult, Staged, Store};
 
 impl Remote {
-    /// The result of `key` with all its bytes, into the store; none where nobody has it whose word counts.
+    /// Downloads the result of `key` and its blobs into the store; `None` if no scope has a trusted result.
     pub fn fetch(&self, store: &Store, key: &ActionKey) -> Option<ActionResult> {
         self.fetch_alongside(store, key, 1)
     }
 
-    /// The same beside `others` at the same time, so that time that is lost is lost once.
+    /// Like [`fetch`](Self::fetch), as one of `others` concurrent downloads that share the time budget.
     fn fetch_alongside(&self, store: &Store, key: &ActionKey, others: u32) -> Option<ActionResult> {
         let started = Instant::now();
         let concurrent_fetches = self.concurrent_fetches.fetch_add(1, Ordering::Relaxed) + 1;
         let fetched = self.fetch_from_scopes(store, key);
-        // Of those who ask at the same time some have begun before and some after.
+        // Other downloads may have started before or since; use the larger count.
         let concurrent_fetches = concurrent_fetches.max(self.concurrent_fetches.fetch_sub(1, Ordering::Relaxed));
-        // What came later than it would have been made was lost time, too.
+        // Downloading is a loss only as far as it takes longer than running the stage.
         let worth = fetched.as_ref().map_or(Duration::ZERO, |result| Duration::from_millis(result.cost_ms));
         self.charge_time(started.elapsed().saturating_sub(worth) / others.max(concurrent_fetches));
         fetched
@@ -52,7 +52,8 @@ impl Remote {
         None
     }
 
-    /// What a scope says of a key; none where the remote does not answer, none inside where it says nothing that counts.
+    /// Fetches the signed result of a key from a scope. The outer `None` means that the request failed, the inner one that there is no
+    /// trusted result.
     fn fetch_envelope(&self, scope: &str, key: &ActionKey) -> Option<Option<Envelope>> {
         let name = result_name(scope, key);
         let Some(text) = self.get(Direction::Read, self.read_deadline(Duration::ZERO), name, MAX_RESULT_SIZE)? else {
@@ -68,7 +69,7 @@ impl Remote {
         }
     }
 
-    /// Several results at the same time.
+    /// Downloads several results concurrently.
     pub fn fetch_all(&self, store: &Store, keys: &[ActionKey]) {
         let beside = u32::try_from(keys.len().clamp(1, MAX_REQUESTS)).unwrap_or(1);
         for_each_parallel(keys, |key| {
@@ -76,7 +77,7 @@ impl Remote {
         });
     }
 
-    /// How many of these results are there.
+    /// Counts how many of these results the remote has.
     pub fn availability(&self, keys: &[ActionKey]) -> Availability {
         let there = AtomicUsize::new(0);
         for_each_parallel(keys, |key| {
@@ -87,7 +88,7 @@ impl Remote {
         Availability { there, absent: keys.len() - there }
     }
 
-    /// Brings what is missing of a result's bytes into the store.
+    /// Downloads the blobs of a result that are missing from the store. Returns whether the result is complete.
     fn download_missing(&self, store: &Store, envelope: &Envelope) -> bool {
         let folder = store.tmp_dir().join(fs::unique_name());
         if let Err(error) = fs::create_dir(&folder) {
@@ -103,7 +104,7 @@ impl Remote {
         let outputs = || envelope.result.outputs.blobs();
         let lacks = |digest: &Digest| !store.content.contains(digest);
         let is_known = || outputs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree));
-        // What takes longer to bring than to make is better made.
+        // Downloading must not take longer than running the stage would.
         let deadline = self.read_deadline(Duration::from_millis(envelope.result.cost_ms));
         if !is_known() || envelope.texts.iter().any(lacks) {
             let unanswered = AtomicUsize::new(0);
@@ -135,7 +136,7 @@ impl Remote {
         if pack.size() > MAX_PACK_SIZE {
             return Some(());
         }
-        // A pack that somebody removed is no reason not to look for the blobs themselves.
+        // If the pack was deleted, the blobs may still be available one by one.
         let Some(bytes) = self.get(Direction::Read, deadline, name.clone(), pack.size())? else { return Some(()) };
         let Some(blobs) = unpack(&bytes).filter(|_| Digest::of(&bytes) == *pack) else {
             self.record_error(Direction::Read, &self.corrupt_object(&name));
@@ -150,7 +151,7 @@ impl Remote {
         self.local(store.content.commit(&staged).map_err(|error| error.source))
     }
 
-    /// Brings blobs; false where one is missing, and where `all` are wanted the others are then not brought any more.
+    /// Downloads blobs; returns whether all of them arrived. If `all` is set, stops after the first missing blob.
     fn fetch_blobs(
         &self,
         store: &Store,
@@ -179,7 +180,7 @@ impl Remote {
         done.map_err(|error| self.record_error(Direction::Read, &RemoteError::Local(error))).ok()
     }
 
-    /// A blob, to a file in `folder`; none inside where it is not there.
+    /// Downloads a blob to a file in `folder`; the inner `None` means that the remote does not have it intact.
     fn fetch_blob(&self, deadline: Deadline, digest: Digest, folder: &Path) -> Option<Option<Staged>> {
         let path = folder.join(fs::unique_name());
         let to = path.clone();
@@ -203,7 +204,7 @@ impl Remote {
     }
 }
 
-/// Writes to a file and hashes on the way.
+/// Writes to a file and hashes what is written.
 struct HashingWriter {
     file: File,
     hasher: blake3::Hasher,

@@ -1,4 +1,4 @@
-//! What is asked of a remote in the course of a run, and what happens when it does not answer.
+//! Requests to a remote during a run, with timeouts and a limit on the time that a run may lose.
 
 mod fetch;
 mod push;
@@ -17,45 +17,45 @@ use super::pack::TARGET_PACK_SIZE;
 use crate::digest::Digest;
 use crate::store::ActionKey;
 
-/// A request that makes no progress for so long has failed.
+/// A request without progress for this long has failed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many bytes are progress.
+/// Number of transferred bytes that count as progress.
 const MIN_PROGRESS: u64 = 32 * 1024;
 
-/// How often somebody looks whether there is progress.
+/// How often a pending request is checked for progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Requests at the same time.
+/// Maximum number of concurrent requests.
 const MAX_REQUESTS: usize = 8;
 
-/// After so many corrupt_count answers nothing more is believed.
+/// After this many corrupt objects, nothing more is read from the remote.
 const MAX_CORRUPT_OBJECTS: usize = 3;
 
-/// The largest signed result; whoever sends more does not send one.
+/// The largest accepted signed result, in bytes.
 const MAX_RESULT_SIZE: u64 = 16 * 1024 * 1024;
 
-/// The largest pack: a full one, and the blob that filled it.
+/// The largest accepted pack, in bytes: one of the target size plus the blob that exceeded it.
 const MAX_PACK_SIZE: u64 = 2 * TARGET_PACK_SIZE as u64;
 
-/// How much of a run's time may be lost by asking for what is not there, or for what comes more slowly than it is made.
+/// How much time a run may lose to requests for missing results and to downloads that are slower than running the stage.
 const READ_TIME_BUDGET: Duration = Duration::from_secs(5);
 
-/// A server that keeps what it was sent may take so long for it after the last byte, in bytes per second.
+/// The write speed that is assumed of a server's disk, in bytes per second, to extend the timeout for large uploads.
 const MIN_DISK_RATE: f64 = 4e6;
 
-/// A remote as one run sees it. Its problems are told once; after a grave one it is left alone.
+/// The connection of one run to a remote. Only the first problem is reported; after a serious one the remote is no longer used.
 pub struct Remote {
     backend: Arc<dyn Backend>,
     scopes: Vec<String>,
     trust: Trust,
     signing: Option<SigningKey>,
-    /// Whether a run waits, which must not lose time by it.
+    /// Whether reads are limited by [`READ_TIME_BUDGET`].
     time_limited: bool,
     state: Mutex<State>,
-    /// Results that are asked for at this moment.
+    /// Number of results that are being fetched.
     concurrent_fetches: AtomicU32,
-    /// What is known to be there.
+    /// Blobs and packs that the remote is known to have.
     known_objects: Mutex<HashSet<Digest>>,
 }
 
@@ -70,26 +70,26 @@ struct State {
     reads_disabled: bool,
     writes_disabled: bool,
     corrupt_count: usize,
-    /// Objects that are not what their names say: to be replaced.
+    /// Names of objects whose content is corrupt; they are overwritten on upload.
     corrupt_objects: HashSet<String>,
     time_lost: Duration,
     warning: Option<String>,
     warned: bool,
 }
 
-/// What is asked for.
+/// The direction of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Read,
     Write,
 }
 
-/// How long is waited for an answer.
+/// How long to wait for a response.
 #[derive(Clone, Copy)]
 struct Deadline {
-    /// Without progress.
+    /// The maximum time without progress.
     stall_timeout: Duration,
-    /// In all.
+    /// The time when the request is abandoned, even if it makes progress.
     expires_at: Option<Instant>,
 }
 
@@ -105,28 +105,28 @@ impl Deadline {
     }
 }
 
-/// Why nobody answered.
+/// Why there is no response.
 enum RequestError {
-    /// Something is wrong.
+    /// The request failed.
     Failed(RemoteError),
-    /// It took longer than it was worth.
+    /// The deadline expired.
     Expired,
-    /// The remote was left alone meanwhile.
+    /// The remote was disabled in the meantime.
     Aborted,
 }
 
-/// What is there of some results.
+/// How many of the requested results a remote has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Availability {
-    /// Results that are there and signed by a key that may.
+    /// Number of results that have a trusted signature.
     pub there: usize,
-    /// Results that are not.
+    /// Number of results that are missing or not trusted.
     pub absent: usize,
 }
 
 impl Remote {
-    /// Results of `backend` that are believed by `trust`, looked up in `scope` and then in those of `read`; written to `scope` where there is
-    /// a key to sign with.
+    /// Connects a run to `backend`. Results must be trusted by `trust`; they are read from `scope`, then from the scopes in `read`, and
+    /// written to `scope` if there is a signing key.
     pub fn new(
         backend: Box<dyn Backend>,
         scope: &str,
@@ -147,22 +147,22 @@ impl Remote {
         }
     }
 
-    /// For somebody who asks for just this, and has the time: only what makes no progress is given up.
+    /// Disables the time budget, for commands that only transfer results. Requests still fail without progress.
     pub fn background(self) -> Self {
         Self { time_limited: false, ..self }
     }
 
-    /// Where it is, without secrets.
+    /// The location of the remote, without secrets.
     pub fn place(&self) -> String {
         self.backend.place()
     }
 
-    /// The scope that is written to, then those that are only read.
+    /// The scope that is written to, followed by those that are only read.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
     }
 
-    /// Whether there is a key, and it may write to the scope.
+    /// Checks that there is a signing key which may write to the scope.
     pub fn can_write(&self) -> Result<(), String> {
         let Some(key) = &self.signing else { return Err("there is no key to sign with".to_owned()) };
         let own = key.verifying_key();
@@ -173,18 +173,18 @@ impl Remote {
         }
     }
 
-    /// What went wrong, once.
+    /// Returns the first problem, once.
     pub fn take_warning(&self) -> Option<String> {
         self.state().warning.take()
     }
 
-    /// Lets all that is still asked for fail at once.
+    /// Makes all pending and future requests fail immediately.
     pub fn abort(&self) {
         let mut state = self.state();
         (state.reads_disabled, state.writes_disabled) = (true, true);
     }
 
-    /// Lets all that is still asked for be absent at once; what is sent goes on.
+    /// Makes all pending and future reads fail immediately; uploads continue.
     pub fn stop_reading(&self) {
         self.state().reads_disabled = true;
     }
@@ -226,7 +226,7 @@ impl Remote {
         RemoteError::Corrupt(format!("the bytes of `{name}` are not what its name says"))
     }
 
-    /// When what is asked for now, and is worth `worth`, must be here.
+    /// The deadline of a read that would save `worth`.
     fn read_deadline(&self, worth: Duration) -> Deadline {
         if !self.time_limited {
             return Deadline::STALL_ONLY;
@@ -235,7 +235,7 @@ impl Remote {
         Deadline::expiring_at(Instant::now() + worth + left)
     }
 
-    /// Time that a run would have had without a remote.
+    /// Records time that the run lost to the remote. Disables reads once the budget is spent.
     fn charge_time(&self, lost: Duration) {
         let mut state = self.state();
         state.time_lost += lost;
@@ -245,8 +245,8 @@ impl Remote {
         }
     }
 
-    /// Asks on a thread of its own, so that an answer that never comes costs no more than deadline. None where it failed or the remote is
-    /// left alone.
+    /// Sends a request from a separate thread, so that a hanging request costs no more than its deadline. Returns `None` if it failed or the
+    /// remote is disabled.
     fn request<T: Send + 'static>(
         &self,
         direction: Direction,
@@ -260,7 +260,7 @@ impl Remote {
             }
             match self.await_response(direction, deadline, &work) {
                 Ok(answer) => return Some(answer),
-                // What passes may have passed a moment later.
+                // The failure may be temporary; retry once.
                 Err(RequestError::Failed(RemoteError::Failed(_))) if attempt == 0 => {
                     std::thread::sleep(Duration::from_millis(200));
                 }
@@ -288,7 +288,7 @@ impl Remote {
             let _ = sender.send(thread_work(&*backend, &counted));
         });
         thread.map_err(|error| wrong(format!("no thread to ask it: {error}")))?;
-        // What others send shows, too, that it works: a slow line is shared.
+        // Count the progress of other uploads, too: they share the connection.
         let so_far = || progress.load(Ordering::Relaxed) + self.backend.sent();
         let (mut marked, mut since) = (so_far(), Instant::now());
         loop {
@@ -313,7 +313,7 @@ impl Remote {
         }
     }
 
-    /// An object of at most `room` bytes in memory; none inside where it is not there.
+    /// Reads an object of at most `room` bytes into memory; the inner `None` means that it does not exist.
     fn get(&self, direction: Direction, deadline: Deadline, name: String, room: u64) -> Option<Option<Vec<u8>>> {
         self.request(direction, deadline, move |backend, progress| {
             let mut sink = CountingWriter { to: Vec::new(), progress: Arc::clone(progress), room };
@@ -333,7 +333,7 @@ fn result_name(scope: &str, key: &ActionKey) -> String {
     format!("ac/{scope}/{}/{hex}", &hex[..2])
 }
 
-/// Does `work` for each of `items`, some at the same time.
+/// Calls `work` for each item, with up to [`MAX_REQUESTS`] calls at a time.
 fn for_each_parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let one_by_one = || {
@@ -343,14 +343,14 @@ fn for_each_parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     };
     std::thread::scope(|scope| {
         for _ in 1..items.len().min(MAX_REQUESTS) {
-            // Fewer threads do it, too.
+            // If a thread cannot be started, the others do its work.
             let _ = std::thread::Builder::new().spawn_scoped(scope, one_by_one);
         }
         one_by_one();
     });
 }
 
-/// Counts what goes through, and takes no more than there is room for.
+/// Counts the bytes written and fails if they exceed `room`.
 struct CountingWriter<W> {
     to: W,
     progress: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Results on their way from the store to a remote.
+//! Uploads results from the store to a remote.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -16,18 +16,18 @@ use crate::store::verify::{is_complete, referenced_blobs};
 use crate::store::{ActionResult, Store};
 
 impl Remote {
-    /// Gives a result that was made here, and all its bytes, to the remote, as far as they are not there; returns the bytes that were
-    /// sent, none where it was not done.
+    /// Uploads a result that was made on this machine, with those of its blobs that the remote does not have. Returns the number of bytes
+    /// sent, or `None` if the upload failed or is not allowed.
     pub fn push(&self, store: &Store, result: &ActionResult) -> Option<u64> {
         let key = self.signing.as_ref().filter(|_| result.origins.is_empty())?;
         let scope = &self.scopes[0];
-        // What is not whole here must not get there.
+        // Never upload an incomplete result.
         if !result.outputs.blobs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree)) {
             return None;
         }
         let name = result_name(scope, &result.key);
         let known = self.get(Direction::Write, Deadline::STALL_ONLY, name.clone(), MAX_RESULT_SIZE)?;
-        // A foreign signature is no lie here: it is about to be replaced.
+        // A result with an untrusted signature is not an error here: it will be overwritten.
         let known = known.and_then(|text| Envelope::verify(&text, scope, &result.key, &self.trust).ok());
         let outputs: BTreeSet<Digest> = result.outputs.blobs().map(|(digest, _)| digest).collect();
         let blobs = referenced_blobs(store, result);
@@ -57,7 +57,7 @@ impl Remote {
             same && known.result.outputs == result.outputs && known.result.parts == result.parts
         });
         if !is_there {
-            // The result goes last, as in the store.
+            // As in the store, the result is written last.
             let text = Arc::new(envelope.sign(key));
             self.upload(name, text.len() as u64, UploadBody::Bytes(text))?;
         }
@@ -109,18 +109,18 @@ impl Remote {
     }
 }
 
-/// What is sent.
+/// The content of an upload.
 enum UploadBody {
     File(PathBuf),
     Bytes(Arc<Vec<u8>>),
 }
 
-/// Whether a fingerprint names a blob.
+/// Whether the fingerprint of a result refers to a blob.
 fn references(result: &ActionResult, digest: &Digest) -> bool {
     result.fingerprint.to_string().contains(&digest.to_string())
 }
 
-/// Packs of these blobs; none where one is not whole.
+/// Combines small blobs into packs; yields `None` if a blob is damaged.
 fn packs_of<'a>(store: &'a Store, small: &'a [Digest]) -> impl Iterator<Item = Option<Vec<u8>>> + 'a {
     let mut rest = small.iter();
     std::iter::from_fn(move || {
