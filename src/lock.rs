@@ -1,4 +1,4 @@
-//! `pipeline.lock`: what every stage was made from and what it made, for git and for runs without the data.
+//! `pipeline.lock`: the digests of the inputs and outputs of every stage, for version control and for runs without the data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::fs::{self, Durability, FsError, Symlinks};
 
 const HEADER: &str = "# Written by hamflow; keep it under version control. One fact per line, sorted.\nversion\t1\n";
 
-/// What the lock knows of one stage.
+/// The state of one stage in a lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockedStage {
     /// The key of the result, in hexadecimal digits.
@@ -29,7 +29,7 @@ impl LockedStage {
     }
 }
 
-/// The stages of one pipeline as they were last run.
+/// The state of the stages of a pipeline after its last run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lockfile {
     /// The stages by name.
@@ -179,7 +179,7 @@ impl Lockfile {
     }
 }
 
-/// A name as one field of a line.
+/// Escapes a name as one field of a line.
 fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\").replace('\t', "\\t").replace('\r', "\\r")
 }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_read_back_as_it_was_written_and_written_once() {
+    fn a_lock_file_round_trips_and_is_written_only_when_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipeline.lock");
         assert_eq!(Lockfile::read(&path).unwrap(), Lockfile::default());
@@ -228,8 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_conflict_is_named_with_its_line() {
+    fn a_merge_conflict_is_reported_with_its_line() {
         let error = Lockfile::parse("version\t1\n<<<<<<< HEAD\n", Path::new("pipeline.lock")).unwrap_err();
-        assert!(error.to_string().starts_with("`<<<<<<< HEAD` is not a line of a lock\n  --> pipeline.lock:2:1\n"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("`<<<<<<< HEAD` is not a valid line of a lock file\n  --> pipeline.lock:2:1\n")
+        );
     }
 }

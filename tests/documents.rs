@@ -1,4 +1,4 @@
-//! What the documents show works.
+//! The examples in the documentation work.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,7 +11,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The code blocks of a language in a Markdown file.
+/// The code blocks in a language of a Markdown file.
 fn blocks(file: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(file)).unwrap();
     let parts: Vec<&str> = text.split("```").collect();
@@ -158,7 +158,7 @@ width = 15
 part_size = 16
 "#;
 
-/// The commands of a workflow of GitHub or GitLab, in their order.
+/// The commands of a GitHub or GitLab workflow, in order.
 fn workflow_commands(workflow: &str, python: &str) -> Vec<String> {
     let script = "import json, sys, yaml\n[job] = yaml.safe_load(sys.stdin).get('jobs', {}).values() or [None]\nprint(json.dumps([step['run'] for step in job['steps'] if 'run' in step]))";
     let gitlab = "import json, sys, yaml\n[job] = yaml.safe_load(sys.stdin).values()\nprint(json.dumps(job['script']))";
@@ -220,7 +220,7 @@ fn with_the_workflows_a_fresh_runner_runs_nothing_with_and_without_the_images() 
     }
 }
 
-/// The modules that a block imports.
+/// The modules that a Python code block imports.
 fn imports(block: &str) -> Vec<&str> {
     let named = block.lines().filter_map(|line| line.strip_prefix("import ").or_else(|| line.strip_prefix("from ")));
     named.filter_map(|rest| rest.split([' ', '.']).next()).collect()
@@ -243,7 +243,7 @@ fn the_ways_to_read_shards_work() {
         let missing: Vec<&&str> = imports.iter().filter(|module| !there(module)).collect();
         if !missing.is_empty() {
             println!("SKIPPED: `{python}` has no {missing:?}; this block of docs/shards.md was not run:\n{block}");
-            // PyTorch from PyPI brings gigabytes of CUDA, which is too much for a test of fifteen lines.
+            // PyTorch from PyPI downloads gigabytes of CUDA, too much for such a small test.
             assert!(!in_ci() || missing == [&"torch"], "{missing:?} must be there in CI");
             continue;
         }

@@ -1,16 +1,16 @@
-//! The promises about what stays in the cache: what is needed always, what was used lately as long as there is room.
+//! Garbage collection: referenced results are always kept, recently used ones as long as they are within the limits.
 
 use std::io::{BufRead, BufReader};
 
 use crate::harness::{CHAIN, Project, chain};
 
-/// The pipeline with another suffix, and perhaps a budget.
+/// Writes the pipeline with another suffix and optional cache settings.
 fn variant(project: &Project, suffix: &str, cache: &str) {
     project.write("pipeline.toml", CHAIN.replace("\"!\"", &format!("\"{suffix}\"")) + cache);
 }
 
 #[test]
-fn clearing_keeps_what_was_used_lately_within_the_budget() {
+fn gc_keeps_recently_used_results_within_the_limits() {
     let project = chain();
     variant(&project, "?", "");
     project.run();
@@ -31,16 +31,16 @@ fn clearing_keeps_what_was_used_lately_within_the_budget() {
 }
 
 #[test]
-fn a_run_keeps_the_cache_within_its_budget_and_what_it_used() {
+fn a_run_evicts_results_but_none_that_it_used() {
     let project = chain();
     let budget = "\n[cache]\nmax_size = \"1\"\n";
-    // More runs than those whose results stay whatever the budget.
+    // More runs than those whose results are kept regardless of the limits.
     for number in 0..22 {
         variant(&project, &number.to_string(), budget);
         assert_eq!(project.run().count("ran"), 2);
     }
     assert_eq!(project.files("cache/ac").len(), 4 + 22 * 2, "it was empty less than an hour ago");
-    // As if that had been yesterday: what a kept run made stays, and these runs were all of the same second.
+    // Pretend that this was yesterday: results of kept runs stay, and all these runs were within the same second.
     project.files("cache/ac").iter().for_each(|(path, _)| project.touch(path, 24 * 60 * 60));
     std::fs::remove_file(project.path("cache/tidied")).unwrap();
     variant(&project, "last", budget);
@@ -54,20 +54,20 @@ fn a_run_keeps_the_cache_within_its_budget_and_what_it_used() {
 }
 
 #[test]
-fn the_first_run_in_a_cache_has_nothing_to_clear() {
+fn the_first_run_in_a_cache_skips_gc() {
     let project = Project::new(&format!("{CHAIN}\n[cache]\nmax_size = \"1\"\n"));
     project.write("text.txt", "abc");
     let first = project.run();
     assert_eq!(first.count("ran"), 4);
     assert!(first.events().iter().all(|event| event["event"] != "tidied"), "{first:?}");
-    // Without the mark that it left, the next run finds the budget exceeded.
+    // Without the timestamp, the next run finds the limit exceeded.
     std::fs::remove_file(project.path("cache/tidied")).unwrap();
     variant(&project, "?", "\n[cache]\nmax_size = \"1\"\n");
     assert!(project.run().events().iter().any(|event| event["event"] == "tidied"));
 }
 
 #[test]
-fn no_budget_leaves_everything() {
+fn unlimited_caches_keep_everything() {
     let project = chain();
     variant(&project, "?", "\n[cache]\nmax_size = \"none\"\nmax_age = \"none\"\n");
     project.run();
@@ -82,12 +82,12 @@ fn no_budget_leaves_everything() {
 }
 
 #[test]
-fn clearing_waits_for_a_running_run() {
+fn gc_waits_for_a_run_in_progress() {
     let project = Project::new("[stages.dice]\n[stages.wait]\nstarted = \"started\"\n");
     let mut run = project.start(&["run"]);
     project.wait_for("started");
     let mut clear = project.start(&["cache", "gc", "--max-size", "0"]);
-    // It says that it waits before it does.
+    // The message is printed before it starts to wait.
     let mut said = String::new();
     BufReader::new(clear.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
     assert!(said.contains("waiting for another run"), "{said}");

@@ -1,8 +1,8 @@
-//! Imports follow the layers and never go back up.
+//! Imports respect the layers.
 
 use std::path::{Path, PathBuf};
 
-/// Each module imports only what stands left of it.
+/// Each module imports only modules to its left.
 const LAYERS: [&str; 11] = ["digest", "threads", "fs", "store", "config", "graph", "lock", "plan", "exec", "ui", "cli"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -21,7 +21,7 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn imports_never_go_back_up() {
+fn imports_respect_the_layers() {
     let folder = root().join("src");
     let mut files = Vec::new();
     sources(&folder, &mut files);
@@ -48,7 +48,7 @@ fn imports_never_go_back_up() {
 }
 
 #[test]
-fn files_are_opened_by_functions_that_neither_block_nor_follow_a_symlink_of_the_cache() {
+fn files_are_opened_with_the_safe_functions_only() {
     let mut files = Vec::new();
     for folder in ["src", "stages"] {
         sources(&root().join(folder), &mut files);
@@ -72,7 +72,7 @@ fn files_are_opened_by_functions_that_neither_block_nor_follow_a_symlink_of_the_
 }
 
 #[test]
-fn no_file_is_longer_than_800_lines() {
+fn no_file_exceeds_800_lines() {
     let mut files = Vec::new();
     for folder in ["src", "stages", "tests"] {
         sources(&root().join(folder), &mut files);
@@ -84,7 +84,7 @@ fn no_file_is_longer_than_800_lines() {
 }
 
 #[test]
-fn every_kind_of_remote_is_in_the_table() {
+fn every_remote_kind_is_registered() {
     let folder = root().join("src/store/remote");
     let table = std::fs::read_to_string(folder.join("mod.rs")).unwrap();
     let mut kinds = 0;
@@ -105,7 +105,7 @@ fn only_ui_writes_to_the_terminal() {
     sources(&root().join("src"), &mut files);
     sources(&root().join("stages"), &mut files);
     for file in files {
-        // Tests may say that they were skipped.
+        // Tests may print that they were skipped.
         let of_tests = file.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("test"));
         let relative = file.strip_prefix(root()).unwrap();
         if of_tests || relative.components().any(|part| ["ui", "tests"].iter().any(|name| part.as_os_str() == *name)) {

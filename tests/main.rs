@@ -1,4 +1,4 @@
-//! The promises of hamflow, a module each.
+//! The integration tests of hamflow, one module per topic.
 
 mod ahead;
 #[cfg(feature = "builtin")]

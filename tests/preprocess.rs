@@ -1,4 +1,4 @@
-//! What a change among ten thousand images redoes, counted in parts and in decoded images.
+//! Incremental preprocessing of ten thousand images, measured in parts and decoded images.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ table = "metadata"
 images = "inputs.images"
 "#;
 
-/// A copy of the real dataset, because the tests change it; none where it is not there.
+/// A copy of the real dataset, since the tests modify it; `None` if it is not available.
 fn dataset() -> Option<Project> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let shared = std::env::var_os("HAMFLOW_DATA").map_or(beside, PathBuf::from).join("ham10000");
@@ -40,7 +40,7 @@ fn dataset() -> Option<Project> {
     Some(project)
 }
 
-/// Parts and images that a run redid.
+/// The number of parts and images that a run processed.
 fn redone(ran: &Ran) -> (u64, u64) {
     (ran.count("parts_ran"), ran.count("part_files_ran"))
 }
@@ -54,7 +54,7 @@ fn add(project: &Project, id: &str, like: &str) {
 }
 
 #[test]
-fn a_change_among_ten_thousand_images_redoes_the_parts_that_hold_it() {
+fn a_changed_image_among_ten_thousand_reruns_only_its_part() {
     let Some(project) = dataset() else { return };
     let first = project.run();
     let (parts, images) = redone(&first);
@@ -109,7 +109,7 @@ fn a_change_among_ten_thousand_images_redoes_the_parts_that_hold_it() {
 }
 
 #[test]
-fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
+fn a_preview_shows_pairs_and_reports_missing_dependencies() {
     let pipeline = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\nfit = \"pad\"\nwidth = 60\nheight = 60\n";
     let project = Project::builtin(pipeline);
     let early = project.hamflow(&["preview", "preprocess"]);

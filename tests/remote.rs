@@ -1,4 +1,4 @@
-//! The promises of shared results: a teammate gets what was made, nobody gets what no stage made, and a bad remote costs little.
+//! Remotes: results are shared, untrusted results are ignored, and a broken remote costs little.
 
 use std::process::{Command, Stdio};
 
@@ -7,21 +7,21 @@ use crate::harness::sharing::{Shared, keygen, large, run, warnings};
 use crate::harness::{CHAIN, Project, in_ci, in_namespace, services};
 
 #[test]
-fn a_teammate_gets_what_was_made_through_a_folder() {
+fn results_are_shared_through_a_directory() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
     let first = shared.machine();
     let ran = run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
     assert_eq!((ran.code, ran.count("ran"), ran.count("uploaded")), (0, 4, 4), "{ran:?}");
-    // Whoever has no key reads.
+    // Without a signing key, the remote is read-only.
     let second = shared.machine();
     let ran = run(&second, &[]);
     assert_eq!((ran.code, ran.count("ran"), ran.count("fetched"), ran.count("uploaded")), (0, 0, 4, 0), "{ran:?}");
     assert_eq!(warnings(&ran), Vec::<String>::new());
     assert_eq!(second.files("out"), first.files("out"));
     assert_eq!(second.hamflow(&["cache", "verify"]).code, 0);
-    // The secret is nowhere.
+    // The secret is not written anywhere.
     for (path, bytes) in [first.files("cache"), second.files("cache")].concat() {
         assert!(!String::from_utf8_lossy(&bytes).contains(&keys[0]), "{path}");
     }
@@ -34,7 +34,7 @@ fn a_teammate_gets_what_was_made_through_a_folder() {
 }
 
 #[test]
-fn push_and_pull_carry_the_results_of_the_lock() {
+fn push_and_pull_transfer_the_locked_results() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -63,7 +63,7 @@ fn push_and_pull_carry_the_results_of_the_lock() {
 }
 
 #[test]
-fn parts_are_shared_one_by_one() {
+fn parts_are_shared_individually() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let machine = |texts: &[(&str, &str)]| {
@@ -82,7 +82,7 @@ fn parts_are_shared_one_by_one() {
 }
 
 #[test]
-fn whose_word_is_behind_a_part_is_behind_the_whole() {
+fn a_result_inherits_the_origins_of_its_parts() {
     let folder = tempfile::tempdir().unwrap();
     let (main, request) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
     let machine = |b: &str| {
@@ -98,7 +98,7 @@ fn whose_word_is_behind_a_part_is_behind_the_whole() {
     };
     let as_request = [("HAMFLOW_REMOTE_SCOPE", "pr-1"), ("HAMFLOW_SIGNING_KEY", &request[0][..])];
     assert_eq!(run(&machine("two"), &as_request).count("uploaded"), 3);
-    // Somebody looks at the pull request, then goes on with main in the same checkout: one part was taken from the request.
+    // A reviewer of the pull request returns to main in the same checkout. One part came from the pull request's scope.
     let reviewer = machine("three");
     let ran = run(&reviewer, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]);
     assert_eq!((ran.count("parts_ran"), ran.count("parts_cached")), (1, 1), "{ran:?}");
@@ -111,7 +111,7 @@ fn whose_word_is_behind_a_part_is_behind_the_whole() {
 }
 
 #[test]
-fn what_came_from_a_remote_is_sealed_for_its_scope() {
+fn a_seal_of_remote_results_is_valid_only_for_their_scope() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -119,16 +119,16 @@ fn what_came_from_a_remote_is_sealed_for_its_scope() {
     let reader = shared.machine();
     assert_eq!(run(&reader, &[]).count("fetched"), 4);
     reader.until_sealed(|| assert_eq!(run(&reader, &[]).count("ran"), 0));
-    // Another scope believes nobody here.
+    // In another scope the key is not trusted.
     assert_eq!(run(&reader, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]).count("ran"), 4);
 }
 
 #[test]
-fn what_nobody_signed_who_may_is_a_miss_and_said_once() {
+fn untrusted_signatures_are_misses_with_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let url = folder.path().to_str().unwrap();
     let (ours, theirs) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
-    // Somebody who can write to the folder, with a key of their own.
+    // Somebody with write access to the directory signs with their own key.
     let first = Shared::new(url, "main", &theirs[1]).machine();
     assert_eq!(run(&first, &[("HAMFLOW_SIGNING_KEY", &theirs[0])]).count("uploaded"), 4);
     let second = Shared::new(url, "main", &ours[1]).machine();
@@ -139,7 +139,7 @@ fn what_nobody_signed_who_may_is_a_miss_and_said_once() {
 }
 
 #[test]
-fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
+fn a_pull_request_reads_main_and_writes_only_to_its_own_scope() {
     let folder = tempfile::tempdir().unwrap();
     let (main, request) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
     let mut shared = Shared::new(folder.path().to_str().unwrap(), "main", &main[1]);
@@ -155,7 +155,7 @@ fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
     assert!(ran.count("ran") > 0 && ran.count("uploaded") == ran.count("ran"), "{ran:?}");
     let scopes = || std::fs::read_dir(folder.path().join("ac")).unwrap().flatten().map(|entry| entry.file_name());
     assert_eq!(scopes().collect::<std::collections::BTreeSet<_>>(), ["main".into(), "pr-7".into()].into());
-    // With its key it cannot write to `main`, and what lies there under a foreign signature is not believed.
+    // The request's key cannot write to `main`, and results in `main` signed with it are rejected.
     let intruder = shared.machine();
     intruder.write("text.txt", "abcde");
     assert_eq!(run(&intruder, &[("HAMFLOW_SIGNING_KEY", &request[0])]).count("uploaded"), 0);
@@ -165,7 +165,7 @@ fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
 }
 
 #[test]
-fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
+fn transfer_errors_are_misses_with_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let keys = keygen(&Project::new(CHAIN));
@@ -208,7 +208,7 @@ fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
 }
 
 #[test]
-fn what_is_damaged_at_the_remote_is_replaced_by_who_makes_it_again() {
+fn damaged_remote_objects_are_replaced_by_the_next_upload() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -228,7 +228,7 @@ fn what_is_damaged_at_the_remote_is_replaced_by_who_makes_it_again() {
                 std::fs::write(&path, bytes).unwrap();
             }
         }
-        // Whoever met three of them believes no more, so that several makers may be needed.
+        // A run stops reading after three corrupt objects, so that several runs may be needed.
         for _ in 0..4 {
             let maker = shared.machine();
             large(&maker);
@@ -243,7 +243,7 @@ fn what_is_damaged_at_the_remote_is_replaced_by_who_makes_it_again() {
 }
 
 #[test]
-fn a_key_that_is_no_longer_listed_takes_with_it_what_it_signed() {
+fn removing_a_key_revokes_everything_it_signed() {
     let folder = tempfile::tempdir().unwrap();
     let url = folder.path().to_str().unwrap();
     let (old, new) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
@@ -258,7 +258,7 @@ fn a_key_that_is_no_longer_listed_takes_with_it_what_it_signed() {
         push
     });
     assert!(refused.stderr.contains("skipped 4 results that came from a remote"), "{refused:?}");
-    // The key leaks, and is replaced.
+    // The key leaks and is replaced.
     machine.write("pipeline.toml", machine.read("pipeline.toml").replace(&old[1], &new[1]));
     let ran = run(&machine, &[("HAMFLOW_SIGNING_KEY", &new[0])]);
     assert_eq!((ran.count("ran"), ran.count("uploaded")), (4, 4), "{ran:?}");
@@ -267,7 +267,7 @@ fn a_key_that_is_no_longer_listed_takes_with_it_what_it_signed() {
 }
 
 #[test]
-fn two_machines_that_write_the_same_results_at_the_same_time_leave_whole_ones() {
+fn concurrent_uploads_of_the_same_results_are_atomic() {
     let keys = keygen(&Project::new(CHAIN));
     let (folder, served) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let nginx = services::nginx(served.path());
@@ -297,7 +297,7 @@ fn two_machines_that_write_the_same_results_at_the_same_time_leave_whole_ones() 
 }
 
 #[test]
-fn a_local_disk_that_is_full_during_a_download_is_named_and_nothing_is_half_there() {
+fn a_full_disk_during_a_download_is_reported_and_leaves_no_partial_files() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -316,7 +316,7 @@ fn a_local_disk_that_is_full_during_a_download_is_named_and_nothing_is_half_ther
 }
 
 #[test]
-fn clocks_that_are_wrong_change_nothing() {
+fn wrong_clocks_change_nothing() {
     if Command::new("faketime").arg("--version").output().is_err() {
         assert!(!in_ci(), "CI must have faketime");
         println!("SKIPPED: there is no faketime, so this test checked nothing");
@@ -345,7 +345,7 @@ fn clocks_that_are_wrong_change_nothing() {
 }
 
 #[test]
-fn with_a_shared_secret_whoever_reads_also_writes_and_others_do_neither() {
+fn a_shared_secret_grants_both_reading_and_writing() {
     let folder = tempfile::tempdir().unwrap();
     let anywhere = Project::new(CHAIN);
     std::fs::remove_file(anywhere.path("pipeline.toml")).unwrap();
@@ -360,14 +360,14 @@ fn with_a_shared_secret_whoever_reads_also_writes_and_others_do_neither() {
     let stranger = run(&shared.machine(), &[]);
     assert_eq!(stranger.count("ran"), 4, "{stranger:?}");
     let said = warnings(&stranger);
-    assert!(said.len() == 1 && said[0].contains("an unknown shared secret"), "{said:?}");
+    assert!(said.len() == 1 && said[0].contains("unknown shared secret"), "{said:?}");
     for (path, bytes) in reader.files("cache") {
         assert!(!String::from_utf8_lossy(&bytes).contains(secret), "{path}");
     }
 }
 
 #[test]
-fn a_remote_that_is_not_there_is_one_warning() {
+fn an_unreachable_remote_causes_one_warning() {
     let keys = keygen(&Project::new(CHAIN));
     for url in ["http://127.0.0.1:9/ham", "/no/such/folder"] {
         let machine = Shared::new(url, "main", &keys[1]).machine();
@@ -378,7 +378,7 @@ fn a_remote_that_is_not_there_is_one_warning() {
 }
 
 #[test]
-fn mistakes_about_the_remote_are_named_before_anything_runs() {
+fn invalid_remote_settings_are_rejected_before_anything_runs() {
     let keys = keygen(&Project::new(CHAIN));
     for (table, wanted) in [
         ("ulr = \"x\"", "unknown key `ulr`"),
@@ -399,7 +399,7 @@ fn mistakes_about_the_remote_are_named_before_anything_runs() {
 }
 
 #[test]
-fn nginx_with_webdav_is_a_remote() {
+fn nginx_with_webdav_works_as_a_remote() {
     let folder = tempfile::tempdir().unwrap();
     let Some(nginx) = services::nginx(folder.path()) else { return };
     let keys = keygen(&Project::new(CHAIN));

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nested_numbers_are_named_by_their_path() {
+    fn nested_metrics_are_named_by_their_path() {
         let mut numbers = Numbers::new();
         flatten("evaluate", "", &json!({"test": {"accuracy": 0.5, "matrix": [[1]], "note": "x"}}), &mut numbers);
         assert_eq!(numbers, Numbers::from([(("evaluate".to_owned(), "test.accuracy".to_owned()), 0.5)]));

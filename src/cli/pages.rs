@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_stand_where_the_page_wants_them_or_at_its_beginning() {
+    fn run_details_replace_the_marker_or_go_to_the_top() {
         let facts = html! { b { "run" } };
         let marked = with_facts("<body><h1>a</h1><!--hamflow:run--><p>b</p>", &facts);
         assert_eq!(marked, "<body><h1>a</h1><b>run</b><p>b</p>");

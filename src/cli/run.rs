@@ -181,7 +181,7 @@ pub(super) fn interrupt_through(
 
 /// Whether this process was started with the signal ignored.
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: a `sigaction` of zeros is one, and without a new one the call only writes the old one there (sigaction(2)).
+    // SAFETY: a zeroed `sigaction` is valid, and with a null `act` the call only writes to `old` (sigaction(2)).
     unsafe {
         let mut old: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN

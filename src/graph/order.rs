@@ -1,8 +1,8 @@
-//! The order in which stages can run, and the cycles that have none.
+//! Topological order and cycle detection.
 
 use std::collections::BTreeSet;
 
-/// Every node after those it depends on; ties by number. None where there is a cycle.
+/// Sorts the nodes topologically; ties are in numerical order. Returns `None` if there is a cycle.
 pub(crate) fn topological(dependencies: &[BTreeSet<usize>]) -> Option<Vec<usize>> {
     let dependents = reversed(dependencies);
     let mut waiting: Vec<usize> = dependencies.iter().map(BTreeSet::len).collect();
@@ -20,7 +20,7 @@ pub(crate) fn topological(dependencies: &[BTreeSet<usize>]) -> Option<Vec<usize>
     (order.len() == dependencies.len()).then_some(order)
 }
 
-/// The edges the other way round.
+/// Reverses all edges.
 pub(crate) fn reversed(dependencies: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
     let mut dependents = vec![BTreeSet::new(); dependencies.len()];
     for (node, dependencies) in dependencies.iter().enumerate() {
@@ -31,7 +31,7 @@ pub(crate) fn reversed(dependencies: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>>
     dependents
 }
 
-/// `start` and everything that can be reached from it.
+/// `start` and everything reachable from it.
 pub(crate) fn closure(edges: &[BTreeSet<usize>], start: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::from([start]);
     let mut open = vec![start];
@@ -41,9 +41,9 @@ pub(crate) fn closure(edges: &[BTreeSet<usize>], start: usize) -> BTreeSet<usize
     reached
 }
 
-/// The cycles, each as the shortest walk from its lowest number along the flow of data and back: `[a, b, a]`.
+/// Finds cycles, each as a shortest path in the direction of the data from its lowest node back to itself: `[a, b, a]`.
 ///
-/// Circles that share a node with one found earlier are left out: breaking one shows the next.
+/// Cycles that share a node with one found earlier are omitted; they show up once that one is fixed.
 pub(crate) fn cycles(dependencies: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
     let dependents = reversed(dependencies);
     let mut found: Vec<Vec<usize>> = Vec::new();
@@ -72,7 +72,7 @@ fn shortest_cycle(dependents: &[BTreeSet<usize>], start: usize) -> Option<Vec<us
                     cycle.push(before);
                     at = before;
                 }
-                // A stage that reads itself walks nowhere in between.
+                // A self-loop has no intermediate nodes.
                 if node == start {
                     return Some(vec![start, start]);
                 }
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// A graph whose edges go from lower to higher places of a random order, so that it has no cycle.
+    /// A graph whose edges go from lower to higher positions of a random order, so that it has no cycle.
     fn random_dag(random: &mut Random) -> Vec<BTreeSet<usize>> {
         let count = 1 + random.below(30) as usize;
         let density = random.unit();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_topological_for_any_graph_without_circles() {
+    fn the_order_of_any_acyclic_graph_is_topological() {
         let mut random = Random::new(1, "topological order");
         for _ in 0..500 {
             let dependencies = random_dag(&mut random);
@@ -127,7 +127,7 @@ mod tests {
             for (node, dependencies) in dependencies.iter().enumerate() {
                 assert!(dependencies.iter().all(|&dependency| place[dependency] < place[node]));
             }
-            // Ties by number: a node that stands right after a higher one must have waited for it.
+            // Ties are in numerical order: a node directly after a higher one must depend on it.
             for pair in order.windows(2) {
                 assert!(pair[0] < pair[1] || dependencies[pair[1]].contains(&pair[0]));
             }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn one_more_edge_that_closes_a_circle_is_found() {
+    fn an_edge_that_closes_a_cycle_is_found() {
         let mut random = Random::new(2, "cycles");
         let mut closed = 0;
         for _ in 0..300 {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_starts_at_its_lowest_number_and_follows_the_data() {
+    fn a_cycle_starts_at_its_lowest_node_and_follows_the_data() {
         let set = |nodes: &[usize]| nodes.iter().copied().collect::<BTreeSet<_>>();
         // 1 reads 3, 2 reads 1, 3 reads 2; 0 reads itself; 4 reads 3.
         let dependencies = [set(&[0]), set(&[3]), set(&[1]), set(&[2]), set(&[3])];

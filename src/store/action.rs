@@ -1,4 +1,4 @@
-//! Results by key.
+//! The action cache: results by key.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::remote::Trust;
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError, RelativePath, Symlinks};
 
-/// The digest of a fingerprint: names an execution by everything that decides its outputs.
+/// The digest of a fingerprint, which identifies an execution by everything that determines its outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey([u8; 32]);
 
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for ActionKey {
     }
 }
 
-/// An artifact that an execution made.
+/// An output of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultOutput {
     /// The name of the artifact.
@@ -84,11 +84,11 @@ impl ResultOutput {
     }
 }
 
-/// What an execution made.
+/// The outputs of an execution.
 ///
-/// A result may come from a bundle or a remote, so this is checked when it is read: names are plain, each path stays inside the
-/// stage's folder, a folder is a folder, and no two outputs lie at the same place. Whether they are the outputs that the stage declares
-/// is checked when the result is looked up ([`Outputs::match_declared`]).
+/// Since a result may come from a bundle or a remote, deserialization checks that names are plain, paths stay inside the stage's
+/// directory, directories have a directory type, and no two outputs have the same path. Whether the stage declares these outputs is
+/// checked when the result is looked up ([`Outputs::match_declared`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<SerializedOutput>", into = "Vec<SerializedOutput>")]
 pub enum Outputs {
@@ -98,7 +98,7 @@ pub enum Outputs {
     Stage(Vec<ResultOutput>),
 }
 
-/// An output as it is written.
+/// The serialized form of an output.
 #[derive(Clone, Serialize, Deserialize)]
 struct SerializedOutput {
     name: String,
@@ -109,7 +109,7 @@ struct SerializedOutput {
     folder: bool,
 }
 
-/// What the tree of a part is called where it is written.
+/// The name of the tree of a part in its serialized form.
 const PART: &str = "part";
 
 impl From<Outputs> for Vec<SerializedOutput> {
@@ -148,14 +148,16 @@ impl TryFrom<Vec<SerializedOutput>> for Outputs {
         for SerializedOutput { name, artifact_type, path, digest, folder } in written {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
             if name.is_empty() || !name.bytes().all(plain) || !names.insert(name.clone()) {
-                return Err(format!("no output can be called {name:?}"));
+                return Err(format!("invalid output name {name:?}"));
             }
             if folder != artifact_type.is_folder() {
-                return Err(format!("the output {name:?} is a {artifact_type} and says otherwise"));
+                return Err(format!(
+                    "output {name:?} has the type {artifact_type}, which contradicts its `folder` field"
+                ));
             }
             let path = RelativePath::new(path).map_err(|error| format!("output {name:?}: {error}"))?;
             if !paths.insert(path.clone()) {
-                return Err(format!("two outputs are at {path:?}"));
+                return Err(format!("two outputs have the path {path:?}"));
             }
             outputs.push(ResultOutput { name, artifact_type, path, digest });
         }
@@ -189,7 +191,7 @@ impl Outputs {
     }
 }
 
-/// What one execution produced, with everything that decided it.
+/// The result of one execution, with everything that determined it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActionResult {
     /// The key: the digest of the fingerprint.
@@ -211,7 +213,7 @@ pub struct ActionResult {
     pub origins: Vec<Origin>,
 }
 
-/// Whose word is behind a result that a remote gave.
+/// Where a result from a remote came from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
     /// The scope where the result was found.
@@ -220,8 +222,7 @@ pub struct Origin {
     pub signer: String,
 }
 
-/// Whose results are trust_policy: kept with each of them, and asked again whenever it is looked up, so that a key that is no longer listed
-/// takes all that it signed with it.
+/// Which results from remotes are trusted. Checked on every lookup, so that removing a key invalidates everything that it signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustPolicy {
     /// The scopes that are read.
@@ -231,7 +232,7 @@ pub struct TrustPolicy {
 }
 
 impl TrustPolicy {
-    fn accepts(&self, origin: &Origin) -> bool {
+    fn trusts(&self, origin: &Origin) -> bool {
         self.scopes.contains(&origin.scope) && self.trust.of(&origin.scope).any(|key| key.to_string() == origin.signer)
     }
 }
@@ -290,7 +291,7 @@ impl ActionCache {
         if result.is_none() {
             let _ = std::fs::remove_file(&path);
         }
-        result.filter(|result| result.origins.iter().all(|origin| self.trust_policy.accepts(origin)))
+        result.filter(|result| result.origins.iter().all(|origin| self.trust_policy.trusts(origin)))
     }
 
     /// Like [`get`](Self::get), with the key in hexadecimal digits. Returns `None` if that is not a valid key.
@@ -312,13 +313,13 @@ impl ActionCache {
     }
 }
 
-/// The text of a result, with its own digest in front.
+/// Serializes a result, preceded by a line with its digest.
 pub(super) fn encode(result: &ActionResult) -> String {
     let body = serde_json::to_string(result).expect("a result has only string keys");
     format!("{}\n{body}\n", Digest::of(body.as_bytes()))
 }
 
-/// The result of a text, where it is whole and can be one.
+/// Parses a serialized result; `None` if it is damaged or invalid.
 pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     let text = std::str::from_utf8(text).ok()?;
     let (digest, body) = text.split_once('\n')?;
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_read_back_and_a_damaged_one_is_a_miss() {
+    fn a_stored_result_is_read_back_and_a_damaged_one_is_a_miss() {
         let folder = tempfile::tempdir().unwrap();
         let cache = ActionCache::new(folder.path().to_owned());
         let key = ActionKey::of("{}");
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_a_symlink_or_a_fifo_is_a_miss_and_neither_followed_nor_waited_for() {
+    fn a_symlink_or_fifo_is_a_miss_and_neither_followed_nor_opened() {
         let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let cache = ActionCache::new(folder.path().to_owned());
         let key = ActionKey::of("{}");
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_written_as_they_always_were() {
+    fn the_serialized_form_of_outputs_is_stable() {
         let key = ActionKey::of("{}");
         let whole = serde_json::to_value(result(&key)).unwrap();
         assert_eq!(whole["outputs"], json!([output("table", "table", "table.parquet", false)]));
@@ -412,19 +413,19 @@ mod tests {
     }
 
     #[test]
-    fn outputs_that_could_be_laid_out_elsewhere_are_refused() {
+    fn outputs_outside_of_the_stage_directory_are_rejected() {
         for (outputs, problem) in [
             (json!([output("evil", "folder", "", true)]), "it is empty"),
             (json!([output("part", "folder", "", true), output("o", "file", "o", false)]), "it is empty"),
             (json!([output("o", "file", "", false)]), "it is empty"),
             (json!([output("o", "file", "../o", false)]), "`..`"),
             (json!([output("o", "file", "/o", false)]), "absolute"),
-            (json!([output("o", "file", "a/b", true)]), "says otherwise"),
-            (json!([output("o", "folder", "a", false)]), "says otherwise"),
-            (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "can be called"),
+            (json!([output("o", "file", "a/b", true)]), "contradicts its `folder` field"),
+            (json!([output("o", "folder", "a", false)]), "contradicts its `folder` field"),
+            (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "invalid output name"),
             (json!([output("o", "file", "a", false), output("p", "file", "a", false)]), "two outputs"),
-            (json!([output("\u{1b}[2J", "file", "a", false)]), "can be called"),
-            (json!([output("o/p", "file", "a", false)]), "can be called"),
+            (json!([output("\u{1b}[2J", "file", "a", false)]), "invalid output name"),
+            (json!([output("o/p", "file", "a", false)]), "invalid output name"),
         ] {
             let error = serde_json::from_value::<Outputs>(outputs.clone()).unwrap_err().to_string();
             assert!(error.contains(problem), "{outputs}: {error}");
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_declared_outputs_are_those_of_a_stage() {
+    fn outputs_match_only_the_declared_ones() {
         let made = result(&ActionKey::of("{}")).outputs;
         let declared = |name: &str, artifact_type, path: &str| vec![Output::new(name, artifact_type, path)];
         assert!(made.match_declared(&declared("table", ArtifactType::Table, "table.parquet")));
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_lowercase_hexadecimal() {
+    fn keys_are_lowercase_hexadecimal() {
         let key = ActionKey::of("{}");
         assert_eq!(key.hex().parse(), Ok(key));
         // 64 bytes with a character boundary in the wrong place: slicing must not panic.
@@ -460,7 +461,7 @@ mod tests {
     proptest! {
         /// A damaged or forged result is either rejected, or its outputs stay inside their directory.
         #[test]
-        fn whatever_is_decoded_stays_inside(
+        fn decoded_outputs_stay_inside_their_directory(
             name in "[a-z.\u{1b}/]{0,4}|part", path in "[a./]{0,6}", folder: bool, file_type in "file|folder|table|x",
         ) {
             let body = json!({"key": ActionKey::of("{}"), "fingerprint": null, "cost_ms": 1,

@@ -101,12 +101,12 @@ pub fn export(
     for (stage, key) in stages {
         match StageBundle::of(store, &stage, &key) {
             Some(bundle) => bundles.push(bundle),
-            None => report.skipped.push(format!("`{stage}`: its result is not in the cache")),
+            None => report.skipped.push(format!("`{stage}`: the result is not in the cache")),
         }
     }
     bundles.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
     if to.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(at("write", to)(io::Error::other("it is there and is no file")));
+        return Err(at("write", to)(io::Error::other("it exists and is not a regular file")));
     }
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir(folder)?;
@@ -154,7 +154,7 @@ impl Archive<'_> {
             let lost = lost.short();
             report
                 .skipped
-                .push(format!("`{stage}`: blob {lost} is not whole in the cache; `hamflow run` makes it again"));
+                .push(format!("`{stage}`: blob {lost} is missing or damaged; recreate it with `hamflow run`"));
             return Ok(());
         }
         let texts: Vec<(String, String)> =
@@ -162,7 +162,7 @@ impl Archive<'_> {
         let size = new.iter().map(|digest| archived_size(digest.size())).sum::<u64>()
             + texts.iter().map(|(_, text)| archived_size(text.len() as u64)).sum::<u64>();
         if size > self.room {
-            report.skipped.push(format!("`{stage}`: its {size} bytes are more than is left of the budget"));
+            report.skipped.push(format!("`{stage}`: its {size} bytes exceed the remaining budget"));
             return Ok(());
         }
         for digest in new {
@@ -212,7 +212,7 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    report.skipped.push(format!("the rest of the file, which is damaged: {error}"));
+                    report.skipped.push(format!("the rest of the file: it is damaged ({error})"));
                     break;
                 }
             };
@@ -265,7 +265,7 @@ fn take(
                     report.bytes += digest.size();
                     staged.push(Staged { path, digest });
                 }
-                Ok(_) => report.skipped.push(format!("`{name}`: its bytes are not what its name says")),
+                Ok(_) => report.skipped.push(format!("`{name}`: its content does not match its name")),
                 Err(ReceiveError::Archive(error)) => report.skipped.push(format!("`{name}`: {error}")),
                 Err(ReceiveError::Disk(error)) => return Err(at("write", &path)(error)),
             }
@@ -279,11 +279,11 @@ fn take(
             let mut text = Vec::new();
             let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
             match result.filter(|result| result.key == key) {
-                None => report.skipped.push(format!("`{name}`: it is no whole result")),
+                None => report.skipped.push(format!("`{name}`: not a valid result")),
                 Some(result)
                     if result.outputs.blobs().any(|(digest, is_tree)| !is_complete(store, &digest, is_tree)) =>
                 {
-                    report.skipped.push(format!("`{name}`: not all of its blobs are there"));
+                    report.skipped.push(format!("`{name}`: some of its blobs are missing"));
                 }
                 // Existing results are kept.
                 Some(_) if store.actions.get(&key).is_some() => report.results += 1,
@@ -301,12 +301,12 @@ fn take(
                 if whole && std::str::from_utf8(&text).is_ok_and(is_lock) {
                     fs::write(&path, &text, Durability::Synced)?;
                 } else {
-                    report.skipped.push(format!("`{name}`: damaged"));
+                    report.skipped.push(format!("`{name}`: not a valid lock file"));
                 }
             }
         }
         _ if name == VERSION.0 => {}
-        _ => report.skipped.push(format!("`{name}`: no such thing belongs into a cache")),
+        _ => report.skipped.push(format!("`{name}`: not part of a cache export")),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Bytes by digest.
+//! The content store: blobs by digest.
 
 use std::fs as std_fs;
 use std::io::{self, Read, Write};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError, Symlinks, at};
 
-/// From this size on, copies go past the system's cache.
+/// Copies of at least this size, in bytes, bypass the page cache.
 const UNCACHED_COPY_SIZE: u64 = 1024 * 1024;
 
-/// A blob that lies in a staging place and is not in the store yet.
+/// A file that is ready to be moved into the store.
 #[derive(Debug, Clone)]
 pub struct Staged {
     /// The current path, on the same file system as the store.
@@ -122,8 +122,7 @@ impl ContentStore {
     }
 }
 
-/// Puts a copy in the place of a staged file that has other names too: what else is called by them belongs to somebody else, who
-/// may write to it.
+/// Replaces a staged file that has several hard links by a copy, because its content could be changed through another link.
 fn break_hard_links(blob: &Staged) -> Result<(), FsError> {
     let path = &blob.path;
     if std_fs::symlink_metadata(path).map_err(at("read", path))?.nlink() == 1 {
@@ -137,13 +136,13 @@ fn break_hard_links(blob: &Staged) -> Result<(), FsError> {
     if filled {
         return Ok(());
     }
-    Err(at("store", path)(io::Error::other("it has another name, under which somebody writes to it")))
+    Err(at("store", path)(io::Error::other("the file changed while it was copied")))
 }
 
-/// Copies a file of about `size` bytes to another, which goes by `name`, and returns the digest of what was copied; the inner error is
-/// that of the first.
+/// Copies a file of about `size` bytes to `target`, the file named `name`, and returns the digest of the copied bytes. The inner error is
+/// a failed read, the outer one a failed write.
 ///
-/// Stages read blobs, people read copies: large ones shall not push what the next stage reads out of memory.
+/// Large copies bypass the page cache: they are for users, and must not evict the blobs that the next stages read.
 pub fn copy_hashing(
     from: &mut std_fs::File,
     size: u64,
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_blob_is_a_miss_and_gone() {
+    fn a_damaged_blob_is_a_miss_and_deleted() {
         let (_folder, store) = store();
         let digest = store.put(b"good bytes").unwrap();
         assert_eq!(store.read(&digest).as_deref(), Some(&b"good bytes"[..]));
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_copied_out_whole_or_said_to_be_damaged() {
+    fn copying_yields_the_complete_blob_or_reports_damage() {
         let (folder, store) = store();
         for size in [0, 1, 100_000, 1_000_003, 3_000_001] {
             let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_no_file_is_damaged_and_nobody_waits_for_it() {
+    fn a_blob_that_is_not_a_regular_file_is_damaged_and_never_opened() {
         let (folder, store) = store();
         let digest = Digest::of(b"good bytes");
         let (path, elsewhere) = (store.path(&digest), folder.path().join("elsewhere"));
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_blob_is_not_copied_and_gone() {
+    fn a_damaged_blob_is_not_copied_but_deleted() {
         let (folder, store) = store();
         let digest = store.put(b"good bytes").unwrap();
         let copy = folder.path().join("out/copy");
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn staged_files_move_in_by_their_digests() {
+    fn staged_files_are_stored_by_digest() {
         let (folder, store) = store();
         for count in [1, 20] {
             let staged: Vec<Staged> = (0..count)

@@ -254,7 +254,7 @@ pub(super) mod tests {
     use crate::store::{Outputs, ResultOutput, usage};
 
     #[test]
-    fn memos_go_when_they_are_old() {
+    fn old_memos_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         store.memo.put("old", &1);
@@ -302,7 +302,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_clearing_keeps_what_the_keys_need_with_their_parts() {
+    fn gc_keeps_root_results_with_their_parts() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let part = put(&store, "part", b"part", Vec::new());
@@ -315,7 +315,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_makes_room() {
+    fn the_least_recently_used_result_is_evicted_first() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let keys: Vec<ActionKey> = ["aaaa", "bbbb", "cccc", "dddd"]
@@ -337,7 +337,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_too_long_goes_but_not_the_parts_of_what_was() {
+    fn results_unused_for_too_long_are_evicted_but_not_parts_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let part = put(&store, "part", b"part", Vec::new());
@@ -350,7 +350,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_kept_run_made_stays_though_nothing_names_it() {
+    fn results_of_a_kept_run_are_kept_without_a_reference() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let [before, after] = ["before", "after"].map(|name| put(&store, name, name.as_bytes(), Vec::new()));
@@ -363,7 +363,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_clearing_removes_old_checkpoints_alone() {
+    fn gc_deletes_only_old_checkpoints_of_hamflow() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let [old, young] = ["old", "young"].map(|name| Digest::of(name.as_bytes()).hex());

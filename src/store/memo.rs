@@ -1,4 +1,4 @@
-//! Remembers what was computed from content that has a name: views, plans, listings.
+//! Memos: remembers views, plans and listings computed from content-addressed data.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Symlinks};
 
-/// The answers below `cache/memo`, each by the digest of its question.
+/// Answers below `cache/memo`, each by the digest of its question.
 #[derive(Debug, Clone)]
 pub struct Memo {
     folder: PathBuf,
@@ -51,7 +51,7 @@ impl Memo {
     }
 }
 
-/// The text of an answer: its digest together with that of its question, which it belongs to alone; then both.
+/// The text of a memo: the digest of the rest, the digest of the question, the answer.
 fn encode(answer: &str, question: &str) -> String {
     let body = format!("{}\n{answer}", Digest::of(question.as_bytes()));
     format!("{}\n{body}", Digest::of(body.as_bytes()))
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_kept_by_its_question_and_a_damaged_one_forgotten() {
+    fn answers_are_remembered_by_question_and_damaged_ones_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let memo = Memo::new(folder.path().to_owned());
         memo.put("2+2", &4);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_under_the_name_of_another_question_is_none() {
+    fn an_answer_to_another_question_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let memo = Memo::new(folder.path().to_owned());
         memo.put("2+2", &4);

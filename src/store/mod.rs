@@ -1,19 +1,19 @@
-//! The store: bytes by digest, results by key, what was learnt of files and views.
+//! The store: blobs by digest, results by key, the stat index and memos.
 //!
 //! ```text
 //! cache/cas/ab/abcd…      blobs, read-only, named by their BLAKE3 hash
 //! cache/ac/ab/abcd…       action results by key, each with its whole fingerprint
-//! cache/memo/ab/abcd…     remembered views and plans by what they were made from
+//! cache/memo/ab/abcd…     remembered views and plans by the digest of their inputs
 //! cache/index             the stat index: digests of files outside the store
-//! cache/seal              what the last look at a pipeline with nothing to do depended on
+//! cache/seal              everything that the last run with nothing to do depended on
 //! cache/runs/ID/          the record and the logs of a run
-//! cache/laid              which result of each stage was laid out in `out/` last
-//! cache/locks/            locks of runs with `--profile` or `--set`
-//! cache/checkpoints/      progress of unfinished jobs
-//! cache/tmp/              what is being made; emptied by the next run
+//! cache/laid              which result of each stage is in `out/`
+//! cache/locks/            lock files of runs with `--profile` or `--set`
+//! cache/checkpoints/      checkpoints of unfinished jobs
+//! cache/tmp/              work in progress; emptied by the next run
 //! ```
 //!
-//! Write order: blobs, then trees, then the result. Deleting any of it costs time, never correctness.
+//! Write order: blobs, then trees, then the result. Deleting any of these files costs time, never correctness.
 
 mod action;
 mod bundle;
@@ -38,11 +38,11 @@ pub use verify::{Damage, Usage, usage, verify};
 
 use crate::fs::{self, FsError, Symlinks};
 
-/// The version of everything that is kept on the disk; another version is discarded, a newer one refused.
+/// The version of the on-disk format. Caches with a newer version are rejected.
 pub const FORMAT: u32 = 1;
 
-/// What may lie in the directory of a cache whose version is not there (yet, or any more): what people and systems keep beside it, and
-/// what commands that only read, or a run whose cache was deleted, leave there. Nobody deletes files for having these names.
+/// Files that may exist in a cache directory without a `version` file: common files of users and file systems, and files left by read-only
+/// commands or by a run whose cache was deleted. Nothing is deleted because it has one of these names.
 const EXPECTED_WITHOUT_VERSION: [&str; 13] = [
     ".DS_Store",
     ".gitignore",
@@ -59,10 +59,11 @@ const EXPECTED_WITHOUT_VERSION: [&str; 13] = [
     "tidied",
 ];
 
-/// What may lie there too where blobs or results do: it is cleared, so its name alone is not enough.
+/// Directories that may also exist if there are blobs or results. Their contents are subject to garbage collection, so the name alone
+/// does not prove that they belong to a cache.
 const EXPECTED_WITH_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
 
-/// Whether a folder has folders named by two hexadecimal digits, and nothing else.
+/// Whether a directory contains only subdirectories named by two hexadecimal digits, and at least one.
 fn is_sharded_by_digest(folder: &Path) -> bool {
     let is_hex = |name: &str| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -70,7 +71,7 @@ fn is_sharded_by_digest(folder: &Path) -> bool {
     !names.is_empty() && names.iter().all(|name| is_hex(name))
 }
 
-/// Whether a file that has the name of one of ours, and would be written over, begins as ours does.
+/// Whether a file that hamflow would overwrite starts like one that hamflow has written.
 fn has_expected_header(name: &str, path: &Path) -> bool {
     let bytes = || fs::read_regular(path, Symlinks::Refuse).unwrap_or_default();
     match name {
@@ -82,7 +83,7 @@ fn has_expected_header(name: &str, path: &Path) -> bool {
     }
 }
 
-/// Everything below the cache directory.
+/// The cache directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,

@@ -1,8 +1,8 @@
-//! Remembers the digests of files outside the store by what the system says of them.
+//! The stat index: remembers the digests of files outside the store by their stat.
 //!
-//! The rules are git's (Documentation/technical/racy-git.txt): size, mtime, ctime and inode must all be as they were when
-//! the file was hashed, and a file that was changed about when it was hashed is hashed again ("racily clean"). The times of
-//! folders are never trusted in place of those of their files.
+//! It follows git's rules (Documentation/technical/racy-git.txt): size, mtime, ctime and inode must be unchanged since the file was
+//! hashed, and a file that was modified at about the time it was hashed is hashed again ("racily clean"). The timestamps of a
+//! directory never stand in for those of its files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-index 1\n";
 
-/// A file whose digest is known, or that was listed to be read.
+/// A file with its digest, or a listed file that is not hashed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedFile {
     /// The path within its directory; empty for a single file.
@@ -26,7 +26,7 @@ pub struct IndexedFile {
     hashed: i64,
 }
 
-/// The files of a folder, sorted by path; shared, because there may be many.
+/// The files of a directory, sorted by path. Shared, because there may be many.
 pub type FileListing = Arc<Vec<IndexedFile>>;
 
 impl IndexedFile {
@@ -45,7 +45,7 @@ impl IndexedFile {
     }
 }
 
-/// What the index knows of a path whose digests hold as long as the stats do.
+/// The indexed state of a path that is unchanged as long as the stats are.
 pub enum StableEntry<'a> {
     /// A file.
     File(Stat),
@@ -53,7 +53,7 @@ pub enum StableEntry<'a> {
     Folder(Box<dyn Iterator<Item = (&'a str, &'a Stat)> + 'a>),
 }
 
-/// The digests of files outside the store, by folder.
+/// The digests of files outside the store, by directory.
 #[derive(Debug)]
 pub struct StatIndex {
     path: PathBuf,
@@ -213,7 +213,7 @@ impl StatIndex {
     }
 }
 
-/// For each listed file the place of what is known of it, if that still holds; both are sorted by path.
+/// For each listed file, the position of its valid index entry, if there is one. Both slices are sorted by path.
 fn places(known: &[IndexedFile], listed: &[Listed]) -> Vec<Option<usize>> {
     let mut cursor = 0;
     let place = |file: &Listed| {
@@ -239,10 +239,10 @@ fn hash_one(path: &Path, file: &Listed) -> Result<IndexedFile, FsError> {
         // The file was modified while it was read: try again.
         stat = after;
     }
-    Err(at("read", path)(std::io::Error::other("somebody keeps writing to it")))
+    Err(at("read", path)(std::io::Error::other("the file keeps changing while it is read")))
 }
 
-/// So often a file is read anew that changes while it is read.
+/// How often a file is hashed at most if it changes while it is read.
 const MAX_HASH_ATTEMPTS: usize = 5;
 
 fn encode(folders: &BTreeMap<String, FileListing>) -> Vec<u8> {
@@ -287,7 +287,7 @@ fn decode_body(body: &[u8]) -> Option<BTreeMap<String, FileListing>> {
     while !reader.rest.is_empty() {
         let folder = reader.text()?;
         let count = u32::from_le_bytes(*reader.take()?);
-        let files = (0..count).map(|_| reader.known()).collect::<Option<Vec<_>>>()?;
+        let files = (0..count).map(|_| reader.file()).collect::<Option<Vec<_>>>()?;
         folders.insert(folder, files.into());
     }
     Some(folders)
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    fn known(&mut self) -> Option<IndexedFile> {
+    fn file(&mut self) -> Option<IndexedFile> {
         let path = self.text()?;
         let mut unsigned = || self.take().map(|bytes| u64::from_le_bytes(*bytes));
         let (size, inode, bytes) = (unsigned()?, unsigned()?, unsigned()?);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_is_read_back_as_it_was_written() {
+    fn a_saved_index_is_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std_fs::create_dir(&data).unwrap();
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_changed_about_when_it_was_hashed_is_hashed_again() {
+    fn a_racily_clean_file_is_hashed_again() {
         let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_001, inode: 7 };
         let known = |stat, hashed| IndexedFile { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
         assert!(!known(stat, 5_000_000_002).holds_for(&stat), "written in the same tick");
@@ -364,18 +364,18 @@ mod tests {
     }
 
     #[test]
-    fn a_same_size_change_is_seen_even_with_the_old_mtime() {
+    fn a_change_with_equal_size_and_mtime_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         write_old(&file, "1");
         let mut index = StatIndex::load(folder.path());
         assert_eq!(index.file(&file).unwrap(), Digest::of(b"1"));
         write_old(&file, "2");
-        assert_eq!(index.file(&file).unwrap(), Digest::of(b"2"), "the ctime gives it away");
+        assert_eq!(index.file(&file).unwrap(), Digest::of(b"2"), "the ctime differs");
     }
 
     #[test]
-    fn what_was_just_laid_out_is_not_read_again() {
+    fn files_written_by_hamflow_are_not_hashed_again() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std_fs::create_dir(&data).unwrap();
@@ -386,17 +386,17 @@ mod tests {
         let mut index = StatIndex::load(folder.path());
         // A wrong digest shows that the file was not read.
         let path = |path: &str| RelativePath::new(path).unwrap();
-        let said = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
-        index.record_written(&data, &fs::list(&data, 1).unwrap(), fs::now(), &said);
+        let digests = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
+        index.record_written(&data, &fs::list(&data, 1).unwrap(), fs::now(), &digests);
         let found = index.folder(&data, 1).unwrap();
         let digests: Vec<Digest> = found.iter().map(|known| known.digest).collect();
-        assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "what has another size is not believed");
+        assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "a digest with another size is ignored");
         write_old(&data.join("a"), "3");
         assert_eq!(index.folder(&data, 1).unwrap()[0].digest, Digest::of(b"3"));
     }
 
     #[test]
-    fn what_others_learnt_of_a_listed_file_holds_while_the_file_is_as_it_was_listed() {
+    fn a_recorded_hash_is_used_while_the_file_is_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std_fs::create_dir(&data).unwrap();
@@ -416,11 +416,11 @@ mod tests {
         index.record_hash(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
         let digests: Vec<Digest> = index.folder(&data, 1).unwrap().iter().map(|known| known.digest).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2"), Digest::of(b"x")]);
-        assert!(index.recorded.is_empty(), "it is in the index now");
+        assert!(index.recorded.is_empty(), "it was moved to the index");
     }
 
     #[test]
-    fn a_damaged_index_is_an_empty_one() {
+    fn a_damaged_index_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         write_old(&folder.path().join("a"), "1");
         let mut index = StatIndex::load(folder.path());

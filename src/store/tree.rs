@@ -1,4 +1,4 @@
-//! The sorted manifest of a directory.
+//! Trees: the sorted manifest of a directory.
 
 use crate::digest::Digest;
 use crate::fs::RelativePath;
@@ -14,7 +14,7 @@ pub struct TreeEntry {
     pub digest: Digest,
 }
 
-/// The files of a folder, sorted by path. Its digest is the digest of [`Tree::text`].
+/// The files of a directory, sorted by path. Its digest is that of [`Tree::text`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     entries: Vec<TreeEntry>,
@@ -88,15 +88,15 @@ impl Tree {
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
             return Err(error("entries are not sorted"));
         }
-        if let Some(path) = file_in_file(&entries) {
+        if let Some(path) = file_below_file(&entries) {
             return Err(error(path));
         }
         Ok(Self { entries })
     }
 }
 
-/// A path that lies below the path of another file, among entries that are sorted.
-fn file_in_file(entries: &[TreeEntry]) -> Option<&str> {
+/// Finds a path whose parent is itself a file, in sorted entries.
+fn file_below_file(entries: &[TreeEntry]) -> Option<&str> {
     // All paths that start with the same prefix are adjacent.
     let mut beginnings: Vec<&str> = Vec::new();
     for TreeEntry { path, .. } in entries {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_read_back_as_it_was_written() {
+    fn a_manifest_is_parsed_again() {
         let tree = tree(&["b", "a/ü x", "a.b", "a.b\r"]);
         assert_eq!(Tree::parse(&tree.text()).unwrap(), tree);
         assert_eq!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leaves_the_folder_is_refused() {
+    fn paths_outside_of_the_directory_are_rejected() {
         for path in ["../x", "/etc/passwd", "a/../../x", "a//b", "", ".", "a\0"] {
             assert!(Tree::parse(&text(&[path])).is_err(), "{path}");
         }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cannot_be_a_folder_too() {
+    fn a_path_cannot_be_both_file_and_directory() {
         for paths in [&["a", "a/b"][..], &["a", "a.b", "a/b"], &["a/b", "a/b.c", "a/b/c/d"]] {
             assert!(Tree::parse(&text(paths)).is_err(), "{paths:?}");
         }

@@ -101,14 +101,14 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
             // An unreadable file may be intact, so it is reported but never deleted.
             Err(error) => {
                 good.extend(format!("{}:{size}", name(&path)).parse::<Digest>());
-                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}"), deleted: false });
+                unreadable.push(Damage { path, problem: format!("cannot read it: {error}"), deleted: false });
                 continue;
             }
         };
         if found.hex() == name(&path) {
             good.insert(found);
         } else {
-            damaged(path, format!("its bytes have the hash {}", found.short()))?;
+            damaged(path, format!("its content has the hash {}", found.short()))?;
         }
     }
     let is_whole = |digest: &Digest, is_tree: bool| {
@@ -126,11 +126,11 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
             text => text.map_err(fs::at("read", &path))?,
         };
         match decode(&text).filter(|result| result.key.hex() == name(&path)) {
-            None => damaged(path, "it is no whole action result".into())?,
+            None => damaged(path, "not a valid result".into())?,
             Some(result) => {
                 if let Some((digest, _)) = result.outputs.blobs().find(|(digest, is_tree)| !is_whole(digest, *is_tree))
                 {
-                    damaged(path, format!("bytes of its {} are not in the store", named(&result, &digest)))?;
+                    damaged(path, format!("blobs of its {} are missing or damaged", describe_blob(&result, &digest)))?;
                 }
             }
         }
@@ -140,7 +140,7 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
 }
 
 /// Describes the role of a blob in a result.
-fn named(result: &ActionResult, digest: &Digest) -> String {
+fn describe_blob(result: &ActionResult, digest: &Digest) -> String {
     let output = result.outputs.artifacts().iter().find(|output| output.digest == *digest);
     output.map_or("files".to_owned(), |output| format!("output `{}`", output.name))
 }
@@ -190,7 +190,7 @@ mod tests {
     use crate::store::gc::tests::put;
 
     #[test]
-    fn verify_names_and_drops_what_is_damaged() {
+    fn verify_reports_and_deletes_damaged_entries() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         put(&store, "one", b"one", Vec::new());

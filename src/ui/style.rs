@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_readable() {
+    fn numbers_are_human_readable() {
         assert_eq!([18, 4_249, 185_000, 7_260_000].map(duration), ["18 ms", "4.2 s", "3 min 05 s", "2 h 01 min"]);
         assert_eq!([512, 1_500_000, 225_000_000].map(bytes), ["512 B", "1.5 MB", "225.0 MB"]);
         assert_eq!([0, 1, 2].map(|count: u64| plural(count, "file")), ["0 files", "1 file", "2 files"]);

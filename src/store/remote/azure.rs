@@ -1,4 +1,4 @@
-//! A container of Azure Blob Storage.
+//! Remotes in Azure Blob Storage.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::client::Client;
 use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{OpenResult, RemoteKind, env_var, env_vars};
 
-/// `az://container/prefix`.
+/// Remotes with URLs like `az://container/prefix`.
 pub const KIND: RemoteKind = RemoteKind { schemes: &["az"], example: "az://container/prefix", open };
 
-const CREDENTIALS: &str = "they come from `AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_TOKEN`, `AZURE_CLIENT_ID` with `AZURE_CLIENT_SECRET` and `AZURE_TENANT_ID`, or the machine's identity";
+const CREDENTIALS: &str = "credentials are read from `AZURE_STORAGE_ACCOUNT_NAME` with `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_TOKEN`, `AZURE_CLIENT_ID` with `AZURE_CLIENT_SECRET` and `AZURE_TENANT_ID`, or the managed identity";
 
-/// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
+/// Like the builder's `from_env`, but ignores empty variables.
 fn from_environment() -> MicrosoftAzureBuilder {
     let settings = env_vars("AZURE_")
         .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<AzureConfigKey>().ok()?, value)));
@@ -32,6 +32,6 @@ fn open(url: &str, _root: &Path) -> OpenResult {
         builder = builder.with_allow_http(true);
     }
     // The client's own message may contain values of environment variables.
-    let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
+    let store = builder.build().map_err(|_| format!("inconsistent settings; {CREDENTIALS}"))?;
     Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }

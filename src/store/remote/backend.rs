@@ -1,8 +1,8 @@
-//! What a place for shared objects can do, and how it fails.
+//! The interface of object stores.
 
 use std::io::{self, Read, Write};
 
-/// A place that keeps objects by name, such as `cas/ab/abcd…`. Calls block; several threads call at the same time.
+/// An object store with names such as `cas/ab/abcd…`. Calls block and may be made from several threads.
 pub trait Backend: Send + Sync {
     /// Writes an object to `sink`; returns false if it does not exist.
     fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError>;
@@ -42,10 +42,10 @@ pub enum RemoteError {
     Local(#[source] io::Error),
 }
 
-/// What it means that a sink takes no more: there was too much, or the disk failed.
+/// The error for a failed write to a sink: the object is too large, or the local disk failed.
 pub(super) fn sink_error(error: io::Error) -> RemoteError {
     match error.kind() {
-        io::ErrorKind::FileTooLarge => RemoteError::Corrupt("an object has more bytes than it should".to_owned()),
+        io::ErrorKind::FileTooLarge => RemoteError::Corrupt("an object is larger than expected".to_owned()),
         _ => RemoteError::Local(error),
     }
 }

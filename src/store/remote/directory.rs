@@ -1,4 +1,4 @@
-//! A folder that machines share, such as a network mount.
+//! Remotes in a shared directory, such as a network mount.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,25 +8,25 @@ use super::backend::{Backend, RemoteError, sink_error};
 use super::{OpenResult, RemoteKind};
 use crate::fs::{self, Symlinks};
 
-/// So many bytes are put on the disk at a time.
+/// Number of bytes between two syncs.
 const SYNC_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
 
-/// `/mnt/cache`, `../cache` or `file:///mnt/cache`.
+/// Remotes like `/mnt/cache`, `../cache` or `file:///mnt/cache`.
 pub const KIND: RemoteKind = RemoteKind { schemes: &["file"], example: "/mnt/cache", open };
 
 fn open(url: &str, root: &Path) -> OpenResult {
     match url.split_once("://") {
         Some((_, path)) if path.starts_with('/') => open_path(path, root),
-        _ => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
+        _ => Err("a `file` URL needs three slashes, as in `file:///mnt/cache`".to_owned()),
     }
 }
 
-/// The objects of a folder.
+/// Opens a directory.
 pub fn open_path(path: &str, root: &Path) -> OpenResult {
     Ok(Box::new(Directory { root: root.join(path) }))
 }
 
-/// Objects as files of a folder. The folder itself must be there: an unmounted disk is not an empty cache.
+/// Objects as files in a directory. The directory itself must exist, so that an unmounted disk is not mistaken for an empty cache.
 pub struct Directory {
     root: PathBuf,
 }
@@ -40,7 +40,7 @@ impl Directory {
     }
 
     fn check_root(&self) -> Result<(), RemoteError> {
-        if self.root.is_dir() { Ok(()) } else { Err(RemoteError::Unreachable("there is no such folder".to_owned())) }
+        if self.root.is_dir() { Ok(()) } else { Err(RemoteError::Unreachable("no such directory".to_owned())) }
     }
 }
 
@@ -85,10 +85,7 @@ impl Backend for Directory {
                 file.sync_data()?;
             }
             if written != size {
-                return Err(io::Error::new(
-                    ErrorKind::UnexpectedEof,
-                    format!("{written} of {size} bytes were written"),
-                ));
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("wrote {written} of {size} bytes")));
             }
             file.sync_all()
         });

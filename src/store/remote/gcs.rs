@@ -1,4 +1,4 @@
-//! A bucket of Google Cloud Storage.
+//! Remotes in Google Cloud Storage.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::client::Client;
 use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{OpenResult, RemoteKind, env_var, env_vars};
 
-/// `gs://bucket/prefix`.
+/// Remotes with URLs like `gs://bucket/prefix`.
 pub const KIND: RemoteKind = RemoteKind { schemes: &["gs"], example: "gs://bucket/prefix", open };
 
-const CREDENTIALS: &str = "they come from `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default login` or the machine's service account";
+const CREDENTIALS: &str = "credentials are read from `GOOGLE_APPLICATION_CREDENTIALS`, `gcloud auth application-default login` or the machine's service account";
 
-/// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
+/// Like the builder's `from_env`, but ignores empty variables.
 fn from_environment() -> GoogleCloudStorageBuilder {
     let settings = env_vars("GOOGLE_")
         .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<GoogleConfigKey>().ok()?, value)));
@@ -36,6 +36,6 @@ fn open(url: &str, _root: &Path) -> OpenResult {
             .with_config(GoogleConfigKey::Client(object_store::ClientConfigKey::AllowHttp), "true");
     }
     // The client's own message may contain values of environment variables.
-    let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
+    let store = builder.build().map_err(|_| format!("inconsistent settings; {CREDENTIALS}"))?;
     Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }

@@ -1,4 +1,4 @@
-//! Keys that sign results: pairs of Ed25519, or a secret that all who may read and write share.
+//! Signing keys: Ed25519 key pairs, or a secret shared by all readers and writers.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub struct KeyError {
     expected: &'static str,
 }
 
-/// Signs results. Its text is a secret.
+/// A key that signs results. Its text is secret.
 #[derive(Clone)]
 pub enum SigningKey {
     /// Ed25519 (RFC 8032): the signature can be verified without being able to sign.
@@ -28,7 +28,7 @@ pub enum SigningKey {
     Shared(SharedSecret),
 }
 
-/// Tells whether a result was signed by its counterpart.
+/// A key that verifies signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyingKey {
     /// The public key of a key pair.
@@ -37,7 +37,7 @@ pub enum VerifyingKey {
     Shared([u8; 32]),
 }
 
-/// A secret of all who may read and write.
+/// A secret shared by all readers and writers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedSecret([u8; 32]);
 
@@ -140,17 +140,17 @@ impl VerifyingKey {
         signature: &str,
         known: Option<&SharedSecret>,
     ) -> Result<(), &'static str> {
-        const WRONG: &str = "its signature is wrong";
+        const INVALID: &str = "invalid signature";
         match self {
             Self::Ed25519(key) => {
-                let signature = ed25519_dalek::Signature::from_bytes(&bytes(signature).ok_or(WRONG)?);
-                key.verify_strict(text, &signature).map_err(|_| WRONG)
+                let signature = ed25519_dalek::Signature::from_bytes(&bytes(signature).ok_or(INVALID)?);
+                key.verify_strict(text, &signature).map_err(|_| INVALID)
             }
             Self::Shared(name) => {
                 let secret = known.filter(|secret| secret.name() == *name);
-                let secret = secret.ok_or("it was signed with a shared secret that is not known here")?;
-                let signature: [u8; 32] = bytes(signature).ok_or(WRONG)?;
-                secret.mac(text).verify_slice(&signature).map_err(|_| WRONG)
+                let secret = secret.ok_or("signed with an unknown shared secret")?;
+                let signature: [u8; 32] = bytes(signature).ok_or(INVALID)?;
+                secret.mac(text).verify_slice(&signature).map_err(|_| INVALID)
             }
         }
     }
@@ -221,10 +221,10 @@ mod tests {
         assert_eq!(mac, "e666f846a3a1b24e6eeb6328b0f06b973233445af8c3c473ef697a916d79a492");
         let name = key.verifying_key();
         assert_eq!(name.verify(b"hamflow", mac, key.shared()), Ok(()));
-        assert_eq!(name.verify(b"hamfloW", mac, key.shared()), Err("its signature is wrong"));
+        assert_eq!(name.verify(b"hamfloW", mac, key.shared()), Err("invalid signature"));
         let other = SigningKey::generate_shared().unwrap();
         for known in [None, other.shared()] {
-            assert!(name.verify(b"hamflow", mac, known).unwrap_err().contains("not known here"));
+            assert!(name.verify(b"hamflow", mac, known).unwrap_err().contains("unknown shared secret"));
         }
     }
 }

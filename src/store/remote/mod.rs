@@ -1,4 +1,4 @@
-//! Results that machines share: a place that keeps objects by name, and what makes them trustworthy.
+//! Remote caches: results shared between machines through an object store.
 //!
 //! ```text
 //! cas/ab/HASH        a blob, named by the BLAKE3 hash of its bytes
@@ -6,8 +6,8 @@
 //! ac/SCOPE/ab/KEY    a signed result
 //! ```
 //!
-//! Blobs prove themselves by their names; results are believed where a key that may write to their scope has signed them
-//! ([`Envelope`]). What is wrong with a place is a warning and a miss, never a failed run ([`Remote`]).
+//! Blobs are verified by their digests. Results must be signed by a key that may write to their scope ([`Envelope`]). A problem with a
+//! remote causes a warning and cache misses, never a failed run ([`Remote`]).
 
 #[cfg(feature = "cloud")]
 mod azure;
@@ -33,12 +33,12 @@ use std::path::Path;
 /// The variable that overrides `[cache.remote] scope`.
 pub const SCOPE_VARIABLE: &str = "HAMFLOW_REMOTE_SCOPE";
 
-/// A place, or without any secret what is wrong with its URL.
+/// An open remote, or what is wrong with its URL. The message contains no secrets.
 pub type OpenResult = Result<Box<dyn Backend>, String>;
 
-/// A kind of place.
+/// A kind of remote.
 pub struct RemoteKind {
-    /// What stands before `://` in its URLs.
+    /// The URL schemes.
     pub schemes: &'static [&'static str],
     /// An example URL, for messages.
     pub example: &'static str,
@@ -46,7 +46,7 @@ pub struct RemoteKind {
     pub open: fn(&str, &Path) -> OpenResult,
 }
 
-/// Every kind of place that this build knows.
+/// All kinds of remotes in this build.
 pub const REMOTES: &[RemoteKind] = &[
     directory::KIND,
     http::KIND,
@@ -58,7 +58,7 @@ pub const REMOTES: &[RemoteKind] = &[
     azure::KIND,
 ];
 
-/// The place of a URL, or of a folder (absolute, or relative to `root`).
+/// Opens the remote at a URL, or at a directory (absolute or relative to `root`).
 pub fn open(url: &str, root: &Path) -> OpenResult {
     let Some((scheme, _)) = url.split_once("://") else {
         return if url.is_empty() { Err("the URL is empty".to_owned()) } else { directory::open_path(url, root) };
@@ -67,13 +67,13 @@ pub fn open(url: &str, root: &Path) -> OpenResult {
         return (kind.open)(url, root);
     }
     if !cfg!(feature = "cloud") && ["s3", "gs", "az"].contains(&scheme) {
-        return Err(format!("this hamflow was built without `{scheme}`; `--features cloud` builds it in"));
+        return Err(format!("this build of hamflow does not support `{scheme}`; rebuild it with `--features cloud`"));
     }
     let known: Vec<String> = REMOTES.iter().map(|kind| format!("`{}`", kind.example)).collect();
-    Err(format!("`{scheme}` is no kind of remote; there are {}", known.join(", ")))
+    Err(format!("`{scheme}` is not a supported kind of remote; use one of {}", known.join(", ")))
 }
 
-/// All variables whose names begin so and whose values are not empty.
+/// All environment variables with this prefix and a non-empty value.
 #[cfg(feature = "cloud")]
 fn env_vars(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
     let text =
@@ -81,7 +81,7 @@ fn env_vars(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
     text.filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
 }
 
-/// A variable of the environment that is set and not empty.
+/// The value of an environment variable that is set and not empty.
 fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

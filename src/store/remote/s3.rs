@@ -1,4 +1,4 @@
-//! A bucket of Amazon S3, or of a server that speaks its language.
+//! Remotes in Amazon S3 and S3-compatible servers.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,12 @@ use super::cloud::{Cloud, bucket_and_prefix, no_retries};
 use super::{OpenResult, RemoteKind, env_var, env_vars};
 use crate::fs::{self, Symlinks};
 
-/// `s3://bucket/prefix`.
+/// Remotes with URLs like `s3://bucket/prefix`.
 pub const KIND: RemoteKind = RemoteKind { schemes: &["s3"], example: "s3://bucket/prefix", open };
 
-const CREDENTIALS: &str =
-    "they come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the profile `AWS_PROFILE` or the machine's role";
+const CREDENTIALS: &str = "credentials are read from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, the profile `AWS_PROFILE` or the instance role";
 
-/// What the environment says, as the client's own `from_env` would take it, but without variables that are empty.
+/// Like the builder's `from_env`, but ignores empty variables.
 fn from_environment() -> AmazonS3Builder {
     let settings = env_vars("AWS_")
         .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().ok()?, value)));
@@ -43,17 +42,17 @@ fn open(url: &str, _root: &Path) -> OpenResult {
     let endpoint = env_var("AWS_ENDPOINT_URL_S3").or_else(|| env_var("AWS_ENDPOINT_URL"));
     if let Some(endpoint) = endpoint.or(profile.endpoint) {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            return Err("the endpoint (`AWS_ENDPOINT_URL` or the profile's `endpoint_url`) is no URL".to_owned());
+            return Err("the endpoint (`AWS_ENDPOINT_URL` or the profile's `endpoint_url`) is not a URL".to_owned());
         }
         // An explicit `http://` endpoint is intended, for example for a local server.
         builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
     }
     // The client's own message may contain values of environment variables.
-    let store = builder.build().map_err(|_| format!("its settings do not fit together: {CREDENTIALS}"))?;
+    let store = builder.build().map_err(|_| format!("inconsistent settings; {CREDENTIALS}"))?;
     Cloud::open(store, client, prefix, url.to_owned(), CREDENTIALS)
 }
 
-/// What the files of the AWS programs say of a profile.
+/// A profile from the AWS credentials and config files.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Profile {
     /// Empty, or access key, secret key and optionally a session token.
@@ -78,7 +77,7 @@ impl Profile {
         let long = format!("profile {name}");
         let sections = [credentials.section(Some(name)), config.section(Some(&long)), config.section(Some(name))];
         if asked.is_some() && sections.iter().all(Option::is_none) {
-            return Err(format!("there is no profile `{name}` in the files of the AWS programs (`AWS_PROFILE`)"));
+            return Err(format!("the AWS credentials and config files have no profile `{name}` (`AWS_PROFILE`)"));
         }
         let value = |key: &str| sections.iter().flatten().find_map(|section| section.get(key)).map(str::to_owned);
         let keys = match (value("aws_access_key_id"), value("aws_secret_access_key")) {
@@ -89,7 +88,7 @@ impl Profile {
             }
             _ if asked.is_some() && value("sso_session").or(value("sso_start_url")).or(value("role_arn")).is_some() => {
                 return Err(format!(
-                    "the profile `{name}` has no keys of its own; `eval \"$(aws configure export-credentials --profile {name} --format env)\"` puts its credentials into the environment"
+                    "the profile `{name}` has no access keys; export its credentials to the environment with `eval \"$(aws configure export-credentials --profile {name} --format env)\"`"
                 ));
             }
             _ => Vec::new(),
@@ -98,20 +97,20 @@ impl Profile {
     }
 }
 
-/// An absent file is an empty one.
+/// Reads an INI file; a missing file is empty.
 fn read(path: &Path) -> Result<Ini, String> {
     let text = match fs::read_text(path, Symlinks::Follow) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ini::new()),
-        Err(error) => return Err(format!("`{}` cannot be read: {error}", path.display())),
+        Err(error) => return Err(format!("cannot read `{}`: {error}", path.display())),
     };
-    parse(&text).map_err(|line| format!("`{}` cannot be understood in line {line}", path.display()))
+    parse(&text).map_err(|line| format!("invalid syntax in `{}`, line {line}", path.display()))
 }
 
 fn parse(text: &str) -> Result<Ini, usize> {
     // Secrets may contain quotes and backslashes, which must not be interpreted.
-    let as_it_stands = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
-    Ini::load_from_str_opt(text, as_it_stands).map_err(|error| error.line)
+    let verbatim = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
+    Ini::load_from_str_opt(text, verbatim).map_err(|error| error.line)
 }
 
 #[cfg(test)]
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_come_from_both_files_with_their_secrets_as_they_stand() {
+    fn profiles_are_merged_from_both_files_with_verbatim_secrets() {
         let default = profile(None).unwrap();
         assert_eq!(default.keys[1].1, "a\\b+/=#c");
         assert_eq!((default.region.as_deref(), default.endpoint), (Some("eu-central-1"), None));
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_that_cannot_serve_are_told() {
+    fn unusable_profiles_are_rejected() {
         assert!(profile(Some("cj")).unwrap_err().contains("no profile `cj`"));
         assert!(profile(Some("people")).unwrap_err().contains("export-credentials --profile people"));
         assert_eq!(Profile::of(&Ini::new(), &Ini::new(), None), Ok(Profile::default()));

@@ -1,4 +1,4 @@
-//! Results on their way to a remote, while the run goes on.
+//! Background uploads of results to a remote.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use super::Remote;
 use crate::store::{ActionResult, Store};
 
-/// Results that are sent at the same time; each of them sends several blobs at once.
+/// Number of results that are uploaded at the same time. Each upload sends several blobs concurrently.
 const UPLOAD_WORKERS: usize = 2;
 
-/// A queue of results, and the threads that empty it.
+/// A queue of results to upload, and its worker threads.
 pub struct Uploads {
     remote: Arc<Remote>,
     queue: Option<Sender<ActionResult>>,
@@ -51,8 +51,8 @@ impl Uploads {
     }
 
     /// Waits for all uploads, or aborts them if the run was interrupted. Returns the number of results and bytes that were uploaded.
-    pub fn finish(mut self, ended: bool) -> (u64, u64) {
-        if ended {
+    pub fn finish(mut self, interrupted: bool) -> (u64, u64) {
+        if interrupted {
             self.remote.abort();
         }
         self.queue = None;

@@ -62,7 +62,7 @@ impl Remote {
         match Envelope::verify(&text, scope, key, &self.trust) {
             Ok(envelope) => Some(Some(envelope)),
             Err(problem) => {
-                let what = format!("the result {} in scope `{scope}` is not believed: {problem}", &key.hex()[..12]);
+                let what = format!("rejected result {} in scope `{scope}`: {problem}", &key.hex()[..12]);
                 self.record_error(Direction::Read, &RemoteError::Corrupt(what));
                 Some(None)
             }

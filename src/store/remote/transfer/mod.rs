@@ -164,12 +164,12 @@ impl Remote {
 
     /// Checks that there is a signing key which may write to the scope.
     pub fn can_write(&self) -> Result<(), String> {
-        let Some(key) = &self.signing else { return Err("there is no key to sign with".to_owned()) };
+        let Some(key) = &self.signing else { return Err("there is no signing key".to_owned()) };
         let own = key.verifying_key();
         if self.trust.of(&self.scopes[0]).any(|key| *key == own) {
             Ok(())
         } else {
-            Err(format!("`{own}` is not among the keys that may write to scope `{}`", self.scopes[0]))
+            Err(format!("`{own}` may not write to scope `{}`", self.scopes[0]))
         }
     }
 
@@ -217,13 +217,13 @@ impl Remote {
     fn warn(&self, state: &mut State, what: &dyn std::fmt::Display) {
         if !state.warned {
             state.warned = true;
-            state.warning = Some(format!("remote `{}`: {what}; the run goes on without it", self.place()));
+            state.warning = Some(format!("remote `{}`: {what}; continuing without it", self.place()));
         }
     }
 
     fn corrupt_object(&self, name: &str) -> RemoteError {
         self.state().corrupt_objects.insert(name.to_owned());
-        RemoteError::Corrupt(format!("the bytes of `{name}` are not what its name says"))
+        RemoteError::Corrupt(format!("the content of `{name}` does not match its digest"))
     }
 
     /// The deadline of a read that would save `worth`.
@@ -241,7 +241,7 @@ impl Remote {
         state.time_lost += lost;
         if self.time_limited && state.time_lost >= READ_TIME_BUDGET && !state.reads_disabled {
             state.reads_disabled = true;
-            self.warn(&mut state, &"it takes too long to answer");
+            self.warn(&mut state, &"too slow to be worthwhile");
         }
     }
 
@@ -280,21 +280,21 @@ impl Remote {
         deadline: Deadline,
         work: &Arc<impl Fn(&dyn Backend, &Arc<AtomicU64>) -> Result<T, RemoteError> + Send + Sync + 'static>,
     ) -> Result<T, RequestError> {
-        let wrong = |text: String| RequestError::Failed(RemoteError::Failed(text));
+        let failed = |text: String| RequestError::Failed(RemoteError::Failed(text));
         let (sender, receiver) = channel();
         let progress = Arc::new(AtomicU64::new(0));
         let (thread_work, backend, counted) = (Arc::clone(work), Arc::clone(&self.backend), Arc::clone(&progress));
         let thread = std::thread::Builder::new().spawn(move || {
             let _ = sender.send(thread_work(&*backend, &counted));
         });
-        thread.map_err(|error| wrong(format!("no thread to ask it: {error}")))?;
+        thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
         // Count the progress of other uploads, too: they share the connection.
         let so_far = || progress.load(Ordering::Relaxed) + self.backend.sent();
         let (mut marked, mut since) = (so_far(), Instant::now());
         loop {
             match receiver.recv_timeout(POLL_INTERVAL) {
                 Ok(answer) => return answer.map_err(RequestError::Failed),
-                Err(RecvTimeoutError::Disconnected) => return Err(wrong("asking it went wrong".to_owned())),
+                Err(RecvTimeoutError::Disconnected) => return Err(failed("the request thread panicked".to_owned())),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = so_far();
@@ -302,7 +302,7 @@ impl Remote {
                 (marked, since) = (now, Instant::now());
             } else if since.elapsed() >= deadline.stall_timeout {
                 let seconds = deadline.stall_timeout.as_secs();
-                return Err(RequestError::Failed(RemoteError::Unreachable(format!("no answer within {seconds} s"))));
+                return Err(RequestError::Failed(RemoteError::Unreachable(format!("no response within {seconds} s"))));
             }
             if self.is_disabled(direction) {
                 return Err(RequestError::Aborted);
