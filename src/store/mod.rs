@@ -176,6 +176,10 @@ impl Store {
             let known = (EXPECTED_WITHOUT_VERSION.contains(&&found[..]) && has_expected_header(&found, &entry.path()))
                 || (is_cache && EXPECTED_WITH_BLOBS.contains(&&found[..]));
             if !known && !fs::is_staged(&found) {
+                // Another process may have created the cache since the first check.
+                if self.root.join("version").exists() {
+                    return Ok(());
+                }
                 return Err(StoreError::NotACache { root: self.root.clone(), found });
             }
         }
