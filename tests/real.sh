@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on the real HAM10000 at $1, and what each change redoes.
+# Runs the whole pipeline on the real HAM10000 dataset at $1, and checks what is rerun after each change.
 set -euo pipefail
 hamflow=$(realpath "${CARGO_TARGET_DIR:-target}/release/hamflow")
 data=$(realpath "$1")
@@ -7,7 +7,7 @@ tests=$(realpath "$(dirname "$0")")
 project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 cat pipeline.toml tests/fixtures/real.toml > "$project/pipeline.toml"
-# A copy, because this script changes it.
+# A copy, since this script modifies it.
 mkdir "$project/shared"
 cp -r "$data/ham10000" "$project/shared/ham10000"
 chmod -R u+w "$project/shared"

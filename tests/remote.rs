@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::harness::server::{Mood, Server};
+use crate::harness::server::{Fault, Server};
 use crate::harness::sharing::{Shared, keygen, large, run, warnings};
 use crate::harness::{CHAIN, Project, in_ci, in_namespace, services};
 
@@ -180,30 +180,31 @@ fn transfer_errors_are_misses_with_one_warning() {
     assert_eq!(run(&first, &key).count("uploaded"), 4);
     assert_eq!(run(&machine(), &[]).count("fetched"), 4);
     let everywhere = [
-        Mood::Drip,
-        Mood::Trickle,
-        Mood::Silent,
-        Mood::Slow,
-        Mood::Status(500),
-        Mood::Status(403),
-        Mood::Status(301),
-        Mood::LostAfter(2),
+        Fault::Stalled,
+        Fault::OneBytePerSecond,
+        Fault::NoResponse,
+        Fault::Delayed,
+        Fault::Status(500),
+        Fault::Status(403),
+        Fault::Status(301),
+        Fault::NoResponseAfter(2),
     ];
-    let bodies = [Mood::Flip, Mood::Cut, Mood::Long];
-    let in_parts = ["/ac/", "/cas/", "/pack/"].into_iter().flat_map(|part| bodies.map(|mood| (mood, part)));
-    for (mood, part) in everywhere.into_iter().map(|mood| (mood, "")).chain(in_parts) {
+    let bodies = [Fault::CorruptByte, Fault::Truncated, Fault::WrongLength];
+    let in_parts = ["/ac/", "/cas/", "/pack/"].into_iter().flat_map(|part| bodies.map(|fault| (fault, part)));
+    for (fault, part) in everywhere.into_iter().map(|fault| (fault, "")).chain(in_parts) {
         let already = server.requests();
-        let limited = if let Mood::LostAfter(good) = mood { Mood::LostAfter(already + good) } else { mood };
-        server.be_with(limited, part);
+        let limited =
+            if let Fault::NoResponseAfter(good) = fault { Fault::NoResponseAfter(already + good) } else { fault };
+        server.set_fault_for(limited, part);
         let machine = machine();
         let ran = run(&machine, &key);
-        assert_eq!((ran.code, ran.count("failed")), (0, 0), "{mood:?} {part}: {ran:?}");
-        assert_eq!(machine.files("out"), first.files("out"), "{mood:?} {part}");
-        assert_eq!(warnings(&ran).len(), 1, "{mood:?} {part}: {ran:?}");
-        assert!(server.requests() - already < 60, "{mood:?} {part}: a remote with a problem is left alone");
-        assert_eq!(machine.hamflow(&["cache", "verify"]).code, 0, "{mood:?} {part}");
-        server.be(Mood::Good);
-        assert_eq!(machine.run().count("fresh"), 4, "{mood:?} {part}: the next run is clean");
+        assert_eq!((ran.code, ran.count("failed")), (0, 0), "{fault:?} {part}: {ran:?}");
+        assert_eq!(machine.files("out"), first.files("out"), "{fault:?} {part}");
+        assert_eq!(warnings(&ran).len(), 1, "{fault:?} {part}: {ran:?}");
+        assert!(server.requests() - already < 60, "{fault:?} {part}: a remote with a problem is left alone");
+        assert_eq!(machine.hamflow(&["cache", "verify"]).code, 0, "{fault:?} {part}");
+        server.set_fault(Fault::None);
+        assert_eq!(machine.run().count("fresh"), 4, "{fault:?} {part}: the next run is clean");
     }
 }
 
