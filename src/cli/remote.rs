@@ -86,28 +86,28 @@ pub fn keygen(shared: bool) -> Result<(), CliError> {
 pub fn info(opened: &Project, as_json: bool) -> Result<(), CliError> {
     let remote = required(opened)?;
     let keys = keys(opened, &BTreeSet::new());
-    let Availability { there, absent } = remote.availability(&keys);
+    let Availability { available, missing } = remote.availability(&keys);
     let problem = remote.take_warning();
     let writes = remote.can_write();
     if as_json {
-        let value = json!({"remote": remote.place(), "scopes": remote.scopes(), "writes": writes.is_ok(), "there": there,
-            "absent": absent, "problem": problem});
+        let value = json!({"remote": remote.location(), "scopes": remote.scopes(), "writes": writes.is_ok(), "there": available,
+            "absent": missing, "problem": problem});
         ui::data(&value.to_string());
         return Ok(());
     }
-    ui::data(&format!("remote   {}", remote.place()));
+    ui::data(&format!("remote   {}", remote.location()));
     ui::data(&format!("scopes   {}", remote.scopes().join(", then ")));
     let writing = match writes {
         Ok(()) => format!("to `{}`", remote.scopes()[0]),
         Err(reason) => format!("no: {reason}"),
     };
     ui::data(&format!("writes   {writing}"));
-    ui::data(&format!("results  {there} of {} in the lock file", keys.len()));
-    say_problem(problem);
+    ui::data(&format!("results  {available} of {} in the lock file", keys.len()));
+    warn(problem);
     Ok(())
 }
 
-fn say_problem(problem: Option<String>) {
+fn warn(problem: Option<String>) {
     if let Some(problem) = problem {
         ui::say(&format!("{} {problem}", Style::of(&std::io::stderr()).label("warning")));
     }
@@ -145,10 +145,10 @@ pub fn push(opened: &Project) -> Result<u8, CliError> {
     ui::data(&format!(
         "{given} of {} available at `{}` ({} uploaded)",
         plural(all.len(), "result"),
-        remote.place(),
+        remote.location(),
         bytes(size)
     ));
-    say_problem(remote.take_warning());
+    warn(remote.take_warning());
     Ok(u8::from(given < all.len() as u64 || absent > 0 || wanted.is_empty()))
 }
 
@@ -178,8 +178,8 @@ pub fn pull(opened: &Project, stages: &[String]) -> Result<u8, CliError> {
     ui::data(&format!(
         "downloaded {} from `{}` ({here} already present, {absent} not available)",
         plural(taken, "result"),
-        remote.place()
+        remote.location()
     ));
-    say_problem(remote.take_warning());
+    warn(remote.take_warning());
     Ok(u8::from(absent > 0))
 }

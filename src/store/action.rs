@@ -233,7 +233,8 @@ pub struct TrustPolicy {
 
 impl TrustPolicy {
     fn trusts(&self, origin: &Origin) -> bool {
-        self.scopes.contains(&origin.scope) && self.trust.of(&origin.scope).any(|key| key.to_string() == origin.signer)
+        self.scopes.contains(&origin.scope)
+            && self.trust.keys_for(&origin.scope).any(|key| key.to_string() == origin.signer)
     }
 }
 

@@ -19,7 +19,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// The location, for messages; without secrets.
-    fn place(&self) -> String;
+    fn location(&self) -> String;
 }
 
 /// A failed request to a remote.

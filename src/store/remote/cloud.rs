@@ -36,7 +36,7 @@ pub fn no_retries() -> RetryConfig {
 pub struct Cloud {
     store: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
-    place: String,
+    location: String,
     /// Where its credentials come from, for messages.
     credentials: &'static str,
     runtime: &'static Runtime,
@@ -65,11 +65,11 @@ impl Cloud {
         store: impl ObjectStore,
         client: Client,
         prefix: &str,
-        place: String,
+        location: String,
         credentials: &'static str,
     ) -> OpenResult {
         let prefix = ObjectPath::parse(prefix.trim_matches('/')).map_err(|error| error.to_string())?;
-        Ok(Box::new(Self { store: Arc::new(store), prefix, place, credentials, runtime: runtime()?, client }))
+        Ok(Box::new(Self { store: Arc::new(store), prefix, location, credentials, runtime: runtime()?, client }))
     }
 
     fn path(&self, name: &str) -> ObjectPath {
@@ -212,8 +212,8 @@ impl Backend for Cloud {
         self.client.sent()
     }
 
-    fn place(&self) -> String {
-        self.place.clone()
+    fn location(&self) -> String {
+        self.location.clone()
     }
 }
 

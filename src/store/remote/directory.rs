@@ -95,7 +95,7 @@ impl Backend for Directory {
         })
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.root.display().to_string()
     }
 }

@@ -47,7 +47,7 @@ pub struct Trust {
 
 impl Trust {
     /// The keys that may write to `scope`.
-    pub fn of<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a VerifyingKey> {
+    pub fn keys_for<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a VerifyingKey> {
         let fits = move |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => scope.starts_with(start),
             None => scope == pattern,
@@ -73,7 +73,7 @@ impl Envelope {
             return Err("no signature".to_owned());
         };
         let signer = VerifyingKey::parse(&format!("{scheme}:{signer}")).map_err(|_| "unknown signature scheme")?;
-        let trusted = trust.of(scope).find(|key| **key == signer);
+        let trusted = trust.keys_for(scope).find(|key| **key == signer);
         let trusted = trusted.ok_or_else(|| format!("signed by a key that may not write to scope `{scope}`"))?;
         trusted.verify(body.as_bytes(), signature, trust.shared.as_ref())?;
         let envelope: Self = serde_json::from_str(body).map_err(|error| format!("invalid content: {error}"))?;
@@ -110,21 +110,21 @@ mod tests {
     #[test]
     fn only_a_trusted_signature_for_this_scope_and_key_is_accepted() {
         let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-        let sealed = envelope("k").sign(&ours);
+        let signed = envelope("k").sign(&ours);
         let open = |text: &[u8], scope: &str, of: &str, trust: &Trust| Envelope::verify(text, scope, &key(of), trust);
-        let opened = open(&sealed, "main", "k", &trust("main", &ours)).unwrap();
+        let opened = open(&signed, "main", "k", &trust("main", &ours)).unwrap();
         let origin = Origin { scope: "main".into(), signer: ours.verifying_key().to_string() };
         assert_eq!(opened.result.origins, [origin]);
         assert_eq!(ActionResult { origins: Vec::new(), ..opened.result }, envelope("k").result);
         let refused = |text: &[u8], scope: &str, key: &str, trust: &Trust| open(text, scope, key, trust).unwrap_err();
-        assert!(refused(&sealed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
-        assert!(refused(&sealed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));
-        assert!(refused(&sealed, "main", "other", &trust("main", &ours)).contains("signed for key "));
-        assert!(refused(&sealed, "pr-1", "k", &trust("*", &ours)).contains("in scope `main`"));
-        let text = String::from_utf8(sealed.clone()).unwrap();
+        assert!(refused(&signed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
+        assert!(refused(&signed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));
+        assert!(refused(&signed, "main", "other", &trust("main", &ours)).contains("signed for key "));
+        assert!(refused(&signed, "pr-1", "k", &trust("*", &ours)).contains("in scope `main`"));
+        let text = String::from_utf8(signed.clone()).unwrap();
         let forged = text.replace("\"cost_ms\":1", "\"cost_ms\":2");
         assert_eq!(refused(forged.as_bytes(), "main", "k", &trust("main", &ours)), "invalid signature");
-        assert!(refused(&sealed[..sealed.len() - 1], "main", "k", &trust("main", &ours)).contains("truncated"));
+        assert!(refused(&signed[..signed.len() - 1], "main", "k", &trust("main", &ours)).contains("truncated"));
         assert!(refused(b"{}", "main", "k", &trust("main", &ours)).contains("not a signed result"));
     }
 
@@ -137,8 +137,8 @@ mod tests {
             let mut evil = serde_json::to_value(envelope("k")).unwrap();
             evil["result"]["outputs"] = serde_json::json!([output]);
             let body = evil.to_string();
-            let sealed = format!("{HEADER}{}\n{body}\n", signing.sign(body.as_bytes()));
-            let refused = Envelope::verify(sealed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
+            let signed = format!("{HEADER}{}\n{body}\n", signing.sign(body.as_bytes()));
+            let refused = Envelope::verify(signed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
             assert!(refused.starts_with("invalid content: output \"x\": invalid path"), "{refused}");
         }
     }
@@ -146,17 +146,17 @@ mod tests {
     #[test]
     fn results_signed_with_a_shared_secret_are_accepted_by_its_holders() {
         let (ours, theirs) = (SigningKey::generate_shared().unwrap(), SigningKey::generate_shared().unwrap());
-        let sealed = envelope("k").sign(&ours);
+        let signed = envelope("k").sign(&ours);
         let with = |known: Option<&SigningKey>| Trust {
             shared: known.and_then(|key| key.shared().cloned()),
             ..trust("main", &ours)
         };
-        assert!(Envelope::verify(&sealed, "main", &key("k"), &with(Some(&ours))).is_ok());
+        assert!(Envelope::verify(&signed, "main", &key("k"), &with(Some(&ours))).is_ok());
         for known in [None, Some(&theirs)] {
-            let refused = Envelope::verify(&sealed, "main", &key("k"), &with(known)).unwrap_err();
+            let refused = Envelope::verify(&signed, "main", &key("k"), &with(known)).unwrap_err();
             assert_eq!(refused, "signed with an unknown shared secret");
         }
-        let text = String::from_utf8(sealed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
+        let text = String::from_utf8(signed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
         let forged = Envelope::verify(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
         assert_eq!(forged.unwrap_err(), "invalid signature");
     }

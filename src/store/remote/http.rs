@@ -131,7 +131,7 @@ impl Backend for Http {
         }
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.url.clone()
     }
 }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn secrets_are_removed_from_the_url() {
         let http = Http::new("https://ci:se%40cret@cache.example.org:8443/ham/").unwrap();
-        assert_eq!(http.place(), "https://cache.example.org:8443/ham");
+        assert_eq!(http.location(), "https://cache.example.org:8443/ham");
         assert_eq!(http.authorization.as_deref(), Some("Basic Y2k6c2VAY3JldA=="));
         assert!(Http::new("https:///ham").is_err());
         for url in ["https://ci:hor/se@host/x", "https://host/x?token=horse", "https://host/x#horse"] {

@@ -26,16 +26,16 @@ impl Remote {
         self.fetch_alongside(store, key, 1)
     }
 
-    /// Like [`fetch`](Self::fetch), as one of `others` concurrent downloads that share the time budget.
-    fn fetch_alongside(&self, store: &Store, key: &ActionKey, others: u32) -> Option<ActionResult> {
+    /// Like [`fetch`](Self::fetch), as one of several `concurrent` downloads that share the time budget.
+    fn fetch_alongside(&self, store: &Store, key: &ActionKey, concurrent: u32) -> Option<ActionResult> {
         let started = Instant::now();
         let concurrent_fetches = self.concurrent_fetches.fetch_add(1, Ordering::Relaxed) + 1;
         let fetched = self.fetch_from_scopes(store, key);
         // Other downloads may have started before or since; use the larger count.
         let concurrent_fetches = concurrent_fetches.max(self.concurrent_fetches.fetch_sub(1, Ordering::Relaxed));
         // Downloading is a loss only as far as it takes longer than running the stage.
-        let worth = fetched.as_ref().map_or(Duration::ZERO, |result| Duration::from_millis(result.cost_ms));
-        self.charge_time(started.elapsed().saturating_sub(worth) / others.max(concurrent_fetches));
+        let saved = fetched.as_ref().map_or(Duration::ZERO, |result| Duration::from_millis(result.cost_ms));
+        self.charge_time(started.elapsed().saturating_sub(saved) / concurrent.max(concurrent_fetches));
         fetched
     }
 
@@ -71,21 +71,21 @@ impl Remote {
 
     /// Downloads several results concurrently.
     pub fn fetch_all(&self, store: &Store, keys: &[ActionKey]) {
-        let beside = u32::try_from(keys.len().clamp(1, MAX_REQUESTS)).unwrap_or(1);
+        let concurrent = u32::try_from(keys.len().clamp(1, MAX_REQUESTS)).unwrap_or(1);
         for_each_parallel(keys, |key| {
-            let _ = self.fetch_alongside(store, key, beside);
+            let _ = self.fetch_alongside(store, key, concurrent);
         });
     }
 
     /// Counts how many of these results the remote has.
     pub fn availability(&self, keys: &[ActionKey]) -> Availability {
-        let there = AtomicUsize::new(0);
+        let available = AtomicUsize::new(0);
         for_each_parallel(keys, |key| {
-            let is_there = self.scopes.iter().any(|scope| matches!(self.fetch_envelope(scope, key), Some(Some(_))));
-            there.fetch_add(usize::from(is_there), Ordering::Relaxed);
+            let is_available = self.scopes.iter().any(|scope| matches!(self.fetch_envelope(scope, key), Some(Some(_))));
+            available.fetch_add(usize::from(is_available), Ordering::Relaxed);
         });
-        let there = there.into_inner();
-        Availability { there, absent: keys.len() - there }
+        let available = available.into_inner();
+        Availability { available, missing: keys.len() - available }
     }
 
     /// Downloads the blobs of a result that are missing from the store. Returns whether the result is complete.
@@ -95,30 +95,30 @@ impl Remote {
             self.record_error(Direction::Read, &RemoteError::Local(error.source));
             return false;
         }
-        let whole = self.download_missing_into(store, envelope, &folder);
+        let complete = self.download_missing_into(store, envelope, &folder);
         let _ = fs::remove(&folder);
-        whole.unwrap_or(false)
+        complete.unwrap_or(false)
     }
 
     fn download_missing_into(&self, store: &Store, envelope: &Envelope, folder: &Path) -> Option<bool> {
         let outputs = || envelope.result.outputs.blobs();
-        let lacks = |digest: &Digest| !store.content.contains(digest);
-        let is_known = || outputs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree));
+        let is_missing = |digest: &Digest| !store.content.contains(digest);
+        let is_complete_here = || outputs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree));
         // Downloading must not take longer than running the stage would.
         let deadline = self.read_deadline(Duration::from_millis(envelope.result.cost_ms));
-        if !is_known() || envelope.texts.iter().any(lacks) {
-            let unanswered = AtomicUsize::new(0);
+        if !is_complete_here() || envelope.texts.iter().any(is_missing) {
+            let failed = AtomicUsize::new(0);
             for_each_parallel(&envelope.packs, |digest| {
                 let unpacked = self.fetch_pack(store, deadline, digest, folder);
-                unanswered.fetch_add(usize::from(unpacked.is_none()), Ordering::Relaxed);
+                failed.fetch_add(usize::from(unpacked.is_none()), Ordering::Relaxed);
             });
-            if unanswered.into_inner() > 0 {
+            if failed.into_inner() > 0 {
                 return None;
             }
         }
-        let texts: BTreeSet<Digest> = envelope.texts.iter().copied().filter(lacks).collect();
+        let texts: BTreeSet<Digest> = envelope.texts.iter().copied().filter(is_missing).collect();
         self.fetch_blobs(store, deadline, &texts, folder, false)?;
-        let first: BTreeSet<Digest> = outputs().map(|(digest, _)| digest).filter(lacks).collect();
+        let first: BTreeSet<Digest> = outputs().map(|(digest, _)| digest).filter(is_missing).collect();
         if !self.fetch_blobs(store, deadline, &first, folder, true)? {
             return Some(false);
         }
@@ -126,9 +126,9 @@ impl Remote {
         let files: BTreeSet<Digest> = trees
             .flatten()
             .flat_map(|tree| tree.entries().iter().map(|entry| entry.digest).collect::<Vec<_>>())
-            .filter(lacks)
+            .filter(is_missing)
             .collect();
-        Some(self.fetch_blobs(store, deadline, &files, folder, true)? && is_known())
+        Some(self.fetch_blobs(store, deadline, &files, folder, true)? && is_complete_here())
     }
 
     fn fetch_pack(&self, store: &Store, deadline: Deadline, pack: &Digest, folder: &Path) -> Option<()> {
@@ -145,10 +145,10 @@ impl Remote {
         let mut staged = Vec::new();
         for (digest, bytes) in blobs.into_iter().filter(|(digest, _)| !store.content.contains(digest)) {
             let path = folder.join(fs::unique_name());
-            self.local(fs::create_new(&path).and_then(|mut file| file.write_all(bytes)))?;
+            self.report_local_error(fs::create_new(&path).and_then(|mut file| file.write_all(bytes)))?;
             staged.push(Staged { path, digest });
         }
-        self.local(store.content.commit(&staged).map_err(|error| error.source))
+        self.report_local_error(store.content.commit(&staged).map_err(|error| error.source))
     }
 
     /// Downloads blobs; returns whether all of them arrived. If `all` is set, stops after the first missing blob.
@@ -172,11 +172,11 @@ impl Remote {
             }
         });
         let staged = staged.into_inner().unwrap_or_default();
-        self.local(store.content.commit(&staged).map_err(|error| error.source))?;
+        self.report_local_error(store.content.commit(&staged).map_err(|error| error.source))?;
         Some(missing.into_inner() == 0)
     }
 
-    fn local<T>(&self, done: io::Result<T>) -> Option<T> {
+    fn report_local_error<T>(&self, done: io::Result<T>) -> Option<T> {
         done.map_err(|error| self.record_error(Direction::Read, &RemoteError::Local(error))).ok()
     }
 
@@ -185,12 +185,12 @@ impl Remote {
         let path = folder.join(fs::unique_name());
         let to = path.clone();
         let name = object("cas", &digest);
-        let asked = name.clone();
+        let requested = name.clone();
         let arrived = self.request(Direction::Read, deadline, move |backend, progress| {
             let file = fs::create_new(&to).map_err(RemoteError::Local)?;
             let sink = HashingWriter { file, hasher: blake3::Hasher::new(), size: 0 };
             let mut sink = CountingWriter { to: sink, progress: Arc::clone(progress), room: digest.size() };
-            let found = backend.get(&asked, &mut sink)?;
+            let found = backend.get(&requested, &mut sink)?;
             let HashingWriter { hasher, size, .. } = sink.to;
             Ok((found, Digest::new(*hasher.finalize().as_bytes(), size) == digest))
         });

@@ -61,7 +61,10 @@ pub struct Remote {
 
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Remote").field("place", &self.place()).field("scopes", &self.scopes).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("location", &self.location())
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,9 +122,9 @@ enum RequestError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Availability {
     /// Number of results that have a trusted signature.
-    pub there: usize,
+    pub available: usize,
     /// Number of results that are missing or not trusted.
-    pub absent: usize,
+    pub missing: usize,
 }
 
 impl Remote {
@@ -153,8 +156,8 @@ impl Remote {
     }
 
     /// The location of the remote, without secrets.
-    pub fn place(&self) -> String {
-        self.backend.place()
+    pub fn location(&self) -> String {
+        self.backend.location()
     }
 
     /// The scope that is written to, followed by those that are only read.
@@ -166,7 +169,7 @@ impl Remote {
     pub fn can_write(&self) -> Result<(), String> {
         let Some(key) = &self.signing else { return Err("there is no signing key".to_owned()) };
         let own = key.verifying_key();
-        if self.trust.of(&self.scopes[0]).any(|key| *key == own) {
+        if self.trust.keys_for(&self.scopes[0]).any(|key| *key == own) {
             Ok(())
         } else {
             Err(format!("`{own}` may not write to scope `{}`", self.scopes[0]))
@@ -217,7 +220,7 @@ impl Remote {
     fn warn(&self, state: &mut State, what: &dyn std::fmt::Display) {
         if !state.warned {
             state.warned = true;
-            state.warning = Some(format!("remote `{}`: {what}; continuing without it", self.place()));
+            state.warning = Some(format!("remote `{}`: {what}; continuing without it", self.location()));
         }
     }
 

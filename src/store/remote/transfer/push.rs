@@ -26,9 +26,9 @@ impl Remote {
             return None;
         }
         let name = result_name(scope, &result.key);
-        let known = self.get(Direction::Write, Deadline::STALL_ONLY, name.clone(), MAX_RESULT_SIZE)?;
+        let existing = self.get(Direction::Write, Deadline::STALL_ONLY, name.clone(), MAX_RESULT_SIZE)?;
         // A result with an untrusted signature is not an error here: it will be overwritten.
-        let known = known.and_then(|text| Envelope::verify(&text, scope, &result.key, &self.trust).ok());
+        let existing = existing.and_then(|text| Envelope::verify(&text, scope, &result.key, &self.trust).ok());
         let outputs: BTreeSet<Digest> = result.outputs.blobs().map(|(digest, _)| digest).collect();
         let blobs = referenced_blobs(store, result);
         let (small, large): (Vec<Digest>, Vec<Digest>) =
@@ -52,11 +52,11 @@ impl Remote {
         let texts =
             blobs.iter().filter(|digest| !outputs.contains(digest) && references(result, digest)).copied().collect();
         let envelope = Envelope { scope: scope.clone(), result: result.clone(), packs, texts };
-        let is_there = known.is_some_and(|known| {
-            let same = (&known.packs, &known.texts) == (&envelope.packs, &envelope.texts);
-            same && known.result.outputs == result.outputs && known.result.parts == result.parts
+        let is_uploaded = existing.is_some_and(|existing| {
+            let same = (&existing.packs, &existing.texts) == (&envelope.packs, &envelope.texts);
+            same && existing.result.outputs == result.outputs && existing.result.parts == result.parts
         });
-        if !is_there {
+        if !is_uploaded {
             // As in the store, the result is written last.
             let text = Arc::new(envelope.sign(key));
             self.upload(name, text.len() as u64, UploadBody::Bytes(text))?;
@@ -81,8 +81,8 @@ impl Remote {
         }
         let name = object(folder, &digest);
         let is_corrupt = self.state().corrupt_objects.contains(&name);
-        let asked = name.clone();
-        let has = move |backend: &dyn Backend, _: &Arc<AtomicU64>| backend.has(&asked, digest.size());
+        let requested = name.clone();
+        let has = move |backend: &dyn Backend, _: &Arc<AtomicU64>| backend.has(&requested, digest.size());
         let sent = match !is_corrupt && self.request(Direction::Write, Deadline::STALL_ONLY, has)? {
             true => 0,
             false => {
