@@ -61,7 +61,7 @@ pub fn result(bytes: &[u8]) {
 
 /// A signed result.
 pub fn envelope(bytes: &[u8]) {
-    assert!(Envelope::verify(bytes, "main", &ActionKey::of(""), &Trust::default()).is_err(), "nobody is trusted");
+    assert!(Envelope::verify(bytes, "main", &ActionKey::of(""), &Trust::default()).is_err(), "no key is trusted");
     // The part behind the signature.
     let _ = serde_json::from_slice::<Envelope>(bytes);
 }

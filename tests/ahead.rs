@@ -71,7 +71,7 @@ fn an_unhashed_file_is_read_once() {
     assert!(reasons.iter().all(|(_, reasons)| reasons.contains("never-built")), "{reasons:?}");
     assert_eq!(project.read("out/once/pieces/a.txt"), "ONE!TWO!");
     let mut second = None;
-    assert_eq!(opened(&project, || second = Some(project.run())), times(&[], 1), "their digests are known");
+    assert_eq!(opened(&project, || second = Some(project.run())), times(&[], 1), "the digests are cached");
     assert_eq!(second.unwrap().with_outcome("fresh").len(), 2);
 }
 
@@ -84,7 +84,11 @@ fn keys_and_locks_equal_those_of_files_hashed_up_front() {
     std::fs::copy(ahead.path("pipeline.lock"), behind.path("pipeline.lock")).unwrap();
     let opens = opened(&behind, || drop(behind.run_with(&["--locked"])));
     assert_eq!(opens, times(&["a", "b", "c"], 2), "hashed for its key and read by its part");
-    assert_eq!(ahead.read("pipeline.lock").matches("inputs.folder").count(), 2, "both stages have their line");
+    assert_eq!(
+        ahead.read("pipeline.lock").matches("inputs.folder").count(),
+        2,
+        "the lock has an entry for both stages"
+    );
     let names = |project: &Project, folder: &str| -> Vec<String> {
         project.files(folder).into_iter().map(|(name, _)| name).collect()
     };
@@ -118,7 +122,7 @@ fn a_second_reader_waits_for_the_hashes_and_verifies_them() {
     let mut ran = None;
     let opens = opened(&project, || ran = Some(project.run()));
     let ran = ran.unwrap();
-    assert_eq!(opens, times(&["a", "b"], 3), "by `once`, `twice` and `pieces`, and never only to be hashed");
+    assert_eq!(opens, times(&["a", "b"], 3), "read by `once`, `twice` and `pieces`, and never just to be hashed");
     assert_eq!(ran.with_outcome("cached"), ["same"], "equal keys execute once");
     assert_eq!(ran.count("parts_ran"), 6, "{ran:?}");
     assert_eq!(
@@ -168,7 +172,7 @@ fn a_change_after_its_part_is_reported_if_the_digest_was_known() {
     project.write("folder/b", "changes once it is read");
     let ran = project.hamflow(&["run"]);
     assert!(ran.code == 1 && ran.stderr.contains("folder` changed while the stage ran"), "{ran:?}");
-    assert_eq!(project.read("out/once/pieces/b.txt"), "TWO!", "nothing is laid out of it");
+    assert_eq!(project.read("out/once/pieces/b.txt"), "TWO!", "it has no outputs");
     assert_eq!(project.run().ran(), ["once"]);
     assert_eq!(project.read("out/once/pieces/b.txt"), "CHANGED!");
 }
@@ -179,8 +183,8 @@ fn a_file_added_during_the_run_is_not_in_the_lock() {
     let ran = project.run();
     assert_eq!(project.read("out/once/pieces/c.txt"), "CAME!", "{ran:?}");
     let lock = project.read("pipeline.lock");
-    assert!(!lock.contains("names\tinput"), "what `names` read was never hashed: {lock}");
-    assert_eq!(project.run().ran(), ["names"], "the folder has another name in it");
+    assert!(!lock.contains("names\tinput"), "the inputs of `names` were never hashed: {lock}");
+    assert_eq!(project.run().ran(), ["names"], "the directory has another file");
     assert_eq!(project.read("pipeline.lock").matches("inputs.folder").count(), 2);
 }
 
@@ -204,7 +208,7 @@ fn an_interrupted_run_skips_hashing_and_loses_no_parts() {
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let lock = project.read("pipeline.lock");
-    assert!(!lock.contains("inputs.folder"), "nobody knows yet what it reads: {lock}");
+    assert!(!lock.contains("inputs.folder"), "its inputs are not hashed yet: {lock}");
     assert_eq!(project.files("cache/ac").len(), 2, "the result of `names` and the part of `a` are stored");
     project.write("folder/b", "ends");
     let again = project.run();
@@ -237,7 +241,7 @@ fn outputs_of_parts_are_copied_to_out_while_other_parts_run() {
         names.sort();
         names
     };
-    assert_eq!(folders(&project), ["names", "once"], "what the killed run left is gone");
+    assert_eq!(folders(&project), ["names", "once"], "leftovers of the killed run are removed");
     // The same with an existing `out/once`.
     project.write("pipeline.toml", PIPELINE.replace("\"!\"", "\"?\""));
     assert_eq!(project.run().count("parts_ran"), 2);
@@ -307,9 +311,9 @@ fn restored_outputs_share_blocks_with_the_store() {
 fn a_worker_keeps_no_memory_between_jobs() {
     let project = project(PIPELINE, &[("a", "hoards and is longer, so it goes first"), ("b", "says its memory")]);
     project.run_with(&["--jobs", "1"]);
-    let said = project.read("out/once/pieces/b.txt");
-    let kilobytes: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
-    assert!((1..64 * 1024).contains(&kilobytes), "{said}");
+    let printed = project.read("out/once/pieces/b.txt");
+    let kilobytes: u64 = printed.split_whitespace().next().unwrap().parse().unwrap();
+    assert!((1..64 * 1024).contains(&kilobytes), "{printed}");
 }
 
 #[test]

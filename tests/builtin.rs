@@ -102,9 +102,9 @@ fn the_whole_pipeline_reruns_only_what_a_change_affects() {
     let page = project.read("out/report/index.html");
     assert!(page.to_lowercase().contains("synthetic data"));
     for asking in ["src=\"http", "href=\"http", "url(http", "@import", "fetch(", "<link"] {
-        assert!(!page.contains(asking), "the page asks the network for nothing, but has `{asking}`");
+        assert!(!page.contains(asking), "the page makes no network requests, but contains `{asking}`");
     }
-    assert!(!page.contains(&*project.root().to_string_lossy()), "no path of this machine");
+    assert!(!page.contains(&*project.root().to_string_lossy()), "no local paths");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_report_and_the_comparison_show_the_run_records() {
     let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
     assert!(page.contains(&format!("The run {first}")) && page.contains("never built"));
     assert!(page.contains("Synthetic data.") && page.ends_with("</html>"));
-    assert!(!project.read("out/report/index.html").contains(&second), "the artifact says nothing of its run");
+    assert!(!project.read("out/report/index.html").contains(&second), "the artifact contains no run details");
     let ran = project.hamflow(&["report", "--run", &second]);
     assert!(std::fs::read_to_string(ran.stdout.trim()).unwrap().contains(&format!("The run {second}")));
 
@@ -130,10 +130,10 @@ fn the_report_and_the_comparison_show_the_run_records() {
     let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
     assert!(
         page.contains("<strong>train</strong>: <code>epochs</code> changed from 2 to 1</li>"),
-        "what is different is named"
+        "differences are listed"
     );
     assert!(page.contains("evaluate.test.balanced_accuracy") && page.matches("<iframe").count() == 2);
-    assert!(!page.contains("<strong>preprocess</strong>"), "what is the same is not");
+    assert!(!page.contains("<strong>preprocess</strong>"), "equal stages are not listed");
 }
 
 #[test]
@@ -257,17 +257,17 @@ fn missing_classes_and_skipped_images_make_metrics_undefined() {
         assert!(project.read("out/report/index.html").contains("undefined"));
         (ran.stderr, project)
     };
-    let (said, project) = run(|line| line.contains(",nv,"), None);
-    assert!(said.contains("nothing is learnt of that"), "{said}");
+    let (printed, project) = run(|line| line.contains(",nv,"), None);
+    assert!(printed.contains("nothing is learnt of that"), "{printed}");
     let metrics = project.hamflow(&["metrics"]).stdout;
     let auc = metrics.lines().find(|line| line.starts_with("evaluate.test.roc_auc_macro")).unwrap();
     assert!(auc.ends_with("undefined"), "{metrics}");
-    let (said, _) = run(|line| !line.contains(",df,"), None);
-    assert!(said.contains("no training row is of `class-3`"), "{said}");
+    let (printed, _) = run(|line| !line.contains(",df,"), None);
+    assert!(printed.contains("no training row is of `class-3`"), "{printed}");
     let table = source.read("out/synthetic/HAM10000_metadata.csv");
     let image = table.lines().nth(1).unwrap().split(',').nth(1).unwrap();
-    let (said, _) = run(|line| !line.contains(",df,"), Some(image));
-    assert!(said.contains("the shards have no image of"), "{said}");
+    let (printed, _) = run(|line| !line.contains(",df,"), Some(image));
+    assert!(printed.contains("the shards have no image of"), "{printed}");
 }
 
 #[test]
@@ -278,8 +278,8 @@ fn a_page_is_named_even_if_no_browser_starts() {
     let failed = open("no-such-browser");
     assert_eq!(failed.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&failed.stdout).trim().ends_with("report.html"));
-    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
-    assert!(said.contains("cannot start a browser (tried `no-such-browser`)"), "{said}");
+    let printed = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(printed.contains("cannot start a browser (tried `no-such-browser`)"), "{printed}");
 }
 
 /// Reads the training events with TensorBoard's own reader.
@@ -379,7 +379,7 @@ fn printed_secrets_stay_out_of_logs_records_and_messages() {
     }
     assert!(
         texts.iter().any(|text| text.contains("pin 123")),
-        "what is that short is not hidden, as is documented: {texts:?}"
+        "short secrets are not redacted, as documented: {texts:?}"
     );
 }
 
@@ -416,7 +416,7 @@ fn killed_training_resumes_from_its_last_epoch_with_identical_results() {
     let ran = project.hamflow(&["run", "train"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stderr.contains("note: train: goes on after epoch "), "{ran:?}");
-    assert!(project.files("out") == whole.files("out"), "the same bytes");
+    assert!(project.files("out") == whole.files("out"), "identical results");
 
     // A higher number of epochs resumes from there; `--force` starts from scratch.
     project.write("pipeline.toml", SMALL.replace("epochs = 2", "epochs = 41"));
@@ -425,7 +425,7 @@ fn killed_training_resumes_from_its_last_epoch_with_identical_results() {
     let model = project.files("out/train");
     let forced = project.hamflow(&["run", "train", "--force"]);
     assert!(forced.code == 0 && !forced.stderr.contains("goes on"), "{forced:?}");
-    assert!(project.files("out/train") == model, "the same bytes");
+    assert!(project.files("out/train") == model, "identical results");
 }
 
 /// Errors that can be detected without running are reported before anything runs.
@@ -440,13 +440,13 @@ fn a_table_without_a_required_column_is_rejected_before_anything_runs() {
         assert!(!project.path("out").exists());
         ran.stderr
     };
-    let said = refused("column = \"age\"", "column = \"agee\"");
-    assert!(said.contains("stage `clean`: `metadata` has no column `agee`, which `table` requires"), "{said}");
-    assert!(said.contains("table = \"metadata\"") && said.contains("hint: did you mean `age`?"), "{said}");
-    let said = refused(
+    let printed = refused("column = \"age\"", "column = \"agee\"");
+    assert!(printed.contains("stage `clean`: `metadata` has no column `agee`, which `table` requires"), "{printed}");
+    assert!(printed.contains("table = \"metadata\"") && printed.contains("hint: did you mean `age`?"), "{printed}");
+    let printed = refused(
         "shards = \"preprocess\"\nsplit = \"split\"\nmodel",
         "shards = \"preprocess\"\nsplit = \"clean\"\nmodel",
     );
-    assert!(said.contains("stage `train`: `clean` has no column `split`, which `split` requires"), "{said}");
-    assert!(said.contains("hint: use `split = \"split\"`, which has this column"), "{said}");
+    assert!(printed.contains("stage `train`: `clean` has no column `split`, which `split` requires"), "{printed}");
+    assert!(printed.contains("hint: use `split = \"split\"`, which has this column"), "{printed}");
 }

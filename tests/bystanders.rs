@@ -179,7 +179,7 @@ fn renamed_outputs_are_removed_from_out() {
     project.write("out/other/sub/b.txt", "edited");
     project.write("pipeline.toml", renamed.replace("stages.a", "stages.third"));
     project.run();
-    assert_eq!(project.read("out/other/sub/b.txt"), "edited", "what somebody changed is somebody's");
+    assert_eq!(project.read("out/other/sub/b.txt"), "edited", "user modifications are kept");
 }
 
 #[test]
@@ -341,9 +341,9 @@ fn a_running_stage_is_reported_as_interrupted() {
     let pid = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("interrupted a  after ") && said.contains(": 1 interrupted"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(printed.contains("interrupted a  after ") && printed.contains(": 1 interrupted"), "{printed}");
     let log = project.hamflow(&["log", "last"]).stdout;
     assert!(log.lines().any(|line| line.starts_with("interrupted a ")), "{log}");
 }
@@ -351,7 +351,7 @@ fn a_running_stage_is_reported_as_interrupted() {
 #[test]
 fn many_stages_need_few_open_log_files() {
     let stage = |number: usize| {
-        command(FILE, "echo said; echo 1 > {outputs.y}", "").replace("stages.a", &format!("stages.s{number}"))
+        command(FILE, "echo printed; echo 1 > {outputs.y}", "").replace("stages.a", &format!("stages.s{number}"))
     };
     let project = Project::builtin(&(0..80).map(stage).collect::<String>());
     let mut shell = Command::new("sh");
@@ -372,14 +372,14 @@ fn the_output_of_a_failing_program_is_logged_once() {
 
 #[test]
 fn past_runs_are_shown_with_a_broken_pipeline() {
-    let right = command(FILE, "echo said; echo 1 > {outputs.y}", "");
+    let right = command(FILE, "echo printed; echo 1 > {outputs.y}", "");
     let project = Project::builtin(&right);
     project.run();
     for wrong in [right.replace("run =", "rum ="), "[stages".to_owned()] {
         project.write("pipeline.toml", wrong);
         assert!(project.hamflow(&["log"]).stdout.contains("1 ran"));
         assert!(project.hamflow(&["log", "last"]).stdout.contains("ran      a"));
-        assert_eq!(project.hamflow(&["log", "a"]).stdout, "said\n");
+        assert_eq!(project.hamflow(&["log", "a"]).stdout, "printed\n");
         assert_eq!(project.hamflow(&["run"]).code, 2);
     }
     remove(&project, "pipeline.toml");
@@ -393,21 +393,24 @@ fn an_ambiguous_log_lists_the_stages_of_the_matrix() {
     let project = Project::new(shout);
     project.write("t.txt", "text");
     assert_eq!(project.run().count("ran"), 2);
-    let said = project.hamflow(&["log", "a"]).stderr;
-    assert!(said.contains("`a` is a matrix of stages, each with its own log") && said.contains("`a["), "{said}");
-    let said = project.hamflow(&["log", "last", "nobody"]).stderr;
-    assert!(said.contains("`nobody` is neither a recorded run nor a stage"), "{said}");
+    let printed = project.hamflow(&["log", "a"]).stderr;
+    assert!(
+        printed.contains("`a` is a matrix of stages, each with its own log") && printed.contains("`a["),
+        "{printed}"
+    );
+    let printed = project.hamflow(&["log", "last", "nobody"]).stderr;
+    assert!(printed.contains("`nobody` is neither a recorded run nor a stage"), "{printed}");
 }
 
 #[test]
 fn init_lists_what_a_repository_should_ignore() {
     let project = Project::builtin("");
     project.write("new/.gitignore", "*.pyc\n/out/\n");
-    let said = project.hamflow(&["init", "new"]).stderr;
-    assert!(said.contains("new/.gitignore; add `/cache/`, `/data/` to it"), "{said}");
+    let printed = project.hamflow(&["init", "new"]).stderr;
+    assert!(printed.contains("new/.gitignore; add `/cache/`, `/data/` to it"), "{printed}");
     assert_eq!(project.read("new/.gitignore"), "*.pyc\n/out/\n");
-    let said = project.hamflow(&["init", "other"]).stderr;
-    assert!(said.contains("created other/.gitignore"), "{said}");
+    let printed = project.hamflow(&["init", "other"]).stderr;
+    assert!(printed.contains("created other/.gitignore"), "{printed}");
 }
 
 #[test]
@@ -441,10 +444,10 @@ fn a_cache_deleted_while_a_run_waits_is_recreated() {
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     project.write("go", "");
     let (first, second) = (first.wait_with_output().unwrap(), second.wait_with_output().unwrap());
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(second.status.success(), "{said} (the first: {first:?})");
+    let printed = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.success(), "{printed} (the first: {first:?})");
     assert_eq!(project.read("out/a/y"), "1\n");
-    assert_eq!(project.run().count("failed"), 0, "the cache is one again");
+    assert_eq!(project.run().count("failed"), 0, "the cache is valid again");
 }
 
 #[test]
@@ -471,7 +474,7 @@ fn two_pipelines_in_a_directory_keep_each_others_outputs() {
     project.run_with(&["--file", "other.toml"]);
     project.write("pipeline.toml", of("a"));
     project.run();
-    assert_eq!(project.read("out/common/y"), "3\n", "the other has that stage still");
+    assert_eq!(project.read("out/common/y"), "3\n", "the other pipeline still has that stage");
 }
 
 #[test]
@@ -543,7 +546,7 @@ fn symlinks_in_out_are_never_followed() {
     assert!(project.read("data/x") == "precious" && !project.path("data/g").exists());
     remove(&project, "out/a/y/sub");
     assert_eq!(project.run().count("cached"), 1);
-    assert_eq!(project.run().count("fresh"), 1, "a symlink beside what is made changes nothing");
+    assert_eq!(project.run().count("fresh"), 1, "an unrelated symlink changes nothing");
     for (link, to) in [("out/a", "../data"), ("out", "data")] {
         let project = copied();
         project.write("out/keep", "");
@@ -644,7 +647,7 @@ fn a_file_that_a_command_both_names_and_creates_is_reported() {
     let run = format!("echo hello | tee $TMPDIR/a.log > {{outputs.y}}; cp {{outputs.y}} {beside}");
     project.write("pipeline.toml", command(FILE, &run, ""));
     let ran = project.hamflow(&["run"]);
-    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "what is not of the project is no input: {ran:?}");
+    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "files outside of the project are not inputs: {ran:?}");
     remove(&project, &beside);
     assert_eq!(project.run().count("fresh"), 1);
 }
@@ -742,7 +745,7 @@ fn overwritten_files_are_reported() {
     );
     project.write("pipeline.toml", command(FOLDER, "mkdir {outputs.y}; echo 2 > {outputs.y}/g", ""));
     let ran = project.hamflow(&["run"]);
-    assert!(!ran.stderr.contains("made way"), "what hamflow made it can make again: {ran:?}");
+    assert!(!ran.stderr.contains("made way"), "outputs in the cache are replaced silently: {ran:?}");
 }
 
 #[test]

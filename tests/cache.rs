@@ -163,10 +163,10 @@ fn results_of_overrides_can_be_deleted() {
     let locks = || project.files("cache/locks").len();
     assert_eq!(locks(), 1);
     assert_eq!(project.hamflow(&["cache", "gc", "--max-size", "0"]).code, 0);
-    assert_eq!(locks(), 1, "an experiment of today is kept");
+    assert_eq!(locks(), 1, "a recent lock of overrides is kept");
     let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-size", "0"]).stdout;
     assert!(locks() == 0 && !cleared.starts_with("deleted 0 results"), "{cleared}");
-    assert_eq!(project.run().count("ran"), 0, "the plain lock keeps what it needs");
+    assert_eq!(project.run().count("ran"), 0, "locked results are kept");
 }
 
 /// A checkout of the same pipeline and inputs on another machine, without results.
@@ -248,12 +248,12 @@ fn only_complete_results_are_imported_from_a_damaged_export() {
     let place = whole.windows(text.len()).position(|bytes| bytes == text).unwrap();
     let mut flipped = whole.clone();
     flipped[place] ^= 1;
-    for (bytes, said) in [(flipped, "its content does not match its name"), (whole[..place].to_vec(), "")] {
+    for (bytes, printed) in [(flipped, "its content does not match its name"), (whole[..place].to_vec(), "")] {
         let checkout = fresh_checkout();
         std::fs::write(checkout.path("cache.tar"), bytes).unwrap();
         let imported = checkout.hamflow(&["cache", "import", "cache.tar"]);
         assert_eq!(imported.code, 0, "{imported:?}");
-        assert!(imported.stderr.contains("warning: skipped ") && imported.stderr.contains(said), "{imported:?}");
+        assert!(imported.stderr.contains("warning: skipped ") && imported.stderr.contains(printed), "{imported:?}");
         let ran = checkout.run();
         assert!(ran.count("ran") >= 1 && ran.count("ran") + ran.count("cached") == 4, "{ran:?}");
         assert_eq!(checkout.files("out"), project.files("out"));

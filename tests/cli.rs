@@ -8,7 +8,7 @@ fn a_run_prints_a_line_per_executed_stage_and_a_summary() {
     project.write("text.txt", "abc");
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 0);
-    assert_eq!(ran.stdout, "", "data goes to stdout, and a run has none");
+    assert_eq!(ran.stdout, "", "a run prints no data to stdout");
     let lines: Vec<&str> = ran.stderr.lines().collect();
     assert_eq!(lines.len(), 5, "{ran:?}");
     assert!(lines[..4].iter().all(|line| line.starts_with("ran      ") && line.ends_with("never built")), "{ran:?}");
@@ -145,14 +145,14 @@ fn counts_of_one_are_singular() {
 fn why_follows_pending_stages_to_the_root_cause() {
     let project = chain();
     project.write("text.txt", "changed");
-    let said = project.hamflow(&["why", "third"]).stdout;
+    let printed = project.hamflow(&["why", "third"]).stdout;
     assert!(
-        said.contains("`third` is pending") && said.contains("`first` must run:\n  `from` (inputs.text) changed"),
-        "{said}"
+        printed.contains("`third` is pending") && printed.contains("`first` must run:\n  `from` (inputs.text) changed"),
+        "{printed}"
     );
     std::fs::remove_file(project.path("text.txt")).unwrap();
-    let said = project.hamflow(&["why", "third"]).stdout;
-    assert!(said.contains("`first` cannot be checked: ") && said.contains("text.txt"), "{said}");
+    let printed = project.hamflow(&["why", "third"]).stdout;
+    assert!(printed.contains("`first` cannot be checked: ") && printed.contains("text.txt"), "{printed}");
 }
 
 #[test]

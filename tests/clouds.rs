@@ -62,7 +62,7 @@ fn s3_works_as_a_remote() {
     let at = ("AWS_ENDPOINT_URL", &endpoint[..]);
     let credentials = [at, ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
     share("s3://ham/cache", &credentials, &[SECRET]);
-    assert!(folder.path().join("ham/cache/cas").is_dir(), "large blobs are objects of their own");
+    assert!(folder.path().join("ham/cache/cas").is_dir(), "large blobs are separate objects");
 
     // The same with credentials from the AWS config files.
     let home = tempfile::tempdir().unwrap();

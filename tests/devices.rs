@@ -29,15 +29,15 @@ fn a_locked_result_of_another_device_is_used() {
     std::fs::remove_dir_all(project.path("out")).unwrap();
     let ran = run_on(&project, "cpu", &["--locked"]);
     assert_eq!(ran.with_outcome("cached"), ["on_device"]);
-    let said = "its result was made on `gpu`, this machine has `cpu` (`--force` makes one here)";
-    assert_eq!(warnings(&ran), [said]);
+    let printed = "its result was made on `gpu`, this machine has `cpu` (`--force` makes one here)";
+    assert_eq!(warnings(&ran), [printed]);
     assert_eq!(project.read("out/on_device/text.txt"), "gpu");
     assert_eq!(project.read("pipeline.lock"), lock);
     // A lock of an earlier version, without the line.
     project.write("pipeline.lock", lock.replace("on_device\tdevice\tgpu\n", ""));
     assert_eq!(run_on(&project, "gpu", &["--locked"]).count("fresh"), 1);
     assert_eq!(run_on(&project, "gpu", &[]).count("fresh"), 1);
-    assert_eq!(project.read("pipeline.lock"), lock, "the line is back");
+    assert_eq!(project.read("pipeline.lock"), lock, "the entry is restored");
     let refused = on(&project, "cpu", &["verify", "--rebuild", "on_device"]);
     assert!(refused.code != 0 && refused.stderr.contains("`on_device` was made on `gpu`, this machine has `cpu`"));
 

@@ -16,15 +16,15 @@ fn crash(how: &str) -> Project {
 #[test]
 fn flawed_results_are_used_and_reported_by_every_run() {
     let project = crash("flaw");
-    let said = "flaw: stage `crash`: there is a scratch on it\n";
+    let printed = "flaw: stage `crash`: there is a scratch on it\n";
     let first = project.hamflow(&["run"]);
     assert_eq!(first.code, 1, "{first:?}");
-    assert!(first.stderr.contains(said) && first.stderr.contains("3 ran, 1 flawed"), "{}", first.stderr);
+    assert!(first.stderr.contains(printed) && first.stderr.contains("3 ran, 1 flawed"), "{}", first.stderr);
     assert_eq!(project.read("out/after/text.txt"), "SCRATCHED");
     for _ in 0..2 {
         let fresh = project.hamflow(&["run"]);
         assert!(
-            fresh.stderr.contains(said) && fresh.stderr.contains("3 stages are fresh, 1 flawed"),
+            fresh.stderr.contains(printed) && fresh.stderr.contains("3 stages are fresh, 1 flawed"),
             "{}",
             fresh.stderr
         );
@@ -33,7 +33,7 @@ fn flawed_results_are_used_and_reported_by_every_run() {
     std::fs::remove_dir_all(project.path("out")).unwrap();
     let restored = project.hamflow(&["run", "--json"]);
     assert_eq!((restored.code, restored.count("ran"), restored.count("flawed")), (1, 0, 1));
-    assert_eq!(project.hamflow(&["run", "beside"]).code, 0, "what is not asked for is not judged");
+    assert_eq!(project.hamflow(&["run", "beside"]).code, 0, "flaws of other stages do not matter");
 }
 
 #[test]
@@ -154,13 +154,13 @@ fn a_flaw_of_a_part_is_a_flaw_of_the_stage() {
     let project = Project::new("[inputs]\ntexts = \"texts\"\n[stages.pieces]\nfolder = \"inputs.texts\"\n");
     project.write("texts/a", "scratch");
     project.write("texts/b", "smooth");
-    let said = "flaw: stage `pieces`: there is a scratch on `a`";
+    let printed = "flaw: stage `pieces`: there is a scratch on `a`";
     let run = || project.hamflow(&["run"]);
-    assert!(run().stderr.contains(said));
+    assert!(run().stderr.contains(printed));
     // Another part runs, and the flawed one comes from the cache.
     project.write("texts/b", "smoother");
     let again = run();
-    assert!(again.code == 1 && again.stderr.contains("1 of 2 parts") && again.stderr.contains(said), "{again:?}");
+    assert!(again.code == 1 && again.stderr.contains("1 of 2 parts") && again.stderr.contains(printed), "{again:?}");
     project.write("texts/a", "mended");
     assert_eq!(run().code, 0);
 }
@@ -208,14 +208,14 @@ fn an_interrupted_run_stores_finished_parts_and_starts_nothing() {
     while !project.files("cache/tmp").iter().any(|(path, _)| path.ends_with("/tree"))
         && project.files("cache/ac").is_empty()
     {
-        assert!(std::time::SystemTime::now() < deadline, "no part was done");
+        assert!(std::time::SystemTime::now() < deadline, "no part finished");
     }
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(!said.contains("\"outcome\":\"ran\""), "nothing is merged any more: {said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(!printed.contains("\"outcome\":\"ran\""), "the parts are not merged: {printed}");
     project.write("other/b", "ends");
     let again = project.run();
     assert_eq!((again.count("parts_cached"), again.count("parts_ran")), (1, 1), "the part was kept: {again:?}");
@@ -227,14 +227,14 @@ fn a_log_is_followed_until_its_stage_ends() {
     let mut run = project.start(&["run"]);
     project.wait_for("started");
     let mut follower = project.start(&["log", "-f", "wait"]);
-    let mut said = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert_eq!(said.next().unwrap(), "it waits");
+    let mut printed = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(printed.next().unwrap(), "it waits");
     // Write more only now.
     project.write("started-go-on", "");
-    assert_eq!(said.next().unwrap(), "it was told to go on", "said while the stage works");
+    assert_eq!(printed.next().unwrap(), "it was told to go on", "printed while the stage runs");
     run.kill().unwrap();
     run.wait().unwrap();
-    assert_eq!(follower.wait().unwrap().code(), Some(0), "the run is gone, so nothing more will be said");
+    assert_eq!(follower.wait().unwrap().code(), Some(0), "follow ends with the run");
     let wrong = project.hamflow(&["log", "-f", "wiat"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("`wiat` is neither a recorded run nor a stage"), "{}", wrong.stderr);

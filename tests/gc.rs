@@ -21,7 +21,7 @@ fn gc_keeps_recently_used_results_within_the_limits() {
     let planned = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-size", "0", "-n"]);
     assert!(planned.stdout.starts_with("would delete 2 results") && results() == 6, "{planned:?}");
     let recent = project.hamflow(&["cache", "gc", "--max-size", "0"]);
-    assert!(recent.stdout.starts_with("deleted 0 results"), "recent runs need them: {recent:?}");
+    assert!(recent.stdout.starts_with("deleted 0 results"), "recent runs refer to them: {recent:?}");
     assert!(recent.stderr.contains("exceed the size limit"), "{recent:?}");
     let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-age", "0d"]);
     assert!(cleared.stdout.starts_with("deleted 2 results") && results() == 4, "{cleared:?}");
@@ -39,17 +39,17 @@ fn a_run_evicts_results_but_none_that_it_used() {
         variant(&project, &number.to_string(), budget);
         assert_eq!(project.run().count("ran"), 2);
     }
-    assert_eq!(project.files("cache/ac").len(), 4 + 22 * 2, "it was empty less than an hour ago");
+    assert_eq!(project.files("cache/ac").len(), 4 + 22 * 2, "the last garbage collection was less than an hour ago");
     // Pretend that this was yesterday: results of kept runs stay, and all these runs were within the same second.
     project.files("cache/ac").iter().for_each(|(path, _)| project.touch(path, 24 * 60 * 60));
     std::fs::remove_file(project.path("cache/tidied")).unwrap();
     variant(&project, "last", budget);
     let ran = project.run();
     let tidied = ran.events().into_iter().find(|event| event["event"] == "tidied").expect("the budget is exceeded");
-    assert_eq!(tidied["results"], 2 * 4, "the chain's and those of the first three: {tidied}");
+    assert_eq!(tidied["results"], 2 * 4, "those of the chain and of the first three runs: {tidied}");
     assert!(tidied["over_bytes"].as_u64().unwrap() > 0, "{tidied}");
     std::fs::remove_dir_all(project.path("out")).unwrap();
-    assert_eq!(project.run().count("cached"), 4, "what the run used is there");
+    assert_eq!(project.run().count("cached"), 4, "results used by the run are kept");
     assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
 }
 
@@ -88,9 +88,9 @@ fn gc_waits_for_a_run_in_progress() {
     project.wait_for("started");
     let mut clear = project.start(&["cache", "gc", "--max-size", "0"]);
     // The message is printed before it starts to wait.
-    let mut said = String::new();
-    BufReader::new(clear.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains("waiting for another run"), "{said}");
+    let mut printed = String::new();
+    BufReader::new(clear.stderr.as_mut().unwrap()).read_line(&mut printed).unwrap();
+    assert!(printed.contains("waiting for another run"), "{printed}");
     run.kill().unwrap();
     run.wait().unwrap();
     assert!(clear.wait().unwrap().success());

@@ -30,7 +30,7 @@ fn a_touched_input_reruns_nothing() {
 fn an_unchanged_output_stops_the_rebuild() {
     let project = chain();
     project.write("text.txt", "ABC");
-    assert_eq!(project.run().ran(), ["first"], "`abc` and `ABC` shout alike");
+    assert_eq!(project.run().ran(), ["first"], "`abc` and `ABC` have the same output");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn the_largest_parts_run_first() {
     let log = project.hamflow(&["log", "pieces"]).stdout;
     let order: Vec<&str> = log.lines().filter_map(|line| line.split_once("part ")).map(|(_, name)| name).collect();
     assert_eq!(order, ["c", "a", "b"], "100, 40 and 30 bytes: {log}");
-    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\nc 1\n", "assembled in their own order");
+    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\nc 1\n", "assembled in the order of the parts");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_deleted_file_removes_its_part() {
     std::fs::remove_file(project.path("data/c1")).unwrap();
     let ran = project.run();
     assert_eq!(ran.ran(), ["names"]);
-    assert_eq!(ran.with_outcome("cached"), ["pieces"], "all its parts were known");
+    assert_eq!(ran.with_outcome("cached"), ["pieces"], "all its parts were cached");
     assert_eq!(ran.count("parts_ran"), 0);
     assert!(!project.path("out/pieces/pieces/c.txt").exists());
 }

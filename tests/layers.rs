@@ -25,13 +25,13 @@ fn imports_respect_the_layers() {
     let folder = root().join("src");
     let mut files = Vec::new();
     sources(&folder, &mut files);
-    assert!(files.len() > 20, "the sources are there");
+    assert!(files.len() > 20, "the sources exist");
     let mut wrong = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&folder).unwrap().to_string_lossy().into_owned();
         let module = relative.split(['/', '.']).next().unwrap().to_owned();
         let Some(own) = LAYERS.iter().position(|layer| *layer == module) else {
-            assert!(["fuzzing", "lib", "main"].contains(&&module[..]), "`{module}` has no place among the layers");
+            assert!(["fuzzing", "lib", "main"].contains(&&module[..]), "`{module}` is missing in the list of layers");
             continue;
         };
         let text = std::fs::read_to_string(&file).unwrap();
@@ -92,7 +92,7 @@ fn every_remote_kind_is_registered() {
         let path = entry.path();
         if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: RemoteKind") {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is forgotten in `REMOTES`");
+            assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is missing in `REMOTES`");
             kinds += 1;
         }
     }

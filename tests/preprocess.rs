@@ -97,15 +97,12 @@ fn a_changed_image_among_ten_thousand_reruns_only_its_part() {
     let ran = project.run();
     assert_eq!(redone(&ran), (0, 0), "everything comes from the cache");
     assert_eq!(ran.with_outcome("cached"), ["metadata", "preprocess"]);
-    assert!(project.files("out/preprocess") == shards, "the same bytes");
+    assert!(project.files("out/preprocess") == shards, "identical results");
 
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     std::fs::remove_dir_all(project.path("out")).unwrap();
-    assert_eq!(project.run().count("part_files_ran"), 10_115, "everything is made anew");
-    assert!(
-        project.files("out/preprocess") == shards,
-        "parts from the cache and parts made at once are the same bytes"
-    );
+    assert_eq!(project.run().count("part_files_ran"), 10_115, "everything is rerun");
+    assert!(project.files("out/preprocess") == shards, "cached parts and new parts are identical");
 }
 
 #[test]
@@ -122,9 +119,9 @@ fn a_preview_shows_pairs_and_reports_missing_dependencies() {
     let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
     assert!(png.starts_with(b"\x89PNG"));
     assert_eq!(side(20), 12 + 2 * (225 + 12), "two rows of pairs");
-    assert_eq!(side(16), 12 + 2 * (300 + 6 + 225 + 24), "two pairs in a row: what it was and what it becomes");
+    assert_eq!(side(16), 12 + 2 * (300 + 6 + 225 + 24), "two pairs in a row: before and after");
     project.hamflow(&["preview", "preprocess", "--sample", "3", "--set", "stages.preprocess.fit=center-crop"]);
-    assert!(std::fs::read(project.path("preprocess-preview.png")).unwrap() != png, "a parameter shows");
+    assert!(std::fs::read(project.path("preprocess-preview.png")).unwrap() != png, "the parameter has an effect");
     let nowhere = project.hamflow(&["preview", "preprocess", "--out", "pipeline.toml/x.png"]);
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
     assert!(nowhere.stderr.contains("hint: choose another file with `--out`"), "{nowhere:?}");

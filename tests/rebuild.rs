@@ -40,7 +40,7 @@ fn incomparable_stages_are_rejected_with_a_hint() {
     assert!(first.code == 2 && first.stderr.contains("has no stored result to compare with"), "{first:?}");
     let unknown = project.hamflow(&["verify", "--rebuild", "secnd"]);
     assert!(unknown.code == 2 && unknown.stderr.contains("did you mean `second`?"), "{unknown:?}");
-    assert_eq!(project.hamflow(&["verify"]).code, 2, "it says what it wants to know");
+    assert_eq!(project.hamflow(&["verify"]).code, 2, "the stages are required");
 }
 
 #[cfg(feature = "builtin")]
@@ -74,5 +74,5 @@ fn a_failed_rebuild_is_not_reported_as_a_difference() {
     let verified = project.hamflow(&["verify", "--rebuild", "once"]);
     assert!(verified.code == 1 && verified.stdout.is_empty(), "{verified:?}");
     assert!(verified.stderr.contains("exit code 1") || verified.stderr.contains("status 1"), "{verified:?}");
-    assert!(!project.path("cache/rebuild").exists(), "the scratch place is gone");
+    assert!(!project.path("cache/rebuild").exists(), "the scratch directory is deleted");
 }

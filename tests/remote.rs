@@ -59,7 +59,7 @@ fn push_and_pull_transfer_the_locked_results() {
     let ran = run(&second, &[("HAMFLOW_REMOTE", "")]);
     assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4), "{ran:?}");
     std::fs::remove_file(second.path("text.txt")).unwrap();
-    assert_eq!(second.run_with(&["--allow-missing"]).count("ran"), 0, "listings came along");
+    assert_eq!(second.run_with(&["--allow-missing"]).count("ran"), 0, "listings were transferred, too");
 }
 
 #[test]
@@ -103,11 +103,7 @@ fn a_result_inherits_the_origins_of_its_parts() {
     let ran = run(&reviewer, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]);
     assert_eq!((ran.count("parts_ran"), ran.count("parts_cached")), (1, 1), "{ran:?}");
     let as_main = run(&reviewer, &[("HAMFLOW_SIGNING_KEY", &main[0])]);
-    assert_eq!(
-        (as_main.count("ran"), as_main.count("parts_ran")),
-        (1, 1),
-        "what main does not believe is made again: {as_main:?}"
-    );
+    assert_eq!((as_main.count("ran"), as_main.count("parts_ran")), (1, 1), "untrusted parts are rerun: {as_main:?}");
 }
 
 #[test]
@@ -134,8 +130,11 @@ fn untrusted_signatures_are_misses_with_one_warning() {
     let second = Shared::new(url, "main", &ours[1]).machine();
     let ran = run(&second, &[]);
     assert_eq!((ran.code, ran.count("ran")), (0, 4), "{ran:?}");
-    let said = warnings(&ran);
-    assert!(said.len() == 1 && said[0].contains("signed by a key that may not write to scope `main`"), "{said:?}");
+    let printed = warnings(&ran);
+    assert!(
+        printed.len() == 1 && printed[0].contains("signed by a key that may not write to scope `main`"),
+        "{printed:?}"
+    );
 }
 
 #[test]
@@ -201,7 +200,7 @@ fn transfer_errors_are_misses_with_one_warning() {
         assert_eq!((ran.code, ran.count("failed")), (0, 0), "{fault:?} {part}: {ran:?}");
         assert_eq!(machine.files("out"), first.files("out"), "{fault:?} {part}");
         assert_eq!(warnings(&ran).len(), 1, "{fault:?} {part}: {ran:?}");
-        assert!(server.requests() - already < 60, "{fault:?} {part}: a remote with a problem is left alone");
+        assert!(server.requests() - already < 60, "{fault:?} {part}: a faulty remote is no longer used");
         assert_eq!(machine.hamflow(&["cache", "verify"]).code, 0, "{fault:?} {part}");
         server.set_fault(Fault::None);
         assert_eq!(machine.run().count("fresh"), 4, "{fault:?} {part}: the next run is clean");
@@ -264,7 +263,7 @@ fn removing_a_key_revokes_everything_it_signed() {
     let ran = run(&machine, &[("HAMFLOW_SIGNING_KEY", &new[0])]);
     assert_eq!((ran.count("ran"), ran.count("uploaded")), (4, 4), "{ran:?}");
     let after = Shared::new(url, "main", &new[1]).machine();
-    assert_eq!(run(&after, &[]).count("fetched"), 4, "foreign signatures were replaced");
+    assert_eq!(run(&after, &[]).count("fetched"), 4, "untrusted results were replaced");
 }
 
 #[test]
@@ -285,8 +284,8 @@ fn concurrent_uploads_of_the_same_results_are_atomic() {
         let running = machines.each_ref().map(start);
         for run in running {
             let output = run.wait_with_output().unwrap();
-            let said = String::from_utf8(output.stdout).unwrap();
-            assert!(output.status.success() && !said.contains("\"warning\""), "{url}: {said}");
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && !printed.contains("\"warning\""), "{url}: {printed}");
         }
         let reader = shared.machine();
         large(&reader);
@@ -342,7 +341,7 @@ fn wrong_clocks_change_nothing() {
         assert_eq!((ran.count(done), warnings(&ran).len()), (4, 0), "{time}: {ran:?}");
     }
     assert_eq!(reader.hamflow(&["cache", "gc"]).code, 0);
-    assert_eq!(run(&reader, &[]).count("fresh"), 4, "the lock keeps what a wrong clock calls old");
+    assert_eq!(run(&reader, &[]).count("fresh"), 4, "locked results are kept despite the wrong clock");
 }
 
 #[test]
@@ -360,8 +359,8 @@ fn a_shared_secret_grants_both_reading_and_writing() {
     assert_eq!(run(&reader, &key).count("fetched"), 4);
     let stranger = run(&shared.machine(), &[]);
     assert_eq!(stranger.count("ran"), 4, "{stranger:?}");
-    let said = warnings(&stranger);
-    assert!(said.len() == 1 && said[0].contains("unknown shared secret"), "{said:?}");
+    let printed = warnings(&stranger);
+    assert!(printed.len() == 1 && printed[0].contains("unknown shared secret"), "{printed:?}");
     for (path, bytes) in reader.files("cache") {
         assert!(!String::from_utf8_lossy(&bytes).contains(secret), "{path}");
     }
@@ -396,7 +395,7 @@ fn invalid_remote_settings_are_rejected_before_anything_runs() {
     }
     let project = Shared::new("/x", "main", &keys[1]).machine();
     let ran = run(&project, &[("HAMFLOW_SIGNING_KEY", "correct-horse")]);
-    assert!(ran.code == 2 && !ran.stderr.contains("correct-horse"), "a key is never repeated: {ran:?}");
+    assert!(ran.code == 2 && !ran.stderr.contains("correct-horse"), "a key is never printed: {ran:?}");
 }
 
 #[test]
@@ -409,7 +408,7 @@ fn nginx_with_webdav_works_as_a_remote() {
     large(&first);
     let ran = run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
     assert_eq!((ran.count("uploaded"), warnings(&ran).len()), (4, 0), "{ran:?}");
-    assert!(folder.path().join("objects/ham/cas").is_dir(), "large blobs are objects of their own");
+    assert!(folder.path().join("objects/ham/cas").is_dir(), "large blobs are separate objects");
     let second = shared.machine();
     large(&second);
     let ran = run(&second, &[]);

@@ -84,13 +84,13 @@ fn another_invocation_or_a_damaged_seal_causes_a_full_check() {
     assert!(!looks_at_everything(&project, &[]));
     assert!(looks_at_everything(&project, &["loud", "pieces"]), "other targets");
     assert!(!looks_at_everything(&project, &["loud", "pieces"]));
-    assert!(looks_at_everything(&project, &[]), "the seal now answers another question");
+    assert!(looks_at_everything(&project, &[]), "the seal is now for another invocation");
     let mut seal = std::fs::read(project.path("cache/seal")).unwrap();
     *seal.last_mut().unwrap() ^= 1;
     std::fs::write(project.path("cache/seal"), &seal).unwrap();
     assert!(looks_at_everything(&project, &[]), "a flipped bit");
     std::fs::write(project.path("cache/seal"), &seal[..seal.len() / 2]).unwrap();
-    assert!(looks_at_everything(&project, &[]), "half of it");
+    assert!(looks_at_everything(&project, &[]), "truncated");
     let forced = run(&project, "11", &["--force"]);
     assert_eq!(forced.count("ran"), 2);
 }
@@ -205,7 +205,7 @@ fn another_lock_breaks_the_seal() {
     });
     project.write("pipeline.lock", other);
     assert_eq!(run(&project, "11", &[]).count("fresh"), 2);
-    assert_eq!(project.read("pipeline.lock"), lock, "it says again what was run");
+    assert_eq!(project.read("pipeline.lock"), lock, "the entry is restored");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_missing_listing_of_an_input_is_recreated() {
         std::fs::remove_file(project.path(path)).unwrap();
     }
     run(&project, "11", &[]);
-    assert!(listings.iter().all(|path| project.path(path).exists()), "runs without the data will need it");
+    assert!(listings.iter().all(|path| project.path(path).exists()), "runs without the data require it");
 }
 
 #[test]
@@ -337,6 +337,6 @@ fn a_new_file_named_by_an_argument_breaks_the_seal() {
     });
     assert_eq!(run().count("fresh"), 1);
     project.write("words.txt", "good morning\n");
-    assert_eq!(run().ran(), ["say"], "the argument now names an input");
+    assert_eq!(run().ran(), ["say"], "the argument now refers to an input");
     assert_eq!(project.read("out/say/to"), "good morning\n");
 }

@@ -109,12 +109,12 @@ fn a_result_with_undeclared_outputs_is_a_miss_with_a_warning() {
     victim.write("bundle.tar", bundle);
     victim.hamflow(&["cache", "import", "bundle.tar"]);
     let ran = victim.run();
-    let said = warnings(&ran);
-    assert!(said.iter().all(|message| message.contains("other outputs than the stage declares")), "{said:?}");
-    assert_eq!(said.len(), 4, "once for each stage: {said:?}");
+    let printed = warnings(&ran);
+    assert!(printed.iter().all(|message| message.contains("other outputs than the stage declares")), "{printed:?}");
+    assert_eq!(printed.len(), 4, "once for each stage: {printed:?}");
     assert!(!victim.path("out/first/more").exists());
     let again = victim.run();
-    assert_eq!((again.count("fresh"), warnings(&again)), (4, Vec::new()), "it was replaced by what was made");
+    assert_eq!((again.count("fresh"), warnings(&again)), (4, Vec::new()), "it was replaced by the new result");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_signed_result_writes_only_declared_outputs() {
         let victim = shared.machine();
         let ran = run(&victim, &[]);
         assert_eq!((ran.code, ran.count("ran"), ran.count("fetched")), (0, 4, 0), "{name}: {ran:?}");
-        assert!(!warnings(&ran).is_empty(), "{name}: somebody with a trusted key lies, and that is said");
+        assert!(!warnings(&ran).is_empty(), "{name}: forged results with a trusted signature are reported");
         assert!(!target.exists(), "{name}");
         assert_eq!(victim.files("out"), chain().files("out"), "{name}");
     }
@@ -190,7 +190,7 @@ fn symlinks_and_fifos_in_the_cache_are_never_opened() {
                 let code = wait(&mut child).unwrap_or_else(|| panic!("`{name}`: {arguments:?} hangs"));
                 assert!(code != 70 && code != 101, "`{name}`: {arguments:?} ended with {code}");
             }
-            assert_eq!(std::fs::read(&target).unwrap(), bytes, "`{name}`: what it leads to is somebody's");
+            assert_eq!(std::fs::read(&target).unwrap(), bytes, "`{name}`: its target is not modified");
         }
     }
 }
@@ -258,7 +258,7 @@ fn memos_of_another_question_are_ignored() {
     let ran = project.hamflow(&["run", "--json"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let (before, memos) = (project.files("out"), project.files("cache/memo"));
-    assert_eq!(memos.len(), 2, "a view each");
+    assert_eq!(memos.len(), 2, "one view per stage");
     for (index, (path, _)) in memos.iter().enumerate() {
         let (_, other) = &memos[(index + 1) % memos.len()];
         let mut file = std::fs::File::create(project.path(path)).unwrap();

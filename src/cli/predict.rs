@@ -45,7 +45,7 @@ pub fn execute(arguments: &PredictArguments, kinds: Kinds) -> Result<u8, CliErro
         check_overlays(&images, pictures)?;
         fs::create_dir(pictures)?;
     }
-    let asked = Classify {
+    let request = Classify {
         model: &model,
         images: &images,
         overlays: arguments.gradcam.is_some(),
@@ -67,7 +67,7 @@ pub fn execute(arguments: &PredictArguments, kinds: Kinds) -> Result<u8, CliErro
         Ok(())
     };
     for kind in kinds {
-        if kind.classify(&asked, &mut tell)? {
+        if kind.classify(&request, &mut tell)? {
             return Ok(u8::from(failed > 0));
         }
     }
@@ -81,12 +81,12 @@ fn model(arguments: &PredictArguments, kinds: Kinds) -> Result<Input, CliError> 
         return model_in(&named);
     }
     let nothing = || format!("`{}` is neither a directory nor a stage that produces a model", arguments.model);
-    let asked = &arguments.common;
-    if asked.file.is_none() && !project::pipeline_file(asked).exists() {
+    let common = &arguments.common;
+    if common.file.is_none() && !project::pipeline_file(common).exists() {
         // A mistyped directory must not be reported as a missing pipeline file.
         return Err(CliError::user(nothing()));
     }
-    let opened = project::open(asked, kinds)?;
+    let opened = project::open(common, kinds)?;
     let is_model = |output: &hamflow_stage_api::Output| output.artifact_type == ArtifactType::Model;
     let stages = &opened.graph.pipeline.stages;
     let Some(stage) = stages.iter().find(|stage| stage.name == arguments.model && stage.outputs.iter().any(is_model))

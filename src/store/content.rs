@@ -214,7 +214,7 @@ mod tests {
             make(&path, &elsewhere);
             assert!(!store.contains(&digest));
             assert_eq!(store.read(&digest), None);
-            assert!(path.symlink_metadata().is_err(), "it is gone");
+            assert!(path.symlink_metadata().is_err(), "it was deleted");
             make(&path, &elsewhere);
             assert!(!store.check(&digest));
             make(&path, &elsewhere);
@@ -237,9 +237,9 @@ mod tests {
         assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
         std_fs::write(store.path(&digest), b"evil bytes").unwrap();
         assert!(!store.copy(&digest, &copy).unwrap() && !store.contains(&digest));
-        assert!(!store.copy(&digest, &copy).unwrap(), "it is absent");
+        assert!(!store.copy(&digest, &copy).unwrap(), "it is missing");
         assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
-        assert_eq!(std_fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "nothing half-written is left");
+        assert_eq!(std_fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "no partial file is left");
     }
 
     #[test]

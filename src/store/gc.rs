@@ -264,7 +264,7 @@ pub(super) mod tests {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - MEMO_RETENTION - Duration::from_secs(1)).unwrap();
         gc(&store, &GcRoots::default(), NOTHING_MORE, true).unwrap();
-        assert_eq!((store.memo.get("old"), store.memo.get("new")), (Some(1), Some(2)), "a dry run");
+        assert_eq!((store.memo.get("old"), store.memo.get("new")), (Some(1), Some(2)), "dry run");
         gc(&store, &GcRoots::default(), NOTHING_MORE, false).unwrap();
         assert_eq!((store.memo.get::<u32>("old"), store.memo.get("new")), (None, Some(2)));
     }

@@ -39,9 +39,9 @@ impl Memo {
     /// their question and are recomputed.
     pub fn decode<'a>(text: &'a str, question: &str) -> Option<&'a str> {
         let (digest, body) = text.split_once('\n')?;
-        let (asked, answer) = body.split_once('\n')?;
+        let (question_digest, answer) = body.split_once('\n')?;
         let is_whole = Digest::of(body.as_bytes()).to_string() == digest;
-        (is_whole && Digest::of(question.as_bytes()).to_string() == asked).then_some(answer)
+        (is_whole && Digest::of(question.as_bytes()).to_string() == question_digest).then_some(answer)
     }
 
     /// Remembers an answer. Errors are ignored, since an answer that is not remembered only costs time.

@@ -359,7 +359,10 @@ mod tests {
         assert!(known(stat, 5_100_000_000).holds_for(&stat));
         assert!(!known(stat, 5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
         let coarse = Stat { ctime: 5_000_000_000, ..stat };
-        assert!(!known(coarse, 5_100_000_000).holds_for(&coarse), "where times are whole seconds, a tick is one");
+        assert!(
+            !known(coarse, 5_100_000_000).holds_for(&coarse),
+            "with timestamps in whole seconds, a tick is a second"
+        );
         assert!(known(coarse, 7_100_000_000).holds_for(&coarse));
     }
 

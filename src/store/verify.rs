@@ -198,7 +198,7 @@ mod tests {
         let blob = store.content.path(&Digest::of(b"one"));
         std::fs::remove_file(&blob).unwrap();
         std::fs::write(&blob, "two").unwrap();
-        assert_eq!(verify(&store, false).unwrap().len(), 2, "named and left alone");
+        assert_eq!(verify(&store, false).unwrap().len(), 2, "reported and kept");
         let damages = verify(&store, true).unwrap();
         assert_eq!(damages.len(), 2, "{damages:?}");
         assert_eq!(damages[0].path, blob);

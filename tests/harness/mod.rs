@@ -163,7 +163,7 @@ impl Project {
     pub fn wait_for(&self, path: &str) {
         let deadline = SystemTime::now() + Duration::from_secs(60);
         while !self.path(path).exists() {
-            assert!(SystemTime::now() < deadline, "`{path}` never came");
+            assert!(SystemTime::now() < deadline, "`{path}` was not created");
             std::thread::yield_now();
         }
     }
@@ -180,7 +180,7 @@ impl Project {
     pub fn until_sealed(&self, run: impl Fn()) {
         let deadline = SystemTime::now() + Duration::from_secs(60);
         while !self.path("cache/seal").exists() {
-            assert!(SystemTime::now() < deadline, "a run with nothing to do leaves a seal");
+            assert!(SystemTime::now() < deadline, "a run with nothing to do writes a seal");
             run();
         }
     }

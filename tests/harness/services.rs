@@ -45,7 +45,7 @@ impl Service {
             std::thread::yield_now();
         }
         let ended = service.process.try_wait().unwrap();
-        assert!(ended.is_none(), "somebody else listens on port {port}: {command:?} ended");
+        assert!(ended.is_none(), "another process listens on port {port}: {command:?} ended");
         service
     }
 }

@@ -72,11 +72,11 @@ impl Profile {
         Self::of(&credentials, &config, env_var("AWS_PROFILE").as_deref())
     }
 
-    fn of(credentials: &Ini, config: &Ini, asked: Option<&str>) -> Result<Self, String> {
-        let name = asked.unwrap_or("default");
+    fn of(credentials: &Ini, config: &Ini, requested: Option<&str>) -> Result<Self, String> {
+        let name = requested.unwrap_or("default");
         let long = format!("profile {name}");
         let sections = [credentials.section(Some(name)), config.section(Some(&long)), config.section(Some(name))];
-        if asked.is_some() && sections.iter().all(Option::is_none) {
+        if requested.is_some() && sections.iter().all(Option::is_none) {
             return Err(format!("the AWS credentials and config files have no profile `{name}` (`AWS_PROFILE`)"));
         }
         let value = |key: &str| sections.iter().flatten().find_map(|section| section.get(key)).map(str::to_owned);
@@ -86,7 +86,9 @@ impl Profile {
                 let pair = [(AmazonS3ConfigKey::AccessKeyId, id), (AmazonS3ConfigKey::SecretAccessKey, secret)];
                 pair.into_iter().chain(token).collect()
             }
-            _ if asked.is_some() && value("sso_session").or(value("sso_start_url")).or(value("role_arn")).is_some() => {
+            _ if requested.is_some()
+                && value("sso_session").or(value("sso_start_url")).or(value("role_arn")).is_some() =>
+            {
                 return Err(format!(
                     "the profile `{name}` has no access keys; export its credentials to the environment with `eval \"$(aws configure export-credentials --profile {name} --format env)\"`"
                 ));
@@ -120,8 +122,8 @@ mod tests {
     const CREDENTIALS_FILE: &str = "[default]\naws_access_key_id = AKIA1\naws_secret_access_key = a\\b+/=#c\n\n[ci]\naws_access_key_id=AKIA2\naws_secret_access_key=s\naws_session_token=t\n";
     const CONFIG_FILE: &str = "[default]\nregion = eu-central-1\n[profile ci]\nregion = us-west-2\nendpoint_url = http://127.0.0.1:9000\n[profile people]\nsso_session = x\n";
 
-    fn profile(asked: Option<&str>) -> Result<Profile, String> {
-        Profile::of(&parse(CREDENTIALS_FILE).unwrap(), &parse(CONFIG_FILE).unwrap(), asked)
+    fn profile(requested: Option<&str>) -> Result<Profile, String> {
+        Profile::of(&parse(CREDENTIALS_FILE).unwrap(), &parse(CONFIG_FILE).unwrap(), requested)
     }
 
     #[test]
