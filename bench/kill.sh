@@ -28,7 +28,7 @@ for ((i = 1; i <= times; i++)); do
   wait "$pid" 2> /dev/null || true
   if ((i % 4 == 0)); then
     (cd "$work/killed" && "$hamflow" run "${options[@]}" 2> /dev/null)
-    [ "$(sums killed)" = "$wanted" ] || { echo "after $i kills the bytes differ" >&2; exit 1; }
+    [ "$(sums killed)" = "$wanted" ] || { echo "after $i kills the results differ" >&2; exit 1; }
     (cd "$work/killed" && "$hamflow" cache verify "${options[@]}" > /dev/null) || { echo "after $i kills the store is damaged" >&2; exit 1; }
     printf '\r%d kills, same bytes' "$i"
   fi

@@ -230,10 +230,8 @@ mod tests {
     #[test]
     fn a_merge_conflict_is_reported_with_its_line() {
         let error = Lockfile::parse("version\t1\n<<<<<<< HEAD\n", Path::new("pipeline.lock")).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("`<<<<<<< HEAD` is not a valid line of a lock file\n  --> pipeline.lock:2:1\n")
-        );
+        let expected = "`<<<<<<< HEAD` is not a valid line of a lock file\n  --> pipeline.lock:2:1";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().is_some_and(|hint| hint.contains("merge conflict")));
     }
 }

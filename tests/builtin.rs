@@ -179,16 +179,16 @@ fn predict_agrees_with_evaluate() {
     for (arguments, wanted) in [
         (
             &["predict", "trian", first][..],
-            "`trian` is neither a folder nor a stage that makes a model\nhint: `train` does",
+            "`trian` is neither a directory nor a stage that produces a model\nhint: stages with a model: `train`",
         ),
-        (&["predict", "train", "nothing.jpg"], "there is no image `nothing.jpg`"),
-        (&["predict", "train", "out/train"], "has no file with the extension jpg, jpeg or png"),
+        (&["predict", "train", "nothing.jpg"], "no such image: `nothing.jpg`"),
+        (&["predict", "train", "out/train"], "contains no files with the extension jpg, jpeg or png"),
         (&["predict", "out/split", first], "has no file `card.json`"),
-        (&["predict", "train", first, first, "--gradcam", "heat"], "would both have the picture"),
+        (&["predict", "train", first, first, "--gradcam", "heat"], "would both write the overlay"),
         (&["predict", "out/train", first], "did you mean `out/train/model`?"),
-        (&["predict", "train", first, "--gradcam", "pipeline.toml"], "is a file; `--gradcam` takes a folder"),
+        (&["predict", "train", first, "--gradcam", "pipeline.toml"], "is a file, but `--gradcam` takes a directory"),
         // The model is that of the current pipeline, not whatever is in `out/`.
-        (&["predict", "train", first, "--set", "stages.train.epochs=3"], "no model of what the pipeline says now"),
+        (&["predict", "train", first, "--set", "stages.train.epochs=3"], "the model of `train` is not up to date"),
     ] {
         let ran = project.hamflow(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
