@@ -83,6 +83,9 @@ impl Tree {
         for line in body.split_terminator('\n') {
             let (digest, path) = line.split_once('\t').ok_or_else(|| error(line))?;
             let path = RelativePath::new(path).map_err(|_| error(line))?;
+            if !is_canonical(digest) {
+                return Err(error(line));
+            }
             entries.push(TreeEntry { path, digest: digest.parse().map_err(|_| error(line))? });
         }
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
@@ -93,6 +96,13 @@ impl Tree {
         }
         Ok(Self { entries })
     }
+}
+
+/// Whether a digest is written as hamflow writes it, without uppercase letters, plus sign and leading zeros: a tree has only one manifest.
+fn is_canonical(digest: &str) -> bool {
+    let size = digest.split_once(':').map_or("", |(_, size)| size);
+    let is_plain = !digest.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'+');
+    is_plain && (size == "0" || !size.starts_with('0'))
 }
 
 /// Finds a path whose parent is itself a file, in sorted entries.
@@ -153,6 +163,20 @@ mod tests {
             assert!(Tree::parse(&text(paths)).is_err(), "{paths:?}");
         }
         assert!(Tree::parse(&text(&["a", "a.b", "a.b.c", "ab/c", "ab/d", "b"])).is_ok());
+    }
+
+    #[test]
+    fn digests_have_only_one_spelling() {
+        let hash = "0a".repeat(32);
+        let manifest = |digest: String| format!("{HEADER}{digest}\ta\n");
+        assert!(
+            Tree::parse(&manifest(format!("{hash}:10"))).is_ok() && Tree::parse(&manifest(format!("{hash}:0"))).is_ok()
+        );
+        for digest in
+            [format!("{hash}:010"), format!("{hash}:00"), format!("{hash}:+1"), format!("{}:1", hash.to_uppercase())]
+        {
+            assert!(Tree::parse(&manifest(digest.clone())).is_err(), "{digest}");
+        }
     }
 
     proptest! {
