@@ -1,6 +1,6 @@
-//! hamflow: runs dataflow pipelines incrementally, from a dataset to a trained, evaluated, explained classifier.
+//! hamflow runs dataflow pipelines incrementally, from a dataset to a trained, evaluated and explained classifier.
 //!
-//! The layers, each importing only what stands left of it:
+//! The layers; each imports only those to its left:
 //! `digest`, `threads`, `fs` → `store` → `config` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.
 
 pub mod cli;

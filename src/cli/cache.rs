@@ -48,9 +48,10 @@ enum Action {
         #[arg(long)]
         shared: bool,
     },
-    /// Delete results that neither a lock file nor a recent run refers to, least recently used first, until the cache is within its limits
+    /// Delete unused results until the cache is within its limits
     ///
-    /// Runs do this automatically, at most once an hour. Lock files of runs with `--set` and checkpoints are kept for two weeks.
+    /// Results that a lock file or a recent run refers to are kept; others are deleted, least recently used first. Runs do this
+    /// automatically, at most once an hour. Lock files of runs with `--set` and checkpoints are kept for two weeks.
     Gc {
         /// Show what would be deleted without deleting anything
         #[arg(short = 'n', long)]

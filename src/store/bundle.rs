@@ -216,7 +216,7 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
                     break;
                 }
             };
-            take(store, entry, (&folder, &is_lock), &mut staged, &mut report)?;
+            import_entry(store, entry, (&folder, &is_lock), &mut staged, &mut report)?;
             if staged.len() >= BATCH {
                 store.content.commit(&std::mem::take(&mut staged))?;
             }
@@ -247,7 +247,7 @@ fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
 /// The largest accepted result or lock file, in bytes.
 const MAX_METADATA_SIZE: u64 = 64 * 1024 * 1024;
 
-fn take(
+fn import_entry(
     store: &Store,
     mut entry: tar::Entry<'_, impl Read>,
     (folder, is_lock): (&Path, &dyn Fn(&str) -> bool),

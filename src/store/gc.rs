@@ -67,14 +67,14 @@ pub struct GcReport {
 pub fn gc(store: &Store, roots: &GcRoots, limits: Limits, dry_run: bool) -> Result<GcReport, FsError> {
     let mut live = LiveSet { store, all: Closure::default() };
     for key in &roots.keys {
-        let more = live.more(key);
+        let more = live.additions(key);
         live.extend(more);
     }
     if let Some(since) = roots.written_since.and_then(time_of) {
         for (path, _) in files(store.actions.folder())? {
             if std::fs::metadata(&path).and_then(|found| found.modified()).is_ok_and(|written| written >= since) {
                 let Ok(key) = name(&path).parse() else { continue };
-                let more = live.more(&key);
+                let more = live.additions(&key);
                 live.extend(more);
             }
         }
@@ -87,7 +87,7 @@ pub fn gc(store: &Store, roots: &GcRoots, limits: Limits, dry_run: bool) -> Resu
         if limits.max_age.is_some_and(|most| age >= most) {
             break;
         }
-        let more = live.more(&key);
+        let more = live.additions(&key);
         // Evict this result and every one that was used less recently.
         if limits.max_bytes.is_some_and(|most| live.all.bytes.saturating_add(more.bytes) > most) {
             break;
@@ -150,7 +150,7 @@ struct Closure {
 
 impl LiveSet<'_> {
     /// What has to be kept in addition if this result is kept.
-    fn more(&self, key: &ActionKey) -> Closure {
+    fn additions(&self, key: &ActionKey) -> Closure {
         let mut more = Closure::default();
         let mut todo = vec![*key];
         while let Some(key) = todo.pop() {
