@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Training on a graphics processor beside PyTorch: images per second of the notebook's network, in one run on one device.
+"""Compares GPU training speed with PyTorch: images per second of the notebook's network, on one device.
 
-`python3 bench/cuda.py [--program FILE] [--rounds N] [--batches 10 64 512] [--precisions f32 tf32 bf16] [--seconds S]` checks first
-that hamflow's device computes what the processor does, then asks hamflow and PyTorch in interleaved rounds for training
-steps (forward, backward, Adam, dropout on) over images that are on the device. PyTorch is measured channels-last in the same
-precision: eager; compiled with CUDA graphs (`mode="max-autotune"`); and with the whole step, compiled, in one CUDA graph. hamflow's
-step also gathers its images from bytes and normalises them. Quotes medians over the rounds.
+`python3 bench/cuda.py [--program FILE] [--rounds N] [--batches 10 64 512] [--precisions f32 tf32 bf16] [--seconds S]` first checks
+that GPU and CPU agree. It then runs training steps (forward, backward, Adam, dropout enabled) of hamflow and PyTorch in interleaved
+rounds, on images that are in GPU memory, and prints the medians. PyTorch uses the channels-last format and the same precision, in
+three modes: eager, compiled with CUDA graphs (`mode="max-autotune"`), and the whole compiled step in one CUDA graph. hamflow's step
+includes gathering and normalising its images from bytes.
 
-`--program` is the benchmark's binary (`cargo bench --bench cuda --features cuda --no-run` names it), for a machine without Rust; without
-it, it is built here. PyTorch is looked for in this Python, else a virtual environment is made.
+`--program` is the benchmark binary (printed by `cargo bench --bench cuda --features cuda --no-run`), for machines without Rust; by
+default it is built. If this Python has no PyTorch, a virtual environment is created.
 """
 import argparse
 import os
@@ -99,7 +99,7 @@ PEERS = {
 
 
 def python_with_torch(folder: Path) -> Path:
-    """A Python that has PyTorch."""
+    """A Python interpreter with PyTorch."""
     own = Path(sys.executable)
     if subprocess.run([own, "-c", "import torch"], capture_output=True).returncode == 0:
         return own
@@ -112,7 +112,7 @@ def python_with_torch(folder: Path) -> Path:
 
 
 def built() -> Path:
-    """The benchmark's own program."""
+    """The path of the benchmark binary."""
     command = ["cargo", "bench", "--bench", "cuda", "--features", "cuda", "--no-run", "--message-format=short"]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stderr
     path = said.rsplit("cuda.rs (", 1)[1].split(")")[0]
@@ -153,7 +153,7 @@ def main() -> None:
                     try:
                         known.append(asked.ask(precision, batch, steps))
                     except (ValueError, BrokenPipeError):
-                        print(f"left out: {name} ended", file=sys.stderr)
+                        print(f"skipped: {name} exited", file=sys.stderr)
                         del programs[name]
         print(f"\n{precision}: images/s, medians of {arguments.rounds} interleaved rounds (ms per step)\n")
         print("| | " + " | ".join(f"batch {batch}" for batch in arguments.batches) + " |")

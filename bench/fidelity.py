@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How far hamflow's pixels lie from Pillow's (libjpeg-turbo), on the originals: decoding alone, and whole preprocessing.
+"""Compares hamflow's pixels with Pillow's (libjpeg-turbo) on the original images: decoding only, and all preprocessing.
 
 `python3 bench/fidelity.py [ORIGINALS]` needs a release build of hamflow and a Python with numpy, pillow and pyarrow.
 """
@@ -19,7 +19,7 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 def tensors(originals: Path, height: int, width: int, resize: str, decode: str) -> dict[str, np.ndarray]:
-    """What `preprocess` makes of the originals, by image id."""
+    """The preprocessed images by image ID."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), originals, height=height, width=width, filter=resize, decode=decode)
         subprocess.run([binary(), "run"], cwd=folder, check=True, capture_output=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Kills a small pipeline of the real stages with SIGKILL at random instants, then lets it finish: the bytes must be those of an
-# undisturbed run and the store must be whole. `bash bench/kill.sh [TIMES]`, 200 by default; needs a release build.
+# Kills a small pipeline of the built-in stages with SIGKILL at random instants, then lets it finish. The results must be identical to
+# those of an undisturbed run, and the store must be intact. `bash bench/kill.sh [TIMES]`, 200 by default; needs a release build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 hamflow=$(realpath "${CARGO_TARGET_DIR:-target}/release/hamflow")
@@ -19,7 +19,7 @@ wall_ms=$((($(date +%s%N) - start) / 1000000))
 wanted=$(sums whole)
 echo "an undisturbed run takes $wall_ms ms"
 for ((i = 1; i <= times; i++)); do
-  # Every fourth time from nothing; else on top of what the last killed run left.
+  # Every fourth time from scratch; otherwise with the state that the last killed run left.
   if ((i % 4 == 1)); then fresh killed; else rm -rf "$work/killed/out"; fi
   (cd "$work/killed" && exec setsid "$hamflow" run "${options[@]}" 2> /dev/null) &
   pid=$!
@@ -28,7 +28,7 @@ for ((i = 1; i <= times; i++)); do
   wait "$pid" 2> /dev/null || true
   if ((i % 4 == 0)); then
     (cd "$work/killed" && "$hamflow" run "${options[@]}" 2> /dev/null)
-    [ "$(sums killed)" = "$wanted" ] || { echo "after $i kills the bytes differ" >&2; exit 1; }
+    [ "$(sums killed)" = "$wanted" ] || { echo "after $i kills the results differ" >&2; exit 1; }
     (cd "$work/killed" && "$hamflow" cache verify "${options[@]}" > /dev/null) || { echo "after $i kills the store is damaged" >&2; exit 1; }
     printf '\r%d kills, same bytes' "$i"
   fi

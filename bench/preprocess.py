@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Preprocessing beside other programs: a table of images per second, in one run on one machine.
+"""Compares preprocessing speed with other libraries: a table of images per second.
 
-`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers] [--cold-disk]
-[--changes N]` makes N distinct JPEGs (10,015 by default: the originals repeated, each with a number in a comment), a virtual environment with the peers, and runs interleaved
-rounds, for each size: the decoder alone over the same files in a bare loop (`cargo bench --bench preprocess`), a cold
-`hamflow run` over them (an empty cache, the hashing of every file and the table included), and each peer with a process per core. It
-needs a release build of hamflow. What a cold run reaches of its decoder alone is the median of the rounds' ratios: by the
-clock, and by the time that processors worked, which says less but also counts on a machine that does other things too.
-With `--changes N` it measures a run after one image changed instead, N times.
-With `--cold-disk` the files are taken out of the system's cache before each run and each peer, instead of being brought in
-(as root).
+`python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers] [--cold-disk] [--changes N]` creates N
+distinct JPEGs (default 10,015: the originals repeated, each with a number in a comment) and a virtual environment with the other
+libraries. For each image size it runs, in interleaved rounds: the bare decoder on these files (`cargo bench --bench preprocess`), a
+cold `hamflow run` (empty cache, including the hashing of all files and the table), and each library with one process per core.
+
+The efficiency of a cold run relative to its bare decoder is the median of the ratios of the rounds, both by wall time and by CPU time;
+the latter is less meaningful, but also valid on a busy machine.
+
+`--changes N` instead measures N runs after a change of one image. `--cold-disk` evicts the files from the page cache before each
+measurement instead of loading them (requires root). Needs a release build of hamflow.
 """
 import argparse
 import hashlib
@@ -37,7 +38,7 @@ PACKAGES = {
 }
 SIZES = [(75, 100), (224, 224)]
 
-# Each peer decodes, resizes and keeps the pixels of one file; a process per core does its share.
+# The code of each library to decode and resize one file; one process per core handles its share of the files.
 PEERS = {
     "Pillow, draft": ("pillow", """
 from PIL import Image
@@ -108,7 +109,7 @@ print(done / (time.perf_counter() - start))
 
 
 def dataset(folder: Path, originals: Path, count: int) -> Path:
-    """The originals repeated, each copy made distinct by a number in a comment behind the start of the image."""
+    """Repeats the originals; a number in a JPEG comment makes each copy distinct."""
     which = hashlib.sha256(str(originals.resolve()).encode()).hexdigest()[:8]
     images = folder / f"images-{which}-{count}"
     if not (images / "whole").exists():
@@ -125,7 +126,7 @@ def dataset(folder: Path, originals: Path, count: int) -> Path:
 
 
 def environment(folder: Path) -> tuple[Path, set[str]]:
-    """A virtual environment with the peers that install here."""
+    """A virtual environment with the other libraries that can be installed."""
     venv = folder / "venv"
     python = venv / "bin" / "python"
     if not python.exists():
@@ -141,7 +142,7 @@ def environment(folder: Path) -> tuple[Path, set[str]]:
 
 
 def simd_environment(folder: Path) -> Path | None:
-    """A virtual environment with Pillow-SIMD, which takes Pillow's place; none where it does not build."""
+    """A virtual environment with Pillow-SIMD instead of Pillow; None if it cannot be built."""
     python = folder / "venv-simd" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "venv-simd"], check=True)
@@ -153,7 +154,7 @@ def simd_environment(folder: Path) -> Path | None:
 
 
 def resident(root: int) -> int:
-    """Bytes in memory of a process and all that it started."""
+    """The resident memory of a process and its descendants, in bytes."""
     total, todo = 0, [root]
     while todo:
         pid = todo.pop()
@@ -167,10 +168,10 @@ def resident(root: int) -> int:
 
 
 def warm(images: Path, size: tuple[int, int], count: int) -> None:
-    """Brings the files into memory, and takes as much of it as a run will write and gives it back.
+    """Loads the files into the page cache, then allocates and frees as much memory as a run will write.
 
-    A virtual machine may have returned free memory to its host, and whoever touches it first pays dearly for that. No
-    program shall pay for another.
+    A virtual machine may have returned free memory to its host, which makes the first access slow. No program should pay for
+    another.
     """
     for path in images.glob("*.jpg"):
         path.read_bytes()
@@ -181,7 +182,7 @@ def warm(images: Path, size: tuple[int, int], count: int) -> None:
 
 
 def cool() -> None:
-    """Takes all files out of memory."""
+    """Evicts all files from the page cache."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
@@ -189,8 +190,7 @@ def cool() -> None:
 def hamflow(
     folder: Path, images: Path, size: tuple[int, int], decode: str, cold_disk: bool = False
 ) -> tuple[float, float, float]:
-    """A cold run: images per second by the clock and by the work of all processors, and the most memory of all its processes
-    together in MiB."""
+    """A cold run: images per second of wall time and of CPU time, and the peak memory of all its processes in MiB."""
     project = Path(tempfile.mkdtemp(dir=folder))
     count = write(project, images, height=size[0], width=size[1], decode=decode)
     if decode == "reduced":
@@ -221,7 +221,7 @@ def hamflow(
 
 
 def changed(folder: Path, images: Path, size: tuple[int, int], rounds: int) -> tuple[float, float]:
-    """Medians of seconds and images of a run after one image's bytes changed, and the change back."""
+    """Medians of the seconds and images of a run after a change of one image, and after reverting it."""
     project = Path(tempfile.mkdtemp(dir=folder))
     write(project, images, height=size[0], width=size[1])
     run = [binary(), "run", "--json"]
@@ -231,7 +231,7 @@ def changed(folder: Path, images: Path, size: tuple[int, int], rounds: int) -> t
     for number in range(rounds):
         path = paths[len(paths) * (2 * number + 1) // (2 * rounds)]
         before = path.read_bytes()
-        # The number in its comment.
+        # Change the number in the comment.
         path.write_bytes(before[:6] + f"{90_000_000 + number}".encode() + before[14:])
         start = time.perf_counter()
         said = subprocess.run(run, cwd=project, check=True, capture_output=True, text=True).stdout
@@ -244,7 +244,7 @@ def changed(folder: Path, images: Path, size: tuple[int, int], rounds: int) -> t
 
 
 def linked(folder: Path, originals: Path, count: int) -> Path:
-    """The originals under many names, for counts that no disk should hold."""
+    """Links to the originals under many names, for image counts that would not fit on the disk."""
     images = folder / f"links-{count}"
     images.mkdir(exist_ok=True)
     sources = sorted(path.resolve() for path in originals.glob("*.jpg"))
@@ -256,7 +256,7 @@ def linked(folder: Path, originals: Path, count: int) -> Path:
 
 
 def bare(*arguments: str) -> dict[str, tuple[float, float]]:
-    """What `cargo bench --bench preprocess` prints, by name: images per second, and the other number of the row."""
+    """The output of `cargo bench --bench preprocess` by name: images per second, and the second number of the row."""
     command = ["cargo", "bench", "--bench", "preprocess", "--", *arguments]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     rows = re.findall(r"^(\S.*?)\s{2,}(\d+)\s+(\d+)$", printed, re.M)
@@ -294,7 +294,7 @@ def main() -> None:
             scripts["Pillow-SIMD, draft"] = (simd, PEERS["Pillow, draft"][1] + LOOP)
     decoders: dict[str, list[float]] = {}
     rates: dict[tuple[str, tuple[int, int]], list[float]] = {}
-    # By size, for each round: what a cold run reaches of its decoder alone, by the clock and by work.
+    # By size, for each round: the efficiency of a cold run relative to its bare decoder, by wall time and by CPU time.
     reached: dict[tuple[int, int], list[tuple[float, float]]] = {}
     memory = 0.0
     for _ in range(options.rounds):

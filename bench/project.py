@@ -1,4 +1,4 @@
-"""What the scripts beside this file share: the program, the originals and a project that preprocesses a folder of images."""
+"""Helpers of the benchmark scripts: the program, the original images, and a project that preprocesses a directory of images."""
 import os
 from pathlib import Path
 
@@ -10,12 +10,12 @@ def binary() -> Path:
     """The release build of hamflow."""
     path = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/hamflow"
     if not path.exists():
-        raise SystemExit(f"there is no {path}: `cargo build --release` makes it")
+        raise SystemExit(f"{path} does not exist; run `cargo build --release` first")
     return path
 
 
 def write(project: Path, images: Path, **parameters: object) -> int:
-    """Writes a project of `metadata` and `preprocess` with these parameters over a folder of JPEGs; returns their number."""
+    """Writes a project with `metadata` and `preprocess` for a directory of JPEGs. Returns the number of images."""
     names = sorted(path.stem for path in images.glob("*.jpg"))
     rows = "".join(f"L{name},{name},nv,histo,40,male,back\n" for name in names)
     (project / "metadata.csv").write_text("lesion_id,image_id,dx,dx_type,age,sex,localization\n" + rows)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the pipeline learns from the real data: the recipe with four seeds, and with some of its options.
+"""Measures the models trained on the real data: the shipped recipe with four seeds, and with some of its options.
 
-`python3 bench/results.py DATA --folder FOLDER [--only NAME …] [--jobs N] [--figures FOLDER]` makes a project in FOLDER for each run
-below, runs the whole pipeline there on the HAM10000 in DATA (`HAM10000_metadata.csv`, the two folders of images, the lesion
-masks), and prints the tables of docs/results.md. A run that was ended goes on from its last epoch, one that is done costs
-nothing. `--jobs` runs so many at a time, with an equal share of the threads each; the bytes are the same. `--figures` copies the
-pictures that docs/results.md shows. Needs a release build of hamflow, and pandas with pyarrow.
+`python3 bench/results.py DATA --folder FOLDER [--only NAME …] [--jobs N] [--figures FOLDER]` creates a project in FOLDER for each of
+the runs below, runs the whole pipeline on the HAM10000 dataset in DATA (`HAM10000_metadata.csv`, both image directories, the lesion
+masks), and prints the tables of docs/results.md. Interrupted runs resume from their last epoch; finished ones are cached. `--jobs`
+runs N projects at a time, each with an equal share of the threads; the results are identical. `--figures` copies the figures for
+docs/results.md. Needs a release build of hamflow, and pandas with pyarrow.
 """
 import argparse
 import json
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from project import ROOT, binary
 
-# The first was chosen before anything was trained.
+# The first seed was chosen before any training.
 SEEDS = (1234, 1, 2, 3)
 
-# What differs from the shipped pipeline, by name; every one also has the data's places.
+# The differences from the shipped pipeline, by name; the paths of the data are added to each.
 RUNS = {f"baseline-{seed}": (seed, "epochs = 50") for seed in SEEDS}
 RUNS["weighted-1234"] = (1234, """
 class_weights = "balanced"
@@ -50,7 +50,7 @@ PICTURES = {"baseline-1234": [CURVES, VALIDATION, TEST], "weighted-1234": [CURVE
 
 
 def write(project: Path, data: Path, seed: int, settings: str) -> None:
-    """The shipped pipeline with another seed, the data's places and the settings of `train`."""
+    """Writes the shipped pipeline with another seed, the paths of the data and the settings of `train`."""
     project.mkdir(parents=True, exist_ok=True)
     shipped = (ROOT / "pipeline.toml").read_text()
     assert "seed = 1234\n" in shipped
@@ -66,7 +66,7 @@ stages.gradcam.masks = "inputs.masks"
 
 
 def run(name: str, folder: Path, data: Path, threads: int) -> None:
-    """Runs the pipeline, or what is left of it."""
+    """Runs the pipeline, or what remains of it."""
     write(folder / name, data, *RUNS[name])
     with open(folder / name / "run.log", "a") as log:
         command = [binary(), "run", "--profile", "real", "--jobs", str(threads)]
@@ -74,7 +74,7 @@ def run(name: str, folder: Path, data: Path, threads: int) -> None:
 
 
 def read(folder: Path, name: str) -> tuple[dict, dict, list]:
-    """The metrics, the summary of the training and its epochs."""
+    """The metrics, the training summary and the epochs."""
     out = folder / name / "out"
     load = lambda path: json.loads((out / path).read_text())
     return load("evaluate/metrics.json"), load("train/summary.json"), load("train/history.json")["epochs"]
@@ -86,7 +86,7 @@ def with_interval(split: dict, metric: str) -> str:
 
 
 def overview(folder: Path, names: list[str], of_seeds: bool) -> None:
-    """A row per run: validation, then test with its intervals; the mean where only the seeds differ."""
+    """A row per run: validation, then test with confidence intervals; the mean of runs that differ only in their seed."""
     print(f"| run | epochs, best | validation accuracy | {' | '.join('test ' + shown for shown, _ in METRICS)} |")
     print("| --- " * (3 + len(METRICS)) + "|")
     tests = []
@@ -103,7 +103,7 @@ def overview(folder: Path, names: list[str], of_seeds: bool) -> None:
 
 
 def details(folder: Path, name: str) -> None:
-    """Everything that was measured of one run."""
+    """All measurements of one run."""
     metrics, _, _ = read(folder, name)
     numbers = [key for key, value in metrics["test"].items() if isinstance(value, float)]
     print(f"\nEverything measured of `{name}`:\n\n| | validation | test |\n| --- | --- | --- |")
@@ -118,7 +118,7 @@ def details(folder: Path, name: str) -> None:
 
 
 def decisions(folder: Path, names: list[str]) -> None:
-    """What the same answers give on test if each probability is first divided by a power of its class's share of the training rows
+    """The test metrics if each probability is divided by a power of its class's share of the training rows
     (post-hoc logit adjustment, Menon et al. 2021, https://arxiv.org/abs/2007.07314)."""
     import pandas
 

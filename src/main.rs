@@ -1,4 +1,4 @@
-//! The program: the engine with the kinds that are built in.
+//! The `hamflow` program: the engine with the built-in kinds of stage.
 
 use std::process::ExitCode;
 

@@ -1,17 +1,16 @@
-//! Work on many items at the same time.
+//! Parallel iteration with threads.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// How many threads the machine runs at the same time, as it was when the program first asked: the question itself opens half
-/// a dozen files of the system.
+/// The available parallelism. It is cached, since determining it opens several files of the system.
 pub fn available() -> usize {
     static AVAILABLE: OnceLock<usize> = OnceLock::new();
     *AVAILABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Does `work` on every item, on at most `threads` threads, each of which takes `chunk` items at a time; the results are in
-/// the order of the items. After an error no thread takes more, and one of the errors is returned.
+/// Maps `work` over the items on up to `threads` threads, each of which takes `chunk` items at a time. Results are in the order of the
+/// items. After an error no further chunks are started, and one of the errors is returned.
 pub fn each<T: Sync, R: Send, E: Send>(
     items: &[T],
     threads: usize,
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_stand_in_the_order_of_the_items_for_any_number_of_threads() {
+    fn results_are_in_order_for_any_number_of_threads() {
         let items: Vec<u32> = (0..1000).collect();
         for (threads, chunk) in [(1, 1), (2, 7), (7, 64), (3, 5000)] {
             let doubled = each(&items, threads, chunk, |item| Ok::<_, ()>(item * 2));
@@ -56,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_ends_the_work() {
+    fn an_error_stops_the_iteration() {
         let items: Vec<usize> = (0..10_000).collect();
         let begun = AtomicUsize::new(0);
         let result = each(&items, 4, 1, |item| {
@@ -64,6 +63,6 @@ mod tests {
             if *item == 3 { Err(*item) } else { Ok(()) }
         });
         assert_eq!(result, Err(3));
-        assert!(begun.into_inner() < items.len(), "nobody went on to the end");
+        assert!(begun.into_inner() < items.len(), "the remaining items were skipped");
     }
 }

@@ -1,5 +1,5 @@
-//! Folders that nobody has hashed: their files are hashed by the parts that read them, and everything else is as if they had been
-//! hashed first.
+//! Stages that hash their inputs while reading them: unhashed files are hashed by the parts that read them, with the same results as
+//! hashing them up front.
 
 // `inotify` counts how often files are opened.
 #![cfg(target_os = "linux")]
@@ -24,7 +24,7 @@ folder = "inputs.folder"
 suffix = "!"
 "#;
 
-/// A project with a folder of files by name, which were written long ago.
+/// A project with a folder of old files, given by name.
 fn project(pipeline: &str, files: &[(&str, &str)]) -> Project {
     let project = Project::new(pipeline);
     for (name, text) in files {
@@ -34,14 +34,14 @@ fn project(pipeline: &str, files: &[(&str, &str)]) -> Project {
     project
 }
 
-/// How often each file of the folder of inputs is opened while `run` runs.
+/// Counts how often each file of the input folder is opened while `run` runs.
 fn opened(project: &Project, run: impl FnOnce()) -> BTreeMap<String, usize> {
     opened_in(project, "folder", run)
 }
 
 fn opened_in(project: &Project, folder: &str, run: impl FnOnce()) -> BTreeMap<String, usize> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).unwrap();
-    // Two equal events in a row would be told as one, so closing is watched as well.
+    // inotify merges equal consecutive events, so closing is watched as well.
     let watched = inotify::WatchFlags::OPEN | inotify::WatchFlags::CLOSE;
     inotify::add_watch(&watch, project.path(folder), watched).unwrap();
     run();
@@ -49,7 +49,7 @@ fn opened_in(project: &Project, folder: &str, run: impl FnOnce()) -> BTreeMap<St
     let mut reader = inotify::Reader::new(&watch, &mut buffer);
     let mut opened = BTreeMap::new();
     while let Ok(event) = reader.next() {
-        // The folder itself has no name.
+        // Events of the directory itself have no name.
         if let Some(name) = event.file_name().filter(|_| event.events().contains(inotify::ReadFlags::OPEN)) {
             *opened.entry(name.to_string_lossy().into_owned()).or_default() += 1;
         }
@@ -62,7 +62,7 @@ fn times(names: &[&str], times: usize) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_file_that_nobody_hashed_is_read_once() {
+fn an_unhashed_file_is_read_once() {
     let project = project(PIPELINE, &[("a1", "one"), ("a2", "two"), ("b", "three")]);
     let mut first = None;
     assert_eq!(opened(&project, || first = Some(project.run())), times(&["a1", "a2", "b"], 1));
@@ -74,27 +74,31 @@ fn a_file_that_nobody_hashed_is_read_once() {
     assert!(reasons.iter().all(|(_, reasons)| reasons.contains("never-built")), "{reasons:?}");
     assert_eq!(project.read("out/once/pieces/a.txt"), "ONE!TWO!");
     let mut second = None;
-    assert_eq!(opened(&project, || second = Some(project.run())), times(&[], 1), "their digests are known");
+    assert_eq!(opened(&project, || second = Some(project.run())), times(&[], 1), "the digests are cached");
     assert_eq!(second.unwrap().with_outcome("fresh").len(), 2);
 }
 
 #[test]
-fn keys_and_locks_are_those_of_files_that_were_hashed_first() {
+fn keys_and_locks_equal_those_of_files_hashed_up_front() {
     let files = [("a", "one"), ("b", "two"), ("c", "three")];
     let (ahead, behind) = (project(PIPELINE, &files), project(PIPELINE, &files));
     ahead.run();
-    // What is compared with a lock is hashed first.
+    // Inputs that are compared with a lock are hashed up front.
     std::fs::copy(ahead.path("pipeline.lock"), behind.path("pipeline.lock")).unwrap();
     let opens = opened(&behind, || drop(behind.run_with(&["--locked"])));
     assert_eq!(opens, times(&["a", "b", "c"], 2), "hashed for its key and read by its part");
-    assert_eq!(ahead.read("pipeline.lock").matches("inputs.folder").count(), 2, "both stages have their line");
+    assert_eq!(
+        ahead.read("pipeline.lock").matches("inputs.folder").count(),
+        2,
+        "the lock has an entry for both stages"
+    );
     let names = |project: &Project, folder: &str| -> Vec<String> {
         project.files(folder).into_iter().map(|(name, _)| name).collect()
     };
     assert_eq!(names(&ahead, "cache/ac"), names(&behind, "cache/ac"));
     assert_eq!(names(&ahead, "cache/cas"), names(&behind, "cache/cas"));
     assert!(ahead.files("out") == behind.files("out"));
-    // Without the data, the listing stands in for it.
+    // Without the data, its locked listing is used.
     std::fs::remove_dir_all(ahead.path("folder")).unwrap();
     std::fs::remove_dir_all(ahead.path("out")).unwrap();
     let ran = ahead.run_with(&["--allow-missing"]);
@@ -102,10 +106,10 @@ fn keys_and_locks_are_those_of_files_that_were_hashed_first() {
 }
 
 #[test]
-fn what_the_cache_may_have_is_hashed_first() {
+fn inputs_of_possibly_cached_stages_are_hashed_up_front() {
     let project = project(PIPELINE, &[("a", "one"), ("b", "two"), ("c", "three"), ("d", "four")]);
     project.run();
-    // As after a fresh checkout with the cache of another machine.
+    // Like a fresh checkout with the cache of another machine.
     std::fs::remove_file(project.path("cache/index")).unwrap();
     std::fs::remove_dir_all(project.path("out")).unwrap();
     let ran = project.run();
@@ -113,7 +117,7 @@ fn what_the_cache_may_have_is_hashed_first() {
 }
 
 #[test]
-fn a_second_stage_waits_for_the_reading_and_checks_what_it_reads() {
+fn a_second_reader_waits_for_the_hashes_and_verifies_them() {
     let pipeline = format!(
         "{PIPELINE}\n[stages.twice]\nkind = \"once\"\nfolder = \"inputs.folder\"\nsuffix = \"?\"\n[stages.same]\nkind = \"once\"\nfolder = \"inputs.folder\"\nsuffix = \"!\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n"
     );
@@ -121,7 +125,7 @@ fn a_second_stage_waits_for_the_reading_and_checks_what_it_reads() {
     let mut ran = None;
     let opens = opened(&project, || ran = Some(project.run()));
     let ran = ran.unwrap();
-    assert_eq!(opens, times(&["a", "b"], 3), "by `once`, `twice` and `pieces`, and never only to be hashed");
+    assert_eq!(opens, times(&["a", "b"], 3), "read by `once`, `twice` and `pieces`, and never just to be hashed");
     assert_eq!(ran.with_outcome("cached"), ["same"], "equal keys execute once");
     assert_eq!(ran.count("parts_ran"), 6, "{ran:?}");
     assert_eq!(
@@ -131,7 +135,7 @@ fn a_second_stage_waits_for_the_reading_and_checks_what_it_reads() {
 }
 
 #[test]
-fn a_file_that_changes_once_it_was_read_is_read_again() {
+fn a_file_changed_after_it_was_read_is_read_again() {
     let project = project(PIPELINE, &[("a", "one"), ("b", "changes once it is read")]);
     let ran = project.run();
     assert_eq!(ran.count("parts_ran"), 3, "the part of `b` twice: {ran:?}");
@@ -141,7 +145,7 @@ fn a_file_that_changes_once_it_was_read_is_read_again() {
 }
 
 #[test]
-fn after_a_failure_no_part_is_lost_and_the_lock_says_nothing_that_nobody_knows() {
+fn a_failure_loses_no_parts_and_locks_no_unknown_digests() {
     let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "fails"), ("c", "one")]);
     let ran = project.hamflow(&["run", "--json", "--jobs", "1"]);
     assert_eq!((ran.code, ran.with_outcome("failed")), (2, vec!["once".to_owned()]), "{ran:?}");
@@ -154,7 +158,7 @@ fn after_a_failure_no_part_is_lost_and_the_lock_says_nothing_that_nobody_knows()
 }
 
 #[test]
-fn a_part_that_is_done_after_another_failed_is_stored() {
+fn a_part_that_finishes_after_a_failure_is_stored() {
     let project = project(PIPELINE, &[("a", "fails once the other has begun"), ("b", "waits for the failure")]);
     let ran = project.hamflow(&["run", "--json", "--jobs", "2", "--keep-going"]);
     assert_eq!((ran.code, ran.with_outcome("failed")), (2, vec!["once".to_owned()]), "{ran:?}");
@@ -164,31 +168,31 @@ fn a_part_that_is_done_after_another_failed_is_stored() {
 }
 
 #[test]
-fn a_file_that_changes_behind_its_part_is_reported_where_its_digest_was_known() {
+fn a_change_after_its_part_is_reported_if_the_digest_was_known() {
     let project = project(PIPELINE, &[("a", "one"), ("b", "two")]);
     project.run();
-    // The cache has parts of this kind, so it is hashed first.
+    // The cache has parts of this kind, so the input is hashed up front.
     project.write("folder/b", "changes once it is read");
     let ran = project.hamflow(&["run"]);
     assert!(ran.code == 1 && ran.stderr.contains("folder` changed while the stage ran"), "{ran:?}");
-    assert_eq!(project.read("out/once/pieces/b.txt"), "TWO!", "nothing is laid out of it");
+    assert_eq!(project.read("out/once/pieces/b.txt"), "TWO!", "it has no outputs");
     assert_eq!(project.run().ran(), ["once"]);
     assert_eq!(project.read("out/once/pieces/b.txt"), "CHANGED!");
 }
 
 #[test]
-fn a_file_that_comes_while_names_are_used_is_in_no_lock_line_of_the_names_before() {
+fn a_file_added_during_the_run_is_not_in_the_lock() {
     let project = project(PIPELINE, &[("a", "one"), ("b", "a file comes")]);
     let ran = project.run();
     assert_eq!(project.read("out/once/pieces/c.txt"), "CAME!", "{ran:?}");
     let lock = project.read("pipeline.lock");
-    assert!(!lock.contains("names\tinput"), "what `names` read was never hashed: {lock}");
-    assert_eq!(project.run().ran(), ["names"], "the folder has another name in it");
+    assert!(!lock.contains("names\tinput"), "the inputs of `names` were never hashed: {lock}");
+    assert_eq!(project.run().ran(), ["names"], "the directory has another file");
     assert_eq!(project.read("pipeline.lock").matches("inputs.folder").count(), 2);
 }
 
 #[test]
-fn stages_that_would_make_the_same_do_not_make_it_twice() {
+fn stages_with_equal_keys_run_once() {
     let pipeline = "[inputs]\nfolder = \"folder\"\nother = \"other\"\n[stages.once]\nfolder = \"inputs.folder\"\n[stages.again]\nkind = \"once\"\nfolder = \"inputs.other\"\n";
     let project = project(pipeline, &[("a", "one"), ("b", "two")]);
     project.write("other/a", "one");
@@ -198,7 +202,7 @@ fn stages_that_would_make_the_same_do_not_make_it_twice() {
 }
 
 #[test]
-fn a_run_that_the_user_ended_waits_for_no_hashing_and_loses_no_part() {
+fn an_interrupted_run_skips_hashing_and_loses_no_parts() {
     let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "never ends")]);
     let run = project.start(&["run", "--jobs", "1", "--json"]);
     project.wait_for("started");
@@ -207,7 +211,7 @@ fn a_run_that_the_user_ended_waits_for_no_hashing_and_loses_no_part() {
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let lock = project.read("pipeline.lock");
-    assert!(!lock.contains("inputs.folder"), "nobody knows yet what it reads: {lock}");
+    assert!(!lock.contains("inputs.folder"), "its inputs are not hashed yet: {lock}");
     assert_eq!(project.files("cache/ac").len(), 2, "the result of `names` and the part of `a` are stored");
     project.write("folder/b", "ends");
     let again = project.run();
@@ -217,10 +221,10 @@ fn a_run_that_the_user_ended_waits_for_no_hashing_and_loses_no_part() {
 }
 
 #[test]
-fn what_parts_make_is_copied_for_people_while_others_work() {
+fn outputs_of_parts_are_copied_to_out_while_other_parts_run() {
     let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "never ends")]);
     let copies = || project.files("out").into_iter().filter(|(path, _)| path.ends_with("pieces/a.txt"));
-    // Two parts at the same time; the one that is done is not stored before the other, unless the run ends.
+    // Two concurrent parts. The finished one is not stored before the other, unless the run ends.
     let mut run = project.start(&["run", "--jobs", "2"]);
     project.wait_for("started");
     let deadline = SystemTime::now() + Duration::from_secs(60);
@@ -240,8 +244,8 @@ fn what_parts_make_is_copied_for_people_while_others_work() {
         names.sort();
         names
     };
-    assert_eq!(folders(&project), ["names", "once"], "what the killed run left is gone");
-    // The same where `out/once` is there already.
+    assert_eq!(folders(&project), ["names", "once"], "leftovers of the killed run are removed");
+    // The same with an existing `out/once`.
     project.write("pipeline.toml", PIPELINE.replace("\"!\"", "\"?\""));
     assert_eq!(project.run().count("parts_ran"), 2);
     assert_eq!(project.read("out/once/pieces/b.txt"), "ENDS?");
@@ -250,7 +254,7 @@ fn what_parts_make_is_copied_for_people_while_others_work() {
 }
 
 #[test]
-fn the_copy_is_what_is_laid_out_and_is_not_read_again() {
+fn copied_outputs_are_restored_without_reading_them_again() {
     let project = project(PIPELINE, &[("a", "a longer text goes first"), ("b", "waits for a copy")]);
     let run = project.start(&["run", "--jobs", "2"]);
     let inode = |path: &str| std::fs::metadata(project.path(path)).unwrap().ino();
@@ -273,10 +277,10 @@ fn the_copy_is_what_is_laid_out_and_is_not_read_again() {
     assert!(!again.contains_key("a.txt"), "{again:?}");
 }
 
-/// Where the file system of `$TMPDIR` shares blocks. `tests/check.sh` runs this on one that does (`HAMFLOW_SHARES_BLOCKS`).
+/// Runs if the file system of `$TMPDIR` supports reflinks. `tests/check.sh` sets this up (`HAMFLOW_SHARES_BLOCKS`).
 #[test]
-fn what_is_laid_out_shares_its_blocks_with_the_store() {
-    // Btrfs keeps files of a few bytes among the names.
+fn restored_outputs_share_blocks_with_the_store() {
+    // Btrfs stores files of a few bytes inline in the metadata.
     let text = "long ".repeat(5000);
     let project = project(PIPELINE, &[("a", &text), ("b", &text.replace('l', "k"))]);
     let does = |program: &str, arguments: &[&str]| {
@@ -292,7 +296,7 @@ fn what_is_laid_out_shares_its_blocks_with_the_store() {
     let after = |what: &str| {
         project.run();
         for path in ["out/once/pieces/a.txt", "out/once/pieces/b.txt"] {
-            // A file has its place on the disk once it is written there (`-s`).
+            // Blocks are allocated only when a file is written back (`-s`).
             let (whole, extents) = does("filefrag", &["-s", "-v", path]);
             assert!(whole && extents.contains("shared"), "{what}: {path}: {extents}");
         }
@@ -309,16 +313,16 @@ fn what_is_laid_out_shares_its_blocks_with_the_store() {
 // Only Linux with glibc returns free memory on demand.
 #[cfg(not(hamflow_portable))]
 #[test]
-fn a_worker_keeps_nothing_of_the_job_before() {
+fn a_worker_keeps_no_memory_between_jobs() {
     let project = project(PIPELINE, &[("a", "hoards and is longer, so it goes first"), ("b", "says its memory")]);
     project.run_with(&["--jobs", "1"]);
-    let said = project.read("out/once/pieces/b.txt");
-    let kilobytes: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
-    assert!((1..64 * 1024).contains(&kilobytes), "{said}");
+    let printed = project.read("out/once/pieces/b.txt");
+    let kilobytes: u64 = printed.split_whitespace().next().unwrap().parse().unwrap();
+    assert!((1..64 * 1024).contains(&kilobytes), "{printed}");
 }
 
 #[test]
-fn a_part_that_does_not_say_what_it_read_is_a_mistake_of_its_kind() {
+fn a_part_that_does_not_report_its_reads_is_an_error_of_its_kind() {
     let project = project(PIPELINE, &[("a", "says nothing")]);
     let ran = project.hamflow(&["run"]);
     assert!(ran.code != 0 && ran.stderr.contains("part `a` did not say what it read at `folder`"), "{ran:?}");

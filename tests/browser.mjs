@@ -1,9 +1,9 @@
-// Opens pages that hamflow made in a real browser and fails on anything that a reader would stumble over.
+// Opens report pages in a real browser and checks layout, accessibility and interaction.
 //
 //   node tests/browser.mjs MODULES PAGE [COMPARED] [SCREENSHOTS]
 //
-// MODULES is a folder with node_modules/playwright-core and axe-core (tests/check.sh makes it), PAGE a report, COMPARED a page of
-// `hamflow compare`, SCREENSHOTS a folder for pictures of what was looked at.
+// MODULES is a directory with node_modules/playwright-core and axe-core (created by tests/check.sh), PAGE a report, COMPARED a page of
+// `hamflow compare`, SCREENSHOTS a directory for screenshots.
 import { createRequire } from "node:module";
 import { mkdirSync, readFileSync, existsSync } from "node:fs";
 import { pathToFileURL } from "node:url";
@@ -29,23 +29,23 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 
-/// A tab that counts what must not happen: messages of errors, and questions to anybody.
+/// A tab that records error messages and network requests.
 async function open(file, options) {
   const context = await browser.newContext(options);
   const tab = await context.newPage();
   const url = pathToFileURL(resolve(file)).href;
   const errors = [];
-  const asked = [];
+  const requests = [];
   tab.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
   tab.on("pageerror", (error) => errors.push(String(error)));
   await context.route("**/*", (route) => {
     const target = route.request().url();
     if (target === url || target.startsWith("data:") || target.startsWith("about:")) return route.continue();
-    asked.push(target);
+    requests.push(target);
     return route.abort();
   });
   await tab.goto(url, { waitUntil: "load" });
-  return { tab, errors, asked, close: () => context.close() };
+  return { tab, errors, requests, close: () => context.close() };
 }
 
 async function shoot(tab, name) {
@@ -62,10 +62,10 @@ async function accessibility(tab, what) {
       .filter((violation) => ["serious", "critical"].includes(violation.impact))
       .map((violation) => ({ id: violation.id, help: violation.help, nodes: violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)), count: violation.nodes.length }));
   });
-  check(`${what}: no serious violation of accessibility`, violations.length === 0, violations);
+  check(`${what}: no serious accessibility violations`, violations.length === 0, violations);
 }
 
-/// Whether the page is no wider than its window, and what sticks out.
+/// The widths of page and window, and the elements that overflow.
 const overflow = (tab) =>
   tab.evaluate(() => {
     const width = document.documentElement.clientWidth;
@@ -73,7 +73,7 @@ const overflow = (tab) =>
     return { width, scroll: document.documentElement.scrollWidth, wide: wide.slice(0, 3).map((element) => element.outerHTML.slice(0, 100)) };
   });
 
-/// Figures without a size, texts that their picture cuts off, texts that lie on each other.
+/// Figures without a size, clipped texts and overlapping texts.
 const figures = (tab) =>
   tab.evaluate(() => {
     const problems = [];
@@ -93,7 +93,7 @@ const figures = (tab) =>
         for (const b of texts.slice(i + 1)) {
           const across = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
           const down = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
-          // Boxes of letters are a little higher than the letters.
+          // The bounding boxes of texts are a little higher than their letters.
           if (across > 2 && down > 4) problems.push(`${name}: "${a.text}" lies on "${b.text}"`);
         }
       }
@@ -108,19 +108,19 @@ async function explorer(tab) {
   check("the table of predictions has rows", all > 0);
   const first = await tab.locator("#explorer-table tbody th").first().textContent();
   await tab.fill("#filter-text", first);
-  check("a name leaves its own rows", (await count()) >= 1 && (await count()) < all, `${await count()} of ${all}`);
+  check("filtering by name shows only its rows", (await count()) >= 1 && (await count()) < all, `${await count()} of ${all}`);
   await tab.fill("#filter-text", "no such image");
-  check("an unknown name leaves none", (await count()) === 0);
+  check("filtering by an unknown name shows no rows", (await count()) === 0);
   await tab.fill("#filter-text", "");
   await tab.selectOption("#filter-correct", "wrong");
   const wrong = await count();
   await tab.selectOption("#filter-correct", "right");
-  check("right and wrong ones are all", wrong + (await count()) === all, `${wrong} + ${await count()} of ${all}`);
+  check("right and wrong predictions add up to all", wrong + (await count()) === all, `${wrong} + ${await count()} of ${all}`);
   await tab.selectOption("#filter-correct", "");
   const label = await tab.locator("#filter-label option").nth(1).getAttribute("value");
   await tab.selectOption("#filter-label", label);
   const labels = await tab.locator("#explorer-table tbody tr td:nth-child(4)").allTextContents();
-  check("a class leaves its own rows", labels.every((found) => found === label), labels);
+  check("filtering by class shows only its rows", labels.every((found) => found === label), labels);
   await tab.selectOption("#filter-label", "");
   for (const direction of ["ascending", "descending"]) {
     await tab.locator("#explorer-table th button").nth(0).focus();
@@ -145,12 +145,12 @@ async function report(file) {
   const { tab } = wide;
   await tab.keyboard.press("Tab");
   const focused = await tab.evaluate(() => document.activeElement.className);
-  check("the first key leads to the link to the summary", focused === "skip", focused);
+  check("the first tab stop is the skip link", focused === "skip", focused);
   await explorer(tab);
   const light = await paper(tab);
   const { count, problems } = await figures(tab);
-  check("figures are there", count > 0);
-  check("every figure has its size, no text is cut off or lies on another", problems.length === 0, problems.slice(0, 20));
+  check("there are figures", count > 0);
+  check("every figure has a size and no clipped or overlapping texts", problems.length === 0, problems.slice(0, 20));
   await accessibility(tab, "light, 1200 px");
   await shoot(tab, "light-1200");
   await tab.emulateMedia({ colorScheme: "dark" });
@@ -159,41 +159,41 @@ async function report(file) {
   await accessibility(tab, "dark, 1200 px");
   await shoot(tab, "dark-1200");
   await tab.emulateMedia({ colorScheme: "light", media: "print" });
-  check("print leaves the contents list out", !(await tab.locator("nav").isVisible()));
+  check("the table of contents is hidden in print", !(await tab.locator("nav").isVisible()));
   await tab.emulateMedia({ media: "screen" });
   const links = await tab.locator("nav a").count();
   for (let i = 0; i < links; i += 1) {
     const target = await tab.locator("nav a").nth(i).getAttribute("href");
-    check(`${target} is there`, (await tab.locator(target).count()) === 1);
+    check(`${target} exists`, (await tab.locator(target).count()) === 1);
   }
-  check("no message of an error", wide.errors.length === 0, wide.errors);
-  check("nobody is asked for anything", wide.asked.length === 0, wide.asked);
+  check("no error messages", wide.errors.length === 0, wide.errors);
+  check("no network requests", wide.requests.length === 0, wide.requests);
   await wide.close();
 
   const narrow = await open(file, { viewport: { width: 375, height: 800 } });
   await narrow.tab.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
   const found = await overflow(narrow.tab);
-  check("no sideways scrolling at 375 px", found.scroll <= found.width, found);
+  check("no horizontal scrolling at 375 px", found.scroll <= found.width, found);
   await accessibility(narrow.tab, "light, 375 px");
   await shoot(narrow.tab, "light-375");
-  check("no message of an error at 375 px", narrow.errors.length === 0, narrow.errors);
+  check("no error messages at 375 px", narrow.errors.length === 0, narrow.errors);
   await narrow.close();
 }
 
 async function sideBySide(file) {
   for (const width of [1400, 375]) {
-    const { tab, errors, asked, close } = await open(file, { viewport: { width, height: 900 } });
+    const { tab, errors, requests, close } = await open(file, { viewport: { width, height: 900 } });
     const frames = tab.frames().filter((frame) => frame !== tab.mainFrame());
     check(`two pages side by side at ${width} px`, frames.length === 2, String(frames.length));
     for (const frame of frames) {
       check("both pages work in their frames", (await frame.locator("#explorer-table tbody tr").count()) > 0);
     }
     const found = await overflow(tab);
-    check(`no sideways scrolling at ${width} px`, found.scroll <= found.width, found);
+    check(`no horizontal scrolling at ${width} px`, found.scroll <= found.width, found);
     await accessibility(tab, `side by side, ${width} px`);
     await shoot(tab, `compared-${width}`);
-    check("no message of an error", errors.length === 0, errors);
-    check("nobody is asked for anything", asked.length === 0, asked);
+    check("no error messages", errors.length === 0, errors);
+    check("no network requests", requests.length === 0, requests);
     await close();
   }
 }
@@ -201,5 +201,5 @@ async function sideBySide(file) {
 await report(page);
 if (compared) await sideBySide(compared);
 await browser.close();
-console.log(`${checks - failures} of ${checks} checks of the pages are good`);
+console.log(`${checks - failures} of ${checks} page checks passed`);
 process.exit(failures === 0 && checks > 0 ? 0 : 1);

@@ -1,4 +1,4 @@
-//! The real stages together, on a small synthetic dataset.
+//! The built-in kinds together, on a small synthetic dataset.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ fn small() -> Project {
 }
 
 #[test]
-fn outputs_are_the_same_bytes_for_any_number_of_threads() {
+fn outputs_are_identical_for_any_number_of_threads() {
     let mut first: Option<Vec<(String, Vec<u8>)>> = None;
     for threads in ["1", "2", "3", "7"] {
         let project = Project::builtin(SMALL);
@@ -88,13 +88,13 @@ fn outputs_are_the_same_bytes_for_any_number_of_threads() {
 }
 
 #[test]
-fn the_whole_pipeline_runs_once_and_explains_what_changes_redo() {
+fn the_whole_pipeline_reruns_only_what_a_change_affects() {
     let project = small();
     assert_eq!(project.run().count("fresh"), 10);
-    // Another training parameter: nothing before `train` looks at it.
+    // A training parameter does not affect stages before `train`.
     let ran = project.run_with(&["--set", "stages.train.epochs=1"]);
     assert_eq!(ran.ran(), ["train", "evaluate", "gradcam", "report"]);
-    // Another way to fill ages: the images and the split of them stay, so does the model.
+    // Filling ages differently affects neither the images nor their split, and so not the model either.
     let ran = project.run_with(&["--set", "stages.clean.strategy=median"]);
     assert_eq!(ran.ran(), ["clean", "split", "report"], "{ran:?}");
     let metrics = project.hamflow(&["metrics"]);
@@ -102,26 +102,26 @@ fn the_whole_pipeline_runs_once_and_explains_what_changes_redo() {
     let page = project.read("out/report/index.html");
     assert!(page.to_lowercase().contains("synthetic data"));
     for asking in ["src=\"http", "href=\"http", "url(http", "@import", "fetch(", "<link"] {
-        assert!(!page.contains(asking), "the page asks the network for nothing, but has `{asking}`");
+        assert!(!page.contains(asking), "the page makes no network requests, but contains `{asking}`");
     }
-    assert!(!page.contains(&*project.root().to_string_lossy()), "no path of this machine");
+    assert!(!page.contains(&*project.root().to_string_lossy()), "no local paths");
 }
 
 #[test]
-fn the_report_and_two_runs_side_by_side_show_what_the_records_say() {
+fn the_report_and_the_comparison_show_the_run_records() {
     let project = small();
     project.run_with(&["--set", "stages.train.epochs=1"]);
     let log = project.hamflow(&["log", "--json"]);
     let runs: Vec<serde_json::Value> = log.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [second, first] = [0, 1].map(|number| runs[number]["run"].as_str().unwrap().to_owned());
 
-    // The state without overrides is the first run's.
+    // The current state without overrides is that of the first run.
     let ran = project.hamflow(&["report"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
     assert!(page.contains(&format!("The run {first}")) && page.contains("never built"));
     assert!(page.contains("Synthetic data.") && page.ends_with("</html>"));
-    assert!(!project.read("out/report/index.html").contains(&second), "the artifact says nothing of its run");
+    assert!(!project.read("out/report/index.html").contains(&second), "the artifact contains no run details");
     let ran = project.hamflow(&["report", "--run", &second]);
     assert!(std::fs::read_to_string(ran.stdout.trim()).unwrap().contains(&format!("The run {second}")));
 
@@ -130,20 +130,20 @@ fn the_report_and_two_runs_side_by_side_show_what_the_records_say() {
     let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
     assert!(
         page.contains("<strong>train</strong>: <code>epochs</code> changed from 2 to 1</li>"),
-        "what is different is named"
+        "differences are listed"
     );
     assert!(page.contains("evaluate.test.balanced_accuracy") && page.matches("<iframe").count() == 2);
-    assert!(!page.contains("<strong>preprocess</strong>"), "what is the same is not");
+    assert!(!page.contains("<strong>preprocess</strong>"), "equal stages are not listed");
 }
 
 #[test]
-fn a_model_classifies_images_as_the_evaluation_did() {
+fn predict_agrees_with_evaluate() {
     let project = small();
     let ran = project.hamflow(&["predict", "train", "out/synthetic/images", "--json"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let answers: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), 180);
-    // The challenge's submission has the same probabilities, by image.
+    // The challenge submission has the same probabilities by image.
     let submission = project.read("out/evaluate/isic_2018_submission.csv");
     let mut lines = submission.lines();
     let classes: Vec<String> = lines.next().unwrap().split(',').skip(1).map(str::to_lowercase).collect();
@@ -155,14 +155,14 @@ fn a_model_classifies_images_as_the_evaluation_did() {
         for (class, probability) in classes.iter().zip(probabilities.split(',')) {
             let (ours, theirs) =
                 (answer["probabilities"][class].as_f64().unwrap(), probability.parse::<f64>().unwrap());
-            // Reading JSON may cost the last bit.
+            // A JSON round trip may lose the last bit.
             assert!((ours - theirs).abs() <= f64::EPSILON * theirs, "{image}: {ours} {theirs}");
             compared += 1;
         }
     }
     assert!(compared > 100);
 
-    // Elsewhere the folder of the model is enough; a file that is no image is said and stops nothing.
+    // Outside of the project, the model directory is enough. A file that is not an image is reported and skipped.
     project.write("elsewhere/broken.jpg", "no picture");
     let first = answers[0]["image"].as_str().unwrap();
     std::fs::copy(project.path(first), project.path("elsewhere/good.jpg")).unwrap();
@@ -179,16 +179,16 @@ fn a_model_classifies_images_as_the_evaluation_did() {
     for (arguments, wanted) in [
         (
             &["predict", "trian", first][..],
-            "`trian` is neither a folder nor a stage that makes a model\nhint: `train` does",
+            "`trian` is neither a directory nor a stage that produces a model\nhint: stages with a model: `train`",
         ),
-        (&["predict", "train", "nothing.jpg"], "there is no image `nothing.jpg`"),
-        (&["predict", "train", "out/train"], "has no file with the extension jpg, jpeg or png"),
+        (&["predict", "train", "nothing.jpg"], "no such image: `nothing.jpg`"),
+        (&["predict", "train", "out/train"], "contains no files with the extension jpg, jpeg or png"),
         (&["predict", "out/split", first], "has no file `card.json`"),
-        (&["predict", "train", first, first, "--gradcam", "heat"], "would both have the picture"),
+        (&["predict", "train", first, first, "--gradcam", "heat"], "would both write the overlay"),
         (&["predict", "out/train", first], "did you mean `out/train/model`?"),
-        (&["predict", "train", first, "--gradcam", "pipeline.toml"], "is a file; `--gradcam` takes a folder"),
-        // The model is that of the pipeline as it is, not what happens to lie in `out/`.
-        (&["predict", "train", first, "--set", "stages.train.epochs=3"], "no model of what the pipeline says now"),
+        (&["predict", "train", first, "--gradcam", "pipeline.toml"], "is a file, but `--gradcam` takes a directory"),
+        // The model is that of the current pipeline, not whatever is in `out/`.
+        (&["predict", "train", first, "--set", "stages.train.epochs=3"], "the model of `train` is not up to date"),
     ] {
         let ran = project.hamflow(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
@@ -197,7 +197,7 @@ fn a_model_classifies_images_as_the_evaluation_did() {
 }
 
 #[test]
-fn a_mistake_in_a_table_is_shown_where_the_table_lies() {
+fn an_error_in_a_table_shows_its_location() {
     let project = Project::builtin(
         "[inputs]\ncsv = \"data/table.csv\"\nimages = \"data\"\n[stages.metadata]\ncsv = \"inputs.csv\"\nimages = \"inputs.images\"\n",
     );
@@ -208,7 +208,7 @@ fn a_mistake_in_a_table_is_shown_where_the_table_lies() {
 }
 
 #[test]
-fn pictures_never_replace_images() {
+fn overlays_never_overwrite_images() {
     let project = small();
     let image = project.files("out/synthetic/images").swap_remove(0);
     for name in ["own/mole.png", "own/mole_gradcam.png"] {
@@ -219,13 +219,13 @@ fn pictures_never_replace_images() {
     assert!(std::fs::read(project.path("own/mole.png")).unwrap() == image.1);
     let other = project.hamflow(&["predict", "train", "own", "--gradcam", "own"]);
     assert!(
-        other.code == 2 && other.stderr.contains("a picture would replace the image `own/mole_gradcam.png`"),
+        other.code == 2 && other.stderr.contains("an overlay would overwrite the image `own/mole_gradcam.png`"),
         "{other:?}"
     );
 }
 
 #[test]
-fn absent_classes_and_left_out_images_leave_a_page_with_what_is_undefined() {
+fn missing_classes_and_skipped_images_make_metrics_undefined() {
     let source = Project::builtin("[stages.synthetic]\nimages = 180\n");
     source.run();
     let dataset = source.files("out/synthetic");
@@ -257,32 +257,32 @@ fn absent_classes_and_left_out_images_leave_a_page_with_what_is_undefined() {
         assert!(project.read("out/report/index.html").contains("undefined"));
         (ran.stderr, project)
     };
-    let (said, project) = run(|line| line.contains(",nv,"), None);
-    assert!(said.contains("nothing is learnt of that"), "{said}");
+    let (printed, project) = run(|line| line.contains(",nv,"), None);
+    assert!(printed.contains("nothing is learnt of that"), "{printed}");
     let metrics = project.hamflow(&["metrics"]).stdout;
     let auc = metrics.lines().find(|line| line.starts_with("evaluate.test.roc_auc_macro")).unwrap();
     assert!(auc.ends_with("undefined"), "{metrics}");
-    let (said, _) = run(|line| !line.contains(",df,"), None);
-    assert!(said.contains("no training row is of `class-3`"), "{said}");
+    let (printed, _) = run(|line| !line.contains(",df,"), None);
+    assert!(printed.contains("no training row is of `class-3`"), "{printed}");
     let table = source.read("out/synthetic/HAM10000_metadata.csv");
     let image = table.lines().nth(1).unwrap().split(',').nth(1).unwrap();
-    let (said, _) = run(|line| !line.contains(",df,"), Some(image));
-    assert!(said.contains("the shards have no image of"), "{said}");
+    let (printed, _) = run(|line| !line.contains(",df,"), Some(image));
+    assert!(printed.contains("the shards have no image of"), "{printed}");
 }
 
 #[test]
-fn a_page_that_cannot_be_shown_is_named_all_the_same() {
+fn a_page_is_named_even_if_no_browser_starts() {
     let project = small();
     let open = |browser: &str| project.command(&["report", "--open"]).env("BROWSER", browser).output().unwrap();
     assert!(open("true").status.success());
     let failed = open("no-such-browser");
     assert_eq!(failed.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&failed.stdout).trim().ends_with("report.html"));
-    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
-    assert!(said.contains("no browser can be started (`no-such-browser`)"), "{said}");
+    let printed = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(printed.contains("cannot start a browser (tried `no-such-browser`)"), "{printed}");
 }
 
-/// Reads the events that training leaves beside its log with TensorBoard's own reader.
+/// Reads the training events with TensorBoard's own reader.
 #[test]
 fn tensorboard_reads_the_epochs() {
     let Some(python) = python("tensorboard") else { return };
@@ -308,7 +308,7 @@ print("read", len(epochs), "epochs")
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("read "));
 }
 
-/// Reads every output with other programs' libraries. `$HAMFLOW_PYTHON` names a Python that has them; `tests/check.sh` makes one.
+/// Reads every output with libraries of other projects, using the Python in `$HAMFLOW_PYTHON`, which `tests/check.sh` sets up.
 #[test]
 fn python_reads_the_tables_the_shards_and_the_weights() {
     let Some(python) = python("pyarrow, polars, safetensors, numpy") else { return };
@@ -351,7 +351,7 @@ print("read", rows, "tensors")
 }
 
 #[test]
-fn artifacts_that_do_not_fit_are_refused_before_anything_runs() {
+fn artifacts_of_the_wrong_type_are_rejected_before_anything_runs() {
     let project = Project::builtin(&SMALL.replace("shards = \"preprocess\"", "shards = \"split\""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2);
@@ -360,7 +360,7 @@ fn artifacts_that_do_not_fit_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn a_secret_that_a_program_prints_stays_out_of_logs_records_and_messages() {
+fn printed_secrets_stay_out_of_logs_records_and_messages() {
     let pipeline = "[stages.say]\nkind = \"command\"\nsecret_env = [\"TOKEN\", \"PRIVATE_KEY\", \"PIN\"]\noutputs = { to = { type = \"file\", path = \"to\" } }\nrun = \"echo asking with $TOKEN; echo \\\"$PRIVATE_KEY\\\"; echo pin $PIN; echo refused: $TOKEN >&2; exit 3\"\n";
     let project = Project::builtin(pipeline);
     let mut command = project.command(&["run"]);
@@ -379,13 +379,13 @@ fn a_secret_that_a_program_prints_stays_out_of_logs_records_and_messages() {
     }
     assert!(
         texts.iter().any(|text| text.contains("pin 123")),
-        "what is that short is not hidden, as is documented: {texts:?}"
+        "short secrets are not redacted, as documented: {texts:?}"
     );
 }
 
 #[test]
-fn a_column_that_is_not_there_is_named_with_the_stage_s_line_and_what_was_meant() {
-    // What columns a program writes only its run says.
+fn a_missing_column_is_reported_with_location_and_suggestion() {
+    // The columns that a program writes are known only after it ran.
     let copy = "\n[stages.copy]\nkind = \"command\"\ninputs = { t = \"metadata.table\" }\noutputs = { t = { type = \"table\" } }\nrun = [\"cp\", \"{inputs.t}\", \"{outputs.t}\"]\n";
     let clean = "[stages.clean]\nkind = \"impute\"\ntable = \"metadata\"\ncolumn = \"age\"";
     assert!(SMALL.contains(clean));
@@ -399,7 +399,7 @@ fn a_column_that_is_not_there_is_named_with_the_stage_s_line_and_what_was_meant(
 }
 
 #[test]
-fn training_that_was_killed_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes() {
+fn killed_training_resumes_from_its_last_epoch_with_identical_results() {
     let pipeline = SMALL.replace("epochs = 2", "epochs = 40");
     let whole = Project::builtin(&pipeline);
     whole.run_with(&["train"]);
@@ -416,21 +416,21 @@ fn training_that_was_killed_goes_on_from_its_last_epoch_and_ends_with_the_same_b
     let ran = project.hamflow(&["run", "train"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stderr.contains("note: train: goes on after epoch "), "{ran:?}");
-    assert!(project.files("out") == whole.files("out"), "the same bytes");
+    assert!(project.files("out") == whole.files("out"), "identical results");
 
-    // More epochs go on from there; who forces a stage wants it from nothing.
+    // A higher number of epochs resumes from there; `--force` starts from scratch.
     project.write("pipeline.toml", SMALL.replace("epochs = 2", "epochs = 41"));
     let longer = project.hamflow(&["run", "train"]);
     assert!(longer.stderr.contains("note: train: goes on after epoch 40"), "{longer:?}");
     let model = project.files("out/train");
     let forced = project.hamflow(&["run", "train", "--force"]);
     assert!(forced.code == 0 && !forced.stderr.contains("goes on"), "{forced:?}");
-    assert!(project.files("out/train") == model, "the same bytes");
+    assert!(project.files("out/train") == model, "identical results");
 }
 
-// What can be known before anything runs is said before anything runs.
+/// Errors that can be detected without running are reported before anything runs.
 #[test]
-fn a_table_without_a_column_that_is_read_is_refused_before_anything_runs() {
+fn a_table_without_a_required_column_is_rejected_before_anything_runs() {
     let whole = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.toml")).unwrap();
     let refused = |from: &str, to: &str| {
         assert!(whole.contains(from), "{from}");
@@ -440,13 +440,13 @@ fn a_table_without_a_column_that_is_read_is_refused_before_anything_runs() {
         assert!(!project.path("out").exists());
         ran.stderr
     };
-    let said = refused("column = \"age\"", "column = \"agee\"");
-    assert!(said.contains("stage `clean`: `metadata` makes no column `agee`, which is read at `table`"), "{said}");
-    assert!(said.contains("table = \"metadata\"") && said.contains("hint: did you mean `age`?"), "{said}");
-    let said = refused(
+    let printed = refused("column = \"age\"", "column = \"agee\"");
+    assert!(printed.contains("stage `clean`: `metadata` has no column `agee`, which `table` requires"), "{printed}");
+    assert!(printed.contains("table = \"metadata\"") && printed.contains("hint: did you mean `age`?"), "{printed}");
+    let printed = refused(
         "shards = \"preprocess\"\nsplit = \"split\"\nmodel",
         "shards = \"preprocess\"\nsplit = \"clean\"\nmodel",
     );
-    assert!(said.contains("stage `train`: `clean` makes no column `split`, which is read at `split`"), "{said}");
-    assert!(said.contains("hint: write `split = \"split\"`, which has it"), "{said}");
+    assert!(printed.contains("stage `train`: `clean` has no column `split`, which `split` requires"), "{printed}");
+    assert!(printed.contains("hint: use `split = \"split\"`, which has this column"), "{printed}");
 }

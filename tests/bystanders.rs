@@ -1,11 +1,11 @@
-//! What is other people's stays as it is, and what programs and people do in odd ways is seen or said.
+//! Files that hamflow did not create are never modified or deleted, and unusual behaviour of programs and users is handled.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use crate::harness::Project;
 
-/// A stage `a` of the kind `command` that makes `y`.
+/// A stage `a` of the kind `command` with the output `y`.
 fn command(output: &str, run: &str, more: &str) -> String {
     format!("[stages.a]\nkind = \"command\"\noutputs = {{ y = {output} }}\nrun = {run:?}\n{more}")
 }
@@ -18,7 +18,7 @@ fn remove(project: &Project, path: &str) {
 }
 
 #[test]
-fn a_folder_that_holds_other_files_does_not_become_the_cache() {
+fn a_directory_with_other_files_is_rejected_as_a_cache() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", "[cache]\ndir = \"shared\"\n"));
     for files in [
         &["shared/tmp/thesis.txt", "shared/rebuild/notes.txt", "shared/cas/img.raw"][..],
@@ -32,7 +32,8 @@ fn a_folder_that_holds_other_files_does_not_become_the_cache() {
             let ran = project.hamflow(command);
             assert_eq!(ran.code, 2, "{ran:?}");
             assert!(
-                ran.stderr.contains("which is not of a cache\nhint: name a folder of its own under `[cache] dir`"),
+                ran.stderr.contains("is not a cache directory: it contains")
+                    && ran.stderr.contains("\nhint: name a directory that only the cache uses under `[cache] dir`"),
                 "{ran:?}"
             );
         }
@@ -43,14 +44,14 @@ fn a_folder_that_holds_other_files_does_not_become_the_cache() {
 }
 
 #[test]
-fn a_new_cache_is_left_out_by_git() {
+fn a_new_cache_is_ignored_by_git() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
     project.run();
     assert_eq!(project.read("cache/.gitignore"), "*\n");
 }
 
 #[test]
-fn files_that_look_as_if_they_were_being_written_are_left_alone() {
+fn files_named_like_temporary_files_are_never_deleted() {
     let project = Project::builtin(&command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 1 }"));
     project.run();
     let own = [".tmp-notes.txt", "out/.tmp-mine/thesis", "out/a/mine/.tmp-thesis"];
@@ -66,7 +67,7 @@ fn files_that_look_as_if_they_were_being_written_are_left_alone() {
 }
 
 #[test]
-fn an_output_that_is_another_name_of_an_input_is_copied() {
+fn an_output_hard_linked_to_an_input_is_copied() {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"in.txt\"\n";
     let project = Project::builtin(&command(FILE, "ln {inputs.d} {outputs.y}", inputs));
     project.write("in.txt", "data");
@@ -80,7 +81,7 @@ fn an_output_that_is_another_name_of_an_input_is_copied() {
 }
 
 #[test]
-fn a_file_behind_a_link_is_not_moved_into_the_cache() {
+fn files_behind_symlinks_are_not_moved_into_the_cache() {
     let project = Project::builtin("");
     let run =
         format!("rmdir $(dirname {{outputs.y}}); ln -s {}/pre $(dirname {{outputs.y}})", project.root().display());
@@ -93,7 +94,7 @@ fn a_file_behind_a_link_is_not_moved_into_the_cache() {
 }
 
 #[test]
-fn a_file_that_a_parameter_or_a_quoted_or_absolute_name_names_is_an_input() {
+fn files_in_parameters_and_quoted_or_absolute_arguments_are_inputs() {
     let project = Project::builtin("");
     let absolute = project.path("three.txt").display().to_string();
     let stage =
@@ -117,7 +118,7 @@ fn a_file_that_a_parameter_or_a_quoted_or_absolute_name_names_is_an_input() {
 }
 
 #[test]
-fn an_input_that_was_another_while_the_program_ran_is_reported_although_it_is_as_before() {
+fn a_temporary_change_of_an_input_during_the_run_is_reported() {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"in.txt\"\n";
     let edit = "cp {inputs.d} keep; echo other > {inputs.d}; cat {inputs.d} > {outputs.y}; cp keep {inputs.d}";
     let project = Project::builtin(&command(FILE, edit, inputs));
@@ -130,7 +131,7 @@ fn an_input_that_was_another_while_the_program_ran_is_reported_although_it_is_as
 }
 
 #[test]
-fn what_a_program_forbids_to_read_is_kept_all_the_same() {
+fn unreadable_outputs_are_cached() {
     let run = "mkdir -p {outputs.y}/closed && echo 1 > {outputs.y}/closed/f && chmod 000 {outputs.y}/closed/f && chmod 000 {outputs.y}/closed";
     let project = Project::builtin(&command(FOLDER, run, ""));
     project.run();
@@ -138,7 +139,7 @@ fn what_a_program_forbids_to_read_is_kept_all_the_same() {
 }
 
 #[test]
-fn a_name_that_the_cache_cannot_keep_is_the_programs_fault() {
+fn an_invalid_output_name_is_an_error_of_the_program() {
     let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && touch \"{outputs.y}/a\nb\"", ""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 1, "{ran:?}");
@@ -146,7 +147,7 @@ fn a_name_that_the_cache_cannot_keep_is_the_programs_fault() {
 }
 
 #[test]
-fn names_with_carriage_returns_and_tabs_come_back_as_they_were() {
+fn names_with_carriage_returns_and_tabs_round_trip() {
     let run = "mkdir {outputs.y} && cd {outputs.y} && echo 1 > a && echo 2 > \"a\r\"";
     let project = Project::builtin(&command(
         FOLDER,
@@ -163,7 +164,7 @@ fn names_with_carriage_returns_and_tabs_come_back_as_they_were() {
 }
 
 #[test]
-fn what_an_earlier_output_was_called_does_not_stay_in_out() {
+fn renamed_outputs_are_removed_from_out() {
     let project = Project::builtin(&command("{ type = \"file\", path = \"a.txt\" }", "echo 1 > {outputs.y}", ""));
     project.run();
     project.write("out/a/own.txt", "somebody's");
@@ -178,11 +179,11 @@ fn what_an_earlier_output_was_called_does_not_stay_in_out() {
     project.write("out/other/sub/b.txt", "edited");
     project.write("pipeline.toml", renamed.replace("stages.a", "stages.third"));
     project.run();
-    assert_eq!(project.read("out/other/sub/b.txt"), "edited", "what somebody changed is somebody's");
+    assert_eq!(project.read("out/other/sub/b.txt"), "edited", "user modifications are kept");
 }
 
 #[test]
-fn odd_files_in_out_are_passed_over() {
+fn special_files_in_out_are_ignored() {
     let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && echo 1 > {outputs.y}/f", ""));
     project.run();
     symlink("nowhere", project.path("out/a/y/.#f")).unwrap();
@@ -204,7 +205,7 @@ fn odd_files_in_out_are_passed_over() {
 }
 
 #[test]
-fn an_input_without_bytes_that_stay_is_refused() {
+fn an_input_without_stable_content_is_rejected() {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"in\"\n";
     let project = Project::builtin(&command(FILE, "cat {inputs.d} > {outputs.y}", inputs));
     assert!(Command::new("mkfifo").arg(project.path("in")).status().unwrap().success());
@@ -219,7 +220,7 @@ fn an_input_without_bytes_that_stay_is_refused() {
 }
 
 #[test]
-fn a_damaged_blob_before_a_program_is_made_again_in_the_same_run() {
+fn a_damaged_input_blob_is_recreated_in_the_same_run() {
     let next = "[stages.b]\nkind = \"command\"\ninputs = { y = \"a\" }\nparams = { p = 1 }\noutputs = { z = { type = \"file\" } }\nrun = \"cat {inputs.y} > {outputs.z}; echo {params.p} >> {outputs.z}\"\n";
     let project = Project::builtin(&command(FILE, "echo good > {outputs.y}", next));
     project.run();
@@ -232,7 +233,7 @@ fn a_damaged_blob_before_a_program_is_made_again_in_the_same_run() {
 }
 
 #[test]
-fn a_damaged_listing_is_made_again_too() {
+fn a_damaged_listing_is_recreated() {
     let project = Project::builtin(&command(
         FOLDER,
         "mkdir {outputs.y} && echo 1 > {outputs.y}/f # {params.p}",
@@ -247,7 +248,7 @@ fn a_damaged_listing_is_made_again_too() {
 }
 
 #[test]
-fn stages_that_do_not_agree_on_an_input_that_is_gone_are_not_believed() {
+fn a_missing_input_with_conflicting_locked_digests_is_not_replaced() {
     let inputs = "inputs = { d = \"inputs.d\" }\n";
     let a = command(FILE, "cat {inputs.d} > {outputs.y}", inputs);
     let project = Project::builtin(&format!("{a}{}[inputs]\nd = \"in.txt\"\n", a.replace("stages.a", "stages.b")));
@@ -262,7 +263,7 @@ fn stages_that_do_not_agree_on_an_input_that_is_gone_are_not_believed() {
 }
 
 #[test]
-fn the_numbers_of_another_profile_are_not_those_of_this_one() {
+fn metrics_of_another_profile_are_not_shown() {
     let run = "echo '{{\"loss\": 1}}' > {outputs.y} # {params.p}";
     let more = "params = { p = 0 }\n[profiles.demo]\nstages.a.params.p = 1\n";
     let metrics = command("{ type = \"metrics\" }", run, more);
@@ -273,14 +274,14 @@ fn the_numbers_of_another_profile_are_not_those_of_this_one() {
 }
 
 #[test]
-fn another_pipeline_file_has_a_lock_of_its_own() {
+fn every_pipeline_file_has_its_own_lock() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
     project.write("other.toml", command(FILE, "echo 2 > {outputs.y}", "").replace("stages.a", "stages.b"));
     project.run();
     project.run_with(&["--file", "other.toml"]);
     assert!(project.read("pipeline.lock").contains("a\tkey") && project.read("other.lock").contains("b\tkey"));
     assert_eq!(project.read("out/a/y"), "1\n");
-    // Clearing for one of them leaves what the other needs.
+    // Garbage collection for one pipeline keeps the results of the other.
     project.write("Cargo.lock", "version = 4\n");
     let blobs = project.files("cache/cas");
     assert_eq!(
@@ -291,7 +292,7 @@ fn another_pipeline_file_has_a_lock_of_its_own() {
 }
 
 #[test]
-fn a_profile_has_the_name_of_a_file() {
+fn a_profile_name_is_a_valid_file_name() {
     let profile = "[profiles.\"../../pipeline\"]\npipeline.seed = 2\n";
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", profile));
     let ran = project.hamflow(&["run"]);
@@ -300,7 +301,7 @@ fn a_profile_has_the_name_of_a_file() {
 }
 
 #[test]
-fn a_lock_that_was_damaged_on_its_way_is_named_and_not_taken() {
+fn a_damaged_lock_in_a_bundle_is_reported_and_skipped() {
     let profile = "params = { p = 1 }\n[profiles.x]\nstages.a.params.p = 2\n";
     let project = Project::builtin(&command(FILE, "echo {params.p} > {outputs.y}", profile));
     project.run_with(&["--profile", "x"]);
@@ -310,12 +311,12 @@ fn a_lock_that_was_damaged_on_its_way_is_named_and_not_taken() {
     project.write("e.tar", [&bytes[..at], b"a\tkfy\t", &bytes[at + 6..]].concat());
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     let taken = project.hamflow(&["cache", "import", "e.tar"]);
-    assert!(taken.stderr.contains("`locks/x.lock`: damaged"), "{taken:?}");
+    assert!(taken.stderr.contains("`locks/x.lock`: not a valid lock file"), "{taken:?}");
     project.run_with(&["--profile", "x"]);
 }
 
 #[test]
-fn a_run_that_nobody_may_hang_up_goes_on() {
+fn a_run_under_nohup_survives_a_hangup() {
     let project = Project::builtin(&command(
         FILE,
         "touch $PWD/begun; while [ ! -e $PWD/go ]; do sleep 0.01; done; echo 1 > {outputs.y}",
@@ -333,24 +334,24 @@ fn a_run_that_nobody_may_hang_up_goes_on() {
 }
 
 #[test]
-fn a_stage_that_was_at_work_when_the_run_was_ended_is_said_to_be_interrupted() {
+fn a_running_stage_is_reported_as_interrupted() {
     let project = Project::builtin(&command(FILE, "touch $PWD/begun; sleep 600", ""));
     let run = project.start(&["run"]);
     project.wait_for("begun");
     let pid = rustix::process::Pid::from_child(&run);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("interrupted a  after ") && said.contains(": 1 interrupted"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(printed.contains("interrupted a  after ") && printed.contains(": 1 interrupted"), "{printed}");
     let log = project.hamflow(&["log", "last"]).stdout;
     assert!(log.lines().any(|line| line.starts_with("interrupted a ")), "{log}");
 }
 
 #[test]
-fn very_many_stages_that_log_need_few_files() {
+fn many_stages_need_few_open_log_files() {
     let stage = |number: usize| {
-        command(FILE, "echo said; echo 1 > {outputs.y}", "").replace("stages.a", &format!("stages.s{number}"))
+        command(FILE, "echo printed; echo 1 > {outputs.y}", "").replace("stages.a", &format!("stages.s{number}"))
     };
     let project = Project::builtin(&(0..80).map(stage).collect::<String>());
     let mut shell = Command::new("sh");
@@ -360,7 +361,7 @@ fn very_many_stages_that_log_need_few_files() {
 }
 
 #[test]
-fn what_a_failing_program_said_stands_in_the_log_once() {
+fn the_output_of_a_failing_program_is_logged_once() {
     let project = Project::builtin(&command(FILE, "echo the reason >&2; exit 3", ""));
     let ran = project.hamflow(&["run"]);
     assert!(ran.stderr.contains("  | the reason"), "{ran:?}");
@@ -370,15 +371,15 @@ fn what_a_failing_program_said_stands_in_the_log_once() {
 }
 
 #[test]
-fn past_runs_are_shown_while_the_pipeline_is_being_repaired() {
-    let right = command(FILE, "echo said; echo 1 > {outputs.y}", "");
+fn past_runs_are_shown_with_a_broken_pipeline() {
+    let right = command(FILE, "echo printed; echo 1 > {outputs.y}", "");
     let project = Project::builtin(&right);
     project.run();
     for wrong in [right.replace("run =", "rum ="), "[stages".to_owned()] {
         project.write("pipeline.toml", wrong);
         assert!(project.hamflow(&["log"]).stdout.contains("1 ran"));
         assert!(project.hamflow(&["log", "last"]).stdout.contains("ran      a"));
-        assert_eq!(project.hamflow(&["log", "a"]).stdout, "said\n");
+        assert_eq!(project.hamflow(&["log", "a"]).stdout, "printed\n");
         assert_eq!(project.hamflow(&["run"]).code, 2);
     }
     remove(&project, "pipeline.toml");
@@ -387,30 +388,33 @@ fn past_runs_are_shown_while_the_pipeline_is_being_repaired() {
 }
 
 #[test]
-fn the_logs_of_a_matrix_are_named() {
+fn an_ambiguous_log_lists_the_stages_of_the_matrix() {
     let shout = "[inputs]\nt = \"t.txt\"\n[stages.a]\nkind = \"shout\"\nfrom = \"inputs.t\"\n[stages.a.matrix]\nsuffix = [\"x\", \"y\"]\n";
     let project = Project::new(shout);
     project.write("t.txt", "text");
     assert_eq!(project.run().count("ran"), 2);
-    let said = project.hamflow(&["log", "a"]).stderr;
-    assert!(said.contains("`a` is several stages, each with its own log") && said.contains("`a["), "{said}");
-    let said = project.hamflow(&["log", "last", "nobody"]).stderr;
-    assert!(said.contains("`nobody` is neither a recorded run nor a stage"), "{said}");
+    let printed = project.hamflow(&["log", "a"]).stderr;
+    assert!(
+        printed.contains("`a` is a matrix of stages, each with its own log") && printed.contains("`a["),
+        "{printed}"
+    );
+    let printed = project.hamflow(&["log", "last", "nobody"]).stderr;
+    assert!(printed.contains("`nobody` is neither a recorded run nor a stage"), "{printed}");
 }
 
 #[test]
-fn init_says_what_a_repository_should_leave_out() {
+fn init_lists_what_a_repository_should_ignore() {
     let project = Project::builtin("");
     project.write("new/.gitignore", "*.pyc\n/out/\n");
-    let said = project.hamflow(&["init", "new"]).stderr;
-    assert!(said.contains("new/.gitignore; add `/cache/`, `/data/` to it"), "{said}");
+    let printed = project.hamflow(&["init", "new"]).stderr;
+    assert!(printed.contains("new/.gitignore; add `/cache/`, `/data/` to it"), "{printed}");
     assert_eq!(project.read("new/.gitignore"), "*.pyc\n/out/\n");
-    let said = project.hamflow(&["init", "other"]).stderr;
-    assert!(said.contains("written: other/.gitignore"), "{said}");
+    let printed = project.hamflow(&["init", "other"]).stderr;
+    assert!(printed.contains("created other/.gitignore"), "{printed}");
 }
 
 #[test]
-fn a_cache_that_lost_its_version_or_came_without_it_is_still_a_cache() {
+fn a_cache_without_a_version_file_is_recognized() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
     project.run();
     remove(&project, "cache/version");
@@ -426,7 +430,7 @@ fn a_cache_that_lost_its_version_or_came_without_it_is_still_a_cache() {
 }
 
 #[test]
-fn a_cache_that_is_deleted_while_a_run_waits_for_it_is_made_again() {
+fn a_cache_deleted_while_a_run_waits_is_recreated() {
     let run = "[ -e begun ] || touch $PWD/begun; while [ ! -e $PWD/go ]; do sleep 0.01; done; echo 1 > {outputs.y}";
     let project = Project::builtin(&command(FILE, run, ""));
     let first = project.start(&["run"]);
@@ -440,14 +444,14 @@ fn a_cache_that_is_deleted_while_a_run_waits_for_it_is_made_again() {
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     project.write("go", "");
     let (first, second) = (first.wait_with_output().unwrap(), second.wait_with_output().unwrap());
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(second.status.success(), "{said} (the first: {first:?})");
+    let printed = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.success(), "{printed} (the first: {first:?})");
     assert_eq!(project.read("out/a/y"), "1\n");
-    assert_eq!(project.run().count("failed"), 0, "the cache is one again");
+    assert_eq!(project.run().count("failed"), 0, "the cache is valid again");
 }
 
 #[test]
-fn two_pipelines_of_a_folder_leave_each_others_outputs_alone() {
+fn two_pipelines_in_a_directory_keep_each_others_outputs() {
     let profile = "[profiles.demo]\nstages.NAME.params.p = 2\n";
     let of = |name: &str| {
         let text = command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 1 }\n");
@@ -470,11 +474,11 @@ fn two_pipelines_of_a_folder_leave_each_others_outputs_alone() {
     project.run_with(&["--file", "other.toml"]);
     project.write("pipeline.toml", of("a"));
     project.run();
-    assert_eq!(project.read("out/common/y"), "3\n", "the other has that stage still");
+    assert_eq!(project.read("out/common/y"), "3\n", "the other pipeline still has that stage");
 }
 
 #[test]
-fn outputs_that_come_and_go_leave_nothing_behind_when_results_come_from_the_cache() {
+fn restoring_a_result_removes_outputs_that_it_does_not_have() {
     let with =
         |outputs: &str, run: &str| format!("[stages.s]\nkind = \"command\"\noutputs = {outputs}\nrun = {run:?}\n");
     let one = with("{ a = { type = \"file\" } }", "echo 1 > {outputs.a}");
@@ -494,7 +498,7 @@ fn outputs_that_come_and_go_leave_nothing_behind_when_results_come_from_the_cach
 }
 
 #[test]
-fn a_file_that_is_named_through_a_link_to_the_project_is_an_input() {
+fn a_file_named_through_a_symlink_to_the_project_is_an_input() {
     let outside = tempfile::tempdir().unwrap();
     let project = Project::builtin("");
     symlink(project.root(), outside.path().join("link")).unwrap();
@@ -513,14 +517,14 @@ fn a_file_that_is_named_through_a_link_to_the_project_is_an_input() {
 }
 
 #[test]
-fn a_pipe_is_no_output() {
+fn a_named_pipe_is_rejected_as_an_output() {
     let project = Project::builtin(&command("{ type = \"csv\" }", "mkfifo {outputs.y}", ""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("it is neither a file nor a folder"), "{ran:?}");
 }
 
-/// A folder output `y` of the folder input `data`.
+/// A directory output `y`, copied from the directory input `data`.
 fn copied() -> Project {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"data\"\n";
     let project =
@@ -530,7 +534,7 @@ fn copied() -> Project {
 }
 
 #[test]
-fn nothing_is_written_or_deleted_through_a_symlink_in_out() {
+fn symlinks_in_out_are_never_followed() {
     let project = copied();
     project.run();
     std::fs::remove_dir_all(project.path("out/a/y/sub")).unwrap();
@@ -542,7 +546,7 @@ fn nothing_is_written_or_deleted_through_a_symlink_in_out() {
     assert!(project.read("data/x") == "precious" && !project.path("data/g").exists());
     remove(&project, "out/a/y/sub");
     assert_eq!(project.run().count("cached"), 1);
-    assert_eq!(project.run().count("fresh"), 1, "a symlink beside what is made changes nothing");
+    assert_eq!(project.run().count("fresh"), 1, "an unrelated symlink changes nothing");
     for (link, to) in [("out/a", "../data"), ("out", "data")] {
         let project = copied();
         project.write("out/keep", "");
@@ -558,7 +562,7 @@ fn nothing_is_written_or_deleted_through_a_symlink_in_out() {
 }
 
 #[test]
-fn what_has_another_shape_gives_way_if_it_is_hamflows_and_only_then() {
+fn obstacles_in_out_are_removed_only_if_hamflow_created_them() {
     let file = command("{ type = \"file\", path = \"model\" }", "echo 1 > {outputs.y}", "");
     let folder = command("{ type = \"folder\", path = \"model\" }", "mkdir {outputs.y}; echo 2 > {outputs.y}/f", "");
     let project = Project::builtin(&file);
@@ -580,7 +584,7 @@ fn what_has_another_shape_gives_way_if_it_is_hamflows_and_only_then() {
 }
 
 #[test]
-fn going_back_from_a_profile_takes_its_outputs_with_it() {
+fn leaving_a_profile_removes_its_outputs() {
     let profile = "[profiles.demo]\nstages.a.outputs.y.path = \"demo.txt\"\n";
     let project =
         Project::builtin(&command("{ type = \"file\", path = \"plain.txt\" }", "echo 1 > {outputs.y}", profile));
@@ -593,7 +597,7 @@ fn going_back_from_a_profile_takes_its_outputs_with_it() {
 }
 
 #[test]
-fn what_is_known_of_an_input_says_nothing_of_another_path() {
+fn a_locked_digest_is_not_used_for_another_path() {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"a.txt\"\n[profiles.full]\ninputs.d = \"full.txt\"\n[profiles.same]\npipeline.seed = 2\n";
     let project = Project::builtin(&command(FILE, "cp {inputs.d} {outputs.y}", inputs));
     project.write("a.txt", "AAA");
@@ -607,7 +611,7 @@ fn what_is_known_of_an_input_says_nothing_of_another_path() {
 }
 
 #[test]
-fn of_a_list_of_folders_only_what_is_absent_is_taken_from_the_lock() {
+fn only_the_missing_directories_of_a_list_are_taken_from_the_lock() {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = [\"one\", \"two\"]\n";
     let project = Project::new(&command(FILE, "true", inputs));
     project
@@ -623,7 +627,7 @@ fn of_a_list_of_folders_only_what_is_absent_is_taken_from_the_lock() {
 }
 
 #[test]
-fn a_script_in_an_argument_for_a_shell_is_an_input() {
+fn a_script_in_a_shell_argument_is_an_input() {
     let run = "run = [\"sh\", \"-c\", \"sh train.sh > {outputs.y}\"]\n";
     let project = Project::builtin(&format!("[stages.a]\nkind = \"command\"\noutputs = {{ y = {FILE} }}\n{run}"));
     project.write("train.sh", "echo 1");
@@ -634,7 +638,7 @@ fn a_script_in_an_argument_for_a_shell_is_an_input() {
 }
 
 #[test]
-fn a_file_that_the_command_names_and_makes_is_said_at_once() {
+fn a_file_that_a_command_both_names_and_creates_is_reported() {
     let project = Project::builtin(&command(FILE, "echo hello | tee a.log > {outputs.y}", ""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -643,13 +647,13 @@ fn a_file_that_the_command_names_and_makes_is_said_at_once() {
     let run = format!("echo hello | tee $TMPDIR/a.log > {{outputs.y}}; cp {{outputs.y}} {beside}");
     project.write("pipeline.toml", command(FILE, &run, ""));
     let ran = project.hamflow(&["run"]);
-    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "what is not of the project is no input: {ran:?}");
+    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "files outside of the project are not inputs: {ran:?}");
     remove(&project, &beside);
     assert_eq!(project.run().count("fresh"), 1);
 }
 
 #[test]
-fn a_program_may_close_the_folder_of_its_outputs() {
+fn a_program_may_make_its_output_directory_inaccessible() {
     let run = "cd $(dirname {outputs.y}); echo 1 > y; chmod a-w .";
     let project = Project::builtin(&command(FILE, run, ""));
     project.run();
@@ -657,7 +661,7 @@ fn a_program_may_close_the_folder_of_its_outputs() {
 }
 
 #[test]
-fn only_what_a_shell_gets_as_a_line_is_read_as_one() {
+fn only_shell_command_lines_are_parsed_as_such() {
     let stages =
         "[stages.b]\nkind = \"command\"\noutputs = { y = { type = \"file\" } }\nrun = \"echo b > {outputs.y}\"\n";
     let message = "run = [\"cp\", \"in.txt\", \"{outputs.y}\", \"--suffix=see out/b/y > x\"]\n";
@@ -668,7 +672,7 @@ fn only_what_a_shell_gets_as_a_line_is_read_as_one() {
 }
 
 #[test]
-fn the_lock_of_a_profile_is_believed_under_overrides_that_name_the_same_input() {
+fn overrides_fall_back_to_the_lock_of_the_profile() {
     let inputs = "inputs = { d = \"inputs.d\" }\n[inputs]\nd = \"a.txt\"\n[profiles.full]\ninputs.d = \"full.txt\"\n";
     let project = Project::builtin(&command(FILE, "cp {inputs.d} {outputs.y}", inputs));
     project.write("full.txt", "FULL");
@@ -681,7 +685,7 @@ fn the_lock_of_a_profile_is_believed_under_overrides_that_name_the_same_input() 
 }
 
 #[test]
-fn a_lock_counts_for_clearing_whatever_its_comment_says() {
+fn gc_respects_locks_with_a_changed_comment() {
     let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", ""));
     project.run();
     let lock = project.read("pipeline.lock");
@@ -692,7 +696,7 @@ fn a_lock_counts_for_clearing_whatever_its_comment_says() {
 }
 
 #[test]
-fn a_dropped_stage_behind_a_symlink_stops_nobody() {
+fn a_removed_stage_behind_a_symlink_does_not_fail_the_run() {
     let b = command(FILE, "echo 2 > {outputs.y}", "").replace("stages.a", "stages.b");
     let a = command(FILE, "echo 1 > {outputs.y}", "");
     let project = Project::builtin(&(a.clone() + &b));
@@ -705,7 +709,7 @@ fn a_dropped_stage_behind_a_symlink_stops_nobody() {
 }
 
 #[test]
-fn an_override_in_between_does_not_keep_a_dropped_stage_in_out() {
+fn outputs_of_a_removed_stage_are_deleted_despite_an_intermediate_override() {
     let b = command(FILE, "echo 2 > {outputs.y}", "").replace("stages.a", "stages.b");
     let a = command(FILE, "echo {params.p} > {outputs.y}", "params = { p = 1 }\n");
     let project = Project::builtin(&(a.clone() + &b));
@@ -717,7 +721,7 @@ fn an_override_in_between_does_not_keep_a_dropped_stage_in_out() {
 }
 
 #[test]
-fn what_lies_in_out_is_no_input() {
+fn files_in_out_are_rejected_as_inputs() {
     for path in ["./out/a/y", "out/a", "x/../out/a/y"] {
         let inputs = format!("inputs = {{ d = \"inputs.d\" }}\n[inputs]\nd = {path:?}\n");
         let project = Project::builtin(&command(FILE, "head -c3 {inputs.d} > {outputs.y}", &inputs));
@@ -725,13 +729,13 @@ fn what_lies_in_out_is_no_input() {
         project.write("x/keep", "");
         let ran = project.hamflow(&["run"]);
         assert_eq!(ran.code, 2, "{path}: {ran:?}");
-        assert!(ran.stderr.contains("a view of what `a` made"), "{path}: {ran:?}");
+        assert!(ran.stderr.contains("an output of stage `a`"), "{path}: {ran:?}");
         assert_eq!(project.read("out/a/y"), "precious");
     }
 }
 
 #[test]
-fn files_that_make_way_are_said() {
+fn overwritten_files_are_reported() {
     let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y}; echo 1 > {outputs.y}/f", ""));
     project.write("out/a/y/sub/own", "mine");
     let ran = project.hamflow(&["run"]);
@@ -741,11 +745,11 @@ fn files_that_make_way_are_said() {
     );
     project.write("pipeline.toml", command(FOLDER, "mkdir {outputs.y}; echo 2 > {outputs.y}/g", ""));
     let ran = project.hamflow(&["run"]);
-    assert!(!ran.stderr.contains("made way"), "what hamflow made it can make again: {ran:?}");
+    assert!(!ran.stderr.contains("made way"), "outputs in the cache are replaced silently: {ran:?}");
 }
 
 #[test]
-fn a_folder_with_files_that_only_have_the_names_of_a_caches_is_none() {
+fn a_directory_with_file_names_of_a_cache_is_not_a_cache() {
     for name in ["index", "laid", "tidied", "run.lock"] {
         let project = Project::builtin(&command(FILE, "echo 1 > {outputs.y}", "[cache]\ndir = \"shared\"\n"));
         project.write(&format!("shared/{name}"), "my books");
@@ -758,7 +762,7 @@ fn a_folder_with_files_that_only_have_the_names_of_a_caches_is_none() {
 }
 
 #[test]
-fn scripts_are_found_behind_every_option_of_a_shell_and_behind_symlinks() {
+fn scripts_are_found_behind_shell_options_and_symlinks() {
     let runs = [
         "run = [\"bash\", \"-ce\", \"sh s.sh > {outputs.y}\"]",
         "run = [\"env\", \"sh\", \"-c\", \"-e\", \"sh s.sh > {outputs.y}\"]",
@@ -780,7 +784,7 @@ fn scripts_are_found_behind_every_option_of_a_shell_and_behind_symlinks() {
 }
 
 #[test]
-fn a_variable_that_is_not_utf8_is_refused() {
+fn environment_variables_must_be_utf8() {
     let project = Project::builtin(&command(FILE, "printf %s $FOO > {outputs.y}", "env = [\"FOO\"]\n"));
     project.run();
     let mut odd = project.command(&["run"]);

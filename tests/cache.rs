@@ -1,4 +1,4 @@
-//! The promises of the cache; the name is the promise.
+//! The cache: restoring, exporting and importing results.
 
 use hamflow_stage_api::Digest;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{CHAIN, Project, chain};
 
 #[test]
-fn deleting_the_outputs_restores_them_without_running() {
+fn deleted_outputs_are_restored_without_running() {
     let project = chain();
     let before = project.files("out");
     std::fs::remove_dir_all(project.path("out")).unwrap();
@@ -16,7 +16,7 @@ fn deleting_the_outputs_restores_them_without_running() {
 }
 
 #[test]
-fn an_edited_output_is_noticed_restored_and_never_cached() {
+fn an_edited_output_is_restored_and_never_cached() {
     let project = chain();
     project.write("out/first/text.txt", "forged");
     let ran = project.run();
@@ -27,7 +27,7 @@ fn an_edited_output_is_noticed_restored_and_never_cached() {
 }
 
 #[test]
-fn a_file_that_somebody_put_beside_the_outputs_is_left_alone() {
+fn other_files_beside_outputs_are_kept() {
     let project = chain();
     project.write("out/first/notes.md", "mine");
     assert_eq!(project.run().count("fresh"), 4);
@@ -35,7 +35,7 @@ fn a_file_that_somebody_put_beside_the_outputs_is_left_alone() {
 }
 
 #[test]
-fn deleting_the_cache_costs_time_and_gives_the_same_bytes() {
+fn deleting_the_cache_reruns_with_identical_results() {
     let project = chain();
     let before = project.files("out");
     std::fs::remove_dir_all(project.path("cache")).unwrap();
@@ -55,7 +55,7 @@ fn moving_the_checkout_and_the_data_does_not_rerun() {
 }
 
 #[test]
-fn inputs_may_lie_outside_behind_dots_and_symlinks() {
+fn inputs_may_be_outside_of_the_project() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("t.txt"), "abc").unwrap();
     let project = Project::new(&CHAIN.replace("text.txt", "link/../link/t.txt"));
@@ -68,7 +68,7 @@ fn inputs_may_lie_outside_behind_dots_and_symlinks() {
 }
 
 #[test]
-fn outputs_that_would_leave_the_project_are_refused() {
+fn outputs_outside_of_the_project_are_rejected() {
     let elsewhere = tempfile::tempdir().unwrap();
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");
@@ -80,7 +80,7 @@ fn outputs_that_would_leave_the_project_are_refused() {
 }
 
 #[test]
-fn the_lock_replaces_absent_inputs_where_the_cache_has_the_results() {
+fn missing_inputs_are_replaced_by_the_lock_if_results_are_cached() {
     let project = chain();
     std::fs::remove_file(project.path("text.txt")).unwrap();
     let refused = project.hamflow(&["run"]);
@@ -89,7 +89,7 @@ fn the_lock_replaces_absent_inputs_where_the_cache_has_the_results() {
     assert_eq!(project.run_with(&["--allow-missing"]).count("fresh"), 4);
     std::fs::remove_dir_all(project.path("out")).unwrap();
     assert_eq!(project.run_with(&["--allow-missing"]).count("cached"), 4);
-    // Only a stage that must run fails.
+    // Only stages that must run fail.
     project.write("pipeline.toml", CHAIN.replace("from = \"inputs.text\"", "from = \"inputs.text\"\nsuffix = \".\""));
     let ran = project.hamflow(&["run", "--json", "--allow-missing", "--keep-going"]);
     assert_eq!(ran.with_outcome("failed"), ["first"], "{ran:?}");
@@ -109,7 +109,7 @@ fn a_locked_run_fails_on_any_difference() {
 }
 
 #[test]
-fn the_lock_is_the_same_text_for_the_same_state() {
+fn the_lock_is_deterministic_and_sorted() {
     let project = chain();
     let lock = project.read("pipeline.lock");
     std::fs::remove_dir_all(project.path("cache")).unwrap();
@@ -121,7 +121,7 @@ fn the_lock_is_the_same_text_for_the_same_state() {
 }
 
 #[test]
-fn clearing_keeps_what_the_lock_needs() {
+fn gc_keeps_locked_results() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
     project.run();
@@ -133,7 +133,7 @@ fn clearing_keeps_what_the_lock_needs() {
 }
 
 #[test]
-fn a_symlinked_folder_among_the_outputs_is_not_followed_out_of_the_project() {
+fn symlinked_output_directories_are_not_followed() {
     let elsewhere = tempfile::tempdir().unwrap();
     std::fs::write(elsewhere.path().join("precious.txt"), "mine").unwrap();
     let project = Project::new("[inputs]\nfolder = \"data\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n");
@@ -148,7 +148,7 @@ fn a_symlinked_folder_among_the_outputs_is_not_followed_out_of_the_project() {
 }
 
 #[test]
-fn a_locked_run_also_compares_which_stages_there_are() {
+fn a_locked_run_detects_removed_stages() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("[stages.dice]", ""));
     let ran = project.hamflow(&["run", "--locked"]);
@@ -157,19 +157,19 @@ fn a_locked_run_also_compares_which_stages_there_are() {
 }
 
 #[test]
-fn results_of_experiments_can_be_cleared() {
+fn results_of_overrides_can_be_deleted() {
     let project = chain();
     project.run_with(&["--set", "stages.second.suffix=\"?\""]);
     let locks = || project.files("cache/locks").len();
     assert_eq!(locks(), 1);
     assert_eq!(project.hamflow(&["cache", "gc", "--max-size", "0"]).code, 0);
-    assert_eq!(locks(), 1, "an experiment of today is kept");
+    assert_eq!(locks(), 1, "a recent lock of overrides is kept");
     let cleared = project.hamflow(&["cache", "gc", "--keep-runs", "0", "--max-size", "0"]).stdout;
     assert!(locks() == 0 && !cleared.starts_with("deleted 0 results"), "{cleared}");
-    assert_eq!(project.run().count("ran"), 0, "the plain lock keeps what it needs");
+    assert_eq!(project.run().count("ran"), 0, "locked results are kept");
 }
 
-/// A checkout of the same pipeline and inputs on another machine, with nothing made yet.
+/// A checkout of the same pipeline and inputs on another machine, without results.
 fn fresh_checkout() -> Project {
     let checkout = Project::new(CHAIN);
     checkout.write("text.txt", "abc");
@@ -178,17 +178,17 @@ fn fresh_checkout() -> Project {
 }
 
 #[test]
-fn a_fresh_checkout_with_an_exported_cache_runs_nothing_with_and_without_the_inputs() {
+fn a_fresh_checkout_with_an_imported_cache_runs_nothing_even_without_inputs() {
     let project = chain();
     let exported = project.hamflow(&["cache", "export", "kept/cache.tar"]);
     assert_eq!(exported.code, 0, "{exported:?}");
-    assert!(exported.stdout.starts_with("wrote 4 results and "), "{exported:?}");
+    assert!(exported.stdout.starts_with("exported 4 results and "), "{exported:?}");
     let file = project.path("kept/cache.tar").to_string_lossy().into_owned();
 
     let checkout = fresh_checkout();
     let imported = checkout.hamflow(&["cache", "import", &file]);
     assert_eq!((imported.code, &imported.stderr[..]), (0, ""));
-    assert!(imported.stdout.starts_with("took 4 results and "), "{imported:?}");
+    assert!(imported.stdout.starts_with("imported 4 results and "), "{imported:?}");
     let ran = checkout.run();
     assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4));
     assert_eq!(checkout.files("out"), project.files("out"));
@@ -201,7 +201,7 @@ fn a_fresh_checkout_with_an_exported_cache_runs_nothing_with_and_without_the_inp
 }
 
 #[test]
-fn the_same_cache_gives_the_same_file_and_a_name_that_follows_the_lock() {
+fn exports_are_reproducible_and_the_cache_key_follows_the_lock() {
     let project = chain();
     let key = || project.hamflow(&["cache", "key"]).stdout;
     let before = key();
@@ -217,7 +217,7 @@ fn the_same_cache_gives_the_same_file_and_a_name_that_follows_the_lock() {
 }
 
 #[test]
-fn a_budget_keeps_what_was_dearest_and_says_what_was_left_out() {
+fn an_export_budget_keeps_the_most_expensive_results_and_reports_the_rest() {
     let project = Project::new(
         "[inputs]\nlarge = \"large\"\ntext = \"text\"\n[stages.large]\nkind = \"shout\"\nfrom = \"inputs.large\"\n[stages.small]\nkind = \"shout\"\nfrom = \"inputs.text\"\n",
     );
@@ -226,8 +226,8 @@ fn a_budget_keeps_what_was_dearest_and_says_what_was_left_out() {
     project.run();
     let exported = project.hamflow(&["cache", "export", "--budget", "60kB", "cache.tar"]);
     assert_eq!(exported.code, 0, "{exported:?}");
-    assert!(exported.stderr.contains("warning: left out: `large`: its 10"), "{exported:?}");
-    assert!(exported.stdout.starts_with("wrote 1 results and "), "{exported:?}");
+    assert!(exported.stderr.contains("warning: skipped `large`: its 10"), "{exported:?}");
+    assert!(exported.stdout.starts_with("exported 1 result and "), "{exported:?}");
     assert!(std::fs::metadata(project.path("cache.tar")).unwrap().len() <= 60_000);
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     std::fs::remove_dir_all(project.path("out")).unwrap();
@@ -240,7 +240,7 @@ fn a_budget_keeps_what_was_dearest_and_says_what_was_left_out() {
 }
 
 #[test]
-fn of_a_damaged_or_cut_export_only_whole_results_are_taken() {
+fn only_complete_results_are_imported_from_a_damaged_export() {
     let project = chain();
     assert_eq!(project.hamflow(&["cache", "export", "cache.tar"]).code, 0);
     let whole = std::fs::read(project.path("cache.tar")).unwrap();
@@ -248,12 +248,12 @@ fn of_a_damaged_or_cut_export_only_whole_results_are_taken() {
     let place = whole.windows(text.len()).position(|bytes| bytes == text).unwrap();
     let mut flipped = whole.clone();
     flipped[place] ^= 1;
-    for (bytes, said) in [(flipped, "its bytes are not what its name says"), (whole[..place].to_vec(), "")] {
+    for (bytes, printed) in [(flipped, "its content does not match its name"), (whole[..place].to_vec(), "")] {
         let checkout = fresh_checkout();
         std::fs::write(checkout.path("cache.tar"), bytes).unwrap();
         let imported = checkout.hamflow(&["cache", "import", "cache.tar"]);
         assert_eq!(imported.code, 0, "{imported:?}");
-        assert!(imported.stderr.contains("warning: not taken: ") && imported.stderr.contains(said), "{imported:?}");
+        assert!(imported.stderr.contains("warning: skipped ") && imported.stderr.contains(printed), "{imported:?}");
         let ran = checkout.run();
         assert!(ran.count("ran") >= 1 && ran.count("ran") + ran.count("cached") == 4, "{ran:?}");
         assert_eq!(checkout.files("out"), project.files("out"));
@@ -262,7 +262,7 @@ fn of_a_damaged_or_cut_export_only_whole_results_are_taken() {
 }
 
 #[test]
-fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
+fn imports_reject_foreign_files_and_write_nothing_outside_of_the_cache() {
     let project = chain();
     project.write("foreign", "not a tar file");
     let refused = project.hamflow(&["cache", "import", "foreign"]);
@@ -275,7 +275,7 @@ fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |name: &str, bytes: &[u8]| {
         let mut header = tar::Header::new_ustar();
-        // Written by hand: the library itself refuses to write such a name.
+        // Written by hand, since the library refuses to write such a name.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_size(bytes.len() as u64);
         header.set_cksum();
@@ -285,7 +285,7 @@ fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
     for name in ["../escaped", "/tmp/escaped", "locks/../escaped.lock", "cas/../../escaped"] {
         add(name, b"gotcha");
     }
-    // A result that is whole in itself, but whose output would leave its folder.
+    // A well-formed result whose output is outside of its directory.
     let (key, blob) = ("ab".repeat(32), Digest::of(b"gotcha"));
     let output =
         json!({"name": "text", "type": "file", "path": "../../escaped", "digest": blob.to_string(), "folder": false});
@@ -294,7 +294,7 @@ fn what_is_no_export_is_refused_and_nothing_leaves_the_cache() {
     add(&format!("ac/ab/{key}"), format!("{}\n{body}\n", Digest::of(body.as_bytes())).as_bytes());
     std::fs::write(project.path("evil.tar"), archive.into_inner().unwrap()).unwrap();
     let imported = project.hamflow(&["cache", "import", "evil.tar"]);
-    assert_eq!(imported.stderr.matches("no such thing belongs into a cache").count(), 4, "{imported:?}");
-    assert!(imported.stderr.contains(&format!("`ac/ab/{key}`: it is no whole result")), "{imported:?}");
+    assert_eq!(imported.stderr.matches("not part of a cache export").count(), 4, "{imported:?}");
+    assert!(imported.stderr.contains(&format!("`ac/ab/{key}`: not a valid result")), "{imported:?}");
     assert!(!project.path("escaped").exists() && !project.path("cache/escaped.lock").exists());
 }

@@ -3,12 +3,12 @@
 use crate::harness::{CHAIN, Project, chain};
 
 #[test]
-fn a_run_says_a_line_for_each_stage_that_did_something_and_a_summary() {
+fn a_run_prints_a_line_per_executed_stage_and_a_summary() {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 0);
-    assert_eq!(ran.stdout, "", "data goes to stdout, and a run has none");
+    assert_eq!(ran.stdout, "", "a run prints no data to stdout");
     let lines: Vec<&str> = ran.stderr.lines().collect();
     assert_eq!(lines.len(), 5, "{ran:?}");
     assert!(lines[..4].iter().all(|line| line.starts_with("ran      ") && line.ends_with("never built")), "{ran:?}");
@@ -19,7 +19,7 @@ fn a_run_says_a_line_for_each_stage_that_did_something_and_a_summary() {
 }
 
 #[test]
-fn the_last_line_of_json_has_the_counts() {
+fn the_last_json_event_has_the_counts() {
     let project = chain();
     let ran = project.run();
     let last = ran.stdout.lines().last().unwrap();
@@ -28,7 +28,7 @@ fn the_last_line_of_json_has_the_counts() {
 }
 
 #[test]
-fn mistakes_in_the_file_show_the_line_and_the_way_out() {
+fn pipeline_errors_show_location_and_hint() {
     let project = Project::new(&CHAIN.replace("suffix = \"!\"", "sufix = \"!\""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2);
@@ -38,7 +38,7 @@ fn mistakes_in_the_file_show_the_line_and_the_way_out() {
 }
 
 #[test]
-fn unknown_stages_profiles_and_runs_are_named() {
+fn unknown_stages_profiles_and_runs_are_reported() {
     let project = chain();
     for (arguments, wanted) in [
         (&["run", "secnd"][..], "`second`"),
@@ -47,7 +47,7 @@ fn unknown_stages_profiles_and_runs_are_named() {
         (&["log", "nothing"], "`nothing` is neither a recorded run nor a stage"),
         (&["metrics", "nothing"], "no run `nothing` is recorded"),
         (&["compare", "nothing", "last"], "no run `nothing` is recorded"),
-        (&["report"], "no stage of this pipeline makes a page"),
+        (&["report"], "no stage of this pipeline produces a page"),
     ] {
         let ran = project.hamflow(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
@@ -56,7 +56,7 @@ fn unknown_stages_profiles_and_runs_are_named() {
 }
 
 #[test]
-fn without_a_pipeline_init_is_named_and_works() {
+fn without_a_pipeline_init_is_suggested_and_works() {
     let project = chain();
     std::fs::create_dir(project.path("new")).unwrap();
     let mut command = project.command(&["run", "--file", "new/pipeline.toml"]);
@@ -68,11 +68,11 @@ fn without_a_pipeline_init_is_named_and_works() {
     assert!(project.path("new/pipeline.toml").exists() && project.path("new/.gitignore").exists());
     let again = project.hamflow(&["init", "new"]);
     assert_eq!(again.code, 2);
-    assert!(again.stderr.contains("is there already"), "{again:?}");
+    assert!(again.stderr.contains("already exists"), "{again:?}");
 }
 
 #[test]
-fn the_log_tells_what_runs_and_stages_did() {
+fn the_log_shows_runs_and_stages() {
     let project = chain();
     let list = project.hamflow(&["log"]).stdout;
     assert!(list.lines().count() == 1 && list.contains("4 ran"), "{list}");
@@ -83,7 +83,7 @@ fn the_log_tells_what_runs_and_stages_did() {
 }
 
 #[test]
-fn a_pipeline_is_found_from_a_folder_below() {
+fn the_pipeline_is_found_from_a_subdirectory() {
     let project = chain();
     std::fs::create_dir_all(project.path("deep/down")).unwrap();
     let mut command = project.command(&["status"]);
@@ -93,7 +93,7 @@ fn a_pipeline_is_found_from_a_folder_below() {
 }
 
 #[test]
-fn references_for_people_and_editors_are_made_from_the_kinds() {
+fn kinds_and_schema_are_generated_from_the_kinds() {
     let project = chain();
     let kinds = project.hamflow(&["kinds"]).stdout;
     assert!(kinds.contains("shout        Writes a text in capitals."), "{kinds}");
@@ -106,14 +106,14 @@ fn references_for_people_and_editors_are_made_from_the_kinds() {
 }
 
 #[test]
-fn a_dry_run_says_what_force_would_do() {
+fn a_dry_run_respects_force() {
     let project = chain();
     let ran = project.hamflow(&["run", "--dry-run", "--force", "first"]);
     assert_eq!((ran.code, &ran.stdout[..]), (0, "stale    first  forced\n"));
 }
 
 #[test]
-fn a_locked_run_without_a_lock_says_so() {
+fn a_locked_run_requires_a_lock() {
     let project = chain();
     std::fs::remove_file(project.path("pipeline.lock")).unwrap();
     let ran = project.hamflow(&["run", "--locked"]);
@@ -122,7 +122,7 @@ fn a_locked_run_without_a_lock_says_so() {
 }
 
 #[test]
-fn every_missing_input_is_named_with_its_line() {
+fn all_missing_inputs_are_reported_with_their_lines() {
     let project = Project::new(
         "[inputs]\ntext = \"text.txt\"\nfolder = \"data\"\n\n[stages.shout]\nfrom = \"inputs.text\"\n\n[stages.pieces]\nfolder = \"inputs.folder\"\n",
     );
@@ -134,7 +134,7 @@ fn every_missing_input_is_named_with_its_line() {
 }
 
 #[test]
-fn one_fresh_stage_is_one_stage() {
+fn counts_of_one_are_singular() {
     let project = Project::new("[stages.dice]\n");
     project.run();
     let again = project.hamflow(&["run"]);
@@ -142,21 +142,21 @@ fn one_fresh_stage_is_one_stage() {
 }
 
 #[test]
-fn why_follows_what_waits_to_where_it_begins() {
+fn why_follows_pending_stages_to_the_root_cause() {
     let project = chain();
     project.write("text.txt", "changed");
-    let said = project.hamflow(&["why", "third"]).stdout;
+    let printed = project.hamflow(&["why", "third"]).stdout;
     assert!(
-        said.contains("`third` is pending") && said.contains("`first` must run:\n  `from` (inputs.text) changed"),
-        "{said}"
+        printed.contains("`third` is pending") && printed.contains("`first` must run:\n  `from` (inputs.text) changed"),
+        "{printed}"
     );
     std::fs::remove_file(project.path("text.txt")).unwrap();
-    let said = project.hamflow(&["why", "third"]).stdout;
-    assert!(said.contains("`first` cannot be looked at: ") && said.contains("text.txt"), "{said}");
+    let printed = project.hamflow(&["why", "third"]).stdout;
+    assert!(printed.contains("`first` cannot be checked: ") && printed.contains("text.txt"), "{printed}");
 }
 
 #[test]
-fn an_override_of_a_profile_names_what_to_set_instead() {
+fn overriding_a_profile_suggests_what_to_set_instead() {
     let project = chain();
     let refused = project.hamflow(&["run", "--set", "profiles.fast.stages.second.suffix=x"]);
     assert!(refused.code == 2 && refused.stderr.contains("hint: set `stages.second.suffix`"), "{refused:?}");

@@ -1,4 +1,4 @@
-//! The promises of remotes in S3, Google Cloud Storage and Azure, against servers that speak their languages.
+//! Remotes in S3, Google Cloud Storage and Azure, against local servers with their APIs.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use crate::harness::{CHAIN, Project, Ran, clouds};
 const KEY: &str = "AKIAHAMFLOWTEST";
 const SECRET: &str = "correct/horse+battery=staple";
 
-/// What no test may take from the machine that it runs on: variables that begin so.
+/// Prefixes of environment variables that tests must not inherit.
 const FOREIGN: [&str; 7] = ["AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 
 fn run_with(project: &Project, environment: &[(&str, &str)]) -> Ran {
@@ -22,7 +22,7 @@ fn run_with(project: &Project, environment: &[(&str, &str)]) -> Ran {
     Project::finish(command)
 }
 
-/// A maker and a reader share through `url`; no secret is written anywhere.
+/// Shares results between two machines through `url`, and checks that no secret is written anywhere.
 fn share(url: &str, environment: &[(&str, &str)], secrets: &[&str]) {
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(url, "main", &keys[1]);
@@ -44,7 +44,7 @@ fn share(url: &str, environment: &[(&str, &str)], secrets: &[&str]) {
     }
 }
 
-/// The one warning of a run that found the remote at `url` useless and went on.
+/// The only warning of a run that continued without the remote at `url`.
 fn warning(url: &str, environment: &[(&str, &str)]) -> String {
     let keys = keygen(&Project::new(CHAIN));
     let machine = Shared::new(url, "main", &keys[1]).machine();
@@ -55,16 +55,16 @@ fn warning(url: &str, environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn s3_is_a_remote() {
+fn s3_works_as_a_remote() {
     let folder = tempfile::tempdir().unwrap();
     let Some(server) = clouds::s3(folder.path(), KEY, SECRET) else { return };
     let endpoint = format!("http://127.0.0.1:{}", server.port);
     let at = ("AWS_ENDPOINT_URL", &endpoint[..]);
     let credentials = [at, ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
     share("s3://ham/cache", &credentials, &[SECRET]);
-    assert!(folder.path().join("ham/cache/cas").is_dir(), "large blobs are objects of their own");
+    assert!(folder.path().join("ham/cache/cas").is_dir(), "large blobs are separate objects");
 
-    // The same from the files of the AWS programs.
+    // The same with credentials from the AWS config files.
     let home = tempfile::tempdir().unwrap();
     let files = home.path().join(".aws");
     std::fs::create_dir(&files).unwrap();
@@ -75,20 +75,20 @@ fn s3_is_a_remote() {
     let home = home.path().to_str().unwrap();
     share("s3://ham/by-profile", &[("HOME", home), ("AWS_PROFILE", "ci")], &[SECRET]);
 
-    // A profile that signs in serves where its credentials were put into the environment.
+    // A single sign-on profile works if its credentials were exported to the environment.
     std::fs::write(files.join("config"), "[profile people]\nsso_session = x\n").unwrap();
     share("s3://ham/signed-in", &[&credentials[..], &[("HOME", home), ("AWS_PROFILE", "people")]].concat(), &[SECRET]);
 
     let wrong = warning("s3://ham/cache", &[at, ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", "wrong-secret")]);
-    assert!(wrong.contains("remote `s3://ham/cache`: it refuses access, SignatureDoesNotMatch"), "{wrong}");
+    assert!(wrong.contains("remote `s3://ham/cache`: access denied, SignatureDoesNotMatch"), "{wrong}");
     assert!(!wrong.contains("wrong-secret") && wrong.contains("`AWS_PROFILE`"), "{wrong}");
     drop(server);
     let gone = warning("s3://ham/cache", &credentials);
-    assert!(gone.contains("it cannot be reached") && gone.contains("refused"), "{gone}");
+    assert!(gone.contains("cannot connect") && gone.contains("refused"), "{gone}");
 }
 
 #[test]
-fn a_slow_line_is_waited_for_as_long_as_it_carries() {
+fn a_slow_connection_does_not_time_out_while_it_makes_progress() {
     let folder = tempfile::tempdir().unwrap();
     let Some(server) = clouds::s3(folder.path(), KEY, SECRET) else { return };
     let endpoint = format!("http://127.0.0.1:{}", clouds::slow_line(server.port));
@@ -96,7 +96,7 @@ fn a_slow_line_is_waited_for_as_long_as_it_carries() {
         [("AWS_ENDPOINT_URL", &endpoint[..]), ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
     let keys = keygen(&Project::new(CHAIN));
     let machine = Shared::new("s3://ham/slow", "main", &keys[1]).machine();
-    // So large that it takes longer to send than a line that carries nothing is given.
+    // Large enough for the upload to take longer than the stall timeout.
     machine.write("text.txt", "abc ".repeat(1_500_000));
     machine.touch("text.txt", 5);
     let ran = run_with(&machine, &[&credentials[..], &[("HAMFLOW_SIGNING_KEY", &keys[0][..])]].concat());
@@ -104,11 +104,11 @@ fn a_slow_line_is_waited_for_as_long_as_it_carries() {
 }
 
 #[test]
-fn settings_of_a_cloud_that_cannot_serve_are_refused_before_anything_runs() {
+fn invalid_cloud_settings_are_rejected_before_anything_runs() {
     let keys = keygen(&Project::new(CHAIN));
     for (url, environment, wanted) in [
-        ("s3://ham", ("AWS_PROFILE", "nobody"), "there is no profile `nobody`"),
-        ("s3://key:horse@ham", ("HOME", ""), "credentials come from the environment"),
+        ("s3://ham", ("AWS_PROFILE", "nobody"), "have no profile `nobody`"),
+        ("s3://key:horse@ham", ("HOME", ""), "credentials are read from the environment"),
         ("az://ham", ("AZURE_STORAGE_ACCOUNT_NAME", ""), "`AZURE_STORAGE_ACCOUNT_NAME`"),
     ] {
         let machine = Shared::new(url, "main", &keys[1]).machine();
@@ -118,10 +118,10 @@ fn settings_of_a_cloud_that_cannot_serve_are_refused_before_anything_runs() {
     }
 }
 
-/// The account that Azurite has from the start.
+/// The well-known account of Azurite.
 const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// Makes the container `ham`, as Azure's portal would: a signed request (Shared Key, version 2021-08-06).
+/// Creates the container `ham` with a signed request (Shared Key, version 2021-08-06).
 const MAKE_CONTAINER: &str = r#"
 import base64, hashlib, hmac, sys, urllib.request
 from email.utils import formatdate
@@ -136,7 +136,7 @@ urllib.request.urlopen(request)
 "#;
 
 #[test]
-fn azure_is_a_remote() {
+fn azure_works_as_a_remote() {
     let folder = tempfile::tempdir().unwrap();
     let Some(server) = clouds::azurite(folder.path()) else { return };
     let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -148,18 +148,18 @@ fn azure_is_a_remote() {
     let credentials = [&at[..], &[("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY)]].concat();
     share("az://ham/cache", &credentials, &[AZURE_KEY]);
     let container = warning("az://hum/cache", &credentials);
-    assert!(container.contains("it has no such bucket, ContainerNotFound"), "{container}");
+    assert!(container.contains("no such bucket, ContainerNotFound"), "{container}");
     let other = AZURE_KEY.replace("Eby8", "AAAA");
     let wrong = warning("az://ham/cache", &[&at[..], &[("AZURE_STORAGE_ACCOUNT_KEY", &other[..])]].concat());
-    assert!(wrong.contains("it refuses access") && !wrong.contains(&other), "{wrong}");
+    assert!(wrong.contains("access denied") && !wrong.contains(&other), "{wrong}");
 }
 
 #[test]
-fn google_cloud_storage_is_a_remote() {
+fn google_cloud_storage_works_as_a_remote() {
     let Some(server) = clouds::google() else { return };
     let host = format!("127.0.0.1:{}", server.port);
     share("gs://ham/cache", &[("STORAGE_EMULATOR_HOST", &host)], &[]);
     drop(server);
     let gone = warning("gs://ham/cache", &[("STORAGE_EMULATOR_HOST", &host)]);
-    assert!(gone.contains("it cannot be reached"), "{gone}");
+    assert!(gone.contains("cannot connect"), "{gone}");
 }

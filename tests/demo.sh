@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The demo as a newcomer runs it, in the folder $1: to the report, and then nothing more to do.
+# Runs the demo in the directory $1 up to the report; a second run must have nothing to do.
 set -euo pipefail
 hamflow="${CARGO_TARGET_DIR:-target}/release/hamflow"
-[ -x "$hamflow" ] || { echo "build first: $hamflow is not there" >&2; exit 1; }
+[ -x "$hamflow" ] || { echo "$hamflow does not exist; run cargo build --release first" >&2; exit 1; }
 hamflow=$(realpath "$hamflow")
 cp pipeline.toml "$1/"
 cd "$1"

@@ -1,4 +1,4 @@
-//! The promises about results whose numbers depend on the device that made them.
+//! Results that depend on the device that computed them.
 
 use crate::harness::sharing::{keygen, run, warnings};
 use crate::harness::{Project, Ran};
@@ -18,34 +18,34 @@ fn run_on(project: &Project, device: &str, arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn what_another_device_made_and_the_lock_names_is_taken() {
+fn a_locked_result_of_another_device_is_used() {
     let project = Project::new(ANY);
     assert_eq!(run_on(&project, "gpu", &[]).ran(), ["on_device"]);
     assert!(project.read("pipeline.lock").contains("on_device\tdevice\tgpu\n"));
     let lock = project.read("pipeline.lock");
-    // It lies in `out/` as well: nothing is to be done.
+    // It is in `out/` as well, so there is nothing to do.
     assert_eq!(run_on(&project, "cpu", &[]).count("fresh"), 1);
     assert!(on(&project, "cpu", &["status"]).stdout.contains("fresh"));
     std::fs::remove_dir_all(project.path("out")).unwrap();
     let ran = run_on(&project, "cpu", &["--locked"]);
     assert_eq!(ran.with_outcome("cached"), ["on_device"]);
-    let said = "its result was made on `gpu`, this machine has `cpu` (`--force` makes one here)";
-    assert_eq!(warnings(&ran), [said]);
+    let printed = "its result was made on `gpu`, this machine has `cpu` (`--force` makes one here)";
+    assert_eq!(warnings(&ran), [printed]);
     assert_eq!(project.read("out/on_device/text.txt"), "gpu");
     assert_eq!(project.read("pipeline.lock"), lock);
-    // The lock of an earlier version, without the line.
+    // A lock of an earlier version, without the line.
     project.write("pipeline.lock", lock.replace("on_device\tdevice\tgpu\n", ""));
     assert_eq!(run_on(&project, "gpu", &["--locked"]).count("fresh"), 1);
     assert_eq!(run_on(&project, "gpu", &[]).count("fresh"), 1);
-    assert_eq!(project.read("pipeline.lock"), lock, "the line is back");
+    assert_eq!(project.read("pipeline.lock"), lock, "the entry is restored");
     let refused = on(&project, "cpu", &["verify", "--rebuild", "on_device"]);
     assert!(refused.code != 0 && refused.stderr.contains("`on_device` was made on `gpu`, this machine has `cpu`"));
 
-    // Whatever else changes is made here.
+    // Other changes are computed on this device.
     project.write("pipeline.toml", format!("{ANY}text = \"other\"\n"));
     assert_eq!(run_on(&project, "cpu", &[]).ran(), ["on_device"]);
     assert_eq!(project.read("out/on_device/text.txt"), "cpu");
-    // What a machine has made on its own device goes before what others have made.
+    // Results of the own device take precedence over those of others.
     assert_eq!(run_on(&project, "gpu", &["--force"]).ran(), ["on_device"]);
     let ran = run_on(&project, "cpu", &[]);
     assert_eq!((ran.with_outcome("cached"), warnings(&ran)), (vec!["on_device".to_owned()], Vec::new()));
@@ -53,7 +53,7 @@ fn what_another_device_made_and_the_lock_names_is_taken() {
 }
 
 #[test]
-fn force_makes_what_another_device_made_here() {
+fn force_reruns_a_result_of_another_device() {
     let project = Project::new(ANY);
     run_on(&project, "gpu", &[]);
     assert_eq!(run_on(&project, "cpu", &["--force"]).ran(), ["on_device"]);
@@ -62,7 +62,7 @@ fn force_makes_what_another_device_made_here() {
 }
 
 #[test]
-fn a_kind_that_takes_only_its_own_runs_again_on_another_device() {
+fn a_kind_that_rejects_other_devices_reruns() {
     let project = Project::new("[stages.on_device]\n");
     run_on(&project, "gpu", &[]);
     assert_eq!(run_on(&project, "cpu", &[]).ran(), ["on_device"]);
@@ -71,7 +71,7 @@ fn a_kind_that_takes_only_its_own_runs_again_on_another_device() {
 }
 
 #[test]
-fn without_the_device_there_is_still_what_was_made_on_one() {
+fn results_of_a_device_are_usable_without_it() {
     let project = Project::new(ANY);
     let failed = on(&project, "none", &["run"]);
     assert!(failed.code == 2 && failed.stderr.contains("stage `on_device`: `takes`: there is no device"), "{failed:?}");
@@ -81,14 +81,14 @@ fn without_the_device_there_is_still_what_was_made_on_one() {
     let ran = run_on(&project, "none", &[]);
     assert_eq!(ran.with_outcome("cached"), ["on_device"]);
     assert!(warnings(&ran)[0].contains("was made on `gpu`, which this machine has not"), "{ran:?}");
-    // Its result lost, it would have to be made, and cannot be.
+    // Once its result is lost, it would have to be recomputed, which is impossible here.
     std::fs::remove_dir_all(project.path("cache/ac")).unwrap();
     let failed = on(&project, "none", &["run"]);
     assert!(failed.code == 2 && failed.stderr.contains("stage `on_device`: `takes`: there is no device"), "{failed:?}");
 }
 
 #[test]
-fn a_teammate_without_the_device_gets_what_was_made_on_one() {
+fn a_teammate_without_the_device_downloads_its_results() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(ANY));
     let url = folder.path().display();
@@ -108,7 +108,7 @@ fn a_teammate_without_the_device_gets_what_was_made_on_one() {
         assert_eq!((ran.count("ran"), ran.count("cached"), ran.count("fetched")), (0, 1, 1), "{ran:?}");
         assert_eq!(second.read("out/on_device/text.txt"), "gpu");
     }
-    // Nobody has said which result of another device it would be.
+    // The lock does not say which result of another device is meant.
     let third = machine();
     assert_eq!(run(&third, &[("TOY_DEVICE", "cpu")]).count("ran"), 1);
 }

@@ -1,9 +1,9 @@
-//! Disks that are full or cannot be written: real ones, mounted in a namespace of the test's own.
+//! Full and read-only disks, mounted in a namespace of the test.
 
 use crate::harness::{CHAIN, Project, chain, in_namespace};
 
 #[test]
-fn a_full_disk_is_named_and_costs_only_what_did_not_fit() {
+fn a_full_disk_is_reported_and_loses_only_what_did_not_fit() {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc".repeat(100_000));
     let whole = "mkdir -p cache && mount -t tmpfs -o size=400k tmpfs cache && $HAMFLOW run; code=$?; \
@@ -12,12 +12,12 @@ fn a_full_disk_is_named_and_costs_only_what_did_not_fit() {
     assert!(ran.stdout.ends_with("code 3\n"), "{ran:?}");
     assert!(ran.stderr.contains("No space left on device"), "{ran:?}");
     assert!(ran.stderr.contains("hint: make room on that disk"), "{ran:?}");
-    assert_eq!(ran.stdout.matches("nothing is damaged").count(), 2, "{ran:?}");
+    assert_eq!(ran.stdout.matches("no damage found").count(), 2, "{ran:?}");
     assert_eq!(project.read("out/second/text.txt"), "ABC".repeat(100_000) + "!");
 }
 
 #[test]
-fn a_read_only_cache_serves_a_run_with_nothing_to_do_and_is_named_by_another() {
+fn a_read_only_cache_suffices_if_there_is_nothing_to_do() {
     let project = chain();
     project.until_sealed(|| {
         project.run();

@@ -1,4 +1,4 @@
-//! What happens when something goes wrong: nothing is lost, nothing half-written, and the message says what to do.
+//! Failures: nothing is lost or left half-written, and the message says what to do.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -14,17 +14,17 @@ fn crash(how: &str) -> Project {
 }
 
 #[test]
-fn what_is_flawed_is_kept_and_used_and_every_run_that_has_it_says_so() {
+fn flawed_results_are_used_and_reported_by_every_run() {
     let project = crash("flaw");
-    let said = "flaw: stage `crash`: there is a scratch on it\n";
+    let printed = "flaw: stage `crash`: there is a scratch on it\n";
     let first = project.hamflow(&["run"]);
     assert_eq!(first.code, 1, "{first:?}");
-    assert!(first.stderr.contains(said) && first.stderr.contains("3 ran, 1 flawed"), "{}", first.stderr);
+    assert!(first.stderr.contains(printed) && first.stderr.contains("3 ran, 1 flawed"), "{}", first.stderr);
     assert_eq!(project.read("out/after/text.txt"), "SCRATCHED");
     for _ in 0..2 {
         let fresh = project.hamflow(&["run"]);
         assert!(
-            fresh.stderr.contains(said) && fresh.stderr.contains("3 stages are fresh, 1 flawed"),
+            fresh.stderr.contains(printed) && fresh.stderr.contains("3 stages are fresh, 1 flawed"),
             "{}",
             fresh.stderr
         );
@@ -33,11 +33,11 @@ fn what_is_flawed_is_kept_and_used_and_every_run_that_has_it_says_so() {
     std::fs::remove_dir_all(project.path("out")).unwrap();
     let restored = project.hamflow(&["run", "--json"]);
     assert_eq!((restored.code, restored.count("ran"), restored.count("flawed")), (1, 0, 1));
-    assert_eq!(project.hamflow(&["run", "beside"]).code, 0, "what is not asked for is not judged");
+    assert_eq!(project.hamflow(&["run", "beside"]).code, 0, "flaws of other stages do not matter");
 }
 
 #[test]
-fn a_stage_that_fails_fails_the_run_and_says_why() {
+fn a_failing_stage_fails_the_run_with_its_error() {
     let project = crash("fail");
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 1);
@@ -48,7 +48,7 @@ fn a_stage_that_fails_fails_the_run_and_says_why() {
 }
 
 #[test]
-fn keep_going_runs_what_does_not_depend_on_the_failure() {
+fn keep_going_runs_stages_independent_of_the_failure() {
     let project = crash("fail");
     let ran = project.hamflow(&["run", "--json", "--keep-going"]);
     assert_eq!(ran.code, 1);
@@ -57,14 +57,14 @@ fn keep_going_runs_what_does_not_depend_on_the_failure() {
 }
 
 #[test]
-fn a_panic_is_a_bug_of_ours() {
+fn a_panic_is_an_internal_error() {
     let ran = crash("panic").hamflow(&["run"]);
     assert_eq!(ran.code, 70);
-    assert!(ran.stderr.contains("a mistake in hamflow") && ran.stderr.contains("as it was told"), "{ran:?}");
+    assert!(ran.stderr.contains("internal error") && ran.stderr.contains("as it was told"), "{ran:?}");
 }
 
 #[test]
-fn a_worker_that_dies_fails_its_stage_and_not_the_engine() {
+fn a_crashed_worker_fails_only_its_stage() {
     let project = crash("abort");
     let ran = project.hamflow(&["run", "--keep-going"]);
     assert_eq!(ran.code, 1);
@@ -73,7 +73,7 @@ fn a_worker_that_dies_fails_its_stage_and_not_the_engine() {
 }
 
 #[test]
-fn an_output_that_was_not_made_is_named() {
+fn a_missing_output_is_reported() {
     let ran = crash("nothing").hamflow(&["run"]);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("output `text` was not made: no file `text.txt`"), "{ran:?}");
@@ -91,7 +91,7 @@ fn a_stage_that_changes_its_input_is_not_cached() {
 }
 
 #[test]
-fn a_damaged_blob_is_made_again() {
+fn a_damaged_blob_is_recreated() {
     let project = chain();
     let blobs = project.files("cache/cas");
     let (path, _) = blobs.iter().find(|(_, bytes)| bytes == b"ABC").unwrap();
@@ -104,7 +104,7 @@ fn a_damaged_blob_is_made_again() {
 }
 
 #[test]
-fn damaged_results_index_and_version_cost_time_and_nothing_else() {
+fn damaged_metadata_only_causes_reruns() {
     let project = chain();
     let before = project.files("out");
     for (path, _) in project.files("cache/ac") {
@@ -117,17 +117,17 @@ fn damaged_results_index_and_version_cost_time_and_nothing_else() {
 }
 
 #[test]
-fn a_damaged_lock_is_named_with_its_line() {
+fn a_damaged_lock_is_reported_with_its_line() {
     let project = chain();
     let lock = project.read("pipeline.lock");
     project.write("pipeline.lock", format!("{lock}<<<<<<< HEAD\n"));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("`<<<<<<< HEAD` is not a line of a lock"), "{ran:?}");
+    assert!(ran.stderr.contains("`<<<<<<< HEAD` is not a valid line of a lock file"), "{ran:?}");
 }
 
 #[test]
-fn a_cache_of_a_later_version_is_refused() {
+fn a_cache_with_a_newer_format_is_rejected() {
     let project = chain();
     project.write("cache/version", "999\n");
     let ran = project.hamflow(&["run"]);
@@ -136,7 +136,7 @@ fn a_cache_of_a_later_version_is_refused() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_the_disk_s_fault() {
+fn an_unwritable_cache_is_a_disk_error() {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");
     project.write("cache", "a file where a folder should be");
@@ -150,23 +150,23 @@ fn waiting() -> Project {
 }
 
 #[test]
-fn what_is_wrong_with_a_part_is_wrong_with_the_whole_as_long_as_the_part_is_used() {
+fn a_flaw_of_a_part_is_a_flaw_of_the_stage() {
     let project = Project::new("[inputs]\ntexts = \"texts\"\n[stages.pieces]\nfolder = \"inputs.texts\"\n");
     project.write("texts/a", "scratch");
     project.write("texts/b", "smooth");
-    let said = "flaw: stage `pieces`: there is a scratch on `a`";
+    let printed = "flaw: stage `pieces`: there is a scratch on `a`";
     let run = || project.hamflow(&["run"]);
-    assert!(run().stderr.contains(said));
-    // Another part runs, the flawed one comes from the cache.
+    assert!(run().stderr.contains(printed));
+    // Another part runs, and the flawed one comes from the cache.
     project.write("texts/b", "smoother");
     let again = run();
-    assert!(again.code == 1 && again.stderr.contains("1 of 2 parts") && again.stderr.contains(said), "{again:?}");
+    assert!(again.code == 1 && again.stderr.contains("1 of 2 parts") && again.stderr.contains(printed), "{again:?}");
     project.write("texts/a", "mended");
     assert_eq!(run().code, 0);
 }
 
 #[test]
-fn a_second_run_says_who_holds_the_cache() {
+fn a_second_run_reports_who_holds_the_cache() {
     let project = waiting();
     let mut first = project.start(&["run"]);
     project.wait_for("started");
@@ -180,7 +180,7 @@ fn a_second_run_says_who_holds_the_cache() {
 }
 
 #[test]
-fn ctrl_c_keeps_what_is_finished_and_leaves_no_process() {
+fn ctrl_c_keeps_finished_results_and_leaves_no_process() {
     let project = waiting();
     let first = project.start(&["run", "--jobs", "1"]);
     project.wait_for("started");
@@ -195,7 +195,7 @@ fn ctrl_c_keeps_what_is_finished_and_leaves_no_process() {
 }
 
 #[test]
-fn a_run_that_was_ended_keeps_the_parts_that_were_being_stored_and_begins_nothing() {
+fn an_interrupted_run_stores_finished_parts_and_starts_nothing() {
     let project = Project::new(
         "[inputs]\none = \"one\"\nother = \"other\"\n[stages.pieces]\nfolder = \"inputs.one\"\n[stages.slow]\nkind = \"pieces\"\nfolder = \"inputs.other\"\n",
     );
@@ -203,45 +203,45 @@ fn a_run_that_was_ended_keeps_the_parts_that_were_being_stored_and_begins_nothin
     project.write("other/b", "never ends");
     let run = project.start(&["run", "--jobs", "2", "--json"]);
     project.wait_for("started");
-    // The part of `pieces` is done and waits to be stored with others, since a part of `slow` still works.
+    // The part of `pieces` is finished and waits to be stored, since a part of `slow` is still running.
     let deadline = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
     while !project.files("cache/tmp").iter().any(|(path, _)| path.ends_with("/tree"))
         && project.files("cache/ac").is_empty()
     {
-        assert!(std::time::SystemTime::now() < deadline, "no part was done");
+        assert!(std::time::SystemTime::now() < deadline, "no part finished");
     }
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(!said.contains("\"outcome\":\"ran\""), "nothing is merged any more: {said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(!printed.contains("\"outcome\":\"ran\""), "the parts are not merged: {printed}");
     project.write("other/b", "ends");
     let again = project.run();
     assert_eq!((again.count("parts_cached"), again.count("parts_ran")), (1, 1), "the part was kept: {again:?}");
 }
 
 #[test]
-fn a_log_is_followed_while_the_stage_works_and_ends_with_it() {
+fn a_log_is_followed_until_its_stage_ends() {
     let project = waiting();
     let mut run = project.start(&["run"]);
     project.wait_for("started");
     let mut follower = project.start(&["log", "-f", "wait"]);
-    let mut said = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert_eq!(said.next().unwrap(), "it waits");
-    // Only now is there more to say.
+    let mut printed = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(printed.next().unwrap(), "it waits");
+    // Write more only now.
     project.write("started-go-on", "");
-    assert_eq!(said.next().unwrap(), "it was told to go on", "said while the stage works");
+    assert_eq!(printed.next().unwrap(), "it was told to go on", "printed while the stage runs");
     run.kill().unwrap();
     run.wait().unwrap();
-    assert_eq!(follower.wait().unwrap().code(), Some(0), "the run is gone, so nothing more will be said");
+    assert_eq!(follower.wait().unwrap().code(), Some(0), "follow ends with the run");
     let wrong = project.hamflow(&["log", "-f", "wiat"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("`wiat` is neither a recorded run nor a stage"), "{}", wrong.stderr);
 }
 
 #[test]
-fn a_killed_engine_takes_its_workers_with_it_and_the_next_run_is_clean() {
+fn killing_the_engine_kills_its_workers_and_the_next_run_is_clean() {
     let project = waiting();
     let mut first = project.start(&["run", "--jobs", "1"]);
     project.wait_for("started");
@@ -253,9 +253,9 @@ fn a_killed_engine_takes_its_workers_with_it_and_the_next_run_is_clean() {
     assert_eq!(project.hamflow(&["cache", "verify"]).code, 0);
 }
 
-/// A short form of `bench/kill.sh`: a run ended at many points leaves a store from which the next one ends the same.
+/// A short version of `bench/kill.sh`: after a kill at many different points, the next run ends with identical results.
 #[test]
-fn killed_at_any_instant_the_next_run_ends_with_the_same_bytes() {
+fn after_a_kill_at_any_instant_the_next_run_has_identical_results() {
     let whole = chain();
     let wanted = whole.files("out");
     for round in 0..12u32 {
@@ -274,7 +274,7 @@ fn killed_at_any_instant_the_next_run_ends_with_the_same_bytes() {
 }
 
 #[test]
-fn two_readers_of_a_damaged_blob_both_get_it_made_again() {
+fn a_damaged_blob_with_two_readers_is_recreated() {
     let project = Project::new(
         "[inputs]\ntext = \"t\"\n[stages.first]\nkind = \"shout\"\nfrom = \"inputs.text\"\n[stages.a]\nkind = \"shout\"\nfrom = \"first\"\nsuffix = \"a\"\n[stages.b]\nkind = \"rows\"\nfrom = \"first\"\n",
     );
@@ -284,7 +284,7 @@ fn two_readers_of_a_damaged_blob_both_get_it_made_again() {
         std::fs::remove_file(project.path(path)).unwrap();
         project.write(path, "XXXX");
     }
-    // Neither remembers its view or its result, so both read the damaged bytes.
+    // Neither view nor result is remembered, so both stages read the damaged blob.
     std::fs::remove_dir_all(project.path("cache/memo")).unwrap();
     let changed = project.read("pipeline.toml").replace("suffix = \"a\"", "suffix = \"b\"");
     project.write("pipeline.toml", changed);
@@ -295,13 +295,13 @@ fn two_readers_of_a_damaged_blob_both_get_it_made_again() {
 }
 
 #[test]
-fn a_damaged_side_file_of_a_part_is_made_again_before_it_is_merged() {
+fn a_damaged_side_file_of_a_part_is_recreated_before_the_merge() {
     let project = Project::new("[inputs]\nfolder = \"data\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n");
     for name in ["a1", "a2", "b1"] {
         project.write(&format!("data/{name}"), name);
     }
     project.run();
-    // The side file of part `a` says `2`.
+    // The side file of part `a` contains `2`.
     for (path, _) in project.files("cache/cas").iter().filter(|(_, bytes)| bytes == b"2") {
         std::fs::remove_file(project.path(path)).unwrap();
         project.write(path, "7");
@@ -324,7 +324,7 @@ fn a_damaged_blob_is_replaced_by_a_forced_run() {
 }
 
 #[test]
-fn a_run_goes_on_when_nobody_reads_what_it_says() {
+fn a_run_continues_if_its_stdout_is_closed() {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");
     let mut child = project.start(&["run", "--json"]);
@@ -334,7 +334,7 @@ fn a_run_goes_on_when_nobody_reads_what_it_says() {
 }
 
 #[test]
-fn a_run_that_waited_keeps_what_the_other_wrote_into_the_lock() {
+fn a_waiting_run_keeps_lock_entries_of_the_other_run() {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");
     let first = project.start(&["run"]);
@@ -347,7 +347,7 @@ fn a_run_that_waited_keeps_what_the_other_wrote_into_the_lock() {
 }
 
 #[test]
-fn a_store_with_every_blob_damaged_heals_in_one_run() {
+fn a_store_with_only_damaged_blobs_is_repaired_in_one_run() {
     let project = chain();
     let before = project.files("out");
     for (path, bytes) in project.files("cache/cas") {

@@ -1,15 +1,15 @@
-//! Every parser of what may come from elsewhere, over the seeds of its fuzz target and changed ones: no panic, no hang.
+//! Runs the fuzz targets of all parsers on their seeds and on mutated seeds: no panic, no hang.
 //!
-//! This is the short run. `fuzz/README.md` says how to fuzz for longer.
+//! This is the short version. `fuzz/README.md` describes how to fuzz for longer.
 
 use std::time::{Duration, Instant};
 
 use hamflow::fuzzing;
 
-/// Changed inputs for each target.
+/// Number of mutated inputs per target.
 const CHANGED: u64 = 3000;
 
-/// What no input may take; far more than any does, because other tests run beside.
+/// Maximum time per input. Generous, because other tests run concurrently.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// xorshift64* (Vigna 2016).
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// What breaks parsers: ends of numbers, paths that leave, control characters, texts of other lengths.
+/// Inputs that tend to break parsers: extreme numbers, escaping paths, control characters, other lengths.
 const WORDS: [&[u8]; 12] = [
     b"..",
     b"/",
@@ -89,12 +89,12 @@ fn run(targets: &[fuzzing::Target]) {
 }
 
 #[test]
-fn no_input_makes_a_parser_of_the_engine_panic_or_hang() {
+fn parsers_neither_panic_nor_hang() {
     run(&fuzzing::TARGETS);
 }
 
 #[test]
-fn every_target_has_a_file_and_a_line_in_the_manifest() {
+fn every_target_has_a_file_and_a_manifest_entry() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     for (name, _) in fuzzing::TARGETS {

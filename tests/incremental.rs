@@ -1,4 +1,4 @@
-//! What exactly runs after an edit.
+//! Which stages and parts rerun after a change.
 
 use crate::harness::{CHAIN, Project, chain};
 
@@ -12,7 +12,7 @@ fn a_second_run_does_nothing_and_leaves_no_record() {
 }
 
 #[test]
-fn a_changed_input_reruns_what_depends_on_it() {
+fn a_changed_input_reruns_its_dependents() {
     let project = chain();
     project.write("text.txt", "abcd");
     assert_eq!(project.run().ran(), ["first", "second", "third"]);
@@ -27,14 +27,14 @@ fn a_touched_input_reruns_nothing() {
 }
 
 #[test]
-fn an_output_that_comes_out_the_same_stops_the_rebuild() {
+fn an_unchanged_output_stops_the_rebuild() {
     let project = chain();
     project.write("text.txt", "ABC");
-    assert_eq!(project.run().ran(), ["first"], "`abc` and `ABC` shout alike");
+    assert_eq!(project.run().ran(), ["first"], "`abc` and `ABC` have the same output");
 }
 
 #[test]
-fn a_parameter_reruns_its_stage_and_going_back_restores_it() {
+fn a_changed_parameter_reruns_its_stage_and_reverting_restores_the_result() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
     assert_eq!(project.run().ran(), ["second", "third"]);
@@ -46,21 +46,21 @@ fn a_parameter_reruns_its_stage_and_going_back_restores_it() {
 }
 
 #[test]
-fn the_seed_reruns_only_what_draws_random_numbers() {
+fn the_seed_reruns_only_stages_that_use_random_numbers() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("seed = 1", "seed = 2"));
     assert_eq!(project.run().ran(), ["dice"]);
 }
 
 #[test]
-fn a_default_that_is_written_out_changes_nothing() {
+fn an_explicit_default_changes_nothing() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("from = \"inputs.text\"", "from = \"inputs.text\"\nsuffix = \"\""));
     assert_eq!(project.run().count("fresh"), 4);
 }
 
 #[test]
-fn a_renamed_stage_does_not_run_again() {
+fn a_renamed_stage_does_not_rerun() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("first", "premier"));
     let ran = project.run();
@@ -93,7 +93,7 @@ fn folder() -> Project {
 }
 
 #[test]
-fn a_changed_file_redoes_its_part_and_nothing_that_reads_names() {
+fn a_changed_file_reruns_its_part_but_no_reader_of_names() {
     let project = folder();
     project.write("data/b1", "other");
     let ran = project.run();
@@ -104,7 +104,7 @@ fn a_changed_file_redoes_its_part_and_nothing_that_reads_names() {
 }
 
 #[test]
-fn the_parts_that_read_most_go_first() {
+fn the_largest_parts_run_first() {
     let project = folder();
     for (name, size) in [("a1", 20), ("a2", 20), ("b1", 30), ("c1", 100)] {
         project.write(&format!("data/{name}"), "x".repeat(size));
@@ -113,11 +113,11 @@ fn the_parts_that_read_most_go_first() {
     let log = project.hamflow(&["log", "pieces"]).stdout;
     let order: Vec<&str> = log.lines().filter_map(|line| line.split_once("part ")).map(|(_, name)| name).collect();
     assert_eq!(order, ["c", "a", "b"], "100, 40 and 30 bytes: {log}");
-    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\nc 1\n", "assembled in their own order");
+    assert_eq!(project.read("out/pieces/pieces/list.txt"), "a 2\nb 1\nc 1\n", "assembled in the order of the parts");
 }
 
 #[test]
-fn parts_that_are_fewer_than_the_threads_share_them() {
+fn few_parts_share_all_threads() {
     let stage = |kind: &str| format!("[inputs]\nfolder = \"data\"\n[stages.{kind}]\nfolder = \"inputs.folder\"\n");
     let project = Project::new(&stage("once"));
     let threads = |kind: &str, jobs: &str| {
@@ -143,18 +143,18 @@ fn parts_that_are_fewer_than_the_threads_share_them() {
 }
 
 #[test]
-fn a_file_that_goes_takes_its_part_with_it() {
+fn a_deleted_file_removes_its_part() {
     let project = folder();
     std::fs::remove_file(project.path("data/c1")).unwrap();
     let ran = project.run();
     assert_eq!(ran.ran(), ["names"]);
-    assert_eq!(ran.with_outcome("cached"), ["pieces"], "all its parts were known");
+    assert_eq!(ran.with_outcome("cached"), ["pieces"], "all its parts were cached");
     assert_eq!(ran.count("parts_ran"), 0);
     assert!(!project.path("out/pieces/pieces/c.txt").exists());
 }
 
 #[test]
-fn a_row_outside_the_view_reruns_nothing_and_one_inside_does() {
+fn only_rows_in_the_view_cause_reruns() {
     let project = folder();
     project.write("rows.txt", "keep 1\ndrop 7\nkeep 3\n");
     assert_eq!(project.run().count("fresh"), 3);
@@ -163,7 +163,7 @@ fn a_row_outside_the_view_reruns_nothing_and_one_inside_does() {
 }
 
 #[test]
-fn a_matrix_runs_each_combination_and_gathers_them() {
+fn a_matrix_runs_and_gathers_its_combinations() {
     let project = Project::new(
         r#"
 [inputs]
@@ -189,7 +189,7 @@ from = "again[*]"
 }
 
 #[test]
-fn equal_work_of_two_stages_is_done_once() {
+fn equal_stages_run_once() {
     let project = Project::new(
         "[inputs]\ntext = \"t\"\n[stages.a]\nkind = \"shout\"\nfrom = \"inputs.text\"\n[stages.b]\nkind = \"shout\"\nfrom = \"inputs.text\"\n",
     );
@@ -199,7 +199,7 @@ fn equal_work_of_two_stages_is_done_once() {
 }
 
 #[test]
-fn a_named_stage_runs_with_what_is_before_it_and_nothing_else() {
+fn a_selected_stage_runs_with_its_dependencies_only() {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");
     assert_eq!(project.run_with(&["second"]).ran(), ["first", "second"]);
@@ -207,7 +207,7 @@ fn a_named_stage_runs_with_what_is_before_it_and_nothing_else() {
 }
 
 #[test]
-fn an_override_keeps_its_own_lock() {
+fn overrides_have_their_own_lock() {
     let project = chain();
     let lock = project.read("pipeline.lock");
     assert_eq!(project.run_with(&["--set", "stages.second.suffix=?"]).ran(), ["second", "third"]);
@@ -216,7 +216,7 @@ fn an_override_keeps_its_own_lock() {
 }
 
 #[test]
-fn equal_keys_execute_once_also_where_that_is_forced() {
+fn equal_keys_execute_once_even_with_force() {
     let twins =
         CHAIN.replace("[stages.third]", "[stages.same]\nkind = \"shout\"\nfrom = \"inputs.text\"\n[stages.third]");
     let project = Project::new(&twins);

@@ -1,4 +1,4 @@
-//! Imports follow the layers and never go back up.
+//! Imports respect the layers.
 
 use std::path::{Path, PathBuf};
 
@@ -26,17 +26,17 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn imports_never_go_back_up() {
+fn imports_respect_the_layers() {
     let folder = root().join("src");
     let mut files = Vec::new();
     sources(&folder, &mut files);
-    assert!(files.len() > 20, "the sources are there");
+    assert!(files.len() > 20, "the sources exist");
     let mut wrong = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&folder).unwrap().to_string_lossy().into_owned();
         let module = relative.split(['/', '.']).next().unwrap().to_owned();
         let Some(own) = LAYERS.iter().position(|layer| *layer == module) else {
-            assert!(["fuzzing", "lib", "main"].contains(&&module[..]), "`{module}` has no place among the layers");
+            assert!(["fuzzing", "lib", "main"].contains(&&module[..]), "`{module}` is missing in the list of layers");
             continue;
         };
         let text = std::fs::read_to_string(&file).unwrap();
@@ -104,7 +104,7 @@ fn files_are_opened_by_functions_that_neither_block_nor_follow_a_symlink_of_the_
 }
 
 #[test]
-fn no_file_is_longer_than_800_lines() {
+fn no_file_exceeds_800_lines() {
     let mut files = Vec::new();
     for folder in ["src", "stages", "tests"] {
         sources(&root().join(folder), &mut files);
@@ -116,15 +116,15 @@ fn no_file_is_longer_than_800_lines() {
 }
 
 #[test]
-fn every_kind_of_remote_is_in_the_table() {
+fn every_remote_kind_is_registered() {
     let folder = root().join("src/store/remote");
     let table = std::fs::read_to_string(folder.join("mod.rs")).unwrap();
     let mut kinds = 0;
     for entry in std::fs::read_dir(folder).unwrap().flatten().filter(|entry| entry.path().is_file()) {
         let path = entry.path();
-        if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: Kind") {
+        if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: RemoteKind") {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is forgotten in `REMOTES`");
+            assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is missing in `REMOTES`");
             kinds += 1;
         }
     }
@@ -137,7 +137,7 @@ fn only_ui_writes_to_the_terminal() {
     sources(&root().join("src"), &mut files);
     sources(&root().join("stages"), &mut files);
     for file in files {
-        // Tests may say that they were skipped.
+        // Tests may print that they were skipped.
         let of_tests = file.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("test"));
         let relative = file.strip_prefix(root()).unwrap();
         if of_tests || relative.components().any(|part| ["ui", "tests"].iter().any(|name| part.as_os_str() == *name)) {

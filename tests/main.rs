@@ -1,4 +1,4 @@
-//! The promises of hamflow, a module each.
+//! The integration tests of hamflow, one module per topic.
 
 mod ahead;
 #[cfg(feature = "builtin")]
@@ -15,7 +15,7 @@ mod disks;
 mod documents;
 mod faults;
 mod fuzz;
-mod garbage;
+mod gc;
 mod harness;
 mod incremental;
 mod layers;

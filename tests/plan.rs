@@ -3,7 +3,7 @@
 use crate::harness::{CHAIN, chain};
 
 #[test]
-fn planning_changes_nothing_but_the_stat_index() {
+fn planning_writes_only_the_stat_index() {
     let project = chain();
     project.write("text.txt", "other");
     let read = || {
@@ -19,7 +19,7 @@ fn planning_changes_nothing_but_the_stat_index() {
 }
 
 #[test]
-fn status_says_what_is_stale_and_why_and_what_waits() {
+fn status_shows_stale_and_pending_stages_with_reasons() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("\"!\"", "\"?\""));
     let status = project.hamflow(&["status"]).stdout;
@@ -30,7 +30,7 @@ fn status_says_what_is_stale_and_why_and_what_waits() {
 }
 
 #[test]
-fn why_names_the_seed_the_kind_and_the_input() {
+fn why_reports_changed_seeds_and_inputs() {
     let project = chain();
     project.write("pipeline.toml", CHAIN.replace("seed = 1", "seed = 2"));
     assert!(project.hamflow(&["why", "dice"]).stdout.contains("seed changed from 1 to 2"));
@@ -42,7 +42,7 @@ fn why_names_the_seed_the_kind_and_the_input() {
 }
 
 #[test]
-fn why_names_the_files_of_a_folder_and_the_rows_of_a_view() {
+fn why_reports_changed_files_and_rows() {
     let project = crate::harness::Project::new(
         "[inputs]\nfolder = \"data\"\nrows = \"rows.txt\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n[stages.rows]\nfrom = \"inputs.rows\"\n",
     );
@@ -62,14 +62,14 @@ fn why_names_the_files_of_a_folder_and_the_rows_of_a_view() {
     );
     let why = project.hamflow(&["why", "rows"]).stdout;
     assert_eq!(why, "`rows` must run:\n  lines to keep: 1 changed (~ keep2: b → c)\n");
-    // The run that follows tells the same in its record.
+    // The record of the following run has the same reason.
     project.run();
     let past = project.hamflow(&["why", "rows", "--run", "last"]).stdout;
     assert!(past.contains("lines to keep: 1 changed (~ keep2: b → c)"), "{past}");
 }
 
 #[test]
-fn a_lost_result_is_told_apart_from_a_change() {
+fn why_distinguishes_a_lost_result_from_a_change() {
     let project = chain();
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     assert!(project.hamflow(&["why", "dice"]).stdout.contains("its result is no longer in the cache"));

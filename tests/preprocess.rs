@@ -1,4 +1,4 @@
-//! What a change among ten thousand images redoes, counted in parts and in decoded images.
+//! Incremental preprocessing of ten thousand images, measured in parts and decoded images.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ table = "metadata"
 images = "inputs.images"
 "#;
 
-/// A copy of the real dataset, because the tests change it; none where it is not there.
+/// A copy of the real dataset, since the tests modify it; `None` if it is not available.
 fn dataset() -> Option<Project> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let shared = std::env::var_os("HAMFLOW_DATA").map_or(beside, PathBuf::from).join("ham10000");
@@ -40,7 +40,7 @@ fn dataset() -> Option<Project> {
     Some(project)
 }
 
-/// Parts and images that a run redid.
+/// The number of parts and images that a run processed.
 fn redone(ran: &Ran) -> (u64, u64) {
     (ran.count("parts_ran"), ran.count("part_files_ran"))
 }
@@ -54,7 +54,7 @@ fn add(project: &Project, id: &str, like: &str) {
 }
 
 #[test]
-fn a_change_among_ten_thousand_images_redoes_the_parts_that_hold_it() {
+fn a_changed_image_among_ten_thousand_reruns_only_its_part() {
     let Some(project) = dataset() else { return };
     let first = project.run();
     let (parts, images) = redone(&first);
@@ -97,24 +97,21 @@ fn a_change_among_ten_thousand_images_redoes_the_parts_that_hold_it() {
     let ran = project.run();
     assert_eq!(redone(&ran), (0, 0), "everything comes from the cache");
     assert_eq!(ran.with_outcome("cached"), ["metadata", "preprocess"]);
-    assert!(project.files("out/preprocess") == shards, "the same bytes");
+    assert!(project.files("out/preprocess") == shards, "identical results");
 
     std::fs::remove_dir_all(project.path("cache")).unwrap();
     std::fs::remove_dir_all(project.path("out")).unwrap();
-    assert_eq!(project.run().count("part_files_ran"), 10_115, "everything is made anew");
-    assert!(
-        project.files("out/preprocess") == shards,
-        "parts from the cache and parts made at once are the same bytes"
-    );
+    assert_eq!(project.run().count("part_files_ran"), 10_115, "everything is rerun");
+    assert!(project.files("out/preprocess") == shards, "cached parts and new parts are identical");
 }
 
 #[test]
-fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
+fn a_preview_shows_pairs_and_reports_missing_dependencies() {
     let pipeline = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\nfit = \"pad\"\nwidth = 60\nheight = 60\n";
     let project = Project::builtin(pipeline);
     let early = project.hamflow(&["preview", "preprocess"]);
     assert_eq!(early.code, 2, "{early:?}");
-    assert!(early.stderr.contains("hint: `hamflow run synthetic metadata` makes them"), "{early:?}");
+    assert!(early.stderr.contains("hint: run `hamflow run synthetic metadata` first"), "{early:?}");
     project.run_with(&["metadata"]);
     let shown = project.hamflow(&["preview", "preprocess", "--sample", "3"]);
     assert_eq!((shown.code, &shown.stdout[..]), (0, "preprocess-preview.png\n"), "{shown:?}");
@@ -122,12 +119,12 @@ fn a_preview_shows_pairs_and_says_what_is_not_made_yet() {
     let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
     assert!(png.starts_with(b"\x89PNG"));
     assert_eq!(side(20), 12 + 2 * (225 + 12), "two rows of pairs");
-    assert_eq!(side(16), 12 + 2 * (300 + 6 + 225 + 24), "two pairs in a row: what it was and what it becomes");
+    assert_eq!(side(16), 12 + 2 * (300 + 6 + 225 + 24), "two pairs in a row: before and after");
     project.hamflow(&["preview", "preprocess", "--sample", "3", "--set", "stages.preprocess.fit=center-crop"]);
-    assert!(std::fs::read(project.path("preprocess-preview.png")).unwrap() != png, "a parameter shows");
+    assert!(std::fs::read(project.path("preprocess-preview.png")).unwrap() != png, "the parameter has an effect");
     let nowhere = project.hamflow(&["preview", "preprocess", "--out", "pipeline.toml/x.png"]);
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
-    assert!(nowhere.stderr.contains("hint: `--out` names another place"), "{nowhere:?}");
+    assert!(nowhere.stderr.contains("hint: choose another file with `--out`"), "{nowhere:?}");
     assert!(!project.path("out/preprocess").exists(), "nothing ran");
     let other = project.hamflow(&["preview", "metadata"]);
     assert_eq!(other.code, 2);

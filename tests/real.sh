@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on the real HAM10000 at $1, and what each change redoes.
+# Runs the whole pipeline on the real HAM10000 dataset at $1, and checks what is rerun after each change.
 set -euo pipefail
 hamflow=$(realpath "${CARGO_TARGET_DIR:-target}/release/hamflow")
 data=$(realpath "$1")
@@ -7,7 +7,7 @@ tests=$(realpath "$(dirname "$0")")
 project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 cat pipeline.toml tests/fixtures/real.toml > "$project/pipeline.toml"
-# A copy, because this script changes it.
+# A copy, since this script modifies it.
 mkdir "$project/shared"
 cp -r "$data/ham10000" "$project/shared/ham10000"
 chmod -R u+w "$project/shared"
@@ -29,7 +29,7 @@ expect() { # what, found, wanted
   [ "$2" = "$3" ] || { echo "$1: found '$2', wanted '$3'" >&2; exit 1; }
 }
 
-echo "-- everything"
+echo "-- full run"
 time run
 expect "stages that ran" "$(summary failed)" 0
 "$hamflow" metrics --profile real
@@ -40,12 +40,12 @@ assert s["rows"] == 10015 and s["lesions"] == 7470, s
 assert json.load(open("out/clean/summary.json"))
 P
 
-echo "-- again: nothing"
+echo "-- second run: nothing to do"
 time run
 expect "ran" "$(summary ran)" 0
 expect "cached" "$(summary cached)" 0
 
-echo "-- one touched image: nothing"
+echo "-- touched image: nothing to do"
 touch ${images}1/ISIC_0024306.jpg
 run
 expect "ran" "$(summary ran)" 0
@@ -58,30 +58,30 @@ print(*[f'{r["folder"] + 1}/{r["path"]}' for r in (row("train"), row("test"))])
 P
 )
 
-echo "-- one changed training image: one part, and what truly depends on it"
+echo "-- changed training image: one part and its dependents"
 cp "$data/ham10000-originals/ISIC_0024306.jpg" "$images$training_image"
 run
 expect "parts" "$(summary parts_ran)" 1
 expect "ran" "$(stages ran)" "eda evaluate gradcam preprocess report split train"
 
-echo "-- a changed test image and a corrected age: no training"
+echo "-- changed test image and age: no training"
 cp "$data/ham10000-originals/ISIC_0024317.jpg" "$images$test_image"
 sed -i '2s/80\.0/75.0/' shared/ham10000/HAM10000_metadata.csv
 run
 expect "parts" "$(summary parts_ran)" 1
 expect "ran" "$(stages ran)" "clean eda evaluate gradcam metadata preprocess report split"
 
-echo "-- the pages, in a browser"
+echo "-- pages in a browser"
 page=$("$hamflow" report --profile real)
 [ "$(stat -c %s out/report/index.html)" -lt 5000000 ] || { echo "the report is larger than 5 MB" >&2; exit 1; }
 read -r last before < <("$hamflow" log --json | python3 -c 'import json,sys; print(*[json.loads(l)["run"] for l in sys.stdin][:2])')
 compared=$("$hamflow" compare --profile real "$before" "$last")
 [ -z "${HAMFLOW_BROWSER_MODULES:-}" ] || node "$tests/browser.mjs" "$HAMFLOW_BROWSER_MODULES" "$page" "$compared" ${HAMFLOW_SCREENSHOTS:-}
 
-echo "-- run again from nothing, stages give the same bytes"
+echo "-- rebuilt stages are identical"
 "$hamflow" verify --profile real --rebuild clean split preprocess
 
-echo "-- the data gone: nothing runs"
+echo "-- without the data: nothing to do"
 mv shared gone
 run --allow-missing
 expect "ran" "$(summary ran)" 0

@@ -1,8 +1,8 @@
-//! The promises of `hamflow verify --rebuild`: it proves that a stage gives the same bytes again, and touches nothing.
+//! `hamflow verify --rebuild` checks that stages are reproducible, without modifying anything.
 
 use crate::harness::{CHAIN, Project, chain};
 
-/// What `verify` must leave as it is: all but the stat index, which remembers digests.
+/// The files that `verify` must not change: all except the stat index, the run lock and memos.
 fn untouched(project: &Project) -> Vec<(String, Vec<u8>)> {
     let mut files = project.files("");
     files.retain(|(path, _)| path != "cache/index" && path != "cache/run.lock" && !path.starts_with("cache/memo"));
@@ -10,7 +10,7 @@ fn untouched(project: &Project) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn stages_that_give_the_same_bytes_are_said_to_and_nothing_is_touched() {
+fn reproducible_stages_are_reported_and_nothing_is_modified() {
     let project = Project::new(&format!("{CHAIN}\n[stages.pieces]\nfolder = \"inputs.texts\"\n"));
     project.write("pipeline.toml", project.read("pipeline.toml").replace("[inputs]", "[inputs]\ntexts = \"texts\""));
     project.write("text.txt", "abc");
@@ -29,23 +29,23 @@ fn stages_that_give_the_same_bytes_are_said_to_and_nothing_is_touched() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_refused_with_the_way_out() {
+fn incomparable_stages_are_rejected_with_a_hint() {
     let project = chain();
     project.write("text.txt", "other");
     let stale = project.hamflow(&["verify", "--rebuild", "second"]);
     assert_eq!(stale.code, 2, "{stale:?}");
-    assert!(stale.stderr.contains("`first`, which it reads, is not up to date"), "{stale:?}");
+    assert!(stale.stderr.contains("its dependency `first` is not up to date"), "{stale:?}");
     assert!(stale.stderr.contains("`hamflow run second`"), "{stale:?}");
     let first = project.hamflow(&["verify", "--rebuild", "first"]);
     assert!(first.code == 2 && first.stderr.contains("has no stored result to compare with"), "{first:?}");
     let unknown = project.hamflow(&["verify", "--rebuild", "secnd"]);
     assert!(unknown.code == 2 && unknown.stderr.contains("did you mean `second`?"), "{unknown:?}");
-    assert_eq!(project.hamflow(&["verify"]).code, 2, "it says what it wants to know");
+    assert_eq!(project.hamflow(&["verify"]).code, 2, "the stages are required");
 }
 
 #[cfg(feature = "builtin")]
 #[test]
-fn a_stage_that_gives_other_bytes_is_told_and_both_can_be_looked_at() {
+fn a_nondeterministic_stage_is_reported_and_both_outputs_are_kept() {
     let pipeline = "[stages.draw]\nkind = \"command\"\nrun = \"od -An -N8 -tx1 /dev/urandom > {outputs.number}; echo same > {outputs.word}\"\noutputs = { number = { type = \"file\", path = \"number.txt\" }, word = { type = \"file\", path = \"word.txt\" } }\n";
     let project = Project::builtin(pipeline);
     project.run();
@@ -62,7 +62,7 @@ fn a_stage_that_gives_other_bytes_is_told_and_both_can_be_looked_at() {
 
 #[cfg(feature = "builtin")]
 #[test]
-fn a_stage_that_fails_this_time_is_a_failure_and_not_a_difference() {
+fn a_failed_rebuild_is_not_reported_as_a_difference() {
     let elsewhere = tempfile::tempdir().unwrap();
     let spoiled = elsewhere.path().join("spoiled");
     let project = Project::builtin(&format!(
@@ -74,5 +74,5 @@ fn a_stage_that_fails_this_time_is_a_failure_and_not_a_difference() {
     let verified = project.hamflow(&["verify", "--rebuild", "once"]);
     assert!(verified.code == 1 && verified.stdout.is_empty(), "{verified:?}");
     assert!(verified.stderr.contains("exit code 1") || verified.stderr.contains("status 1"), "{verified:?}");
-    assert!(!project.path("cache/rebuild").exists(), "the scratch place is gone");
+    assert!(!project.path("cache/rebuild").exists(), "the scratch directory is deleted");
 }

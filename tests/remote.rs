@@ -1,27 +1,27 @@
-//! The promises of shared results: a teammate gets what was made, nobody gets what no stage made, and a bad remote costs little.
+//! Remotes: results are shared, untrusted results are ignored, and a broken remote costs little.
 
 use std::process::{Command, Stdio};
 
-use crate::harness::server::{Mood, Server};
+use crate::harness::server::{Fault, Server};
 use crate::harness::sharing::{Shared, keygen, large, run, warnings};
 use crate::harness::{CHAIN, Project, in_ci, in_namespace, services};
 
 #[test]
-fn a_teammate_gets_what_was_made_through_a_folder() {
+fn results_are_shared_through_a_directory() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
     let first = shared.machine();
     let ran = run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
     assert_eq!((ran.code, ran.count("ran"), ran.count("uploaded")), (0, 4, 4), "{ran:?}");
-    // Whoever has no key reads.
+    // Without a signing key, the remote is read-only.
     let second = shared.machine();
     let ran = run(&second, &[]);
     assert_eq!((ran.code, ran.count("ran"), ran.count("fetched"), ran.count("uploaded")), (0, 0, 4, 0), "{ran:?}");
     assert_eq!(warnings(&ran), Vec::<String>::new());
     assert_eq!(second.files("out"), first.files("out"));
     assert_eq!(second.hamflow(&["cache", "verify"]).code, 0);
-    // The secret is nowhere.
+    // The secret is not written anywhere.
     for (path, bytes) in [first.files("cache"), second.files("cache")].concat() {
         assert!(!String::from_utf8_lossy(&bytes).contains(&keys[0]), "{path}");
     }
@@ -34,36 +34,36 @@ fn a_teammate_gets_what_was_made_through_a_folder() {
 }
 
 #[test]
-fn push_and_pull_carry_the_results_of_the_lock() {
+fn push_and_pull_transfer_the_locked_results() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
     let first = shared.machine();
     assert_eq!(run(&first, &[("HAMFLOW_REMOTE", "")]).count("ran"), 4);
     let refused = first.hamflow(&["cache", "push"]);
-    assert!(refused.code == 2 && refused.stderr.contains("there is no key to sign with"), "{refused:?}");
+    assert!(refused.code == 2 && refused.stderr.contains("there is no signing key"), "{refused:?}");
     let mut push = first.command(&["cache", "push"]);
     let pushed = Project::finish({
         push.env("HAMFLOW_SIGNING_KEY", &keys[0]);
         push
     });
-    assert!(pushed.code == 0 && pushed.stdout.starts_with("4 of 4 results are at"), "{pushed:?}");
+    assert!(pushed.code == 0 && pushed.stdout.starts_with("4 of 4 results available at"), "{pushed:?}");
     let info = first.hamflow(&["cache", "info", "--remote"]).stdout;
-    assert!(info.contains("results  4 of the 4") && info.contains("writes   no: there is no key"), "{info}");
+    assert!(info.contains("results  4 of 4") && info.contains("writes   no: there is no signing key"), "{info}");
 
     let second = shared.machine();
     second.write("pipeline.lock", first.read("pipeline.lock"));
     let pulled = second.hamflow(&["cache", "pull", "first"]);
-    assert!(pulled.code == 0 && pulled.stdout.starts_with("1 results taken"), "{pulled:?}");
+    assert!(pulled.code == 0 && pulled.stdout.starts_with("downloaded 1 result from"), "{pulled:?}");
     assert_eq!(second.hamflow(&["cache", "pull"]).code, 0);
     let ran = run(&second, &[("HAMFLOW_REMOTE", "")]);
     assert_eq!((ran.count("ran"), ran.count("cached")), (0, 4), "{ran:?}");
     std::fs::remove_file(second.path("text.txt")).unwrap();
-    assert_eq!(second.run_with(&["--allow-missing"]).count("ran"), 0, "listings came along");
+    assert_eq!(second.run_with(&["--allow-missing"]).count("ran"), 0, "listings were transferred, too");
 }
 
 #[test]
-fn parts_are_shared_one_by_one() {
+fn parts_are_shared_individually() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let machine = |texts: &[(&str, &str)]| {
@@ -82,7 +82,7 @@ fn parts_are_shared_one_by_one() {
 }
 
 #[test]
-fn whose_word_is_behind_a_part_is_behind_the_whole() {
+fn a_result_inherits_the_origins_of_its_parts() {
     let folder = tempfile::tempdir().unwrap();
     let (main, request) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
     let machine = |b: &str| {
@@ -98,20 +98,16 @@ fn whose_word_is_behind_a_part_is_behind_the_whole() {
     };
     let as_request = [("HAMFLOW_REMOTE_SCOPE", "pr-1"), ("HAMFLOW_SIGNING_KEY", &request[0][..])];
     assert_eq!(run(&machine("two"), &as_request).count("uploaded"), 3);
-    // Somebody looks at the pull request, then goes on with main in the same checkout: one part was taken from the request.
+    // A reviewer of the pull request returns to main in the same checkout. One part came from the pull request's scope.
     let reviewer = machine("three");
     let ran = run(&reviewer, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]);
     assert_eq!((ran.count("parts_ran"), ran.count("parts_cached")), (1, 1), "{ran:?}");
     let as_main = run(&reviewer, &[("HAMFLOW_SIGNING_KEY", &main[0])]);
-    assert_eq!(
-        (as_main.count("ran"), as_main.count("parts_ran")),
-        (1, 1),
-        "what main does not believe is made again: {as_main:?}"
-    );
+    assert_eq!((as_main.count("ran"), as_main.count("parts_ran")), (1, 1), "untrusted parts are rerun: {as_main:?}");
 }
 
 #[test]
-fn what_came_from_a_remote_is_sealed_for_its_scope() {
+fn a_seal_of_remote_results_is_valid_only_for_their_scope() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -119,27 +115,30 @@ fn what_came_from_a_remote_is_sealed_for_its_scope() {
     let reader = shared.machine();
     assert_eq!(run(&reader, &[]).count("fetched"), 4);
     reader.until_sealed(|| assert_eq!(run(&reader, &[]).count("ran"), 0));
-    // Another scope believes nobody here.
+    // In another scope the key is not trusted.
     assert_eq!(run(&reader, &[("HAMFLOW_REMOTE_SCOPE", "pr-1")]).count("ran"), 4);
 }
 
 #[test]
-fn what_nobody_signed_who_may_is_a_miss_and_said_once() {
+fn untrusted_signatures_are_misses_with_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let url = folder.path().to_str().unwrap();
     let (ours, theirs) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
-    // Somebody who can write to the folder, with a key of their own.
+    // Somebody with write access to the directory signs with their own key.
     let first = Shared::new(url, "main", &theirs[1]).machine();
     assert_eq!(run(&first, &[("HAMFLOW_SIGNING_KEY", &theirs[0])]).count("uploaded"), 4);
     let second = Shared::new(url, "main", &ours[1]).machine();
     let ran = run(&second, &[]);
     assert_eq!((ran.code, ran.count("ran")), (0, 4), "{ran:?}");
-    let said = warnings(&ran);
-    assert!(said.len() == 1 && said[0].contains("signed by a key that may not write to scope `main`"), "{said:?}");
+    let printed = warnings(&ran);
+    assert!(
+        printed.len() == 1 && printed[0].contains("signed by a key that may not write to scope `main`"),
+        "{printed:?}"
+    );
 }
 
 #[test]
-fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
+fn a_pull_request_reads_main_and_writes_only_to_its_own_scope() {
     let folder = tempfile::tempdir().unwrap();
     let (main, request) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
     let mut shared = Shared::new(folder.path().to_str().unwrap(), "main", &main[1]);
@@ -155,7 +154,7 @@ fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
     assert!(ran.count("ran") > 0 && ran.count("uploaded") == ran.count("ran"), "{ran:?}");
     let scopes = || std::fs::read_dir(folder.path().join("ac")).unwrap().flatten().map(|entry| entry.file_name());
     assert_eq!(scopes().collect::<std::collections::BTreeSet<_>>(), ["main".into(), "pr-7".into()].into());
-    // With its key it cannot write to `main`, and what lies there under a foreign signature is not believed.
+    // The request's key cannot write to `main`, and results in `main` signed with it are rejected.
     let intruder = shared.machine();
     intruder.write("text.txt", "abcde");
     assert_eq!(run(&intruder, &[("HAMFLOW_SIGNING_KEY", &request[0])]).count("uploaded"), 0);
@@ -165,7 +164,7 @@ fn a_pull_request_reads_what_main_wrote_and_writes_only_to_its_own_scope() {
 }
 
 #[test]
-fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
+fn transfer_errors_are_misses_with_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let keys = keygen(&Project::new(CHAIN));
@@ -180,35 +179,36 @@ fn damage_on_the_way_is_a_miss_and_the_run_is_right() {
     assert_eq!(run(&first, &key).count("uploaded"), 4);
     assert_eq!(run(&machine(), &[]).count("fetched"), 4);
     let everywhere = [
-        Mood::Drip,
-        Mood::Trickle,
-        Mood::Silent,
-        Mood::Slow,
-        Mood::Status(500),
-        Mood::Status(403),
-        Mood::Status(301),
-        Mood::LostAfter(2),
+        Fault::Stalled,
+        Fault::OneBytePerSecond,
+        Fault::NoResponse,
+        Fault::Delayed,
+        Fault::Status(500),
+        Fault::Status(403),
+        Fault::Status(301),
+        Fault::NoResponseAfter(2),
     ];
-    let bodies = [Mood::Flip, Mood::Cut, Mood::Long];
-    let in_parts = ["/ac/", "/cas/", "/pack/"].into_iter().flat_map(|part| bodies.map(|mood| (mood, part)));
-    for (mood, part) in everywhere.into_iter().map(|mood| (mood, "")).chain(in_parts) {
+    let bodies = [Fault::CorruptByte, Fault::Truncated, Fault::WrongLength];
+    let in_parts = ["/ac/", "/cas/", "/pack/"].into_iter().flat_map(|part| bodies.map(|fault| (fault, part)));
+    for (fault, part) in everywhere.into_iter().map(|fault| (fault, "")).chain(in_parts) {
         let already = server.requests();
-        let limited = if let Mood::LostAfter(good) = mood { Mood::LostAfter(already + good) } else { mood };
-        server.be_with(limited, part);
+        let limited =
+            if let Fault::NoResponseAfter(good) = fault { Fault::NoResponseAfter(already + good) } else { fault };
+        server.set_fault_for(limited, part);
         let machine = machine();
         let ran = run(&machine, &key);
-        assert_eq!((ran.code, ran.count("failed")), (0, 0), "{mood:?} {part}: {ran:?}");
-        assert_eq!(machine.files("out"), first.files("out"), "{mood:?} {part}");
-        assert_eq!(warnings(&ran).len(), 1, "{mood:?} {part}: {ran:?}");
-        assert!(server.requests() - already < 60, "{mood:?} {part}: a remote with a problem is left alone");
-        assert_eq!(machine.hamflow(&["cache", "verify"]).code, 0, "{mood:?} {part}");
-        server.be(Mood::Good);
-        assert_eq!(machine.run().count("fresh"), 4, "{mood:?} {part}: the next run is clean");
+        assert_eq!((ran.code, ran.count("failed")), (0, 0), "{fault:?} {part}: {ran:?}");
+        assert_eq!(machine.files("out"), first.files("out"), "{fault:?} {part}");
+        assert_eq!(warnings(&ran).len(), 1, "{fault:?} {part}: {ran:?}");
+        assert!(server.requests() - already < 60, "{fault:?} {part}: a faulty remote is no longer used");
+        assert_eq!(machine.hamflow(&["cache", "verify"]).code, 0, "{fault:?} {part}");
+        server.set_fault(Fault::None);
+        assert_eq!(machine.run().count("fresh"), 4, "{fault:?} {part}: the next run is clean");
     }
 }
 
 #[test]
-fn what_is_damaged_at_the_remote_is_replaced_by_who_makes_it_again() {
+fn damaged_remote_objects_are_replaced_by_the_next_upload() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -228,7 +228,7 @@ fn what_is_damaged_at_the_remote_is_replaced_by_who_makes_it_again() {
                 std::fs::write(&path, bytes).unwrap();
             }
         }
-        // Whoever met three of them believes no more, so that several makers may be needed.
+        // A run stops reading after three corrupt objects, so that several runs may be needed.
         for _ in 0..4 {
             let maker = shared.machine();
             large(&maker);
@@ -243,7 +243,7 @@ fn what_is_damaged_at_the_remote_is_replaced_by_who_makes_it_again() {
 }
 
 #[test]
-fn a_key_that_is_no_longer_listed_takes_with_it_what_it_signed() {
+fn removing_a_key_revokes_everything_it_signed() {
     let folder = tempfile::tempdir().unwrap();
     let url = folder.path().to_str().unwrap();
     let (old, new) = (keygen(&Project::new(CHAIN)), keygen(&Project::new(CHAIN)));
@@ -257,17 +257,17 @@ fn a_key_that_is_no_longer_listed_takes_with_it_what_it_signed() {
         push.env("HAMFLOW_SIGNING_KEY", &old[0]);
         push
     });
-    assert!(refused.stderr.contains("4 results came from a remote and are not given on"), "{refused:?}");
-    // The key leaks, and is replaced.
+    assert!(refused.stderr.contains("skipped 4 results that came from a remote"), "{refused:?}");
+    // The key leaks and is replaced.
     machine.write("pipeline.toml", machine.read("pipeline.toml").replace(&old[1], &new[1]));
     let ran = run(&machine, &[("HAMFLOW_SIGNING_KEY", &new[0])]);
     assert_eq!((ran.count("ran"), ran.count("uploaded")), (4, 4), "{ran:?}");
     let after = Shared::new(url, "main", &new[1]).machine();
-    assert_eq!(run(&after, &[]).count("fetched"), 4, "foreign signatures were replaced");
+    assert_eq!(run(&after, &[]).count("fetched"), 4, "untrusted results were replaced");
 }
 
 #[test]
-fn two_machines_that_write_the_same_results_at_the_same_time_leave_whole_ones() {
+fn concurrent_uploads_of_the_same_results_are_atomic() {
     let keys = keygen(&Project::new(CHAIN));
     let (folder, served) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let nginx = services::nginx(served.path());
@@ -284,8 +284,8 @@ fn two_machines_that_write_the_same_results_at_the_same_time_leave_whole_ones() 
         let running = machines.each_ref().map(start);
         for run in running {
             let output = run.wait_with_output().unwrap();
-            let said = String::from_utf8(output.stdout).unwrap();
-            assert!(output.status.success() && !said.contains("\"warning\""), "{url}: {said}");
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && !printed.contains("\"warning\""), "{url}: {printed}");
         }
         let reader = shared.machine();
         large(&reader);
@@ -297,7 +297,7 @@ fn two_machines_that_write_the_same_results_at_the_same_time_leave_whole_ones() 
 }
 
 #[test]
-fn a_local_disk_that_is_full_during_a_download_is_named_and_nothing_is_half_there() {
+fn a_full_disk_during_a_download_is_reported_and_leaves_no_partial_files() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(&Project::new(CHAIN));
     let shared = Shared::new(folder.path().to_str().unwrap(), "main", &keys[1]);
@@ -310,13 +310,13 @@ fn a_local_disk_that_is_full_during_a_download_is_named_and_nothing_is_half_ther
         mount -o remount,size=40m cache && $HAMFLOW cache verify >&2 && $HAMFLOW run --json";
     let Some(ran) = in_namespace(&second, line) else { return };
     assert!(ran.stderr.contains("the local disk failed: No space left on device"), "{ran:?}");
-    assert!(ran.stderr.contains("code 3\n") && ran.stderr.contains("nothing is damaged"), "{ran:?}");
+    assert!(ran.stderr.contains("code 3\n") && ran.stderr.contains("no damage found"), "{ran:?}");
     assert!(ran.count("failed") == 0 && ran.count("fetched") > 0 && warnings(&ran).is_empty(), "{ran:?}");
     assert_eq!(second.files("out"), first.files("out"));
 }
 
 #[test]
-fn clocks_that_are_wrong_change_nothing() {
+fn wrong_clocks_change_nothing() {
     if Command::new("faketime").arg("--version").output().is_err() {
         assert!(!in_ci(), "CI must have faketime");
         println!("SKIPPED: there is no faketime, so this test checked nothing");
@@ -341,11 +341,11 @@ fn clocks_that_are_wrong_change_nothing() {
         assert_eq!((ran.count(done), warnings(&ran).len()), (4, 0), "{time}: {ran:?}");
     }
     assert_eq!(reader.hamflow(&["cache", "gc"]).code, 0);
-    assert_eq!(run(&reader, &[]).count("fresh"), 4, "the lock keeps what a wrong clock calls old");
+    assert_eq!(run(&reader, &[]).count("fresh"), 4, "locked results are kept despite the wrong clock");
 }
 
 #[test]
-fn with_a_shared_secret_whoever_reads_also_writes_and_others_do_neither() {
+fn a_shared_secret_grants_both_reading_and_writing() {
     let folder = tempfile::tempdir().unwrap();
     let anywhere = Project::new(CHAIN);
     std::fs::remove_file(anywhere.path("pipeline.toml")).unwrap();
@@ -359,15 +359,15 @@ fn with_a_shared_secret_whoever_reads_also_writes_and_others_do_neither() {
     assert_eq!(run(&reader, &key).count("fetched"), 4);
     let stranger = run(&shared.machine(), &[]);
     assert_eq!(stranger.count("ran"), 4, "{stranger:?}");
-    let said = warnings(&stranger);
-    assert!(said.len() == 1 && said[0].contains("a shared secret that is not known here"), "{said:?}");
+    let printed = warnings(&stranger);
+    assert!(printed.len() == 1 && printed[0].contains("unknown shared secret"), "{printed:?}");
     for (path, bytes) in reader.files("cache") {
         assert!(!String::from_utf8_lossy(&bytes).contains(secret), "{path}");
     }
 }
 
 #[test]
-fn a_remote_that_is_not_there_is_one_warning() {
+fn an_unreachable_remote_causes_one_warning() {
     let keys = keygen(&Project::new(CHAIN));
     for url in ["http://127.0.0.1:9/ham", "/no/such/folder"] {
         let machine = Shared::new(url, "main", &keys[1]).machine();
@@ -378,14 +378,14 @@ fn a_remote_that_is_not_there_is_one_warning() {
 }
 
 #[test]
-fn mistakes_about_the_remote_are_named_before_anything_runs() {
+fn invalid_remote_settings_are_rejected_before_anything_runs() {
     let keys = keygen(&Project::new(CHAIN));
     for (table, wanted) in [
         ("ulr = \"x\"", "unknown key `ulr`"),
         ("scope = \"main\"", "`url` is missing"),
         ("url = \"/x\"\nscope = \"a/b\"", "a scope has letters"),
         ("url = \"/x\"\nkeys = { main = [\"ed25519:12\"] }", "`hamflow cache keygen` makes one"),
-        ("url = \"ftp://x\"", "`ftp` is no kind of remote"),
+        ("url = \"ftp://x\"", "`ftp` is not a supported kind of remote"),
     ] {
         let project = Project::new(&format!("{CHAIN}\n[cache.remote]\n{table}\n"));
         project.write("text.txt", "abc");
@@ -395,11 +395,11 @@ fn mistakes_about_the_remote_are_named_before_anything_runs() {
     }
     let project = Shared::new("/x", "main", &keys[1]).machine();
     let ran = run(&project, &[("HAMFLOW_SIGNING_KEY", "correct-horse")]);
-    assert!(ran.code == 2 && !ran.stderr.contains("correct-horse"), "a key is never repeated: {ran:?}");
+    assert!(ran.code == 2 && !ran.stderr.contains("correct-horse"), "a key is never printed: {ran:?}");
 }
 
 #[test]
-fn nginx_with_webdav_is_a_remote() {
+fn nginx_with_webdav_works_as_a_remote() {
     let folder = tempfile::tempdir().unwrap();
     let Some(nginx) = services::nginx(folder.path()) else { return };
     let keys = keygen(&Project::new(CHAIN));
@@ -408,7 +408,7 @@ fn nginx_with_webdav_is_a_remote() {
     large(&first);
     let ran = run(&first, &[("HAMFLOW_SIGNING_KEY", &keys[0])]);
     assert_eq!((ran.count("uploaded"), warnings(&ran).len()), (4, 0), "{ran:?}");
-    assert!(folder.path().join("objects/ham/cas").is_dir(), "large blobs are objects of their own");
+    assert!(folder.path().join("objects/ham/cas").is_dir(), "large blobs are separate objects");
     let second = shared.machine();
     large(&second);
     let ran = run(&second, &[]);

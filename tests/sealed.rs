@@ -1,4 +1,4 @@
-//! A run with nothing to do looks at a seal instead of thinking, and every change breaks the seal.
+//! Seals: a run with nothing to do only checks the seal, and every relevant change breaks it.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ fn run(project: &Project, volume: &str, arguments: &[&str]) -> Ran {
     ran
 }
 
-/// Whether a run looks at everything: a sealed one does not read the stat index, so it does not notice that it is gone.
+/// Whether a run does the full check. A sealed run does not read the stat index, so it does not notice that it is missing.
 fn looks_at_everything(project: &Project, arguments: &[&str]) -> bool {
     let index = project.path("cache/index");
     std::fs::remove_file(&index).unwrap();
@@ -36,7 +36,7 @@ fn looks_at_everything(project: &Project, arguments: &[&str]) -> bool {
     assert_eq!(ran.count("fresh"), 2, "{ran:?}");
     let looked = index.exists();
     if !looked {
-        // For the next question.
+        // Restore it for the next call.
         std::fs::write(&index, "").unwrap();
     }
     looked
@@ -56,7 +56,7 @@ fn sealed() -> Project {
 }
 
 #[test]
-fn a_sealed_run_says_what_a_full_one_says() {
+fn a_sealed_run_prints_the_same_as_a_full_one() {
     let project = sealed();
     let seal = std::fs::read(project.path("cache/seal")).unwrap();
     std::fs::remove_file(project.path("cache/seal")).unwrap();
@@ -79,29 +79,29 @@ fn a_sealed_run_says_what_a_full_one_says() {
 }
 
 #[test]
-fn another_question_or_a_damaged_seal_gets_a_full_look() {
+fn another_invocation_or_a_damaged_seal_causes_a_full_check() {
     let project = sealed();
     assert!(!looks_at_everything(&project, &[]));
     assert!(looks_at_everything(&project, &["loud", "pieces"]), "other targets");
     assert!(!looks_at_everything(&project, &["loud", "pieces"]));
-    assert!(looks_at_everything(&project, &[]), "the seal now answers another question");
+    assert!(looks_at_everything(&project, &[]), "the seal is now for another invocation");
     let mut seal = std::fs::read(project.path("cache/seal")).unwrap();
     *seal.last_mut().unwrap() ^= 1;
     std::fs::write(project.path("cache/seal"), &seal).unwrap();
     assert!(looks_at_everything(&project, &[]), "a flipped bit");
     std::fs::write(project.path("cache/seal"), &seal[..seal.len() / 2]).unwrap();
-    assert!(looks_at_everything(&project, &[]), "half of it");
+    assert!(looks_at_everything(&project, &[]), "truncated");
     let forced = run(&project, "11", &["--force"]);
     assert_eq!(forced.count("ran"), 2);
 }
 
-/// The blob of the store with these bytes.
+/// The path of the blob with this content.
 fn blob(project: &Project, bytes: &[u8]) -> PathBuf {
     let found = project.files("cache/cas").into_iter().find(|(_, found)| found == bytes);
     project.path(&found.expect("the store has it").0)
 }
 
-/// A change, and the stages that a run has something to do about, with what it does.
+/// A change, the stages that the next run must handle, and their outcome.
 type Case = (&'static str, fn(&Project), &'static [(&'static str, &'static str)]);
 
 #[test]
@@ -205,11 +205,11 @@ fn another_lock_breaks_the_seal() {
     });
     project.write("pipeline.lock", other);
     assert_eq!(run(&project, "11", &[]).count("fresh"), 2);
-    assert_eq!(project.read("pipeline.lock"), lock, "it says again what was run");
+    assert_eq!(project.read("pipeline.lock"), lock, "the entry is restored");
 }
 
 #[test]
-fn the_listing_of_an_input_is_put_back() {
+fn a_missing_listing_of_an_input_is_recreated() {
     let project = sealed();
     let listings = project.files("cache/cas").into_iter().filter(|(_, bytes)| bytes.windows(2).any(|two| two == b"b1"));
     let listings: Vec<String> = listings.map(|(path, _)| path).collect();
@@ -218,11 +218,11 @@ fn the_listing_of_an_input_is_put_back() {
         std::fs::remove_file(project.path(path)).unwrap();
     }
     run(&project, "11", &[]);
-    assert!(listings.iter().all(|path| project.path(path).exists()), "runs without the data will need it");
+    assert!(listings.iter().all(|path| project.path(path).exists()), "runs without the data require it");
 }
 
 #[test]
-fn what_a_killed_run_left_is_removed() {
+fn leftovers_of_a_killed_run_are_removed() {
     let project = sealed();
     project.write("cache/tmp/job-0/output/half", "half");
     project.write("out/.tmp-1-0-00000000/0-0/half", "half");
@@ -231,7 +231,7 @@ fn what_a_killed_run_left_is_removed() {
 }
 
 #[test]
-fn other_options_are_other_questions() {
+fn a_seal_is_valid_only_for_its_options() {
     let project = sealed();
     let set = ["--set", "stages.loud.suffix=?"];
     assert_eq!(run(&project, "11", &set).ran(), ["loud"]);
@@ -248,11 +248,11 @@ fn other_options_are_other_questions() {
     assert!(planned.stdout.contains("cached") && !planned.stderr.contains("nothing to do"), "{planned:?}");
 }
 
-/// A change after which nothing can run: what it is, and what the message says.
+/// A change that makes every run fail, with its name and the expected message.
 type Refused = (&'static str, fn(&Project), &'static str);
 
 #[test]
-fn what_is_refused_is_refused_of_a_sealed_project_too() {
+fn a_seal_hides_no_errors() {
     let cases: &[Refused] = &[
         (
             "outputs elsewhere",
@@ -279,7 +279,7 @@ fn what_is_refused_is_refused_of_a_sealed_project_too() {
 }
 
 #[test]
-fn data_that_nobody_looked_at_is_not_sealed() {
+fn unchecked_inputs_are_not_sealed() {
     let project = sealed();
     std::fs::remove_file(project.path("cache/seal")).unwrap();
     project.write("data/a1", "changed");
@@ -313,7 +313,7 @@ fn another_device_breaks_the_seal() {
 }
 
 #[test]
-fn a_variable_of_the_environment_breaks_the_seal() {
+fn an_environment_variable_breaks_the_seal() {
     let project = sealed();
     assert_eq!(run(&project, "12", &[]).ran(), ["loud"]);
     assert_eq!(run(&project, "11", &[]).with_outcome("cached"), Vec::<String>::new(), "`out/` holds the same bytes");
@@ -321,7 +321,7 @@ fn a_variable_of_the_environment_breaks_the_seal() {
 
 #[cfg(feature = "builtin")]
 #[test]
-fn a_file_that_an_argument_names_breaks_the_seal_when_it_comes() {
+fn a_new_file_named_by_an_argument_breaks_the_seal() {
     let pipeline = "[stages.say]\nkind = \"command\"\noutputs = { to = { type = \"file\", path = \"to\" } }\nrun = \"if test -f $PROJECT/words.txt; then cat $PROJECT/words.txt; else echo none; fi > {outputs.to} # words.txt\"\nenv = [\"PROJECT\"]\n";
     let project = Project::builtin(pipeline);
     let run = || {
@@ -337,6 +337,6 @@ fn a_file_that_an_argument_names_breaks_the_seal_when_it_comes() {
     });
     assert_eq!(run().count("fresh"), 1);
     project.write("words.txt", "good morning\n");
-    assert_eq!(run().ran(), ["say"], "the argument now names an input");
+    assert_eq!(run().ran(), ["say"], "the argument now refers to an input");
     assert_eq!(project.read("out/say/to"), "good morning\n");
 }

@@ -1,4 +1,4 @@
-//! What comes from elsewhere can be wrong, and can do no more harm than that.
+//! Untrusted bundles, remotes and cache files can do no harm.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::harness::sharing::{Shared, keygen, run, warnings};
 use crate::harness::{CHAIN, Project, chain};
 
-/// The outputs that a result is forged to have, made of an honest output of it and the digest of a tree with a path to be written to.
+/// Forges the outputs of a result, from an honest output and the digest of a tree with a malicious path.
 type Forge = fn(&Value, &str) -> Vec<Value>;
 
-/// What an attacker would write: the result's files anywhere, or files of other outputs than the stage declares.
+/// Attacks: writing outside of the stage's outputs, or writing outputs that the stage does not declare.
 const FORGERIES: [(&str, Forge); 6] = [
     ("an empty path beside", |honest, tree| {
         let evil = json!({"name": "evil", "type": "folder", "path": "", "digest": tree, "folder": true});
@@ -38,7 +38,7 @@ fn with(value: &Value, changes: Value) -> Value {
     Value::Object(changed)
 }
 
-/// The file that a forged tree names, and the tree: its path is absolute without its first slash, as an empty folder in front adds one.
+/// A file and a malicious tree that contains it. The path is absolute without its leading slash, as an empty directory in front adds one.
 fn evil_tree(target: &Path) -> [(Digest, Vec<u8>); 2] {
     let payload = b"written by whoever made the bundle\n".to_vec();
     let path = target.to_str().unwrap().trim_start_matches('/');
@@ -46,7 +46,7 @@ fn evil_tree(target: &Path) -> [(Digest, Vec<u8>); 2] {
     [(Digest::of(&payload), payload), (Digest::of(&tree), tree)]
 }
 
-/// A project whose lock and export another one made, forged: one stage's result has other outputs.
+/// A project with the lock and a forged export of another one, in which every result has forged outputs.
 fn forged_bundle(forge: Forge, target: &Path) -> (Project, Vec<u8>) {
     let honest = chain();
     assert_eq!(honest.hamflow(&["cache", "export", "bundle.tar"]).code, 0);
@@ -81,7 +81,7 @@ fn forged_bundle(forge: Forge, target: &Path) -> (Project, Vec<u8>) {
 }
 
 #[test]
-fn a_bundle_writes_nowhere_but_to_the_outputs_of_its_stages() {
+fn a_bundle_writes_only_declared_outputs() {
     for (name, forge) in FORGERIES {
         let outside = tempfile::tempdir().unwrap();
         let (precious, new) = (outside.path().join("precious"), outside.path().join("pwned"));
@@ -92,7 +92,7 @@ fn a_bundle_writes_nowhere_but_to_the_outputs_of_its_stages() {
             let imported = victim.hamflow(&["cache", "import", "bundle.tar"]);
             assert_eq!(imported.code, 0, "{name}: {imported:?}");
             let ran = victim.run();
-            // Nothing of it is used: the stages are run.
+            // Nothing of it is used, and all stages run.
             assert_eq!(ran.count("ran"), 4, "{name}: {ran:?}");
             assert_eq!(victim.files("out"), chain().files("out"), "{name}");
             assert_eq!(victim.hamflow(&["cache", "verify"]).code, 0, "{name}");
@@ -103,22 +103,22 @@ fn a_bundle_writes_nowhere_but_to_the_outputs_of_its_stages() {
 }
 
 #[test]
-fn a_result_with_outputs_that_its_stage_does_not_declare_is_a_miss_with_a_warning() {
+fn a_result_with_undeclared_outputs_is_a_miss_with_a_warning() {
     let (_, forge) = FORGERIES[5];
     let (victim, bundle) = forged_bundle(forge, Path::new("/more.txt"));
     victim.write("bundle.tar", bundle);
     victim.hamflow(&["cache", "import", "bundle.tar"]);
     let ran = victim.run();
-    let said = warnings(&ran);
-    assert!(said.iter().all(|message| message.contains("other outputs than the stage declares")), "{said:?}");
-    assert_eq!(said.len(), 4, "once for each stage: {said:?}");
+    let printed = warnings(&ran);
+    assert!(printed.iter().all(|message| message.contains("other outputs than the stage declares")), "{printed:?}");
+    assert_eq!(printed.len(), 4, "once for each stage: {printed:?}");
     assert!(!victim.path("out/first/more").exists());
     let again = victim.run();
-    assert_eq!((again.count("fresh"), warnings(&again)), (4, Vec::new()), "it was replaced by what was made");
+    assert_eq!((again.count("fresh"), warnings(&again)), (4, Vec::new()), "it was replaced by the new result");
 }
 
 #[test]
-fn a_signed_result_writes_nowhere_but_to_the_outputs_of_its_stage() {
+fn a_signed_result_writes_only_declared_outputs() {
     for (name, forge) in FORGERIES {
         let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let target = outside.path().join("pwned");
@@ -149,14 +149,14 @@ fn a_signed_result_writes_nowhere_but_to_the_outputs_of_its_stage() {
         let victim = shared.machine();
         let ran = run(&victim, &[]);
         assert_eq!((ran.code, ran.count("ran"), ran.count("fetched")), (0, 4, 0), "{name}: {ran:?}");
-        assert!(!warnings(&ran).is_empty(), "{name}: somebody with a trusted key lies, and that is said");
+        assert!(!warnings(&ran).is_empty(), "{name}: forged results with a trusted signature are reported");
         assert!(!target.exists(), "{name}");
         assert_eq!(victim.files("out"), chain().files("out"), "{name}");
     }
 }
 
 #[test]
-fn a_symlink_or_a_fifo_in_the_cache_is_neither_written_through_nor_waited_for() {
+fn symlinks_and_fifos_in_the_cache_are_never_opened() {
     let names = ["run.lock", "version", "index", "seal", "laid", "tidied", "pipeline.lock", "record", "memo"];
     for name in names {
         for fifo in [true, false] {
@@ -166,7 +166,7 @@ fn a_symlink_or_a_fifo_in_the_cache_is_neither_written_through_nor_waited_for() 
             let path = match name {
                 "pipeline.lock" => project.path(name),
                 "record" => project.path("cache/runs").join(first_in(&project.path("cache/runs"))).join("record.json"),
-                // Of any of the remembered answers.
+                // Any memo.
                 "memo" => {
                     let folder = project.path("cache/memo");
                     std::fs::create_dir_all(folder.join("ab")).unwrap();
@@ -182,7 +182,7 @@ fn a_symlink_or_a_fifo_in_the_cache_is_neither_written_through_nor_waited_for() 
                 false => symlink(&target, &path).unwrap(),
             }
             project.write("text.txt", "another text");
-            // None of them may hang; only a lock that is not one ends a command.
+            // No command may hang. Only an invalid run lock may fail a command.
             for arguments in [&["status"][..], &["run"], &["log"], &["cache", "verify"], &["cache", "gc"], &["run"]] {
                 let mut command = project.command(arguments);
                 command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
@@ -190,7 +190,7 @@ fn a_symlink_or_a_fifo_in_the_cache_is_neither_written_through_nor_waited_for() 
                 let code = wait(&mut child).unwrap_or_else(|| panic!("`{name}`: {arguments:?} hangs"));
                 assert!(code != 70 && code != 101, "`{name}`: {arguments:?} ended with {code}");
             }
-            assert_eq!(std::fs::read(&target).unwrap(), bytes, "`{name}`: what it leads to is somebody's");
+            assert_eq!(std::fs::read(&target).unwrap(), bytes, "`{name}`: its target is not modified");
         }
     }
 }
@@ -200,12 +200,12 @@ fn make_fifo(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// The name of something in a folder.
+/// The name of an entry of a directory.
 fn first_in(folder: &Path) -> std::ffi::OsString {
     std::fs::read_dir(folder).unwrap().flatten().next().unwrap().file_name()
 }
 
-/// The exit code of a process that ends within a minute.
+/// The exit code of a process, or `None` if it does not exit within a minute.
 fn wait(child: &mut std::process::Child) -> Option<i32> {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while std::time::Instant::now() < deadline {
@@ -219,7 +219,7 @@ fn wait(child: &mut std::process::Child) -> Option<i32> {
 }
 
 #[test]
-fn a_lock_that_leads_elsewhere_is_named() {
+fn a_symlinked_run_lock_is_reported() {
     let project = chain();
     let target = project.path("precious");
     std::fs::write(&target, "precious").unwrap();
@@ -232,7 +232,7 @@ fn a_lock_that_leads_elsewhere_is_named() {
 }
 
 #[test]
-fn blobs_and_results_that_are_no_files_are_made_again() {
+fn blobs_and_results_that_are_not_files_are_recreated() {
     let project = chain();
     let before = project.files("out");
     let mut count = 0;
@@ -253,8 +253,8 @@ fn blobs_and_results_that_are_no_files_are_made_again() {
 }
 
 #[test]
-fn an_answer_under_the_name_of_another_question_is_not_believed() {
-    // Two stages that differ in nothing but the lines that they read: whoever mixes up their views takes one's result for the other's.
+fn memos_of_another_question_are_ignored() {
+    // Two stages that differ only in the lines that they read: mixing up their views would mix up their results.
     let pipeline = "[inputs]\na = \"a.txt\"\nb = \"b.txt\"\n[stages.a]\nkind = \"rows\"\nfrom = \"inputs.a\"\n\
         [stages.b]\nkind = \"rows\"\nfrom = \"inputs.b\"\n";
     let project = Project::new(pipeline);
@@ -263,7 +263,7 @@ fn an_answer_under_the_name_of_another_question_is_not_believed() {
     let ran = project.hamflow(&["run", "--json"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let (before, memos) = (project.files("out"), project.files("cache/memo"));
-    assert_eq!(memos.len(), 2, "a view each");
+    assert_eq!(memos.len(), 2, "one view per stage");
     for (index, (path, _)) in memos.iter().enumerate() {
         let (_, other) = &memos[(index + 1) % memos.len()];
         let mut file = std::fs::File::create(project.path(path)).unwrap();

@@ -1,4 +1,4 @@
-//! `hamflow cache`: looks at the store, clears it, checks it.
+//! `hamflow cache`: inspects and manages the cache.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
-use crate::exec::{self, Gc, KEPT_RUNS, RunGuard};
+use crate::exec::{self, GcOptions, KEPT_RUNS, RunGuard};
 use crate::fs::{self, Symlinks, at};
 use crate::lock::Lockfile;
-use crate::store::{self, Bundled, Damage, Limits};
-use crate::ui::{self, Style, bytes};
+use crate::store::{self, BundleReport, Damage, Limits};
+use crate::ui::{self, Style, bytes, plural};
 
 /// Arguments of `hamflow cache`.
 #[derive(Debug, Args)]
@@ -25,78 +25,79 @@ pub struct CacheArguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Say where the cache is and how much it holds
+    /// Show the location and size of the cache
     Info {
-        /// One JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
-        /// Also ask the remote what it has of this pipeline's lock
+        /// Show which results in the lock file the remote has
         #[arg(long)]
         remote: bool,
     },
-    /// Give the results of this pipeline's lock to the remote
+    /// Upload the results in the lock file to the remote
     Push,
-    /// Take the results of this pipeline's lock from the remote
+    /// Download the results in the lock file from the remote
     Pull {
-        /// The stages; all by default
+        /// The stages to download [default: all]
         #[arg(value_name = "STAGES")]
         stages: Vec<String>,
     },
-    /// Make a pair of keys, to sign what is given to a remote
+    /// Generate a key pair for signing results in a remote
     Keygen {
-        /// Make one secret instead, for a remote where all who read may also write
+        /// Generate one shared secret instead, for a remote where every reader may also write
         #[arg(long)]
         shared: bool,
     },
-    /// Delete what neither a lock nor a recent run needs, the least recently used first, until the cache fits its budget
+    /// Delete unused results until the cache is within its limits
     ///
-    /// A run does so by itself, at most once an hour. Locks of runs with `--set`, and checkpoints, are kept for two weeks.
+    /// Results that a lock file or a recent run refers to are kept; others are deleted, least recently used first. Runs do this
+    /// automatically, at most once an hour. Lock files of runs with `--set` and checkpoints are kept for two weeks.
     Gc {
-        /// Say what would be deleted, and delete nothing
+        /// Show what would be deleted without deleting anything
         #[arg(short = 'n', long)]
         dry_run: bool,
-        /// How many past runs to keep the results of, whatever the budget
+        /// Number of past runs whose results are kept regardless of the limits
         #[arg(long, default_value_t = KEPT_RUNS, value_name = "N")]
         keep_runs: usize,
-        /// The budget in bytes, such as `5GB` or `0`; by default `[cache] max_size`
-        #[arg(long, value_name = "SIZE", value_parser = budget)]
+        /// Maximum size of the cache, such as `5GB` or `0` [default: `[cache] max_size`]
+        #[arg(long, value_name = "SIZE", value_parser = size_limit)]
         max_size: Option<u64>,
-        /// How long a result stays that nobody uses, such as `7d` or `0d`; by default `[cache] max_age`
+        /// Maximum time since the last use of a result, such as `7d` or `0d` [default: `[cache] max_age`]
         #[arg(long, value_name = "AGE", value_parser = age)]
         max_age: Option<Duration>,
     },
-    /// Hash every blob and read every result, and name what is damaged
+    /// Check the integrity of all blobs and results
     Verify {
-        /// Also drop what is damaged; the next run makes it again
+        /// Delete damaged entries; the next run recreates them
         #[arg(long)]
         fix: bool,
     },
-    /// Write what this pipeline's lock needs to one file, for CI to keep between runs
+    /// Export the results in the lock file to a single file, such as for a CI cache
     Export {
-        /// The largest size of the file, such as `8GB`; what was dearest to make goes in first
+        /// Maximum size of the file, such as `8GB`; the results that took longest to compute are exported first
         #[arg(long, value_name = "SIZE", value_parser = size)]
         budget: Option<u64>,
-        /// The file; replaced where it is there
+        /// The file to write or overwrite
         #[arg(value_name = "FILE")]
         to: PathBuf,
     },
-    /// Take what `export` wrote; every blob is checked
+    /// Import a file written by `hamflow cache export`, verifying its contents
     Import {
-        /// Do nothing where the file is not there, as in the first run of CI
+        /// Do nothing if the file does not exist, as in the first CI run
         #[arg(long)]
         if_present: bool,
-        /// The file
+        /// The file to import
         #[arg(value_name = "FILE")]
         from: PathBuf,
     },
-    /// Print a name for the exported file that changes with the lock
+    /// Print a cache key for the exported file, derived from the lock file
     Key,
 }
 
 /// Runs the command.
 pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError> {
     if let Action::Keygen { shared } = arguments.action {
-        // A key is of no pipeline.
+        // Works outside of a project.
         return remote::keygen(shared).map(|()| 0);
     }
     let opened = project::open(&arguments.common, kinds)?;
@@ -137,29 +138,30 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
             let _guard = guard(&opened)?;
             let ours = opened.graph.pipeline.cache.limits;
             let limits = Limits { max_bytes: max_size.or(ours.max_bytes), max_age: max_age.or(ours.max_age) };
-            let garbage = exec::gc(
+            let report = exec::gc(
                 cache,
                 &opened.graph.pipeline.root,
-                Gc { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
+                GcOptions { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
             )?;
             let verb = if dry_run { "would delete" } else { "deleted" };
             ui::data(&format!(
-                "{verb} {} results, {} blobs and {} checkpoints ({}); {} are left",
-                garbage.results,
-                garbage.blobs,
-                garbage.checkpoints,
-                bytes(garbage.bytes),
-                bytes(garbage.left_bytes)
+                "{verb} {}, {} and {} ({}); {} remaining",
+                plural(report.results, "result"),
+                plural(report.blobs, "blob"),
+                plural(report.checkpoints, "checkpoint"),
+                bytes(report.bytes),
+                bytes(report.left_bytes)
             ));
-            if garbage.over_bytes > 0 {
-                let over = bytes(garbage.over_bytes);
+            if report.over_bytes > 0 {
+                let over = bytes(report.over_bytes);
                 ui::say(&match keep_runs {
                     0 => format!(
-                        "what locks need is {over} over the budget; to start from nothing, delete `{}`",
+                        "the results in lock files exceed the size limit by {over}; to start over, delete `{}`",
                         cache.root().display()
                     ),
                     _ => format!(
-                        "what locks and the last {keep_runs} runs need is {over} over the budget; a smaller `--keep-runs` keeps less"
+                        "the results of lock files and the last {} exceed the size limit by {over}; use a smaller `--keep-runs` to keep fewer",
+                        plural(keep_runs, "run")
                     ),
                 });
             }
@@ -167,21 +169,24 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
         Action::Verify { fix } => {
             let _guard = guard(&opened)?;
             let damages = store::verify(cache, fix)?;
-            for Damage { path, problem, dropped } in &damages {
-                let word = if *dropped { "damaged and dropped" } else { "damaged" };
+            for Damage { path, problem, deleted } in &damages {
+                let word = if *deleted { "damaged (deleted)" } else { "damaged" };
                 ui::data(&format!("{word}: {}: {problem}", path.display()));
             }
             if !fix && !damages.is_empty() {
-                ui::say("hint: `hamflow cache verify --fix` drops it, and the next run makes it again");
+                ui::say("hint: delete damaged entries with `hamflow cache verify --fix`; the next run recreates them");
             }
             let usage = store::usage(cache)?;
-            let state =
-                if damages.is_empty() { "nothing is damaged".to_owned() } else { format!("{} damaged", damages.len()) };
+            let state = match damages.len() {
+                0 => "no damage found".to_owned(),
+                1 => "1 damaged entry".to_owned(),
+                count => format!("{count} damaged entries"),
+            };
             ui::data(&format!(
-                "{state}: {} blobs ({}) and {} results",
-                usage.blobs,
+                "{state}: {} ({}) and {}",
+                plural(usage.blobs, "blob"),
                 bytes(usage.blob_bytes),
-                usage.results
+                plural(usage.results, "result")
             ));
             return Ok(u8::from(!damages.is_empty()));
         }
@@ -191,18 +196,18 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
         }
         Action::Import { if_present, ref from } => {
             if if_present && !from.exists() {
-                ui::say(&format!("`{}` is not there; nothing was taken", from.display()));
+                ui::say(&format!("`{}` does not exist; nothing to import", from.display()));
                 return Ok(0);
             }
             if !from.is_file() {
-                let hint = "hint: `--if-present` takes that for an empty one";
-                return Err(CliError::user(format!("there is no file `{}`\n{hint}", from.display())));
+                return Err(CliError::user(format!("no such file: `{}`", from.display()))
+                    .hint("use `--if-present` to ignore a missing file"));
             }
             cache.create().map_err(CliError::cache)?;
             let _guard = guard(&opened)?;
-            let taken = store::import(cache, from, |text| Lockfile::parse(text, from).is_ok())?;
-            say_left_out("not taken", &taken);
-            ui::data(&format!("took {}", words(&taken)));
+            let imported = store::import(cache, from, |text| Lockfile::parse(text, from).is_ok())?;
+            warn_skipped(&imported);
+            ui::data(&format!("imported {}", summary(&imported)));
         }
         Action::Key => {
             let name = opened.lock.key();
@@ -216,8 +221,8 @@ fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "write it as `8GB` or `512MiB`".to_owned())
 }
 
-/// A budget may be nothing at all.
-fn budget(text: &str) -> Result<u64, String> {
+/// Parses a size that may be zero.
+fn size_limit(text: &str) -> Result<u64, String> {
     if text == "0" { Ok(0) } else { size(text) }
 }
 
@@ -227,7 +232,7 @@ fn age(text: &str) -> Result<Duration, String> {
 
 fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliError> {
     let folder = opened.store.root().join("locks");
-    // The lock of a profile is not under version control: without it, a run without the inputs would know nothing of them.
+    // The lock file of a profile is not under version control, but a run without the inputs needs it.
     let own = opened.lock_paths.iter().find(|path| path.starts_with(&folder) && path.is_file());
     let mut locks = Vec::new();
     if let Some(path) = own {
@@ -236,31 +241,32 @@ fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliEr
     }
     let stages = opened.lock.stages.iter().map(|(name, stage)| (name.clone(), stage.key.clone()));
     if stages.len() == 0 {
-        return Err(CliError::user("the lock of this pipeline names no result\nhint: `hamflow run` makes them"));
+        return Err(CliError::user("the lock file lists no results").hint("run `hamflow run` first"));
     }
     let written = store::export(&opened.store, stages, &locks, budget, to)?;
-    say_left_out("left out", &written);
+    warn_skipped(&written);
     let size = std::fs::metadata(to).map_err(at("read", to))?.len();
-    ui::data(&format!("wrote {} to `{}` ({})", words(&written), to.display(), bytes(size)));
+    ui::data(&format!("exported {} to `{}` ({})", summary(&written), to.display(), bytes(size)));
     Ok(())
 }
 
-fn words(bundled: &Bundled) -> String {
-    let Bundled { blobs, bytes: size, results, .. } = bundled;
-    format!("{results} results and {blobs} blobs ({})", bytes(*size))
+fn summary(report: &BundleReport) -> String {
+    let BundleReport { blobs, bytes: size, results, .. } = report;
+    format!("{} and {} ({})", plural(*results, "result"), plural(*blobs, "blob"), bytes(*size))
 }
 
-fn say_left_out(verb: &str, bundled: &Bundled) {
+fn warn_skipped(report: &BundleReport) {
     let label = Style::of(&std::io::stderr()).label("warning");
-    for what in &bundled.left_out {
-        ui::say(&format!("{label} {verb}: {what}"));
+    for what in &report.skipped {
+        ui::say(&format!("{label} skipped {what}"));
     }
 }
 
-/// The right to change the store.
+/// Takes the run lock of the cache, waiting for a run in progress.
 pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
-    opened.store.refuse_foreign()?;
-    let waiting = &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for a run: {}", holder.text));
+    opened.store.check_is_cache()?;
+    let waiting =
+        &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for another run to finish: {}", holder.text));
     let guard = RunGuard::take(opened.store.root(), Some(waiting))?;
     opened.store.create().map_err(CliError::cache)?;
     Ok(guard)

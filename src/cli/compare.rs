@@ -1,4 +1,4 @@
-//! `hamflow compare`: two runs side by side, on one page.
+//! `hamflow compare`: compares two runs on one HTML page.
 
 use clap::Args;
 use hamflow_stage_api::Access;
@@ -18,12 +18,12 @@ const STYLE: &str = include_str!("compare.css");
 /// Arguments of `hamflow compare`.
 #[derive(Debug, Args)]
 pub struct CompareArguments {
-    /// Two runs (names from `hamflow log`, or `last`)
+    /// The two runs to compare (IDs from `hamflow log`, or `last`)
     #[arg(value_name = "RUN", num_args = 2, required = true)]
     runs: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// Show it in the browser
+    /// Open the page in the browser
     #[arg(long)]
     open: bool,
 }
@@ -58,15 +58,15 @@ fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                header { h1 { "Two runs side by side" } }
+                header { h1 { "Run comparison" } }
                 main {
-                    section { h2 { "The runs" } (facts(runs)) }
-                    section { h2 { "What is different" } (differences(opened, runs)) }
+                    section { h2 { "Runs" } (facts(runs)) }
+                    section { h2 { "Differences" } (differences(opened, runs)) }
                     section { h2 { "Metrics" } (metric_table(runs, &numbers)) }
                     section { h2 { "Stages" } (stage_table(runs)) }
                     @for (stage, artifact) in pages::page_stages(opened) {
                         section.wide {
-                            h2 { "The pages of " (stage) }
+                            h2 { "Pages of " (stage) }
                             div.sides { @for run in runs { (side(opened, run, &stage, &artifact)) } }
                         }
                     }
@@ -87,15 +87,15 @@ fn facts(runs: [&RunRecord; 2]) -> Markup {
             tbody { @for ((name, first), (_, second)) in a.into_iter().zip(b) { tr { th scope="row" { (name) } td { (first) } td { (second) } } } }
         }
     };
-    scroll("The runs", &table)
+    scroll("Runs", &table)
 }
 
-/// How a stage of one run differs from that of the other.
+/// How a stage differs between the two runs.
 struct Difference<'a> {
     stage: &'a str,
-    /// What was changed by somebody: parameters, seeds, files from outside.
+    /// Root causes: parameters, seeds, declared inputs.
     own: Vec<String>,
-    /// What follows from other results of the stages before it.
+    /// Differences that follow from those of upstream stages.
     follows: Vec<String>,
 }
 
@@ -113,7 +113,8 @@ impl<'a> Difference<'a> {
             return Self { stage, own: vec![ended.to_owned()], follows: Vec::new() };
         }
         let Some((first, second)) = fingerprint(first).zip(fingerprint(second)) else {
-            let lost = "its inputs or parameters; the results are no longer in the cache, which could say more";
+            let lost =
+                "inputs or parameters changed; details are unavailable because the results are no longer in the cache";
             return Self { stage, own: vec![lost.to_owned()], follows: Vec::new() };
         };
         let all = fingerprint_difference(&opened.store, &first, &second);
@@ -123,7 +124,7 @@ impl<'a> Difference<'a> {
     }
 }
 
-/// What is said of a stage without a result.
+/// The outcome of a stage that has no result.
 fn not_done(stage: &StageRecord) -> Option<&'static str> {
     match stage.outcome {
         Outcome::Failed => Some("failed in one of the runs"),
@@ -133,7 +134,7 @@ fn not_done(stage: &StageRecord) -> Option<&'static str> {
     }
 }
 
-/// Whether a difference comes from an earlier stage, as far as the pipeline of now can tell.
+/// Whether a difference comes from an upstream stage, judged by the current pipeline.
 fn is_from_before(opened: &Project, stage: &str, reason: &StaleReason) -> bool {
     let graph = &opened.graph;
     let is_artifact = |source: &Source| matches!(source, Source::Artifact { .. });
@@ -143,7 +144,7 @@ fn is_from_before(opened: &Project, stage: &str, reason: &StaleReason) -> bool {
         StaleReason::Input { port, .. } => {
             bindings.find(|edge| edge.port.name == *port).is_some_and(|binding| binding.sources.iter().all(is_artifact))
         }
-        // A view does not say of which port it is: it may be of any that the stage views.
+        // A view does not record its port: it may belong to any port that is read through views.
         StaleReason::View { .. } => bindings
             .filter(|binding| binding.port.access == Access::View)
             .all(|binding| binding.sources.iter().all(is_artifact)),
@@ -151,7 +152,7 @@ fn is_from_before(opened: &Project, stage: &str, reason: &StaleReason) -> bool {
     }
 }
 
-/// What decided the results of one run otherwise than those of the other, down to the parameter, the file or the row.
+/// What made the results differ, down to the parameter, file or row.
 fn differences(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
     let find = |run: &RunRecord, stage: &str| run.stages.iter().position(|found| found.stage == stage);
     let mut found = Vec::new();
@@ -165,14 +166,14 @@ fn differences(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
     let only_in_first = runs[0].stages.iter().filter(|first| find(runs[1], &first.stage).is_none());
     found.extend(only_in_first.map(|first| Difference::only_in_other(&first.stage, runs[1])));
     html! {
-        @if found.is_empty() { p { "Nothing: every stage of both had the same inputs, parameters and seed." } }
+        @if found.is_empty() { p { "None: every stage had the same inputs, parameters and seed in both runs." } }
         @else {
             ul {
                 @for Difference { stage, own, follows } in &found {
                     li {
                         strong { (stage) } ": "
-                        @if own.is_empty() { "only what stages before it made" } @else { (with_code(&own.join("; "))) }
-                        @if !follows.is_empty() { details { summary { "what it read" } (with_code(&follows.join("; "))) } }
+                        @if own.is_empty() { "upstream changes only" } @else { (with_code(&own.join("; "))) }
+                        @if !follows.is_empty() { details { summary { "upstream changes" } (with_code(&follows.join("; "))) } }
                     }
                 }
             }
@@ -180,7 +181,7 @@ fn differences(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
     }
 }
 
-/// What stands in backticks as code.
+/// Renders text in backticks as `<code>`.
 fn with_code(text: &str) -> Markup {
     html! {
         @for (number, part) in text.split('`').enumerate() {
@@ -245,7 +246,7 @@ fn stage_table(runs: [&RunRecord; 2]) -> Markup {
     scroll("Stages", &table)
 }
 
-/// The page that a run made, in a frame of its own: its names and scripts do not meet those of the other.
+/// The page of a run in an iframe, so that the IDs and scripts of the two pages do not interfere.
 fn side(opened: &Project, run: &RunRecord, stage: &str, artifact: &str) -> Markup {
     let made = run.stages.iter().find(|found| found.stage == stage).and_then(|found| found.outputs.get(artifact));
     let text = made.and_then(|digest| pages::read(opened, stage, digest).ok());
@@ -253,8 +254,8 @@ fn side(opened: &Project, run: &RunRecord, stage: &str, artifact: &str) -> Marku
         div {
             h3 { (run.run) }
             @match text {
-                Some(text) => iframe title={ "The page of " (stage) " in run " (run.run) } sandbox="allow-scripts" srcdoc=(text) {},
-                None => p { "This run made no page of `" (stage) "`, or it is no longer in the cache." },
+                Some(text) => iframe title={ "Page of " (stage) " in run " (run.run) } sandbox="allow-scripts" srcdoc=(text) {},
+                None => p { "This run produced no page of `" (stage) "`, or it is no longer in the cache." },
             }
         }
     }

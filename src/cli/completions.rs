@@ -1,4 +1,4 @@
-//! `hamflow completions`: a completion script for a shell.
+//! `hamflow completions`: generates a shell completion script.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -9,7 +9,7 @@ use crate::ui;
 /// Arguments of `hamflow completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArguments {
-    /// The shell
+    /// The shell to generate the script for
     #[arg(value_enum)]
     shell: Shell,
 }

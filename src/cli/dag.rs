@@ -1,4 +1,4 @@
-//! `hamflow dag`: how the stages depend on each other, with a verdict each.
+//! `hamflow dag`: shows the dependency graph with the status of each stage.
 
 use std::collections::BTreeMap;
 
@@ -14,33 +14,33 @@ use crate::ui;
 /// Arguments of `hamflow dag`.
 #[derive(Debug, Args)]
 pub struct DagArguments {
-    /// Stages to show (`train`, `+train`, `train+`); all by default
+    /// Stages to show (`train`, `+train` with upstream, `train+` with downstream) [default: all]
     #[arg(value_name = "STAGES")]
     stages: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// How to draw
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Tree)]
     format: Format,
-    /// Draw the graph alone, without asking what is up to date
+    /// Do not determine the status of the stages
     #[arg(long)]
     no_status: bool,
-    /// Take the digests of absent inputs from the lock
+    /// Use the digests in the lock file for missing inputs
     #[arg(long)]
     allow_missing: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// For the terminal
+    /// Text for the terminal
     Tree,
-    /// For Graphviz
+    /// Graphviz
     Dot,
-    /// For Markdown on GitHub and GitLab
+    /// Mermaid, for Markdown on GitHub and GitLab
     Mermaid,
-    /// For programs
+    /// One JSON object
     Json,
-    /// A picture
+    /// An SVG image
     Svg,
 }
 

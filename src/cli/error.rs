@@ -1,4 +1,7 @@
-//! What the user reads when a command cannot do its work, and the exit code.
+//! Errors as the user sees them, with the exit code of the process.
+
+use std::fmt;
+use std::io::ErrorKind;
 
 use hamflow_stage_api::{ErrorCategory, StageError};
 
@@ -9,20 +12,26 @@ use crate::lock::LockError;
 use crate::store::{BundleError, StoreError};
 use crate::ui::Style;
 
-/// A message and an exit code: 1 a stage failed, 2 the user must change something, 3 the disk failed, 70 a bug of ours.
+/// An error that ends a command.
+///
+/// Exit codes: 1 a stage failed, 2 the user must change something, 3 the disk failed, 70 an internal error.
 #[derive(Debug)]
 pub struct CliError {
     /// The exit code.
     pub code: u8,
-    /// The message, ready to be written.
-    pub text: String,
+    report: Report,
 }
 
-fn labelled(text: &str) -> String {
-    format!("{} {text}", Style::of(&std::io::stderr()).label("error"))
+/// What is printed to standard error.
+#[derive(Debug)]
+enum Report {
+    /// One message; `hint` says what to do about it.
+    Message { message: String, hint: Option<String> },
+    /// Errors in the pipeline file, each with its location and hint.
+    Diagnostics(Vec<Diagnostic>),
 }
 
-/// The exit code for whose move it is.
+/// Maps an error category to an exit code.
 pub fn exit_code(category: ErrorCategory) -> u8 {
     match category {
         ErrorCategory::Failed | ErrorCategory::InputChanged => 1,
@@ -33,52 +42,87 @@ pub fn exit_code(category: ErrorCategory) -> u8 {
 }
 
 impl CliError {
-    /// The user must change something.
-    pub fn user(text: impl AsRef<str>) -> Self {
-        Self { code: 2, text: labelled(text.as_ref()) }
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, report: Report::Message { message: message.into(), hint: None } }
     }
 
-    /// The cache failed.
+    /// An error that the user must fix.
+    pub fn user(message: impl Into<String>) -> Self {
+        Self::new(2, message)
+    }
+
+    /// A failed write to the cache.
     pub fn cache(error: StoreError) -> Self {
         let StoreError::Fs(error) = error else { return error.into() };
-        let hint = "hint: make it writable, or name another directory under `[cache] dir`";
-        Self::disk(&error, &format!("{hint}; `status`, `why` and `dag` work without"))
+        Self::disk(
+            &error,
+            "make it writable, or name another directory under `[cache] dir`; `status`, `why` and `dag` also work on a read-only cache",
+        )
     }
 
-    fn disk(error: &FsError, if_read_only: &str) -> Self {
-        use std::io::ErrorKind as E;
+    fn disk(error: &FsError, hint_if_read_only: &str) -> Self {
         let hint = match error.source.kind() {
-            E::ReadOnlyFilesystem | E::PermissionDenied => if_read_only,
-            E::StorageFull => {
-                "hint: make room on that disk; `hamflow cache gc --max-size 0` clears what no stage needs any more"
-            }
-            _ => "",
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Some(hint_if_read_only),
+            ErrorKind::StorageFull => Some(
+                "free some space on that disk; `hamflow cache gc --max-size 0` deletes cached results that are no longer needed",
+            ),
+            _ => None,
         };
-        Self { code: 3, text: labelled(format!("{error}\n{hint}").trim_end()) }
+        Self::new(3, error.to_string()).with_hint(hint)
     }
 
-    /// A mistake in hamflow.
-    pub fn bug(text: impl AsRef<str>) -> Self {
-        Self { code: 70, text: labelled(text.as_ref()) }
+    /// An internal error.
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(70, message)
+    }
+
+    /// Adds a hint, which is printed on a line of its own.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        self.with_hint(Some(hint))
+    }
+
+    /// Adds a hint if there is one.
+    pub fn with_hint(mut self, hint: Option<impl Into<String>>) -> Self {
+        if let (Report::Message { hint: found, .. }, Some(hint)) = (&mut self.report, hint) {
+            *found = Some(hint.into());
+        }
+        self
+    }
+}
+
+impl fmt::Display for CliError {
+    /// Formats the error for standard error, in colour where that is a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.report {
+            Report::Message { message, hint } => {
+                write!(f, "{} {message}", Style::of(&std::io::stderr()).label("error"))?;
+                hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+            }
+            Report::Diagnostics(diagnostics) => {
+                let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("\n\n"))
+            }
+        }
     }
 }
 
 impl From<StageError> for CliError {
-    fn from(error: StageError) -> Self {
-        Self { code: exit_code(error.category), text: labelled(&error.to_string()) }
+    fn from(mut error: StageError) -> Self {
+        let hint = error.hint.take();
+        Self::new(exit_code(error.category), error.to_string()).with_hint(hint)
     }
 }
 
 impl From<FsError> for CliError {
     fn from(error: FsError) -> Self {
-        Self::disk(&error, "hint: make it writable")
+        Self::disk(&error, "make it writable")
     }
 }
 
 impl From<GuardError> for CliError {
     fn from(error: GuardError) -> Self {
         match error {
-            GuardError::Held(_) => Self::user(format!("{error}\nhint: leave out `--no-wait` to wait for its end")),
+            GuardError::Held(_) => Self::user(error.to_string()).hint("omit `--no-wait` to wait until that run ends"),
             GuardError::Fs(error) => Self::cache(StoreError::Fs(error)),
         }
     }
@@ -87,7 +131,7 @@ impl From<GuardError> for CliError {
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let code = if matches!(error, StoreError::Fs(_)) { 3 } else { 2 };
-        Self { code, text: labelled(&error.to_string()) }
+        Self::new(code, error.to_string()).with_hint(error.hint())
     }
 }
 
@@ -95,7 +139,7 @@ impl From<BundleError> for CliError {
     fn from(error: BundleError) -> Self {
         match error {
             BundleError::Fs(error) => error.into(),
-            error => Self::user(error.to_string()),
+            error => Self::user(error.to_string()).with_hint(error.hint()),
         }
     }
 }
@@ -103,7 +147,7 @@ impl From<BundleError> for CliError {
 impl From<LockError> for CliError {
     fn from(error: LockError) -> Self {
         let code = if matches!(error, LockError::Fs(_)) { 3 } else { 2 };
-        Self { code, text: labelled(&error.to_string()) }
+        Self::new(code, error.to_string()).with_hint(error.hint())
     }
 }
 
@@ -118,13 +162,12 @@ impl From<GcError> for CliError {
 
 impl From<Vec<Diagnostic>> for CliError {
     fn from(diagnostics: Vec<Diagnostic>) -> Self {
-        let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-        Self { code: 2, text: texts.join("\n\n") }
+        Self { code: 2, report: Report::Diagnostics(diagnostics) }
     }
 }
 
 impl From<Diagnostic> for CliError {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self { code: 2, text: diagnostic.to_string() }
+        vec![diagnostic].into()
     }
 }

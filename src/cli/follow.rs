@@ -1,4 +1,4 @@
-//! `hamflow log --follow`: what a stage says, as it says it.
+//! `hamflow log --follow`: prints the log of a running stage as it is written.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,34 +10,34 @@ use crate::exec::{RunGuard, newest_unfinished_run, read_run, stage_log};
 use crate::fs::{self, Symlinks};
 use crate::ui;
 
-/// How often the log is looked at.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// How often the log is read.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Looks without a new line after which is asked whether a run still works: asking takes its lock for a moment.
-const PATIENCE: u32 = 10;
+/// After this many polls without a new line, check whether a run is still in progress. The check briefly takes the run lock.
+const IDLE_POLLS: u32 = 10;
 
-/// Prints the log of `stage` in the run that works now, until the stage or the run ends; waits for a stage that has not begun.
-/// Returns whether a run works.
+/// Prints the log of `stage` in the run in progress until the stage or the run ends, waiting for the stage to start.
+/// Returns whether a run was in progress.
 pub fn follow(opened: &project::Project, stage: &str) -> Result<bool, CliError> {
     let (runs, root) = (opened.store.runs_dir(), opened.store.root());
-    let mut silent = PATIENCE;
-    let mut heard = false;
+    let mut silent = IDLE_POLLS;
+    let mut saw_run = false;
     loop {
         let run = newest_unfinished_run(&runs);
         if let Some(run) = run.filter(|run| stage_log(&runs, run, stage).is_file()) {
             return print_until_end(&runs, root, &run, stage).map(|()| true);
         }
-        if silent == PATIENCE {
+        if silent == IDLE_POLLS {
             if !RunGuard::is_held(root) {
-                return Ok(heard);
+                return Ok(saw_run);
             }
-            if !heard {
-                ui::say(&format!("waiting for stage `{stage}` to begin"));
+            if !saw_run {
+                ui::say(&format!("waiting for stage `{stage}` to start"));
             }
-            (heard, silent) = (true, 0);
+            (saw_run, silent) = (true, 0);
         }
         silent += 1;
-        sleep(BETWEEN_LOOKS);
+        sleep(POLL_INTERVAL);
     }
 }
 
@@ -48,11 +48,11 @@ fn print_until_end(runs: &Path, root: &Path, run: &str, stage: &str) -> Result<(
     let mut line = String::new();
     let mut silent = 0;
     loop {
-        // Asked before the last look, so that nothing said in between is missed.
-        let ended = ended(runs, run, stage) || (silent >= PATIENCE && !RunGuard::is_held(root));
+        // Checked before the last read, so that lines written in between are not missed.
+        let ended = ended(runs, run, stage) || (silent >= IDLE_POLLS && !RunGuard::is_held(root));
         let mut said = false;
         while log.read_line(&mut line).map_err(|error| CliError::user(format!("`{}`: {error}", path.display())))? > 0 {
-            // A line without its end is still being written.
+            // An incomplete line is still being written.
             if !line.ends_with('\n') && !ended {
                 break;
             }
@@ -63,8 +63,8 @@ fn print_until_end(runs: &Path, root: &Path, run: &str, stage: &str) -> Result<(
         if ended {
             return Ok(());
         }
-        silent = if said || silent > PATIENCE { 0 } else { silent + 1 };
-        sleep(BETWEEN_LOOKS);
+        silent = if said || silent > IDLE_POLLS { 0 } else { silent + 1 };
+        sleep(POLL_INTERVAL);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `hamflow init`: a pipeline to begin with.
+//! `hamflow init`: creates a new project from a template.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,19 @@ use crate::ui;
 /// Arguments of `hamflow init`.
 #[derive(Debug, Args)]
 pub struct InitArguments {
-    /// The folder of the new project
+    /// The directory of the new project
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Which pipeline to write
+    /// The template to use
     #[arg(long, value_enum, default_value_t = Template::Ham10000)]
     template: Template,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Template {
-    /// From HAM10000's metadata and images to a report
+    /// Train and evaluate a classifier on HAM10000
     Ham10000,
-    /// Two steps that run programs
+    /// A minimal pipeline of two commands
     Command,
 }
 
@@ -33,17 +33,18 @@ const POEM: &str = include_str!("../../examples/command/poem.txt");
 
 const GITIGNORE: &str = ".gitignore";
 
-/// What comes and goes, or is too large.
+/// Directories that do not belong in a repository.
 const IGNORED: &str = "/cache/\n/out/\n/data/\n";
 
 /// Runs the command.
 pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
     let path = arguments.folder.join("pipeline.toml");
     if path.exists() {
-        return Err(CliError::user(format!("`{}` is there already\nhint: name another folder", path.display())));
+        return Err(CliError::user(format!("`{}` already exists", path.display())).hint("choose another directory"));
     }
     if arguments.folder.is_file() {
-        return Err(CliError::user(format!("`{}` is a file\nhint: name a folder", arguments.folder.display())));
+        return Err(CliError::user(format!("`{}` is not a directory", arguments.folder.display()))
+            .hint("choose another directory"));
     }
     fs::create_dir(&arguments.folder)?;
     let mut files = match arguments.template {
@@ -60,18 +61,18 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
                 IGNORED.lines().filter(|line| !there.lines().any(|found| found == *line)).collect();
             if !missing.is_empty() {
                 let lines = missing.join("`, `");
-                ui::say(&format!("left alone: {}; add `{lines}` to it, which no repository needs", path.display()));
+                ui::say(&format!("kept existing {}; add `{lines}` to it", path.display()));
             }
         } else if path.exists() {
-            ui::say(&format!("left alone: {}", path.display()));
+            ui::say(&format!("kept existing {}", path.display()));
         } else {
             fs::write(&path, text.as_bytes(), Durability::Relaxed)?;
-            ui::say(&format!("written: {}", path.display()));
+            ui::say(&format!("created {}", path.display()));
         }
     }
     ui::say(match arguments.template {
         Template::Ham10000 => {
-            "next: `hamflow run --profile demo` (needs no data), or put HAM10000 into `data/` and `hamflow run`"
+            "next: `hamflow run --profile demo` (needs no data), or put HAM10000 into `data/` and run `hamflow run`"
         }
         Template::Command => "next: `hamflow run`",
     });

@@ -1,4 +1,4 @@
-//! `hamflow kinds`: the reference of the kinds of stage, made from the kinds themselves.
+//! `hamflow kinds`: the reference of the kinds of stage, generated from their specifications.
 
 use clap::Args;
 use hamflow_stage_api::{Access, Kind, Params};
@@ -11,7 +11,7 @@ use crate::ui;
 /// Arguments of `hamflow kinds`.
 #[derive(Debug, Args)]
 pub struct KindsArguments {
-    /// The kind to describe
+    /// The kind to describe [default: list all kinds]
     kind: Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub fn execute(arguments: &KindsArguments, kinds: Kinds) -> Result<u8, CliError>
     let names: Vec<&str> = kinds.iter().map(|kind| kind.spec().name).collect();
     let found = kinds.iter().find(|kind| kind.spec().name == name);
     let kind = found.ok_or_else(|| {
-        CliError::user(format!("there is no kind `{name}`\nhint: the kinds are {}", names.join(", ")))
+        CliError::user(format!("unknown kind `{name}`")).hint(format!("available kinds: {}", names.join(", ")))
     })?;
     describe(*kind);
     Ok(0)
@@ -36,42 +36,42 @@ pub fn execute(arguments: &KindsArguments, kinds: Kinds) -> Result<u8, CliError>
 fn describe(kind: &dyn Kind) {
     let spec = kind.spec();
     ui::data(&format!("{} (revision {}): {}", spec.name, spec.revision, spec.summary));
-    ui::data("\ntakes");
+    ui::data("\ninputs");
     for port in &spec.ports {
         let mut types: Vec<&str> = port.accepts.iter().map(|accepted| accepted.name()).collect();
         if port.external {
-            types.push("something under [inputs]");
+            types.push("a declared input");
         }
         let mut notes = Vec::new();
         if !port.required {
             notes.push("optional");
         }
         if port.many {
-            notes.push("a list is allowed");
+            notes.push("may be a list");
         }
         if port.access == Access::Names {
-            notes.push("its names only");
+            notes.push("file names only");
         }
         let notes = if notes.is_empty() { String::new() } else { format!(" [{}]", notes.join(", ")) };
         ui::data(&format!("  {:<14} {}{notes}: {}", port.name, types.join(" or "), port.doc));
     }
     if spec.dynamic_ports {
-        ui::data("  inputs = { NAME = \"reference\" }: whatever the pipeline declares");
+        ui::data("  inputs = { NAME = \"reference\" }: any number of named inputs");
     } else if spec.ports.is_empty() {
-        ui::data("  nothing");
+        ui::data("  none");
     }
     if let Ok(params) = kind.resolve(&Params::new()) {
-        ui::data("\nmakes");
+        ui::data("\noutputs");
         for output in kind.outputs(&params) {
             ui::data(&format!("  {:<14} {} ({})", output.name, output.artifact_type, output.path));
         }
     }
     ui::data("\nparameters");
     show_parameters(&kind.schema());
-    ui::data("\nand as every stage");
+    ui::data("\nparameters of every stage");
     show_parameters(&json!({ "properties": of_every_stage(kind) }));
     if spec.dynamic_ports {
-        ui::data("\nits program gets of the environment only PATH, HOME, TMPDIR and what `env` and `secret_env` name");
+        ui::data("\nthe program's environment has only PATH, HOME, TMPDIR and the variables in `env` and `secret_env`");
     }
 }
 
@@ -86,7 +86,7 @@ fn show_parameters(schema: &Value) {
     }
 }
 
-/// The values that a parameter may have, where the schema lists them.
+/// The allowed values of a parameter, if the schema lists them.
 fn values(property: &Value) -> Vec<String> {
     let listed = property.get("enum").and_then(Value::as_array).into_iter().flatten().map(Value::to_string);
     let choices = ["oneOf", "anyOf"].into_iter().filter_map(|key| property.get(key)?.as_array()).flatten();

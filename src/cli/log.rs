@@ -1,4 +1,4 @@
-//! `hamflow log`: past runs, what a run did, the log of a stage.
+//! `hamflow log`: past runs, the details of a run, the log of a stage.
 
 use clap::Args;
 
@@ -12,18 +12,18 @@ use crate::ui::{self, Style, bytes, duration};
 /// Arguments of `hamflow log`.
 #[derive(Debug, Args)]
 pub struct LogArguments {
-    /// A run (or `last`), a stage, or a run and a stage; all runs by default
+    /// A run (or `last`), a stage, or both [default: list all runs]
     #[arg(value_name = "RUN|STAGE", num_args = 0..=2)]
     what: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// Print what the named stage says as it says it, until it ends
+    /// Follow the log of the named stage until it ends
     #[arg(short, long)]
     follow: bool,
-    /// The record as JSON
+    /// Print the run records as JSON
     #[arg(long, conflicts_with = "follow")]
     json: bool,
-    /// How many runs to list
+    /// Maximum number of runs to list
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
     number: usize,
 }
@@ -33,7 +33,7 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = match project::open(&arguments.common, kinds) {
         Ok(opened) => Some(opened),
         Err(error) if arguments.follow || !project::pipeline_file(&arguments.common).exists() => return Err(error),
-        // Records are wanted most while the pipeline is being repaired.
+        // The records are most useful while the pipeline file is broken.
         Err(_) => None,
     };
     let store = match &opened {
@@ -46,7 +46,7 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
     let known = list_runs(&runs);
     if let Some(opened) = opened.as_ref().filter(|_| arguments.follow) {
         let [stage] = &arguments.what[..] else {
-            return Err(CliError::user("`--follow` takes the name of one stage\nhint: `hamflow log -f train`"));
+            return Err(CliError::user("`--follow` requires the name of one stage").hint("`hamflow log -f train`"));
         };
         if !stages.contains(&&stage[..]) {
             return Err(unknown(&stages, stage));
@@ -54,12 +54,12 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
         if follow::follow(opened, stage)? {
             return Ok(0);
         }
-        ui::say("no run is at work; this is the last log:");
+        ui::say("no run is in progress; showing the most recent log:");
     }
     match &arguments.what[..] {
         [] => {
             if known.is_empty() {
-                ui::say("no run is recorded yet; a run in which nothing had to be done leaves no record");
+                ui::say("no runs recorded yet (runs with nothing to do are not recorded)");
             }
             for record in known.iter().take(arguments.number).filter_map(|run| read_run(&runs, run)) {
                 if arguments.json { ui::data(&json(&record)) } else { ui::data(&headline(&record)) }
@@ -89,14 +89,14 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
             }
             print(&runs, &record.run, stage)?;
         }
-        _ => return Err(CliError::user("a run and a stage are all that `hamflow log` takes")),
+        _ => return Err(CliError::user("`hamflow log` takes at most a run and a stage")),
     }
     Ok(0)
 }
 
 fn unknown(stages: &[&str], what: &str) -> CliError {
     if stages.contains(&what) {
-        return CliError::user(format!("stage `{what}` has logged nothing in any recorded run"));
+        return CliError::user(format!("no recorded run has a log of stage `{what}`"));
     }
     let of_matrix: Vec<&str> = stages
         .iter()
@@ -104,23 +104,18 @@ fn unknown(stages: &[&str], what: &str) -> CliError {
         .filter(|name| name.strip_prefix(what).is_some_and(|rest| rest.starts_with('[')))
         .collect();
     if !of_matrix.is_empty() {
-        return CliError::user(format!(
-            "`{what}` is several stages, each with its own log\nhint: name one: `{}`",
-            of_matrix.join("`, `")
-        ));
+        return CliError::user(format!("`{what}` is a matrix of stages, each with its own log"))
+            .hint(format!("choose one of `{}`", of_matrix.join("`, `")));
     }
-    if let Some(hint) = did_you_mean(what, stages.iter().copied()) {
-        return CliError::user(format!("`{what}` is neither a recorded run nor a stage\nhint: {hint}"));
-    }
-    CliError::user(format!(
-        "`{what}` is neither a recorded run nor a stage\nhint: `hamflow log` lists the runs, `hamflow dag` the stages"
-    ))
+    let hint = did_you_mean(what, stages.iter().copied())
+        .unwrap_or_else(|| "`hamflow log` lists the runs, `hamflow dag` lists the stages".to_owned());
+    CliError::user(format!("`{what}` is neither a recorded run nor a stage")).hint(hint)
 }
 
 fn print(runs: &std::path::Path, run: &str, stage: &str) -> Result<(), CliError> {
     let path = stage_log(runs, run, stage);
     let text = fs::read_regular(&path, Symlinks::Refuse)
-        .map_err(|_| CliError::user(format!("stage `{stage}` logged nothing in run `{run}`")))?;
+        .map_err(|_| CliError::user(format!("stage `{stage}` has no log in run `{run}`")))?;
     for line in String::from_utf8_lossy(&text).lines() {
         ui::data(line);
     }
@@ -139,7 +134,7 @@ fn headline(record: &RunRecord) -> String {
         .filter(|outcome| count(**outcome) > 0)
         .map(|outcome| format!("{} {}", count(*outcome), outcome.word()))
         .collect();
-    let time = if record.wall_ms == 0 { "not ended".to_owned() } else { duration(record.wall_ms) };
+    let time = if record.wall_ms == 0 { "unfinished".to_owned() } else { duration(record.wall_ms) };
     let counts = if record.interrupted { [counts, vec!["interrupted".to_owned()]].concat() } else { counts };
     let command: Vec<&str> = record.command.iter().skip(1).map(String::as_str).collect();
     format!("{}  {time:>12}  {:<32}  hamflow {}", record.run, counts.join(", "), command.join(" "))

@@ -1,4 +1,4 @@
-//! `hamflow metrics`: the numbers of this state, or of two runs side by side.
+//! `hamflow metrics`: the current metrics, or those of two runs side by side.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ use crate::ui;
 /// Arguments of `hamflow metrics`.
 #[derive(Debug, Args)]
 pub struct MetricsArguments {
-    /// Two runs to compare (names from `hamflow log`, or `last`); one compares it with this state
+    /// Runs to compare (IDs from `hamflow log`, or `last`); a single run is compared with the current state
     #[arg(value_name = "RUN", num_args = 0..=2)]
     runs: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// Also the numbers of single classes and the like, below the second level
+    /// Include metrics below the second level, such as those of single classes
     #[arg(long)]
     all: bool,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Numbers by stage and by path below its metrics.
+/// Metric values by stage and by dotted path within the stage's metrics.
 pub type Numbers = BTreeMap<(String, String), f64>;
 
-/// Deeper numbers (`test.per_class.nv.recall`) are shown with `--all`.
+/// Metrics nested deeper than this (`test.per_class.nv.recall`) are shown only with `--all`.
 const SHOWN_LEVELS: usize = 2;
 
 /// `STAGE.PATH`.
@@ -55,11 +55,11 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
             stage.outputs.iter().any(|output| output.artifact_type == ArtifactType::Metrics)
         };
         if !opened.graph.pipeline.stages.iter().any(makes_some) {
-            return Err(CliError::user("no stage of this pipeline makes metrics"));
+            return Err(CliError::user("no stage of this pipeline produces metrics"));
         }
         let hint = project::other_options(&opened, &arguments.common);
-        let hint = hint.unwrap_or_else(|| "`hamflow run` makes them".to_owned());
-        return Err(CliError::user(format!("there are no metrics yet\nhint: {hint}")));
+        let hint = hint.unwrap_or_else(|| "run `hamflow run` first".to_owned());
+        return Err(CliError::user("there are no metrics yet").hint(hint));
     }
     if !arguments.all {
         columns.iter_mut().for_each(|(_, numbers)| keep_shown(numbers));
@@ -103,7 +103,7 @@ fn table(columns: &[(String, Numbers)]) {
     }
 }
 
-/// What `b` is more than `a`.
+/// Formats `b - a` with its sign; empty where either is undefined.
 pub fn difference(a: f64, b: f64) -> String {
     let whole = |value: f64| value.fract() == 0.0;
     match b - a {
@@ -114,7 +114,7 @@ pub fn difference(a: f64, b: f64) -> String {
     }
 }
 
-/// A number in four decimals, a whole one in none; what is no number is undefined.
+/// Formats a metric: integers without decimals, others with four, NaN as `undefined`.
 pub fn shown(value: f64) -> String {
     if value.is_nan() {
         return "undefined".to_owned();
@@ -132,7 +132,7 @@ fn keep_shown(numbers: &mut Numbers) {
     numbers.retain(|(_, path), _| path.matches('.').count() < SHOWN_LEVELS);
 }
 
-/// The numbers of a run that are shown without `--all`.
+/// The metrics of a run that are shown without `--all`.
 pub fn of_record(opened: &Project, record: &RunRecord) -> Numbers {
     let mut numbers = all_of_record(opened, record);
     keep_shown(&mut numbers);
@@ -165,7 +165,7 @@ fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>)
     numbers
 }
 
-/// Numbers of nested objects by their path; lists (such as a confusion matrix) are left to the report.
+/// Collects the numbers of nested objects by their path. Arrays (such as a confusion matrix) are left to the report.
 fn flatten(stage: &str, path: &str, value: &Value, numbers: &mut Numbers) {
     match value {
         Value::Number(number) => {
@@ -174,7 +174,7 @@ fn flatten(stage: &str, path: &str, value: &Value, numbers: &mut Numbers) {
             }
         }
         Value::Object(map) => {
-            // What has no value is not passed over: it stands beside the others with the reason.
+            // Undefined metrics are listed with the others instead of being dropped silently.
             for name in
                 map.get("undefined").and_then(Value::as_object).into_iter().flat_map(|undefined| undefined.keys())
             {
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nested_numbers_are_named_by_their_path() {
+    fn nested_metrics_are_named_by_their_path() {
         let mut numbers = Numbers::new();
         flatten("evaluate", "", &json!({"test": {"accuracy": 0.5, "matrix": [[1]], "note": "x"}}), &mut numbers);
         assert_eq!(numbers, Numbers::from([(("evaluate".to_owned(), "test.accuracy".to_owned()), 0.5)]));

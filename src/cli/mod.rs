@@ -1,4 +1,4 @@
-//! The commands: arguments in, exit codes out.
+//! The command line: parses arguments, runs a command, returns an exit code.
 
 mod cache;
 mod compare;
@@ -33,7 +33,7 @@ use crate::ui;
 
 pub use error::CliError;
 
-/// Runs dataflow pipelines and rebuilds only what a change invalidates.
+/// Runs dataflow pipelines and reruns only the stages that a change affects
 #[derive(Debug, Parser)]
 #[command(name = "hamflow", bin_name = "hamflow", version, max_term_width = 100)]
 struct Arguments {
@@ -41,78 +41,78 @@ struct Arguments {
     command: Command,
 }
 
-/// What every command that reads a pipeline takes.
+/// Options of every command that reads a pipeline.
 #[derive(Debug, Clone, Default, Args)]
 struct Common {
-    /// The pipeline file; by default `pipeline.toml` here or in the nearest folder above
+    /// The pipeline file [default: `pipeline.toml` in this directory or the nearest parent]
     #[arg(short, long, value_name = "FILE", global = true)]
     file: Option<PathBuf>,
-    /// Apply `[profiles.NAME]` of the pipeline
+    /// Apply the profile `[profiles.NAME]` of the pipeline
     #[arg(short, long, value_name = "NAME", global = true)]
     profile: Option<String>,
-    /// Override a value, such as `stages.train.epochs=5`; may be given several times
+    /// Override a value, such as `stages.train.epochs=5` (repeatable)
     #[arg(short, long, value_name = "PATH=VALUE", global = true)]
     set: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Rebuild what is invalid
+    /// Run the stages that are not up to date
     Run(run::RunArguments),
-    /// Say of each stage whether it is up to date, and why not; runs nothing
+    /// Show which stages are up to date and why the others are not, without running anything
     Status(status::StatusArguments),
-    /// Explain why a stage must run, down to the file, the parameter or the variable
+    /// Explain why a stage must run, down to the file, parameter or environment variable
     Why(why::WhyArguments),
-    /// Show how the stages depend on each other
+    /// Show the dependency graph of the stages
     Dag(dag::DagArguments),
-    /// Show the metrics of this state, or of two runs side by side
+    /// Show the current metrics, or compare two runs
     Metrics(metrics::MetricsArguments),
-    /// Show the page that the pipeline made, with what is known of its run
+    /// Show the report page together with the details of the run that made it
     Report(report::ReportArguments),
-    /// Show two runs side by side on one page
+    /// Compare two runs on one HTML page
     Compare(compare::CompareArguments),
-    /// Classify images of your own with a model
+    /// Classify your own images with a trained model
     Predict(predict::PredictArguments),
-    /// Write a picture of what a stage does to some of its inputs; runs nothing
+    /// Render what a stage does to a sample of its inputs, without running it
     Preview(preview::PreviewArguments),
-    /// Show past runs, what a run did, or the log of a stage
+    /// List past runs, or show one run or the log of a stage
     #[command(mut_arg("file", |file| file.short(None)))]
     Log(log::LogArguments),
-    /// Write a pipeline to begin with
+    /// Create a new project from a template
     Init(init::InitArguments),
-    /// Print the JSON Schema of `pipeline.toml`, for editors
+    /// Print the JSON Schema of `pipeline.toml` for editors
     Schema,
-    /// List the kinds of stage, or describe one
+    /// List the available kinds of stage, or describe one
     Kinds(kinds::KindsArguments),
-    /// Look at the cache, clear it, check it
+    /// Inspect and manage the cache
     Cache(cache::CacheArguments),
-    /// Run stages again from nothing in a scratch place, and compare bytes
+    /// Rerun stages from scratch and compare their outputs byte by byte
     Verify(verify::VerifyArguments),
-    /// Print a completion script for a shell
+    /// Generate a shell completion script
     Completions(completions::CompletionsArguments),
-    /// Do jobs that come on standard input; started by `run`
+    /// Execute jobs received on standard input (internal; started by `run`)
     #[command(hide = true)]
     Worker,
 }
 
-/// Runs the program with the kinds that it knows.
+/// Runs the command line with the given kinds of stage.
 pub fn main(kinds: Kinds) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // clap prints help and version to standard output, mistakes to standard error.
+            // clap prints help and version to standard output, errors to standard error.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    // What panics says itself where it did so.
+    // The panic hook has already printed the message and its location.
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| execute(arguments.command, kinds)))
-        .unwrap_or_else(|_| Err(CliError::bug("a mistake in hamflow, see above; please report it")));
+        .unwrap_or_else(|_| Err(CliError::bug("internal error, see above; please report it")));
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(CliError { code, text }) => {
-            ui::say(&text);
-            ExitCode::from(code)
+        Err(error) => {
+            ui::say(&error.to_string());
+            ExitCode::from(error.code)
         }
     }
 }

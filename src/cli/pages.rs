@@ -1,4 +1,4 @@
-//! Pages for people: those that stages made, with what the run's record says, which no artifact may.
+//! Report pages: HTML artifacts, combined with details of the run that must not be part of an artifact.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,10 +13,10 @@ use crate::exec::{Outcome, RunRecord, StageRecord, list_runs, read_run};
 use crate::fs::{self, Durability};
 use crate::ui::{bytes, duration};
 
-/// Where a page lets the facts of a run stand; without it they stand at its beginning.
+/// The marker in a page that is replaced by the details of the run. Without it they are put at the top.
 const MARK: &str = "<!--hamflow:run-->";
 
-/// A stage that makes a page: its name and the name of that artifact.
+/// The stages that produce a page, each with the name of the artifact.
 pub fn page_stages(opened: &Project) -> Vec<(String, String)> {
     let stages = opened.graph.pipeline.stages.iter();
     let pages = stages.flat_map(|stage| {
@@ -26,34 +26,38 @@ pub fn page_stages(opened: &Project) -> Vec<(String, String)> {
     pages.collect()
 }
 
-/// The stage whose page is meant: the one that was named, or the only one.
+/// Selects the named stage, or the only one that produces a page.
 pub fn page_stage(opened: &Project, named: Option<&str>) -> Result<(String, String), CliError> {
     let pages = page_stages(opened);
     let names: Vec<String> = pages.iter().map(|(stage, _)| format!("`{stage}`")).collect();
     match named {
         Some(named) => pages.into_iter().find(|(stage, _)| stage == named).ok_or_else(|| {
-            let hint = if names.is_empty() { "no stage of this pipeline does".into() } else { names.join(", ") };
-            CliError::user(format!("no stage `{named}` makes a page\nhint: {hint}"))
+            let hint = match names.is_empty() {
+                true => "no stage of this pipeline produces a page".to_owned(),
+                false => format!("stages with a page: {}", names.join(", ")),
+            };
+            CliError::user(format!("no stage `{named}` produces a page")).hint(hint)
         }),
         None => match &pages[..] {
             [only] => Ok(only.clone()),
-            [] => Err(CliError::user("no stage of this pipeline makes a page\nhint: a stage of kind `report` does")),
-            _ => Err(CliError::user(format!("several stages make a page\nhint: name one of {}", names.join(", ")))),
+            [] => Err(CliError::user("no stage of this pipeline produces a page").hint("add a stage of kind `report`")),
+            _ => {
+                Err(CliError::user("several stages produce a page").hint(format!("choose one of {}", names.join(", "))))
+            }
         },
     }
 }
 
-/// The text of a page in the store.
+/// Reads a page from the store.
 pub fn read(opened: &Project, stage: &str, digest: &Digest) -> Result<String, CliError> {
     let bytes = opened.store.content.read(digest).ok_or_else(|| {
-        CliError::user(format!(
-            "the page of `{stage}` is no longer in the cache\nhint: `hamflow run {stage}` makes it again"
-        ))
+        CliError::user(format!("the page of `{stage}` is no longer in the cache"))
+            .hint(format!("recreate it with `hamflow run {stage}`"))
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The latest run that made this page or found it made.
+/// The latest run that produced this page, or else the latest one that found it up to date.
 pub fn run_of(opened: &Project, stage: &str, artifact: &str, page: &Digest) -> Option<RunRecord> {
     let runs = opened.store.runs_dir();
     let made = |record: &StageRecord| record.stage == stage && record.outputs.get(artifact) == Some(page);
@@ -64,7 +68,7 @@ pub fn run_of(opened: &Project, stage: &str, artifact: &str, page: &Digest) -> O
         .or_else(|| records().find(|record| record.stages.iter().any(made)))
 }
 
-/// The page with the facts of a run in their place.
+/// Inserts the details of a run into a page.
 pub fn with_facts(page: &str, facts: &Markup) -> String {
     let facts = &facts.0;
     if page.contains(MARK) {
@@ -75,7 +79,7 @@ pub fn with_facts(page: &str, facts: &Markup) -> String {
     format!("{before}{facts}{after}")
 }
 
-/// What the record says of one run.
+/// The details of one run as HTML.
 pub fn run_facts(record: &RunRecord) -> Markup {
     html! {
         aside aria-label="The run" style="max-width:1080px;margin-inline:auto" {
@@ -90,7 +94,7 @@ pub fn run_facts(record: &RunRecord) -> Markup {
     }
 }
 
-/// Names and values, for one run or two beside each other.
+/// The details of a run as pairs of name and value.
 pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let command: Vec<&str> = record.command.iter().skip(1).map(String::as_str).collect();
     vec![
@@ -104,7 +108,7 @@ pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// `2026-11-22 20:15:30`, from the run's name, which is sorted by time.
+/// The start time as `2026-11-22 20:15:30`, parsed from the run's ID.
 fn started(record: &RunRecord) -> String {
     let digits: Vec<char> = record.run.chars().collect();
     let part = |from: usize, to: usize| digits.get(from..to).map(|part| part.iter().collect::<String>());
@@ -118,7 +122,7 @@ fn started(record: &RunRecord) -> String {
 }
 
 fn took(record: &RunRecord) -> String {
-    if record.wall_ms == 0 { "not ended".to_owned() } else { duration(record.wall_ms) }
+    if record.wall_ms == 0 { "unfinished".to_owned() } else { duration(record.wall_ms) }
 }
 
 fn devices(record: &RunRecord) -> String {
@@ -128,7 +132,7 @@ fn devices(record: &RunRecord) -> String {
     if devices.is_empty() { "cpu".to_owned() } else { devices.join(", ") }
 }
 
-/// How each stage ended.
+/// A table of the stages with their outcomes.
 pub fn stages(record: &RunRecord) -> Markup {
     html! {
         table {
@@ -154,7 +158,7 @@ pub fn stages(record: &RunRecord) -> Markup {
     }
 }
 
-/// In a word, with parts where there are some.
+/// The outcome of a stage, with the number of parts that ran if it has parts.
 pub fn outcome(stage: &StageRecord) -> String {
     let word = stage.outcome.word();
     match stage.parts_ran + stage.parts_cached {
@@ -163,7 +167,7 @@ pub fn outcome(stage: &StageRecord) -> String {
     }
 }
 
-/// Writes a page among the records of a run.
+/// Writes a page to the record directory of a run and returns its absolute path.
 pub fn write(opened: &Project, run: &str, name: &str, page: &str) -> Result<PathBuf, CliError> {
     let path = opened.store.runs_dir().join(run).join(name);
     let path = std::path::absolute(&path).unwrap_or(path);
@@ -171,7 +175,7 @@ pub fn write(opened: &Project, run: &str, name: &str, page: &str) -> Result<Path
     Ok(path)
 }
 
-/// Shows a page in the user's browser: `$BROWSER`, or the desktop's own.
+/// Opens a page in `$BROWSER` or the default browser.
 pub fn open(path: &Path) -> Result<(), CliError> {
     let chosen = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
     let browsers: Vec<String> = match chosen {
@@ -186,10 +190,8 @@ pub fn open(path: &Path) -> Result<(), CliError> {
         }
     }
     let tried: Vec<String> = browsers.iter().map(|browser| format!("`{browser}`")).collect();
-    Err(CliError::user(format!(
-        "no browser can be started ({})\nhint: set `BROWSER`, or open the file that was named",
-        tried.join(", ")
-    )))
+    Err(CliError::user(format!("cannot start a browser (tried {})", tried.join(", ")))
+        .hint("set `BROWSER`, or open the file yourself"))
 }
 
 #[cfg(test)]
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_stand_where_the_page_wants_them_or_at_its_beginning() {
+    fn run_details_replace_the_marker_or_go_to_the_top() {
         let facts = html! { b { "run" } };
         let marked = with_facts("<body><h1>a</h1><!--hamflow:run--><p>b</p>", &facts);
         assert_eq!(marked, "<body><h1>a</h1><b>run</b><p>b</p>");

@@ -1,4 +1,4 @@
-//! `hamflow preview`: what a stage does to some of its inputs, before it is paid for.
+//! `hamflow preview`: renders what a stage does to a sample of its inputs, without running it.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -15,15 +15,15 @@ use crate::ui;
 /// Arguments of `hamflow preview`.
 #[derive(Debug, Args)]
 pub struct PreviewArguments {
-    /// The stage
+    /// The stage to preview
     #[arg(value_name = "STAGE")]
     stage: String,
     #[command(flatten)]
     common: Common,
-    /// How many of its inputs are shown
+    /// Number of inputs to show
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=200))]
     sample: u16,
-    /// The picture's file; by default `STAGE-preview.png`
+    /// Image file to write [default: `STAGE-preview.png`]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub fn execute(arguments: &PreviewArguments, kinds: Kinds) -> Result<u8, CliErro
     let (graph, store) = (&opened.graph, &opened.store);
     let selected = graph.select(std::slice::from_ref(&arguments.stage))?;
     let [id] = selected[..] else {
-        return Err(CliError::user(format!("`{}` is several stages\nhint: name one of them", arguments.stage)));
+        return Err(CliError::user(format!("`{}` is a matrix of stages", arguments.stage)).hint("choose one of them"));
     };
     let mut planner = Planner::new(graph, store, &opened.lock, false);
     let missing = planner.scan(&graph.upstream(&[id]))?;
@@ -49,9 +49,9 @@ pub fn execute(arguments: &PreviewArguments, kinds: Kinds) -> Result<u8, CliErro
     let waiting: Vec<&str> = planner.unfinished(id, &results).iter().map(|id| &graph.stage(*id).name[..]).collect();
     if !waiting.is_empty() {
         let names: Vec<String> = waiting.iter().map(|name| format!("`{name}`")).collect();
-        let (make, them) = if waiting.len() == 1 { ("makes", "it") } else { ("make", "them") };
-        let message = format!("`{}` reads what {} {make}, which is not up to date", stage.name, names.join(" and "));
-        return Err(CliError::user(format!("{message}\nhint: `hamflow run {}` makes {them}", waiting.join(" "))));
+        let are = if waiting.len() == 1 { "is" } else { "are" };
+        let message = format!("`{}` depends on {}, which {are} not up to date", stage.name, names.join(" and "));
+        return Err(CliError::user(message).hint(format!("run `hamflow run {}` first", waiting.join(" "))));
     }
     let check = planner.check(id, &results)?;
     let inputs = check.read_inputs(store)?;
@@ -63,7 +63,7 @@ pub fn execute(arguments: &PreviewArguments, kinds: Kinds) -> Result<u8, CliErro
     let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
     fs::write(&absolute, &picture, Durability::Relaxed).map_err(|error| match error.source.kind() {
         ErrorKind::StorageFull => error.into(),
-        _ => CliError::user(format!("{error}\nhint: `--out` names another place for the picture")),
+        _ => CliError::user(error.to_string()).hint("choose another file with `--out`"),
     })?;
     ui::data(&format!("{}", path.display()));
     Ok(0)

@@ -1,4 +1,4 @@
-//! Opens what a command works on: the pipeline, its graph, the store and the lock.
+//! Opens the project that a command works on: the pipeline, its graph, the store and the lock.
 
 use std::path::{Path, PathBuf};
 
@@ -11,50 +11,50 @@ use crate::lock::Lockfile;
 use crate::plan::MissingInput;
 use crate::store::Store;
 
-/// A pipeline and everything that belongs to it.
+/// An open project.
 pub struct Project {
-    /// The pipeline with its edges.
+    /// The pipeline with its resolved dependencies.
     pub graph: Graph,
-    /// The store.
+    /// The cache.
     pub store: Store,
-    /// Where the lock of this pipeline, profile and overrides is, then those that explanations fall back to.
+    /// The lock file of this pipeline, profile and overrides, then its fallbacks: the profile's, the pipeline's.
     pub lock_paths: Vec<PathBuf>,
-    /// What it says; for overrides that never ran, what the lock without them says.
+    /// The contents of the first lock file that is not empty.
     pub lock: Lockfile,
 }
 
-/// Reads the pipeline that `common` names.
+/// Loads the pipeline that `common` selects.
 pub fn load_graph(common: &Common, kinds: Kinds) -> Result<Graph, CliError> {
     let file = pipeline_file(common);
     let overrides = Overrides { profile: common.profile.clone(), set: common.set.clone() };
     Ok(graph::build(config::load(&file, kinds, &overrides)?)?)
 }
 
-/// The pipeline file that `common` names.
+/// The pipeline file that `common` selects.
 pub fn pipeline_file(common: &Common) -> PathBuf {
     common.file.clone().unwrap_or_else(nearest_pipeline)
 }
 
-/// Reads the pipeline and opens its store.
+/// Loads the pipeline and opens its cache.
 pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
     let graph = load_graph(common, kinds)?;
     let pipeline = &graph.pipeline;
     if pipeline.root.to_str().is_none() {
         let path = pipeline.root.display();
-        return Err(CliError::user(format!("the project's path `{path}` is not UTF-8\nhint: rename the folder")));
+        return Err(CliError::user(format!("the project path `{path}` is not UTF-8")).hint("rename the directory"));
     }
     let mut store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
-    store.actions.believe(super::remote::believed(pipeline));
+    store.actions.set_trust_policy(super::remote::trust_policy(pipeline));
     let paths = lock_paths(&pipeline.root, store.root(), common);
     let lock = read_lock(&paths, &graph)?;
     Ok(Project { graph, store, lock_paths: paths, lock })
 }
 
-/// The store of a pipeline, whatever mistakes its file has: for what past runs left.
+/// Opens the cache of a pipeline even if the pipeline file has errors, to show past runs.
 pub fn store_of(common: &Common) -> Result<Store, CliError> {
     let file = pipeline_file(common);
     let text = fs::read_text(&file, Symlinks::Follow).map_err(crate::fs::at("read", &file))?;
-    // Of a text that is no TOML the section alone may be.
+    // If the file as a whole is not valid TOML, its `[cache]` section alone may be.
     let section = text.split_inclusive('\n').skip_while(|line| line.trim() != "[cache]");
     let section: String =
         section.enumerate().take_while(|(i, line)| *i == 0 || !line.starts_with('[')).map(|it| it.1).collect();
@@ -65,13 +65,13 @@ pub fn store_of(common: &Common) -> Result<Store, CliError> {
 }
 
 impl Project {
-    /// What the lock of this pipeline, profile and overrides itself says.
+    /// The lock of exactly this pipeline, profile and overrides, without fallbacks.
     pub fn own_lock(&self) -> Result<Lockfile, CliError> {
         Ok(Lockfile::read(&self.lock_paths[0])?)
     }
 }
 
-/// The first of these locks that says anything; of other overrides' lock what it says of inputs that are the same.
+/// Reads the first lock file that is not empty. From a fallback, the inputs that this profile or these overrides change are removed.
 pub fn read_lock(paths: &[PathBuf], graph: &Graph) -> Result<Lockfile, CliError> {
     for (place, path) in paths.iter().enumerate() {
         let mut lock = Lockfile::read(path)?;
@@ -79,7 +79,7 @@ pub fn read_lock(paths: &[PathBuf], graph: &Graph) -> Result<Lockfile, CliError>
             continue;
         }
         if place > 0 {
-            // The last is the file's own, one before it the profile's.
+            // The last path is the pipeline's own lock, the one before it the profile's.
             let whose = if place + 1 == paths.len() { Origin::File } else { Origin::Profile };
             let others = graph.pipeline.inputs.iter().filter(|input| input.origin > whose);
             let others: Vec<String> = others.map(|input| format!("inputs.{}", input.name)).collect();
@@ -92,14 +92,14 @@ pub fn read_lock(paths: &[PathBuf], graph: &Graph) -> Result<Lockfile, CliError>
     Ok(Lockfile::default())
 }
 
-/// The lock of these overrides, then those that explanations fall back to.
+/// The lock file of these overrides, then its fallbacks.
 fn lock_paths(root: &Path, cache: &Path, common: &Common) -> Vec<PathBuf> {
     let locks = cache.join("locks");
-    // Beside the pipeline, and called as it is: another file in the same folder has its own.
+    // Named after the pipeline file, so that two pipelines in one directory have separate locks.
     let file = pipeline_file(common);
     let stem = file.file_stem().unwrap_or("pipeline".as_ref()).to_string_lossy();
     let mut paths = vec![root.join(format!("{stem}.lock"))];
-    // No profile's name has an `@` or a `+`.
+    // Unambiguous: profile names contain neither `@` nor `+`.
     let of_file = if stem == "pipeline" { String::new() } else { format!("{stem}@") };
     if let Some(profile) = &common.profile {
         paths.insert(0, locks.join(format!("{of_file}{profile}.lock")));
@@ -113,7 +113,7 @@ fn lock_paths(root: &Path, cache: &Path, common: &Common) -> Vec<PathBuf> {
     paths
 }
 
-/// The file in this folder or in the nearest above it, as a user here would write its path.
+/// The nearest `pipeline.toml` in this directory or its parents, as a relative path.
 fn nearest_pipeline() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     let above = here.ancestors().position(|folder| folder.join("pipeline.toml").is_file()).unwrap_or(0);
@@ -122,29 +122,29 @@ fn nearest_pipeline() -> PathBuf {
     path
 }
 
-/// The record of a past run: `last`, or a name that `hamflow log` lists.
+/// Finds a past run by its ID; `last` is the most recent one.
 pub fn find_run(store: &Store, name: &str) -> Option<RunRecord> {
     let runs = store.runs_dir();
     let found = list_runs(&runs).into_iter().find(|run| name == "last" || run == name)?;
     read_run(&runs, &found)
 }
 
-/// The record of a past run that must be there.
+/// Like [`find_run`], but fails if there is no such run.
 pub fn past_run(store: &Store, name: &str) -> Result<RunRecord, CliError> {
-    let missing = || CliError::user(format!("no run `{name}` is recorded\nhint: `hamflow log` lists them"));
+    let missing = || CliError::user(format!("no run `{name}` is recorded")).hint("`hamflow log` lists the runs");
     find_run(store, name).ok_or_else(missing)
 }
 
-/// What is said where nothing is known under these options, but the last run had others.
+/// A hint for when nothing is known for this profile but the last run used another one.
 pub fn other_options(opened: &Project, common: &Common) -> Option<String> {
     let last = find_run(&opened.store, "last").filter(|last| last.profile != common.profile)?;
     let command = last.command.get(1..).unwrap_or_default().join(" ");
-    Some(format!("the last run was `hamflow {command}`; give the same `--profile` and `--set` here"))
+    Some(format!("the last run was `hamflow {command}`; use the same `--profile` and `--set`"))
 }
 
-/// What is said of declared inputs that are not there.
+/// The error for declared inputs that do not exist.
 pub fn missing_inputs(graph: &Graph, missing: &[MissingInput]) -> CliError {
-    let mut text = String::from("the pipeline reads what is not there:");
+    let mut text = String::from("missing inputs:");
     let mut first = None;
     for MissingInput { name, path } in missing {
         let declared = graph.pipeline.inputs.iter().find(|input| input.name == *name);
@@ -157,6 +157,5 @@ pub fn missing_inputs(graph: &Graph, missing: &[MissingInput]) -> CliError {
         text.push_str(&format!("\n  --> {file}:{line}:{column}"));
     }
     let hint = graph.pipeline.missing_inputs.as_deref();
-    text.push_str(&format!("\nhint: {}", hint.unwrap_or("put it there, or change the path under `[inputs]`")));
-    CliError::user(text)
+    CliError::user(text).hint(hint.unwrap_or("create it, or change its path under `[inputs]`"))
 }

@@ -1,4 +1,4 @@
-//! `hamflow report`: the page that a pipeline made, with what is known of the run.
+//! `hamflow report`: the report page together with the details of the run that made it.
 
 use clap::Args;
 
@@ -9,15 +9,15 @@ use crate::ui;
 /// Arguments of `hamflow report`.
 #[derive(Debug, Args)]
 pub struct ReportArguments {
-    /// The stage that makes the page; may be left out where there is one
+    /// The stage that produces the page; optional if there is only one
     #[arg(value_name = "STAGE")]
     stage: Option<String>,
     #[command(flatten)]
     common: Common,
-    /// The page of a past run (`last`, or a name from `hamflow log`); by default that of this state
+    /// Show the page of a past run (`last`, or an ID from `hamflow log`) [default: the current page]
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// Show it in the browser
+    /// Open the page in the browser
     #[arg(long)]
     open: bool,
 }
@@ -32,7 +32,8 @@ pub fn execute(arguments: &ReportArguments, kinds: Kinds) -> Result<u8, CliError
             let found = record.stages.iter().find(|found| found.stage == stage);
             let digest = found.and_then(|found| found.outputs.get(&artifact)).copied();
             (
-                digest.ok_or_else(|| CliError::user(format!("run {} made no page of `{stage}`", record.run)))?,
+                digest
+                    .ok_or_else(|| CliError::user(format!("run {} did not produce a page of `{stage}`", record.run)))?,
                 Some(record),
             )
         }
@@ -41,8 +42,8 @@ pub fn execute(arguments: &ReportArguments, kinds: Kinds) -> Result<u8, CliError
             let locked = lock.stages.get(&stage).and_then(|locked| locked.outputs.get(&artifact)).copied();
             let digest = locked.ok_or_else(|| {
                 let hint = project::other_options(&opened, &arguments.common);
-                let hint = hint.unwrap_or_else(|| format!("`hamflow run {stage}` makes it"));
-                CliError::user(format!("`{stage}` has made no page yet\nhint: {hint}"))
+                let hint = hint.unwrap_or_else(|| format!("run `hamflow run {stage}` first"));
+                CliError::user(format!("`{stage}` has not produced a page yet")).hint(hint)
             })?;
             (digest, pages::run_of(&opened, &stage, &artifact, &digest))
         }
@@ -53,7 +54,7 @@ pub fn execute(arguments: &ReportArguments, kinds: Kinds) -> Result<u8, CliError
             let page = pages::with_facts(&page, &pages::run_facts(&record));
             pages::write(&opened, &record.run, &format!("{stage}.html"), &page)?
         }
-        // Its run's record is gone; the page alone is still worth looking at.
+        // The record of its run was deleted; show the page without run details.
         None => pages::write(&opened, "unknown", &format!("{stage}.html"), &page)?,
     };
     ui::data(&path.display().to_string());

@@ -1,4 +1,4 @@
-//! `hamflow run`: rebuilds what is invalid.
+//! `hamflow run`: runs the stages that are not up to date.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -21,33 +21,33 @@ use crate::ui::{self, Format, Reporter, Style};
 /// Arguments of `hamflow run`.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// Stages to bring up to date with all before them (`train`, `train+` with all behind it); all by default
+    /// Stages to run together with everything upstream (`train+` adds everything downstream) [default: all]
     #[arg(value_name = "STAGES")]
     stages: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// Run the named stages (or all) even where their results are known
+    /// Run the selected stages even if they are up to date
     #[arg(long)]
     force: bool,
-    /// Say what would run, and run nothing
+    /// Show what would run without running anything
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// After a failure, go on with stages that do not depend on it
+    /// After a failure, continue with the stages that do not depend on the failed one
     #[arg(short, long)]
     keep_going: bool,
-    /// Threads that all jobs together may use; by default all of the machine
+    /// Number of threads for all jobs together [default: all available]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// One JSON object per line on standard output
+    /// Print events as JSON, one object per line
     #[arg(long)]
     json: bool,
-    /// Fail on any difference from the lock
+    /// Fail if anything differs from the lock file
     #[arg(long)]
     locked: bool,
-    /// Take the digests of absent inputs from the lock
+    /// Use the digests in the lock file for missing inputs
     #[arg(long)]
     allow_missing: bool,
-    /// Fail instead of waiting where another run holds the cache
+    /// Fail instead of waiting if another run holds the cache
     #[arg(long)]
     no_wait: bool,
 }
@@ -67,7 +67,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     {
         let guard = match hold(&Seal::store(root), arguments) {
             Err(error @ GuardError::Held(_)) => return Err(error.into()),
-            // A cache that cannot be written serves a run with nothing to do.
+            // A run with nothing to do also works on a read-only cache.
             Err(GuardError::Fs(_)) => None,
             Ok(guard) => Some(guard),
         };
@@ -86,24 +86,24 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let store = &opened.store;
     store.create().map_err(CliError::cache)?;
     let _guard = hold(store.root(), arguments)?;
-    // Somebody may have deleted it while another run was waited for.
+    // The cache may have been deleted while waiting for another run.
     store.create().map_err(CliError::cache)?;
     if arguments.locked && !opened.lock_paths[0].exists() {
         let path = &opened.lock_paths[0];
         let hint = if path.starts_with(store.root()) {
-            "run once without `--locked`: the lock of a run with `--profile` or `--set` stays in the cache of this machine"
+            "run once without `--locked`: the lock file of a run with `--profile` or `--set` is kept in the local cache"
         } else {
-            "run without `--locked` and commit the lock"
+            "run without `--locked` and commit the lock file"
         };
         let path = path.display();
-        return Err(CliError::user(format!("`--locked` compares with `{path}`, which does not exist\nhint: {hint}")));
+        return Err(CliError::user(format!("`--locked` requires `{path}`, which does not exist")).hint(hint));
     }
-    // The run that was waited for has written it.
+    // A run that this one waited for may have rewritten the lock file.
     opened.lock = project::read_lock(&opened.lock_paths, &opened.graph)?;
     let (graph, store) = (&opened.graph, &opened.store);
     let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
     let remote = remote::open(&opened)?.map(Arc::new);
-    // Who forces a stage, compares with a lock or asks a remote has a key in mind.
+    // `--force`, `--locked` and remotes need the keys up front, so the inputs must be hashed first.
     if !arguments.force && !arguments.locked && remote.is_none() {
         planner.postpone_hashing(&graph.upstream(&targets));
     }
@@ -137,14 +137,14 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     })
 }
 
-/// Takes the right to run, after another run where it must and may wait.
+/// Takes the run lock, waiting for another run unless `--no-wait` is given.
 fn hold(store: &Path, arguments: &RunArguments) -> Result<RunGuard, GuardError> {
-    let waiting = &mut |holder: &exec::Holder| ui::say(&format!("waiting for another run: {}", holder.text));
+    let waiting = &mut |holder: &exec::Holder| ui::say(&format!("waiting for another run to finish: {}", holder.text));
     let waiting: Option<&mut dyn FnMut(&exec::Holder)> = if arguments.no_wait { None } else { Some(waiting) };
     RunGuard::take(store, waiting)
 }
 
-/// How this run is shown.
+/// The reporter for this run: JSON, progress bars on a terminal, or plain lines.
 pub(super) fn reporter(json: bool) -> Box<dyn Reporter> {
     let format = match (json, std::io::stderr().is_terminal()) {
         (true, _) => Format::Json,
@@ -154,25 +154,25 @@ pub(super) fn reporter(json: bool) -> Box<dyn Reporter> {
     ui::reporter(format, Style::of(&std::io::stderr()))
 }
 
-/// Turns Ctrl-C and termination into a word to the scheduler; a second one ends the process at once.
+/// Forwards Ctrl-C and termination signals to the scheduler. A second signal exits the process immediately.
 pub(super) fn interrupt_through(
     sender: std::sync::mpsc::Sender<Message>,
     remote: Option<Arc<Remote>>,
 ) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    // `nohup` wants hang-ups to be ignored. Scripts ignore SIGINT for what they start in the background, which must end cleanly all the
-    // same where somebody sends it.
+    // `nohup` ignores SIGHUP, and that is respected. Shell scripts ignore SIGINT in background processes, but if one arrives, the run
+    // must still end cleanly.
     let heard =
         [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !sys::is_signal_ignored(*signal));
     let mut signals = signal_hook::iterator::Signals::new(heard)
-        .map_err(|error| CliError::bug(format!("signals cannot be handled: {error}")))?;
+        .map_err(|error| CliError::bug(format!("internal error: cannot install signal handlers: {error}")))?;
     std::thread::spawn(move || {
         let mut count = 0;
         for _ in signals.forever() {
             count += 1;
-            // Whoever waits for it is not waiting for the word.
+            // A thread that waits for the remote would not see the scheduler's event.
             if let Some(remote) = &remote {
-                remote.give_up();
+                remote.abort();
             }
             if count > 1 || sender.send(Message::Interrupted).is_err() {
                 std::process::exit(130);

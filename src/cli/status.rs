@@ -1,4 +1,4 @@
-//! `hamflow status`: a verdict per stage, without running.
+//! `hamflow status`: shows which stages are up to date, without running anything.
 
 use clap::Args;
 use serde_json::json;
@@ -13,15 +13,15 @@ use crate::ui::{self, Style};
 /// Arguments of `hamflow status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// Stages to look at, with all before them; all by default
+    /// Stages to show together with everything upstream [default: all]
     #[arg(value_name = "STAGES")]
     stages: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// One JSON object per stage
+    /// Print one JSON object per stage
     #[arg(long)]
     json: bool,
-    /// Take the digests of absent inputs from the lock
+    /// Use the digests in the lock file for missing inputs
     #[arg(long)]
     allow_missing: bool,
 }
@@ -34,20 +34,20 @@ pub fn execute(arguments: &StatusArguments, kinds: Kinds) -> Result<u8, CliError
     show(&opened, &shown, arguments.allow_missing)
 }
 
-/// Which verdicts are shown, and how.
+/// Which verdicts to show, and how.
 pub struct Shown<'a> {
-    /// The stages that were asked for.
+    /// The selected stages.
     pub targets: &'a [StageId],
-    /// Whether they would run whatever is known.
+    /// Whether the selected stages run even if they are up to date.
     pub forced: bool,
-    /// As JSON.
+    /// Whether to print JSON.
     pub json: bool,
 }
 
-/// A verdict per stage, in the graph's order; a stage whose inputs cannot be read has an error.
+/// The verdict of each stage in topological order, or an error if its inputs cannot be read.
 pub type Verdicts = Vec<(StageId, Result<Verdict, hamflow_stage_api::StageError>)>;
 
-/// The verdicts on `stages` and all before them, and the results of those that need not run.
+/// Determines the verdicts of `stages` and everything upstream, and the results of those that need not run.
 pub fn verdicts(planner: &mut Planner<'_>, stages: &[StageId]) -> (Verdicts, Results) {
     let graph = planner.graph();
     let wanted = graph.upstream(stages);
@@ -68,16 +68,16 @@ pub fn verdicts(planner: &mut Planner<'_>, stages: &[StageId]) -> (Verdicts, Res
         };
         verdicts.push((id, verdict));
     }
-    // Planning may replace the stat index, and nothing else.
+    // The stat index is the only file that planning may write.
     let _ = planner.index().save();
     (verdicts, results)
 }
 
-/// The word for a verdict and the words behind it.
+/// The word for a verdict, and an explanation.
 pub fn in_words(planner: &Planner<'_>, verdict: &Verdict) -> (&'static str, String) {
     match verdict {
         Verdict::Fresh => ("fresh", String::new()),
-        Verdict::Cached => ("cached", "the result is in the cache, `out/` does not hold it".to_owned()),
+        Verdict::Cached => ("cached", "the result is in the cache but not in `out/`".to_owned()),
         Verdict::Stale(reasons) => ("stale", reasons.iter().map(StaleReason::to_string).collect::<Vec<_>>().join("; ")),
         Verdict::Pending(stages) => {
             let names = stages.iter().map(|id| format!("`{}`", planner.graph().stage(*id).name));
@@ -86,7 +86,7 @@ pub fn in_words(planner: &Planner<'_>, verdict: &Verdict) -> (&'static str, Stri
     }
 }
 
-/// Writes a line per stage to standard output.
+/// Prints one line per stage. Returns the exit code.
 pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<u8, CliError> {
     let Shown { targets, forced, json } = *shown;
     let mut planner = Planner::new(&opened.graph, &opened.store, &opened.lock, allow_missing);

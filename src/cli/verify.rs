@@ -1,4 +1,4 @@
-//! `hamflow verify`: runs stages again and compares bytes.
+//! `hamflow verify`: reruns stages and compares their outputs byte by byte.
 
 use std::sync::mpsc::channel;
 
@@ -12,23 +12,23 @@ use crate::config::Kinds;
 use crate::exec::{self, Difference, Local};
 use crate::plan::Planner;
 use crate::threads;
-use crate::ui::{self, bytes};
+use crate::ui::{self, bytes, plural};
 
 /// Arguments of `hamflow verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
-    /// The stages to run again; their stored results, `out/` and the lock stay as they are
+    /// The stages to rerun; cached results, `out/` and the lock file are not changed
     #[arg(long, value_name = "STAGES", required = true, num_args = 1..)]
     rebuild: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// Threads that all jobs together may use; by default all of the machine
+    /// Number of threads for all jobs together [default: all available]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// One JSON object per stage
+    /// Print one JSON object per stage
     #[arg(long)]
     json: bool,
-    /// Take the digests of absent inputs from the lock
+    /// Use the digests in the lock file for missing inputs
     #[arg(long)]
     allow_missing: bool,
 }
@@ -39,7 +39,7 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
     let (graph, store) = (&opened.graph, &opened.store);
     let wanted = graph.select(&arguments.rebuild)?;
     let _guard = guard(&opened)?;
-    // What an earlier comparison found is of interest until the next.
+    // The outputs kept by the previous comparison.
     crate::fs::remove(&store.root().join("rebuilt"))?;
     let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
     let missing = planner.scan(&graph.upstream(&wanted))?;
@@ -53,8 +53,9 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
         if let Some(before) = planner.unfinished(*id, &results).first() {
             let (name, before) = (&graph.stage(*id).name, &graph.stage(*before).name);
             return Err(CliError::user(format!(
-                "`{name}` cannot run again: `{before}`, which it reads, is not up to date\nhint: `hamflow run {name}` brings both up to date"
-            )));
+                "cannot rebuild `{name}`: its dependency `{before}` is not up to date"
+            ))
+            .hint(format!("run `hamflow run {name}` first")));
         }
     }
     let (sender, heard) = channel();
@@ -82,18 +83,17 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
         let seconds = rebuilt.wall_ms as f64 / 1000.0;
         if rebuilt.is_same() {
             let (files, size) = (rebuilt.files, bytes(rebuilt.bytes));
-            let word = if files == 1 { "file" } else { "files" };
-            ui::data(&format!("same     {name}  {seconds:.1} s  {files} {word}, {size}, byte for byte"));
+            ui::data(&format!("same     {name}  {seconds:.1} s  {}, {size}, byte for byte", plural(files, "file")));
             continue;
         }
         let (count, files) = (rebuilt.differences.len(), rebuilt.files);
-        ui::data(&format!("differs  {name}  {seconds:.1} s  {count} of {files} files"));
+        ui::data(&format!("differs  {name}  {seconds:.1} s  {count} of {}", plural(files, "file")));
         for difference in &rebuilt.differences {
             ui::data(&format!("  {}", difference_text(difference)));
         }
         if let Some(folder) = &rebuilt.kept {
             ui::say(&format!(
-                "hint: what was made this time lies in `{}`; what is stored in `out/{name}`",
+                "hint: the rebuilt outputs are in `{}`, the cached ones in `out/{name}`",
                 folder.display()
             ));
         }
@@ -104,9 +104,9 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
 fn difference_text(difference: &Difference) -> String {
     let Difference { path, before, after } = difference;
     match (before, after) {
-        (Some(before), Some(after)) => format!("{path}: {} stored, {} now", before.short(), after.short()),
-        (Some(_), None) => format!("{path}: not made this time"),
-        _ => format!("{path}: not made before"),
+        (Some(before), Some(after)) => format!("{path}: cached {}, rebuilt {}", before.short(), after.short()),
+        (Some(_), None) => format!("{path}: missing in the rebuilt outputs"),
+        _ => format!("{path}: missing in the cached outputs"),
     }
 }
 

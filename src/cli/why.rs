@@ -1,4 +1,4 @@
-//! `hamflow why`: the difference of fingerprints behind a verdict.
+//! `hamflow why`: explains why a stage must run, by comparing fingerprints.
 
 use clap::Args;
 use serde_json::json;
@@ -13,18 +13,18 @@ use crate::ui;
 /// Arguments of `hamflow why`.
 #[derive(Debug, Args)]
 pub struct WhyArguments {
-    /// The stage
+    /// The stage to explain
     #[arg(value_name = "STAGE")]
     stage: String,
     #[command(flatten)]
     common: Common,
-    /// Explain what a past run did (`last`, or a name from `hamflow log`)
+    /// Explain what a past run did (`last`, or an ID from `hamflow log`)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// The verdict and its reasons as JSON
+    /// Print the verdict and its reasons as JSON
     #[arg(long)]
     json: bool,
-    /// Take the digests of absent inputs from the lock
+    /// Use the digests in the lock file for missing inputs
     #[arg(long)]
     allow_missing: bool,
 }
@@ -52,11 +52,11 @@ pub fn execute(arguments: &WhyArguments, kinds: Kinds) -> Result<u8, CliError> {
                 ui::data(&format!("`{name}` must run:"));
                 show(reasons);
             }
-            Verdict::Fresh => ui::data(&format!("`{name}` is fresh: nothing that decides its outputs has changed")),
+            Verdict::Fresh => ui::data(&format!("`{name}` is fresh: nothing that affects its outputs has changed")),
             Verdict::Cached => ui::data(&format!("`{name}` is cached: {text}")),
             Verdict::Pending(_) => {
                 ui::data(&format!("`{name}` is pending: it {text}"));
-                // Down to where it begins, which may be several stages before it.
+                // The root cause may be several stages upstream.
                 let upstream = opened.graph.upstream(&[*id]);
                 for (before, verdict) in verdicts.iter().filter(|(before, _)| upstream.contains(before)) {
                     let name = &opened.graph.stage(*before).name;
@@ -65,7 +65,7 @@ pub fn execute(arguments: &WhyArguments, kinds: Kinds) -> Result<u8, CliError> {
                             ui::data(&format!("`{name}` must run:"));
                             show(reasons);
                         }
-                        Err(error) => ui::data(&format!("`{name}` cannot be looked at: {error}")),
+                        Err(error) => ui::data(&format!("`{name}` cannot be checked: {error}")),
                         Ok(_) => {}
                     }
                 }
@@ -89,7 +89,7 @@ fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId],
     for id in stages {
         let name = &opened.graph.stage(*id).name;
         let Some(found) = record.stages.iter().find(|stage| stage.stage == *name) else {
-            ui::data(&format!("run {} did not look at `{name}`", record.run));
+            ui::data(&format!("run {} did not include `{name}`", record.run));
             continue;
         };
         if arguments.json {
@@ -108,9 +108,7 @@ fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId],
                 };
                 ui::data(&format!("in run {} `{name}` {verb}:", record.run));
                 if reasons.is_empty() && *outcome == Outcome::Cached {
-                    ui::data(&format!(
-                        "  nothing that it depends on had changed, but `out/{name}` held something else"
-                    ));
+                    ui::data(&format!("  its dependencies had not changed, but the contents of `out/{name}` differed"));
                 }
                 show(reasons);
                 if let Some(error) = error {

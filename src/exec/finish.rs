@@ -5,12 +5,12 @@ use std::time::Instant;
 use hamflow_stage_api::StageError;
 
 use super::driver::{Driver, milliseconds};
-use super::gc::{self, Gc, KEPT_RUNS};
+use super::gc::{self, GcOptions, KEPT_RUNS};
 use super::{RunEvent, RunSummary};
 use crate::fs::{self, disk_error};
 use crate::lock::LockedStage;
 use crate::plan::Seal;
-use crate::store::Garbage;
+use crate::store::GcReport;
 
 /// A step of the end, and what it may fail with.
 type Step = fn(&mut Driver<'_>, &mut RunSummary) -> Result<(), StageError>;
@@ -116,15 +116,15 @@ fn collect_garbage(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<
     else {
         return Ok(());
     };
-    let wanted = Gc { keep_runs: KEPT_RUNS, limits, dry_run: false, own_lock: &options.lock_path };
+    let wanted = GcOptions { keep_runs: KEPT_RUNS, limits, dry_run: false, own_lock: &options.lock_path };
     match gc::gc(store, &driver.setting.graph.pipeline.root, wanted) {
-        Ok(Garbage { results, bytes, over_bytes, .. }) if results > 0 || over_bytes > 0 => {
+        Ok(GcReport { results, bytes, over_bytes, .. }) if results > 0 || over_bytes > 0 => {
             (driver.report.events)(RunEvent::Tidied { results, bytes, over_bytes });
         }
         Ok(_) => {}
         Err(error) => {
             // Said once an hour, not in every run.
-            gc::mark(store);
+            gc::record_gc(store);
             let message = format!("the cache was not cleared: {error}");
             (driver.report.events)(RunEvent::Warning { stage: None, message });
         }

@@ -32,7 +32,7 @@ use hamflow_stage_api::{ErrorCategory, JobEvent, StageError};
 use serde::Serialize;
 
 pub use executor::{Executor, Local};
-pub use gc::{Gc, GcError, KEPT_RUNS, gc};
+pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};

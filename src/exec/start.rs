@@ -126,7 +126,7 @@ fn clean_up(graph: &Graph, store: &Store) -> Result<(), StageError> {
     }
     // In a cache that holds nothing there will be nothing to clear at the end.
     if !store.content.folder().exists() {
-        gc::mark(store);
+        gc::record_gc(store);
     }
     Ok(())
 }

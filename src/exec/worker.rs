@@ -30,7 +30,7 @@ pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
             Ok(result) => result.err(),
             Err(_) => {
                 let place = panic_place.lock().map_or_else(|_| None, |mut place| place.take());
-                let message = format!("a mistake in hamflow: {}", place.unwrap_or_default());
+                let message = format!("internal error: {}", place.unwrap_or_default());
                 Some(StageError::bug(message).hint("please report it with the stage's log"))
             }
         };

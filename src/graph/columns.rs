@@ -1,4 +1,4 @@
-//! Refuses tables that are known to be without a column that is read of them.
+//! Checks that tables have the columns that are read from them, as far as columns are known before a run.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::{Binding, Source};
 use crate::config::near::did_you_mean;
 use crate::config::{Mistake, Mistakes, Pipeline, Stage};
 
-/// By stage and output: the columns, where they are known before a run.
+/// The columns of each table that are known before a run, by stage and output.
 type Columns = BTreeMap<(usize, usize), Vec<String>>;
 
-/// Looks at every table in the order in which they are made.
+/// Checks all tables in topological order.
 pub(super) fn check(pipeline: &Pipeline, edges: &[Vec<Binding>], order: &[usize], mistakes: &mut Mistakes) {
     let mut known = Columns::new();
     for &id in order {
@@ -34,8 +34,8 @@ pub(super) fn check(pipeline: &Pipeline, edges: &[Vec<Binding>], order: &[usize]
                 if let Some(columns) = known.get(&(from.index(), *output)).filter(|columns| !columns.contains(&column))
                 {
                     let from = &pipeline.stages[from.index()].base;
-                    let have = having(pipeline, &known, &column);
-                    mistakes.push(missing(stage, (port, from), (&column, columns), &have));
+                    let alternatives = stages_with_column(pipeline, &known, &column);
+                    mistakes.push(missing(stage, (port, from), (&column, columns), &alternatives));
                 }
             }
         }
@@ -43,25 +43,30 @@ pub(super) fn check(pipeline: &Pipeline, edges: &[Vec<Binding>], order: &[usize]
     }
 }
 
-/// The stages, as far as they were looked at, whose tables have a column.
-fn having<'p>(pipeline: &'p Pipeline, known: &Columns, column: &String) -> Vec<&'p str> {
+/// The stages checked so far that have a table with this column.
+fn stages_with_column<'p>(pipeline: &'p Pipeline, known: &Columns, column: &String) -> Vec<&'p str> {
     let with = known.iter().filter(|(_, columns)| columns.contains(column));
     let mut names: Vec<&str> = with.map(|((stage, _), _)| &pipeline.stages[*stage].base[..]).collect();
     names.dedup();
     names
 }
 
-fn missing(stage: &Stage, (port, from): (&str, &str), (column, columns): (&str, &[String]), have: &[&str]) -> Mistake {
+fn missing(
+    stage: &Stage,
+    (port, from): (&str, &str),
+    (column, columns): (&str, &[String]),
+    alternatives: &[&str],
+) -> Mistake {
     let references = stage.references.iter().filter(|(found, _): &&(Port, _)| found.name == port);
     let reference =
         references.flat_map(|(_, references)| references).find(|reference| reference.text.starts_with(from));
     let span = reference.map_or(stage.span, |reference| reference.span);
-    let message = format!("stage `{}`: `{from}` makes no column `{column}`, which is read at `{port}`", stage.base);
+    let message = format!("stage `{}`: `{from}` has no column `{column}`, which `{port}` requires", stage.base);
     let mistake = Mistake::new(span, message);
-    match (did_you_mean(column, columns.iter().map(String::as_str)), have) {
+    match (did_you_mean(column, columns.iter().map(String::as_str)), alternatives) {
         (Some(near), _) => mistake.hint(near),
-        (None, [name]) => mistake.hint(format!("write `{port} = \"{name}\"`, which has it")),
-        (None, []) => mistake.hint(format!("it has `{}`", columns.join("`, `"))),
-        (None, names) => mistake.hint(format!("`{}` have it", names.join("` and `"))),
+        (None, [name]) => mistake.hint(format!("use `{port} = \"{name}\"`, which has this column")),
+        (None, []) => mistake.hint(format!("available columns: `{}`", columns.join("`, `"))),
+        (None, names) => mistake.hint(format!("stages with this column: `{}`", names.join("`, `"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Connects the stages of a [`Pipeline`]: every reference resolved, every type checked, no cycle.
+//! The dependency graph: connects the stages of a [`Pipeline`], resolves references, checks types and rejects cycles.
 
 mod columns;
 mod order;
@@ -16,76 +16,76 @@ pub use resolve::candidate_paths;
 use crate::config::near::{near, there_is};
 use crate::config::{Diagnostic, Mistake, Mistakes, Pipeline, Stage};
 
-/// Names a stage by its place in [`Pipeline::stages`].
+/// Identifies a stage by its index in [`Pipeline::stages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StageId(pub u32);
 
 impl StageId {
-    /// The place in [`Pipeline::stages`] and [`Graph::edges`].
+    /// The index in [`Pipeline::stages`] and [`Graph::edges`].
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// The stage at this place.
+    /// The stage at an index.
     pub fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("a pipeline has fewer than 2^32 stages"))
     }
 }
 
-/// A pipeline whose edges are known.
+/// A pipeline with resolved dependencies.
 pub struct Graph {
-    /// The pipeline; `pipeline.stages[id.0]` is the stage `id`.
+    /// The pipeline. The stage `id` is `pipeline.stages[id.index()]`.
     pub pipeline: Pipeline,
-    /// What each stage reads, by stage.
+    /// The input bindings of each stage.
     pub edges: Vec<Vec<Binding>>,
-    /// Every stage after the stages whose artifacts it reads; ties in the order of the file.
+    /// The stages in topological order; ties are in file order.
     pub order: Vec<StageId>,
 }
 
-/// A port and what is connected to it.
+/// A port and the sources connected to it.
 #[derive(Debug, Clone)]
 pub struct Binding {
     /// The port.
     pub port: Port,
-    /// In the order written; gathered stages sorted by their axis values.
+    /// The sources in the order of the file; gathered stages are sorted by their axis values.
     pub sources: Vec<Source>,
 }
 
-/// What an edge comes from.
+/// The source of an edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// `pipeline.inputs[index]`.
+    /// A declared input: `pipeline.inputs[index]`.
     Declared {
         /// Index into the pipeline's inputs.
         index: usize,
     },
     /// An output of a stage.
     Artifact {
-        /// The stage that makes it.
+        /// The stage that produces it.
         stage: StageId,
         /// Index into the stage's outputs.
         output: usize,
-        /// The axis values, for gathered stages; else empty.
+        /// The axis values of a gathered stage; otherwise empty.
         labels: Vec<(String, String)>,
     },
-    /// A file of the project that an argument names, relative to the root.
+    /// A project file named by an argument, relative to the project root.
     ProjectFile {
-        /// With `/`, without `.` and `..`.
+        /// A normalized path with `/` as the separator.
         path: String,
     },
 }
 
-/// Resolves every reference of `pipeline`.
+/// Resolves all references of a pipeline.
 ///
-/// Fails with every mistake that was found, sorted by place.
+/// Returns all errors found, sorted by location.
 pub fn build(pipeline: Pipeline) -> Result<Graph, Vec<Diagnostic>> {
     let mut mistakes = Mistakes::default();
     let edges = resolve::resolve(&pipeline, &mut mistakes);
     let dependencies: Vec<BTreeSet<usize>> = edges.iter().map(|bindings| stages_of(bindings).collect()).collect();
     let order = order::topological(&dependencies);
     if order.is_none() {
-        for circle in order::circles(&dependencies) {
-            mistakes.push(circle_mistake(&pipeline, &edges, &circle));
+        for cycle in order::cycles(&dependencies) {
+            mistakes.push(cycle_mistake(&pipeline, &edges, &cycle));
         }
     }
     if let Some(order) = &order {
@@ -99,7 +99,7 @@ pub fn build(pipeline: Pipeline) -> Result<Graph, Vec<Diagnostic>> {
     }
 }
 
-/// The stages that some bindings read.
+/// The stages that the bindings read from.
 fn stages_of(bindings: &[Binding]) -> impl Iterator<Item = usize> {
     bindings.iter().flat_map(|binding| &binding.sources).filter_map(|source| match source {
         Source::Artifact { stage, .. } => Some(stage.index()),
@@ -107,9 +107,9 @@ fn stages_of(bindings: &[Binding]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Names a circle, at the reference of its first stage that closes it.
-fn circle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], circle: &[usize]) -> Mistake {
-    let (first, last) = (circle[0], circle[circle.len() - 2]);
+/// Reports a cycle at the reference of its first stage that closes it.
+fn cycle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], cycle: &[usize]) -> Mistake {
+    let (first, last) = (cycle[0], cycle[cycle.len() - 2]);
     let reads = |port: &str| {
         edges[first]
             .iter()
@@ -124,28 +124,28 @@ fn circle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], circle: &[usize])
         .flat_map(|(_, references)| references)
         .find(|reference| reference.text.starts_with(base.as_str()))
         .map_or(stage.span, |reference| reference.span);
-    let names: Vec<&str> = circle.iter().map(|&id| pipeline.stages[id].base.as_str()).collect();
+    let names: Vec<&str> = cycle.iter().map(|&id| pipeline.stages[id].base.as_str()).collect();
     Mistake::new(span, format!("the stages form a cycle: `{}`", names.join(" -> ")))
-        .hint("a stage can only read what is made before it; remove one of these references".to_owned())
+        .hint("remove one of these references".to_owned())
 }
 
 impl Graph {
-    /// The stage of this id.
+    /// The stage with this ID.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.pipeline.stages[id.index()]
     }
 
-    /// What the stage reads.
+    /// The input bindings of a stage.
     pub fn bindings(&self, id: StageId) -> &[Binding] {
         &self.edges[id.index()]
     }
 
-    /// The stage of exactly this name: `train`, or `train[lr=0.001]`.
+    /// Finds a stage by its exact name: `train`, or `train[lr=0.001]`.
     pub fn find(&self, name: &str) -> Option<StageId> {
         self.pipeline.stages.iter().position(|stage| stage.name == name).map(StageId::from_index)
     }
 
-    /// The stage of this name, or all combinations of a matrix where it is the name in the file (`train`, `train[*]`).
+    /// Finds a stage by name, or all combinations of a matrix by their common name (`train`, `train[*]`).
     pub fn find_all(&self, name: &str) -> Vec<StageId> {
         let base = name.strip_suffix("[*]").unwrap_or(name);
         let stages = self.pipeline.stages.iter().enumerate();
@@ -155,13 +155,13 @@ impl Graph {
             .collect()
     }
 
-    /// The stages whose artifacts `id` reads, each once, in the order of the file.
+    /// The direct dependencies of a stage, without duplicates, in file order.
     pub fn dependencies(&self, id: StageId) -> Vec<StageId> {
         let stages: BTreeSet<usize> = stages_of(self.bindings(id)).collect();
         stages.into_iter().map(StageId::from_index).collect()
     }
 
-    /// The stages with everything before them, in the order of [`order`](Self::order).
+    /// The stages and all their transitive dependencies, in topological [`order`](Self::order).
     pub fn upstream(&self, stages: &[StageId]) -> Vec<StageId> {
         let mut wanted = vec![false; self.edges.len()];
         let mut todo: Vec<usize> = stages.iter().map(|id| id.index()).collect();
@@ -173,17 +173,17 @@ impl Graph {
         self.order.iter().copied().filter(|id| wanted[id.index()]).collect()
     }
 
-    /// The stages that read an artifact of `id`, each once, in the order of the file.
+    /// The direct dependents of a stage, without duplicates, in file order.
     pub fn dependents(&self, id: StageId) -> Vec<StageId> {
         let reads = |bindings: &[Binding]| stages_of(bindings).any(|stage| stage == id.index());
         let readers = self.edges.iter().enumerate().filter(|(_, bindings)| reads(bindings));
         readers.map(|(index, _)| StageId::from_index(index)).collect()
     }
 
-    /// Exactly the stages that `patterns` say, in the order of [`order`](Self::order); all stages for no pattern.
+    /// Selects exactly the stages that match `patterns`, in topological [`order`](Self::order); all stages if there are no patterns.
     ///
-    /// `train` is the stage alone (of a matrix, every combination), `+train` the stage with everything upstream,
-    /// `train+` with everything downstream, `+train+` with both. To run a stage, take `+train`: nothing is added here.
+    /// `train` selects the stage (or all combinations of a matrix), `+train` adds everything upstream, `train+` adds everything
+    /// downstream, `+train+` adds both. Dependencies are not added implicitly: to run a stage, select `+train`.
     pub fn select(&self, patterns: &[String]) -> Result<Vec<StageId>, Diagnostic> {
         if patterns.is_empty() {
             return Ok(self.order.clone());

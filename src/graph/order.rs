@@ -1,8 +1,8 @@
-//! The order in which stages can run, and the circles that have none.
+//! Topological order and cycle detection.
 
 use std::collections::BTreeSet;
 
-/// Every node after those it depends on; ties by number. None where there is a circle.
+/// Sorts the nodes topologically; ties are in numerical order. Returns `None` if there is a cycle.
 pub(crate) fn topological(dependencies: &[BTreeSet<usize>]) -> Option<Vec<usize>> {
     let dependents = reversed(dependencies);
     let mut waiting: Vec<usize> = dependencies.iter().map(BTreeSet::len).collect();
@@ -20,7 +20,7 @@ pub(crate) fn topological(dependencies: &[BTreeSet<usize>]) -> Option<Vec<usize>
     (order.len() == dependencies.len()).then_some(order)
 }
 
-/// The edges the other way round.
+/// Reverses all edges.
 pub(crate) fn reversed(dependencies: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>> {
     let mut dependents = vec![BTreeSet::new(); dependencies.len()];
     for (node, dependencies) in dependencies.iter().enumerate() {
@@ -31,7 +31,7 @@ pub(crate) fn reversed(dependencies: &[BTreeSet<usize>]) -> Vec<BTreeSet<usize>>
     dependents
 }
 
-/// `start` and everything that can be reached from it.
+/// `start` and everything reachable from it.
 pub(crate) fn closure(edges: &[BTreeSet<usize>], start: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::from([start]);
     let mut open = vec![start];
@@ -41,43 +41,43 @@ pub(crate) fn closure(edges: &[BTreeSet<usize>], start: usize) -> BTreeSet<usize
     reached
 }
 
-/// The circles, each as the shortest walk from its lowest number along the flow of data and back: `[a, b, a]`.
+/// Finds cycles, each as a shortest path in the direction of the data from its lowest node back to itself: `[a, b, a]`.
 ///
-/// Circles that share a node with one found earlier are left out: breaking one shows the next.
-pub(crate) fn circles(dependencies: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
+/// Cycles that share a node with one found earlier are omitted; they show up once that one is fixed.
+pub(crate) fn cycles(dependencies: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
     let dependents = reversed(dependencies);
     let mut found: Vec<Vec<usize>> = Vec::new();
     for start in 0..dependencies.len() {
-        if found.iter().any(|circle| circle.contains(&start)) {
+        if found.iter().any(|cycle| cycle.contains(&start)) {
             continue;
         }
-        if let Some(circle) = shortest_circle(&dependents, start)
-            && !circle.iter().any(|node| found.iter().any(|other| other.contains(node)))
+        if let Some(cycle) = shortest_cycle(&dependents, start)
+            && !cycle.iter().any(|node| found.iter().any(|other| other.contains(node)))
         {
-            found.push(circle);
+            found.push(cycle);
         }
     }
     found
 }
 
-fn shortest_circle(dependents: &[BTreeSet<usize>], start: usize) -> Option<Vec<usize>> {
+fn shortest_cycle(dependents: &[BTreeSet<usize>], start: usize) -> Option<Vec<usize>> {
     let mut previous: Vec<Option<usize>> = vec![None; dependents.len()];
     let mut open = std::collections::VecDeque::from([start]);
     while let Some(node) = open.pop_front() {
         for &next in &dependents[node] {
             if next == start {
-                let mut circle = vec![start, node];
+                let mut cycle = vec![start, node];
                 let mut at = node;
                 while let Some(before) = previous[at] {
-                    circle.push(before);
+                    cycle.push(before);
                     at = before;
                 }
-                // A stage that reads itself walks nowhere in between.
+                // A self-loop has no intermediate nodes.
                 if node == start {
                     return Some(vec![start, start]);
                 }
-                circle.reverse();
-                return Some(circle);
+                cycle.reverse();
+                return Some(cycle);
             }
             if previous[next].is_none() {
                 previous[next] = Some(node);
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// A graph whose edges go from lower to higher places of a random order, so that it has no circle.
+    /// A graph whose edges go from lower to higher positions of a random order, so that it has no cycle.
     fn random_dag(random: &mut Random) -> Vec<BTreeSet<usize>> {
         let count = 1 + random.below(30) as usize;
         let density = random.unit();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_topological_for_any_graph_without_circles() {
+    fn the_order_of_any_acyclic_graph_is_topological() {
         let mut random = Random::new(1, "topological order");
         for _ in 0..500 {
             let dependencies = random_dag(&mut random);
@@ -127,17 +127,17 @@ mod tests {
             for (node, dependencies) in dependencies.iter().enumerate() {
                 assert!(dependencies.iter().all(|&dependency| place[dependency] < place[node]));
             }
-            // Ties by number: a node that stands right after a higher one must have waited for it.
+            // Ties are in numerical order: a node directly after a higher one must depend on it.
             for pair in order.windows(2) {
                 assert!(pair[0] < pair[1] || dependencies[pair[1]].contains(&pair[0]));
             }
-            assert!(circles(&dependencies).is_empty());
+            assert!(cycles(&dependencies).is_empty());
         }
     }
 
     #[test]
-    fn one_more_edge_that_closes_a_circle_is_found() {
-        let mut random = Random::new(2, "circles");
+    fn an_edge_that_closes_a_cycle_is_found() {
+        let mut random = Random::new(2, "cycles");
         let mut closed = 0;
         for _ in 0..300 {
             let mut dependencies = random_dag(&mut random);
@@ -146,13 +146,13 @@ mod tests {
             let target = above[random.below(above.len() as u64) as usize];
             dependencies[target].insert(node);
             assert_eq!(topological(&dependencies), None);
-            let circles = circles(&dependencies);
-            assert!(!circles.is_empty());
-            for circle in &circles {
-                assert_eq!(circle.first(), circle.last());
-                assert!(circle.windows(2).all(|pair| dependencies[pair[1]].contains(&pair[0])), "{circle:?}");
-                let distinct: BTreeSet<&usize> = circle.iter().collect();
-                assert_eq!(distinct.len(), circle.len() - 1);
+            let cycles = cycles(&dependencies);
+            assert!(!cycles.is_empty());
+            for cycle in &cycles {
+                assert_eq!(cycle.first(), cycle.last());
+                assert!(cycle.windows(2).all(|pair| dependencies[pair[1]].contains(&pair[0])), "{cycle:?}");
+                let distinct: BTreeSet<&usize> = cycle.iter().collect();
+                assert_eq!(distinct.len(), cycle.len() - 1);
             }
             closed += 1;
         }
@@ -160,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_starts_at_its_lowest_number_and_follows_the_data() {
+    fn a_cycle_starts_at_its_lowest_node_and_follows_the_data() {
         let set = |nodes: &[usize]| nodes.iter().copied().collect::<BTreeSet<_>>();
         // 1 reads 3, 2 reads 1, 3 reads 2; 0 reads itself; 4 reads 3.
         let dependencies = [set(&[0]), set(&[3]), set(&[1]), set(&[2]), set(&[3])];
-        assert_eq!(circles(&dependencies), [vec![0, 0], vec![1, 2, 3, 1]]);
+        assert_eq!(cycles(&dependencies), [vec![0, 0], vec![1, 2, 3, 1]]);
     }
 }

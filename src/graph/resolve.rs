@@ -1,4 +1,4 @@
-//! Finds what every reference means, and says what is wrong with those that mean nothing.
+//! Resolves references to stages, artifacts, declared inputs and project files.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use super::{Binding, Source, StageId};
 use crate::config::near::{did_you_mean, listed, near, there_is};
 use crate::config::{Mistake, Mistakes, Pipeline, Reference, ReferenceTarget, Selection, Stage, ports};
 
-/// What all stages read, by stage.
+/// Resolves the inputs of all stages.
 pub(crate) fn resolve(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<Binding>> {
     let mut copies: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (id, stage) in pipeline.stages.iter().enumerate() {
@@ -20,24 +20,24 @@ pub(crate) fn resolve(pipeline: &Pipeline, mistakes: &mut Mistakes) -> Vec<Vec<B
     pipeline.stages.iter().map(|stage| resolver.bindings(stage, mistakes)).collect()
 }
 
-/// The axis values that tell gathered stages apart.
+/// The axis values that identify gathered stages.
 type Labels = Vec<(String, String)>;
 
 struct Resolver<'p> {
     pipeline: &'p Pipeline,
-    /// By the name in the file: the stage, or all combinations of a matrix.
+    /// By base name: the stage, or all combinations of a matrix.
     copies: BTreeMap<&'p str, Vec<usize>>,
 }
 
-/// A reference at a port of a stage: all that a message needs.
+/// The location of a reference, for error messages.
 #[derive(Clone, Copy)]
-struct Asking<'p> {
+struct ReferenceSite<'p> {
     stage: &'p Stage,
     port: &'p Port,
     reference: &'p Reference,
 }
 
-impl Asking<'_> {
+impl ReferenceSite<'_> {
     fn mistake(&self, what: impl std::fmt::Display) -> Mistake {
         Mistake::new(self.reference.span, format!("stage `{}`: {what}", self.stage.base))
     }
@@ -49,11 +49,11 @@ impl<'p> Resolver<'p> {
         for (port, references) in &stage.references {
             let mut sources = Vec::new();
             for reference in references {
-                let asking = Asking { stage, port, reference };
-                match self.sources(asking) {
+                let site = ReferenceSite { stage, port, reference };
+                match self.sources(site) {
                     Ok(found) => {
                         if found.iter().any(|source| sources.contains(source)) {
-                            mistakes.push(asking.mistake(format!("`{}` takes `{}` twice", port.name, reference.text)));
+                            mistakes.push(site.mistake(format!("`{}` takes `{}` twice", port.name, reference.text)));
                         }
                         sources.extend(found);
                     }
@@ -66,20 +66,20 @@ impl<'p> Resolver<'p> {
         bindings
     }
 
-    fn sources(&self, asking: Asking<'p>) -> Result<Vec<Source>, Mistake> {
-        match ReferenceTarget::parse(&asking.reference.text) {
-            Some(ReferenceTarget::Input(name)) => self.declared(asking, name).map(|source| vec![source]),
+    fn sources(&self, site: ReferenceSite<'p>) -> Result<Vec<Source>, Mistake> {
+        match ReferenceTarget::parse(&site.reference.text) {
+            Some(ReferenceTarget::Input(name)) => self.declared(site, name).map(|source| vec![source]),
             Some(ReferenceTarget::Stage { base, selection, artifact }) => {
-                let stages = self.stages(asking, base, selection)?;
-                stages.into_iter().map(|(id, labels)| self.artifact(asking, id, labels, artifact)).collect()
+                let stages = self.stages(site, base, selection)?;
+                stages.into_iter().map(|(id, labels)| self.artifact(site, id, labels, artifact)).collect()
             }
-            None => Err(asking
-                .mistake(format!("`{}` is not a reference", asking.reference.text))
+            None => Err(site
+                .mistake(format!("`{}` is not a reference", site.reference.text))
                 .hint("write `inputs.NAME`, `STAGE`, `STAGE.ARTIFACT` or `STAGE[*]`".to_owned())),
         }
     }
 
-    fn declared(&self, asking: Asking<'p>, name: &str) -> Result<Source, Mistake> {
+    fn declared(&self, site: ReferenceSite<'p>, name: &str) -> Result<Source, Mistake> {
         let inputs = &self.pipeline.inputs;
         let Some(index) = inputs.iter().position(|input| input.name == name) else {
             let names = || inputs.iter().map(|input| input.name.as_str());
@@ -87,49 +87,48 @@ impl<'p> Resolver<'p> {
                 true => format!("declare it: `[inputs] {name} = \"PATH\"`"),
                 false => did_you_mean(name, names()).unwrap_or_else(|| there_is("input", names())),
             };
-            return Err(asking.mistake(format!("no input `{name}`")).hint(hint));
+            return Err(site.mistake(format!("no input `{name}`")).hint(hint));
         };
-        if !asking.port.external {
+        if !site.port.external {
             let message = format!(
-                "`{}` takes {} from a stage, not something from `[inputs]`",
-                asking.port.name,
-                ports::types(&asking.port.accepts)
+                "`{}` takes {} from a stage, not a declared input",
+                site.port.name,
+                ports::types(&site.port.accepts)
             );
-            return Err(asking.mistake(message).hint(self.ways(asking)));
+            return Err(site.mistake(message).hint(self.suggestion(site)));
         }
-        let views = inputs[index].paths.iter().filter_map(|path| path_below(&self.pipeline.root, path));
-        if let Some((path, other)) = views.into_iter().find_map(|path| Some((path.clone(), self.stage_of_view(&path)?)))
+        let paths = inputs[index].paths.iter().filter_map(|path| path_below(&self.pipeline.root, path));
+        if let Some((path, other)) =
+            paths.into_iter().find_map(|path| Some((path.clone(), self.stage_of_output(&path)?)))
         {
-            let message = format!("`inputs.{name}` is `{path}`, a view of what `{other}` made");
-            return Err(asking
-                .mistake(message)
-                .hint(format!("take the artifact: `{} = \"{other}\"`", asking.port.name)));
+            let message = format!("`inputs.{name}` is `{path}`, an output of stage `{other}`");
+            return Err(site.mistake(message).hint(format!("refer to the stage: `{} = \"{other}\"`", site.port.name)));
         }
         Ok(Source::Declared { index })
     }
 
-    /// The stages that a reference selects, each with the labels that tell gathered ones apart.
+    /// The stages that a reference selects, with labels for gathered ones.
     fn stages(
         &self,
-        asking: Asking<'p>,
+        site: ReferenceSite<'p>,
         base: &str,
         selection: Selection<'_>,
     ) -> Result<Vec<(usize, Labels)>, Mistake> {
-        let copies = self.copies.get(base).ok_or_else(|| self.unknown_stage(asking, base))?;
+        let copies = self.copies.get(base).ok_or_else(|| self.unknown_stage(site, base))?;
         match selection {
             Selection::One(name) => match copies.iter().find(|&&id| self.stage(id).name == name) {
                 Some(id) => Ok(vec![(*id, Vec::new())]),
                 None => {
                     let names: Vec<&str> = copies.iter().map(|&id| self.stage(id).name.as_str()).collect();
-                    let hint = format!("there is {}", listed(names));
-                    Err(asking.mistake(format!("no stage `{name}`")).hint(hint))
+                    let hint = format!("the combinations are {}", listed(names));
+                    Err(site.mistake(format!("no stage `{name}`")).hint(hint))
                 }
             },
-            Selection::All if !asking.port.many => {
+            Selection::All if !site.port.many => {
                 let message =
-                    format!("`{}` takes one artifact, but `{}` gathers", asking.port.name, asking.reference.text);
-                let hint = format!("`{base}` without `[*]` makes one stage per combination");
-                Err(asking.mistake(message).hint(hint))
+                    format!("`{}` takes one artifact, but `{}` selects several", site.port.name, site.reference.text);
+                let hint = format!("use `{base}` without `[*]` to run this stage once per combination");
+                Err(site.mistake(message).hint(hint))
             }
             Selection::All => {
                 let mut gathered: Vec<(usize, Labels)> =
@@ -138,24 +137,24 @@ impl<'p> Resolver<'p> {
                 Ok(gathered)
             }
             Selection::Follow => {
-                // The reader has every axis of what it follows, so exactly one combination agrees with it.
-                let agrees = |id: &usize| self.stage(*id).axes.iter().all(|axis| asking.stage.axes.contains(axis));
+                // A follower has all axes of the stage it follows, so exactly one combination matches.
+                let agrees = |id: &usize| self.stage(*id).axes.iter().all(|axis| site.stage.axes.contains(axis));
                 Ok(copies.iter().copied().filter(agrees).map(|id| (id, Vec::new())).collect())
             }
         }
     }
 
-    fn unknown_stage(&self, asking: Asking<'p>, name: &str) -> Mistake {
-        let mistake = asking.mistake(format!("no stage `{name}`"));
+    fn unknown_stage(&self, site: ReferenceSite<'p>, name: &str) -> Mistake {
+        let mistake = site.mistake(format!("no stage `{name}`"));
         if self.pipeline.inputs.iter().any(|input| input.name == name) {
             return mistake.hint(format!("did you mean `inputs.{name}`?"));
         }
         if name == "input" || name == "inputs" {
-            let rest = asking.reference.text.split_once('.').map_or("NAME", |(_, rest)| rest);
+            let rest = site.reference.text.split_once('.').map_or("NAME", |(_, rest)| rest);
             return mistake.hint(format!("did you mean `inputs.{rest}`?"));
         }
-        if asking.reference.text.contains('/') {
-            return mistake.hint("a file is declared under `[inputs]` and called `inputs.NAME`".to_owned());
+        if site.reference.text.contains('/') {
+            return mistake.hint("declare files under `[inputs]` and refer to them as `inputs.NAME`".to_owned());
         }
         let mut names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.base.as_str()).collect();
         names.dedup();
@@ -168,21 +167,21 @@ impl<'p> Resolver<'p> {
 
     fn artifact(
         &self,
-        asking: Asking<'p>,
+        site: ReferenceSite<'p>,
         id: usize,
         labels: Labels,
         artifact: Option<&str>,
     ) -> Result<Source, Mistake> {
         let from = self.stage(id);
         let output = match artifact {
-            Some(name) => self.named_output(asking, from, name)?,
-            None => self.fitting_output(asking, from)?,
+            Some(name) => self.named_output(site, from, name)?,
+            None => self.fitting_output(site, from)?,
         };
         let stage = StageId(u32::try_from(id).expect("a pipeline has fewer than 2^32 stages"));
         Ok(Source::Artifact { stage, output, labels })
     }
 
-    fn named_output(&self, asking: Asking<'p>, from: &Stage, name: &str) -> Result<usize, Mistake> {
+    fn named_output(&self, site: ReferenceSite<'p>, from: &Stage, name: &str) -> Result<usize, Mistake> {
         let names = || from.outputs.iter().map(|output| output.name.as_str());
         let Some(index) = from.outputs.iter().position(|output| output.name == name) else {
             let makes = format!("`{}` makes {}", from.base, listed(names()));
@@ -190,60 +189,60 @@ impl<'p> Resolver<'p> {
                 Some(question) => format!("{question} {makes}"),
                 None => makes,
             };
-            return Err(asking.mistake(format!("`{}` has no artifact `{name}`", from.base)).hint(hint));
+            return Err(site.mistake(format!("`{}` has no artifact `{name}`", from.base)).hint(hint));
         };
-        if fits(asking.port, &from.outputs[index]) {
+        if fits(site.port, &from.outputs[index]) {
             return Ok(index);
         }
         let what = from.outputs[index].artifact_type;
         let message = format!(
-            "`{}` takes {}, but `{}` is of type {what}",
-            asking.port.name,
-            ports::wanted(asking.port),
-            asking.reference.text
+            "`{}` takes {}, but `{}` has the type {what}",
+            site.port.name,
+            ports::wanted(site.port),
+            site.reference.text
         );
-        Err(asking.mistake(message).hint(self.ways(asking)))
+        Err(site.mistake(message).hint(self.suggestion(site)))
     }
 
-    fn fitting_output(&self, asking: Asking<'p>, from: &Stage) -> Result<usize, Mistake> {
+    fn fitting_output(&self, site: ReferenceSite<'p>, from: &Stage) -> Result<usize, Mistake> {
         let fitting: Vec<usize> =
-            (0..from.outputs.len()).filter(|&index| fits(asking.port, &from.outputs[index])).collect();
+            (0..from.outputs.len()).filter(|&index| fits(site.port, &from.outputs[index])).collect();
         match &fitting[..] {
             [index] => Ok(*index),
             [] => {
                 let made: Vec<ArtifactType> = from.outputs.iter().map(|output| output.artifact_type).collect();
                 let message = format!(
                     "`{}` takes {}, but `{}` makes {}",
-                    asking.port.name,
-                    ports::wanted(asking.port),
+                    site.port.name,
+                    ports::wanted(site.port),
                     from.base,
                     ports::all_types(&made)
                 );
-                Err(asking.mistake(message).hint(self.ways(asking)))
+                Err(site.mistake(message).hint(self.suggestion(site)))
             }
             several => {
-                let text = &asking.reference.text;
-                let message = format!("`{}` takes one of several artifacts of `{}`", asking.port.name, from.base);
+                let text = &site.reference.text;
+                let message = format!("`{}` could take several artifacts of `{}`", site.port.name, from.base);
                 let names: Vec<String> =
                     several.iter().map(|&index| format!("`{text}.{}`", from.outputs[index].name)).collect();
-                let hint = format!("say which: {}", ports::either(names));
-                Err(asking.mistake(message).hint(hint))
+                let hint = format!("choose one: {}", ports::either(names));
+                Err(site.mistake(message).hint(hint))
             }
         }
     }
 
-    /// What could be written instead.
-    fn ways(&self, asking: Asking<'p>) -> String {
-        ports::ways(asking.port, &self.pipeline.stages, &asking.stage.base)
+    /// Suggests what to write instead.
+    fn suggestion(&self, site: ReferenceSite<'p>) -> String {
+        ports::ways(site.port, &self.pipeline.stages, &site.stage.base)
     }
 
-    /// The files of the project that the stage's arguments name.
+    /// The project files that the arguments of a stage refer to.
     fn project_files(&self, stage: &Stage, mistakes: &mut Mistakes) -> Vec<Binding> {
         let mut paths = BTreeSet::new();
         for path in candidate_paths(self.pipeline, stage) {
-            if let Some(other) = self.stage_of_view(&path) {
-                let message = format!("stage `{}`: `{path}` is a view of what `{other}` made", stage.base);
-                let hint = format!("take it as an input: `inputs = {{ x = \"{other}\" }}`, then `{{inputs.x}}`");
+            if let Some(other) = self.stage_of_output(&path) {
+                let message = format!("stage `{}`: `{path}` is an output of stage `{other}`", stage.base);
+                let hint = format!("declare it as an input: `inputs = {{ x = \"{other}\" }}`, and use `{{inputs.x}}`");
                 mistakes.push(Mistake::new(stage.span, message).hint(hint));
             } else if self.pipeline.root.join(&path).is_file() {
                 paths.insert(path);
@@ -259,15 +258,15 @@ impl<'p> Resolver<'p> {
                     required: true,
                     many: false,
                     access: Access::Content,
-                    doc: "A file of the project that an argument names.",
+                    doc: "A project file that an argument refers to.",
                 },
                 sources: vec![Source::ProjectFile { path }],
             })
             .collect()
     }
 
-    /// The stage below whose `out/` folder `path` lies: those files come and go, so no key may depend on them.
-    fn stage_of_view(&self, path: &str) -> Option<&str> {
+    /// The stage that `path` is an output of, if it is below `out/`. Such files are not stable, so no key may depend on them.
+    fn stage_of_output(&self, path: &str) -> Option<&str> {
         let below = path.strip_prefix("out/")?;
         let folder = below.split_once('/').map_or(below, |(folder, _)| folder);
         self.pipeline.stages.iter().map(|stage| stage.name.as_str()).find(|name| *name == folder)
@@ -278,16 +277,16 @@ impl<'p> Resolver<'p> {
     }
 }
 
-/// The paths below the root that a stage's arguments may name, whether or not anything is there.
+/// The paths in the project that the arguments of a stage may refer to, whether or not they exist.
 pub fn candidate_paths(pipeline: &Pipeline, stage: &Stage) -> BTreeSet<String> {
     let arguments = stage.kind.candidate_files(&stage.params);
     arguments.iter().filter_map(|argument| path_below(&pipeline.root, Path::new(argument))).collect()
 }
 
-/// `argument` as a path below the root, with `/`; none where it leads elsewhere.
+/// Normalizes `argument` to a path relative to the root, with `/`; `None` if it is outside of the root.
 fn path_below(root: &Path, argument: &Path) -> Option<String> {
     let path = argument;
-    // The root has no symlinks in its path, what somebody writes may, and behind one `..` leads elsewhere than it looks.
+    // The root is canonical, but the argument may contain symlinks, and `..` behind a symlink is not the lexical parent.
     let real = || Some(root.join(path).parent()?.canonicalize().ok()?.join(path.file_name()?));
     let climbs = path.components().any(|step| step == Component::ParentDir);
     let real = if climbs || (path.is_absolute() && !path.starts_with(root)) { real() } else { None };
@@ -311,7 +310,7 @@ fn fits(port: &Port, output: &Output) -> bool {
     port.accepts.contains(&output.artifact_type)
 }
 
-/// Numbers by their value, before everything else by its text.
+/// Compares numbers by value, everything else as strings, and numbers before strings.
 fn compare_labels(a: &[(String, String)], b: &[(String, String)]) -> Ordering {
     for ((_, a), (_, b)) in a.iter().zip(b) {
         let order = match (a.parse::<f64>(), b.parse::<f64>()) {
@@ -332,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_sort_as_numbers_where_they_are_numbers() {
+    fn numeric_labels_sort_by_value() {
         let label = |text: &str| vec![("x".to_owned(), text.to_owned())];
         let mut labels = [label("10"), label("1b"), label("9"), label("1e-3"), label("b"), label("a")];
         labels.sort_by(|a, b| compare_labels(a, b));

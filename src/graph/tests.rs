@@ -1,4 +1,4 @@
-//! References, selections and drawings of whole pipelines.
+//! References, selections and renderings of whole pipelines.
 
 mod drawings;
 mod messages;
@@ -8,7 +8,7 @@ use super::{Graph, StageId, build};
 use crate::config::Overrides;
 use crate::config::tests::{Project, loaded};
 
-/// The graph of a pipeline that is right.
+/// Builds the graph of a valid pipeline.
 fn built(text: &str) -> Graph {
     build(loaded(text)).unwrap_or_else(|errors| {
         let shown: Vec<String> = errors.iter().map(|error| error.render()).collect();
@@ -16,7 +16,7 @@ fn built(text: &str) -> Graph {
     })
 }
 
-/// What is said to a pipeline whose file is right and whose references are not.
+/// The errors of a pipeline with invalid references.
 fn refused(text: &str) -> String {
     let project = Project::new(text);
     let pipeline = project.load(&Overrides::default()).unwrap_or_else(|errors| panic!("{errors}"));

@@ -45,7 +45,7 @@ impl PartCopies {
         }
         // A copy that is there belongs to a part that was made before, and is known by its digest.
         let mut target = parent.create_file(name).ok()?;
-        if let Ok(Ok(digest)) = store::pour(&mut from_file, size, &mut target, &self.folder.join(&path)) {
+        if let Ok(Ok(digest)) = store::copy_hashing(&mut from_file, size, &mut target, &self.folder.join(&path)) {
             return Some(digest);
         }
         // On a full disk its place is needed.

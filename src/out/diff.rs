@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::fs::{self, FsError, RelativePath};
-use crate::store::{ActionResult, Files, Known, StatIndex, Store};
+use crate::store::{ActionResult, Files, IndexedFile, StatIndex, Store};
 
 /// What differs between `out/<stage>` and the result: files to be written and files to be removed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,13 +26,13 @@ impl Differences {
 }
 
 /// A run that writes here while another command looks lets files vanish between their listing and their reading; so often.
-const LOOKS: usize = 10;
+const MAX_HASH_ATTEMPTS: usize = 10;
 
-fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<Known>>, FsError> {
+fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<IndexedFile>>, FsError> {
     let mut looks = 1;
     loop {
         match index.usual_folder(folder, threads) {
-            Err(error) if error.source.kind() == ErrorKind::NotFound && looks < LOOKS => looks += 1,
+            Err(error) if error.source.kind() == ErrorKind::NotFound && looks < MAX_HASH_ATTEMPTS => looks += 1,
             found => return found,
         }
     }
@@ -67,7 +67,7 @@ pub fn compare(
     let found = look(folder, index, threads)?;
     let mut differences = Differences::default();
     let mut seen = 0;
-    for Known { path, digest, .. } in found.iter() {
+    for IndexedFile { path, digest, .. } in found.iter() {
         match expected.get_key_value(path.as_str()) {
             Some((_, wanted)) if wanted == digest => seen += 1,
             Some((path, _)) => {

@@ -9,7 +9,7 @@ use crate::config::InputDeclaration;
 use crate::digest::Digest;
 use crate::fs::FsError;
 use crate::lock::Lockfile;
-use crate::store::{Known, Listing, ResultOutput, StatIndex, Store, Tree, TreeEntry};
+use crate::store::{FileListing, IndexedFile, ResultOutput, StatIndex, Store, Tree, TreeEntry};
 
 /// A file or folders from outside as they are now.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Declared {
     /// Whether only the lock says so, because it is not there.
     pub remembered: bool,
     /// The folders with their files; for a file, itself.
-    roots: Vec<(PathBuf, Listing)>,
+    roots: Vec<(PathBuf, FileListing)>,
     /// Whether it was written as a list, so that no single path says where it is.
     list: bool,
 }
@@ -33,12 +33,12 @@ impl Declared {
             digest,
             folder: false,
             remembered: false,
-            roots: vec![(path, vec![Known::named(String::new(), digest)].into())],
+            roots: vec![(path, vec![IndexedFile::from_digest(String::new(), digest)].into())],
             list: false,
         }
     }
 
-    fn folders(roots: Vec<(PathBuf, Listing)>, list: bool) -> Self {
+    fn folders(roots: Vec<(PathBuf, FileListing)>, list: bool) -> Self {
         let mut declared = Self { digest: Digest::unread(0), folder: true, remembered: false, roots, list };
         if declared.unread().next().is_none() {
             declared.digest = Digest::of(declared.manifest_text().as_bytes());
@@ -47,12 +47,12 @@ impl Declared {
     }
 
     /// The files that were listed and not read.
-    pub fn unread(&self) -> impl Iterator<Item = &Known> {
+    pub fn unread(&self) -> impl Iterator<Item = &IndexedFile> {
         self.roots.iter().flat_map(|(_, listing)| listing.iter()).filter(|known| known.digest.is_unread())
     }
 
     /// A file as it was listed.
-    pub fn listed(&self, root: u32, path: &str) -> Option<&Known> {
+    pub fn listed(&self, root: u32, path: &str) -> Option<&IndexedFile> {
         let (_, listing) = self.roots.get(root as usize)?;
         listing.binary_search_by(|known| known.path.as_str().cmp(path)).ok().map(|place| &listing[place])
     }
@@ -68,7 +68,7 @@ impl Declared {
     }
 
     fn manifest_text(&self) -> String {
-        let mut order: Vec<(String, &Listing)> = self
+        let mut order: Vec<(String, &FileListing)> = self
             .roots
             .iter()
             .enumerate()
@@ -87,7 +87,7 @@ impl Declared {
         let mut files = Vec::with_capacity(self.roots.iter().map(|(_, listing)| listing.len()).sum());
         for (number, (folder, listing)) in self.roots.iter().enumerate() {
             let root = u32::try_from(number).expect("fewer than 4 billion folders");
-            for Known { path, digest, .. } in listing.iter() {
+            for IndexedFile { path, digest, .. } in listing.iter() {
                 let (path, source) = if self.folder {
                     (path.clone(), folder.join(path))
                 } else {
@@ -160,7 +160,7 @@ fn look(
     declaration: &InputDeclaration,
     root: &Path,
     index: &mut StatIndex,
-    folder: impl Fn(&mut StatIndex, &Path) -> Result<Listing, FsError>,
+    folder: impl Fn(&mut StatIndex, &Path) -> Result<FileListing, FsError>,
 ) -> Result<Declared, ScanError> {
     let name = &declaration.name;
     let mut roots = Vec::new();
@@ -231,15 +231,15 @@ fn of_lock(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: 
         }
         return Some(Declared { remembered: true, ..Declared::file(root.join(&declaration.paths[0]), digest) });
     };
-    let mut listings: Vec<Vec<Known>> = declaration.paths.iter().map(|_| Vec::new()).collect();
+    let mut listings: Vec<Vec<IndexedFile>> = declaration.paths.iter().map(|_| Vec::new()).collect();
     for TreeEntry { path, digest } in tree.entries() {
         let (number, path) = match path.split_once('/').filter(|_| declaration.list) {
             Some((number, path)) => (number.parse::<usize>().ok()?, path),
             None => (0, path.as_str()),
         };
-        listings.get_mut(number)?.push(Known::named(path.to_owned(), *digest));
+        listings.get_mut(number)?.push(IndexedFile::from_digest(path.to_owned(), *digest));
     }
-    let roots = declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(Listing::new));
+    let roots = declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(FileListing::new));
     let declared = Declared::folders(roots.collect(), declaration.list);
     (declared.digest == digest).then_some(Declared { remembered: true, ..declared })
 }

@@ -544,7 +544,7 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
 /// stage declares, which nobody made from this stage: a bundle or a remote brought it.
 fn known(store: &Store, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionResult>, Files)>, bool) {
     let Some(result) = store.actions.get(key) else { return (None, false) };
-    if !result.outputs.are(&stage.outputs) {
+    if !result.outputs.match_declared(&stage.outputs) {
         return (None, true);
     }
     (store.files(&result).map(|files| (Arc::new(result), files)), false)

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 use crate::fs::{self, Durability, Listed, Stat, Symlinks};
 use crate::graph::{Source, StageId, candidate_paths};
 use crate::lock::Lockfile;
-use crate::store::Settled;
+use crate::store::StableEntry;
 use crate::store::remote::SCOPE_VARIABLE;
 use crate::threads;
 
@@ -185,9 +185,9 @@ impl Seal {
             objects.extend(blobs.chain(files.into_values()).map(|digest| planner.store().content.path(&digest)));
         }
         for path in outside {
-            match planner.index().settled(&path)? {
-                Settled::File(stat) => seal.files.push((path, stat)),
-                Settled::Folder(files) => seal.folders.push((path, state(files))),
+            match planner.index().stable_entry(&path)? {
+                StableEntry::File(stat) => seal.files.push((path, stat)),
+                StableEntry::Folder(files) => seal.folders.push((path, state(files))),
             }
         }
         for path in objects {

@@ -102,7 +102,7 @@ impl Planner<'_> {
         let Some(Source::Declared { index }) = binding.and_then(|binding| binding.sources.first()) else { return };
         let listed = self.declared[*index].as_ref().and_then(|declared| declared.listed(file.root, &file.path));
         if let Some(listed) = listed {
-            self.index.learn(&file.source, listed, digest, self.made);
+            self.index.record_hash(&file.source, listed, digest, self.made);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Keys that sign results: pairs of Ed25519, or a secret that all who may read and write share.
+//! Signing keys: Ed25519 key pairs, or a secret shared by all readers and writers.
 
 use std::fmt;
 
@@ -11,40 +11,33 @@ const SECRET: &str = "ed25519-secret:";
 const SHARED_NAME: &str = "hmac-sha256:";
 const SHARED_SECRET: &str = "hmac-sha256-secret:";
 
-/// A text that is no key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A string that is not a valid key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key is written as {expected} with 64 hexadecimal digits; `hamflow cache keygen` makes one")]
 pub struct KeyError {
-    /// What a key looks like.
-    wanted: &'static str,
+    /// The accepted formats.
+    expected: &'static str,
 }
 
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a key is written as {} with 64 hexadecimal digits; `hamflow cache keygen` makes one", self.wanted)
-    }
-}
-
-impl std::error::Error for KeyError {}
-
-/// Signs results. Its text is a secret.
+/// A key that signs results. Its text is secret.
 #[derive(Clone)]
 pub enum SigningKey {
-    /// RFC 8032: others can check the signature without being able to sign.
+    /// Ed25519 (RFC 8032): the signature can be verified without being able to sign.
     Ed25519(ed25519_dalek::SigningKey),
-    /// RFC 2104 with SHA-256: whoever can check the signature can sign.
+    /// HMAC-SHA-256 (RFC 2104): everyone who can verify the signature can also sign.
     Shared(SharedSecret),
 }
 
-/// Tells whether a result was signed by its counterpart.
+/// A key that verifies signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyingKey {
-    /// The public key of a pair.
+    /// The public key of a key pair.
     Ed25519(ed25519_dalek::VerifyingKey),
-    /// The name of a shared secret, from which the secret cannot be found.
+    /// The name of a shared secret. The secret cannot be derived from it.
     Shared([u8; 32]),
 }
 
-/// A secret of all who may read and write.
+/// A secret shared by all readers and writers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedSecret([u8; 32]);
 
@@ -73,28 +66,28 @@ fn random() -> std::io::Result<[u8; 32]> {
 }
 
 impl SigningKey {
-    /// A new key of a pair, from the system's random numbers.
+    /// Generates a key pair with the system's random number generator.
     pub fn generate() -> std::io::Result<Self> {
         Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&random()?)))
     }
 
-    /// A new secret to be shared, from the system's random numbers.
+    /// Generates a shared secret with the system's random number generator.
     pub fn generate_shared() -> std::io::Result<Self> {
         Ok(Self::Shared(SharedSecret(random()?)))
     }
 
-    /// Reads `ed25519-secret:…` or `hmac-sha256-secret:…`.
+    /// Parses `ed25519-secret:…` or `hmac-sha256-secret:…`.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         if let Some(secret) = text.strip_prefix(SHARED_SECRET).and_then(bytes) {
             return Ok(Self::Shared(SharedSecret(secret)));
         }
         let seed = text.strip_prefix(SECRET).and_then(bytes);
-        let wanted = "`ed25519-secret:…` or `hmac-sha256-secret:…`";
-        Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed.ok_or(KeyError { wanted })?)))
+        let expected = "`ed25519-secret:…` or `hmac-sha256-secret:…`";
+        Ok(Self::Ed25519(ed25519_dalek::SigningKey::from_bytes(&seed.ok_or(KeyError { expected })?)))
     }
 
-    /// The text that [`parse`](Self::parse) reads.
+    /// The inverse of [`parse`](Self::parse). The text is secret.
     pub fn secret_text(&self) -> String {
         match self {
             Self::Ed25519(key) => format!("{SECRET}{}", hex(&key.to_bytes())),
@@ -102,7 +95,7 @@ impl SigningKey {
         }
     }
 
-    /// Its counterpart.
+    /// The key that verifies signatures of this one.
     pub fn verifying_key(&self) -> VerifyingKey {
         match self {
             Self::Ed25519(key) => VerifyingKey::Ed25519(key.verifying_key()),
@@ -110,7 +103,7 @@ impl SigningKey {
         }
     }
 
-    /// The secret, where it is one that is shared.
+    /// The shared secret, if this is one.
     pub fn shared(&self) -> Option<&SharedSecret> {
         match self {
             Self::Ed25519(_) => None,
@@ -118,7 +111,7 @@ impl SigningKey {
         }
     }
 
-    /// Signs: the scheme, the signer's name and the signature in one line.
+    /// Signs a text. Returns the scheme, the signer and the signature, separated by spaces.
     pub fn sign(&self, text: &[u8]) -> String {
         let signature = match self {
             Self::Ed25519(key) => hex(&key.sign(text).to_bytes()),
@@ -129,7 +122,7 @@ impl SigningKey {
 }
 
 impl VerifyingKey {
-    /// Reads `ed25519:…` or `hmac-sha256:…`.
+    /// Parses `ed25519:…` or `hmac-sha256:…`.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         if let Some(name) = text.strip_prefix(SHARED_NAME).and_then(bytes) {
@@ -137,27 +130,27 @@ impl VerifyingKey {
         }
         let key = text.strip_prefix(PUBLIC).and_then(bytes);
         let key = key.and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok());
-        key.map(Self::Ed25519).ok_or(KeyError { wanted: "`ed25519:…` or `hmac-sha256:…`" })
+        key.map(Self::Ed25519).ok_or(KeyError { expected: "`ed25519:…` or `hmac-sha256:…`" })
     }
 
-    /// Checks a signature that says that it is of this key; a shared secret must be `known`. Says what is wrong with it.
+    /// Verifies a signature of this key. `known` is the shared secret of this machine. The error says what is wrong.
     pub(crate) fn verify(
         &self,
         text: &[u8],
         signature: &str,
         known: Option<&SharedSecret>,
     ) -> Result<(), &'static str> {
-        const WRONG: &str = "its signature is wrong";
+        const INVALID: &str = "invalid signature";
         match self {
             Self::Ed25519(key) => {
-                let signature = ed25519_dalek::Signature::from_bytes(&bytes(signature).ok_or(WRONG)?);
-                key.verify_strict(text, &signature).map_err(|_| WRONG)
+                let signature = ed25519_dalek::Signature::from_bytes(&bytes(signature).ok_or(INVALID)?);
+                key.verify_strict(text, &signature).map_err(|_| INVALID)
             }
             Self::Shared(name) => {
                 let secret = known.filter(|secret| secret.name() == *name);
-                let secret = secret.ok_or("it was signed with a shared secret that is not known here")?;
-                let signature: [u8; 32] = bytes(signature).ok_or(WRONG)?;
-                secret.mac(text).verify_slice(&signature).map_err(|_| WRONG)
+                let secret = secret.ok_or("signed with an unknown shared secret")?;
+                let signature: [u8; 32] = bytes(signature).ok_or(INVALID)?;
+                secret.mac(text).verify_slice(&signature).map_err(|_| INVALID)
             }
         }
     }
@@ -228,10 +221,10 @@ mod tests {
         assert_eq!(mac, "e666f846a3a1b24e6eeb6328b0f06b973233445af8c3c473ef697a916d79a492");
         let name = key.verifying_key();
         assert_eq!(name.verify(b"hamflow", mac, key.shared()), Ok(()));
-        assert_eq!(name.verify(b"hamfloW", mac, key.shared()), Err("its signature is wrong"));
+        assert_eq!(name.verify(b"hamfloW", mac, key.shared()), Err("invalid signature"));
         let other = SigningKey::generate_shared().unwrap();
         for known in [None, other.shared()] {
-            assert!(name.verify(b"hamflow", mac, known).unwrap_err().contains("not known here"));
+            assert!(name.verify(b"hamflow", mac, known).unwrap_err().contains("unknown shared secret"));
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Trust {
 
 impl Trust {
     /// The keys that may write to `scope`.
-    pub fn of<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a VerifyingKey> {
+    pub fn keys_for<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a VerifyingKey> {
         let fits = move |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => scope.starts_with(start),
             None => scope == pattern,

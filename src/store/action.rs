@@ -1,4 +1,4 @@
-//! Results by key.
+//! The action cache: results by key.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,17 +14,17 @@ use super::remote::Trust;
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError, RelativePath, Symlinks};
 
-/// The digest of a fingerprint: names an execution by everything that decides its outputs.
+/// The digest of a fingerprint, which identifies an execution by everything that determines its outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey([u8; 32]);
 
 impl ActionKey {
-    /// The key of a fingerprint, given as its canonical text.
+    /// The key of a fingerprint in its canonical form.
     pub fn of(canonical: &str) -> Self {
         Self(*blake3::hash(canonical.as_bytes()).as_bytes())
     }
 
-    /// 64 hexadecimal digits.
+    /// The key as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
@@ -36,24 +36,17 @@ impl fmt::Display for ActionKey {
     }
 }
 
-/// Says that a text is not 64 lowercase hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A string that is not 64 lowercase hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has 64 lowercase hexadecimal digits")]
 pub struct ParseKeyError;
-
-impl fmt::Display for ParseKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key has 64 lowercase hexadecimal digits")
-    }
-}
-
-impl std::error::Error for ParseKeyError {}
 
 impl FromStr for ActionKey {
     type Err = ParseKeyError;
 
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
         let hash = blake3::Hash::from_hex(text).map_err(|_| ParseKeyError)?;
-        // One text for one key: it is the name of a file.
+        // Keys are file names, so each has exactly one spelling.
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Err(ParseKeyError) } else { Ok(Self(*hash.as_bytes())) }
     }
 }
@@ -71,43 +64,43 @@ impl<'de> Deserialize<'de> for ActionKey {
     }
 }
 
-/// An artifact that an execution made.
+/// An output of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultOutput {
-    /// The artifact's name.
+    /// The name of the artifact.
     pub name: String,
-    /// What it is.
+    /// The type of the artifact.
     pub artifact_type: ArtifactType,
-    /// Below the stage's output directory.
+    /// The path within the stage's output directory.
     pub path: RelativePath,
-    /// The file's digest, or the tree's.
+    /// The digest of the file or tree.
     pub digest: Digest,
 }
 
 impl ResultOutput {
-    /// Whether `digest` names a tree.
+    /// Whether the output is a directory, so that `digest` refers to a tree.
     pub fn is_folder(&self) -> bool {
         self.artifact_type.is_folder()
     }
 }
 
-/// What an execution made.
+/// The outputs of an execution.
 ///
-/// A result may come from a bundle or a remote, so this is checked when it is read: names are plain, each path stays inside the
-/// stage's folder, a folder is a folder, and no two outputs lie at the same place. Whether they are the outputs that the stage declares
-/// is checked when the result is looked up ([`Outputs::are`]).
+/// Since a result may come from a bundle or a remote, deserialization checks that names are plain, paths stay inside the stage's
+/// directory, directories have a directory type, and no two outputs have the same path. Whether the stage declares these outputs is
+/// checked when the result is looked up ([`Outputs::match_declared`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<WrittenOutput>", into = "Vec<WrittenOutput>")]
+#[serde(try_from = "Vec<SerializedOutput>", into = "Vec<SerializedOutput>")]
 pub enum Outputs {
-    /// All files of a part, as one tree: no artifact, but what artifacts are assembled from.
+    /// All files of a part as one tree. The artifacts of the stage are assembled from these.
     Part(Digest),
     /// The artifacts of a stage, in the order in which its kind declares them.
     Stage(Vec<ResultOutput>),
 }
 
-/// An output as it is written.
+/// The serialized form of an output.
 #[derive(Clone, Serialize, Deserialize)]
-struct WrittenOutput {
+struct SerializedOutput {
     name: String,
     #[serde(rename = "type")]
     artifact_type: ArtifactType,
@@ -116,19 +109,19 @@ struct WrittenOutput {
     folder: bool,
 }
 
-/// What the tree of a part is called where it is written.
+/// The name of the tree of a part in its serialized form.
 const PART: &str = "part";
 
-impl From<Outputs> for Vec<WrittenOutput> {
+impl From<Outputs> for Vec<SerializedOutput> {
     fn from(outputs: Outputs) -> Self {
         let written = |output: ResultOutput| {
             let folder = output.is_folder();
             let ResultOutput { name, artifact_type, path, digest } = output;
-            WrittenOutput { name, artifact_type, path: path.as_str().to_owned(), digest, folder }
+            SerializedOutput { name, artifact_type, path: path.as_str().to_owned(), digest, folder }
         };
         match outputs {
             Outputs::Stage(outputs) => outputs.into_iter().map(written).collect(),
-            Outputs::Part(digest) => vec![WrittenOutput {
+            Outputs::Part(digest) => vec![SerializedOutput {
                 name: PART.to_owned(),
                 artifact_type: ArtifactType::Folder,
                 path: String::new(),
@@ -139,11 +132,12 @@ impl From<Outputs> for Vec<WrittenOutput> {
     }
 }
 
-impl TryFrom<Vec<WrittenOutput>> for Outputs {
+impl TryFrom<Vec<SerializedOutput>> for Outputs {
     type Error = String;
 
-    fn try_from(written: Vec<WrittenOutput>) -> Result<Self, String> {
-        if let [WrittenOutput { name, artifact_type: ArtifactType::Folder, path, digest, folder: true }] = &written[..]
+    fn try_from(written: Vec<SerializedOutput>) -> Result<Self, String> {
+        if let [SerializedOutput { name, artifact_type: ArtifactType::Folder, path, digest, folder: true }] =
+            &written[..]
             && path.is_empty()
             && name == PART
         {
@@ -151,17 +145,19 @@ impl TryFrom<Vec<WrittenOutput>> for Outputs {
         }
         let mut outputs = Vec::with_capacity(written.len());
         let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
-        for WrittenOutput { name, artifact_type, path, digest, folder } in written {
+        for SerializedOutput { name, artifact_type, path, digest, folder } in written {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
             if name.is_empty() || !name.bytes().all(plain) || !names.insert(name.clone()) {
-                return Err(format!("no output can be called {name:?}"));
+                return Err(format!("invalid output name {name:?}"));
             }
             if folder != artifact_type.is_folder() {
-                return Err(format!("the output {name:?} is a {artifact_type} and says otherwise"));
+                return Err(format!(
+                    "output {name:?} has the type {artifact_type}, which contradicts its `folder` field"
+                ));
             }
             let path = RelativePath::new(path).map_err(|error| format!("output {name:?}: {error}"))?;
             if !paths.insert(path.clone()) {
-                return Err(format!("two outputs are at {path:?}"));
+                return Err(format!("two outputs have the path {path:?}"));
             }
             outputs.push(ResultOutput { name, artifact_type, path, digest });
         }
@@ -170,7 +166,7 @@ impl TryFrom<Vec<WrittenOutput>> for Outputs {
 }
 
 impl Outputs {
-    /// The artifacts of a stage; none for a part.
+    /// The artifacts of a stage; empty for a part.
     pub fn artifacts(&self) -> &[ResultOutput] {
         match self {
             Self::Part(_) => &[],
@@ -178,14 +174,14 @@ impl Outputs {
         }
     }
 
-    /// The blobs that are named directly, and whether each is a tree that names more.
+    /// The blobs of the outputs, each with whether it is a tree.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, bool)> {
         let part = if let Self::Part(digest) = self { Some((*digest, true)) } else { None };
         part.into_iter().chain(self.artifacts().iter().map(|output| (output.digest, output.is_folder())))
     }
 
-    /// Whether these are the outputs that a stage declares, with the same names, types and paths.
-    pub fn are(&self, declared: &[Output]) -> bool {
+    /// Whether the outputs have the names, types and paths that a stage declares.
+    pub fn match_declared(&self, declared: &[Output]) -> bool {
         let Self::Stage(outputs) = self else { return false };
         outputs.len() == declared.len()
             && outputs.iter().zip(declared).all(|(made, declared)| {
@@ -195,50 +191,50 @@ impl Outputs {
     }
 }
 
-/// What one execution produced, with everything that decided it.
+/// The result of one execution, with everything that determined it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ActionResult {
-    /// The digest of the fingerprint.
+    /// The key: the digest of the fingerprint.
     pub key: ActionKey,
-    /// Everything that decided the outputs.
+    /// Everything that determines the outputs.
     pub fingerprint: Value,
-    /// What was made.
+    /// The outputs.
     pub outputs: Outputs,
-    /// The keys of the parts that it was made from, so that they are kept as long as it is.
+    /// The keys of the parts that the outputs were assembled from. Parts are kept as long as the result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<ActionKey>,
-    /// What is not as it should be, a sentence each.
+    /// Quality problems of the outputs, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaws: Vec<String>,
-    /// How long it took, so that the dearest results can be kept longest.
+    /// How long the execution took, in milliseconds.
     pub cost_ms: u64,
-    /// Whose word is behind it or behind parts of it, where that was not made on this machine.
+    /// Where the result or parts of it came from, unless made on this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<Origin>,
 }
 
-/// Whose word is behind a result that a remote gave.
+/// Where a result from a remote came from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
-    /// The scope where it was found.
+    /// The scope where the result was found.
     pub scope: String,
-    /// The public key that had signed it.
+    /// The public key that signed the result.
     pub signer: String,
 }
 
-/// Whose results are believed: kept with each of them, and asked again whenever it is looked up, so that a key that is no longer listed
-/// takes all that it signed with it.
+/// Which results from remotes are trusted. Checked on every lookup, so that removing a key invalidates everything that it signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Believed {
+pub struct TrustPolicy {
     /// The scopes that are read.
     pub scopes: Vec<String>,
-    /// The keys that may write to them.
+    /// The keys that may write to each scope.
     pub trust: Trust,
 }
 
-impl Believed {
-    fn accepts(&self, origin: &Origin) -> bool {
-        self.scopes.contains(&origin.scope) && self.trust.of(&origin.scope).any(|key| key.to_string() == origin.signer)
+impl TrustPolicy {
+    fn trusts(&self, origin: &Origin) -> bool {
+        self.scopes.contains(&origin.scope)
+            && self.trust.keys_for(&origin.scope).any(|key| key.to_string() == origin.signer)
     }
 }
 
@@ -246,25 +242,25 @@ impl Believed {
 #[derive(Debug, Clone)]
 pub struct ActionCache {
     folder: PathBuf,
-    believed: Arc<Believed>,
+    trust_policy: Arc<TrustPolicy>,
 }
 
 impl ActionCache {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, believed: Arc::default() }
+        Self { folder, trust_policy: Arc::default() }
     }
 
-    /// From now on, believes results of others as far as this says.
-    pub fn believe(&mut self, believed: Believed) {
-        self.believed = Arc::new(believed);
+    /// Sets which results from remotes are used. Without a policy, only local results are.
+    pub fn set_trust_policy(&mut self, trust_policy: TrustPolicy) {
+        self.trust_policy = Arc::new(trust_policy);
     }
 
-    /// The folder of all results.
+    /// The directory of all results.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
     }
 
-    /// Where the result of a key is, if it is there.
+    /// The path where the result of a key is stored.
     pub fn path(&self, key: &ActionKey) -> PathBuf {
         let hex = key.hex();
         self.folder.join(&hex[..2]).join(hex)
@@ -279,13 +275,13 @@ impl ActionCache {
         Ok(files.filter_map(|file| file.path.rsplit('/').next()?.parse().ok()).collect())
     }
 
-    /// The result of `key`; none where it is absent or damaged (then it is deleted, and counts as a miss).
+    /// Looks up a result. Returns `None` if it is missing, damaged or not trusted. Damaged results are deleted.
     pub fn get(&self, key: &ActionKey) -> Option<ActionResult> {
         let path = self.path(key);
         let bytes = match fs::read_regular(&path, Symlinks::Refuse) {
             Ok(bytes) => bytes,
             Err(error) => {
-                // A symlink or a FIFO is no result; what cannot be read for a moment may be one.
+                // A symlink or FIFO is never a result, but a file that is temporarily unreadable may be one.
                 if error.kind() == std::io::ErrorKind::InvalidData {
                     let _ = std::fs::remove_file(&path);
                 }
@@ -296,35 +292,35 @@ impl ActionCache {
         if result.is_none() {
             let _ = std::fs::remove_file(&path);
         }
-        result.filter(|result| result.origins.iter().all(|origin| self.believed.accepts(origin)))
+        result.filter(|result| result.origins.iter().all(|origin| self.trust_policy.trusts(origin)))
     }
 
-    /// The same by the key's hexadecimal digits, as locks and records keep it; none for a text that is no key.
+    /// Like [`get`](Self::get), with the key in hexadecimal digits. Returns `None` if that is not a valid key.
     pub fn get_hex(&self, key: &str) -> Option<ActionResult> {
         self.get(&key.parse().ok()?)
     }
 
-    /// Stores a result. Every blob that it names must be in the store already.
+    /// Stores a result. All blobs that it refers to must already be in the store.
     pub fn put(&self, result: &ActionResult) -> Result<(), FsError> {
-        // The result goes last. Killed before this rename, a later run finds blobs without a result: a miss, and `gc`
-        // collects them. The other order would be a hit on nothing.
+        // The result is written last. If the process is killed before this rename, the store has blobs without a result, which is a cache
+        // miss, and `gc` deletes them. In the other order it would be a hit without data.
         fs::write(&self.path(&result.key), encode(result).as_bytes(), Durability::Synced)
     }
 
-    /// Stores several, with few syncs for all of them. Every blob that they name must be in the store already.
+    /// Stores several results with few syncs. All blobs that they refer to must already be in the store.
     pub fn put_all<'a>(&self, results: impl Iterator<Item = &'a ActionResult>) -> Result<(), FsError> {
         let texts: Vec<(PathBuf, String)> = results.map(|result| (self.path(&result.key), encode(result))).collect();
         fs::write_all(&texts)
     }
 }
 
-/// The text of a result, with its own digest in front.
+/// Serializes a result, preceded by a line with its digest.
 pub(super) fn encode(result: &ActionResult) -> String {
     let body = serde_json::to_string(result).expect("a result has only string keys");
     format!("{}\n{body}\n", Digest::of(body.as_bytes()))
 }
 
-/// The result of a text, where it is whole and can be one.
+/// Parses a serialized result; `None` if it is damaged or invalid.
 pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     let text = std::str::from_utf8(text).ok()?;
     let (digest, body) = text.split_once('\n')?;
@@ -365,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_read_back_and_a_damaged_one_is_a_miss() {
+    fn a_stored_result_is_read_back_and_a_damaged_one_is_a_miss() {
         let folder = tempfile::tempdir().unwrap();
         let cache = ActionCache::new(folder.path().to_owned());
         let key = ActionKey::of("{}");
@@ -391,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_a_symlink_or_a_fifo_is_a_miss_and_neither_followed_nor_waited_for() {
+    fn a_symlink_or_fifo_is_a_miss_and_neither_followed_nor_opened() {
         let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let cache = ActionCache::new(folder.path().to_owned());
         let key = ActionKey::of("{}");
@@ -407,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_written_as_they_always_were() {
+    fn the_serialized_form_of_outputs_is_stable() {
         let key = ActionKey::of("{}");
         let whole = serde_json::to_value(result(&key)).unwrap();
         assert_eq!(whole["outputs"], json!([output("table", "table", "table.parquet", false)]));
@@ -418,19 +414,19 @@ mod tests {
     }
 
     #[test]
-    fn outputs_that_could_be_laid_out_elsewhere_are_refused() {
+    fn outputs_outside_of_the_stage_directory_are_rejected() {
         for (outputs, problem) in [
             (json!([output("evil", "folder", "", true)]), "it is empty"),
             (json!([output("part", "folder", "", true), output("o", "file", "o", false)]), "it is empty"),
             (json!([output("o", "file", "", false)]), "it is empty"),
             (json!([output("o", "file", "../o", false)]), "`..`"),
             (json!([output("o", "file", "/o", false)]), "absolute"),
-            (json!([output("o", "file", "a/b", true)]), "says otherwise"),
-            (json!([output("o", "folder", "a", false)]), "says otherwise"),
-            (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "can be called"),
+            (json!([output("o", "file", "a/b", true)]), "contradicts its `folder` field"),
+            (json!([output("o", "folder", "a", false)]), "contradicts its `folder` field"),
+            (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "invalid output name"),
             (json!([output("o", "file", "a", false), output("p", "file", "a", false)]), "two outputs"),
-            (json!([output("\u{1b}[2J", "file", "a", false)]), "can be called"),
-            (json!([output("o/p", "file", "a", false)]), "can be called"),
+            (json!([output("\u{1b}[2J", "file", "a", false)]), "invalid output name"),
+            (json!([output("o/p", "file", "a", false)]), "invalid output name"),
         ] {
             let error = serde_json::from_value::<Outputs>(outputs.clone()).unwrap_err().to_string();
             assert!(error.contains(problem), "{outputs}: {error}");
@@ -438,35 +434,35 @@ mod tests {
     }
 
     #[test]
-    fn only_the_declared_outputs_are_those_of_a_stage() {
+    fn outputs_match_only_the_declared_ones() {
         let made = result(&ActionKey::of("{}")).outputs;
         let declared = |name: &str, artifact_type, path: &str| vec![Output::new(name, artifact_type, path)];
-        assert!(made.are(&declared("table", ArtifactType::Table, "table.parquet")));
+        assert!(made.match_declared(&declared("table", ArtifactType::Table, "table.parquet")));
         for other in [
             declared("tables", ArtifactType::Table, "table.parquet"),
             declared("table", ArtifactType::File, "table.parquet"),
             declared("table", ArtifactType::Table, "other.parquet"),
             Vec::new(),
         ] {
-            assert!(!made.are(&other), "{other:?}");
+            assert!(!made.match_declared(&other), "{other:?}");
         }
-        assert!(!Outputs::Part(Digest::of(b"x")).are(&[]));
+        assert!(!Outputs::Part(Digest::of(b"x")).match_declared(&[]));
     }
 
     #[test]
-    fn a_key_is_lowercase_hexadecimal() {
+    fn keys_are_lowercase_hexadecimal() {
         let key = ActionKey::of("{}");
         assert_eq!(key.hex().parse(), Ok(key));
-        // 64 bytes whose second byte is in the middle of a character: nothing may cut there.
+        // 64 bytes with a character boundary in the wrong place: slicing must not panic.
         for text in ["", &key.hex()[1..], &key.hex().to_uppercase(), &"é".repeat(32), &"g".repeat(64)] {
             assert_eq!(text.parse::<ActionKey>(), Err(ParseKeyError), "{text}");
         }
     }
 
     proptest! {
-        /// Of a damaged or invented result either nothing is taken, or what is taken stays inside its folder.
+        /// A damaged or forged result is either rejected, or its outputs stay inside their directory.
         #[test]
-        fn whatever_is_decoded_stays_inside(
+        fn decoded_outputs_stay_inside_their_directory(
             name in "[a-z.\u{1b}/]{0,4}|part", path in "[a./]{0,6}", folder: bool, file_type in "file|folder|table|x",
         ) {
             let body = json!({"key": ActionKey::of("{}"), "fingerprint": null, "cost_ms": 1,

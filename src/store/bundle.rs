@@ -1,115 +1,112 @@
-//! One file with results and all that they name, to be kept between runs of CI.
+//! Bundles: exported results in a single file, for example to keep a cache between CI runs.
 //!
-//! The file is a tar archive: `hamflow-cache` (the version of the format), then for each stage its blobs (`cas/ab/HASH`), its
-//! results (`ac/ab/KEY`) and at the end the locks (`locks/NAME.lock`). Blobs come before the results that name them, so that of a
-//! file that was cut off only whole results are taken. The same store gives the same bytes.
+//! A bundle is a tar archive. It begins with `hamflow-cache` (the format version), followed by the blobs (`cas/ab/HASH`) and results
+//! (`ac/ab/KEY`) of each stage, and finally the lock files (`locks/NAME.lock`). Blobs precede the results that refer to them, so that
+//! every result read from a truncated file is complete. Bundles are reproducible: the same store gives the same bytes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::maintenance::{is_whole, named_blobs};
+use super::verify::{is_complete, referenced_blobs};
 use super::{ActionKey, ActionResult, Staged, Store};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError, Symlinks, at};
 
-/// The first entry, and what it holds.
+/// The name and contents of the first entry.
 const VERSION: (&str, &str) = ("hamflow-cache", "1\n");
 
-/// So many blobs are put on the disk at a time.
+/// Number of blobs that are committed to the store at a time.
 const BATCH: usize = 256;
 
-/// What a bundle holds, or what of it was taken.
+/// What was exported or imported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bundled {
+pub struct BundleReport {
     /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// Total size of the blobs, in bytes.
     pub bytes: u64,
-    /// Number of results, those of parts included.
+    /// Number of results, including those of parts.
     pub results: u64,
-    /// What was left out: stages that the budget or a damaged blob left out, or damaged entries that were not taken.
-    pub left_out: Vec<String>,
+    /// What was skipped and why: stages that exceed the budget or have damaged blobs, or invalid entries of an imported file.
+    pub skipped: Vec<String>,
 }
 
-/// Why a file cannot be taken.
-#[derive(Debug)]
+/// An error importing a bundle.
+#[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// It is not what [`export`] writes.
-    Foreign(PathBuf),
-    /// It was written by a later version.
-    Newer(PathBuf),
-    /// The disk failed.
-    Fs(FsError),
+    /// The file was not written by [`export`].
+    #[error("`{}` was not written by `hamflow cache export`", path.display())]
+    NotABundle {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer version of hamflow.
+    #[error("`{}` was written by a newer version of hamflow", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read, or the cache cannot be written.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
-impl std::fmt::Display for BundleError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl BundleError {
+    /// What the user can do about the error.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Foreign(path) => {
-                write!(f, "`{}` was not written by `hamflow cache export`; nothing was taken", path.display())
-            }
-            Self::Newer(path) => {
-                write!(f, "`{}` was written by a newer hamflow\nhint: update hamflow", path.display())
-            }
-            Self::Fs(error) => error.fmt(f),
+            Self::Newer { .. } => Some("update hamflow"),
+            Self::NotABundle { .. } | Self::Fs(_) => None,
         }
     }
 }
 
-impl std::error::Error for BundleError {}
-
-impl From<FsError> for BundleError {
-    fn from(error: FsError) -> Self {
-        Self::Fs(error)
-    }
-}
-
-/// A result with those of its parts and all blobs that they name.
-struct Closure {
+/// The result of a stage, the results of its parts, and all blobs that they refer to.
+struct StageBundle {
     stage: String,
     results: Vec<ActionResult>,
     blobs: BTreeSet<Digest>,
     cost_ms: u64,
 }
 
-impl Closure {
+impl StageBundle {
     fn of(store: &Store, stage: &str, key: &str) -> Option<Self> {
         let result = store.actions.get_hex(key)?;
         let mut results: Vec<ActionResult> = result.parts.iter().filter_map(|part| store.actions.get(part)).collect();
         let cost_ms = result.cost_ms;
         results.push(result);
-        let blobs = results.iter().flat_map(|result| named_blobs(store, result)).collect();
+        let blobs = results.iter().flat_map(|result| referenced_blobs(store, result)).collect();
         Some(Self { stage: stage.to_owned(), results, blobs, cost_ms })
     }
 }
 
-/// A tar archive counts in blocks, and has a block for the name of each entry.
-const fn in_blocks(size: u64) -> u64 {
+/// The size of an entry in a tar archive: a header block, then the data in whole blocks.
+const fn archived_size(size: u64) -> u64 {
     512 + size.div_ceil(512) * 512
 }
 
-/// Writes the results of `stages` (name and key) and the files `locks` (name and bytes) to a file of at most `budget` bytes,
-/// the dearest results first.
+/// Exports the results of `stages` (name and key) and the lock files `locks` (name and contents) to a file of at most `budget` bytes.
+/// The results that took longest to compute are written first.
 pub fn export(
     store: &Store,
     stages: impl Iterator<Item = (String, String)>,
     locks: &[(String, Vec<u8>)],
     budget: u64,
     to: &Path,
-) -> Result<Bundled, FsError> {
-    let mut bundled = Bundled::default();
-    let mut closures = Vec::new();
+) -> Result<BundleReport, FsError> {
+    let mut report = BundleReport::default();
+    let mut bundles = Vec::new();
     for (stage, key) in stages {
-        match Closure::of(store, &stage, &key) {
-            Some(closure) => closures.push(closure),
-            None => bundled.left_out.push(format!("`{stage}`: its result is not in the cache")),
+        match StageBundle::of(store, &stage, &key) {
+            Some(bundle) => bundles.push(bundle),
+            None => report.skipped.push(format!("`{stage}`: the result is not in the cache")),
         }
     }
-    closures.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
+    bundles.sort_by(|a, b| b.cost_ms.cmp(&a.cost_ms).then_with(|| a.stage.cmp(&b.stage)));
     if to.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(at("write", to)(io::Error::other("it is there and is no file")));
+        return Err(at("write", to)(io::Error::other("it exists and is not a regular file")));
     }
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir(folder)?;
@@ -117,12 +114,12 @@ pub fn export(
     let written = fs::create_new(&staged).map_err(at("create", &staged)).and_then(|file| {
         let mut archive = Archive { builder: tar::Builder::new(BufWriter::new(file)), path: &staged, room: budget };
         archive.append(VERSION.0, VERSION.1.as_bytes())?;
-        let locks_size: u64 = locks.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum();
-        // The end of an archive is two empty blocks, and all of it is rounded up to 20.
+        let locks_size: u64 = locks.iter().map(|(_, text)| archived_size(text.len() as u64)).sum();
+        // An archive ends with two empty blocks and is padded to a multiple of 20 blocks.
         archive.room = archive.room.saturating_sub(locks_size + 20 * 512);
         let mut blobs = BTreeSet::new();
-        for closure in &closures {
-            archive.closure(store, closure, &mut blobs, &mut bundled)?;
+        for bundle in &bundles {
+            archive.bundle(store, bundle, &mut blobs, &mut report)?;
         }
         archive.room = locks_size;
         locks.iter().try_for_each(|(name, text)| archive.append(&format!("locks/{name}"), text))?;
@@ -132,40 +129,40 @@ pub fn export(
     written.and_then(|()| fs::rename(&staged, to)).inspect_err(|_| {
         let _ = std::fs::remove_file(&staged);
     })?;
-    Ok(bundled)
+    Ok(report)
 }
 
 struct Archive<'a> {
     builder: tar::Builder<BufWriter<File>>,
     path: &'a Path,
-    /// Bytes that may still be written.
+    /// The remaining budget, in bytes.
     room: u64,
 }
 
 impl Archive<'_> {
-    fn closure(
+    fn bundle(
         &mut self,
         store: &Store,
-        closure: &Closure,
+        bundle: &StageBundle,
         there: &mut BTreeSet<Digest>,
-        bundled: &mut Bundled,
+        report: &mut BundleReport,
     ) -> Result<(), FsError> {
-        let new: Vec<Digest> = closure.blobs.difference(there).copied().collect();
-        let stage = &closure.stage;
-        // Checked before the first is written: a result without all its blobs is worth nothing.
+        let new: Vec<Digest> = bundle.blobs.difference(there).copied().collect();
+        let stage = &bundle.stage;
+        // Check all blobs before writing the first one: a result with missing blobs is useless.
         if let Some(lost) = new.iter().find(|digest| !store.content.check(digest)) {
             let lost = lost.short();
-            bundled
-                .left_out
-                .push(format!("`{stage}`: blob {lost} is not whole in the cache; `hamflow run` makes it again"));
+            report
+                .skipped
+                .push(format!("`{stage}`: blob {lost} is missing or damaged; recreate it with `hamflow run`"));
             return Ok(());
         }
         let texts: Vec<(String, String)> =
-            closure.results.iter().map(|result| (result.key.hex(), super::action::encode(result))).collect();
-        let size = new.iter().map(|digest| in_blocks(digest.size())).sum::<u64>()
-            + texts.iter().map(|(_, text)| in_blocks(text.len() as u64)).sum::<u64>();
+            bundle.results.iter().map(|result| (result.key.hex(), super::action::encode(result))).collect();
+        let size = new.iter().map(|digest| archived_size(digest.size())).sum::<u64>()
+            + texts.iter().map(|(_, text)| archived_size(text.len() as u64)).sum::<u64>();
         if size > self.room {
-            bundled.left_out.push(format!("`{stage}`: its {size} bytes are more than is left of the budget"));
+            report.skipped.push(format!("`{stage}`: its {size} bytes exceed the remaining budget"));
             return Ok(());
         }
         for digest in new {
@@ -173,13 +170,13 @@ impl Archive<'_> {
             let mut blob = fs::open_regular(&path, Symlinks::Refuse).map_err(at("read", &path))?;
             let hex = digest.hex();
             self.append_from(&format!("cas/{}/{hex}", &hex[..2]), digest.size(), &mut blob)?;
-            bundled.blobs += 1;
-            bundled.bytes += digest.size();
+            report.blobs += 1;
+            report.bytes += digest.size();
             there.insert(digest);
         }
         for (key, text) in texts {
             self.append(&format!("ac/{}/{key}", &key[..2]), text.as_bytes())?;
-            bundled.results += 1;
+            report.results += 1;
         }
         Ok(())
     }
@@ -194,19 +191,19 @@ impl Archive<'_> {
         header.set_mode(0o644);
         header.set_mtime(0);
         header.set_entry_type(tar::EntryType::Regular);
-        self.room = self.room.saturating_sub(in_blocks(size));
+        self.room = self.room.saturating_sub(archived_size(size));
         self.builder.append_data(&mut header, name, from).map_err(at("write", self.path))
     }
 }
 
-/// Takes what [`export`] wrote into the store; every blob is checked against its name, every result against its blobs.
+/// Imports a file written by [`export`]. Every blob is checked against its digest, every result against its blobs.
 ///
-/// Locks are taken where there is none of their name.
-pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<Bundled, BundleError> {
+/// Existing lock files are not overwritten.
+pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Result<BundleReport, BundleError> {
     let mut file = fs::open_regular(from, Symlinks::Follow).map_err(at("read", from))?;
     check_version(&mut file, from)?;
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
-    let mut taken = Bundled::default();
+    let mut report = BundleReport::default();
     let mut staged = Vec::new();
     let folder = store.tmp_dir().join(fs::unique_name());
     fs::create_dir(&folder)?;
@@ -215,11 +212,11 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    taken.left_out.push(format!("the rest of the file, which is damaged: {error}"));
+                    report.skipped.push(format!("the rest of the file: it is damaged ({error})"));
                     break;
                 }
             };
-            take(store, entry, (&folder, &is_lock), &mut staged, &mut taken)?;
+            import_entry(store, entry, (&folder, &is_lock), &mut staged, &mut report)?;
             if staged.len() >= BATCH {
                 store.content.commit(&std::mem::take(&mut staged))?;
             }
@@ -228,34 +225,34 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
     })();
     let _ = fs::remove(&folder);
     result?;
-    Ok(taken)
+    Ok(report)
 }
 
 fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
-    let foreign = || BundleError::Foreign(path.to_owned());
+    let not_a_bundle = || BundleError::NotABundle { path: path.to_owned() };
     let mut archive = tar::Archive::new(&mut *file);
-    let mut entries = archive.entries().map_err(|_| foreign())?;
-    let mut first = entries.next().and_then(Result::ok).ok_or_else(foreign)?;
+    let mut entries = archive.entries().map_err(|_| not_a_bundle())?;
+    let mut first = entries.next().and_then(Result::ok).ok_or_else(not_a_bundle)?;
     let mut version = String::new();
     if first.path_bytes().as_ref() != VERSION.0.as_bytes() || first.size() > 16 {
-        return Err(foreign());
+        return Err(not_a_bundle());
     }
-    first.read_to_string(&mut version).map_err(|_| foreign())?;
+    first.read_to_string(&mut version).map_err(|_| not_a_bundle())?;
     if version != VERSION.1 {
-        return Err(BundleError::Newer(path.to_owned()));
+        return Err(BundleError::Newer { path: path.to_owned() });
     }
     file.rewind().map_err(at("read", path)).map_err(BundleError::Fs)
 }
 
-/// Results and locks are small; what says that it is one and is larger is neither.
-const LARGEST_TEXT: u64 = 64 * 1024 * 1024;
+/// The largest accepted result or lock file, in bytes.
+const MAX_METADATA_SIZE: u64 = 64 * 1024 * 1024;
 
-fn take(
+fn import_entry(
     store: &Store,
     mut entry: tar::Entry<'_, impl Read>,
     (folder, is_lock): (&Path, &dyn Fn(&str) -> bool),
     staged: &mut Vec<Staged>,
-    taken: &mut Bundled,
+    report: &mut BundleReport,
 ) -> Result<(), FsError> {
     let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
     let steps: Vec<&str> = name.split('/').collect();
@@ -264,37 +261,39 @@ fn take(
             let path = folder.join(fs::unique_name());
             match receive(&mut entry, &path) {
                 Ok(digest) if digest.hex() == *hex => {
-                    taken.blobs += 1;
-                    taken.bytes += digest.size();
+                    report.blobs += 1;
+                    report.bytes += digest.size();
                     staged.push(Staged { path, digest });
                 }
-                Ok(_) => taken.left_out.push(format!("`{name}`: its bytes are not what its name says")),
-                Err(Broken::Entry(error)) => taken.left_out.push(format!("`{name}`: {error}")),
-                Err(Broken::Disk(error)) => return Err(at("write", &path)(error)),
+                Ok(_) => report.skipped.push(format!("`{name}`: its content does not match its name")),
+                Err(ReceiveError::Archive(error)) => report.skipped.push(format!("`{name}`: {error}")),
+                Err(ReceiveError::Disk(error)) => return Err(at("write", &path)(error)),
             }
         }
         ["ac", _, key]
             if let Ok(key) = key.parse::<ActionKey>()
-                && entry.size() <= LARGEST_TEXT =>
+                && entry.size() <= MAX_METADATA_SIZE =>
         {
-            // What it names came before it.
+            // Commit the blobs that this result refers to.
             store.content.commit(&std::mem::take(staged))?;
             let mut text = Vec::new();
             let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
             match result.filter(|result| result.key == key) {
-                None => taken.left_out.push(format!("`{name}`: it is no whole result")),
-                Some(result) if result.outputs.blobs().any(|(digest, is_tree)| !is_whole(store, &digest, is_tree)) => {
-                    taken.left_out.push(format!("`{name}`: not all of its blobs are there"));
+                None => report.skipped.push(format!("`{name}`: not a valid result")),
+                Some(result)
+                    if result.outputs.blobs().any(|(digest, is_tree)| !is_complete(store, &digest, is_tree)) =>
+                {
+                    report.skipped.push(format!("`{name}`: some of its blobs are missing"));
                 }
-                // What is here already stays as it is.
-                Some(_) if store.actions.get(&key).is_some() => taken.results += 1,
+                // Existing results are kept.
+                Some(_) if store.actions.get(&key).is_some() => report.results += 1,
                 Some(result) => {
                     store.actions.put(&result)?;
-                    taken.results += 1;
+                    report.results += 1;
                 }
             }
         }
-        ["locks", lock] if is_lock_name(lock) && entry.size() <= LARGEST_TEXT => {
+        ["locks", lock] if is_lock_name(lock) && entry.size() <= MAX_METADATA_SIZE => {
             let path = store.root().join("locks").join(lock);
             let mut text = Vec::new();
             if !path.exists() {
@@ -302,12 +301,12 @@ fn take(
                 if whole && std::str::from_utf8(&text).is_ok_and(is_lock) {
                     fs::write(&path, &text, Durability::Synced)?;
                 } else {
-                    taken.left_out.push(format!("`{name}`: damaged"));
+                    report.skipped.push(format!("`{name}`: not a valid lock file"));
                 }
             }
         }
         _ if name == VERSION.0 => {}
-        _ => taken.left_out.push(format!("`{name}`: no such thing belongs into a cache")),
+        _ => report.skipped.push(format!("`{name}`: not part of a cache export")),
     }
     Ok(())
 }
@@ -316,23 +315,23 @@ fn is_lock_name(name: &str) -> bool {
     name.ends_with(".lock") && !name.starts_with('.')
 }
 
-/// Whose fault it is that an entry was not received.
-enum Broken {
-    Entry(io::Error),
+/// The cause of a failed read from the archive.
+enum ReceiveError {
+    Archive(io::Error),
     Disk(io::Error),
 }
 
-fn receive(entry: &mut impl Read, path: &Path) -> Result<Digest, Broken> {
-    let mut file = fs::create_new(path).map_err(Broken::Disk)?;
+fn receive(entry: &mut impl Read, path: &Path) -> Result<Digest, ReceiveError> {
+    let mut file = fs::create_new(path).map_err(ReceiveError::Disk)?;
     let mut hasher = blake3::Hasher::new();
     let (mut buffer, mut size) = (vec![0; 256 * 1024], 0);
     loop {
-        let count = entry.read(&mut buffer).map_err(Broken::Entry)?;
+        let count = entry.read(&mut buffer).map_err(ReceiveError::Archive)?;
         if count == 0 {
             return Ok(Digest::new(*hasher.finalize().as_bytes(), size));
         }
         hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(Broken::Disk)?;
+        file.write_all(&buffer[..count]).map_err(ReceiveError::Disk)?;
         size += count as u64;
     }
 }

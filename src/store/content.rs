@@ -1,4 +1,4 @@
-//! Bytes by digest.
+//! The content store: blobs by digest.
 
 use std::fs as std_fs;
 use std::io::{self, Read, Write};
@@ -8,15 +8,15 @@ use crate::digest::{self, Digest};
 use crate::fs::{self, Durability, FsError, Symlinks, at};
 use crate::sys;
 
-/// From this size on, copies go past the system's cache.
-const UNCACHED: u64 = 1024 * 1024;
+/// Copies of at least this size, in bytes, bypass the page cache.
+const UNCACHED_COPY_SIZE: u64 = 1024 * 1024;
 
-/// A blob that lies in a staging place and is not in the store yet.
+/// A file that is ready to be moved into the store.
 #[derive(Debug, Clone)]
 pub struct Staged {
-    /// Where it lies now, on the store's file system.
+    /// The current path, on the same file system as the store.
     pub path: PathBuf,
-    /// What it is.
+    /// The digest of the file.
     pub digest: Digest,
 }
 
@@ -31,24 +31,24 @@ impl ContentStore {
         Self { blobs: root.join("cas") }
     }
 
-    /// The folder of all blobs.
+    /// The directory of all blobs.
     pub fn folder(&self) -> &Path {
         &self.blobs
     }
 
-    /// Where the blob is, if it is there.
+    /// The path where a blob is stored.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.blobs.join(&hex[..2]).join(&hex)
     }
 
-    /// Whether a blob of that name and size is there. Its bytes are checked when it is read.
+    /// Whether the store has a blob with this name and size. Its content is checked when it is read.
     pub fn contains(&self, digest: &Digest) -> bool {
         let is_whole = |metadata: std_fs::Metadata| metadata.is_file() && metadata.len() == digest.size();
         std_fs::symlink_metadata(self.path(digest)).is_ok_and(is_whole)
     }
 
-    /// The bytes of a blob; none where it is absent or damaged (then it is deleted, and counts as a miss).
+    /// Reads a blob. Returns `None` if it is missing or damaged; a damaged blob is deleted.
     pub fn read(&self, digest: &Digest) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open(digest)?.read_to_end(&mut bytes).ok()?;
@@ -59,13 +59,13 @@ impl ContentStore {
         None
     }
 
-    /// Opens a blob; none where it is absent, or is no file or has another size (then it is deleted).
+    /// Opens a blob. Returns `None` if it is missing, or is not a file of the right size (then it is deleted).
     fn open(&self, digest: &Digest) -> Option<std_fs::File> {
         let path = self.path(digest);
         let opened = fs::open_regular(&path, Symlinks::Refuse);
         let is_wrong = match &opened {
             Ok(file) => file.metadata().is_ok_and(|metadata| metadata.len() != digest.size()),
-            // What cannot be read now may be good: it is a miss, and stays.
+            // A blob that is temporarily unreadable may be intact: treat it as missing, but keep it.
             Err(error) => error.kind() == io::ErrorKind::InvalidData,
         };
         if is_wrong {
@@ -75,7 +75,7 @@ impl ContentStore {
         opened.ok()
     }
 
-    /// Whether the blob's bytes are those that its name says; a damaged one is deleted.
+    /// Checks the content of a blob; a damaged one is deleted.
     pub fn check(&self, digest: &Digest) -> bool {
         let Some(mut blob) = self.open(digest) else { return false };
         let Ok(found) = digest::of_reader(&mut blob) else { return false };
@@ -85,23 +85,22 @@ impl ContentStore {
         found == *digest
     }
 
-    /// Copies a blob to `to`, whole or not at all, and checks its bytes on the way; false where it is absent or damaged (then it
-    /// is deleted, and counts as a miss).
+    /// Copies a blob to `to` atomically and checks its content. Returns false if it is missing or damaged; a damaged blob is deleted.
     pub fn copy(&self, digest: &Digest, to: &Path) -> Result<bool, FsError> {
         fs::fill(to, |target, staged| self.copy_into(digest, target, staged))
     }
 
-    /// The same into an open file that goes by `name` and must not be used where this fails or is false.
+    /// Like [`copy`](Self::copy), into an open file. If this fails or returns false, the contents of `target` are undefined.
     pub fn copy_into(&self, digest: &Digest, target: &mut std_fs::File, name: &Path) -> Result<bool, FsError> {
         let Some(mut blob) = self.open(digest) else { return Ok(false) };
-        let Ok(found) = pour(&mut blob, digest.size(), target, name)? else { return Ok(false) };
+        let Ok(found) = copy_hashing(&mut blob, digest.size(), target, name)? else { return Ok(false) };
         if found != *digest {
             let _ = std_fs::remove_file(self.path(digest));
         }
         Ok(found == *digest)
     }
 
-    /// Stores bytes that can be made again at any time, such as a listing.
+    /// Stores bytes that can be recomputed at any time, such as a directory listing.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, FsError> {
         let digest = Digest::of(bytes);
         if !self.check(&digest) {
@@ -110,11 +109,11 @@ impl ContentStore {
         Ok(digest)
     }
 
-    /// Stores staged files, in place of damaged ones too: all on the disk before the first appears under its name.
+    /// Moves staged files into the store, replacing damaged blobs. All of them are synced before the first one is renamed.
     pub fn commit(&self, staged: &[Staged]) -> Result<(), FsError> {
         let missing: Vec<&Staged> = staged.iter().filter(|blob| !self.check(&blob.digest)).collect();
         for blob in &missing {
-            stand_alone(blob)?;
+            break_hard_links(blob)?;
             let read_only = sys::permissions(0o444);
             std_fs::set_permissions(&blob.path, read_only).map_err(at("set permissions of", &blob.path))?;
         }
@@ -123,35 +122,34 @@ impl ContentStore {
     }
 }
 
-/// Puts a copy in the place of a staged file that has other names too: what else is called by them belongs to somebody else, who
-/// may write to it.
-fn stand_alone(blob: &Staged) -> Result<(), FsError> {
+/// Replaces a staged file that has several hard links by a copy, because its content could be changed through another link.
+fn break_hard_links(blob: &Staged) -> Result<(), FsError> {
     let path = &blob.path;
     if sys::link_count(&std_fs::symlink_metadata(path).map_err(at("read", path))?) == 1 {
         return Ok(());
     }
     let filled = fs::fill(path, |target, staged| {
         let mut from = fs::open_regular(path, Symlinks::Refuse).map_err(at("open", path))?;
-        let found = pour(&mut from, blob.digest.size(), target, staged)?.map_err(at("read", path))?;
+        let found = copy_hashing(&mut from, blob.digest.size(), target, staged)?.map_err(at("read", path))?;
         Ok(found == blob.digest)
     })?;
     if filled {
         return Ok(());
     }
-    Err(at("store", path)(io::Error::other("it has another name, under which somebody writes to it")))
+    Err(at("store", path)(io::Error::other("the file changed while it was copied")))
 }
 
-/// Copies a file of about `size` bytes to another, which goes by `name`, and returns the digest of what was copied; the inner error is
-/// that of the first.
+/// Copies a file of about `size` bytes to `target`, the file named `name`, and returns the digest of the copied bytes. The inner error is
+/// a failed read, the outer one a failed write.
 ///
-/// Stages read blobs, people read copies: large ones shall not push what the next stage reads out of memory.
-pub fn pour(
+/// Large copies bypass the page cache: they are for users, and must not evict the blobs that the next stages read.
+pub fn copy_hashing(
     from: &mut std_fs::File,
     size: u64,
     target: &mut std_fs::File,
     name: &Path,
 ) -> Result<io::Result<Digest>, FsError> {
-    let write = if size >= UNCACHED { fs::write_uncached } else { std_fs::File::write_all };
+    let write = if size >= UNCACHED_COPY_SIZE { fs::write_uncached } else { std_fs::File::write_all };
     digest::of_pieces(from, |piece| write(target, piece).map_err(at("write", name)))
 }
 
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_blob_is_a_miss_and_gone() {
+    fn a_damaged_blob_is_a_miss_and_deleted() {
         let (_folder, store) = store();
         let digest = store.put(b"good bytes").unwrap();
         assert_eq!(store.read(&digest).as_deref(), Some(&b"good bytes"[..]));
@@ -176,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_copied_out_whole_or_said_to_be_damaged() {
+    fn copying_yields_the_complete_blob_or_reports_damage() {
         let (folder, store) = store();
         for size in [0, 1, 100_000, 1_000_003, 3_000_001] {
             let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_no_file_is_damaged_and_nobody_waits_for_it() {
+    fn a_blob_that_is_not_a_regular_file_is_damaged_and_never_opened() {
         let (folder, store) = store();
         let digest = Digest::of(b"good bytes");
         let (path, elsewhere) = (store.path(&digest), folder.path().join("elsewhere"));
@@ -216,12 +214,12 @@ mod tests {
             make(&path, &elsewhere);
             assert!(!store.contains(&digest));
             assert_eq!(store.read(&digest), None);
-            assert!(path.symlink_metadata().is_err(), "it is gone");
+            assert!(path.symlink_metadata().is_err(), "it was deleted");
             make(&path, &elsewhere);
             assert!(!store.check(&digest));
             make(&path, &elsewhere);
             assert!(!store.copy(&digest, &folder.path().join("copy")).unwrap());
-            // What was not dropped by a reader makes way for the blob.
+            // Damaged blobs that no reader has deleted yet are replaced.
             make(&path, &elsewhere);
             store.put(b"good bytes").unwrap();
             assert!(path.symlink_metadata().unwrap().is_file());
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_blob_is_not_copied_and_gone() {
+    fn a_damaged_blob_is_not_copied_but_deleted() {
         let (folder, store) = store();
         let digest = store.put(b"good bytes").unwrap();
         let copy = folder.path().join("out/copy");
@@ -239,13 +237,13 @@ mod tests {
         assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
         std_fs::write(store.path(&digest), b"evil bytes").unwrap();
         assert!(!store.copy(&digest, &copy).unwrap() && !store.contains(&digest));
-        assert!(!store.copy(&digest, &copy).unwrap(), "it is absent");
+        assert!(!store.copy(&digest, &copy).unwrap(), "it is missing");
         assert_eq!(std_fs::read(&copy).unwrap(), b"good bytes");
-        assert_eq!(std_fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "nothing half-written is left");
+        assert_eq!(std_fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "no partial file is left");
     }
 
     #[test]
-    fn staged_files_move_in_by_their_digests() {
+    fn staged_files_are_stored_by_digest() {
         let (folder, store) = store();
         for count in [1, 20] {
             let staged: Vec<Staged> = (0..count)

@@ -1,4 +1,4 @@
-//! Remembers what was computed from content that has a name: views, plans, listings.
+//! Memos: remembers views, plans and listings computed from content-addressed data.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Symlinks};
 
-/// The answers below `cache/memo`, each by the digest of its question.
+/// Answers below `cache/memo`, each by the digest of its question.
 #[derive(Debug, Clone)]
 pub struct Memo {
     folder: PathBuf,
@@ -19,7 +19,7 @@ impl Memo {
         Self { folder }
     }
 
-    /// The folder of all answers.
+    /// The directory of all memos.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
     }
@@ -29,29 +29,29 @@ impl Memo {
         self.folder.join(&hex[..2]).join(hex)
     }
 
-    /// The answer to `question`, if it was kept and is whole.
+    /// The remembered answer to `question`; `None` if there is none or it is damaged.
     pub fn get<T: DeserializeOwned>(&self, question: &str) -> Option<T> {
         let text = fs::read_text(&self.path(question), Symlinks::Refuse).ok()?;
         serde_json::from_str(Self::decode(&text, question)?).ok()
     }
 
-    /// The answer of a text, where it is whole and answers `question`. Texts of hamflow 0.1 do not name their questions: they are computed
-    /// anew.
+    /// Extracts the answer from the text of a memo; `None` if it is damaged or belongs to another question. Memos of hamflow 0.1 do not name
+    /// their question and are recomputed.
     pub fn decode<'a>(text: &'a str, question: &str) -> Option<&'a str> {
         let (digest, body) = text.split_once('\n')?;
-        let (asked, answer) = body.split_once('\n')?;
+        let (question_digest, answer) = body.split_once('\n')?;
         let is_whole = Digest::of(body.as_bytes()).to_string() == digest;
-        (is_whole && Digest::of(question.as_bytes()).to_string() == asked).then_some(answer)
+        (is_whole && Digest::of(question.as_bytes()).to_string() == question_digest).then_some(answer)
     }
 
-    /// Keeps an answer. A memo that cannot be written costs time later and nothing else, so nobody is told.
+    /// Remembers an answer. Errors are ignored, since an answer that is not remembered only costs time.
     pub fn put<T: Serialize>(&self, question: &str, answer: &T) {
         let answer = serde_json::to_string(answer).expect("answers have only string keys");
         let _ = fs::write(&self.path(question), encode(&answer, question).as_bytes(), Durability::Relaxed);
     }
 }
 
-/// The text of an answer: its digest together with that of its question, which it belongs to alone; then both.
+/// The text of a memo: the digest of the rest, the digest of the question, the answer.
 fn encode(answer: &str, question: &str) -> String {
     let body = format!("{}\n{answer}", Digest::of(question.as_bytes()));
     format!("{}\n{body}", Digest::of(body.as_bytes()))
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_kept_by_its_question_and_a_damaged_one_forgotten() {
+    fn answers_are_remembered_by_question_and_damaged_ones_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let memo = Memo::new(folder.path().to_owned());
         memo.put("2+2", &4);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_under_the_name_of_another_question_is_none() {
+    fn an_answer_to_another_question_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let memo = Memo::new(folder.path().to_owned());
         memo.put("2+2", &4);

@@ -1,52 +1,52 @@
-//! The store: bytes by digest, results by key, what was learnt of files and views.
+//! The store: blobs by digest, results by key, the stat index and memos.
 //!
 //! ```text
 //! cache/cas/ab/abcd…      blobs, read-only, named by their BLAKE3 hash
 //! cache/ac/ab/abcd…       action results by key, each with its whole fingerprint
-//! cache/memo/ab/abcd…     remembered views and plans by what they were made from
+//! cache/memo/ab/abcd…     remembered views and plans by the digest of their inputs
 //! cache/index             the stat index: digests of files outside the store
-//! cache/seal              what the last look at a pipeline with nothing to do depended on
+//! cache/seal              everything that the last run with nothing to do depended on
 //! cache/runs/ID/          the record and the logs of a run
-//! cache/laid              which result of each stage was laid out in `out/` last
-//! cache/locks/            locks of runs with `--profile` or `--set`
-//! cache/checkpoints/      progress of unfinished jobs
-//! cache/tmp/              what is being made; emptied by the next run
+//! cache/laid              which result of each stage is in `out/`
+//! cache/locks/            lock files of runs with `--profile` or `--set`
+//! cache/checkpoints/      checkpoints of unfinished jobs
+//! cache/tmp/              work in progress; emptied by the next run
 //! ```
 //!
-//! Write order: blobs, then trees, then the result. Deleting any of it costs time, never correctness.
+//! Write order: blobs, then trees, then the result. Deleting any of these files costs time, never correctness.
 
 mod action;
 mod bundle;
 mod content;
 mod files;
-mod garbage;
-mod maintenance;
+mod gc;
 mod memo;
 pub mod remote;
 mod stat_index;
 mod tree;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
 pub use crate::policy::Limits;
-pub use action::{ActionCache, ActionKey, ActionResult, Believed, Origin, Outputs, ParseKeyError, ResultOutput};
-pub use bundle::{BundleError, Bundled, export, import};
-pub use content::{ContentStore, Staged, pour};
+pub use action::{ActionCache, ActionKey, ActionResult, Origin, Outputs, ParseKeyError, ResultOutput, TrustPolicy};
+pub use bundle::{BundleError, BundleReport, export, import};
+pub use content::{ContentStore, Staged, copy_hashing};
 pub use files::Files;
-pub use garbage::{Garbage, Needs, collect};
-pub use maintenance::{Damage, Usage, usage, verify};
+pub use gc::{GcReport, GcRoots, gc};
 pub use memo::Memo;
-pub use stat_index::{Known, Listing, Settled, StatIndex};
+pub use stat_index::{FileListing, IndexedFile, StableEntry, StatIndex};
 pub use tree::{Tree, TreeEntry, TreeError};
+pub use verify::{Damage, Usage, usage, verify};
 
 use crate::fs::{self, FsError, Symlinks};
 
-/// The version of everything that is kept on the disk; another version is discarded, a newer one refused.
+/// The version of the on-disk format. Caches with a newer version are rejected.
 pub const FORMAT: u32 = 1;
 
-/// What may lie in the directory of a cache whose version is not there (yet, or any more): what people and systems keep beside it, and
-/// what commands that only read, or a run whose cache was deleted, leave there. Nobody deletes files for having these names.
-const BESIDE_THE_VERSION: [&str; 13] = [
+/// Files that may exist in a cache directory without a `version` file: common files of users and file systems, and files left by read-only
+/// commands or by a run whose cache was deleted. Nothing is deleted because it has one of these names.
+const EXPECTED_WITHOUT_VERSION: [&str; 13] = [
     ".DS_Store",
     ".gitignore",
     ".gitkeep",
@@ -62,19 +62,20 @@ const BESIDE_THE_VERSION: [&str; 13] = [
     "tidied",
 ];
 
-/// What may lie there too where blobs or results do: it is cleared, so its name alone is not enough.
-const BESIDE_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
+/// Directories that may also exist if there are blobs or results. Their contents are subject to garbage collection, so the name alone
+/// does not prove that they belong to a cache.
+const EXPECTED_WITH_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
 
-/// Whether a folder has folders named by two hexadecimal digits, and nothing else.
-fn is_of_digests(folder: &Path) -> bool {
+/// Whether a directory contains only subdirectories named by two hexadecimal digits, and at least one.
+fn is_sharded_by_digest(folder: &Path) -> bool {
     let is_hex = |name: &str| name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     !names.is_empty() && names.iter().all(|name| is_hex(name))
 }
 
-/// Whether a file that has the name of one of ours, and would be written over, begins as ours does.
-fn is_as_it_begins(name: &str, path: &Path) -> bool {
+/// Whether a file that hamflow would overwrite starts like one that hamflow has written.
+fn has_expected_header(name: &str, path: &Path) -> bool {
     let bytes = || fs::read_regular(path, Symlinks::Refuse).unwrap_or_default();
     match name {
         "index" => bytes().starts_with(b"hamflow-index"),
@@ -85,67 +86,55 @@ fn is_as_it_begins(name: &str, path: &Path) -> bool {
     }
 }
 
-/// Everything below the cache directory.
+/// The cache directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-    /// Bytes by digest.
+    /// The blobs.
     pub content: ContentStore,
-    /// Results by key.
+    /// The results.
     pub actions: ActionCache,
-    /// Remembered views and plans.
+    /// The memos.
     pub memo: Memo,
 }
 
-/// Says that a cache directory was made by a later version.
-#[derive(Debug)]
+/// An error opening or creating a cache directory.
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory's format is newer than this program.
+    /// The directory has a newer format than this version of hamflow supports.
+    #[error("the cache `{}` has format {found}, but this version of hamflow supports only format {FORMAT}", root.display())]
     Newer {
-        /// The directory.
+        /// The cache directory.
         root: PathBuf,
-        /// What it says.
+        /// The format found in its `version` file.
         found: String,
     },
-    /// The directory is somebody's: it holds what no cache does.
-    Foreign {
+    /// The directory holds files that are not part of a cache.
+    #[error("`{}` is not a cache directory: it contains `{found}`", root.display())]
+    NotACache {
         /// The directory.
         root: PathBuf,
-        /// Something in it.
+        /// The name of a file that no cache contains.
         found: String,
     },
-    /// The disk failed.
-    Fs(FsError),
+    /// The directory cannot be read or written.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
-impl std::fmt::Display for StoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl StoreError {
+    /// What the user can do about the error.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Newer { root, found } => write!(
-                f,
-                "the cache `{}` has format {found}, this hamflow knows {FORMAT}\nhint: update hamflow, or name another directory under `[cache] dir`",
-                root.display()
-            ),
-            Self::Foreign { root, found } => write!(
-                f,
-                "`{}` is to be the cache, but it holds `{found}`, which is not of a cache\nhint: name a folder of its own under `[cache] dir`",
-                root.display()
-            ),
-            Self::Fs(error) => error.fmt(f),
+            Self::Newer { .. } => Some("update hamflow, or name another directory under `[cache] dir`"),
+            Self::NotACache { .. } => Some("name a directory that only the cache uses under `[cache] dir`"),
+            Self::Fs(_) => None,
         }
     }
 }
 
-impl std::error::Error for StoreError {}
-
-impl From<FsError> for StoreError {
-    fn from(error: FsError) -> Self {
-        Self::Fs(error)
-    }
-}
-
 impl Store {
-    /// Looks at the store below `root`, which need not exist.
+    /// Opens the store at `root`, which need not exist.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let version = root.join("version");
         if let Ok(text) = fs::read_text(&version, Symlinks::Refuse)
@@ -161,12 +150,12 @@ impl Store {
         })
     }
 
-    /// Makes the directory, for a command that will write. One that is there already must be a cache, or empty: what lies in a cache
-    /// is cleared away. Git is told to leave a new one out.
+    /// Creates the cache directory, including a `.gitignore`. Fails if the directory exists and is neither empty nor a cache, because
+    /// files in a cache are subject to garbage collection.
     pub fn create(&self) -> Result<(), StoreError> {
         let version = self.root.join("version");
         if !version.exists() {
-            self.refuse_foreign()?;
+            self.check_is_cache()?;
             fs::create_dir(&self.root)?;
             let ignored = self.root.join(".gitignore");
             if !ignored.exists() {
@@ -177,41 +166,45 @@ impl Store {
         Ok(())
     }
 
-    /// Fails where the directory is there and is no cache.
-    pub fn refuse_foreign(&self) -> Result<(), StoreError> {
+    /// Fails if the directory exists and is not a cache.
+    pub fn check_is_cache(&self) -> Result<(), StoreError> {
         if self.root.join("version").exists() {
             return Ok(());
         }
         let digests = ["cas", "ac"].map(|name| self.root.join(name));
-        let is_cache = digests.iter().any(|folder| is_of_digests(folder))
-            && digests.iter().all(|folder| !folder.exists() || is_of_digests(folder));
+        let is_cache = digests.iter().any(|folder| is_sharded_by_digest(folder))
+            && digests.iter().all(|folder| !folder.exists() || is_sharded_by_digest(folder));
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            let known = (BESIDE_THE_VERSION.contains(&&found[..]) && is_as_it_begins(&found, &entry.path()))
-                || (is_cache && BESIDE_BLOBS.contains(&&found[..]));
+            let known = (EXPECTED_WITHOUT_VERSION.contains(&&found[..]) && has_expected_header(&found, &entry.path()))
+                || (is_cache && EXPECTED_WITH_BLOBS.contains(&&found[..]));
             if !known && !fs::is_staged(&found) {
-                return Err(StoreError::Foreign { root: self.root.clone(), found });
+                // Another process may have created the cache since the first check.
+                if self.root.join("version").exists() {
+                    return Ok(());
+                }
+                return Err(StoreError::NotACache { root: self.root.clone(), found });
             }
         }
         Ok(())
     }
 
-    /// The store's root.
+    /// The cache directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where runs keep their records and logs.
+    /// The directory of run records and logs.
     pub fn runs_dir(&self) -> PathBuf {
         self.root.join("runs")
     }
 
-    /// Where jobs keep the progress of what can be continued.
+    /// The directory of checkpoints, from which interrupted jobs continue.
     pub fn checkpoints_dir(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
 
-    /// Where jobs work; on the same file system as the blobs.
+    /// The directory in which jobs run, on the same file system as the blobs.
     pub fn tmp_dir(&self) -> PathBuf {
         self.root.join("tmp")
     }

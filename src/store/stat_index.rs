@@ -1,8 +1,8 @@
-//! Remembers the digests of files outside the store by what the system says of them.
+//! The stat index: remembers the digests of files outside the store by their stat.
 //!
-//! The rules are git's (Documentation/technical/racy-git.txt): size, mtime, ctime and inode must all be as they were when
-//! the file was hashed, and a file that was changed about when it was hashed is hashed again ("racily clean"). The times of
-//! folders are never trusted in place of those of their files.
+//! It follows git's rules (Documentation/technical/racy-git.txt): size, mtime, ctime and inode must be unchanged since the file was
+//! hashed, and a file that was modified at about the time it was hashed is hashed again ("racily clean"). The timestamps of a
+//! directory never stand in for those of its files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,28 +14,28 @@ use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-index 1\n";
 
-/// A file whose digest is known, or that was listed to be read.
+/// A file with its digest, or a listed file that is not hashed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// Its path below its folder; empty for a single file.
+pub struct IndexedFile {
+    /// The path within its directory; empty for a single file.
     pub path: String,
-    /// Of its bytes.
+    /// The digest of the content.
     pub digest: Digest,
     stat: Stat,
-    /// When it was hashed, or a time before that, in nanoseconds since 1970.
+    /// When it was hashed, in nanoseconds since the Unix epoch. May be earlier than the actual time.
     hashed: i64,
 }
 
-/// The files of a folder, sorted by path; shared, because there may be many.
-pub type Listing = Arc<Vec<Known>>;
+/// The files of a directory, sorted by path. Shared, because there may be many.
+pub type FileListing = Arc<Vec<IndexedFile>>;
 
-impl Known {
-    /// A file of which only its digest is known.
-    pub fn named(path: String, digest: Digest) -> Self {
+impl IndexedFile {
+    /// A file for which only the digest is known.
+    pub fn from_digest(path: String, digest: Digest) -> Self {
         Self { path, digest, stat: Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 }, hashed: 0 }
     }
 
-    /// A file that was listed and not read.
+    /// A file that was listed but not hashed.
     fn unread(listed: Listed) -> Self {
         Self { path: listed.path, digest: Digest::unread(listed.stat.size), stat: listed.stat, hashed: 0 }
     }
@@ -45,40 +45,40 @@ impl Known {
     }
 }
 
-/// What the index knows of a path whose digests hold as long as the stats do.
-pub enum Settled<'a> {
+/// The indexed state of a path that is unchanged as long as the stats are.
+pub enum StableEntry<'a> {
     /// A file.
     File(Stat),
-    /// A folder: the paths of its files, sorted, and their stats.
+    /// A directory: its files' paths, sorted, and their stats.
     Folder(Box<dyn Iterator<Item = (&'a str, &'a Stat)> + 'a>),
 }
 
-/// The digests of files outside the store, by folder.
+/// The digests of files outside the store, by directory.
 #[derive(Debug)]
 pub struct StatIndex {
     path: PathBuf,
-    /// By absolute folder, its files sorted by path; single files are kept under their own path with an empty name.
-    folders: BTreeMap<String, Listing>,
-    /// By absolute path: what others have hashed of folders since they were listed.
-    learned: HashMap<PathBuf, Known>,
+    /// The files of each absolute directory, sorted by path. A single file is stored under its own path with an empty name.
+    folders: BTreeMap<String, FileListing>,
+    /// Files that were hashed elsewhere since they were listed, by absolute path.
+    recorded: HashMap<PathBuf, IndexedFile>,
     changed: bool,
 }
 
 impl StatIndex {
-    /// Reads the index below the store's root; a missing or damaged one is an empty one.
+    /// Loads the index below the store's root; empty if it is missing or damaged.
     pub fn load(root: &Path) -> Self {
         let path = root.join("index");
         let read = fs::read_regular(&path, Symlinks::Refuse).ok();
         let folders = read.and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, folders, learned: HashMap::new(), changed: false }
+        Self { path, folders, recorded: HashMap::new(), changed: false }
     }
 
-    /// Whether what stands behind the checksum is an index (for fuzzing: no fuzzer finds checksums).
+    /// Whether `body` is a valid index without its checksum. For fuzzing, since fuzzers cannot forge checksums.
     pub fn is_body(body: &[u8]) -> bool {
         decode_body(body).is_some()
     }
 
-    /// Puts the index on the disk if it says anything new. The last of several writers wins: all of them are right.
+    /// Saves the index if it has changed. With concurrent writers the last one wins; all of them are correct.
     pub fn save(&mut self) -> Result<(), FsError> {
         if self.changed {
             fs::write(&self.path, &encode(&self.folders), Durability::Relaxed)?;
@@ -87,15 +87,15 @@ impl StatIndex {
         Ok(())
     }
 
-    /// The digests of all files below `folder`, sorted by path; those that changed are hashed on `threads` threads.
-    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+    /// The files below `folder` with their digests, sorted by path. Changed files are hashed on `threads` threads.
+    pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
         self.refresh(name, folder, listed, threads)
     }
 
-    /// The same of a folder that people write to as they like ([`fs::list_usual`]).
-    pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+    /// Like [`folder`](Self::folder), for a directory that users write to ([`fs::list_usual`]).
+    pub fn usual_folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let name = folder.to_string_lossy().into_owned();
         match self.refresh(name.clone(), folder, fs::list_usual(folder, threads)?, threads) {
             Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -107,41 +107,46 @@ impl StatIndex {
         }
     }
 
-    /// All files below `folder`, sorted by path, without reading one: those whose digests are not known are
-    /// [unread](Digest::unread).
-    pub fn listing(&self, folder: &Path, threads: usize) -> Result<Listing, FsError> {
+    /// Lists the files below `folder` without hashing any, sorted by path. Files without a known digest are [unread](Digest::unread).
+    pub fn listing(&self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let known = self.folders.get(folder.to_string_lossy().as_ref()).cloned().unwrap_or_default();
         let places = places(&known, &listed);
         let known = listed.into_iter().zip(places).map(|(file, place)| match place {
             Some(place) => known[place].clone(),
-            None => Known::unread(file),
+            None => IndexedFile::unread(file),
         });
         Ok(known.collect::<Vec<_>>().into())
     }
 
-    /// Takes from somebody who read a file of a [listing](Self::listing) after `since`, in nanoseconds since 1970, what its bytes
-    /// are. That is kept only where the file is still as it was listed.
-    pub fn learn(&mut self, path: &Path, listed: &Known, digest: Digest, since: i64) {
+    /// Records the digest of a file of a [listing](Self::listing) that was read after `since` (in nanoseconds since the Unix epoch).
+    /// Ignored if the file has changed since it was listed.
+    pub fn record_hash(&mut self, path: &Path, listed: &IndexedFile, digest: Digest, since: i64) {
         let as_listed = std::fs::metadata(path).is_ok_and(|metadata| Stat::of(&metadata) == listed.stat);
         if as_listed && digest.size() == listed.stat.size {
-            let known = Known { path: listed.path.clone(), digest, stat: listed.stat, hashed: since };
-            self.learned.insert(path.to_owned(), known);
+            let known = IndexedFile { path: listed.path.clone(), digest, stat: listed.stat, hashed: since };
+            self.recorded.insert(path.to_owned(), known);
         }
     }
 
-    /// Takes the digests of files that were written to a folder where nobody else wrote before `hashed`, in nanoseconds since 1970, as
-    /// they were listed there then, so that the next look need not read them.
-    pub fn laid_out(&mut self, folder: &Path, listed: &[Listed], hashed: i64, files: &BTreeMap<RelativePath, Digest>) {
+    /// Records the digests of files that hamflow itself wrote to a directory, so that they need not be hashed. `listed` is a listing
+    /// made at the time `hashed`, in nanoseconds since the Unix epoch.
+    pub fn record_written(
+        &mut self,
+        folder: &Path,
+        listed: &[Listed],
+        hashed: i64,
+        files: &BTreeMap<RelativePath, Digest>,
+    ) {
         let known = listed.iter().filter_map(|Listed { path, stat }| {
             let digest = files.get(path.as_str()).filter(|digest| digest.size() == stat.size)?;
-            Some(Known { path: path.clone(), digest: *digest, stat: *stat, hashed })
+            Some(IndexedFile { path: path.clone(), digest: *digest, stat: *stat, hashed })
         });
         self.folders.insert(folder.to_string_lossy().into_owned(), known.collect::<Vec<_>>().into());
         self.changed = true;
     }
 
-    /// The digest of one file.
+    /// The digest of a single file.
     pub fn file(&mut self, path: &Path) -> Result<Digest, FsError> {
         let metadata = std::fs::metadata(path).map_err(at("read", path))?;
         let listed = vec![Listed { path: String::new(), stat: Stat::of(&metadata) }];
@@ -149,19 +154,19 @@ impl StatIndex {
         Ok(found[0].digest)
     }
 
-    /// What is known of a path that was looked at; none where that may have changed without a sign.
-    pub fn settled(&self, path: &Path) -> Option<Settled<'_>> {
+    /// The indexed state of a path; `None` if it may have changed without changing its stat.
+    pub fn stable_entry(&self, path: &Path) -> Option<StableEntry<'_>> {
         let files = self.folders.get(path.to_string_lossy().as_ref())?;
         if !files.iter().all(|known| known.stat.is_settled_at(known.hashed)) {
             return None;
         }
         Some(match &files[..] {
-            [Known { path, stat, .. }] if path.is_empty() => Settled::File(*stat),
-            files => Settled::Folder(Box::new(files.iter().map(|known| (&known.path[..], &known.stat)))),
+            [IndexedFile { path, stat, .. }] if path.is_empty() => StableEntry::File(*stat),
+            files => StableEntry::Folder(Box::new(files.iter().map(|known| (&known.path[..], &known.stat)))),
         })
     }
 
-    /// Forgets what lies at or below `path`.
+    /// Removes a path from the index.
     pub fn forget(&mut self, path: &Path) {
         if self.folders.remove(path.to_string_lossy().as_ref()).is_some() {
             self.changed = true;
@@ -174,7 +179,7 @@ impl StatIndex {
         folder: &Path,
         listed: Vec<Listed>,
         threads: usize,
-    ) -> Result<Listing, FsError> {
+    ) -> Result<FileListing, FsError> {
         let found = self.folders.get(&name).cloned();
         let is_new = found.is_none();
         let known = found.unwrap_or_default();
@@ -186,21 +191,21 @@ impl StatIndex {
             listed.iter().zip(&fresh).filter(|(_, hit)| hit.is_none()).map(|(file, _)| file).collect();
         let mut hashed = threads::each(&todo, threads, 1, |file| {
             let path = if file.path.is_empty() { folder.to_owned() } else { folder.join(&file.path) };
-            match self.learned.get(&path).filter(|known| known.path == file.path && known.holds_for(&file.stat)) {
+            match self.recorded.get(&path).filter(|known| known.path == file.path && known.holds_for(&file.stat)) {
                 Some(known) => Ok(known.clone()),
                 None => hash_one(&path, file),
             }
         })?
         .into_iter();
-        self.learned.retain(|path, _| !path.starts_with(folder));
-        let entries: Listing = listed
+        self.recorded.retain(|path, _| !path.starts_with(folder));
+        let entries: FileListing = listed
             .iter()
             .zip(&fresh)
             .map(|(_, hit)| match hit {
                 Some(index) => known[*index].clone(),
                 None => hashed.next().expect("one digest was made for each file to do"),
             })
-            .collect::<Vec<Known>>()
+            .collect::<Vec<IndexedFile>>()
             .into();
         self.folders.insert(name, Arc::clone(&entries));
         self.changed = true;
@@ -208,8 +213,8 @@ impl StatIndex {
     }
 }
 
-/// For each listed file the place of what is known of it, if that still holds; both are sorted by path.
-fn places(known: &[Known], listed: &[Listed]) -> Vec<Option<usize>> {
+/// For each listed file, the position of its valid index entry, if there is one. Both slices are sorted by path.
+fn places(known: &[IndexedFile], listed: &[Listed]) -> Vec<Option<usize>> {
     let mut cursor = 0;
     let place = |file: &Listed| {
         while cursor < known.len() && known[cursor].path < file.path {
@@ -221,26 +226,26 @@ fn places(known: &[Known], listed: &[Listed]) -> Vec<Option<usize>> {
     listed.iter().map(place).collect()
 }
 
-fn hash_one(path: &Path, file: &Listed) -> Result<Known, FsError> {
+fn hash_one(path: &Path, file: &Listed) -> Result<IndexedFile, FsError> {
     let read_stat = || std::fs::metadata(path).map(|metadata| Stat::of(&metadata)).map_err(at("read", path));
     let mut stat = file.stat;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_HASH_ATTEMPTS {
         let hashed = fs::now();
         let digest = digest::of_file(path).map_err(at("read", path))?;
         let after = read_stat()?;
         if after == stat && digest.size() == stat.size {
-            return Ok(Known { path: file.path.clone(), stat, digest, hashed });
+            return Ok(IndexedFile { path: file.path.clone(), stat, digest, hashed });
         }
-        // Somebody writes to it right now: take the state that lasts.
+        // The file was modified while it was read: try again.
         stat = after;
     }
-    Err(at("read", path)(std::io::Error::other("somebody keeps writing to it")))
+    Err(at("read", path)(std::io::Error::other("the file keeps changing while it is read")))
 }
 
-/// So often a file is read anew that changes while it is read.
-const LOOKS: usize = 5;
+/// How often a file is hashed at most if it changes while it is read.
+const MAX_HASH_ATTEMPTS: usize = 5;
 
-fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
+fn encode(folders: &BTreeMap<String, FileListing>) -> Vec<u8> {
     let mut body = Vec::with_capacity(folders.values().map(|files| 64 + files.len() * 100).sum());
     let text = |body: &mut Vec<u8>, text: &str| {
         body.extend_from_slice(&u32::try_from(text.len()).expect("paths are short").to_le_bytes());
@@ -249,7 +254,7 @@ fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
     for (folder, files) in folders {
         text(&mut body, folder);
         body.extend_from_slice(&u32::try_from(files.len()).expect("fewer than 4 billion files").to_le_bytes());
-        for Known { path, digest, stat, hashed } in files.iter() {
+        for IndexedFile { path, digest, stat, hashed } in files.iter() {
             text(&mut body, path);
             for value in [stat.size, stat.inode, digest.size()] {
                 body.extend_from_slice(&value.to_le_bytes());
@@ -267,7 +272,7 @@ fn encode(folders: &BTreeMap<String, Listing>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Listing>> {
+fn decode(bytes: &[u8]) -> Option<BTreeMap<String, FileListing>> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (checksum, body) = rest.split_at_checked(32)?;
     if blake3::hash(body).as_bytes() != checksum {
@@ -276,13 +281,13 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Listing>> {
     decode_body(body)
 }
 
-fn decode_body(body: &[u8]) -> Option<BTreeMap<String, Listing>> {
+fn decode_body(body: &[u8]) -> Option<BTreeMap<String, FileListing>> {
     let mut reader = Reader { rest: body };
     let mut folders = BTreeMap::new();
     while !reader.rest.is_empty() {
         let folder = reader.text()?;
         let count = u32::from_le_bytes(*reader.take()?);
-        let files = (0..count).map(|_| reader.known()).collect::<Option<Vec<_>>>()?;
+        let files = (0..count).map(|_| reader.file()).collect::<Option<Vec<_>>>()?;
         folders.insert(folder, files.into());
     }
     Some(folders)
@@ -306,14 +311,14 @@ impl<'a> Reader<'a> {
         String::from_utf8(text.to_vec()).ok()
     }
 
-    fn known(&mut self) -> Option<Known> {
+    fn file(&mut self) -> Option<IndexedFile> {
         let path = self.text()?;
         let mut unsigned = || self.take().map(|bytes| u64::from_le_bytes(*bytes));
         let (size, inode, bytes) = (unsigned()?, unsigned()?, unsigned()?);
         let mut signed = || self.take().map(|bytes| i64::from_le_bytes(*bytes));
         let (mtime, ctime, hashed) = (signed()?, signed()?, signed()?);
         let digest = Digest::new(*self.take::<32>()?, bytes);
-        Some(Known { path, stat: Stat { size, mtime, ctime, inode }, digest, hashed })
+        Some(IndexedFile { path, stat: Stat { size, mtime, ctime, inode }, digest, hashed })
     }
 }
 
@@ -324,7 +329,7 @@ mod tests {
 
     use super::*;
 
-    /// A file whose times lie an hour back cannot be racily clean.
+    /// Files that were last modified an hour ago cannot be racily clean.
     fn write_old(path: &Path, text: &str) {
         std_fs::write(path, text).unwrap();
         let hour_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_is_read_back_as_it_was_written() {
+    fn a_saved_index_is_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std_fs::create_dir(&data).unwrap();
@@ -347,58 +352,61 @@ mod tests {
     }
 
     #[test]
-    fn a_file_changed_about_when_it_was_hashed_is_hashed_again() {
+    fn a_racily_clean_file_is_hashed_again() {
         let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_001, inode: 7 };
-        let known = |stat, hashed| Known { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
+        let known = |stat, hashed| IndexedFile { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
         assert!(!known(stat, 5_000_000_002).holds_for(&stat), "written in the same tick");
         assert!(known(stat, 5_100_000_000).holds_for(&stat));
         assert!(!known(stat, 5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
         let coarse = Stat { ctime: 5_000_000_000, ..stat };
-        assert!(!known(coarse, 5_100_000_000).holds_for(&coarse), "where times are whole seconds, a tick is one");
+        assert!(
+            !known(coarse, 5_100_000_000).holds_for(&coarse),
+            "with timestamps in whole seconds, a tick is a second"
+        );
         assert!(known(coarse, 7_100_000_000).holds_for(&coarse));
     }
 
     #[test]
-    fn a_same_size_change_is_seen_even_with_the_old_mtime() {
+    fn a_change_with_equal_size_and_mtime_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         write_old(&file, "1");
         let mut index = StatIndex::load(folder.path());
         assert_eq!(index.file(&file).unwrap(), Digest::of(b"1"));
         write_old(&file, "2");
-        assert_eq!(index.file(&file).unwrap(), Digest::of(b"2"), "the ctime gives it away");
+        assert_eq!(index.file(&file).unwrap(), Digest::of(b"2"), "the ctime differs");
     }
 
     #[test]
-    fn what_was_just_laid_out_is_not_read_again() {
+    fn files_written_by_hamflow_are_not_hashed_again() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std_fs::create_dir(&data).unwrap();
         write_old(&data.join("a"), "1");
         write_old(&data.join("b"), "2");
-        // The time of the last change to the inode must be behind the listing.
+        // The ctime must be older than the listing.
         std::thread::sleep(std::time::Duration::from_millis(40));
         let mut index = StatIndex::load(folder.path());
-        // A digest that reading would not give shows that nobody read.
+        // A wrong digest shows that the file was not read.
         let path = |path: &str| RelativePath::new(path).unwrap();
-        let said = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
-        index.laid_out(&data, &fs::list(&data, 1).unwrap(), fs::now(), &said);
+        let digests = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
+        index.record_written(&data, &fs::list(&data, 1).unwrap(), fs::now(), &digests);
         let found = index.folder(&data, 1).unwrap();
         let digests: Vec<Digest> = found.iter().map(|known| known.digest).collect();
-        assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "what has another size is not believed");
+        assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "a digest with another size is ignored");
         write_old(&data.join("a"), "3");
         assert_eq!(index.folder(&data, 1).unwrap()[0].digest, Digest::of(b"3"));
     }
 
     #[test]
-    fn what_others_learnt_of_a_listed_file_holds_while_the_file_is_as_it_was_listed() {
+    fn a_recorded_hash_is_used_while_the_file_is_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std_fs::create_dir(&data).unwrap();
         for name in ["a", "b", "c"] {
             write_old(&data.join(name), "1");
         }
-        // The time of the last change to the inode must be behind the listing.
+        // The ctime must be older than the listing.
         std::thread::sleep(std::time::Duration::from_millis(40));
         let mut index = StatIndex::load(folder.path());
         let since = fs::now();
@@ -406,16 +414,16 @@ mod tests {
         assert!(listed.iter().all(|known| known.digest == Digest::unread(1)));
         std_fs::write(data.join("b"), "2").unwrap();
         for known in listed.iter() {
-            index.learn(&data.join(&known.path), known, Digest::of(b"x"), since);
+            index.record_hash(&data.join(&known.path), known, Digest::of(b"x"), since);
         }
-        index.learn(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
+        index.record_hash(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
         let digests: Vec<Digest> = index.folder(&data, 1).unwrap().iter().map(|known| known.digest).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2"), Digest::of(b"x")]);
-        assert!(index.learned.is_empty(), "it is in the index now");
+        assert!(index.recorded.is_empty(), "it was moved to the index");
     }
 
     #[test]
-    fn a_damaged_index_is_an_empty_one() {
+    fn a_damaged_index_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         write_old(&folder.path().join("a"), "1");
         let mut index = StatIndex::load(folder.path());

@@ -1,4 +1,4 @@
-//! A bar for each stage at work, and above them one line for each stage that is done.
+//! A progress bar per running stage, below one line per finished stage.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::style::Style;
 use super::{Reporter, plain};
 use crate::exec::RunEvent;
 
-/// Shows a run on a terminal.
+/// Reports a run on a terminal.
 pub struct Bars {
     style: Style,
     all: MultiProgress,
@@ -17,7 +17,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// Nothing at work yet.
+    /// Creates the reporter without any bars.
     pub fn new(style: Style) -> Self {
         Self { style, all: MultiProgress::new(), bars: BTreeMap::new() }
     }
@@ -34,12 +34,12 @@ impl Bars {
 }
 
 fn spinner() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4}  {wide_msg}").expect("the template is right")
+    ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4}  {wide_msg}").expect("the template is valid")
 }
 
 fn measured() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4} [{bar:24}] {pos}/{len} {wide_msg}")
-        .expect("the template is right")
+        .expect("the template is valid")
         .progress_chars("=> ")
 }
 

@@ -1,4 +1,4 @@
-//! Shows a run: bars on a terminal, plain lines elsewhere, JSON for programs. Nothing else writes to the terminal.
+//! Terminal output: progress bars on a terminal, plain lines elsewhere, JSON for programs. Nothing else writes to the terminal.
 
 mod bars;
 mod json;
@@ -7,22 +7,22 @@ mod style;
 
 use std::io::{self, Write};
 
-pub use style::{Style, bytes, duration};
+pub use style::{Style, bytes, duration, plural};
 
 use crate::exec::RunEvent;
 
-/// A way to show a run.
+/// Shows the progress of a run.
 pub trait Reporter {
     /// Shows one event.
     fn event(&mut self, event: &RunEvent);
 }
 
-/// How a run is shown.
+/// The output format of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Bars while stages work, one line for each when it is done.
+    /// Progress bars, and one line per finished stage.
     Bars,
-    /// One line for each stage when it is done.
+    /// One line per finished stage.
     Plain,
     /// One JSON object per line, on standard output.
     Json,
@@ -30,20 +30,20 @@ pub enum Format {
 
 type Make = fn(Style) -> Box<dyn Reporter>;
 
-/// Every way to show a run: a new one is one file and one line here.
+/// All reporters. To add one, add a file and a line here.
 const REPORTERS: &[(Format, Make)] = &[
     (Format::Bars, |style| Box::new(bars::Bars::new(style))),
     (Format::Plain, |style| Box::new(plain::Plain::new(style))),
     (Format::Json, |_| Box::new(json::Json::default())),
 ];
 
-/// Makes the reporter for `format`.
+/// Creates the reporter for `format`.
 pub fn reporter(format: Format, style: Style) -> Box<dyn Reporter> {
     let (_, make) = REPORTERS.iter().find(|(found, _)| *found == format).expect("every format has a reporter");
     make(style)
 }
 
-/// Writes a line of data to standard output. A reader that went away (`hamflow status | head`) ends the process quietly.
+/// Writes a line of data to standard output. Exits quietly if the reader has closed the pipe (`hamflow status | head`).
 pub fn data(line: &str) {
     match try_data(line) {
         Ok(()) => {}
@@ -55,12 +55,12 @@ pub fn data(line: &str) {
     }
 }
 
-/// Writes a line of data to standard output, for what goes on when nobody reads it.
+/// Writes a line of data to standard output and returns the error if that fails.
 fn try_data(line: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-/// Writes a line for people to standard error.
+/// Writes a message to standard error.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

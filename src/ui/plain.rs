@@ -1,52 +1,52 @@
-//! One line for each stage that did something, with the reason, and one summary line.
+//! One line per stage that was not already up to date, with the reason, and a summary line.
 
 use std::time::{Duration, Instant};
 
-use super::style::{Style, bytes, duration};
+use super::style::{Style, bytes, duration, plural};
 use super::{Reporter, say};
 use crate::exec::{Outcome, RunEvent, RunSummary};
 use crate::plan::StaleReason;
 
-/// A stage that works longer than this says how far it is.
-const SILENCE: Duration = Duration::from_secs(15);
+/// Progress is reported if nothing was printed for this long.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Shows a run in a log file.
+/// Reports a run in a log file.
 pub struct Plain {
     style: Style,
-    last_word: Instant,
+    last_output: Instant,
 }
 
 impl Plain {
-    /// Nothing said yet.
+    /// Creates the reporter; the progress interval starts now.
     pub fn new(style: Style) -> Self {
-        Self { style, last_word: Instant::now() }
+        Self { style, last_output: Instant::now() }
     }
 }
 
 impl Reporter for Plain {
     fn event(&mut self, event: &RunEvent) {
         if let RunEvent::Progress { stage, .. } = event {
-            if self.last_word.elapsed() < SILENCE {
+            if self.last_output.elapsed() < PROGRESS_INTERVAL {
                 return;
             }
-            say(&format!("{} {stage}  {}", self.style.word("at work"), progress_text(event)));
+            say(&format!("{} {stage}  {}", self.style.word("running"), progress_text(event)));
         } else {
             for line in lines(event, self.style) {
                 say(&line);
             }
         }
-        self.last_word = Instant::now();
+        self.last_output = Instant::now();
     }
 }
 
-/// What a progress event says beside the stage: `3/50 epochs  val accuracy 0.71`.
+/// The text of a progress event without its stage: `3/50 epochs  val accuracy 0.71`.
 pub fn progress_text(event: &RunEvent) -> String {
     let RunEvent::Progress { done, total, unit, message, .. } = event else { return String::new() };
     let count = if *total > 0 { format!("{done}/{total} {unit}") } else { format!("{done} {unit}") };
     if message.is_empty() { count } else { format!("{count}  {message}") }
 }
 
-/// The lasting lines of an event.
+/// The lines that an event leaves in the output.
 pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
     match event {
         RunEvent::Warning { stage, message } => {
@@ -55,21 +55,20 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
         }
         RunEvent::Flaw { stage, message } => vec![format!("{} stage `{stage}`: {message}", style.label("flaw"))],
         RunEvent::Tidied { results, bytes: deleted, over_bytes } => {
-            let mut said = Vec::new();
+            let mut notes = Vec::new();
             if *results > 0 {
-                let what = format!(
-                    "cleared the cache of {results} results that were used least recently ({})",
-                    bytes(*deleted)
-                );
-                said.push(format!("{} {what}", style.label("note")));
+                let results = plural(*results, "least recently used result");
+                notes.push(format!("{} evicted {results} from the cache ({})", style.label("note"), bytes(*deleted)));
             }
             if *over_bytes > 0 {
-                let what =
-                    format!("what locks and the last runs need is {} over the cache's budget", bytes(*over_bytes));
-                let way_out = "raise `[cache] max_size`, or `hamflow cache gc --keep-runs 1`";
-                said.push(format!("{} {what}; {way_out}", style.label("note")));
+                let problem = format!(
+                    "the results that lock files and recent runs refer to exceed the cache size limit by {}",
+                    bytes(*over_bytes)
+                );
+                let solution = "raise `[cache] max_size` or run `hamflow cache gc --keep-runs 1`";
+                notes.push(format!("{} {problem}; {solution}", style.label("note")));
             }
-            said
+            notes
         }
         RunEvent::Note { stage, message } => vec![format!("{} {stage}: {message}", style.label("note"))],
         RunEvent::StageFinished { stage, outcome, reasons, parts_ran, parts_cached, wall_ms, error } => {
@@ -89,7 +88,7 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
                 }
                 (Outcome::Interrupted, _) => {
                     let parts = parts_text(*parts_ran, *parts_cached);
-                    vec![format!("{word} {stage}  after {}{parts}  what is finished of it is kept", duration(*wall_ms))]
+                    vec![format!("{word} {stage}  after {}{parts}  (finished parts are kept)", duration(*wall_ms))]
                 }
                 _ => vec![format!("{word} {stage}")],
             }
@@ -102,13 +101,12 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
 fn parts_text(ran: usize, cached: usize) -> String {
     match (ran, cached) {
         (0, 0) => String::new(),
-        (1, 0) => "  1 part".to_owned(),
-        (ran, 0) => format!("  {ran} parts"),
+        (ran, 0) => format!("  {}", plural(ran, "part")),
         (ran, cached) => format!("  {ran} of {} parts", ran + cached),
     }
 }
 
-/// The first reason, and how many more there are.
+/// The first reason and the number of further ones.
 pub fn reasons_text(stage: &str, reasons: &[StaleReason]) -> String {
     match reasons {
         [] => String::new(),
@@ -148,8 +146,8 @@ fn summary_text(summary: &RunSummary) -> String {
         (unfinished, "interrupted"),
         (&not_reached, "not reached"),
         (flawed, "flawed"),
-        (fetched, "taken from the remote"),
-        (uploaded, "results given to the remote"),
+        (fetched, "downloaded"),
+        (uploaded, "uploaded"),
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();

@@ -1,4 +1,4 @@
-//! Servers that speak the languages of the clouds.
+//! Local servers with the APIs of cloud storage.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::services::{Service, free_port, missing};
 
-/// A line to a server on `port` that carries 1 MB in a second to it, and anything back; returns its own port.
+/// Proxies connections to `port`, limited to 1 MB/s in that direction. Returns the port of the proxy.
 pub fn slow_line(port: u16) -> u16 {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    // As on a line to somewhere far: the sender is not told of room that there is not.
+    // A small receive buffer, so that the sender sees the limit at once, like on a long-distance connection.
     listener.set_recv_buffer_size(16 * 1024).unwrap();
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     listener.listen(64).unwrap();
@@ -42,12 +42,12 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// A file that a variable of the environment names.
+/// The existing file that an environment variable points to.
 fn named(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists())
 }
 
-/// s3s-fs, a server of S3 from the Rust registry, with the bucket `ham` in `folder`.
+/// s3s-fs, an S3 server from crates.io, with the bucket `ham` in `folder`.
 pub fn s3(folder: &Path, key: &str, secret: &str) -> Option<Service> {
     let Some(program) = named("HAMFLOW_S3_SERVER") else { return missing("s3s-fs (`$HAMFLOW_S3_SERVER`)") };
     let port = free_port();
@@ -58,7 +58,7 @@ pub fn s3(folder: &Path, key: &str, secret: &str) -> Option<Service> {
     Some(Service::start(command, port))
 }
 
-/// Azurite, Microsoft's own emulator of Azure Blob Storage from the npm registry, with its data in `folder`.
+/// Azurite, Microsoft's emulator of Azure Blob Storage from npm, with its data in `folder`.
 pub fn azurite(folder: &Path) -> Option<Service> {
     let Some(program) = named("HAMFLOW_AZURITE") else { return missing("Azurite (`$HAMFLOW_AZURITE`)") };
     let port = free_port();
@@ -68,8 +68,8 @@ pub fn azurite(folder: &Path) -> Option<Service> {
     Some(Service::start(command, port))
 }
 
-/// Starts gcp-storage-emulator on the port of its argument, with what it leaves out of Google's answers: the headers `ETag` and
-/// `Last-Modified`, and `HEAD`, which is the answer to `GET` without its body.
+/// Starts gcp-storage-emulator on the port given as its argument, and adds what it lacks: the headers `ETag` and `Last-Modified`, and
+/// `HEAD` requests.
 const GOOGLE: &str = r#"
 import sys
 from gcp_storage_emulator import server

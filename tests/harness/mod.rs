@@ -1,4 +1,4 @@
-//! A project in a folder of its own, and what running hamflow in it does.
+//! Temporary projects, and running hamflow in them.
 
 #[cfg(feature = "cloud")]
 pub mod clouds;
@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-/// A project in a temporary folder.
+/// A project in a temporary directory.
 pub struct Project {
     folder: tempfile::TempDir,
     program: PathBuf,
 }
 
-/// What a command did.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -32,19 +32,19 @@ impl Ran {
         self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The stages with this outcome, in the order in which they ended.
+    /// The stages with this outcome, in the order in which they finished.
     pub fn with_outcome(&self, outcome: &str) -> Vec<String> {
         let events = self.events();
         let finished = events.iter().filter(|event| event["event"] == "stage_finished" && event["outcome"] == outcome);
         finished.map(|event| event["stage"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// The stages of which a job executed.
+    /// The stages that were executed.
     pub fn ran(&self) -> Vec<String> {
         self.with_outcome("ran")
     }
 
-    /// A number of the last line.
+    /// A count in the last event.
     pub fn count(&self, name: &str) -> u64 {
         let events = self.events();
         let last = events.last().unwrap_or_else(|| panic!("no events: {self:?}"));
@@ -53,13 +53,13 @@ impl Ran {
     }
 }
 
-/// Whether this is CI, where nothing that a test needs may be missing.
+/// Whether this runs in CI, where all optional tools of the tests must be installed.
 pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
-/// The Python with these packages that `$HAMFLOW_PYTHON` names; `tests/check.sh` makes one. Without, a test passes and says loudly
-/// that it did not look, and fails on CI.
+/// The Python named by `$HAMFLOW_PYTHON` if it can import these packages; `tests/check.sh` sets it up. Otherwise prints that the test is
+/// skipped, and panics in CI.
 #[cfg(feature = "builtin")]
 pub fn python(packages: &str) -> Option<String> {
     let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -74,17 +74,17 @@ pub fn python(packages: &str) -> Option<String> {
 
 fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    // target/release/deps/promises-… beside target/release/examples/toy
+    // target/release/deps/promises-… is next to target/release/examples/toy
     test.parent().unwrap().parent().unwrap().join("examples").join(name)
 }
 
 impl Project {
-    /// A project of toy kinds.
+    /// Creates a project that uses the toy kinds.
     pub fn new(pipeline: &str) -> Self {
         Self::with_program(pipeline, built("toy"))
     }
 
-    /// A project of the built-in kinds.
+    /// Creates a project that uses the built-in kinds.
     #[cfg(feature = "builtin")]
     pub fn builtin(pipeline: &str) -> Self {
         Self::with_program(pipeline, PathBuf::from(env!("CARGO_BIN_EXE_hamflow")))
@@ -118,7 +118,7 @@ impl Project {
         std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Sets a file's modification time to some seconds ago, its bytes untouched.
+    /// Sets the modification time of a file to some seconds ago, without changing its content.
     pub fn touch(&self, path: &str, seconds_ago: u64) {
         let file = std::fs::File::options().write(true).open(self.path(path)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(seconds_ago)).unwrap();
@@ -143,7 +143,7 @@ impl Project {
         }
     }
 
-    /// `run --json` with more arguments, which must succeed.
+    /// Runs `run --json` with further arguments; panics if it fails.
     pub fn run_with(&self, arguments: &[&str]) -> Ran {
         let ran = self.hamflow(&[&["run", "--json"], arguments].concat());
         assert_eq!(ran.code, 0, "{ran:?}");
@@ -154,21 +154,21 @@ impl Project {
         self.run_with(&[])
     }
 
-    /// Starts a command and leaves it running.
+    /// Starts a command without waiting for it.
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Waits until a file is there: an event, not a time.
+    /// Waits until a file exists.
     pub fn wait_for(&self, path: &str) {
         let deadline = SystemTime::now() + Duration::from_secs(60);
         while !self.path(path).exists() {
-            assert!(SystemTime::now() < deadline, "`{path}` never came");
+            assert!(SystemTime::now() < deadline, "`{path}` was not created");
             std::thread::yield_now();
         }
     }
 
-    /// Waits until a file's times are older than what one tick of the kernel's clock hides, so that its digest is kept.
+    /// Waits until the timestamps of a file are older than a tick of the kernel's clock, so that its digest can be cached.
     pub fn wait_until_settled(&self, path: &str) {
         let written = std::fs::metadata(self.path(path)).unwrap().modified().unwrap();
         while written.elapsed().is_ok_and(|age| age < Duration::from_millis(40)) {
@@ -176,16 +176,16 @@ impl Project {
         }
     }
 
-    /// Runs until a seal says that there is nothing to do: what was written a moment ago cannot be sealed.
+    /// Runs until there is a seal. Recently modified files cannot be sealed.
     pub fn until_sealed(&self, run: impl Fn()) {
         let deadline = SystemTime::now() + Duration::from_secs(60);
         while !self.path("cache/seal").exists() {
-            assert!(SystemTime::now() < deadline, "a run with nothing to do leaves a seal");
+            assert!(SystemTime::now() < deadline, "a run with nothing to do writes a seal");
             run();
         }
     }
 
-    /// All files below a folder with their bytes, sorted.
+    /// All files below a directory with their content, sorted.
     pub fn files(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
         let mut found = Vec::new();
         let mut todo = vec![self.path(folder)];
@@ -198,7 +198,7 @@ impl Project {
                     let name = path.strip_prefix(self.root()).unwrap().to_string_lossy().into_owned();
                     match std::fs::read(&path) {
                         Ok(bytes) => found.push((name, bytes)),
-                        // A run that works beside has renamed it.
+                        // Renamed by a concurrent run.
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                         Err(error) => panic!("{name}: {error}"),
                     }
@@ -210,7 +210,7 @@ impl Project {
     }
 }
 
-/// Runs a shell line in the project, with mounts that nobody else sees; none where this system does not let us.
+/// Runs a shell command line in the project, in a private mount namespace; `None` if the system does not allow that.
 pub fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c"]);
@@ -228,7 +228,7 @@ pub fn in_namespace(project: &Project, line: &str) -> Option<Ran> {
     Some(Project::finish(command))
 }
 
-/// Three stages in a row and one beside them.
+/// Three stages in a row and an independent one.
 pub const CHAIN: &str = r#"
 [pipeline]
 name = "chain"
@@ -253,7 +253,7 @@ from = ["first", "second"]
 [stages.dice]
 "#;
 
-/// A project of [`CHAIN`] that has run once.
+/// A project with [`CHAIN`] after its first run.
 pub fn chain() -> Project {
     let project = Project::new(CHAIN);
     project.write("text.txt", "abc");

@@ -1,4 +1,4 @@
-//! A web server that keeps objects in a folder and, where it is told to, behaves badly: what a real one does on its worst days.
+//! A web server that keeps objects in a directory and can simulate faults.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// How it behaves.
+/// A simulated fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
-    /// As it should.
-    Good,
-    /// It takes connections and says nothing.
-    Silent,
-    /// It answers with this status.
+pub enum Fault {
+    /// No fault.
+    None,
+    /// Accepts connections without responding.
+    NoResponse,
+    /// Responds with this status.
     Status(u16),
-    /// It ends bodies half-way.
-    Cut,
-    /// It changes a byte of bodies.
-    Flip,
-    /// It announces more bytes than there are, and closes.
-    Long,
-    /// It sends one byte and then nothing for as long as it lives.
-    Drip,
-    /// It sends a byte in a second.
-    Trickle,
-    /// It thinks for two seconds before each answer.
-    Slow,
-    /// It is good for so many requests, then silent.
-    LostAfter(usize),
+    /// Closes the connection in the middle of a body.
+    Truncated,
+    /// Changes a byte of every body.
+    CorruptByte,
+    /// Announces a longer body than it sends.
+    WrongLength,
+    /// Sends one byte, then nothing.
+    Stalled,
+    /// Sends one byte per second.
+    OneBytePerSecond,
+    /// Responds after two seconds.
+    Delayed,
+    /// Works for this many requests, then stops responding.
+    NoResponseAfter(usize),
 }
 
 pub struct Server {
     address: String,
-    mood: Arc<Mutex<(Mood, &'static str)>>,
+    fault: Arc<Mutex<(Fault, &'static str)>>,
     requests: Arc<AtomicUsize>,
 }
 
@@ -42,28 +42,29 @@ impl Server {
     pub fn start(folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (mood, requests) = (Arc::new(Mutex::new((Mood::Good, ""))), Arc::new(AtomicUsize::new(0)));
-        let (shared_mood, shared_requests, folder) = (Arc::clone(&mood), Arc::clone(&requests), folder.to_owned());
+        let (fault, requests) = (Arc::new(Mutex::new((Fault::None, ""))), Arc::new(AtomicUsize::new(0)));
+        let (shared_fault, shared_requests, folder) = (Arc::clone(&fault), Arc::clone(&requests), folder.to_owned());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (mood, requests, folder) = (Arc::clone(&shared_mood), Arc::clone(&shared_requests), folder.clone());
-                std::thread::spawn(move || serve(stream, &mood, &requests, &folder));
+                let (fault, requests, folder) =
+                    (Arc::clone(&shared_fault), Arc::clone(&shared_requests), folder.clone());
+                std::thread::spawn(move || serve(stream, &fault, &requests, &folder));
             }
         });
-        Self { address, mood, requests }
+        Self { address, fault, requests }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}/ham", self.address)
     }
 
-    pub fn be(&self, mood: Mood) {
-        self.be_with(mood, "");
+    pub fn set_fault(&self, fault: Fault) {
+        self.set_fault_for(fault, "");
     }
 
-    /// Behaves so where the path of an object contains `part`.
-    pub fn be_with(&self, mood: Mood, part: &'static str) {
-        *self.mood.lock().unwrap() = (mood, part);
+    /// Simulates a fault for objects whose path contains `part`.
+    pub fn set_fault_for(&self, fault: Fault, part: &'static str) {
+        *self.fault.lock().unwrap() = (fault, part);
     }
 
     pub fn requests(&self) -> usize {
@@ -71,7 +72,7 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, mood: &Mutex<(Mood, &'static str)>, requests: &AtomicUsize, folder: &Path) {
+fn serve(stream: TcpStream, fault: &Mutex<(Fault, &'static str)>, requests: &AtomicUsize, folder: &Path) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     loop {
@@ -86,13 +87,13 @@ fn serve(stream: TcpStream, mood: &Mutex<(Mood, &'static str)>, requests: &Atomi
             }
             head.push(line.trim_end().to_owned());
         }
-        let (mut mood, part) = *mood.lock().unwrap();
+        let (mut fault, part) = *fault.lock().unwrap();
         if !head[0].contains(part) {
-            mood = Mood::Good;
+            fault = Fault::None;
         }
         let number = requests.fetch_add(1, Ordering::Relaxed);
-        if let Mood::LostAfter(good) = mood {
-            mood = if number < good { Mood::Good } else { Mood::Silent };
+        if let Fault::NoResponseAfter(good) = fault {
+            fault = if number < good { Fault::None } else { Fault::NoResponse };
         }
         let length = head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let mut body = vec![0; length.unwrap_or(0)];
@@ -102,26 +103,26 @@ fn serve(stream: TcpStream, mood: &Mutex<(Mood, &'static str)>, requests: &Atomi
         let mut words = head[0].split(' ');
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let path = folder.join(path.trim_start_matches("/ham/"));
-        if answer(&mut writer, mood, method, &path, &body).is_none() {
+        if answer(&mut writer, fault, method, &path, &body).is_none() {
             return;
         }
     }
 }
 
-/// None where the connection is over.
-fn answer(writer: &mut TcpStream, mood: Mood, method: &str, path: &PathBuf, sent: &[u8]) -> Option<()> {
+/// Sends a response; returns `None` to close the connection.
+fn answer(writer: &mut TcpStream, fault: Fault, method: &str, path: &PathBuf, sent: &[u8]) -> Option<()> {
     let mut status = 200;
     let mut body = Vec::new();
-    if mood == Mood::Slow {
+    if fault == Fault::Delayed {
         std::thread::sleep(std::time::Duration::from_secs(2));
     }
-    match (mood, method) {
-        (Mood::Silent, _) => {
-            // Until the other side has had enough.
+    match (fault, method) {
+        (Fault::NoResponse, _) => {
+            // Wait until the client closes the connection.
             let _ = writer.read(&mut [0]);
             return None;
         }
-        (Mood::Status(given), _) => status = given,
+        (Fault::Status(given), _) => status = given,
         (_, "PUT") => {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, sent).unwrap();
@@ -132,20 +133,20 @@ fn answer(writer: &mut TcpStream, mood: Mood, method: &str, path: &PathBuf, sent
             Err(_) => status = 404,
         },
     }
-    let announced = if mood == Mood::Long { body.len() + 10 } else { body.len() };
+    let announced = if fault == Fault::WrongLength { body.len() + 10 } else { body.len() };
     let head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {announced}\r\n\r\n");
     writer.write_all(head.as_bytes()).ok()?;
     if method == "HEAD" || status != 200 || body.is_empty() {
         return Some(());
     }
     let middle = body.len() / 2;
-    match mood {
-        Mood::Flip => body[middle] ^= 1,
-        Mood::Cut => body.truncate(middle),
-        Mood::Drip => body.truncate(1),
+    match fault {
+        Fault::CorruptByte => body[middle] ^= 1,
+        Fault::Truncated => body.truncate(middle),
+        Fault::Stalled => body.truncate(1),
         _ => {}
     }
-    if mood == Mood::Trickle {
+    if fault == Fault::OneBytePerSecond {
         for byte in &body {
             writer.write_all(&[*byte]).ok()?;
             std::thread::sleep(std::time::Duration::from_secs(1));
@@ -153,9 +154,9 @@ fn answer(writer: &mut TcpStream, mood: Mood, method: &str, path: &PathBuf, sent
         return Some(());
     }
     writer.write_all(&body).ok()?;
-    match mood {
-        Mood::Cut | Mood::Long => None,
-        Mood::Drip => {
+    match fault {
+        Fault::Truncated | Fault::WrongLength => None,
+        Fault::Stalled => {
             let _ = writer.read(&mut [0]);
             None
         }

@@ -1,4 +1,4 @@
-//! Real servers that tests talk to, on loopback; `tests/check.sh` installs them.
+//! Real servers on the loopback interface; `tests/check.sh` installs them.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::in_ci;
 
-/// A server that ends with its test.
+/// A server process that is killed on drop.
 pub struct Service {
     process: Child,
     pub port: u16,
@@ -20,7 +20,7 @@ impl Drop for Service {
     }
 }
 
-/// A port that was free a moment ago and that nobody here is given again: below those that the kernel gives to whoever asks for any.
+/// A free port that is not returned twice, outside of the kernel's range of ephemeral ports.
 pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let process = (std::process::id() % 600) as u16 * 16;
@@ -45,19 +45,19 @@ impl Service {
             std::thread::yield_now();
         }
         let ended = service.process.try_wait().unwrap();
-        assert!(ended.is_none(), "somebody else listens on port {port}: {command:?} ended");
+        assert!(ended.is_none(), "another process listens on port {port}: {command:?} ended");
         service
     }
 }
 
-/// Says loudly that a test checked nothing, and fails on CI.
+/// Prints that the test is skipped, and panics in CI.
 pub(super) fn missing<T>(what: &str) -> Option<T> {
     assert!(!in_ci(), "CI must have {what}");
     println!("SKIPPED: there is no {what}, so this test checked nothing; tests/check.sh installs it");
     None
 }
 
-/// nginx with WebDAV, as Debian has it, with its objects below `folder/objects`.
+/// nginx with WebDAV, as packaged by Debian, with its objects below `folder/objects`.
 pub fn nginx(folder: &Path) -> Option<Service> {
     if Command::new("nginx").arg("-v").output().is_err() {
         return missing("nginx");

@@ -1,15 +1,15 @@
-//! Machines that share results.
+//! Projects on several machines that share results through a remote.
 
 use super::{CHAIN, Project, Ran};
 
-/// A pair of keys of `hamflow cache keygen`: the secret one, then the public one.
+/// Generates a key pair: the secret key, then the public one.
 pub fn keygen(project: &Project) -> [String; 2] {
     let made = project.hamflow(&["cache", "keygen"]).stdout;
     let mut lines = made.lines().map(str::to_owned);
     [lines.next().unwrap(), lines.next().unwrap()]
 }
 
-/// What `[cache.remote]` says.
+/// The contents of `[cache.remote]`.
 pub struct Shared {
     pub url: String,
     pub read: &'static str,
@@ -21,7 +21,7 @@ impl Shared {
         Self { url: url.to_owned(), read: "[]", keys: vec![(scope, key.to_owned())] }
     }
 
-    /// A fresh machine with the pipeline and its inputs.
+    /// A fresh checkout of the pipeline with its inputs.
     pub fn machine(&self) -> Project {
         let keys: String = self.keys.iter().map(|(scope, key)| format!("\"{scope}\" = [\"{key}\"]\n")).collect();
         let project = Project::new(&format!(
@@ -45,7 +45,7 @@ pub fn warnings(ran: &Ran) -> Vec<String> {
     events.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
 }
 
-/// A text whose results are too large to be packed.
+/// Writes an input whose results are too large to be packed.
 pub fn large(machine: &Project) {
     machine.write("text.txt", "abc ".repeat(100_000));
     machine.touch("text.txt", 5);

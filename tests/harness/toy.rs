@@ -1,4 +1,4 @@
-//! The engine with toy kinds, so that its promises are tested without tables, images and training.
+//! The engine with toy kinds, to test it without tables, images and training.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ fn output() -> Vec<Output> {
     vec![Output::new("text", ArtifactType::File, "text.txt")]
 }
 
-/// Parameters that are all strings or numbers, with their defaults.
+/// Resolves parameters that are strings or numbers, with defaults.
 fn resolve(params: &Params, defaults: Value) -> Result<Params, ParamError> {
     let mut resolved = defaults.as_object().cloned().unwrap_or_default();
     for (name, value) in params {
@@ -53,7 +53,7 @@ fn read(context: &StageContext<'_>, port: &str) -> Result<String, StageError> {
     String::from_utf8(context.input(port)?.file()?.read()?).map_err(|error| StageError::input(error.to_string()))
 }
 
-/// Writes its input in capitals, with a suffix.
+/// Writes its input in upper case, with a suffix.
 struct Shout;
 
 impl Kind for Shout {
@@ -76,7 +76,7 @@ impl Kind for Shout {
     }
 }
 
-/// Writes its inputs one after the other, each behind its labels.
+/// Concatenates its inputs, each preceded by its labels.
 struct Join;
 
 impl Kind for Join {
@@ -104,7 +104,7 @@ impl Kind for Join {
     }
 }
 
-/// Writes the names of a folder's files.
+/// Lists the file names of a directory.
 struct Names;
 
 impl Kind for Names {
@@ -127,7 +127,7 @@ impl Kind for Names {
     }
 }
 
-/// Copies the lines that begin with `keep`.
+/// Copies the lines that start with `keep`.
 struct Rows;
 
 fn kept(text: &str) -> String {
@@ -157,7 +157,7 @@ impl Kind for Rows {
     }
 }
 
-/// Writes each file of a folder in capitals, one part per first letter of the name.
+/// Writes each file of a directory in upper case, with one part per first letter of the name.
 struct Pieces {
     name: &'static str,
     reads_once: bool,
@@ -235,7 +235,7 @@ impl Kind for Pieces {
         }
         if text.contains("HOARDS") {
             let strings: Vec<String> = (0..2_000_000).map(|number| format!("{number:064}")).collect();
-            // In front of what stays glibc returns nothing by itself.
+            // glibc does not return memory that is below a live allocation.
             std::mem::forget(strings.last().cloned());
         }
         if text.contains("SAYS ITS MEMORY") {
@@ -243,7 +243,7 @@ impl Kind for Pieces {
             text = status.lines().filter_map(|line| line.strip_prefix("VmRSS:")).collect();
         }
         if text.contains("A FILE COMES") {
-            // A change while `names` works is reported.
+            // A change while `names` runs would be reported.
             wait_for("out/names/text.txt");
             let file = &context.input("folder")?.files[0].source;
             let beside = file.with_file_name("c");
@@ -259,7 +259,7 @@ impl Kind for Pieces {
         if text.contains("WAITS FOR THE FAILURE") {
             std::fs::write("begun", "").map_err(|error| StageError::io("write", "begun".as_ref(), &error))?;
             wait_for("failed");
-            // Until the engine has heard of it.
+            // Wait until the engine has handled the failure.
             std::thread::sleep(std::time::Duration::from_millis(200));
         }
         if text.contains("NEVER ENDS") {
@@ -308,7 +308,7 @@ impl Kind for Dice {
     }
 }
 
-/// Says that it has begun by making the file `started`, then waits until somebody ends it.
+/// Creates the file `started`, then waits until it is killed.
 struct Wait;
 
 impl Kind for Wait {
@@ -339,7 +339,7 @@ impl Kind for Wait {
     }
 }
 
-/// Ends badly, in the way that it is told.
+/// Fails in the given way.
 struct Crash;
 
 impl Kind for Crash {
@@ -374,7 +374,7 @@ impl Kind for Crash {
     }
 }
 
-/// Writes on what device it ran: that which the environment has, if it has one.
+/// Writes the device that it ran on, which is set by an environment variable.
 struct OnDevice;
 
 impl Kind for OnDevice {

@@ -90,7 +90,7 @@ impl Driver<'_> {
         };
         let restored = restore.run(&differences, pipeline.cache.link)?;
         if let Restored::Whole(Some((listed, when))) = &restored {
-            self.planner.index().laid_out(&folder, listed, *when, files);
+            self.planner.index().record_written(&folder, listed, *when, files);
         }
         Ok(restored)
     }

@@ -1,7 +1,7 @@
-//! Gives the boxes of a drawing their places: columns from left to right, no two boxes touching, no line behind a box.
+//! Layered graph layout: columns from left to right without overlapping boxes or lines behind boxes.
 //!
-//! The classic steps (Sugiyama 1981): layers by the longest path, a waypoint wherever an edge passes a layer, an order
-//! within each layer with few crossings, and places as near to the neighbours' as the order allows.
+//! The classic steps (Sugiyama et al. 1981): assign layers by the longest path, add a waypoint wherever an edge crosses a layer, order
+//! the nodes of each layer to reduce crossings, and place them close to their neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,28 +10,28 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Size {
     pub(super) width: f64,
     pub(super) height: f64,
-    /// Whether it moves right to what reads it, as things from outside do.
+    /// Whether the box is placed directly before its first reader, as inputs are.
     pub(super) late: bool,
 }
 
-/// A box, or a waypoint of a line (which has no number of its own).
+/// A box, or a waypoint of an edge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placed {
     pub(super) left: f64,
     pub(super) right: f64,
-    /// The middle.
+    /// The vertical centre.
     pub(super) y: f64,
     pub(super) height: f64,
     layer: usize,
 }
 
-/// Places and the line segments between neighbouring columns.
+/// Positions, and the line segments between adjacent columns.
 pub(super) struct Layout {
-    /// The boxes as given, then the waypoints.
+    /// The boxes in the given order, followed by the waypoints.
     pub(super) nodes: Vec<Placed>,
-    /// Pairs of nodes, each from one column to the next.
+    /// Pairs of nodes in adjacent columns.
     pub(super) segments: Vec<(usize, usize)>,
-    /// The right end of each node's column.
+    /// The right edge of each node's column.
     pub(super) column_right: Vec<f64>,
     pub(super) width: f64,
     pub(super) height: f64,
@@ -43,7 +43,7 @@ const ROW_GAP: f64 = 18.0;
 const WAYPOINT: f64 = 6.0;
 const ROUNDS: usize = 12;
 
-/// Lays out boxes; `edges` lead from box to box and form no circle.
+/// Lays out boxes. `edges` must be acyclic.
 pub(super) fn lay_out(sizes: &[Size], edges: &[(usize, usize)]) -> Layout {
     let mut layers = layers(sizes.len(), edges);
     pull_late(sizes, edges, &mut layers);
@@ -57,10 +57,10 @@ pub(super) fn lay_out(sizes: &[Size], edges: &[(usize, usize)]) -> Layout {
     place(sizes, &layers, &heights, ys, segments)
 }
 
-/// The longest path to each box.
+/// The length of the longest path to each box.
 fn layers(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let mut layers = vec![0; count];
-    // Without circles no path is longer than the number of boxes.
+    // Without cycles, no path is longer than the number of boxes.
     for _ in 0..count {
         let mut moved = false;
         for &(from, to) in edges {
@@ -85,7 +85,7 @@ fn pull_late(sizes: &[Size], edges: &[(usize, usize)], layers: &mut [usize]) {
     }
 }
 
-/// Cuts edges at every column; edges of one box share their waypoints.
+/// Splits edges at every column. Edges from the same box share their waypoints.
 fn segments(edges: &[(usize, usize)], layers: &mut Vec<usize>) -> Vec<(usize, usize)> {
     let mut waypoints: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     let mut segments = BTreeSet::new();
@@ -120,13 +120,13 @@ impl Neighbours {
     }
 }
 
-/// The mean, or none of nothing.
+/// The mean; `None` if there are no values.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     (count > 0.0).then(|| sum / count)
 }
 
-/// The nodes of each layer from top to bottom, with few crossings.
+/// The nodes of each layer from top to bottom, ordered to reduce crossings.
 fn order(layers: &[usize], count: usize, neighbours: &Neighbours) -> Vec<Vec<usize>> {
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); count];
     for (node, &layer) in layers.iter().enumerate() {
@@ -154,7 +154,7 @@ fn order(layers: &[usize], count: usize, neighbours: &Neighbours) -> Vec<Vec<usi
     best.1
 }
 
-/// Where each node stands in its layer.
+/// The position of each node in its layer.
 fn places(rows: &[Vec<usize>], count: usize) -> Vec<f64> {
     let mut places = vec![0.0; count];
     for row in rows {
@@ -180,7 +180,7 @@ fn crossings(rows: &[Vec<usize>], neighbours: &Neighbours) -> usize {
     crossings
 }
 
-/// The middles of all nodes: each layer in its order and apart, near to the means of its neighbours.
+/// The vertical centres of all nodes, close to the means of their neighbours, respecting the order and the gaps.
 fn heights_of(rows: &[Vec<usize>], heights: &[f64], neighbours: &Neighbours) -> Vec<f64> {
     let mut ys = vec![0.0; heights.len()];
     for row in rows {
@@ -209,9 +209,9 @@ fn heights_of(rows: &[Vec<usize>], heights: &[f64], neighbours: &Neighbours) -> 
     ys
 }
 
-/// The places nearest to the wished ones (in the sum of squares) that keep the order and the gaps.
+/// The positions closest to the wished ones (least squares) that keep the order and the gaps.
 ///
-/// Without the gaps it is isotonic regression: neighbours that would overtake each other are pooled at their mean.
+/// Without gaps this is isotonic regression: neighbours that would overtake each other are pooled at their mean.
 fn apart(row: &[usize], heights: &[f64], wished: &[f64]) -> Vec<f64> {
     let mut offsets = Vec::with_capacity(row.len());
     let mut offset = 0.0;
@@ -252,7 +252,7 @@ fn place(sizes: &[Size], layers: &[usize], heights: &[f64], ys: Vec<f64>, segmen
     let mut bottom = 0.0f64;
     let mut nodes = Vec::with_capacity(layers.len());
     for (node, &layer) in layers.iter().enumerate() {
-        // Whole pixels; the gaps are wide enough for what rounding takes from them.
+        // Round to whole pixels; the gaps are wide enough for that.
         let y = (ys[node] - top + MARGIN).round();
         bottom = bottom.max(y + heights[node] / 2.0);
         let width = sizes.get(node).map_or(widths[layer], |size| size.width);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_ever_overlaps() {
+    fn boxes_never_overlap() {
         let mut random = Random::new(3, "layout");
         for _ in 0..200 {
             let count = 1 + random.below(25) as usize;
@@ -288,7 +288,7 @@ mod tests {
             let mut edges = Vec::new();
             for (to, size) in sizes.iter().enumerate() {
                 for from in 0..to {
-                    // What is late has no edge into it, as things from outside.
+                    // `late` boxes have no incoming edges, like inputs.
                     if random.below(5) == 0 && !size.late {
                         edges.push((from, to));
                     }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_that_collide_meet_in_the_middle() {
+    fn colliding_wishes_are_pooled_at_their_mean() {
         let heights = [10.0, 10.0];
         let gap = 10.0 + ROW_GAP;
         assert_eq!(apart(&[0, 1], &heights, &[50.0, 50.0]), [50.0 - gap / 2.0, 50.0 + gap / 2.0]);

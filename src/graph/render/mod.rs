@@ -1,4 +1,4 @@
-//! Draws a graph: as a tree for the terminal, as text for other programs, as a picture.
+//! Renders a graph as a tree for the terminal, as Graphviz, Mermaid or JSON, or as an SVG image.
 
 mod layout;
 mod svg;
@@ -8,48 +8,48 @@ use std::collections::BTreeMap;
 
 use super::{Graph, Source, StageId};
 
-/// What is said of a stage beside its name.
+/// What is shown of a stage in addition to its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Annotation {
-    /// One word: `fresh`, `cached`, `stale`, `pending`.
+    /// The status in one word: `fresh`, `cached`, `stale`, `pending`.
     pub status: Option<String>,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub reason: Option<String>,
 }
 
-/// A graph, or the part of it that is to be shown.
+/// A graph, or the part of it to render.
 #[derive(Clone, Copy)]
 pub struct Drawing<'a> {
     /// The whole graph.
     pub graph: &'a Graph,
-    /// The stages that are shown, as [`Graph::select`] gives them.
+    /// The stages to show, as returned by [`Graph::select`].
     pub stages: &'a [StageId],
-    /// What is said of each; stages without an entry show only their name.
+    /// The annotations of stages; a stage without an entry shows only its name.
     pub annotations: &'a BTreeMap<StageId, Annotation>,
 }
 
 impl Drawing<'_> {
-    /// A line per stage below the last of the stages that it reads, the others named behind it.
+    /// One line per stage below the last of its dependencies, with the other dependencies listed after it.
     pub fn tree(&self) -> String {
         text::tree(self)
     }
 
-    /// Graphviz: `hamflow dag --format dot | dot -Tpng`.
+    /// Graphviz, for `hamflow dag --format dot | dot -Tpng`.
     pub fn dot(&self) -> String {
         text::dot(&self.scene())
     }
 
-    /// Mermaid, as GitHub and GitLab draw it in Markdown.
+    /// Mermaid, which GitHub and GitLab render in Markdown.
     pub fn mermaid(&self) -> String {
         text::mermaid(&self.scene())
     }
 
-    /// One JSON object, indented.
+    /// An indented JSON object.
     pub fn json(&self) -> String {
         text::json(self)
     }
 
-    /// A picture that stands alone.
+    /// A self-contained SVG image.
     pub fn svg(&self) -> String {
         svg::svg(&self.graph.pipeline.name, &self.scene())
     }
@@ -62,7 +62,7 @@ impl Drawing<'_> {
         self.annotations.get(&id)?.reason.as_deref()
     }
 
-    /// The shown stages and what they read from outside, with the edges between them.
+    /// The shown stages, their external inputs, and the edges between them.
     fn scene(&self) -> Scene {
         let mut scene = Scene::default();
         let mut outside: BTreeMap<String, usize> = BTreeMap::new();
@@ -115,10 +115,10 @@ impl Drawing<'_> {
     }
 }
 
-/// Boxes and arrows, without places.
+/// Boxes and arrows without positions.
 #[derive(Default)]
 struct Scene {
-    /// First what comes from outside, then the stages in order.
+    /// External inputs first, then the stages in order.
     nodes: Vec<SceneNode>,
     edges: Vec<SceneEdge>,
 }
@@ -132,7 +132,7 @@ impl Scene {
 
 struct SceneNode {
     name: String,
-    /// None for what comes from outside.
+    /// The kind of stage; `None` for external inputs.
     kind: Option<String>,
     status: Option<String>,
     reason: Option<String>,
@@ -151,11 +151,11 @@ impl SceneNode {
 struct SceneEdge {
     from: usize,
     to: usize,
-    /// The artifacts that go this way.
+    /// The artifacts on this edge.
     labels: Vec<String>,
 }
 
-/// The colours of a status: what fills the box and what draws its border and its word.
+/// The colours of a status: the fill, and the line colour of border and text.
 struct Colours {
     fill: &'static str,
     line: &'static str,

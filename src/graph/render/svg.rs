@@ -1,4 +1,4 @@
-//! The graph as an SVG picture that stands alone.
+//! Renders the graph as a self-contained SVG image.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,16 +6,16 @@ use std::fmt::Write;
 use super::layout::{Layout, Placed, Size, lay_out};
 use super::{Scene, SceneNode, colours};
 
-/// The width of a character of a monospaced font, in its size (DejaVu Sans Mono: 0.602, others less).
+/// The width of a monospaced character relative to the font size (DejaVu Sans Mono: 0.602, others less).
 const ADVANCE: f64 = 0.61;
 const NAME_SIZE: f64 = 13.0;
 const SMALL_SIZE: f64 = 11.0;
 const PADDING: f64 = 10.0;
 const LINE: f64 = 16.0;
 const ARROW_GAP: f64 = 9.0;
-/// Longer texts are cut; the whole text is the box's tooltip.
-const MOST_NAME: usize = 44;
-const MOST_LINE: usize = 36;
+/// Longer texts are truncated; the tooltip has the full text.
+const MAX_NAME_COLUMNS: usize = 44;
+const MAX_LINE_COLUMNS: usize = 36;
 
 /// A line of text in a box.
 struct Line {
@@ -29,7 +29,7 @@ pub(super) fn svg(title: &str, scene: &Scene) -> String {
     let edges: Vec<(usize, usize)> = scene.edges.iter().map(|edge| (edge.from, edge.to)).collect();
     let mut sizes: Vec<Size> = scene.nodes.iter().zip(&boxes).map(|(node, lines)| size(node, lines)).collect();
     for (node, size) in sizes.iter_mut().enumerate() {
-        // Arrows that end at one box keep apart from each other.
+        // Leave room between the arrows that end at the same box.
         let incoming = edges.iter().filter(|(_, to)| *to == node).count();
         size.height = size.height.max((incoming + 1) as f64 * ARROW_GAP);
     }
@@ -43,7 +43,7 @@ pub(super) fn svg(title: &str, scene: &Scene) -> String {
             format_args!("  <path class=\"edge\" d=\"{}\"{}/>\n", curve(&layout, from, to, end), marker(end)),
         );
     }
-    // A waypoint crosses its column in a straight line.
+    // A waypoint is a straight line across its column.
     for (at, node) in layout.nodes.iter().enumerate().skip(scene.nodes.len()) {
         let (left, right, y) = (number(node.left), number(layout.column_right[at]), number(node.y));
         push(&mut text, format_args!("  <path class=\"edge\" d=\"M{left} {y}H{right}\"/>\n"));
@@ -70,16 +70,16 @@ fn header(title: &str, layout: &Layout) -> String {
     )
 }
 
-/// The lines that a box shows.
+/// The lines of text in a box.
 fn lines(node: &SceneNode) -> Vec<Line> {
     let mut lines = vec![Line {
-        text: cut(&node.name, MOST_NAME),
+        text: cut(&node.name, MAX_NAME_COLUMNS),
         size: if node.is_outside() { SMALL_SIZE } else { NAME_SIZE },
         class: if node.is_outside() { "quiet" } else { "name" },
     }];
     let kind = node.kind.as_deref().filter(|kind| *kind != node.name);
     for (text, class) in [(kind, "quiet"), (node.status.as_deref(), "status"), (node.reason.as_deref(), "quiet")] {
-        lines.extend(text.map(|text| Line { text: cut(text, MOST_LINE), size: SMALL_SIZE, class }));
+        lines.extend(text.map(|text| Line { text: cut(text, MAX_LINE_COLUMNS), size: SMALL_SIZE, class }));
     }
     lines
 }
@@ -99,7 +99,7 @@ fn cut(text: &str, most: usize) -> String {
     kept.trim_end().to_owned() + "…"
 }
 
-/// How many columns a text takes: what is not Latin, Greek or Cyrillic may be wide.
+/// The number of columns of a text. Characters outside of Latin, Greek and Cyrillic count as wide.
 fn columns(text: &str) -> usize {
     text.chars().map(|c| if u32::from(c) < 0x1100 || c == '…' { 1 } else { 2 }).sum()
 }
@@ -110,7 +110,7 @@ fn size(node: &SceneNode, lines: &[Line]) -> Size {
     Size { width, height: lines.len() as f64 * LINE + PADDING, late: node.is_outside() }
 }
 
-/// Where the lines that end at a box touch it: spread over its left side in the order they come from.
+/// Where edges meet a box: spread over its left side, ordered by where they come from.
 fn arrow_ends(layout: &Layout, boxes: usize) -> BTreeMap<(usize, usize), f64> {
     let mut incoming: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for &(from, to) in layout.segments.iter().filter(|(_, to)| *to < boxes) {
@@ -128,7 +128,7 @@ fn arrow_ends(layout: &Layout, boxes: usize) -> BTreeMap<(usize, usize), f64> {
     ends
 }
 
-/// From the right of one node straight to the end of its column, then in a curve through the gap.
+/// A straight line from a node to the end of its column, then a curve across the gap.
 fn curve(layout: &Layout, from: usize, to: usize, end: Option<f64>) -> String {
     let (a, b) = (&layout.nodes[from], &layout.nodes[to]);
     let (column, end) = (layout.column_right[from], end.unwrap_or(b.y));
@@ -192,7 +192,7 @@ fn draw_box(text: &mut String, node: &SceneNode, lines: &[Line], placed: &Placed
     text.push_str("  </g>\n");
 }
 
-/// A coordinate: halves and quarters as they are, never in exponents.
+/// Formats a coordinate with at most two decimals and without an exponent.
 fn number(value: f64) -> String {
     let rounded = (value * 100.0).round() / 100.0;
     format!("{rounded}")
@@ -206,7 +206,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // XML has no way to write the others.
+            // Other control characters cannot be represented in XML.
             c if c.is_control() && !matches!(c, '\n' | '\t') => escaped.push('\u{fffd}'),
             other => escaped.push(other),
         }
@@ -214,7 +214,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Writes to a text, which cannot fail.
+/// Appends to a string.
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("writing to a string cannot fail");
 }

@@ -1,4 +1,4 @@
-//! The renderings that are text: tree, Graphviz, Mermaid, JSON.
+//! Text renderings: tree, Graphviz, Mermaid, JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Drawing, Scene, SceneNode, colours};
 use crate::graph::{Source, StageId};
 
-/// A row of the tree before its columns are aligned.
+/// A row of the tree before the columns are aligned.
 struct Row {
     name: String,
     status: String,
@@ -56,7 +56,7 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
-    /// What `id` reads beside its parent in the tree; all combinations of a matrix as `train[*]`.
+    /// The dependencies of `id` other than its parent in the tree; all combinations of a matrix as `train[*]`.
     fn named(&self, id: StageId) -> Vec<String> {
         let graph = self.drawing.graph;
         let reads = graph.dependencies(id);
@@ -73,7 +73,7 @@ impl Walk<'_> {
         names
     }
 
-    /// Adds the row of `id`, drawn behind `branch`, and those below it, drawn behind `indent`.
+    /// Adds the row of `id` with the prefix `branch`, and the rows below it with the prefix `indent`.
     fn rows(&self, id: StageId, branch: &str, indent: &str, rows: &mut Vec<Row>) {
         let mut notes: Vec<String> = self.drawing.reason(id).map(str::to_owned).into_iter().collect();
         let others = self.named(id);
@@ -93,7 +93,7 @@ impl Walk<'_> {
     }
 }
 
-/// The lines of a box: the name, the kind where the name does not say it, the status, the reason.
+/// The lines of a box: name, kind (unless it equals the name), status, reason.
 fn lines(node: &SceneNode) -> Vec<&str> {
     let kind = node.kind.as_deref().filter(|kind| *kind != node.name);
     [Some(node.name.as_str()), kind, node.status.as_deref(), node.reason.as_deref()].into_iter().flatten().collect()
@@ -163,7 +163,7 @@ pub(super) fn mermaid(scene: &Scene) -> String {
     text
 }
 
-/// A status as Mermaid takes the name of a class.
+/// Converts a status to a Mermaid class name.
 fn class_name(status: &str) -> String {
     let letters = status.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
     std::iter::once('s').chain(letters).collect()
@@ -184,7 +184,7 @@ fn escape_mermaid(text: &str) -> String {
     escaped
 }
 
-/// Writes to a text, which cannot fail.
+/// Appends to a string.
 fn add(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("writing to a string cannot fail");
 }

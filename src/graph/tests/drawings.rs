@@ -1,4 +1,4 @@
-//! The graph in every format. The pictures were looked at with `rsvg-convert`.
+//! The graph in every format. The images were inspected after rendering them with `rsvg-convert`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ const NOTES: [(&str, &str, &str); 4] = [
 ];
 
 #[test]
-fn the_tree_has_every_stage_once() {
+fn the_tree_shows_every_stage_once() {
     let graph = built(CHAIN);
     assert_eq!(
         drawn(&graph, &NOTES, |drawing| drawing.tree()),
@@ -50,7 +50,7 @@ source
 }
 
 #[test]
-fn the_tree_says_in_short_that_all_combinations_are_read() {
+fn the_tree_abbreviates_all_combinations_of_a_matrix() {
     let graph = built(SWEEP);
     let all = drawn(&graph, &[], |drawing| drawing.tree());
     assert_eq!(
@@ -70,7 +70,7 @@ source
 }
 
 #[test]
-fn a_part_of_the_graph_is_drawn_without_the_rest() {
+fn a_selection_is_drawn_without_other_stages() {
     let graph = built(CHAIN);
     let stages = graph.select(&["pack".to_owned(), "fit".to_owned()]).unwrap();
     let drawing = Drawing { graph: &graph, stages: &stages, annotations: &BTreeMap::new() };
@@ -79,7 +79,7 @@ fn a_part_of_the_graph_is_drawn_without_the_rest() {
 }
 
 #[test]
-fn graphviz_gets_quoted_names() {
+fn graphviz_names_are_quoted() {
     let graph = built(CHAIN);
     assert_eq!(
         drawn(&graph, &NOTES, |drawing| drawing.dot()),
@@ -106,7 +106,7 @@ fn graphviz_gets_quoted_names() {
 }
 
 #[test]
-fn mermaid_gets_escaped_texts_and_a_class_per_status() {
+fn mermaid_texts_are_escaped_and_statuses_are_classes() {
     let graph = built(CHAIN);
     let text = drawn(&graph, &NOTES, |drawing| drawing.mermaid());
     assert!(text.starts_with("flowchart LR\n  n0([\"inputs.rows\"])\n  n1[\"source<br>fresh\"]\n"), "{text}");
@@ -119,7 +119,7 @@ fn mermaid_gets_escaped_texts_and_a_class_per_status() {
 }
 
 #[test]
-fn json_says_what_every_stage_reads_and_makes() {
+fn json_lists_the_inputs_and_outputs_of_every_stage() {
     let graph = built(SWEEP);
     let text = drawn(&graph, &[("pack", "stale", "why")], |drawing| drawing.json());
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -134,7 +134,7 @@ fn json_says_what_every_stage_reads_and_makes() {
 }
 
 #[test]
-fn the_picture_is_the_same_each_time_and_escapes_its_texts() {
+fn the_svg_is_deterministic_and_escaped() {
     let graph = built(CHAIN);
     let picture = drawn(&graph, &NOTES, |drawing| drawing.svg());
     assert_eq!(picture, drawn(&graph, &NOTES, |drawing| drawing.svg()));
@@ -146,7 +146,7 @@ fn the_picture_is_the_same_each_time_and_escapes_its_texts() {
 }
 
 #[test]
-fn a_drawing_of_nothing_is_still_a_drawing() {
+fn an_empty_drawing_is_valid() {
     let graph = built(CHAIN);
     let drawing = Drawing { graph: &graph, stages: &[], annotations: &BTreeMap::new() };
     assert_eq!(drawing.tree(), "");

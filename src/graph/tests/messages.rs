@@ -1,8 +1,8 @@
-//! Slips in references, with their exact text.
+//! Error messages about references.
 
 use super::refused;
 
-/// Two stages that are right.
+/// Two valid stages.
 const HEAD: &str = "\
 [inputs]
 rows = \"rows.csv\"
@@ -12,7 +12,7 @@ csv = \"inputs.rows\"
 table = \"source\"
 ";
 #[test]
-fn an_unknown_stage_is_named_with_what_was_meant() {
+fn an_unknown_stage_is_reported_with_a_suggestion() {
     assert_eq!(
         refused(
             &[
@@ -53,12 +53,12 @@ error: stage `gather`: no stage `models/best`
    |
 12 | other = "models/best.bin"
    |         ^^^^^^^^^^^^^^^^^
-hint: a file is declared under `[inputs]` and called `inputs.NAME`"#
+hint: declare files under `[inputs]` and refer to them as `inputs.NAME`"#
     );
 }
 
 #[test]
-fn an_unknown_input_is_named_with_what_was_meant() {
+fn an_unknown_input_is_reported_with_a_suggestion() {
     assert_eq!(
         refused(
             r#"[inputs]
@@ -85,7 +85,7 @@ hint: the only input is `rows`"#
 }
 
 #[test]
-fn an_input_must_be_declared() {
+fn inputs_must_be_declared() {
     assert_eq!(
         refused(
             r#"[stages.source]
@@ -102,7 +102,7 @@ hint: declare it: `[inputs] rows = "PATH"`"#
 }
 
 #[test]
-fn what_is_no_reference_is_said_to_be_none() {
+fn invalid_references_are_reported() {
     assert_eq!(
         refused(
             &[
@@ -131,7 +131,7 @@ hint: write `inputs.NAME`, `STAGE`, `STAGE.ARTIFACT` or `STAGE[*]`"#
 }
 
 #[test]
-fn an_unknown_artifact_is_named_with_what_there_is() {
+fn an_unknown_artifact_is_reported_with_the_available_ones() {
     assert_eq!(
         refused(
             &[
@@ -160,7 +160,7 @@ hint: `source` makes `table` and `summary`"#
 }
 
 #[test]
-fn a_stage_that_makes_nothing_that_fits_is_answered_with_who_does() {
+fn a_stage_without_a_fitting_artifact_is_reported_with_one_that_has_it() {
     assert_eq!(
         refused(
             &[
@@ -183,7 +183,7 @@ hint: write `shards = "pack"`"#
 }
 
 #[test]
-fn an_artifact_of_the_wrong_type_is_answered_with_who_makes_the_right_one() {
+fn an_artifact_of_the_wrong_type_is_reported_with_a_suggestion() {
     assert_eq!(
         refused(
             &[
@@ -194,7 +194,7 @@ shards = "pack.index"
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `shards` takes shards, but `pack.index` is of type index
+        r#"error: stage `fit`: `shards` takes shards, but `pack.index` has the type index
   --> pipeline.toml:8:10
    |
  8 | shards = "pack.index"
@@ -204,7 +204,7 @@ hint: write `shards = "pack"`"#
 }
 
 #[test]
-fn several_artifacts_that_fit_must_be_told_apart() {
+fn ambiguous_artifacts_are_reported() {
     assert_eq!(
         refused(
             r#"[inputs]
@@ -216,17 +216,17 @@ kind = "command"
 inputs = { x = "source" }
 "#
         ),
-        r#"error: stage `a`: `x` takes one of several artifacts of `source`
+        r#"error: stage `a`: `x` could take several artifacts of `source`
   --> pipeline.toml:7:16
    |
  7 | inputs = { x = "source" }
    |                ^^^^^^^^
-hint: say which: `source.table` or `source.summary`"#
+hint: choose one: `source.table` or `source.summary`"#
     );
 }
 
 #[test]
-fn something_from_outside_fits_only_where_it_may() {
+fn declared_inputs_are_rejected_at_ports_for_artifacts() {
     assert_eq!(
         refused(
             &[
@@ -237,7 +237,7 @@ shards = "inputs.rows"
             ]
             .concat()
         ),
-        r#"error: stage `fit`: `shards` takes shards from a stage, not something from `[inputs]`
+        r#"error: stage `fit`: `shards` takes shards from a stage, not a declared input
   --> pipeline.toml:8:10
    |
  8 | shards = "inputs.rows"
@@ -247,7 +247,7 @@ hint: write `shards = "pack"`"#
 }
 
 #[test]
-fn a_port_for_something_from_outside_takes_no_artifact() {
+fn artifacts_are_rejected_at_ports_for_declared_inputs() {
     assert_eq!(
         refused(
             &[
@@ -270,7 +270,7 @@ hint: write `images = "inputs.NAME"` and declare NAME under `[inputs]`"#
 }
 
 #[test]
-fn a_port_for_one_takes_no_gathering() {
+fn gathering_is_rejected_at_ports_for_one_artifact() {
     assert_eq!(
         refused(
             &[
@@ -285,24 +285,24 @@ other = "fit[lr=3]"
             ]
             .concat()
         ),
-        r#"error: stage `gather`: `model` takes one artifact, but `fit[*]` gathers
+        r#"error: stage `gather`: `model` takes one artifact, but `fit[*]` selects several
   --> pipeline.toml:11:9
    |
 11 | model = "fit[*]"
    |         ^^^^^^^^
-hint: `fit` without `[*]` makes one stage per combination
+hint: use `fit` without `[*]` to run this stage once per combination
 
 error: stage `gather`: no stage `fit[lr=3]`
   --> pipeline.toml:12:9
    |
 12 | other = "fit[lr=3]"
    |         ^^^^^^^^^^^
-hint: there is `fit[lr=1]` and `fit[lr=2]`"#
+hint: the combinations are `fit[lr=1]` and `fit[lr=2]`"#
     );
 }
 
 #[test]
-fn nothing_is_taken_twice() {
+fn duplicate_sources_are_rejected() {
     assert_eq!(
         refused(
             &[
@@ -324,7 +324,7 @@ metrics = ["fit", "fit.metrics"]
 }
 
 #[test]
-fn a_cycle_is_named_along_the_flow_of_data() {
+fn a_cycle_is_reported_in_the_direction_of_the_data() {
     assert_eq!(
         refused(
             r#"[stages.a]
@@ -346,19 +346,19 @@ table = "self"
    |
  3 | table = "c"
    |         ^^^
-hint: a stage can only read what is made before it; remove one of these references
+hint: remove one of these references
 
 error: the stages form a cycle: `self -> self`
   --> pipeline.toml:12:9
    |
 12 | table = "self"
    |         ^^^^^^
-hint: a stage can only read what is made before it; remove one of these references"#
+hint: remove one of these references"#
     );
 }
 
 #[test]
-fn a_view_in_out_is_no_file_of_the_project() {
+fn files_in_out_are_not_project_files() {
     assert_eq!(
         refused(
             r#"[stages.a]
@@ -368,11 +368,11 @@ kind = "command"
 run = ["cat", "out/a/x.txt"]
 "#
         ),
-        r#"error: stage `b`: `out/a/x.txt` is a view of what `a` made
+        r#"error: stage `b`: `out/a/x.txt` is an output of stage `a`
   --> pipeline.toml:3:1
    |
  3 | [stages.b]
    | ^^^^^^^^^^
-hint: take it as an input: `inputs = { x = "a" }`, then `{inputs.x}`"#
+hint: declare it as an input: `inputs = { x = "a" }`, and use `{inputs.x}`"#
     );
 }

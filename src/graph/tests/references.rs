@@ -1,4 +1,4 @@
-//! What references mean, what they are refused for, and what a selection takes.
+//! Resolution of references, and selections of stages.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::config::tests::Project;
 use crate::graph::{Source, build};
 
 #[test]
-fn a_reference_without_an_artifact_takes_the_one_that_fits() {
+fn a_reference_without_an_artifact_selects_the_one_of_a_fitting_type() {
     let graph = built(CHAIN);
     let fit = graph.find("fit").unwrap();
     let bound: Vec<(&str, String)> = graph
@@ -27,7 +27,7 @@ fn a_reference_without_an_artifact_takes_the_one_that_fits() {
 }
 
 #[test]
-fn a_selection_takes_what_its_pattern_says() {
+fn patterns_select_stages() {
     let graph = built(CHAIN);
     let select = |patterns: &[&str]| {
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
@@ -47,7 +47,7 @@ fn a_selection_takes_what_its_pattern_says() {
 }
 
 #[test]
-fn a_follower_reads_its_own_combination_and_a_gatherer_reads_all_sorted() {
+fn followers_read_their_own_combination_and_gatherers_read_all_in_order() {
     let graph = built(SWEEP);
     let judge = graph.find("judge[lr=9]").unwrap();
     assert_eq!(names(&graph, &graph.dependencies(judge)), ["fit[lr=9]"]);
@@ -69,7 +69,7 @@ fn a_follower_reads_its_own_combination_and_a_gatherer_reads_all_sorted() {
 }
 
 #[test]
-fn files_of_the_project_that_an_argument_names_are_inputs() {
+fn project_files_in_arguments_are_inputs() {
     let project = Project::new(
         "[stages.a]\nkind = \"command\"\nrun = [\"python\", \"./tools/../tools/x.py\", \"../outside\", \"tools\", \"no\"]\n",
     );

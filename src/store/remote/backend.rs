@@ -1,60 +1,51 @@
-//! What a place for shared objects can do, and how it fails.
+//! The interface of object stores.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 
-/// A place that keeps objects by name, such as `cas/ab/abcd…`. Calls block; several threads call at the same time.
+/// An object store with names such as `cas/ab/abcd…`. Calls block and may be made from several threads.
 pub trait Backend: Send + Sync {
-    /// Writes the object to `sink`; false where it is not there.
+    /// Writes an object to `sink`; returns false if it does not exist.
     fn get(&self, name: &str, sink: &mut dyn Write) -> Result<bool, RemoteError>;
 
-    /// Whether the object is there with this size.
+    /// Whether an object of this size exists.
     fn has(&self, name: &str, size: u64) -> Result<bool, RemoteError>;
 
-    /// Keeps `size` bytes of `body` as the object; whoever reads at the same time sees all of it or nothing.
+    /// Stores `size` bytes of `body` as an object, atomically for concurrent readers.
     fn put(&self, name: &str, body: &mut dyn Read, size: u64) -> Result<(), RemoteError>;
 
-    /// The bytes that all calls have sent so far, where those that a body gave do not show it.
+    /// The number of bytes sent by all calls, for backends that buffer bodies before sending them.
     fn sent(&self) -> u64 {
         0
     }
 
-    /// Where it is, for messages: without any secret.
-    fn place(&self) -> String;
+    /// The location, for messages; without secrets.
+    fn location(&self) -> String;
 }
 
-/// Why a place did not do what it was asked to.
-#[derive(Debug)]
+/// A failed request to a remote.
+#[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It cannot be reached, or does not answer in time.
+    /// The remote cannot be reached or does not answer in time.
+    #[error("{0}")]
     Unreachable(String),
-    /// It does not let us.
+    /// The remote refuses the request, for example for lack of permission.
+    #[error("{0}")]
     Refused(String),
-    /// It answers that it has a problem, which may pass.
+    /// The remote reports an internal error, which may be temporary.
+    #[error("{0}")]
     Failed(String),
-    /// What it gave is not what its name or its signature says.
-    Untrue(String),
+    /// An object does not match its digest or its signature.
+    #[error("{0}")]
+    Corrupt(String),
     /// The local disk failed.
-    Local(io::Error),
+    #[error("the local disk failed: {0}")]
+    Local(#[source] io::Error),
 }
 
-impl fmt::Display for RemoteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(what) | Self::Refused(what) | Self::Failed(what) | Self::Untrue(what) => {
-                f.write_str(what)
-            }
-            Self::Local(error) => write!(f, "the local disk failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RemoteError {}
-
-/// What it means that a sink takes no more: there was too much, or the disk failed.
+/// The error for a failed write to a sink: the object is too large, or the local disk failed.
 pub(super) fn sink_error(error: io::Error) -> RemoteError {
     match error.kind() {
-        io::ErrorKind::FileTooLarge => RemoteError::Untrue("an object has more bytes than it should".to_owned()),
+        io::ErrorKind::FileTooLarge => RemoteError::Corrupt("an object is larger than expected".to_owned()),
         _ => RemoteError::Local(error),
     }
 }

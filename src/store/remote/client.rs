@@ -1,4 +1,4 @@
-//! The HTTP client of the clouds, which counts what it sends: whoever waits for it sees a slow line work and a dead one stand still.
+//! The HTTP client for cloud storage. It counts the bytes that it sends, so that a slow connection can be told apart from a dead one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use object_store::client::{
     HttpService,
 };
 
-/// How long a connection may take. Whoever waits for an answer looks at its progress, not at a clock.
-const CONNECT: Duration = Duration::from_secs(2);
+/// The timeout for connecting. Requests have no timeout of their own; the caller watches their progress.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Makes clients that count together.
+/// An HTTP client; its clones share one counter.
 #[derive(Debug, Clone)]
 pub struct Client {
     client: reqwest::Client,
@@ -26,17 +26,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has sent nothing.
+    /// Creates a client whose counter is zero.
     pub fn new() -> Result<Self, String> {
-        // Of two kinds of cryptography in one program, rustls takes none by itself. That somebody else was first is as good.
+        // rustls does not choose between two providers by itself. An error means that one is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().connect_timeout(CONNECT);
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
         let builder = builder.user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")));
-        let client = builder.build().map_err(|error| format!("its client cannot start: {error}"))?;
+        let client = builder.build().map_err(|error| format!("cannot create the HTTP client: {error}"))?;
         Ok(Self { client, sent: Arc::default() })
     }
 
-    /// The bytes that went out.
+    /// The number of bytes sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl HttpService for Client {
     }
 }
 
-/// What went wrong, without the address: it can be signed.
+/// Converts an error without its URL, which may be presigned.
 fn failed(error: reqwest::Error) -> HttpError {
     let kind = match &error {
         error if error.is_connect() => HttpErrorKind::Connect,
@@ -76,7 +76,7 @@ fn failed(error: reqwest::Error) -> HttpError {
     HttpError::new(kind, error.without_url())
 }
 
-/// A body on its way out. It is asked for its next piece when the one before has gone.
+/// A request body that counts the bytes sent. The client polls for the next frame when the previous one has been sent.
 struct Outgoing {
     body: HttpRequestBody,
     sent: Arc<AtomicU64>,

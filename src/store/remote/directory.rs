@@ -1,32 +1,32 @@
-//! A folder that machines share, such as a network mount.
+//! Remotes in a shared directory, such as a network mount.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, RemoteError, sink_error};
-use super::{Kind, Opened};
+use super::{OpenResult, RemoteKind};
 use crate::fs::{self, Symlinks};
 
-/// So many bytes are put on the disk at a time.
-const STEP: u64 = 8 * 1024 * 1024;
+/// Number of bytes between two syncs.
+const SYNC_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
 
-/// `/mnt/cache`, `../cache` or `file:///mnt/cache`.
-pub const KIND: Kind = Kind { schemes: &["file"], example: "/mnt/cache", open };
+/// Remotes like `/mnt/cache`, `../cache` or `file:///mnt/cache`.
+pub const KIND: RemoteKind = RemoteKind { schemes: &["file"], example: "/mnt/cache", open };
 
-fn open(url: &str, root: &Path) -> Opened {
+fn open(url: &str, root: &Path) -> OpenResult {
     match url.split_once("://") {
         Some((_, path)) if path.starts_with('/') => open_path(path, root),
-        _ => Err("a `file` URL has three slashes: `file:///mnt/cache`".to_owned()),
+        _ => Err("a `file` URL needs three slashes, as in `file:///mnt/cache`".to_owned()),
     }
 }
 
-/// The objects of a folder.
-pub fn open_path(path: &str, root: &Path) -> Opened {
+/// Opens a directory.
+pub fn open_path(path: &str, root: &Path) -> OpenResult {
     Ok(Box::new(Directory { root: root.join(path) }))
 }
 
-/// Objects as files of a folder. The folder itself must be there: an unmounted disk is not an empty cache.
+/// Objects as files in a directory. The directory itself must exist, so that an unmounted disk is not mistaken for an empty cache.
 pub struct Directory {
     root: PathBuf,
 }
@@ -40,7 +40,7 @@ impl Directory {
     }
 
     fn check_root(&self) -> Result<(), RemoteError> {
-        if self.root.is_dir() { Ok(()) } else { Err(RemoteError::Unreachable("there is no such folder".to_owned())) }
+        if self.root.is_dir() { Ok(()) } else { Err(RemoteError::Unreachable("no such directory".to_owned())) }
     }
 }
 
@@ -74,10 +74,10 @@ impl Backend for Directory {
         std::fs::create_dir_all(folder).map_err(|error| self.failed(&error))?;
         let staged = folder.join(fs::unique_name());
         let written = File::create_new(&staged).and_then(|mut file| {
-            // Put on the disk step by step, so that somebody who looks sees progress until the end.
+            // Sync in steps, so that the progress counter advances until the end.
             let mut written = 0;
             loop {
-                let step = io::copy(&mut Read::take(&mut *body, STEP), &mut file)?;
+                let step = io::copy(&mut Read::take(&mut *body, SYNC_INTERVAL_BYTES), &mut file)?;
                 if step == 0 {
                     break;
                 }
@@ -85,10 +85,7 @@ impl Backend for Directory {
                 file.sync_data()?;
             }
             if written != size {
-                return Err(io::Error::new(
-                    ErrorKind::UnexpectedEof,
-                    format!("{written} of {size} bytes were written"),
-                ));
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("wrote {written} of {size} bytes")));
             }
             file.sync_all()
         });
@@ -98,7 +95,7 @@ impl Backend for Directory {
         })
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.root.display().to_string()
     }
 }

@@ -1,4 +1,4 @@
-//! A result as it travels: signed, and bound to its scope and its key.
+//! Signed results in a remote.
 //!
 //! ```text
 //! hamflow-result 1
@@ -6,8 +6,8 @@
 //! {"scope":"main","result":{…},"packs":[…]}
 //! ```
 //!
-//! The signature (Ed25519, RFC 8032, or HMAC-SHA-256, RFC 2104) is over the last line. A result that was copied to the name of another key or to another scope is
-//! refused, since the signed bytes name both.
+//! The signature (Ed25519, RFC 8032, or HMAC-SHA-256, RFC 2104) covers the last line. Since the signed bytes contain the key and the
+//! scope, a result that was copied to another key or scope is rejected.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,43 +17,42 @@ use crate::store::{ActionKey, ActionResult, Origin};
 
 const HEADER: &str = "hamflow-result 1\n";
 
-/// What is signed.
+/// The signed content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The scope that it was written to.
     pub scope: String,
     /// The result.
     pub result: ActionResult,
-    /// Objects that hold the small ones of the result's blobs.
+    /// Packs with the small blobs of the result.
     pub packs: Vec<Digest>,
-    /// Listings and views that its fingerprint names, for explanations and for runs without the inputs.
+    /// Listings and views that the fingerprint refers to, for explanations and for runs without the inputs.
     pub texts: Vec<Digest>,
 }
 
 impl Envelope {
-    /// Signs it.
-    pub fn seal(&self, key: &SigningKey) -> Vec<u8> {
+    /// Serializes and signs the envelope.
+    pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a result has only string keys");
         format!("{HEADER}{}\n{body}\n", key.sign(body.as_bytes())).into_bytes()
     }
 
-    /// Reads what should be the result of `key` in `scope`; says what is wrong with it.
-    pub fn open(text: &[u8], scope: &str, key: &ActionKey, trust: &Trust) -> Result<Self, String> {
-        let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8")?;
-        let rest = text.strip_prefix(HEADER).ok_or("it is no signed result of this version")?;
-        let (signature, body) = rest.split_once('\n').ok_or("it is cut off")?;
-        let body = body.strip_suffix('\n').ok_or("it is cut off")?;
+    /// Verifies and parses the signed result of `key` in `scope`. The error says what is wrong with it.
+    pub fn verify(text: &[u8], scope: &str, key: &ActionKey, trust: &Trust) -> Result<Self, String> {
+        let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
+        let rest = text.strip_prefix(HEADER).ok_or("not a signed result in a supported format")?;
+        let (signature, body) = rest.split_once('\n').ok_or("truncated")?;
+        let body = body.strip_suffix('\n').ok_or("truncated")?;
         let [scheme, signer, signature] = signature.split(' ').collect::<Vec<_>>()[..] else {
-            return Err("it has no signature".to_owned());
+            return Err("no signature".to_owned());
         };
-        let signer =
-            VerifyingKey::parse(&format!("{scheme}:{signer}")).map_err(|_| "it has no signature that is known")?;
-        let trusted = trust.of(scope).find(|key| **key == signer);
-        let trusted = trusted.ok_or_else(|| format!("it was signed by a key that may not write to scope `{scope}`"))?;
+        let signer = VerifyingKey::parse(&format!("{scheme}:{signer}")).map_err(|_| "unknown signature scheme")?;
+        let trusted = trust.keys_for(scope).find(|key| **key == signer);
+        let trusted = trusted.ok_or_else(|| format!("signed by a key that may not write to scope `{scope}`"))?;
         trusted.verify(body.as_bytes(), signature, trust.shared.as_ref())?;
-        let envelope: Self = serde_json::from_str(body).map_err(|error| format!("it is no result: {error}"))?;
+        let envelope: Self = serde_json::from_str(body).map_err(|error| format!("invalid content: {error}"))?;
         if envelope.scope != scope || envelope.result.key != *key {
-            return Err(format!("it is the result of {} in scope `{}`", envelope.result.key, envelope.scope));
+            return Err(format!("signed for key {} in scope `{}`", envelope.result.key, envelope.scope));
         }
         let origin = Origin { scope: scope.to_owned(), signer: trusted.to_string() };
         Ok(Self { result: ActionResult { origins: vec![origin], ..envelope.result }, ..envelope })
@@ -83,28 +82,28 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_trusted_key_signed_for_this_scope_and_key_is_opened() {
+    fn only_a_trusted_signature_for_this_scope_and_key_is_accepted() {
         let (ours, theirs) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-        let sealed = envelope("k").seal(&ours);
-        let open = |text: &[u8], scope: &str, of: &str, trust: &Trust| Envelope::open(text, scope, &key(of), trust);
-        let opened = open(&sealed, "main", "k", &trust("main", &ours)).unwrap();
+        let signed = envelope("k").sign(&ours);
+        let open = |text: &[u8], scope: &str, of: &str, trust: &Trust| Envelope::verify(text, scope, &key(of), trust);
+        let opened = open(&signed, "main", "k", &trust("main", &ours)).unwrap();
         let origin = Origin { scope: "main".into(), signer: ours.verifying_key().to_string() };
         assert_eq!(opened.result.origins, [origin]);
         assert_eq!(ActionResult { origins: Vec::new(), ..opened.result }, envelope("k").result);
         let refused = |text: &[u8], scope: &str, key: &str, trust: &Trust| open(text, scope, key, trust).unwrap_err();
-        assert!(refused(&sealed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
-        assert!(refused(&sealed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));
-        assert!(refused(&sealed, "main", "other", &trust("main", &ours)).contains("it is the result of "));
-        assert!(refused(&sealed, "pr-1", "k", &trust("*", &ours)).contains("in scope `main`"));
-        let text = String::from_utf8(sealed.clone()).unwrap();
+        assert!(refused(&signed, "main", "k", &trust("main", &theirs)).contains("may not write to scope `main`"));
+        assert!(refused(&signed, "main", "k", &trust("pr-*", &ours)).contains("may not write to scope `main`"));
+        assert!(refused(&signed, "main", "other", &trust("main", &ours)).contains("signed for key "));
+        assert!(refused(&signed, "pr-1", "k", &trust("*", &ours)).contains("in scope `main`"));
+        let text = String::from_utf8(signed.clone()).unwrap();
         let forged = text.replace("\"cost_ms\":1", "\"cost_ms\":2");
-        assert_eq!(refused(forged.as_bytes(), "main", "k", &trust("main", &ours)), "its signature is wrong");
-        assert!(refused(&sealed[..sealed.len() - 1], "main", "k", &trust("main", &ours)).contains("cut off"));
-        assert!(refused(b"{}", "main", "k", &trust("main", &ours)).contains("no signed result"));
+        assert_eq!(refused(forged.as_bytes(), "main", "k", &trust("main", &ours)), "invalid signature");
+        assert!(refused(&signed[..signed.len() - 1], "main", "k", &trust("main", &ours)).contains("truncated"));
+        assert!(refused(b"{}", "main", "k", &trust("main", &ours)).contains("not a signed result"));
     }
 
     #[test]
-    fn an_output_that_would_leave_its_folder_is_refused_even_signed() {
+    fn a_signed_output_outside_of_its_directory_is_rejected() {
         let signing = SigningKey::generate().unwrap();
         for path in ["../x", "", "/x"] {
             let output = serde_json::json!({"name": "x", "type": "file", "path": path, "folder": false,
@@ -112,27 +111,27 @@ mod tests {
             let mut evil = serde_json::to_value(envelope("k")).unwrap();
             evil["result"]["outputs"] = serde_json::json!([output]);
             let body = evil.to_string();
-            let sealed = format!("{HEADER}{}\n{body}\n", signing.sign(body.as_bytes()));
-            let refused = Envelope::open(sealed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
-            assert!(refused.starts_with("it is no result: output \"x\": invalid path"), "{refused}");
+            let signed = format!("{HEADER}{}\n{body}\n", signing.sign(body.as_bytes()));
+            let refused = Envelope::verify(signed.as_bytes(), "main", &key("k"), &trust("main", &signing)).unwrap_err();
+            assert!(refused.starts_with("invalid content: output \"x\": invalid path"), "{refused}");
         }
     }
 
     #[test]
-    fn what_a_shared_secret_signed_is_opened_by_who_has_it() {
+    fn results_signed_with_a_shared_secret_are_accepted_by_its_holders() {
         let (ours, theirs) = (SigningKey::generate_shared().unwrap(), SigningKey::generate_shared().unwrap());
-        let sealed = envelope("k").seal(&ours);
+        let signed = envelope("k").sign(&ours);
         let with = |known: Option<&SigningKey>| Trust {
             shared: known.and_then(|key| key.shared().cloned()),
             ..trust("main", &ours)
         };
-        assert!(Envelope::open(&sealed, "main", &key("k"), &with(Some(&ours))).is_ok());
+        assert!(Envelope::verify(&signed, "main", &key("k"), &with(Some(&ours))).is_ok());
         for known in [None, Some(&theirs)] {
-            let refused = Envelope::open(&sealed, "main", &key("k"), &with(known)).unwrap_err();
-            assert_eq!(refused, "it was signed with a shared secret that is not known here");
+            let refused = Envelope::verify(&signed, "main", &key("k"), &with(known)).unwrap_err();
+            assert_eq!(refused, "signed with an unknown shared secret");
         }
-        let text = String::from_utf8(sealed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
-        let forged = Envelope::open(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
-        assert_eq!(forged.unwrap_err(), "its signature is wrong");
+        let text = String::from_utf8(signed).unwrap().replace("\"cost_ms\":1", "\"cost_ms\":2");
+        let forged = Envelope::verify(text.as_bytes(), "main", &key("k"), &with(Some(&ours)));
+        assert_eq!(forged.unwrap_err(), "invalid signature");
     }
 }

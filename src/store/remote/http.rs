@@ -1,4 +1,4 @@
-//! A web server that keeps what is put to it, such as nginx with WebDAV.
+//! Remotes on a web server that supports `PUT`, such as nginx with WebDAV.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -8,38 +8,37 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::backend::{Backend, RemoteError, sink_error};
-use super::{Kind, Opened, set_variable};
+use super::{OpenResult, RemoteKind, env_var};
 
-/// The variable with the value of the header `Authorization`, such as `Bearer …`.
+/// The environment variable with the value of the `Authorization` header, such as `Bearer …`.
 const AUTHORIZATION: &str = "HAMFLOW_REMOTE_AUTHORIZATION";
 
-/// `https://host/path`.
-pub const KIND: Kind = Kind { schemes: &["http", "https"], example: "https://host/path", open };
+/// Remotes with URLs like `https://host/path`.
+pub const KIND: RemoteKind = RemoteKind { schemes: &["http", "https"], example: "https://host/path", open };
 
-fn open(url: &str, _root: &Path) -> Opened {
+fn open(url: &str, _root: &Path) -> OpenResult {
     Ok(Box::new(Http::new(url)?))
 }
 
-/// How long a connection may take. Whoever waits for an answer looks at its progress, not at a clock.
-const CONNECT: Duration = Duration::from_secs(2);
+/// The timeout for connecting. Requests have no timeout of their own; the caller watches their progress.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Objects by `GET`, `HEAD` and `PUT` below a URL.
+/// Objects below a URL, accessed with `GET`, `HEAD` and `PUT`.
 pub struct Http {
     agent: ureq::Agent,
-    /// Without user and password, without a slash at its end.
+    /// Without credentials and trailing slash.
     url: String,
     authorization: Option<String>,
 }
 
 impl Http {
-    /// The objects below `url`; user and password are taken from it, else from the environment.
+    /// Opens the objects below `url`. Credentials come from the URL or else from the environment.
     pub fn new(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url.split_once("://").ok_or("a URL has a scheme")?;
-        // Not repeated in the message: it may hold a secret.
+        let (scheme, rest) = url.split_once("://").ok_or("the URL has no scheme")?;
+        // The URL is not part of the message because it may contain a secret.
         if rest.contains(['?', '#']) || rest.split('/').skip(1).any(|step| step.contains('@')) {
             return Err(
-                "a URL of a remote has neither `?` nor `#`; in a password, write `/` as `%2F` and `@` as `%40`"
-                    .to_owned(),
+                "the URL must not contain `?` or `#`; in a password, write `/` as `%2F` and `@` as `%40`".to_owned()
             );
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -48,16 +47,16 @@ impl Http {
             None => (None, authority),
         };
         if host.is_empty() {
-            return Err("the URL names no host".to_owned());
+            return Err("the URL has no host".to_owned());
         }
         let basic = user.map(|user| {
             let decoded: Vec<u8> = percent_encoding::percent_decode_str(user).collect();
             format!("Basic {}", BASE64_STANDARD.encode(decoded))
         });
         let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
-            // Behind a redirection a PUT would become a GET.
+            // Following a redirect would turn a PUT into a GET.
             .max_redirects(0)
             .max_idle_connections_per_host(16)
             .user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")))
@@ -65,7 +64,7 @@ impl Http {
         Ok(Self {
             agent: config.into(),
             url: format!("{scheme}://{host}/{path}").trim_end_matches('/').to_owned(),
-            authorization: basic.or_else(|| set_variable(AUTHORIZATION)),
+            authorization: basic.or_else(|| env_var(AUTHORIZATION)),
         })
     }
 
@@ -81,16 +80,16 @@ fn unreachable(error: &ureq::Error) -> RemoteError {
     RemoteError::Unreachable(error.to_string())
 }
 
-/// Whether the object is there, by the status of an answer about it.
+/// Whether the object exists, according to the status of a response.
 fn found(status: u16) -> Result<bool, RemoteError> {
     match status {
         200..=299 => Ok(true),
         404 | 410 => Ok(false),
         401 | 403 => {
-            Err(RemoteError::Refused(format!("it refuses access (status {status}); `{AUTHORIZATION}` can give it")))
+            Err(RemoteError::Refused(format!("access denied (status {status}); set `{AUTHORIZATION}` to authenticate")))
         }
-        300..=399 => Err(RemoteError::Refused("it redirects to another address; name that one".to_owned())),
-        _ => Err(RemoteError::Failed(format!("it answers with status {status}"))),
+        300..=399 => Err(RemoteError::Refused("unexpected redirect; use the URL that it redirects to".to_owned())),
+        _ => Err(RemoteError::Failed(format!("unexpected status {status}"))),
     }
 }
 
@@ -105,7 +104,7 @@ impl Backend for Http {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = body.read(&mut buffer).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => RemoteError::Untrue(format!("`{name}` was cut off: {error}")),
+                io::ErrorKind::UnexpectedEof => RemoteError::Corrupt(format!("`{name}` is truncated: {error}")),
                 _ => RemoteError::Unreachable(error.to_string()),
             })?;
             if count == 0 {
@@ -128,11 +127,11 @@ impl Backend for Http {
         let response = request.send(ureq::SendBody::from_reader(&mut body)).map_err(|error| unreachable(&error))?;
         match found(response.status().as_u16())? {
             true => Ok(()),
-            false => Err(RemoteError::Refused("it does not take objects here (status 404)".to_owned())),
+            false => Err(RemoteError::Refused("the server does not accept `PUT` here (status 404)".to_owned())),
         }
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.url.clone()
     }
 }
@@ -142,9 +141,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_taken_out_of_the_url() {
+    fn secrets_are_removed_from_the_url() {
         let http = Http::new("https://ci:se%40cret@cache.example.org:8443/ham/").unwrap();
-        assert_eq!(http.place(), "https://cache.example.org:8443/ham");
+        assert_eq!(http.location(), "https://cache.example.org:8443/ham");
         assert_eq!(http.authorization.as_deref(), Some("Basic Y2k6c2VAY3JldA=="));
         assert!(Http::new("https:///ham").is_err());
         for url in ["https://ci:hor/se@host/x", "https://host/x?token=horse", "https://host/x#horse"] {

@@ -1,4 +1,4 @@
-//! Results that machines share: a place that keeps objects by name, and what makes them trustworthy.
+//! Remote caches: results shared between machines through an object store.
 //!
 //! ```text
 //! cas/ab/HASH        a blob, named by the BLAKE3 hash of its bytes
@@ -6,8 +6,8 @@
 //! ac/SCOPE/ab/KEY    a signed result
 //! ```
 //!
-//! Blobs prove themselves by their names; results are believed where a key that may write to their scope has signed them
-//! ([`Envelope`]). What is wrong with a place is a warning and a miss, never a failed run ([`Remote`]).
+//! Blobs are verified by their digests. Results must be signed by a key that may write to their scope ([`Envelope`]). A problem with a
+//! remote causes a warning and cache misses, never a failed run ([`Remote`]).
 
 #[cfg(feature = "cloud")]
 mod azure;
@@ -32,21 +32,21 @@ use std::path::Path;
 /// The variable that overrides `[cache.remote] scope`.
 pub const SCOPE_VARIABLE: &str = "HAMFLOW_REMOTE_SCOPE";
 
-/// A place, or without any secret what is wrong with its URL.
-pub type Opened = Result<Box<dyn Backend>, String>;
+/// An open remote, or what is wrong with its URL. The message contains no secrets.
+pub type OpenResult = Result<Box<dyn Backend>, String>;
 
-/// A kind of place.
-pub struct Kind {
-    /// What stands before `://` in its URLs.
+/// A kind of remote.
+pub struct RemoteKind {
+    /// The URL schemes.
     pub schemes: &'static [&'static str],
-    /// A URL, for messages.
+    /// An example URL, for messages.
     pub example: &'static str,
-    /// Makes the place of a URL; a relative folder lies below the given one.
-    pub open: fn(&str, &Path) -> Opened,
+    /// Opens the remote at a URL. Relative paths are resolved against the given directory.
+    pub open: fn(&str, &Path) -> OpenResult,
 }
 
-/// Every kind of place that this build knows.
-pub const REMOTES: &[Kind] = &[
+/// All kinds of remotes in this build.
+pub const REMOTES: &[RemoteKind] = &[
     directory::KIND,
     http::KIND,
     #[cfg(feature = "cloud")]
@@ -57,8 +57,8 @@ pub const REMOTES: &[Kind] = &[
     azure::KIND,
 ];
 
-/// The place of a URL, or of a folder (absolute, or relative to `root`).
-pub fn open(url: &str, root: &Path) -> Opened {
+/// Opens the remote at a URL, or at a directory (absolute or relative to `root`).
+pub fn open(url: &str, root: &Path) -> OpenResult {
     let Some((scheme, _)) = url.split_once("://") else {
         return if url.is_empty() { Err("the URL is empty".to_owned()) } else { directory::open_path(url, root) };
     };
@@ -66,29 +66,29 @@ pub fn open(url: &str, root: &Path) -> Opened {
         return (kind.open)(url, root);
     }
     if !cfg!(feature = "cloud") && ["s3", "gs", "az"].contains(&scheme) {
-        return Err(format!("this hamflow was built without `{scheme}`; `--features cloud` builds it in"));
+        return Err(format!("this build of hamflow does not support `{scheme}`; rebuild it with `--features cloud`"));
     }
     let known: Vec<String> = REMOTES.iter().map(|kind| format!("`{}`", kind.example)).collect();
-    Err(format!("`{scheme}` is no kind of remote; there are {}", known.join(", ")))
+    Err(format!("`{scheme}` is not a supported kind of remote; use one of {}", known.join(", ")))
 }
 
-/// All variables whose names begin so and whose values are not empty.
+/// All environment variables with this prefix and a non-empty value.
 #[cfg(feature = "cloud")]
-fn set_variables(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
+fn env_vars(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
     let text =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     text.filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
 }
 
-/// A variable of the environment that is set and not empty.
-fn set_variable(name: &str) -> Option<String> {
+/// The value of an environment variable that is set and not empty.
+fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 pub use backend::{Backend, RemoteError};
 pub use envelope::Envelope;
 pub use pack::unpack;
-pub use transfer::{Presence, Remote};
+pub use transfer::{Availability, Remote};
 pub use uploads::Uploads;
 
 pub use crate::policy::{KeyError, SigningKey, Trust, VerifyingKey, is_scope};

@@ -1,16 +1,16 @@
-//! Many small blobs in one object, so that a hundred thousand of them are not a hundred thousand requests.
+//! Packs: many small blobs in one object, to save requests.
 //!
-//! A pack begins with a line `hash:size` for each blob and an empty line; the bytes of the blobs follow in that order.
+//! A pack begins with a line `hash:size` per blob and an empty line, followed by the contents of the blobs in the same order.
 
 use crate::digest::Digest;
 
-/// Blobs of at most so many bytes are packed.
-pub const SMALL: u64 = 64 * 1024;
+/// The largest blob that is packed, in bytes.
+pub const MAX_PACKED_BLOB: u64 = 64 * 1024;
 
-/// A pack is closed when it has grown to so many bytes.
-pub const FULL: usize = 16 * 1024 * 1024;
+/// A pack is complete when it reaches this size, in bytes.
+pub const TARGET_PACK_SIZE: usize = 16 * 1024 * 1024;
 
-/// Makes a pack.
+/// Creates a pack.
 pub fn pack(blobs: &[(Digest, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (digest, _) in blobs {
@@ -21,7 +21,7 @@ pub fn pack(blobs: &[(Digest, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// The blobs of a pack, each checked against its digest; none where it is not whole.
+/// Extracts the blobs of a pack and verifies them. Returns `None` if the pack is damaged.
 pub fn unpack(bytes: &[u8]) -> Option<Vec<(Digest, &[u8])>> {
     let end = bytes.windows(2).position(|pair| pair == b"\n\n")?;
     let (names, mut rest) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 2..]);
@@ -45,15 +45,15 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Of any bytes either nothing is taken, or blobs that are what their names say.
+        /// Arbitrary bytes are either rejected or yield blobs that match their digests.
         #[test]
-        fn only_whole_blobs_come_out(blobs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..8), 0..4), place: prop::sample::Index, byte: u8, size in "[0-9]{1,20}") {
+        fn unpacked_blobs_are_intact(blobs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..8), 0..4), place: prop::sample::Index, byte: u8, size in "[0-9]{1,20}") {
             let named: Vec<(Digest, Vec<u8>)> = blobs.iter().map(|blob| (Digest::of(blob), blob.clone())).collect();
             let packed = pack(&named);
             let mut damaged = packed.clone();
             let place = place.index(damaged.len());
             damaged[place] = byte;
-            // A size that is not the blob's, up to more than there is memory for.
+            // A wrong size, up to more than the available memory.
             let header = packed.iter().position(|byte| *byte == b':').map(|colon| [&packed[..=colon], size.as_bytes(), &packed[colon + 2..]].concat());
             for bytes in [Some(packed.clone()), Some(damaged), header].into_iter().flatten() {
                 if let Some(found) = unpack(&bytes) {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_come_out_as_they_went_in_and_damage_is_noticed() {
+    fn packs_round_trip_and_damage_is_detected() {
         let blobs: Vec<(Digest, Vec<u8>)> =
             [&b"one"[..], b"", b"\n\nthree"].iter().map(|bytes| (Digest::of(bytes), bytes.to_vec())).collect();
         let packed = pack(&blobs);

@@ -1,4 +1,4 @@
-//! Results on their way to a remote, while the run goes on.
+//! Background uploads of results to a remote.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use super::Remote;
 use crate::store::{ActionResult, Store};
 
-/// Results that are sent at the same time; each of them sends several blobs at once.
-const SENDERS: usize = 2;
+/// Number of results that are uploaded at the same time. Each upload sends several blobs concurrently.
+const UPLOAD_WORKERS: usize = 2;
 
-/// A queue of results, and the threads that empty it.
+/// A queue of results to upload, and its worker threads.
 pub struct Uploads {
     remote: Arc<Remote>,
     queue: Option<Sender<ActionResult>>,
@@ -21,7 +21,7 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Starts the threads; none where the remote is only read.
+    /// Starts the threads; `None` if the remote is read-only.
     pub fn start(remote: &Arc<Remote>, store: &Store) -> Option<Self> {
         remote.can_write().ok()?;
         let (queue, results_to_send) = channel();
@@ -39,21 +39,21 @@ impl Uploads {
                 }
             })
         };
-        let senders = (0..SENDERS).map(|_| send()).collect();
+        let senders = (0..UPLOAD_WORKERS).map(|_| send()).collect();
         Some(Self { remote: Arc::clone(remote), queue: Some(queue), senders, results, bytes })
     }
 
-    /// Sends a result when its turn comes.
+    /// Queues a result for upload.
     pub fn add(&self, result: &ActionResult) {
         if let Some(queue) = &self.queue {
             let _ = queue.send(result.clone());
         }
     }
 
-    /// Waits until all is sent, or, where the run was ended, gives up what is not; returns the results and bytes that were sent.
-    pub fn finish(mut self, ended: bool) -> (u64, u64) {
-        if ended {
-            self.remote.give_up();
+    /// Waits for all uploads, or aborts them if the run was interrupted. Returns the number of results and bytes that were uploaded.
+    pub fn finish(mut self, interrupted: bool) -> (u64, u64) {
+        if interrupted {
+            self.remote.abort();
         }
         self.queue = None;
         for sender in self.senders.drain(..) {

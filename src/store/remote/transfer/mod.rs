@@ -1,7 +1,7 @@
-//! What is asked of a remote in the course of a run, and what happens when it does not answer.
+//! Requests to a remote during a run, with timeouts and a limit on the time that a run may lose.
 
-mod fetching;
-mod sending;
+mod fetch;
+mod push;
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -11,121 +11,124 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, RemoteError};
-use super::pack::FULL;
+use super::pack::TARGET_PACK_SIZE;
 use crate::digest::Digest;
 use crate::policy::{SigningKey, Trust};
 use crate::store::ActionKey;
 
-/// A request that makes no progress for so long has failed.
-const STALLED: Duration = Duration::from_secs(3);
+/// A request without progress for this long has failed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many bytes are progress.
-const PROGRESS: u64 = 32 * 1024;
+/// Number of transferred bytes that count as progress.
+const MIN_PROGRESS: u64 = 32 * 1024;
 
-/// How often somebody looks whether there is progress.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// How often a pending request is checked for progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Requests at the same time.
-const REQUESTS: usize = 8;
+/// Maximum number of concurrent requests.
+const MAX_REQUESTS: usize = 8;
 
-/// After so many untrue answers nothing more is believed.
-const MOST_UNTRUE: usize = 3;
+/// After this many corrupt objects, nothing more is read from the remote.
+const MAX_CORRUPT_OBJECTS: usize = 3;
 
-/// The largest signed result; whoever sends more does not send one.
-const LARGEST_RESULT: u64 = 16 * 1024 * 1024;
+/// The largest accepted signed result, in bytes.
+const MAX_RESULT_SIZE: u64 = 16 * 1024 * 1024;
 
-/// The largest pack: a full one, and the blob that filled it.
-const LARGEST_PACK: u64 = 2 * FULL as u64;
+/// The largest accepted pack, in bytes: one of the target size plus the blob that exceeded it.
+const MAX_PACK_SIZE: u64 = 2 * TARGET_PACK_SIZE as u64;
 
-/// How much of a run's time may be lost by asking for what is not there, or for what comes more slowly than it is made.
-const MOST_LOST: Duration = Duration::from_secs(5);
+/// How much time a run may lose to requests for missing results and to downloads that are slower than running the stage.
+const READ_TIME_BUDGET: Duration = Duration::from_secs(5);
 
-/// A server that keeps what it was sent may take so long for it after the last byte, in bytes per second.
-const SLOWEST_DISK: f64 = 4e6;
+/// The write speed that is assumed of a server's disk, in bytes per second, to extend the timeout for large uploads.
+const MIN_DISK_RATE: f64 = 4e6;
 
-/// A remote as one run sees it. Its problems are told once; after a grave one it is left alone.
+/// The connection of one run to a remote. Only the first problem is reported; after a serious one the remote is no longer used.
 pub struct Remote {
     backend: Arc<dyn Backend>,
     scopes: Vec<String>,
     trust: Trust,
     signing: Option<SigningKey>,
-    /// Whether a run waits, which must not lose time by it.
-    hurried: bool,
+    /// Whether reads are limited by [`READ_TIME_BUDGET`].
+    time_limited: bool,
     state: Mutex<State>,
-    /// Results that are asked for at this moment.
-    askers: AtomicU32,
-    /// What is known to be there.
-    there: Mutex<HashSet<Digest>>,
+    /// Number of results that are being fetched.
+    concurrent_fetches: AtomicU32,
+    /// Blobs and packs that the remote is known to have.
+    known_objects: Mutex<HashSet<Digest>>,
 }
 
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Remote").field("place", &self.place()).field("scopes", &self.scopes).finish_non_exhaustive()
+        f.debug_struct("Remote")
+            .field("location", &self.location())
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
     }
 }
 
 #[derive(Default)]
 struct State {
-    reads_end: bool,
-    writes_end: bool,
-    untrue: usize,
-    /// Objects that are not what their names say: to be replaced.
-    untrue_names: HashSet<String>,
-    lost: Duration,
+    reads_disabled: bool,
+    writes_disabled: bool,
+    corrupt_count: usize,
+    /// Names of objects whose content is corrupt; they are overwritten on upload.
+    corrupt_objects: HashSet<String>,
+    time_lost: Duration,
     warning: Option<String>,
     warned: bool,
 }
 
-/// What is asked for.
+/// The direction of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Read,
     Write,
 }
 
-/// How long is waited for an answer.
+/// How long to wait for a response.
 #[derive(Clone, Copy)]
-struct Patience {
-    /// Without progress.
-    stalled: Duration,
-    /// In all.
-    until: Option<Instant>,
+struct Deadline {
+    /// The maximum time without progress.
+    stall_timeout: Duration,
+    /// The time when the request is abandoned, even if it makes progress.
+    expires_at: Option<Instant>,
 }
 
-impl Patience {
-    const SHORT: Self = Self { stalled: STALLED, until: None };
+impl Deadline {
+    const STALL_ONLY: Self = Self { stall_timeout: STALL_TIMEOUT, expires_at: None };
 
-    fn until(until: Instant) -> Self {
-        Self { until: Some(until), ..Self::SHORT }
+    fn expiring_at(until: Instant) -> Self {
+        Self { expires_at: Some(until), ..Self::STALL_ONLY }
     }
 
-    fn for_sending(size: u64) -> Self {
-        Self { stalled: STALLED + Duration::from_secs_f64(size as f64 / SLOWEST_DISK), until: None }
+    fn for_upload(size: u64) -> Self {
+        Self { stall_timeout: STALL_TIMEOUT + Duration::from_secs_f64(size as f64 / MIN_DISK_RATE), expires_at: None }
     }
 }
 
-/// Why nobody answered.
-enum NoAnswer {
-    /// Something is wrong.
-    Wrong(RemoteError),
-    /// It took longer than it was worth.
-    TooLong,
-    /// The remote was left alone meanwhile.
-    Abandoned,
+/// Why there is no response.
+enum RequestError {
+    /// The request failed.
+    Failed(RemoteError),
+    /// The deadline expired.
+    Expired,
+    /// The remote was disabled in the meantime.
+    Aborted,
 }
 
-/// What is there of some results.
+/// How many of the requested results a remote has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Presence {
-    /// Results that are there and signed by a key that may.
-    pub there: usize,
-    /// Results that are not.
-    pub absent: usize,
+pub struct Availability {
+    /// Number of results that have a trusted signature.
+    pub available: usize,
+    /// Number of results that are missing or not trusted.
+    pub missing: usize,
 }
 
 impl Remote {
-    /// Results of `backend` that are believed by `trust`, looked up in `scope` and then in those of `read`; written to `scope` where there is
-    /// a key to sign with.
+    /// Connects a run to `backend`. Results must be trusted by `trust`; they are read from `scope`, then from the scopes in `read`, and
+    /// written to `scope` if there is a signing key.
     pub fn new(
         backend: Box<dyn Backend>,
         scope: &str,
@@ -139,76 +142,76 @@ impl Remote {
             scopes: std::iter::once(scope.to_owned()).chain(others).collect(),
             trust,
             signing,
-            hurried: true,
+            time_limited: true,
             state: Mutex::default(),
-            askers: AtomicU32::new(0),
-            there: Mutex::default(),
+            concurrent_fetches: AtomicU32::new(0),
+            known_objects: Mutex::default(),
         }
     }
 
-    /// For somebody who asks for just this, and has the time: only what makes no progress is given up.
-    pub fn unhurried(self) -> Self {
-        Self { hurried: false, ..self }
+    /// Disables the time budget, for commands that only transfer results. Requests still fail without progress.
+    pub fn background(self) -> Self {
+        Self { time_limited: false, ..self }
     }
 
-    /// Where it is, without secrets.
-    pub fn place(&self) -> String {
-        self.backend.place()
+    /// The location of the remote, without secrets.
+    pub fn location(&self) -> String {
+        self.backend.location()
     }
 
-    /// The scope that is written to, then those that are only read.
+    /// The scope that is written to, followed by those that are only read.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
     }
 
-    /// Whether there is a key, and it may write to the scope.
+    /// Checks that there is a signing key which may write to the scope.
     pub fn can_write(&self) -> Result<(), String> {
-        let Some(key) = &self.signing else { return Err("there is no key to sign with".to_owned()) };
+        let Some(key) = &self.signing else { return Err("there is no signing key".to_owned()) };
         let own = key.verifying_key();
-        if self.trust.of(&self.scopes[0]).any(|key| *key == own) {
+        if self.trust.keys_for(&self.scopes[0]).any(|key| *key == own) {
             Ok(())
         } else {
-            Err(format!("`{own}` is not among the keys that may write to scope `{}`", self.scopes[0]))
+            Err(format!("`{own}` may not write to scope `{}`", self.scopes[0]))
         }
     }
 
-    /// What went wrong, once.
+    /// Returns the first problem, once.
     pub fn take_warning(&self) -> Option<String> {
         self.state().warning.take()
     }
 
-    /// Lets all that is still asked for fail at once.
-    pub fn give_up(&self) {
+    /// Makes all pending and future requests fail immediately.
+    pub fn abort(&self) {
         let mut state = self.state();
-        (state.reads_end, state.writes_end) = (true, true);
+        (state.reads_disabled, state.writes_disabled) = (true, true);
     }
 
-    /// Lets all that is still asked for be absent at once; what is sent goes on.
+    /// Makes all pending and future reads fail immediately; uploads continue.
     pub fn stop_reading(&self) {
-        self.state().reads_end = true;
+        self.state().reads_disabled = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn is_over(&self, direction: Direction) -> bool {
+    fn is_disabled(&self, direction: Direction) -> bool {
         let state = self.state();
-        if direction == Direction::Read { state.reads_end } else { state.writes_end }
+        if direction == Direction::Read { state.reads_disabled } else { state.writes_disabled }
     }
 
-    fn trouble(&self, direction: Direction, error: &RemoteError) {
+    fn record_error(&self, direction: Direction, error: &RemoteError) {
         let mut state = self.state();
         match (error, direction) {
             (RemoteError::Unreachable(_), _) | (RemoteError::Failed(_), Direction::Read) => {
-                (state.reads_end, state.writes_end) = (true, true);
+                (state.reads_disabled, state.writes_disabled) = (true, true);
             }
-            (RemoteError::Untrue(_), _) => {
-                state.untrue += 1;
-                state.reads_end |= state.untrue >= MOST_UNTRUE;
+            (RemoteError::Corrupt(_), _) => {
+                state.corrupt_count += 1;
+                state.reads_disabled |= state.corrupt_count >= MAX_CORRUPT_OBJECTS;
             }
-            (_, Direction::Write) => state.writes_end = true,
-            (_, Direction::Read) => state.reads_end = true,
+            (_, Direction::Write) => state.writes_disabled = true,
+            (_, Direction::Read) => state.reads_disabled = true,
         }
         self.warn(&mut state, error);
     }
@@ -216,106 +219,106 @@ impl Remote {
     fn warn(&self, state: &mut State, what: &dyn std::fmt::Display) {
         if !state.warned {
             state.warned = true;
-            state.warning = Some(format!("remote `{}`: {what}; the run goes on without it", self.place()));
+            state.warning = Some(format!("remote `{}`: {what}; continuing without it", self.location()));
         }
     }
 
-    fn untrue_object(&self, name: &str) -> RemoteError {
-        self.state().untrue_names.insert(name.to_owned());
-        RemoteError::Untrue(format!("the bytes of `{name}` are not what its name says"))
+    fn corrupt_object(&self, name: &str) -> RemoteError {
+        self.state().corrupt_objects.insert(name.to_owned());
+        RemoteError::Corrupt(format!("the content of `{name}` does not match its digest"))
     }
 
-    /// When what is asked for now, and is worth `worth`, must be here.
-    fn until(&self, worth: Duration) -> Patience {
-        if !self.hurried {
-            return Patience::SHORT;
+    /// The deadline of a read that would save `worth`.
+    fn read_deadline(&self, worth: Duration) -> Deadline {
+        if !self.time_limited {
+            return Deadline::STALL_ONLY;
         }
-        let left = MOST_LOST.saturating_sub(self.state().lost);
-        Patience::until(Instant::now() + worth + left)
+        let left = READ_TIME_BUDGET.saturating_sub(self.state().time_lost);
+        Deadline::expiring_at(Instant::now() + worth + left)
     }
 
-    /// Time that a run would have had without a remote.
-    fn lose(&self, lost: Duration) {
+    /// Records time that the run lost to the remote. Disables reads once the budget is spent.
+    fn charge_time(&self, lost: Duration) {
         let mut state = self.state();
-        state.lost += lost;
-        if self.hurried && state.lost >= MOST_LOST && !state.reads_end {
-            state.reads_end = true;
-            self.warn(&mut state, &"it takes too long to answer");
+        state.time_lost += lost;
+        if self.time_limited && state.time_lost >= READ_TIME_BUDGET && !state.reads_disabled {
+            state.reads_disabled = true;
+            self.warn(&mut state, &"too slow to be worthwhile");
         }
     }
 
-    /// Asks on a thread of its own, so that an answer that never comes costs no more than patience. None where it failed or the remote is
-    /// left alone.
-    fn ask<T: Send + 'static>(
+    /// Sends a request from a separate thread, so that a hanging request costs no more than its deadline. Returns `None` if it failed or the
+    /// remote is disabled.
+    fn request<T: Send + 'static>(
         &self,
         direction: Direction,
-        patience: Patience,
+        deadline: Deadline,
         work: impl Fn(&dyn Backend, &Arc<AtomicU64>) -> Result<T, RemoteError> + Send + Sync + 'static,
     ) -> Option<T> {
         let work = Arc::new(work);
         for attempt in 0..2 {
-            if self.is_over(direction) {
+            if self.is_disabled(direction) {
                 return None;
             }
-            match self.wait_for(direction, patience, &work) {
+            match self.await_response(direction, deadline, &work) {
                 Ok(answer) => return Some(answer),
-                // What passes may have passed a moment later.
-                Err(NoAnswer::Wrong(RemoteError::Failed(_))) if attempt == 0 => {
+                // The failure may be temporary; retry once.
+                Err(RequestError::Failed(RemoteError::Failed(_))) if attempt == 0 => {
                     std::thread::sleep(Duration::from_millis(200));
                 }
-                Err(NoAnswer::Wrong(error)) => {
-                    self.trouble(direction, &error);
+                Err(RequestError::Failed(error)) => {
+                    self.record_error(direction, &error);
                     return None;
                 }
-                Err(NoAnswer::TooLong | NoAnswer::Abandoned) => return None,
+                Err(RequestError::Expired | RequestError::Aborted) => return None,
             }
         }
         None
     }
 
-    fn wait_for<T: Send + 'static>(
+    fn await_response<T: Send + 'static>(
         &self,
         direction: Direction,
-        patience: Patience,
+        deadline: Deadline,
         work: &Arc<impl Fn(&dyn Backend, &Arc<AtomicU64>) -> Result<T, RemoteError> + Send + Sync + 'static>,
-    ) -> Result<T, NoAnswer> {
-        let wrong = |text: String| NoAnswer::Wrong(RemoteError::Failed(text));
+    ) -> Result<T, RequestError> {
+        let failed = |text: String| RequestError::Failed(RemoteError::Failed(text));
         let (sender, receiver) = channel();
         let progress = Arc::new(AtomicU64::new(0));
         let (thread_work, backend, counted) = (Arc::clone(work), Arc::clone(&self.backend), Arc::clone(&progress));
         let thread = std::thread::Builder::new().spawn(move || {
             let _ = sender.send(thread_work(&*backend, &counted));
         });
-        thread.map_err(|error| wrong(format!("no thread to ask it: {error}")))?;
-        // What others send shows, too, that it works: a slow line is shared.
+        thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
+        // Count the progress of other uploads, too: they share the connection.
         let so_far = || progress.load(Ordering::Relaxed) + self.backend.sent();
         let (mut marked, mut since) = (so_far(), Instant::now());
         loop {
-            match receiver.recv_timeout(BETWEEN_LOOKS) {
-                Ok(answer) => return answer.map_err(NoAnswer::Wrong),
-                Err(RecvTimeoutError::Disconnected) => return Err(wrong("asking it went wrong".to_owned())),
+            match receiver.recv_timeout(POLL_INTERVAL) {
+                Ok(answer) => return answer.map_err(RequestError::Failed),
+                Err(RecvTimeoutError::Disconnected) => return Err(failed("the request thread panicked".to_owned())),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = so_far();
-            if now >= marked + PROGRESS {
+            if now >= marked + MIN_PROGRESS {
                 (marked, since) = (now, Instant::now());
-            } else if since.elapsed() >= patience.stalled {
-                let seconds = patience.stalled.as_secs();
-                return Err(NoAnswer::Wrong(RemoteError::Unreachable(format!("no answer within {seconds} s"))));
+            } else if since.elapsed() >= deadline.stall_timeout {
+                let seconds = deadline.stall_timeout.as_secs();
+                return Err(RequestError::Failed(RemoteError::Unreachable(format!("no response within {seconds} s"))));
             }
-            if self.is_over(direction) {
-                return Err(NoAnswer::Abandoned);
+            if self.is_disabled(direction) {
+                return Err(RequestError::Aborted);
             }
-            if patience.until.is_some_and(|until| Instant::now() > until) {
-                return Err(NoAnswer::TooLong);
+            if deadline.expires_at.is_some_and(|until| Instant::now() > until) {
+                return Err(RequestError::Expired);
             }
         }
     }
 
-    /// An object of at most `room` bytes in memory; none inside where it is not there.
-    fn text(&self, direction: Direction, patience: Patience, name: String, room: u64) -> Option<Option<Vec<u8>>> {
-        self.ask(direction, patience, move |backend, progress| {
-            let mut sink = Counted { to: Vec::new(), progress: Arc::clone(progress), room };
+    /// Reads an object of at most `room` bytes into memory; the inner `None` means that it does not exist.
+    fn get(&self, direction: Direction, deadline: Deadline, name: String, room: u64) -> Option<Option<Vec<u8>>> {
+        self.request(direction, deadline, move |backend, progress| {
+            let mut sink = CountingWriter { to: Vec::new(), progress: Arc::clone(progress), room };
             let found = backend.get(&name, &mut sink)?;
             Ok(found.then_some(sink.to))
         })
@@ -332,8 +335,8 @@ fn result_name(scope: &str, key: &ActionKey) -> String {
     format!("ac/{scope}/{}/{hex}", &hex[..2])
 }
 
-/// Does `work` for each of `items`, some at the same time.
-fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+/// Calls `work` for each item, with up to [`MAX_REQUESTS`] calls at a time.
+fn for_each_parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let one_by_one = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -341,22 +344,22 @@ fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..items.len().min(REQUESTS) {
-            // Fewer threads do it, too.
+        for _ in 1..items.len().min(MAX_REQUESTS) {
+            // If a thread cannot be started, the others do its work.
             let _ = std::thread::Builder::new().spawn_scoped(scope, one_by_one);
         }
         one_by_one();
     });
 }
 
-/// Counts what goes through, and takes no more than there is room for.
-struct Counted<W> {
+/// Counts the bytes written and fails if they exceed `room`.
+struct CountingWriter<W> {
     to: W,
     progress: Arc<AtomicU64>,
     room: u64,
 }
 
-impl<W: Write> Write for Counted<W> {
+impl<W: Write> Write for CountingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.room = self.room.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
         self.to.write_all(bytes)?;

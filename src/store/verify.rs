@@ -1,4 +1,4 @@
-//! Counts and checks the store.
+//! Usage statistics and integrity checks of the store.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,32 @@ use super::{ActionResult, Store, Tree};
 use crate::digest::{self, Digest};
 use crate::fs::{self, FsError, Symlinks};
 
-/// How much a store holds.
+/// The contents of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// Total size of the blobs, in bytes.
     pub blob_bytes: u64,
-    /// Number of action results.
+    /// Number of results.
     pub results: u64,
-    /// Number of remembered views and plans.
+    /// Number of memos.
     pub memos: u64,
     /// Number of checkpoints.
     pub checkpoints: u64,
-    /// Their bytes.
+    /// Total size of the checkpoints, in bytes.
     pub checkpoint_bytes: u64,
 }
 
-/// Something in the store that is not what its name says.
+/// A damaged entry of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file at fault.
+    /// The damaged file.
     pub path: PathBuf,
     /// What is wrong with it.
     pub problem: String,
     /// Whether it was deleted.
-    pub dropped: bool,
+    pub deleted: bool,
 }
 
 pub(super) fn files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
@@ -48,7 +48,7 @@ fn all_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
     Ok(fs::list_own(folder)?.into_iter().map(|file| (folder.join(file.path), file.stat.size)).collect())
 }
 
-/// Removes what a killed process had begun to write and never renamed: no damage, only litter.
+/// Deletes temporary files that a killed process left behind.
 pub(super) fn sweep(store: &Store) -> Result<(), FsError> {
     for folder in [store.content.folder(), store.actions.folder(), store.memo.folder()] {
         for (path, _) in all_files(folder)? {
@@ -64,7 +64,7 @@ pub(super) fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// Counts what is in the store.
+/// Counts the contents of the store.
 pub fn usage(store: &Store) -> Result<Usage, FsError> {
     let blobs = files(store.content.folder())?;
     let checkpoints = files(&store.checkpoints_dir())?;
@@ -78,7 +78,7 @@ pub fn usage(store: &Store) -> Result<Usage, FsError> {
     })
 }
 
-/// Hashes every blob and reads every result; returns what is wrong. With `fix`, damaged files are deleted: each counts as a miss.
+/// Checks every blob and result and returns the damaged ones. With `fix`, they are deleted.
 pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
     sweep(store)?;
     let mut damages = Vec::new();
@@ -86,7 +86,7 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
         if fix {
             fs::remove(&path)?;
         }
-        damages.push(Damage { path, problem, dropped: fix });
+        damages.push(Damage { path, problem, deleted: fix });
         Ok::<(), FsError>(())
     };
     let (mut good, mut unreadable) = (BTreeSet::new(), Vec::new());
@@ -98,21 +98,21 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
                 damaged(path, error.to_string())?;
                 continue;
             }
-            // It may be good: only somebody who can read it knows.
+            // An unreadable file may be intact, so it is reported but never deleted.
             Err(error) => {
                 good.extend(format!("{}:{size}", name(&path)).parse::<Digest>());
-                unreadable.push(Damage { path, problem: format!("it cannot be read: {error}"), dropped: false });
+                unreadable.push(Damage { path, problem: format!("cannot read it: {error}"), deleted: false });
                 continue;
             }
         };
         if found.hex() == name(&path) {
             good.insert(found);
         } else {
-            damaged(path, format!("its bytes have the hash {}", found.short()))?;
+            damaged(path, format!("its content has the hash {}", found.short()))?;
         }
     }
     let is_whole = |digest: &Digest, is_tree: bool| {
-        // Nothing is read through the store, which would drop what is damaged.
+        // Not read through the store, which would delete damaged blobs.
         let tree = || Tree::parse(&fs::read_text(&store.content.path(digest), Symlinks::Refuse).ok()?).ok();
         let files = || tree().is_some_and(|tree| tree.entries().iter().all(|entry| good.contains(&entry.digest)));
         good.contains(digest) && (!is_tree || files())
@@ -126,11 +126,11 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
             text => text.map_err(fs::at("read", &path))?,
         };
         match decode(&text).filter(|result| result.key.hex() == name(&path)) {
-            None => damaged(path, "it is no whole action result".into())?,
+            None => damaged(path, "not a valid result".into())?,
             Some(result) => {
                 if let Some((digest, _)) = result.outputs.blobs().find(|(digest, is_tree)| !is_whole(digest, *is_tree))
                 {
-                    damaged(path, format!("bytes of its {} are not in the store", named(&result, &digest)))?;
+                    damaged(path, format!("blobs of its {} are missing or damaged", describe_blob(&result, &digest)))?;
                 }
             }
         }
@@ -139,14 +139,14 @@ pub fn verify(store: &Store, fix: bool) -> Result<Vec<Damage>, FsError> {
     Ok(damages)
 }
 
-/// What a blob is to a result, for people.
-fn named(result: &ActionResult, digest: &Digest) -> String {
+/// Describes the role of a blob in a result.
+fn describe_blob(result: &ActionResult, digest: &Digest) -> String {
     let output = result.outputs.artifacts().iter().find(|output| output.digest == *digest);
     output.map_or("files".to_owned(), |output| format!("output `{}`", output.name))
 }
 
-/// Whether all the bytes of an output are in the store.
-pub(super) fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
+/// Whether all blobs of an output are in the store.
+pub(super) fn is_complete(store: &Store, digest: &Digest, folder: bool) -> bool {
     if !folder {
         return store.content.contains(digest);
     }
@@ -154,14 +154,14 @@ pub(super) fn is_whole(store: &Store, digest: &Digest, folder: bool) -> bool {
         .is_some_and(|tree| tree.entries().iter().all(|entry| store.content.contains(&entry.digest)))
 }
 
-/// The tree of a blob, where it is one and is there.
+/// Reads a tree; `None` if it is missing or invalid.
 pub(super) fn read_tree(store: &Store, digest: &Digest) -> Option<Tree> {
     Tree::parse(std::str::from_utf8(&store.content.read(digest)?).ok()?).ok()
 }
 
-/// The blobs that a result names: its outputs with the files of folders, and those of the listings and views of its fingerprint
-/// (what `why` compares) that the store has.
-pub(super) fn named_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
+/// The blobs that a result refers to: its outputs including the files of trees, and the listings and views in its fingerprint (which
+/// `why` compares) as far as the store has them.
+pub(super) fn referenced_blobs(store: &Store, result: &ActionResult) -> BTreeSet<Digest> {
     let mut blobs = BTreeSet::new();
     for (digest, is_tree) in result.outputs.blobs() {
         blobs.insert(digest);
@@ -187,10 +187,10 @@ fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<Digest>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::garbage::tests::put;
+    use crate::store::gc::tests::put;
 
     #[test]
-    fn verify_names_and_drops_what_is_damaged() {
+    fn verify_reports_and_deletes_damaged_entries() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         put(&store, "one", b"one", Vec::new());
@@ -198,7 +198,7 @@ mod tests {
         let blob = store.content.path(&Digest::of(b"one"));
         std::fs::remove_file(&blob).unwrap();
         std::fs::write(&blob, "two").unwrap();
-        assert_eq!(verify(&store, false).unwrap().len(), 2, "named and left alone");
+        assert_eq!(verify(&store, false).unwrap().len(), 2, "reported and kept");
         let damages = verify(&store, true).unwrap();
         assert_eq!(damages.len(), 2, "{damages:?}");
         assert_eq!(damages[0].path, blob);

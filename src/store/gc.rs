@@ -1,132 +1,131 @@
-//! Clears the store: of what nobody needs, the least recently used goes first, until it fits its budget.
+//! Garbage collection of the store: evicts results that nothing refers to, least recently used first, until it is within its limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::maintenance::{files, name, named_blobs, sweep};
+use super::verify::{files, name, referenced_blobs, sweep};
 use super::{ActionKey, ActionResult, Store};
 use crate::fs::{self, FsError};
 use crate::policy::Limits;
 
-/// For so long a checkpoint is kept that nobody has gone on from.
-const CHECKPOINTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// Checkpoints that were not written to for this long are deleted.
+const CHECKPOINT_RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// For so long a remembered view or plan is kept.
-const MEMOS_KEPT: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+/// Memos that were not written for this long are deleted.
+const MEMO_RETENTION: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
-/// What is known of who needs what.
+/// What garbage collection must not delete, and when results were last used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// Keys of results that must stay, with all that they need.
+pub struct GcRoots {
+    /// Keys of results to keep, together with their parts and blobs.
     pub keys: BTreeSet<ActionKey>,
-    /// Hashes of blobs that must stay, such as listings that a lock names.
+    /// Hex digests of blobs to keep, such as directory listings that a lock file refers to.
     pub blobs: BTreeSet<String>,
-    /// Results whose files were written at this time or later must stay, in seconds since 1970.
-    pub made_since: Option<u64>,
-    /// When a result was last used, in seconds since 1970, where a record says so.
-    pub uses: BTreeMap<ActionKey, u64>,
+    /// Results written at or after this time are kept, in seconds since the Unix epoch.
+    pub written_since: Option<u64>,
+    /// The time of the last use of a result, in seconds since the Unix epoch, if a run record has it.
+    pub last_used: BTreeMap<ActionKey, u64>,
 }
 
-/// What a clearing removed, and what it left.
+/// What garbage collection deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Garbage {
-    /// Number of blobs.
+pub struct GcReport {
+    /// Number of deleted blobs.
     pub blobs: u64,
-    /// Bytes of all that was removed.
+    /// Total size of the deleted files, in bytes.
     pub bytes: u64,
-    /// Number of action results.
+    /// Number of deleted results.
     pub results: u64,
-    /// Number of checkpoints.
+    /// Number of deleted checkpoints.
     pub checkpoints: u64,
-    /// Bytes of the blobs that are left.
+    /// Total size of the remaining blobs, in bytes.
     pub left_bytes: u64,
-    /// How many bytes what must stay has more than the budget allows.
+    /// By how many bytes the blobs that must be kept exceed the limit.
     pub over_bytes: u64,
 }
 
-/// Removes results that are not needed and were not used for longer than the limits allow, then the least recently used ones until
-/// the blobs of the others fit; blobs that no remaining result names; checkpoints that were not written to for two weeks; and memos of more than two
-/// months ago.
+/// Deletes unreferenced results that exceed the limits, and the blobs that no remaining result refers to. Also deletes checkpoints that
+/// were not written to for two weeks and memos older than two months.
 ///
-/// Nothing may be running: the caller holds the run lock.
-pub fn collect(store: &Store, needs: &Needs, limits: Limits, dry_run: bool) -> Result<Garbage, FsError> {
-    let mut kept = Kept { store, all: Closure::default() };
-    for key in &needs.keys {
-        let more = kept.more(key);
-        kept.extend(more);
+/// The caller must hold the run lock.
+pub fn gc(store: &Store, roots: &GcRoots, limits: Limits, dry_run: bool) -> Result<GcReport, FsError> {
+    let mut live = LiveSet { store, all: Closure::default() };
+    for key in &roots.keys {
+        let more = live.additions(key);
+        live.extend(more);
     }
-    if let Some(since) = needs.made_since.and_then(time_of) {
+    if let Some(since) = roots.written_since.and_then(time_of) {
         for (path, _) in files(store.actions.folder())? {
             if std::fs::metadata(&path).and_then(|found| found.modified()).is_ok_and(|written| written >= since) {
                 let Ok(key) = name(&path).parse() else { continue };
-                let more = kept.more(&key);
-                kept.extend(more);
+                let more = live.additions(&key);
+                live.extend(more);
             }
         }
     }
-    let needed = kept.all.bytes;
-    let mut garbage =
-        Garbage { over_bytes: limits.max_bytes.map_or(0, |most| needed.saturating_sub(most)), ..Garbage::default() };
-    for (key, used) in others(store, needs, &kept.all.results)? {
+    let needed = live.all.bytes;
+    let mut report =
+        GcReport { over_bytes: limits.max_bytes.map_or(0, |most| needed.saturating_sub(most)), ..GcReport::default() };
+    for (key, used) in evictable(store, roots, &live.all.results)? {
         let age = SystemTime::now().duration_since(used).unwrap_or_default();
         if limits.max_age.is_some_and(|most| age >= most) {
             break;
         }
-        let more = kept.more(&key);
-        // This and everything that was used less recently makes room.
-        if limits.max_bytes.is_some_and(|most| kept.all.bytes.saturating_add(more.bytes) > most) {
+        let more = live.additions(&key);
+        // Evict this result and every one that was used less recently.
+        if limits.max_bytes.is_some_and(|most| live.all.bytes.saturating_add(more.bytes) > most) {
             break;
         }
-        kept.extend(more);
+        live.extend(more);
     }
     if !dry_run {
         sweep(store)?;
     }
     for (path, _) in files(store.actions.folder())? {
         let Ok(key) = name(&path).parse::<ActionKey>() else { continue };
-        if !kept.all.results.contains(&key) {
-            garbage.results += 1;
+        if !live.all.results.contains(&key) {
+            report.results += 1;
             if !dry_run {
                 fs::remove(&path)?;
             }
         }
     }
     for (path, size) in files(store.content.folder())? {
-        if !is_ours(&path) || kept.all.blobs.contains(name(&path)) || needs.blobs.contains(name(&path)) {
-            garbage.left_bytes += size;
+        if !has_store_name(&path) || live.all.blobs.contains(name(&path)) || roots.blobs.contains(name(&path)) {
+            report.left_bytes += size;
             continue;
         }
-        garbage.blobs += 1;
-        garbage.bytes += size;
+        report.blobs += 1;
+        report.bytes += size;
         if !dry_run {
             fs::remove(&path)?;
         }
     }
-    clear_checkpoints(store, dry_run, &mut garbage)?;
+    gc_checkpoints(store, dry_run, &mut report)?;
     if !dry_run {
-        clear_memos(store)?;
+        gc_memos(store)?;
     }
-    Ok(garbage)
+    Ok(report)
 }
 
-/// Whether a file has a name of the store's: whatever else lies there is somebody's.
-fn is_ours(path: &Path) -> bool {
+/// Whether a file is named by a digest. Other files were not created by hamflow and are never deleted.
+fn has_store_name(path: &Path) -> bool {
     name(path).len() == 64 && name(path).bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The time so many seconds after the beginning of 1970; none where a damaged record names one that cannot be.
+/// Converts seconds since the Unix epoch; `None` if the time is out of range, as in a damaged record.
 fn time_of(seconds: u64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// What stays.
-struct Kept<'a> {
+/// The results and blobs that are kept.
+struct LiveSet<'a> {
     store: &'a Store,
     all: Closure,
 }
 
-/// Results with their parts, and the blobs that they name.
+/// Results with their parts, and the blobs that they refer to.
 #[derive(Default)]
 struct Closure {
     results: BTreeSet<ActionKey>,
@@ -134,9 +133,9 @@ struct Closure {
     bytes: u64,
 }
 
-impl Kept<'_> {
-    /// What would stay with this result that does not stay anyway.
-    fn more(&self, key: &ActionKey) -> Closure {
+impl LiveSet<'_> {
+    /// What has to be kept in addition if this result is kept.
+    fn additions(&self, key: &ActionKey) -> Closure {
         let mut more = Closure::default();
         let mut todo = vec![*key];
         while let Some(key) = todo.pop() {
@@ -144,7 +143,7 @@ impl Kept<'_> {
                 continue;
             }
             let Some(result) = self.store.actions.get(&key) else { continue };
-            for blob in named_blobs(self.store, &result) {
+            for blob in referenced_blobs(self.store, &result) {
                 let hex = blob.hex();
                 if !self.all.blobs.contains(&hex) && more.blobs.insert(hex) {
                     more.bytes = more.bytes.saturating_add(blob.size());
@@ -163,8 +162,12 @@ impl Kept<'_> {
     }
 }
 
-/// The results that need not stay, the most recently used first.
-fn others(store: &Store, needs: &Needs, needed: &BTreeSet<ActionKey>) -> Result<Vec<(ActionKey, SystemTime)>, FsError> {
+/// The results that may be evicted, most recently used first.
+fn evictable(
+    store: &Store,
+    roots: &GcRoots,
+    needed: &BTreeSet<ActionKey>,
+) -> Result<Vec<(ActionKey, SystemTime)>, FsError> {
     let mut used: BTreeMap<ActionKey, SystemTime> = BTreeMap::new();
     let mut parts: Vec<(Vec<ActionKey>, SystemTime)> = Vec::new();
     for (path, _) in files(store.actions.folder())? {
@@ -172,14 +175,14 @@ fn others(store: &Store, needs: &Needs, needed: &BTreeSet<ActionKey>) -> Result<
         let Some(ActionResult { parts: of, .. }) = store.actions.get(&key).filter(|_| !needed.contains(&key)) else {
             continue;
         };
-        // What no record names was made, fetched or imported when its file was written. A wrong clock costs time, not correctness.
+        // Without a record, the last use is the time when the file was written. A wrong clock costs time, not correctness.
         let written = std::fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
-        let recorded = needs.uses.get(&key).copied().and_then(time_of);
+        let recorded = roots.last_used.get(&key).copied().and_then(time_of);
         let last = recorded.map_or(written, |recorded| recorded.max(written));
         parts.push((of, last));
         used.insert(key, last);
     }
-    // Whoever uses a result uses what it was made from.
+    // Using a result also uses its parts.
     for (keys, last) in parts {
         for key in keys {
             if let Some(used) = used.get_mut(&key) {
@@ -187,13 +190,13 @@ fn others(store: &Store, needs: &Needs, needed: &BTreeSet<ActionKey>) -> Result<
             }
         }
     }
-    let mut others: Vec<(ActionKey, SystemTime)> = used.into_iter().collect();
-    others.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    Ok(others)
+    let mut evictable: Vec<(ActionKey, SystemTime)> = used.into_iter().collect();
+    evictable.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    Ok(evictable)
 }
 
-fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Result<(), FsError> {
-    // A folder is one checkpoint, as old as its youngest file.
+fn gc_checkpoints(store: &Store, dry_run: bool, report: &mut GcReport) -> Result<(), FsError> {
+    // A directory is one checkpoint; its age is that of its newest file.
     let mut checkpoints: BTreeMap<PathBuf, (SystemTime, u64)> = BTreeMap::new();
     for (path, size) in files(&store.checkpoints_dir())? {
         let written =
@@ -203,9 +206,9 @@ fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Res
         (*youngest, *bytes) = ((*youngest).max(written), *bytes + size);
     }
     for (folder, (written, bytes)) in checkpoints {
-        if is_ours(&folder) && written.elapsed().is_ok_and(|age| age > CHECKPOINTS_KEPT) {
-            garbage.checkpoints += 1;
-            garbage.bytes += bytes;
+        if has_store_name(&folder) && written.elapsed().is_ok_and(|age| age > CHECKPOINT_RETENTION) {
+            report.checkpoints += 1;
+            report.bytes += bytes;
             if !dry_run {
                 fs::remove(&folder)?;
             }
@@ -214,12 +217,12 @@ fn clear_checkpoints(store: &Store, dry_run: bool, garbage: &mut Garbage) -> Res
     Ok(())
 }
 
-/// Removes what was learnt long ago: where it is still asked, it is learnt anew in a moment.
-fn clear_memos(store: &Store) -> Result<(), FsError> {
+/// Deletes old memos. If they are needed again, they are cheap to recompute.
+fn gc_memos(store: &Store) -> Result<(), FsError> {
     for (path, _) in files(store.memo.folder())? {
         let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > MEMOS_KEPT));
-        if is_old && is_ours(&path) {
+        let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > MEMO_RETENTION));
+        if is_old && has_store_name(&path) {
             fs::remove(&path)?;
         }
     }
@@ -236,7 +239,7 @@ pub(super) mod tests {
     use crate::store::{Outputs, ResultOutput, usage};
 
     #[test]
-    fn memos_go_when_they_are_old() {
+    fn old_memos_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         store.memo.put("old", &1);
@@ -244,10 +247,10 @@ pub(super) mod tests {
         let old = Digest::of(b"old").hex();
         let (path, _) = files(store.memo.folder()).unwrap().into_iter().find(|(path, _)| name(path) == old).unwrap();
         let file = std::fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(SystemTime::now() - MEMOS_KEPT - Duration::from_secs(1)).unwrap();
-        collect(&store, &Needs::default(), NOTHING_MORE, true).unwrap();
-        assert_eq!((store.memo.get("old"), store.memo.get("new")), (Some(1), Some(2)), "a dry run");
-        collect(&store, &Needs::default(), NOTHING_MORE, false).unwrap();
+        file.set_modified(SystemTime::now() - MEMO_RETENTION - Duration::from_secs(1)).unwrap();
+        gc(&store, &GcRoots::default(), NOTHING_MORE, true).unwrap();
+        assert_eq!((store.memo.get("old"), store.memo.get("new")), (Some(1), Some(2)), "dry run");
+        gc(&store, &GcRoots::default(), NOTHING_MORE, false).unwrap();
         assert_eq!((store.memo.get::<u32>("old"), store.memo.get("new")), (None, Some(2)));
     }
 
@@ -275,8 +278,8 @@ pub(super) mod tests {
         std::fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
     }
 
-    fn needs(keys: &[&ActionKey]) -> Needs {
-        Needs { keys: keys.iter().map(|key| **key).collect(), ..Needs::default() }
+    fn roots(keys: &[&ActionKey]) -> GcRoots {
+        GcRoots { keys: keys.iter().map(|key| **key).collect(), ..GcRoots::default() }
     }
 
     fn blobs(store: &Store, names: &[&str]) -> Vec<bool> {
@@ -284,20 +287,20 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_clearing_keeps_what_the_keys_need_with_their_parts() {
+    fn gc_keeps_root_results_with_their_parts() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let part = put(&store, "part", b"part", Vec::new());
-        let kept = put(&store, "kept", b"kept", vec![part]);
+        let live = put(&store, "live", b"live", vec![part]);
         put(&store, "gone", b"gone", Vec::new());
-        let garbage = collect(&store, &needs(&[&kept]), NOTHING_MORE, false).unwrap();
-        let expected = Garbage { blobs: 1, bytes: 4, results: 1, checkpoints: 0, left_bytes: 8, over_bytes: 8 };
-        assert_eq!(garbage, expected);
-        assert_eq!(blobs(&store, &["part", "kept", "gone"]), [true, true, false]);
+        let report = gc(&store, &roots(&[&live]), NOTHING_MORE, false).unwrap();
+        let expected = GcReport { blobs: 1, bytes: 4, results: 1, checkpoints: 0, left_bytes: 8, over_bytes: 8 };
+        assert_eq!(report, expected);
+        assert_eq!(blobs(&store, &["part", "live", "gone"]), [true, true, false]);
     }
 
     #[test]
-    fn the_least_recently_used_makes_room() {
+    fn the_least_recently_used_result_is_evicted_first() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let keys: Vec<ActionKey> = ["aaaa", "bbbb", "cccc", "dddd"]
@@ -307,45 +310,45 @@ pub(super) mod tests {
         keys.iter().zip([9, 7, 5, 3]).for_each(|(key, days)| age(&store.actions.path(key), days));
         // A record says that the one written first was used a moment ago.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let needs = Needs { uses: [(keys[0], now)].into(), ..needs(&[&keys[1]]) };
+        let roots = GcRoots { last_used: [(keys[0], now)].into(), ..roots(&[&keys[1]]) };
         let limits = Limits { max_bytes: Some(12), max_age: None };
-        let garbage = collect(&store, &needs, limits, true).unwrap();
-        assert_eq!((garbage.results, garbage.bytes, garbage.left_bytes), (1, 4, 12));
+        let report = gc(&store, &roots, limits, true).unwrap();
+        assert_eq!((report.results, report.bytes, report.left_bytes), (1, 4, 12));
         assert_eq!(usage(&store).unwrap().results, 4, "nothing is deleted in a dry run");
-        collect(&store, &needs, limits, false).unwrap();
+        gc(&store, &roots, limits, false).unwrap();
         assert_eq!(blobs(&store, &["aaaa", "bbbb", "cccc", "dddd"]), [true, true, false, true]);
-        collect(&store, &needs, Limits { max_bytes: Some(1), max_age: None }, false).unwrap();
+        gc(&store, &roots, Limits { max_bytes: Some(1), max_age: None }, false).unwrap();
         assert_eq!(blobs(&store, &["aaaa", "bbbb", "dddd"]), [false, true, false]);
     }
 
     #[test]
-    fn what_was_not_used_for_too_long_goes_but_not_the_parts_of_what_was() {
+    fn results_unused_for_too_long_are_evicted_but_not_parts_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let part = put(&store, "part", b"part", Vec::new());
         let whole = put(&store, "whole", b"whole", vec![part]);
         let old = put(&store, "old", b"old", Vec::new());
         [(&part, 40), (&whole, 1), (&old, 40)].iter().for_each(|(key, days)| age(&store.actions.path(key), *days));
-        let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();
-        assert_eq!((garbage.results, garbage.over_bytes), (1, 0));
+        let report = gc(&store, &GcRoots::default(), Limits::default(), false).unwrap();
+        assert_eq!((report.results, report.over_bytes), (1, 0));
         assert_eq!(blobs(&store, &["part", "whole", "old"]), [true, true, false]);
     }
 
     #[test]
-    fn what_a_kept_run_made_stays_though_nothing_names_it() {
+    fn results_of_a_kept_run_are_kept_without_a_reference() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let [before, after] = ["before", "after"].map(|name| put(&store, name, name.as_bytes(), Vec::new()));
         age(&store.actions.path(&before), 2);
         age(&store.actions.path(&after), 0);
         let yesterday = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 24 * 60 * 60;
-        let needs = Needs { made_since: Some(yesterday), ..Needs::default() };
-        assert_eq!(collect(&store, &needs, NOTHING_MORE, false).unwrap().results, 1);
+        let roots = GcRoots { written_since: Some(yesterday), ..GcRoots::default() };
+        assert_eq!(gc(&store, &roots, NOTHING_MORE, false).unwrap().results, 1);
         assert_eq!(blobs(&store, &["before", "after"]), [false, true]);
     }
 
     #[test]
-    fn a_clearing_removes_old_checkpoints_alone() {
+    fn gc_deletes_only_old_checkpoints_of_hamflow() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let [old, young] = ["old", "young"].map(|name| Digest::of(name.as_bytes()).hex());
@@ -355,8 +358,8 @@ pub(super) mod tests {
             std::fs::write(&path, "12345").unwrap();
             age(&path, days);
         }
-        let garbage = collect(&store, &Needs::default(), Limits::default(), false).unwrap();
-        assert_eq!(garbage, Garbage { bytes: 5, checkpoints: 1, ..Garbage::default() });
+        let report = gc(&store, &GcRoots::default(), Limits::default(), false).unwrap();
+        assert_eq!(report, GcReport { bytes: 5, checkpoints: 1, ..GcReport::default() });
         assert_eq!(usage(&store).unwrap().checkpoint_bytes, 10);
         assert!(!store.checkpoints_dir().join(old).exists() && store.checkpoints_dir().join("somebody's").exists());
     }
