@@ -1,5 +1,6 @@
 //! Imports respect the layers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each module imports only what stands left of it.
@@ -101,6 +102,125 @@ fn files_are_opened_by_functions_that_neither_block_nor_follow_a_symlink_of_the_
         }
     }
     assert_eq!(wrong, Vec::<String>::new(), "`open_regular` and `read_regular` do this safely");
+}
+
+#[test]
+fn planning_reads_the_world_through_its_trace_alone() {
+    let mut files = Vec::new();
+    sources(&root().join("src/plan"), &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        // `inputs.rs` is called by `world.rs` alone; a seal compares what was traced.
+        if ["world.rs", "inputs.rs", "seal.rs"].contains(&&name[..]) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let words =
+                ["std::env", "std::fs", "crate::fs", "store.content", "store.memo", "inputs::scan", "StatIndex::"];
+            if words.iter().any(|word| line.contains(word)) {
+                wrong.push(format!("src/plan/{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "read it in `World`, which keeps the trace");
+}
+
+/// The files of a package as modules, each with the modules that its `use` lines and paths name: `a::b` for `src/a/b.rs`.
+fn imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut files = Vec::new();
+    sources(source, &mut files);
+    let module = |file: &Path| {
+        let relative = file.strip_prefix(source).unwrap().with_extension("");
+        let steps: Vec<String> = relative.iter().map(|step| step.to_string_lossy().into_owned()).collect();
+        let steps = if steps.last().is_some_and(|last| last == "mod") { &steps[..steps.len() - 1] } else { &steps[..] };
+        steps.join("::")
+    };
+    let texts: BTreeMap<String, String> = files
+        .iter()
+        .filter(|file| !file.components().any(|step| step.as_os_str().to_string_lossy().contains("test")))
+        .map(|file| (module(file), std::fs::read_to_string(file).unwrap()))
+        .collect();
+    let names: BTreeSet<String> = texts.keys().cloned().collect();
+    // The longest module that a path begins with.
+    let resolve = |path: &str| {
+        let steps: Vec<&str> = path.split("::").collect();
+        (1..=steps.len()).rev().map(|count| steps[..count].join("::")).find(|name| names.contains(name))
+    };
+    let mut found = BTreeMap::new();
+    for (name, text) in &texts {
+        let code: String = text
+            .split("#[cfg(test)]")
+            .next()
+            .unwrap()
+            .lines()
+            .map(|line| format!("{}\n", line.split("//").next().unwrap()))
+            .collect();
+        let own: Vec<&str> = if name.is_empty() { Vec::new() } else { name.split("::").collect() };
+        let mut imported = BTreeSet::new();
+        for (prefix, base) in
+            [("crate::", 0), ("super::super::", own.len().saturating_sub(2)), ("super::", own.len().saturating_sub(1))]
+        {
+            for rest in code.split(prefix).skip(1) {
+                // A parent that hands on what it imported itself is looked through by the child's own paths; what the child takes of the
+                // parent's own items is how Rust's modules are meant.
+                if prefix == "super::"
+                    && (rest.starts_with("super::") || !rest.starts_with(|first: char| first.is_lowercase()))
+                {
+                    continue;
+                }
+                let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+                let mut full = own[..base.min(own.len())].join("::");
+                if !full.is_empty() {
+                    full.push_str("::");
+                }
+                full.push_str(path.trim_end_matches(':'));
+                imported.extend(resolve(&full).filter(|other| other != name));
+            }
+        }
+        // A parent declares its children, and a child may use its parent: that is one noun, told in several files.
+        imported.retain(|other| !name.starts_with(&format!("{other}::")) && !other.starts_with(&format!("{name}::")));
+        found.insert(name.clone(), imported);
+    }
+    found
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    for package in ["src", "stages/src", "stages/api/src"] {
+        let imports = imports(&root().join(package));
+        assert!(imports.len() > 10, "{package}");
+        let mut circles = BTreeSet::new();
+        for start in imports.keys() {
+            // Breadth first: the shortest way back.
+            let mut before: BTreeMap<&str, &str> = BTreeMap::new();
+            let mut todo = std::collections::VecDeque::from([&start[..]]);
+            while let Some(module) = todo.pop_front() {
+                for next in &imports[module] {
+                    if next == start {
+                        let mut circle = vec![start.clone(), module.to_owned()];
+                        let mut at = module;
+                        while let Some(earlier) = before.get(at) {
+                            circle.push((*earlier).to_owned());
+                            at = earlier;
+                        }
+                        circle.sort();
+                        circle.dedup();
+                        circles.insert(circle.join(", "));
+                        todo.clear();
+                        break;
+                    }
+                    if !before.contains_key(&next[..]) {
+                        before.insert(next, module);
+                        todo.push_back(next);
+                    }
+                }
+            }
+        }
+        assert_eq!(circles, BTreeSet::new(), "{package}");
+    }
 }
 
 #[test]

@@ -1,21 +1,74 @@
 //! Verdicts and explanations, without running.
 
-use crate::harness::{CHAIN, chain};
+use crate::harness::{CHAIN, Project, chain, in_namespace};
+
+/// A folder of which names are read, one whose files are, a projection, and parts: everything that planning would like to keep.
+const EVERYTHING: &str = r#"
+[inputs]
+folder = "folder"
+rows = "rows.txt"
+[stages.names]
+folder = "inputs.folder"
+[stages.pieces]
+folder = "inputs.folder"
+[stages.rows]
+from = "inputs.rows"
+[stages.shout]
+from = "rows"
+"#;
+
+fn everything() -> Project {
+    let project = Project::new(EVERYTHING);
+    ["a1", "a2", "b1"].iter().for_each(|name| project.write(&format!("folder/{name}"), *name));
+    project.write("rows.txt", "keep 1\nother\n");
+    project
+}
 
 #[test]
 fn planning_writes_only_the_stat_index() {
-    let project = chain();
-    project.write("text.txt", "other");
-    let read = || {
-        let mut files = [project.files("cache"), project.files("out"), project.files("pipeline.lock")].concat();
-        files.retain(|(name, _)| name != "cache/index");
-        files
-    };
-    let before = read();
-    for arguments in [&["status"][..], &["dag"], &["run", "--dry-run"], &["metrics"]] {
-        project.hamflow(arguments);
+    let commands =
+        [&["status"][..], &["why", "pieces"], &["why", "rows"], &["dag"], &["run", "--dry-run"], &["metrics"]];
+    // Before the first run, after it, and after a change of a file, of a name and of a projected row.
+    let fresh = everything();
+    let ran = everything();
+    ran.run();
+    let changed = everything();
+    changed.run();
+    changed.write("folder/a1", "changed");
+    changed.write("folder/c1", "new");
+    changed.write("rows.txt", "keep 2\nother\n");
+    for project in [&fresh, &ran, &changed] {
+        let read = || {
+            let mut files = project.files("");
+            files.retain(|(name, _)| name != "cache/index");
+            files
+        };
+        let before = read();
+        for arguments in commands {
+            project.hamflow(arguments);
+        }
+        assert_eq!(read(), before);
     }
-    assert_eq!(read(), before);
+    // The explanations name files and rows although nothing was written.
+    let why = changed.hamflow(&["why", "pieces"]).stdout;
+    assert!(why.contains("c1") && why.contains("a1"), "{why}");
+    let why = changed.hamflow(&["why", "rows"]).stdout;
+    assert!(why.contains("keep"), "{why}");
+    let ran = changed.run();
+    assert_eq!((ran.ran().len(), changed.run().count("fresh")), (4, 4), "{ran:?}");
+}
+
+#[test]
+fn planning_works_on_a_read_only_cache() {
+    let project = everything();
+    project.run();
+    project.write("folder/a1", "changed");
+    let line = "mount --bind cache /mnt && mount -o remount,bind,ro /mnt && mount --bind /mnt cache && \
+        \"$HAMFLOW\" status && \"$HAMFLOW\" why pieces && ! touch cache/x";
+    if let Some(ran) = in_namespace(&project, line) {
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.stdout.contains("stale    pieces") && ran.stdout.contains("a1"), "{ran:?}");
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl<'a> Difference<'a> {
                 "inputs or parameters changed; details are unavailable because the results are no longer in the cache";
             return Self { stage, own: vec![lost.to_owned()], follows: Vec::new() };
         };
-        let all = fingerprint_difference(&opened.store, &first, &second);
+        let all = fingerprint_difference(&|digest| opened.store.text(digest), &first, &second);
         let (follows, own): (Vec<_>, Vec<_>) = all.iter().partition(|reason| is_from_before(opened, stage, reason));
         let words = |reasons: Vec<&StaleReason>| reasons.into_iter().map(ToString::to_string).collect();
         Self { stage, own: words(own), follows: words(follows) }

@@ -16,7 +16,7 @@ use crate::store::GcReport;
 type Step = fn(&mut Driver<'_>, &mut RunSummary) -> Result<(), StageError>;
 
 /// What is done after the last job, in this order. What others would have had of the run comes last: everything that was made is safe then.
-const STEPS: [(&str, Step); 12] = [
+const STEPS: [(&str, Step); 13] = [
     ("stop workers", |driver, _| {
         driver.executor.stop();
         Ok(())
@@ -32,6 +32,10 @@ const STEPS: [(&str, Step); 12] = [
     ("remove temporary files", remove_temporary),
     ("save the record", save_record),
     ("complete the lock", complete_lock),
+    ("write what planning learnt", |driver, _| {
+        driver.planner.write_learnt();
+        Ok(())
+    }),
     ("save the record of `out/`", |driver, _| {
         driver.planner.out().record().save();
         Ok(())
@@ -140,7 +144,7 @@ fn seal(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageEr
     };
     let stages = driver.report.journal.record.stages.iter().map(|record| record.stage.clone()).collect();
     let lock = (driver.setting.options.lock_path.as_path(), &driver.locks.now);
-    if let Some(seal) = Seal::of(&mut driver.planner, invocation, stages, &driver.results, lock) {
+    if let Some(seal) = Seal::of(&driver.planner, invocation, stages, lock) {
         let _ = seal.write(&driver.setting.graph.pipeline.root);
     }
     Ok(())

@@ -8,10 +8,11 @@ mod resolve;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use hamflow_stage_api::Port;
 
-pub use resolve::candidate_paths;
+use resolve::candidate_paths;
 
 use crate::config::near::{near, there_is};
 use crate::config::{Diagnostic, Mistake, Mistakes, Pipeline, Stage};
@@ -130,6 +131,19 @@ fn cycle_mistake(pipeline: &Pipeline, edges: &[Vec<Binding>], cycle: &[usize]) -
 }
 
 impl Graph {
+    /// The paths that arguments of stages may refer to, and whether each was a file when the graph was built: what is found there is an
+    /// input.
+    pub fn looked_for(&self) -> impl Iterator<Item = (PathBuf, bool)> {
+        let stages = self.pipeline.stages.iter().zip(&self.edges);
+        stages.flat_map(move |(stage, edges)| {
+            candidate_paths(&self.pipeline, stage).into_iter().map(move |path| {
+                let full = self.pipeline.root.join(&path);
+                let source = Source::ProjectFile { path };
+                (full, edges.iter().any(|binding| binding.sources.contains(&source)))
+            })
+        })
+    }
+
     /// The stage with this ID.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.pipeline.stages[id.index()]

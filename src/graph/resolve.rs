@@ -278,7 +278,7 @@ impl<'p> Resolver<'p> {
 }
 
 /// The paths in the project that the arguments of a stage may refer to, whether or not they exist.
-pub fn candidate_paths(pipeline: &Pipeline, stage: &Stage) -> BTreeSet<String> {
+pub(super) fn candidate_paths(pipeline: &Pipeline, stage: &Stage) -> BTreeSet<String> {
     let arguments = stage.kind.candidate_files(&stage.params);
     arguments.iter().filter_map(|argument| path_below(&pipeline.root, Path::new(argument))).collect()
 }

@@ -2,10 +2,10 @@
 
 use hamflow_stage_api::StageError;
 
-use super::{Check, Planner, known};
+use super::world::World;
+use super::{Check, Planner};
 use crate::config::Stage;
 use crate::graph::StageId;
-use crate::store::Store;
 
 impl Planner<'_> {
     /// The look at a stage with the class of device that the lock names, where its kind takes results of others and everything
@@ -14,20 +14,20 @@ impl Planner<'_> {
         let stage = self.graph.stage(id);
         let locked = self.lock.stages.get(&stage.name)?;
         let device = locked.device.as_ref().filter(|device| check.fingerprint.device.as_ref() != Some(*device))?;
-        let other = check.on(self.store, stage, Some(device.clone()));
+        let other = check.on(&self.world, stage, Some(device.clone()));
         (other.key.hex() == locked.key && stage.kind.accepts_other_devices(&stage.params)).then_some(other)
     }
 
     /// The look at a stage that is to be made on this machine, which may have another class of device.
     pub fn here(&self, id: StageId, check: Check) -> Result<Check, StageError> {
         let stage = self.graph.stage(id);
-        let own = of_this_machine(stage)?;
-        Ok(if own == check.fingerprint.device { check } else { check.on(self.store, stage, own) })
+        let own = self.world.device_class(stage)?;
+        Ok(if own == check.fingerprint.device { check } else { check.on(&self.world, stage, own) })
     }
 
     /// On what a stage's result was made, in words, if that is not what this machine would make it on.
     pub fn made_elsewhere(&self, id: StageId, check: &Check) -> Option<String> {
-        let own = of_this_machine(self.graph.stage(id)).ok().flatten();
+        let own = self.world.device_class(self.graph.stage(id)).ok().flatten();
         let device = check.fingerprint.device.as_ref().filter(|device| own.as_ref() != Some(*device))?;
         let here = own.map_or("which this machine has not".to_owned(), |own| format!("this machine has `{own}`"));
         Some(format!("made on `{device}`, {here}"))
@@ -36,22 +36,11 @@ impl Planner<'_> {
 
 impl Check {
     /// The same look with another class of device.
-    fn on(&self, store: &Store, stage: &Stage, device: Option<String>) -> Self {
+    fn on(&self, world: &World<'_>, stage: &Stage, device: Option<String>) -> Self {
         let mut other = self.clone();
         other.fingerprint.device = device;
         other.key = other.fingerprint.key();
-        (other.result, other.foreign) = known(store, stage, &other.key);
+        (other.result, other.foreign) = world.result(stage, &other.key);
         other
     }
-}
-
-/// The class of device that a stage would use here.
-pub(super) fn of_this_machine(stage: &Stage) -> Result<Option<String>, StageError> {
-    stage.kind.device_class(&stage.params).map_err(|error| {
-        let base = StageError::input(format!("`{}`: {}", error.path.join("."), error.message));
-        match &error.hint {
-            Some(hint) => base.hint(hint.clone()),
-            None => base,
-        }
-    })
 }

@@ -23,9 +23,11 @@ mod fingerprint;
 mod inputs;
 mod reason;
 mod seal;
+mod trace;
 mod unhashed;
+mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
@@ -37,12 +39,11 @@ pub use seal::{Invocation, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;
-use crate::fs;
 use crate::graph::{Graph, Source, StageId};
 use crate::lock::{LockedStage, Lockfile};
 use crate::out::{Differences, OutFolder};
 use crate::store::{ActionKey, ActionResult, Files, StatIndex, Store};
-use crate::threads;
+use world::World;
 
 /// What is to be done about a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,20 +110,6 @@ impl Check {
         self.names.iter().cloned().chain(self.listings.iter().filter_map(|declared| declared.manifest())).collect()
     }
 
-    /// Puts the listings that are not there yet into the store: they explain later changes and stand in for absent data.
-    pub fn store_texts(&self, store: &Store) {
-        let absent =
-            |declared: &&Arc<Declared>| !declared.digest.is_unread() && !store.content.contains(&declared.digest);
-        for declared in self.listings.iter().filter(absent) {
-            if let Some(manifest) = declared.manifest() {
-                let _ = store.content.put(manifest.as_bytes());
-            }
-        }
-        for names in &self.names {
-            let _ = store.content.put(names.as_bytes());
-        }
-    }
-
     /// The inputs with all their files, as plans and jobs see them.
     pub fn read_inputs(&self, store: &Store) -> Result<Inputs, StageError> {
         read_inputs(&self.inputs, store)
@@ -144,14 +131,9 @@ pub type Results = BTreeMap<StageId, Arc<ActionResult>>;
 /// Answers what is to be done about each stage; changes nothing but the stat index.
 pub struct Planner<'a> {
     graph: &'a Graph,
-    store: &'a Store,
     lock: &'a Lockfile,
-    index: StatIndex,
-    out: OutFolder,
+    world: World<'a>,
     allow_missing: bool,
-    threads: usize,
-    /// When it began to look, in nanoseconds since 1970.
-    made: i64,
     declared: Vec<Option<Arc<Declared>>>,
 }
 
@@ -159,9 +141,8 @@ impl<'a> Planner<'a> {
     /// Reads the stat index and looks at nothing else yet.
     pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
         let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
-        let (made, index, threads) = (fs::now(), StatIndex::load(store.root()), threads::available());
-        let out = OutFolder::load(&graph.pipeline.root, store.root());
-        Self { graph, store, lock, index, out, allow_missing, threads, made, declared }
+        let world = World::new(store, &graph.pipeline.root);
+        Self { graph, lock, world, allow_missing, declared }
     }
 
     /// The lock that explanations compare with.
@@ -171,7 +152,7 @@ impl<'a> Planner<'a> {
 
     /// The store.
     pub fn store(&self) -> &'a Store {
-        self.store
+        self.world.store()
     }
 
     /// The graph.
@@ -181,18 +162,18 @@ impl<'a> Planner<'a> {
 
     /// The stat index.
     pub fn index(&mut self) -> &mut StatIndex {
-        &mut self.index
+        self.world.index()
     }
 
     /// The `out/` folder.
     pub fn out(&mut self) -> &mut OutFolder {
-        &mut self.out
+        self.world.out()
     }
 
     /// Removes from `out/` what stages made that the pipeline of `lock` no longer has.
     pub fn remove_dropped(&mut self, lock: &str) -> Result<(), StageError> {
         let graph = self.graph;
-        self.out.remove_dropped(lock, |name| graph.find(name).is_some(), self.store, &mut self.index)
+        self.world.remove_dropped(lock, |name| graph.find(name).is_some())
     }
 
     /// Finds the declared inputs that `stages` read; all that are missing are named at once.
@@ -235,10 +216,9 @@ impl<'a> Planner<'a> {
         }
         let declaration = &self.graph.pipeline.inputs[number];
         let root = &self.graph.pipeline.root;
-        let scanned = match inputs::scan(declaration, root, &mut self.index, self.threads) {
+        let scanned = match self.world.scan(declaration, root) {
             Err(ScanError::Missing(missing)) if self.allow_missing => {
-                inputs::remembered(declaration, root, self.lock, self.store, (&mut self.index, self.threads))?
-                    .ok_or(ScanError::Missing(missing))?
+                self.world.remembered(declaration, root, self.lock)?.ok_or(ScanError::Missing(missing))?
             }
             other => other?,
         };
@@ -266,7 +246,7 @@ impl<'a> Planner<'a> {
     /// machine's class of device, or else one that will do as well ([`Planner::elsewhere`]).
     pub fn check(&mut self, id: StageId, results: &Results) -> Result<Check, StageError> {
         let stage = self.graph.stage(id);
-        let own = device::of_this_machine(stage);
+        let own = self.world.device_class(stage);
         if let Err(error) = &own
             && !stage.kind.accepts_other_devices(&stage.params)
         {
@@ -297,7 +277,7 @@ impl<'a> Planner<'a> {
             params: stage.params.clone(),
             inputs: Vec::new(),
             views: Vec::new(),
-            env: environment(stage)?,
+            env: environment(&self.world, stage)?,
             seed: spec.seeded.then_some(stage.seed),
             device,
         };
@@ -314,7 +294,7 @@ impl<'a> Planner<'a> {
                         (input.digest, input.is_listing())
                     }
                     Access::Names => {
-                        let names = input.names(self.store)?;
+                        let names = input.names(self.world.store())?;
                         let digest = Digest::of(names.as_bytes());
                         texts.push(names);
                         if let Content::Declared(declared) = &input.content {
@@ -335,7 +315,7 @@ impl<'a> Planner<'a> {
             fingerprint.views = self.views(stage, &inputs)?;
         }
         let key = fingerprint.key();
-        let (result, foreign) = known(self.store, stage, &key);
+        let (result, foreign) = self.world.result(stage, &key);
         Ok(Check { fingerprint, key, inputs, result, foreign, names: texts, listings })
     }
 
@@ -355,8 +335,23 @@ impl<'a> Planner<'a> {
         result: &ActionResult,
         files: &Files,
     ) -> Result<Differences, StageError> {
-        let name = &self.graph.pipeline.stages[id.index()].name;
-        self.out.compare(name, (result, files), self.store, (&mut self.index, self.threads))
+        self.world.compare_out(&self.graph.pipeline.stages[id.index()], result, files)
+    }
+
+    /// Writes what explains the verdict about a stage, and what planning learnt on the way to it. Planning itself writes nothing.
+    pub fn write(&self, check: &Check) {
+        for listing in &check.listings {
+            self.world.keep_listing(listing);
+        }
+        for names in &check.names {
+            self.world.keep(names.clone());
+        }
+        self.write_learnt();
+    }
+
+    /// Writes what planning learnt so far: projections of tables, and how work is split.
+    pub fn write_learnt(&self) {
+        self.world.write_pending();
     }
 
     /// Makes sure that what a stage read from outside is still what its key says.
@@ -370,13 +365,13 @@ impl<'a> Planner<'a> {
                     let (root, name) = (&graph.pipeline.root, format!("inputs.{}", declaration.name));
                     let path = root.join(&declaration.paths[0]);
                     if let Some(names) = check.unhashed_names(&name) {
-                        let listed = inputs::list(declaration, root, &mut self.index, self.threads);
+                        let listed = self.world.list(declaration, root);
                         if listed.is_ok_and(|listed| listed.names() == names) {
                             continue;
                         }
                         return Err(StageError::input_changed(&path));
                     }
-                    let scanned = inputs::scan(declaration, root, &mut self.index, self.threads);
+                    let scanned = self.world.scan(declaration, root);
                     let digest = match scanned {
                         Ok(declared) => Some(declared.digest),
                         Err(ScanError::Missing(_)) if self.allow_missing => continue,
@@ -386,7 +381,7 @@ impl<'a> Planner<'a> {
                 }
                 Source::ProjectFile { path } => {
                     let full = graph.pipeline.root.join(path);
-                    (path.clone(), self.index.file(&full).ok(), full)
+                    (path.clone(), self.world.hash(&full).ok(), full)
                 }
             };
             let mut connected = check.inputs.iter().flat_map(|(_, connected)| connected);
@@ -412,7 +407,7 @@ impl<'a> Planner<'a> {
         if locked.key == check.key.hex() {
             return if check.result.is_none() { vec![StaleReason::ResultMissing] } else { Vec::new() };
         }
-        let old = self.store.actions.get_hex(&locked.key);
+        let old = self.world.earlier_result(&locked.key);
         let old = old.and_then(|result| serde_json::from_value::<Fingerprint>(result.fingerprint).ok());
         match old {
             Some(old) => self.difference(&old, check),
@@ -422,29 +417,29 @@ impl<'a> Planner<'a> {
 
     /// What differs between an earlier fingerprint and the one of now.
     pub fn difference(&self, old: &Fingerprint, check: &Check) -> Vec<StaleReason> {
-        // The listings of now are put into the store with the result; to explain a change before that, they are needed there now.
-        for text in check.texts() {
-            let _ = self.store.content.put(text.as_bytes());
-        }
+        // The listings of now are written with the result; to explain a change before that, they are taken from the look at the stage.
+        let texts: HashMap<Digest, String> =
+            check.texts().into_iter().map(|text| (Digest::of(text.as_bytes()), text)).collect();
+        let read = |digest: &Digest| texts.get(digest).cloned().or_else(|| self.world.text(digest));
         let source_of = |input: &FingerprintInput| {
             let connected = check.inputs.iter().find(|(port, _)| port.name == input.port);
             let source = connected.and_then(|(_, inputs)| inputs.iter().find(|found| found.labels == input.labels));
             source.map(|found| found.source.clone()).unwrap_or_default()
         };
-        reason::difference(self.store, old, &check.fingerprint, &source_of)
+        reason::difference(&read, old, &check.fingerprint, &source_of)
     }
 
     /// How the stage's work is split; remembered by what it was made from.
     pub fn split(&self, id: StageId, check: &Check, inputs: &Inputs) -> Result<Plan, StageError> {
         let stage = &self.graph.pipeline.stages[id.0 as usize];
         let question = question("plan", stage, &check.inputs);
-        if let Some(plan) = self.store.memo.get(&question) {
+        if let Some(plan) = self.world.answer(&question) {
             return Ok(plan);
         }
         let planning = Planning { params: &stage.params, inputs, seed: check.fingerprint.seed };
         let plan = stage.kind.plan(planning)?;
         if let Plan::Parts(_) = plan {
-            self.store.memo.put(&question, &plan);
+            self.world.remember(question, &plan);
         }
         Ok(plan)
     }
@@ -483,7 +478,7 @@ impl<'a> Planner<'a> {
             Source::ProjectFile { path } => {
                 let full = self.graph.pipeline.root.join(path);
                 let digest =
-                    self.index.file(&full).map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
+                    self.world.hash(&full).map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
                 let content = Content::Declared(Arc::new(Declared::file(full, digest)));
                 Ok(Connected { source: path.clone(), labels: Vec::new(), digest, content })
             }
@@ -492,33 +487,27 @@ impl<'a> Planner<'a> {
 
     fn views(&self, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Result<Vec<FingerprintView>, StageError> {
         let question = question("view", stage, inputs);
-        if let Some(known) = self.store.memo.get(&question) {
+        if let Some(known) = self.world.answer(&question) {
             return Ok(known);
         }
-        let read = read_inputs(inputs, self.store)?;
+        let read = read_inputs(inputs, self.world.store())?;
         let planning = Planning { params: &stage.params, inputs: &read, seed: None };
         let mut views = Vec::new();
         for view in stage.kind.views(planning)? {
-            // Kept so that `why` can name the rows; that the disk is full may cost that, and nothing else.
-            let _ = self.store.content.put(view.text.as_bytes());
-            views.push(FingerprintView { name: view.name, digest: Digest::of(view.text.as_bytes()) });
+            views.push(FingerprintView { name: view.name, digest: self.world.keep(view.text) });
         }
-        self.store.memo.put(&question, &views);
+        self.world.remember(question, &views);
         Ok(views)
     }
 }
 
 /// The values of the variables that a stage names.
-fn environment(stage: &Stage) -> Result<BTreeMap<String, Option<String>>, StageError> {
-    if let Some(name) = stage.env.iter().chain(&stage.secret_env).find(|name| is_odd(name)) {
+fn environment(world: &World<'_>, stage: &Stage) -> Result<BTreeMap<String, Option<String>>, StageError> {
+    if let Some(name) = stage.env.iter().chain(&stage.secret_env).find(|name| world.is_not_unicode(name)) {
         let message = format!("the variable `{name}` of the environment is not UTF-8");
         return Err(StageError::input(message).hint("give it another value, or take it out of `env`"));
     }
-    Ok(stage.env.iter().map(|name| (name.clone(), std::env::var(name).ok())).collect())
-}
-
-fn is_odd(variable: &str) -> bool {
-    matches!(std::env::var(variable), Err(std::env::VarError::NotUnicode(_)))
+    Ok(stage.env.iter().map(|name| (name.clone(), world.variable(name).ok())).collect())
 }
 
 /// Names what a view or a plan is made from.
@@ -538,14 +527,4 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
         }
     }
     text
-}
-
-/// The result of a stage under a key with its files, if the store has it whole; and whether there is one with other outputs than the
-/// stage declares, which nobody made from this stage: a bundle or a remote brought it.
-fn known(store: &Store, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionResult>, Files)>, bool) {
-    let Some(result) = store.actions.get(key) else { return (None, false) };
-    if !result.outputs.match_declared(&stage.outputs) {
-        return (None, true);
-    }
-    (store.files(&result).map(|files| (Arc::new(result), files)), false)
 }

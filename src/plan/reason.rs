@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::fingerprint::{Fingerprint, FingerprintInput};
 use crate::digest::Digest;
 use crate::lock::LockedStage;
-use crate::store::{Store, Tree};
+use crate::store::Tree;
 
 /// How many names an explanation lists of each sort.
 const SAMPLE: usize = 5;
@@ -174,7 +174,7 @@ impl StaleReason {
 ///
 /// `source_of` says how the pipeline names what is connected to a port.
 pub fn difference(
-    store: &Store,
+    read: &dyn Fn(&Digest) -> Option<String>,
     old: &Fingerprint,
     new: &Fingerprint,
     source_of: &dyn Fn(&FingerprintInput) -> String,
@@ -204,13 +204,13 @@ pub fn difference(
             source: is.map(source_of).unwrap_or_default(),
             old: was.map(|input| input.digest),
             new: is.map(|input| input.digest),
-            changes: changes.and_then(|(was, is)| text_changes(store, &was.digest, &is.digest)),
+            changes: changes.and_then(|(was, is)| text_changes(read, &was.digest, &is.digest)),
         });
     }
     for view in views {
         let was = old.views.iter().find(|was| was.name == view.name);
         if was.is_none_or(|was| was.digest != view.digest) {
-            let changes = was.and_then(|was| text_changes(store, &was.digest, &view.digest));
+            let changes = was.and_then(|was| text_changes(read, &was.digest, &view.digest));
             reasons.push(StaleReason::View { name: view.name.clone(), changes });
         }
     }
@@ -230,8 +230,12 @@ pub fn difference(
 }
 
 /// What is different between the fingerprints of two results, whatever the pipeline says now.
-pub fn fingerprint_difference(store: &Store, old: &Fingerprint, new: &Fingerprint) -> Vec<StaleReason> {
-    difference(store, old, new, &|_| String::new())
+pub fn fingerprint_difference(
+    read: &dyn Fn(&Digest) -> Option<String>,
+    old: &Fingerprint,
+    new: &Fingerprint,
+) -> Vec<StaleReason> {
+    difference(read, old, new, &|_| String::new())
 }
 
 /// What the lock alone can tell: which inputs have other bytes.
@@ -284,8 +288,7 @@ fn pair_inputs<'a>(old: &'a [FingerprintInput], new: &'a [FingerprintInput]) -> 
 }
 
 /// Compares two texts in the store, whether trees, listings of names or views; none where one is gone.
-fn text_changes(store: &Store, old: &Digest, new: &Digest) -> Option<Changes> {
-    let read = |digest| String::from_utf8(store.content.read(digest)?).ok();
+fn text_changes(read: &dyn Fn(&Digest) -> Option<String>, old: &Digest, new: &Digest) -> Option<Changes> {
     let (old, new) = (read(old)?, read(new)?);
     Some(Changes::between(&rows(&old), &rows(&new)))
 }

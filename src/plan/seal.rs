@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use hamflow_stage_api::Params;
 use serde::{Deserialize, Serialize};
 
-use super::{Planner, Results};
+use super::Planner;
+use super::trace::{DeviceChoice, Trace};
 use crate::config::{DEFAULT_CACHE_DIR, Kinds};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Listed, Stat, Symlinks};
-use crate::graph::{Source, StageId, candidate_paths};
 use crate::lock::Lockfile;
 use crate::store::StableEntry;
 use crate::store::remote::SCOPE_VARIABLE;
@@ -47,15 +47,6 @@ impl Invocation {
     }
 }
 
-/// The class of device that a kind chose for some parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Device {
-    kind: String,
-    /// As JSON.
-    params: String,
-    class: Option<String>,
-}
-
 /// Everything that "all stages are fresh" depended on. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Seal {
@@ -66,7 +57,7 @@ pub struct Seal {
     texts: Vec<(PathBuf, Hash)>,
     /// Variables of the environment, by the digest of their values.
     environment: Vec<(String, Option<Hash>)>,
-    devices: Vec<Device>,
+    devices: Vec<DeviceChoice>,
     /// What arguments name, and whether that is a file.
     named: Vec<(PathBuf, bool)>,
     files: Vec<(PathBuf, Stat)>,
@@ -106,115 +97,52 @@ impl Seal {
         fs::write(&Self::path(root), &bytes, Durability::Relaxed)
     }
 
-    /// Seals what `planner` found: every stage of `results` fresh, the lock as it is on the disk.
+    /// Seals the trace of what `planner` read to find every stage fresh; the lock is as it is on the disk.
     ///
-    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there and that
-    /// only the lock remembers, a store elsewhere.
+    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there and that only the lock
+    /// remembers, a store elsewhere.
     pub fn of(
-        planner: &mut Planner<'_>,
+        planner: &Planner<'_>,
         invocation: Invocation,
         stages: Vec<String>,
-        results: &Results,
         lock: (&Path, &Lockfile),
     ) -> Option<Self> {
-        let graph = planner.graph();
-        let pipeline = &graph.pipeline;
-        let (lock_path, lock) = lock;
-        let lock_text = fs::read_text(lock_path, Symlinks::Follow).ok()?;
-        if planner.store().root() != Self::store(&pipeline.root)
-            || Lockfile::parse(&lock_text, lock_path).ok()? != *lock
-        {
+        let (store, pipeline) = (planner.store(), &planner.graph().pipeline);
+        if store.root() != Self::store(&pipeline.root) {
             return None;
         }
-        let version = planner.store().root().join("version");
-        let version_text = fs::read_text(&version, Symlinks::Refuse).ok()?;
-        let texts = [
-            (&pipeline.file, pipeline.sources.file_text()),
-            (&lock_path.to_owned(), &lock_text),
-            (&version, &version_text),
-        ];
+        let (trace, began) = planner.world.trace();
+        let Trace { variables, devices, paths, results, blobs, is_open } = &*trace.borrow();
+        let is_unhashed = planner.declared.iter().flatten().any(|declared| declared.digest.is_unread());
+        if *is_open || is_unhashed {
+            return None;
+        }
         let mut seal = Self {
             invocation,
             stages,
-            texts: texts.map(|(path, text)| (path.clone(), *Digest::of(text.as_bytes()).hash())).to_vec(),
-            environment: Vec::new(),
-            devices: Vec::new(),
-            named: Vec::new(),
+            texts: texts(planner, lock)?,
+            environment: variables.iter().map(|name| (name.clone(), variable(name))).collect(),
+            devices: devices.clone(),
+            named: planner.graph().looked_for().collect::<BTreeSet<_>>().into_iter().collect(),
             files: Vec::new(),
             folders: Vec::new(),
         };
-        let mut outside = BTreeSet::new();
-        let mut named = BTreeSet::new();
-        let mut variables = BTreeSet::new();
-        let mut objects = BTreeSet::new();
-        for (id, result) in results {
-            seal.device(planner, *id)?;
-            let stage = &pipeline.stages[id.index()];
-            outside.insert(planner.out.of_stage(&stage.name));
-            variables.extend(stage.env.iter());
-            for path in candidate_paths(pipeline, stage) {
-                // What it was when the graph was made is what the key depends on.
-                let source = Source::ProjectFile { path };
-                let is_file = graph.edges[id.index()].iter().any(|binding| binding.sources.contains(&source));
-                let Source::ProjectFile { path } = source else { continue };
-                named.insert((pipeline.root.join(path), is_file));
-            }
-            for source in graph.edges[id.index()].iter().flat_map(|binding| &binding.sources) {
-                match source {
-                    Source::Declared { index } => {
-                        let declared = planner.declared[*index].as_ref()?;
-                        if declared.remembered || declared.digest.is_unread() {
-                            return None;
-                        }
-                        // It stands in for data that is not there; a look at everything would put it back.
-                        let manifest = planner.store().content.path(&declared.digest);
-                        if declared.folder && manifest.exists() {
-                            objects.insert(manifest);
-                        }
-                        outside.extend(pipeline.inputs[*index].paths.iter().map(|path| pipeline.root.join(path)));
-                    }
-                    Source::ProjectFile { path } => {
-                        outside.insert(pipeline.root.join(path));
-                    }
-                    Source::Artifact { .. } => {}
-                }
-            }
-            objects.insert(planner.store().actions.path(&result.key));
-            let blobs = result.outputs.blobs().map(|(digest, _)| digest);
-            let files = planner.store().files(result)?;
-            objects.extend(blobs.chain(files.into_values()).map(|digest| planner.store().content.path(&digest)));
-        }
-        for path in outside {
-            match planner.index().stable_entry(&path)? {
-                StableEntry::File(stat) => seal.files.push((path, stat)),
-                StableEntry::Folder(files) => seal.folders.push((path, state(files))),
+        for path in paths {
+            match planner.world.stable_entry(path)? {
+                StableEntry::File(stat) => seal.files.push((path.clone(), stat)),
+                StableEntry::Folder(files) => seal.folders.push((path.clone(), state(files))),
             }
         }
+        let results = results.iter().map(|key| store.actions.path(key));
+        let objects: BTreeSet<PathBuf> = results.chain(blobs.iter().map(|digest| store.content.path(digest))).collect();
         for path in objects {
             let stat = Stat::of(&std::fs::metadata(&path).ok()?);
-            if !stat.is_settled_at(planner.made) {
+            if !stat.is_settled_at(began) {
                 return None;
             }
             seal.files.push((path, stat));
         }
-        seal.named = named.into_iter().collect();
-        seal.environment = variables.into_iter().map(|name| (name.clone(), variable(name))).collect();
         Some(seal)
-    }
-
-    /// Adds the class of device of a stage; none where there is none to be had.
-    fn device(&mut self, planner: &Planner<'_>, id: StageId) -> Option<()> {
-        let stage = planner.graph().stage(id);
-        let class = stage.kind.device_class(&stage.params).ok()?;
-        // Parameters without a class are those of a kind whose numbers do not depend on it.
-        if class.is_some() {
-            let params = serde_json::to_string(&stage.params).ok()?;
-            let device = Device { kind: stage.spec.name.to_owned(), params, class };
-            if !self.devices.contains(&device) {
-                self.devices.push(device);
-            }
-        }
-        Some(())
     }
 
     /// Whether everything still is as it was sealed.
@@ -231,12 +159,29 @@ impl Seal {
     }
 }
 
-impl Device {
+impl DeviceChoice {
     fn holds(&self, kinds: Kinds) -> bool {
         let kind = kinds.iter().find(|kind| kind.spec().name == self.kind);
         let params = serde_json::from_str::<Params>(&self.params).ok();
         kind.zip(params).is_some_and(|(kind, params)| kind.device_class(&params).is_ok_and(|class| class == self.class))
     }
+}
+
+/// The files that are read each time, by their bytes; none where the lock is not as the planner has it.
+fn texts(planner: &Planner<'_>, (lock_path, lock): (&Path, &Lockfile)) -> Option<Vec<(PathBuf, Hash)>> {
+    let pipeline = &planner.graph().pipeline;
+    let lock_text = fs::read_text(lock_path, Symlinks::Follow).ok()?;
+    if Lockfile::parse(&lock_text, lock_path).ok()? != *lock {
+        return None;
+    }
+    let version = planner.store().root().join("version");
+    let version_text = fs::read_text(&version, Symlinks::Refuse).ok()?;
+    let texts = [
+        (pipeline.file.clone(), pipeline.sources.file_text()),
+        (lock_path.to_owned(), &lock_text),
+        (version, &version_text),
+    ];
+    Some(texts.map(|(path, text)| (path, *Digest::of(text.as_bytes()).hash())).to_vec())
 }
 
 fn variable(name: &str) -> Option<Hash> {

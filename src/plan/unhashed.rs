@@ -12,8 +12,7 @@ use std::sync::Arc;
 use hamflow_stage_api::{Access, InputFile, Inputs, Plan, Planning, StageError};
 use serde_json::Value;
 
-use super::device::of_this_machine;
-use super::{Check, Planner, Results, canonical, inputs, read_inputs};
+use super::{Check, Planner, Results, canonical, read_inputs};
 use crate::digest::Digest;
 use crate::graph::{Source, StageId};
 
@@ -28,7 +27,7 @@ impl Planner<'_> {
                 }
                 let (declaration, root) = (&self.graph.pipeline.inputs[number], &self.graph.pipeline.root);
                 // What cannot be listed is said when it is hashed.
-                let listed = inputs::list(declaration, root, &mut self.index, self.threads);
+                let listed = self.world.list(declaration, root);
                 if let Ok(listed) = listed
                     && listed.digest.is_unread()
                     && !self.may_be_known(*id, listed.unread().count())
@@ -64,7 +63,7 @@ impl Planner<'_> {
             let sources = binding.sources.iter().map(|source| self.connect(source, access, results));
             connected.push((binding.port.clone(), sources.collect::<Result<Vec<_>, _>>()?));
         }
-        let inputs = read_inputs(&connected, self.store)?;
+        let inputs = read_inputs(&connected, self.world.store())?;
         let seed = stage.spec.seeded.then_some(stage.seed);
         let plan = stage.kind.plan(Planning { params: &stage.params, inputs: &inputs, seed })?;
         Ok(Some((inputs, plan)))
@@ -72,7 +71,7 @@ impl Planner<'_> {
 
     /// The class of device that a stage would be made on.
     pub fn device(&self, id: StageId) -> Result<Option<String>, StageError> {
-        of_this_machine(self.graph.stage(id))
+        self.world.device_class(self.graph.stage(id))
     }
 
     /// What the lock shall say of what a stage read the names of; none where nobody has read it by now, or it has other files than
@@ -87,9 +86,7 @@ impl Planner<'_> {
                 return None;
             }
             // It stands in for data that is not there.
-            if let Some(manifest) = declared.manifest().filter(|_| !self.store.content.contains(&declared.digest)) {
-                let _ = self.store.content.put(manifest.as_bytes());
-            }
+            self.world.keep_listing(declared);
             let unread = check.unhashed().into_iter().filter(|(_, source)| *source == name);
             lines.extend(unread.map(|line| (line, declared.digest)));
         }
@@ -102,7 +99,7 @@ impl Planner<'_> {
         let Some(Source::Declared { index }) = binding.and_then(|binding| binding.sources.first()) else { return };
         let listed = self.declared[*index].as_ref().and_then(|declared| declared.listed(file.root, &file.path));
         if let Some(listed) = listed {
-            self.index.record_hash(&file.source, listed, digest, self.made);
+            self.world.record_hash(&file.source, listed, digest);
         }
     }
 
@@ -122,8 +119,10 @@ impl Planner<'_> {
         let params = canonical(&Value::Object(stage.params.clone()));
         let params: Value = serde_json::from_str(&params).expect("what was just written is JSON");
         let alike = |of: &Value| of["kind"] == kind && of["revision"] == revision && of["params"] == params;
-        let Ok(keys) = self.store.actions.keys() else { return true };
+        let Some(keys) = self.world.keys() else { return true };
         keys.len() > unread
-            || keys.iter().any(|key| self.store.actions.get(key).is_some_and(|result| alike(&result.fingerprint)))
+            || keys
+                .iter()
+                .any(|key| self.world.store().actions.get(key).is_some_and(|result| alike(&result.fingerprint)))
     }
 }

@@ -29,6 +29,11 @@ impl Store {
         self.actions.get(key).and_then(|result| self.files(&result)).unwrap_or_default()
     }
 
+    /// The text that a blob holds, if it is there and is one.
+    pub fn text(&self, digest: &Digest) -> Option<String> {
+        String::from_utf8(self.content.read(digest)?).ok()
+    }
+
     /// The tree that a blob holds, if it is there and is one.
     pub fn tree(&self, digest: &Digest) -> Option<Tree> {
         Tree::parse(std::str::from_utf8(&self.content.read(digest)?).ok()?).ok()

@@ -48,7 +48,7 @@ impl Driver<'_> {
             self.results.insert(id, result);
             return;
         }
-        check.store_texts(self.setting.store);
+        self.planner.write(check);
         if !check.unhashed().is_empty() {
             self.locks.unhashed.push((id, check.clone()));
         }
