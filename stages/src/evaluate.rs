@@ -1,4 +1,4 @@
-//! The kind `evaluate`: what a model says of images that it was not fitted to, and how good that is.
+//! The kind `evaluate`: predicts held-out images and measures the quality of the predictions.
 
 mod figures;
 mod measure;
@@ -26,7 +26,7 @@ use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
 use crate::split::SPLITS;
 
-/// Evaluates a model; the only kind that makes numbers from test rows.
+/// Evaluates a model. The only kind that computes metrics from test rows.
 pub struct Evaluate;
 
 /// The parameters of `evaluate`.
@@ -35,9 +35,9 @@ pub struct Evaluate;
 struct EvaluateParams {
     /// The splits to evaluate: `train`, `validation`, `test`.
     splits: Vec<String>,
-    /// How many images go through the model at a time; more need more memory, the numbers are the same.
+    /// Number of images per forward pass. Larger batches need more memory; the results are the same.
     batch_size: usize,
-    /// How often the lesions are drawn again for the 95 % intervals; 0 for none.
+    /// Number of bootstrap resamples of the lesions for the 95 % confidence intervals; 0 for no intervals.
     bootstrap: usize,
 }
 
@@ -51,38 +51,39 @@ impl EvaluateParams {
     fn check(&self) -> Result<(), ParamError> {
         if self.splits.is_empty() {
             return Err(
-                ParamError::new("splits", "no split is named").hint("the default is `[\"validation\", \"test\"]`")
+                ParamError::new("splits", "`splits` must not be empty").hint("the default is `[\"validation\", \"test\"]`")
             );
         }
         for (i, split) in self.splits.iter().enumerate() {
             if !SPLITS.contains(&split.as_str()) {
-                return Err(ParamError::new("splits", format!("there is no split `{split}`")).hint(split_hint(split)));
+                return Err(ParamError::new("splits", format!("unknown split `{split}`")).hint(split_hint(split)));
             }
             if self.splits[..i].contains(split) {
-                return Err(ParamError::new("splits", format!("`{split}` is named twice")));
+                return Err(ParamError::new("splits", format!("duplicate split `{split}`")));
             }
         }
         if self.batch_size == 0 {
-            return Err(ParamError::new("batch_size", "a batch must have at least 1 image"));
+            return Err(ParamError::new("batch_size", "`batch_size` must be at least 1"));
         }
         if self.bootstrap > 10_000 {
             return Err(
-                ParamError::new("bootstrap", "more than 10000 resamples").hint("1000 give two digits of an interval")
+                ParamError::new("bootstrap", "`bootstrap` must be at most 10000").hint("1000 resamples determine two digits of an interval")
             );
         }
         Ok(())
     }
 }
 
-/// What is said to somebody who names another.
+/// The hint for an unknown split.
 pub(crate) fn split_hint(name: &str) -> String {
-    near_miss::hint(name, SPLITS).unwrap_or_else(|| format!("the splits are `{}`", SPLITS.join("`, `")))
+    near_miss::hint(name, SPLITS).unwrap_or_else(|| format!("available: `{}`", SPLITS.join("`, `")))
 }
 
-/// Raised whenever equal inputs would give other numbers.
+/// Incremented whenever equal inputs produce different results.
 ///
-/// 3: intervals of means over classes leave out draws without a class; parts are drawn by accuracy, and say how many classes they have.
-/// 2: the first that is numbered here.
+/// 3: intervals of class means skip resamples that lack a class; subgroups are drawn by accuracy and report their
+/// number of classes.
+/// 2: the first numbered revision.
 const REVISION: u32 = 3;
 
 impl Kind for Evaluate {
@@ -90,10 +91,10 @@ impl Kind for Evaluate {
         let ports = vec![
             Port::new("model", ArtifactType::Model, "The model to evaluate."),
             Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
-            Port::new("split", ArtifactType::Table, "The table that says which image is in which split.")
+            Port::new("split", ArtifactType::Table, "The table that assigns the images to splits.")
                 .access(Access::View),
         ];
-        let summary = "Predicts the rows of some splits and measures how good the predictions are.";
+        let summary = "Predicts the rows of some splits and computes metrics with confidence intervals.";
         KindSpec { seeded: true, ..KindSpec::new("evaluate", REVISION, summary, ports) }
     }
 
@@ -145,7 +146,7 @@ impl Kind for Evaluate {
 
         let predictions = predictions::frame(&rows, &scores, &labels)?;
         context.write("predictions.parquet", &crate::table::write(&predictions)?)?;
-        // The folder is an output even where no split has rows to draw.
+        // The folder must exist even if no split has rows to draw.
         let folder = context.output_file("figures")?;
         std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
         let (bootstrap, seed) = (params.bootstrap, context.seed()?);
@@ -165,7 +166,7 @@ impl Kind for Evaluate {
                 measured.warnings.insert("rows".to_owned(), note.clone());
             }
             if scores.is_empty() {
-                context.warn(format!("the split `{split}` has no rows, so its numbers are undefined"));
+                context.warn(format!("split `{split}` has no rows; its metrics are undefined"));
             } else {
                 for (name, figure) in figures::of_split(split, &scores, &measured) {
                     write_figure(context, &name, &figure)?;
@@ -173,7 +174,7 @@ impl Kind for Evaluate {
             }
             metrics.insert(split.clone(), measured);
         }
-        // Test rows are what a challenge is about; without them, what there is.
+        // The challenge is about test rows; without them, use what is available.
         let submitted = params.splits.iter().find(|split| *split == "test").unwrap_or(&params.splits[0]);
         let (rows, scores) = evaluated.split(submitted)?;
         let submission = submission::csv(&rows, scores.probabilities(), &labels);
@@ -182,7 +183,7 @@ impl Kind for Evaluate {
     }
 }
 
-/// Leaves out rows whose image is in no shard (quarantined), and says so; fails where no image is there.
+/// Drops rows without an image in the shards (quarantined) and warns about them. An error if no row is left.
 fn with_images(
     rows: Vec<Row>,
     shards: &ShardReader,
@@ -191,7 +192,7 @@ fn with_images(
     let (kept, missing): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| shards.contains(&row.image_id));
     if let (true, Some(first)) = (kept.is_empty(), missing.first()) {
         return Err(StageError::input(format!(
-            "the shards have none of the images to evaluate, such as `{}`",
+            "the shards contain none of the images to evaluate (first: `{}`)",
             first.image_id
         ))
         .hint("`shards` and `split` must come from the same data"));
@@ -215,17 +216,17 @@ fn with_images(
     Ok((kept, notes))
 }
 
-/// A split with answers that are no numbers.
+/// A split with predictions that are not finite.
 #[derive(Debug, PartialEq)]
 struct Unanswered {
-    /// Why the numbers of the split do not exist.
+    /// Why the metrics of the split are undefined.
     reason: String,
     /// The classes of all its rows.
     truth: Vec<usize>,
 }
 
-/// Leaves out rows for which the model answers with something that is no number, as weights that are none let it do. The splits
-/// that they were in have no numbers: those of the other rows alone would flatter the model.
+/// Drops rows with NaN or infinite predictions, which come from such weights. The metrics of their splits are undefined:
+/// computed from the remaining rows, they would overestimate the model.
 fn with_answers(
     rows: Vec<Row>,
     probabilities: Vec<Vec<f64>>,
@@ -257,7 +258,7 @@ fn measure(rows: &[Row], probabilities: Vec<Vec<f64>>, classes: usize) -> Result
     let truth = rows.iter().map(|row| row.class).collect();
     Scores::new(truth, probabilities, classes).map_err(|error| {
         let image = rows.get(error.row).map_or("?", |row| row.image_id.as_str());
-        StageError::failed(format!("the model's answer for image `{image}` cannot be measured: {}", error.problem))
+        StageError::failed(format!("cannot evaluate the prediction for image `{image}`: {}", error.problem))
     })
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use hamflow_stage_api::{StageContext, StageError};
 
 /// A longer line is logged in pieces.
-const LONGEST_LINE: u64 = 16 * 1024;
+const MAX_LINE: u64 = 16 * 1024;
 
 /// How many of the last lines of an error stream are shown.
 const LAST_LINES: usize = 20;
@@ -69,7 +69,7 @@ fn pass_on(stream: impl Read, context: &StageContext<'_>) -> VecDeque<String> {
     let mut last = VecDeque::new();
     let mut line = Vec::new();
     // A stream that breaks is one that ended.
-    while (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+    while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']);
         context.log(text);

@@ -31,7 +31,7 @@ pub use ranking::Ranking;
 pub use roc::{RocCurve, roc_curve};
 pub use scores::{ScoreError, ScoreRow, Scores, most_probable};
 pub use split_metrics::{Calibration, ClassMetrics, SplitMetrics};
-pub use subgroups::{Gap, LEAST_ROWS, Subgroup, attributes};
+pub use subgroups::{Gap, MIN_ROWS, Subgroup, attributes};
 
 /// Says why a number does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]

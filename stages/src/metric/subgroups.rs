@@ -12,7 +12,7 @@ use super::{Direction, METRICS, Scores};
 const OF_ROWS: [&str; 5] = ["accuracy", "recall_weighted", "log_loss", "brier", "expected_calibration_error"];
 
 /// A part with fewer rows is shown, but not compared: its numbers say little.
-pub const LEAST_ROWS: usize = 20;
+pub const MIN_ROWS: usize = 20;
 
 /// The numbers of the rows with one value of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ impl Subgroup {
     }
 }
 
-/// The parts of an attribute by name, and how far those of at least [`LEAST_ROWS`] rows lie apart in each metric; `names`
+/// The parts of an attribute by name, and how far those of at least [`MIN_ROWS`] rows lie apart in each metric; `names`
 /// hold a value per row. In metrics that are made of the classes' own numbers, only parts with the same classes are compared:
 /// of such sets of parts the one with the most rows.
 pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec<u32>]) -> (Vec<Subgroup>, Vec<Gap>) {
@@ -94,7 +94,7 @@ pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec
     }
     let subgroups: Vec<Subgroup> =
         places.iter().map(|(name, places)| Subgroup::of(name, places, scores, draws)).collect();
-    let large: Vec<&Subgroup> = subgroups.iter().filter(|subgroup| subgroup.rows >= LEAST_ROWS).collect();
+    let large: Vec<&Subgroup> = subgroups.iter().filter(|subgroup| subgroup.rows >= MIN_ROWS).collect();
     let mut by_classes: BTreeMap<BTreeSet<usize>, Vec<&Subgroup>> = BTreeMap::new();
     for subgroup in &large {
         let classes = places[&subgroup.name[..]].iter().map(|place| scores.truth()[*place]).collect();

@@ -121,7 +121,7 @@ pub fn view(split: &Input) -> Result<(String, BTreeSet<String>), StageError> {
 }
 
 /// More are a mistake in the table.
-const MOST_CLASSES: usize = 10_000;
+const MAX_CLASSES: usize = 10_000;
 
 /// The class of an index that no training or validation row has: its name is among the test rows, if anywhere.
 pub fn unnamed_class(index: usize) -> Class {
@@ -136,7 +136,7 @@ impl Examples {
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for row in &rows {
             let class = Class { label: row.label.clone(), name: row.cell_type.clone() };
-            let index = usize::try_from(row.index).ok().filter(|index| *index < MOST_CLASSES).ok_or_else(|| {
+            let index = usize::try_from(row.index).ok().filter(|index| *index < MAX_CLASSES).ok_or_else(|| {
                 let (image, index) = (&row.image_id, row.index);
                 StageError::input(format!("image `{image}` has the class index {index}; they count from 0"))
             })?;
@@ -171,8 +171,8 @@ impl Examples {
         &self.left_out
     }
 
-    /// The labels of classes that nothing is learnt of, since they have no training row.
-    pub fn unlearnt(&self) -> Vec<&str> {
+    /// The labels of the classes without training rows.
+    pub fn classes_without_examples(&self) -> Vec<&str> {
         let indices = (0..self.classes.len()).filter(|class| self.count(*class, Role::Training) == 0);
         indices.map(|class| self.classes[class].label.as_str()).collect()
     }

@@ -59,7 +59,7 @@ impl Mix {
 }
 
 /// The least α: shares of a smaller one are nothing or all.
-pub const LEAST_ALPHA: f64 = 1e-3;
+pub const MIN_ALPHA: f64 = 1e-3;
 
 /// A number of Beta(α, α) by Jöhnk's method (1964), which draws few times for an α of at most 2.
 fn beta(random: &mut Random, alpha: f64) -> f64 {
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_least_alpha_gives_shares_of_nothing_or_all() {
         let mut random = Random::new(1, "beta");
-        let shares: Vec<f64> = (0..1000).map(|_| beta(&mut random, LEAST_ALPHA)).collect();
+        let shares: Vec<f64> = (0..1000).map(|_| beta(&mut random, MIN_ALPHA)).collect();
         let extreme = shares.iter().filter(|share| !(1e-3..=1.0 - 1e-3).contains(*share)).count();
         let high = shares.iter().filter(|&&share| share > 0.5).count();
         assert!(extreme > 980 && (400..600).contains(&high), "{extreme} {high}");

@@ -1,4 +1,4 @@
-//! Makes the tensors of one part, on as many threads as there are for it.
+//! Produces the tensors of one part on several threads.
 
 use std::iter::Enumerate;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use super::{BadImages, Parameters, Quarantined};
 use crate::imaging::{BadImage, Preparer};
 use crate::shard::{ShardWriter, tensor_hash};
 
-/// Adds a part's images to its shard, in their order; returns the numbers and the tensors' hashes of those that are in it.
+/// Adds a part's images to its shard, in order. Returns the indices and tensor hashes of those that were added.
 ///
-/// Each thread takes the next image, reads, checks, decodes and resizes it, and waits until the images before are added.
-/// Memory is taken for a thread's first image and for larger ones than before, not for each.
+/// Each thread takes the next image, reads, verifies, decodes and resizes it, and waits until the previous images are
+/// added. A thread reuses its buffers and only reallocates for a larger image.
 pub(super) fn prepare_all(
     context: &StageContext<'_>,
     parameters: &Parameters,
@@ -22,7 +22,7 @@ pub(super) fn prepare_all(
 ) -> Result<Vec<(usize, blake3::Hash)>, StageError> {
     let files = &context.input("images")?.files;
     if image_ids.len() != files.len() {
-        return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
+        return Err(StageError::bug(format!("{} image ids, but {} files", image_ids.len(), files.len())));
     }
     let added = Added {
         context,
@@ -60,17 +60,17 @@ pub(super) fn prepare_all(
     }
 }
 
-/// What the threads share.
+/// The state shared by the threads.
 struct Making<'a, 'w> {
     parameters: &'a Parameters,
     ahead: Mutex<Enumerate<ReadAhead<'a>>>,
     added: Mutex<Added<'a, 'w>>,
-    /// An image was added, or none will be any more.
+    /// Signals that an image was added, or that no more will be.
     next: Condvar,
 }
 
 impl Making<'_, '_> {
-    /// Takes images until there are no more, or one is an error.
+    /// Processes images until none are left or one fails.
     fn work(&self) {
         let _alarm = Alarm(self);
         let mut preparer = Preparer::new(self.parameters.preparation());
@@ -100,7 +100,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the waiting for a thread that panics: its image will never be added.
+/// Wakes the other threads if this one panics, because its image will never be added.
 struct Alarm<'m, 'a, 'w>(&'m Making<'a, 'w>);
 
 impl Drop for Alarm<'_, '_, '_> {
@@ -112,7 +112,7 @@ impl Drop for Alarm<'_, '_, '_> {
     }
 }
 
-/// An image that was read.
+/// An image that was read and processed.
 struct Image<'a> {
     file: &'a InputFile,
     digest: Digest,
@@ -120,18 +120,18 @@ struct Image<'a> {
     made: Result<blake3::Hash, BadImage>,
 }
 
-/// The shard with the images that were added so far.
+/// The shard with the images added so far.
 struct Added<'a, 'w> {
     context: &'a StageContext<'a>,
     parameters: &'a Parameters,
     image_ids: &'a [String],
     writer: &'a mut ShardWriter<'w>,
     quarantined: &'a mut Vec<Quarantined>,
-    /// The numbers and the tensors' hashes of those that are in the shard.
+    /// The indices and tensor hashes of the images in the shard.
     made: Vec<(usize, blake3::Hash)>,
-    /// The digests of the files of all that had their turn.
+    /// The digests of all files read so far, in order.
     read: Vec<Digest>,
-    /// Why no more are added.
+    /// The reason why no more images are added.
     end: Option<StageError>,
 }
 
@@ -147,10 +147,10 @@ impl Added<'_, '_> {
             }
             Err(bad) if self.parameters.bad_images == BadImages::Error => {
                 return Err(StageError::input(format!("bad image `{}`: the file {bad}", self.shown(file)))
-                    .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
+                    .hint("replace the file, or set `bad_images = \"quarantine\"` to skip bad images"));
             }
             Err(bad) => {
-                self.context.warn(format!("left out `{image_id}`: the file `{}` {bad}", self.shown(file)));
+                self.context.warn(format!("skipped image `{image_id}`: the file `{}` {bad}", self.shown(file)));
                 self.writer.leave_out();
                 let BadImage { reason, offset, .. } = bad;
                 self.quarantined.push(Quarantined { image_id: image_id.clone(), reason, offset });
@@ -159,7 +159,7 @@ impl Added<'_, '_> {
         Ok(())
     }
 
-    /// The file's name for people: where it is, or its path within an artifact, whose bytes have no name on disk.
+    /// The file's name for messages: its path on disk, or its path within an artifact, whose files are stored by digest.
     fn shown(&self, file: &InputFile) -> String {
         match self.context.inputs().optional("images") {
             Some(input) if input.artifact_type.is_none() => file.source.display().to_string(),

@@ -88,11 +88,11 @@ fn list(findings: &Value) -> Markup {
 /// Where a class concentrates, if anywhere beyond chance.
 fn concentration(class: &Value) -> Option<Markup> {
     /// Smaller effects are not worth a line.
-    const LEAST_EFFECT: f64 = 0.1;
+    const MIN_EFFECT: f64 = 0.1;
     let number = |pointer: &str| class.pointer(pointer).and_then(Value::as_f64);
     let certain = |what: &str| {
         let effect = number(&format!("/{what}/effect"))?;
-        (number(&format!("/{what}/p"))? < 0.05 && effect.abs() >= LEAST_EFFECT).then_some(effect)
+        (number(&format!("/{what}/p"))? < 0.05 && effect.abs() >= MIN_EFFECT).then_some(effect)
     };
     let (age, site) = (certain("age"), certain("site"));
     let label = class["class"].as_str()?;

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::facts::words;
 use super::layout::scroll;
 use super::sources::Sources;
-use crate::metric::{Gap, LEAST_ROWS, METRICS, Metric, SplitMetrics, Subgroup, metric};
+use crate::metric::{Gap, MIN_ROWS, METRICS, Metric, SplitMetrics, Subgroup, metric};
 use crate::plot::grouped;
 
 /// What is shown of each part; `metrics.json` has the rest.
@@ -34,7 +34,7 @@ fn gaps(metrics: &SplitMetrics) -> Markup {
     let title = metric("balanced_accuracy").map_or("", |metric| metric.title);
     html! {
         @if !largest.is_empty() {
-            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (LEAST_ROWS) " rows that have the same classes:" }
+            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (MIN_ROWS) " rows that have the same classes:" }
             ul {
                 @for Gap { attribute, gap, highest, lowest, .. } in largest {
                     li { strong { (words(attribute)) } ": " (format!("{gap:.3}")) ", between " (highest) " and " (lowest) }

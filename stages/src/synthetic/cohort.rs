@@ -78,7 +78,7 @@ const PROFILES: [Profile; 7] = [
 const REAL_IMAGES: usize = 10_015;
 
 /// Fewer lesions of a class could not fall on a training, a validation and a test set.
-const FEWEST_LESIONS: usize = 8;
+const MIN_LESIONS: usize = 8;
 
 /// How many lesions of HAM10000 have one image, two, … six: nevi, and all others.
 const NEVUS_VIEWS: [u64; 6] = [4474, 633, 275, 17, 2, 2];
@@ -211,21 +211,21 @@ impl Profile {
 
 /// How many images each profile gets: HAM10000's shares, but enough of the rare ones; nevi take what is left.
 fn quotas(images: usize) -> [usize; 7] {
-    let mut quotas = PROFILES.map(|profile| (images * profile.images / REAL_IMAGES).max(FEWEST_LESIONS));
+    let mut quotas = PROFILES.map(|profile| (images * profile.images / REAL_IMAGES).max(MIN_LESIONS));
     let nevi = PROFILES.iter().position(|profile| profile.diagnosis == Diagnosis::Nv).expect("nevi have a profile");
     let others = quotas.iter().sum::<usize>() - quotas[nevi];
     quotas[nevi] = images - others;
     quotas
 }
 
-/// How many images each lesion of a class has; they add up to `quota`, and there are at least [`FEWEST_LESIONS`] of them.
+/// How many images each lesion of a class has; they add up to `quota`, and there are at least [`MIN_LESIONS`] of them.
 fn group_sizes(profile: &Profile, quota: usize, random: &mut Random) -> Vec<usize> {
     let weights = if profile.diagnosis == Diagnosis::Nv { NEVUS_VIEWS } else { OTHER_VIEWS };
     let mut sizes = Vec::new();
     let mut left = quota;
     while left > 0 {
         let wanted = 1 + weighted(&weights, random);
-        let reserved = FEWEST_LESIONS.saturating_sub(sizes.len() + 1);
+        let reserved = MIN_LESIONS.saturating_sub(sizes.len() + 1);
         let size = wanted.min(left.saturating_sub(reserved)).max(1);
         sizes.push(size);
         left -= size;
@@ -278,7 +278,7 @@ mod tests {
                 assert!((1..=6).contains(&case.photos.len()));
             }
             assert_eq!(lesions.len(), 7);
-            assert!(lesions.values().all(|count| *count >= FEWEST_LESIONS), "{lesions:?}");
+            assert!(lesions.values().all(|count| *count >= MIN_LESIONS), "{lesions:?}");
         }
         let large = cohort(10_015);
         let share = large.cases.len() as f64 / 10_015.0;

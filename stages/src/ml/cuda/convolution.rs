@@ -18,10 +18,10 @@ use super::queue::{Convolution, ConvolutionPass};
 use crate::ml::precision::Precision;
 
 /// Algorithms that want a larger workspace are passed over.
-const MOST_WORKSPACE: usize = 1 << 30;
+const MAX_WORKSPACE: usize = 1 << 30;
 
 /// Algorithms that cuDNN is asked to list; it has no more of any kind.
-const MOST_ALGORITHMS: usize = 16;
+const MAX_ALGORITHMS: usize = 16;
 
 /// A descriptor that is destroyed at its end.
 macro_rules! descriptor {
@@ -250,13 +250,13 @@ fn choose<A: Copy>(
     facts: impl Fn(&A) -> (Status, Determinism, usize),
 ) -> Result<A, CudaError> {
     // SAFETY: cuDNN's answers are plain numbers, for which 0 is a value.
-    let mut answers: [A; MOST_ALGORITHMS] = unsafe { std::mem::zeroed() };
+    let mut answers: [A; MAX_ALGORITHMS] = unsafe { std::mem::zeroed() };
     let mut found = 0;
-    let listed = list(MOST_ALGORITHMS as c_int, &mut found, answers.as_mut_ptr());
+    let listed = list(MAX_ALGORITHMS as c_int, &mut found, answers.as_mut_ptr());
     listed.map_err(failed("list the algorithms of a convolution"))?;
     let works = |answer: &&A| {
         let (status, _, memory) = facts(answer);
-        status == Status::CUDNN_STATUS_SUCCESS && memory <= MOST_WORKSPACE
+        status == Status::CUDNN_STATUS_SUCCESS && memory <= MAX_WORKSPACE
     };
     let repeats = |answer: &&A| works(answer) && facts(answer).1 == Determinism::CUDNN_DETERMINISTIC;
     let answers = &answers[..found as usize];

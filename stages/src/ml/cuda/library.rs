@@ -11,7 +11,7 @@ use cudarc::nvrtc::sys as nvrtc;
 use super::CudaError;
 
 /// The first version of CUDA that the driver must know, as the driver counts: the libraries are of this generation.
-const LEAST_DRIVER: i32 = 13_000;
+const MIN_DRIVER: i32 = 13_000;
 
 /// A device that can be used, and the libraries that its numbers depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ fn look() -> Result<Usable, CudaError> {
     let mut version = 0;
     // SAFETY: the pointer is to a number that lives.
     unsafe { driver::cuDriverGetVersion(&mut version) }.result().map_err(refused)?;
-    if version < LEAST_DRIVER {
+    if version < MIN_DRIVER {
         return Err(CudaError::OldDriver { found: format!("{}.{}", version / 1000, version % 1000 / 10) });
     }
     let device = driver_calls::device::get(0).map_err(refused)?;

@@ -12,7 +12,7 @@ use crate::ml::precision::Precision;
 use crate::ml::shape::MapShape;
 
 /// Indices in the kernels are of 32 bits, and must not overflow when a stride is added.
-const MOST_VALUES: usize = 1 << 31;
+const MAX_VALUES: usize = 1 << 31;
 
 /// One layer on the device.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,7 +149,7 @@ impl Plan {
             return unsupported("the network does not end with a dense layer without ReLU".into());
         }
         let most = plan.most_values();
-        if images.saturating_mul(most) >= MOST_VALUES {
+        if images.saturating_mul(most) >= MAX_VALUES {
             return unsupported(format!(
                 "a step of {images} images has maps of {images} · {most} values, and kernels count to 2³¹"
             ));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{MOST_PARTIALS, Session, Source, blocks, count, pixel_blocks};
+use super::{MAX_PARTIALS, Session, Source, blocks, count, pixel_blocks};
 use crate::ml::cuda::CudaError;
 use crate::ml::cuda::buffer::{Buffer, Number};
 use crate::ml::cuda::kernel::Kernel;
@@ -95,7 +95,7 @@ impl<Q: Queue> Session<Q> {
         (rows, channels): (usize, usize),
         relu: bool,
     ) -> Result<(), CudaError> {
-        let per_block = rows.div_ceil(MOST_PARTIALS).max(16);
+        let per_block = rows.div_ceil(MAX_PARTIALS).max(16);
         let partials = rows.div_ceil(per_block);
         let mut arguments = buffers.map(Argument::Buffer).to_vec();
         arguments.extend([
@@ -128,7 +128,7 @@ impl<Q: Queue> Session<Q> {
     }
 
     pub(super) fn clip(&mut self, source: &Source) -> Result<(), CudaError> {
-        let partials = blocks(self.gradient.length).min(MOST_PARTIALS);
+        let partials = blocks(self.gradient.length).min(MAX_PARTIALS);
         let sums = Argument::Buffer(self.partials.cast(Number::F64));
         self.launch(
             Kernel::SquareSums,

@@ -19,7 +19,7 @@ use crate::ml::normalisation::Normalisation;
 use crate::ml::precision::Precision;
 
 /// Blocks of threads that share a sum: enough for every device, few enough to be summed by one block.
-const MOST_PARTIALS: usize = 1024;
+const MAX_PARTIALS: usize = 1024;
 
 /// What a session is made for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -132,7 +132,7 @@ impl<Q: Queue> Session<Q> {
             logits: floats(images * plan.classes)?,
             slopes: floats(images * plan.classes)?,
             // Half as many sums of squares in double precision fit, too.
-            partials: floats(MOST_PARTIALS * channels.max(2))?,
+            partials: floats(MAX_PARTIALS * channels.max(2))?,
             narrow: is_narrow.then(|| queue.allocate(Number::Bf16, weights)).transpose()?,
             narrow_gradient: is_narrow.then(|| queue.allocate(Number::Bf16, filters)).transpose()?,
             gradients: [queue.allocate(plan.number, most)?, queue.allocate(plan.number, most)?],
