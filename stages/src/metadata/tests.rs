@@ -130,7 +130,7 @@ fn missing_and_ambiguous_images_are_errors() {
 
     let double = run(rows, images(&[(0, "i1.jpg"), (0, "i2.jpg"), (1, "b/i2.png")]), json!({}));
     let message = double.map(|_| ()).unwrap_err().message;
-    assert!(message.starts_with("the image `i2` has two files in `inputs.folder`: `i2.jpg` in folder 1"), "{message}");
+    assert!(message.starts_with("image `i2` has two files in `inputs.folder`: `i2.jpg` in folder 1"), "{message}");
 }
 
 #[test]
