@@ -261,7 +261,7 @@ fn shards_with_different_preprocessing_are_rejected() {
     let error = run_kind(&Evaluate, &json!({}), &inputs(other)).err().unwrap();
     assert_eq!(
         error.message,
-        "the shards were made with `height = 9`, those that the model was trained on with `height = 8`"
+        "the shards have `height = 9`, but the model was trained on shards with `height = 8`"
     );
 }
 

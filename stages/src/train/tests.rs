@@ -209,13 +209,13 @@ fn the_error_for_a_damaged_model_names_the_defect() {
     };
     let mut card = ran.json("model/card.json");
     card["format"] = json!(2);
-    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("its format is 2"));
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("format version 2"));
     card["format"] = json!(1);
     card["input"]["width"] = json!(12);
-    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("the tensor `dense1.weight` is f32"));
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("tensor `dense1.weight` is f32"));
     card["model"] = json!("baselin");
     assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("unknown model `baselin`"));
-    assert!(load(card::CARD_NAME, b"{}").contains("is not a card"));
+    assert!(load(card::CARD_NAME, b"{}").contains("is not a valid card"));
     assert!(load(card::WEIGHTS_NAME, b"nonsense").contains("safetensors"));
 }
 
@@ -237,7 +237,7 @@ fn tables_without_usable_rows_are_rejected() {
     let error = refuse(|fixture| fixture.splits[3] = "tets");
     assert!(error.contains("row 4") && error.contains("did you mean `test`"), "{error}");
     let error = refuse(|fixture| fixture.splits.iter_mut().for_each(|split| *split = "validation"));
-    assert!(error.contains("has no training row with an image"), "{error}");
+    assert!(error.contains("has no training rows with an image"), "{error}");
 }
 
 #[test]
@@ -413,13 +413,13 @@ fn parameters_are_validated() {
     let error = refused(json!({ "device": "cpu", "precision": "bf16" }));
     assert_eq!(
         (&error.path[..], &error.message[..]),
-        (&["precision".to_owned()][..], "the processor computes in `f32` alone")
+        (&["precision".to_owned()][..], "`precision` must be `f32` on the CPU")
     );
     let on_the_processor = resolve(json!({ "device": "cpu" })).unwrap();
     assert_eq!(Train.device_class(&on_the_processor).unwrap().as_deref(), Some("cpu"));
     if cfg!(not(feature = "cuda")) {
         let error = refused(json!({ "device": "cuda" }));
-        assert!(error.message.contains("no CUDA") && error.hint.unwrap().contains("--features cuda"));
+        assert!(error.message.contains("does not support CUDA") && error.hint.unwrap().contains("--features cuda"));
         assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
     }
 }

@@ -1,4 +1,4 @@
-//! The orders for the way back: the gradients of all weights, clipping, Adam.
+//! The commands of the backward pass: the gradients of all weights, clipping, and Adam.
 
 use std::ops::Range;
 
@@ -15,10 +15,10 @@ use crate::ml::optimiser::Adam;
 use crate::ml::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
-    /// From the loss's gradient to those of all weights.
+    /// Propagates the gradient of the loss to all weights.
     pub(super) fn backward(&mut self, images: usize) -> Result<(), CudaError> {
         let last = self.plan.layers.len() - 1;
-        // The gradient of what came out lies in one of the two, that of what went in goes to the other.
+        // One of the two buffers holds the gradient of the output, the other receives that of the input.
         let [mut here, mut there] = self.gradients;
         for number in (0..=last).rev() {
             let layer = self.plan.layers[number].clone();
@@ -72,7 +72,7 @@ impl<Q: Queue> Session<Q> {
                     self.bias_gradient(kernel, [output, here, here], bias, (images * height * width, filters), true)?;
                     let convolution = Convolution { images, height, width, inputs: channels, outputs: filters };
                     self.filter_gradient(&convolution, input, here, self.gradient.slice(weights.clone()))?;
-                    // Nobody asks for the gradient of the pixels.
+                    // The gradient of the pixels is not needed.
                     if number == 0 {
                         break;
                     }
@@ -86,7 +86,7 @@ impl<Q: Queue> Session<Q> {
         Ok(())
     }
 
-    /// Masks the gradient by ReLU and sums it to the bias' gradient: output, gradient, masked gradient.
+    /// Masks the gradient by ReLU and sums it to the bias gradient: output, gradient, masked gradient.
     pub(super) fn bias_gradient(
         &mut self,
         kernel: Kernel,

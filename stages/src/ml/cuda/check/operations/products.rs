@@ -1,4 +1,4 @@
-//! Convolutions and products of matrices.
+//! Convolutions and matrix products.
 
 use super::{Device, IMAGES, SHAPE};
 use crate::ml::cuda::CudaError;
@@ -20,7 +20,7 @@ impl<Q: Queue> Device<'_, Q> {
             let values = self.numbers(convolution.input_len());
             let weights = self.numbers(convolution.filter_len());
             let slopes = self.numbers(convolution.output_len());
-            // `[taps, inputs, outputs]` here, `[outputs, taps, inputs]` on the device.
+            // `[taps, inputs, outputs]` on the host, `[outputs, taps, inputs]` on the device.
             let turned: Vec<f32> = (0..weights.len())
                 .map(|i| weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9])
                 .collect();
