@@ -81,7 +81,7 @@ fn values_filled_in_by_an_earlier_stage_stay_marked() {
 #[test]
 fn tables_that_cannot_be_filled_in_are_errors() {
     assert_eq!(message(json!({"column": "agee"})), "the table has no column `agee`\nhint: did you mean `age`?");
-    assert_eq!(message(json!({"column": "sex"})), "the column `sex` holds text, but numbers are wanted");
+    assert_eq!(message(json!({"column": "sex"})), "column `sex` contains text, expected numbers");
     assert!(message(json!({"strategy": "group-mean", "group": "sax"})).contains("did you mean `sex`?"));
 
     let table = people().drop("split").unwrap();

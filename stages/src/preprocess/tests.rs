@@ -366,5 +366,5 @@ fn floats_are_the_bytes_divided_by_255_and_training_rejects_them() {
     }
     let shard = file(folder.path(), "shard-a.arrow", &std::fs::read(path).unwrap());
     let error = ShardReader::open(&files_input(vec![shard], Some(ArtifactType::Shards))).unwrap_err();
-    assert!(error.message.contains("`dtype = \"u8\"` of `preprocess` makes them"), "{error}");
+    assert!(error.message.contains("set `dtype = \"u8\"` in `preprocess`"), "{error}");
 }
