@@ -638,7 +638,10 @@ fn a_file_that_the_command_names_and_makes_is_said_at_once() {
     let project = Project::builtin(&command(FILE, "echo hello | tee a.log > {outputs.y}", ""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stderr.contains("a.log`, which the command mentions, so the next run will treat it as an input"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("a.log`, which the command mentions, so the next run will treat it as an input"),
+        "{ran:?}"
+    );
     let beside = format!("../{}.log", project.root().file_name().unwrap().display());
     let run = format!("echo hello | tee $TMPDIR/a.log > {{outputs.y}}; cp {{outputs.y}} {beside}");
     project.write("pipeline.toml", command(FILE, &run, ""));

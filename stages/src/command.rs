@@ -122,9 +122,8 @@ impl Parameters {
             }
         }
         for text in texts {
-            let template = Template::parse(text).map_err(|problem| {
-                ParamError::new("run", problem).hint("write `{{` and `}}` for literal braces")
-            })?;
+            let template = Template::parse(text)
+                .map_err(|problem| ParamError::new("run", problem).hint("write `{{` and `}}` for literal braces"))?;
             for placeholder in template.placeholders() {
                 self.check_placeholder(placeholder)?;
             }

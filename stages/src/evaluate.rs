@@ -50,9 +50,8 @@ impl Default for EvaluateParams {
 impl EvaluateParams {
     fn check(&self) -> Result<(), ParamError> {
         if self.splits.is_empty() {
-            return Err(
-                ParamError::new("splits", "`splits` must not be empty").hint("the default is `[\"validation\", \"test\"]`")
-            );
+            return Err(ParamError::new("splits", "`splits` must not be empty")
+                .hint("the default is `[\"validation\", \"test\"]`"));
         }
         for (i, split) in self.splits.iter().enumerate() {
             if !SPLITS.contains(&split.as_str()) {
@@ -66,9 +65,8 @@ impl EvaluateParams {
             return Err(ParamError::new("batch_size", "`batch_size` must be at least 1"));
         }
         if self.bootstrap > 10_000 {
-            return Err(
-                ParamError::new("bootstrap", "`bootstrap` must be at most 10000").hint("1000 resamples determine two digits of an interval")
-            );
+            return Err(ParamError::new("bootstrap", "`bootstrap` must be at most 10000")
+                .hint("1000 resamples determine two digits of an interval"));
         }
         Ok(())
     }

@@ -61,7 +61,8 @@ const REVISION: u32 = 2;
 
 impl Kind for Metadata {
     fn spec(&self) -> KindSpec {
-        let csv = Port::new("csv", ArtifactType::Csv, "The dataset's CSV, with the columns of `HAM10000_metadata.csv`.");
+        let csv =
+            Port::new("csv", ArtifactType::Csv, "The dataset's CSV, with the columns of `HAM10000_metadata.csv`.");
         let images = Port::new("images", ArtifactType::Images, "The image folders; only the file names are read.");
         let ports = vec![csv.or_external(), images.or_external().access(Access::Names)];
         let summary = "Reads the CSV, validates every row, finds every image and assigns class indices.";

@@ -80,7 +80,8 @@ pub struct Split;
 impl Kind for Split {
     fn spec(&self) -> KindSpec {
         let table = Port::new("table", ArtifactType::Table, "The table to split.");
-        let images = Port::new("images", ArtifactType::Images, "The images; byte-identical ones are in the same split.");
+        let images =
+            Port::new("images", ArtifactType::Images, "The images; byte-identical ones are in the same split.");
         let ports = vec![table, images.or_external().optional().access(Access::Content)];
         let summary = "Splits by group, evenly over the classes, identical images together, and proves it.";
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", 1, summary, ports) }

@@ -148,8 +148,11 @@ impl TrainParams {
         within("warmup_epochs", self.warmup_epochs, 0.0, 1e6)?;
         within("early_stopping", self.early_stopping as f64, 0.0, 1e6)?;
         if self.schedule == Curve::OneCycle && self.warmup_epochs > 0.0 {
-            return Err(ParamError::new("warmup_epochs", "`warmup_epochs` cannot be combined with `one-cycle`, which has its own warm-up")
-                .hint("remove `warmup_epochs`, or set `schedule = \"cosine\"`"));
+            return Err(ParamError::new(
+                "warmup_epochs",
+                "`warmup_epochs` cannot be combined with `one-cycle`, which has its own warm-up",
+            )
+            .hint("remove `warmup_epochs`, or set `schedule = \"cosine\"`"));
         }
         if let Some(Augmentation { rotation, zoom, shift, brightness, contrast, saturation, .. }) = self.augment.0 {
             within("augment.rotation", rotation, 0.0, 180.0)?;
@@ -208,8 +211,12 @@ impl Kind for Train {
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("shards", ArtifactType::Shards, "The images as tensors.").access(Access::View),
-            Port::new("split", ArtifactType::Table, "The table with `split`, `label`, `cell_type` and `cell_type_idx`.")
-                .access(Access::View),
+            Port::new(
+                "split",
+                ArtifactType::Table,
+                "The table with `split`, `label`, `cell_type` and `cell_type_idx`.",
+            )
+            .access(Access::View),
         ];
         let summary = "Trains a network on the training rows and selects the best epoch by the validation rows.";
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }

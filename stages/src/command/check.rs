@@ -63,10 +63,7 @@ fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
             let entry = entry.map_err(|error| error.to_string())?;
             let kind = entry.file_type().map_err(|error| error.to_string())?;
             if kind.is_symlink() {
-                return Err(format!(
-                    "`{}` is a symlink; outputs must not contain symlinks",
-                    entry.path().display()
-                ));
+                return Err(format!("`{}` is a symlink; outputs must not contain symlinks", entry.path().display()));
             }
             let name = entry.file_name();
             if name.to_str().is_none_or(|name| name.contains('\n')) {

@@ -74,7 +74,9 @@ fn placeholder(text: &str) -> Result<Placeholder, String> {
         Some(("outputs", name)) => Ok(Placeholder::Output(name.to_owned())),
         Some(("params", name)) => Ok(Placeholder::Param(name.to_owned())),
         None if text == "threads" => Ok(Placeholder::Threads),
-        _ => Err(format!("unknown placeholder `{{{text}}}`; expected `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}` or `{{threads}}`")),
+        _ => Err(format!(
+            "unknown placeholder `{{{text}}}`; expected `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}` or `{{threads}}`"
+        )),
     }
 }
 
@@ -138,7 +140,8 @@ fn fill_argument(
             Piece::Placeholder(placeholder) => match &values(&placeholder, parameters, context)?[..] {
                 [value] => filled.push_str(value),
                 several => {
-                    let message = format!("`{argument}` needs a single path, but its placeholder has {}", several.len());
+                    let message =
+                        format!("`{argument}` needs a single path, but its placeholder has {}", several.len());
                     return Err(StageError::input(message).hint("pass the placeholder as a separate argument"));
                 }
             },

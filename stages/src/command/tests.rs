@@ -211,7 +211,11 @@ fn arguments_that_may_be_files_are_candidates() {
         Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
     };
     let list = json!(["python3", "scripts/a.py", "--flag", "--config=b.yml", "{inputs.x}", "/etc/passwd", "-"]);
-    assert_eq!(candidates(list), ["python3", "scripts/a.py", "b.yml", "/etc/passwd"], "the engine filters files outside the project");
+    assert_eq!(
+        candidates(list),
+        ["python3", "scripts/a.py", "b.yml", "/etc/passwd"],
+        "the engine filters files outside the project"
+    );
     let line = candidates(json!("./a.sh < 'b.txt' | sort>{outputs.y}; x=c.txt"));
     assert!(["./a.sh", "b.txt", "c.txt"].iter().all(|file| line.contains(&(*file).to_owned())), "{line:?}");
 }

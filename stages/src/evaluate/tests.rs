@@ -205,9 +205,9 @@ fn a_split_without_rows_has_undefined_metrics_and_others_are_evaluated() {
     assert!(metrics["test"]["accuracy"].is_null() && metrics["test"]["undefined"]["accuracy"] == "no rows");
     assert!(metrics["validation"]["accuracy"].is_f64());
     assert!(
-        ran.events
-            .iter()
-            .any(|event| matches!(event, JobEvent::Warning { message } if message.contains("split `test` has no rows")))
+        ran.events.iter().any(
+            |event| matches!(event, JobEvent::Warning { message } if message.contains("split `test` has no rows"))
+        )
     );
 }
 
@@ -259,10 +259,7 @@ fn shards_with_different_preprocessing_are_rejected() {
     assert!(run_kind(&Evaluate, &json!({}), &inputs(known)).is_ok(), "the model does not say which filter it wants");
     let other = file(fixture.folder.path(), "other.arrow", &shard(SHAPE, &json!({ "height": 9, "width": 10 }), rows));
     let error = run_kind(&Evaluate, &json!({}), &inputs(other)).err().unwrap();
-    assert_eq!(
-        error.message,
-        "the shards have `height = 9`, but the model was trained on shards with `height = 8`"
-    );
+    assert_eq!(error.message, "the shards have `height = 9`, but the model was trained on shards with `height = 8`");
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Pixels {
     /// Converts to an image of the `image` crate.
     pub fn into_image(self) -> RgbImage {
         let side = |side: usize| u32::try_from(side).expect("an image has fewer than 2^32 pixels in a row");
-        RgbImage::from_raw(side(self.width), side(self.height), self.bytes).expect("the number of bytes matches the size")
+        RgbImage::from_raw(side(self.width), side(self.height), self.bytes)
+            .expect("the number of bytes matches the size")
     }
 
     fn turn(&mut self, orientation: Orientation) {

@@ -44,11 +44,8 @@ pub fn check(classes: &[Class]) -> Result<(), ParamError> {
             }
             // Labels become part of file and figure names.
             if field == "label" && (value.contains(['/', '\\']) || value.chars().any(char::is_control)) {
-                let message = format!(
-                    "the label of class {}, `{}`, is not valid in a file name",
-                    i + 1,
-                    value.escape_debug()
-                );
+                let message =
+                    format!("the label of class {}, `{}`, is not valid in a file name", i + 1, value.escape_debug());
                 return Err(ParamError::new(&path, message));
             }
             if before.into_iter().any(|other| other == value) {

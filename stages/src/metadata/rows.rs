@@ -137,9 +137,14 @@ fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageErro
         let known = || classes.iter().map(|class| class.label.as_str());
         // `scc` is another diagnosis, not a misspelt `bcc`: only suggest classes that differ in length or case.
         let is_typo = |label: &&str| label.len() != field.text.len() || label.eq_ignore_ascii_case(&field.text);
-        let listed =
-            || format!("known classes: `{}`; set them with the parameter `classes`", known().collect::<Vec<_>>().join("`, `"));
-        let near = near_miss::hint(&field.text, known().filter(is_typo)).filter(|hint| hint.starts_with("did you mean"));
+        let listed = || {
+            format!(
+                "known classes: `{}`; set them with the parameter `classes`",
+                known().collect::<Vec<_>>().join("`, `")
+            )
+        };
+        let near =
+            near_miss::hint(&field.text, known().filter(is_typo)).filter(|hint| hint.starts_with("did you mean"));
         error.hint = Some(near.unwrap_or_else(listed));
         error
     })

@@ -49,7 +49,8 @@ impl Classifier {
         let hint = "use the shards that the model was trained on, or ones with the same parameters";
         if shards.shape() != self.shape() {
             let (of_shards, of_model) = (shards.shape(), self.shape());
-            let message = format!("the shards contain images of shape {of_shards:?}, but the model requires {of_model:?}");
+            let message =
+                format!("the shards contain images of shape {of_shards:?}, but the model requires {of_model:?}");
             return Err(StageError::input(message).hint(hint));
         }
         let (Some(of_model), Some(of_shards)) = (self.card.preprocess.as_object(), shards.preprocess().as_object())

@@ -77,9 +77,7 @@ impl Device {
         match cuda_class() {
             Ok(_) => return cuda_engine(precision, network, recipe, data, weights),
             Err(NoCuda { message, hint }) if is_wanted => return Err(StageError::failed(message).hint(hint)),
-            Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => {
-                note(format!("training on the CPU: {message}"))
-            }
+            Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => note(format!("training on the CPU: {message}")),
             Err(_) => {}
         }
         Ok(Box::new(Processor::new(network, weights)))
@@ -157,7 +155,10 @@ mod tests {
             let hint = error.hint.unwrap();
             assert_eq!(error.path, [name]);
             match cfg!(feature = "cuda") {
-                false => assert!(error.message.contains("does not support CUDA") && hint.contains("--features cuda"), "{hint}"),
+                false => assert!(
+                    error.message.contains("does not support CUDA") && hint.contains("--features cuda"),
+                    "{hint}"
+                ),
                 true => assert!(error.message.contains("not available") && hint.contains("device = \"cpu\""), "{hint}"),
             }
         }

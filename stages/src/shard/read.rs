@@ -113,7 +113,8 @@ impl Shard {
     fn open(file: &InputFile) -> Result<Self, StageError> {
         let bytes = map(file)?;
         file.check(&bytes)?;
-        Self::decode(&bytes).map_err(|error| StageError::input(format!("`{}` is not a valid shard: {error}", file.path)))
+        Self::decode(&bytes)
+            .map_err(|error| StageError::input(format!("`{}` is not a valid shard: {error}", file.path)))
     }
 
     fn decode(bytes: &Buffer) -> Result<Self, ArrowError> {

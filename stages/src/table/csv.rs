@@ -84,7 +84,11 @@ fn wrong_length(name: &str, row: &Row, header: &Row) -> StageError {
     let line = row.fields.first().map_or(0, |field| field.line);
     let fields = if found == 1 { "1 field".to_owned() } else { format!("{found} fields") };
     let error = StageError::input(format!("line {line} has {fields}, but the header has {wanted}")).at(name, line, 0);
-    if found < wanted { error.hint("the file may be truncated") } else { error.hint("fields with a comma must be quoted") }
+    if found < wanted {
+        error.hint("the file may be truncated")
+    } else {
+        error.hint("fields with a comma must be quoted")
+    }
 }
 
 struct Scanner<'a> {

@@ -91,8 +91,8 @@ fn column(name: &str, batches: &[RecordBatch]) -> Result<Column, StageError> {
 }
 
 fn widen(name: &str, array: &ArrayRef, target: &ArrowType) -> Result<ArrayRef, StageError> {
-    let widened = cast(array, target)
-        .map_err(|error| StageError::input(format!("cannot read column `{name}`: {error}")))?;
+    let widened =
+        cast(array, target).map_err(|error| StageError::input(format!("cannot read column `{name}`: {error}")))?;
     // A failed cast gives null, which must not be mistaken for a missing value.
     if widened.logical_null_count() != array.logical_null_count() {
         return Err(StageError::input(format!("column `{name}` contains integers of more than 63 bits")));

@@ -129,7 +129,10 @@ impl Resizer {
         size: (usize, usize),
         target: &mut [u8],
     ) {
-        assert!(size.0 > 0 && size.1 > 0 && self.filter != Filter::Nearest, "the target size must not be 0, and the filter must not be `nearest`");
+        assert!(
+            size.0 > 0 && size.1 > 0 && self.filter != Filter::Nearest,
+            "the target size must not be 0, and the filter must not be `nearest`"
+        );
         assert_eq!(target.len(), size.0 * size.1 * CHANNELS, "the target must match the size");
         self.by_passes(image, spans, size, target);
     }

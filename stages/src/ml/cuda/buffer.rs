@@ -50,7 +50,11 @@ impl Buffer {
 
     /// A subrange of the elements; must be within bounds.
     pub fn slice(self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.length, "{range:?} is out of bounds for length {}", self.length);
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "{range:?} is out of bounds for length {}",
+            self.length
+        );
         let address = self.address + (range.start * self.number.size()) as u64;
         Self { address, length: range.len(), number: self.number }
     }

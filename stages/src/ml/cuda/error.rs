@@ -60,12 +60,8 @@ impl CudaError {
             Self::Compile { .. } => {
                 "this is an internal error or an unsupported version of NVRTC; set `device = \"cpu\"` to continue"
             }
-            Self::Failed { .. } => {
-                "reduce `batch_size` to use less device memory, or set `device = \"cpu\"`"
-            }
-            Self::Unsupported { .. } => {
-                "reduce `batch_size`, set `precision = \"f32\"`, or set `device = \"cpu\"`"
-            }
+            Self::Failed { .. } => "reduce `batch_size` to use less device memory, or set `device = \"cpu\"`",
+            Self::Unsupported { .. } => "reduce `batch_size`, set `precision = \"f32\"`, or set `device = \"cpu\"`",
         }
     }
 }
