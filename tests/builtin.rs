@@ -416,16 +416,16 @@ fn training_that_was_killed_goes_on_from_its_last_epoch_and_ends_with_the_same_b
     killed.wait().unwrap();
     let ran = project.hamflow(&["run", "train"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stderr.contains("note: train: goes on after epoch "), "{ran:?}");
+    assert!(ran.stderr.contains("note: train: training resumes from the checkpoint of epoch "), "{ran:?}");
     assert!(project.files("out") == whole.files("out"), "the same bytes");
 
     // More epochs go on from there; who forces a stage wants it from nothing.
     project.write("pipeline.toml", SMALL.replace("epochs = 2", "epochs = 41"));
     let longer = project.hamflow(&["run", "train"]);
-    assert!(longer.stderr.contains("note: train: goes on after epoch 40"), "{longer:?}");
+    assert!(longer.stderr.contains("note: train: training resumes from the checkpoint of epoch 40"), "{longer:?}");
     let model = project.files("out/train");
     let forced = project.hamflow(&["run", "train", "--force"]);
-    assert!(forced.code == 0 && !forced.stderr.contains("goes on"), "{forced:?}");
+    assert!(forced.code == 0 && !forced.stderr.contains("training resumes"), "{forced:?}");
     assert!(project.files("out/train") == model, "the same bytes");
 }
 

@@ -142,7 +142,7 @@ fn a_name_that_the_cache_cannot_keep_is_the_programs_fault() {
     let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && touch \"{outputs.y}/a\nb\"", ""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.contains("is not one line of UTF-8"), "{ran:?}");
+    assert!(ran.stderr.contains("is not a single line of UTF-8"), "{ran:?}");
 }
 
 #[test]
