@@ -131,7 +131,7 @@ impl Kind for Evaluate {
         let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
         let rows = rows::read(context.inputs(), &params.splits)?;
         rows::check_classes(&rows, &labels)?;
-        let (rows, left_out) = with_images(rows, &shards, context)?;
+        let (rows, left_out) = drop_missing_images(rows, &shards, context)?;
 
         let mut probabilities: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
         for batch in rows.chunks(params.batch_size) {
@@ -139,7 +139,7 @@ impl Kind for Evaluate {
             probabilities.extend(classifier.probabilities(&images, context.threads())?);
             context.progress(probabilities.len() as u64, rows.len() as u64, "images", "");
         }
-        let (rows, probabilities, unanswered) = with_answers(rows, probabilities);
+        let (rows, probabilities, undefined) = drop_non_finite(rows, probabilities);
         let scores = measure(&rows, probabilities, labels.len())?;
 
         let predictions = predictions::frame(&rows, &scores, &labels)?;
@@ -150,11 +150,11 @@ impl Kind for Evaluate {
         let (bootstrap, seed) = (params.bootstrap, context.seed()?);
         let evaluated = Evaluated { rows: &rows, scores: &scores, labels: &labels, resamples: bootstrap, seed };
         let (_, validation) = evaluated.split("validation")?;
-        let validation = Some(validation).filter(|scores| !scores.is_empty() && !unanswered.contains_key("validation"));
+        let validation = Some(validation).filter(|scores| !scores.is_empty() && !undefined.contains_key("validation"));
         let mut metrics = BTreeMap::new();
         for split in &params.splits {
             let (rows, scores) = evaluated.split(split)?;
-            if let Some(Unanswered { reason, truth }) = unanswered.get(split) {
+            if let Some(UndefinedSplit { reason, truth }) = undefined.get(split) {
                 context.flaw(format!("the numbers of the split `{split}` are undefined: {reason}"));
                 metrics.insert(split.clone(), SplitMetrics::undefined(reason, truth, &labels));
                 continue;
@@ -182,7 +182,7 @@ impl Kind for Evaluate {
 }
 
 /// Drops rows without an image in the shards (quarantined) and warns about them. An error if no row is left.
-fn with_images(
+fn drop_missing_images(
     rows: Vec<Row>,
     shards: &ShardReader,
     context: &StageContext<'_>,
@@ -216,7 +216,7 @@ fn with_images(
 
 /// A split with predictions that are not finite.
 #[derive(Debug, PartialEq)]
-struct Unanswered {
+struct UndefinedSplit {
     /// Why the metrics of the split are undefined.
     reason: String,
     /// The classes of all its rows.
@@ -225,31 +225,31 @@ struct Unanswered {
 
 /// Drops rows with NaN or infinite predictions, which come from such weights. The metrics of their splits are undefined:
 /// computed from the remaining rows, they would overestimate the model.
-fn with_answers(
+fn drop_non_finite(
     rows: Vec<Row>,
     probabilities: Vec<Vec<f64>>,
-) -> (Vec<Row>, Vec<Vec<f64>>, BTreeMap<String, Unanswered>) {
-    let is_answer = |probabilities: &[f64]| probabilities.iter().all(|probability| probability.is_finite());
+) -> (Vec<Row>, Vec<Vec<f64>>, BTreeMap<String, UndefinedSplit>) {
+    let is_finite_row = |probabilities: &[f64]| probabilities.iter().all(|probability| probability.is_finite());
     let mut of_split: BTreeMap<String, (Vec<String>, Vec<usize>)> = BTreeMap::new();
     let mut kept = (Vec::new(), Vec::new());
     for (row, probabilities) in rows.into_iter().zip(probabilities) {
         let (without, truth) = of_split.entry(row.split.clone()).or_default();
         truth.push(row.class);
-        if is_answer(&probabilities) {
+        if is_finite_row(&probabilities) {
             kept.0.push(row);
             kept.1.push(probabilities);
         } else {
             without.push(row.image_id);
         }
     }
-    let unanswered = of_split.into_iter().filter_map(|(split, (without, truth))| {
+    let undefined = of_split.into_iter().filter_map(|(split, (without, truth))| {
         let (count, all) = (grouped(without.len() as u64), grouped(truth.len() as u64));
         let first = without.first()?;
         let reason = format!("the model's answer is no number for {count} of {all} images (first: `{first}`)");
-        Some((split, Unanswered { reason, truth }))
+        Some((split, UndefinedSplit { reason, truth }))
     });
-    let unanswered = unanswered.collect();
-    (kept.0, kept.1, unanswered)
+    let undefined = undefined.collect();
+    (kept.0, kept.1, undefined)
 }
 
 fn measure(rows: &[Row], probabilities: Vec<Vec<f64>>, classes: usize) -> Result<Scores, StageError> {

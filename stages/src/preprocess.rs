@@ -18,7 +18,7 @@ use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Prepar
 use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
-use listing::{Listed, cut, listed, part_name};
+use listing::{TableRow, part_name, read_rows, split_into_parts};
 use making::prepare_all;
 
 /// Incremented whenever equal inputs produce different shards.
@@ -204,8 +204,8 @@ impl Kind for Preprocess {
     }
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let images = listed(planning.inputs.one("table")?)?;
-        let row = |Listed { image_id, folder, path }: &Listed| {
+        let images = read_rows(planning.inputs.one("table")?)?;
+        let row = |TableRow { image_id, folder, path }: &TableRow| {
             format!("{}\t{folder}/{}\n", table::field(image_id), table::field(path))
         };
         let text = images.iter().map(row).collect();
@@ -214,11 +214,11 @@ impl Kind for Preprocess {
 
     fn plan(&self, planning: Planning<'_>) -> Result<Plan, StageError> {
         let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        let images = listed(planning.inputs.one("table")?)?;
+        let images = read_rows(planning.inputs.one("table")?)?;
         let files = listing::find(&images, planning.inputs.one("images")?)?;
         let mut parts = Vec::new();
         let mut start = 0;
-        for part in cut(&images, parameters.part_size as usize) {
+        for part in split_into_parts(&images, parameters.part_size as usize) {
             let end = start + part.len();
             parts.push(Part {
                 name: part_name(&part[0].image_id),
@@ -233,7 +233,7 @@ impl Kind for Preprocess {
 
     fn preview(&self, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {
         let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        let images = listed(planning.inputs.one("table")?)?;
+        let images = read_rows(planning.inputs.one("table")?)?;
         let input = planning.inputs.one("images")?;
         let files = listing::find(&images, input)?;
         let chosen = listing::sample(&images, sample);
@@ -293,7 +293,7 @@ fn shown_with_paths(context: &StageContext<'_>, quarantined: &[Quarantined]) -> 
     if quarantined.is_empty() {
         return Ok(Vec::new());
     }
-    let images = listed(context.input("table")?)?;
+    let images = read_rows(context.input("table")?)?;
     let shown = |left_out: &Quarantined| {
         let found = images.binary_search_by(|image| image.image_id.cmp(&left_out.image_id));
         let image = found.map_err(|_| StageError::bug(format!("image `{}` is not in the table", left_out.image_id)))?;

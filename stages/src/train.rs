@@ -324,13 +324,13 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let engine = params.device.engine(params.precision, &network, &recipe, &data, |note| context.note(note))?;
     let mut trainer = Trainer::with_engine(&network, recipe, data, engine);
     let class_weights = trainer.class_weights().to_vec();
-    let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count())?;
+    let mut reporter = ProgressReporter::new(context, params.epochs, examples.of(Role::Training).count())?;
     let mut checkpoint = Checkpoint::of(context);
     checkpoint.restore(&mut trainer, params.epochs)?;
     for record in trainer.history() {
-        live.append(record)?;
+        reporter.append(record)?;
     }
-    live.goes_on_after(trainer.history().len());
+    reporter.resume_after(trainer.history().len());
     let mut stopped = None;
     while stopped.is_none() && trainer.history().len() < params.epochs {
         // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
@@ -340,10 +340,10 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
             stopped = Some(reason);
             break;
         }
-        match trainer.run_epoch(|report| live.step(report)) {
+        match trainer.run_epoch(|report| reporter.step(report)) {
             Ok(record) => {
                 checkpoint.save(&trainer)?;
-                live.epoch(&record)?;
+                reporter.epoch(&record)?;
             }
             // A diverged step must not discard hours of training.
             Err(error) if trainer.diverged() && trainer.has_best() => {
@@ -431,7 +431,7 @@ fn summary(
 }
 
 /// Reports training progress: to the terminal, and to files that can be read while training runs.
-struct Live<'a> {
+struct ProgressReporter<'a> {
     context: &'a StageContext<'a>,
     events: EventFile,
     epochs: usize,
@@ -445,7 +445,7 @@ struct Live<'a> {
 /// Minimum time between two progress reports of steps.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
-impl<'a> Live<'a> {
+impl<'a> ProgressReporter<'a> {
     fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Result<Self, StageError> {
         let now = Instant::now();
         let folder = context.side_dir();
@@ -453,7 +453,7 @@ impl<'a> Live<'a> {
         Ok(Self { context, events, epochs, images, started: (now, 0), epoch_started: now, told: now })
     }
 
-    fn goes_on_after(&mut self, epochs: usize) {
+    fn resume_after(&mut self, epochs: usize) {
         let now = Instant::now();
         (self.started, self.epoch_started) = ((now, epochs), now);
     }

@@ -320,11 +320,11 @@ fn a_split_with_a_nan_prediction_has_undefined_metrics() {
     let rows = Fixture::new(10).rows;
     let mut probabilities = vec![vec![0.5, 0.25, 0.25]; 10];
     probabilities[4][1] = f64::NAN;
-    let (kept, answers, reasons) = with_answers(rows, probabilities);
+    let (kept, answers, reasons) = drop_non_finite(rows, probabilities);
     assert_eq!((kept.len(), answers.len()), (9, 9));
     let reason = "the model's answer is no number for 1 of 2 images (first: `ISIC_0004`)".to_owned();
-    let unanswered = Unanswered { reason, truth: vec![1, 0] };
-    assert_eq!(reasons, [("validation".to_owned(), unanswered)].into());
+    let undefined = UndefinedSplit { reason, truth: vec![1, 0] };
+    assert_eq!(reasons, [("validation".to_owned(), undefined)].into());
 }
 
 #[test]

@@ -65,9 +65,9 @@ impl Loss {
         let classes = logits.len() / targets.len().max(1);
         let mut loss = BatchLoss { sum: 0.0, correct: 0 };
         let mut gradient = Vec::with_capacity(logits.len());
-        let mut wanted = vec![0.0; classes];
+        let mut distribution = vec![0.0; classes];
         for (logits, target) in logits.chunks_exact(classes.max(1)).zip(targets) {
-            let weight = self.want(target, &mut wanted);
+            let weight = self.target_distribution(target, &mut distribution);
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let shifted = |value: f32| f64::from(value) - f64::from(largest);
             let sum: f64 = logits.iter().map(|&value| libm::exp(shifted(value))).sum();
@@ -75,31 +75,36 @@ impl Loss {
             loss.correct += usize::from(argmax(logits) == target.class);
             let share = weight / targets.len() as f64;
             if self.focal > 0.0 {
-                loss.sum += weight * self.focal_gradient(logits, &wanted, log_sum, largest, share, &mut gradient);
+                loss.sum += weight * self.focal_gradient(logits, &distribution, log_sum, largest, share, &mut gradient);
                 continue;
             }
-            let terms = wanted.iter().zip(logits).filter(|(wanted, _)| **wanted > 0.0);
-            loss.sum += weight * terms.map(|(wanted, &value)| wanted * (log_sum - shifted(value))).sum::<f64>();
-            let gradients = logits.iter().zip(&wanted);
-            gradient
-                .extend(gradients.map(|(&value, wanted)| ((libm::exp(shifted(value)) / sum - wanted) * share) as f32));
+            let terms = distribution.iter().zip(logits).filter(|(distribution, _)| **distribution > 0.0);
+            loss.sum +=
+                weight * terms.map(|(distribution, &value)| distribution * (log_sum - shifted(value))).sum::<f64>();
+            let gradients = logits.iter().zip(&distribution);
+            gradient.extend(
+                gradients
+                    .map(|(&value, distribution)| ((libm::exp(shifted(value)) / sum - distribution) * share) as f32),
+            );
         }
         (loss, gradient)
     }
 
     /// Writes the target distribution, which sums to 1; returns the weight of the target.
-    fn want(&self, target: &Target, wanted: &mut [f64]) -> f64 {
-        wanted.fill(0.0);
+    fn target_distribution(&self, target: &Target, distribution: &mut [f64]) -> f64 {
+        distribution.fill(0.0);
         let weight = target.weight + target.mixed.map_or(0.0, |(_, weight)| weight);
         if weight > 0.0 {
-            wanted[target.class] = target.weight / weight;
+            distribution[target.class] = target.weight / weight;
             if let Some((class, mixed)) = target.mixed {
-                wanted[class] += mixed / weight;
+                distribution[class] += mixed / weight;
             }
         }
         if self.label_smoothing > 0.0 {
-            let even = self.label_smoothing / wanted.len() as f64;
-            wanted.iter_mut().for_each(|wanted| *wanted = *wanted * (1.0 - self.label_smoothing) + even);
+            let even = self.label_smoothing / distribution.len() as f64;
+            distribution
+                .iter_mut()
+                .for_each(|distribution| *distribution = *distribution * (1.0 - self.label_smoothing) + even);
         }
         weight
     }
@@ -111,7 +116,7 @@ impl Loss {
     fn focal_gradient(
         &self,
         logits: &[f32],
-        wanted: &[f64],
+        distribution: &[f64],
         log_sum: f64,
         largest: f32,
         share: f64,
@@ -121,14 +126,14 @@ impl Loss {
         let probabilities: Vec<f64> = logs.iter().map(|log| libm::exp(*log)).collect();
         let mut loss = 0.0;
         let mut slopes = vec![0.0; logits.len()];
-        for (class, &wanted) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted > 0.0) {
+        for (class, &distribution) in distribution.iter().enumerate().filter(|(_, distribution)| **distribution > 0.0) {
             let (p, log) = (probabilities[class], logs[class]);
             let rest = (1.0 - p).max(0.0);
             let power = libm::pow(rest, self.focal);
-            loss -= wanted * power * log;
+            loss -= distribution * power * log;
             // For p = 1, both factors vanish.
             let steep = if rest > 0.0 { self.focal * p * libm::pow(rest, self.focal - 1.0) * log } else { 0.0 };
-            slopes[class] = wanted * (steep - power);
+            slopes[class] = distribution * (steep - power);
         }
         let all: f64 = slopes.iter().sum();
         gradient.extend(slopes.iter().zip(&probabilities).map(|(slope, p)| ((slope - all * p) * share) as f32));

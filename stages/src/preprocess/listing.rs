@@ -6,7 +6,7 @@ use crate::table;
 
 /// One row of the table of images.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Listed {
+pub(super) struct TableRow {
     pub image_id: String,
     /// The index of the image folder.
     pub folder: u32,
@@ -18,7 +18,7 @@ pub(super) struct Listed {
 pub(super) const COLUMNS: [&str; 3] = ["image_id", "folder", "path"];
 
 /// Reads the table's rows, sorted by image id. An empty table or a duplicate id is an error.
-pub(super) fn listed(table: &Input) -> Result<Vec<Listed>, StageError> {
+pub(super) fn read_rows(table: &Input) -> Result<Vec<TableRow>, StageError> {
     let frame = table::read(table.file()?, Some(&COLUMNS))?;
     let ids = table::required_strings(&frame, "image_id")?;
     let folders = table::required_integers(&frame, "folder")?;
@@ -27,7 +27,7 @@ pub(super) fn listed(table: &Input) -> Result<Vec<Listed>, StageError> {
     for ((image_id, folder), path) in ids.into_iter().zip(folders).zip(paths) {
         let folder = u32::try_from(folder)
             .map_err(|_| StageError::input(format!("image `{image_id}` has the invalid folder index {folder}")))?;
-        rows.push(Listed { image_id, folder, path });
+        rows.push(TableRow { image_id, folder, path });
     }
     rows.sort_unstable();
     if rows.is_empty() {
@@ -40,9 +40,9 @@ pub(super) fn listed(table: &Input) -> Result<Vec<Listed>, StageError> {
 }
 
 /// The index of each image's file in the listing of `images`.
-pub(super) fn find(rows: &[Listed], images: &Input) -> Result<Vec<u32>, StageError> {
+pub(super) fn find(rows: &[TableRow], images: &Input) -> Result<Vec<u32>, StageError> {
     rows.iter()
-        .map(|Listed { image_id, folder, path }| {
+        .map(|TableRow { image_id, folder, path }| {
             let found = images.files.binary_search_by(|file| (file.root, file.path.as_str()).cmp(&(*folder, path)));
             let index = found.map_err(|_| {
                 StageError::input(format!("file `{path}` of image `{image_id}` is not in `{}`", images.name))
@@ -57,7 +57,7 @@ pub(super) fn find(rows: &[Listed], images: &Input) -> Result<Vec<u32>, StageErr
 ///
 /// A part ends after an id whose hash is 0 modulo `part_size`. Adding or removing an image therefore changes only its
 /// own part. A hard maximum, counted from the last boundary, limits the size of a part.
-pub(super) fn cut(rows: &[Listed], part_size: usize) -> impl Iterator<Item = &[Listed]> {
+pub(super) fn split_into_parts(rows: &[TableRow], part_size: usize) -> impl Iterator<Item = &[TableRow]> {
     let maximum = part_size.saturating_mul(4);
     let mut rest = rows;
     std::iter::from_fn(move || {
@@ -72,7 +72,7 @@ pub(super) fn cut(rows: &[Listed], part_size: usize) -> impl Iterator<Item = &[L
 }
 
 /// The indices of `count` rows, in order, selected by their ids alone.
-pub(super) fn sample(rows: &[Listed], count: usize) -> Vec<usize> {
+pub(super) fn sample(rows: &[TableRow], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_cached_key(|row| *blake3::hash(rows[*row].image_id.as_bytes()).as_bytes());
     order.truncate(count);
@@ -100,16 +100,16 @@ pub(super) fn part_name(first_id: &str) -> String {
 mod tests {
     use super::*;
 
-    fn rows(ids: impl Iterator<Item = usize>) -> Vec<Listed> {
-        ids.map(|id| Listed { image_id: format!("ISIC_{id:07}"), folder: 0, path: format!("{id}.jpg") }).collect()
+    fn rows(ids: impl Iterator<Item = usize>) -> Vec<TableRow> {
+        ids.map(|id| TableRow { image_id: format!("ISIC_{id:07}"), folder: 0, path: format!("{id}.jpg") }).collect()
     }
 
-    fn parts(rows: &[Listed]) -> Vec<Vec<Listed>> {
-        cut(rows, 64).map(<[Listed]>::to_vec).collect()
+    fn parts(rows: &[TableRow]) -> Vec<Vec<TableRow>> {
+        split_into_parts(rows, 64).map(<[TableRow]>::to_vec).collect()
     }
 
     /// The number of parts of `after` that are not in `before`.
-    fn redone(before: &[Listed], after: &[Listed]) -> usize {
+    fn recomputed(before: &[TableRow], after: &[TableRow]) -> usize {
         let before = parts(before);
         parts(after).iter().filter(|part| !before.contains(part)).count()
     }
@@ -128,8 +128,8 @@ mod tests {
         let all = rows(0..10_015);
         for gone in [0, 1, 63, 64, 5000, 7777, 10_014] {
             let fewer = rows((0..10_015).filter(|id| *id != gone));
-            assert!(redone(&fewer, &all) <= 2, "{gone} added");
-            assert!(redone(&all, &fewer) <= 2, "{gone} removed");
+            assert!(recomputed(&fewer, &all) <= 2, "{gone} added");
+            assert!(recomputed(&all, &fewer) <= 2, "{gone} removed");
         }
     }
 
@@ -137,8 +137,8 @@ mod tests {
     fn a_hundred_appended_images_recompute_few_other_parts() {
         for size in [10_015, 10_200, 12_345] {
             let before = parts(&rows(0..size));
-            let redone = parts(&rows(0..size + 100)).into_iter().filter(|part| !before.contains(part));
-            let images: usize = redone.map(|part| part.len()).sum();
+            let recomputed = parts(&rows(0..size + 100)).into_iter().filter(|part| !before.contains(part));
+            let images: usize = recomputed.map(|part| part.len()).sum();
             assert!(images <= 500, "{images}");
         }
     }
@@ -147,7 +147,7 @@ mod tests {
     fn without_a_boundary_a_part_ends_at_the_maximum_size() {
         let same = vec![rows(3..4).remove(0); 1000];
         assert!(!is_boundary(&same[0].image_id, 64));
-        assert_eq!(cut(&same, 64).map(<[Listed]>::len).collect::<Vec<_>>(), [256, 256, 256, 232]);
+        assert_eq!(split_into_parts(&same, 64).map(<[TableRow]>::len).collect::<Vec<_>>(), [256, 256, 256, 232]);
     }
 
     #[test]

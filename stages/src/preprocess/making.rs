@@ -24,7 +24,7 @@ pub(super) fn prepare_all(
     if image_ids.len() != files.len() {
         return Err(StageError::bug(format!("{} image ids, but {} files", image_ids.len(), files.len())));
     }
-    let added = Added {
+    let added = PartState {
         context,
         parameters,
         image_ids,
@@ -34,7 +34,7 @@ pub(super) fn prepare_all(
         read: Vec::with_capacity(files.len()),
         end: None,
     };
-    let making = Making {
+    let state = SharedState {
         parameters,
         ahead: Mutex::new(ReadAhead::new(files).enumerate()),
         added: Mutex::new(added),
@@ -42,15 +42,15 @@ pub(super) fn prepare_all(
     };
     let helpers = context.threads().min(files.len()).saturating_sub(1);
     std::thread::scope(|scope| {
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| making.work())).collect();
-        making.work();
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| state.work())).collect();
+        state.work();
         for helper in helpers {
             if let Err(panic) = helper.join() {
                 std::panic::resume_unwind(panic);
             }
         }
     });
-    let Added { made, read, end, .. } = making.added.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let PartState { made, read, end, .. } = state.added.into_inner().unwrap_or_else(PoisonError::into_inner);
     match end {
         Some(error) => Err(error),
         None => {
@@ -61,18 +61,18 @@ pub(super) fn prepare_all(
 }
 
 /// The state shared by the threads.
-struct Making<'a, 'w> {
+struct SharedState<'a, 'w> {
     parameters: &'a Parameters,
     ahead: Mutex<Enumerate<ReadAhead<'a>>>,
-    added: Mutex<Added<'a, 'w>>,
+    added: Mutex<PartState<'a, 'w>>,
     /// Signals that an image was added, or that no more will be.
     next: Condvar,
 }
 
-impl Making<'_, '_> {
+impl SharedState<'_, '_> {
     /// Processes images until none are left or one fails.
     fn work(&self) {
-        let _alarm = Alarm(self);
+        let _guard = PanicGuard(self);
         let mut preparer = Preparer::new(self.parameters.preparation());
         let (mut bytes, mut tensor) = (Vec::new(), vec![0; self.parameters.shape().iter().product()]);
         loop {
@@ -82,7 +82,7 @@ impl Making<'_, '_> {
                 let made = preparer.prepare(&bytes, &mut tensor).map(|()| tensor_hash(&tensor));
                 Image { file, digest, made }
             });
-            let waits = |added: &mut Added<'_, '_>| added.read.len() != number && added.end.is_none();
+            let waits = |added: &mut PartState<'_, '_>| added.read.len() != number && added.end.is_none();
             let mut added = self.next.wait_while(locked(&self.added), waits).unwrap_or_else(PoisonError::into_inner);
             if added.end.is_some() {
                 return;
@@ -101,9 +101,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Wakes the other threads if this one panics, because its image will never be added.
-struct Alarm<'m, 'a, 'w>(&'m Making<'a, 'w>);
+struct PanicGuard<'m, 'a, 'w>(&'m SharedState<'a, 'w>);
 
-impl Drop for Alarm<'_, '_, '_> {
+impl Drop for PanicGuard<'_, '_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             locked(&self.0.added).end.get_or_insert_with(|| StageError::bug("a thread of the part panicked"));
@@ -121,7 +121,7 @@ struct Image<'a> {
 }
 
 /// The shard with the images added so far.
-struct Added<'a, 'w> {
+struct PartState<'a, 'w> {
     context: &'a StageContext<'a>,
     parameters: &'a Parameters,
     image_ids: &'a [String],
@@ -135,7 +135,7 @@ struct Added<'a, 'w> {
     end: Option<StageError>,
 }
 
-impl Added<'_, '_> {
+impl PartState<'_, '_> {
     fn add(&mut self, Image { file, digest, made }: Image<'_>, tensor: &[u8]) -> Result<(), StageError> {
         let number = self.read.len();
         let image_id = &self.image_ids[number];

@@ -116,9 +116,9 @@ fn the_number_of_allocations_does_not_grow_with_the_number_of_images() {
             let (file, card) = (context.create("shard").unwrap(), parameters.card());
             let mut writer =
                 ShardWriter::create(file, parameters.shape(), parameters.dtype, &card, &image_ids).unwrap();
-            let before = allocations::taken();
+            let before = allocations::total();
             let made = prepare_all(&context, &parameters, &image_ids, &mut writer, &mut Vec::new()).unwrap();
-            let taken = allocations::taken() - before;
+            let taken = allocations::total() - before;
             assert_eq!(made.len(), count);
             taken
         });

@@ -4,19 +4,19 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    static TAKEN: Cell<u64> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The number of allocations of this thread so far, including reallocations.
-pub fn taken() -> u64 {
-    TAKEN.get()
+pub fn total() -> u64 {
+    ALLOCATIONS.get()
 }
 
 struct Counting;
 
 fn count() {
     // The counter of a terminating thread may already be destroyed.
-    let _ = TAKEN.try_with(|taken| taken.set(taken.get() + 1));
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
 // SAFETY: delegates to the system allocator; counting does not allocate.

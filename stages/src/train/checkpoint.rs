@@ -18,7 +18,7 @@ use crate::ml::trainer::{Restored, Trainer};
 const MAGIC: &[u8] = b"hamflow-checkpoint 1\n";
 
 /// The prefix of checkpoints from versions that did not hash the folder name.
-const BEFORE: &[u8] = b"hamflow-training ";
+const UNHASHED_MAGIC: &[u8] = b"hamflow-training ";
 
 /// The checkpoint of a training run, from which a killed or extended run resumes.
 pub(super) struct Checkpoint<'a> {
@@ -42,7 +42,7 @@ impl<'a> Checkpoint<'a> {
         let Some(file) = &self.file else { return Ok(()) };
         let Ok(bytes) = read_regular(file, Symlinks::Refuse) else { return Ok(()) };
         let Some(state) = open(&bytes, &self.owner) else {
-            let problem = match bytes.starts_with(BEFORE) {
+            let problem = match bytes.starts_with(UNHASHED_MAGIC) {
                 true => "from an earlier version of hamflow",
                 false => "damaged or belongs to another training run",
             };

@@ -3,10 +3,10 @@
 use super::frame::HuffmanSpec;
 
 /// The number of bits per table lookup.
-const LOOK: u32 = 11;
+const LOOKUP_BITS: u32 = 11;
 
 /// The number of table entries.
-const LOOKS: usize = 1 << LOOK;
+const TABLE_SIZE: usize = 1 << LOOKUP_BITS;
 
 /// Reads the bits of a scan from which byte stuffing has been removed.
 ///
@@ -113,11 +113,11 @@ impl Code {
 pub(super) struct Table {
     first_coefficients: bool,
     /// The first code of each lookup; only used while the table is built.
-    codes: Box<[Code; LOOKS]>,
+    codes: Box<[Code; TABLE_SIZE]>,
     /// The first code of each lookup; 0 if it is longer than the lookup or invalid.
-    decode: Box<[Entry; LOOKS]>,
+    decode: Box<[Entry; TABLE_SIZE]>,
     /// All codes within a lookup, to skip coefficients; 0 for DC tables.
-    pass: Box<[Entry; LOOKS]>,
+    pass: Box<[Entry; TABLE_SIZE]>,
     /// By length: the first code after those of this length, aligned to 16 bits, and the index of its symbols.
     limits: [u32; 17],
     offsets: [i32; 17],
@@ -128,9 +128,9 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             first_coefficients: false,
-            codes: Box::new([Code::default(); LOOKS]),
-            decode: Box::new([0; LOOKS]),
-            pass: Box::new([0; LOOKS]),
+            codes: Box::new([Code::default(); TABLE_SIZE]),
+            decode: Box::new([0; TABLE_SIZE]),
+            pass: Box::new([0; TABLE_SIZE]),
             limits: [0; 17],
             offsets: [0; 17],
             symbols: Vec::new(),
@@ -153,8 +153,8 @@ impl Table {
         for length in 1..=16u8 {
             let count = u32::from(spec.counts[usize::from(length) - 1]);
             offsets[usize::from(length)] = index as i32 - code as i32;
-            if u32::from(length) <= LOOK {
-                let width = 1 << (LOOK - u32::from(length));
+            if u32::from(length) <= LOOKUP_BITS {
+                let width = 1 << (LOOKUP_BITS - u32::from(length));
                 for (i, symbol) in (code..code + count).zip(&spec.symbols[index..]) {
                     let start = i as usize * width;
                     codes.get_mut(start..start + width)?.fill(Code { length, symbol: *symbol });
@@ -181,13 +181,13 @@ impl Table {
         Some(())
     }
 
-    fn passing(codes: &[Code], pass: &mut [Entry; LOOKS]) {
+    fn passing(codes: &[Code], pass: &mut [Entry; TABLE_SIZE]) {
         for (look, pass) in pass.iter_mut().enumerate() {
             let (mut skip, mut passed, mut ends) = (0, 0, 0);
-            while ends == 0 && skip < LOOK {
-                let code = codes[(look << skip) & (LOOKS - 1)];
+            while ends == 0 && skip < LOOKUP_BITS {
+                let code = codes[(look << skip) & (TABLE_SIZE - 1)];
                 // Bits after the lookup are zero here, so a further code only counts if it is completely within the lookup.
-                if code.length == 0 || (skip > 0 && skip + code.total() > LOOK) {
+                if code.length == 0 || (skip > 0 && skip + code.total() > LOOKUP_BITS) {
                     break;
                 }
                 skip += code.total();
@@ -204,7 +204,7 @@ impl Table {
     /// The entry of the first code in `next`, regardless of its length; `None` for invalid bits.
     #[inline(always)]
     fn look(&self, next: u64) -> Option<Entry> {
-        let found = self.decode[(next >> (64 - LOOK)) as usize];
+        let found = self.decode[(next >> (64 - LOOKUP_BITS)) as usize];
         if found != 0 { Some(found) } else { self.long(next) }
     }
 
@@ -212,7 +212,7 @@ impl Table {
     #[inline(never)]
     fn long(&self, next: u64) -> Option<Entry> {
         let next = (next >> 48) as u32;
-        let length = (LOOK + 1..=16).find(|length| next < self.limits[*length as usize])?;
+        let length = (LOOKUP_BITS + 1..=16).find(|length| next < self.limits[*length as usize])?;
         let index = (next >> (16 - length)) as i32 + self.offsets[length as usize];
         let symbol = *self.symbols.get(usize::try_from(index).ok()?)?;
         Some(Code { length: length as u8, symbol }.entry(self.first_coefficients))
@@ -274,7 +274,7 @@ pub(super) fn other_coefficients(
         reader.fill();
         // Two lookups per refill: each has at most 26 bits.
         for _ in 0..2 {
-            let found = table.pass[(reader.buffer >> (64 - LOOK)) as usize];
+            let found = table.pass[(reader.buffer >> (64 - LOOKUP_BITS)) as usize];
             let behind = index + (found >> 8 & 0xff) as usize;
             if found != 0 && behind < 64 {
                 reader.skip(found & 0xff);

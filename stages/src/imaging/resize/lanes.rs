@@ -31,7 +31,7 @@ const HALF: i32 = 1 << (PRECISION - 1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Instructions {
     /// The baseline of the architecture.
-    Any,
+    Baseline,
     /// AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -44,7 +44,7 @@ impl Instructions {
         if std::arch::is_x86_feature_detected!("avx2") {
             return Self::Avx2;
         }
-        Self::Any
+        Self::Baseline
     }
 }
 
@@ -58,9 +58,9 @@ pub(super) trait Kernel {
 }
 
 /// The portable implementation.
-pub(super) struct Anywhere;
+pub(super) struct Portable;
 
-impl Kernel for Anywhere {
+impl Kernel for Portable {
     #[inline(always)]
     fn beside(pixels: [&Lanes; CHANNELS], neighbours: [&Lanes; CHANNELS]) -> Pairs {
         let mut pairs = NO_PAIRS;
@@ -167,7 +167,7 @@ fn weigh(pairs: &[Pairs], stride: usize, weights: &[Weights]) -> [Lanes; CHANNEL
 
 /// Transposes: byte j of row i becomes byte i of row j.
 #[inline(always)]
-pub(super) fn turned(rows: [Lanes; LANES]) -> [Lanes; LANES] {
+pub(super) fn transposed(rows: [Lanes; LANES]) -> [Lanes; LANES] {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor supports SSE2; sixteen bytes fit one register.
     unsafe {

@@ -4,7 +4,7 @@ use super::CHANNELS;
 use super::axis::Axis;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::WithAvx2;
-use super::lanes::{Anywhere, Instructions, Kernel, LANES, Lanes, NO_PAIRS, Pairs, turned};
+use super::lanes::{Instructions, Kernel, LANES, Lanes, NO_PAIRS, Pairs, Portable, transposed};
 use super::source::Source;
 
 /// Buffers between the passes, reused from image to image.
@@ -37,7 +37,7 @@ pub(super) fn resize<S: Source>(
         resize_by::<WithAvx2, S>(source, axes, buffers, target);
     }
     match instructions {
-        Instructions::Any => resize_by::<Anywhere, S>(source, (across, down), buffers, target),
+        Instructions::Baseline => resize_by::<Portable, S>(source, (across, down), buffers, target),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor supports its `Instructions`.
         Instructions::Avx2 => unsafe { with_avx2(source, (across, down), buffers, target) },
@@ -104,9 +104,9 @@ fn resize_by<K: Kernel, S: Source>(
 fn turned_back(columns: &[[Lanes; CHANNELS]]) -> [[Lanes; CHANNELS]; LANES] {
     let mut rows = [[[0; LANES]; CHANNELS]; LANES];
     for (part, columns) in columns.as_flattened().chunks_exact(LANES).enumerate() {
-        let turned = turned(std::array::from_fn(|i| columns[i]));
-        for (row, turned) in rows.iter_mut().zip(turned) {
-            row[part] = turned;
+        let transposed = transposed(std::array::from_fn(|i| columns[i]));
+        for (row, transposed) in rows.iter_mut().zip(transposed) {
+            row[part] = transposed;
         }
     }
     rows

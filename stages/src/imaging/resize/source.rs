@@ -1,6 +1,6 @@
 //! Images in the memory layouts of the decoders, in blocks of sixteen rows by sixteen columns.
 
-use super::lanes::{LANES, Lanes, turned};
+use super::lanes::{LANES, Lanes, transposed};
 use super::{CHANNELS, Pixels};
 use crate::imaging::planes::{NO_COLOUR, Planes, rgb};
 
@@ -42,7 +42,7 @@ impl Source for Pixels {
         for (part, columns) in columns.as_flattened_mut().chunks_exact_mut(LANES).enumerate() {
             let start = column * CHANNELS + part * LANES;
             let rows = std::array::from_fn(|lane| lanes(&self.bytes, stride, row + lane, start));
-            columns.copy_from_slice(&turned(rows));
+            columns.copy_from_slice(&transposed(rows));
         }
         columns
     }
@@ -77,9 +77,9 @@ impl Source for Planes<'_> {
         }
         let mut columns = [[[0; LANES]; CHANNELS]; LANES];
         for channel in 0..CHANNELS {
-            let turned = turned(std::array::from_fn(|lane| rows[lane][channel]));
-            for (column, turned) in columns.iter_mut().zip(turned) {
-                column[channel] = turned;
+            let transposed = transposed(std::array::from_fn(|lane| rows[lane][channel]));
+            for (column, transposed) in columns.iter_mut().zip(transposed) {
+                column[channel] = transposed;
             }
         }
         columns

@@ -91,7 +91,7 @@ fn by_all_instructions(source: &impl Source, filter: Filter, (narrow, low): (usi
     let (mut across, mut down) = (Axis::default(), Axis::default());
     across.prepare(filter, Span::all_of(width), width, narrow);
     down.prepare(filter, Span::all_of(height), height, low);
-    [Instructions::Any, Instructions::of_this_processor()].map(|instructions| {
+    [Instructions::Baseline, Instructions::of_this_processor()].map(|instructions| {
         let mut target = vec![0; narrow * low * CHANNELS];
         let axes = (Some(&across), Some(&down));
         passes::resize(instructions, source, axes, &mut Buffers::default(), &mut target);

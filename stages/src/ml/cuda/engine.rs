@@ -17,7 +17,7 @@ use crate::ml::trainer::{Data, Engine, Epoch, INFERENCE_BATCH, Recipe, Steps, Ta
 use crate::ml::weights::Weights;
 
 /// Steps between two reads of the cursor, frequent enough for a progress display.
-const LOOK_EVERY: usize = 64;
+const CURSOR_INTERVAL: usize = 64;
 
 /// Images per upload to the device.
 const UPLOAD: usize = 1024;
@@ -43,7 +43,7 @@ pub struct CudaEngine<'a, Q: Queue> {
     /// Whether these weights and moments are on the device.
     is_loaded: bool,
     /// Whether the loss of a step was not finite.
-    went_wrong: bool,
+    diverged: bool,
 }
 
 /// The sizes of the steps for `images` images in batches.
@@ -90,7 +90,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             weights,
             adam: Adam::new(network.parameter_count()),
             is_loaded: false,
-            went_wrong: false,
+            diverged: false,
         };
         let training = step_sizes(trained, recipe.batch_size).map(|size| (Part::Training, size));
         let validation = step_sizes(validated, validation_batch).map(|size| (Part::Validation, size));
@@ -161,10 +161,10 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let mut looked = None;
         for (number, step) in (1..).zip(epoch.steps()) {
             self.replay(Part::Training, step.images.len())?;
-            if number % LOOK_EVERY != 0 {
+            if number % CURSOR_INTERVAL != 0 {
                 continue;
             }
-            let slot = number / LOOK_EVERY % 2;
+            let slot = number / CURSOR_INTERVAL % 2;
             self.session.queue.send_back(self.training.cursor, slot)?;
             // The cursor of the previous read; meanwhile, the device executes the commands since then.
             if let Some((slot, learning_rate)) = looked.replace((slot, step.learning_rate)) {
@@ -238,7 +238,7 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
         let cursor = Cursor::from_bytes(&self.session.queue.download(self.training.cursor)?);
         let rate = |step: u64| epoch.rates[(step - before) as usize - 1];
         if cursor.bad_step != 0 {
-            (self.went_wrong, self.is_loaded) = (true, false);
+            (self.diverged, self.is_loaded) = (true, false);
             let learning_rate = rate(cursor.bad_step);
             return Ok(Steps::Diverged { step: cursor.bad_step, loss: cursor.loss, learning_rate });
         }
@@ -260,7 +260,7 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
     }
 
     fn worst_gradient(&mut self) -> Result<String, StageError> {
-        let gradient = self.session.last_gradient(self.went_wrong)?;
+        let gradient = self.session.last_gradient(self.diverged)?;
         Ok(worst_gradient(self.network.parameters(), &gradient))
     }
 

@@ -162,7 +162,7 @@ fn put(buffer: Buffer, index: usize, value: f64) {
 
 fn multiply(product: &Product) {
     let Product { rows, inner, columns, left, right, output } = *product;
-    let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_turned {
+    let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_transposed {
         true => get(matrix.buffer, column * rows + row),
         false => get(matrix.buffer, row * columns + column),
     };

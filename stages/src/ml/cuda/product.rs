@@ -68,18 +68,18 @@ impl Products {
         let (one, zero) = (1.0f32, 0.0f32);
         // cuBLAS is column-major. A row-major matrix read as column-major is its transpose, and (A B)ᵀ = Bᵀ Aᵀ. So
         // the factors are swapped, and each is transposed for cuBLAS exactly if it is transposed here.
-        let turned = |matrix: Matrix| match matrix.is_turned {
+        let transposed = |matrix: Matrix| match matrix.is_transposed {
             true => Operation::CUBLAS_OP_T,
             false => Operation::CUBLAS_OP_N,
         };
-        let left_stride = if left.is_turned { rows } else { inner };
-        let right_stride = if right.is_turned { inner } else { columns };
+        let left_stride = if left.is_transposed { rows } else { inner };
+        let right_stride = if right.is_transposed { inner } else { columns };
         // SAFETY: the handle is valid, and the buffers have the given sizes.
         let done = unsafe {
             result::gemm_ex(
                 self.handle,
-                turned(right),
-                turned(left),
+                transposed(right),
+                transposed(left),
                 columns as i32,
                 rows as i32,
                 inner as i32,

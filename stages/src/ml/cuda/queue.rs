@@ -91,18 +91,18 @@ pub struct Matrix {
     /// The elements.
     pub buffer: Buffer,
     /// Whether it is transposed.
-    pub is_turned: bool,
+    pub is_transposed: bool,
 }
 
 impl Matrix {
     /// The matrix as stored.
     pub fn plain(buffer: Buffer) -> Self {
-        Self { buffer, is_turned: false }
+        Self { buffer, is_transposed: false }
     }
 
     /// The transposed matrix.
-    pub fn turned(buffer: Buffer) -> Self {
-        Self { buffer, is_turned: true }
+    pub fn transposed(buffer: Buffer) -> Self {
+        Self { buffer, is_transposed: true }
     }
 }
 

@@ -112,7 +112,7 @@ impl<'a> Epilogue<'a> {
 }
 
 /// Bytes of weights that stay in the L1 cache while a row of pixels is processed.
-const NEAR: usize = 40 * 1024;
+const L1_BYTES: usize = 40 * 1024;
 
 /// All pixels of one register width of channels; `weights` and `output` start at the first of these channels.
 #[inline(always)]
@@ -126,7 +126,7 @@ fn strip<L: Lanes, const P: usize>(
     let ConvShape { height, width, inputs, outputs } = shape;
     let packed: Vec<L> = weights.chunks(outputs).take(9 * inputs).map(L::load).collect();
     // Storing partial sums after a row of taps and reloading them does not change the sums.
-    let tap_rows_at_once = if size_of_val(&packed[..]) <= NEAR { 3 } else { 1 };
+    let tap_rows_at_once = if size_of_val(&packed[..]) <= L1_BYTES { 3 } else { 1 };
     for y in 0..height {
         let input = &input[y * shape.input_row()..][..3 * shape.input_row()];
         let output = &mut output[(y + 1) * shape.output_row() + outputs..];

@@ -52,14 +52,14 @@ kernel! {
 }
 
 /// The number of inputs whose weights stay in the L1 cache while all vectors are processed.
-const NEAR: usize = 64;
+const L1_INPUTS: usize = 64;
 
 #[inline(always)]
 fn forward<L: Lanes, const R: usize>(shape: DenseShape, input: &[f32], weights: &[f32], output: &mut [f32]) {
     output.fill(0.0);
     let weights = &weights[..shape.inputs * shape.outputs];
-    for (part, weights) in weights.chunks(NEAR * shape.outputs).enumerate() {
-        let input = &input[part * NEAR..];
+    for (part, weights) in weights.chunks(L1_INPUTS * shape.outputs).enumerate() {
+        let input = &input[part * L1_INPUTS..];
         let mut first = 0;
         while first + L::COUNT <= shape.outputs {
             forward_strip::<L, R>(shape, input, weights, first, output);

@@ -24,7 +24,7 @@ use crate::ml::schedule::{Curve, Plateau, Schedule};
 use crate::ml::weights::Weights;
 
 /// The hint for diverged training.
-const DIVERGED: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
+const DIVERGED_HINT: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
 
 /// Which training images an epoch draws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -229,7 +229,7 @@ impl<'a> Trainer<'a> {
                     "the loss became {loss} at step {step} (epoch {number}) with learning rate {learning_rate}; the worst gradient was {}",
                     self.engine.worst_gradient()?
                 ))
-                .hint(DIVERGED));
+                .hint(DIVERGED_HINT));
             }
         };
         let validation = match self.data.validation.images.is_empty() {
@@ -243,7 +243,7 @@ impl<'a> Trainer<'a> {
                 "the weights stopped being numbers in epoch {number} with learning rate {learning_rate}; the worst gradient was {}",
                 self.engine.worst_gradient()?
             ))
-            .hint(DIVERGED));
+            .hint(DIVERGED_HINT));
         }
         let record = EpochRecord {
             epoch: number,

@@ -35,7 +35,7 @@ impl<Q: Queue> Session<Q> {
                         rows: inputs,
                         inner: images,
                         columns: units,
-                        left: Matrix::turned(input.first(images * inputs)),
+                        left: Matrix::transposed(input.first(images * inputs)),
                         right: Matrix::plain(gradient),
                         output: self.gradient.slice(weights.clone()),
                     })?;
@@ -47,7 +47,7 @@ impl<Q: Queue> Session<Q> {
                         inner: units,
                         columns: inputs,
                         left: Matrix::plain(gradient),
-                        right: Matrix::turned(self.factors().slice(weights)),
+                        right: Matrix::transposed(self.factors().slice(weights)),
                         output: there.first(images * inputs),
                     })?;
                 }

@@ -176,8 +176,8 @@ impl<Q: Queue> Session<Q> {
     }
 
     /// The gradients of the last step in the host's layout, or those of the step with a non-finite loss.
-    pub fn last_gradient(&mut self, went_wrong: bool) -> Result<Vec<f32>, CudaError> {
-        self.host(if went_wrong { self.second } else { self.gradient })
+    pub fn last_gradient(&mut self, diverged: bool) -> Result<Vec<f32>, CudaError> {
+        self.host(if diverged { self.second } else { self.gradient })
     }
 
     fn host(&mut self, buffer: Buffer) -> Result<Vec<f32>, CudaError> {
