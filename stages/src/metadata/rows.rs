@@ -132,7 +132,7 @@ fn text(field: &Field) -> Option<String> {
 
 fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageError> {
     classes.iter().position(|class| class.label == field.text).ok_or_else(|| {
-        let message = format!("unknown class `{}` in column `dx` of line {}", field.line, field.text);
+        let message = format!("unknown class `{}` in column `dx` of line {}", field.text, field.line);
         let mut error = csv.error(field, message);
         let known = || classes.iter().map(|class| class.label.as_str());
         // `scc` is another diagnosis, not a misspelt `bcc`: only suggest classes that differ in length or case.
@@ -160,7 +160,7 @@ fn age_of(csv: &Csv, field: &Field) -> Result<Option<f64>, StageError> {
     match field.text.trim().parse::<f64>() {
         Ok(age) if (0.0..=MAX_AGE).contains(&age) => Ok(Some(age)),
         _ => {
-            let message = format!("invalid age `{}` in line {}", field.line, field.text);
+            let message = format!("invalid age `{}` in line {}", field.text, field.line);
             Err(csv.error(field, message).hint("leave the field empty if the age is unknown"))
         }
     }
