@@ -335,7 +335,7 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     while stopped.is_none() && trainer.history().len() < params.epochs {
         // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
         if trainer.is_exhausted() {
-            let reason = format!("no improvement of the validation accuracy in {} epochs", params.early_stopping);
+            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
             context.note(format!("stopped early after epoch {}: {reason}", trainer.history().len()));
             stopped = Some(reason);
             break;
