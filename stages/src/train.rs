@@ -6,7 +6,6 @@ mod pictures;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{

@@ -388,7 +388,7 @@ fn a_training_that_stopped_early_does_not_continue_when_extended() {
 #[test]
 fn a_checkpoint_that_cannot_be_written_causes_a_warning() {
     let fixture = Fixture::new(40);
-    let nowhere = PathBuf::from("/proc/hamflow");
+    let nowhere = std::path::PathBuf::from("/proc/hamflow");
     let ran =
         run_kind_with(&Train, &short(), &fixture.inputs(), |job| job.checkpoint_dir = Some(nowhere.clone())).unwrap();
     let warnings = ran.events.iter().filter(|event| matches!(event, JobEvent::Warning { .. })).count();
