@@ -169,6 +169,8 @@ mod tests {
 
     use rustix::fs::{Advice, fadvise};
 
+    use std::fs;
+
     use super::*;
 
     /// `n` files, each filled with its repeated index.
