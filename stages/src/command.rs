@@ -1,4 +1,4 @@
-//! The kind `command`: any program, with declared inputs and outputs.
+//! The kind `command`: runs any program with declared inputs and outputs.
 
 mod check;
 mod process;
@@ -17,30 +17,30 @@ use crate::{near_miss, params};
 use template::{Placeholder, Template};
 use unchanged::{Absent, Stamps};
 
-/// Raised whenever equal inputs would be handed to the program in another way.
+/// Incremented whenever the program is invoked differently for equal inputs.
 ///
-/// 1: the first.
+/// 1: first revision.
 const REVISION: u32 = 1;
 
-/// Runs a program that somebody else wrote.
+/// Runs an external program.
 pub struct Command;
 
 /// The parameters of `command`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
-    /// What to run: a list (the program, then its arguments) or one line for `sh -c`. `{inputs.x}`, `{outputs.y}`,
-    /// `{params.z}` and `{threads}` stand for paths and values; `{{` and `}}` are braces. In a line they are quoted for the
-    /// shell already.
+    /// The command to run: a list (the program and its arguments), or one line for `sh -c`. `{inputs.x}`, `{outputs.y}`,
+    /// `{params.z}` and `{threads}` are replaced with paths and values; `{{` and `}}` are literal braces. In a line, the
+    /// values are quoted for the shell.
     run: Run,
-    /// What the program makes, by name: `{ type = "table", path = "y.parquet" }`. The path may be left out.
+    /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional.
     outputs: BTreeMap<String, Declared>,
     /// Values for `{params.z}`.
     #[schemars(schema_with = "scalars")]
     params: BTreeMap<String, Value>,
 }
 
-/// How a program is called.
+/// The command to run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a list of arguments, or one line for the shell")]
 enum Run {
@@ -69,11 +69,11 @@ impl Run {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Declared {
-    /// What it is; checked after the run.
+    /// The artifact type; verified after the run.
     #[serde(rename = "type")]
     #[schemars(schema_with = "artifact_types")]
     artifact_type: ArtifactType,
-    /// Where it lies below the stage's folder; by default its name with the ending of its type.
+    /// The path below the stage's folder; the default is the output's name with the extension of its type.
     #[serde(default)]
     path: Option<String>,
 }
@@ -112,19 +112,18 @@ impl Parameters {
         let texts = self.run.texts();
         if texts.first().is_none_or(|program| program.trim().is_empty()) {
             let hint = "write `run = [\"program\", \"argument\"]`, or one line for the shell";
-            return Err(ParamError::new("run", "`run` does not say what to run").hint(hint));
+            return Err(ParamError::new("run", "`run` is empty").hint(hint));
         }
         self.check_outputs()?;
         for (name, value) in &self.params {
             if value.is_array() || value.is_object() || value.is_null() {
-                let message = format!("`params.{name}` must be a text, a number, true or false");
+                let message = format!("`params.{name}` must be a string, a number, true or false");
                 return Err(ParamError::new(&format!("params.{name}"), message));
             }
         }
         for text in texts {
-            let template = Template::parse(text).map_err(|problem| {
-                ParamError::new("run", problem).hint("write `{{` and `}}` for braces that the program shall see")
-            })?;
+            let template = Template::parse(text)
+                .map_err(|problem| ParamError::new("run", problem).hint("write `{{` and `}}` for literal braces"))?;
             for placeholder in template.placeholders() {
                 self.check_placeholder(placeholder)?;
             }
@@ -151,19 +150,19 @@ impl Parameters {
     fn check_outputs(&self) -> Result<(), ParamError> {
         if self.outputs.is_empty() {
             let hint = "write `outputs = { result = { type = \"file\" } }`";
-            return Err(ParamError::new("outputs", "a command without outputs would have nothing to keep").hint(hint));
+            return Err(ParamError::new("outputs", "a command must declare at least one output").hint(hint));
         }
         for (name, declared) in &self.outputs {
             let is_name =
                 !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
             if !is_name {
-                let message = format!("`{name}` cannot be the name of an output: use letters, digits, `_` and `-`");
+                let message = format!("invalid output name `{name}`: use letters, digits, `_` and `-`");
                 return Err(ParamError::new("outputs", message));
             }
             let path = declared.path(name);
             if !stays_inside(&path) {
-                let message = format!("the output `{name}` would leave the stage's folder: `{path}`");
-                let hint = "a path is relative, has no `..`, and is spelt with `/`";
+                let message = format!("the path of output `{name}` is outside the stage's folder: `{path}`");
+                let hint = "use a normalised relative path without `..` and with `/` as separator";
                 return Err(ParamError::new(&format!("outputs.{name}"), message).hint(hint));
             }
         }
@@ -171,7 +170,7 @@ impl Parameters {
         for (name, path) in &paths {
             let within = |other: &&(&String, String)| other.0 != *name && Path::new(path).starts_with(&other.1);
             if let Some((other, _)) = paths.iter().find(within) {
-                let message = format!("the outputs `{other}` and `{name}` lie in each other: `{path}`");
+                let message = format!("the paths of outputs `{other}` and `{name}` overlap: `{path}`");
                 return Err(ParamError::new(&format!("outputs.{name}"), message));
             }
         }
@@ -179,7 +178,7 @@ impl Parameters {
     }
 }
 
-/// Whether a path stays below the folder that it starts from, in the one spelling that the store keeps.
+/// Whether a path is normalised, relative and stays below its base folder.
 fn stays_inside(path: &str) -> bool {
     let normal = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
     normal
@@ -204,8 +203,8 @@ impl Kind for Command {
         let parameters = parse(params)?;
         parameters.check()?;
         let resolved = serde_json::to_value(&parameters)
-            .map_err(|error| ParamError::new("", format!("the parameters cannot be written: {error}")))?;
-        let Value::Object(resolved) = resolved else { unreachable!("a struct is written as an object") };
+            .map_err(|error| ParamError::new("", format!("cannot serialise the parameters: {error}")))?;
+        let Value::Object(resolved) = resolved else { unreachable!("a struct serialises to an object") };
         params::resolve::<Parameters>(&resolved)
     }
 
@@ -216,7 +215,7 @@ impl Kind for Command {
 
     fn candidate_files(&self, params: &Params) -> Vec<String> {
         let Ok(parameters) = parse(params) else { return Vec::new() };
-        // Only what it is run with says which file a parameter names.
+        // A parameter names a file only in the context of the argument that it is substituted into.
         let known = |text: &str| template::with_params(text, &parameters);
         match &parameters.run {
             Run::Arguments(arguments) => {
@@ -231,7 +230,7 @@ impl Kind for Command {
         let parameters: Parameters = context.params()?;
         let stamps = Stamps::take(context.inputs())?;
         for output in &context.job().outputs {
-            // The folder that an output lies in is there; the output itself is the program's to make.
+            // Creates the parent folder of each output; the program creates the output itself.
             context.output_file(&output.path)?;
         }
         let command_line = template::fill(&parameters, context)?;
@@ -241,7 +240,7 @@ impl Kind for Command {
         if let Some(made) = absent.made() {
             let made = made.display();
             context.warn(format!(
-                "the program made `{made}`, which its command names: the next run takes it for an input; let it go to `$TMPDIR`, or name it as an output"
+                "the program created `{made}`, which the command mentions, so the next run will treat it as an input; write it to `$TMPDIR` or declare it as an output"
             ));
         }
         for output in &context.job().outputs {
@@ -251,7 +250,7 @@ impl Kind for Command {
     }
 }
 
-/// The argument that is a line for a shell: the first behind the shell's name and `-c` that is no option.
+/// The shell script among the arguments: the first non-option after a shell's name and `-c`.
 fn shell_lines(arguments: &[String]) -> impl Iterator<Item = &String> {
     const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
     let is_shell = |argument: &String| SHELLS.contains(&argument.rsplit('/').next().unwrap_or_default());
@@ -260,8 +259,8 @@ fn shell_lines(arguments: &[String]) -> impl Iterator<Item = &String> {
     behind_c.filter(|argument| !argument.starts_with('-')).take(1)
 }
 
-/// The words of a line for the shell (POSIX.1-2017, 2.2 and 2.3), without those that it writes to (`> log.txt`), and the words within
-/// those that have spaces: what is quoted may be one name, or a line for another shell.
+/// The words of a shell line (POSIX.1-2017, 2.2 and 2.3), except redirection targets (`> log.txt`). For a quoted word
+/// with spaces, also the words within, because it may be a file name or a line for another shell.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote, mut is_target) = (String::new(), None, false);
@@ -270,7 +269,7 @@ fn words(line: &str) -> Vec<String> {
         match (quote, character) {
             (Some(open), _) if character == open => quote = None,
             (None, '\'' | '"') => quote = Some(character),
-            // A line that goes on behind its end is one.
+            // A backslash before a line feed continues the line.
             (None | Some('"'), '\\') => word.extend(characters.next().filter(|next| *next != '\n')),
             (Some(_), _) => word.push(character),
             (None, _) if character.is_whitespace() || "|<>;&()`".contains(character) => {
@@ -283,7 +282,7 @@ fn words(line: &str) -> Vec<String> {
                 match character {
                     '>' => is_target = true,
                     '<' | ';' | '(' | ')' => is_target = false,
-                    // Behind `>` they are part of it, as in `>&2` and `>|`.
+                    // After `>`, these belong to the operator, as in `>&2` and `>|`.
                     _ => {}
                 }
             }
@@ -299,7 +298,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What in an argument could be the path of a file of the project: all of it, or what follows `--option=`.
+/// The substrings of an argument that could be a path in the project: all of it, or the value of `--option=`.
 fn candidates(argument: &str) -> Vec<String> {
     let value = argument.split_once('=').map(|(_, value)| value);
     [Some(argument), value].into_iter().flatten().filter(|text| is_candidate(text)).map(str::to_owned).collect()

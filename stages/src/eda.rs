@@ -1,4 +1,4 @@
-//! The kind `eda`: the figures and findings with which one begins to understand the data.
+//! The kind `eda`: figures and findings for exploratory data analysis.
 
 mod figures;
 mod findings;
@@ -28,9 +28,9 @@ struct EdaParams {}
 impl Kind for Eda {
     fn spec(&self) -> KindSpec {
         let table =
-            Port::new("table", ArtifactType::Table, "The table of `metadata`, with what is missing still missing.");
-        let images = Port::new("images", ArtifactType::Images, "The folders of images.").or_external();
-        let summary = "Draws who and what is on the images, and computes what is remarkable about them.";
+            Port::new("table", ArtifactType::Table, "The table of `metadata`, before missing values are filled in.");
+        let images = Port::new("images", ArtifactType::Images, "The image folders.").or_external();
+        let summary = "Draws figures of the patients, lesions and images, and computes statistical findings.";
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("eda", 1, summary, vec![table, images]) }
     }
 

@@ -1,4 +1,4 @@
-//! The kind `evaluate`: what a model says of images that it was not fitted to, and how good that is.
+//! The kind `evaluate`: predicts held-out images and measures the quality of the predictions.
 
 mod figures;
 mod measure;
@@ -26,7 +26,7 @@ use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
 use crate::split::SPLITS;
 
-/// Evaluates a model; the only kind that makes numbers from test rows.
+/// Evaluates a model. The only kind that computes metrics from test rows.
 pub struct Evaluate;
 
 /// The parameters of `evaluate`.
@@ -35,9 +35,9 @@ pub struct Evaluate;
 struct EvaluateParams {
     /// The splits to evaluate: `train`, `validation`, `test`.
     splits: Vec<String>,
-    /// How many images go through the model at a time; more need more memory, the numbers are the same.
+    /// Number of images per forward pass. Larger batches need more memory; the results are the same.
     batch_size: usize,
-    /// How often the lesions are drawn again for the 95 % intervals; 0 for none.
+    /// Number of bootstrap resamples of the lesions for the 95 % confidence intervals; 0 for no intervals.
     bootstrap: usize,
 }
 
@@ -50,39 +50,38 @@ impl Default for EvaluateParams {
 impl EvaluateParams {
     fn check(&self) -> Result<(), ParamError> {
         if self.splits.is_empty() {
-            return Err(
-                ParamError::new("splits", "no split is named").hint("the default is `[\"validation\", \"test\"]`")
-            );
+            return Err(ParamError::new("splits", "`splits` must not be empty")
+                .hint("the default is `[\"validation\", \"test\"]`"));
         }
         for (i, split) in self.splits.iter().enumerate() {
             if !SPLITS.contains(&split.as_str()) {
-                return Err(ParamError::new("splits", format!("there is no split `{split}`")).hint(split_hint(split)));
+                return Err(ParamError::new("splits", format!("unknown split `{split}`")).hint(split_hint(split)));
             }
             if self.splits[..i].contains(split) {
-                return Err(ParamError::new("splits", format!("`{split}` is named twice")));
+                return Err(ParamError::new("splits", format!("duplicate split `{split}`")));
             }
         }
         if self.batch_size == 0 {
-            return Err(ParamError::new("batch_size", "a batch must have at least 1 image"));
+            return Err(ParamError::new("batch_size", "`batch_size` must be at least 1"));
         }
         if self.bootstrap > 10_000 {
-            return Err(
-                ParamError::new("bootstrap", "more than 10000 resamples").hint("1000 give two digits of an interval")
-            );
+            return Err(ParamError::new("bootstrap", "`bootstrap` must be at most 10000")
+                .hint("1000 resamples determine two digits of an interval"));
         }
         Ok(())
     }
 }
 
-/// What is said to somebody who names another.
+/// The hint for an unknown split.
 pub(crate) fn split_hint(name: &str) -> String {
-    near_miss::hint(name, SPLITS).unwrap_or_else(|| format!("the splits are `{}`", SPLITS.join("`, `")))
+    near_miss::hint(name, SPLITS).unwrap_or_else(|| format!("available: `{}`", SPLITS.join("`, `")))
 }
 
-/// Raised whenever equal inputs would give other numbers.
+/// Incremented whenever equal inputs produce different results.
 ///
-/// 3: intervals of means over classes leave out draws without a class; parts are drawn by accuracy, and say how many classes they have.
-/// 2: the first that is numbered here.
+/// 3: intervals of class means skip resamples that lack a class; subgroups are drawn by accuracy and report their
+/// number of classes.
+/// 2: the first numbered revision.
 const REVISION: u32 = 3;
 
 impl Kind for Evaluate {
@@ -90,10 +89,10 @@ impl Kind for Evaluate {
         let ports = vec![
             Port::new("model", ArtifactType::Model, "The model to evaluate."),
             Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
-            Port::new("split", ArtifactType::Table, "The table that says which image is in which split.")
+            Port::new("split", ArtifactType::Table, "The table that assigns the images to splits.")
                 .access(Access::View),
         ];
-        let summary = "Predicts the rows of some splits and measures how good the predictions are.";
+        let summary = "Predicts the rows of some splits and computes metrics with confidence intervals.";
         KindSpec { seeded: true, ..KindSpec::new("evaluate", REVISION, summary, ports) }
     }
 
@@ -132,7 +131,7 @@ impl Kind for Evaluate {
         let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
         let rows = rows::read(context.inputs(), &params.splits)?;
         rows::check_classes(&rows, &labels)?;
-        let (rows, left_out) = with_images(rows, &shards, context)?;
+        let (rows, left_out) = drop_missing_images(rows, &shards, context)?;
 
         let mut probabilities: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
         for batch in rows.chunks(params.batch_size) {
@@ -140,22 +139,22 @@ impl Kind for Evaluate {
             probabilities.extend(classifier.probabilities(&images, context.threads())?);
             context.progress(probabilities.len() as u64, rows.len() as u64, "images", "");
         }
-        let (rows, probabilities, unanswered) = with_answers(rows, probabilities);
+        let (rows, probabilities, undefined) = drop_non_finite(rows, probabilities);
         let scores = measure(&rows, probabilities, labels.len())?;
 
         let predictions = predictions::frame(&rows, &scores, &labels)?;
         context.write("predictions.parquet", &crate::table::write(&predictions)?)?;
-        // The folder is an output even where no split has rows to draw.
+        // The folder must exist even if no split has rows to draw.
         let folder = context.output_file("figures")?;
         std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
         let (bootstrap, seed) = (params.bootstrap, context.seed()?);
         let evaluated = Evaluated { rows: &rows, scores: &scores, labels: &labels, resamples: bootstrap, seed };
         let (_, validation) = evaluated.split("validation")?;
-        let validation = Some(validation).filter(|scores| !scores.is_empty() && !unanswered.contains_key("validation"));
+        let validation = Some(validation).filter(|scores| !scores.is_empty() && !undefined.contains_key("validation"));
         let mut metrics = BTreeMap::new();
         for split in &params.splits {
             let (rows, scores) = evaluated.split(split)?;
-            if let Some(Unanswered { reason, truth }) = unanswered.get(split) {
+            if let Some(UndefinedSplit { reason, truth }) = undefined.get(split) {
                 context.flaw(format!("the numbers of the split `{split}` are undefined: {reason}"));
                 metrics.insert(split.clone(), SplitMetrics::undefined(reason, truth, &labels));
                 continue;
@@ -165,7 +164,7 @@ impl Kind for Evaluate {
                 measured.warnings.insert("rows".to_owned(), note.clone());
             }
             if scores.is_empty() {
-                context.warn(format!("the split `{split}` has no rows, so its numbers are undefined"));
+                context.warn(format!("split `{split}` has no rows; its metrics are undefined"));
             } else {
                 for (name, figure) in figures::of_split(split, &scores, &measured) {
                     write_figure(context, &name, &figure)?;
@@ -173,7 +172,7 @@ impl Kind for Evaluate {
             }
             metrics.insert(split.clone(), measured);
         }
-        // Test rows are what a challenge is about; without them, what there is.
+        // The challenge is about test rows; without them, use what is available.
         let submitted = params.splits.iter().find(|split| *split == "test").unwrap_or(&params.splits[0]);
         let (rows, scores) = evaluated.split(submitted)?;
         let submission = submission::csv(&rows, scores.probabilities(), &labels);
@@ -182,8 +181,8 @@ impl Kind for Evaluate {
     }
 }
 
-/// Leaves out rows whose image is in no shard (quarantined), and says so; fails where no image is there.
-fn with_images(
+/// Drops rows without an image in the shards (quarantined) and warns about them. An error if no row is left.
+fn drop_missing_images(
     rows: Vec<Row>,
     shards: &ShardReader,
     context: &StageContext<'_>,
@@ -191,7 +190,7 @@ fn with_images(
     let (kept, missing): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| shards.contains(&row.image_id));
     if let (true, Some(first)) = (kept.is_empty(), missing.first()) {
         return Err(StageError::input(format!(
-            "the shards have none of the images to evaluate, such as `{}`",
+            "the shards contain none of the images to evaluate (first: `{}`)",
             first.image_id
         ))
         .hint("`shards` and `split` must come from the same data"));
@@ -215,49 +214,49 @@ fn with_images(
     Ok((kept, notes))
 }
 
-/// A split with answers that are no numbers.
+/// A split with predictions that are not finite.
 #[derive(Debug, PartialEq)]
-struct Unanswered {
-    /// Why the numbers of the split do not exist.
+struct UndefinedSplit {
+    /// Why the metrics of the split are undefined.
     reason: String,
     /// The classes of all its rows.
     truth: Vec<usize>,
 }
 
-/// Leaves out rows for which the model answers with something that is no number, as weights that are none let it do. The splits
-/// that they were in have no numbers: those of the other rows alone would flatter the model.
-fn with_answers(
+/// Drops rows with NaN or infinite predictions, which come from such weights. The metrics of their splits are undefined:
+/// computed from the remaining rows, they would overestimate the model.
+fn drop_non_finite(
     rows: Vec<Row>,
     probabilities: Vec<Vec<f64>>,
-) -> (Vec<Row>, Vec<Vec<f64>>, BTreeMap<String, Unanswered>) {
-    let is_answer = |probabilities: &[f64]| probabilities.iter().all(|probability| probability.is_finite());
+) -> (Vec<Row>, Vec<Vec<f64>>, BTreeMap<String, UndefinedSplit>) {
+    let is_finite_row = |probabilities: &[f64]| probabilities.iter().all(|probability| probability.is_finite());
     let mut of_split: BTreeMap<String, (Vec<String>, Vec<usize>)> = BTreeMap::new();
     let mut kept = (Vec::new(), Vec::new());
     for (row, probabilities) in rows.into_iter().zip(probabilities) {
         let (without, truth) = of_split.entry(row.split.clone()).or_default();
         truth.push(row.class);
-        if is_answer(&probabilities) {
+        if is_finite_row(&probabilities) {
             kept.0.push(row);
             kept.1.push(probabilities);
         } else {
             without.push(row.image_id);
         }
     }
-    let unanswered = of_split.into_iter().filter_map(|(split, (without, truth))| {
+    let undefined = of_split.into_iter().filter_map(|(split, (without, truth))| {
         let (count, all) = (grouped(without.len() as u64), grouped(truth.len() as u64));
         let first = without.first()?;
         let reason = format!("the model's answer is no number for {count} of {all} images (first: `{first}`)");
-        Some((split, Unanswered { reason, truth }))
+        Some((split, UndefinedSplit { reason, truth }))
     });
-    let unanswered = unanswered.collect();
-    (kept.0, kept.1, unanswered)
+    let undefined = undefined.collect();
+    (kept.0, kept.1, undefined)
 }
 
 fn measure(rows: &[Row], probabilities: Vec<Vec<f64>>, classes: usize) -> Result<Scores, StageError> {
     let truth = rows.iter().map(|row| row.class).collect();
     Scores::new(truth, probabilities, classes).map_err(|error| {
         let image = rows.get(error.row).map_or("?", |row| row.image_id.as_str());
-        StageError::failed(format!("the model's answer for image `{image}` cannot be measured: {}", error.problem))
+        StageError::failed(format!("cannot evaluate the prediction for image `{image}`: {}", error.problem))
     })
 }
 

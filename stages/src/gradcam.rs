@@ -1,4 +1,4 @@
-//! The kind `gradcam`: where the model looks, for the predictions that it is most certain of, and how much of it is lesion.
+//! The kind `gradcam`: heat maps of the most confident predictions, and how well they localise the lesion.
 
 mod localisation;
 pub(crate) mod pictures;
@@ -22,10 +22,10 @@ use crate::ml::classifier::Classifier;
 use crate::params;
 use crate::shard::{self, ShardReader};
 
-/// Images that are explained at a time.
+/// The number of images per batch.
 const BATCH: usize = 64;
 
-/// Explains predictions.
+/// Explains predictions with Grad-CAM.
 pub struct GradCam;
 
 /// The parameters of `gradcam`.
@@ -34,7 +34,7 @@ pub struct GradCam;
 struct GradCamParams {
     /// The split whose predictions are explained.
     split: String,
-    /// How many of the most confident right predictions of each class are shown, and as many of the wrong ones.
+    /// Number of examples per class: that many of the most confident correct predictions, and as many wrong ones.
     examples: usize,
 }
 
@@ -47,23 +47,23 @@ impl Default for GradCamParams {
 impl GradCamParams {
     fn check(&self) -> Result<(), ParamError> {
         if !crate::split::SPLITS.contains(&self.split.as_str()) {
-            let error = ParamError::new("split", format!("there is no split `{}`", self.split));
+            let error = ParamError::new("split", format!("unknown split `{}`", self.split));
             return Err(error.hint(crate::evaluate::split_hint(&self.split)));
         }
         if !(1..=50).contains(&self.examples) {
             return Err(ParamError::new(
                 "examples",
-                format!("`examples` must lie between 1 and 50, not {}", self.examples),
+                format!("`examples` must be between 1 and 50, not {}", self.examples),
             ));
         }
         Ok(())
     }
 }
 
-/// Raised whenever equal inputs would give other pictures or numbers.
+/// Incremented whenever equal inputs produce different figures or metrics.
 ///
-/// 2: shards that were prepared in another way than the model's are refused.
-/// 1: the first.
+/// 2: shards whose preprocessing differs from the model's are rejected.
+/// 1: first revision.
 const REVISION: u32 = 2;
 
 impl Kind for GradCam {
@@ -71,20 +71,20 @@ impl Kind for GradCam {
         let ports = vec![
             Port::new("model", ArtifactType::Model, "The model to explain."),
             Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
-            Port::new("predictions", ArtifactType::Predictions, "What the model says of them."),
-            Port::new("images", ArtifactType::Images, "The folders of images, for the pictures.")
+            Port::new("predictions", ArtifactType::Predictions, "The model's predictions for them."),
+            Port::new("images", ArtifactType::Images, "The original images, for the figures.")
                 .or_external()
                 .access(Access::View),
             Port::new(
                 "masks",
                 ArtifactType::Images,
-                "A folder of lesion masks, named `IMAGE_ID_segmentation` or `IMAGE_ID`, white where the lesion is.",
+                "A folder of lesion masks, named `IMAGE_ID_segmentation` or `IMAGE_ID`, with white lesion pixels.",
             )
             .or_external()
             .optional()
             .access(Access::View),
         ];
-        let summary = "Shows where the model looks (Grad-CAM), and measures how much of that is lesion.";
+        let summary = "Draws Grad-CAM heat maps and measures how well they localise the lesion.";
         KindSpec::new("gradcam", REVISION, summary, ports)
     }
 
@@ -136,12 +136,12 @@ impl Kind for GradCam {
         classifier.require_its_images(&shards)?;
         let rows = rows::read(context.input("predictions")?, &params.split)?;
         if rows.is_empty() {
-            context.warn(format!("the split `{}` has no predictions, so there is nothing to explain", params.split));
+            context.warn(format!("split `{}` has no predictions to explain", params.split));
         }
         let masks = context.inputs().optional("masks").map(|input| Masks::new(input, &classifier)).transpose()?;
         let examples = rows::examples(&rows, params.examples);
         let is_shown = |row: &Row| examples.iter().any(|(_, rows)| rows.iter().any(|shown| shown.place == row.place));
-        // Without masks nothing is asked of the other rows.
+        // Without masks, only the shown rows are needed.
         let looked_at: Vec<&Row> = rows.iter().filter(|row| masks.is_some() || is_shown(row)).collect();
 
         let mut localisation = Localisation::default();
@@ -162,7 +162,7 @@ impl Kind for GradCam {
             context.progress(done, looked_at.len() as u64, "images", "");
         }
 
-        // The folder is an output even where there is nothing to show.
+        // The folder must exist even if there are no figures.
         let folder = context.output_file("overlays")?;
         std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
         let images = ImageNames::new(context.input("images")?)?;
@@ -174,8 +174,8 @@ impl Kind for GradCam {
         let labels: Vec<&str> = classifier.classes().iter().map(|class| class.label.as_str()).collect();
         let measured = localisation.metrics(rows.len(), &labels, masks.is_some());
         if masks.is_some() && measured.all.without_mask == rows.len() && !rows.is_empty() {
-            let names = "masks are called `IMAGE_ID_segmentation` or `IMAGE_ID`, white where the lesion is";
-            context.warn(format!("none of {} images has a mask that says anything; {names}", rows.len()));
+            let names = "masks must be named `IMAGE_ID_segmentation` or `IMAGE_ID`, with white lesion pixels";
+            context.warn(format!("none of {} images has a usable mask; {names}", rows.len()));
         }
         context.write("localisation.json", &json::write(&BTreeMap::from([(params.split, measured)]))?)
     }

@@ -1,4 +1,4 @@
-//! Finds the file of an image by its id: the file's name without its extension.
+//! Looks up image files by id: the file name without its extension.
 
 use std::collections::HashMap;
 
@@ -6,25 +6,25 @@ use hamflow_stage_api::{Input, InputFile, StageError};
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// The first file of an id, and one more if there is one.
+/// The first file of an id, and a second one if the id is ambiguous.
 struct Found<'a> {
     first: &'a InputFile,
     second: Option<&'a InputFile>,
 }
 
-/// The images of an input by their ids.
+/// The images of an input by id.
 pub struct ImageNames<'a> {
     input: &'a Input,
-    /// Only looked up, never walked: its order reaches no output.
+    /// Only used for lookups: the iteration order must not affect any output.
     by_id: HashMap<&'a str, Found<'a>>,
     count: usize,
 }
 
 impl<'a> ImageNames<'a> {
-    /// Lists the images below the folders of `input`, however deep; other files count for nothing.
+    /// Indexes the images below the folders of `input` at any depth; other files are ignored.
     pub fn new(input: &'a Input) -> Result<Self, StageError> {
         if !input.folder {
-            return Err(StageError::input(format!("`{}` is one file, but folders of images are wanted", input.name)));
+            return Err(StageError::input(format!("`{}` is a file; expected folders of images", input.name)));
         }
         let mut by_id: HashMap<&str, Found> = HashMap::with_capacity(input.files.len());
         let mut count = 0;
@@ -43,18 +43,18 @@ impl<'a> ImageNames<'a> {
         Ok(Self { input, by_id, count })
     }
 
-    /// How many images there are.
+    /// The number of images.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The file of an image, if there is one; two are an error.
+    /// The file of an image, if there is one; an ambiguous id is an error.
     pub fn find(&self, id: &str) -> Result<Option<&'a InputFile>, StageError> {
         match self.by_id.get(id) {
             None => Ok(None),
             Some(Found { first, second: None }) => Ok(Some(first)),
             Some(Found { first, second: Some(second) }) => Err(StageError::input(format!(
-                "the image `{id}` has two files in `{}`: `{}` in {} and `{}` in {}",
+                "image `{id}` has two files in `{}`: `{}` in {} and `{}` in {}",
                 self.input.name,
                 first.path,
                 folder(first),
@@ -65,7 +65,7 @@ impl<'a> ImageNames<'a> {
         }
     }
 
-    /// The error for ids without an image: how many, and the first few by name.
+    /// The error for ids without an image: their number, and the first few ids.
     pub fn missing<'b>(&self, ids: impl ExactSizeIterator<Item = &'b str>) -> StageError {
         const SHOWN: usize = 5;
         let n = ids.len();
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_name_without_its_extension() {
+    fn the_id_is_the_file_name_without_extension() {
         assert_eq!(id_of("ISIC_0024306.jpg"), Some("ISIC_0024306"));
         assert_eq!(id_of("a/b.c/ISIC.1.JPEG"), Some("ISIC.1"));
         assert_eq!(id_of("a/x.Png"), Some("x"));

@@ -1,4 +1,4 @@
-//! Kind `impute`: fills the missing values of one column.
+//! The kind `impute`: fills in the missing values of one column.
 
 mod fill;
 #[cfg(test)]
@@ -15,19 +15,19 @@ use serde_json::{Value, json};
 use crate::{json, params, table};
 use fill::Fit;
 
-/// What the impute stage can be told.
+/// The parameters of `impute`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImputeParams {
-    /// The column of numbers whose missing values are filled.
+    /// The numeric column whose missing values are filled in.
     pub column: String,
-    /// What they are filled with: `mean`, `median`, `group-mean`, `constant`, or `drop` (the rows are left out).
+    /// Replacement for missing values: `mean`, `median`, `group-mean`, `constant`, or `drop` (drops the rows).
     pub strategy: Strategy,
-    /// The column whose values make the groups of `group-mean`; a group without any value takes the mean of all.
+    /// With `strategy = "group-mean"`: the column that defines the groups. A group without any value uses the overall mean.
     pub group: Option<String>,
-    /// What `constant` fills in.
+    /// With `strategy = "constant"`: the replacement.
     pub value: Option<f64>,
-    /// The rows that means and medians are taken over: `all`, or `train`, the rows whose `split` is `train`.
+    /// The rows from which means and medians are computed: `all`, or `train` (rows whose `split` is `train`).
     pub fit: FitRows,
 }
 
@@ -37,29 +37,29 @@ impl Default for ImputeParams {
     }
 }
 
-/// What missing values are filled with.
+/// The replacement for missing values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// The mean of the values that are there.
+    /// The mean of the known values.
     Mean,
-    /// The median of the values that are there.
+    /// The median of the known values.
     Median,
-    /// The mean of the values of the row's group.
+    /// The mean of the known values in the row's group.
     GroupMean,
     /// The parameter `value`.
     Constant,
-    /// Nothing: the rows are left out.
+    /// Drop the rows.
     Drop,
 }
 
-/// The rows that means and medians are taken over.
+/// The rows from which means and medians are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FitRows {
-    /// All rows, test rows included: what the notebook did.
+    /// All rows including test rows, as in the notebook.
     All,
-    /// The training rows.
+    /// Only training rows.
     Train,
 }
 
@@ -69,7 +69,7 @@ pub struct Impute;
 impl Kind for Impute {
     fn spec(&self) -> KindSpec {
         let ports = vec![Port::new("table", ArtifactType::Table, "The table with the column to fill.")];
-        let summary = "Fills the missing values of one column and marks them in `<column>_imputed`.";
+        let summary = "Fills in the missing values of one column and marks them in `<column>_imputed`.";
         KindSpec { threads: Threads::One, ..KindSpec::new("impute", 2, summary, ports) }
     }
 
@@ -119,7 +119,7 @@ impl Kind for Impute {
         let (column, marks) = (params.column.as_str(), format!("{}_imputed", params.column));
         table::with_column(&mut frame, Column::new(column.into(), filled))?;
         let is_drop = params.strategy == Strategy::Drop;
-        // What an earlier stage has filled in stays marked.
+        // Values that an earlier stage filled in stay marked.
         let before = filled_before(&frame, &marks, missing.len());
         let marked: Vec<bool> = missing
             .iter()
@@ -150,22 +150,22 @@ impl Kind for Impute {
 fn check(params: &ImputeParams) -> Result<(), ParamError> {
     let ImputeParams { column, strategy, group, value, fit: _ } = params;
     if column.is_empty() {
-        return Err(ParamError::new("column", "`column` is empty"));
+        return Err(ParamError::new("column", "`column` must not be empty"));
     }
     match (strategy, group, value) {
-        (Strategy::GroupMean, None, _) => Err(ParamError::new("group", "the strategy `group-mean` needs `group`")
-            .hint("the column whose values make the groups, such as `group = \"sex\"`")),
-        (Strategy::Constant, _, None) => Err(ParamError::new("value", "the strategy `constant` needs `value`")),
+        (Strategy::GroupMean, None, _) => Err(ParamError::new("group", "`strategy = \"group-mean\"` needs `group`")
+            .hint("set the column that defines the groups, e.g. `group = \"sex\"`")),
+        (Strategy::Constant, _, None) => Err(ParamError::new("value", "`strategy = \"constant\"` needs `value`")),
         (Strategy::GroupMean, Some(_), None) | (Strategy::Constant, None, Some(_)) | (_, None, None) => Ok(()),
-        // A parameter that has no effect is a mistake: the other strategy was meant.
+        // A parameter without effect is an error: the user probably meant another strategy.
         (_, Some(_), _) if *strategy != Strategy::GroupMean => {
-            Err(ParamError::new("group", "`group` is for the strategy `group-mean` only"))
+            Err(ParamError::new("group", "`group` requires `strategy = \"group-mean\"`"))
         }
-        _ => Err(ParamError::new("value", "`value` is for the strategy `constant` only")),
+        _ => Err(ParamError::new("value", "`value` requires `strategy = \"constant\"`")),
     }
 }
 
-/// By row: whether an earlier stage has marked it as filled in, by a boolean or a number.
+/// Whether an earlier stage marked each row as filled in, as a boolean or a number.
 fn filled_before(frame: &DataFrame, marks: &str, rows: usize) -> Vec<Option<bool>> {
     let numbers = || table::integers(frame, marks).map(|marks| marks.iter().map(|mark| Some((*mark)? != 0)).collect());
     table::booleans(frame, marks).or_else(|_| numbers()).unwrap_or_else(|_| vec![None; rows])

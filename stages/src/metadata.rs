@@ -1,4 +1,4 @@
-//! Kind `metadata`: reads the dataset's CSV, checks every row and finds every row's image.
+//! The kind `metadata`: reads the dataset's CSV, validates every row and finds its image.
 
 mod classes;
 #[cfg(test)]
@@ -23,13 +23,14 @@ use crate::table::Csv;
 use crate::{json, params, table};
 use rows::Rows;
 
-/// What the metadata stage can be told.
+/// The parameters of `metadata`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetadataParams {
-    /// The classes: `label` as in the column `dx`, `name` as people read it. Their index is the alphabetical order of the names.
+    /// The classes: `label` is the code in column `dx`, `name` the display name. Classes are indexed in alphabetical
+    /// order of the names.
     pub classes: Vec<Class>,
-    /// What happens to a row without an image: `error`, or `drop` (the row is left out and counted).
+    /// What to do with a row without an image: `error`, or `drop` (drops and counts it).
     pub missing_images: MissingImages,
 }
 
@@ -39,31 +40,32 @@ impl Default for MetadataParams {
     }
 }
 
-/// What happens to a row without an image.
+/// What to do with a row without an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MissingImages {
-    /// The stage fails and names the first few.
+    /// Fail the stage and list the first few.
     Error,
-    /// The row is left out and counted.
+    /// Drop and count the row.
     Drop,
 }
 
 /// The kind `metadata`.
 pub struct Metadata;
 
-/// Raised whenever equal inputs would give another table or summary.
+/// Incremented whenever equal inputs produce a different table or summary.
 ///
-/// 2: the column `dataset` is kept, and what it says, not who made the CSV, makes the data synthetic.
-/// 1: the first.
+/// 2: the column `dataset` is kept. It determines whether the data is synthetic, not the stage that made the CSV.
+/// 1: first revision.
 const REVISION: u32 = 2;
 
 impl Kind for Metadata {
     fn spec(&self) -> KindSpec {
-        let csv = Port::new("csv", ArtifactType::Csv, "The dataset's CSV, in the layout of `HAM10000_metadata.csv`.");
-        let images = Port::new("images", ArtifactType::Images, "The folders of images; only their names are read.");
+        let csv =
+            Port::new("csv", ArtifactType::Csv, "The dataset's CSV, with the columns of `HAM10000_metadata.csv`.");
+        let images = Port::new("images", ArtifactType::Images, "The image folders; only the file names are read.");
         let ports = vec![csv.or_external(), images.or_external().access(Access::Names)];
-        let summary = "Reads the CSV, checks every row, finds every image and numbers the classes.";
+        let summary = "Reads the CSV, validates every row, finds every image and assigns class indices.";
         KindSpec { threads: Threads::One, ..KindSpec::new("metadata", REVISION, summary, ports) }
     }
 
@@ -98,21 +100,22 @@ impl Kind for Metadata {
         let images = ImageNames::new(context.input("images")?)?;
 
         let file = input.file()?;
-        // A file of the user's is shown where it lies; what a stage made has no other name than its own.
-        let where_it_lies = |mut error: StageError| {
+        // For a user's file, show its location; a file made by a stage is stored by digest and only has a name.
+        let with_location = |mut error: StageError| {
             if let (Some(place), None) = (&mut error.place, input.artifact_type) {
                 place.path = file.source.display().to_string();
             }
             error
         };
-        let csv = Csv::parse(&file.path, &file.read()?).map_err(where_it_lies)?;
-        let rows = Rows::read(&csv, &classes).map_err(where_it_lies)?;
+        let csv = Csv::parse(&file.path, &file.read()?).map_err(with_location)?;
+        let rows = Rows::read(&csv, &classes).map_err(with_location)?;
         for column in rows::unused_columns(&csv) {
-            context.log(format!("the column `{column}` of `{}` is not used", file.path));
+            context.log(format!("column `{column}` of `{}` is not used", file.path));
         }
         let (rows, dropped) = rows.join(&images, params.missing_images)?;
         if dropped > 0 {
-            context.warn(format!("{dropped} rows without an image were left out"));
+            let rows = if dropped == 1 { "row" } else { "rows" };
+            context.warn(format!("dropped {dropped} {rows} without an image"));
         }
         let summary = summary::Summary {
             rows: &rows,
@@ -125,7 +128,7 @@ impl Kind for Metadata {
     }
 }
 
-/// The columns of the table; the last only where the CSV has it.
+/// The columns of the table; the last one only if the CSV has it.
 const COLUMNS: [&str; 13] = [
     "lesion_id",
     "image_id",

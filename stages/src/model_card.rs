@@ -1,5 +1,4 @@
-//! The model card: what a model is, what it is for and what it is not, after Mitchell et al., *Model Cards for Model Reporting*
-//! (FAT* 2019), with its nine headings.
+//! The model card, after Mitchell et al., *Model Cards for Model Reporting* (FAT* 2019), with its nine headings.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,7 +7,7 @@ use crate::metric::{METRICS, SplitMetrics};
 use crate::ml::card::{CARD_NAME, Card, WEIGHTS_NAME};
 use crate::plot::grouped;
 
-/// The metrics that a card shows; the file of metrics has all.
+/// The metrics that a card shows; `metrics.json` contains all.
 const SHOWN: [&str; 10] = [
     "accuracy",
     "majority_class_accuracy",
@@ -22,17 +21,17 @@ const SHOWN: [&str; 10] = [
     "expected_calibration_error",
 ];
 
-/// What a card is filled from.
+/// The content of a model card.
 pub struct ModelCard<'a> {
-    /// What the model says of itself.
+    /// The model's card file.
     pub card: &'a Card,
-    /// The rows of each class that the weights were fitted to, in index order, where they are known.
+    /// The training rows of each class in index order, if known.
     pub training_rows: Vec<usize>,
-    /// Loss and accuracy on the validation rows in the chosen epoch, where they were measured.
+    /// Loss and accuracy on the validation rows in the selected epoch, if measured.
     pub validation: Option<(f64, f64)>,
-    /// The metrics by split; none where the model has not been evaluated yet.
+    /// The metrics by split; `None` if the model has not been evaluated.
     pub evaluation: Option<&'a BTreeMap<String, SplitMetrics>>,
-    /// Whether the images were made by a program.
+    /// Whether the images are synthetic.
     pub synthetic: bool,
 }
 
@@ -260,7 +259,7 @@ impl ModelCard<'_> {
     }
 }
 
-/// A name as it is, whatever it holds: Markdown gives some characters a meaning, and a row of a table ends with its line.
+/// Escapes a name for Markdown and replaces line breaks, which would end a table row.
 fn plain(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
@@ -325,12 +324,12 @@ mod tests {
     ];
 
     #[test]
-    fn a_name_cannot_change_the_table_that_it_stands_in() {
+    fn names_cannot_change_the_structure_of_a_table() {
         assert_eq!(plain("Benign | <b>\nkeratosis_like"), "Benign \\| \\<b\\> keratosis\\_like");
     }
 
     #[test]
-    fn a_card_says_of_no_row_that_it_chose_or_was_not_seen_where_that_is_not_so() {
+    fn a_card_describes_the_role_of_rows_correctly() {
         let mut card = card();
         card.training.chosen_by_validation = false;
         let scores = crate::metric::fixture::certain(&[(0, 0), (1, 1)], 2);
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_has_the_nine_headings_and_the_numbers_of_training() {
+    fn a_card_has_nine_headings_and_the_training_results() {
         let (card, validation) = (card(), Some((0.5, 0.75)));
         let of =
             ModelCard { card: &card, training_rows: vec![801, 6410], validation, evaluation: None, synthetic: false };
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluated_model_has_its_metrics_with_intervals_and_says_what_is_undefined() {
+    fn the_card_of_an_evaluated_model_has_metrics_with_intervals() {
         let scores = crate::metric::Scores::new(vec![0, 0, 1], vec![vec![0.9, 0.1], vec![0.2, 0.8], vec![0.3, 0.7]], 2);
         let mut split = SplitMetrics::of(&scores.unwrap(), &["mel".to_owned(), "nv".to_owned()]);
         split.intervals.insert("accuracy".to_owned(), [0.25, 1.0]);

@@ -1,6 +1,6 @@
-//! Finds the name that was probably meant.
+//! Suggestions for misspelt names.
 
-/// The candidate closest to `name`, if one is close enough to be a slip of the keyboard.
+/// The candidate closest to `name`, if it is close enough to be a typo.
 pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     candidates
@@ -11,7 +11,7 @@ pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// A hint for a name that is not among `candidates`: the one that was meant, else all of them.
+/// A hint for a name that is not among `candidates`: the closest one, or else a list of the candidates.
 pub fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     const SHOWN: usize = 16;
     let candidates: Vec<&str> = candidates.into_iter().collect();
@@ -21,9 +21,8 @@ pub fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
     let shown: Vec<String> = candidates.iter().take(SHOWN).map(|candidate| format!("`{candidate}`")).collect();
     match candidates.len() {
         0 => None,
-        1 => Some(format!("the only one is {}", shown[0])),
-        n if n > SHOWN => Some(format!("there are {} and {} more", shown.join(", "), n - SHOWN)),
-        _ => Some(format!("there are {}", shown.join(", "))),
+        n if n > SHOWN => Some(format!("available: {} and {} more", shown.join(", "), n - SHOWN)),
+        _ => Some(format!("available: {}", shown.join(", "))),
     }
 }
 
@@ -32,15 +31,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_finds_what_was_meant() {
+    fn a_typo_finds_the_closest_candidate() {
         assert_eq!(closest("epoch", ["epochs", "seed"]), Some("epochs"));
         assert_eq!(closest("Lesion_ID", ["image_id", "lesion_id"]), Some("lesion_id"));
         assert_eq!(closest("temperature", ["epochs", "seed"]), None);
     }
 
     #[test]
-    fn without_a_near_miss_the_hint_lists_what_there_is() {
-        assert_eq!(hint("temperature", ["epochs", "seed"]).unwrap(), "there are `epochs`, `seed`");
+    fn without_a_close_match_the_hint_lists_the_candidates() {
+        assert_eq!(hint("temperature", ["epochs", "seed"]).unwrap(), "available: `epochs`, `seed`");
         assert_eq!(hint("x", []), None);
     }
 }

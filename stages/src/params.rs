@@ -1,4 +1,4 @@
-//! Parameters of a kind as one struct: read strictly, written back whole, described for editors.
+//! Parameters of a kind as one struct: strict parsing, resolved defaults, JSON Schema.
 //!
 //! A kind's struct derives `Serialize`, `Deserialize`, `Default` and `JsonSchema`, with
 //! `#[serde(default, deny_unknown_fields)]` and a documented default per field.
@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::json::sorted;
 use crate::near_miss;
 
-/// Reads the parameters of a kind and writes them back with all defaults.
+/// Parses the parameters of a kind and serialises them with all defaults.
 pub fn resolve<P: DeserializeOwned + Serialize>(params: &Params) -> Result<Params, ParamError> {
     resolve_checked(params, |_: &P| Ok(()))
 }
 
-/// Like [`resolve`], with a check of the values between reading and writing back.
+/// Like [`resolve`], with a validation of the values before they are serialised.
 pub fn resolve_checked<P: DeserializeOwned + Serialize>(
     params: &Params,
     check: impl FnOnce(&P) -> Result<(), ParamError>,
@@ -28,12 +28,12 @@ pub fn resolve_checked<P: DeserializeOwned + Serialize>(
     match serde_json::to_value(&parsed).map(sorted) {
         Ok(Value::Object(resolved)) => Ok(resolved),
         Ok(_) => Err(ParamError::new("", "the parameters of a kind must be one struct")),
-        // Such as a number that JSON cannot hold.
-        Err(error) => Err(ParamError::new("", format!("the parameters cannot be written: {error}"))),
+        // For example, a number that JSON cannot represent.
+        Err(error) => Err(ParamError::new("", format!("cannot serialise the parameters: {error}"))),
     }
 }
 
-/// Reads the parameters of a kind: an unknown name or a value of the wrong type is refused where it stands.
+/// Parses the parameters of a kind. The error for an unknown name or a wrong type contains the path to the parameter.
 pub fn parse<P: DeserializeOwned>(params: &Params) -> Result<P, ParamError> {
     serde_path_to_error::deserialize(Value::Object(params.clone())).map_err(|error| explain(&error))
 }
@@ -43,7 +43,7 @@ pub fn schema<P: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<P>().to_value();
     if let Value::Object(object) = &mut schema {
-        // The engine embeds it in the schema of the whole file, which says the dialect once.
+        // The engine embeds it in the schema of the whole file, which declares the dialect.
         object.remove("$schema");
         object.remove("title");
     }
@@ -62,7 +62,7 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ParamError 
         })
         .collect();
     let text = error.inner().to_string();
-    // serde puts names in backticks: first the one it met, then those that it knows.
+    // serde quotes names in backticks: first the unknown one, then the known ones.
     let mut names = text.split('`').skip(1).step_by(2);
     if text.starts_with("unknown field") {
         let name = names.next().unwrap_or_default().to_owned();
@@ -81,12 +81,12 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ParamError 
     }
 }
 
-/// serde's sentence with the names of Rust's types put in words.
+/// Replaces Rust type names in serde's message with plain words.
 fn words(text: &str) -> String {
     let Some((found, expected)) = text.rsplit_once(", expected ") else { return text.to_owned() };
     let expected = match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a non-negative integer",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "an integer",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
         "a sequence" => "a list",
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_named_with_what_was_meant() {
+    fn an_unknown_parameter_is_reported_with_the_closest_name() {
         let error = refused(json!({"epoch": 5}));
         assert_eq!(error.path, ["epoch"]);
         assert_eq!(error.message, "unknown parameter `epoch`");
@@ -160,21 +160,21 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_type_is_named_with_its_path() {
+    fn a_value_of_the_wrong_type_is_reported_with_its_path() {
         let error = refused(json!({"epochs": "fifty"}));
         assert_eq!(error.path, ["epochs"]);
-        assert_eq!(error.message, "`epochs`: expected a whole number that is not negative, found string \"fifty\"");
+        assert_eq!(error.message, "`epochs`: expected a non-negative integer, found string \"fifty\"");
 
         let error = refused(json!({"fractions": {"train": true}}));
         assert_eq!(error.path, ["fractions", "train"]);
         assert_eq!(error.message, "`fractions.train`: expected a number, found boolean `true`");
 
         let error = refused(json!({"epochs": -1}));
-        assert_eq!(error.message, "`epochs`: expected a whole number that is not negative, found integer `-1`");
+        assert_eq!(error.message, "`epochs`: expected a non-negative integer, found integer `-1`");
     }
 
     #[test]
-    fn an_unknown_value_of_a_choice_is_named_with_what_was_meant() {
+    fn an_unknown_enum_value_is_reported_with_the_closest_name() {
         let error = refused(json!({"strategy": "group_mean"}));
         assert_eq!(error.path, ["strategy"]);
         assert_eq!(error.message, "`strategy` cannot be `group_mean`");
@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_check_is_what_comes_back() {
+    fn a_failed_validation_is_returned() {
         let check = |_: &Toy| Err(ParamError::new("epochs", "`epochs` must be odd"));
         assert_eq!(resolve_checked(&Params::new(), check).unwrap_err().path, ["epochs"]);
     }
 
     #[test]
-    fn the_schema_stands_alone_and_documents_every_parameter() {
+    fn the_schema_is_self_contained_and_documents_every_parameter() {
         let schema = schema::<Toy>();
         assert_eq!(schema["properties"]["epochs"]["description"], "How often.");
         assert_eq!(schema["properties"]["fractions"]["properties"]["train"]["type"], "number");

@@ -1,4 +1,4 @@
-//! Classes for images of one's own, from a model alone: prepared and normalised as its training images were.
+//! Classifies individual images with a model, after the same preprocessing and normalisation as its training images.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::imaging::{Preparation, Preparer};
 use crate::metric::most_probable;
 use crate::ml::classifier::{Classifier, thread_pool};
 
-/// Images that are decoded and classified at a time.
+/// The number of images per batch.
 const BATCH: usize = 256;
 
-/// An image as the model takes it, or what is wrong with the file.
+/// An image as model input, or the problem with the file.
 type Prepared = Result<Vec<u8>, String>;
 
-/// Classifies image files; a file that is no image is an answer of its own and stops nothing.
+/// Classifies image files. A file that cannot be decoded is reported as its answer and does not stop the others.
 pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), StageError> {
     let classifier = Classifier::load(asked.model)?;
     let preparation = classifier.preparation()?;
@@ -64,7 +64,7 @@ fn prepare(preparer: &mut Preparer, preparation: Preparation, path: &Path) -> Pr
     Ok(tensor)
 }
 
-/// For each image a PNG file with the heat for its most probable class upon it.
+/// For each image, a PNG overlay of the heat map for its most probable class.
 fn overlays(
     classifier: &Classifier,
     images: &[&[u8]],
@@ -77,7 +77,7 @@ fn overlays(
         images.iter().zip(probabilities).map(|(image, row)| (*image, most_probable(row))).collect();
     let heat = classifier.heat_maps(&asked, threads)?;
     let draw = |preparer: &mut Preparer, (path, heat): (&&Path, &crate::ml::network::HeatMap)| {
-        // It was read a moment ago; if it is gone meanwhile, there is no picture of it.
+        // The file was read a moment ago; if it has been deleted since, it gets no overlay.
         let image = prepare(preparer, large, path).ok()?;
         let (_, overlay) = paint(&image, &heat.resized(large.height, large.width));
         let mut png = Vec::new();

@@ -1,4 +1,4 @@
-//! The kind `preprocess`: images of one size as tensors in shards, part by part.
+//! The kind `preprocess`: decodes and resizes images into shards of tensors, part by part.
 
 mod listing;
 mod making;
@@ -18,56 +18,58 @@ use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Prepar
 use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
-use listing::{Listed, cut, listed, part_name};
+use listing::{TableRow, part_name, read_rows, split_into_parts};
 use making::prepare_all;
 
-/// Raised whenever equal inputs would give other shards.
+/// Incremented whenever equal inputs produce different shards.
 ///
-/// 3: a part does not say where an image lay that it left out, which is not in its key.
-/// 2: baseline JPEGs are decoded at a part of their size unless `decode` is `exact`.
-/// 1: the first.
+/// 3: quarantine entries of a part do not contain the image's path, which is not in the part's key.
+/// 2: baseline JPEGs are decoded at reduced size unless `decode` is `exact`.
+/// 1: first revision.
 const REVISION: u32 = 3;
 
-/// The part's side file, which `merge` reads instead of the shards.
+/// A part's side file, which `merge` reads instead of the shards.
 const ROWS: &str = "rows.json";
 
-/// The list of what was left out.
+/// The list of quarantined images.
 const QUARANTINE: &str = "quarantine.json";
 
-/// Turns image files into shards of tensors of one size.
+/// Converts image files into shards of tensors of one size.
 pub struct Preprocess;
 
 /// The parameters of `preprocess`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
-    /// The height of the tensors in pixels (default 75, as in the notebook).
+    /// Height of the tensors in pixels (default 75, as in the notebook).
     #[schemars(range(min = 1, max = 4096))]
     height: u32,
-    /// The width of the tensors in pixels (default 100, as in the notebook).
+    /// Width of the tensors in pixels (default 100, as in the notebook).
     #[schemars(range(min = 1, max = 4096))]
     width: u32,
-    /// How pixels are averaged: `nearest`, `bilinear`, `bicubic` (default, as in the notebook) or `lanczos`, each as in Pillow.
+    /// Resampling filter: `nearest`, `bilinear`, `bicubic` (default, as in the notebook) or `lanczos`; each matches Pillow.
     filter: Filter,
-    /// How an image of another shape is made to fit: `stretch` (default, as in the notebook), `center-crop` (the largest part
-    /// of the tensor's shape, as Pillow's `ImageOps.fit`) or `pad` (the whole with black beside it, as Pillow's `ImageOps.pad`).
+    /// How an image with a different aspect ratio is fitted: `stretch` (default, as in the notebook), `center-crop`
+    /// (the largest centred crop, as Pillow's `ImageOps.fit`) or `pad` (the whole image with black borders, as
+    /// Pillow's `ImageOps.pad`).
     fit: Fit,
-    /// `reduced` (default) decodes baseline JPEGs at a half, a quarter or an eighth of their size where that is no smaller
-    /// than what is needed, which is faster; `exact` decodes every image whole. The filter `nearest` and hair removal
-    /// always do.
+    /// `reduced` (default) decodes baseline JPEGs at a half, a quarter or an eighth of their size if that is at least
+    /// the target size, which is faster. `exact` decodes every image at full size, as the filter `nearest` and hair
+    /// removal always do.
     decode: Decoding,
-    /// `none` (default) or `shades-of-grey`: every image as if under white light, p = 6 (Finlayson, Trezzi 2004; Barata,
-    /// Celebi, Marques 2015), computed on the resized image.
+    /// `none` (default) or `shades-of-grey`: colour constancy on the resized image with p = 6 (Finlayson, Trezzi
+    /// 2004; Barata, Celebi, Marques 2015).
     colour_constancy: ColourConstancy,
-    /// `none` (default) or `dullrazor`: dark thin lines are found by a black-hat with a cross of 17 pixels and a threshold of
-    /// 10, meant for images of about 600×450, and filled from beside them (after Lee et al. 1997), before resizing.
+    /// `none` (default) or `dullrazor`: detects dark thin lines with a black-hat transform (17-pixel cross, threshold
+    /// 10, meant for images of about 600×450) and fills them in from their surroundings before resizing (after Lee et
+    /// al. 1997).
     hair_removal: HairRemoval,
-    /// The numbers of the tensors: `u8` (default), 0 to 255, which `train` reads; or `f32`, 0 to 1, for other programs.
+    /// Element type of the tensors: `u8` (default, 0 to 255), which `train` reads, or `f32` (0 to 1), for other programs.
     dtype: Dtype,
-    /// About how many images a part has (default 64); a part is what one changed image redoes.
+    /// Approximate number of images per part (default 64). A changed image recomputes one part.
     #[schemars(range(min = 1, max = 65536))]
     part_size: u32,
-    /// What an image that cannot be decoded does: `error` (default) stops the stage, `quarantine` leaves it out and lists it.
+    /// What to do with an image that cannot be decoded: `error` (default) fails the stage, `quarantine` skips and lists it.
     bad_images: BadImages,
 }
 
@@ -88,13 +90,13 @@ impl Default for Parameters {
     }
 }
 
-/// What happens to an image that cannot be decoded.
+/// What to do with an image that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum BadImages {
-    /// The stage fails and names it.
+    /// Fail the stage and name the image.
     Error,
-    /// It is left out and listed.
+    /// Skip the image and list it.
     Quarantine,
 }
 
@@ -103,7 +105,7 @@ impl Parameters {
         [self.height as usize, self.width as usize, 3]
     }
 
-    /// What decides the pixels, as the shards and the models made from them carry it.
+    /// The parameters that determine the pixels, as stored in shards and models.
     fn card(&self) -> Value {
         json!({
             "colour_constancy": self.colour_constancy,
@@ -143,21 +145,21 @@ fn check(parameters: &Parameters) -> Result<(), ParamError> {
     Ok(())
 }
 
-/// What a part says about its images beside the shard.
+/// The content of a part's side file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Rows {
-    /// Image ids and tensor digests in the order of the shard's rows.
+    /// Image ids and tensor digests, in the row order of the shard.
     images: Vec<(String, String)>,
-    /// What was left out.
+    /// The images that were skipped.
     quarantined: Vec<Quarantined>,
 }
 
-/// An image that was left out. Where it lies is not in a part's key, so only `merge` says that.
+/// A quarantined image. Its path is not in the part's key, so only `merge` adds it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Quarantined {
     image_id: String,
     reason: String,
-    /// The byte at which it was noticed, where that is known.
+    /// The byte offset of the error, if known.
     offset: Option<usize>,
 }
 
@@ -170,9 +172,9 @@ impl Quarantined {
 impl Kind for Preprocess {
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("table", ArtifactType::Table, "the table of images: `image_id`, `folder`, `path`")
+            Port::new("table", ArtifactType::Table, "The table of images: `image_id`, `folder`, `path`.")
                 .access(Access::View),
-            Port::new("images", ArtifactType::Images, "the folders that the table's paths lie in")
+            Port::new("images", ArtifactType::Images, "The image folders that the table's paths refer to.")
                 .or_external()
                 .access(Access::Content),
         ];
@@ -202,8 +204,8 @@ impl Kind for Preprocess {
     }
 
     fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let images = listed(planning.inputs.one("table")?)?;
-        let row = |Listed { image_id, folder, path }: &Listed| {
+        let images = read_rows(planning.inputs.one("table")?)?;
+        let row = |TableRow { image_id, folder, path }: &TableRow| {
             format!("{}\t{folder}/{}\n", table::field(image_id), table::field(path))
         };
         let text = images.iter().map(row).collect();
@@ -212,11 +214,11 @@ impl Kind for Preprocess {
 
     fn plan(&self, planning: Planning<'_>) -> Result<Plan, StageError> {
         let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        let images = listed(planning.inputs.one("table")?)?;
+        let images = read_rows(planning.inputs.one("table")?)?;
         let files = listing::find(&images, planning.inputs.one("images")?)?;
         let mut parts = Vec::new();
         let mut start = 0;
-        for part in cut(&images, parameters.part_size as usize) {
+        for part in split_into_parts(&images, parameters.part_size as usize) {
             let end = start + part.len();
             parts.push(Part {
                 name: part_name(&part[0].image_id),
@@ -231,7 +233,7 @@ impl Kind for Preprocess {
 
     fn preview(&self, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {
         let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        let images = listed(planning.inputs.one("table")?)?;
+        let images = read_rows(planning.inputs.one("table")?)?;
         let input = planning.inputs.one("images")?;
         let files = listing::find(&images, input)?;
         let chosen = listing::sample(&images, sample);
@@ -240,14 +242,14 @@ impl Kind for Preprocess {
     }
 
     fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("`preprocess` is done in parts"))
+        Err(StageError::bug("`preprocess` runs in parts"))
     }
 
     fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let parameters: Parameters = context.params()?;
         let (name, key, _) = context.part()?;
         let image_ids: Vec<String> = serde_json::from_value(key.clone())
-            .map_err(|error| StageError::bug(format!("the part's image ids do not parse: {error}")))?;
+            .map_err(|error| StageError::bug(format!("cannot parse the part's image ids: {error}")))?;
         let file = context.create(&format!("{}/{}", shard::FOLDER, shard_name(name)))?;
         let (shape, dtype, card) = (parameters.shape(), parameters.dtype, parameters.card());
         let mut writer = ShardWriter::create(file, shape, dtype, &card, &image_ids)?;
@@ -266,7 +268,7 @@ impl Kind for Preprocess {
             let path = part.side.get(ROWS).ok_or_else(|| StageError::bug(format!("`{}` has no {ROWS}", part.name)))?;
             let bytes = read_regular(path, Symlinks::Refuse).map_err(|source| StageError::io("read", path, &source))?;
             let rows: Rows = serde_json::from_slice(&bytes)
-                .map_err(|error| StageError::bug(format!("{ROWS} of `{}` does not parse: {error}", part.name)))?;
+                .map_err(|error| StageError::bug(format!("cannot parse {ROWS} of `{}`: {error}", part.name)))?;
             let shard = shard_name(&part.name);
             index.extend(rows.images.into_iter().zip(0..).map(|((image_id, digest), row)| IndexRow {
                 image_id,
@@ -277,8 +279,8 @@ impl Kind for Preprocess {
             quarantined.extend(rows.quarantined);
         }
         if index.is_empty() {
-            return Err(StageError::input("not one image can be decoded")
-                .hint("are these the folders of the images? `bad_images = \"error\"` names the first"));
+            return Err(StageError::input("no image can be decoded")
+                .hint("check the image folders; `bad_images = \"error\"` names the first bad image"));
         }
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         let images = shown_with_paths(context, &quarantined)?;
@@ -286,15 +288,15 @@ impl Kind for Preprocess {
     }
 }
 
-/// The images that were left out with where the table says that they lie.
+/// The quarantined images with their paths from the table.
 fn shown_with_paths(context: &StageContext<'_>, quarantined: &[Quarantined]) -> Result<Vec<Value>, StageError> {
     if quarantined.is_empty() {
         return Ok(Vec::new());
     }
-    let images = listed(context.input("table")?)?;
+    let images = read_rows(context.input("table")?)?;
     let shown = |left_out: &Quarantined| {
         let found = images.binary_search_by(|image| image.image_id.cmp(&left_out.image_id));
-        let image = found.map_err(|_| StageError::bug(format!("no row has the image `{}`", left_out.image_id)))?;
+        let image = found.map_err(|_| StageError::bug(format!("image `{}` is not in the table", left_out.image_id)))?;
         Ok(left_out.to_json(&images[image].path))
     };
     quarantined.iter().map(shown).collect()
@@ -306,7 +308,7 @@ fn shard_name(part: &str) -> String {
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StageError> {
     let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| StageError::bug(format!("a summary cannot be written: {error}")))?;
+        .map_err(|error| StageError::bug(format!("cannot serialise a summary: {error}")))?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! The kind `report`: one HTML page that shows what a pipeline made, and from what.
+//! The kind `report`: one HTML page about a pipeline's data, training and evaluation.
 
 mod data;
 mod evaluation;
@@ -27,22 +27,23 @@ use crate::ml::card::Card;
 use crate::model_card::ModelCard;
 use crate::params;
 
-/// Raised whenever equal inputs would give another page.
+/// Incremented whenever equal inputs produce a different page.
 ///
-/// 3: synthetic data is said by everything that was made of it; calibration is judged by what it does to the rows that are shown.
-/// 2: the first that is numbered here.
+/// 3: everything derived from synthetic data is marked as such; calibration is judged by its effect on the rows that
+/// are shown.
+/// 2: the first numbered revision.
 const REVISION: u32 = 3;
 
-/// Writes the page.
+/// Writes the report page.
 pub struct Report;
 
 /// The parameters of `report`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ReportParams {
-    /// The heading of the page.
+    /// Title of the page.
     title: String,
-    /// How many of the most confident wrong predictions are listed.
+    /// Number of most confident wrong predictions to list.
     failures: usize,
 }
 
@@ -55,7 +56,7 @@ impl Default for ReportParams {
 impl ReportParams {
     fn check(&self) -> Result<(), ParamError> {
         if self.title.trim().is_empty() {
-            return Err(ParamError::new("title", "a page must have a title"));
+            return Err(ParamError::new("title", "`title` must not be empty"));
         }
         Ok(())
     }
@@ -65,21 +66,25 @@ impl Kind for Report {
     fn spec(&self) -> KindSpec {
         use ArtifactType::{Balance, Figures, History, Metrics, Model, Predictions, Summary};
         let ports = vec![
-            Port::new("metadata", Summary, "What the dataset holds.").optional(),
-            Port::new("quarantine", Summary, "Which images could not be read and were left out.").optional(),
+            Port::new("metadata", Summary, "The summary of the dataset.").optional(),
+            Port::new("quarantine", Summary, "The images that could not be decoded and were skipped.").optional(),
             Port::new("exploration", Figures, "Figures of the dataset.").optional(),
-            Port::new("findings", Summary, "What is remarkable about the dataset.").optional(),
-            Port::new("clean", Summary, "Which values were filled in.").optional(),
-            Port::new("balance", Balance, "How the classes fall on the splits, and the proof that nothing leaks.")
-                .optional(),
+            Port::new("findings", Summary, "Statistical findings about the dataset.").optional(),
+            Port::new("clean", Summary, "The summary of imputed values.").optional(),
+            Port::new(
+                "balance",
+                Balance,
+                "The class distribution over the splits, and the proof that there is no leakage.",
+            )
+            .optional(),
             Port::new("model", Model, "The model; its card is shown.").optional(),
             Port::new("history", History, "Loss and accuracy of every epoch.").optional(),
-            Port::new("training", Summary, "The layers and what training chose.").optional(),
-            Port::new("metrics", Metrics, "How good the predictions are: what the page is about."),
+            Port::new("training", Summary, "The layers and the results of training.").optional(),
+            Port::new("metrics", Metrics, "The evaluation metrics."),
             Port::new("predictions", Predictions, "The prediction of every evaluated row.").optional(),
             Port::new("figures", Figures, "Figures to show.").optional().many(),
-            Port::new("explanations", Figures, "Where the model looks.").optional(),
-            Port::new("localisation", Metrics, "How much of that is lesion.").optional(),
+            Port::new("explanations", Figures, "Grad-CAM heat maps.").optional(),
+            Port::new("localisation", Metrics, "The localisation metrics of the heat maps.").optional(),
         ];
         let summary = "Writes one self-contained HTML page about data, split, training, evaluation and explanations, and the model's card.";
         KindSpec { threads: Threads::One, ..KindSpec::new("report", REVISION, summary, ports) }
@@ -109,7 +114,7 @@ impl Kind for Report {
     }
 }
 
-/// The model's card with the numbers of the evaluation; without a model, why there is none.
+/// The model card with the evaluation results, or the reason why there is none.
 fn model_card(sources: &Sources) -> String {
     let Some(card) = sources.card.as_ref() else { return "No model card: the report was given no model.\n".to_owned() };
     let card: Card = match Card::deserialize(card) {

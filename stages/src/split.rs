@@ -1,7 +1,7 @@
-//! Kind `split`: says which rows are for training, validation and test, so that nothing leaks.
+//! The kind `split`: assigns rows to training, validation and test without leakage.
 //!
-//! Rows of one group (a lesion) stay together, and so do groups that share a byte-identical image. Each class is spread
-//! over the splits in the wanted fractions. The same seed gives the same split, in whatever order the rows come.
+//! Rows of one group (a lesion) stay together, and so do groups that share a byte-identical image. Each class is divided
+//! in the requested fractions. The same seed gives the same split, regardless of the order of the rows.
 
 mod assign;
 mod balance;
@@ -24,22 +24,23 @@ use assign::assign;
 use balance::Balance;
 use groups::Groups;
 
-/// The names of the splits, in the order of their numbers.
+/// The names of the splits, in index order.
 pub const SPLITS: [&str; 3] = ["train", "validation", "test"];
 const TEST: usize = 2;
 
-/// What the split stage can be told.
+/// The parameters of `split`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitParams {
-    /// How much of each class goes where; together 1.
+    /// The fraction of each class per split; they sum to 1.
     pub fractions: Fractions,
-    /// With 2 or more, a column `fold` numbers that many folds (from 0) over the rows that are not for test; 0 makes none.
+    /// If 2 or more, the column `fold` assigns the rows outside the test split to that many folds, numbered from 0; 0
+    /// for none.
     #[schemars(range(max = 1000))]
     pub folds: u32,
-    /// The column whose equal values stay on one side.
+    /// The column that defines the groups. Rows with equal values are in the same split.
     pub group: String,
-    /// The column whose values are spread evenly.
+    /// The column with the classes, which are divided evenly over the splits.
     pub stratify: String,
 }
 
@@ -49,15 +50,15 @@ impl Default for SplitParams {
     }
 }
 
-/// How much of each class goes where.
+/// The fraction of each class per split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fractions {
-    /// For training; more than 0.
+    /// The training fraction; greater than 0.
     pub train: f64,
-    /// For choices during training; may be 0.
+    /// The validation fraction; may be 0.
     pub validation: f64,
-    /// For the numbers of the report; may be 0.
+    /// The test fraction; may be 0.
     pub test: f64,
 }
 
@@ -79,7 +80,8 @@ pub struct Split;
 impl Kind for Split {
     fn spec(&self) -> KindSpec {
         let table = Port::new("table", ArtifactType::Table, "The table to split.");
-        let images = Port::new("images", ArtifactType::Images, "The images: those with equal bytes stay on one side.");
+        let images =
+            Port::new("images", ArtifactType::Images, "The images; byte-identical ones are in the same split.");
         let ports = vec![table, images.or_external().optional().access(Access::Content)];
         let summary = "Splits by group, evenly over the classes, identical images together, and proves it.";
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", 1, summary, ports) }
@@ -164,7 +166,7 @@ fn add_columns(frame: &mut DataFrame, splits: &[usize], folds: Option<Vec<Option
     }
 }
 
-/// The fold of each row; none for the rows that are for test.
+/// The fold of each row; `None` for test rows.
 fn folds(groups: &Groups<'_>, splits: &[usize], folds: u32, random: &mut Random) -> Option<Vec<Option<i64>>> {
     if folds == 0 {
         return None;
@@ -180,7 +182,7 @@ fn required_labels(frame: &DataFrame, column: &str) -> Result<Vec<String>, Stage
     let mut labels = Vec::with_capacity(frame.height());
     for (row, label) in table::labels(frame, column)?.into_iter().enumerate() {
         labels.push(label.ok_or_else(|| {
-            StageError::input(format!("the column `{column}` has no value in row {} of the table", row + 1))
+            StageError::input(format!("column `{column}` has no value in row {} of the table", row + 1))
         })?);
     }
     Ok(labels)
@@ -203,28 +205,28 @@ fn check(params: &SplitParams) -> Result<(), ParamError> {
     for (name, fraction) in SPLITS.iter().zip(fractions) {
         let path = format!("fractions.{name}");
         if !(0.0..=1.0).contains(&fraction) {
-            return Err(ParamError::new(&path, format!("`{path}` is {fraction}, but a fraction lies between 0 and 1")));
+            return Err(ParamError::new(&path, format!("`{path}` must be between 0 and 1, not {fraction}")));
         }
     }
     if params.fractions.train == 0.0 {
-        return Err(ParamError::new("fractions.train", "`fractions.train` is 0, so there is nothing to train on"));
+        return Err(ParamError::new("fractions.train", "`fractions.train` must be greater than 0"));
     }
     let sum: f64 = fractions.iter().sum();
     if (sum - 1.0).abs() > 1e-9 {
-        return Err(ParamError::new("fractions", format!("`fractions` sum to {sum}, not to 1")));
+        return Err(ParamError::new("fractions", format!("`fractions` must sum to 1, not {sum}")));
     }
     if params.folds == 1 {
-        return Err(ParamError::new("folds", "`folds` is 1, but there are none (0) or at least two"));
+        return Err(ParamError::new("folds", "`folds` must be 0 or at least 2, not 1"));
     }
     if params.folds > 1000 {
-        return Err(ParamError::new("folds", format!("`folds` is {}, more than 1000", params.folds)));
+        return Err(ParamError::new("folds", format!("`folds` must be at most 1000, not {}", params.folds)));
     }
     for (name, column) in [("group", &params.group), ("stratify", &params.stratify)] {
         if column.is_empty() {
-            return Err(ParamError::new(name, format!("`{name}` is empty")));
+            return Err(ParamError::new(name, format!("`{name}` must not be empty")));
         }
         if ["split", "fold"].contains(&column.as_str()) {
-            return Err(ParamError::new(name, format!("`{name}` is `{column}`, a column that this kind makes")));
+            return Err(ParamError::new(name, format!("`{name}` cannot be `{column}`, a column that this stage adds")));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The kind `synthetic`: a made-up data set in HAM10000's own layout.
+//! The kind `synthetic`: generates a data set in the layout of HAM10000.
 
 mod cohort;
 
@@ -16,32 +16,32 @@ use crate::imaging::Lesion;
 use crate::params;
 use cohort::{Case, Cohort, Photo};
 
-/// Raised whenever an equal seed would give another data set.
+/// Incremented whenever an equal seed produces a different data set.
 ///
-/// 2: every row of the metadata says that it is synthetic.
-/// 1: the first.
+/// 2: every row of the metadata is marked as synthetic.
+/// 1: first revision.
 const REVISION: u32 = 2;
 
 const METADATA: &str = "HAM10000_metadata.csv";
 const IMAGES: &str = "images";
 
-/// Makes metadata and images of lesions that nobody has.
+/// Generates metadata and images of synthetic lesions.
 pub struct Synthetic;
 
 /// The parameters of `synthetic`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
-    /// How many images there are (default 1400); about three quarters as many lesions.
+    /// Number of images (default 1400). There are about three quarters as many lesions.
     #[schemars(range(min = 100, max = 1_000_000))]
     images: u32,
-    /// The height of the images in pixels.
+    /// Height of the images in pixels.
     #[schemars(range(min = 16, max = 4096))]
     height: u32,
-    /// The width of the images in pixels (default 200).
+    /// Width of the images in pixels (default 200).
     #[schemars(range(min = 16, max = 4096))]
     width: u32,
-    /// The quality of the JPEG files (default 80).
+    /// Quality of the JPEG files (default 80).
     #[schemars(range(min = 1, max = 100))]
     quality: u8,
 }
@@ -69,7 +69,7 @@ fn check(parameters: &Parameters) -> Result<(), ParamError> {
 
 impl Kind for Synthetic {
     fn spec(&self) -> KindSpec {
-        let summary = "Draws a data set in HAM10000's layout, for the demo, tests and benchmarks.";
+        let summary = "Generates a data set in the layout of HAM10000, for the demo, tests and benchmarks.";
         KindSpec { seeded: true, ..KindSpec::new("synthetic", REVISION, summary, Vec::new()) }
     }
 
@@ -117,7 +117,7 @@ fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, StageError> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality)
         .encode_image(image)
-        .map_err(|error| StageError::bug(format!("an image cannot be encoded: {error}")))?;
+        .map_err(|error| StageError::bug(format!("cannot encode an image: {error}")))?;
     Ok(bytes)
 }
 

@@ -1,4 +1,4 @@
-//! Helpers for tests: inputs and jobs in temporary folders, and the real data where it is.
+//! Test helpers: inputs and jobs in temporary folders, and access to the real dataset.
 
 pub mod allocations;
 
@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use crate::shard::{Dtype, ShardWriter};
 
-/// The folder with the real data: `$HAMFLOW_DATA`, else `shared` beside the repository.
+/// The folder with the real dataset: `$HAMFLOW_DATA`, or `shared` next to the repository.
 ///
-/// Where it is missing a test passes, says loudly that it did not look, and fails on CI.
+/// If it is missing, the calling test is skipped with a message on stderr, or fails on CI.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("HAMFLOW_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
@@ -25,12 +25,12 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if full.exists() {
         return Some(full);
     }
-    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "`{}` is not there", full.display());
-    eprintln!("SKIPPED: `{}` is not there, so this test checked nothing", full.display());
+    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "`{}` is missing", full.display());
+    eprintln!("SKIPPED: `{}` is missing", full.display());
     None
 }
 
-/// Writes a file below `folder` and describes it as a stage's input would.
+/// Writes a file below `folder` and returns it as an input file.
 pub fn file(folder: &Path, path: &str, bytes: &[u8]) -> InputFile {
     let source = folder.join(path);
     fs::create_dir_all(source.parent().unwrap()).unwrap();
@@ -38,12 +38,12 @@ pub fn file(folder: &Path, path: &str, bytes: &[u8]) -> InputFile {
     InputFile { root: 0, path: path.to_owned(), digest: Digest::of(bytes), source }
 }
 
-/// An input that is one file, written here with these bytes; `artifact_type` none for something from outside.
+/// Writes a file and returns it as an input. `artifact_type` is `None` for an external input.
 pub fn file_input(folder: &Path, path: &str, bytes: &[u8], artifact_type: Option<ArtifactType>) -> Input {
     one_file(file(folder, path, bytes), artifact_type)
 }
 
-/// An input that is one file which is there already.
+/// An input for an existing file.
 pub fn existing_file_input(source: &Path, artifact_type: Option<ArtifactType>) -> Input {
     let path = source.file_name().unwrap().to_str().unwrap().to_owned();
     let digest = Digest::of(&fs::read(source).unwrap());
@@ -62,7 +62,7 @@ fn one_file(file: InputFile, artifact_type: Option<ArtifactType>) -> Input {
     }
 }
 
-/// An input that is an existing list of folders with all files below them; reads every byte.
+/// An input for existing folders with all files below them; hashes every file.
 pub fn folder_input(roots: &[&Path], artifact_type: Option<ArtifactType>) -> Input {
     let mut files = Vec::new();
     for (root, folder) in (0u32..).zip(roots) {
@@ -83,7 +83,7 @@ pub fn folder_input(roots: &[&Path], artifact_type: Option<ArtifactType>) -> Inp
     files_input(files, artifact_type)
 }
 
-/// An input that is a folder, or a list of folders, of these files.
+/// An input for a folder or list of folders with these files.
 pub fn files_input(mut files: Vec<InputFile>, artifact_type: Option<ArtifactType>) -> Input {
     files.sort_by(|a, b| (a.root, &a.path).cmp(&(b.root, &b.path)));
     let listing: String = files.iter().map(|file| format!("{} {} {}\n", file.root, file.path, file.digest)).collect();
@@ -98,7 +98,7 @@ pub fn files_input(mut files: Vec<InputFile>, artifact_type: Option<ArtifactType
     }
 }
 
-/// What a kind left behind: its output folder, and what it said.
+/// The result of a run: its output folder and events.
 pub struct Ran {
     folder: TempDir,
     /// The events, in order.
@@ -106,7 +106,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Where the outputs are.
+    /// The folder with the outputs.
     pub fn output_dir(&self) -> PathBuf {
         self.folder.path().join("out")
     }
@@ -121,21 +121,21 @@ impl Ran {
         serde_json::from_slice(&self.bytes(path)).unwrap()
     }
 
-    /// One output file as an input of the next stage.
+    /// An output file as an input of the next stage.
     pub fn input(&self, path: &str, artifact_type: ArtifactType) -> Input {
         file_input(&self.output_dir(), path, &self.bytes(path), Some(artifact_type))
     }
 
-    /// One output file as a table.
+    /// An output file as a table.
     pub fn table(&self, path: &str) -> polars::prelude::DataFrame {
         crate::table::read(&file(&self.output_dir(), path, &self.bytes(path)), None).unwrap()
     }
 }
 
-/// The digest of all output files of a run, for the test that holds a revision to its bytes.
+/// The digest of all output files of a run, for tests that tie a revision to its bytes.
 ///
-/// Where it changed although nobody meant it, something is not deterministic or a library changed its output; where it was
-/// meant, raise the kind's revision.
+/// An unintended change means that something is not deterministic, or that a library changed its output. For an
+/// intended change, increment the kind's revision.
 pub fn golden(ran: &Ran, paths: &[&str]) -> String {
     let digests: String = paths.iter().map(|path| format!("{path} {}\n", Digest::of(&ran.bytes(path)))).collect();
     Digest::of(digests.as_bytes()).short()
@@ -149,9 +149,9 @@ impl EventSink for Events {
     }
 }
 
-/// A job for the whole of a stage, in a temporary folder that must outlive it; seed 1234, two threads.
+/// A job for a whole stage in a temporary folder that must outlive it, with seed 1234 and two threads.
 ///
-/// `params` is a JSON object as it stands in `pipeline.toml`; the kind resolves it.
+/// `params` is a JSON object as in `pipeline.toml`; the kind resolves it.
 pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &Path) -> Job {
     let spec = kind.spec();
     let params = kind.resolve(params.as_object().unwrap()).unwrap();
@@ -184,12 +184,12 @@ pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &P
     }
 }
 
-/// Runs a stage that is not split and hands back what it made, or its error.
+/// Runs a stage without parts and returns its result.
 pub fn run_kind(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)]) -> Result<Ran, StageError> {
     run_kind_with(kind, params, inputs, |_| ())
 }
 
-/// Like [`run_kind`], after `change` changed the job (seed, threads).
+/// Like [`run_kind`], with `change` applied to the job (seed, threads).
 pub fn run_kind_with(
     kind: &dyn Kind,
     params: &Value,
@@ -207,7 +207,7 @@ pub fn run_kind_with(
     Ok(Ran { folder, events: events.0.into_inner().unwrap() })
 }
 
-/// The bytes of a shard of finished tensors of bytes.
+/// The bytes of a shard with the given `u8` tensors.
 pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let (ids, tensors): (Vec<String>, Vec<&[u8]>) =
         rows.into_iter().map(|(id, tensor)| (id.to_owned(), tensor)).unzip();
@@ -222,7 +222,7 @@ pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item =
     fs::read(path).unwrap()
 }
 
-/// The JPEGs of a folder of the real data, each `step`th of them by name.
+/// Every `step`-th JPEG of a folder of the real dataset, sorted by name.
 pub fn jpegs(folder: &str, step: usize) -> Option<Vec<Vec<u8>>> {
     let entries = fs::read_dir(shared(folder)?).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -231,7 +231,7 @@ pub fn jpegs(folder: &str, step: usize) -> Option<Vec<Vec<u8>>> {
     Some(paths.iter().step_by(step).map(|path| fs::read(path).unwrap()).collect())
 }
 
-/// The 64-bit FNV-1a hash, which takes three lines in any language.
+/// The 64-bit FNV-1a hash, which is easy to reimplement in other languages.
 pub fn fnv(data: &[u8]) -> u64 {
     data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

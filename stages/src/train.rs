@@ -1,4 +1,4 @@
-//! Trains a network on the training rows and chooses its epoch by the validation rows.
+//! The kind `train`: trains a network on the training rows and selects the best epoch by the validation rows.
 
 mod checkpoint;
 mod pictures;
@@ -6,7 +6,6 @@ mod pictures;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{
@@ -23,7 +22,7 @@ use crate::ml::classifier::thread_pool;
 use crate::ml::device::Device;
 use crate::ml::examples::{self, Examples, Role};
 use crate::ml::loss::Loss;
-use crate::ml::mixup::LEAST_ALPHA;
+use crate::ml::mixup::MIN_ALPHA;
 use crate::ml::model::{self, Model};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
@@ -40,10 +39,10 @@ use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use crate::{near_miss, params, predict};
 use checkpoint::Checkpoint;
 
-/// Raised whenever equal inputs would give another model.
+/// Incremented whenever equal inputs produce a different model.
 ///
-/// 3: the card says how its epoch was chosen, and whether a program made the images; a class without rows weighs 1.
-/// 2: the first that is numbered here.
+/// 3: the card records how the epoch was selected and whether the images are synthetic; a class without rows has weight 1.
+/// 2: the first numbered revision.
 const REVISION: u32 = 3;
 
 /// The kind `train`.
@@ -53,43 +52,46 @@ pub struct Train;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct TrainParams {
-    /// The network: `baseline`, two blocks of two 3×3 convolutions, then two dense layers.
+    /// The network architecture: `baseline` has two blocks of two 3×3 convolutions and two dense layers.
     model: String,
-    /// How many epochs there are: in each as many images are seen as there are for training.
+    /// Number of epochs. Each epoch draws as many images as there are training images.
     epochs: usize,
-    /// Images of a step.
+    /// Number of images per optimisation step.
     batch_size: usize,
-    /// The learning rate of Adam in the first epoch; with `schedule = "one-cycle"` the highest one.
+    /// Learning rate of Adam: the initial one, or the maximum with `schedule = "one-cycle"`.
     learning_rate: f64,
-    /// How training images are moved and recoloured at random; `false` leaves them as they are.
+    /// Random geometric and colour augmentation of training images; `false` disables it.
     augment: Switch<Augmentation>,
-    /// The α of MixUp (Zhang et al. 2018), which mixes images and their classes in pairs; 0 for none, 0.2 is usual.
+    /// The α of MixUp (Zhang et al. 2018), which blends pairs of images and their targets; 0 disables it, 0.2 is common.
     mixup: f64,
-    /// Which images an epoch sees: `shuffled`, every one once, or `balanced`, all classes equally often.
+    /// Which images an epoch draws: `shuffled` (each image once) or `balanced` (all classes equally often).
     sampling: Sampling,
-    /// How much an image of each class counts in the loss.
+    /// Weights of the classes in the loss.
     class_weights: ClassWeights,
     /// The β of `class_weights = "effective-number"` (Cui et al. 2019).
     effective_number_beta: f64,
-    /// The share of a target that is spread evenly over all classes (Szegedy et al. 2016); 0 for none.
+    /// Label smoothing: the share of the target that is distributed uniformly over all classes (Szegedy et al. 2016);
+    /// 0 disables it.
     label_smoothing: f64,
-    /// The γ of the focal loss (Lin et al. 2017), which lets easy images count less; 0 for plain cross-entropy.
+    /// The γ of the focal loss (Lin et al. 2017), which down-weights well-classified images; 0 gives plain cross-entropy.
     focal_gamma: f64,
-    /// The largest norm of the gradients of a step (Pascanu et al. 2013); 0 for any.
+    /// Maximum norm of the gradients of a step (Pascanu et al. 2013); 0 disables clipping.
     clip_norm: f64,
-    /// How the learning rate changes: `plateau`, `cosine` or `one-cycle`.
+    /// Learning rate schedule: `plateau`, `cosine` or `one-cycle`.
     schedule: Curve,
-    /// Epochs in which the learning rate rises in a line from nothing.
+    /// Number of epochs over which the learning rate rises linearly from 0.
     warmup_epochs: f64,
-    /// With `schedule = "plateau"`: how the learning rate falls when validation accuracy stops rising; `false` keeps it.
+    /// With `schedule = "plateau"`: how the learning rate is reduced when validation accuracy stops improving;
+    /// `false` keeps it constant.
     plateau: Switch<Plateau>,
-    /// Stops after this many epochs without a better validation accuracy; 0 for never.
+    /// Stop after this many epochs without an improvement of the validation accuracy; 0 disables early stopping.
     early_stopping: usize,
-    /// Which epoch's weights are kept.
+    /// Which epoch's weights to keep.
     keep: Keep,
-    /// Where the arithmetic runs: `cpu`, `cuda` (docs/guide/cuda.md), or `auto`, which takes CUDA where it can be used.
+    /// Device to compute on: `cpu`, `cuda` (docs/guide/cuda.md), or `auto`, which uses CUDA if it is available.
     device: Device,
-    /// What convolutions and dense layers multiply: `f32`, or with CUDA also `tf32` and `bf16`; weights stay in f32.
+    /// Precision of the products in convolutions and dense layers: `f32`, or `tf32` and `bf16` with CUDA. Weights are
+    /// always f32.
     precision: Precision,
 }
 
@@ -129,15 +131,15 @@ impl TrainParams {
             }
             let wanted = match low {
                 f64::MIN_POSITIVE => format!("be greater than 0 and at most {high}"),
-                LEAST_ALPHA => format!("be 0, or lie between {low} and {high}"),
-                _ => format!("lie between {low} and {high}"),
+                MIN_ALPHA => format!("be 0, or between {low} and {high}"),
+                _ => format!("be between {low} and {high}"),
             };
             Err(ParamError::new(name, format!("`{name}` must {wanted}, not {value}")))
         };
         within("epochs", self.epochs as f64, 1.0, 1e6)?;
         within("batch_size", self.batch_size as f64, 1.0, 4096.0)?;
         within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;
-        within("mixup", self.mixup, if self.mixup == 0.0 { 0.0 } else { LEAST_ALPHA }, 2.0)?;
+        within("mixup", self.mixup, if self.mixup == 0.0 { 0.0 } else { MIN_ALPHA }, 2.0)?;
         within("effective_number_beta", self.effective_number_beta, 0.0, 0.999_999)?;
         within("label_smoothing", self.label_smoothing, 0.0, 0.9)?;
         within("focal_gamma", self.focal_gamma, 0.0, 10.0)?;
@@ -145,8 +147,11 @@ impl TrainParams {
         within("warmup_epochs", self.warmup_epochs, 0.0, 1e6)?;
         within("early_stopping", self.early_stopping as f64, 0.0, 1e6)?;
         if self.schedule == Curve::OneCycle && self.warmup_epochs > 0.0 {
-            return Err(ParamError::new("warmup_epochs", "`one-cycle` begins with a rise of its own")
-                .hint("leave `warmup_epochs` out, or take `schedule = \"cosine\"`"));
+            return Err(ParamError::new(
+                "warmup_epochs",
+                "`warmup_epochs` cannot be combined with `one-cycle`, which has its own warm-up",
+            )
+            .hint("remove `warmup_epochs`, or set `schedule = \"cosine\"`"));
         }
         if let Some(Augmentation { rotation, zoom, shift, brightness, contrast, saturation, .. }) = self.augment.0 {
             within("augment.rotation", rotation, 0.0, 180.0)?;
@@ -166,7 +171,7 @@ impl TrainParams {
 
     fn model(&self) -> Result<&'static Model, ParamError> {
         model::find(&self.model).ok_or_else(|| {
-            let error = ParamError::new("model", format!("there is no model `{}`", self.model));
+            let error = ParamError::new("model", format!("unknown model `{}`", self.model));
             match near_miss::hint(&self.model, model::MODELS.iter().map(|model| model.name)) {
                 Some(hint) => error.hint(hint),
                 None => error,
@@ -174,7 +179,7 @@ impl TrainParams {
         })
     }
 
-    /// How validation accuracy lowers the learning rate, where it does.
+    /// The plateau parameters, if the schedule uses them.
     fn followed_plateau(&self) -> Option<Plateau> {
         self.plateau.0.filter(|_| self.schedule == Curve::Plateau)
     }
@@ -204,11 +209,15 @@ impl TrainParams {
 impl Kind for Train {
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("shards", ArtifactType::Shards, "the images as tensors").access(Access::View),
-            Port::new("split", ArtifactType::Table, "the table with `split`, `label`, `cell_type` and `cell_type_idx`")
-                .access(Access::View),
+            Port::new("shards", ArtifactType::Shards, "The images as tensors.").access(Access::View),
+            Port::new(
+                "split",
+                ArtifactType::Table,
+                "The table with `split`, `label`, `cell_type` and `cell_type_idx`.",
+            )
+            .access(Access::View),
         ];
-        let summary = "Trains a network on the training rows and chooses its epoch by the validation rows.";
+        let summary = "Trains a network on the training rows and selects the best epoch by the validation rows.";
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }
     }
 
@@ -271,11 +280,12 @@ impl Kind for Train {
     }
 }
 
-/// How the images were prepared: it travels with the model, so it decides the model's bytes. All shards say the same.
+/// The preprocessing of the images, which is stored in the model and therefore affects its bytes. It is equal for all
+/// shards.
 fn preparation(planning: Planning<'_>) -> Result<String, StageError> {
     let shards = planning.inputs.one("shards")?;
     let first = shards.files.iter().find(|file| file.path != INDEX_NAME);
-    let first = first.ok_or_else(|| StageError::input(format!("`{}` has no shard", shards.name)))?;
+    let first = first.ok_or_else(|| StageError::input(format!("`{}` has no shards", shards.name)))?;
     let reader = ShardReader::open(&Input { files: vec![first.clone()], ..shards.clone() })?;
     Ok(format!("shape\t{:?}\npreprocessing\t{}\n", reader.shape(), reader.preprocess()))
 }
@@ -286,20 +296,25 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let examples = Examples::read(split, |image| shards.contains(image))?;
     if let [first, ..] = examples.left_out() {
         let count = examples.left_out().len();
-        context.warn(format!("{count} row(s) are left out: the shards have no image of theirs (first: `{first}`)"));
+        let rows = if count == 1 { "row" } else { "rows" };
+        context.warn(format!("skipped {count} {rows} without an image in the shards (first: `{first}`)"));
     }
-    if let unlearnt @ [_, ..] = &examples.unlearnt()[..] {
-        context.warn(format!("no training row is of `{}`, so nothing is learnt of that", unlearnt.join("`, `")));
+    if let absent @ [first, rest @ ..] = &examples.classes_without_examples()[..] {
+        let message = match rest {
+            [] => format!("class `{first}` has no training examples"),
+            _ => format!("classes `{}` have no training examples", absent.join("`, `")),
+        };
+        context.warn(message);
     }
     if examples.of(Role::Validation).next().is_none() && params.keep == Keep::Best {
-        return Err(StageError::input(format!("`{}` has no validation row to choose the best epoch by", split.name))
-            .hint("give `validation` a fraction in the split, or set `keep = \"last\"`"));
+        return Err(StageError::input(format!("`{}` has no validation rows to select the best epoch", split.name))
+            .hint("set `fractions.validation` of the split, or set `keep = \"last\"`"));
     }
     let [height, width, channels] = shards.shape();
     let model = params.model().map_err(|error| StageError::bug(error.to_string()))?;
     let layers = (model.layers)(examples.classes.len());
     let network = Network::new(MapShape { height, width, channels }, &layers)
-        .map_err(|error| StageError::input(format!("the model `{}` does not fit the images: {error}", params.model)))?;
+        .map_err(|error| StageError::input(format!("model `{}` cannot process the images: {error}", params.model)))?;
     let training = samples(&examples, Role::Training, &shards)?;
     let normalisation = Normalisation::fit(&training.images);
     let validation = samples(&examples, Role::Validation, &shards)?;
@@ -308,28 +323,28 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let engine = params.device.engine(params.precision, &network, &recipe, &data, |note| context.note(note))?;
     let mut trainer = Trainer::with_engine(&network, recipe, data, engine);
     let class_weights = trainer.class_weights().to_vec();
-    let mut live = Live::new(context, params.epochs, examples.of(Role::Training).count())?;
+    let mut reporter = ProgressReporter::new(context, params.epochs, examples.of(Role::Training).count())?;
     let mut checkpoint = Checkpoint::of(context);
     checkpoint.restore(&mut trainer, params.epochs)?;
     for record in trainer.history() {
-        live.append(record)?;
+        reporter.append(record)?;
     }
-    live.goes_on_after(trainer.history().len());
+    reporter.resume_after(trainer.history().len());
     let mut stopped = None;
     while stopped.is_none() && trainer.history().len() < params.epochs {
-        // Asked before an epoch, not after one: what a checkpoint holds may have reached its end.
+        // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
         if trainer.is_exhausted() {
             let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
-            context.note(format!("stops after epoch {}: {reason}", trainer.history().len()));
+            context.note(format!("stopped early after epoch {}: {reason}", trainer.history().len()));
             stopped = Some(reason);
             break;
         }
-        match trainer.run_epoch(|report| live.step(report)) {
+        match trainer.run_epoch(|report| reporter.step(report)) {
             Ok(record) => {
                 checkpoint.save(&trainer)?;
-                live.epoch(&record)?;
+                reporter.epoch(&record)?;
             }
-            // Hours of training are not thrown away for a step that went wrong.
+            // A diverged step must not discard hours of training.
             Err(error) if trainer.diverged() && trainer.has_best() => {
                 context.flaw(format!("{}; the best weights until then are kept", error.message));
                 stopped = Some(error.message);
@@ -380,7 +395,7 @@ fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Resu
     Ok(Samples { images, classes: examples.of(role).map(|example| example.class).collect() })
 }
 
-/// What people want to know at a glance, keys sorted.
+/// The summary metrics, keys sorted.
 fn summary(
     params: &TrainParams,
     card: &Card,
@@ -414,22 +429,22 @@ fn summary(
     ])
 }
 
-/// Tells how far training is: on the terminal, and in files that can be read while it runs.
-struct Live<'a> {
+/// Reports training progress: to the terminal, and to files that can be read while training runs.
+struct ProgressReporter<'a> {
     context: &'a StageContext<'a>,
     events: EventFile,
     epochs: usize,
     images: usize,
-    /// When this process began, and after how many epochs of an earlier one.
+    /// When this process started, and after how many epochs.
     started: (Instant, usize),
     epoch_started: Instant,
     told: Instant,
 }
 
-/// The least time between two reports of steps.
+/// Minimum time between two progress reports of steps.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
-impl<'a> Live<'a> {
+impl<'a> ProgressReporter<'a> {
     fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Result<Self, StageError> {
         let now = Instant::now();
         let folder = context.side_dir();
@@ -437,12 +452,12 @@ impl<'a> Live<'a> {
         Ok(Self { context, events, epochs, images, started: (now, 0), epoch_started: now, told: now })
     }
 
-    fn goes_on_after(&mut self, epochs: usize) {
+    fn resume_after(&mut self, epochs: usize) {
         let now = Instant::now();
         (self.started, self.epoch_started) = ((now, epochs), now);
     }
 
-    /// The time that the images that are left take, if they take as long as those so far: `38 min left`.
+    /// The estimated remaining time, assuming a constant rate, e.g. `38 min left`.
     fn time_left(&self, epochs: usize, images: usize) -> String {
         let (since, before) = self.started;
         let done = (epochs - before) * self.images + images;
@@ -495,7 +510,7 @@ impl<'a> Live<'a> {
         self.append(record)
     }
 
-    /// Adds the epoch to `history.jsonl` and to the events for TensorBoard, both side outputs.
+    /// Appends the epoch to `history.jsonl` and to the TensorBoard events, both side outputs.
     fn append(&mut self, record: &EpochRecord) -> Result<(), StageError> {
         let mut scalars = vec![
             ("loss/training", record.train_loss),
@@ -510,7 +525,7 @@ impl<'a> Live<'a> {
 
         let path = self.context.side_dir().join("history.jsonl");
         let mut line = serde_json::to_vec(record)
-            .map_err(|error| StageError::bug(format!("an epoch cannot be written as JSON: {error}")))?;
+            .map_err(|error| StageError::bug(format!("cannot serialise an epoch: {error}")))?;
         line.push(b'\n');
         open_with(OpenOptions::new().create(true).append(true), &path, Symlinks::Refuse)
             .and_then(|mut file| file.write_all(&line))

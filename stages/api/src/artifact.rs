@@ -1,10 +1,10 @@
-//! What flows along the edges of a pipeline: types of artifacts, the ports that take them, the outputs that make them.
+//! What flows along the edges of a pipeline: artifact types, input ports and outputs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Says what an artifact is, so that a pipeline that cannot work is refused before anything runs.
+/// The type of an artifact, checked before anything runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArtifactType {
@@ -12,25 +12,25 @@ pub enum ArtifactType {
     Table,
     /// One JSON file of counts and values for people and for the report.
     Summary,
-    /// One JSON file: how the classes fall on the splits, and the proof that no group crosses.
+    /// One JSON file: the class distribution over the splits, and the proof that no group spans two of them.
     Balance,
-    /// A folder of Arrow IPC files with `image_id` and a fixed-shape tensor per row.
+    /// A folder of Arrow IPC files with one row per image: `image_id` and a fixed-shape tensor.
     Shards,
-    /// One Parquet file: for each image its shard, row and the digest of its tensor.
+    /// One Parquet file: the shard, row and tensor digest of each image.
     Index,
     /// A folder: `model.safetensors` and `card.json`.
     Model,
-    /// One JSON file: a row per epoch.
+    /// One JSON file: one row per epoch.
     History,
-    /// One Parquet file: a row per image with its probabilities.
+    /// One Parquet file: one row per image with its class probabilities.
     Predictions,
-    /// One JSON file of numbers, shown by `hamflow metrics`.
+    /// One JSON file of numbers, printed by `hamflow metrics`.
     Metrics,
-    /// A folder of SVG files, each with its data beside it.
+    /// A folder of SVG files, each next to a JSON file with its data.
     Figures,
     /// One self-contained HTML file.
     Page,
-    /// A CSV file in the layout of `HAM10000_metadata.csv`.
+    /// A CSV file with the columns of `HAM10000_metadata.csv`.
     Csv,
     /// A folder of images.
     Images,
@@ -41,7 +41,7 @@ pub enum ArtifactType {
 }
 
 impl ArtifactType {
-    /// Every type, in the order of the reference.
+    /// Every type, in documentation order.
     pub const ALL: [Self; 15] = [
         Self::Table,
         Self::Summary,
@@ -60,7 +60,7 @@ impl ArtifactType {
         Self::Folder,
     ];
 
-    /// The name, as it is written in `pipeline.toml`.
+    /// The name used in `pipeline.toml`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -81,7 +81,7 @@ impl ArtifactType {
         }
     }
 
-    /// Whether an artifact of this type is a folder rather than one file.
+    /// Whether an artifact of this type is a folder rather than a single file.
     pub const fn is_folder(self) -> bool {
         matches!(self, Self::Shards | Self::Model | Self::Figures | Self::Images | Self::Folder)
     }
@@ -93,38 +93,38 @@ impl fmt::Display for ArtifactType {
     }
 }
 
-/// Says which part of an input decides the result, and so enters the key.
+/// Which part of an input enters the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Every byte.
     Content,
-    /// The names of a folder's files, never their bytes.
+    /// The names of a folder's files, but not their bytes.
     Names,
-    /// What [`Kind::views`](crate::Kind::views) says, and nothing else.
+    /// Only the views that [`Kind::views`](crate::Kind::views) returns.
     View,
 }
 
-/// An input that a kind takes.
+/// An input port of a kind.
 #[derive(Debug, Clone)]
 pub struct Port {
-    /// The key in `pipeline.toml` that names what is taken.
+    /// The key under `inputs` in `pipeline.toml`.
     pub name: String,
-    /// The types of artifact that fit.
+    /// The artifact types that it accepts.
     pub accepts: Vec<ArtifactType>,
-    /// Whether something declared under `[inputs]` fits.
+    /// Whether it also accepts an entry of `[inputs]`.
     pub external: bool,
-    /// Whether a stage without it is refused.
+    /// Whether the port must be connected.
     pub required: bool,
-    /// Whether a list of several is allowed.
+    /// Whether it accepts a list of inputs.
     pub many: bool,
-    /// What of it enters the key.
+    /// Which part of the input enters the key.
     pub access: Access,
-    /// One sentence for the reference.
+    /// One sentence for the reference documentation.
     pub doc: &'static str,
 }
 
 impl Port {
-    /// A required artifact of one type, all of whose bytes count.
+    /// A required port for one artifact type that keys on the full content.
     pub fn new(name: &str, accepts: ArtifactType, doc: &'static str) -> Self {
         Self {
             name: name.to_owned(),
@@ -137,53 +137,54 @@ impl Port {
         }
     }
 
-    /// May be left out.
+    /// Makes the port optional.
     pub fn optional(mut self) -> Self {
         self.required = false;
         self
     }
 
-    /// May also be something from outside the pipeline.
+    /// Also accepts an entry of `[inputs]`.
     pub fn or_external(mut self) -> Self {
         self.external = true;
         self
     }
 
-    /// May be a list.
+    /// Accepts a list of inputs.
     pub fn many(mut self) -> Self {
         self.many = true;
         self
     }
 
-    /// Counts in the key as `access` says.
+    /// Sets which part of the input enters the key.
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 }
 
-/// An artifact that a stage makes.
+/// An artifact that a stage produces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// The artifact's name: `STAGE.NAME` in `pipeline.toml`.
+    /// The artifact's name, referenced as `STAGE.NAME` in `pipeline.toml`.
     pub name: String,
-    /// What it is.
+    /// The artifact's type.
     #[serde(rename = "type")]
     pub artifact_type: ArtifactType,
-    /// The file or folder below the stage's output directory, relative, with `/`.
+    /// The file or folder, relative to the stage's output directory, with `/` as separator.
     pub path: String,
-    /// Whether the engine assembles it from the parts' files of the same path; [`Kind::merge`](crate::Kind::merge) never sees those bytes.
+    /// Whether the engine assembles it from the parts' files of the same path. [`Kind::merge`](crate::Kind::merge) does not see
+    /// those bytes.
     #[serde(default)]
     pub from_parts: bool,
 }
 
 impl Output {
-    /// An output that a stage writes as a whole.
+    /// An output that the stage writes itself.
     pub fn new(name: &str, artifact_type: ArtifactType, path: &str) -> Self {
         Self { name: name.to_owned(), artifact_type, path: path.to_owned(), from_parts: false }
     }
 
-    /// An output that is the union of the parts' files.
+    /// Makes the output the union of the parts' files.
     pub fn from_parts(mut self) -> Self {
         self.from_parts = true;
         self
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_is_written_by_its_name() {
+    fn every_type_serialises_as_its_name() {
         for artifact_type in ArtifactType::ALL {
             assert_eq!(serde_json::to_value(artifact_type).unwrap(), artifact_type.name());
         }

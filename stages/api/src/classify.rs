@@ -1,41 +1,41 @@
-//! What is asked of a model outside any pipeline: classes for images of one's own.
+//! Classification of images outside a pipeline.
 
 use std::path::PathBuf;
 
 use crate::{Input, StageError};
 
-/// Image files, and the model that is to classify them.
+/// A request to classify image files with a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Classify<'a> {
-    /// An artifact of the type `model`.
+    /// An artifact of type `model`.
     pub model: &'a Input,
-    /// The files.
+    /// The image files.
     pub images: &'a [PathBuf],
-    /// Whether a picture of where the model looks is wanted of each.
+    /// Whether to draw a heat map overlay for each image.
     pub overlays: bool,
-    /// How many threads may work on it.
+    /// The maximum number of threads.
     pub threads: usize,
 }
 
-/// What a model says of one image.
+/// The result for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classified {
-    /// The file.
+    /// The image file.
     pub path: PathBuf,
-    /// The answer, or what is wrong with the file: the end of a sentence that begins with its name.
+    /// The answer, or the problem with the file as the end of a sentence that begins with its name.
     pub answer: Result<Answer, String>,
 }
 
-/// An answer.
+/// The classification of one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The index of the most probable class, the first of equals.
+    /// The index of the most probable class; the first one in a tie.
     pub class: usize,
-    /// A probability for each class; they sum to 1.
+    /// One probability per class; they sum to 1.
     pub probabilities: Vec<f64>,
-    /// A PNG file of the image with the heat for its most probable class, where that was asked for.
+    /// The image with a heat map of its most probable class, as PNG, if requested.
     pub overlay: Option<Vec<u8>>,
 }
 
-/// Who hears the answers in the order of the images, with the labels of the classes.
+/// Receives the class labels and the results, in the order of the images.
 pub type Listener<'a> = dyn FnMut(&[String], Classified) -> Result<(), StageError> + 'a;

@@ -1,4 +1,4 @@
-//! What a stage sees while it works.
+//! The interface of a running stage to the engine.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError};
 
-/// Takes what a stage says while it works.
+/// Receives the events of a running stage.
 pub trait EventSink: Sync {
-    /// Passes one event on; never blocks for long.
+    /// Handles one event; must not block for long.
     fn emit(&self, event: JobEvent);
 }
 
-/// A stage's parameters, inputs, seed and output directory: all that it may look at.
+/// The parameters, inputs, seed and output directory of a running stage.
 pub struct StageContext<'a> {
     job: &'a Job,
     events: &'a dyn EventSink,
 }
 
 impl<'a> StageContext<'a> {
-    /// Shows `job` to its kind.
+    /// Wraps `job` for its kind.
     pub fn new(job: &'a Job, events: &'a dyn EventSink) -> Self {
         Self { job, events }
     }
@@ -35,7 +35,7 @@ impl<'a> StageContext<'a> {
         self.job
     }
 
-    /// The parameters as the kind's own struct.
+    /// Deserialises the parameters into the kind's own struct.
     pub fn params<P: DeserializeOwned>(&self) -> Result<P, StageError> {
         serde_json::from_value(Value::Object(self.job.params.clone()))
             .map_err(|error| StageError::bug(format!("resolved parameters do not parse: {error}")))
@@ -46,12 +46,12 @@ impl<'a> StageContext<'a> {
         &self.job.inputs
     }
 
-    /// The input at a required port.
+    /// The input of a required port.
     pub fn input(&self, port: &str) -> Result<&'a Input, StageError> {
         self.job.inputs.one(port)
     }
 
-    /// The part's name, key and data, inside [`Kind::run_part`](crate::Kind::run_part).
+    /// The part's name, key and data. An error outside [`Kind::run_part`](crate::Kind::run_part).
     pub fn part(&self) -> Result<(&'a str, &'a Value, &'a Value), StageError> {
         match &self.job.part {
             JobPart::Part { name, key, data } => Ok((name, key, data)),
@@ -59,7 +59,7 @@ impl<'a> StageContext<'a> {
         }
     }
 
-    /// Where to write below the output directory; its folder exists afterwards. A path that leads elsewhere is a bug.
+    /// The full path of an output file; creates its parent folder. A path outside the output directory is an internal error.
     pub fn output_file(&self, path: &str) -> Result<PathBuf, StageError> {
         if !Path::new(path).components().all(|step| matches!(step, Component::Normal(_))) {
             return Err(StageError::bug(format!("the output `{path}` would lie outside the stage's folder")));
@@ -77,48 +77,48 @@ impl<'a> StageContext<'a> {
         std::fs::write(&full, bytes).map_err(|source| StageError::io("write", &full, &source))
     }
 
-    /// Starts an output file that is written in pieces; its folder exists afterwards.
+    /// Creates an output file that is written in pieces; creates its parent folder.
     pub fn create(&self, path: &str) -> Result<OutputFile, StageError> {
         let full = self.output_file(path)?;
         OutputFile::create(full.clone()).map_err(|source| StageError::io("create", &full, &source))
     }
 
-    /// Where anything may be written that nobody keeps.
+    /// A directory for temporary files.
     pub fn scratch_dir(&self) -> &'a Path {
         &self.job.scratch_dir
     }
 
-    /// Where side outputs go.
+    /// The directory for side outputs.
     pub fn side_dir(&self) -> &'a Path {
         &self.job.side_dir
     }
 
-    /// Where a kind with extendable parameters keeps its progress; what is there may vanish at any time.
+    /// The directory for the checkpoints of an extendable kind. Its content may be deleted at any time.
     pub fn checkpoint_dir(&self) -> Option<&'a Path> {
         self.job.checkpoint_dir.as_deref()
     }
 
-    /// How many threads may be used.
+    /// The maximum number of threads.
     pub fn threads(&self) -> usize {
         self.job.threads.max(1)
     }
 
-    /// The seed of a kind that declares randomness.
+    /// The seed; an error if the kind is not seeded.
     pub fn seed(&self) -> Result<u64, StageError> {
         self.job.seed.ok_or_else(|| StageError::bug("this kind does not declare randomness"))
     }
 
-    /// The stream of random numbers for one purpose.
+    /// An independent stream of random numbers for one purpose.
     pub fn random(&self, purpose: &str) -> Result<Random, StageError> {
         Ok(Random::new(self.seed()?, purpose))
     }
 
-    /// Says what the part has read at a port: the digests of its files there, in their order.
+    /// Reports the digests of the part's files at a port, in order.
     pub fn read(&self, port: &str, digests: Vec<Digest>) {
         self.events.emit(JobEvent::Read { port: port.to_owned(), digests });
     }
 
-    /// Says how far the work is; `total` 0 where nobody knows.
+    /// Reports progress; a `total` of 0 means unknown.
     pub fn progress(&self, done: u64, total: u64, unit: &str, message: impl Into<String>) {
         self.events.emit(JobEvent::Progress { done, total, unit: unit.to_owned(), message: message.into() });
     }
@@ -128,19 +128,19 @@ impl<'a> StageContext<'a> {
         self.events.emit(JobEvent::Log { line: line.into() });
     }
 
-    /// Tells the user something that is in order.
+    /// Informs the user of something that is not a problem.
     pub fn note(&self, message: impl Into<String>) {
         self.events.emit(JobEvent::Note { message: message.into() });
     }
 
-    /// Tells the user something although the work goes on.
+    /// Warns the user of a problem that does not stop the work.
     pub fn warn(&self, message: impl Into<String>) {
         self.events.emit(JobEvent::Warning { message: message.into() });
     }
 
-    /// Says that what is made is not as it should be, although it is worth keeping: a number that does not exist.
+    /// Reports a defect of a result that is worth keeping, e.g. a metric that is undefined.
     ///
-    /// The sentence is kept with the result, and every run that has this result says it and ends with exit code 1.
+    /// The message is stored with the result. Every run that uses the result repeats the message and exits with code 1.
     pub fn flaw(&self, message: impl Into<String>) {
         self.events.emit(JobEvent::Flaw { message: message.into() });
     }

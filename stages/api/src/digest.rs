@@ -1,13 +1,13 @@
-//! The name of some bytes: their BLAKE3 hash and their number.
+//! Digests identify content by BLAKE3 hash and size.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Names bytes by their BLAKE3 hash and their size.
+/// A BLAKE3 hash and a size in bytes.
 ///
-/// Written as `<64 hex digits>:<size in bytes>`, in files, in JSON and on the terminal alike.
+/// Formatted as `<64 hex digits>:<size in bytes>`, in files, in JSON and on the terminal alike.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     hash: [u8; 32],
@@ -15,22 +15,22 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Names bytes whose hash is known already.
+    /// Creates a digest from a known hash.
     pub const fn new(hash: [u8; 32], size: u64) -> Self {
         Self { hash, size }
     }
 
-    /// Stands for bytes of which only the number is known, because nobody has read them yet.
+    /// A placeholder for content whose size is known but which has not been hashed.
     pub const fn unread(size: u64) -> Self {
         Self::new([0; 32], size)
     }
 
-    /// Whether it only stands for bytes that nobody has read yet.
+    /// Whether this is a placeholder for unhashed content.
     pub fn is_unread(&self) -> bool {
         self.hash == [0; 32]
     }
 
-    /// Hashes bytes that are in memory.
+    /// Hashes bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self::new(*blake3::hash(bytes).as_bytes(), bytes.len() as u64)
     }
@@ -40,7 +40,7 @@ impl Digest {
         &self.hash
     }
 
-    /// The number of bytes.
+    /// The size in bytes.
     pub const fn size(&self) -> u64 {
         self.size
     }
@@ -50,7 +50,7 @@ impl Digest {
         blake3::Hash::from_bytes(self.hash).to_hex().to_string()
     }
 
-    /// The first twelve digits of the hash, for people.
+    /// The first twelve hexadecimal digits, for display.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
@@ -68,10 +68,10 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Says that a text is not a digest.
+/// The error for a string that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseDigestError {
-    /// What was read instead of a digest.
+    /// The string.
     pub text: String,
 }
 

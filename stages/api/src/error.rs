@@ -1,47 +1,47 @@
-//! What can go wrong in a stage, said so that its reader knows what to do.
+//! Errors of a stage, with a place and a hint.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Whose move it is after an error; decides the exit code.
+/// Who has to act on an error; determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCategory {
     /// The user must change a parameter, the data or the pipeline (exit code 2).
     Input,
-    /// The work itself failed: a program's exit status, a loss that became NaN (exit code 1).
+    /// The work itself failed, e.g. a program's exit status or a NaN loss (exit code 1).
     Failed,
-    /// An input changed while the stage ran, so nothing may be cached (exit code 1).
+    /// An input changed while the stage ran, so its result is not cached (exit code 1).
     InputChanged,
-    /// The disk failed (exit code 3).
+    /// A disk error (exit code 3).
     Disk,
-    /// A mistake in hamflow (exit code 70).
+    /// An internal error in hamflow (exit code 70).
     Bug,
 }
 
-/// Where in a user's file something is.
+/// A position in a user's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The file.
     pub path: String,
-    /// Line, counted from 1; 0 where only the file is known.
+    /// Line, 1-based; 0 if unknown.
     pub line: u64,
-    /// Column, counted from 1; 0 where only the line is known.
+    /// Column, 1-based; 0 if unknown.
     pub column: u64,
 }
 
-/// An error of a stage: message first, then place, then hint.
+/// An error of a stage; displayed as message, place, hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageError {
-    /// Whose move it is.
+    /// Who has to act.
     pub category: ErrorCategory,
-    /// One sentence, lowercase at its start, names in backticks.
+    /// One sentence that starts in lowercase, with names in backticks.
     pub message: String,
-    /// Where.
+    /// The position in a user's file, if there is one.
     pub place: Option<Place>,
-    /// The way out.
+    /// What to do about it.
     pub hint: Option<String>,
 }
 
@@ -50,28 +50,28 @@ impl StageError {
         Self { category, message: message.into(), place: None, hint: None }
     }
 
-    /// Something that the user must change.
+    /// An error that the user must fix.
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(ErrorCategory::Input, message)
     }
 
-    /// Work that failed.
+    /// A failure of the work itself.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(ErrorCategory::Failed, message)
     }
 
-    /// An input whose bytes are no longer those that its key names.
+    /// An input whose bytes no longer match the digest in the key.
     pub fn input_changed(path: &Path) -> Self {
         Self::new(ErrorCategory::InputChanged, format!("`{}` changed while the stage ran", path.display()))
-            .hint("nothing of this stage was cached; run again once the file is complete")
+            .hint("nothing of this stage was cached; run again when the file is complete")
     }
 
-    /// A mistake in hamflow.
+    /// An internal error.
     pub fn bug(message: impl Into<String>) -> Self {
         Self::new(ErrorCategory::Bug, message)
     }
 
-    /// A failed system call on `path`; out of space and the like count as the disk's fault.
+    /// A failed system call on `path`. Errors such as a full disk count as [`ErrorCategory::Disk`].
     pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
         use std::io::ErrorKind as E;
         let category = match source.kind() {
@@ -82,18 +82,18 @@ impl StageError {
         };
         let error = Self::new(category, format!("cannot {action} `{}`: {source}", path.display()));
         match source.kind() {
-            E::StorageFull => error.hint("make room on that disk and run again: what is finished is kept"),
+            E::StorageFull => error.hint("free disk space and run again; finished work is kept"),
             _ => error,
         }
     }
 
-    /// Adds the way out.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds where it is: lines and columns count from 1, 0 means unknown.
+    /// Adds a position; line and column are 1-based, 0 means unknown.
     pub fn at(mut self, path: impl Into<String>, line: u64, column: u64) -> Self {
         self.place = Some(Place { path: path.into(), line, column });
         self
@@ -121,25 +121,25 @@ impl fmt::Display for StageError {
 
 impl std::error::Error for StageError {}
 
-/// A parameter that a kind refuses.
+/// A rejected parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamError {
-    /// The path to the parameter below the stage, such as `["outputs", "y"]`; empty for the stage as a whole.
+    /// The path to the parameter within the stage, e.g. `["outputs", "y"]`; empty for the stage as a whole.
     pub path: Vec<String>,
-    /// One sentence, lowercase at its start.
+    /// One sentence that starts in lowercase.
     pub message: String,
-    /// The way out.
+    /// What to do about it.
     pub hint: Option<String>,
 }
 
 impl ParamError {
-    /// Refuses the parameter `name`.
+    /// Rejects the parameter `name`.
     pub fn new(name: &str, message: impl Into<String>) -> Self {
         let path = name.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         Self { path, message: message.into(), hint: None }
     }
 
-    /// Adds the way out.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -1,4 +1,4 @@
-//! What a stage reads, as the engine hands it over: names, digests and where the bytes are.
+//! The inputs of a stage: names, digests and locations of the bytes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -12,19 +12,19 @@ use crate::{ArtifactType, Digest, StageError, Symlinks, open_regular, read_regul
 /// One file of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFile {
-    /// The index of the folder it lies in, where an input is a list of folders; else 0.
+    /// The index of the containing folder, if the input is a list of folders; otherwise 0.
     pub root: u32,
-    /// The path below that folder, with `/`; the file's name where the input is a single file.
+    /// The path below that folder with `/` as separator; for a single file, its name.
     pub path: String,
-    /// The bytes that the key names; [unread](Digest::unread) where the part that reads them is to name them
-    /// ([`ReadAhead`]).
+    /// The digest that the key contains; [unread](Digest::unread) if the file has not been hashed and the part that reads it
+    /// must report the digest ([`ReadAhead`]).
     pub digest: Digest,
-    /// Where the bytes are: in the store, or where the user keeps them.
+    /// The file to read: in the store, or in the user's data directory.
     pub source: PathBuf,
 }
 
 impl InputFile {
-    /// Reads the whole file and checks it against its digest.
+    /// Reads the whole file and verifies its digest.
     pub fn read(&self) -> Result<Vec<u8>, StageError> {
         let bytes = read_regular(&self.source, Symlinks::Follow)
             .map_err(|source| StageError::io("read", &self.source, &source))?;
@@ -32,7 +32,7 @@ impl InputFile {
         Ok(bytes)
     }
 
-    /// Checks bytes that were read (or mapped) from [`source`](Self::source) against the digest in the key.
+    /// Verifies bytes that were read or mapped from [`source`](Self::source) against the digest in the key.
     pub fn check(&self, bytes: &[u8]) -> Result<(), StageError> {
         if Digest::of(bytes) == self.digest { Ok(()) } else { Err(self.changed()) }
     }
@@ -42,11 +42,13 @@ impl InputFile {
     }
 }
 
-/// So many files are open before their turn: what a disk needs to have something to do, and far fewer than a process may open.
+/// Maximum number of files that are opened ahead: enough to keep a disk busy, far below the limit on open files.
 const OPEN_AHEAD: usize = 8;
 
-/// Reads files one after the other, each once, also those that nobody has hashed yet. The system is told of the next ones before
-/// their turn, so that the disk fetches them while whoever reads works on one (`posix_fadvise(2)`, `WILLNEED`).
+/// Reads files in order, each once, including files without a digest.
+///
+/// It announces the next files to the kernel (`posix_fadvise(2)`, `WILLNEED`), so that the disk fetches them while the caller
+/// processes the current one.
 #[derive(Debug)]
 pub struct ReadAhead<'a> {
     files: std::slice::Iter<'a, InputFile>,
@@ -54,7 +56,7 @@ pub struct ReadAhead<'a> {
 }
 
 impl<'a> ReadAhead<'a> {
-    /// Begins with the first of them.
+    /// Starts before the first of `files`.
     pub fn new(files: &'a [InputFile]) -> Self {
         Self { files: files.iter(), opened: VecDeque::with_capacity(OPEN_AHEAD) }
     }
@@ -73,7 +75,7 @@ impl<'a> Iterator for ReadAhead<'a> {
     }
 }
 
-/// A file whose turn has come.
+/// The next file to read.
 #[derive(Debug)]
 pub struct Opened<'a> {
     file: &'a InputFile,
@@ -81,8 +83,7 @@ pub struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    /// Reads it into a buffer that is kept from one file to the next; returns the file and the digest of the bytes, which is that
-    /// of its key where it has one.
+    /// Reads the file into a reusable buffer. Returns the file and the digest of the bytes, which is verified if the key has one.
     pub fn read(self, bytes: &mut Vec<u8>) -> Result<(&'a InputFile, Digest), StageError> {
         let Self { file, opened } = self;
         bytes.clear();
@@ -95,38 +96,39 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Opens a file that will be read whole, soon.
+/// Opens a file and announces that all of it will be read soon.
 fn open_ahead(file: &InputFile) -> io::Result<File> {
     let opened = open_regular(&file.source, Symlinks::Follow)?;
+    // This is only advice. A file system that ignores it reads the file on demand.
     sys::advise_will_read(&opened);
     Ok(opened)
 }
 
-/// Something that a stage reads: an artifact of another stage, or a file or folders from outside.
+/// An input of a stage: an artifact of another stage, or a file or folders from outside the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// How the pipeline names it: `inputs.images`, `split.table`.
+    /// The reference in the pipeline, e.g. `inputs.images` or `split.table`.
     pub name: String,
-    /// The type of the artifact; none for something from outside.
+    /// The type of the artifact; `None` for external inputs.
     pub artifact_type: Option<ArtifactType>,
-    /// The axis values that tell gathered stages apart, such as `[("lr", "0.001")]`.
+    /// The matrix axis values that distinguish gathered stages, e.g. `[("lr", "0.001")]`.
     pub labels: Vec<(String, String)>,
-    /// The digest of the file, or of the tree; [unread](Digest::unread) where that of a file is.
+    /// The digest of the file or tree; [unread](Digest::unread) for a file that has not been hashed.
     pub digest: Digest,
-    /// The files, sorted by `(root, path)`; exactly one where it is a single file.
+    /// The files, sorted by `(root, path)`; exactly one for a single file.
     pub files: Vec<InputFile>,
-    /// Whether it is a folder (or a list of folders) rather than one file.
+    /// Whether it is a folder or a list of folders rather than a single file.
     pub folder: bool,
-    /// The file or folder as one path, for programs that take paths; set for `command` jobs and for single files.
+    /// The file or folder as one path, for programs that take paths. Set for `command` jobs and for single files.
     pub path: Option<PathBuf>,
 }
 
 impl Input {
-    /// The only file of an input that is one file.
+    /// The file of a single-file input; an error for a folder.
     pub fn file(&self) -> Result<&InputFile, StageError> {
         match (&self.files[..], self.folder) {
             ([file], false) => Ok(file),
-            _ => Err(StageError::input(format!("`{}` is a folder, but one file is wanted", self.name))),
+            _ => Err(StageError::input(format!("`{}` is a folder; expected a single file", self.name))),
         }
     }
 
@@ -139,22 +141,22 @@ impl Input {
     }
 }
 
-/// The inputs of a job by port; a port that may take a list has several.
+/// The inputs of a job by port. A port that accepts a list may have several.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs(pub BTreeMap<String, Vec<Input>>);
 
 impl Inputs {
-    /// The input at a required port.
+    /// The input of a required port.
     pub fn one(&self, port: &str) -> Result<&Input, StageError> {
         self.optional(port).ok_or_else(|| StageError::bug(format!("the port `{port}` has no input")))
     }
 
-    /// The input at an optional port.
+    /// The input of an optional port.
     pub fn optional(&self, port: &str) -> Option<&Input> {
         self.0.get(port).and_then(|inputs| inputs.first())
     }
 
-    /// All inputs at a port.
+    /// All inputs of a port.
     pub fn all(&self, port: &str) -> &[Input] {
         self.0.get(port).map_or(&[], Vec::as_slice)
     }
@@ -165,11 +167,9 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use std::fs;
-
     use super::*;
 
-    /// Files `0` to `n - 1` with their numbers in them, over and over.
+    /// `n` files, each filled with its repeated index.
     fn files(folder: &Path, n: usize) -> Vec<InputFile> {
         let file = |i: usize| {
             let (source, bytes) = (folder.join(i.to_string()), format!("{i} ").repeat(100_000));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_in_their_order_each_error_at_its_turn_and_only_a_few_are_open() {
+    fn files_and_errors_come_in_order_and_few_files_are_open_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path(), 20);
         fs::write(&files[15].source, "other bytes").unwrap();
@@ -211,16 +211,16 @@ mod tests {
         assert!(ahead.next().is_none());
     }
 
-    /// Whether all of a file is in the system's cache (`mincore(2)`).
+    /// Whether the whole file is in the page cache (`mincore(2)`).
     #[cfg(all(target_os = "linux", not(hamflow_portable)))]
     fn is_cached(path: &Path) -> bool {
         let file = File::open(path).unwrap();
-        // SAFETY: nobody writes to the file while it is mapped.
+        // SAFETY: nothing writes to the file while it is mapped.
         let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-        // SAFETY: it only asks.
+        // SAFETY: `sysconf` only reads a value.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
         let mut pages = vec![0u8; map.len().div_ceil(page)];
-        // SAFETY: the range is mapped, and there is a byte for each of its pages.
+        // SAFETY: the range is mapped, and the vector has one byte per page.
         let asked = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
         assert_eq!(asked, 0, "{}", io::Error::last_os_error());
         pages.iter().all(|page| page & 1 == 1)
@@ -228,7 +228,7 @@ mod tests {
 
     #[cfg(all(target_os = "linux", not(hamflow_portable)))]
     #[test]
-    fn the_disk_fetches_the_next_files_while_one_is_worked_on() {
+    fn the_next_files_are_prefetched_while_one_is_processed() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path(), OPEN_AHEAD + 1);
         for file in &files {
@@ -239,10 +239,10 @@ mod tests {
         if files.iter().any(|file| is_cached(&file.source)) {
             assert!(
                 std::env::var_os("CI").is_none(),
-                "files in {} cannot be taken out of memory",
+                "files in {} cannot be evicted from the page cache",
                 folder.path().display()
             );
-            eprintln!("SKIPPED: files in {} cannot be taken out of memory", folder.path().display());
+            eprintln!("SKIPPED: files in {} cannot be evicted from the page cache", folder.path().display());
             return;
         }
         let mut ahead = ReadAhead::new(&files);
@@ -250,9 +250,9 @@ mod tests {
         let (next, later) = files[1..].split_at(OPEN_AHEAD - 1);
         let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while !next.iter().all(|file| is_cached(&file.source)) {
-            assert!(std::time::Instant::now() < until, "nobody reads ahead");
+            assert!(std::time::Instant::now() < until, "no file was prefetched");
             std::thread::yield_now();
         }
-        assert!(!is_cached(&later[0].source), "this is too far ahead");
+        assert!(!is_cached(&later[0].source), "a file beyond the read-ahead limit was prefetched");
     }
 }

@@ -1,4 +1,4 @@
-//! A piece of work as plain data, and what is heard of it while it runs.
+//! Jobs and their events as plain data.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Digest, Inputs, Output, Params, PartOutput, StageError};
 
-/// Which piece of a stage's work a job is.
+/// Which piece of a stage's work a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobPart {
@@ -23,90 +23,90 @@ pub enum JobPart {
         /// [`Part::data`](crate::Part::data).
         data: Value,
     },
-    /// The assembly of all parts.
+    /// The merge of all parts.
     Merge {
-        /// What the parts made, in the plan's order.
+        /// The outputs of the parts, in plan order.
         parts: Vec<PartOutput>,
     },
 }
 
-/// Everything that a worker needs to know to do a piece of work.
+/// Everything that a worker needs to do one piece of work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Numbers the job within its run, so that events find their way back.
+    /// Identifies the job within its run.
     pub id: u64,
-    /// The stage's name, for messages only.
+    /// The stage's name, used only in messages.
     pub stage: String,
     /// The kind's name.
     pub kind: String,
     /// The resolved parameters.
     pub params: Params,
-    /// The seed, for kinds that declare randomness.
+    /// The seed, for seeded kinds.
     pub seed: Option<u64>,
-    /// Which piece.
+    /// The piece of work.
     pub part: JobPart,
-    /// What it reads; for a part, only the files that the part names.
+    /// The inputs; for a part, only the files that the part lists.
     pub inputs: Inputs,
-    /// What it must make.
+    /// The outputs to produce.
     pub outputs: Vec<Output>,
-    /// Where it writes its outputs: exists and is empty.
+    /// Where outputs are written; exists and is empty.
     pub output_dir: PathBuf,
-    /// Where it may write anything else: exists and is empty.
+    /// Where temporary files are written; exists and is empty.
     pub scratch_dir: PathBuf,
-    /// Where side outputs go (live history, events); kept with the run, never an artifact.
+    /// Where side outputs are written (live history, events). They are kept with the run but are not artifacts.
     pub side_dir: PathBuf,
-    /// Where progress of an unfinished or extendable job is kept between runs; its content may vanish.
+    /// Where checkpoints of an unfinished or extendable job are kept between runs. Its content may be deleted at any time.
     pub checkpoint_dir: Option<PathBuf>,
-    /// How many threads the job may use.
+    /// Maximum number of threads of the job.
     pub threads: usize,
-    /// How many threads the worker's libraries start by themselves.
+    /// Number of threads that the worker's libraries start on their own.
     pub pool_threads: usize,
-    /// The project's root; only `command` may look at it.
+    /// The project's root; only for `command`.
     pub project_dir: PathBuf,
-    /// The declared environment, secret variables included.
+    /// The declared environment variables, including secrets.
     pub env: BTreeMap<String, String>,
 }
 
-/// What a worker says while and after it works, one JSON object per line.
+/// An event of a worker, one JSON object per line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum JobEvent {
-    /// How far it is.
+    /// The progress so far.
     Progress {
-        /// What is done, in `unit`.
+        /// The amount done, in `unit`.
         done: u64,
-        /// What there is to do; 0 where nobody knows.
+        /// The total amount; 0 if unknown.
         total: u64,
-        /// Such as `images` or `epochs`.
+        /// The unit, e.g. `images` or `epochs`.
         unit: String,
-        /// A few words more, such as the validation accuracy; may be empty.
+        /// Further information, e.g. the validation accuracy; may be empty.
         message: String,
     },
     /// A line for the stage's log.
     Log {
-        /// The line, without its end.
+        /// The line, without its line feed.
         line: String,
     },
-    /// Something the user would like to know, such as that the work goes on from a checkpoint.
+    /// Information for the user, e.g. that training resumes from a checkpoint.
     Note {
         /// One sentence.
         message: String,
     },
-    /// Something the user should know although the work goes on.
+    /// A problem that does not stop the work.
     Warning {
         /// One sentence.
         message: String,
     },
-    /// What is made is kept, but is not as it should be.
+    /// A defect of a result that is kept anyway.
     Flaw {
         /// One sentence.
         message: String,
     },
-    /// What a part has read, for a kind that [reads once](crate::KindSpec::reads_once).
+    /// The digests of the files that a part has read, for a kind that [reads once](crate::KindSpec::reads_once).
     Read {
         /// The port.
         port: String,
-        /// Of the part's files there, in their order.
+        /// The digests of the part's files at that port, in order.
         digests: Vec<Digest>,
     },
     /// The end of the job.
@@ -116,10 +116,10 @@ pub enum JobEvent {
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobResult {
-    /// The job's number.
+    /// The job's id.
     pub id: u64,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub error: Option<StageError>,
-    /// The largest resident size of the worker so far, in bytes; 0 where unknown.
+    /// The worker's peak resident memory so far, in bytes; 0 if unknown.
     pub peak_memory: u64,
 }

@@ -1,4 +1,4 @@
-//! What a kind of stage tells the engine, and what the engine asks of it.
+//! The trait that every kind of stage implements, and the facts that the engine queries.
 
 use serde_json::{Map, Value};
 
@@ -7,47 +7,47 @@ use crate::{Classify, Inputs, Listener, Output, ParamError, PartOutput, Plan, Po
 /// Parameters as JSON values, sorted by name.
 pub type Params = Map<String, Value>;
 
-/// How many threads a job of a kind can use.
+/// The number of threads that a job of a kind can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// One; the engine runs several such jobs at a time.
+    /// One. The engine runs several such jobs at a time.
     One,
-    /// One, as long as other jobs wait for theirs; parts that are fewer than the threads share what there is. The job starts those
-    /// beyond the first itself, and what it makes does not depend on how many it has.
+    /// One while other jobs are waiting. If there are fewer parts than threads, the parts share the spare threads. The job starts the
+    /// additional threads itself, and its output must not depend on their number.
     Spare,
-    /// As many as there are.
+    /// All available threads.
     All,
 }
 
-/// The unchanging facts about a kind.
+/// The static properties of a kind.
 #[derive(Debug, Clone)]
 pub struct KindSpec {
     /// The name in `pipeline.toml`.
     pub name: &'static str,
-    /// Raised whenever equal inputs would give another output.
+    /// The revision; incremented whenever equal inputs produce different outputs.
     pub revision: u32,
-    /// One sentence for the reference.
+    /// One sentence for the reference documentation.
     pub summary: &'static str,
-    /// What it takes. For a kind with `dynamic_ports`, the stage's own `inputs` table is added.
+    /// The input ports. With `dynamic_ports`, the stage's own `inputs` table is added.
     pub ports: Vec<Port>,
     /// Whether `inputs = { name = "reference" }` in the stage declares ports (`command`).
     pub dynamic_ports: bool,
-    /// Whether it draws random numbers, so that the seed enters the key.
+    /// Whether it uses random numbers; if so, the seed enters the key.
     pub seeded: bool,
-    /// The parameters whose increase continues from a checkpoint (`epochs`).
+    /// The parameters that can be increased to continue from a checkpoint (`epochs`).
     pub extendable: &'static [&'static str],
-    /// How many threads a job can use.
+    /// The number of threads that a job can use.
     pub threads: Threads,
-    /// What the files that parts read are called when they are counted.
+    /// The unit in which the files read by parts are counted.
     pub part_unit: &'static str,
-    /// Whether plans and views look at no more than the names of what ports with [`Access::Content`](crate::Access::Content)
-    /// take, and every part reads each of its files by [`ReadAhead`](crate::ReadAhead) and says so
-    /// ([`StageContext::read`](crate::StageContext::read)). Then files that nobody has hashed yet are hashed by the parts.
+    /// Whether every part reads each of its files exactly once, with [`ReadAhead`](crate::ReadAhead), and reports the digests
+    /// ([`StageContext::read`](crate::StageContext::read)), while plans and views use only the file names of ports with
+    /// [`Access::Content`](crate::Access::Content). The engine then leaves hashing of unhashed files to the parts.
     pub reads_once: bool,
 }
 
 impl KindSpec {
-    /// A kind that takes `ports`, uses all threads and draws no random numbers.
+    /// A kind with the given ports that uses all threads and no random numbers.
     pub fn new(name: &'static str, revision: u32, summary: &'static str, ports: Vec<Port>) -> Self {
         Self {
             name,
@@ -64,57 +64,57 @@ impl KindSpec {
     }
 }
 
-/// What a stage is planned from. Everything here is known before it runs.
+/// The information that is available before a stage runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Planning<'a> {
     /// The resolved parameters.
     pub params: &'a Params,
-    /// The inputs. Planning may read tables in full and of everything else only the listing with its digests,
-    /// which may be [unread](crate::Digest::unread) where the kind [reads once](KindSpec::reads_once) or reads names alone.
+    /// The inputs. Planning may read tables in full, but only the listing and digests of other inputs. The digests may be
+    /// [unread](crate::Digest::unread) if the kind [reads once](KindSpec::reads_once) or uses only names.
     pub inputs: &'a Inputs,
-    /// The seed, for kinds that declare randomness.
+    /// The seed, for seeded kinds.
     pub seed: Option<u64>,
 }
 
-/// The columns and rows of some inputs that a kind reads, as canonical text.
+/// The columns and rows that a kind reads from some inputs, as canonical text.
 ///
-/// One row per line, the row's name first, then a tab, then what is read of it. The engine puts the digest of the text into
-/// the key and keeps the text, so that `hamflow why` can name the rows that changed.
+/// Each line holds the row's name, a tab, and the values read. The digest of the text enters the key. The engine also keeps the
+/// text, so that `hamflow why` can name the rows that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// What it is, for people: ``image_id, label and split of the training and validation rows``.
+    /// A description for people, e.g. ``image_id, label and split of the training and validation rows``.
     pub name: String,
     /// The rows.
     pub text: String,
 }
 
-/// What a stage does.
+/// The implementation of a kind of stage.
 ///
-/// An implementation has no state: all it knows comes with the call. `resolve`, `outputs`, `views` and `plan` run in the
-/// engine's process and must be quick; `run`, `run_part` and `merge` run in a worker and may be killed at any line.
+/// Implementations are stateless. `resolve`, `outputs`, `views` and `plan` run in the engine's process and must be fast. `run`,
+/// `run_part` and `merge` run in a worker, which may be killed at any time.
 pub trait Kind: Sync {
-    /// The unchanging facts.
+    /// The static properties of the kind.
     fn spec(&self) -> KindSpec;
 
     /// The JSON Schema of the parameters: an object schema with one documented property per parameter.
     fn schema(&self) -> Value;
 
-    /// Checks the parameters and fills in the defaults.
+    /// Validates the parameters and fills in the defaults.
     ///
-    /// The result has every parameter, so that a default that changes in a later version changes the key.
+    /// The result contains every parameter, so that a default that changes in a later version changes the key.
     fn resolve(&self, params: &Params) -> Result<Params, ParamError>;
 
-    /// What a stage with these (resolved) parameters makes.
+    /// The outputs of a stage with these resolved parameters.
     fn outputs(&self, params: &Params) -> Vec<Output>;
 
-    /// The columns that a stage with these parameters reads of the tables at its ports, as port and column: a table that is known to
-    /// be without one is refused before anything runs.
+    /// The columns that a stage with these parameters reads, as pairs of port and column. A table that is known to lack one is
+    /// rejected before anything runs.
     fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// The columns that a table may have which a stage with these parameters makes; `of` says those of the table at a port. None where
-    /// only a run can say.
+    /// The columns of the table `output` of a stage with these parameters; `None` if they are only known after a run. `of` returns the
+    /// columns of the table at a port.
     fn columns_made(
         &self,
         _params: &Params,
@@ -124,58 +124,58 @@ pub trait Kind: Sync {
         None
     }
 
-    /// The class of device that numbers depend on (`cpu`), for kinds where they do; for the same parameters always there or
-    /// always none.
+    /// The device class that the results depend on (e.g. `cpu`), or `None` if they do not depend on it. Deterministic: equal
+    /// parameters always return `None` or always a class.
     ///
-    /// Fails where the parameters ask for a device that is not there.
+    /// Fails if the requested device is not available.
     fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
         Ok(None)
     }
 
-    /// Whether the result of another class of device will do where there is none of this machine's: where the lock names one
-    /// that was made from the same.
+    /// Whether a result that the lock file records for the same inputs on another device class may be used if there is none for this
+    /// machine's class.
     fn accepts_other_devices(&self, _params: &Params) -> bool {
         false
     }
 
-    /// The arguments that may name files of the project, which are inputs by themselves (`command`).
+    /// The arguments that may name files of the project. Those files are implicit inputs (`command`).
     fn candidate_files(&self, _params: &Params) -> Vec<String> {
         Vec::new()
     }
 
-    /// The views that stand in the key for the inputs at ports with [`Access::View`](crate::Access::View).
+    /// The views that enter the key in place of the inputs at ports with [`Access::View`](crate::Access::View).
     ///
-    /// Remembered by the digests of the inputs, so it is asked once per content.
+    /// The result is cached by the digests of the inputs.
     fn views(&self, _planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         Ok(Vec::new())
     }
 
-    /// How the work is split; asked when the stage is ready, and remembered by the digests of the inputs once all are known.
+    /// Splits the work into parts. Called when the stage is ready; the result is cached by the digests of the inputs once all are known.
     fn plan(&self, _planning: Planning<'_>) -> Result<Plan, StageError> {
         Ok(Plan::Whole)
     }
 
-    /// A picture (PNG) of what a stage with these parameters does to about `sample` of its inputs, before anything is paid for;
-    /// none for a kind that has nothing to show.
+    /// A PNG that shows the effect of these parameters on about `sample` inputs without running the stage; `None` if the kind has no
+    /// preview.
     fn preview(&self, _planning: Planning<'_>, _sample: usize) -> Result<Option<Vec<u8>>, StageError> {
         Ok(None)
     }
 
-    /// Classifies images with a model that a stage of this kind made, and tells the answers; false for a kind that makes no model.
+    /// Classifies images with a model of this kind and reports each answer to `tell`; `false` if the kind makes no model.
     fn classify(&self, _asked: &Classify<'_>, _tell: &mut Listener<'_>) -> Result<bool, StageError> {
         Ok(false)
     }
 
-    /// Does the whole work of a stage that is not split.
+    /// Runs a stage that is not split into parts.
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError>;
 
-    /// Does one part.
+    /// Runs one part.
     fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        Err(StageError::bug(format!("the kind of `{}` has no parts", context.stage())))
+        Err(StageError::bug(format!("the kind of `{}` does not split work into parts", context.stage())))
     }
 
-    /// Makes what is made once from all parts.
+    /// Produces the outputs that are made once from all parts.
     fn merge(&self, context: &StageContext<'_>, _parts: &[PartOutput]) -> Result<(), StageError> {
-        Err(StageError::bug(format!("the kind of `{}` has no parts", context.stage())))
+        Err(StageError::bug(format!("the kind of `{}` does not split work into parts", context.stage())))
     }
 }

@@ -1,7 +1,7 @@
-//! The contract between the engine, which decides what runs, and the kinds of stage, which do the work.
+//! The contract between the engine, which schedules stages, and the kinds of stage, which do the work.
 //!
-//! A kind implements [`Kind`]. The engine asks it what it takes and makes ([`Port`], [`Output`]), has it check its
-//! parameters, and hands it a [`StageContext`] when there is work. Neither side knows anything else of the other.
+//! A kind implements [`Kind`]. The engine queries its inputs and outputs ([`Port`], [`Output`]), lets it validate its
+//! parameters, and passes it a [`StageContext`] to run. Neither side depends on anything else of the other.
 
 mod artifact;
 mod classify;

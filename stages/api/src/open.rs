@@ -1,8 +1,8 @@
-//! Opening files that may not be what their names promise.
+//! Opens files that are guaranteed to be regular.
 //!
-//! A FIFO, a socket or a device under the name of a blob would block or read without end; a symlink in the cache would make hamflow
-//! write to somebody else's file. So every file is opened without blocking and must turn out to be a regular one; in `cache/` and
-//! `out/`, which belong to hamflow, a symlink is refused as well.
+//! A FIFO, socket or device in place of a blob would block or produce data without end. A symlink in the cache would make hamflow
+//! write to a foreign file. Files are therefore opened without blocking and must be regular; in `cache/` and `out/`, which
+//! belong to hamflow, symlinks are refused as well.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -10,18 +10,18 @@ use std::path::Path;
 
 use crate::sys::{self, Symlinks};
 
-/// Opens a file for reading; fails on anything but a regular file.
+/// Opens a regular file for reading; anything else is an error.
 pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
     open_with(OpenOptions::new().read(true), path, symlinks)
 }
 
-/// Opens a file as `options` say; fails, without blocking, on anything but a regular file.
+/// Opens a regular file with `options`; anything else is an error. Never blocks.
 pub fn open_with(options: &mut OpenOptions, path: &Path, symlinks: Symlinks) -> io::Result<File> {
     let file = sys::open_nonblocking(options, path, symlinks)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(sys::not_regular()) }
 }
 
-/// The bytes of a regular file.
+/// Reads the bytes of a regular file.
 pub fn read_regular(path: &Path, symlinks: Symlinks) -> io::Result<Vec<u8>> {
     let mut file = open_regular(path, symlinks)?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
@@ -30,7 +30,7 @@ pub fn read_regular(path: &Path, symlinks: Symlinks) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a regular file.
+/// Reads the UTF-8 text of a regular file.
 pub fn read_text(path: &Path, symlinks: Symlinks) -> io::Result<String> {
     let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
     String::from_utf8(read_regular(path, symlinks)?).map_err(invalid)

@@ -1,14 +1,14 @@
-//! An output file that is written in small pieces.
+//! Output files that are written in small pieces.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A file of a part's output directory that is written from its beginning to its end, in pieces.
+/// A file in a part's output directory, written sequentially in pieces of fixed size.
 ///
-/// Where more is written at once, Linux looks for memory in large blocks, and those are what a virtual machine may have returned to
-/// its host: getting them back costs ten times what copying does.
+/// For larger writes, Linux allocates memory in large blocks. A virtual machine may have returned those to its host, and getting
+/// them back takes ten times as long as copying.
 pub struct OutputFile {
     path: PathBuf,
     file: File,
@@ -16,16 +16,16 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Whole pages, near the processor.
+    /// A multiple of the page size that fits into the processor's cache.
     const PIECE: usize = 64 * 1024;
 
-    /// Starts the file, whose folder is there.
+    /// Creates the file; its folder must exist.
     pub fn create(path: PathBuf) -> io::Result<Self> {
         let file = File::create(&path)?;
         Ok(Self { path, file, piece: Vec::with_capacity(Self::PIECE) })
     }
 
-    /// Where it lies.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_pieces_it_comes_in_a_file_is_the_same() {
+    fn the_size_of_the_writes_does_not_change_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> = (0..500_000u32).map(|i| (i % 251) as u8).collect();
         for size in [1, 1000, 65_536, 65_537, 150_528, 500_000] {

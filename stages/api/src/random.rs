@@ -1,16 +1,16 @@
-//! Random numbers that are the same on every machine and in every version.
+//! Random numbers that are reproducible across machines and versions.
 
-/// A stream of random numbers: xoshiro256++ (Blackman, Vigna 2019), seeded from BLAKE3.
+/// A stream of random numbers: xoshiro256++ (Blackman, Vigna 2019), seeded with BLAKE3.
 ///
-/// One stream per purpose: `Random::new(seed, "shuffle")` and `Random::new(seed, "dropout")` have nothing in common, so that
-/// another draw for one purpose changes no other.
+/// Each purpose has an independent stream, e.g. `Random::new(seed, "shuffle")` and `Random::new(seed, "dropout")`. Additional
+/// draws for one purpose do not affect the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Random {
     state: [u64; 4],
 }
 
 impl Random {
-    /// Starts the stream of `seed` for `purpose`.
+    /// Creates the stream of `seed` for `purpose`.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("hamflow random stream 1");
         hasher.update(&seed.to_le_bytes());
@@ -23,17 +23,17 @@ impl Random {
         Self { state }
     }
 
-    /// The state, for checkpoints.
+    /// The generator's state, for checkpoints.
     pub const fn state(&self) -> [u64; 4] {
         self.state
     }
 
-    /// Goes on from a saved state.
+    /// Restores a stream from its state.
     pub const fn from_state(state: [u64; 4]) -> Self {
         Self { state }
     }
 
-    /// The next 64 bits.
+    /// The next 64 random bits.
     pub const fn next_u64(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
@@ -47,7 +47,7 @@ impl Random {
         result
     }
 
-    /// Uniform in [0, 1), with 53 bits.
+    /// Uniform in [0, 1), with 53 bits of precision.
     pub const fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
@@ -57,7 +57,7 @@ impl Random {
         low + (high - low) * self.unit()
     }
 
-    /// Uniform in 0..bound, without bias (Lemire 2019). `bound` must not be 0.
+    /// Uniform in 0..bound, without bias (Lemire 2019). Panics if `bound` is 0.
     pub const fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below 0");
         let threshold = bound.wrapping_neg() % bound;
@@ -69,7 +69,7 @@ impl Random {
         }
     }
 
-    /// Puts `items` in a random order (Fisher–Yates).
+    /// Shuffles `items` (Fisher–Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u64 + 1) as usize);

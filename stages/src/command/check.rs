@@ -1,4 +1,4 @@
-//! Looks whether an output is what the pipeline says that it is.
+//! Checks that an output has its declared type.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use parquet::file::reader::SerializedFileReader;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Fails unless `output` lies below `output_dir` and is of its type.
+/// Fails unless `output` is below `output_dir` and has its type.
 pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageError> {
     let Output { name, artifact_type, path, .. } = output;
     let full = output_dir.join(path);
     let above = full.ancestors().skip(1).take_while(|folder| folder.starts_with(output_dir));
     if let Some(link) = above.filter(|folder| folder.is_symlink()).last() {
-        let message = format!("the output `{name}` lies behind a link, `{}`, which leads elsewhere", link.display());
-        return Err(StageError::failed(message).hint("the cache keeps only what is there itself"));
+        let message = format!("output `{name}` is behind the symlink `{}`", link.display());
+        return Err(StageError::failed(message).hint("outputs must not be symlinks; write the files themselves"));
     }
     for folder in full.ancestors().skip(1).take_while(|folder| folder.starts_with(output_dir)) {
         if let Ok(metadata) = fs::symlink_metadata(folder) {
@@ -24,12 +24,12 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
         }
     }
     let missing = || {
-        StageError::failed(format!("the program did not make the output `{name}`"))
+        StageError::failed(format!("the program did not create the output `{name}`"))
             .hint(format!("it must write `{{outputs.{name}}}`"))
     };
     let metadata = fs::symlink_metadata(&full).map_err(|_| missing())?;
     let problem = if metadata.is_symlink() {
-        Err("it is a link; the cache keeps only what is there itself".to_owned())
+        Err("it is a symlink; outputs must not be symlinks".to_owned())
     } else if metadata.is_dir() != artifact_type.is_folder() {
         Err(format!("it is a {}", if metadata.is_dir() { "folder" } else { "file" }))
     } else if metadata.is_dir() {
@@ -41,19 +41,19 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
         make_readable(&full, &metadata);
         file(*artifact_type, &full)
     };
-    problem.map_err(|problem| StageError::failed(format!("the output `{name}` is no {artifact_type}: {problem}")))
+    problem.map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))
 }
 
-/// Lets the cache read a file, and move it out of its folder, whatever the program allowed.
+/// Adds the permissions that the cache needs to read a file and to move it.
 fn make_readable(path: &Path, metadata: &fs::Metadata) {
     let (mode, needed) = (sys::mode(metadata), if metadata.is_dir() { 0o700 } else { 0o400 });
     if mode & needed != needed {
-        // Where that fails, reading will say so.
+        // If this fails, reading the file reports the error.
         let _ = fs::set_permissions(path, sys::permissions(mode | needed));
     }
 }
 
-/// Every file below a folder; a link, a name that the cache cannot keep or an empty folder is a problem.
+/// Every file below a folder. An empty folder, a symlink or a name that the cache cannot store is an error.
 fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     let mut pending = vec![folder.to_path_buf()];
@@ -62,14 +62,11 @@ fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
             let entry = entry.map_err(|error| error.to_string())?;
             let kind = entry.file_type().map_err(|error| error.to_string())?;
             if kind.is_symlink() {
-                return Err(format!(
-                    "`{}` is a link; the cache keeps only what is there itself",
-                    entry.path().display()
-                ));
+                return Err(format!("`{}` is a symlink; outputs must not contain symlinks", entry.path().display()));
             }
             let name = entry.file_name();
             if name.to_str().is_none_or(|name| name.contains('\n')) {
-                return Err(format!("the name `{}` is not one line of UTF-8", entry.path().display()));
+                return Err(format!("the file name `{}` is not a single line of UTF-8", entry.path().display()));
             }
             if let Ok(metadata) = entry.metadata() {
                 make_readable(&entry.path(), &metadata);

@@ -1,4 +1,4 @@
-//! Runs a program with a cleared environment and passes its output on, line by line.
+//! Runs a program in a clean environment and logs its output line by line.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -8,16 +8,16 @@ use std::thread;
 
 use hamflow_stage_api::{StageContext, StageError, sys};
 
-/// A longer line is logged in pieces.
-const LONGEST_LINE: u64 = 16 * 1024;
+/// Maximum length of a logged line in bytes; longer lines are split.
+const MAX_LINE: u64 = 16 * 1024;
 
-/// How many of the last lines of an error stream are shown.
+/// The number of last lines of stderr that an error quotes.
 const LAST_LINES: usize = 20;
 
-/// Variables that pass from hamflow's own environment without being declared: no output should depend on them.
+/// Variables that are inherited without being declared. Outputs should not depend on them.
 const PASSED: [&str; 2] = ["PATH", "HOME"];
 
-/// Runs `command_line` in the project's folder and waits for it; fails unless it succeeds.
+/// Runs `command_line` in the project's folder; an error unless it exits with 0.
 pub(super) fn run(command_line: &[String], context: &StageContext<'_>) -> Result<(), StageError> {
     let job = context.job();
     let (program, arguments) = command_line.split_first().ok_or_else(|| StageError::bug("there is nothing to run"))?;
@@ -38,7 +38,7 @@ pub(super) fn run(command_line: &[String], context: &StageContext<'_>) -> Result
         let stdout = stdout.map(|stream| scope.spawn(|| pass_on(stream, context)));
         let last = stderr.map(|stream| pass_on(stream, context)).unwrap_or_default();
         if let Some(thread) = stdout {
-            thread.join().expect("passing lines on does not panic");
+            thread.join().expect("the logging thread does not panic");
         }
         last
     });
@@ -46,19 +46,19 @@ pub(super) fn run(command_line: &[String], context: &StageContext<'_>) -> Result
     if status.success() { Ok(()) } else { Err(failed(program, status, &last)) }
 }
 
-/// Where a program is: a name is looked up in `PATH`, a relative path starts from the project's folder.
+/// Resolves a program: a name is looked up in `PATH`, a relative path is relative to the project's folder.
 fn located(program: &str, project_dir: &Path) -> PathBuf {
     if program.contains('/') { project_dir.join(program) } else { PathBuf::from(program) }
 }
 
 fn cannot_start(program: &str, error: &std::io::Error) -> StageError {
     match error.kind() {
-        ErrorKind::NotFound if program.contains('/') => StageError::input(format!("there is no program `{program}`"))
-            .hint("a relative path starts from the folder of `pipeline.toml`; a script needs its interpreter"),
-        ErrorKind::NotFound => StageError::input(format!("there is no program `{program}` in `PATH`"))
-            .hint("install it, or give its path; what the shell knows (`a | b`) goes in one line: `run = \"a | b\"`"),
-        ErrorKind::PermissionDenied => StageError::input(format!("`{program}` may not be executed"))
-            .hint(format!("`chmod +x {program}`, or name its interpreter first")),
+        ErrorKind::NotFound if program.contains('/') => StageError::input(format!("program `{program}` not found"))
+            .hint("relative paths are relative to the folder of `pipeline.toml`; check also that the interpreter of a script exists"),
+        ErrorKind::NotFound => StageError::input(format!("program `{program}` not found in `PATH`"))
+            .hint("install it, or give its path; write shell syntax (`a | b`) as one line: `run = \"a | b\"`"),
+        ErrorKind::PermissionDenied => StageError::input(format!("`{program}` is not executable"))
+            .hint(format!("`chmod +x {program}`, or run it with its interpreter")),
         _ => StageError::failed(format!("cannot start `{program}`: {error}")),
     }
 }
@@ -68,8 +68,8 @@ fn pass_on(stream: impl Read, context: &StageContext<'_>) -> VecDeque<String> {
     let mut reader = BufReader::new(stream);
     let mut last = VecDeque::new();
     let mut line = Vec::new();
-    // A stream that breaks is one that ended.
-    while (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+    // A read error ends the stream.
+    while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']);
         context.log(text);
@@ -86,8 +86,8 @@ fn failed(program: &str, status: ExitStatus, last: &VecDeque<String>) -> StageEr
     let how = match status.code() {
         Some(code) => format!("ended with exit status {code}"),
         None => sys::signal(status).map_or_else(
-            || "was ended by something unknown".to_owned(),
-            |number| format!("was ended by signal {number}"),
+            || "was terminated by an unknown cause".to_owned(),
+            |number| format!("was terminated by signal {number}"),
         ),
     };
     let mut message = format!("`{program}` {how}");

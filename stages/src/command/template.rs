@@ -1,4 +1,4 @@
-//! Arguments with placeholders, and what is put in their place.
+//! Arguments with placeholders, and their substitution.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Parameters, Run};
 use crate::near_miss;
 
-/// What stands in braces.
+/// A placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Placeholder {
     Input(String),
@@ -28,7 +28,7 @@ enum Piece {
 pub(super) struct Template(Vec<Piece>);
 
 impl Template {
-    /// Finds the placeholders; the error is a sentence.
+    /// Parses the placeholders; the error is a complete message.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -43,9 +43,9 @@ impl Template {
                 plain.push('}');
                 rest = after;
             } else if brace.starts_with('}') {
-                return Err(format!("`run` has a `}}` that closes nothing, after `{plain}`"));
+                return Err(format!("unmatched `}}` in `run` after `{plain}`"));
             } else {
-                let end = brace.find('}').ok_or_else(|| format!("`run` has a `{{` that is not closed: `{brace}`"))?;
+                let end = brace.find('}').ok_or_else(|| format!("unclosed `{{` in `run`: `{brace}`"))?;
                 if !plain.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
                 }
@@ -74,23 +74,25 @@ fn placeholder(text: &str) -> Result<Placeholder, String> {
         Some(("outputs", name)) => Ok(Placeholder::Output(name.to_owned())),
         Some(("params", name)) => Ok(Placeholder::Param(name.to_owned())),
         None if text == "threads" => Ok(Placeholder::Threads),
-        _ => Err(format!("`{{{text}}}` is neither `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}` nor `{{threads}}`")),
+        _ => Err(format!(
+            "unknown placeholder `{{{text}}}`; expected `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}` or `{{threads}}`"
+        )),
     }
 }
 
-/// A text with its parameters put in their places, and its other placeholders left.
+/// Substitutes the parameters and keeps all other placeholders.
 pub(super) fn with_params(text: &str, parameters: &Parameters) -> String {
     let Ok(Template(pieces)) = Template::parse(text) else { return text.to_owned() };
     let shown = |piece: Piece| match piece {
         Piece::Text(text) => text,
         Piece::Placeholder(Placeholder::Param(name)) => parameters.params.get(&name).map(plain).unwrap_or_default(),
-        // No path has this character.
+        // A path cannot contain this character.
         Piece::Placeholder(_) => "\0".to_owned(),
     };
     pieces.into_iter().map(shown).collect()
 }
 
-/// The program and its arguments with everything put in its place.
+/// The program and its arguments with all placeholders substituted.
 pub(super) fn fill(parameters: &Parameters, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
     match &parameters.run {
         Run::Arguments(arguments) => {
@@ -121,7 +123,7 @@ fn parse(text: &str) -> Result<Template, StageError> {
     Template::parse(text).map_err(StageError::bug)
 }
 
-/// One argument; several where it is nothing but a placeholder that stands for several.
+/// Substitutes one argument. Gives several if the argument is just a placeholder with several values.
 fn fill_argument(
     argument: &str,
     parameters: &Parameters,
@@ -138,8 +140,9 @@ fn fill_argument(
             Piece::Placeholder(placeholder) => match &values(&placeholder, parameters, context)?[..] {
                 [value] => filled.push_str(value),
                 several => {
-                    let message = format!("`{argument}` has room for one path, but there are {}", several.len());
-                    return Err(StageError::input(message).hint("let the placeholder be an argument of its own"));
+                    let message =
+                        format!("`{argument}` needs a single path, but its placeholder has {}", several.len());
+                    return Err(StageError::input(message).hint("pass the placeholder as a separate argument"));
                 }
             },
         }
@@ -168,26 +171,26 @@ fn values(
         }
         Placeholder::Output(name) => {
             let output = context.job().outputs.iter().find(|output| output.name == *name);
-            let output = output.ok_or_else(|| StageError::bug(format!("there is no output `{name}`")))?;
+            let output = output.ok_or_else(|| StageError::bug(format!("no output `{name}`")))?;
             Ok(vec![text(&context.job().output_dir.join(&output.path))?])
         }
         Placeholder::Param(name) => match parameters.params.get(name) {
             Some(value) => Ok(vec![plain(value)]),
-            None => Err(StageError::bug(format!("there is no parameter `{name}`"))),
+            None => Err(StageError::bug(format!("no parameter `{name}`"))),
         },
         Placeholder::Threads => Ok(vec![context.threads().to_string()]),
     }
 }
 
-/// A parameter as the program sees it.
+/// A parameter as passed to the program.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn input_path(input: &Input) -> Result<String, StageError> {
     let path = input.path.as_deref().ok_or_else(|| {
-        StageError::input(format!("`{}` is a list of folders, which has no path of its own", input.name))
-            .hint("declare each folder under `[inputs]` by itself")
+        StageError::input(format!("`{}` is a list of folders, which has no single path", input.name))
+            .hint("declare each folder as a separate entry of `[inputs]`")
     })?;
     text(path)
 }
@@ -198,7 +201,7 @@ fn text(path: &Path) -> Result<String, StageError> {
     Ok(text.to_owned())
 }
 
-/// A value as one word of a shell line.
+/// Quotes a value as one shell word.
 fn quoted(value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&byte);
     if !value.is_empty() && value.bytes().all(is_plain) {
@@ -213,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_and_doubled_braces_are_told_apart() {
+    fn placeholders_and_doubled_braces_are_distinguished() {
         let template = Template::parse("awk '{{print $1}}' {inputs.x}>{outputs.y}").unwrap();
         let names = [Placeholder::Input("x".to_owned()), Placeholder::Output("y".to_owned())];
         assert!(template.placeholders().eq(&names));
@@ -222,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_placeholder_is_refused() {
+    fn invalid_placeholders_are_rejected() {
         for text in ["{print $1}", "{", "a } b", "{input.x}", "{inputs.x", "{}"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn values_are_quoted_only_where_the_shell_would_take_them_apart() {
+    fn values_are_quoted_only_if_the_shell_would_split_them() {
         assert_eq!(quoted("/a/b-c_1.txt"), "/a/b-c_1.txt");
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");

@@ -1,4 +1,4 @@
-//! Tests of `command` with small programs that every Unix has.
+//! Tests of `command` with programs that every Unix has.
 
 use hamflow_stage_api::{ErrorCategory, Input, JobEvent};
 use serde_json::json;
@@ -19,7 +19,7 @@ fn one_file(run: Value) -> Value {
 }
 
 #[test]
-fn a_list_of_arguments_is_run_as_it_is() {
+fn a_list_of_arguments_is_run_without_a_shell() {
     let folder = tempfile::tempdir().unwrap();
     let input = file_input(folder.path(), "a b'c.txt", b"hello\n", None);
     let params = one_file(json!(["cp", "{inputs.x}", "{outputs.y}"]));
@@ -27,7 +27,7 @@ fn a_list_of_arguments_is_run_as_it_is() {
 }
 
 #[test]
-fn a_line_goes_to_the_shell_with_its_values_quoted() {
+fn a_line_is_run_by_the_shell_with_quoted_values() {
     let folder = tempfile::tempdir().unwrap();
     let input = |name: &str| file_input(folder.path(), name, name.as_bytes(), None);
     let mut params =
@@ -44,11 +44,11 @@ fn several_inputs_become_several_arguments() {
     let params = one_file(json!(["sh", "-c", "out=$1; shift; cat \"$@\" > $out", "-", "{outputs.y}", "{inputs.x}"]));
     assert_eq!(run(&params, &[input("a"), input("b")]).unwrap().bytes("deep/y.txt"), b"ab");
     let params = one_file(json!(["echo", "x={inputs.x}"]));
-    assert!(run(&params, &[input("a"), input("b")]).err().unwrap().message.contains("room for one path"));
+    assert!(run(&params, &[input("a"), input("b")]).err().unwrap().message.contains("needs a single path"));
 }
 
 #[test]
-fn the_environment_holds_only_what_is_declared() {
+fn the_environment_contains_only_declared_variables() {
     let params = one_file(json!("env | sed 's/=.*//' | sort > {outputs.y}; pwd -P >> {outputs.y}"));
     let mut project = String::new();
     let ran = run_kind_with(&Command, &params, &[], |job| {
@@ -58,7 +58,7 @@ fn the_environment_holds_only_what_is_declared() {
     let text = String::from_utf8(ran.unwrap().bytes("deep/y.txt")).unwrap();
     let mut seen: Vec<&str> = text.lines().collect();
     assert_eq!(seen.pop(), Some(project.as_str()));
-    // The shell sets these two by itself.
+    // The shell itself sets these two.
     seen.retain(|name| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name));
     assert_eq!(seen, ["HOME", "PATH", "SPECIAL", "TMPDIR"]);
 }
@@ -72,16 +72,16 @@ fn both_streams_are_logged() {
 }
 
 #[test]
-fn a_program_that_fails_is_quoted() {
+fn the_error_of_a_failed_program_quotes_its_stderr() {
     let error = run(&one_file(json!("echo reason >&2; exit 3")), &[]).err().unwrap();
     assert_eq!(error.category, ErrorCategory::Failed);
     assert_eq!(error.message, "`sh` ended with exit status 3\n  | reason");
     let error = run(&one_file(json!("kill -9 $$")), &[]).err().unwrap();
-    assert_eq!(error.message, "`sh` was ended by signal 9");
+    assert_eq!(error.message, "`sh` was terminated by signal 9");
 }
 
 #[test]
-fn a_program_that_is_not_there_is_the_users_to_install() {
+fn a_missing_program_is_an_input_error() {
     for program in ["no-such-program", "./no-such-program"] {
         let error = run(&one_file(json!([program])), &[]).err().unwrap();
         assert_eq!(error.category, ErrorCategory::Input);
@@ -90,14 +90,14 @@ fn a_program_that_is_not_there_is_the_users_to_install() {
 }
 
 #[test]
-fn an_output_that_is_missing_or_of_another_type_is_named() {
+fn missing_outputs_and_wrong_types_are_errors() {
     for (kind, script, problem) in [
-        ("file", "true", "did not make the output `y`"),
+        ("file", "true", "did not create the output `y`"),
         ("file", "mkdir {outputs.y}", "it is a folder"),
-        ("file", "ln -s /etc/hostname {outputs.y}", "it is a link"),
+        ("file", "ln -s /etc/hostname {outputs.y}", "it is a symlink"),
         ("folder", "touch {outputs.y}", "it is a file"),
         ("folder", "mkdir {outputs.y}", "it is empty"),
-        ("folder", "mkdir {outputs.y} && ln -s / {outputs.y}/x", "is a link"),
+        ("folder", "mkdir {outputs.y} && ln -s / {outputs.y}/x", "is a symlink"),
         ("table", "echo > {outputs.y}", "not Parquet"),
         ("metrics", "echo oops > {outputs.y}", "not JSON"),
         ("csv", "true > {outputs.y}", "no header"),
@@ -128,7 +128,7 @@ fn outputs_of_the_right_type_pass() {
 }
 
 #[test]
-fn a_command_that_changes_its_input_is_noticed() {
+fn a_command_that_changes_its_input_is_detected() {
     for script in ["echo more >> {inputs.x}", "rm {inputs.x}", "printf HELLO > {inputs.x}"] {
         let folder = tempfile::tempdir().unwrap();
         let input = file_input(folder.path(), "x.txt", b"hello", None);
@@ -139,7 +139,7 @@ fn a_command_that_changes_its_input_is_noticed() {
 }
 
 #[test]
-fn a_command_that_changes_an_old_input_is_noticed_by_its_times() {
+fn a_change_of_an_old_input_is_detected_by_its_timestamps() {
     let folder = tempfile::tempdir().unwrap();
     let input = file_input(folder.path(), "x.txt", b"hello", None);
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
@@ -151,7 +151,7 @@ fn a_command_that_changes_an_old_input_is_noticed_by_its_times() {
 }
 
 #[test]
-fn an_input_that_nobody_declared_is_named_with_what_was_meant() {
+fn an_undeclared_input_is_reported_with_the_closest_name() {
     let folder = tempfile::tempdir().unwrap();
     let input = file_input(folder.path(), "x.txt", b"", None);
     let error = run(&one_file(json!("cat {inputs.tabel}")), &[("table", input)]).err().unwrap();
@@ -166,7 +166,7 @@ fn a_list_of_folders_has_no_path() {
 }
 
 #[test]
-fn placeholders_are_checked_before_anything_runs() {
+fn placeholders_are_validated_before_anything_runs() {
     let params =
         |run: &str| json!({ "run": run, "outputs": { "table": { "type": "table" } }, "params": { "count": 1 } });
     assert_eq!(refused(params("x {outputs.tabel}")).hint.as_deref(), Some("did you mean `table`?"));
@@ -178,7 +178,7 @@ fn placeholders_are_checked_before_anything_runs() {
 }
 
 #[test]
-fn outputs_must_stay_inside_and_apart() {
+fn output_paths_must_be_inside_the_folder_and_disjoint() {
     for path in ["", "/etc/passwd", "../x", "a/../b", "./a", "a/", "a//b", "a\\b", "."] {
         let error = refused(json!({ "run": "x", "outputs": { "y": { "type": "file", "path": path } } }));
         assert_eq!(error.path, ["outputs", "y"], "{path}");
@@ -186,15 +186,15 @@ fn outputs_must_stay_inside_and_apart() {
     let error = refused(json!({ "run": "x", "outputs": {
         "a": { "type": "folder", "path": "same" }, "b": { "type": "file", "path": "same/b" },
     } }));
-    assert!(error.message.contains("lie in each other"), "{}", error.message);
-    assert!(refused(json!({ "run": "x", "outputs": {} })).message.contains("nothing to keep"));
+    assert!(error.message.contains("overlap"), "{}", error.message);
+    assert!(refused(json!({ "run": "x", "outputs": {} })).message.contains("at least one output"));
     assert!(refused(json!({ "run": "x", "outputs": { "a.b": { "type": "file" } } })).message.contains("`a.b`"));
     let error = refused(json!({ "run": "x", "outputs": { "a": { "type": "tabel" } } }));
     assert_eq!(error.hint.as_deref(), Some("did you mean `table`?"));
 }
 
 #[test]
-fn an_output_without_a_path_is_named_after_its_type() {
+fn an_output_without_a_path_gets_the_extension_of_its_type() {
     let params = json!({ "run": "x", "outputs": {
         "a": { "type": "table" }, "b": { "type": "metrics" }, "c": { "type": "figures" }, "d": { "type": "csv", "path": "e/f" },
     } });
@@ -205,19 +205,23 @@ fn an_output_without_a_path_is_named_after_its_type() {
 }
 
 #[test]
-fn arguments_that_may_be_files_are_found() {
+fn arguments_that_may_be_files_are_candidates() {
     let candidates = |run: Value| {
         let params = json!({ "run": run, "outputs": { "y": { "type": "file" } } });
         Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
     };
     let list = json!(["python3", "scripts/a.py", "--flag", "--config=b.yml", "{inputs.x}", "/etc/passwd", "-"]);
-    assert_eq!(candidates(list), ["python3", "scripts/a.py", "b.yml", "/etc/passwd"], "the engine knows what is its");
+    assert_eq!(
+        candidates(list),
+        ["python3", "scripts/a.py", "b.yml", "/etc/passwd"],
+        "the engine filters files outside the project"
+    );
     let line = candidates(json!("./a.sh < 'b.txt' | sort>{outputs.y}; x=c.txt"));
     assert!(["./a.sh", "b.txt", "c.txt"].iter().all(|file| line.contains(&(*file).to_owned())), "{line:?}");
 }
 
 #[test]
-fn a_parameter_may_name_a_file_and_what_a_line_writes_to_is_not_read() {
+fn parameters_are_candidates_and_redirection_targets_are_not() {
     let candidates = |run: Value| {
         let params =
             json!({ "run": run, "outputs": { "y": { "type": "file" } }, "params": { "file": "a b.txt", "dir": "d" } });

@@ -1,4 +1,4 @@
-//! Notices a program that changes its own inputs.
+//! Detects programs that change their own inputs.
 
 use std::fs::{self, Metadata};
 use std::path::{Component, Path, PathBuf};
@@ -6,26 +6,26 @@ use std::time::{Duration, SystemTime};
 
 use hamflow_stage_api::{Input, InputFile, Inputs, StageError, sys};
 
-/// A file written so shortly before the program ran could be written again without a new time.
+/// Files modified less than this before the program started could be written again without a new timestamp.
 const RACY: Duration = Duration::from_secs(2);
 
-/// How the input files looked before a program ran.
+/// The metadata of the input files before a program ran.
 ///
-/// Hashing a data set again after every command would cost more than most commands; a file whose times, size and inode are as
-/// they were is taken as unchanged, unless it was too young for its times to tell. One that was written to is taken as changed
-/// even if its bytes are as they were: the program may have read others meanwhile.
+/// Hashing all inputs again after every command would cost more than most commands. A file with the same timestamps,
+/// size and inode counts as unchanged, unless it was modified too recently for the timestamps to be reliable. A file
+/// that was written with the same bytes counts as changed, because the program may have read others in between.
 pub(super) struct Stamps(Vec<Stamp>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     written: Written,
-    /// The time of its last change of any kind, which no program can set back: another link to it counts.
+    /// The time of the last inode change (ctime), which programs cannot set. New hard links change it, too.
     changed: [i64; 2],
-    /// Whether it was written so long ago that a further write has another time.
+    /// Whether the file is old enough that a further write changes its timestamp.
     is_old: bool,
 }
 
-/// What shows that a file was written to, or is another one.
+/// The metadata that changes if a file is written or replaced.
 #[derive(Debug, PartialEq, Eq)]
 struct Written {
     size: u64,
@@ -34,7 +34,7 @@ struct Written {
 }
 
 impl Stamps {
-    /// Looks at every input file.
+    /// Records the metadata of every input file.
     pub fn take(inputs: &Inputs) -> Result<Self, StageError> {
         let now = SystemTime::now();
         let stamp = |(_, file): (&Input, &InputFile)| {
@@ -45,7 +45,7 @@ impl Stamps {
         files(inputs).map(stamp).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Fails if one of them is not what it was.
+    /// Fails if an input file has changed.
     pub fn check(&self, inputs: &Inputs) -> Result<(), StageError> {
         for ((input, file), stamp) in files(inputs).zip(&self.0) {
             let now = fs::metadata(&file.source).ok().map(|metadata| Stamp::of(&metadata, SystemTime::now()));
@@ -59,18 +59,18 @@ impl Stamps {
     }
 }
 
-/// Files of the project that the command names and that were not there before it ran.
+/// Files in the project that the command mentions and that did not exist before it ran.
 pub(super) struct Absent(Vec<PathBuf>);
 
 impl Absent {
-    /// Looks for the files of these names below `project`.
+    /// The files of these names that do not exist below `project`.
     pub fn of(names: &[String], project: &Path) -> Self {
         let is_inside = |name: &&String| Path::new(name).components().all(|step| step != Component::ParentDir);
         let below = names.iter().filter(is_inside).map(|name| project.join(name));
         Self(below.filter(|path| path.starts_with(project) && path.symlink_metadata().is_err()).collect())
     }
 
-    /// One of them that is there now: named in the command, it will be an input of the next run.
+    /// A file that exists now. Because the command mentions it, it will be an input of the next run.
     pub fn made(&self) -> Option<&Path> {
         self.0.iter().find(|path| path.is_file()).map(PathBuf::as_path)
     }
@@ -80,14 +80,14 @@ fn files(inputs: &Inputs) -> impl Iterator<Item = (&Input, &InputFile)> {
     inputs.0.values().flatten().flat_map(|input| input.files.iter().map(move |file| (input, file)))
 }
 
-/// An artifact's copy has a path that tells nobody anything, so it goes by its name.
+/// Artifacts are identified by name, because the paths of their copies are meaningless to the user.
 fn changed(input: &Input, file: &InputFile) -> StageError {
     let error = match input.artifact_type {
         Some(_) if input.folder => StageError::input_changed(Path::new(&format!("{}/{}", input.name, file.path))),
         Some(_) => StageError::input_changed(Path::new(&input.name)),
         None => StageError::input_changed(&file.source),
     };
-    error.hint("a command must not write to its inputs; let it copy what it wants to change to an output")
+    error.hint("a command must not write to its inputs; copy the file to an output and modify that")
 }
 
 impl Stamp {

@@ -1,4 +1,4 @@
-//! The figures: who and what is on the images, and how they look.
+//! The figures: distributions of patients and lesions, and sample images.
 
 use hamflow_stage_api::{Random, StageError};
 
@@ -9,20 +9,20 @@ use crate::plot::{
     CountBarsPlot, Figure, HistogramSeries, PALETTE, Sample, SampleGridPlot, SampleRow, StackedHistogramPlot,
 };
 
-/// Bins of the histogram of all ages.
+/// Number of bins of the age histogram.
 const BINS: usize = 30;
 
-/// Years in a bin where ages are stacked: they are recorded in steps of five.
+/// Bin width in years of stacked age histograms; ages are recorded in steps of five.
 const STEP: f64 = 5.0;
 
-/// Images of each class in the grid, and their size in pixels.
+/// Number of sample images per class, and their size in pixels.
 const SAMPLES: usize = 5;
 const SAMPLE: (usize, usize) = (100, 75);
 
-/// The number in the palette of what has no colour of its own.
+/// The palette index for groups without a colour of their own.
 const GREY: usize = PALETTE.len() - 1;
 
-/// A column as the figures take it: its values in the order of the pictures, and their colours.
+/// A column to plot: its values in display order, and their colours.
 struct Grouping<'a> {
     title: &'a str,
     values: &'a [String],
@@ -41,7 +41,7 @@ impl<'a> Grouping<'a> {
         self.order.iter().position(|found| found == value).unwrap_or(0)
     }
 
-    /// Rows by value.
+    /// Row counts by value.
     fn counts(&self) -> Vec<Vec<u64>> {
         let mut counts = vec![vec![0]; self.order.len()];
         for value in self.values {
@@ -50,7 +50,7 @@ impl<'a> Grouping<'a> {
         counts
     }
 
-    /// Rows by value, then by the other's.
+    /// Row counts by value and by the other column's value.
     fn counts_by(&self, other: &Grouping<'_>) -> Vec<Vec<u64>> {
         let mut counts = vec![vec![0; other.order.len()]; self.order.len()];
         for (value, of_other) in self.values.iter().zip(other.values) {
@@ -60,7 +60,7 @@ impl<'a> Grouping<'a> {
     }
 }
 
-/// Every figure with the name of its file, without ending.
+/// Every figure with its file name without extension.
 pub fn figures(rows: &Rows, images: &ImageNames<'_>, seed: u64) -> Result<Vec<(String, Figure)>, StageError> {
     let cell_types: Vec<String> = rows.classes.iter().map(|class| rows.names[*class].1.clone()).collect();
     let of_class =
@@ -81,7 +81,7 @@ pub fn figures(rows: &Rows, images: &ImageNames<'_>, seed: u64) -> Result<Vec<(S
             figures.push((format!("images_by_{name}_and_sex"), Figure::new(&counts_by(grouping, &sex))));
         }
     }
-    // The most frequent sites have colours, the others are one.
+    // Only the most frequent sites get a colour; the others are combined.
     let few: Vec<String> = site.order.iter().filter(|site| *site != UNKNOWN).take(GREY).cloned().collect();
     let shown = |site: &String| if few.contains(site) { site.clone() } else { "other or unknown".to_owned() };
     let sites: Vec<String> = rows.sites.iter().map(shown).collect();
@@ -114,7 +114,7 @@ fn counts_by(grouping: &Grouping<'_>, other: &Grouping<'_>) -> CountBarsPlot {
     }
 }
 
-/// In which bin a value lies: each has its lower bound, the last its upper one too (as `numpy.histogram`).
+/// The index of a value's bin. Bins are half-open except for the last (as `numpy.histogram`).
 fn bin(bounds: &[f64], value: f64) -> usize {
     let above = bounds.partition_point(|bound| *bound <= value);
     above.clamp(1, bounds.len() - 1) - 1
@@ -151,7 +151,7 @@ fn histogram(title: String, bounds: Vec<f64>, series: Vec<HistogramSeries>, rows
     StackedHistogramPlot { title, axis: "age in years".to_owned(), bounds, series, unknown }
 }
 
-/// Images of each class, drawn at random, at a size of 100×75.
+/// Randomly drawn images of each class at a size of 100×75.
 fn samples(rows: &Rows, images: &ImageNames<'_>, seed: u64) -> Result<SampleGridPlot, StageError> {
     let mut preparer = Preparer::new(Preparation {
         height: SAMPLE.1,
@@ -181,7 +181,7 @@ fn samples(rows: &Rows, images: &ImageNames<'_>, seed: u64) -> Result<SampleGrid
     Ok(SampleGridPlot { title, size: SAMPLE, rows: drawn })
 }
 
-/// A small JPEG in Base64; none where the image cannot be decoded.
+/// A small JPEG in Base64; `None` if the image cannot be decoded.
 fn thumbnail(preparer: &mut Preparer, bytes: &[u8]) -> Result<Option<String>, StageError> {
     let (width, height) = SAMPLE;
     let mut pixels = vec![0; width * height * 3];
@@ -197,7 +197,7 @@ mod tests {
 
     // np.histogram([0, 5, 9.9, 10, 20, 30], bins=3, range=(0, 30))[0] == [3, 1, 2]
     #[test]
-    fn bins_are_numpys() {
+    fn bins_match_numpy() {
         let bounds = [0.0, 10.0, 20.0, 30.0];
         let mut counts = [0; 3];
         for value in [0.0, 5.0, 9.9, 10.0, 20.0, 30.0] {

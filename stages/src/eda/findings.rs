@@ -1,4 +1,4 @@
-//! What one sees in the figures, computed.
+//! The statistical findings behind the figures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use super::rows::{Rows, UNKNOWN};
 use super::statistics::{Test, chi_squared, mann_whitney, quartiles};
 use crate::image_names::ImageNames;
 
-/// How many of a long list are named.
+/// Maximum number of items that are listed.
 const NAMED: usize = 20;
 
-/// Says what is remarkable about the rows and their images.
+/// Computes the findings about the rows and their images.
 pub fn findings(rows: &Rows, images: &ImageNames<'_>) -> Result<Value, StageError> {
     Ok(json!({
         "images": rows.len(),
@@ -88,7 +88,7 @@ fn lesions(rows: &Rows) -> Value {
     })
 }
 
-/// Images whose files have the same bytes.
+/// Groups of images with byte-identical files.
 fn identical(rows: &Rows, images: &ImageNames<'_>) -> Result<Value, StageError> {
     let mut by_digest: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
     for (place, image_id) in rows.image_ids.iter().enumerate() {

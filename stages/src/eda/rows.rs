@@ -1,4 +1,4 @@
-//! The rows that are explored.
+//! The explored rows.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use hamflow_stage_api::{Input, StageError};
 
 use crate::table;
 
-/// What stands for a value that is not there.
+/// The placeholder for missing values.
 pub const UNKNOWN: &str = "unknown";
 
-/// The columns of the table that are explored, by row.
+/// The explored columns of the table.
 pub struct Rows {
-    /// The images.
+    /// The image ids.
     pub image_ids: Vec<String>,
-    /// The lesions that they show.
+    /// The lesion ids.
     pub lesion_ids: Vec<String>,
-    /// The indices of their classes.
+    /// The class indices.
     pub classes: Vec<usize>,
-    /// Labels and names of the classes in index order.
+    /// Labels and names of the classes, in index order.
     pub names: Vec<(String, String)>,
-    /// Sex, way of diagnosis and site; what is not there is unknown.
+    /// The sex of the patient; missing values are `unknown`.
     pub sexes: Vec<String>,
-    /// How the diagnosis was made.
+    /// The method of diagnosis; missing values are `unknown`.
     pub ways: Vec<String>,
-    /// Where on the body.
+    /// The body site; missing values are `unknown`.
     pub sites: Vec<String>,
-    /// In years.
+    /// The age in years.
     pub ages: Vec<Option<f64>>,
 }
 
-/// What is read of the table.
+/// The columns that are read.
 pub const COLUMNS: [&str; 9] =
     ["image_id", "lesion_id", "label", "cell_type", "cell_type_idx", "sex", "dx_type", "localization", "age"];
 
 impl Rows {
-    /// Reads them; a column that is not there is an error that names it.
+    /// Reads the columns; a missing column is an error.
     pub fn read(input: &Input) -> Result<Self, StageError> {
         let frame = table::read(input.file()?, Some(&COLUMNS))?;
         let texts = |column: &str| table::required_strings(&frame, column);
@@ -50,7 +50,7 @@ impl Rows {
             .map(|(index, image_id)| {
                 usize::try_from(*index).map_err(|_| {
                     StageError::input(format!(
-                        "`cell_type_idx` of image `{image_id}` is {index}, not the index of a class"
+                        "`cell_type_idx` of image `{image_id}` must be a class index, not {index}"
                     ))
                 })
             })
@@ -79,14 +79,14 @@ impl Rows {
         self.image_ids.len()
     }
 
-    /// The places of the first row of each lesion, in the order of the table.
+    /// The index of each lesion's first row, in table order.
     pub fn first_of_lesions(&self) -> Vec<usize> {
         let mut seen = std::collections::BTreeSet::new();
         (0..self.len()).filter(|place| seen.insert(&self.lesion_ids[*place])).collect()
     }
 }
 
-/// The values that occur, the most frequent first, `unknown` last; ties by name.
+/// The distinct values, most frequent first, `unknown` last; ties by name.
 pub fn by_frequency(values: &[String]) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for value in values {

@@ -1,21 +1,22 @@
-//! Tests of whether a class concentrates somewhere, and how much.
+//! Tests of association between a class and other columns, with effect sizes.
 
 use crate::metric::percentile;
 
-/// A test's outcome.
+/// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Test {
-    /// How far from nothing, between −1 and 1.
+    /// The effect size, between −1 and 1.
     pub effect: f64,
-    /// The probability of so much by chance, two-sided.
+    /// The two-sided p-value.
     pub p: f64,
 }
 
-/// Whether values of `group` tend to be larger (effect above 0) than those of `rest`: the Mann–Whitney U test with the normal
-/// approximation, corrected for ties and continuity (`scipy.stats.mannwhitneyu(method="asymptotic")`).
+/// The Mann–Whitney U test of whether values of `group` tend to be larger (effect above 0) than those of `rest`, with
+/// the normal approximation, corrected for ties and continuity (`scipy.stats.mannwhitneyu(method="asymptotic")`).
 ///
-/// The effect is the rank-biserial correlation 2U/(n·m) − 1 (Kerby 2014): of all pairs, the share in which the group's value
-/// is larger minus the share in which it is smaller. None where either side is empty or all values are equal.
+/// The effect is the rank-biserial correlation 2U/(n·m) − 1 (Kerby 2014): over all pairs, the fraction in which the
+/// group's value is larger minus the fraction in which it is smaller. `None` if either side is empty or all values
+/// are equal.
 pub fn mann_whitney(group: &[f64], rest: &[f64]) -> Option<Test> {
     let (n, m) = (group.len() as f64, rest.len() as f64);
     let mut all: Vec<(f64, bool)> =
@@ -39,10 +40,10 @@ pub fn mann_whitney(group: &[f64], rest: &[f64]) -> Option<Test> {
     Some(Test { effect: 2.0 * u / (n * m) - 1.0, p: two_sided(distance / variance.sqrt()) })
 }
 
-/// Whether one thing goes with another, from the counts of both, of one without the other, and of neither: Pearson's χ² test
-/// of a 2×2 table without correction (`scipy.stats.chi2_contingency(correction=False)`).
+/// Pearson's χ² test of a 2×2 contingency table without continuity correction
+/// (`scipy.stats.chi2_contingency(correction=False)`).
 ///
-/// The effect is φ (Cramér 1946), the correlation of the two. None where a row or a column is empty.
+/// The effect is φ (Cramér 1946), the correlation of the two variables. `None` if a row or a column is empty.
 pub fn chi_squared([[a, b], [c, d]]: [[usize; 2]; 2]) -> Option<Test> {
     let [a, b, c, d] = [a, b, c, d].map(|count| count as f64);
     let margins = (a + b) * (c + d) * (a + c) * (b + d);
@@ -53,13 +54,13 @@ pub fn chi_squared([[a, b], [c, d]]: [[usize; 2]; 2]) -> Option<Test> {
     Some(Test { effect: phi, p: two_sided(phi.abs() * (a + b + c + d).sqrt()) })
 }
 
-/// The probability that a standard normal number lies at least so far from 0; with one degree of freedom, that χ² is at
-/// least the square.
+/// The probability that the absolute value of a standard normal variable is at least `distance`. With one degree of
+/// freedom, also the probability that χ² is at least its square.
 fn two_sided(distance: f64) -> f64 {
     libm::erfc(distance / std::f64::consts::SQRT_2)
 }
 
-/// The quartiles of sorted values, as `numpy.percentile` interpolates them.
+/// The quartiles of sorted values, interpolated as by `numpy.percentile`.
 pub fn quartiles(sorted: &[f64]) -> Option<[f64; 3]> {
     (!sorted.is_empty()).then(|| [0.25, 0.5, 0.75].map(|share| percentile(sorted, share)))
 }
@@ -76,7 +77,7 @@ mod tests {
     // g = np.array([40, 45, 45, 60, 70, 70, 75, 80.]); r = np.array([5, 30, 35, 40, 40, 45, 50, 50, 55, 60, 60.])
     // u, p = mannwhitneyu(g, r, method="asymptotic"); print(2 * u / 88 - 1, p)
     #[test]
-    fn the_rank_test_is_scipys() {
+    fn the_rank_test_matches_scipy() {
         let group = [40.0, 45.0, 45.0, 60.0, 70.0, 70.0, 75.0, 80.0];
         let rest = [5.0, 30.0, 35.0, 40.0, 40.0, 45.0, 50.0, 50.0, 55.0, 60.0, 60.0];
         let test = mann_whitney(&group, &rest).unwrap();
@@ -90,7 +91,7 @@ mod tests {
     // t = np.array([[30, 12], [100, 250]]); c = chi2_contingency(t, correction=False)
     // print(np.sqrt(c.statistic / t.sum()), c.pvalue)
     #[test]
-    fn the_test_of_a_table_is_scipys() {
+    fn the_chi_squared_test_matches_scipy() {
         let test = chi_squared([[30, 12], [100, 250]]).unwrap();
         near(test.effect, CHI_SQUARED.0);
         near(test.p, CHI_SQUARED.1);
@@ -100,7 +101,7 @@ mod tests {
 
     // np.percentile([1, 2, 4, 8, 9.], [25, 50, 75]); np.percentile([1, 2.], [25, 50, 75])
     #[test]
-    fn quartiles_are_numpys() {
+    fn quartiles_match_numpy() {
         assert_eq!(quartiles(&[1.0, 2.0, 4.0, 8.0, 9.0]), Some([2.0, 4.0, 8.0]));
         assert_eq!(quartiles(&[1.0, 2.0]), Some([1.25, 1.5, 1.75]));
         assert_eq!(quartiles(&[]), None);

@@ -1,4 +1,4 @@
-//! The kind as the engine sees it: what it draws and finds, and what it refuses.
+//! Tests of `eda` through the interface of the engine.
 
 use hamflow_stage_api::{ArtifactType, Input};
 use polars::prelude::Column;
@@ -10,7 +10,7 @@ use crate::plot::Figure;
 use crate::table;
 use crate::test_support::{Ran, file, file_input, files_input, golden, run_kind, shared};
 
-/// Twelve images of nine lesions; `melanoma` lies on old backs.
+/// Twelve images of nine lesions; melanomas occur on the backs of old patients.
 struct Fixture {
     folder: TempDir,
     rows: Vec<Row>,
@@ -58,7 +58,7 @@ impl Fixture {
         file_input(self.folder.path(), "table.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
     }
 
-    /// Small pictures, each with a colour of its own but for two that are the same file.
+    /// Small images in distinct colours, except for two identical files.
     fn images(&self) -> Input {
         let picture = |number: usize| {
             let shade = if number == 7 { 6 } else { number } as u8 * 20;
@@ -78,7 +78,7 @@ impl Fixture {
 }
 
 #[test]
-fn findings_say_what_the_rows_and_files_hold() {
+fn findings_describe_the_rows_and_files() {
     let findings = Fixture::new().run().json("findings.json");
     assert_eq!(findings["images"], 12);
     assert_eq!(findings["imbalance"], json!({"most_frequent": "nv", "rarest": "mel", "ratio": 1.4}));
@@ -98,7 +98,7 @@ fn findings_say_what_the_rows_and_files_hold() {
 }
 
 #[test]
-fn every_figure_has_its_data_and_its_counts() {
+fn every_figure_has_its_data_and_counts() {
     let fixture = Fixture::new();
     let ran = fixture.run();
     let names = [
@@ -121,7 +121,7 @@ fn every_figure_has_its_data_and_its_counts() {
     }
     let by_sex = &ran.json("figures/images_by_cell_type_and_sex.json")["data"];
     assert_eq!(by_sex["groups"], json!(["Melanocytic nevi", "Melanoma"]));
-    assert_eq!(by_sex["series"], json!(["male", "female", "unknown"]), "what is not known stands last");
+    assert_eq!(by_sex["series"], json!(["male", "female", "unknown"]), "unknown values come last");
     assert_eq!(by_sex["counts"], json!([[2, 4, 1], [4, 1, 0]]));
     let ages = &ran.json("figures/age.json")["data"];
     assert_eq!((ages["bounds"].as_array().unwrap().len(), &ages["unknown"]), (31, &json!(1)));
@@ -144,7 +144,7 @@ fn every_figure_has_its_data_and_its_counts() {
 }
 
 #[test]
-fn a_column_that_is_not_there_is_named() {
+fn a_missing_column_is_an_error() {
     let fixture = Fixture::new();
     let frame = table::frame(vec![Column::new("image_id".into(), vec!["i00"])]).unwrap();
     let bytes = table::write(&frame).unwrap();
@@ -153,7 +153,7 @@ fn a_column_that_is_not_there_is_named() {
     assert!(error.message.contains("lesion_id"), "{error}");
 }
 
-/// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
+/// If this digest changes, increment `REVISION`; otherwise caches return results of the old version.
 #[test]
 fn the_golden_digest_of_revision_1() {
     assert_eq!(Eda.spec().revision, 1);
@@ -166,7 +166,7 @@ fn the_golden_digest_of_revision_1() {
 // d = pd.read_csv("HAM10000_metadata.csv"); n = d.groupby("lesion_id").image_id.transform("size")
 // print(d.lesion_id.nunique(), (n > 1).sum(), n.max(), (d.groupby("lesion_id").dx.nunique() > 1).sum(), d.age.isna().sum())
 #[test]
-fn the_real_table_is_what_pandas_says_of_it() {
+fn the_findings_of_the_real_table_match_pandas() {
     let Some(folder) = shared("ham10000") else { return };
     let roots = ["HAM10000_images_part_1", "HAM10000_images_part_2"].map(|name| folder.join(name));
     let images = crate::test_support::folder_input(&[&roots[0], &roots[1]], None);
@@ -183,5 +183,5 @@ fn the_real_table_is_what_pandas_says_of_it() {
     assert_eq!(findings["unknown"], json!({"age": 57, "sex": 57, "localization": 234, "dx_type": 0}));
     let by_class = findings["concentrations"]["by_class"].as_array().unwrap();
     let nevi = by_class.iter().find(|class| class["class"] == "nv").unwrap();
-    assert!(nevi["age"]["effect"].as_f64().unwrap() < -0.4, "nevi are of the young: {nevi}");
+    assert!(nevi["age"]["effect"].as_f64().unwrap() < -0.4, "nevi occur in younger patients: {nevi}");
 }

@@ -6,10 +6,10 @@ use crate::plot::{
     ReliabilityBin, ReliabilityPlot, RocCurvesPlot, SubgroupsPlot, grouped,
 };
 
-/// The metric that is drawn for subgroups: a mean over rows, because parts have other classes.
+/// The metric that is compared between subgroups. A mean over rows, because subgroups contain different classes.
 const COMPARED: &str = "accuracy";
 
-/// The figures and the names of their files, without ending: `<plot>_<split>`.
+/// The figures with their file names without extension: `<plot>_<split>`.
 pub fn of_split(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Vec<(String, Figure)> {
     let classes = &metrics.classes;
     let score = |name: &str| classes.iter().map(|label| metrics.class(label)?.value(name)).collect();
@@ -59,7 +59,7 @@ pub fn of_split(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Vec<(St
     figures
 }
 
-/// A curve per class; `of` gives its area and points.
+/// One curve per class; `of` returns its area and points.
 fn curves(
     scores: &Scores,
     classes: &[String],

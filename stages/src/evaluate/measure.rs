@@ -1,4 +1,4 @@
-//! The numbers of each split, with intervals over its lesions and for parts of its rows.
+//! The metrics of each split, with confidence intervals over lesions and for subgroups.
 
 use hamflow_stage_api::{Random, StageError};
 use rayon::prelude::*;
@@ -7,22 +7,22 @@ use super::rows::{ATTRIBUTES, Row};
 use crate::metric::{Resampling, Scores, SplitMetrics};
 use crate::plot::grouped;
 
-/// The rows that are evaluated and what the model says of them.
+/// The evaluated rows and their scores.
 pub struct Evaluated<'a> {
-    /// In the order of the table.
+    /// The rows, in table order.
     pub rows: &'a [Row],
-    /// In the same order.
+    /// The scores, in the same order.
     pub scores: &'a Scores,
-    /// The classes in index order.
+    /// The class labels in index order.
     pub labels: &'a [String],
-    /// How often lesions are drawn again for intervals; 0 for none.
+    /// The number of bootstrap resamples; 0 for no intervals.
     pub resamples: usize,
-    /// Where all draws come from.
+    /// The seed of the resampling.
     pub seed: u64,
 }
 
 impl Evaluated<'_> {
-    /// The rows of a split with their scores.
+    /// The rows and scores of one split.
     pub fn split(&self, name: &str) -> Result<(Vec<&Row>, Scores), StageError> {
         let places: Vec<usize> =
             self.rows.iter().enumerate().filter(|(_, row)| row.split == name).map(|(place, _)| place).collect();
@@ -33,7 +33,7 @@ impl Evaluated<'_> {
         Ok((places.iter().map(|place| &self.rows[*place]).collect(), scores))
     }
 
-    /// Measures a split; the temperature is fitted to `validation`, where that is there.
+    /// Measures a split. The temperature is fitted on `validation`, if available.
     pub fn measure(&self, name: &str, rows: &[&Row], scores: &Scores, validation: Option<&Scores>) -> SplitMetrics {
         let mut metrics = SplitMetrics::of(scores, self.labels);
         metrics.synthetic = rows.iter().any(|row| row.synthetic);

@@ -1,4 +1,4 @@
-//! The table of predictions: a row per image with its probabilities.
+//! The predictions table: one row per image with its class probabilities.
 
 use hamflow_stage_api::StageError;
 use polars::prelude::{Column, DataFrame};
@@ -7,7 +7,7 @@ use super::rows::Row;
 use crate::metric::Scores;
 use crate::table;
 
-/// Makes the table; `labels` are the classes in index order.
+/// Builds the table; `labels` are the class labels in index order.
 pub fn frame(rows: &[Row], scores: &Scores, labels: &[String]) -> Result<DataFrame, StageError> {
     let texts = |of: fn(&Row) -> &str| rows.iter().map(of).collect::<Vec<&str>>();
     let classes = |of: &[usize]| of.iter().map(|class| *class as i64).collect::<Vec<i64>>();

@@ -1,4 +1,4 @@
-//! The rows that are evaluated, and the view of the inputs that they make.
+//! The evaluated rows, and the views of the inputs that they depend on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -10,32 +10,32 @@ use crate::ml::examples::unnamed_class;
 use crate::shard;
 use crate::table;
 
-/// The columns whose values make parts that are measured alone, where the table has them.
+/// The columns that define subgroups, if the table has them.
 pub const ATTRIBUTES: [&str; 4] = ["sex", "age", "localization", "dx_type"];
 
-/// What stands for a value that is not there.
+/// The placeholder for missing values.
 const UNKNOWN: &str = "unknown";
 
 /// A row to evaluate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The image.
+    /// The image id.
     pub image_id: String,
-    /// The lesion that it shows.
+    /// The lesion id.
     pub lesion_id: String,
-    /// The label of its class.
+    /// The class label.
     pub label: String,
-    /// The index of its class.
+    /// The class index.
     pub class: usize,
-    /// The split that it is in.
+    /// The split.
     pub split: String,
-    /// The values of those of [`ATTRIBUTES`] that the table has; of ages the band.
+    /// The values of the columns in [`ATTRIBUTES`] that the table has; ages as bands.
     pub attributes: BTreeMap<&'static str, String>,
-    /// Whether a program made the image.
+    /// Whether the image is synthetic.
     pub synthetic: bool,
 }
 
-/// Reads the rows of `splits` in the order of the table.
+/// Reads the rows of `splits` in table order.
 pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> {
     let frame = table::read(inputs.one("split")?.file()?, None)?;
     let [image_ids, lesion_ids, labels, names] =
@@ -49,7 +49,7 @@ pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> 
     {
         if splits.contains(&split) {
             let class = usize::try_from(index).map_err(|_| {
-                StageError::input(format!("`cell_type_idx` of image `{image_id}` is {index}, not the index of a class"))
+                StageError::input(format!("`cell_type_idx` of image `{image_id}` must be a class index, not {index}"))
             })?;
             let attributes = attributes.iter().map(|(name, values)| (*name, values[place].clone())).collect();
             rows.push(Row { image_id, lesion_id, label, class, split, attributes, synthetic: made[place] });
@@ -58,7 +58,7 @@ pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> 
     Ok(rows)
 }
 
-/// The values of the attributes that the table has, by row.
+/// The values of the available attributes, by row.
 fn attributes(frame: &DataFrame) -> Result<Vec<(&'static str, Vec<String>)>, StageError> {
     let there = ATTRIBUTES.into_iter().filter(|name| table::has_column(frame, name));
     there.map(|name| Ok((name, if name == "age" { age_bands(frame)? } else { values(frame, name)? }))).collect()
@@ -69,7 +69,7 @@ fn values(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {
     Ok(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect())
 }
 
-/// Ages that were filled in are as unknown as they were before.
+/// The age bands. Imputed ages count as unknown.
 fn age_bands(frame: &DataFrame) -> Result<Vec<String>, StageError> {
     let ages = table::floats(frame, "age")?;
     let imputed = if table::has_column(frame, "age_imputed") {
@@ -88,7 +88,7 @@ fn age_bands(frame: &DataFrame) -> Result<Vec<String>, StageError> {
     Ok(ages.into_iter().zip(imputed).map(|row| band(row).to_owned()).collect())
 }
 
-/// What of the table and of the shards decides the result: the rows of `splits` and the digests of their tensors.
+/// The views that determine the result: the rows of `splits` and the digests of their tensors.
 pub fn views(inputs: &Inputs, splits: &[String]) -> Result<Vec<View>, StageError> {
     let rows = read(inputs, splits)?;
     let index = shard::read_index(inputs.one("shards")?.member(shard::INDEX_NAME)?)?;
@@ -112,23 +112,24 @@ pub fn views(inputs: &Inputs, splits: &[String]) -> Result<Vec<View>, StageError
     ])
 }
 
-/// Fails where a row's class has another index in the table than in the model.
+/// Fails if a class has a different index in the table than in the model.
 pub fn check_classes(rows: &[Row], labels: &[String]) -> Result<(), StageError> {
     let pairs: BTreeSet<(usize, &str)> = rows.iter().map(|row| (row.class, row.label.as_str())).collect();
     for (class, label) in pairs {
-        // Nothing was learnt of a class that only test rows have, and its answers are wrong: that is to be measured.
-        let unlearnt = unnamed_class(class).label;
-        if labels.get(class).is_some_and(|of_model| of_model == label || *of_model == unlearnt) {
+        // The model was not trained on classes that only occur in test rows. Its predictions for them are wrong, and
+        // are measured as such.
+        let unnamed = unnamed_class(class).label;
+        if labels.get(class).is_some_and(|of_model| of_model == label || *of_model == unnamed) {
             continue;
         }
         let of_model = match labels.iter().position(|of_model| of_model == label) {
             Some(index) => format!("{index} in the model"),
             None => format!("not among the model's classes, `{}`", labels.join("`, `")),
         };
-        return Err(StageError::input(format!("the class `{label}` is number {class} in the table, but {of_model}"))
+        return Err(StageError::input(format!("class `{label}` has index {class} in the table, but {of_model}"))
             .hint(match class < labels.len() {
                 true => "`model` and `split` must come from the same table of classes",
-                false => "no row that the model was trained or chosen by was of it: another seed of `split`, or fewer `classes`, changes that",
+                false => "no training or validation row has this class: change the seed of `split`, or remove it from `classes`",
             }));
     }
     Ok(())
@@ -154,21 +155,21 @@ mod tests {
     }
 
     #[test]
-    fn a_class_with_another_index_than_in_the_model_is_an_error() {
+    fn a_class_whose_index_differs_from_the_model_is_an_error() {
         let labels = ["akiec".to_owned(), "bcc".to_owned()];
         assert_eq!(check_classes(&[row("akiec", 0), row("bcc", 1)], &labels), Ok(()));
         let error = check_classes(&[row("bcc", 0)], &labels).unwrap_err();
-        assert_eq!(error.message, "the class `bcc` is number 0 in the table, but 1 in the model");
+        assert_eq!(error.message, "class `bcc` has index 0 in the table, but 1 in the model");
         let error = check_classes(&[row("nv", 2)], &labels).unwrap_err();
         assert_eq!(
             error.message,
-            "the class `nv` is number 2 in the table, but not among the model's classes, `akiec`, `bcc`"
+            "class `nv` has index 2 in the table, but not among the model's classes, `akiec`, `bcc`"
         );
-        assert!(error.hint.unwrap().starts_with("no row that the model was trained or chosen by"));
+        assert!(error.hint.unwrap().starts_with("no training or validation row has this class"));
     }
 
     #[test]
-    fn ages_fall_into_bands_and_filled_in_ones_into_none() {
+    fn ages_are_put_into_bands_except_imputed_ones() {
         let ages =
             Column::new("age".into(), vec![Some(0.0), Some(29.5), Some(30.0), Some(85.0), Some(f64::NAN), Some(51.9)]);
         let imputed = Column::new("age_imputed".into(), vec![false, false, false, false, false, true]);

@@ -1,15 +1,15 @@
-//! The probabilities as the ISIC 2018 challenge, task 3, wants them submitted.
+//! Predictions in the submission format of the ISIC 2018 challenge, task 3.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::rows::Row;
 
-/// The challenge's order of the classes.
+/// The class order of the challenge.
 const ORDER: [&str; 7] = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"];
 
-/// A line per image: its name, then a probability for each class in the challenge's order; other classes than the
-/// challenge's stand in their own order. Names of classes are in capitals.
+/// One line per image: its name, then one probability per class in the challenge's order. If the classes are not
+/// those of the challenge, they are in index order. Class names are in capitals.
 pub fn csv(rows: &[&Row], probabilities: &[Vec<f64>], labels: &[String]) -> String {
     let place = |label: &str| labels.iter().position(|found| found == label);
     let order: Option<Vec<usize>> = ORDER.iter().map(|label| place(label)).collect();
@@ -29,7 +29,7 @@ pub fn csv(rows: &[&Row], probabilities: &[Vec<f64>], labels: &[String]) -> Stri
     text
 }
 
-/// A field of a CSV, in quotes where it needs them (RFC 4180).
+/// A CSV field, quoted if necessary (RFC 4180).
 fn quoted(field: &str) -> Cow<'_, str> {
     if field.contains([',', '"', '\n', '\r']) {
         return format!("\"{}\"", field.replace('"', "\"\"")).into();
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_stand_in_the_challenges_order() {
+    fn classes_are_in_the_order_of_the_challenge() {
         let labels = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"].map(str::to_owned);
         let rows = [row("ISIC_1")];
         let text = csv(&[&rows[0]], &[vec![0.0, 0.125, 0.0, 0.0, 0.25, 0.5, 0.125]], &labels);

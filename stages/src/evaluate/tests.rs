@@ -1,4 +1,4 @@
-//! The kind as the engine sees it: what it reads, what it makes, what it refuses.
+//! Tests of `evaluate` through the interface of the engine.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const LABELS: [(&str, &str); 3] =
     [("akiec", "Actinic keratoses"), ("bcc", "Basal cell carcinoma"), ("df", "Dermatofibroma")];
 const SHAPE: [usize; 3] = [8, 10, 3];
 
-/// A split table and shards of small images; two images show a lesion.
+/// A split table and shards of small images, two images per lesion.
 struct Fixture {
     folder: TempDir,
     rows: Vec<Row>,
@@ -81,7 +81,7 @@ impl Fixture {
         files_input(vec![shard, index], Some(ArtifactType::Shards))
     }
 
-    /// Trains a model; the folder must outlive it.
+    /// Trains a model. The returned run owns its folder.
     fn model(&self) -> (Ran, Input) {
         let inputs = [("shards", self.shards()), ("split", self.split())];
         let ran = run_kind(&Train, &json!({ "epochs": 2, "batch_size": 7, "device": "cpu" }), &inputs).unwrap();
@@ -102,7 +102,7 @@ impl Fixture {
 }
 
 #[test]
-fn predictions_metrics_and_figures_say_the_same() {
+fn predictions_metrics_and_figures_are_consistent() {
     let fixture = Fixture::new(40);
     let (_trained, model) = fixture.model();
     let ran = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap();
@@ -130,7 +130,7 @@ fn predictions_metrics_and_figures_say_the_same() {
 }
 
 #[test]
-fn every_split_has_intervals_parts_a_temperature_and_a_submission() {
+fn every_split_has_intervals_subgroups_a_temperature_and_a_submission() {
     let mut fixture = Fixture::new(200);
     for (i, row) in fixture.rows.iter_mut().enumerate() {
         row.attributes.insert("sex", ["female", "male"][i / 7 % 2].to_owned());
@@ -162,7 +162,7 @@ fn every_split_has_intervals_parts_a_temperature_and_a_submission() {
 }
 
 #[test]
-fn neither_threads_nor_batches_change_an_output() {
+fn the_output_does_not_depend_on_threads_and_batch_size() {
     let fixture = Fixture::new(40);
     let (_trained, model) = fixture.model();
     let expected = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap();
@@ -177,7 +177,7 @@ fn neither_threads_nor_batches_change_an_output() {
 }
 
 #[test]
-fn only_the_evaluated_rows_reach_the_key() {
+fn only_the_evaluated_rows_affect_the_key() {
     let mut fixture = Fixture::new(20);
     let views = fixture.views();
     assert_eq!(views[0].text.lines().next(), Some("ISIC_0003\tHAM_0001\takiec\t0\ttest"));
@@ -191,7 +191,7 @@ fn only_the_evaluated_rows_reach_the_key() {
 }
 
 #[test]
-fn a_split_without_rows_is_undefined_and_the_rest_comes_out() {
+fn a_split_without_rows_has_undefined_metrics_and_others_are_evaluated() {
     let mut fixture = Fixture::new(40);
     let (_trained, model) = fixture.model();
     fixture.rows.retain(|row| row.split != "test");
@@ -205,14 +205,14 @@ fn a_split_without_rows_is_undefined_and_the_rest_comes_out() {
     assert!(metrics["test"]["accuracy"].is_null() && metrics["test"]["undefined"]["accuracy"] == "no rows");
     assert!(metrics["validation"]["accuracy"].is_f64());
     assert!(
-        ran.events
-            .iter()
-            .any(|event| matches!(event, JobEvent::Warning { message } if message.contains("`test` has no rows")))
+        ran.events.iter().any(
+            |event| matches!(event, JobEvent::Warning { message } if message.contains("split `test` has no rows"))
+        )
     );
 }
 
 #[test]
-fn a_row_without_an_image_is_left_out_and_counted() {
+fn a_row_without_an_image_is_skipped_and_counted() {
     let fixture = Fixture::new(40);
     let (_trained, model) = fixture.model();
     let mut partial = Fixture::new(40);
@@ -228,22 +228,22 @@ fn a_row_without_an_image_is_left_out_and_counted() {
     partial.images.truncate(3);
     let inputs = [("model", model), ("shards", partial.shards()), ("split", fixture.split())];
     let error = run_kind(&Evaluate, &json!({}), &inputs).err().unwrap();
-    assert_eq!(error.message, "the shards have none of the images to evaluate, such as `ISIC_0003`");
+    assert_eq!(error.message, "the shards contain none of the images to evaluate (first: `ISIC_0003`)");
 }
 
 #[test]
-fn classes_in_another_order_than_the_models_are_refused() {
+fn classes_in_a_different_order_than_the_model_are_rejected() {
     let mut fixture = Fixture::new(40);
     let (_trained, model) = fixture.model();
     for row in &mut fixture.rows {
         row.class = [1, 0, 2][row.class];
     }
     let error = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).err().unwrap();
-    assert_eq!(error.message, "the class `bcc` is number 0 in the table, but 1 in the model");
+    assert_eq!(error.message, "class `bcc` has index 0 in the table, but 1 in the model");
 }
 
 #[test]
-fn shards_that_were_prepared_in_another_way_are_refused() {
+fn shards_with_different_preprocessing_are_rejected() {
     let fixture = Fixture::new(40);
     let (_trained, model) = fixture.model();
     let rows = fixture.rows.iter().zip(&fixture.images).map(|(row, image)| (&row.image_id[..], &image[..]));
@@ -259,14 +259,11 @@ fn shards_that_were_prepared_in_another_way_are_refused() {
     assert!(run_kind(&Evaluate, &json!({}), &inputs(known)).is_ok(), "the model does not say which filter it wants");
     let other = file(fixture.folder.path(), "other.arrow", &shard(SHAPE, &json!({ "height": 9, "width": 10 }), rows));
     let error = run_kind(&Evaluate, &json!({}), &inputs(other)).err().unwrap();
-    assert_eq!(
-        error.message,
-        "the shards were made with `height = 9`, those that the model was trained on with `height = 8`"
-    );
+    assert_eq!(error.message, "the shards have `height = 9`, but the model was trained on shards with `height = 8`");
 }
 
 #[test]
-fn a_row_that_a_program_made_makes_model_and_numbers_synthetic() {
+fn a_synthetic_row_marks_model_and_metrics_as_synthetic() {
     let mut fixture = Fixture::new(40);
     let columns = |made: &str| {
         let frame = table::read(&fixture.split().files[0], None).unwrap();
@@ -309,29 +306,29 @@ fn a_row_that_a_program_made_makes_model_and_numbers_synthetic() {
 }
 
 #[test]
-fn a_probability_that_is_no_number_names_its_image() {
+fn the_error_for_a_nan_probability_names_the_image() {
     let rows = Fixture::new(2).rows;
     let error = measure(&rows, vec![vec![1.0, 0.0, 0.0], vec![f64::NAN, 0.5, 0.5]], 3).unwrap_err();
     assert_eq!(
         error.message,
-        "the model's answer for image `ISIC_0001` cannot be measured: the probability of class 0 is NaN"
+        "cannot evaluate the prediction for image `ISIC_0001`: the probability of class 0 is NaN"
     );
 }
 
 #[test]
-fn a_split_with_an_answer_that_is_no_number_has_no_numbers() {
+fn a_split_with_a_nan_prediction_has_undefined_metrics() {
     let rows = Fixture::new(10).rows;
     let mut probabilities = vec![vec![0.5, 0.25, 0.25]; 10];
     probabilities[4][1] = f64::NAN;
-    let (kept, answers, reasons) = with_answers(rows, probabilities);
+    let (kept, answers, reasons) = drop_non_finite(rows, probabilities);
     assert_eq!((kept.len(), answers.len()), (9, 9));
     let reason = "the model's answer is no number for 1 of 2 images (first: `ISIC_0004`)".to_owned();
-    let unanswered = Unanswered { reason, truth: vec![1, 0] };
-    assert_eq!(reasons, [("validation".to_owned(), unanswered)].into());
+    let undefined = UndefinedSplit { reason, truth: vec![1, 0] };
+    assert_eq!(reasons, [("validation".to_owned(), undefined)].into());
 }
 
 #[test]
-fn a_model_whose_weights_are_no_numbers_is_a_flaw_and_all_comes_out() {
+fn a_model_with_nan_weights_is_a_flaw_and_all_outputs_are_written() {
     let fixture = Fixture::new(40);
     let (trained, _) = fixture.model();
     let path = trained.output_dir().join("model/model.safetensors");
@@ -364,7 +361,7 @@ fn a_model_whose_weights_are_no_numbers_is_a_flaw_and_all_comes_out() {
 }
 
 #[test]
-fn a_class_that_only_test_rows_have_is_measured_and_always_missed() {
+fn a_class_that_only_test_rows_have_is_measured_with_recall_0() {
     let mut fixture = Fixture::new(40);
     for row in fixture.rows.iter_mut().filter(|row| row.class == 1 && row.split != "test") {
         (row.class, row.label) = (2, "df".to_owned());
@@ -377,18 +374,18 @@ fn a_class_that_only_test_rows_have_is_measured_and_always_missed() {
 }
 
 #[test]
-fn parameters_are_checked() {
+fn parameters_are_validated() {
     let refuse = |params: Value| Evaluate.resolve(params.as_object().unwrap()).unwrap_err();
     assert_eq!(refuse(json!({"splits": ["validaton"]})).hint.as_deref(), Some("did you mean `validation`?"));
-    assert_eq!(refuse(json!({"splits": ["test", "test"]})).message, "`test` is named twice");
-    assert_eq!(refuse(json!({"splits": []})).message, "no split is named");
+    assert_eq!(refuse(json!({"splits": ["test", "test"]})).message, "duplicate split `test`");
+    assert_eq!(refuse(json!({"splits": []})).message, "`splits` must not be empty");
     assert_eq!(refuse(json!({"batch_size": 0})).path, ["batch_size"]);
     assert_eq!(refuse(json!({"bootstrap": 1_000_000})).path, ["bootstrap"]);
     let resolved = Evaluate.resolve(&Params::new()).unwrap();
     assert_eq!(resolved["splits"], json!(["validation", "test"]));
 }
 
-/// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
+/// If this digest changes, increment `REVISION`; otherwise caches return results of the old version.
 #[test]
 fn the_golden_digest_of_the_revision() {
     let scores = fixture::scores();

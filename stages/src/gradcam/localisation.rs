@@ -1,4 +1,4 @@
-//! How much of what the model looks at is lesion.
+//! How well heat maps localise the lesion.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::imaging::{ColourConstancy, Decoding, Filter, HairRemoval, Preparation
 use crate::ml::classifier::Classifier;
 use crate::ml::network::HeatMap;
 
-/// The file of an image's mask, if there is one.
+/// The mask file of an image, if there is one.
 pub fn mask_of<'a>(names: &ImageNames<'a>, image_id: &str) -> Result<Option<&'a InputFile>, StageError> {
     match names.find(&format!("{image_id}_segmentation"))? {
         Some(file) => Ok(Some(file)),
@@ -19,18 +19,18 @@ pub fn mask_of<'a>(names: &ImageNames<'a>, image_id: &str) -> Result<Option<&'a 
     }
 }
 
-/// Which pixels of an image are lesion.
+/// The lesion pixels of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
-    /// Rows.
+    /// The height in pixels.
     pub height: usize,
-    /// Pixels per row.
+    /// The width in pixels.
     pub width: usize,
     /// `[height, width]`.
     pub lesion: Vec<bool>,
 }
 
-/// Lesion masks in the frame of the model's images.
+/// Lesion masks, transformed like the model's images.
 pub struct Masks<'a> {
     names: ImageNames<'a>,
     name: &'a str,
@@ -39,7 +39,7 @@ pub struct Masks<'a> {
 }
 
 impl<'a> Masks<'a> {
-    /// Masks are cropped, padded or stretched like the images of the model.
+    /// Masks are cropped, padded or stretched like the model's images.
     pub fn new(input: &'a Input, classifier: &Classifier) -> Result<Self, StageError> {
         let preparation = Preparation {
             filter: Filter::Bilinear,
@@ -53,13 +53,13 @@ impl<'a> Masks<'a> {
         Ok(Self { names: ImageNames::new(input)?, name: &input.name, size, preparer })
     }
 
-    /// The mask of an image; none where there is none, or one that is all white or all black.
+    /// The mask of an image; `None` if it has none, or one that is all white or all black.
     pub fn read(&self, image_id: &str) -> Result<Option<Mask>, StageError> {
         let Some(file) = mask_of(&self.names, image_id)? else { return Ok(None) };
         let mut pixels = vec![0; self.size.0 * self.size.1 * 3];
         self.preparer.borrow_mut().prepare(&file.read()?, &mut pixels).map_err(|bad| {
             StageError::input(format!("the mask `{}` in `{}` {bad}", file.path, self.name))
-                .hint("replace it, or leave `masks` out")
+                .hint("replace it, or remove `masks`")
         })?;
         let lesion: Vec<bool> = pixels.chunks_exact(3).map(|pixel| pixel[0] >= 128).collect();
         let says_something = lesion.contains(&true) && lesion.contains(&false);
@@ -68,7 +68,7 @@ impl<'a> Masks<'a> {
     }
 }
 
-/// Sums over images.
+/// Accumulated sums over images.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     images: usize,
@@ -80,42 +80,42 @@ struct Sums {
     lesion_share: f64,
 }
 
-/// What was found, by true class.
+/// The accumulated sums by true class.
 #[derive(Debug, Default)]
 pub struct Localisation {
     by_class: BTreeMap<String, Sums>,
 }
 
-/// The numbers of some images.
+/// The localisation metrics of some images.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Located {
-    /// Images that were looked at.
+    /// The number of images with a heat map.
     pub images: usize,
-    /// Images that have no mask, or one that is all white or all black.
+    /// The number of images without a mask, or with one that is all white or all black.
     pub without_mask: usize,
-    /// Images of which nothing speaks for the predicted class; they count in no mean.
+    /// The number of images whose heat map is zero everywhere; they are excluded from the means.
     pub without_heat: usize,
-    /// The share of images whose hottest pixel lies on the lesion (the pointing game: Zhang et al., ECCV 2016, without their
-    /// margin of 15 pixels).
+    /// The fraction of images whose maximum heat lies on the lesion (the pointing game: Zhang et al., ECCV 2016,
+    /// without their margin of 15 pixels).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointing_game: Option<f64>,
-    /// The mean share of the heat that lies on the lesion.
+    /// The mean fraction of the heat that lies on the lesion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heat_in_lesion: Option<f64>,
-    /// The mean share of the image that is lesion: what the two numbers above would be for a model that looks anywhere.
+    /// The mean fraction of lesion pixels: the expected value of both metrics for uniformly random heat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lesion_share: Option<f64>,
 }
 
-/// The numbers of a split.
+/// The localisation metrics of a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LocalisationMetrics {
-    /// Of all images.
+    /// Over all images.
     #[serde(flatten)]
     pub all: Located,
     /// By true class.
     pub per_class: BTreeMap<String, Located>,
-    /// Why numbers are missing.
+    /// The reasons for undefined metrics.
     pub undefined: BTreeMap<String, String>,
 }
 
@@ -146,7 +146,7 @@ impl Sums {
 }
 
 impl Localisation {
-    /// Counts an image of the true class `label` with its heat and its mask.
+    /// Adds an image of the true class `label` with its heat map and mask.
     pub fn add(&mut self, label: &str, heat: &HeatMap, mask: Option<&Mask>) {
         let sums = self.by_class.entry(label.to_owned()).or_default();
         sums.images += 1;
@@ -168,7 +168,7 @@ impl Localisation {
         sums.lesion_share += lesion.iter().filter(|lesion| **lesion).count() as f64 / lesion.len() as f64;
     }
 
-    /// The numbers of `rows` images, with a class for each of `labels`.
+    /// The metrics over `rows` images, with an entry for each of `labels`.
     pub fn metrics(&self, rows: usize, labels: &[&str], masks: bool) -> LocalisationMetrics {
         let all = self.by_class.values().fold(Sums::default(), |all, sums| all.plus(*sums));
         let of_class = |label: &&str| self.by_class.get(*label).copied().unwrap_or_default().located();
@@ -194,7 +194,7 @@ impl Localisation {
                 explain(&format!("per_class.{label}."), located.images, located);
             }
         }
-        // Without masks only the shown images were looked at, but the rows are what the numbers would be about.
+        // Without masks, only the shown images have heat maps, but the metrics would be about all rows.
         let all = if masks { all } else { Located { images: rows, without_mask: rows, ..all } };
         LocalisationMetrics { all, per_class, undefined }
     }
@@ -209,9 +209,9 @@ mod tests {
     }
 
     // numpy: heat = [0, 1, 3, 0]; mask = [0, 0, 1, 1]: argmax 2 is in the mask, 3/4 of the heat, half of the image;
-    //        heat = [4, 1, 0, 0]: argmax 0 is not, 0 of the heat.
+    //        heat = [4, 1, 0, 0]: argmax 0 is not in the mask, 0 of the heat.
     #[test]
-    fn the_pointing_game_and_the_share_of_heat_are_means_over_images_with_mask_and_heat() {
+    fn the_metrics_are_means_over_images_with_mask_and_heat() {
         let mask = Mask { height: 1, width: 4, lesion: vec![false, false, true, true] };
         let mut localisation = Localisation::default();
         localisation.add("nv", &heat(&[0.0, 1.0, 3.0, 0.0]), Some(&mask));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn without_masks_the_numbers_are_undefined_and_say_why() {
+    fn without_masks_the_metrics_are_undefined_with_a_reason() {
         let found = Localisation::default().metrics(7, &["nv"], false);
         assert_eq!((found.all.images, found.all.pointing_game, found.per_class.len()), (7, None, 0));
         assert_eq!(found.undefined["pointing_game"], "no masks are given");

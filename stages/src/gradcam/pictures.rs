@@ -1,4 +1,4 @@
-//! The pictures: an image, its heat, and both upon each other.
+//! The figures: each image, its heat map, and an overlay of both.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::ml::classifier::Classifier;
 use crate::ml::network::HeatMap;
 use crate::plot::{Figure, HeatExample, HeatMapsPlot, heat_colour};
 
-/// Pictures are at least this wide: as many times the model's images as it takes.
+/// Minimum width of the pictures; the width is a multiple of that of the model's images.
 const WIDTH: usize = 200;
 
-/// How much of the hottest place is covered; colder ones show more of the image.
+/// The opacity of the overlay at maximum heat; it decreases with the heat.
 const COVER: f64 = 0.7;
 
-/// A figure per class, with the name of its file without ending.
+/// One figure per class, with its file name without extension.
 pub fn figures(
     classifier: &Classifier,
     examples: &[(String, Vec<&Row>)],
@@ -53,7 +53,7 @@ pub fn figures(
     Ok(figures)
 }
 
-/// Makes the three pictures of an image.
+/// Draws the three pictures of an image.
 struct Painter {
     preparation: Preparation,
     preparer: Preparer,
@@ -85,13 +85,13 @@ impl Painter {
     }
 }
 
-/// The same preparation for a picture that is large enough to look at.
+/// The same preprocessing, enlarged for display.
 pub fn enlarged(of_model: Preparation) -> Preparation {
     let times = WIDTH.div_ceil(of_model.width);
     Preparation { height: of_model.height * times, width: of_model.width * times, ..of_model }
 }
 
-/// The heat in colours, and upon the image of the same size; the hottest place has the last colour.
+/// The heat map in colour, and its overlay on the image of the same size. The maximum has the last colour of the map.
 pub fn paint(image: &[u8], heat: &HeatMap) -> (Vec<u8>, Vec<u8>) {
     let peak = heat.peak().unwrap_or(1.0);
     let mut map = Vec::with_capacity(image.len());
@@ -108,7 +108,7 @@ pub fn paint(image: &[u8], heat: &HeatMap) -> (Vec<u8>, Vec<u8>) {
     (map, overlay)
 }
 
-/// Draws the lesion's border in white: where a pixel is lesion and its right or lower neighbour is not, or the other way round.
+/// Draws the lesion's outline in white, on pixels whose right or lower neighbour is on the other side of the boundary.
 fn outline(mask: &Mask, picture: &mut [u8], (height, width): (usize, usize)) {
     let lesion = |y: usize, x: usize| mask.lesion[y * mask.height / height * mask.width + x * mask.width / width];
     for y in 0..height {
@@ -127,12 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_outline_runs_along_the_lesion_and_nowhere_else() {
+    fn the_outline_follows_only_the_lesion_boundary() {
         let mask = Mask { height: 2, width: 2, lesion: vec![true, false, false, false] };
         let mut picture = vec![7; 4 * 4 * 3];
         outline(&mask, &mut picture, (4, 4));
         let white: Vec<usize> = (0..16).filter(|place| picture[place * 3] == 255).collect();
-        // Pixels (0,1), (1,0) and (1,1) of the lesion's 2×2 are beside others.
+        // Of the 2×2 lesion, the pixels (0,1), (1,0) and (1,1) are at the boundary.
         assert_eq!(white, [1, 4, 5]);
     }
 }

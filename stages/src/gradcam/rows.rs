@@ -1,4 +1,4 @@
-//! The predictions that are explained.
+//! The predictions to explain.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use crate::table;
 /// A prediction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its place in the table.
+    /// The row index in the table.
     pub place: usize,
-    /// The image.
+    /// The image id.
     pub image_id: String,
     /// The label of the true class.
     pub label: String,
     /// The label of the predicted class.
     pub predicted: String,
-    /// The predicted class's probability.
+    /// The probability of the predicted class.
     pub confidence: f64,
 }
 
-/// Reads the predictions of a split in the order of the table.
+/// Reads the predictions of a split in table order.
 pub fn read(input: &Input, split: &str) -> Result<Vec<Row>, StageError> {
     let columns = ["image_id", "split", "label", "predicted", "confidence"];
     let frame = table::read(input.file()?, Some(&columns))?;
@@ -34,7 +34,7 @@ pub fn read(input: &Input, split: &str) -> Result<Vec<Row>, StageError> {
     for (place, ((((image_id, found), label), predicted), confidence)) in texts.zip(confidences).enumerate() {
         if found == split {
             let confidence = confidence.filter(|value| value.is_finite()).ok_or_else(|| {
-                StageError::input(format!("`{}` has no confidence for image `{image_id}`", input.name))
+                StageError::input(format!("`{}` has no `confidence` for image `{image_id}`", input.name))
             })?;
             rows.push(Row { place, image_id, label, predicted, confidence });
         }
@@ -42,8 +42,8 @@ pub fn read(input: &Input, split: &str) -> Result<Vec<Row>, StageError> {
     Ok(rows)
 }
 
-/// For each true class that occurs, the most confident right predictions and then the most confident wrong ones, `count` of
-/// each at most.
+/// The most confident correct predictions and then the most confident wrong ones of each true class that occurs, at
+/// most `count` of each.
 pub fn examples(rows: &[Row], count: usize) -> Vec<(String, Vec<&Row>)> {
     let mut by_class: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in rows {
@@ -62,7 +62,7 @@ fn most_confident(mut rows: Vec<&Row>, count: usize) -> Vec<&Row> {
 pub fn class(classifier: &Classifier, label: &str) -> Result<usize, StageError> {
     let place = classifier.classes().iter().position(|class| class.label == label);
     place.ok_or_else(|| {
-        StageError::input(format!("the predictions have a class `{label}` that the model does not know"))
+        StageError::input(format!("class `{label}` of the predictions is not a class of the model"))
             .hint("`predictions` must be those of `model`")
     })
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn examples_are_the_most_confident_right_ones_then_the_wrong_ones() {
+    fn examples_are_the_most_confident_correct_then_wrong_predictions() {
         let row = |place: usize, label: &str, predicted: &str, confidence: f64| Row {
             place,
             image_id: format!("ISIC_{place}"),

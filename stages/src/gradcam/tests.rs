@@ -1,4 +1,4 @@
-//! The kind as the engine sees it: what it reads, what it makes, what it refuses.
+//! Tests of `gradcam` through the interface of the engine.
 
 use hamflow_stage_api::{ArtifactType, Input, Inputs, Random};
 use image::{ExtendedColorType, ImageEncoder};
@@ -17,7 +17,7 @@ const LABELS: [(&str, &str); 3] =
 const SHAPE: [usize; 3] = [8, 10, 3];
 const ROWS: usize = 24;
 
-/// Images with a bright square in a corner that the class decides, masks of that square, a model and its predictions.
+/// Images with a bright square in a corner given by the class, masks of that square, a model and its predictions.
 struct Fixture {
     folder: TempDir,
     _trained: Ran,
@@ -94,7 +94,8 @@ impl Fixture {
         files_input((0..ROWS).map(mask).collect(), None)
     }
 
-    /// Of each row that is not for training the class is predicted, but that of row 2 (`df`) is called `akiec`; the confidence falls with the row.
+    /// Predicts the true class of each row that is not for training, but labels row 2 (`df`) `akiec`. The confidence
+    /// decreases with the row.
     fn predictions(&self) -> Input {
         let rows = || (0..ROWS).filter(|row| split(*row) != "train");
         let predicted = |row: usize| LABELS[if row == 2 { 0 } else { row % 3 }].0.to_owned();
@@ -143,24 +144,24 @@ fn shards(folder: &std::path::Path) -> Input {
     files_input(vec![shard, file(folder, INDEX_NAME, &encode_index(&index).unwrap())], Some(ArtifactType::Shards))
 }
 
-/// The keys of the plots' examples by figure.
+/// The keys of the examples in a class's figure.
 fn shown(ran: &Ran, label: &str) -> Vec<String> {
     let examples = ran.json(&format!("overlays/heat_{label}.json"))["data"]["examples"].clone();
     examples.as_array().unwrap().iter().map(|example| example["image_id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn pictures_and_numbers_are_about_the_rows_of_the_split() {
+fn figures_and_metrics_cover_the_rows_of_the_split() {
     let fixture = Fixture::new();
     let ran = run_kind(&GradCam, &json!({}), &fixture.inputs_with_masks()).unwrap();
-    // The test rows are 2, 6, 10, 14, 18 and 22; 2, 14 are `df`, of which 2 is wrong.
+    // The test rows are 2, 6, 10, 14, 18 and 22; rows 2 and 14 are `df`, and row 2 is predicted wrongly.
     assert_eq!(shown(&ran, "df"), [id(14), id(2)]);
     assert_eq!(shown(&ran, "akiec"), [id(6), id(18)]);
     let localisation = &ran.json("localisation.json")["test"];
     assert_eq!((&localisation["images"], &localisation["per_class"]["df"]["images"]), (&json!(6), &json!(2)));
-    // A lesion is 4×5 of 8×10 pixels.
+    // A lesion has 4×5 of 8×10 pixels.
     let measured = 6 - localisation["without_heat"].as_u64().unwrap();
-    assert!(measured > 0, "of some images something speaks for the predicted class: {localisation}");
+    assert!(measured > 0, "some images have a nonzero heat map: {localisation}");
     assert!((localisation["lesion_share"].as_f64().unwrap() - 0.25).abs() < 1e-12, "{localisation}");
     let share = localisation["heat_in_lesion"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&share), "{share}");
@@ -169,7 +170,7 @@ fn pictures_and_numbers_are_about_the_rows_of_the_split() {
 }
 
 #[test]
-fn without_masks_only_what_is_shown_is_looked_at() {
+fn without_masks_only_shown_images_are_processed() {
     let fixture = Fixture::new();
     let ran = run_kind(&GradCam, &json!({ "examples": 1 }), &fixture.inputs()).unwrap();
     assert_eq!(shown(&ran, "df"), [id(14), id(2)]);
@@ -180,17 +181,17 @@ fn without_masks_only_what_is_shown_is_looked_at() {
 }
 
 #[test]
-fn a_split_without_predictions_is_said_and_not_an_error() {
+fn a_split_without_predictions_is_a_warning() {
     let fixture = Fixture::new();
     let ran = run_kind(&GradCam, &json!({ "split": "train" }), &fixture.inputs_with_masks()).unwrap();
-    assert!(format!("{:?}", ran.events).contains("the split `train` has no predictions"), "{:?}", ran.events);
+    assert!(format!("{:?}", ran.events).contains("split `train` has no predictions"), "{:?}", ran.events);
     assert_eq!(ran.json("localisation.json")["train"]["undefined"]["pointing_game"], "there are no rows of it");
     let refused = GradCam.resolve(json!({ "split": "tset" }).as_object().unwrap()).unwrap_err();
     assert_eq!(refused.hint.as_deref(), Some("did you mean `test`?"));
 }
 
 #[test]
-fn the_number_of_threads_changes_no_byte() {
+fn the_output_does_not_depend_on_the_number_of_threads() {
     let fixture = Fixture::new();
     let paths = ["localisation.json", "overlays/heat_akiec.svg", "overlays/heat_bcc.svg", "overlays/heat_df.svg"];
     let run = |threads| {
@@ -203,7 +204,7 @@ fn the_number_of_threads_changes_no_byte() {
 }
 
 #[test]
-fn only_shown_images_the_rows_tensors_and_their_masks_are_in_the_key() {
+fn the_key_covers_shown_images_tensors_and_masks_only() {
     let fixture = Fixture::new();
     let views = |inputs: Vec<(&str, Input)>| {
         let inputs = Inputs(inputs.into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
@@ -224,7 +225,7 @@ fn only_shown_images_the_rows_tensors_and_their_masks_are_in_the_key() {
 }
 
 #[test]
-fn bad_masks_and_foreign_classes_are_named() {
+fn bad_masks_and_unknown_classes_are_errors() {
     let fixture = Fixture::new();
     let mut inputs = fixture.inputs();
     let broken = file(fixture.folder.path(), &format!("broken/{}.png", id(6)), b"not a picture");
@@ -243,11 +244,11 @@ fn bad_masks_and_foreign_classes_are_named() {
     let bytes = table::write(&table.unwrap()).unwrap();
     inputs[2].1 = file_input(fixture.folder.path(), "foreign.parquet", &bytes, Some(ArtifactType::Predictions));
     let error = run_kind(&GradCam, &json!({}), &inputs).err().unwrap();
-    assert_eq!(error.message, "the predictions have a class `nv` that the model does not know");
+    assert_eq!(error.message, "class `nv` of the predictions is not a class of the model");
 }
 
 #[test]
-fn the_bytes_of_this_revision() {
+fn the_output_bytes_match_the_revision() {
     let ran = run_kind(&GradCam, &json!({}), &Fixture::new().inputs_with_masks()).unwrap();
     let digest = golden(&ran, &["localisation.json", "overlays/heat_akiec.svg", "overlays/heat_df.json"]);
     assert_eq!((GradCam.spec().revision, digest.as_str()), (2, "a2a42235c56d"));

@@ -1,14 +1,14 @@
-//! Colour constancy: images as if under one light.
+//! Colour constancy.
 
-/// The norm that Barata et al. found best on dermoscopy images.
+/// The Minkowski norm that Barata et al. found best for dermoscopy images.
 const NORM: i32 = 6;
 
-/// Shades of grey: estimates the light's colour as the Minkowski mean of each channel and divides it out.
+/// Shades of grey: estimates the illuminant as the Minkowski mean of each channel and divides it out.
 ///
-/// `e(c) = (mean I(c)^p)^(1/p)`, scaled to unit length; every value is multiplied by `1 / (√3 e(c))` and cut to 255
+/// `e(c) = (mean I(c)^p)^(1/p)`, scaled to unit length; every value is multiplied by `1 / (√3 e(c))` and clamped to 255
 /// (Finlayson, Trezzi, "Shades of gray and colour constancy", CIC 2004; for dermoscopy with p = 6: Barata, Celebi, Marques,
-/// "Improving dermoscopy image classification using color constancy", IEEE JBHI 2015). An image in which a channel is 0
-/// everywhere is left as it is.
+/// "Improving dermoscopy image classification using color constancy", IEEE JBHI 2015). An image with a channel that is 0
+/// everywhere is not changed.
 pub fn shades_of_grey(pixels: &mut [u8]) {
     let mut counts = [[0u64; 256]; 3];
     for pixel in pixels.chunks_exact(3) {
@@ -36,7 +36,7 @@ pub fn shades_of_grey(pixels: &mut [u8]) {
     }
 }
 
-/// The sixth power: a whole number that a float holds exactly.
+/// The sixth power, which an f64 represents exactly.
 fn power(value: u32) -> f64 {
     u64::from(value).pow(NORM.unsigned_abs()) as f64
 }
@@ -52,7 +52,7 @@ mod tests {
     // out = np.minimum(np.floor(image / (light * np.sqrt(3)) + 0.5), 255).astype(int)
     // print(out[:6].ravel().tolist(), int(out.sum()), int((out * np.arange(out.size).reshape(out.shape)).sum()))
     #[test]
-    fn the_values_are_those_of_numpy() {
+    fn the_values_match_numpy() {
         let mut pixels: Vec<u8> = (0..99)
             .flat_map(|i| {
                 let (x, y) = (i % 11, i / 11);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn grey_light_changes_nothing_and_darkness_is_left_alone() {
+    fn grey_images_and_empty_channels_are_not_changed() {
         let mut grey: Vec<u8> = (0..60u8).flat_map(|value| [value; 3]).collect();
         let before = grey.clone();
         shades_of_grey(&mut grey);

@@ -1,4 +1,4 @@
-//! Turns the bytes of an image file into upright RGB pixels.
+//! Decodes image files to upright RGB pixels.
 
 use std::fmt;
 use std::io::Cursor;
@@ -11,15 +11,15 @@ use super::jpeg;
 use super::planes::Planes;
 use super::resize::Span;
 
-/// The largest image that is decoded, in pixels; a file that claims more is refused before memory is taken.
+/// Maximum image size in pixels. Larger images are rejected before memory is allocated.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
-/// Says what is wrong with an image file.
+/// A problem with an image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadImage {
-    /// What, as the end of a sentence that begins with the file's name: `is truncated`.
+    /// The reason, as the end of a sentence that begins with the file's name: `is truncated`.
     pub reason: String,
-    /// The byte of the file at which it was noticed, where that is known.
+    /// The byte offset at which the problem was detected, if known.
     pub offset: Option<usize>,
 }
 
@@ -46,18 +46,18 @@ impl fmt::Display for BadImage {
 
 impl std::error::Error for BadImage {}
 
-/// An image: rows of pixels of red, green and blue, 8 bits each.
+/// An RGB image with 8 bits per channel.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pixels {
-    /// height × width × 3 bytes.
+    /// The pixels, height × width × 3 bytes.
     pub bytes: Vec<u8>,
-    /// In pixels.
+    /// The width in pixels.
     pub width: usize,
-    /// In pixels.
+    /// The height in pixels.
     pub height: usize,
-    /// The columns that the image fills: all, unless it was reduced from a width that the reduction does not divide.
+    /// The columns covered by the image: all, unless it was reduced from a width that is not a multiple of the reduction.
     pub across: Span,
-    /// The rows that the image fills.
+    /// The rows covered by the image.
     pub down: Span,
 }
 
@@ -69,17 +69,18 @@ impl From<RgbImage> for Pixels {
 }
 
 impl Pixels {
-    /// Makes room for an image of this size, which it fills.
+    /// Resizes the buffer to an image of this size that covers it.
     pub(super) fn resize(&mut self, width: usize, height: usize) {
         self.bytes.resize(width * height * 3, 0);
         (self.width, self.height) = (width, height);
         (self.across, self.down) = (Span::all_of(width), Span::all_of(height));
     }
 
-    /// The same as an image of the `image` crate.
+    /// Converts to an image of the `image` crate.
     pub fn into_image(self) -> RgbImage {
         let side = |side: usize| u32::try_from(side).expect("an image has fewer than 2^32 pixels in a row");
-        RgbImage::from_raw(side(self.width), side(self.height), self.bytes).expect("as many bytes as the size says")
+        RgbImage::from_raw(side(self.width), side(self.height), self.bytes)
+            .expect("the number of bytes matches the size")
     }
 
     fn turn(&mut self, orientation: Orientation) {
@@ -103,7 +104,7 @@ impl Pixels {
     }
 }
 
-/// Decodes one image after the other, keeping its buffers.
+/// Decodes images one after the other with reusable buffers.
 #[derive(Default)]
 pub struct Decoder {
     image: Pixels,
@@ -111,19 +112,21 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Decodes a JPEG or PNG file to 8-bit RGB, turned as its EXIF orientation says.
+    /// Decodes a JPEG or PNG file to 8-bit RGB and applies its EXIF orientation.
     ///
-    /// Grey becomes three equal channels, CMYK and palettes become RGB, 16 bits become 8, transparency is left out. An ICC
-    /// profile is not applied. A file that ends too early is refused, never padded with grey; damage in the middle that
-    /// leaves the file's structure whole cannot be told from an image. The pixels are the same on every machine.
+    /// Grey images get three equal channels, CMYK and palettes are converted to RGB, 16 bits are reduced to 8, and
+    /// alpha is dropped. ICC profiles are ignored. A truncated file is an error and is never padded with grey.
+    /// Corruption that leaves the file's structure intact cannot be detected. The pixels are identical on every
+    /// machine.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<&mut Pixels, BadImage> {
         let orientation = decode_whole(bytes, &mut self.image)?;
         Ok(self.upright(orientation))
     }
 
-    /// The same at a half, a quarter or an eighth of the size where the file allows it: baseline JPEGs in one scan do.
+    /// Like [`decode`](Self::decode), but at a half, a quarter or an eighth of the size if possible: for baseline
+    /// JPEGs in one scan.
     ///
-    /// `least` says which fraction of an upright image of some width and height must be left.
+    /// `least` returns the minimum scale for an upright image of the given width and height.
     pub fn decode_reduced(
         &mut self,
         bytes: &[u8],
@@ -139,7 +142,7 @@ impl Decoder {
         Ok(self.upright(orientation))
     }
 
-    /// The same, with brightness and colours left apart where the file has them so and the image is upright.
+    /// The same, with luma and chroma planes kept separate if the file stores them that way and the image is upright.
     pub(super) fn decode_planes(
         &mut self,
         bytes: &[u8],
@@ -168,13 +171,13 @@ impl Decoder {
     }
 }
 
-/// A decoded image, as it is best resized.
+/// A decoded image in the layout that is fastest to resize.
 pub(super) enum Decoded<'a> {
     Planes(Planes<'a>),
     Pixels(&'a mut Pixels),
 }
 
-/// Decodes a file as it is stored, and says how it must be turned.
+/// Decodes a file as stored; returns its orientation.
 fn decode_whole(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, image),
@@ -182,14 +185,14 @@ fn decode_whole(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImag
     }
 }
 
-/// Decodes one file as a [`Decoder`] does.
+/// Decodes one file like a [`Decoder`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, BadImage> {
     let mut decoder = Decoder::default();
     decoder.decode(bytes)?;
     Ok(decoder.image.into_image())
 }
 
-/// Decodes what is no JPEG.
+/// Decodes files other than JPEG.
 fn other(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
     if bytes.is_empty() {
         return Err(BadImage::new("is empty"));
@@ -229,7 +232,7 @@ fn bad_png(error: ImageError) -> BadImage {
     }
 }
 
-/// Refuses an image that has no pixels or claims more than [`MAX_PIXELS`].
+/// Rejects an image without pixels or with more than [`MAX_PIXELS`].
 pub(super) fn check_size(width: u32, height: u32) -> Result<(), BadImage> {
     if width == 0 || height == 0 {
         return Err(BadImage::new(format!("claims {width}×{height} pixels")));

@@ -1,4 +1,4 @@
-//! Tests of decoding: what simply works, and what is refused.
+//! Tests of decoding: supported formats, and invalid files.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder, Rgb, Rgba, RgbaImage};
@@ -43,7 +43,7 @@ fn largest_difference(image: &RgbImage, expected: &RgbImage) -> u8 {
 }
 
 #[test]
-fn grey_cmyk_and_ycck_jpegs_are_what_pillow_makes_of_them() {
+fn grey_cmyk_and_ycck_jpegs_match_pillow() {
     for (name, bytes, expected, tolerance) in [
         ("grey", fixture!("grey.jpg"), fixture!("grey.jpg.expected.png"), 1),
         ("cmyk", fixture!("cmyk.jpg"), fixture!("cmyk.jpg.expected.png"), 2),
@@ -54,9 +54,9 @@ fn grey_cmyk_and_ycck_jpegs_are_what_pillow_makes_of_them() {
     }
 }
 
-// By the same script. zune-jpeg widens colour like libjpeg-turbo, and rounds a little otherwise.
+// From the same script. zune-jpeg upsamples chroma like libjpeg-turbo, with slightly different rounding.
 #[test]
-fn colours_are_what_libjpeg_turbo_makes_of_them() {
+fn colours_match_libjpeg_turbo() {
     for (name, bytes, expected) in [
         ("4:4:4", fixture!("restarts-444.jpg"), fixture!("restarts-444.jpg.expected.png")),
         ("4:2:0", fixture!("restarts-420.jpg"), fixture!("restarts-420.jpg.expected.png")),
@@ -67,7 +67,7 @@ fn colours_are_what_libjpeg_turbo_makes_of_them() {
 }
 
 #[test]
-fn a_palette_png_is_what_pillow_makes_of_it() {
+fn a_palette_png_matches_pillow() {
     assert_eq!(decode(fixture!("palette.png")), decode(fixture!("palette.png.expected.png")));
 }
 
@@ -78,7 +78,7 @@ fn png(data: &[u8], width: u32, height: u32, colour: ExtendedColorType) -> Vec<u
 }
 
 #[test]
-fn sixteen_bits_become_eight_and_transparency_is_left_out() {
+fn sixteen_bits_are_reduced_to_eight_and_alpha_is_dropped() {
     let deep: Vec<u8> = [0u16, 257, 65535, 32896].iter().flat_map(|value| value.to_ne_bytes()).collect();
     let grey = decode(&png(&deep, 2, 2, ExtendedColorType::L16)).unwrap();
     assert_eq!(grey.pixels().map(|pixel| pixel.0).collect::<Vec<_>>(), [[0; 3], [1; 3], [255; 3], [128; 3]]);
@@ -110,9 +110,9 @@ fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
 }
 
-// The corners from the top left in reading order, as ImageOps.exif_transpose of Pillow shows them.
+// The corners from the top left in reading order, as shown by Pillow's ImageOps.exif_transpose.
 #[test]
-fn the_exif_orientation_is_honoured() {
+fn the_exif_orientation_is_applied() {
     let jpeg = quadrants();
     for (orientation, corners) in
         [(1, "rgbw"), (2, "grwb"), (3, "wbgr"), (4, "bwrg"), (5, "rbgw"), (6, "brwg"), (7, "wgbr"), (8, "gwrb")]
@@ -138,26 +138,26 @@ fn reason(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_jpeg_that_ends_anywhere_too_early_is_refused() {
+fn a_jpeg_truncated_at_any_byte_is_rejected() {
     let jpeg = quadrants();
     for length in 3..jpeg.len() {
         assert!(reason(&jpeg[..length]).contains("truncated"), "{length} of {} bytes", jpeg.len());
     }
-    // What follows the end is nobody's business.
+    // Data after the end of the image is ignored.
     assert!(decode(&[&jpeg[..], b"trailing"].concat()).is_ok());
 }
 
 #[test]
-fn a_png_that_ends_too_early_is_refused() {
+fn a_truncated_png_is_rejected() {
     let png = fixture!("palette.png");
-    // Without the last chunk, which holds nothing, all pixels are there.
+    // Without the last chunk, which is empty, all pixels are present.
     for length in 8..png.len() - 12 {
         assert!(decode(&png[..length]).is_err(), "{length} of {} bytes", png.len());
     }
 }
 
 #[test]
-fn what_is_no_image_is_named() {
+fn files_that_are_not_images_are_identified() {
     assert_eq!(reason(b""), "is empty");
     assert_eq!(reason(b"image_id,dx\nISIC_0000000,nv\n"), "is text, not an image");
     assert_eq!(reason(b"GIF89a\x01\0"), "is a GIF, neither JPEG nor PNG");
@@ -165,20 +165,20 @@ fn what_is_no_image_is_named() {
 }
 
 #[test]
-fn a_claim_of_too_many_pixels_is_refused_before_memory_is_taken() {
+fn too_large_images_are_rejected_before_memory_is_allocated() {
     let mut jpeg = quadrants();
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
     assert!(reason(&jpeg).contains("claims 60000×60000 pixels"), "{}", reason(&jpeg));
 
-    // A header for 8-bit RGB; the checksum is Python's zlib.crc32 of it.
+    // A header for 8-bit RGB; the checksum was computed with Python's zlib.crc32.
     let header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0\x0f\xb0\xe2\x15";
     let png = [header.as_slice(), b"\0\0\0\0IDAT\x35\xaf\x06\x1e"].concat();
     assert!(reason(&png).contains("claims 60000×60000 pixels"), "{}", reason(&png));
 }
 
 #[test]
-fn damaged_bytes_never_crash_the_decoder() {
+fn corrupt_bytes_never_crash_the_decoder() {
     let mut random = hamflow_stage_api::Random::new(7, "damage");
     for original in [quadrants(), fixture!("noise-420.jpg").to_vec(), fixture!("noise-444-progressive.jpg").to_vec()] {
         for _ in 0..300 {
@@ -187,7 +187,7 @@ fn damaged_bytes_never_crash_the_decoder() {
                 let position = 2 + random.below(bytes.len() as u64 - 2) as usize;
                 bytes[position] = random.next_u64() as u8;
             }
-            // Either is right; only a panic is not.
+            // Both success and an error are valid; only a panic is not.
             let _ = decode(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! Small pictures inside figures.
+//! Thumbnails embedded in figures.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +6,14 @@ use hamflow_stage_api::StageError;
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-/// Good enough that nobody sees a difference.
+/// High enough to be visually lossless.
 const QUALITY: u8 = 90;
 
-/// RGB pixels, `[height, width, 3]`, as a JPEG file in Base64.
+/// Encodes RGB pixels, `[height, width, 3]`, as a Base64 JPEG.
 pub fn jpeg_base64(pixels: &[u8], width: usize, height: usize) -> Result<String, StageError> {
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
         .encode(pixels, width as u32, height as u32, ExtendedColorType::Rgb8)
-        .map_err(|error| StageError::bug(format!("a picture cannot be encoded: {error}")))?;
+        .map_err(|error| StageError::bug(format!("cannot encode a picture: {error}")))?;
     Ok(STANDARD.encode(jpeg))
 }

@@ -1,40 +1,41 @@
-//! Hair removal in the manner of DullRazor: dark thin lines are found and filled from what surrounds them.
+//! Hair removal as in DullRazor: detects dark thin lines and fills them in from their surroundings.
 //!
-//! Lee, Ng, Gallagher, Coldman, McLean, "DullRazor: a software approach to hair removal from images", Computers in Biology
-//! and Medicine 27 (1997), in the form that is usual today: a black-hat of the grey image with a cross of 17 pixels, a
-//! threshold of 10 (both for images of 600×450), and inpainting. The hairs found are bit for bit those of OpenCV; the filling
-//! is simpler than Telea's: from the edge of a hair inwards, each pixel takes the mean of its neighbours that are known.
+//! Lee, Ng, Gallagher, Coldman, McLean, "DullRazor: a software approach to hair removal from images", Computers in
+//! Biology and Medicine 27 (1997), in the form that is common today: a black-hat transform of the grey image with a
+//! cross of 17 pixels, a threshold of 10 (both for images of 600×450), and inpainting. The detected hairs are
+//! bit-identical to OpenCV's. The inpainting is simpler than Telea's: from the edge of a hair inwards, each pixel
+//! gets the mean of its known neighbours.
 
 use super::Pixels;
 
-/// The width of the cross, in pixels of an image of 600×450.
+/// The width of the cross in pixels, for an image of 600×450.
 const CROSS: usize = 17;
 
-/// How much darker than its surroundings a hair is.
+/// The minimum black-hat response of a hair.
 const THRESHOLD: u8 = 10;
 
-/// Buffers that are kept from one image to the next.
+/// Buffers that are reused from image to image.
 #[derive(Debug, Default)]
 pub struct HairRemover {
     grey: Vec<u8>,
-    /// A row with room beside it.
+    /// A row with padding on both sides.
     row: Vec<u8>,
     dilated: Vec<u8>,
     closed: Vec<u8>,
-    /// What is not known yet.
+    /// The pixels that are still unknown.
     mask: Vec<bool>,
     edge: Vec<usize>,
     filled: Vec<(usize, [u8; 3])>,
 }
 
 impl HairRemover {
-    /// Fills the hairs of an image.
+    /// Removes the hairs of an image.
     pub fn remove(&mut self, image: &mut Pixels) {
         self.find(image);
         self.fill(image);
     }
 
-    /// Which pixels are hair: `closing(grey) − grey > threshold`.
+    /// Marks the pixels that are hair: `closing(grey) − grey > threshold`.
     fn find(&mut self, image: &Pixels) {
         let grey = |pixel: &[u8]| {
             let [red, green, blue] = [0, 1, 2].map(|channel| u32::from(pixel[channel]));
@@ -49,7 +50,7 @@ impl HairRemover {
             .extend(self.closed.iter().zip(&self.grey).map(|(closed, grey)| closed.saturating_sub(*grey) > THRESHOLD));
     }
 
-    /// Fills from the edges inwards; an image that is hair all over is left as it is.
+    /// Fills in from the edges inwards. An image that consists of hair only is not changed.
     fn fill(&mut self, image: &mut Pixels) {
         let (width, height) = (image.width, image.height);
         let neighbours = |at: usize| {
@@ -88,7 +89,7 @@ impl HairRemover {
     }
 }
 
-/// The extreme over a cross around each pixel; beyond the image there is nothing (`neutral`).
+/// The extremum over a cross around each pixel; pixels outside the image count as `neutral`.
 fn cross(
     image: &[u8],
     width: usize,
@@ -124,7 +125,7 @@ fn cross(
 mod tests {
     use super::*;
 
-    /// Skin that grows lighter to the right, with two dark hairs that cross.
+    /// Skin that gets lighter to the right, with two dark crossing hairs.
     fn skin() -> Pixels {
         let (width, height) = (40, 30);
         let mut bytes = Vec::new();
@@ -147,7 +148,7 @@ mod tests {
     // mask = hat > 10
     // print(cv2.__version__, int(mask.sum()), int((mask.ravel() * np.arange(mask.size)).sum()))
     #[test]
-    fn the_hairs_are_those_that_opencv_finds() {
+    fn the_detected_hairs_match_opencv() {
         let mut remover = HairRemover::default();
         remover.find(&skin());
         let found: Vec<usize> = (0..remover.mask.len()).filter(|at| remover.mask[*at]).collect();
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn hairs_are_filled_from_beside_them() {
+    fn hairs_are_filled_in_from_their_surroundings() {
         let mut image = skin();
         HairRemover::default().remove(&mut image);
         for (at, pixel) in image.bytes.chunks_exact(3).enumerate() {
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_hair_is_left_as_it_is() {
+    fn an_image_without_hair_is_not_changed() {
         let plain = Pixels::from(image::RgbImage::from_pixel(30, 20, image::Rgb([90; 3])));
         let mut image = plain.clone();
         HairRemover::default().remove(&mut image);

@@ -1,4 +1,4 @@
-//! Images as pixels: decoding, turning upright, resizing, drawing.
+//! Image processing: decoding, orientation, resizing, drawing.
 
 mod constancy;
 mod decode;

@@ -1,31 +1,31 @@
-//! Images as JPEGs keep them: brightness and colour apart.
+//! Images as separate luma and chroma planes, as stored in JPEGs.
 
 use super::{Pixels, Span};
 
-/// The value of both colours where there is none.
+/// The neutral chroma value.
 pub(super) const NO_COLOUR: u8 = 128;
 
-/// An image whose brightness and colours are each by themselves; the planes may reach beyond it.
+/// An image with separate luma and chroma planes, which may extend beyond it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planes<'a> {
-    /// Brightness.
+    /// The luma plane.
     pub(super) luma: &'a [u8],
-    /// How far blue and red differ from it; none for grey.
+    /// The Cb and Cr planes; `None` for grey.
     pub(super) colours: Option<[&'a [u8]; 2]>,
-    /// Bytes of a row of each plane.
+    /// The row stride of each plane in bytes.
     pub(super) stride: usize,
-    /// In pixels.
+    /// The width in pixels.
     pub(super) width: usize,
-    /// In pixels.
+    /// The height in pixels.
     pub(super) height: usize,
-    /// The columns that the image fills.
+    /// The columns covered by the image.
     pub(super) across: Span,
-    /// The rows that the image fills.
+    /// The rows covered by the image.
     pub(super) down: Span,
 }
 
 impl Planes<'_> {
-    /// Makes RGB of it.
+    /// Converts to RGB.
     pub(super) fn write_to(&self, image: &mut Pixels) {
         image.resize(self.width, self.height);
         (image.across, image.down) = (self.across, self.down);
@@ -47,8 +47,7 @@ impl Planes<'_> {
     }
 }
 
-/// Red, green and blue of brightness and colours (JFIF 1.02: BT.601 over the whole range), in 16 binary digits as libjpeg's
-/// `jdcolor.c` makes them.
+/// Converts YCbCr to RGB (JFIF 1.02: full-range BT.601) with 16 fractional bits, as in libjpeg's `jdcolor.c`.
 #[inline(always)]
 pub(super) fn rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
     const HALF: i32 = 1 << 15;

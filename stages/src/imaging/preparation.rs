@@ -1,4 +1,4 @@
-//! What becomes of one image on its way to a tensor.
+//! Preprocessing of an image to a tensor.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,93 +9,93 @@ use super::hair::HairRemover;
 use super::resize::Span;
 use super::{BadImage, Decoder, Filter, Resizer};
 
-/// How an image of another shape than the tensor's is made to fit.
+/// How an image with a different aspect ratio is fitted to the tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
-    /// Width and height are scaled each by itself.
+    /// Scale width and height independently.
     #[default]
     Stretch,
-    /// The largest part of the tensor's shape around the centre is taken, as Pillow's `ImageOps.fit` does.
+    /// Crop the largest centred region with the tensor's aspect ratio, as Pillow's `ImageOps.fit`.
     CenterCrop,
-    /// The whole image, with black beside it, as Pillow's `ImageOps.pad` does.
+    /// Keep the whole image and add black borders, as Pillow's `ImageOps.pad`.
     Pad,
 }
 
-/// Whether a JPEG may be decoded at a part of its size.
+/// Whether a JPEG may be decoded at reduced size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decoding {
-    /// At a half, a quarter or an eighth where that is still no smaller than what is needed.
+    /// Decode at a half, a quarter or an eighth of the size if that is at least the target size.
     #[default]
     Reduced,
-    /// Always whole.
+    /// Always decode at full size.
     Exact,
 }
 
-/// How colours are made alike.
+/// The colour constancy method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ColourConstancy {
-    /// They are left as they are.
+    /// Keep the colours.
     #[default]
     None,
     /// Shades of grey with p = 6 (Finlayson, Trezzi 2004; Barata, Celebi, Marques 2015).
     ShadesOfGrey,
 }
 
-/// What happens to hairs.
+/// The hair removal method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HairRemoval {
-    /// They stay.
+    /// Keep hairs.
     #[default]
     None,
-    /// They are found as dark thin lines and filled (Lee et al. 1997), at the image's own size.
+    /// Detect hairs as dark thin lines at the original size and fill them in (Lee et al. 1997).
     Dullrazor,
 }
 
-/// Everything that decides the pixels of a tensor.
+/// All parameters that determine the pixels of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Preparation {
-    /// In pixels.
+    /// The height of the tensor in pixels.
     pub height: usize,
-    /// In pixels.
+    /// The width of the tensor in pixels.
     pub width: usize,
-    /// How pixels are averaged.
+    /// The resampling filter.
     pub filter: Filter,
-    /// What happens to another shape.
+    /// How a different aspect ratio is fitted.
     pub fit: Fit,
-    /// Whether less than the whole may be decoded.
+    /// Whether images may be decoded at reduced size.
     pub decode: Decoding,
-    /// How colours are made alike.
+    /// The colour constancy method.
     pub colour_constancy: ColourConstancy,
-    /// What happens to hairs.
+    /// The hair removal method.
     pub hair_removal: HairRemoval,
 }
 
-/// Prepares one image after the other, keeping its buffers and tables.
+/// Preprocesses images one after the other with reusable buffers and tables.
 pub struct Preparer {
     preparation: Preparation,
     decoder: Decoder,
     resizer: Resizer,
-    /// For `pad`: the image without what is beside it.
+    /// For `pad`: the image without the borders.
     inner: Vec<u8>,
     hair: HairRemover,
 }
 
 impl Preparer {
-    /// Prepares tensors of one sort.
+    /// Creates a preparer with the given parameters.
     pub fn new(preparation: Preparation) -> Self {
         let (decoder, hair) = (Decoder::default(), HairRemover::default());
         Self { preparation, decoder, resizer: Resizer::new(preparation.filter), inner: Vec::new(), hair }
     }
 
-    /// Makes a tensor of an image file, which must have room for exactly height × width × 3 bytes.
+    /// Converts an image file to a tensor, which must have exactly height × width × 3 bytes.
     pub fn prepare(&mut self, bytes: &[u8], tensor: &mut [u8]) -> Result<(), BadImage> {
         let Preparation { height, width, filter, fit, decode, colour_constancy, hair_removal } = self.preparation;
-        // A single pixel of each neighbourhood says what is there; one of a reduced image would say what is around it. And
-        // hairs are found by their width.
+        // `nearest` takes single pixels, which in a reduced image would be averages of their surroundings. Hairs are
+        // detected by their width.
         let whole = decode == Decoding::Exact || filter == Filter::Nearest || hair_removal != HairRemoval::None;
         let mut image = if whole {
             Decoded::Pixels(self.decoder.decode(bytes)?)
@@ -123,7 +123,7 @@ impl Preparer {
     }
 }
 
-/// The columns and rows that the image fills.
+/// The columns and rows covered by the image.
 fn spans(image: &Decoded<'_>) -> (Span, Span) {
     match image {
         Decoded::Planes(image) => (image.across, image.down),
@@ -138,7 +138,7 @@ fn resize(resizer: &mut Resizer, image: &Decoded<'_>, spans: (Span, Span), size:
     }
 }
 
-/// The largest part of the target's shape around the centre (`ImageOps.fit` of Pillow with its default centring).
+/// The largest centred region with the target's aspect ratio (Pillow's `ImageOps.fit` with default centring).
 fn crop((across, down): (Span, Span), width: usize, height: usize) -> (Span, Span) {
     let (from_width, from_height) = (f64::from(across.length()), f64::from(down.length()));
     let ratio = width as f64 / height as f64;
@@ -154,7 +154,7 @@ fn crop((across, down): (Span, Span), width: usize, height: usize) -> (Span, Spa
     (around(across, crop_width), around(down, crop_height))
 }
 
-/// The whole image in the middle of a black one (`ImageOps.pad` of Pillow).
+/// Centres the whole image on a black background (Pillow's `ImageOps.pad`).
 fn pad(
     image: &Decoded<'_>,
     (width, height): (usize, usize),
@@ -165,7 +165,7 @@ fn pad(
     let (across, down) = spans(image);
     let (from_width, from_height) = (f64::from(across.length()), f64::from(down.length()));
     let (from, to) = (from_width / from_height, width as f64 / height as f64);
-    // Python rounds halves to even; neither side may vanish.
+    // Python rounds half to even; no side may become 0.
     let side = |length: f64| (length.round_ties_even() as usize).max(1);
     let (inner_width, inner_height) = if from > to {
         (width, side(from_height / from_width * width as f64).min(height))

@@ -1,4 +1,4 @@
-//! Tests of what becomes of an image: shapes against Pillow, reduced decoding against the whole.
+//! Compares fitted shapes with Pillow, and reduced with full decoding.
 
 use super::*;
 use crate::test_support::{fnv, jpegs};
@@ -47,7 +47,7 @@ const PILLOW: [[u64; 2]; 16] = [
 ];
 
 #[test]
-fn cropping_and_padding_give_exactly_what_pillow_gives() {
+fn cropping_and_padding_match_pillow_exactly() {
     let bytes = include_bytes!("fixtures/palette.png");
     let mut expected = PILLOW.iter();
     for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
@@ -66,7 +66,7 @@ fn psnr(a: &[u8], b: &[u8]) -> f64 {
 }
 
 #[test]
-fn reduced_decoding_is_near_the_whole_on_the_originals() {
+fn reduced_decoding_is_close_to_full_decoding_on_the_originals() {
     let Some(files) = jpegs("ham10000-originals", 1) else { return };
     assert_eq!(files.len(), 114);
     let filters = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
@@ -90,14 +90,14 @@ fn reduced_decoding_is_near_the_whole_on_the_originals() {
                 median >= 44.0 && least >= 35.0,
                 "{size:?} {filter:?} {fit:?}: median {median:.1} dB, least {least:.1} dB"
             );
-            // The whole would be equal, which has no noise.
+            // Identical images would have an infinite ratio.
             assert!(ratios.last().unwrap() < &80.0, "{size:?} {filter:?} {fit:?}: nothing was reduced");
         }
     }
 }
 
 #[test]
-fn reduced_decoding_leaves_what_it_cannot_take_to_the_whole_decoder() {
+fn unsupported_files_fall_back_to_full_decoding() {
     let progressive = include_bytes!("fixtures/noise-420-progressive.jpg");
     let exact = preparation(Filter::Bicubic, (10, 8));
     let reduced = Preparation { decode: Decoding::Reduced, ..exact };
@@ -111,7 +111,7 @@ fn reduced_decoding_leaves_what_it_cannot_take_to_the_whole_decoder() {
     }
 }
 
-/// A gradient of 45×35 whose EXIF block says this orientation.
+/// A gradient of 45×35 with this EXIF orientation.
 fn turned(orientation: u8) -> Vec<u8> {
     let image = image::RgbImage::from_fn(45, 35, |x, y| image::Rgb([(x * 5) as u8, (y * 7) as u8, 90]));
     let mut jpeg = Vec::new();
@@ -124,7 +124,7 @@ fn turned(orientation: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_turned_image_is_reduced_upright() {
+fn an_image_with_exif_orientation_is_reduced_correctly() {
     let mut decoder = Decoder::default();
     let asked = std::cell::Cell::new((0, 0));
     let least = |width, height| {
@@ -134,7 +134,7 @@ fn a_turned_image_is_reduced_upright() {
     let bytes = turned(6);
     let image = decoder.decode_reduced(&bytes, least).unwrap();
     assert_eq!((asked.get(), image.width, image.height), ((35, 45), 9, 12));
-    // An eighth of a pixel more or less at the wrong side would show in the gradient.
+    // A shift by an eighth of a pixel to the wrong side would be visible in the gradient.
     for orientation in 1..=8 {
         let exact = preparation(Filter::Bilinear, if orientation < 5 { (9, 7) } else { (7, 9) });
         let reduced = Preparation { decode: Decoding::Reduced, ..exact };
@@ -144,5 +144,5 @@ fn a_turned_image_is_reduced_upright() {
     }
 }
 
-/// Decibels that a reduced gradient reaches; with the part of a pixel at the wrong side, or none, it does not.
+/// The ratio in decibels of a correctly reduced gradient; with the partial pixel missing or at the wrong side, it is lower.
 const RATIO: f64 = 44.0;

@@ -1,4 +1,4 @@
-//! What missing values are filled with, and from which rows that was learned.
+//! The replacement values, and the rows from which they are computed.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{FitRows, ImputeParams, Strategy};
 use crate::table::statistics::{mean, median};
 use crate::table::{has_column, labels, required_strings};
 
-/// A value per row's group, and one for all others.
+/// A replacement per group, and a default.
 pub struct Fit {
     all: Option<f64>,
     groups: BTreeMap<String, Option<f64>>,
@@ -18,7 +18,7 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Learns from `values`, one per row of `frame`, as the parameters say.
+    /// Computes the replacements from `values`, one per row of `frame`.
     pub fn new(frame: &DataFrame, values: &[Option<f64>], params: &ImputeParams) -> Result<Self, StageError> {
         let learned = match params.fit {
             FitRows::All => values.to_vec(),
@@ -33,8 +33,8 @@ impl Fit {
         };
         if fit.all.is_none() && params.strategy != Strategy::Drop && values.contains(&None) {
             let rows = if params.fit == FitRows::Train { "training row" } else { "row" };
-            return Err(StageError::input(format!("no {rows} has a value in the column `{}`", params.column))
-                .hint("`strategy = \"constant\"` fills without learning"));
+            return Err(StageError::input(format!("no {rows} has a value in column `{}`", params.column))
+                .hint("`strategy = \"constant\"` does not need known values"));
         }
         if let (Strategy::GroupMean, Some(group)) = (params.strategy, &params.group) {
             fit.of_row = labels(frame, group)?;
@@ -49,14 +49,14 @@ impl Fit {
         Ok(fit)
     }
 
-    /// The values with those that were missing filled.
+    /// The values with missing ones replaced.
     pub fn fill(&self, values: &[Option<f64>]) -> Vec<Option<f64>> {
         let group_of = |row: usize| self.of_row.get(row).and_then(Option::as_ref);
         let fill = |row: usize| group_of(row).and_then(|group| self.groups.get(group).copied().flatten()).or(self.all);
         values.iter().enumerate().map(|(row, value)| value.or_else(|| fill(row))).collect()
     }
 
-    /// The values that were filled in, by group where there are groups.
+    /// The replacement values, by group if there are groups.
     pub fn to_json(&self) -> Value {
         json!({"all": self.all, "groups": self.groups})
     }
@@ -65,9 +65,9 @@ impl Fit {
 fn of_training_rows(frame: &DataFrame, values: &[Option<f64>]) -> Result<Vec<Option<f64>>, StageError> {
     if !has_column(frame, "split") {
         return Err(StageError::input("`fit = \"train\"` needs a table with a column `split`")
-            .hint("put the stage behind `split`: `table = \"split\"`"));
+            .hint("run the stage after `split`: `table = \"split\"`"));
     }
     let splits = required_strings(frame, "split")?;
-    // Rows of the other splits count as missing, and so for nothing.
+    // Rows of the other splits count as missing.
     Ok(values.iter().zip(splits).map(|(value, split)| value.filter(|_| split == "train")).collect())
 }

@@ -1,4 +1,4 @@
-//! What `impute` promises, on a small table and on the real one.
+//! Tests of `impute` on a small table and on the real dataset.
 
 use hamflow_stage_api::{ArtifactType, Kind, StageError};
 use polars::prelude::{Column, DataFrame, df};
@@ -35,19 +35,19 @@ fn message(params: Value) -> String {
 }
 
 #[test]
-fn every_strategy_fills_what_is_missing() {
+fn every_strategy_replaces_missing_values() {
     assert_eq!(ages(json!({})), [10.0, 40.0, 30.0, 80.0, 40.0]);
     assert_eq!(ages(json!({"strategy": "median"})), [10.0, 30.0, 30.0, 80.0, 30.0]);
     assert_eq!(ages(json!({"strategy": "constant", "value": 7})), [10.0, 7.0, 30.0, 80.0, 7.0]);
     assert_eq!(ages(json!({"strategy": "drop"})), [10.0, 30.0, 80.0]);
-    // The row without a sex has no group, so it takes the mean of all.
+    // The row without a sex has no group and uses the overall mean.
     assert_eq!(ages(json!({"strategy": "group-mean", "group": "sex"})), [10.0, 20.0, 30.0, 80.0, 40.0]);
 }
 
 #[test]
-fn fitted_on_training_rows_no_other_row_counts() {
+fn fit_train_uses_training_rows_only() {
     assert_eq!(ages(json!({"fit": "train"})), [10.0, 20.0, 30.0, 80.0, 20.0]);
-    // No training row is female, so that group would take the mean of all training rows.
+    // No training row is female, so that group uses the mean of all training rows.
     let params = json!({"fit": "train", "strategy": "group-mean", "group": "sex"});
     assert_eq!(ages(params.clone()), [10.0, 20.0, 30.0, 80.0, 20.0]);
     let summary = run(&people(), params).unwrap().json("summary.json");
@@ -55,7 +55,7 @@ fn fitted_on_training_rows_no_other_row_counts() {
 }
 
 #[test]
-fn what_was_filled_is_marked_and_counted() {
+fn filled_in_values_are_marked_and_counted() {
     let ran = run(&people(), json!({})).unwrap();
     let marks = booleans(&ran.table("table.parquet"), "age_imputed").unwrap();
     assert_eq!(marks, [false, true, false, false, true].map(Some));
@@ -68,7 +68,7 @@ fn what_was_filled_is_marked_and_counted() {
 }
 
 #[test]
-fn what_an_earlier_stage_has_filled_stays_marked() {
+fn values_filled_in_by_an_earlier_stage_stay_marked() {
     let once = run(&people(), json!({})).unwrap().table("table.parquet");
     let twice = run(&once, json!({})).unwrap().table("table.parquet");
     assert_eq!(booleans(&twice, "age_imputed").unwrap(), [false, true, false, false, true].map(Some));
@@ -79,9 +79,9 @@ fn what_an_earlier_stage_has_filled_stays_marked() {
 }
 
 #[test]
-fn what_cannot_be_filled_is_said() {
+fn tables_that_cannot_be_filled_in_are_errors() {
     assert_eq!(message(json!({"column": "agee"})), "the table has no column `agee`\nhint: did you mean `age`?");
-    assert_eq!(message(json!({"column": "sex"})), "the column `sex` holds text, but numbers are wanted");
+    assert_eq!(message(json!({"column": "sex"})), "column `sex` contains text, expected numbers");
     assert!(message(json!({"strategy": "group-mean", "group": "sax"})).contains("did you mean `sex`?"));
 
     let table = people().drop("split").unwrap();
@@ -90,24 +90,24 @@ fn what_cannot_be_filled_is_said() {
 
     let empty = df!("age" => [None::<f64>, None]).unwrap();
     let error = run(&empty, json!({})).map(|_| ()).unwrap_err();
-    assert_eq!(error.message, "no row has a value in the column `age`");
+    assert_eq!(error.message, "no row has a value in column `age`");
 }
 
 #[test]
-fn parameters_without_effect_are_refused() {
+fn parameters_without_effect_are_rejected() {
     let refused = |params: Value| Impute.resolve(params.as_object().unwrap()).unwrap_err().message;
-    assert_eq!(refused(json!({"strategy": "group-mean"})), "the strategy `group-mean` needs `group`");
-    assert_eq!(refused(json!({"strategy": "constant"})), "the strategy `constant` needs `value`");
-    assert_eq!(refused(json!({"value": 3})), "`value` is for the strategy `constant` only");
-    assert_eq!(refused(json!({"group": "sex"})), "`group` is for the strategy `group-mean` only");
+    assert_eq!(refused(json!({"strategy": "group-mean"})), "`strategy = \"group-mean\"` needs `group`");
+    assert_eq!(refused(json!({"strategy": "constant"})), "`strategy = \"constant\"` needs `value`");
+    assert_eq!(refused(json!({"value": 3})), "`value` requires `strategy = \"constant\"`");
+    assert_eq!(refused(json!({"group": "sex"})), "`group` requires `strategy = \"group-mean\"`");
     let both = json!({"strategy": "constant", "value": 1, "group": "sex"});
-    assert_eq!(refused(both), "`group` is for the strategy `group-mean` only");
+    assert_eq!(refused(both), "`group` requires `strategy = \"group-mean\"`");
     let both = json!({"strategy": "group-mean", "value": 1, "group": "sex"});
-    assert_eq!(refused(both), "`value` is for the strategy `constant` only");
+    assert_eq!(refused(both), "`value` requires `strategy = \"constant\"`");
 }
 
 #[test]
-fn the_bytes_are_those_of_the_revision() {
+fn the_output_bytes_match_the_revision() {
     let ran = run(&people(), json!({"strategy": "group-mean", "group": "sex"})).unwrap();
     let digest = golden(&ran, &["table.parquet", "summary.json"]);
     assert_eq!((Impute.spec().revision, digest.as_str()), (2, "172b188267ef"));
@@ -115,7 +115,7 @@ fn the_bytes_are_those_of_the_revision() {
 
 // d = pd.read_csv("HAM10000_metadata.csv"); d.age.mean(), d.age.median(), d.groupby("sex").age.mean()
 #[test]
-fn the_real_ages_are_filled_with_what_pandas_has() {
+fn the_real_ages_are_filled_in_as_by_pandas() {
     let Some((_folder, table)) = real_table() else { return };
     let values = |params: Value| {
         let ran = run_kind(&Impute, &params, &[("table", table.clone())]).unwrap();
@@ -134,9 +134,9 @@ fn the_real_ages_are_filled_with_what_pandas_has() {
     assert_eq!(by_sex, [37.5, 48.71152154793316, 54.54537037037037]);
 }
 
-// A pipeline is refused by what is said of the columns, so that must be what is read and made.
+// The engine rejects pipelines based on the declared columns, so they must match those that are read and produced.
 #[test]
-fn the_columns_that_are_said_are_those_that_are_read_and_made() {
+fn the_declared_columns_match_those_read_and_produced() {
     for (params, read) in [
         (json!({}), &["age"][..]),
         (json!({"strategy": "group-mean", "group": "sex", "fit": "train"}), &["age", "sex", "split"]),

@@ -1,20 +1,20 @@
-//! The classes of a dataset and their numbers.
+//! The classes of a dataset and their indices.
 
 use hamflow_stage_api::ParamError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A class as the CSV and as people call it.
+/// A class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Class {
-    /// The code in the column `dx`.
+    /// The code in column `dx`.
     pub label: String,
-    /// The long name; the alphabetical order of these is the order of the indices.
+    /// The display name. Classes are indexed in the alphabetical order of their names.
     pub name: String,
 }
 
-/// HAM10000's seven classes.
+/// The seven classes of HAM10000.
 pub fn ham10000() -> Vec<Class> {
     [
         ("nv", "Melanocytic nevi"),
@@ -30,10 +30,10 @@ pub fn ham10000() -> Vec<Class> {
     .collect()
 }
 
-/// Refuses classes that cannot be told apart.
+/// Rejects missing, empty and duplicate classes.
 pub fn check(classes: &[Class]) -> Result<(), ParamError> {
     if classes.len() < 2 {
-        return Err(ParamError::new("classes", "`classes` needs at least two classes"));
+        return Err(ParamError::new("classes", "`classes` must list at least two classes"));
     }
     for (i, class) in classes.iter().enumerate() {
         for (field, value) in [("label", &class.label), ("name", &class.name)] {
@@ -42,13 +42,10 @@ pub fn check(classes: &[Class]) -> Result<(), ParamError> {
             if value.is_empty() {
                 return Err(ParamError::new(&path, format!("the {field} of class {} is empty", i + 1)));
             }
-            // It becomes part of the names of files and figures.
+            // Labels become part of file and figure names.
             if field == "label" && (value.contains(['/', '\\']) || value.chars().any(char::is_control)) {
-                let message = format!(
-                    "the label of class {}, `{}`, cannot be in the name of a file",
-                    i + 1,
-                    value.escape_debug()
-                );
+                let message =
+                    format!("the label of class {}, `{}`, is not valid in a file name", i + 1, value.escape_debug());
                 return Err(ParamError::new(&path, message));
             }
             if before.into_iter().any(|other| other == value) {
@@ -59,7 +56,7 @@ pub fn check(classes: &[Class]) -> Result<(), ParamError> {
     Ok(())
 }
 
-/// The classes in the alphabetical order of their names, as pandas codes a categorical column.
+/// Sorts the classes alphabetically by name, as pandas codes a categorical column.
 pub fn in_index_order(mut classes: Vec<Class>) -> Vec<Class> {
     classes.sort_by(|a, b| a.name.cmp(&b.name));
     classes
@@ -76,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_cannot_be_told_apart_are_refused() {
+    fn ambiguous_classes_are_rejected() {
         let mut classes = ham10000();
         assert_eq!(check(&classes), Ok(()));
         classes[1].label = "nv".to_owned();
@@ -85,7 +82,7 @@ mod tests {
         assert!(check(&classes[..1]).is_err());
         for label in ["../evil", "a/b", "a\\b", "a\nb"] {
             classes[1].label = label.to_owned();
-            assert!(check(&classes).unwrap_err().message.contains("cannot be in the name of a file"), "{label}");
+            assert!(check(&classes).unwrap_err().message.contains("is not valid in a file name"), "{label}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The real dataset for the tests of this kind and of those behind it.
+//! The real dataset, for tests of this and downstream kinds.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Metadata;
 use crate::test_support::{Ran, existing_file_input, files_input, run_kind, shared};
 
-/// The real CSV and the names of the real images.
+/// The real CSV and the file names of the real images.
 pub fn real_inputs() -> Option<(Input, Input)> {
     let folder = shared("ham10000")?;
     let csv = existing_file_input(&folder.join("HAM10000_metadata.csv"), None);
@@ -23,7 +23,7 @@ pub fn real_inputs() -> Option<(Input, Input)> {
     Some((csv, files_input(files, None)))
 }
 
-/// What `metadata` makes of the real dataset, and its table.
+/// The output of `metadata` on the real dataset, and its table.
 pub fn real_table() -> Option<(Ran, Input)> {
     let (csv, images) = real_inputs()?;
     let ran = run_kind(&Metadata, &json!({}), &[("csv", csv), ("images", images)]).unwrap();

@@ -1,4 +1,4 @@
-//! The rows of the CSV, checked one by one, with the files of their images.
+//! The validated rows of the CSV with the files of their images.
 
 use std::collections::HashMap;
 
@@ -11,33 +11,33 @@ use crate::table::{Csv, DATASET, Field, SYNTHETIC};
 
 const COLUMNS: [&str; 7] = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"];
 
-/// The rows as columns, in the order of the CSV.
+/// The rows as columns, in CSV order.
 #[derive(Debug, Default)]
 pub struct Rows {
-    /// Which lesion the image shows.
+    /// The lesion id.
     pub lesion_id: Vec<String>,
-    /// The image.
+    /// The image id.
     pub image_id: Vec<String>,
-    /// The index of the class.
+    /// The class index.
     pub class: Vec<usize>,
-    /// How the diagnosis was made.
+    /// The method of diagnosis.
     pub dx_type: Vec<Option<String>>,
-    /// The age of the patient.
+    /// The age of the patient in years.
     pub age: Vec<Option<f64>>,
     /// The sex of the patient.
     pub sex: Vec<Option<String>>,
-    /// Where on the body.
+    /// The body site.
     pub localization: Vec<Option<String>>,
-    /// Where the image comes from, where the CSV says it.
+    /// The source of the image, if the CSV has that column.
     pub dataset: Option<Vec<Option<String>>>,
-    /// The folder of the image's file; as long as the others once the rows are joined.
+    /// The folder index of the image's file; filled in by `join`.
     pub folder: Vec<i64>,
-    /// The image's file below that folder.
+    /// The path of the image's file below that folder; filled in by `join`.
     pub path: Vec<String>,
 }
 
 impl Rows {
-    /// Checks and takes over every row.
+    /// Validates and reads every row.
     pub fn read(csv: &Csv, classes: &[Class]) -> Result<Self, StageError> {
         let mut at = [0; 7];
         for (index, column) in at.iter_mut().zip(COLUMNS) {
@@ -54,8 +54,8 @@ impl Rows {
                 }
             }
             if let Some(first) = seen.insert(&image.text, image.line) {
-                let message = format!("the image `{}` is in line {first} and again in line {}", image.text, image.line);
-                return Err(csv.error(image, message).hint("an image has one row"));
+                let message = format!("duplicate image `{}` in lines {first} and {}", image.text, image.line);
+                return Err(csv.error(image, message).hint("each image must have one row"));
             }
             rows.lesion_id.push(lesion.text.clone());
             rows.image_id.push(image.text.clone());
@@ -71,7 +71,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Whether any of the images was made by a program.
+    /// Whether any of the images is synthetic.
     pub fn is_synthetic(&self) -> bool {
         self.dataset.iter().flatten().any(|source| source.as_deref() == Some(SYNTHETIC))
     }
@@ -81,18 +81,18 @@ impl Rows {
         self.image_id.len()
     }
 
-    /// Finds the file of every row's image; also says how many rows without one were left out.
+    /// Finds the file of every row's image. Also returns the number of rows that were dropped for lack of one.
     pub fn join(mut self, images: &ImageNames<'_>, policy: MissingImages) -> Result<(Self, usize), StageError> {
         let files = self.image_id.iter().map(|id| images.find(id)).collect::<Result<Vec<_>, _>>()?;
         let keep: Vec<bool> = files.iter().map(Option::is_some).collect();
         let missing: Vec<&str> =
             self.image_id.iter().zip(&keep).filter(|(_, kept)| !**kept).map(|(id, _)| id.as_str()).collect();
         let dropped = missing.len();
-        // Without a single image something else is wrong, and an empty table would only hide it.
+        // If no image is found at all, the configuration is probably wrong; an empty table would hide that.
         if dropped > 0 && (policy == MissingImages::Error || dropped == self.len()) {
             let error = images.missing(missing.into_iter());
-            let way_out = "`missing_images = \"drop\"` leaves such rows out";
-            return Err(if error.hint.is_some() || dropped == keep.len() { error } else { error.hint(way_out) });
+            let hint = "`missing_images = \"drop\"` drops such rows";
+            return Err(if error.hint.is_some() || dropped == keep.len() { error } else { error.hint(hint) });
         }
         for file in files.into_iter().flatten() {
             self.folder.push(i64::from(file.root));
@@ -116,7 +116,7 @@ impl Rows {
     }
 }
 
-/// The columns that no one looks at.
+/// The columns of the CSV that are not used.
 pub fn unused_columns(csv: &Csv) -> impl Iterator<Item = &str> {
     csv.header.iter().map(String::as_str).filter(|column| !COLUMNS.contains(column) && *column != DATASET)
 }
@@ -132,31 +132,36 @@ fn text(field: &Field) -> Option<String> {
 
 fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageError> {
     classes.iter().position(|class| class.label == field.text).ok_or_else(|| {
-        let message = format!("line {} has the unknown class `{}` in `dx`", field.line, field.text);
+        let message = format!("unknown class `{}` in column `dx` of line {}", field.text, field.line);
         let mut error = csv.error(field, message);
         let known = || classes.iter().map(|class| class.label.as_str());
-        // `scc` is another diagnosis, not a misspelt `bcc`: a slip of the finger changes the length or the case.
-        let slip = |label: &&str| label.len() != field.text.len() || label.eq_ignore_ascii_case(&field.text);
-        let listed =
-            || format!("known are `{}`; the parameter `classes` lists them", known().collect::<Vec<_>>().join("`, `"));
-        let near = near_miss::hint(&field.text, known().filter(slip)).filter(|hint| hint.starts_with("did you mean"));
+        // `scc` is another diagnosis, not a misspelt `bcc`: only suggest classes that differ in length or case.
+        let is_typo = |label: &&str| label.len() != field.text.len() || label.eq_ignore_ascii_case(&field.text);
+        let listed = || {
+            format!(
+                "known classes: `{}`; set them with the parameter `classes`",
+                known().collect::<Vec<_>>().join("`, `")
+            )
+        };
+        let near =
+            near_miss::hint(&field.text, known().filter(is_typo)).filter(|hint| hint.starts_with("did you mean"));
         error.hint = Some(near.unwrap_or_else(listed));
         error
     })
 }
 
-/// Nobody is older, in years.
-const OLDEST: f64 = 130.0;
+/// The maximum plausible age in years.
+const MAX_AGE: f64 = 130.0;
 
 fn age_of(csv: &Csv, field: &Field) -> Result<Option<f64>, StageError> {
     if field.text.is_empty() {
         return Ok(None);
     }
     match field.text.trim().parse::<f64>() {
-        Ok(age) if (0.0..=OLDEST).contains(&age) => Ok(Some(age)),
+        Ok(age) if (0.0..=MAX_AGE).contains(&age) => Ok(Some(age)),
         _ => {
-            let message = format!("line {} has `{}` in the column `age`, which is no age", field.line, field.text);
-            Err(csv.error(field, message).hint("an unknown age is an empty field"))
+            let message = format!("invalid age `{}` in line {}", field.text, field.line);
+            Err(csv.error(field, message).hint("leave the field empty if the age is unknown"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What there is to count in the metadata.
+//! The summary of the metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +8,20 @@ use super::Class;
 use super::rows::Rows;
 use crate::table::statistics::mean;
 
-/// What the summary is made of.
+/// The data that is summarised.
 pub struct Summary<'a> {
     /// The rows of the table.
     pub rows: &'a Rows,
-    /// The classes in the order of their indices.
+    /// The classes in index order.
     pub classes: &'a [Class],
-    /// How many rows of the CSV were left out for want of an image.
+    /// The number of rows dropped for lack of an image.
     pub rows_dropped: usize,
-    /// How many images belong to no row.
+    /// The number of images without a row.
     pub images_without_rows: usize,
 }
 
 impl Summary<'_> {
-    /// The summary as it is written.
+    /// The summary as JSON.
     pub fn to_json(&self) -> Value {
         let rows = self.rows;
         let lesions = rows.lesion_id.iter().collect::<BTreeSet<_>>().len();

@@ -1,4 +1,4 @@
-//! What `metadata` promises, on small CSVs and on the real one.
+//! Tests of `metadata` on small CSV files and on the real dataset.
 
 use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, Kind, Params, StageError};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn error(rows: &str) -> StageError {
 }
 
 #[test]
-fn rows_find_their_images_in_either_folder_and_at_any_depth() {
+fn images_are_found_in_every_folder_at_any_depth() {
     let ran = run(
         "l1,i2,mel,histo,,unknown,back\r\nl1,i1,bkl,,45.5,,\r\n",
         images(&[(0, "nested/deep/i1.JPEG"), (1, "i2.png"), (1, "spare.jpg"), (1, "notes.txt")]),
@@ -60,7 +60,7 @@ fn rows_find_their_images_in_either_folder_and_at_any_depth() {
 }
 
 #[test]
-fn what_the_csv_says_of_where_images_come_from_is_kept_and_alone_makes_them_synthetic() {
+fn the_column_dataset_is_kept_and_determines_whether_data_is_synthetic() {
     let text = |source: &str| {
         let header = HEADER.trim_end();
         format!("{header},dataset\nl1,i1,mel,histo,5,male,back,\nl2,i2,mel,histo,5,male,back,{source}\n")
@@ -76,26 +76,26 @@ fn what_the_csv_says_of_where_images_come_from_is_kept_and_alone_makes_them_synt
         let table = ran.table("table.parquet");
         assert_eq!(crate::table::synthetic(&table).unwrap(), [false, true]);
         let made = Metadata.columns_made(&Params::new(), "table", &|_| None).unwrap();
-        assert_eq!(made, table.get_column_names_owned(), "a pipeline is refused by what is said of the table");
+        assert_eq!(made, table.get_column_names_owned(), "the engine rejects pipelines based on the declared columns");
     }
 }
 
 #[test]
-fn what_is_wrong_with_a_row_is_named_with_its_line() {
+fn errors_in_rows_name_the_line() {
     let wrong = error("l1,i1,mel,histo,5,male,back\nl1,i1,mel,histo,5,male,back\n");
-    assert_eq!(wrong.message, "the image `i1` is in line 2 and again in line 3");
+    assert_eq!(wrong.message, "duplicate image `i1` in lines 2 and 3");
 
     let wrong = error("l1,i1,mell,histo,5,male,back\n");
-    assert_eq!(wrong.message, "line 2 has the unknown class `mell` in `dx`");
+    assert_eq!(wrong.message, "unknown class `mell` in column `dx` of line 2");
     assert_eq!(wrong.hint.as_deref(), Some("did you mean `mel`?"));
     assert_eq!(wrong.place.unwrap().column, 7);
 
     let other = error("l1,i1,scc,histo,5,male,back\n").hint.unwrap();
-    assert!(other.starts_with("known are `akiec`, `bcc`, "), "{other}");
+    assert!(other.starts_with("known classes: `akiec`, `bcc`, "), "{other}");
 
     for age in ["old", "nan", "inf", "-5", "4500"] {
         let wrong = error(&format!("l1,i1,mel,histo,{age},male,back\n"));
-        assert_eq!(wrong.message, format!("line 2 has `{age}` in the column `age`, which is no age"));
+        assert_eq!(wrong.message, format!("invalid age `{age}` in line 2"));
         assert_eq!(wrong.place.unwrap().line, 2);
     }
     assert_eq!(error(",i1,mel,histo,5,male,back\n").message, "line 2 has no `lesion_id`");
@@ -104,7 +104,7 @@ fn what_is_wrong_with_a_row_is_named_with_its_line() {
 }
 
 #[test]
-fn a_missing_column_is_named_with_what_was_meant() {
+fn a_missing_column_is_reported_with_the_closest_name() {
     let text = "lesion_id,images_id,dx,dx_type,age,sex,localization\na,b,mel,x,5,male,back\n";
     let wrong = run_text(text, None, images(&[]), json!({})).map(|_| ()).unwrap_err();
     assert_eq!(wrong.hint.as_deref(), Some("did you mean `images_id`?"));
@@ -113,12 +113,12 @@ fn a_missing_column_is_named_with_what_was_meant() {
 }
 
 #[test]
-fn images_that_are_missing_or_double_are_named() {
+fn missing_and_ambiguous_images_are_errors() {
     let rows = "l1,i1,mel,histo,5,male,back\nl2,i2,nv,histo,,male,back\n";
     let one = images(&[(0, "i1.jpg")]);
     let wrong = run(rows, one.clone(), json!({})).map(|_| ()).unwrap_err();
     assert_eq!(wrong.message, "1 image is missing in `inputs.folder`: `i2`");
-    assert_eq!(wrong.hint.as_deref(), Some("`missing_images = \"drop\"` leaves such rows out"));
+    assert_eq!(wrong.hint.as_deref(), Some("`missing_images = \"drop\"` drops such rows"));
 
     let ran = run(rows, one, json!({"missing_images": "drop"})).unwrap();
     assert_eq!(required_strings(&ran.table("table.parquet"), "image_id").unwrap(), ["i1"]);
@@ -130,11 +130,11 @@ fn images_that_are_missing_or_double_are_named() {
 
     let double = run(rows, images(&[(0, "i1.jpg"), (0, "i2.jpg"), (1, "b/i2.png")]), json!({}));
     let message = double.map(|_| ()).unwrap_err().message;
-    assert!(message.starts_with("the image `i2` has two files in `inputs.folder`: `i2.jpg` in folder 1"), "{message}");
+    assert!(message.starts_with("image `i2` has two files in `inputs.folder`: `i2.jpg` in folder 1"), "{message}");
 }
 
 #[test]
-fn classes_can_be_others() {
+fn classes_can_be_configured() {
     let params = json!({"classes": [{"label": "b", "name": "Zebra"}, {"label": "a", "name": "Ant"}]});
     let ran = run("l1,i1,b,histo,5,male,back\n", images(&[(0, "i1.jpg")]), params).unwrap();
     assert_eq!(integers(&ran.table("table.parquet"), "cell_type_idx").unwrap(), [Some(1)]);
@@ -142,7 +142,7 @@ fn classes_can_be_others() {
 }
 
 #[test]
-fn the_bytes_are_those_of_the_revision() {
+fn the_output_bytes_match_the_revision() {
     let rows = "l1,i2,mel,histo,,unknown,back\nl1,i1,bkl,,45.5,,\n";
     let ran = run(rows, images(&[(0, "i1.jpg"), (1, "a/i2.png")]), json!({})).unwrap();
     let digest = golden(&ran, &["table.parquet", "summary.json"]);
@@ -151,7 +151,7 @@ fn the_bytes_are_those_of_the_revision() {
 
 // pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()
 #[test]
-fn the_real_dataset_has_the_counts_that_pandas_has() {
+fn the_counts_of_the_real_dataset_match_pandas() {
     let Some((csv, images)) = real_inputs() else { return };
     let ran = run_kind(&Metadata, &json!({}), &[("csv", csv), ("images", images)]).unwrap();
     let summary = ran.json("summary.json");

@@ -1,8 +1,8 @@
-//! Shares of rows that are right.
+//! Accuracy and balanced accuracy.
 
 use super::{Measured, Scores, Undefined, class_counts};
 
-/// The share of rows that are predicted right.
+/// The fraction of correctly predicted rows.
 pub fn accuracy(scores: &Scores) -> Measured {
     scores.require_rows()?;
     let right: usize = scores.rows().filter(|row| row.truth == row.predicted).map(|row| row.count).sum();
@@ -29,7 +29,7 @@ pub fn isic_2018_score(scores: &Scores) -> Measured {
     Ok(recalls.iter().sum::<f64>() / recalls.len() as f64)
 }
 
-/// The accuracy of always answering the most frequent class of these rows.
+/// The accuracy of always predicting the most frequent class of these rows.
 pub fn majority_class_accuracy(scores: &Scores) -> Measured {
     scores.require_rows()?;
     let largest = scores.support().into_iter().max().unwrap_or(0);
@@ -42,16 +42,16 @@ mod tests {
     use crate::metric::fixture;
 
     #[test]
-    fn a_class_without_rows_does_not_count_in_balanced_accuracy() {
+    fn balanced_accuracy_ignores_classes_without_rows() {
         // balanced_accuracy_score([0, 0, 1], [0, 2, 1]) == 0.75, with a warning about class 2
         let scores = fixture::certain(&[(0, 0), (0, 2), (1, 1)], 3);
         assert_eq!(balanced_accuracy(&scores).unwrap(), 0.75);
         assert_eq!(isic_2018_score(&scores).unwrap_err().reason, "1 of 3 classes have no rows");
     }
 
-    // A constant answer has the balanced accuracy 1/2 whatever is drawn, as long as both classes are.
+    // A constant prediction has balanced accuracy 1/2 in every resample that contains both classes.
     #[test]
-    fn a_resample_without_a_class_is_no_value_of_a_mean_over_classes() {
+    fn class_means_are_undefined_in_resamples_without_a_class() {
         let scores = fixture::certain(&[(0, 0), (0, 0), (1, 0)], 3);
         assert_eq!(balanced_accuracy(&scores.resampled(vec![1, 1, 1])).unwrap(), 0.5);
         let lost = scores.resampled(vec![2, 1, 0]);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_answer_gets_the_majority_class_accuracy() {
+    fn a_constant_prediction_has_the_majority_class_accuracy() {
         let scores = fixture::certain(&[(0, 0), (0, 0), (1, 0)], 2);
         assert_eq!(accuracy(&scores), majority_class_accuracy(&scores));
     }

@@ -1,10 +1,10 @@
-//! How far predictions agree with the true classes beyond chance.
+//! Agreement of predictions and true classes beyond chance.
 
 use super::{Measured, Scores, Undefined, confusion_matrix};
 
 /// Cohen's kappa (Cohen 1960): 1 − observed / expected disagreement (`cohen_kappa_score`).
 ///
-/// Undefined where labels and predictions are all one and the same class: chance agrees as well as anybody can.
+/// Undefined if labels and predictions are all of one class, because the expected agreement by chance is then perfect.
 pub fn cohen_kappa(scores: &Scores) -> Measured {
     let Margins { rows, right, expected, .. } = Margins::of(scores)?;
     let disagreement = (rows * rows) as f64 - expected as f64;
@@ -14,8 +14,8 @@ pub fn cohen_kappa(scores: &Scores) -> Measured {
     Ok(1.0 - (rows - right) as f64 * rows as f64 / disagreement)
 }
 
-/// The correlation of labels and predictions for several classes (Gorodkin 2004, R_K; `matthews_corrcoef`); 0 where either
-/// are all of one class, as scikit-learn has it.
+/// The correlation of labels and predictions for several classes (Gorodkin 2004, R_K; `matthews_corrcoef`); 0 if
+/// either are all of one class, as in scikit-learn.
 pub fn matthews_correlation(scores: &Scores) -> Measured {
     let Margins { rows, right, expected, truth_squares, predicted_squares } = Margins::of(scores)?;
     let covariance = (right * rows) as f64 - expected as f64;
@@ -24,7 +24,7 @@ pub fn matthews_correlation(scores: &Scores) -> Measured {
     Ok(if product == 0.0 { 0.0 } else { covariance / product.sqrt() })
 }
 
-/// Sums over the confusion matrix, exact.
+/// Exact sums over the confusion matrix.
 struct Margins {
     rows: u128,
     right: u128,
@@ -59,7 +59,7 @@ mod tests {
 
     // cohen_kappa_score([0, 0, 1], [0, 0, 0]) == 0.0, matthews_corrcoef the same; cohen_kappa_score([1, 1], [1, 1]) is nan
     #[test]
-    fn a_constant_answer_agrees_no_more_than_chance() {
+    fn a_constant_prediction_agrees_no_more_than_chance() {
         let constant = fixture::certain(&[(0, 0), (0, 0), (1, 0)], 2);
         assert_eq!((cohen_kappa(&constant), matthews_correlation(&constant)), (Ok(0.0), Ok(0.0)));
         let same = fixture::certain(&[(1, 1), (1, 1)], 2);

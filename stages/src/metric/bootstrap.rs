@@ -1,17 +1,17 @@
-//! Intervals by drawing again: how far a number would move with other rows of the same kind.
+//! Bootstrap confidence intervals.
 
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::Random;
 
-/// The ends of the 95 % percentile interval.
+/// The bounds of the 95 % percentile interval.
 pub type Interval = [f64; 2];
 
-/// The shares of resamples below the ends of an interval.
+/// The quantiles of the interval's bounds.
 const ENDS: [f64; 2] = [0.025, 0.975];
 
-/// Rows that are drawn together: images of one lesion are no independent observations, so whole lesions are drawn, with
-/// replacement (the cluster bootstrap: Field, Welsh 2007, *Journal of the Royal Statistical Society B* 69:369).
+/// The groups of the cluster bootstrap (Field, Welsh 2007, *Journal of the Royal Statistical Society B* 69:369).
+/// Images of one lesion are not independent observations, so whole lesions are drawn with replacement.
 #[derive(Debug, Clone)]
 pub struct Resampling {
     groups: Vec<Vec<u32>>,
@@ -19,7 +19,7 @@ pub struct Resampling {
 }
 
 impl Resampling {
-    /// Rows with equal names are drawn together.
+    /// Rows with equal names form a group.
     pub fn over<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut groups: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         let mut rows = 0;
@@ -35,7 +35,7 @@ impl Resampling {
         self.groups.len()
     }
 
-    /// Draws as many groups as there are; says how often each row was drawn.
+    /// Draws as many groups as there are; returns how often each row was drawn.
     pub fn draw(&self, random: &mut Random) -> Vec<u32> {
         let mut counts = vec![0; self.rows];
         for _ in 0..self.groups.len() {
@@ -48,7 +48,8 @@ impl Resampling {
     }
 }
 
-/// The 95 % percentile interval of a number over resamples (Efron 1979); none where it was defined in less than half of them.
+/// The 95 % percentile interval of a metric over resamples (Efron 1979); `None` if it is undefined in more than half
+/// of them.
 pub fn interval(values: &[Option<f64>]) -> Option<Interval> {
     let mut defined: Vec<f64> = values.iter().flatten().copied().collect();
     if defined.is_empty() || defined.len() * 2 < values.len() {
@@ -58,7 +59,7 @@ pub fn interval(values: &[Option<f64>]) -> Option<Interval> {
     Some(ENDS.map(|share| percentile(&defined, share)))
 }
 
-/// The value below which a share of sorted values lies, interpolated as `numpy.percentile` does by default.
+/// The quantile `share` of sorted values, interpolated like `numpy.percentile` by default.
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, part) = (libm::floor(place) as usize, place - libm::floor(place));
@@ -73,7 +74,7 @@ mod tests {
 
     // np.percentile([3., 1., 4., 1., 5., 9., 2., 6.], [2.5, 97.5])
     #[test]
-    fn an_interval_is_numpys_percentiles() {
+    fn intervals_match_numpy_percentiles() {
         let values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0].map(Some);
         let [low, high] = interval(&values).unwrap();
         assert!((low - 1.0).abs() < 1e-12 && (high - 8.475).abs() < 1e-12, "{low} {high}");
@@ -102,7 +103,7 @@ mod tests {
     //           matthews_corrcoef(truth[i], predicted[i]), roc_auc_score(truth[i] == 5, p[i, 5]),
     //           average_precision_score(truth[i] == 5, p[i, 5]))
     #[test]
-    fn the_numbers_of_given_resamples_are_those_of_the_repeated_rows() {
+    fn metrics_of_resamples_match_those_of_repeated_rows() {
         let scores = fixture::scores();
         let mut drawn = 0;
         for (k, expected) in fixture::RESAMPLED.iter().enumerate() {
@@ -112,7 +113,7 @@ mod tests {
             }
             let resampled = scores.resampled(counts);
             let of = |name: &str| (metric(name).unwrap().measure)(&resampled).unwrap();
-            // scikit-learn's is then a mean over fewer classes, which says nothing of the one over all.
+            // scikit-learn averages over fewer classes then, which is not comparable.
             let all_drawn = (0..7).all(|class| resampled.support()[class] > 0);
             assert_eq!(resampled.require_drawn_classes().is_ok(), all_drawn);
             drawn += usize::from(all_drawn);

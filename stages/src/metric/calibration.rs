@@ -1,22 +1,22 @@
-//! Whether probabilities mean what they say.
+//! Calibration of the probabilities.
 
 use super::{Measured, Scores, Undefined, log_loss};
 
-/// Bins of equal width over the probability of the predicted class.
+/// Number of equal-width bins over the confidence, the probability of the predicted class.
 pub const BINS: usize = 15;
 
-/// Rows whose predicted class got about the same probability.
+/// A bin of rows with similar confidence.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Bin {
     /// The number of rows.
     pub rows: usize,
-    /// How many of them are right.
+    /// The number of correctly predicted rows.
     pub right: usize,
-    /// The sum of the probabilities of their predicted classes.
+    /// The sum of the confidences.
     pub confidence: f64,
 }
 
-/// Puts the rows into 15 bins of equal width, each without its lower and with its upper end, by the probability of the predicted class.
+/// Assigns the rows to 15 equal-width bins by confidence; bins include their upper bound only.
 pub fn bins(scores: &Scores) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); BINS];
     for row in scores.rows() {
@@ -30,14 +30,15 @@ pub fn bins(scores: &Scores) -> Vec<Bin> {
     bins
 }
 
-/// The mean distance of accuracy and confidence over the bins, weighted by rows (Guo et al. 2017, arXiv:1706.04599, eq. 3).
+/// The mean distance between accuracy and confidence over the bins, weighted by rows (Guo et al. 2017,
+/// arXiv:1706.04599, eq. 3).
 pub fn expected_calibration_error(scores: &Scores) -> Measured {
     scores.require_rows()?;
     let distance: f64 = bins(scores).iter().map(|bin| (bin.right as f64 - bin.confidence).abs()).sum();
     Ok(distance / scores.len() as f64)
 }
 
-/// The mean squared distance of a row's probabilities from its class (Brier 1950), between 0 and 2
+/// The mean squared distance between a row's probabilities and its one-hot class (Brier 1950), between 0 and 2
 /// (`brier_score_loss(scale_by_half=False)`).
 pub fn brier(scores: &Scores) -> Measured {
     scores.require_rows()?;
@@ -53,13 +54,13 @@ pub fn brier(scores: &Scores) -> Measured {
     Ok(total / scores.len() as f64)
 }
 
-/// The range in which a temperature is looked for.
+/// The search range for temperatures.
 const TEMPERATURES: (f64, f64) = (0.05, 20.0);
 
-/// The temperature T that makes the log loss of softmax(ln p / T) least (Guo et al. 2017, section 4.2).
+/// The temperature T that minimises the log loss of softmax(ln p / T) (Guo et al. 2017, section 4.2).
 ///
-/// The loss is convex in 1/T; its slope is halved down to nothing between 0.05 and 20. Undefined where the
-/// least lies at an end, as it does where every row is right.
+/// The loss is convex in 1/T, so its minimum is found by bisection of the slope between 0.05 and 20. Undefined if the
+/// minimum is at a bound, e.g. if every row is correct.
 pub fn temperature(scores: &Scores) -> Measured {
     scores.require_rows()?;
     let rows: Vec<(Vec<f64>, usize, f64)> = scores
@@ -91,17 +92,17 @@ pub fn temperature(scores: &Scores) -> Measured {
     Ok(2.0 / (low + high))
 }
 
-/// The scores with every row's probabilities raised to 1/`temperature` and made to sum to 1 again.
+/// The scores with every row's probabilities raised to 1/`temperature` and renormalised.
 pub fn tempered(scores: &Scores, temperature: f64) -> Scores {
     let row = |row: &Vec<f64>| {
         let logits: Vec<f64> = row.iter().map(|p| logit(*p)).collect();
         softmax(&logits, 1.0 / temperature)
     };
     let rows = scores.probabilities().iter().map(row).collect();
-    Scores::new(scores.truth().to_vec(), rows, scores.classes()).expect("softmax makes rows that sum to 1")
+    Scores::new(scores.truth().to_vec(), rows, scores.classes()).expect("the rows of a softmax sum to 1")
 }
 
-/// The logarithm of a probability, which is first moved up to ε = 2⁻⁵², as [`log_loss`](log_loss::log_loss) does.
+/// The logarithm of a probability, clamped to at least ε = 2⁻⁵² as in [`log_loss`](log_loss::log_loss).
 fn logit(probability: f64) -> f64 {
     libm::log(probability.max(f64::EPSILON))
 }
@@ -127,7 +128,7 @@ mod tests {
     // edges = np.linspace(0, 1, 16); c = p.max(1); b = np.digitize(c, edges, right=True) - 1      # on the fixture
     // sum(abs((truth == predicted)[b == i].mean() - c[b == i].mean()) * (b == i).mean() for i in range(15) if (b == i).any())
     #[test]
-    fn the_calibration_error_is_numpys() {
+    fn the_calibration_error_matches_numpy() {
         let found = expected_calibration_error(&fixture::scores()).unwrap();
         assert!((found - fixture::CALIBRATION_ERROR).abs() < 1e-12, "{found}");
         assert_eq!(bins(&fixture::scores()).iter().map(|bin| bin.rows).sum::<usize>(), 120);
@@ -138,7 +139,7 @@ mod tests {
     // nll = lambda b: (logsumexp(b * l, axis=1) - b * l[np.arange(120), truth]).mean()
     // t = 1 / minimize_scalar(nll, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-12}).x; print(t, nll(1 / t))
     #[test]
-    fn the_temperature_is_the_one_that_scipy_finds() {
+    fn the_temperature_matches_scipy() {
         let found = temperature(&fixture::scores()).unwrap();
         let (expected, loss) = fixture::TEMPERATURE;
         assert!((found - expected).abs() < 1e-5, "{found}");
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_all_right_have_no_temperature() {
+    fn all_correct_rows_have_no_temperature() {
         let rows = vec![vec![0.9, 0.1], vec![0.2, 0.8]];
         let reason = temperature(&Scores::new(vec![0, 1], rows, 2).unwrap()).unwrap_err().reason;
         assert!(reason.starts_with("no temperature between"), "{reason}");

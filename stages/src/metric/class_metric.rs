@@ -1,21 +1,21 @@
-//! What is measured of one class.
+//! Per-class metrics.
 
 use super::{ClassCounts, Measured, Ranking};
 
-/// A number of one class.
+/// A per-class metric.
 #[derive(Debug, Clone, Copy)]
 pub struct ClassMetric {
     /// The key in `metrics.json`, below the class.
     pub name: &'static str,
-    /// The name for people.
+    /// The display name.
     pub title: &'static str,
-    /// One sentence for the reference and the report.
+    /// One sentence for the reference documentation and the report.
     pub doc: &'static str,
-    /// Computes it from the counts of the predictions and the ranking of the probabilities.
+    /// Computes it from the prediction counts and the ranking of the probabilities.
     pub measure: fn(&ClassCounts, &Ranking) -> Measured,
 }
 
-/// Every number of a class, in the order of the report.
+/// Every per-class metric, in report order.
 pub const CLASS_METRICS: &[ClassMetric] = &[
     ClassMetric {
         name: "recall",
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_has_a_name_of_its_own_and_a_sentence() {
+    fn every_class_metric_has_a_unique_name_and_a_sentence() {
         let names: BTreeSet<_> = CLASS_METRICS.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), CLASS_METRICS.len());
         assert!(CLASS_METRICS.iter().all(|metric| metric.doc.ends_with('.')));

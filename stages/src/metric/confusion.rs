@@ -1,4 +1,4 @@
-//! Which class is taken for which.
+//! The confusion matrix.
 
 use super::Scores;
 
@@ -23,7 +23,7 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_is_scikit_learns() {
+    fn the_matrix_matches_scikit_learn() {
         assert_eq!(confusion_matrix(&fixture::scores()), fixture::CONFUSION);
     }
 }

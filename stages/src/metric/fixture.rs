@@ -1,4 +1,5 @@
-//! 120 rows of 7 classes with many ties and a class that is never predicted, and what scikit-learn 1.9.1 says of them.
+//! 120 rows of 7 classes with many ties and a class that is never predicted, and the expected metrics from
+//! scikit-learn 1.9.1.
 //!
 //! ```python
 //! import numpy as np
@@ -26,20 +27,20 @@
 
 use super::Scores;
 
-/// The rows as the script makes them.
+/// The rows produced by the script.
 pub fn scores() -> Scores {
     let rows = WEIGHTS.iter().map(|row| row.iter().map(|weight| f64::from(*weight) / 64.0).collect()).collect();
     Scores::new(TRUTH.to_vec(), rows, 7).expect("the rows sum to 1")
 }
 
-/// Rows of a true class and a prediction that is certain.
+/// Rows with a true class and a certain prediction.
 pub fn certain(pairs: &[(usize, usize)], classes: usize) -> Scores {
     let row = |predicted| (0..classes).map(|class| if class == predicted { 1.0 } else { 0.0 }).collect();
     let rows = pairs.iter().map(|(_, predicted)| row(*predicted)).collect();
     Scores::new(pairs.iter().map(|(truth, _)| *truth).collect(), rows, classes).expect("the rows sum to 1")
 }
 
-/// What scikit-learn says of a split as a whole.
+/// scikit-learn's metrics of the whole split.
 pub const EXPECTED: [(&str, f64); 15] = [
     ("accuracy", 0.675),
     ("balanced_accuracy", 0.45102040816326533),
@@ -80,13 +81,13 @@ pub const SENSITIVITIES: [(f64, f64); 7] = [
     (0.75, 0.7),
 ];
 
-/// The expected calibration error over 15 bins, as the script beside its test has it.
+/// The expected calibration error over 15 bins, from the script next to its test.
 pub const CALIBRATION_ERROR: f64 = 0.09661458333333331;
 
-/// The temperature that makes the log loss least, and that loss.
+/// The temperature that minimises the log loss, and that loss.
 pub const TEMPERATURE: (f64, f64) = (1.1857279317771505, 1.2837972527799986);
 
-/// Balanced accuracy, log loss, Matthews correlation, and area and average precision of class 5, of five resamples.
+/// Balanced accuracy, log loss, Matthews correlation, and area and average precision of class 5, for five resamples.
 pub const RESAMPLED: [[f64; 5]; 5] = [
     [0.42878787878787883, 1.6208645521769265, 0.4998425444772798, 0.8549107142857143, 0.8625163389380511],
     [0.5111111111111111, 0.9823387472698273, 0.5441108920033652, 0.8575, 0.8625028006514077],

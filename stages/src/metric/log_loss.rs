@@ -1,11 +1,11 @@
-//! The price of the probability that the true class got.
+//! The log loss (cross-entropy).
 
 use super::{Measured, Scores};
 
 /// The mean negative natural logarithm of the true class's probability.
 ///
-/// As scikit-learn does for f64, a probability is first moved into [ε, 1 − ε] with ε = 2⁻⁵², so that one row that is certain
-/// and wrong costs 36.04 rather than everything.
+/// As in scikit-learn for f64, probabilities are clamped to [ε, 1 − ε] with ε = 2⁻⁵², so that a single certain and
+/// wrong row costs 36.04 instead of infinity.
 pub fn log_loss(scores: &Scores) -> Measured {
     scores.require_rows()?;
     let price = |probability: f64| -libm::log(probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON));

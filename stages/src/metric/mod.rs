@@ -1,9 +1,9 @@
-//! Measures how well probabilities and predictions fit the true classes.
+//! Evaluation metrics of probabilities and predictions.
 //!
-//! Everything here is a pure function of [`Scores`]. Where scikit-learn (1.9) defines a number, ours agrees with it to 1e-9;
-//! the tests hold its numbers and the scripts that made them. A ratio 0/0 that scikit-learn sets to 0 with a warning
-//! (`zero_division="warn"`) is 0 here too, with a [warning](SplitMetrics::warnings); a number that has no meaning at all,
-//! such as the recall of a class without rows, is [`Undefined`] with its reason and `null` in JSON.
+//! Everything here is a pure function of [`Scores`]. Metrics that scikit-learn (1.9) defines agree with it to 1e-9;
+//! the tests contain its results and the scripts that produced them. A ratio 0/0 that scikit-learn sets to 0 with a
+//! warning (`zero_division="warn"`) is 0 here too, with a [warning](SplitMetrics::warnings). A metric that is
+//! meaningless, e.g. the recall of a class without rows, is [`Undefined`] with a reason, and `null` in JSON.
 
 mod accuracy;
 mod agreement;
@@ -31,38 +31,38 @@ pub use ranking::Ranking;
 pub use roc::{RocCurve, roc_curve};
 pub use scores::{ScoreError, ScoreRow, Scores, most_probable};
 pub use split_metrics::{Calibration, ClassMetrics, SplitMetrics};
-pub use subgroups::{Gap, LEAST_ROWS, Subgroup, attributes};
+pub use subgroups::{Gap, MIN_ROWS, Subgroup, attributes};
 
-/// Says why a number does not exist.
+/// The reason why a metric is undefined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undefined {
-    /// A few words, lowercase at their start.
+    /// A few words that start in lowercase.
     pub reason: String,
 }
 
 impl Undefined {
-    /// Gives `reason` for a number that does not exist.
+    /// Creates an `Undefined` with a reason.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
     }
 }
 
-/// A number, or why there is none.
+/// The value of a metric, or the reason why it is undefined.
 pub type Measured = Result<f64, Undefined>;
 
-/// What a metric counts in.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// A share between 0 and 1.
+    /// A fraction between 0 and 1.
     Fraction,
     /// Natural units of information per row.
     Nats,
-    /// A number without a unit.
+    /// A dimensionless number.
     Score,
 }
 
 impl Unit {
-    /// The unit in words, for the reference and the report.
+    /// The unit in words, for the reference documentation and the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fraction => "fraction",
@@ -72,19 +72,19 @@ impl Unit {
     }
 }
 
-/// Which way a metric gets better.
+/// The direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// More is better.
+    /// Higher is better.
     Higher,
-    /// Less is better.
+    /// Lower is better.
     Lower,
-    /// It describes the rows, not the model.
+    /// Describes the rows, not the model.
     Neither,
 }
 
 impl Direction {
-    /// The direction in words, for the reference and the report.
+    /// The direction in words, for the reference documentation and the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Higher => "higher is better",
@@ -94,24 +94,24 @@ impl Direction {
     }
 }
 
-/// A number that sums up a split.
+/// A metric of a split.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// The key in `metrics.json`.
     pub name: &'static str,
-    /// The name for people.
+    /// The display name.
     pub title: &'static str,
-    /// What it counts in.
+    /// The unit.
     pub unit: Unit,
-    /// Which way it gets better.
+    /// The direction in which it improves.
     pub direction: Direction,
-    /// One sentence for the reference and the report.
+    /// One sentence for the reference documentation and the report.
     pub doc: &'static str,
     /// Computes it.
     pub measure: fn(&Scores) -> Measured,
 }
 
-/// Every metric of a split, in the order of the reference and the report.
+/// Every metric of a split, in documentation and report order.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "accuracy",
@@ -259,7 +259,7 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-/// The metric called `name`.
+/// Looks up a metric by name.
 pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)
 }
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_has_a_name_of_its_own_and_a_sentence() {
+    fn every_metric_has_a_unique_name_and_a_sentence() {
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), METRICS.len());
         for metric in METRICS {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_of_the_table_agrees_with_scikit_learn() {
+    fn every_metric_matches_scikit_learn() {
         for (name, expected) in fixture::EXPECTED {
             let metric = metric(name).unwrap();
             let measured = (metric.measure)(&fixture::scores()).unwrap();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn no_metric_of_no_rows_is_a_number() {
+    fn all_metrics_are_undefined_without_rows() {
         let none = Scores::new(Vec::new(), Vec::new(), 3).unwrap();
         for metric in METRICS {
             assert_eq!((metric.measure)(&none).unwrap_err().reason, "no rows", "{}", metric.name);

@@ -1,15 +1,15 @@
-//! How far the rows called a class are of it, and how far the rows of a class are called so.
+//! Precision, recall and F1.
 
 use super::{Measured, Scores, Undefined};
 
-/// How often a class was right, called wrongly and missed.
+/// The prediction counts of a class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClassCounts {
-    /// Rows of the class that were predicted so.
+    /// Rows of the class that were predicted as the class.
     pub true_positives: usize,
-    /// Rows of other classes that were predicted so.
+    /// Rows of other classes that were predicted as the class.
     pub false_positives: usize,
-    /// Rows of the class that were predicted otherwise.
+    /// Rows of the class that were predicted as another class.
     pub false_negatives: usize,
 }
 
@@ -19,25 +19,25 @@ impl ClassCounts {
         self.true_positives + self.false_negatives
     }
 
-    /// The number of rows that were predicted so.
+    /// The number of rows that were predicted as the class.
     pub fn predicted(&self) -> usize {
         self.true_positives + self.false_positives
     }
 
-    /// Whether the class is among the labels or the predictions.
+    /// Whether the class occurs among the labels or the predictions.
     pub fn occurs(&self) -> bool {
         self.support() + self.predicted() > 0
     }
 
-    /// The share of the rows predicted so that are right.
+    /// The fraction of rows predicted as the class that are of the class.
     ///
-    /// 0 where the class has rows but is never predicted, as scikit-learn has it; undefined where it has no rows either.
+    /// 0 if the class has rows but is never predicted, as in scikit-learn; undefined if it has no rows either.
     pub fn precision(&self) -> Measured {
         self.require_occurrence()?;
         Ok(ratio(self.true_positives, self.predicted()))
     }
 
-    /// The share of the class's rows that are predicted so; undefined where it has none.
+    /// The fraction of the class's rows that are predicted as the class; undefined without rows.
     pub fn recall(&self) -> Measured {
         if self.support() == 0 {
             return Err(Undefined::new("no rows of this class"));
@@ -45,7 +45,7 @@ impl ClassCounts {
         Ok(ratio(self.true_positives, self.support()))
     }
 
-    /// The harmonic mean of precision and recall; undefined where the class neither has rows nor is predicted.
+    /// The harmonic mean of precision and recall; undefined if the class has no rows and is never predicted.
     pub fn f1(&self) -> Measured {
         self.require_occurrence()?;
         Ok(ratio(2 * self.true_positives, self.predicted() + self.support()))
@@ -56,12 +56,12 @@ impl ClassCounts {
     }
 }
 
-/// The quotient, with 0/0 = 0: scikit-learn's `zero_division="warn"`.
+/// The quotient with 0/0 = 0, as scikit-learn's `zero_division="warn"`.
 fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Counts right, wrongly called and missed rows of each class.
+/// The prediction counts of each class.
 pub fn class_counts(scores: &Scores) -> Vec<ClassCounts> {
     let mut counts = vec![ClassCounts::default(); scores.classes()];
     for row in scores.rows() {
@@ -75,10 +75,10 @@ pub fn class_counts(scores: &Scores) -> Vec<ClassCounts> {
     counts
 }
 
-/// The mean over the classes that occur, each counted once.
+/// The mean over the classes that occur.
 ///
-/// That is what scikit-learn averages over unless it is given `labels`. A class that is predicted but has no rows counts
-/// with recall 0 there, and so it does here.
+/// scikit-learn also averages over these, unless it is given `labels`. A class that is predicted but has no rows
+/// counts with recall 0 in both.
 fn macro_mean(scores: &Scores, of: fn(&ClassCounts) -> Measured) -> Measured {
     scores.require_rows()?;
     scores.require_drawn_classes()?;
@@ -132,7 +132,7 @@ mod tests {
 
     // precision_recall_fscore_support(truth, predicted, labels=range(7), zero_division=0) on the fixture
     #[test]
-    fn every_class_agrees_with_scikit_learn() {
+    fn every_class_matches_scikit_learn() {
         for (class, counts) in class_counts(&fixture::scores()).iter().enumerate() {
             let (precision, recall, f1, support) = fixture::PER_CLASS[class];
             assert!((counts.precision().unwrap() - precision).abs() < 1e-12, "precision of {class}");
@@ -152,7 +152,7 @@ mod tests {
 
     // recall_score([0, 0], [0, 1], average="macro") == 0.25, precision_score 0.5, f1_score 1/3: class 2 is in neither
     #[test]
-    fn a_macro_mean_is_over_the_classes_that_occur() {
+    fn macro_means_are_over_the_classes_that_occur() {
         let scores = fixture::certain(&[(0, 0), (0, 1)], 3);
         assert_eq!(recall_macro(&scores), Ok(0.25));
         assert_eq!(precision_macro(&scores), Ok(0.5));

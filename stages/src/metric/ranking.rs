@@ -1,15 +1,15 @@
-//! The rows of a class against the rest at every threshold: what ROC and precision–recall curves are made of.
+//! The ranking of a class against the rest, from which ROC and precision–recall curves are computed.
 
 use super::{Measured, Scores, Undefined};
 
-/// Rows called `class` at falling thresholds, as whole numbers: neither the order of the rows nor rounding changes them.
+/// Prediction counts at decreasing thresholds, as integers: independent of row order and rounding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ranking {
-    /// Rows called so wrongly and rightly, from none of either to all; one corner for each probability that occurs.
+    /// False and true positives, from none to all; one entry per distinct probability.
     pub corners: Vec<(usize, usize)>,
-    /// Rows of the class.
+    /// The number of rows of the class.
     pub positives: usize,
-    /// Rows of other classes.
+    /// The number of rows of other classes.
     pub negatives: usize,
 }
 
@@ -36,18 +36,18 @@ impl Ranking {
         Ok(Self { corners, positives: right, negatives: wrong })
     }
 
-    /// Fails where the class has no rows.
+    /// Fails if the class has no rows.
     pub fn require_positives(&self) -> Result<(), Undefined> {
         if self.positives == 0 { Err(Undefined::new("no rows of this class")) } else { Ok(()) }
     }
 
-    /// Fails where the class or all others have no rows.
+    /// Fails if the class or all other classes have no rows.
     pub fn require_both(&self) -> Result<(), Undefined> {
         self.require_positives()?;
         if self.negatives == 0 { Err(Undefined::new("no rows of any other class")) } else { Ok(()) }
     }
 
-    /// The area under the ROC curve by the trapezoidal rule: equal probabilities count half (`roc_auc_score`).
+    /// The area under the ROC curve by the trapezoidal rule; ties count half (`roc_auc_score`).
     pub fn roc_area(&self) -> Measured {
         self.require_both()?;
         let steps = self.corners.windows(2);
@@ -55,7 +55,7 @@ impl Ranking {
         Ok(doubled as f64 / (2.0 * self.positives as f64 * self.negatives as f64))
     }
 
-    /// The mean of the precisions at every rise of recall, weighted by the rise (`average_precision_score`).
+    /// The mean of the precisions at each increase of recall, weighted by the increase (`average_precision_score`).
     pub fn average_precision(&self) -> Measured {
         self.require_positives()?;
         let rises = self.corners.windows(2).map(|step| {
@@ -65,8 +65,8 @@ impl Ranking {
         Ok(rises.sum())
     }
 
-    /// The largest share of the class's rows that any threshold finds while at least `percent` of the other rows are not
-    /// called so; thresholds are the probabilities that occur, nothing is interpolated.
+    /// The maximum sensitivity over the thresholds with at least `percent` specificity. Thresholds are the
+    /// probabilities that occur, without interpolation.
     pub fn sensitivity_at(&self, percent: usize) -> Measured {
         self.require_both()?;
         let allowed = |wrong: usize| wrong * 100 <= self.negatives * (100 - percent);
@@ -74,7 +74,7 @@ impl Ranking {
         Ok(found.unwrap_or(0) as f64 / self.positives as f64)
     }
 
-    /// Recall and precision at falling thresholds.
+    /// Recall and precision at decreasing thresholds.
     pub fn precision_recall_points(&self) -> Vec<(f64, f64)> {
         let point = |(wrong, right): &(usize, usize)| {
             (*right as f64 / self.positives.max(1) as f64, *right as f64 / (wrong + right) as f64)
@@ -88,13 +88,13 @@ pub fn average_precision_macro(scores: &Scores) -> Measured {
     mean_of_classes(scores, Ranking::average_precision)
 }
 
-/// The mean over all classes of a number of their rankings; undefined where a class has no rows.
+/// The mean over all classes of a metric of their rankings; undefined if a class has no rows.
 pub fn mean_of_classes(scores: &Scores, of: fn(&Ranking) -> Measured) -> Measured {
     let values = of_classes(scores, of)?;
     Ok(values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// A number of the ranking of each class; undefined where a class has no rows.
+/// A metric of the ranking of each class; undefined if a class has no rows.
 pub fn of_classes(scores: &Scores, of: fn(&Ranking) -> Measured) -> Result<Vec<f64>, Undefined> {
     scores.require_rows()?;
     let support = scores.support();
@@ -115,7 +115,7 @@ mod tests {
 
     // average_precision_score(truth == c, p[:, c]) for each class of the fixture
     #[test]
-    fn every_average_precision_agrees_with_scikit_learn() {
+    fn every_average_precision_matches_scikit_learn() {
         for (class, expected) in fixture::AVERAGE_PRECISIONS.iter().enumerate() {
             let found = Ranking::of(&fixture::scores(), class).unwrap().average_precision().unwrap();
             assert!((found - expected).abs() < 1e-12, "class {class}: {found} instead of {expected}");
@@ -124,7 +124,7 @@ mod tests {
 
     // fpr, tpr, _ = roc_curve(truth == c, p[:, c], drop_intermediate=False); tpr[fpr <= 0.1].max(), tpr[fpr <= 0.05].max()
     #[test]
-    fn sensitivities_are_read_off_scikit_learns_curve() {
+    fn sensitivities_match_the_curve_of_scikit_learn() {
         for (class, expected) in fixture::SENSITIVITIES.iter().enumerate() {
             let ranking = Ranking::of(&fixture::scores(), class).unwrap();
             let found = [90, 95].map(|percent| ranking.sensitivity_at(percent).unwrap());
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn precision_and_recall_fall_and_rise_with_the_threshold() {
+    fn precision_falls_and_recall_rises_as_the_threshold_falls() {
         let rows = [0.9, 0.8, 0.7, 0.6].map(|p| vec![p, 1.0 - p]).to_vec();
         let scores = Scores::new(vec![0, 1, 0, 1], rows, 2).unwrap();
         let ranking = Ranking::of(&scores, 0).unwrap();

@@ -1,15 +1,15 @@
-//! True classes and probability rows, checked once so that every metric may trust them.
+//! True classes and probabilities, validated once for all metrics.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::Undefined;
 
-/// How far from 1 a row's sum may be: what scikit-learn allows for f64.
+/// The tolerance for the sum of a row's probabilities, as in scikit-learn for f64.
 const SUM_TOLERANCE: f64 = 1.490_116_119_384_765_6e-8;
 
-/// The true class, the predicted class and the probabilities of some rows, and how often each of them counts: once, or in a
-/// [resample](Scores::resampled) as often as it was drawn.
+/// True classes, predicted classes and probabilities of some rows, with a count per row: 1, or the number of times
+/// that a row was drawn in a [resample](Scores::resampled).
 #[derive(Debug, Clone)]
 pub struct Scores {
     table: Arc<Table>,
@@ -17,35 +17,36 @@ pub struct Scores {
     len: usize,
 }
 
-/// The rows, shared by all resamples of them.
+/// The rows, shared by all resamples.
 #[derive(Debug)]
 struct Table {
     truth: Vec<usize>,
     predicted: Vec<usize>,
     probabilities: Vec<Vec<f64>>,
     classes: usize,
-    /// By class: the rows by falling probability of it. Sorted when first asked for.
+    /// By class: the rows by decreasing probability; computed on first use.
     ranked: OnceLock<Vec<Vec<u32>>>,
 }
 
-/// A row that counts.
+/// A row with a nonzero count.
 #[derive(Debug, Clone, Copy)]
 pub struct ScoreRow<'a> {
     /// The true class.
     pub truth: usize,
-    /// The first of the most probable classes.
+    /// The predicted class: the first of the most probable ones.
     pub predicted: usize,
-    /// By class.
+    /// The probability of each class.
     pub probabilities: &'a [f64],
-    /// How often it counts, at least once.
+    /// The count, at least 1.
     pub count: usize,
 }
 
 impl Scores {
-    /// Takes the true class and the probabilities of each row; the prediction is the first of the most probable classes.
+    /// Validates the true class and the probabilities of each row; the prediction is the first of the most probable
+    /// classes.
     ///
-    /// Fails where a row has no probability for each of `classes`, a probability that is not a number between 0 and 1,
-    /// probabilities that do not sum to 1, or a true class that does not exist.
+    /// Fails if a row does not have one probability for each of `classes`, a probability is not between 0 and 1, the
+    /// probabilities do not sum to 1, or the true class does not exist.
     pub fn new(truth: Vec<usize>, probabilities: Vec<Vec<f64>>, classes: usize) -> Result<Self, ScoreError> {
         if truth.len() != probabilities.len() {
             let row = truth.len().min(probabilities.len());
@@ -60,18 +61,18 @@ impl Scores {
         Ok(Self { table: Arc::new(table), counts, len })
     }
 
-    /// The same rows, each counted as often as `counts` says of it; a row that is left out counts 0 times.
+    /// The same rows with new counts; rows that were not drawn have count 0.
     ///
     /// # Panics
     ///
-    /// Where there is not one count per row.
+    /// If the number of counts is not the number of rows.
     pub fn resampled(&self, counts: Vec<u32>) -> Self {
         assert_eq!(counts.len(), self.table.truth.len(), "one count per row");
         let len = counts.iter().map(|count| *count as usize).sum();
         Self { table: Arc::clone(&self.table), counts, len }
     }
 
-    /// Fails in a resample that drew no row of a class which has rows: a mean over classes would be one over fewer of them.
+    /// Fails in a resample without any row of a class that has rows: a mean over fewer classes is not comparable.
     pub fn require_drawn_classes(&self) -> Result<(), Undefined> {
         let mut drawn = vec![None; self.classes()];
         for (class, count) in self.table.truth.iter().zip(&self.counts) {
@@ -80,12 +81,12 @@ impl Scores {
         if drawn.contains(&Some(0)) { Err(Undefined::new("no row of a class was drawn")) } else { Ok(()) }
     }
 
-    /// The number of rows, each as often as it counts.
+    /// The number of rows, including repetitions.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no row counts.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -95,27 +96,27 @@ impl Scores {
         self.table.classes
     }
 
-    /// The true class of each row, whether or not it counts.
+    /// The true class of every row, regardless of its count.
     pub fn truth(&self) -> &[usize] {
         &self.table.truth
     }
 
-    /// The predicted class of each row, whether or not it counts.
+    /// The predicted class of every row, regardless of its count.
     pub fn predicted(&self) -> &[usize] {
         &self.table.predicted
     }
 
-    /// The probabilities of each row, whether or not it counts.
+    /// The probabilities of every row, regardless of its count.
     pub fn probabilities(&self) -> &[Vec<f64>] {
         &self.table.probabilities
     }
 
-    /// The rows that count, in their order.
+    /// The rows with a nonzero count, in order.
     pub fn rows(&self) -> impl Iterator<Item = ScoreRow<'_>> {
         (0..self.counts.len()).filter(|row| self.counts[*row] > 0).map(|row| self.row(row))
     }
 
-    /// The rows that count, by falling probability of `class`; equal ones in their order.
+    /// The rows with a nonzero count, by decreasing probability of `class`; ties in row order.
     pub fn ranked(&self, class: usize) -> impl Iterator<Item = ScoreRow<'_>> {
         let ranked =
             self.table.ranked.get_or_init(|| (0..self.classes()).map(|class| self.table.rank(class)).collect());
@@ -140,7 +141,7 @@ impl Scores {
         support
     }
 
-    /// Fails where there are no rows, since nothing can be said of them.
+    /// Fails if there are no rows.
     pub fn require_rows(&self) -> Result<(), Undefined> {
         if self.is_empty() { Err(Undefined::new("no rows")) } else { Ok(()) }
     }
@@ -173,7 +174,7 @@ fn check_row(label: usize, probabilities: &[f64], classes: usize) -> Result<(), 
     Ok(())
 }
 
-/// The index of the largest probability, the first of equals.
+/// The index of the largest probability; the first one in a tie.
 pub fn most_probable(probabilities: &[f64]) -> usize {
     let mut best = 0;
     for (class, &probability) in probabilities.iter().enumerate() {
@@ -184,12 +185,12 @@ pub fn most_probable(probabilities: &[f64]) -> usize {
     best
 }
 
-/// A row that cannot be measured.
+/// A row that cannot be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScoreError {
-    /// The row, counted from 0.
+    /// The row, 0-based.
     pub row: usize,
-    /// What is wrong with it, lowercase at its start.
+    /// The problem, starting in lowercase.
     pub problem: String,
 }
 
@@ -218,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn a_probability_that_is_no_number_names_its_row() {
+    fn the_error_for_a_nan_probability_names_the_row() {
         let rows = vec![vec![0.5, 0.5], vec![0.5, f64::NAN]];
         let error = Scores::new(vec![0, 1], rows, 2).unwrap_err();
         assert_eq!(error.to_string(), "row 1: the probability of class 1 is NaN");
     }
 
     #[test]
-    fn a_resample_counts_its_rows_as_often_as_it_says() {
+    fn a_resample_repeats_its_rows_by_their_counts() {
         let rows = vec![vec![0.9, 0.1], vec![0.3, 0.7], vec![0.5, 0.5]];
         let scores = Scores::new(vec![0, 1, 1], rows, 2).unwrap().resampled(vec![2, 0, 3]);
         assert_eq!((scores.len(), scores.support()), (5, vec![2, 3]));
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_no_distribution_are_refused() {
+    fn rows_that_are_not_distributions_are_rejected() {
         for (row, problem) in [
             (vec![0.5, 0.4], "the probabilities sum to 0.9, not to 1"),
             (vec![1.5, -0.5], "the probability of class 0 is 1.5"),

@@ -1,4 +1,4 @@
-//! Everything that is measured of one split, as `metrics.json` holds it.
+//! All metrics of one split, in the format of `metrics.json`.
 
 use std::collections::BTreeMap;
 
@@ -12,44 +12,44 @@ use super::{
     confusion_matrix,
 };
 
-/// The numbers of one split.
+/// The metrics of one split.
 ///
-/// Scalar metrics lie at the first level under their names in [`METRICS`], so that tools find them without knowing more.
+/// Scalar metrics are at the top level under their names in [`METRICS`], so that generic tools find them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitMetrics {
-    /// The labels of the classes in index order: the order of the confusion matrix.
+    /// The class labels in index order, which is also the order of the confusion matrix.
     pub classes: Vec<String>,
-    /// Rows by true class (row) and predicted class (column).
+    /// Row counts by true class (row) and predicted class (column).
     pub confusion_matrix: Vec<Vec<usize>>,
-    /// The metrics of [`METRICS`]; null where undefined.
+    /// The metrics of [`METRICS`]; null if undefined.
     #[serde(flatten)]
     pub values: BTreeMap<String, Option<f64>>,
-    /// What is measured of each class by its label.
+    /// The metrics of each class, by label.
     pub per_class: BTreeMap<String, ClassMetrics>,
     /// The number of rows.
     pub rows: usize,
-    /// Whether a program made images among them.
+    /// Whether any of the images is synthetic.
     pub synthetic: bool,
-    /// The 95 % intervals, by name (`log_loss`, `per_class.df.recall`).
+    /// The 95 % confidence intervals by name (`log_loss`, `per_class.df.recall`).
     pub intervals: BTreeMap<String, Interval>,
-    /// What the intervals are over: `1000 resamples of 1499 lesions`; none without intervals.
+    /// How the intervals were computed, e.g. `1000 resamples of 1499 lesions`; `None` without intervals.
     pub resamples: Option<String>,
-    /// What one temperature for all rows makes of the probabilities; none where none was fitted.
+    /// The effect of temperature scaling; `None` if no temperature was fitted.
     pub calibration: Option<Calibration>,
-    /// The same metrics of parts of the rows, by attribute (`sex`).
+    /// The same metrics for subgroups of the rows, by attribute (`sex`).
     pub subgroups: BTreeMap<String, Vec<Subgroup>>,
-    /// How far those parts lie apart.
+    /// The differences between subgroups.
     pub gaps: Vec<Gap>,
-    /// Why a value is null, by its name.
+    /// The reason for each null value, by name.
     pub undefined: BTreeMap<String, String>,
-    /// Why a value is 0 although it is 0/0, by its name.
+    /// The reason for each 0 that stands for 0/0, by name.
     pub warnings: BTreeMap<String, String>,
 }
 
-/// The numbers of one class of a split.
+/// The metrics of one class of a split.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
-    /// The numbers of [`CLASS_METRICS`]; null where undefined.
+    /// The metrics of [`CLASS_METRICS`]; null if undefined.
     #[serde(flatten)]
     pub values: BTreeMap<String, Option<f64>>,
     /// The number of rows of the class.
@@ -57,26 +57,26 @@ pub struct ClassMetrics {
 }
 
 impl ClassMetrics {
-    /// The value of a metric of [`CLASS_METRICS`], where it is defined.
+    /// The value of a metric of [`CLASS_METRICS`], if defined.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.values.get(name).copied().flatten()
     }
 }
 
-/// What temperature scaling (Guo et al. 2017, arXiv:1706.04599) makes of a split's numbers; predictions stay as they are.
+/// The effect of temperature scaling (Guo et al. 2017, arXiv:1706.04599) on a split's metrics; predictions do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// What logarithms of probabilities are divided by; above 1 where the model is too sure of itself.
+    /// The divisor of the log probabilities; greater than 1 for an overconfident model.
     pub temperature: f64,
-    /// The log loss with it.
+    /// The log loss after scaling.
     pub log_loss: f64,
-    /// The Brier score with it.
+    /// The Brier score after scaling.
     pub brier: f64,
-    /// The expected calibration error with it.
+    /// The expected calibration error after scaling.
     pub expected_calibration_error: f64,
 }
 
-/// Every number of a split: those of [`METRICS`], then those of [`CLASS_METRICS`] of each class.
+/// All metrics of a split: those of [`METRICS`], then those of [`CLASS_METRICS`] for each class.
 fn numbers(scores: &Scores) -> Vec<Measured> {
     let counts = class_counts(scores);
     let of_class = |class: usize| {
@@ -100,7 +100,7 @@ fn names(classes: &[String]) -> Vec<String> {
     METRICS.iter().map(|metric| metric.name.to_owned()).chain(classes.iter().flat_map(of_class)).collect()
 }
 
-/// By number: its value in each of `count` resamples, measured on all threads.
+/// The values of each metric in `count` resamples, computed on all threads.
 pub(super) fn resampled_numbers(
     count: usize,
     measure: impl Fn(usize) -> Vec<Option<f64>> + Sync,
@@ -108,12 +108,12 @@ pub(super) fn resampled_numbers(
     let drawn: Vec<Vec<Option<f64>>> = (0..count).into_par_iter().map(&measure).collect();
     let numbers = drawn.first().map_or(0, Vec::len);
     let of_number = |number: usize| drawn.iter().map(|values| values[number]).collect();
-    // Without resamples there is an empty list for each number that is asked for.
+    // Without resamples, there is an empty list for each requested metric.
     if count == 0 { vec![Vec::new(); METRICS.len()] } else { (0..numbers).map(of_number).collect() }
 }
 
 impl SplitMetrics {
-    /// Measures everything but intervals, subgroups and calibration; `classes` are the labels in index order.
+    /// Computes everything but intervals, subgroups and calibration; `classes` are the labels in index order.
     pub fn of(scores: &Scores, classes: &[String]) -> Self {
         let mut undefined = BTreeMap::new();
         let mut warnings = BTreeMap::new();
@@ -155,7 +155,7 @@ impl SplitMetrics {
         }
     }
 
-    /// A split of which no number exists that depends on the model, for one reason; `truth` holds the class of each row.
+    /// A split whose model-dependent metrics are all undefined for one reason; `truth` contains the class of each row.
     pub fn undefined(reason: &str, truth: &[usize], classes: &[String]) -> Self {
         let certain = |class: &usize| (0..classes.len()).map(|other| f64::from(u8::from(other == *class))).collect();
         let rows = Scores::new(truth.to_vec(), truth.iter().map(certain).collect(), classes.len());
@@ -174,8 +174,8 @@ impl SplitMetrics {
         metrics
     }
 
-    /// Adds the intervals of all numbers that are defined; `draws` say how often each row was drawn in each resample, and
-    /// `groups` what was drawn: `1499 lesions`.
+    /// Adds the intervals of all defined metrics. `draws` contains the count of each row in each resample, and
+    /// `groups` describes what was drawn: `1499 lesions`.
     pub fn add_intervals(&mut self, scores: &Scores, draws: &[Vec<u32>], groups: &str) {
         if draws.is_empty() || scores.is_empty() {
             return;
@@ -191,14 +191,14 @@ impl SplitMetrics {
         self.resamples = Some(format!("{} resamples of {groups}", draws.len()));
     }
 
-    /// Adds the numbers of the parts of an attribute; `names` hold its value for each row.
+    /// Adds the metrics of the subgroups of an attribute; `names` contains its value for each row.
     pub fn add_subgroups(&mut self, attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec<u32>]) {
         let (subgroups, gaps) = super::attributes(attribute, names, scores, draws);
         self.subgroups.insert(attribute.to_owned(), subgroups);
         self.gaps.extend(gaps);
     }
 
-    /// Adds what the temperature that fits `fitted` best makes of the probabilities of `scores`.
+    /// Adds the effect on `scores` of the temperature that fits `fitted` best.
     pub fn add_calibration(&mut self, scores: &Scores, fitted: &Scores) {
         let measured = temperature(fitted).and_then(|temperature| {
             let [log_loss, brier, expected_calibration_error] = at_temperature(scores, temperature)?;
@@ -212,12 +212,12 @@ impl SplitMetrics {
         }
     }
 
-    /// The value of a metric of [`METRICS`], where it is defined.
+    /// The value of a metric of [`METRICS`], if defined.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.values.get(name).copied().flatten()
     }
 
-    /// The numbers of the class `label`.
+    /// The metrics of the class `label`.
     pub fn class(&self, label: &str) -> Option<&ClassMetrics> {
         self.per_class.get(label)
     }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_lie_at_the_first_level() {
+    fn scalars_are_at_the_top_level() {
         let metrics = SplitMetrics::of(&fixture::scores(), &labels(7));
         let json = serde_json::to_value(&metrics).unwrap();
         for metric in METRICS {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_without_rows_says_so_for_every_number() {
+    fn every_metric_of_a_split_without_rows_has_a_reason() {
         let none = Scores::new(Vec::new(), Vec::new(), 2).unwrap();
         let metrics = SplitMetrics::of(&none, &labels(2));
         let json = serde_json::to_string(&metrics).unwrap();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_whose_answers_are_no_numbers_keeps_what_does_not_depend_on_them() {
+    fn a_split_with_nan_predictions_keeps_metrics_that_do_not_depend_on_them() {
         let metrics = SplitMetrics::undefined("nobody looked", &[0, 1, 1], &labels(2));
         let with_values: Vec<_> =
             metrics.values.iter().filter_map(|(name, value)| Some((&name[..], (*value)?))).collect();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_without_rows_leaves_the_others_their_numbers() {
+    fn a_class_without_rows_does_not_affect_the_metrics_of_others() {
         let metrics = SplitMetrics::of(&fixture::certain(&[(0, 0), (1, 1), (1, 0)], 3), &labels(3));
         assert_eq!(metrics.value("accuracy"), Some(2.0 / 3.0));
         assert_eq!(metrics.value("roc_auc_macro"), None);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_hold_the_number_and_narrow_with_the_rows() {
+    fn intervals_contain_the_value_and_narrow_with_more_rows() {
         let few = fixture::scores();
         let rows = || few.probabilities().iter().cycle().take(1200).cloned().collect();
         let many = Scores::new(few.truth().iter().cycle().take(1200).copied().collect(), rows(), 7).unwrap();

@@ -1,4 +1,4 @@
-//! The same numbers for parts of the rows: women and men, young and old, one site of the body and another.
+//! Metrics of subgroups of the rows, e.g. by sex, age or body site.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,52 +7,52 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::{Interval, interval};
 use super::{Direction, METRICS, Scores};
 
-/// The metrics that are means over rows. The others are made of the classes' own numbers, so that parts with other classes
-/// differ in them without the model's doing.
+/// The metrics that are means over rows. The others are computed from per-class values, so they differ between
+/// subgroups with different classes even for the same model quality.
 const OF_ROWS: [&str; 5] = ["accuracy", "recall_weighted", "log_loss", "brier", "expected_calibration_error"];
 
-/// A part with fewer rows is shown, but not compared: its numbers say little.
-pub const LEAST_ROWS: usize = 20;
+/// Minimum number of rows for a comparison; smaller subgroups are only shown, because their metrics are too uncertain.
+pub const MIN_ROWS: usize = 20;
 
-/// The numbers of the rows with one value of an attribute.
+/// The metrics of the rows with one value of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Subgroup {
-    /// The value, such as `female`.
+    /// The value, e.g. `female`.
     pub name: String,
     /// The number of rows.
     pub rows: usize,
-    /// How many classes they are of: means over classes of parts with others cannot be compared.
+    /// The number of classes among the rows; class means of subgroups with different classes are not comparable.
     pub classes: usize,
-    /// The metrics of [`METRICS`]; null where undefined.
+    /// The metrics of [`METRICS`]; null if undefined.
     #[serde(flatten)]
     pub values: BTreeMap<String, Option<f64>>,
-    /// The 95 % intervals, by metric.
+    /// The 95 % confidence intervals, by metric.
     pub intervals: BTreeMap<String, Interval>,
-    /// Why a value is null, by metric.
+    /// The reason for each null value, by metric.
     pub undefined: BTreeMap<String, String>,
 }
 
-/// How far the parts of an attribute lie apart in one metric.
+/// The largest difference between the subgroups of an attribute in one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Such as `sex`.
+    /// The attribute, e.g. `sex`.
     pub attribute: String,
-    /// Of [`METRICS`].
+    /// The metric, from [`METRICS`].
     pub metric: String,
-    /// The largest value minus the least.
+    /// The maximum minus the minimum.
     pub gap: f64,
-    /// The part with the largest value.
+    /// The subgroup with the maximum.
     pub highest: String,
-    /// The part with the least value.
+    /// The subgroup with the minimum.
     pub lowest: String,
 }
 
 impl Subgroup {
-    /// Measures the rows at `places`; `draws` say how often each row of all was drawn in each resample.
+    /// Computes the metrics of the rows at `places`; `draws` contains the count of every row in each resample.
     pub fn of(name: &str, places: &[usize], scores: &Scores, draws: &[Vec<u32>]) -> Self {
         let truth = places.iter().map(|place| scores.truth()[*place]).collect();
         let probabilities = places.iter().map(|place| scores.probabilities()[*place].clone()).collect();
-        let own = Scores::new(truth, probabilities, scores.classes()).expect("the rows were checked");
+        let own = Scores::new(truth, probabilities, scores.classes()).expect("the rows are already validated");
         let drawn = super::split_metrics::resampled_numbers(draws.len(), |number| {
             let resample = own.resampled(places.iter().map(|place| draws[number][*place]).collect());
             METRICS.iter().map(|metric| (metric.measure)(&resample).ok()).collect()
@@ -78,15 +78,15 @@ impl Subgroup {
         subgroup
     }
 
-    /// The value of a metric, where it is defined.
+    /// The value of a metric, if defined.
     pub fn value(&self, metric: &str) -> Option<f64> {
         self.values.get(metric).copied().flatten()
     }
 }
 
-/// The parts of an attribute by name, and how far those of at least [`LEAST_ROWS`] rows lie apart in each metric; `names`
-/// hold a value per row. In metrics that are made of the classes' own numbers, only parts with the same classes are compared:
-/// of such sets of parts the one with the most rows.
+/// The subgroups of an attribute by name, and for each metric the largest difference between those with at least
+/// [`MIN_ROWS`] rows; `names` contains a value per row. For metrics computed from per-class values, only subgroups
+/// with the same classes are compared: of all such sets of subgroups, the one with the most rows.
 pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec<u32>]) -> (Vec<Subgroup>, Vec<Gap>) {
     let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, name) in names.iter().enumerate() {
@@ -94,7 +94,7 @@ pub fn attributes(attribute: &str, names: &[&str], scores: &Scores, draws: &[Vec
     }
     let subgroups: Vec<Subgroup> =
         places.iter().map(|(name, places)| Subgroup::of(name, places, scores, draws)).collect();
-    let large: Vec<&Subgroup> = subgroups.iter().filter(|subgroup| subgroup.rows >= LEAST_ROWS).collect();
+    let large: Vec<&Subgroup> = subgroups.iter().filter(|subgroup| subgroup.rows >= MIN_ROWS).collect();
     let mut by_classes: BTreeMap<BTreeSet<usize>, Vec<&Subgroup>> = BTreeMap::new();
     for subgroup in &large {
         let classes = places[&subgroup.name[..]].iter().map(|place| scores.truth()[*place]).collect();
@@ -126,7 +126,7 @@ mod tests {
     use crate::metric::fixture;
 
     #[test]
-    fn parts_are_measured_alone_and_small_ones_are_not_compared() {
+    fn subgroups_are_measured_separately_and_small_ones_are_not_compared() {
         let scores = fixture::scores();
         let names: Vec<&str> = (0..120)
             .map(|row| {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_with_other_classes_are_compared_only_in_means_over_rows() {
+    fn subgroups_with_different_classes_are_only_compared_in_row_means() {
         let of_two = |right: usize| (0..40).map(move |row| (row % 2, if row < right { row % 2 } else { 1 - row % 2 }));
         let all_right = (0..30).map(|_| (0, 0));
         let answers: Vec<(usize, usize)> = of_two(30).chain(of_two(20)).chain(all_right).collect();

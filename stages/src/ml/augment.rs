@@ -1,5 +1,5 @@
-//! Moves training images at random, as Keras's `ImageDataGenerator` does, and changes their colours, as torchvision's
-//! `ColorJitter` does.
+//! Random augmentation of training images: geometric as in Keras's `ImageDataGenerator`, colour as in torchvision's
+//! `ColorJitter`.
 
 use hamflow_stage_api::Random;
 use schemars::JsonSchema;
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 use crate::ml::normalisation::Normalisation;
 use crate::ml::shape::MapShape;
 
-/// How far training images are moved at random, each epoch anew; what comes in at the border repeats the nearest pixel.
+/// Random augmentation of training images, drawn anew in each epoch. Pixels outside the image repeat the nearest pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Turns by up to this many degrees, either way.
+    /// Maximum rotation in degrees, in either direction.
     pub rotation: f64,
-    /// Zooms height and width, each on its own, by up to this share, in or out.
+    /// Maximum relative zoom, in or out, drawn independently for height and width.
     pub zoom: f64,
-    /// Shifts by up to this share of the height and of the width.
+    /// Maximum shift as a fraction of the height and of the width.
     pub shift: f64,
-    /// Mirrors every second image, left to right.
+    /// Flips images horizontally with probability 0.5.
     pub flip_horizontal: bool,
-    /// Mirrors every second image, top to bottom.
+    /// Flips images vertically with probability 0.5.
     pub flip_vertical: bool,
-    /// Changes brightness by a factor of up to this share more or less.
+    /// Maximum relative change of brightness, up or down.
     pub brightness: f64,
-    /// Changes contrast by a factor of up to this share more or less.
+    /// Maximum relative change of contrast, up or down.
     pub contrast: f64,
-    /// Changes saturation by a factor of up to this share more or less.
+    /// Maximum relative change of saturation, up or down.
     pub saturation: f64,
 }
 
@@ -45,23 +45,24 @@ impl Default for Augmentation {
     }
 }
 
-/// What was drawn for one image.
+/// The random augmentation of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
-    /// Degrees.
+    /// The angle in degrees.
     pub rotation: f64,
-    /// Shares of height and width.
+    /// Fractions of height and width.
     pub shift: [f64; 2],
-    /// Factors of height and width.
+    /// Zoom factors of height and width.
     pub zoom: [f64; 2],
-    /// Whether rows and whether columns stand in the opposite order.
+    /// Whether the order of rows and of columns is reversed.
     pub flip: [bool; 2],
     /// Factors of brightness, contrast and saturation.
     pub colour: [f64; 3],
 }
 
 impl Augmentation {
-    /// Draws for one image, in Keras's order: rotation, shift of rows, shift of columns, the two zooms; then the flips and the
+    /// Draws the augmentation of one image in Keras's order: rotation, shift of rows, shift of columns, the two
+    /// zooms; then the flips and the colours.
     /// colours.
     pub fn draw(&self, random: &mut Random) -> Draw {
         Draw {
@@ -75,14 +76,14 @@ impl Augmentation {
     }
 }
 
-/// Where the pixel (row, column) of a moved image comes from: `rows[i] · (row, column, 1)`.
+/// An affine map from output to input pixels: `rows[i] · (row, column, 1)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
     rows: [[f64; 3]; 2],
 }
 
 impl Affine {
-    /// Rotation × shift × zoom about the image's centre.
+    /// Rotation × shift × zoom about the centre of the image.
     pub fn new(draw: &Draw, shape: MapShape) -> Self {
         let theta = draw.rotation.to_radians();
         let (sin, cos) = (libm::sin(theta), libm::cos(theta));
@@ -110,7 +111,8 @@ impl Affine {
         self.rows
     }
 
-    /// Writes the moved image: bilinear, outside the image its nearest pixel. `values` says what a byte stands for.
+    /// Writes the transformed image with bilinear interpolation; outside the image, the nearest pixel is repeated.
+    /// `values` maps bytes to normalised values.
     pub fn apply(&self, shape: MapShape, image: &[u8], values: &[f32; 256], output: &mut [f32]) {
         let row_length = shape.width * shape.channels;
         for (y, row) in output.chunks_exact_mut(row_length).enumerate() {
@@ -130,7 +132,7 @@ impl Affine {
     }
 }
 
-/// Changes brightness, then contrast, then saturation of a normalised image by factors, each within the range of a byte, by
+/// Scales brightness, then contrast, then saturation of a normalised image, clamping each to the range of a byte, by
 /// torchvision's formulas (`adjust_brightness`, `adjust_contrast`, `adjust_saturation`).
 pub fn change_colours([brightness, contrast, saturation]: [f64; 3], normalisation: &Normalisation, pixels: &mut [f32]) {
     let Normalisation { mean, standard_deviation } = *normalisation;
@@ -154,7 +156,7 @@ pub fn change_colours([brightness, contrast, saturation]: [f64; 3], normalisatio
     }
 }
 
-/// The two pixels around a coordinate, moved to the border where it lies outside, and how far it is towards the second.
+/// The two pixels next to a coordinate, clamped to the image, and the interpolation weight of the second.
 fn neighbours(coordinate: f64, length: usize) -> (usize, usize, f32) {
     let inside = coordinate.clamp(0.0, (length - 1) as f64);
     let first = inside as usize;
@@ -189,7 +191,7 @@ mod tests {
     // o = np.array([[1, 0, h / 2 - .5], [0, 1, w / 2 - .5], [0, 0, 1]]); n = o @ m @ np.linalg.inv(o)
     // print(n[:2]); print(ndimage.affine_transform(x, n[:2, :2], n[:2, 2], order=1, mode="nearest"))
     #[test]
-    fn the_same_draw_moves_an_image_as_keras_does() {
+    fn the_same_draw_transforms_an_image_as_in_keras() {
         let draw = Draw { rotation: 9.0, shift: [0.07, -0.04], zoom: [1.08, 0.93], flip: [false; 2], colour: [1.0; 3] };
         let affine = Affine::new(&draw, SHAPE);
         for (ours, keras) in affine.rows.iter().flatten().zip(MATRIX) {
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_drawn_moves_nothing() {
+    fn the_identity_draw_changes_nothing() {
         let still = Augmentation { rotation: 0.0, zoom: 0.0, shift: 0.0, ..Augmentation::default() };
         let still = still.draw(&mut Random::new(1, "augment"));
         assert_eq!((still.flip, still.colour), ([false; 2], [1.0; 3]));
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn flips_turn_rows_and_columns_round() {
+    fn flips_reverse_rows_and_columns() {
         let image: Vec<u8> = (0..30).collect();
         let values = std::array::from_fn(|i| i as f32);
         let flipped = |flip: [bool; 2]| {
@@ -246,7 +248,7 @@ mod tests {
     // y = F.adjust_saturation(F.adjust_contrast(F.adjust_brightness(x, 1.3), 0.8), 1.4)
     // print([round(v, 6) for v in (y.permute(1, 2, 0) * 255).flatten().tolist()])
     #[test]
-    fn colours_change_as_torchvision_changes_them() {
+    fn colour_changes_match_torchvision() {
         let normalisation = Normalisation { mean: 100.0, standard_deviation: 40.0 };
         let mut pixels: Vec<f32> = (0..12).map(|i| ((i * 53 % 256) as f32 - 100.0) / 40.0).collect();
         change_colours([1.3, 0.8, 1.4], &normalisation, &mut pixels);

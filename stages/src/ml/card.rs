@@ -1,4 +1,4 @@
-//! The model as it is kept: weights in safetensors, and a card that says what they are for.
+//! The model artifact: weights in safetensors format, and a card with everything else.
 
 use std::collections::HashMap;
 
@@ -15,59 +15,59 @@ use crate::ml::shape::MapShape;
 use crate::ml::weights::Weights;
 use crate::near_miss;
 
-/// The folder below the output directory.
+/// The model's folder below the output directory.
 pub const FOLDER: &str = "model";
-/// The file of the weights in the folder.
+/// The name of the weights file.
 pub const WEIGHTS_NAME: &str = "model.safetensors";
-/// The file of the card in the folder.
+/// The name of the card file.
 pub const CARD_NAME: &str = "card.json";
 
-/// The version of the card's format.
+/// The version of the card format.
 pub const FORMAT: u32 = 1;
 
-/// All that is needed beside the weights to classify an image as in training, and where the model comes from.
+/// Everything beside the weights that is needed to classify images, and the provenance of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Card {
-    /// The version of this format.
+    /// The version of the card format.
     pub format: u32,
     /// The model's name.
     pub model: String,
     /// Its layers.
     pub layers: Vec<LayerSummary>,
-    /// The number of weights.
+    /// The number of trainable parameters.
     pub parameters: usize,
-    /// The size of an image.
+    /// The shape of an input image.
     pub input: MapShape,
-    /// The classes in the order of the outputs.
+    /// The classes, in output order.
     pub classes: Vec<Class>,
-    /// Fitted on the training images.
+    /// The normalisation, fitted on the training images.
     pub normalisation: Normalisation,
-    /// The parameters of the preprocessing that made the training images.
+    /// The preprocessing parameters of the training images.
     pub preprocess: Value,
-    /// Where the weights come from.
+    /// The provenance of the weights.
     pub training: Training,
 }
 
-/// Where weights come from.
+/// The provenance of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Training {
     /// The seed.
     pub seed: u64,
-    /// How many epochs there were.
+    /// The number of epochs that were run.
     pub epochs: usize,
-    /// The epoch whose weights these are, counted from 1.
+    /// The epoch of the weights, 1-based.
     pub epoch: usize,
-    /// Rows that the weights were fitted to.
+    /// The number of training rows.
     pub training_rows: usize,
-    /// Rows for validation.
+    /// The number of validation rows.
     pub validation_rows: usize,
-    /// Whether the epoch was chosen by them; cards that do not say so are of models where it was.
+    /// Whether the epoch was selected on the validation rows; `true` for cards without this field.
     #[serde(default = "yes")]
     pub chosen_by_validation: bool,
-    /// Whether they decided when training ended, or when it slowed down.
+    /// Whether the validation rows determined the end of training or the learning rate.
     #[serde(default)]
     pub steered_by_validation: bool,
-    /// Whether a program made images among those rows, as far as the table said so.
+    /// Whether the table marked any of those rows as synthetic.
     #[serde(default)]
     pub synthetic: bool,
 }
@@ -76,33 +76,33 @@ fn yes() -> bool {
     true
 }
 
-/// JSON for people: indented, with a line break at its end.
+/// Indented JSON that ends with a line feed.
 pub fn encode_json(value: &impl Serialize) -> Result<Vec<u8>, StageError> {
     let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| StageError::bug(format!("a value cannot be written as JSON: {error}")))?;
+        .map_err(|error| StageError::bug(format!("cannot serialise a value: {error}")))?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-/// The weights as they are written: contiguous f32 tensors, sorted by name.
+/// The weights in safetensors format: contiguous f32 tensors, sorted by name.
 pub fn encode_weights(weights: &Weights) -> Result<Vec<u8>, StageError> {
     safetensors::serialize(weights.iter(), None)
-        .map_err(|error| StageError::bug(format!("the weights cannot be written: {error}")))
+        .map_err(|error| StageError::bug(format!("cannot serialise the weights: {error}")))
 }
 
-/// Reads a model's card, network and weights, and checks that they fit each other.
+/// Loads a model's card, network and weights, and checks that they are consistent.
 pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
-    let refuse = |what: String| StageError::input(format!("the model `{}` cannot be used: {what}", input.name));
+    let refuse = |what: String| StageError::input(format!("cannot load model `{}`: {what}", input.name));
     let card = input.member(CARD_NAME)?.read()?;
     let version = serde_json::from_slice::<Value>(&card).ok().and_then(|card| card.get("format")?.as_u64());
     if let Some(version) = version.filter(|version| *version != u64::from(FORMAT)) {
-        return Err(refuse(format!("its format is {version}, this program reads {FORMAT}"))
-            .hint("use the version of hamflow that trained it, or train it again"));
+        return Err(refuse(format!("format version {version} is not supported, only {FORMAT}"))
+            .hint("use the hamflow version that trained it, or retrain it"));
     }
     let card: Card =
-        serde_json::from_slice(&card).map_err(|error| refuse(format!("`{CARD_NAME}` is not a card: {error}")))?;
+        serde_json::from_slice(&card).map_err(|error| refuse(format!("`{CARD_NAME}` is not a valid card: {error}")))?;
     let Some(model) = model::find(&card.model) else {
-        let error = refuse(format!("there is no model `{}`", card.model));
+        let error = refuse(format!("unknown model `{}`", card.model));
         let names = model::MODELS.iter().map(|model| model.name);
         return Err(match near_miss::hint(&card.model, names) {
             Some(hint) => error.hint(hint),
@@ -112,7 +112,7 @@ pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
     let network = Network::new(card.input, &(model.layers)(card.classes.len())).map_err(&refuse)?;
     let bytes = input.member(WEIGHTS_NAME)?.read()?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|error| refuse(format!("`{WEIGHTS_NAME}` is not in the format of safetensors: {error}")))?;
+        .map_err(|error| refuse(format!("`{WEIGHTS_NAME}` is not a valid safetensors file: {error}")))?;
     let weights = take_weights(&network, tensors).map_err(&refuse)?;
     Ok((card, network, weights))
 }
@@ -124,7 +124,7 @@ fn take_weights(network: &Network, mut tensors: HashMap<String, Tensor>) -> Resu
         let tensor = tensors.remove(name).ok_or_else(|| format!("`{WEIGHTS_NAME}` has no tensor `{name}`"))?;
         if tensor.dtype() != DType::F32 || tensor.dims() != parameter.config.shape {
             return Err(format!(
-                "the tensor `{name}` is {} {:?}, but the card asks for f32 {:?}",
+                "tensor `{name}` is {} {:?}, but the card requires f32 {:?}",
                 tensor.dtype().as_str(),
                 tensor.dims(),
                 parameter.config.shape
@@ -133,7 +133,7 @@ fn take_weights(network: &Network, mut tensors: HashMap<String, Tensor>) -> Resu
         values.push(tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).map_err(|error| error.to_string())?);
     }
     if let Some(name) = tensors.keys().min() {
-        return Err(format!("`{WEIGHTS_NAME}` has a tensor `{name}` that the card does not know"));
+        return Err(format!("`{WEIGHTS_NAME}` has an unexpected tensor `{name}`"));
     }
     Weights::from_values(network.parameters(), values.into_iter()).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! A trained model at work: images in, probabilities out.
+//! Inference with a trained model.
 
 use hamflow_stage_api::{Input, StageError};
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use crate::ml::trainer::{INFERENCE_BATCH, predict};
 use crate::ml::weights::Weights;
 use crate::shard::ShardReader;
 
-/// A model with its weights, classes and normalisation.
+/// A trained model with its classes and normalisation.
 pub struct Classifier {
     card: Card,
     network: Network,
@@ -20,37 +20,37 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Reads the model of a `train` stage.
+    /// Loads the model of a `train` stage.
     pub fn load(model: &Input) -> Result<Self, StageError> {
         let (card, network, weights) = card::load(model)?;
         Ok(Self { card, network, weights })
     }
 
-    /// The classes in the order of their indices.
+    /// The classes in index order.
     pub fn classes(&self) -> &[Class] {
         &self.card.classes
     }
 
-    /// Height, width and channels of the images that it takes.
+    /// The height, width and channels of input images.
     pub fn shape(&self) -> [usize; 3] {
         [self.card.input.height, self.card.input.width, self.card.input.channels]
     }
 
-    /// How an image must be prepared for the model.
+    /// The preprocessing that input images need.
     pub fn preparation(&self) -> Result<Preparation, StageError> {
         serde_json::from_value(self.card.preprocess.clone()).map_err(|error| {
-            StageError::input(format!("the model's card does not say how its images were prepared: {error}"))
-                .hint("train the model again with this version")
+            StageError::input(format!("the model card has no valid preprocessing parameters: {error}"))
+                .hint("retrain the model with this version")
         })
     }
 
-    /// Fails where images have another size than those that the model was trained on, or were prepared with other parameters, as far
-    /// as both are known.
+    /// Fails if images have a different size or preprocessing than the training images, as far as both are known.
     pub fn require_its_images(&self, shards: &ShardReader) -> Result<(), StageError> {
-        let hint = "use the shards that the model was trained on, or ones of the same parameters";
+        let hint = "use the shards that the model was trained on, or ones with the same parameters";
         if shards.shape() != self.shape() {
             let (of_shards, of_model) = (shards.shape(), self.shape());
-            let message = format!("the shards hold images of {of_shards:?}, the model takes {of_model:?}");
+            let message =
+                format!("the shards contain images of shape {of_shards:?}, but the model requires {of_model:?}");
             return Err(StageError::input(message).hint(hint));
         }
         let (Some(of_model), Some(of_shards)) = (self.card.preprocess.as_object(), shards.preprocess().as_object())
@@ -60,20 +60,20 @@ impl Classifier {
         let differing = of_shards.iter().find(|(name, value)| of_model.get(*name).is_some_and(|other| other != *value));
         let Some((name, value)) = differing else { return Ok(()) };
         let message = format!(
-            "the shards were made with `{name} = {value}`, those that the model was trained on with `{name} = {}`",
+            "the shards have `{name} = {value}`, but the model was trained on shards with `{name} = {}`",
             of_model[name]
         );
         Err(StageError::input(message).hint(hint))
     }
 
-    /// What the model says of itself.
+    /// The model's card.
     pub fn card(&self) -> &Card {
         &self.card
     }
 
-    /// A probability per class for each image (height × width × channels bytes); they sum to 1.
+    /// The class probabilities of each image (height × width × channels bytes); they sum to 1.
     ///
-    /// An image's probabilities depend neither on the other images nor on `threads`.
+    /// The result for an image depends neither on the other images nor on `threads`.
     pub fn probabilities(&self, images: &[&[u8]], threads: usize) -> Result<Vec<Vec<f64>>, StageError> {
         self.check_sizes(images)?;
         let values = self.card.normalisation.table();
@@ -90,14 +90,14 @@ impl Classifier {
             .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))
     }
 
-    /// Where the last convolution finds what speaks for a class (Grad-CAM): a heat map for each image and the class beside it.
+    /// A Grad-CAM heat map of the last convolution for each image and class.
     ///
-    /// A heat map depends neither on the other images nor on `threads`.
+    /// The result for an image depends neither on the other images nor on `threads`.
     pub fn heat_maps(&self, images: &[(&[u8], usize)], threads: usize) -> Result<Vec<HeatMap>, StageError> {
         self.check_sizes(&images.iter().map(|(image, _)| *image).collect::<Vec<_>>())?;
         let values = self.card.normalisation.table();
         let grad_cam = GradCam::new(&self.network).ok_or_else(|| {
-            let message = format!("the model `{}` has no convolution to look at", self.card.model);
+            let message = format!("model `{}` has no convolution, which Grad-CAM requires", self.card.model);
             StageError::input(message)
         })?;
         let work = |weights: &[&[f32]]| {
@@ -109,7 +109,7 @@ impl Classifier {
         };
         thread_pool(threads)?
             .install(|| self.weights.with_slices(work))
-            .map_err(|error| StageError::bug(format!("the weights cannot be read: {error}")))
+            .map_err(|error| StageError::bug(format!("cannot read the weights: {error}")))
     }
 
     fn check_sizes(&self, images: &[&[u8]]) -> Result<(), StageError> {
@@ -117,13 +117,13 @@ impl Classifier {
         let Some(image) = images.iter().find(|image| image.len() != length) else { return Ok(()) };
         let [height, width, channels] = self.shape();
         Err(StageError::input(format!(
-            "an image has {} bytes, but the model takes {height}×{width}×{channels}",
+            "an image has {} bytes, but the model requires {height}×{width}×{channels}",
             image.len()
         )))
     }
 }
 
-/// Threads for one job.
+/// A thread pool for one job.
 pub fn thread_pool(threads: usize) -> Result<rayon::ThreadPool, StageError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))

@@ -1,4 +1,4 @@
-//! Where the arithmetic of training runs: which devices there are, and which of them is taken.
+//! Selects the device that trains.
 
 use hamflow_stage_api::{ParamError, StageError};
 use schemars::JsonSchema;
@@ -9,34 +9,34 @@ use crate::ml::precision::Precision;
 use crate::ml::trainer::{Data, Engine, Processor, Recipe, first_weights};
 use crate::ml::weights::Weights;
 
-/// Where the arithmetic runs.
+/// The device to compute on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
-    /// CUDA where this build has it and it can be used, otherwise the processor.
+    /// CUDA if this build supports it and it is available, otherwise the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// A graphics processor of NVIDIA.
+    /// An NVIDIA GPU.
     Cuda,
 }
 
-/// The class of the processor: it gives the same bytes whatever it is.
+/// The device class of all CPUs, which give identical results.
 const PROCESSOR: &str = "cpu";
 
-/// Why CUDA is not used.
+/// The reason why CUDA is not available.
 struct NoCuda {
     message: String,
     hint: &'static str,
 }
 
 impl Device {
-    /// Refuses what this build cannot do on any machine.
+    /// Rejects settings that this build does not support on any machine.
     pub fn check(self, precision: Precision) -> Result<(), ParamError> {
         if self == Self::Cpu && precision != Precision::F32 {
-            return Err(ParamError::new("precision", "the processor computes in `f32` alone")
-                .hint("leave `precision` out, or set `device = \"cuda\"`"));
+            return Err(ParamError::new("precision", "`precision` must be `f32` on the CPU")
+                .hint("remove `precision`, or set `device = \"cuda\"`"));
         }
         let needs_cuda = self == Self::Cuda || precision != Precision::F32;
         if needs_cuda && !cfg!(feature = "cuda") {
@@ -47,7 +47,7 @@ impl Device {
         Ok(())
     }
 
-    /// The class of the device that is taken; fails where the one that is asked for cannot be used.
+    /// The device class; an error if the requested device is not available.
     pub fn class(self, precision: Precision) -> Result<String, ParamError> {
         if self == Self::Cpu {
             return Ok(PROCESSOR.to_owned());
@@ -60,7 +60,7 @@ impl Device {
         }
     }
 
-    /// Makes the engine that trains; `note` is told where a better device than the one that is taken is only almost there.
+    /// Creates the training engine; calls `note` if CUDA is supported by this build but not available.
     pub fn engine<'a>(
         self,
         precision: Precision,
@@ -77,9 +77,7 @@ impl Device {
         match cuda_class() {
             Ok(_) => return cuda_engine(precision, network, recipe, data, weights),
             Err(NoCuda { message, hint }) if is_wanted => return Err(StageError::failed(message).hint(hint)),
-            Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => {
-                note(format!("trains on the processor: {message}"))
-            }
+            Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => note(format!("training on the CPU: {message}")),
             Err(_) => {}
         }
         Ok(Box::new(Processor::new(network, weights)))
@@ -88,12 +86,12 @@ impl Device {
 
 fn not_built() -> NoCuda {
     NoCuda {
-        message: "this build of hamflow has no CUDA".to_owned(),
-        hint: "`cargo install --path . --features cuda` makes one that has (docs/guide/cuda.md)",
+        message: "this build of hamflow does not support CUDA".to_owned(),
+        hint: "build it with `cargo install --path . --features cuda` (docs/guide/cuda.md)",
     }
 }
 
-/// The class of CUDA's device.
+/// The device class of the CUDA device.
 fn cuda_class() -> Result<String, NoCuda> {
     #[cfg(feature = "cuda")]
     return match crate::ml::cuda::usable() {
@@ -116,7 +114,7 @@ fn cuda_engine<'a>(
     Ok(Box::new(crate::ml::cuda::CudaEngine::new(gpu, network, recipe, precision, data, weights)?))
 }
 
-/// Never called: without the feature there is no class.
+/// Never called, because without the feature there is no CUDA device class.
 #[cfg(not(feature = "cuda"))]
 fn cuda_engine<'a>(
     _precision: Precision,
@@ -133,19 +131,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_is_always_there_and_computes_in_f32() {
+    fn the_cpu_is_always_available_and_computes_in_f32() {
         assert_eq!(Device::Cpu.class(Precision::F32).unwrap(), "cpu");
         for precision in [Precision::Tf32, Precision::Bf16] {
             let error = Device::Cpu.check(precision).unwrap_err();
             assert_eq!(
                 (&error.path[..], &error.hint.unwrap()[..]),
-                (&["precision".to_owned()][..], "leave `precision` out, or set `device = \"cuda\"`")
+                (&["precision".to_owned()][..], "remove `precision`, or set `device = \"cuda\"`")
             );
         }
     }
 
     #[test]
-    fn what_needs_cuda_says_how_to_get_it() {
+    fn errors_about_cuda_contain_instructions() {
         for (device, precision, name) in [
             (Device::Cuda, Precision::F32, "device"),
             (Device::Cuda, Precision::Bf16, "device"),
@@ -157,8 +155,11 @@ mod tests {
             let hint = error.hint.unwrap();
             assert_eq!(error.path, [name]);
             match cfg!(feature = "cuda") {
-                false => assert!(error.message.contains("no CUDA") && hint.contains("--features cuda"), "{hint}"),
-                true => assert!(error.message.contains("cannot be") && hint.contains("device = \"cpu\""), "{hint}"),
+                false => assert!(
+                    error.message.contains("does not support CUDA") && hint.contains("--features cuda"),
+                    "{hint}"
+                ),
+                true => assert!(error.message.contains("not available") && hint.contains("device = \"cpu\""), "{hint}"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The rows of a split table that training may look at: those for training and for validation, never those for testing.
+//! The training and validation rows of a split table; never the test rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -9,52 +9,52 @@ use serde::{Deserialize, Serialize};
 use crate::split::SPLITS;
 use crate::{near_miss, table};
 
-/// A class of images.
+/// A class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
-    /// The code, such as `nv`.
+    /// The code, e.g. `nv`.
     pub label: String,
-    /// The long name, such as `Melanocytic nevi`.
+    /// The display name, e.g. `Melanocytic nevi`.
     pub name: String,
 }
 
-/// What a row is for.
+/// The role of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The weights are fitted to it.
+    /// Used to fit the weights.
     Training,
-    /// Choices are made by it.
+    /// Used for model selection.
     Validation,
 }
 
-/// One image and what it shows.
+/// An image and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// The image.
+    /// The image id.
     pub image_id: String,
-    /// The index of its class.
+    /// The class index.
     pub class: usize,
-    /// What it is for.
+    /// The role.
     pub role: Role,
 }
 
-/// The examples of a split table in the table's order, and their classes.
+/// The examples of a split table in table order, and their classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examples {
     /// The examples.
     pub rows: Vec<Example>,
-    /// The classes in the order of their indices.
+    /// The classes in index order.
     pub classes: Vec<Class>,
-    /// Whether a program made images among them.
+    /// Whether any of the images is synthetic.
     pub synthetic: bool,
-    /// The images of rows that were left out.
+    /// The image ids of skipped rows.
     left_out: Vec<String>,
 }
 
-/// What is read of a split table.
+/// The columns that are read.
 pub const COLUMNS: [&str; 5] = ["image_id", "label", "cell_type", "cell_type_idx", "split"];
 
-/// A row before its class is looked up.
+/// A row before its class index is validated.
 struct Row {
     image_id: String,
     label: String,
@@ -63,7 +63,7 @@ struct Row {
     role: Role,
 }
 
-/// Reads the training and validation rows, and whether a program made images of theirs; of a test row only that it is one.
+/// Reads the training and validation rows, and whether any of them is synthetic. Of a test row, only its role is read.
 fn read_rows(split: &Input) -> Result<(Vec<Row>, bool), StageError> {
     let frame = table::read_with(split.file()?, Some(&COLUMNS), &[table::DATASET])?;
     let made = table::synthetic(&frame)?;
@@ -94,14 +94,14 @@ fn read_rows(split: &Input) -> Result<(Vec<Row>, bool), StageError> {
 
 fn unknown_split(split: &Input, number: usize, value: Option<&str>) -> StageError {
     let value = value.unwrap_or_default();
-    let error = StageError::input(format!("row {} of `{}` has the split `{value}`", number + 1, split.name));
+    let error = StageError::input(format!("row {} of `{}` has the unknown split `{value}`", number + 1, split.name));
     match near_miss::hint(value, SPLITS) {
         Some(hint) => error.hint(hint),
         None => error,
     }
 }
 
-/// What training reads of a split table, a line per row, and the images of these rows.
+/// The canonical text of what training reads from a split table, one line per row, and the image ids of these rows.
 pub fn view(split: &Input) -> Result<(String, BTreeSet<String>), StageError> {
     let (mut text, mut ids) = (String::new(), BTreeSet::new());
     let (rows, synthetic) = read_rows(split)?;
@@ -114,48 +114,49 @@ pub fn view(split: &Input) -> Result<(String, BTreeSet<String>), StageError> {
             Role::Validation => "validation",
         };
         let [image, label, cell_type] = [&image_id, &label, &cell_type].map(|value| table::field(value));
-        writeln!(text, "{image}\t{label}\t{cell_type}\t{index}\t{role}").expect("a string takes everything");
+        writeln!(text, "{image}\t{label}\t{cell_type}\t{index}\t{role}").expect("writing to a string cannot fail");
         ids.insert(image_id);
     }
     Ok((text, ids))
 }
 
-/// More are a mistake in the table.
-const MOST_CLASSES: usize = 10_000;
+/// Maximum number of classes; a higher index indicates a corrupt table.
+const MAX_CLASSES: usize = 10_000;
 
-/// The class of an index that no training or validation row has: its name is among the test rows, if anywhere.
+/// The placeholder for a class index without training and validation rows; the test rows, which may have its name,
+/// are not read.
 pub fn unnamed_class(index: usize) -> Class {
     Class { label: format!("class-{index}"), name: "a class without training and validation rows".to_owned() }
 }
 
 impl Examples {
-    /// Reads a split table, without the rows whose image is not there. A class index without a row has an
-    /// [unnamed](unnamed_class) class, which nothing is learnt of.
+    /// Reads a split table, skipping rows whose image is missing. A class index without rows gets a
+    /// [placeholder](unnamed_class) class.
     pub fn read(split: &Input, is_there: impl Fn(&str) -> bool) -> Result<Self, StageError> {
         let (rows, synthetic) = read_rows(split)?;
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for row in &rows {
             let class = Class { label: row.label.clone(), name: row.cell_type.clone() };
-            let index = usize::try_from(row.index).ok().filter(|index| *index < MOST_CLASSES).ok_or_else(|| {
+            let index = usize::try_from(row.index).ok().filter(|index| *index < MAX_CLASSES).ok_or_else(|| {
                 let (image, index) = (&row.image_id, row.index);
-                StageError::input(format!("image `{image}` has the class index {index}; they count from 0"))
+                StageError::input(format!("image `{image}` has the invalid class index {index}"))
             })?;
             let known = classes.entry(index).or_insert_with(|| class.clone());
             if *known != class {
                 return Err(StageError::input(format!(
-                    "image `{}` gives the class index {} to `{}` ({}), another row to `{}` ({})",
+                    "image `{}` assigns class index {} to `{}` ({}), but another row assigns it to `{}` ({})",
                     row.image_id, row.index, class.label, class.name, known.label, known.name
                 )));
             }
         }
         let (rows, left_out): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| is_there(&row.image_id));
         if !rows.iter().any(|row| row.role == Role::Training) {
-            return Err(StageError::input(format!("`{}` has no training row with an image", split.name)));
+            return Err(StageError::input(format!("`{}` has no training rows with an image", split.name)));
         }
         let count = classes.last_key_value().map_or(0, |(last, _)| last + 1);
         let example = |row: Row| Example {
             image_id: row.image_id,
-            class: usize::try_from(row.index).expect("indices were checked to count from 0"),
+            class: usize::try_from(row.index).expect("indices were checked to be non-negative"),
             role: row.role,
         };
         Ok(Self {
@@ -166,13 +167,13 @@ impl Examples {
         })
     }
 
-    /// The images of rows that were left out.
+    /// The image ids of skipped rows.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
 
-    /// The labels of classes that nothing is learnt of, since they have no training row.
-    pub fn unlearnt(&self) -> Vec<&str> {
+    /// The labels of the classes without training rows.
+    pub fn classes_without_examples(&self) -> Vec<&str> {
         let indices = (0..self.classes.len()).filter(|class| self.count(*class, Role::Training) == 0);
         indices.map(|class| self.classes[class].label.as_str()).collect()
     }

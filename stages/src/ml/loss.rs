@@ -1,42 +1,42 @@
 //! Softmax and cross-entropy, with the gradient of both.
 
-/// What an image shows, and how much it counts.
+/// The target of an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
-    /// The class.
+    /// The class index.
     pub class: usize,
-    /// The weight of its loss; 1 where classes are not weighted.
+    /// The weight of its loss; 1 without class weights.
     pub weight: f64,
-    /// Another class that was mixed into the image, and the weight of its loss; none where nothing was.
+    /// The class mixed in by MixUp and the weight of its loss, if any.
     pub mixed: Option<(usize, f64)>,
 }
 
 impl Target {
-    /// An image that shows one class.
+    /// A target with a single class.
     pub const fn new(class: usize, weight: f64) -> Self {
         Self { class, weight, mixed: None }
     }
 }
 
-/// How the loss of an image is computed; the default is plain cross-entropy.
+/// The loss function; the default is plain cross-entropy.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Loss {
-    /// The share of a target that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+    /// The share of the target that is distributed uniformly over all classes (Szegedy et al., CVPR 2016).
     pub label_smoothing: f64,
-    /// The exponent γ of (1 − p) in front of each logarithm (focal loss: Lin et al., ICCV 2017); 0 for none.
+    /// The exponent γ of the factor (1 − p) before each logarithm (focal loss: Lin et al., ICCV 2017); 0 for cross-entropy.
     pub focal: f64,
 }
 
 /// The loss of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchLoss {
-    /// The sum of the images' weighted losses.
+    /// The sum of the weighted image losses.
     pub sum: f64,
-    /// How many images have their largest value at their class.
+    /// The number of images whose class has the largest logit.
     pub correct: usize,
 }
 
-/// The probabilities that belong to one image's values, summing to 1.
+/// The softmax of one image's logits; the probabilities sum to 1.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits.iter().map(|&value| libm::exp(f64::from(value) - f64::from(largest))).collect();
@@ -44,7 +44,7 @@ pub fn softmax(logits: &[f32]) -> Vec<f64> {
     powers.iter().map(|power| power / sum).collect()
 }
 
-/// The index of the largest value, the first of equals.
+/// The index of the largest value; the first one in a tie.
 pub fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (i, value) in values.iter().enumerate() {
@@ -56,17 +56,18 @@ pub fn argmax(values: &[f32]) -> usize {
 }
 
 impl Loss {
-    /// The loss of `[images, classes]` values, and the gradient of its mean.
+    /// The loss of logits of shape `[images, classes]`, and the gradient of its mean.
     ///
-    /// With the probabilities p and the smoothed targets q of an image, −Σ q (1 − p)^γ ln p times its weight. As in Keras, the
-    /// mean is the weighted sum divided by the number of images, not by the sum of the weights.
+    /// With the probabilities p and the smoothed targets q of an image, the loss is −Σ q (1 − p)^γ ln p times its
+    /// weight. As in Keras, the mean is the weighted sum divided by the number of images, not by the sum of the
+    /// weights.
     pub fn of(&self, logits: &[f32], targets: &[Target]) -> (BatchLoss, Vec<f32>) {
         let classes = logits.len() / targets.len().max(1);
         let mut loss = BatchLoss { sum: 0.0, correct: 0 };
         let mut gradient = Vec::with_capacity(logits.len());
-        let mut wanted = vec![0.0; classes];
+        let mut distribution = vec![0.0; classes];
         for (logits, target) in logits.chunks_exact(classes.max(1)).zip(targets) {
-            let weight = self.want(target, &mut wanted);
+            let weight = self.target_distribution(target, &mut distribution);
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let shifted = |value: f32| f64::from(value) - f64::from(largest);
             let sum: f64 = logits.iter().map(|&value| libm::exp(shifted(value))).sum();
@@ -74,43 +75,48 @@ impl Loss {
             loss.correct += usize::from(argmax(logits) == target.class);
             let share = weight / targets.len() as f64;
             if self.focal > 0.0 {
-                loss.sum += weight * self.focal_gradient(logits, &wanted, log_sum, largest, share, &mut gradient);
+                loss.sum += weight * self.focal_gradient(logits, &distribution, log_sum, largest, share, &mut gradient);
                 continue;
             }
-            let terms = wanted.iter().zip(logits).filter(|(wanted, _)| **wanted > 0.0);
-            loss.sum += weight * terms.map(|(wanted, &value)| wanted * (log_sum - shifted(value))).sum::<f64>();
-            let gradients = logits.iter().zip(&wanted);
-            gradient
-                .extend(gradients.map(|(&value, wanted)| ((libm::exp(shifted(value)) / sum - wanted) * share) as f32));
+            let terms = distribution.iter().zip(logits).filter(|(distribution, _)| **distribution > 0.0);
+            loss.sum +=
+                weight * terms.map(|(distribution, &value)| distribution * (log_sum - shifted(value))).sum::<f64>();
+            let gradients = logits.iter().zip(&distribution);
+            gradient.extend(
+                gradients
+                    .map(|(&value, distribution)| ((libm::exp(shifted(value)) / sum - distribution) * share) as f32),
+            );
         }
         (loss, gradient)
     }
 
-    /// Writes the share of each class in a target, summing to 1; says what the target counts in all.
-    fn want(&self, target: &Target, wanted: &mut [f64]) -> f64 {
-        wanted.fill(0.0);
+    /// Writes the target distribution, which sums to 1; returns the weight of the target.
+    fn target_distribution(&self, target: &Target, distribution: &mut [f64]) -> f64 {
+        distribution.fill(0.0);
         let weight = target.weight + target.mixed.map_or(0.0, |(_, weight)| weight);
         if weight > 0.0 {
-            wanted[target.class] = target.weight / weight;
+            distribution[target.class] = target.weight / weight;
             if let Some((class, mixed)) = target.mixed {
-                wanted[class] += mixed / weight;
+                distribution[class] += mixed / weight;
             }
         }
         if self.label_smoothing > 0.0 {
-            let even = self.label_smoothing / wanted.len() as f64;
-            wanted.iter_mut().for_each(|wanted| *wanted = *wanted * (1.0 - self.label_smoothing) + even);
+            let even = self.label_smoothing / distribution.len() as f64;
+            distribution
+                .iter_mut()
+                .for_each(|distribution| *distribution = *distribution * (1.0 - self.label_smoothing) + even);
         }
         weight
     }
 
-    /// Adds the gradient of one image's focal loss times `share`; says the loss.
+    /// Adds the gradient of one image's focal loss times `share`; returns the loss.
     ///
-    /// With f(p) = −(1 − p)^γ ln p it is Σ q f(p), and ∂/∂zⱼ = Σ q f′(p) p (δ − pⱼ), where
+    /// With f(p) = −(1 − p)^γ ln p, the loss is Σ q f(p), and ∂/∂zⱼ = Σ q f′(p) p (δ − pⱼ), where
     /// f′(p) p = γ p (1 − p)^(γ − 1) ln p − (1 − p)^γ.
     fn focal_gradient(
         &self,
         logits: &[f32],
-        wanted: &[f64],
+        distribution: &[f64],
         log_sum: f64,
         largest: f32,
         share: f64,
@@ -120,14 +126,14 @@ impl Loss {
         let probabilities: Vec<f64> = logs.iter().map(|log| libm::exp(*log)).collect();
         let mut loss = 0.0;
         let mut slopes = vec![0.0; logits.len()];
-        for (class, &wanted) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted > 0.0) {
+        for (class, &distribution) in distribution.iter().enumerate().filter(|(_, distribution)| **distribution > 0.0) {
             let (p, log) = (probabilities[class], logs[class]);
             let rest = (1.0 - p).max(0.0);
             let power = libm::pow(rest, self.focal);
-            loss -= wanted * power * log;
-            // Where the class is certain both factors vanish.
+            loss -= distribution * power * log;
+            // For p = 1, both factors vanish.
             let steep = if rest > 0.0 { self.focal * p * libm::pow(rest, self.focal - 1.0) * log } else { 0.0 };
-            slopes[class] = wanted * (steep - power);
+            slopes[class] = distribution * (steep - power);
         }
         let all: f64 = slopes.iter().sum();
         gradient.extend(slopes.iter().zip(&probabilities).map(|(slope, p)| ((slope - all * p) * share) as f32));
@@ -155,7 +161,7 @@ mod tests {
     const LOGITS: [f32; 6] = [0.5, -1.25, 2.0, 3.0, 3.0, -0.5];
 
     #[test]
-    fn loss_and_gradient_are_pytorchs() {
+    fn loss_and_gradient_match_pytorch() {
         let targets = [Target::new(2, 2.0), Target::new(1, 0.25)];
         let (loss, gradient) = Loss::default().of(&LOGITS, &targets);
         assert!((loss.sum - 0.6422772215890199).abs() < 1e-12, "{}", loss.sum);
@@ -217,7 +223,7 @@ mod tests {
     ];
 
     #[test]
-    fn smoothed_focal_and_mixed_losses_are_pytorchs() {
+    fn smoothed_focal_and_mixed_losses_match_pytorch() {
         let targets = [Target::new(2, 2.0), Target { class: 1, weight: 0.7, mixed: Some((2, 0.3)) }];
         for (label_smoothing, focal, expected, gradients) in OTHERS {
             let (loss, gradient) = Loss { label_smoothing, focal }.of(&LOGITS, &targets);
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certain_answer_has_no_gradient() {
+    fn a_certain_prediction_has_zero_gradient() {
         let (loss, gradient) = Loss { label_smoothing: 0.0, focal: 2.0 }.of(&[900.0, 0.0], &[Target::new(0, 1.0)]);
         assert_eq!((loss.sum, &gradient[..]), (0.0, &[0.0, 0.0][..]));
     }

@@ -1,11 +1,11 @@
-//! Mixes training images and their classes in pairs (Zhang, Cissé, Dauphin, Lopez-Paz, ICLR 2018).
+//! MixUp: blends pairs of training images and their targets (Zhang, Cissé, Dauphin, Lopez-Paz, ICLR 2018).
 
 use hamflow_stage_api::Random;
 use rayon::prelude::*;
 
 use crate::ml::loss::Target;
 
-/// What was drawn for a batch: image i becomes `share` of itself and the rest of image `partners[i]`.
+/// The mixing of a batch: image i becomes `share` of itself plus the rest of image `partners[i]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
     share: f64,
@@ -21,7 +21,7 @@ impl Mix {
         Self { share, partners }
     }
 
-    /// Mixes a batch of images, one after the other in `images`, and their targets.
+    /// Mixes a batch of images, stored consecutively in `images`, and their targets.
     pub fn apply(&self, images: &mut Vec<f32>, targets: &mut [Target]) {
         let length = images.len() / self.partners.len().max(1);
         let share = self.share as f32;
@@ -37,12 +37,12 @@ impl Mix {
         self.apply_to_targets(targets);
     }
 
-    /// How much of each image stays.
+    /// The share of the original image.
     pub fn share(&self) -> f64 {
         self.share
     }
 
-    /// The place in the batch of each image's partner.
+    /// The index in the batch of each image's partner.
     pub fn partners(&self) -> &[usize] {
         &self.partners
     }
@@ -58,10 +58,10 @@ impl Mix {
     }
 }
 
-/// The least α: shares of a smaller one are nothing or all.
-pub const LEAST_ALPHA: f64 = 1e-3;
+/// The minimum α; smaller values only give shares of 0 or 1.
+pub const MIN_ALPHA: f64 = 1e-3;
 
-/// A number of Beta(α, α) by Jöhnk's method (1964), which draws few times for an α of at most 2.
+/// Draws from Beta(α, α) by Jöhnk's method (1964), which needs few draws for α ≤ 2.
 fn beta(random: &mut Random, alpha: f64) -> f64 {
     loop {
         let units = [random.unit(), random.unit()];
@@ -72,7 +72,7 @@ fn beta(random: &mut Random, alpha: f64) -> f64 {
         if x + y > 0.0 {
             return x / (x + y);
         }
-        // Both are too small for a float, but their quotient is not.
+        // Both underflow, but their ratio does not.
         let [x, y] = units.map(|unit| libm::log(unit) / alpha);
         let share = 1.0 / (1.0 + libm::exp(y - x));
         if share.is_finite() {
@@ -87,7 +87,7 @@ mod tests {
 
     // scipy.stats.beta(a, a): mean 0.5, variance 1 / (4 (2 a + 1)); kstest against 10,000 draws stays under 0.02.
     #[test]
-    fn shares_are_distributed_as_beta() {
+    fn shares_are_beta_distributed() {
         for (alpha, median_of_lower_half) in [(0.2, 0.023_815), (1.0, 0.25)] {
             let mut random = Random::new(1, "beta");
             let mut drawn: Vec<f64> = (0..20_000).map(|_| beta(&mut random, alpha)).collect();
@@ -102,16 +102,16 @@ mod tests {
     }
 
     #[test]
-    fn the_least_alpha_gives_shares_of_nothing_or_all() {
+    fn the_minimum_alpha_gives_shares_of_0_or_1() {
         let mut random = Random::new(1, "beta");
-        let shares: Vec<f64> = (0..1000).map(|_| beta(&mut random, LEAST_ALPHA)).collect();
+        let shares: Vec<f64> = (0..1000).map(|_| beta(&mut random, MIN_ALPHA)).collect();
         let extreme = shares.iter().filter(|share| !(1e-3..=1.0 - 1e-3).contains(*share)).count();
         let high = shares.iter().filter(|&&share| share > 0.5).count();
         assert!(extreme > 980 && (400..600).contains(&high), "{extreme} {high}");
     }
 
     #[test]
-    fn images_and_targets_are_mixed_alike() {
+    fn images_and_targets_are_mixed_equally() {
         let mix = Mix { share: 0.75, partners: vec![1, 0] };
         let mut images = vec![1.0, 2.0, 5.0, 6.0];
         let mut targets = [Target::new(0, 1.0), Target::new(2, 2.0)];

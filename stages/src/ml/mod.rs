@@ -1,4 +1,4 @@
-//! Learning: layers with their gradients, models, the optimiser, augmentation, and the classifier that comes out.
+//! Machine learning: layers with gradients, models, optimiser, augmentation, training and inference.
 
 pub mod augment;
 pub mod card;
@@ -23,7 +23,7 @@ pub mod tensorboard;
 pub mod trainer;
 pub mod weights;
 
-/// Numbers in [-0.5, 0.5) · `scale` by a formula that `fixtures/layers.py` has too.
+/// Values in [-0.5, 0.5) · `scale` by a formula that `fixtures/layers.py` also implements.
 #[cfg(test)]
 fn wave(salt: u32, count: usize, scale: f32) -> Vec<f32> {
     (1..=count as u32)

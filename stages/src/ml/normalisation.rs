@@ -1,19 +1,20 @@
-//! The mean and spread of the training pixels, which every image is measured by.
+//! Normalisation of images by the mean and standard deviation of the training pixels.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// One mean and one standard deviation for all pixels and channels, on the scale 0–255.
+/// A mean and standard deviation shared by all pixels and channels, on the scale 0–255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Normalisation {
     /// The mean.
     pub mean: f64,
-    /// The standard deviation (of the population).
+    /// The population standard deviation.
     pub standard_deviation: f64,
 }
 
 impl Normalisation {
-    /// Measures images; sums are whole numbers, so no order matters. Pixels that are all equal count as spread by 1.
+    /// Fits to images. Sums are integers, so their order does not matter. If all pixels are equal, the standard
+    /// deviation is 1.
     pub fn fit(images: &[&[u8]]) -> Self {
         let sums = |image: &&[u8]| {
             let sum: u64 = image.iter().map(|&byte| u64::from(byte)).sum();
@@ -27,7 +28,7 @@ impl Normalisation {
         Self { mean: sum as f64 / count as f64, standard_deviation: if deviation > 0.0 { deviation } else { 1.0 } }
     }
 
-    /// What each byte becomes.
+    /// The normalised value of each byte.
     pub fn table(&self) -> [f32; 256] {
         std::array::from_fn(|byte| ((byte as f64 - self.mean) / self.standard_deviation) as f32)
     }
@@ -39,7 +40,7 @@ mod tests {
 
     // import numpy as np; x = np.array([0, 255, 7, 9, 100, 101]); print(x.mean(), x.std())
     #[test]
-    fn mean_and_deviation_are_numpys() {
+    fn mean_and_standard_deviation_match_numpy() {
         let normalisation = Normalisation::fit(&[&[0, 255, 7], &[9, 100, 101]]);
         assert!((normalisation.mean - 78.66666666666667).abs() < 1e-12);
         assert!((normalisation.standard_deviation - 89.65241522432932).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! Adam in Keras's form, with its moments in plain sight.
+//! Adam as in Keras, with accessible moments.
 
 use std::cell::RefCell;
 
@@ -13,10 +13,10 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-7;
 
-/// Weights that one task moves.
+/// Weights per task.
 const CHUNK: usize = 16_384;
 
-/// Adam (Kingma, Ba 2015) as Keras computes it: ε is added to the root of the second moment before its bias is corrected.
+/// Adam (Kingma, Ba 2015) as in Keras: ε is added to the square root of the second moment before bias correction.
 #[derive(Debug, Clone)]
 pub struct Adam {
     step: u64,
@@ -25,7 +25,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// Starts with moments of 0 for `count` weights.
+    /// Moments of 0 for `count` weights.
     pub fn new(count: usize) -> Self {
         Self { step: 0, first: vec![0.0; count], second: vec![0.0; count] }
     }
@@ -35,17 +35,17 @@ impl Adam {
         self.step
     }
 
-    /// The first and second moments, in the parameters' order.
+    /// The first and second moments, in parameter order.
     pub fn moments(&self) -> (&[f32], &[f32]) {
         (&self.first, &self.second)
     }
 
-    /// Goes on from saved moments.
+    /// Restores saved moments.
     pub fn from_moments(step: u64, first: Vec<f32>, second: Vec<f32>) -> Self {
         Self { step, first, second }
     }
 
-    /// The numbers of step `step`, counted from 1.
+    /// The coefficients of step `step`, 1-based.
     pub fn numbers(learning_rate: f64, step: u64) -> AdamStep {
         let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
         AdamStep {
@@ -56,7 +56,7 @@ impl Adam {
         }
     }
 
-    /// Moves the weights against the gradient.
+    /// Updates the weights with a gradient.
     pub fn step(
         &mut self,
         level: Level,
@@ -76,7 +76,7 @@ impl Adam {
     }
 }
 
-/// One step for one tensor, as candle's operation on the tensor's own memory.
+/// One step for one tensor, as a candle operation in place.
 struct Move<'a> {
     level: Level,
     step: AdamStep,
@@ -91,7 +91,7 @@ impl InplaceOp1 for Move<'_> {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let (CpuStorage::F32(weights), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("weights are contiguous f32");
+            candle_core::bail!("weights must be contiguous f32");
         };
         let mut moments = self.moments.borrow_mut();
         let (first, second) = &mut *moments;
@@ -119,7 +119,7 @@ mod tests {
     //     w -= m * (1e-3 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)) / (np.sqrt(v) + 1e-7)
     // np.set_printoptions(precision=17); print(w)
     #[test]
-    fn two_steps_are_keras_s() {
+    fn two_steps_match_keras() {
         let config = ParameterConfig { name: "weight", shape: vec![2], initial: Initial::Zeros };
         let parameters = [Parameter { name: "w".into(), config, range: 0..2 }];
         let weights = Weights::from_values(&parameters, [vec![0.5f32, -1.0]].into_iter()).unwrap();

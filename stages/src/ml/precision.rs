@@ -1,17 +1,17 @@
-//! How exact the products of training are.
+//! The precision of products in training.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The numbers that convolutions and dense layers multiply; weights, sums and the optimiser are f32 in any case.
+/// The precision of products in convolutions and dense layers. Weights, sums and the optimiser are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// 24 bits.
+    /// Single precision: 24 significant bits.
     #[default]
     F32,
-    /// 11 bits with f32's range, on NVIDIA's tensor cores.
+    /// 11 significant bits with the range of f32, on NVIDIA tensor cores.
     Tf32,
-    /// 8 bits with f32's range, on NVIDIA's tensor cores; the maps are kept so, too.
+    /// 8 significant bits with the range of f32, on NVIDIA tensor cores; feature maps are also stored as bf16.
     Bf16,
 }

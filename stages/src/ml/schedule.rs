@@ -1,17 +1,17 @@
-//! How the learning rate changes: by what validation accuracy does, or step by step along a curve.
+//! Learning rate schedules: by validation accuracy, or along a fixed curve.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate falls when validation accuracy no longer rises, as Keras's `ReduceLROnPlateau` does.
+/// Reduces the learning rate when validation accuracy stops improving, like Keras's `ReduceLROnPlateau`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plateau {
-    /// Epochs without a rise before the rate falls.
+    /// Number of epochs without improvement before the learning rate is reduced.
     pub patience: u32,
-    /// What the rate is multiplied with.
+    /// Factor by which the learning rate is reduced.
     pub factor: f64,
-    /// The rate never falls below this.
+    /// Lower bound of the learning rate.
     pub min_learning_rate: f64,
 }
 
@@ -21,27 +21,27 @@ impl Default for Plateau {
     }
 }
 
-/// How the learning rate changes.
+/// The learning rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Curve {
-    /// It falls when validation accuracy stops rising, as `plateau` says.
+    /// Reduce the learning rate when validation accuracy stops improving; see `plateau`.
     #[default]
     Plateau,
-    /// Half a cosine from the rate to 0, step by step (Loshchilov, Hutter 2017, without restarts).
+    /// Cosine annealing to 0 in every step (Loshchilov, Hutter 2017, without restarts).
     Cosine,
-    /// Up from a 25th of the rate in the first 30 % of the steps, then down to nearly nothing (Smith, Topin 2018), as PyTorch's
-    /// `OneCycleLR` does with its defaults.
+    /// Rise from 1/25 of the learning rate during the first 30 % of the steps, then anneal to nearly 0 (Smith, Topin
+    /// 2018), like PyTorch's `OneCycleLR` with its defaults.
     OneCycle,
 }
 
 impl Curve {
-    /// Whether the rate of a step depends on how many there will be.
+    /// Whether the learning rate of a step depends on the total number of steps.
     pub fn is_planned(self) -> bool {
         self != Self::Plateau
     }
 
-    /// What the rate of step `step` (from 0) of `steps` is multiplied with, the first `warmup` of which rise in a line.
+    /// The factor of the learning rate in step `step` (0-based) of `steps`, the first `warmup` of which rise linearly.
     pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
         if step < warmup {
             return (step + 1) as f64 / warmup as f64;
@@ -55,7 +55,7 @@ impl Curve {
                 const FIRST: f64 = 1.0 / 25.0;
                 const LAST: f64 = FIRST / 1e4;
                 let last = steps.max(2) as f64 - 1.0;
-                // The step at which the rate is highest; PyTorch counts so.
+                // The step with the maximum learning rate, as PyTorch computes it.
                 let top = 0.3 * steps as f64 - 1.0;
                 let step = step as f64;
                 if step <= top {
@@ -68,25 +68,25 @@ impl Curve {
     }
 }
 
-/// Accuracy that a rise must exceed.
+/// The minimum increase in accuracy that counts as an improvement.
 const MIN_DELTA: f64 = 1e-4;
 
-/// The learning rate and what led to it.
+/// The state of the plateau schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// The rate of the next epoch.
+    /// The learning rate of the next epoch.
     pub learning_rate: f64,
     best: Option<f64>,
     waited: u32,
 }
 
 impl Schedule {
-    /// Starts at a rate.
+    /// Starts with a learning rate.
     pub fn new(learning_rate: f64) -> Self {
         Self { learning_rate, best: None, waited: 0 }
     }
 
-    /// Takes note of an epoch's validation accuracy.
+    /// Updates the state with an epoch's validation accuracy.
     pub fn observe(&mut self, plateau: &Plateau, accuracy: f64) {
         if self.best.is_none_or(|best| accuracy > best + MIN_DELTA) {
             self.best = Some(accuracy);
@@ -113,7 +113,7 @@ mod tests {
     // for i, a in enumerate([.5, .50005, .6, .6, .6, .6, .6, .7, .1, .1, .1]):
     //     c.on_epoch_end(i, {"v": a}); print(float(M.optimizer.learning_rate))
     #[test]
-    fn the_rate_falls_as_keras_lets_it_fall() {
+    fn the_plateau_schedule_matches_keras() {
         let plateau = Plateau { patience: 2, factor: 0.1, min_learning_rate: 2e-5 };
         let mut schedule = Schedule::new(1e-3);
         let mut rates = Vec::new();
@@ -131,7 +131,7 @@ mod tests {
     // r = []
     // for i in range(40): r.append(o.param_groups[0]["lr"]); o.step(); s.step()
     #[test]
-    fn curves_are_pytorchs() {
+    fn curves_match_pytorch() {
         let rates = |curve: Curve, warmup: u64, steps: &[u64]| -> Vec<f64> {
             steps.iter().map(|step| 1e-3 * curve.factor(*step, 40, warmup)).collect()
         };

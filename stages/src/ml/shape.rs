@@ -1,17 +1,18 @@
-//! The size of an image between two layers, and where its rows are in memory.
+//! The shape and memory layout of feature maps.
 
 use serde::{Deserialize, Serialize};
 
-/// Height, width and channels of an image between two layers.
+/// The height, width and channels of a feature map.
 ///
-/// In memory it has a border of one zero pixel all around, so that a 3×3 window never leaves it: `[height + 2, width + 2, channels]`.
+/// In memory, a map has a border of one zero pixel on each side, so that 3×3 windows never leave it:
+/// `[height + 2, width + 2, channels]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapShape {
-    /// Rows.
+    /// The number of rows.
     pub height: usize,
-    /// Pixels per row.
+    /// The number of pixels per row.
     pub width: usize,
-    /// Values per pixel.
+    /// The number of values per pixel.
     pub channels: usize,
 }
 
@@ -21,7 +22,7 @@ impl MapShape {
         self.height * self.width * self.channels
     }
 
-    /// Whether there is no value.
+    /// Whether there are no values.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -31,12 +32,12 @@ impl MapShape {
         (self.height + 2) * self.bordered_row()
     }
 
-    /// The number of values of a row with the border.
+    /// The number of values per row with the border.
     pub const fn bordered_row(self) -> usize {
         (self.width + 2) * self.channels
     }
 
-    /// Half of it, rounded down.
+    /// The shape of half the height and width, rounded down.
     pub const fn halved(self) -> Self {
         Self { height: self.height / 2, width: self.width / 2, channels: self.channels }
     }
@@ -46,12 +47,12 @@ impl MapShape {
         &map[(y + 1) * self.bordered_row() + self.channels..][..self.width * self.channels]
     }
 
-    /// Row `y` of a bordered map, without the border, to write to.
+    /// Row `y` of a bordered map, without the border, mutable.
     pub fn row_mut(self, map: &mut [f32], y: usize) -> &mut [f32] {
         &mut map[(y + 1) * self.bordered_row() + self.channels..][..self.width * self.channels]
     }
 
-    /// Rows `y` and `y + 1`, to write to.
+    /// Rows `y` and `y + 1`, mutable.
     pub fn two_rows_mut(self, map: &mut [f32], y: usize) -> (&mut [f32], &mut [f32]) {
         let row = self.bordered_row();
         let (upper, lower) = map[(y + 1) * row..(y + 3) * row].split_at_mut(row);

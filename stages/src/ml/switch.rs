@@ -1,4 +1,4 @@
-//! A parameter that is a table, or `false` where its effect is not wanted.
+//! A parameter that is a table, or `false` to disable it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A table of options, or none: written `false`. `true` stands for the defaults.
+/// A table of options, or `None`, written as `false`. `true` selects the defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Switch<T>(pub Option<T>);
 

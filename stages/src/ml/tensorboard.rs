@@ -1,24 +1,24 @@
-//! Event files of scalars that TensorBoard reads.
+//! TensorBoard event files of scalars.
 //!
-//! A file is a sequence of TFRecords (tensorflow/core/lib/io/record_writer.h), each an `Event` message of
-//! tensorflow/core/util/event.proto. Only the handful of fields that scalars need are written, in protobuf's wire format.
+//! A file is a sequence of TFRecords (tensorflow/core/lib/io/record_writer.h), each with an `Event` message of
+//! tensorflow/core/util/event.proto. Only the few fields that scalars need are written, in protobuf's wire format.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What the first event of a file says.
+/// The content of the first event of a file.
 const VERSION: &[u8] = b"brain.Event:2";
 
-/// An event file that grows.
+/// An event file that is appended to.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
 }
 
 impl EventFile {
-    /// Makes a file in `folder` under a name that TensorBoard recognises.
+    /// Creates a file in `folder` with a name that TensorBoard recognises.
     pub fn create(folder: &Path) -> io::Result<Self> {
         let path = folder.join(format!("events.out.tfevents.{}.hamflow", now().trunc()));
         let mut events = Self { file: File::create(path)? };
@@ -26,7 +26,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds the values of some tags at `step`.
+    /// Appends the values of some tags at `step`.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in values {
@@ -47,7 +47,7 @@ impl EventFile {
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since the Unix epoch.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -59,22 +59,22 @@ fn record(data: &[u8]) -> Vec<u8> {
     [&length[..], &masked(&length), data, &masked(data)].concat()
 }
 
-/// The key of a field that holds a variable-length number.
+/// The key of a varint field.
 const fn number(field: u8) -> u8 {
     field << 3
 }
 
-/// The key of a field that holds 8 bytes.
+/// The key of an 8-byte field.
 const fn fixed64(field: u8) -> u8 {
     field << 3 | 1
 }
 
-/// The key of a field that holds 4 bytes.
+/// The key of a 4-byte field.
 const fn fixed32(field: u8) -> u8 {
     field << 3 | 5
 }
 
-/// A field that holds bytes, text or a message.
+/// A length-delimited field: bytes, text or a message.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut encoded = vec![number << 3 | 2];
     varint(bytes.len() as u64, &mut encoded);
@@ -97,7 +97,7 @@ mod tests {
     // from tensorboard.summary.writer.record_writer import RecordWriter; import io   # tensorboard 2.21
     // buffer = io.BytesIO(); RecordWriter(buffer).write(b"abc"); print(buffer.getvalue().hex())
     #[test]
-    fn a_record_is_tensorboard_s() {
+    fn a_record_matches_tensorboard() {
         let hex: String = record(b"abc").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, RECORD);
     }
@@ -105,7 +105,7 @@ mod tests {
     const RECORD: &str = "0300000000000000b099490e6162636e57f121";
 
     #[test]
-    fn a_long_number_takes_seven_bits_a_byte() {
+    fn a_varint_has_seven_bits_per_byte() {
         let mut bytes = Vec::new();
         varint(300, &mut bytes);
         assert_eq!(bytes, [0xac, 0x02]);

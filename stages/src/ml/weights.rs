@@ -1,4 +1,4 @@
-//! The weights of a network as candle's variables, with their names.
+//! The weights of a network as named candle variables.
 
 use candle_core::{CpuStorage, Device, Layout, Storage, Tensor, Var};
 use hamflow_stage_api::Random;
@@ -6,7 +6,7 @@ use hamflow_stage_api::Random;
 use crate::ml::layer::Initial;
 use crate::ml::network::Parameter;
 
-/// One variable per parameter of a network, in its order.
+/// One variable per parameter of a network, in parameter order.
 #[derive(Debug, Clone)]
 pub struct Weights {
     names: Vec<String>,
@@ -14,7 +14,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Draws weights as the layers want them to start.
+    /// Draws the initial weights.
     pub fn draw(parameters: &[Parameter], random: &mut Random) -> candle_core::Result<Self> {
         let values = parameters.iter().map(|parameter| match parameter.config.initial {
             Initial::Zeros => vec![0.0; parameter.config.len()],
@@ -26,7 +26,7 @@ impl Weights {
         Self::from_values(parameters, values)
     }
 
-    /// Takes values in the parameters' order.
+    /// Creates weights from values in parameter order.
     pub fn from_values(parameters: &[Parameter], values: impl Iterator<Item = Vec<f32>>) -> candle_core::Result<Self> {
         let variables = parameters
             .iter()
@@ -41,25 +41,25 @@ impl Weights {
         self.names.iter().map(String::as_str).zip(self.variables.iter().map(Var::as_tensor))
     }
 
-    /// A copy that later steps do not change.
+    /// A copy that is not affected by later steps.
     pub fn snapshot(&self) -> candle_core::Result<Self> {
         let variables = self.variables.iter().map(|v| Var::from_tensor(&v.copy()?)).collect::<Result<_, _>>()?;
         Ok(Self { names: self.names.clone(), variables })
     }
 
-    /// Whether every weight is a number.
+    /// Whether all weights are finite.
     pub fn are_finite(&self) -> candle_core::Result<bool> {
         self.with_slices(|slices| slices.iter().all(|slice| slice.iter().all(|weight| weight.is_finite())))
     }
 
-    /// Lends the values to `work`, which must not change them.
+    /// Passes the values to `work`, which must not change them.
     pub fn with_slices<R>(&self, work: impl FnOnce(&[&[f32]]) -> R) -> candle_core::Result<R> {
         let storages: Vec<_> = self.variables.iter().map(|variable| variable.storage_and_layout()).collect();
         let slices = storages
             .iter()
             .map(|(storage, layout)| match &**storage {
                 Storage::Cpu(storage) => slice(storage, layout),
-                _ => candle_core::bail!("the weights are not in the memory of the CPU"),
+                _ => candle_core::bail!("the weights are not in CPU memory"),
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         Ok(work(&slices))

@@ -1,4 +1,4 @@
-//! Draws a network: a block per layer, as large as what comes out of it.
+//! Draws a network architecture: one block per layer, sized by its output.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,34 +9,34 @@ use super::svg::{Anchor, Svg, text_width};
 const LEFT: f64 = 20.0;
 const TOP: f64 = 76.0;
 const COLUMN: f64 = 76.0;
-/// The highest block.
+/// The height of the tallest block.
 const HEIGHT: f64 = 130.0;
-/// How much of its length depth shows, across and up.
+/// The oblique projection of depth, horizontally and vertically.
 const SLANT: (f64, f64) = (0.28, 0.2);
 
-/// The layers of a network from the image to the classes.
+/// The layers of a network, from input to output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchitecturePlot {
     /// The heading.
     pub title: String,
-    /// From the input, which is the first.
+    /// The layers, starting with the input.
     pub layers: Vec<LayerBlock>,
 }
 
 /// A layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerBlock {
-    /// Such as `conv1`.
+    /// The name, e.g. `conv1`.
     pub name: String,
-    /// Such as `conv 3×3, ReLU`.
+    /// The description, e.g. `conv 3×3, ReLU`.
     pub kind: String,
-    /// Height, width and channels, or the number of values.
+    /// The output shape: height, width and channels, or the number of values.
     pub output: Vec<usize>,
     /// The number of weights.
     pub parameters: usize,
 }
 
-/// The sorts of layer by the beginning of their kind, with their colours.
+/// The colours of layer types, by the prefix of their description.
 const SORTS: [(&str, &str); 6] = [
     ("image", "hf-k7"),
     ("conv", "hf-k0"),
@@ -107,7 +107,7 @@ fn size(layer: &LayerBlock) -> String {
     sizes.join("×")
 }
 
-/// A box as high and deep as the map is high and wide, and the thicker the more channels; a vector is a stick.
+/// Draws a box whose front has the proportions of the map and whose depth represents the channels; a vector is a thin bar.
 fn draw_block(svg: &mut Svg, (middle, centre): (f64, f64), highest: f64, layer: &LayerBlock) {
     let (thickness, height, depth) = match layer.output[..] {
         [height, width, channels] => {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_layer_has_its_block_its_name_and_its_weights() {
+    fn every_layer_has_a_block_a_name_and_a_weight_count() {
         let layer = |name: &str, kind: &str, output: &[usize], parameters| LayerBlock {
             name: name.to_owned(),
             kind: kind.to_owned(),

@@ -1,4 +1,4 @@
-//! Horizontal bars in groups: one group per class, one bar per series, a text at the end of each bar.
+//! Grouped horizontal bar charts with a label at the end of each bar.
 
 use super::PALETTE;
 use super::scale::{Scale, tick_label, ticks};
@@ -9,42 +9,42 @@ const GROUP_GAP: f64 = 12.0;
 const PLOT_WIDTH: f64 = 480.0;
 const TOP: f64 = 62.0;
 
-/// A bar's value and the text at its end.
+/// A bar with its label.
 pub struct Bar {
-    /// The length; none where the value is undefined.
+    /// The value; `None` if undefined.
     pub value: Option<f64>,
-    /// What stands at its end.
+    /// The label.
     pub text: String,
 }
 
-/// What is drawn.
+/// The content of a bar chart.
 pub struct Bars<'a> {
-    /// The heading.
+    /// The title.
     pub title: &'a str,
-    /// What a screen reader says.
+    /// The description for screen readers.
     pub description: &'a str,
-    /// The name of the axis of values.
+    /// The label of the value axis.
     pub axis: &'a str,
-    /// The names of the groups, from above.
+    /// The group names, from top to bottom.
     pub groups: &'a [String],
-    /// The names of the bars of each group, from above.
+    /// The series names within each group, from top to bottom.
     pub series: &'a [&'a str],
-    /// The largest value of the axis, where it is fixed.
+    /// The maximum of the axis, if fixed.
     pub limit: Option<f64>,
-    /// Who has colours of their own.
+    /// How bars are coloured.
     pub fills: Fills<'a>,
-    /// By group, then by series.
+    /// The bars by group, then by series.
     pub bars: Vec<Vec<Bar>>,
 }
 
-/// Who has colours of their own.
+/// How bars are coloured.
 #[derive(Debug, Clone, Copy)]
 pub enum Fills<'a> {
-    /// The series, three at most.
+    /// By series, at most three.
     Series,
-    /// The series, by their numbers in [`PALETTE`].
+    /// By series, as indices into [`PALETTE`].
     Palette(&'a [usize]),
-    /// The groups, by their numbers in [`PALETTE`].
+    /// By group, as indices into [`PALETTE`].
     Groups(&'a [usize]),
 }
 
@@ -60,7 +60,7 @@ impl Fills<'_> {
     }
 }
 
-/// Draws bars.
+/// Draws a bar chart.
 pub fn draw(chart: &Bars<'_>) -> Svg {
     let left = 24.0 + chart.groups.iter().map(|label| text_width(label, 13.0)).fold(30.0, f64::max);
     let longest = chart.bars.iter().flatten().map(|bar| text_width(&bar.text, 11.0)).fold(0.0, f64::max);

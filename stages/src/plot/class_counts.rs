@@ -1,20 +1,20 @@
-//! Draws how many rows of each class each split has.
+//! Draws the number of rows per class and split.
 
 use serde::{Deserialize, Serialize};
 
 use super::bars::{Bar, Bars, Fills, draw};
 use super::{Drawing, Svg, grouped};
 
-/// Rows of each class in each split.
+/// Row counts per class and split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCountsPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
     /// The classes in index order.
     pub classes: Vec<String>,
     /// The names of the splits.
     pub splits: Vec<String>,
-    /// Rows by class, then by split.
+    /// Row counts by class, then by split.
     pub counts: Vec<Vec<u64>>,
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_count_and_its_share_of_the_split_is_written() {
+    fn every_bar_is_labelled_with_count_and_share() {
         let plot = ClassCountsPlot {
             title: "Classes".to_owned(),
             classes: vec!["nv".to_owned(), "mel".to_owned()],

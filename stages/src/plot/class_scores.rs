@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 use super::bars::{Bar, Bars, Fills, draw};
 use super::{Drawing, Svg};
 
-/// Recall and precision of each class; none where undefined.
+/// Recall and precision of each class; `None` if undefined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassScoresPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
     /// The classes in index order.
     pub classes: Vec<String>,
-    /// The share of the rows called a class that are of it.
+    /// The precision of each class.
     pub precision: Vec<Option<f64>>,
-    /// The share of the rows of a class that are called so.
+    /// The recall of each class.
     pub recall: Vec<Option<f64>>,
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_undefined_score_says_so() {
+    fn undefined_scores_are_labelled() {
         let plot = ClassScoresPlot {
             title: "Test".to_owned(),
             classes: vec!["nv".to_owned()],

@@ -1,4 +1,4 @@
-//! Draws which class is taken for which.
+//! Draws a confusion matrix.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,17 +6,17 @@ use super::svg::{Anchor, Svg, text_width};
 use super::{Drawing, grouped};
 
 const CELL_HEIGHT: f64 = 46.0;
-/// From this share on, white on the shade is easier to read than black (and the reverse on dark paper).
+/// The share from which a light text is more readable on the shade (or a dark text in dark mode).
 const STRONG: f64 = 0.745;
 
-/// Counts by true and predicted class, in index order.
+/// Row counts by true and predicted class, in index order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfusionMatrixPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
     /// The classes in index order.
     pub classes: Vec<String>,
-    /// Rows by true class (row) and predicted class (column).
+    /// Row counts by true class (row) and predicted class (column).
     pub counts: Vec<Vec<usize>>,
 }
 
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_shares_are_written_and_described() {
+    fn counts_and_shares_are_labelled_and_described() {
         let plot = ConfusionMatrixPlot {
             title: "Test".to_owned(),
             classes: vec!["nv".to_owned(), "mel".to_owned(), "df".to_owned()],

@@ -1,22 +1,22 @@
-//! Draws how many rows there are of each value, or of each value and another's.
+//! Draws row counts by one value, or by two values.
 
 use serde::{Deserialize, Serialize};
 
 use super::bars::{Bar, Bars, Fills, draw};
 use super::{Drawing, Svg, grouped};
 
-/// Rows by group and, where there are several, by series.
+/// Row counts by group and series.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountBarsPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
-    /// The groups, from above.
+    /// The groups, from top to bottom.
     pub groups: Vec<String>,
-    /// The series of each group, from above; a single one has no legend.
+    /// The series within each group, from top to bottom; a single one has no legend.
     pub series: Vec<String>,
-    /// Rows by group, then by series.
+    /// Row counts by group, then by series.
     pub counts: Vec<Vec<u64>>,
-    /// Numbers in the palette: of the groups where there is one series, else of the series.
+    /// Palette indices: of the groups if there is one series, otherwise of the series.
     pub colours: Vec<usize>,
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_bar_has_its_count_and_groups_their_colours() {
+    fn every_bar_has_a_count_and_every_group_a_colour() {
         let plot = CountBarsPlot {
             title: "Test".to_owned(),
             groups: vec!["Melanoma".to_owned(), "Nevi".to_owned()],

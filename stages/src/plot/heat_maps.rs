@@ -1,4 +1,4 @@
-//! Shows images with the heat that a model sees in them.
+//! Shows images with heat maps.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,37 +10,37 @@ const TOP: f64 = 66.0;
 const BOTTOM: f64 = 40.0;
 const LEFT: f64 = 200.0;
 
-/// Steps of the scale of colours.
+/// Number of steps in the colour bar.
 const STEPS: usize = 40;
 
-/// Rows of an image, its heat map, and both upon each other.
+/// Rows with an image, its heat map, and an overlay of both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeatMapsPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
     /// The size of a picture in pixels, width first.
     pub size: (usize, usize),
-    /// From above.
+    /// The rows, from top to bottom.
     pub examples: Vec<HeatExample>,
 }
 
-/// An image that is explained.
+/// An explained image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeatExample {
-    /// Its name.
+    /// The image id.
     pub image_id: String,
     /// The label of the true class.
     pub label: String,
-    /// The label of the predicted class, for which the heat speaks.
+    /// The label of the predicted class, which the heat map explains.
     pub predicted: String,
-    /// The probability of that class.
+    /// The probability of the predicted class.
     pub confidence: f64,
-    /// JPEG files in Base64: the image, its heat, both upon each other.
+    /// Base64 JPEGs: the image, the heat map, and the overlay.
     pub pictures: [String; 3],
 }
 
-/// The colour of a heat between 0 and 1: viridis (van der Walt, Smith 2015), which is uniform to the eye, also in grey and to
-/// those who see no red or no green.
+/// The colour of a value between 0 and 1: viridis (van der Walt, Smith 2015), which is perceptually uniform, also in
+/// greyscale and with colour vision deficiency.
 pub fn heat_colour(heat: f64) -> [u8; 3] {
     let colorous::Color { r, g, b } = colorous::VIRIDIS.eval_continuous(heat.clamp(0.0, 1.0));
     [r, g, b]
@@ -97,13 +97,13 @@ fn draw_example(svg: &mut Svg, y: f64, (width, height): (f64, f64), example: &He
     }
 }
 
-/// Which colour is how much.
+/// Draws the colour bar.
 fn draw_scale(svg: &mut Svg, y: f64, width: f64) {
     let left = LEFT + width + GAP;
     let step = width / STEPS as f64;
     for i in 0..STEPS {
         let colour = heat_colour((i as f64 + 0.5) / STEPS as f64);
-        // A little wider than a step, so that no line shows between two.
+        // Slightly wider than a step, to avoid gaps between steps.
         svg.coloured_rect(colour, (left + i as f64 * step, y), (step + 0.3, 10.0));
     }
     svg.text("hf-soft hf-small", (left, y + 24.0), Anchor::Start, "none");
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_example_says_what_is_true_and_what_was_predicted() {
+    fn every_example_is_labelled_with_true_and_predicted_class() {
         let example = |label: &str| HeatExample {
             image_id: format!("ISIC_{label}"),
             label: label.to_owned(),
@@ -133,7 +133,7 @@ mod tests {
 
     // matplotlib 3.10: [tuple(round(255 * v) for v in matplotlib.colormaps["viridis"](x)[:3]) for x in (0.0, 0.5, 1.0)]
     #[test]
-    fn colours_are_matplotlibs() {
+    fn colours_match_matplotlib() {
         let near = |heat: f64, expected: [u8; 3]| {
             heat_colour(heat).iter().zip(expected).all(|(found, expected)| found.abs_diff(expected) <= 2)
         };

@@ -1,4 +1,4 @@
-//! Draws how training went.
+//! Draws learning curves.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,32 +15,32 @@ const PANEL_GAP: f64 = 40.0;
 /// Loss, accuracy and learning rate of every epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurvesPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
-    /// The epochs in order.
+    /// The epochs, in order.
     pub epochs: Vec<EpochPoint>,
-    /// The epoch whose weights are the model's.
+    /// The epoch whose weights were selected.
     pub chosen: Option<u64>,
 }
 
-/// One epoch; what was not measured is missing.
+/// The values of one epoch; `None` if not measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochPoint {
-    /// The epoch, counted from 1.
+    /// The epoch, 1-based.
     pub epoch: u64,
     /// The learning rate during the epoch.
     pub learning_rate: Option<f64>,
-    /// The share of training rows that were predicted right.
+    /// The training accuracy.
     pub train_accuracy: Option<f64>,
-    /// The mean loss over training rows.
+    /// The mean training loss.
     pub train_loss: Option<f64>,
-    /// The share of validation rows that are predicted right.
+    /// The validation accuracy.
     pub validation_accuracy: Option<f64>,
-    /// The mean loss over validation rows.
+    /// The mean validation loss.
     pub validation_loss: Option<f64>,
 }
 
-/// A value of an epoch.
+/// Selects a value of an epoch.
 type Value = fn(&EpochPoint) -> Option<f64>;
 
 struct Panel {
@@ -147,7 +147,7 @@ impl LearningCurvesPlot {
         }
     }
 
-    /// Round epochs on the axis, and the chosen one where it collides with none.
+    /// Round epochs on the axis, and the selected one unless it would overlap.
     fn labelled_epochs(&self) -> Vec<u64> {
         let (Some(first), Some(last)) = (self.epochs.first(), self.epochs.last()) else { return Vec::new() };
         let step = ticks(0.0, (last.epoch - first.epoch) as f64, 10)[1].max(1.0) as u64;
@@ -159,7 +159,7 @@ impl LearningCurvesPlot {
     }
 }
 
-/// Draws the stretches between missing values, with dots where there are few points.
+/// Draws the segments between missing values, with dots if there are few points.
 fn draw_line(svg: &mut Svg, series: usize, points: &[Option<(f64, f64)>]) {
     let (line, dot) = (["hf-l0", "hf-l1"][series], ["hf-p0", "hf-p1"][series]);
     for stretch in points.split(Option::is_none) {
@@ -188,7 +188,7 @@ fn draw_legend(svg: &mut Svg, chosen: Option<u64>) {
     }
 }
 
-/// The logarithms of 1, 2 and 5 times powers of ten from at most `low` to at least `high`; powers alone over many decades.
+/// The logarithms of 1, 2 and 5 times powers of ten that enclose `low` to `high`; only powers of ten over many decades.
 fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
     let (first, last) = (libm::floor(low + 1e-9), libm::ceil(high - 1e-9).max(libm::floor(low + 1e-9) + 1.0));
     let steps: &[f64] = if last - first > 2.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -196,7 +196,7 @@ fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
         .flat_map(|i| steps.iter().map(move |step| first + i as f64 + libm::log10(*step)))
         .filter(|mark| *mark <= last + 1e-9)
         .collect();
-    // What lies wholly outside the values only takes room.
+    // Ticks completely outside the range of values only waste space.
     while marks.len() > 2 && marks[1] <= low + 1e-9 {
         marks.remove(0);
     }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_epoch_is_marked_and_described() {
+    fn the_selected_epoch_is_marked_and_described() {
         let plot = LearningCurvesPlot {
             title: "Training".to_owned(),
             epochs: vec![point(1, 2.0), point(2, 1.5)],
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn one_epoch_and_none_and_no_number_are_drawn() {
+    fn single_missing_and_nan_epochs_can_be_drawn() {
         for epochs in [Vec::new(), vec![point(1, 2.0)], vec![point(1, f64::NAN), point(2, 1.0)]] {
             let svg = LearningCurvesPlot { title: "Training".to_owned(), epochs, chosen: None }.draw().file();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_ticks_stand_close_around_the_values() {
+    fn logarithmic_ticks_enclose_the_values_tightly() {
         let labels = |low: f64, high: f64| -> Vec<String> {
             logarithmic_ticks(libm::log10(low), libm::log10(high)).into_iter().map(power_label).collect()
         };

@@ -1,7 +1,7 @@
-//! Draws figures: each is data that is saved beside its picture, and a function from the data to SVG.
+//! Figures: each consists of data, which is saved with it, and a function that draws the data as SVG.
 //!
-//! A figure is written as `<name>.svg` and `<name>.json`; the second holds the plot's name and its data, so that anybody can
-//! draw it again, as the report does to give it the page's style.
+//! A figure is written as `<name>.svg` and `<name>.json`. The JSON file contains the plot's name and its data, so
+//! that the figure can be drawn again, e.g. by the report with the style of the page.
 
 mod architecture;
 mod bars;
@@ -43,8 +43,8 @@ pub use stacked_histogram::{HistogramSeries, StackedHistogramPlot};
 pub use subgroups::{AttributeParts, Part, SubgroupsPlot};
 pub use svg::{STYLE, Svg};
 
-/// Colours of classes and other series by number: told apart by people who see no red or no green, and by their lightness in
-/// grey (after Okabe, Ito 2008 and Tol 2021).
+/// Colours of classes and other series by index, distinguishable with colour vision deficiency and by lightness in
+/// greyscale (after Okabe, Ito 2008 and Tol 2021).
 pub const PALETTE: [&str; 8] = ["hf-k0", "hf-k1", "hf-k2", "hf-k3", "hf-k4", "hf-k5", "hf-k6", "hf-k7"];
 
 /// Data that can be drawn.
@@ -52,22 +52,22 @@ pub trait Drawing: Serialize + DeserializeOwned {
     /// The plot's name in [`PLOTS`].
     const PLOT: &'static str;
 
-    /// Draws the data; never fails, data that shows nothing says so in the picture.
+    /// Draws the data. Never fails: empty data gives a figure that says so.
     fn draw(&self) -> Svg;
 }
 
-/// A way to draw.
+/// A type of plot.
 #[derive(Debug, Clone, Copy)]
 pub struct Plot {
     /// The name in a figure's JSON file.
     pub name: &'static str,
-    /// One sentence for the reference.
+    /// One sentence for the reference documentation.
     pub doc: &'static str,
     /// Draws the data of a figure's JSON file.
     pub draw: fn(&Value) -> Result<Svg, FigureError>,
 }
 
-/// Every plot, in the order of the reference.
+/// Every plot, in documentation order.
 pub const PLOTS: &[Plot] = &[
     Plot {
         name: CountBarsPlot::PLOT,
@@ -142,10 +142,10 @@ fn draw<T: Drawing>(data: &Value) -> Result<Svg, FigureError> {
     Ok(data.draw())
 }
 
-/// A figure whose data is no plot's.
+/// An invalid figure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FigureError {
-    /// What is wrong, lowercase at its start.
+    /// The problem, starting in lowercase.
     pub problem: String,
 }
 
@@ -157,30 +157,30 @@ impl fmt::Display for FigureError {
 
 impl std::error::Error for FigureError {}
 
-/// What a figure's JSON file holds: the name of a plot and its data.
+/// The content of a figure's JSON file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What the plot draws.
+    /// The data of the plot.
     pub data: Value,
     /// The plot's name in [`PLOTS`].
     pub plot: String,
 }
 
 impl Figure {
-    /// Takes data to draw; the keys of its JSON are sorted.
+    /// Creates a figure from data; the keys of its JSON are sorted.
     pub fn new<T: Drawing>(data: &T) -> Self {
-        let data = serde_json::to_value(data).expect("figures hold lists, numbers and texts only");
+        let data = serde_json::to_value(data).expect("figures only contain lists, numbers and strings");
         Self { data, plot: T::PLOT.to_owned() }
     }
 
-    /// Reads a figure's JSON file.
+    /// Parses a figure's JSON file.
     pub fn from_json(bytes: &[u8]) -> Result<Self, FigureError> {
         serde_json::from_slice(bytes).map_err(|error| FigureError { problem: format!("no figure: {error}") })
     }
 
     /// The figure's JSON file.
     pub fn json(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec_pretty(self).expect("a figure is JSON already");
+        let mut text = serde_json::to_vec_pretty(self).expect("a figure serialises to JSON");
         text.push(b'\n');
         text
     }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_plot_has_its_file_and_every_file_its_plot() {
+    fn plots_and_files_correspond() {
         let helpers = ["bars", "mod", "panels", "scale", "svg"];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/plot");
         let mut files: Vec<String> = std::fs::read_dir(folder)
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_drawn_again_from_its_file() {
+    fn a_figure_can_be_drawn_again_from_its_file() {
         let plot = ClassScoresPlot {
             title: "Test".to_owned(),
             classes: vec!["nv".to_owned(), "mel".to_owned()],
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_plot_and_foreign_data_are_errors() {
+    fn unknown_plots_and_invalid_data_are_errors() {
         let unknown = Figure { data: Value::Null, plot: "pie".to_owned() };
         assert_eq!(unknown.draw().unwrap_err().problem, "there is no plot `pie`");
         let foreign = Figure { data: Value::Null, plot: "roc_curves".to_owned() };

@@ -1,4 +1,4 @@
-//! Small squares beside each other, one per class, each with a curve between 0 and 1.
+//! A grid of square panels, one per class, each with a curve between 0 and 1.
 
 use super::scale::Scale;
 use super::svg::{Anchor, Svg};
@@ -9,39 +9,39 @@ const ROW: f64 = PANEL + 74.0;
 const COLUMNS: usize = 4;
 const TOP: f64 = 40.0;
 
-/// What is drawn.
+/// The content of the grid.
 pub struct Panels<'a> {
-    /// The heading.
+    /// The title.
     pub title: &'a str,
-    /// What a screen reader says.
+    /// The description for screen readers.
     pub description: &'a str,
-    /// The names of the axes, across and up.
+    /// The labels of the horizontal and vertical axes.
     pub axes: [&'a str; 2],
-    /// From the upper left, by rows.
+    /// The panels, row by row.
     pub panels: Vec<Panel<'a>>,
 }
 
-/// One square.
+/// One panel.
 pub struct Panel<'a> {
-    /// What stands above it on the left.
+    /// The label above it on the left.
     pub label: &'a str,
-    /// What stands above it on the right.
+    /// The note above it on the right.
     pub note: String,
-    /// The curve, or why there is none.
+    /// The curve, or the reason why there is none.
     pub curve: Result<Curve, &'a str>,
 }
 
 /// A curve.
 pub struct Curve {
-    /// Between 0 and 1.
+    /// The points, between 0 and 1.
     pub points: Vec<(f64, f64)>,
-    /// The ends of the line that chance would draw.
+    /// The end points of the chance line.
     pub chance: [(f64, f64); 2],
-    /// What stands in a right corner: the lower one, unless the curve runs there.
+    /// A text in a right corner: the lower one, unless the curve is there.
     pub text: String,
 }
 
-/// Draws the squares.
+/// Draws the panels.
 pub fn draw(chart: &Panels<'_>) -> Svg {
     let columns = chart.panels.len().clamp(1, COLUMNS);
     let rows = chart.panels.len().div_ceil(COLUMNS).max(1);

@@ -1,4 +1,4 @@
-//! Draws how precise the answers are at every share of a class that is found.
+//! Draws precision–recall curves.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ use super::svg::Svg;
 /// The precision–recall curve of each class against the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PrecisionRecallCurvesPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
-    /// The number of rows of all classes.
+    /// The total number of rows.
     pub rows: usize,
     /// The classes in index order; points are recall and precision, areas are average precisions.
     pub classes: Vec<ClassCurve>,
@@ -39,7 +39,7 @@ impl PrecisionRecallCurvesPlot {
     }
 }
 
-/// The curve as average precision counts it: a rise of recall happens at the precision of its end.
+/// The step function that average precision integrates: each increase of recall has the precision at its end.
 fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut steps = Vec::with_capacity(2 * points.len());
     let mut recall = 0.0;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rise_of_recall_is_drawn_at_the_precision_of_its_end() {
+    fn an_increase_of_recall_is_drawn_at_the_precision_of_its_end() {
         assert_eq!(
             steps(&[(0.5, 1.0), (0.5, 0.5), (1.0, 0.75)]),
             [(0.0, 1.0), (0.5, 1.0), (0.5, 0.5), (0.5, 0.75), (1.0, 0.75)]
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_says_its_average_precision() {
+    fn every_class_is_labelled_with_its_average_precision() {
         let class = ClassCurve {
             label: "mel".to_owned(),
             support: 5,

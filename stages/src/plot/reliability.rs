@@ -1,4 +1,4 @@
-//! Draws how often the model is right, by how sure it is.
+//! Draws reliability diagrams.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,22 +14,22 @@ const TOP: f64 = 66.0;
 /// A reliability diagram (DeGroot, Fienberg 1983): one bar per bin of confidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
-    /// The expected calibration error; none where undefined.
+    /// The expected calibration error; `None` if undefined.
     pub error: Option<f64>,
-    /// Bins of equal width from 0 to 1.
+    /// Equal-width bins from 0 to 1.
     pub bins: Vec<ReliabilityBin>,
 }
 
-/// Rows whose predicted class got about the same probability.
+/// A bin of rows with similar confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
     /// The number of rows.
     pub rows: usize,
-    /// The mean probability of their predicted classes; none without rows.
+    /// The mean confidence; `None` without rows.
     pub confidence: Option<f64>,
-    /// The share of them that is right; none without rows.
+    /// The accuracy; `None` without rows.
     pub accuracy: Option<f64>,
 }
 
@@ -89,7 +89,7 @@ impl ReliabilityPlot {
         }
     }
 
-    /// How many rows each bin has, below the diagram.
+    /// Draws the row counts of the bins below the diagram.
     fn strip(&self, svg: &mut Svg, x: Scale) {
         let top = TOP + SIDE + 8.0;
         let largest = self.bins.iter().map(|bin| bin.rows).max().unwrap_or(0).max(1);
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bins_without_rows_are_left_out() {
+    fn empty_bins_are_not_drawn() {
         let none = ReliabilityBin { rows: 0, confidence: None, accuracy: None };
         let some = ReliabilityBin { rows: 1200, confidence: Some(0.9), accuracy: Some(0.75) };
         let plot = ReliabilityPlot { title: "Test".to_owned(), error: Some(0.15), bins: vec![none, some] };

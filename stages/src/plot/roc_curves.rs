@@ -1,4 +1,4 @@
-//! Draws how well each class is separated from the rest.
+//! Draws ROC curves.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,29 +9,29 @@ use super::{Drawing, grouped};
 /// The ROC curve of each class against the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RocCurvesPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
     /// The classes in index order.
     pub classes: Vec<ClassCurve>,
 }
 
-/// A curve of one class.
+/// The curve of one class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassCurve {
-    /// The class.
+    /// The class label.
     pub label: String,
     /// The number of rows of the class.
     pub support: usize,
-    /// The area under it; none where undefined.
+    /// The area under the curve; `None` if undefined.
     pub area: Option<f64>,
-    /// What lies across and up, such as false and true positive rate, at falling thresholds.
+    /// Horizontal and vertical coordinates at decreasing thresholds, e.g. false and true positive rate.
     pub points: Vec<(f64, f64)>,
-    /// Why there is no curve.
+    /// The reason why there is no curve.
     pub undefined: Option<String>,
 }
 
 impl ClassCurve {
-    /// The value below the curve in words.
+    /// The area as text, for the description.
     pub(super) fn sentence(&self, name: &str) -> String {
         match (self.area, &self.undefined) {
             (Some(area), _) => format!("{}: {name} {area:.3}", self.label),
@@ -39,7 +39,7 @@ impl ClassCurve {
         }
     }
 
-    /// The square of this class.
+    /// The panel of this class.
     pub(super) fn panel(&self, name: &str, points: Vec<(f64, f64)>, chance: [(f64, f64); 2]) -> Panel<'_> {
         let curve = |area: f64| Curve { points, chance, text: format!("{name} {area:.3}") };
         Panel {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_without_a_curve_says_why() {
+    fn a_class_without_a_curve_shows_the_reason() {
         let curve = ClassCurve {
             label: "nv".to_owned(),
             support: 1341,

@@ -1,4 +1,4 @@
-//! Shows some images with their names.
+//! Shows sample images.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,29 +12,29 @@ const HEADING: f64 = 120.0;
 /// Rows of images, one row per class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleGridPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
     /// The size of an image in pixels, width first.
     pub size: (usize, usize),
-    /// From above.
+    /// The rows, from top to bottom.
     pub rows: Vec<SampleRow>,
 }
 
-/// The images of one class.
+/// The sample images of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleRow {
-    /// What stands on the left.
+    /// The label on the left.
     pub label: String,
-    /// From the left.
+    /// The images, from left to right.
     pub images: Vec<Sample>,
 }
 
-/// An image.
+/// A sample image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Its name.
+    /// The image id.
     pub image_id: String,
-    /// A JPEG file in Base64; none where it cannot be read.
+    /// A Base64 JPEG; `None` if the image cannot be decoded.
     pub jpeg: Option<String>,
 }
 
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_image_is_inside_the_picture_and_has_its_name() {
+    fn every_image_is_inside_the_figure_and_has_its_name() {
         let sample = |id: &str, jpeg: Option<&str>| Sample { image_id: id.to_owned(), jpeg: jpeg.map(str::to_owned) };
         let images = vec![sample("ISIC_1", Some("/9j/4A==")), sample("ISIC_2", None)];
         let rows = vec![SampleRow { label: "Melanoma".to_owned(), images }];

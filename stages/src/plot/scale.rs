@@ -1,4 +1,4 @@
-//! Maps values to pixels and finds round values for the ticks.
+//! Linear scales and round tick values.
 
 /// A linear map from values to pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -8,21 +8,21 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Maps `domain` to `range`; a domain without extent is widened around its value.
+    /// Maps `domain` to `range`; an empty domain is widened around its value.
     pub fn new(domain: (f64, f64), range: (f64, f64)) -> Self {
         let (low, high) = domain;
         let domain = if high > low { domain } else { (low - 0.5, low + 0.5) };
         Self { domain, range }
     }
 
-    /// The pixel of `value`.
+    /// The pixel coordinate of `value`.
     pub fn at(&self, value: f64) -> f64 {
         let share = (value - self.domain.0) / (self.domain.1 - self.domain.0);
         self.range.0 + share * (self.range.1 - self.range.0)
     }
 }
 
-/// Round values (1, 2 or 5 times a power of ten apart) from at most `low` to at least `high`, about `count` of them.
+/// About `count` round values (1, 2 or 5 times a power of ten apart) that enclose `low` to `high`.
 pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let extent = if high > low { high - low } else { 1.0 };
     let rough = extent / count.max(1) as f64;
@@ -33,7 +33,7 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect()
 }
 
-/// A tick's value with as many decimals as the step between ticks needs.
+/// A tick label with as many decimals as the step requires.
 pub fn tick_label(value: f64, step: f64) -> String {
     let decimals = if step >= 1.0 { 0 } else { libm::ceil(-libm::log10(step) - 1e-9) as usize };
     let text = format!("{value:.decimals$}");
@@ -43,7 +43,7 @@ pub fn tick_label(value: f64, step: f64) -> String {
     if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { "0".to_owned() } else { text }
 }
 
-/// A count with thin groups of three digits: `10,015`.
+/// A count with commas between groups of three digits: `10,015`.
 pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_value_lies_in_the_middle() {
+    fn a_single_value_is_in_the_middle() {
         assert_eq!(Scale::new((1.0, 1.0), (0.0, 100.0)).at(1.0), 50.0);
     }
 }

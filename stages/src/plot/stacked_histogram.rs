@@ -1,4 +1,4 @@
-//! Draws how many rows lie in each range of a number, series upon series.
+//! Draws stacked histograms.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,26 +14,26 @@ const LEGEND_LINE: f64 = 20.0;
 /// Counts by bin and series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StackedHistogramPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
-    /// The name of the axis of numbers.
+    /// The label of the horizontal axis.
     pub axis: String,
-    /// The bounds of the bins, one more than bins; a bin has its lower bound, the last its upper one too.
+    /// The bin edges, one more than bins; bins include their lower edge, the last one also its upper edge.
     pub bounds: Vec<f64>,
-    /// From below.
+    /// The series, from bottom to top.
     pub series: Vec<HistogramSeries>,
-    /// Rows without a number.
+    /// The number of rows without a value.
     pub unknown: u64,
 }
 
-/// One layer.
+/// One series.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistogramSeries {
-    /// Such as `female`.
+    /// The name, e.g. `female`.
     pub name: String,
-    /// Its number in the palette.
+    /// The palette index.
     pub colour: usize,
-    /// Rows by bin.
+    /// Row counts by bin.
     pub counts: Vec<u64>,
 }
 
@@ -70,7 +70,7 @@ impl Drawing for StackedHistogramPlot {
             for series in &self.series {
                 let count = series.counts.get(bin).copied().unwrap_or(0);
                 if count > 0 {
-                    // A line of paper between layers keeps them apart where colours do not.
+                    // A gap in the background colour separates the series regardless of their colours.
                     let (from, to) = (y.at(below as f64), y.at((below + count) as f64));
                     let gap = if below > 0 && from - to > 2.0 { 1.0 } else { 0.0 };
                     svg.rect(fill(series.colour), (left + 0.5, to), (right - left - 1.0, from - to - gap), 1.0);
@@ -100,7 +100,7 @@ fn fill(colour: usize) -> &'static str {
 }
 
 impl StackedHistogramPlot {
-    /// Where the entries of the legend stand: across, and on which line. A single series needs none.
+    /// The horizontal position and line of each legend entry. A single series has no legend.
     fn legend(&self) -> Vec<(f64, usize)> {
         if self.series.len() < 2 {
             return Vec::new();
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_stand_on_each_other_and_the_unknown_are_counted() {
+    fn series_are_stacked_and_unknown_rows_are_counted() {
         let series = |name: &str, colour, counts: [u64; 2]| HistogramSeries {
             name: name.to_owned(),
             colour,

@@ -1,4 +1,4 @@
-//! Draws one number of every part of the rows with its interval.
+//! Draws one metric for each subgroup with its confidence interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,38 +11,38 @@ const HEADING: f64 = 30.0;
 const PLOT_WIDTH: f64 = 420.0;
 const TOP: f64 = 66.0;
 
-/// One metric of the parts of each attribute.
+/// One metric by attribute and subgroup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubgroupsPlot {
-    /// The heading.
+    /// The title.
     pub title: String,
-    /// The metric's name for people.
+    /// The metric's display name.
     pub metric: String,
-    /// Its value over all rows; none where undefined.
+    /// The metric over all rows; `None` if undefined.
     pub overall: Option<f64>,
-    /// By attribute.
+    /// The attributes.
     pub attributes: Vec<AttributeParts>,
 }
 
-/// The parts of one attribute.
+/// The subgroups of one attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttributeParts {
-    /// Such as `sex`.
+    /// The attribute, e.g. `sex`.
     pub name: String,
-    /// In the order of the picture.
+    /// The subgroups, in display order.
     pub parts: Vec<Part>,
 }
 
-/// A part of the rows.
+/// A subgroup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// Such as `female`.
+    /// The attribute's value, e.g. `female`.
     pub name: String,
     /// The number of rows.
     pub rows: usize,
-    /// The metric; none where undefined.
+    /// The metric; `None` if undefined.
     pub value: Option<f64>,
-    /// The ends of its 95 % interval.
+    /// The bounds of its 95 % confidence interval.
     pub interval: Option<[f64; 2]>,
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_says_its_number_its_interval_and_its_rows() {
+    fn every_subgroup_has_its_value_interval_and_rows() {
         let part = |name: &str, value, interval| Part { name: name.to_owned(), rows: 1200, value, interval };
         let parts = vec![part("female", Some(0.5), Some([0.45, 0.55])), part("unknown", None, None)];
         let plot = SubgroupsPlot {

@@ -1,10 +1,10 @@
-//! Writes SVG: shapes at coordinates with two decimals, styled by classes that know light and dark.
+//! An SVG writer: shapes with coordinates to two decimals, styled by classes that support light and dark mode.
 
 use std::fmt::Write;
 
-/// The style of every figure; a page that holds figures inside itself takes it once.
+/// The style sheet of all figures; a page with inline figures includes it once.
 ///
-/// Colours are plain values in classes rather than variables, because not every viewer of SVG files knows variables.
+/// Colours are literal values in classes rather than CSS variables, which not every SVG viewer supports.
 pub const STYLE: &str = "\
 .hf-paper{fill:#fff}.hf-ink{fill:#1b1f24}.hf-soft{fill:#57606a}.hf-axis{stroke:#8b949e;fill:none}.hf-grid{stroke:#e3e6ea;fill:none}\
 .hf-cell{fill:#f6f8fa}.hf-shade{fill:#084a94}.hf-low{fill:#000}.hf-high{fill:#fff}.hf-mark{stroke:#57606a;stroke-dasharray:3 3;fill:none}\
@@ -21,14 +21,14 @@ pub const STYLE: &str = "\
 .hf-k0{fill:#8f7fe8}.hf-k1{fill:#e69f00}.hf-k2{fill:#35a862}.hf-k3{fill:#e08a98}.hf-k4{fill:#f5f5f5}.hf-k5{fill:#56b4e9}.hf-k6{fill:#b5b545}.hf-k7{fill:#777777}\
 .hf-l0{stroke:#6cb0f0}.hf-l1{stroke:#f0b060}.hf-p0{fill:#6cb0f0}.hf-p1{fill:#f0b060}.hf-area{fill:#6cb0f0;fill-opacity:.18}}";
 
-/// Where a text's coordinate lies in it.
+/// The text anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
-    /// At its start.
+    /// The coordinate is the start of the text.
     Start,
-    /// In its middle.
+    /// The coordinate is the middle of the text.
     Middle,
-    /// At its end.
+    /// The coordinate is the end of the text.
     End,
 }
 
@@ -42,7 +42,7 @@ impl Anchor {
     }
 }
 
-/// A picture in the making.
+/// An SVG image under construction.
 #[derive(Debug, Clone)]
 pub struct Svg {
     width: f64,
@@ -53,16 +53,16 @@ pub struct Svg {
 }
 
 impl Svg {
-    /// An empty picture, wider than `width` where the heading needs it; `title` and `description` are what a screen reader
-    /// says of it.
+    /// An empty image, wider than `width` if the title needs it. `title` and `description` are the accessible name
+    /// and description.
     pub fn new(width: f64, height: f64, title: &str, description: &str) -> Self {
-        // Headings are bold, and stand 16 pixels from the edge.
+        // Titles are bold and start 16 pixels from the edge.
         let width = width.max(32.0 + text_width(title, 16.5));
         let (title, description) = (title.to_owned(), description.to_owned());
         Self { width, height, title, description, body: String::new() }
     }
 
-    /// A filled rectangle; `opacity` of 1 is left out.
+    /// A filled rectangle; an `opacity` of 1 is omitted.
     pub fn rect(&mut self, class: &str, (x, y): (f64, f64), (width, height): (f64, f64), opacity: f64) {
         let [x, y, width, height] = [x, y, width, height].map(number);
         let _ = write!(self.body, r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}""#);
@@ -76,7 +76,7 @@ impl Svg {
         }
     }
 
-    /// A rectangle of a colour of its own, for scales of colours; the page's light or dark does not change it.
+    /// A rectangle with a literal colour, for colour bars; it is the same in light and dark mode.
     pub fn coloured_rect(&mut self, [r, g, b]: [u8; 3], (x, y): (f64, f64), (width, height): (f64, f64)) {
         let [x, y, width, height] = [x, y, width, height].map(number);
         let _ = writeln!(
@@ -91,7 +91,7 @@ impl Svg {
         let _ = writeln!(self.body, r#"<line class="{class}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>"#);
     }
 
-    /// A line through points; points closer than a third of a pixel to the one before are left out.
+    /// A polyline; points closer than a third of a pixel to the previous one are dropped.
     pub fn polyline(&mut self, class: &str, points: &[(f64, f64)], width: f64) {
         let _ = writeln!(
             self.body,
@@ -101,7 +101,7 @@ impl Svg {
         );
     }
 
-    /// A filled area within points; `opacity` of 1 is left out.
+    /// A filled polygon; an `opacity` of 1 is omitted.
     pub fn polygon(&mut self, class: &str, points: &[(f64, f64)], opacity: f64) {
         let _ = write!(self.body, r#"<polygon class="{class}" points="{}""#, coordinates(points));
         self.fill_opacity(opacity);
@@ -114,7 +114,7 @@ impl Svg {
         let _ = writeln!(self.body, r#"<circle class="{class}" cx="{x}" cy="{y}" r="{radius}"/>"#);
     }
 
-    /// A picture inside the picture, with a name to point at.
+    /// An embedded image with a tooltip.
     pub fn image(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), url: &str, name: &str) {
         let [x, y, width, height] = [x, y, width, height].map(number);
         let (url, name) = (escape(url), escape(name));
@@ -124,14 +124,14 @@ impl Svg {
         );
     }
 
-    /// A text whose baseline is at `y`.
+    /// A text with its baseline at `y`.
     pub fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, text: &str) {
         let [x, y] = [x, y].map(number);
         let (anchor, text) = (anchor.name(), escape(text));
         let _ = writeln!(self.body, r#"<text class="{class}" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>"#);
     }
 
-    /// A text turned by `degrees` around its anchor.
+    /// A text rotated by `degrees` around its anchor.
     pub fn turned_text(&mut self, class: &str, (x, y): (f64, f64), anchor: Anchor, degrees: i32, text: &str) {
         let [x, y] = [x, y].map(number);
         let (anchor, text) = (anchor.name(), escape(text));
@@ -141,12 +141,12 @@ impl Svg {
         );
     }
 
-    /// The picture as a file of its own.
+    /// The image as a standalone file.
     pub fn file(&self) -> String {
         self.write("figure", &format!("<style>{STYLE}</style>\n"))
     }
 
-    /// The picture inside a page that has [`STYLE`]; `id` must be the page's only one of that name.
+    /// The image for embedding in a page that includes [`STYLE`]; `id` must be unique in the page.
     pub fn inline(&self, id: &str) -> String {
         self.write(id, "")
     }
@@ -163,7 +163,7 @@ impl Svg {
     }
 }
 
-/// Two decimals at most, without zeros at the end and without a negative zero.
+/// At most two decimals, without trailing zeros and without a negative zero.
 fn number(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -196,7 +196,7 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // XML 1.0 has no way to write the other control characters.
+            // XML 1.0 cannot represent other control characters.
             c if c < ' ' && !matches!(c, '\t' | '\n' | '\r') => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
@@ -204,7 +204,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// About how wide a text is, in pixels: rather too wide than too narrow, after the widest of the fonts in [`STYLE`].
+/// An upper estimate of the width of a text in pixels, for the widest of the fonts in [`STYLE`].
 pub fn text_width(text: &str, size: f64) -> f64 {
     let ems: f64 = text
         .chars()
@@ -225,12 +225,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short() {
+    fn numbers_are_formatted_compactly() {
         assert_eq!([1.0, 0.125, -0.001, 10.0, 100.5].map(number), ["1", "0.12", "0", "10", "100.5"]);
     }
 
     #[test]
-    fn names_cannot_break_out() {
+    fn names_are_escaped() {
         let mut svg = Svg::new(10.0, 10.0, "a<b", "\"quoted\" & 'so'");
         svg.text("hf-ink", (1.0, 2.0), Anchor::Start, "</text><script>\u{1}");
         let file = svg.file();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_inside_a_page_takes_the_pages_style_and_its_own_ids() {
+    fn an_inline_image_uses_the_style_of_the_page_and_unique_ids() {
         let svg = Svg::new(10.0, 10.0, "t", "d");
         assert!(
             !svg.inline("x-1").contains("<style>")
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn points_too_close_to_see_are_left_out_but_never_the_last() {
+    fn close_points_are_dropped_except_for_the_last() {
         assert_eq!(coordinates(&[(0.0, 0.0), (0.1, 0.1), (5.0, 0.0), (5.1, 0.0)]), "0,0 5,0 5.1,0");
     }
 }

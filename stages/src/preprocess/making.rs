@@ -1,4 +1,4 @@
-//! Makes the tensors of one part, on as many threads as there are for it.
+//! Produces the tensors of one part on several threads.
 
 use std::iter::Enumerate;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use super::{BadImages, Parameters, Quarantined};
 use crate::imaging::{BadImage, Preparer};
 use crate::shard::{ShardWriter, tensor_hash};
 
-/// Adds a part's images to its shard, in their order; returns the numbers and the tensors' hashes of those that are in it.
+/// Adds a part's images to its shard, in order. Returns the indices and tensor hashes of those that were added.
 ///
-/// Each thread takes the next image, reads, checks, decodes and resizes it, and waits until the images before are added.
-/// Memory is taken for a thread's first image and for larger ones than before, not for each.
+/// Each thread takes the next image, reads, verifies, decodes and resizes it, and waits until the previous images are
+/// added. A thread reuses its buffers and only reallocates for a larger image.
 pub(super) fn prepare_all(
     context: &StageContext<'_>,
     parameters: &Parameters,
@@ -22,9 +22,9 @@ pub(super) fn prepare_all(
 ) -> Result<Vec<(usize, blake3::Hash)>, StageError> {
     let files = &context.input("images")?.files;
     if image_ids.len() != files.len() {
-        return Err(StageError::bug(format!("{} image ids have {} files", image_ids.len(), files.len())));
+        return Err(StageError::bug(format!("{} image ids, but {} files", image_ids.len(), files.len())));
     }
-    let added = Added {
+    let added = PartState {
         context,
         parameters,
         image_ids,
@@ -34,7 +34,7 @@ pub(super) fn prepare_all(
         read: Vec::with_capacity(files.len()),
         end: None,
     };
-    let making = Making {
+    let state = SharedState {
         parameters,
         ahead: Mutex::new(ReadAhead::new(files).enumerate()),
         added: Mutex::new(added),
@@ -42,15 +42,15 @@ pub(super) fn prepare_all(
     };
     let helpers = context.threads().min(files.len()).saturating_sub(1);
     std::thread::scope(|scope| {
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| making.work())).collect();
-        making.work();
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| state.work())).collect();
+        state.work();
         for helper in helpers {
             if let Err(panic) = helper.join() {
                 std::panic::resume_unwind(panic);
             }
         }
     });
-    let Added { made, read, end, .. } = making.added.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let PartState { made, read, end, .. } = state.added.into_inner().unwrap_or_else(PoisonError::into_inner);
     match end {
         Some(error) => Err(error),
         None => {
@@ -60,19 +60,19 @@ pub(super) fn prepare_all(
     }
 }
 
-/// What the threads share.
-struct Making<'a, 'w> {
+/// The state shared by the threads.
+struct SharedState<'a, 'w> {
     parameters: &'a Parameters,
     ahead: Mutex<Enumerate<ReadAhead<'a>>>,
-    added: Mutex<Added<'a, 'w>>,
-    /// An image was added, or none will be any more.
+    added: Mutex<PartState<'a, 'w>>,
+    /// Signals that an image was added, or that no more will be.
     next: Condvar,
 }
 
-impl Making<'_, '_> {
-    /// Takes images until there are no more, or one is an error.
+impl SharedState<'_, '_> {
+    /// Processes images until none are left or one fails.
     fn work(&self) {
-        let _alarm = Alarm(self);
+        let _guard = PanicGuard(self);
         let mut preparer = Preparer::new(self.parameters.preparation());
         let (mut bytes, mut tensor) = (Vec::new(), vec![0; self.parameters.shape().iter().product()]);
         loop {
@@ -82,7 +82,7 @@ impl Making<'_, '_> {
                 let made = preparer.prepare(&bytes, &mut tensor).map(|()| tensor_hash(&tensor));
                 Image { file, digest, made }
             });
-            let waits = |added: &mut Added<'_, '_>| added.read.len() != number && added.end.is_none();
+            let waits = |added: &mut PartState<'_, '_>| added.read.len() != number && added.end.is_none();
             let mut added = self.next.wait_while(locked(&self.added), waits).unwrap_or_else(PoisonError::into_inner);
             if added.end.is_some() {
                 return;
@@ -100,10 +100,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the waiting for a thread that panics: its image will never be added.
-struct Alarm<'m, 'a, 'w>(&'m Making<'a, 'w>);
+/// Wakes the other threads if this one panics, because its image will never be added.
+struct PanicGuard<'m, 'a, 'w>(&'m SharedState<'a, 'w>);
 
-impl Drop for Alarm<'_, '_, '_> {
+impl Drop for PanicGuard<'_, '_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             locked(&self.0.added).end.get_or_insert_with(|| StageError::bug("a thread of the part panicked"));
@@ -112,7 +112,7 @@ impl Drop for Alarm<'_, '_, '_> {
     }
 }
 
-/// An image that was read.
+/// An image that was read and processed.
 struct Image<'a> {
     file: &'a InputFile,
     digest: Digest,
@@ -120,22 +120,22 @@ struct Image<'a> {
     made: Result<blake3::Hash, BadImage>,
 }
 
-/// The shard with the images that were added so far.
-struct Added<'a, 'w> {
+/// The shard with the images added so far.
+struct PartState<'a, 'w> {
     context: &'a StageContext<'a>,
     parameters: &'a Parameters,
     image_ids: &'a [String],
     writer: &'a mut ShardWriter<'w>,
     quarantined: &'a mut Vec<Quarantined>,
-    /// The numbers and the tensors' hashes of those that are in the shard.
+    /// The indices and tensor hashes of the images in the shard.
     made: Vec<(usize, blake3::Hash)>,
-    /// The digests of the files of all that had their turn.
+    /// The digests of all files read so far, in order.
     read: Vec<Digest>,
-    /// Why no more are added.
+    /// The reason why no more images are added.
     end: Option<StageError>,
 }
 
-impl Added<'_, '_> {
+impl PartState<'_, '_> {
     fn add(&mut self, Image { file, digest, made }: Image<'_>, tensor: &[u8]) -> Result<(), StageError> {
         let number = self.read.len();
         let image_id = &self.image_ids[number];
@@ -147,10 +147,10 @@ impl Added<'_, '_> {
             }
             Err(bad) if self.parameters.bad_images == BadImages::Error => {
                 return Err(StageError::input(format!("bad image `{}`: the file {bad}", self.shown(file)))
-                    .hint("replace it, or set `bad_images = \"quarantine\"` to leave such images out"));
+                    .hint("replace the file, or set `bad_images = \"quarantine\"` to skip bad images"));
             }
             Err(bad) => {
-                self.context.warn(format!("left out `{image_id}`: the file `{}` {bad}", self.shown(file)));
+                self.context.warn(format!("skipped image `{image_id}`: the file `{}` {bad}", self.shown(file)));
                 self.writer.leave_out();
                 let BadImage { reason, offset, .. } = bad;
                 self.quarantined.push(Quarantined { image_id: image_id.clone(), reason, offset });
@@ -159,7 +159,7 @@ impl Added<'_, '_> {
         Ok(())
     }
 
-    /// The file's name for people: where it is, or its path within an artifact, whose bytes have no name on disk.
+    /// The file's name for messages: its path on disk, or its path within an artifact, whose files are stored by digest.
     fn shown(&self, file: &InputFile) -> String {
         match self.context.inputs().optional("images") {
             Some(input) if input.artifact_type.is_none() => file.source.display().to_string(),

@@ -1,4 +1,4 @@
-//! Pairs of pictures: images as they are, and as they become.
+//! The preview: pairs of images before and after preprocessing.
 
 use std::io::Cursor;
 
@@ -7,19 +7,19 @@ use image::{ImageFormat, Rgb, RgbImage, imageops};
 
 use crate::imaging::{Preparation, Preparer, decode};
 
-/// The height of every picture in pixels.
+/// The height of each image in pixels.
 const HEIGHT: u32 = 225;
 
-/// Pairs in a row.
+/// The number of pairs per row.
 const COLUMNS: u32 = 2;
 
 const GAP: u32 = 12;
 
 const BACKGROUND: Rgb<u8> = Rgb([244, 244, 244]);
 
-/// Draws a pair for each file: on the left as it is, on the right the tensor, its pixels enlarged; both `HEIGHT` high.
+/// Draws a pair for each file: the original on the left and the enlarged tensor on the right, both `HEIGHT` pixels high.
 ///
-/// A file that cannot be decoded has a dark red pair.
+/// A file that cannot be decoded is drawn as a dark red pair.
 pub(super) fn draw(preparation: &Preparation, files: &[&InputFile]) -> Result<Vec<u8>, StageError> {
     let mut preparer = Preparer::new(*preparation);
     let pairs = files.iter().map(|file| pair(&mut preparer, preparation, file)).collect::<Result<Vec<_>, _>>()?;
@@ -38,7 +38,7 @@ pub(super) fn draw(preparation: &Preparation, files: &[&InputFile]) -> Result<Ve
     let mut png = Vec::new();
     sheet
         .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
-        .map_err(|error| StageError::bug(format!("the preview cannot be encoded: {error}")))?;
+        .map_err(|error| StageError::bug(format!("cannot encode the preview: {error}")))?;
     Ok(png)
 }
 

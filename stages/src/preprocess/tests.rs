@@ -1,4 +1,4 @@
-//! Tests of `preprocess` as the engine drives it: plan, parts, merge.
+//! Tests of `preprocess` driven like the engine does: plan, parts, merge.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ fn table(folder: &Path, ids: &[&str]) -> Input {
     file_input(folder, "table.parquet", &crate::table::write(&frame).unwrap(), Some(ArtifactType::Table))
 }
 
-/// Does what the engine does with a stage of parts; returns the output folder.
+/// Runs all parts and the merge as the engine does; returns the output folder.
 fn run_all(folder: &Path, params: &Value, table: Input, images: Input, threads: usize) -> Result<PathBuf, StageError> {
     let whole = job(&Preprocess, params, &[("table", table), ("images", images.clone())], &folder.join("whole"));
     let Plan::Parts(parts) =
@@ -91,10 +91,10 @@ fn small() -> Value {
     json!({ "height": 6, "width": 8, "part_size": 2, "decode": "exact" })
 }
 
-// Two sorts of files take turns, so that the tables of the decoder do too: image's encoder has the usual ones, the originals'
-// have their own where they are there.
+// Two kinds of files alternate, so that the decoder's tables do too: files of the `image` encoder use the standard
+// tables, the original images, if available, their own.
 #[test]
-fn twice_as_many_images_take_memory_no_more_often() {
+fn the_number_of_allocations_does_not_grow_with_the_number_of_images() {
     let folder = tempfile::tempdir().unwrap();
     let mut sorts = vec![jpeg(1), include_bytes!("../imaging/fixtures/noise-422.jpg").to_vec()];
     sorts.extend(shared("ham10000-originals").map(|originals| {
@@ -116,9 +116,9 @@ fn twice_as_many_images_take_memory_no_more_often() {
             let (file, card) = (context.create("shard").unwrap(), parameters.card());
             let mut writer =
                 ShardWriter::create(file, parameters.shape(), parameters.dtype, &card, &image_ids).unwrap();
-            let before = allocations::taken();
+            let before = allocations::total();
             let made = prepare_all(&context, &parameters, &image_ids, &mut writer, &mut Vec::new()).unwrap();
-            let taken = allocations::taken() - before;
+            let taken = allocations::total() - before;
             assert_eq!(made.len(), count);
             taken
         });
@@ -127,7 +127,7 @@ fn twice_as_many_images_take_memory_no_more_often() {
 }
 
 #[test]
-fn every_image_becomes_the_tensor_that_the_index_names() {
+fn every_image_becomes_the_tensor_with_the_digest_in_the_index() {
     let folder = tempfile::tempdir().unwrap();
     let input = files_input(images(&folder.path().join("images")), None);
     let output = run_all(folder.path(), &small(), table(folder.path(), &IDS), input, 1).unwrap();
@@ -153,7 +153,7 @@ fn every_image_becomes_the_tensor_that_the_index_names() {
 }
 
 #[test]
-fn a_bad_image_is_named_or_quarantined() {
+fn a_bad_image_is_an_error_or_quarantined() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = images(&folder.path().join("images"));
     files[2] = file(&folder.path().join("images"), "c.jpg", &jpeg(3)[..200]);
@@ -177,9 +177,9 @@ fn a_bad_image_is_named_or_quarantined() {
     );
 }
 
-// Where a file lies is in no part's key, so no part may say it; a moved file is another table.
+// A file's path is in no part's key, so a part must not contain it; moving a file changes the table.
 #[test]
-fn of_an_image_that_was_left_out_only_the_table_says_where_it_lies() {
+fn the_path_of_a_quarantined_image_comes_from_the_table_only() {
     let folder = tempfile::tempdir().unwrap();
     let params = json!({ "bad_images": "quarantine" });
     let made = |path: &str| {
@@ -204,7 +204,7 @@ fn of_an_image_that_was_left_out_only_the_table_says_where_it_lies() {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_byte() {
+fn the_output_does_not_depend_on_the_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = images(&folder.path().join("images"));
     files[4] = file(&folder.path().join("images"), "e.jpg", b"not an image at all");
@@ -224,7 +224,7 @@ fn the_number_of_threads_changes_no_byte() {
 }
 
 #[test]
-fn of_several_bad_images_the_first_is_named_whatever_the_number_of_threads() {
+fn the_first_bad_image_is_reported_for_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = images(&folder.path().join("images"));
     for bad in ["d", "e", "g"] {
@@ -243,11 +243,11 @@ struct Panics;
 
 impl EventSink for Panics {
     fn emit(&self, event: JobEvent) {
-        assert!(!matches!(event, JobEvent::Warning { .. }), "this sink takes no warnings");
+        assert!(!matches!(event, JobEvent::Warning { .. }), "this sink rejects warnings");
     }
 }
 
-// Threads that wait for the turn of one that is gone would wait for ever.
+// Otherwise the other threads would wait forever for the image of the thread that panicked.
 #[test]
 fn a_thread_that_panics_ends_the_part() {
     let folder = tempfile::tempdir().unwrap();
@@ -264,11 +264,11 @@ fn a_thread_that_panics_ends_the_part() {
     let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         prepare_all(&context, &parameters, &image_ids, &mut writer, &mut Vec::new())
     }));
-    assert_eq!(made.unwrap_err().downcast_ref::<&str>(), Some(&"this sink takes no warnings"));
+    assert_eq!(made.unwrap_err().downcast_ref::<&str>(), Some(&"this sink rejects warnings"));
 }
 
 #[test]
-fn when_every_image_is_bad_there_is_nothing_to_go_on_with() {
+fn a_dataset_with_only_bad_images_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let input = files_input(vec![file(&folder.path().join("images"), "a.jpg", b"")], None);
     let params = json!({ "bad_images": "quarantine" });
@@ -282,17 +282,17 @@ fn plan(table: Input, images: Input) -> Result<Plan, StageError> {
 }
 
 #[test]
-fn a_plan_is_refused_where_table_and_folders_do_not_fit() {
+fn planning_fails_if_table_and_folders_do_not_match() {
     let folder = tempfile::tempdir().unwrap();
     let input = files_input(images(&folder.path().join("images")), None);
     let refused = |ids: &[&str]| plan(table(folder.path(), ids), input.clone()).unwrap_err().message;
-    assert!(refused(&["a", "x"]).contains("image `x` has no file `x.jpg`"));
-    assert!(refused(&["a", "b", "a"]).contains("image `a` is twice"));
+    assert!(refused(&["a", "x"]).contains("file `x.jpg` of image `x`"));
+    assert!(refused(&["a", "b", "a"]).contains("duplicate image `a`"));
     assert!(refused(&[]).contains("has no rows"));
 }
 
 #[test]
-fn the_view_is_the_sorted_ids_with_their_paths_and_nothing_else() {
+fn the_view_contains_only_the_sorted_ids_and_paths() {
     let folder = tempfile::tempdir().unwrap();
     let input = files_input(images(&folder.path().join("images")), None);
     let whole =
@@ -310,9 +310,9 @@ fn parameters_out_of_range_are_refused() {
     }
 }
 
-// A change of these digests without a new REVISION means that caches hold other bytes than a rebuild makes.
+// If these digests change without a new REVISION, caches contain other bytes than a rebuild produces.
 #[test]
-fn the_shard_bytes_are_those_of_the_revision() {
+fn the_shard_bytes_match_the_revision() {
     let digests = [
         json!({}),
         json!({ "height": 6, "width": 8 }),
@@ -344,7 +344,7 @@ const DIGESTS: [&str; 8] = [
 ];
 
 #[test]
-fn floats_are_the_bytes_over_255_and_training_refuses_them() {
+fn floats_are_the_bytes_divided_by_255_and_training_rejects_them() {
     let folder = tempfile::tempdir().unwrap();
     let input = files_input(images(&folder.path().join("images")), None);
     let made = |dtype: &str| {
@@ -366,5 +366,5 @@ fn floats_are_the_bytes_over_255_and_training_refuses_them() {
     }
     let shard = file(folder.path(), "shard-a.arrow", &std::fs::read(path).unwrap());
     let error = ShardReader::open(&files_input(vec![shard], Some(ArtifactType::Shards))).unwrap_err();
-    assert!(error.message.contains("`dtype = \"u8\"` of `preprocess` makes them"), "{error}");
+    assert!(error.message.contains("set `dtype = \"u8\"` in `preprocess`"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The section about the dataset: what it holds, what was missing and how it was filled in.
+//! The section about the dataset: its content, missing values and imputation.
 
 use maud::{Markup, html};
 use serde_json::{Map, Value};
@@ -7,10 +7,10 @@ use super::facts::{facts, text, words};
 use super::layout::{percent, scroll};
 use super::sources::Sources;
 
-/// What is shown in words of its own; everything else that a summary holds is shown as it is.
+/// The parts of a summary with a dedicated presentation; everything else is shown generically.
 const SHOWN: [&str; 4] = ["classes", "nulls", "counts", "age"];
 
-/// Writes the section, where anything is known about the data.
+/// Renders the section, if anything is known about the data.
 pub fn section(sources: &Sources) -> Option<Markup> {
     if sources.metadata.is_none() && sources.clean.is_none() && sources.quarantine.is_none() {
         return None;
@@ -21,7 +21,7 @@ pub fn section(sources: &Sources) -> Option<Markup> {
             div.blocks {
                 @if let Some(classes) = metadata.get("classes").and_then(Value::as_array) { (class_table(classes)) }
                 @for (column, counts) in objects(metadata.get("counts")) {
-                    // The classes have a table of their own, with their names.
+                    // The classes have a separate table with their names.
                     @if column != "dx" { (count_table(column, counts)) }
                 }
                 @if let Some(Value::Object(nulls)) = metadata.get("nulls") { (missing_table(nulls)) }

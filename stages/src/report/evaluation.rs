@@ -1,4 +1,4 @@
-//! The section about the numbers: every metric of every evaluated split, per class too, and the figures.
+//! The section about the evaluation: all metrics of every split, also per class, and the figures.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use super::sources::{FigureFile, Sources};
 use crate::metric::{CLASS_METRICS, METRICS, Metric, SplitMetrics};
 use crate::plot::{PLOTS, grouped};
 
-/// Writes the section.
+/// Renders the section.
 pub fn section(sources: &Sources) -> Markup {
     let splits = sources.splits();
     let mut figures: Vec<(usize, &FigureFile)> = sources.figures.iter().enumerate().collect();
@@ -82,7 +82,7 @@ fn value(metrics: &SplitMetrics, metric: &Metric) -> Markup {
     }
 }
 
-/// The 95 % interval of a number below it, where there is one.
+/// The 95 % interval of a metric, if there is one.
 fn interval(metrics: &SplitMetrics, name: &str, decimals: usize) -> Markup {
     html! {
         @if let Some([low, high]) = metrics.intervals.get(name) {
@@ -91,7 +91,7 @@ fn interval(metrics: &SplitMetrics, name: &str, decimals: usize) -> Markup {
     }
 }
 
-/// What the intervals are, once for all splits that have the same.
+/// The descriptions of the intervals, once for all splits that share one.
 fn interval_sentences(splits: &[(&str, &SplitMetrics)]) -> Vec<String> {
     let of = |(split, metrics): &(&str, &SplitMetrics)| Some(format!("{split}: {}", metrics.resamples.as_ref()?));
     let each: Vec<String> = splits.iter().filter_map(of).collect();
@@ -140,7 +140,7 @@ fn class_table(sources: &Sources, split: &str, metrics: &SplitMetrics) -> Markup
     scroll(&caption, &table)
 }
 
-/// What one temperature for all rows makes of the probabilities.
+/// The effect of temperature scaling.
 fn calibration(metrics: &SplitMetrics) -> Markup {
     let Some(calibration) = &metrics.calibration else { return html! {} };
     let helps = metrics.value("log_loss").is_some_and(|before| calibration.log_loss < before);

@@ -1,4 +1,4 @@
-//! The section about where the model looks: how much of it is lesion, and pictures.
+//! The section about Grad-CAM: localisation metrics and heat maps.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -8,17 +8,18 @@ use super::layout::{percent, scroll};
 use super::sources::Sources;
 use crate::plot::grouped;
 
-/// Figures are numbered over the whole page; those of the evaluation begin at 0, those of the exploration at 1000.
+/// The first figure id of this section. Ids are unique in the page; those of the evaluation start at 0, those of the
+/// exploration at 1000.
 const FIRST_ID: usize = 2000;
 
-/// The columns: key, heading, what it says.
+/// The columns: key, heading, description.
 const COLUMNS: [(&str, &str, &str); 3] = [
     ("pointing_game", "hottest pixel on the lesion", "Share of images (pointing game, Zhang et al. 2016)"),
     ("heat_in_lesion", "heat on the lesion", "Mean share of the heat"),
     ("lesion_share", "lesion's share of the image", "What both would be for a model that looks anywhere"),
 ];
 
-/// Writes the section, where anything was explained.
+/// Renders the section, if there are explanations.
 pub fn section(sources: &Sources) -> Option<Markup> {
     if sources.explanations.is_empty() && sources.localisation.is_none() {
         return None;

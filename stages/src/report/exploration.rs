@@ -1,4 +1,4 @@
-//! The section about what is remarkable in the dataset, in words and figures.
+//! The section with exploratory findings and figures.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use super::layout::percent;
 use super::sources::Sources;
 use crate::plot::grouped;
 
-/// From this number on, the figures of this section have ids of their own.
+/// The first figure id of this section.
 const FIRST_ID: usize = 1000;
 
-/// The order of the figures; others come behind.
+/// The order of the figures; others follow.
 const ORDER: [&str; 12] = [
     "samples",
     "images_by_cell_type",
@@ -27,7 +27,7 @@ const ORDER: [&str; 12] = [
     "age_by_localization",
 ];
 
-/// What is not known of how many images: `age of 57, sex of 57`; none where all is known.
+/// The number of images with unknown values: `age of 57, sex of 57`; `None` if all values are known.
 fn unknown(findings: &Value) -> Option<String> {
     let counts = findings.get("unknown")?.as_object()?.iter();
     let counts = counts.filter_map(|(name, count)| Some((name, count.as_u64().filter(|count| *count > 0)?)));
@@ -35,7 +35,7 @@ fn unknown(findings: &Value) -> Option<String> {
     (!each.is_empty()).then(|| each.join(", "))
 }
 
-/// Writes the section, where the dataset was explored.
+/// Renders the section, if the dataset was explored.
 pub fn section(sources: &Sources) -> Option<Markup> {
     if sources.findings.is_none() && sources.exploration.is_empty() {
         return None;
@@ -85,14 +85,14 @@ fn list(findings: &Value) -> Markup {
     }
 }
 
-/// Where a class concentrates, if anywhere beyond chance.
+/// The significant concentrations of a class, if any.
 fn concentration(class: &Value) -> Option<Markup> {
-    /// Smaller effects are not worth a line.
-    const LEAST_EFFECT: f64 = 0.1;
+    /// The minimum effect size that is mentioned.
+    const MIN_EFFECT: f64 = 0.1;
     let number = |pointer: &str| class.pointer(pointer).and_then(Value::as_f64);
     let certain = |what: &str| {
         let effect = number(&format!("/{what}/effect"))?;
-        (number(&format!("/{what}/p"))? < 0.05 && effect.abs() >= LEAST_EFFECT).then_some(effect)
+        (number(&format!("/{what}/p"))? < 0.05 && effect.abs() >= MIN_EFFECT).then_some(effect)
     };
     let (age, site) = (certain("age"), certain("site"));
     let label = class["class"].as_str()?;

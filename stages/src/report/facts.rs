@@ -1,4 +1,4 @@
-//! Shows JSON values that the page has no special words for: facts first, then tables.
+//! Generic presentation of JSON values: facts first, then tables.
 
 use maud::{Markup, html};
 use serde_json::{Map, Value};
@@ -6,16 +6,16 @@ use serde_json::{Map, Value};
 use super::layout::scroll;
 use crate::plot::grouped;
 
-/// Keys that are for programs only.
+/// Keys that are only meant for programs.
 const HIDDEN: [&str; 3] = ["synthetic", "format", "version"];
 
-/// What names a row of a table.
+/// Keys that identify a row of a table.
 const NAMING: [&str; 5] = ["index", "label", "name", "class", "image_id"];
 
-/// What people ask for first.
+/// Keys that are shown first.
 const FIRST: [&str; 3] = ["rows", "lesions", "groups"];
 
-/// Shows an object's scalars as a list of facts and what is nested as tables; `skip` names what is shown elsewhere.
+/// Renders an object's scalars as a list of facts and nested values as tables; `skip` lists keys that are shown elsewhere.
 pub fn facts(value: &Value, skip: &[&str]) -> Markup {
     let Value::Object(object) = value else {
         return html! { p { (text(value)) } };
@@ -81,7 +81,7 @@ fn records(title: &str, items: &[Value]) -> Markup {
             columns.push(key);
         }
     }
-    // What names a row reads best at its start.
+    // Identifying columns come first.
     columns.sort_by_key(|key| NAMING.iter().position(|naming| naming == key).unwrap_or(NAMING.len()));
     let is_number = |column: &String| items.iter().any(|item| item.get(column.as_str()).is_some_and(Value::is_number));
     let table = html! {
@@ -118,7 +118,7 @@ fn is_scalar(value: &Value) -> bool {
     !value.is_object() && !value.is_array()
 }
 
-/// A value in one line: whole numbers grouped, others with four decimals at most.
+/// A value in one line: integers with thousands separators, other numbers with at most four decimals.
 pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
@@ -145,7 +145,7 @@ fn decimal(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A key in words: `best_epoch` is `best epoch`.
+/// A key as words: `best_epoch` becomes `best epoch`.
 pub fn words(key: &str) -> String {
     key.replace('_', " ")
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_written_for_people() {
+    fn values_are_formatted_for_people() {
         let values =
             [json!(10015), json!(51.863828077927295), json!(1e-5), json!(null), json!(true), json!([75, 100, 3])];
         assert_eq!(values.map(|value| text(&value)), ["10,015", "51.8638", "1e-5", "–", "yes", "75, 100, 3"]);

@@ -1,4 +1,4 @@
-//! Predictions row by row: the most confident wrong ones, and all of them to sort and filter.
+//! Individual predictions: the most confident wrong ones, and a sortable and filterable table of all.
 
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::layout::scroll;
 use super::sources::{Prediction, Sources};
 use crate::plot::grouped;
 
-/// Writes the most confident wrong predictions of the first split; nothing where there are no predictions.
+/// Renders the most confident wrong predictions of the first split; `None` without predictions.
 pub fn section(sources: &Sources, count: usize) -> Option<Markup> {
     let (split, _) = *sources.splits().first()?;
     if !sources.predictions.iter().any(|row| row.split == split) {
@@ -52,7 +52,7 @@ pub fn section(sources: &Sources, count: usize) -> Option<Markup> {
     })
 }
 
-/// Writes all predictions as data and the controls to look through them; the script fills the table.
+/// Renders all predictions as data and the controls of the explorer; the script fills the table.
 pub fn explorer(sources: &Sources) -> Option<Markup> {
     if sources.predictions.is_empty() {
         return None;
@@ -107,7 +107,7 @@ fn explorer_table() -> Markup {
     }
 }
 
-/// The rows as compact JSON that cannot end the script element it stands in.
+/// The rows as compact JSON that cannot terminate the enclosing script element.
 fn data(predictions: &[Prediction]) -> String {
     let rows: Vec<_> = predictions
         .iter()
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_cannot_end_the_script() {
+    fn a_name_cannot_terminate_the_script() {
         let text = "</script><!--".to_owned();
         let row = Prediction {
             image_id: text.clone(),

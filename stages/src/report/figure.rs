@@ -1,4 +1,4 @@
-//! Puts figures into the page.
+//! Embeds figures in the page.
 
 use std::fmt::Write;
 
@@ -8,15 +8,15 @@ use super::layout::scroll;
 use super::sources::FigureFile;
 use crate::plot::{Drawing, Figure, FigureError, Svg};
 
-/// Shows data as a figure; `id` must be the page's only one of that name.
+/// Draws data as a figure; `id` must be unique in the page.
 pub fn drawn<T: Drawing>(data: &T, id: &str, label: &str) -> Markup {
     inline(&data.draw(), id, label)
 }
 
-/// Shows a figure from a folder.
+/// Embeds a figure from a folder.
 ///
-/// It is drawn again from its data, so that it has the page's colours and ids of its own. A picture that cannot be drawn
-/// again is shown as an image, in which no script runs and from which nothing is loaded.
+/// It is drawn again from its data, so that it uses the page's colours and unique ids. An SVG file without usable
+/// data is embedded as an image, in which no scripts run and no resources are loaded.
 pub fn from_file(file: &FigureFile, number: usize) -> Markup {
     let redrawn = file.data.as_deref().map(Figure::from_json).map(|figure| figure.and_then(|figure| figure.draw()));
     match redrawn {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_foreign_picture_is_an_image_and_never_part_of_the_page() {
+    fn a_foreign_figure_is_embedded_as_an_image() {
         let svg = b"<svg><script>alert(1)</script></svg>".to_vec();
         let page = from_file(&FigureFile { name: "x".to_owned(), svg, data: None }, 1).into_string();
         assert!(

@@ -1,4 +1,4 @@
-//! The page as a whole: head, banner, contents, sections in their order.
+//! The layout of the page: head, banner, contents, and sections.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -9,21 +9,21 @@ use crate::plot;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// Nothing outside the page may be loaded, whatever it contains.
+/// The content security policy: the page may not load external resources.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// Where a program that knows the run may put what it knows of it: the page itself says nothing of when, where and how long.
+/// A placeholder for facts about the run. The page itself does not depend on time, host or duration.
 const RUN_FACTS: &str = "<!--hamflow:run-->";
 
-/// A part of the page.
+/// A section of the page.
 struct Section {
     id: &'static str,
     title: &'static str,
     body: Markup,
 }
 
-/// Writes the page.
+/// Renders the page.
 pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
     let sections: Vec<Section> = [
         ("summary", "Summary", Some(summary::section(sources))),
@@ -83,12 +83,12 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
     }
 }
 
-/// A box that scrolls sideways by itself, by keyboard too, where its content is wider than the page.
+/// A box that scrolls horizontally, also by keyboard, if its content is wider than the page.
 pub fn scroll(label: &str, content: &Markup) -> Markup {
     html! { div.scroll tabindex="0" role="group" aria-label=(label) { (content) } }
 }
 
-/// A share as a percentage with one decimal.
+/// A fraction as a percentage with one decimal.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }

@@ -1,4 +1,4 @@
-//! The last section: what the page was made from, and how to make it again.
+//! The last section: the inputs of the page, and how to reproduce it.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::facts::facts;
 use super::layout::scroll;
 use super::sources::Sources;
 
-/// Writes the section.
+/// Renders the section.
 pub fn section(sources: &Sources) -> Markup {
     let table = html! {
         table {

@@ -1,4 +1,4 @@
-//! What the page is made from, read and checked.
+//! The inputs of the page, parsed and validated.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::metric::SplitMetrics;
 use crate::plot::EpochPoint;
 use crate::table;
 
-/// Everything that the page shows; what the pipeline does not give is missing.
+/// The content of all inputs; unconnected inputs are empty.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// The summary of `metadata`.
     pub metadata: Option<Value>,
-    /// The list of images that could not be read.
+    /// The list of images that could not be decoded.
     pub quarantine: Option<Value>,
     /// The summary of `impute`.
     pub clean: Option<Value>,
@@ -24,60 +24,60 @@ pub struct Sources {
     pub balance: Option<Value>,
     /// The model's card.
     pub card: Option<Value>,
-    /// The epochs.
+    /// The epochs of the training history.
     pub history: Vec<EpochPoint>,
     /// The summary of `train`.
     pub training: Option<Value>,
     /// The metrics by split.
     pub metrics: BTreeMap<String, SplitMetrics>,
-    /// The predictions in the order of the table.
+    /// The predictions in table order.
     pub predictions: Vec<Prediction>,
-    /// The figures in the order of their inputs and names.
+    /// The figures, by input and name.
     pub figures: Vec<FigureFile>,
     /// The figures of the dataset.
     pub exploration: Vec<FigureFile>,
-    /// What is remarkable about the dataset.
+    /// The findings of `eda`.
     pub findings: Option<Value>,
-    /// The pictures of where the model looks.
+    /// The heat maps of `gradcam`.
     pub explanations: Vec<FigureFile>,
-    /// How much of that is lesion, by split.
+    /// The localisation metrics, by split.
     pub localisation: Option<Value>,
     /// The digest of every input by port.
     pub digests: Vec<(String, Digest)>,
 }
 
-/// A row of the table of predictions.
+/// A row of the predictions table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// The image.
+    /// The image id.
     pub image_id: String,
-    /// The lesion that it shows.
+    /// The lesion id.
     pub lesion_id: String,
     /// The split.
     pub split: String,
-    /// The true class.
+    /// The label of the true class.
     pub label: String,
-    /// The predicted class.
+    /// The label of the predicted class.
     pub predicted: String,
-    /// The predicted class's probability.
+    /// The probability of the predicted class.
     pub confidence: f64,
 }
 
 impl Prediction {
-    /// Whether the prediction is right.
+    /// Whether the prediction is correct.
     pub fn correct(&self) -> bool {
         self.label == self.predicted
     }
 }
 
-/// A picture and, where it has one, its data.
+/// An SVG file with its data, if available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FigureFile {
-    /// The file's name without ending.
+    /// The file name without extension.
     pub name: String,
     /// The SVG file.
     pub svg: Vec<u8>,
-    /// The JSON file beside it.
+    /// The JSON file with the data.
     pub data: Option<Vec<u8>>,
 }
 
@@ -87,7 +87,7 @@ struct History {
 }
 
 impl Sources {
-    /// Reads every input; a file that does not hold what its type says is an error that names it.
+    /// Reads every input; the error for an invalid file names it.
     pub fn read(inputs: &Inputs) -> Result<Self, StageError> {
         let value = |port| -> Result<Option<Value>, StageError> {
             inputs.optional(port).map(|input| json(input, input.file()?)).transpose()
@@ -114,14 +114,14 @@ impl Sources {
         })
     }
 
-    /// Whether the data was made by a program.
+    /// Whether the data is synthetic.
     pub fn synthetic(&self) -> bool {
         let says = |value: Option<&Value>| value.and_then(|value| value.get("synthetic")?.as_bool()) == Some(true);
         let trained = self.card.as_ref().and_then(|card| card.get("training"));
         says(self.metadata.as_ref()) || says(trained) || self.metrics.values().any(|split| split.synthetic)
     }
 
-    /// The splits that were evaluated: test first, then validation, train and others by name.
+    /// The evaluated splits: test first, then validation, train and others by name.
     pub fn splits(&self) -> Vec<(&str, &SplitMetrics)> {
         let mut splits: Vec<(&str, &SplitMetrics)> =
             self.metrics.iter().map(|(name, of)| (name.as_str(), of)).collect();
@@ -129,7 +129,7 @@ impl Sources {
         splits
     }
 
-    /// The classes in index order: label and, where the model's card says it, long name.
+    /// The class labels in index order, with their display names if the model card contains them.
     pub fn classes(&self) -> Vec<(String, Option<String>)> {
         let labels = self.metrics.values().next().map(|split| split.classes.clone()).unwrap_or_default();
         let named = |label: &String| {
@@ -141,7 +141,7 @@ impl Sources {
     }
 }
 
-/// Where a split stands on the page.
+/// The position of a split on the page.
 pub fn split_rank(name: &str) -> usize {
     ["test", "validation", "train"].iter().position(|known| *known == name).unwrap_or(3)
 }
@@ -149,7 +149,7 @@ pub fn split_rank(name: &str) -> usize {
 fn json<T: DeserializeOwned>(input: &Input, file: &InputFile) -> Result<T, StageError> {
     serde_json::from_slice(&file.read()?).map_err(|error| {
         let path = if input.folder { format!(", file `{}`", file.path) } else { String::new() };
-        StageError::input(format!("`{}`{path} does not hold what the report expects: {error}", input.name))
+        StageError::input(format!("`{}`{path} has unexpected content: {error}", input.name))
     })
 }
 
@@ -164,7 +164,7 @@ fn predictions(input: &Input) -> Result<Vec<Prediction>, StageError> {
     for (((((image_id, lesion_id), split), label), predicted), confidence) in texts.zip(confidences) {
         let confidence = confidence
             .filter(|confidence| confidence.is_finite())
-            .ok_or_else(|| StageError::input(format!("`{}` has no confidence for image `{image_id}`", input.name)))?;
+            .ok_or_else(|| StageError::input(format!("`{}` has no `confidence` for image `{image_id}`", input.name)))?;
         predictions.push(Prediction { image_id, lesion_id, split, label, predicted, confidence });
     }
     Ok(predictions)
@@ -185,7 +185,7 @@ fn digests(inputs: &Inputs) -> Vec<(String, Digest)> {
     let mut digests = Vec::new();
     for (port, inputs) in &inputs.0 {
         for (i, input) in inputs.iter().enumerate() {
-            // By port and place, never by stage: renaming a stage must not change the page.
+            // By port and index, never by stage name: renaming a stage must not change the page.
             let name = if inputs.len() > 1 { format!("{port} {}", i + 1) } else { port.clone() };
             digests.push((name, input.digest));
         }

@@ -1,4 +1,4 @@
-//! The section about the split: how the classes fall on it, and the proof that nothing leaks.
+//! The section about the split: the class distribution, and the proof that there is no leakage.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -9,14 +9,14 @@ use super::layout::{percent, scroll};
 use super::sources::Sources;
 use crate::plot::{ClassCountsPlot, grouped};
 
-/// What is shown in words of its own; everything else that the balance holds is shown as it is.
+/// The parts of the balance with a dedicated presentation; everything else is shown generically.
 const SHOWN: [&str; 9] =
     ["classes", "splits", "groups_crossing", "identical_images", "folds", "group", "groups", "targets", "stratify"];
 
-/// The sides in the order in which people think of them.
+/// The splits in display order.
 const SIDES: [&str; 3] = ["train", "validation", "test"];
 
-/// Writes the section, where the balance is known.
+/// Renders the section, if the balance is known.
 pub fn section(sources: &Sources) -> Option<Markup> {
     let balance = sources.balance.as_ref()?;
     let classes = classes(sources, balance);
@@ -34,7 +34,7 @@ pub fn section(sources: &Sources) -> Option<Markup> {
     })
 }
 
-/// The classes of the balance in index order: their labels, and what is said of them.
+/// The classes of the balance in index order: labels and entries.
 fn classes<'a>(sources: &Sources, balance: &'a Value) -> Vec<(String, &'a Value)> {
     let order = sources.classes();
     let index = |label: &str| order.iter().position(|(known, _)| known == label).unwrap_or(order.len());

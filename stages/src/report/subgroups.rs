@@ -1,17 +1,17 @@
-//! The section about subgroups of the rows: whether the model is as good for one as for another.
+//! The section about subgroups of the rows.
 
 use maud::{Markup, html};
 
 use super::facts::words;
 use super::layout::scroll;
 use super::sources::Sources;
-use crate::metric::{Gap, LEAST_ROWS, METRICS, Metric, SplitMetrics, Subgroup, metric};
+use crate::metric::{Gap, METRICS, MIN_ROWS, Metric, SplitMetrics, Subgroup, metric};
 use crate::plot::grouped;
 
-/// What is shown of each part; `metrics.json` has the rest.
+/// The metrics that are shown for each subgroup; `metrics.json` contains all.
 const SHOWN: [&str; 5] = ["accuracy", "balanced_accuracy", "f1_macro", "log_loss", "expected_calibration_error"];
 
-/// Writes the section for the first split, where anything was measured.
+/// Renders the section for the first split, if there are subgroups.
 pub fn section(sources: &Sources) -> Option<Markup> {
     let (split, metrics) = *sources.splits().first()?;
     if metrics.subgroups.is_empty() {
@@ -28,13 +28,13 @@ pub fn section(sources: &Sources) -> Option<Markup> {
     })
 }
 
-/// The largest difference of each attribute in balanced accuracy.
+/// The largest difference in balanced accuracy for each attribute.
 fn gaps(metrics: &SplitMetrics) -> Markup {
     let largest: Vec<&Gap> = metrics.gaps.iter().filter(|gap| gap.metric == "balanced_accuracy").collect();
     let title = metric("balanced_accuracy").map_or("", |metric| metric.title);
     html! {
         @if !largest.is_empty() {
-            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (LEAST_ROWS) " rows that have the same classes:" }
+            p { "Largest differences in " (title.to_lowercase()) " between subgroups of at least " (MIN_ROWS) " rows that have the same classes:" }
             ul {
                 @for Gap { attribute, gap, highest, lowest, .. } in largest {
                     li { strong { (words(attribute)) } ": " (format!("{gap:.3}")) ", between " (highest) " and " (lowest) }

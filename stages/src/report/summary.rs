@@ -1,4 +1,4 @@
-//! The first section: what was done on what data, and how good the result is.
+//! The first section: the data and the headline results.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::sources::Sources;
 use crate::metric::SplitMetrics;
 use crate::plot::grouped;
 
-/// A headline number.
+/// A headline metric.
 struct Tile {
     title: &'static str,
     value: String,
     note: String,
 }
 
-/// Writes the section.
+/// Renders the section.
 pub fn section(sources: &Sources) -> Markup {
     let splits = sources.splits();
     html! {
@@ -109,7 +109,7 @@ fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
     tiles
 }
 
-/// The number that a missed melanoma counts in, where the class is there.
+/// The melanoma sensitivity, if that class exists.
 fn melanoma(metrics: &SplitMetrics) -> Option<Tile> {
     const NAME: &str = "sensitivity_at_90_specificity";
     let value = metrics.class("mel")?.value(NAME)?;

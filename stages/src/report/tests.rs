@@ -1,4 +1,4 @@
-//! Tests of the page: what it shows, what it must never do, and how it looks with next to nothing.
+//! Tests of the page: content, security, and behaviour with minimal inputs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -180,7 +180,7 @@ fn everything(folder: &Path) -> Vec<(&'static str, Input)> {
 }
 
 #[test]
-fn images_that_were_left_out_are_listed_with_the_reason_and_the_byte() {
+fn quarantined_images_are_listed_with_reason_and_offset() {
     let folder = tempfile::tempdir().unwrap();
     let quarantine = json!({"images": [
         {"image_id": "ISIC_7", "path": "a/ISIC_7.jpg", "reason": "is truncated: <half>", "offset": 4711},
@@ -232,7 +232,7 @@ fn everything_is_on_the_page() {
 }
 
 #[test]
-fn links_lead_somewhere_and_no_id_is_there_twice() {
+fn links_resolve_and_ids_are_unique() {
     let folder = tempfile::tempdir().unwrap();
     let page = page(&everything(folder.path()));
     let ids = attributes(&page, "id");
@@ -265,7 +265,7 @@ fn names_from_the_data_are_escaped() {
 }
 
 #[test]
-fn the_same_inputs_give_the_same_page_whatever_the_stages_are_called() {
+fn the_page_does_not_depend_on_stage_names() {
     let folder = tempfile::tempdir().unwrap();
     let mut inputs = everything(folder.path());
     let first = page(&inputs);
@@ -276,7 +276,7 @@ fn the_same_inputs_give_the_same_page_whatever_the_stages_are_called() {
 }
 
 #[test]
-fn findings_and_explanations_are_said_in_words() {
+fn findings_and_explanations_are_described_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let page = page(&everything(folder.path()));
     for text in [
@@ -299,7 +299,7 @@ fn findings_and_explanations_are_said_in_words() {
 }
 
 #[test]
-fn subgroups_have_their_table_and_the_largest_difference() {
+fn subgroups_have_a_table_and_the_largest_difference() {
     let folder = tempfile::tempdir().unwrap();
     let scores = scores(100);
     let mut split = SplitMetrics::of(&scores, &labels());
@@ -312,7 +312,7 @@ fn subgroups_have_their_table_and_the_largest_difference() {
 }
 
 #[test]
-fn the_model_card_has_the_numbers_of_the_evaluation_and_says_where_there_is_no_model() {
+fn the_model_card_contains_the_evaluation_or_the_reason_for_its_absence() {
     let folder = tempfile::tempdir().unwrap();
     let card = |inputs: &[(&str, Input)]| {
         String::from_utf8(run_kind(&Report, &json!({}), inputs).unwrap().bytes("model_card.md")).unwrap()
@@ -332,14 +332,14 @@ fn metrics_alone_make_a_page() {
 }
 
 #[test]
-fn a_split_without_rows_leaves_a_page_that_says_so() {
+fn the_page_reports_a_split_without_rows() {
     let folder = tempfile::tempdir().unwrap();
     let page = page(&[metrics_input(folder.path(), 0)]);
     assert!(page.contains("nothing can be said: no rows.") && page.contains("undefined"));
 }
 
 #[test]
-fn a_leak_is_not_hidden() {
+fn leakage_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let leaking = json_input(folder.path(), "balance", ArtifactType::Balance, &balance(3));
     let page = page(&[metrics_input(folder.path(), 10), ("balance", leaking)]);
@@ -348,7 +348,7 @@ fn a_leak_is_not_hidden() {
 }
 
 #[test]
-fn classes_stand_in_index_order_everywhere() {
+fn classes_are_in_index_order_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let page = page(&everything(folder.path()));
     let split = page.split("<section id=\"split\"").nth(1).unwrap().split("</section>").next().unwrap();
@@ -358,21 +358,21 @@ fn classes_stand_in_index_order_everywhere() {
 }
 
 #[test]
-fn an_input_that_is_no_json_is_named() {
+fn an_input_with_invalid_json_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let broken = file_input(folder.path(), "metrics.json", b"{", Some(ArtifactType::Metrics));
     let error = run_kind(&Report, &json!({}), &[("metrics", broken)]).err().unwrap();
-    assert!(error.message.starts_with("`test.metrics.json` does not hold what the report expects: "), "{error}");
+    assert!(error.message.starts_with("`test.metrics.json` has unexpected content: "), "{error}");
 }
 
 #[test]
-fn a_page_about_all_of_ham10000_stays_small() {
+fn the_page_for_all_of_ham10000_is_small() {
     let folder = tempfile::tempdir().unwrap();
     let page = page(&[metrics_input(folder.path(), 10_015), predictions_input(folder.path(), 10_015)]);
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
 }
 
-/// Raise `REVISION` where this digest changes: a page in somebody's cache would be taken for the new one.
+/// If this digest changes, increment `REVISION`; otherwise caches return results of the old version.
 #[test]
 fn the_golden_digest_of_the_revision() {
     use hamflow_stage_api::Kind;

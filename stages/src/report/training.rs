@@ -1,4 +1,4 @@
-//! The section about training: how it went, which epoch was chosen, what the network is.
+//! The section about training: learning curves, selected epoch, and network.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::layout::scroll;
 use super::sources::Sources;
 use crate::plot::{ArchitecturePlot, LayerBlock, LearningCurvesPlot};
 
-/// Writes the section, where anything is known about training.
+/// Renders the section, if anything is known about training.
 pub fn section(sources: &Sources) -> Option<Markup> {
     if sources.history.is_empty() && sources.training.is_none() {
         return None;
@@ -58,7 +58,7 @@ fn chosen_sentence(sources: &Sources, chosen: Option<u64>) -> Markup {
     }
 }
 
-/// The network from its image to its classes, where the summary says all that the drawing needs.
+/// The network from input to output, if the summary contains everything that the drawing needs.
 fn architecture(training: Option<&Value>, layers: &[Value]) -> Option<ArchitecturePlot> {
     let training = training?;
     let output = serde_json::from_value(training.get("input")?.clone()).ok()?;

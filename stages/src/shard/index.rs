@@ -1,4 +1,4 @@
-//! The index of the shards: where each image's tensor is, and what its bytes are.
+//! The index of the shards: the location and digest of each image's tensor.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-/// Where one image's tensor is.
+/// The location of one image's tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexRow {
-    /// The image.
+    /// The image id.
     pub image_id: String,
     /// The file name of its shard.
     pub shard: String,
-    /// Its row in the shard, counted from 0.
+    /// Its row in the shard, 0-based.
     pub row: u32,
-    /// The BLAKE3 hash of the image's bytes (0 to 255, whatever the dtype), in hexadecimal.
+    /// The BLAKE3 hash of the image's bytes (0 to 255, regardless of the dtype), in hexadecimal.
     pub digest: String,
 }
 
 /// Encodes the index as a Parquet file, in the order of `rows`.
 pub fn encode_index(rows: &[IndexRow]) -> Result<Vec<u8>, StageError> {
-    encode(rows).map_err(|error| StageError::bug(format!("the shard index cannot be encoded: {error}")))
+    encode(rows).map_err(|error| StageError::bug(format!("cannot encode the shard index: {error}")))
 }
 
 fn encode(rows: &[IndexRow]) -> Result<Vec<u8>, ParquetError> {
@@ -52,10 +52,10 @@ fn encode(rows: &[IndexRow]) -> Result<Vec<u8>, ParquetError> {
     Ok(bytes)
 }
 
-/// Reads an index, checked against its digest.
+/// Reads an index and verifies its digest.
 pub fn read_index(file: &InputFile) -> Result<Vec<IndexRow>, StageError> {
     let bytes = file.read()?;
-    decode(bytes).map_err(|error| StageError::input(format!("`{}` is not an index of shards: {error}", file.path)))
+    decode(bytes).map_err(|error| StageError::input(format!("`{}` is not a valid shard index: {error}", file.path)))
 }
 
 fn decode(bytes: Vec<u8>) -> Result<Vec<IndexRow>, ParquetError> {
@@ -66,7 +66,7 @@ fn decode(bytes: Vec<u8>) -> Result<Vec<IndexRow>, ParquetError> {
         let column = |name: &str, wanted: &DataType| {
             let column = batch.column_by_name(name).filter(|column| column.data_type() == wanted);
             let column = column.filter(|column| column.null_count() == 0);
-            column.ok_or_else(|| ParquetError::General(format!("the column `{name}` of {wanted} is not there")))
+            column.ok_or_else(|| ParquetError::General(format!("no column `{name}` of {wanted}")))
         };
         let image_ids = column("image_id", &DataType::Utf8)?.as_string::<i32>();
         let shards = column("shard", &DataType::Utf8)?.as_string::<i32>();
@@ -77,7 +77,7 @@ fn decode(bytes: Vec<u8>) -> Result<Vec<IndexRow>, ParquetError> {
             rows.push(IndexRow {
                 image_id: image_ids.value(i).to_owned(),
                 shard: shards.value(i).to_owned(),
-                row: u32::try_from(row).map_err(|_| ParquetError::General(format!("there is no row {row}")))?,
+                row: u32::try_from(row).map_err(|_| ParquetError::General(format!("invalid row {row}")))?,
                 digest: digests.value(i).to_owned(),
             });
         }

@@ -1,4 +1,4 @@
-//! Reads tensors out of shards where they lie, without copying.
+//! Reads tensors from memory-mapped shards without copying.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use super::{EXTENSION, EXTENSION_METADATA_KEY, ID_COLUMN, PREPROCESS_KEY, TENSOR
 
 /// The tensors of a folder of shards by image id.
 ///
-/// The shards are mapped into memory and checked against their digests once, when they are opened. A file that somebody
-/// shortens afterwards kills the process that reads it, which the engine reports as a crash of that stage.
+/// The shards are mapped into memory, and their digests are verified once when they are opened. If a file is
+/// truncated afterwards, the process that reads it is killed, which the engine reports as a crash of that stage.
 #[derive(Debug)]
 pub struct ShardReader {
     name: String,
     shape: [usize; 3],
     preprocess: Value,
     shards: Vec<Batch>,
-    /// Sorted by image id: the id, the index of its batch, its row there.
+    /// Sorted by image id: the id, the index of its batch, and its row there.
     rows: Vec<(String, u32, u32)>,
 }
 
@@ -44,7 +44,7 @@ struct Shard {
 }
 
 impl ShardReader {
-    /// Maps and checks every shard of `input`.
+    /// Maps and verifies every shard of `input`.
     pub fn open(input: &Input) -> Result<Self, StageError> {
         let files: Vec<&InputFile> = input.files.iter().filter(|file| file.path.ends_with(EXTENSION)).collect();
         let opened: Vec<Shard> = files.par_iter().map(|file| Shard::open(file)).collect::<Result<_, _>>()?;
@@ -56,7 +56,7 @@ impl ShardReader {
         for (shard, file) in opened.into_iter().zip(files) {
             if shard.shape != shape || shard.preprocess != reader.preprocess {
                 return Err(StageError::input(format!(
-                    "shard `{}` of `{}` was preprocessed in another way than the first",
+                    "shard `{}` of `{}` has different preprocessing parameters than the first shard",
                     file.path, input.name
                 )));
             }
@@ -69,7 +69,7 @@ impl ShardReader {
         }
         reader.rows.sort_unstable();
         if let Some(pair) = reader.rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(StageError::input(format!("image `{}` is twice in `{}`", pair[0].0, input.name)));
+            return Err(StageError::input(format!("duplicate image `{}` in `{}`", pair[0].0, input.name)));
         }
         Ok(reader)
     }
@@ -79,7 +79,7 @@ impl ShardReader {
         let found = self.rows.binary_search_by(|(id, ..)| id.as_str().cmp(image_id));
         let position = found.map_err(|_| {
             StageError::input(format!("image `{image_id}` is not in the shards of `{}`", self.name))
-                .hint("the shards must be made from the same table; quarantined images have none")
+                .hint("the shards must have been made from the same table; quarantined images have no tensor")
         })?;
         let (_, batch, row) = self.rows[position];
         let tensors = &self.shards[batch as usize].tensors;
@@ -88,22 +88,22 @@ impl ShardReader {
         Ok(&tensors.values().as_primitive::<UInt8Type>().values()[start..start + size])
     }
 
-    /// Whether there is a tensor of this image.
+    /// Whether the image has a tensor.
     pub fn contains(&self, image_id: &str) -> bool {
         self.rows.binary_search_by(|(id, ..)| id.as_str().cmp(image_id)).is_ok()
     }
 
-    /// The image ids in order.
+    /// The image ids, sorted.
     pub fn image_ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.rows.iter().map(|(id, ..)| id.as_str())
     }
 
-    /// Height, width, channels.
+    /// The shape: height, width, channels.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// The parameters with which the images were preprocessed.
+    /// The preprocessing parameters of the images.
     pub fn preprocess(&self) -> &Value {
         &self.preprocess
     }
@@ -113,34 +113,35 @@ impl Shard {
     fn open(file: &InputFile) -> Result<Self, StageError> {
         let bytes = map(file)?;
         file.check(&bytes)?;
-        Self::decode(&bytes).map_err(|error| StageError::input(format!("`{}` is not a shard: {error}", file.path)))
+        Self::decode(&bytes)
+            .map_err(|error| StageError::input(format!("`{}` is not a valid shard: {error}", file.path)))
     }
 
     fn decode(bytes: &Buffer) -> Result<Self, ArrowError> {
         let corrupt = |what: &str| ArrowError::ParseError(what.to_owned());
         let trailer = bytes.len().checked_sub(10).ok_or_else(|| corrupt("it is too short"))?;
-        let ending = bytes[trailer..].try_into().expect("ten bytes are left");
+        let ending = bytes[trailer..].try_into().expect("the slice has ten bytes");
         let start = trailer.checked_sub(read_footer_length(ending)?).ok_or_else(|| corrupt("it is too short"))?;
         let footer = root_as_footer(&bytes[start..trailer]).map_err(|error| corrupt(&error.to_string()))?;
         let schema = try_fb_to_schema(footer.schema().ok_or_else(|| corrupt("it has no schema"))?)?;
-        let no_bytes = "it has no column `image` of tensors of bytes (`dtype = \"u8\"` of `preprocess` makes them)";
+        let no_bytes = "it has no column `image` of u8 tensors (set `dtype = \"u8\"` in `preprocess`)";
         let shape = tensor_shape(&schema).ok_or_else(|| corrupt(no_bytes))?;
         let preprocess = schema.metadata().get(PREPROCESS_KEY);
         let preprocess = preprocess.and_then(|text| serde_json::from_str(text).ok());
-        let preprocess = preprocess.ok_or_else(|| corrupt("it does not say how it was preprocessed"))?;
+        let preprocess = preprocess.ok_or_else(|| corrupt("it has no preprocessing parameters"))?;
         let decoder = FileDecoder::new(Arc::new(schema), footer.version());
         let mut batches = Vec::new();
         for block in footer.recordBatches().iter().flatten() {
             let range = usize::try_from(block.offset())
                 .ok()
                 .zip(usize::try_from(block.bodyLength()).ok().zip(usize::try_from(block.metaDataLength()).ok()));
-            let (offset, (body, head)) = range.ok_or_else(|| corrupt("a block has no place"))?;
+            let (offset, (body, head)) = range.ok_or_else(|| corrupt("a block has an invalid offset"))?;
             let length = body
                 .checked_add(head)
                 .filter(|length| offset.checked_add(*length).is_some_and(|end| end <= bytes.len()));
-            let length = length.ok_or_else(|| corrupt("a block ends behind the end"))?;
+            let length = length.ok_or_else(|| corrupt("a block extends beyond the end of the file"))?;
             if let Some(batch) = decoder.read_record_batch(block, &bytes.slice_with_length(offset, length))? {
-                batches.push(Batch::new(&batch).ok_or_else(|| corrupt("it has other columns than a shard"))?);
+                batches.push(Batch::new(&batch).ok_or_else(|| corrupt("it has unexpected columns"))?);
             }
         }
         Ok(Self { shape, preprocess, batches })
@@ -155,7 +156,7 @@ impl Batch {
     }
 }
 
-/// The shape that a shard's schema declares, if it fits the column's type.
+/// The shape that a shard's schema declares, if it matches the column's type.
 fn tensor_shape(schema: &Schema) -> Option<[usize; 3]> {
     let field = schema.field_with_name(TENSOR_COLUMN).ok()?;
     let DataType::FixedSizeList(item, size) = field.data_type() else { return None };
@@ -165,7 +166,7 @@ fn tensor_shape(schema: &Schema) -> Option<[usize; 3]> {
     (fits && *item.data_type() == DataType::UInt8).then_some(shape)
 }
 
-/// Maps a file, so that the pages of tensors that nobody asks for are never read again.
+/// Maps a file, so that unused tensors are not read again.
 fn map(file: &InputFile) -> Result<Buffer, StageError> {
     let io = |source| StageError::io("read", &file.source, &source);
     let handle = open_regular(&file.source, Symlinks::Follow).map_err(io)?;
@@ -173,8 +174,8 @@ fn map(file: &InputFile) -> Result<Buffer, StageError> {
     if handle.metadata().map_err(io)?.len() == 0 {
         return Ok(Buffer::default());
     }
-    // SAFETY: the store never writes to a blob in place, and `Buffer` hands out shared bytes only. Shortening by somebody else
-    // is documented on `ShardReader`.
+    // SAFETY: the store never writes to a blob in place, and `Buffer` only hands out shared bytes. Truncation by
+    // other programs is documented on `ShardReader`.
     let map = unsafe { Mmap::map(&handle) }.map_err(io)?;
     let (start, length) = (NonNull::from(&map[..]).cast::<u8>(), map.len());
     // SAFETY: `start` and `length` describe the mapping, which lives as long as its owner, the second `Arc`.

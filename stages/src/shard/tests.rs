@@ -1,4 +1,4 @@
-//! Tests of writing and reading shards together.
+//! Round-trip tests of writing and reading shards.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn tensors_are_found_by_id_across_shards() {
 }
 
 #[test]
-fn a_shard_that_changed_or_is_damaged_is_refused() {
+fn a_changed_or_corrupt_shard_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = shard(&["a"], 1);
     let mut changed = file(folder.path(), "shard-a.arrow", &bytes);
@@ -58,13 +58,13 @@ fn a_shard_that_changed_or_is_damaged_is_refused() {
 }
 
 #[test]
-fn an_image_that_is_twice_in_the_shards_is_named() {
+fn a_duplicate_image_in_the_shards_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let files = ["shard-a.arrow", "shard-b.arrow"].map(|name| file(folder.path(), name, &shard(&["a"], 1)));
-    assert!(ShardReader::open(&input(files.into())).unwrap_err().message.contains("`a` is twice"));
+    assert!(ShardReader::open(&input(files.into())).unwrap_err().message.contains("duplicate image `a`"));
 }
 
-/// The bytes that arrow's writer makes of whole columns, with the schema of `like`.
+/// The bytes that arrow's writer produces from whole columns, with the schema of `like`.
 fn in_one_piece(like: &[u8], ids: &[String], tensors: &[u8]) -> Vec<u8> {
     let schema = FileReader::try_new(std::io::Cursor::new(like), None).unwrap().schema();
     let DataType::FixedSizeList(item, size) = schema.field(1).data_type() else { panic!("{schema}") };
@@ -82,9 +82,9 @@ fn in_one_piece(like: &[u8], ids: &[String], tensors: &[u8]) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-// Ids of many lengths: what stands before the tensors has another length with each that is left out.
+// Ids of many lengths, so that the length of the data before the tensors depends on which images are skipped.
 #[test]
-fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left_out() {
+fn a_shard_written_image_by_image_matches_arrow_with_any_images_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shard.arrow");
     let ids: Vec<String> = (0..7).map(|row: usize| "i".repeat(1 + row * row * 5)).collect();
@@ -108,11 +108,11 @@ fn a_shard_written_image_by_image_is_the_one_that_arrow_writes_whatever_was_left
             assert!(bytes == in_one_piece(&bytes, &ids, &tensors.concat()), "{dtype:?} without {left_out:?}");
         }
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left in the folder");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no other file remains in the folder");
 }
 
 #[test]
-fn a_shard_is_on_its_way_while_its_images_are_made_and_is_not_ended_without_all_of_them() {
+fn a_shard_is_written_incrementally_and_only_finished_with_all_images() {
     let folder = tempfile::tempdir().unwrap();
     let file = OutputFile::create(folder.path().join("shard.arrow")).unwrap();
     let path = file.path().to_owned();
@@ -125,11 +125,11 @@ fn a_shard_is_on_its_way_while_its_images_are_made_and_is_not_ended_without_all_
         assert!(written + 64 * 1024 > pushed, "{written} of more than {pushed} bytes are in the file");
     }
     let error = writer.finish().unwrap_err();
-    assert!(error.message.contains("19 of the 20 images of a shard were tried"), "{error}");
+    assert!(error.message.contains("only 19 of the 20 images of a shard were added or skipped"), "{error}");
 }
 
 #[test]
-fn an_index_is_read_back_as_it_was_written() {
+fn an_index_round_trips() {
     let folder = tempfile::tempdir().unwrap();
     let row = |id: &str, row| IndexRow {
         image_id: id.to_owned(),

@@ -1,4 +1,4 @@
-//! Makes the bytes of one shard.
+//! Writes a shard.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -24,12 +24,12 @@ pub fn tensor_hash(tensor: &[u8]) -> blake3::Hash {
     blake3::hash(tensor)
 }
 
-/// The name of a tensor's bytes in the index: their BLAKE3 hash in hexadecimal.
+/// The digest of a tensor in the index: the BLAKE3 hash of its bytes in hexadecimal.
 pub fn tensor_digest(tensor: &[u8]) -> String {
     tensor_hash(tensor).to_hex().to_string()
 }
 
-/// The numbers of a shard's tensors.
+/// The element type of a shard's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -49,26 +49,27 @@ impl Dtype {
     }
 }
 
-/// Writes one shard, an Arrow IPC file, image by image: no more than one tensor is in memory.
+/// Writes one shard, an Arrow IPC file, image by image. At most one tensor is in memory.
 ///
-/// The bytes depend on nothing but the rows, their order, the shape and the parameters.
+/// The bytes depend only on the rows, their order, the shape and the parameters.
 #[derive(Debug)]
 pub struct ShardWriter<'a> {
     file: OutputFile,
     layout: Layout,
     /// The images that the file has room for.
     image_ids: &'a [String],
-    /// How many of them were tried.
+    /// The number of images that were added or skipped so far.
     tried: usize,
-    /// The images that are in it, by their place.
+    /// The indices of the images that were added.
     kept: Vec<usize>,
-    /// What stands around their tensors if all are in it.
+    /// The data around the tensors if no image is skipped.
     frame: Frame,
     floats: Vec<u8>,
 }
 
 impl<'a> ShardWriter<'a> {
-    /// Starts a shard of tensors of `shape` (height, width, channels) of these images, made with the parameters `preprocess`.
+    /// Creates a shard for tensors of `shape` (height, width, channels) of these images, with the preprocessing
+    /// parameters `preprocess`.
     pub fn create(
         mut file: OutputFile,
         shape: [usize; 3],
@@ -106,24 +107,24 @@ impl<'a> ShardWriter<'a> {
         Ok(())
     }
 
-    /// Leaves the next image out.
+    /// Skips the next image.
     pub fn leave_out(&mut self) {
         self.tried += 1;
     }
 
-    /// Ends the file, which is written anew where images were left out.
+    /// Finishes the file, which is rewritten if images were skipped.
     pub fn finish(mut self) -> Result<(), StageError> {
         let path = self.file.path().to_owned();
         if self.tried != self.image_ids.len() {
             let (tried, all) = (self.tried, self.image_ids.len());
-            return Err(StageError::bug(format!("{tried} of the {all} images of a shard were tried")));
+            return Err(StageError::bug(format!("only {tried} of the {all} images of a shard were added or skipped")));
         }
         if self.kept.len() == self.image_ids.len() {
             self.file.write_all(&self.frame.tail).map_err(at(&path))?;
             return self.file.flush().map_err(at(&path));
         }
         self.file.flush().map_err(at(&path))?;
-        // What stands before the tensors has another length without the images that were left out.
+        // If images were skipped, the data before the tensors has a different length.
         let frame = self.layout.frame(self.kept.iter().map(|image| &self.image_ids[*image]))?;
         let whole = path.with_extension("whole");
         let copy = || {
@@ -143,7 +144,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StageError {
     move |source| StageError::io("write", path, &source)
 }
 
-/// What all shards of a stage have in common.
+/// The properties that all shards of a stage share.
 #[derive(Debug)]
 struct Layout {
     shape: [usize; 3],
@@ -152,27 +153,27 @@ struct Layout {
 }
 
 impl Layout {
-    /// How many numbers a tensor has.
+    /// The number of elements per tensor.
     fn numbers(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// What stands around the tensors of these images.
+    /// The data around the tensors of these images.
     fn frame<'i>(&self, image_ids: impl ExactSizeIterator<Item = &'i String>) -> Result<Frame, StageError> {
-        let bug = |error: &dyn std::fmt::Display| StageError::bug(format!("a shard cannot be encoded: {error}"));
+        let bug = |error: &dyn std::fmt::Display| StageError::bug(format!("cannot encode a shard: {error}"));
         let width = match self.dtype {
             Dtype::U8 => size_of::<u8>(),
             Dtype::F32 => size_of::<f32>(),
         };
         let numbers = image_ids.len() * self.numbers();
-        // Nobody looks at these bytes, so the system need not provide them; none cannot be mapped.
+        // These bytes are never read, so the kernel need not allocate them; a length of zero cannot be mapped.
         let room = (numbers * width).max(1);
         let blank = MmapOptions::new().len(room).no_reserve_swap().map_anon().map_err(|error| bug(&error))?;
         let blank = Buffer::from(Bytes::from_owner(blank)).slice_with_length(0, numbers * width);
         let mut target = Around { inside: blank.as_ptr(), frame: Frame::default(), behind: false };
         self.encode(&mut target, image_ids, blank).map_err(|error| bug(&error))?;
         if numbers > 0 && !target.behind {
-            return Err(bug(&"the tensors were not written where they lie"));
+            return Err(bug(&"the tensors were copied before they were written"));
         }
         Ok(target.frame)
     }
@@ -203,14 +204,14 @@ impl Layout {
     }
 }
 
-/// What stands before the tensors of a shard and behind them.
+/// The data before and after the tensors of a shard.
 #[derive(Debug, Default)]
 struct Frame {
     head: Vec<u8>,
     tail: Vec<u8>,
 }
 
-/// Keeps what is written, but for the bytes at one address.
+/// Keeps everything that is written, except for the bytes at one address.
 struct Around {
     inside: *const u8,
     frame: Frame,

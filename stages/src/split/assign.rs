@@ -1,4 +1,4 @@
-//! Spreads groups over sides so that every class is divided in the wanted fractions.
+//! Distributes groups over splits or folds so that every class is divided in the requested fractions.
 
 use std::cmp::Reverse;
 
@@ -6,14 +6,14 @@ use hamflow_stage_api::Random;
 
 use super::groups::Groups;
 
-/// The side of each group, in the order of [`Groups::groups`]; `fractions` has one entry per side.
+/// Assigns a side (split or fold) to each group, in the order of [`Groups::groups`]; `fractions` has one entry per side.
 ///
-/// Groups of one class go class by class, the larger ones first, in a random order among equals, each to the side that
-/// lacks most rows measured against its share of what went before it. So every side gets its share of large groups as well
-/// as of small ones. Groups with contradicting classes come first, because the others can then make up for them. Last,
-/// groups move while that brings a class closer to its fractions.
+/// Groups of one class are assigned class by class, larger ones first, in a random order among groups of equal size.
+/// Each goes to the side with the largest deficit relative to its share of the rows assigned so far, so that every
+/// side gets its share of large and small groups. Groups with contradictory classes are assigned first, because the
+/// others can compensate for them. Finally, groups are moved while that brings a class closer to its fractions.
 ///
-/// Groups that `only` leaves out get side 0 and count for nothing.
+/// Groups excluded by `only` get side 0 and are not counted.
 pub fn assign(groups: &Groups<'_>, only: Option<&[bool]>, fractions: &[f64], random: &mut Random) -> Vec<usize> {
     let order = order(groups, only, random);
     let mut state = State {
@@ -42,7 +42,8 @@ pub fn assign(groups: &Groups<'_>, only: Option<&[bool]>, fractions: &[f64], ran
     state.side
 }
 
-/// The larger groups first; among equals by a keyed hash of the name, so that another group changes no one's place.
+/// Sorts by decreasing size; ties by a keyed hash of the name, so that an added group does not change the order of
+/// the others.
 fn order(groups: &Groups<'_>, only: Option<&[bool]>, random: &mut Random) -> Vec<usize> {
     let mut key = [0; 32];
     for bytes in key.as_chunks_mut::<8>().0 {
@@ -66,12 +67,12 @@ struct State<'a> {
     groups: &'a Groups<'a>,
     fractions: &'a [f64],
     side: Vec<usize>,
-    /// Rows by class and side.
+    /// Row counts by class and side.
     rows: Vec<Vec<usize>>,
 }
 
 impl State<'_> {
-    /// Puts a group where its classes lack most rows, were it dealt out in the wanted fractions.
+    /// Assigns a group to the side whose deficit in the group's classes is largest.
     fn place(&mut self, group: usize) {
         let classes = &self.groups.groups[group].classes;
         let lack = |side: usize| -> f64 {
@@ -83,25 +84,25 @@ impl State<'_> {
                 })
                 .sum()
         };
-        // A side without a fraction gets nothing; the first of equals wins.
+        // A side with fraction 0 gets nothing; the first side wins a tie.
         let open = (0..self.fractions.len()).filter(|&side| self.fractions[side] > 0.0);
         let best = open.map(|side| (lack(side), side)).reduce(|best, next| if next.0 > best.0 { next } else { best });
-        let (_, side) = best.expect("fractions sum to 1, so one is above 0");
+        let (_, side) = best.expect("fractions sum to 1, so one is greater than 0");
         self.side[group] = side;
         for &(class, n) in classes {
             self.rows[class][side] += n;
         }
     }
 
-    /// Moves groups of one class from side to side while that lowers the squared distances from the fractions.
+    /// Moves groups of one class between sides while that lowers the squared distance from the fractions.
     fn settle(&mut self, class: usize, members: &[usize]) {
         let total: usize = self.rows[class].iter().sum();
-        // The smallest come last: they are what fits.
+        // The smallest groups come last: they are the ones that fit.
         let mut candidates: Vec<Vec<usize>> = vec![Vec::new(); self.fractions.len()];
         for &group in members {
             candidates[self.side[group]].push(group);
         }
-        // Each move lowers the distance, so this ends; dealing leaves few moves to make.
+        // Each move lowers the distance, so this terminates. After the assignment, few moves remain.
         loop {
             let excess: Vec<f64> = (0..self.fractions.len())
                 .map(|side| self.rows[class][side] as f64 - self.fractions[side] * total as f64)

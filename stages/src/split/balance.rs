@@ -1,4 +1,4 @@
-//! How the classes fell on the splits, and the proof that nothing crosses, counted on the result.
+//! The class distribution over the splits, and the proof that no group spans two, both counted from the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use serde_json::{Map, Value, json};
 use super::groups::Groups;
 use super::{SPLITS, SplitParams};
 
-/// What the balance is counted from.
+/// The data from which the balance is counted.
 pub struct Balance<'a> {
     /// The parameters.
     pub params: &'a SplitParams,
-    /// The image of each row.
+    /// The image id of each row.
     pub ids: &'a [String],
-    /// The value of the group column of each row.
+    /// The value of the group column in each row.
     pub names: &'a [String],
-    /// Whether identical images were looked for.
+    /// Whether byte-identical images were looked for.
     pub images_checked: bool,
-    /// The numbers of the rows' names and classes.
+    /// The groups of the rows.
     pub groups: &'a Groups<'a>,
     /// The split of each row.
     pub splits: &'a [usize],
-    /// The fold of each row, where there are folds.
+    /// The fold of each row, if there are folds.
     pub folds: Option<&'a [Option<i64>]>,
 }
 
-/// How many rows and names there are in a cell of class and split.
+/// The number of rows and names of one class in one split.
 #[derive(Clone, Copy, Default)]
 struct Cell {
     rows: usize,
@@ -33,12 +33,12 @@ struct Cell {
 }
 
 impl Balance<'_> {
-    /// The balance as it is written.
+    /// The balance as JSON.
     pub fn to_json(&self) -> Value {
         let groups = self.groups;
         let one_class = vec![0; self.ids.len()];
         let cells = self.cells(&groups.class_of_row, groups.classes.len());
-        // A name with two classes counts in both, but in the whole once.
+        // A name with two classes counts once per class, but only once in the total.
         let names_of_class = names_per(&groups.class_of_row, &groups.name_of_row, groups.classes.len());
         let classes = groups.classes.iter().zip(&cells).zip(names_of_class);
         let classes: Vec<Value> = classes
@@ -89,7 +89,7 @@ impl Balance<'_> {
         Value::Object(sides)
     }
 
-    /// How many names are on more than one side.
+    /// The number of names that occur on more than one side.
     fn crossing<T: Copy + PartialEq>(&self, sides: &[T]) -> usize {
         let mut first: Vec<Option<T>> = vec![None; self.groups.names];
         let mut crosses = vec![false; self.groups.names];
@@ -107,7 +107,7 @@ impl Balance<'_> {
             let names = rows.iter().map(|&row| self.names[row].as_str()).collect();
             sets.push((images, names, rows.iter().map(|&row| SPLITS[self.splits[row]]).collect()));
         }
-        // By their first image: the digests' order says nothing to a reader.
+        // Ordered by their first image, because the order of digests is meaningless to a reader.
         sets.sort_unstable();
         let crossing = sets.iter().filter(|(_, _, splits)| splits.len() > 1).count();
         let sets: Vec<Value> = sets
@@ -133,7 +133,7 @@ impl Balance<'_> {
     }
 }
 
-/// How many different names the rows of each side have.
+/// The number of distinct names on each side.
 fn names_per(side_of_row: &[usize], name_of_row: &[usize], sides: usize) -> Vec<usize> {
     let mut pairs: Vec<(usize, usize)> = side_of_row.iter().copied().zip(name_of_row.iter().copied()).collect();
     pairs.sort_unstable();
@@ -145,14 +145,14 @@ fn names_per(side_of_row: &[usize], name_of_row: &[usize], sides: usize) -> Vec<
     names
 }
 
-/// A sentence for every class that a split wants some of and has none of.
+/// A message for each class without rows in a split whose fraction is not 0.
 pub fn empty_sides(balance: &Value) -> Vec<String> {
     let mut sentences = Vec::new();
     for class in balance["classes"].as_array().into_iter().flatten() {
         let name = class["class"].as_str().unwrap_or_default();
         for (split, side) in class["splits"].as_object().into_iter().flatten() {
             if side["rows"] == 0 && side["target"].as_f64().is_some_and(|target| target > 0.0) {
-                sentences.push(format!("no row of the class `{name}` is in `{split}`"));
+                sentences.push(format!("class `{name}` has no rows in `{split}`"));
             }
         }
     }

@@ -1,46 +1,46 @@
-//! Groups of rows that must stay on one side.
+//! Groups of rows that must stay together.
 
 use std::collections::BTreeSet;
 
 use hamflow_stage_api::Digest;
 
-/// Rows that stay together.
+/// Rows that must stay together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group<'a> {
-    /// The least of the group's names in alphabetical order, which does not depend on the order of the rows.
+    /// The alphabetically first name in the group, which does not depend on the order of the rows.
     pub name: &'a str,
-    /// The numbers of the classes that it has, and how many rows of each; sorted.
+    /// The indices of its classes with their row counts, sorted.
     pub classes: Vec<(usize, usize)>,
 }
 
 impl Group<'_> {
-    /// How many rows it has.
+    /// The number of rows.
     pub fn size(&self) -> usize {
         self.classes.iter().map(|(_, n)| n).sum()
     }
 }
 
-/// All rows of a table in groups.
+/// A partition of all rows of a table into groups.
 #[derive(Debug)]
 pub struct Groups<'a> {
     /// The groups, sorted by name.
     pub groups: Vec<Group<'a>>,
-    /// The group of each row.
+    /// The group index of each row.
     pub of_row: Vec<usize>,
-    /// How many different names there are: as many as groups, unless some share an image.
+    /// The number of distinct names; equal to the number of groups unless some share an image.
     pub names: usize,
-    /// The number of each row's name.
+    /// The index of each row's name.
     pub name_of_row: Vec<usize>,
-    /// The names of the classes, sorted.
+    /// The class names, sorted.
     pub classes: Vec<&'a str>,
-    /// The number of each row's class.
+    /// The class index of each row.
     pub class_of_row: Vec<usize>,
-    /// The rows of each image that is there more than once.
+    /// The rows of each image that occurs more than once.
     pub identical: Vec<Vec<usize>>,
 }
 
 impl<'a> Groups<'a> {
-    /// Puts rows of one name together, and then names that share an image.
+    /// Groups rows by name, and joins names that share an image.
     pub fn new(names: &'a [String], classes: &'a [String], digests: Option<&[Digest]>) -> Self {
         let (distinct, name_of_row) = numbered(names);
         let class_names: Vec<&str> = classes.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
@@ -55,7 +55,7 @@ impl<'a> Groups<'a> {
             }
         }
 
-        // A root is the least of its numbers, so groups come out sorted by their least name.
+        // A root is the smallest index of its tree, so groups are sorted by their first name.
         let mut groups: Vec<Group> = Vec::with_capacity(distinct.len());
         let mut group_of_name = vec![0; distinct.len()];
         for (number, name) in distinct.iter().enumerate() {
@@ -78,13 +78,13 @@ impl<'a> Groups<'a> {
         Self { groups, of_row, names: distinct.len(), name_of_row, classes: class_names, class_of_row, identical }
     }
 
-    /// Hands what is known of each group to its rows.
+    /// Expands a value per group to a value per row.
     pub fn per_row<T: Copy>(&self, per_group: &[T]) -> Vec<T> {
         self.of_row.iter().map(|&group| per_group[group]).collect()
     }
 }
 
-/// The different names, sorted, and the number of each row's name among them.
+/// The distinct names, sorted, and the index of each row's name among them.
 fn numbered(names: &[String]) -> (Vec<&str>, Vec<usize>) {
     let mut rows: Vec<(&str, usize)> = names.iter().map(String::as_str).zip(0..).collect();
     rows.sort_unstable();
@@ -98,7 +98,7 @@ fn numbered(names: &[String]) -> (Vec<&str>, Vec<usize>) {
     (distinct, number_of_row)
 }
 
-/// The rows of each digest that is there more than once.
+/// The rows of each digest that occurs more than once.
 fn identical(digests: &[Digest]) -> Vec<Vec<usize>> {
     let mut rows: Vec<(&Digest, usize)> = digests.iter().zip(0..).collect();
     rows.sort_unstable();
@@ -106,7 +106,7 @@ fn identical(digests: &[Digest]) -> Vec<Vec<usize>> {
     sets.map(|same| same.iter().map(|(_, row)| *row).collect()).collect()
 }
 
-/// A union-find forest in which a root is the least of its tree.
+/// A union-find forest in which each root is the smallest element of its tree.
 struct Parents(Vec<usize>);
 
 impl Parents {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_of_shared_images_join_too() {
+    fn chains_of_shared_images_are_joined() {
         let names = texts("a b b c c d");
         let digests: Vec<Digest> = ["1", "1", "2", "2", "3", "3"].iter().map(|d| Digest::of(d.as_bytes())).collect();
         let classes = texts("x x x x x x");

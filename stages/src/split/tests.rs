@@ -1,4 +1,4 @@
-//! What `split` promises, as laws over random tables and on the real one.
+//! Properties of `split` on random tables and on the real dataset.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ fn run(table: &DataFrame, params: Value, images: Option<Input>) -> Ran {
     run_kind(&Split, &params, &inputs).unwrap()
 }
 
-/// A table of `n` images: lesions of one to six, skewed classes, and some lesions with two classes.
+/// A table of `n` images with one to six per lesion, imbalanced classes, and some lesions with two classes.
 fn random_table(random: &mut Random, n: usize, contradicting: f64) -> DataFrame {
     let class = |random: &mut Random| {
         ["nv", "nv", "nv", "nv", "nv", "nv", "mel", "mel", "bkl", "df"][random.below(10) as usize]
@@ -43,7 +43,7 @@ fn random_table(random: &mut Random, n: usize, contradicting: f64) -> DataFrame 
     .unwrap()
 }
 
-/// Images for a table, some with the bytes of another.
+/// Images for a table, some of them byte-identical.
 fn random_images(random: &mut Random, ids: &[String]) -> Input {
     let file = |id: &String| {
         let content = if random.unit() < 0.02 { random.below(20).to_string() } else { id.clone() };
@@ -60,7 +60,7 @@ fn sides<'a>(keys: &'a [String], splits: &'a [String]) -> BTreeMap<&'a str, BTre
     sides
 }
 
-/// Half a percentage point, or one lesion where that is more.
+/// Asserts a tolerance of half a percentage point, or one lesion if that is more.
 fn assert_fractions(balance: &Value, largest: f64) {
     for class in balance["classes"].as_array().unwrap() {
         let rows = class["rows"].as_f64().unwrap();
@@ -123,7 +123,7 @@ fn assert_folds(table: &DataFrame, lesions: &[String], splits: &[String]) {
 }
 
 #[test]
-fn the_split_depends_on_the_seed_and_on_nothing_else() {
+fn the_split_depends_only_on_the_seed() {
     let table = random_table(&mut Random::new(1, "order"), 1_000, 0.01);
     let by_image = |table: &DataFrame, seed: u64, threads: usize| -> BTreeMap<String, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -140,7 +140,7 @@ fn the_split_depends_on_the_seed_and_on_nothing_else() {
     let first = by_image(&table, 1, 1);
     assert_eq!(by_image(&table, 1, 8), first);
     assert_ne!(by_image(&table, 2, 1), first);
-    // Neither the order of the rows nor a column that is none of the split's business.
+    // Neither the order of the rows nor an unrelated column.
     let mut other = table.reverse();
     crate::table::with_column(&mut other, Column::new("age".into(), vec![1.0; table.height()])).unwrap();
     assert_eq!(by_image(&other, 1, 1), first);
@@ -152,19 +152,19 @@ fn a_class_with_too_few_lesions_for_every_split_is_a_warning() {
         df!("image_id" => ["a", "b", "c"], "lesion_id" => ["x", "x", "y"], "dx" => ["nv", "nv", "mel"]).unwrap();
     let ran = run(&table, json!({}), None);
     let warnings: Vec<&JobEvent> = ran.events.iter().filter(|e| matches!(e, JobEvent::Warning { .. })).collect();
-    let message = "no row of the class `mel` is in `validation`".to_owned();
+    let message = "class `mel` has no rows in `validation`".to_owned();
     assert!(warnings.contains(&&JobEvent::Warning { message }), "{warnings:?}");
     assert_eq!(ran.json("balance.json")["identical_images"]["checked"], false);
 }
 
 #[test]
-fn what_cannot_be_split_is_said() {
+fn a_table_that_cannot_be_split_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let table = df!("image_id" => ["a"], "lesion_id" => ["x"], "dx" => [None::<&str>]).unwrap();
     let input = file_input(folder.path(), "table.parquet", &write(&table).unwrap(), Some(ArtifactType::Table));
     let message =
         |params: Value| run_kind(&Split, &params, &[("table", input.clone())]).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(message(json!({})), "the column `dx` has no value in row 1 of the table");
+    assert_eq!(message(json!({})), "column `dx` has no value in row 1 of the table");
     assert!(message(json!({"group": "lesionid"})).contains("did you mean `lesion_id`?"));
 
     let images = files_input(Vec::new(), None);
@@ -174,10 +174,10 @@ fn what_cannot_be_split_is_said() {
 }
 
 #[test]
-fn fractions_that_are_none_are_refused() {
+fn invalid_fractions_are_rejected() {
     let refused = |params: Value| Split.resolve(params.as_object().unwrap()).unwrap_err();
     let fractions = |train: f64, validation: f64, test: f64| json!({"fractions": {"train": train, "validation": validation, "test": test}});
-    assert_eq!(refused(fractions(0.5, 0.25, 0.5)).message, "`fractions` sum to 1.25, not to 1");
+    assert_eq!(refused(fractions(0.5, 0.25, 0.5)).message, "`fractions` must sum to 1, not 1.25");
     assert_eq!(refused(fractions(1.5, -0.5, 0.0)).path, ["fractions", "train"]);
     assert_eq!(refused(fractions(0.0, 0.5, 0.5)).path, ["fractions", "train"]);
     assert_eq!(refused(json!({"folds": 1})).path, ["folds"]);
@@ -186,7 +186,7 @@ fn fractions_that_are_none_are_refused() {
 }
 
 #[test]
-fn the_bytes_are_those_of_the_revision() {
+fn the_output_bytes_match_the_revision() {
     let mut random = Random::new(5, "golden");
     let table = random_table(&mut random, 200, 0.05);
     let images = random_images(&mut random, &required_strings(&table, "image_id").unwrap());
@@ -196,7 +196,7 @@ fn the_bytes_are_those_of_the_revision() {
 }
 
 #[test]
-fn the_real_dataset_splits_without_a_leak() {
+fn the_real_dataset_splits_without_leakage() {
     let (Some((_metadata, table)), Some(folder)) = (real_table(), shared("ham10000")) else { return };
     let (first, second) = (folder.join("HAM10000_images_part_1"), folder.join("HAM10000_images_part_2"));
     let images = folder_input(&[&first, &second], None);
@@ -221,9 +221,9 @@ fn the_real_dataset_splits_without_a_leak() {
     assert!(sides(&lesions, &splits).values().all(|sides| sides.len() == 1));
 }
 
-// A pipeline is refused by what is said of the columns, so that must be what is made.
+// The engine rejects pipelines based on the declared columns, so they must match the produced ones.
 #[test]
-fn the_columns_that_are_said_are_those_that_are_made() {
+fn the_declared_columns_match_the_produced_columns() {
     let table = random_table(&mut Random::new(5, "columns"), 60, 0.0);
     let there: Vec<String> = table.get_column_names_owned().into_iter().map(|name| name.to_string()).collect();
     for params in [json!({}), json!({ "folds": 3 })] {

@@ -1,4 +1,4 @@
-//! Made-up patients: which lesions there are, how often each was photographed, and what the CSV says of them.
+//! Synthetic patients: the lesions, their images, and their metadata.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use hamflow_stage_api::Random;
 use crate::imaging::Diagnosis;
 use crate::table::{DATASET, SYNTHETIC};
 
-/// Values and how often HAM10000 has them, in any unit.
+/// Values with their relative frequencies in HAM10000.
 type Shares = &'static [(&'static str, u32)];
 
-/// What HAM10000 says of a class; shares are counts of lesions, in thousandths.
+/// The statistics of a class in HAM10000; shares are counts of lesions, in thousandths.
 struct Profile {
     diagnosis: Diagnosis,
     code: &'static str,
@@ -22,7 +22,7 @@ struct Profile {
     localization: Shares,
 }
 
-/// The classes in the order in which HAM10000's file first names them.
+/// The classes in the order of their first occurrence in the HAM10000 metadata.
 #[rustfmt::skip]
 const PROFILES: [Profile; 7] = [
     Profile {
@@ -77,14 +77,14 @@ const PROFILES: [Profile; 7] = [
 
 const REAL_IMAGES: usize = 10_015;
 
-/// Fewer lesions of a class could not fall on a training, a validation and a test set.
-const FEWEST_LESIONS: usize = 8;
+/// Minimum number of lesions per class, so that each split can get some.
+const MIN_LESIONS: usize = 8;
 
-/// How many lesions of HAM10000 have one image, two, … six: nevi, and all others.
+/// The number of lesions in HAM10000 with one, two, … six images: nevi, and all others.
 const NEVUS_VIEWS: [u64; 6] = [4474, 633, 275, 17, 2, 2];
 const OTHER_VIEWS: [u64; 6] = [1040, 790, 215, 17, 3, 2];
 
-/// One lesion with what the CSV says of it.
+/// A lesion with its metadata.
 pub(super) struct Case {
     pub lesion_id: String,
     pub diagnosis: Diagnosis,
@@ -99,26 +99,26 @@ pub(super) struct Case {
 /// One image of a lesion.
 pub(super) struct Photo {
     pub image_id: String,
-    /// The image id whose random numbers draw it: its own, but for one image that is a copy.
+    /// The image id that seeds the drawing: the image's own, except for one duplicate.
     pub drawn_as: String,
-    /// Its place in the order of image ids.
+    /// The index in the order of image ids.
     number: usize,
 }
 
-/// All lesions, in the order of the CSV.
+/// All lesions, in CSV order.
 pub(super) struct Cohort {
     cases: Vec<Case>,
     images: usize,
 }
 
 impl Cohort {
-    /// Makes up lesions with `images` images in total, at least 100.
+    /// Generates lesions with `images` images in total; at least 100.
     pub fn new(images: usize, random: &mut Random) -> Self {
         let mut cases = Vec::new();
         for (profile, quota) in PROFILES.iter().zip(quotas(images)) {
             let mut views = group_sizes(profile, quota, random);
             if profile.diagnosis == Diagnosis::Nv {
-                // There is a nevus with two images for the copy below.
+                // Ensures that there is a nevus with two images for the duplicate below.
                 if let Some(first) = views.iter().position(|size| *size > 1) {
                     views.swap(0, first);
                 }
@@ -132,7 +132,7 @@ impl Cohort {
         cohort
     }
 
-    /// Gives lesions and images their ids, in no order.
+    /// Assigns ids to lesions and images in random order.
     fn name(&mut self, random: &mut Random) {
         let mut lesions: Vec<usize> = (0..self.cases.len()).collect();
         let mut images: Vec<usize> = (0..self.images).collect();
@@ -149,7 +149,7 @@ impl Cohort {
         }
     }
 
-    /// Makes two images of one nevus byte-identical, as HAM10000 has them.
+    /// Makes two images of one nevus byte-identical, as in HAM10000.
     fn copy_one(&mut self) {
         let case = self.cases.iter_mut().find(|case| case.diagnosis == Diagnosis::Nv && case.photos.len() > 1);
         if let Some([first, second, ..]) = case.map(|case| case.photos.as_mut_slice()) {
@@ -157,7 +157,7 @@ impl Cohort {
         }
     }
 
-    /// Leaves out the age of about as many images as HAM10000 does: 57 of 10,015, nearly all of them nevi with one image.
+    /// Removes ages in the same proportion as HAM10000: 57 of 10,015 images, nearly all of them nevi with one image.
     fn forget_ages(&mut self, random: &mut Random) {
         let wanted = (self.images * 57).div_ceil(REAL_IMAGES);
         let is_single_nevus = |case: &Case| case.diagnosis == Diagnosis::Nv && case.photos.len() == 1;
@@ -168,18 +168,18 @@ impl Cohort {
         }
     }
 
-    /// Every image with its lesion, in the order of the CSV.
+    /// Every image with its lesion, in CSV order.
     pub fn photos(&self) -> impl Iterator<Item = (&Case, &Photo)> {
         self.cases.iter().flat_map(|case| case.photos.iter().map(move |photo| (case, photo)))
     }
 
-    /// Where an image lies: the first half of the ids in one folder, the others in a second, as HAM10000 is published.
+    /// The path of an image: the first half of the ids is in one folder, the rest in another, like the published HAM10000.
     pub fn path(&self, photo: &Photo) -> String {
         let folder = 1 + usize::from(photo.number >= self.images / 2);
         format!("HAM10000_images_part_{folder}/{}.jpg", photo.image_id)
     }
 
-    /// The metadata in HAM10000's columns and format; the one that names the source of an image says that it has none.
+    /// The metadata in the columns and format of HAM10000; the column `dataset` marks the images as synthetic.
     pub fn csv(&self) -> String {
         let mut text = format!("lesion_id,image_id,dx,dx_type,age,sex,localization,{DATASET}\n");
         for (case, photo) in self.photos() {
@@ -193,7 +193,7 @@ impl Cohort {
 }
 
 impl Profile {
-    /// A lesion with `views` images that have no names yet.
+    /// A lesion with `views` images that have no ids yet.
     fn case(&self, views: usize, random: &mut Random) -> Case {
         let photo = || Photo { image_id: String::new(), drawn_as: String::new(), number: 0 };
         Case {
@@ -209,23 +209,23 @@ impl Profile {
     }
 }
 
-/// How many images each profile gets: HAM10000's shares, but enough of the rare ones; nevi take what is left.
+/// The number of images per profile: in HAM10000's proportions, with a minimum for rare classes. Nevi get the remainder.
 fn quotas(images: usize) -> [usize; 7] {
-    let mut quotas = PROFILES.map(|profile| (images * profile.images / REAL_IMAGES).max(FEWEST_LESIONS));
+    let mut quotas = PROFILES.map(|profile| (images * profile.images / REAL_IMAGES).max(MIN_LESIONS));
     let nevi = PROFILES.iter().position(|profile| profile.diagnosis == Diagnosis::Nv).expect("nevi have a profile");
     let others = quotas.iter().sum::<usize>() - quotas[nevi];
     quotas[nevi] = images - others;
     quotas
 }
 
-/// How many images each lesion of a class has; they add up to `quota`, and there are at least [`FEWEST_LESIONS`] of them.
+/// The number of images of each lesion of a class. They sum to `quota`, and there are at least [`MIN_LESIONS`] lesions.
 fn group_sizes(profile: &Profile, quota: usize, random: &mut Random) -> Vec<usize> {
     let weights = if profile.diagnosis == Diagnosis::Nv { NEVUS_VIEWS } else { OTHER_VIEWS };
     let mut sizes = Vec::new();
     let mut left = quota;
     while left > 0 {
         let wanted = 1 + weighted(&weights, random);
-        let reserved = FEWEST_LESIONS.saturating_sub(sizes.len() + 1);
+        let reserved = MIN_LESIONS.saturating_sub(sizes.len() + 1);
         let size = wanted.min(left.saturating_sub(reserved)).max(1);
         sizes.push(size);
         left -= size;
@@ -233,7 +233,7 @@ fn group_sizes(profile: &Profile, quota: usize, random: &mut Random) -> Vec<usiz
     sizes
 }
 
-/// The index of a weight, drawn in proportion.
+/// Draws an index with probability proportional to its weight.
 fn weighted(weights: &[u64], random: &mut Random) -> usize {
     let mut drawn = random.below(weights.iter().sum());
     for (i, weight) in weights.iter().enumerate() {
@@ -250,7 +250,7 @@ fn pick(shares: Shares, random: &mut Random) -> &'static str {
     shares[weighted(&weights, random)].0
 }
 
-/// A multiple of five years, up to 85; nearly normal (the sum of twelve uniform numbers).
+/// A multiple of five years up to 85, approximately normal (the sum of twelve uniform numbers).
 fn age((mean, deviation): (f64, f64), random: &mut Random) -> u32 {
     let normal = (0..12).map(|_| random.unit()).sum::<f64>() - 6.0;
     let fives = ((mean + deviation * normal) / 5.0 + 0.5).clamp(0.0, 17.0);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_and_lesions_are_in_proportion() {
+    fn classes_and_lesions_have_the_expected_proportions() {
         for images in [100, 140, 1400, 10_015] {
             let cohort = cohort(images);
             assert_eq!(cohort.photos().count(), images);
@@ -278,7 +278,7 @@ mod tests {
                 assert!((1..=6).contains(&case.photos.len()));
             }
             assert_eq!(lesions.len(), 7);
-            assert!(lesions.values().all(|count| *count >= FEWEST_LESIONS), "{lesions:?}");
+            assert!(lesions.values().all(|count| *count >= MIN_LESIONS), "{lesions:?}");
         }
         let large = cohort(10_015);
         let share = large.cases.len() as f64 / 10_015.0;
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_unique_and_one_image_is_a_copy_within_its_lesion() {
+    fn ids_are_unique_and_one_image_is_a_duplicate_within_its_lesion() {
         let cohort = cohort(1400);
         let ids: BTreeSet<&str> = cohort.photos().map(|(_, photo)| photo.image_id.as_str()).collect();
         assert_eq!(ids.len(), 1400);

@@ -1,4 +1,4 @@
-//! Tests of the data set on disk.
+//! Tests of the generated data set on disk.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn made(seed: u64, threads: usize) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn the_same_seed_makes_the_same_bytes_with_any_number_of_threads() {
+fn the_same_seed_gives_the_same_bytes_with_any_number_of_threads() {
     let one = made(1, 1);
     assert_eq!(one.len(), 101);
     assert_eq!(one, made(1, 3));
@@ -58,7 +58,7 @@ fn every_row_has_its_image_and_two_are_byte_identical() {
 }
 
 #[test]
-fn parameters_out_of_range_are_refused() {
+fn parameters_out_of_range_are_rejected() {
     for (name, value) in [("images", 99), ("height", 3), ("width", 5000), ("quality", 0)] {
         let params = json!({ name: value });
         assert_eq!(Synthetic.resolve(params.as_object().unwrap()).unwrap_err().path, [name]);
@@ -66,7 +66,7 @@ fn parameters_out_of_range_are_refused() {
 }
 
 #[test]
-fn the_bytes_are_those_of_the_revision() {
+fn the_output_bytes_match_the_revision() {
     let digests: String =
         made(1, 2).iter().map(|(name, bytes)| format!("{name} {}\n", hamflow_stage_api::Digest::of(bytes))).collect();
     let digest = hamflow_stage_api::Digest::of(digests.as_bytes()).short();

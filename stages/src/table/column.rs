@@ -1,4 +1,4 @@
-//! A column of a table as a vector, with an error that names the column and the row.
+//! Columns of a table as vectors; errors name the column and the row.
 
 use hamflow_stage_api::StageError;
 use polars::prelude::{Column, DataFrame, DataType, StringChunked};
@@ -10,22 +10,22 @@ pub fn has_column(frame: &DataFrame, column: &str) -> bool {
     frame.get_column_index(column).is_some()
 }
 
-/// The column that says where an image comes from, as HAM10000's metadata has it.
+/// The column with the source of an image, as in HAM10000's metadata.
 pub const DATASET: &str = "dataset";
 
-/// What it says of an image that was made by a program.
+/// Its value for synthetic images.
 pub const SYNTHETIC: &str = "synthetic";
 
-/// By row: whether its image was made by a program, as far as the table says so.
+/// Whether each row's image is marked as synthetic.
 pub fn synthetic(frame: &DataFrame) -> Result<Vec<bool>, StageError> {
-    // A column of something else that has this name says nothing.
+    // An unrelated column of this name is ignored.
     if !frame.column(DATASET).is_ok_and(|column| column.dtype() == &DataType::String) {
         return Ok(vec![false; frame.height()]);
     }
     Ok(strings(frame, DATASET)?.iter().map(|source| source.as_deref() == Some(SYNTHETIC)).collect())
 }
 
-/// A value as one field of a line: no other value is written like it.
+/// Escapes a value as one field of a line, injectively.
 pub fn field(text: &str) -> std::borrow::Cow<'_, str> {
     if !text.contains(['\\', '\t', '\n', '\r']) {
         return text.into();
@@ -33,7 +33,7 @@ pub fn field(text: &str) -> std::borrow::Cow<'_, str> {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r").into()
 }
 
-/// Fails where the table has no column of this name, and says which was probably meant.
+/// Fails if the table has no column of this name; the hint suggests the closest one.
 pub fn require_column(frame: &DataFrame, column: &str) -> Result<(), StageError> {
     find(frame, column).map(|_| ())
 }
@@ -43,13 +43,13 @@ pub fn strings(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, S
     Ok(texts(frame, column)?.iter().map(|value| value.map(str::to_owned)).collect())
 }
 
-/// A text column as it lies in the table, for those who need no copy of every text.
+/// A text column without copying its strings.
 pub(super) fn texts<'a>(frame: &'a DataFrame, column: &str) -> Result<&'a StringChunked, StageError> {
     let found = typed(frame, column, "text", |kind| kind == &DataType::String)?;
     found.str().map_err(|error| unexpected(column, &error))
 }
 
-/// A column of numbers; whole numbers become numbers. NaN, as other programs write a number that is missing, is none.
+/// A column of numbers; integers are converted. NaN, which other programs write for missing values, becomes `None`.
 pub fn floats(frame: &DataFrame, column: &str) -> Result<Vec<Option<f64>>, StageError> {
     let found = typed(frame, column, "numbers", |kind| kind.is_primitive_numeric())?;
     let found = found.cast(&DataType::Float64).map_err(|error| unexpected(column, &error))?;
@@ -57,9 +57,9 @@ pub fn floats(frame: &DataFrame, column: &str) -> Result<Vec<Option<f64>>, Stage
     Ok(values.iter().map(|value| value.filter(|value| !value.is_nan())).collect())
 }
 
-/// A column of whole numbers.
+/// A column of integers.
 pub fn integers(frame: &DataFrame, column: &str) -> Result<Vec<Option<i64>>, StageError> {
-    let found = typed(frame, column, "whole numbers", |kind| kind.is_integer())?;
+    let found = typed(frame, column, "integers", |kind| kind.is_integer())?;
     let found = found.strict_cast(&DataType::Int64).map_err(|error| unexpected(column, &error))?;
     let values = found.i64().map_err(|error| unexpected(column, &error))?;
     Ok(values.iter().collect())
@@ -72,7 +72,7 @@ pub fn booleans(frame: &DataFrame, column: &str) -> Result<Vec<Option<bool>>, St
     Ok(values.iter().collect())
 }
 
-/// A column of names: text as it is, whole numbers and booleans as text.
+/// A column of names: text, or integers and booleans formatted as text.
 pub fn labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
     match find(frame, column)?.dtype() {
         DataType::Boolean => Ok(written(booleans(frame, column)?)),
@@ -90,7 +90,7 @@ pub fn required_strings(frame: &DataFrame, column: &str) -> Result<Vec<String>, 
     required(strings(frame, column)?, column)
 }
 
-/// A column of whole numbers without nulls.
+/// An integer column without nulls.
 pub fn required_integers(frame: &DataFrame, column: &str) -> Result<Vec<i64>, StageError> {
     required(integers(frame, column)?, column)
 }
@@ -99,7 +99,7 @@ fn required<T>(values: Vec<Option<T>>, column: &str) -> Result<Vec<T>, StageErro
     let mut present = Vec::with_capacity(values.len());
     for (row, value) in values.into_iter().enumerate() {
         present.push(value.ok_or_else(|| {
-            StageError::input(format!("the column `{column}` has no value in row {} of the table", row + 1))
+            StageError::input(format!("column `{column}` has no value in row {} of the table", row + 1))
         })?);
     }
     Ok(present)
@@ -126,15 +126,15 @@ fn typed<'a>(
     let holds = match found.dtype() {
         DataType::String => "text".to_owned(),
         DataType::Boolean => "booleans".to_owned(),
-        kind if kind.is_integer() => "whole numbers".to_owned(),
+        kind if kind.is_integer() => "integers".to_owned(),
         kind if kind.is_float() => "numbers".to_owned(),
         kind => format!("`{kind}`"),
     };
-    Err(StageError::input(format!("the column `{column}` holds {holds}, but {wanted} are wanted")))
+    Err(StageError::input(format!("column `{column}` contains {holds}, expected {wanted}")))
 }
 
 fn unexpected(column: &str, error: &polars::prelude::PolarsError) -> StageError {
-    StageError::input(format!("the column `{column}` cannot be read: {error}"))
+    StageError::input(format!("cannot read column `{column}`: {error}"))
 }
 
 #[cfg(test)]
@@ -158,17 +158,17 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_column_is_named_with_what_was_meant() {
+    fn an_unknown_column_is_reported_with_the_closest_name() {
         let error = strings(&table(), "imageid").unwrap_err();
         assert_eq!(error.message, "the table has no column `imageid`");
         assert_eq!(error.hint.as_deref(), Some("did you mean `image_id`?"));
     }
 
     #[test]
-    fn a_column_of_another_type_and_a_missing_value_are_named() {
+    fn wrong_types_and_missing_values_are_errors() {
         let error = floats(&table(), "image_id").unwrap_err();
-        assert_eq!(error.message, "the column `image_id` holds text, but numbers are wanted");
+        assert_eq!(error.message, "column `image_id` contains text, expected numbers");
         let error = required_integers(&table(), "n").unwrap_err();
-        assert_eq!(error.message, "the column `n` has no value in row 2 of the table");
+        assert_eq!(error.message, "column `n` has no value in row 2 of the table");
     }
 }

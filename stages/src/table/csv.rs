@@ -1,14 +1,14 @@
-//! Reads CSV strictly (RFC 4180, UTF-8): whatever is wrong is named with its line.
+//! A strict CSV parser (RFC 4180, UTF-8) whose errors name the line.
 
 use hamflow_stage_api::StageError;
 
 use crate::near_miss;
 
-/// A CSV file with a header, every row as long as the header.
+/// A CSV file with a header. Every row has as many fields as the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csv {
     name: String,
-    /// The names of the columns.
+    /// The column names.
     pub header: Vec<String>,
     /// The rows, without empty lines.
     pub rows: Vec<Row>,
@@ -21,19 +21,19 @@ pub struct Row {
     pub fields: Vec<Field>,
 }
 
-/// A field and where it stands.
+/// A field with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// What it says, without quotes.
+    /// The content without quotes.
     pub text: String,
-    /// Its line, counted from 1.
+    /// The line, 1-based.
     pub line: u64,
-    /// The character of that line where it begins, counted from 1.
+    /// The character of that line at which it starts, 1-based.
     pub column: u64,
 }
 
 impl Csv {
-    /// Reads a file called `name`; a byte order mark and carriage returns before line feeds are no part of it.
+    /// Parses a file called `name`. A byte order mark, and carriage returns before line feeds, are ignored.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, StageError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -51,7 +51,7 @@ impl Csv {
         }
         let header: Vec<String> = header.fields.into_iter().map(|field| field.text).collect();
         if let Some(twice) = header.iter().enumerate().find(|(i, column)| header[..*i].contains(column)) {
-            return Err(StageError::input(format!("`{name}` has two columns `{}`", twice.1)).at(name, 1, 0));
+            return Err(StageError::input(format!("duplicate column `{}` in `{name}`", twice.1)).at(name, 1, 0));
         }
         if rows.is_empty() {
             return Err(StageError::input(format!("`{name}` has a header but no rows")).at(name, 1, 0));
@@ -59,21 +59,21 @@ impl Csv {
         Ok(Self { name: name.to_owned(), header, rows })
     }
 
-    /// Where a column stands in every row; an error that says which was probably meant where there is none.
+    /// The index of a column; the hint of the error suggests the closest one.
     pub fn column(&self, column: &str) -> Result<usize, StageError> {
         self.header.iter().position(|name| name == column).ok_or_else(|| {
             let error = StageError::input(format!("`{}` has no column `{column}`", self.name)).at(&self.name, 1, 0);
             let separator =
                 [";", "\t"].into_iter().find(|other| self.header.len() == 1 && self.header[0].contains(other));
             match separator {
-                Some(";") => error.hint("its fields are separated by `;`, commas are wanted"),
-                Some(_) => error.hint("its fields are separated by tabs, commas are wanted"),
+                Some(";") => error.hint("the fields are separated by `;`; expected commas"),
+                Some(_) => error.hint("the fields are separated by tabs; expected commas"),
                 None => StageError { hint: near_miss::hint(column, self.header.iter().map(String::as_str)), ..error },
             }
         })
     }
 
-    /// An error at a field.
+    /// An error at the position of a field.
     pub fn error(&self, field: &Field, message: impl Into<String>) -> StageError {
         StageError::input(message).at(&self.name, field.line, field.column)
     }
@@ -84,7 +84,11 @@ fn wrong_length(name: &str, row: &Row, header: &Row) -> StageError {
     let line = row.fields.first().map_or(0, |field| field.line);
     let fields = if found == 1 { "1 field".to_owned() } else { format!("{found} fields") };
     let error = StageError::input(format!("line {line} has {fields}, but the header has {wanted}")).at(name, line, 0);
-    if found < wanted { error.hint("the file may be truncated") } else { error.hint("a comma in a field needs quotes") }
+    if found < wanted {
+        error.hint("the file may be truncated")
+    } else {
+        error.hint("fields with a comma must be quoted")
+    }
 }
 
 struct Scanner<'a> {
@@ -110,7 +114,7 @@ impl<'a> Scanner<'a> {
         Some(next)
     }
 
-    /// Skips a line's end, which may be the text's end; says whether there was one.
+    /// Skips the end of a line, which may be the end of the text; returns whether there was one.
     fn line_end(&mut self) -> bool {
         let mut ahead = self.rest.clone();
         match (ahead.next(), ahead.next()) {
@@ -139,7 +143,7 @@ impl<'a> Scanner<'a> {
             if self.line_end() {
                 return Ok(Some(Row { fields }));
             }
-            // A field ends before a comma or at a line's end.
+            // A field ends before a comma or at the end of a line.
             self.next();
         }
     }
@@ -158,7 +162,7 @@ impl<'a> Scanner<'a> {
                     Some('"') => break,
                     Some(other) => text.push(other),
                     None => {
-                        return Err(StageError::input("this quote is never closed").at(self.name, line, column));
+                        return Err(StageError::input("unclosed quote").at(self.name, line, column));
                     }
                 }
             }
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_marks_and_empty_lines_make_no_difference() {
+    fn line_endings_byte_order_marks_and_empty_lines_are_ignored() {
         let plain = texts(b"a,b\n1,2\n3,\n");
         assert_eq!(plain, [["1", "2"], ["3", ""]]);
         assert_eq!(texts(b"a,b\r\n1,2\r\n3,\r\n"), plain);
@@ -209,27 +213,27 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hold_commas_quotes_and_line_ends() {
+    fn quoted_fields_may_contain_commas_quotes_and_line_ends() {
         assert_eq!(texts(b"a,b\n\"1,\"\"x\"\"\",\"2\n3\"\n"), [["1,\"x\"", "2\n3"]]);
         let csv = Csv::parse("a.csv", b"a,b\n\"1\n\",2\n3,4\n").unwrap();
         assert_eq!(csv.rows[1].fields[1], Field { text: "4".to_owned(), line: 4, column: 3 });
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn errors_name_the_line() {
         assert_eq!(place(b"a,b\n1,2\n3\n"), ("line 3 has 1 field, but the header has 2".to_owned(), 3, 0));
         assert_eq!(place(b"a,b\n1,2,3\n"), ("line 2 has 3 fields, but the header has 2".to_owned(), 2, 0));
-        assert_eq!(place(b"a,b\n1,\"2\n3,4\n"), ("this quote is never closed".to_owned(), 2, 3));
+        assert_eq!(place(b"a,b\n1,\"2\n3,4\n"), ("unclosed quote".to_owned(), 2, 3));
         assert_eq!(place(b"a,b\n\"1\"x,2\n"), ("text after a closing quote".to_owned(), 2, 4));
         assert_eq!(place(b"a,b\n1,2\n\xff,2\n"), ("`a.csv` is not UTF-8".to_owned(), 3, 0));
-        assert_eq!(place(b"a,a\n1,2\n"), ("`a.csv` has two columns `a`".to_owned(), 1, 0));
+        assert_eq!(place(b"a,a\n1,2\n"), ("duplicate column `a` in `a.csv`".to_owned(), 1, 0));
         assert_eq!(place(b"a,b\n").0, "`a.csv` has a header but no rows");
         assert_eq!(Csv::parse("a.csv", b"").unwrap_err().message, "`a.csv` is empty");
         assert_eq!(Csv::parse("a.csv", b"\xef\xbb\xbf\n\n").unwrap_err().message, "`a.csv` is empty");
     }
 
     #[test]
-    fn a_missing_column_is_named_with_what_was_meant() {
+    fn a_missing_column_is_reported_with_the_closest_name() {
         let csv = Csv::parse("a.csv", b"lesion,image_id\n1,2\n").unwrap();
         assert_eq!(csv.column("image_id").unwrap(), 1);
         let error = csv.column("image_ids").unwrap_err();
@@ -237,6 +241,6 @@ mod tests {
         assert_eq!(error.hint.as_deref(), Some("did you mean `image_id`?"));
         let csv = Csv::parse("a.csv", b"lesion;image_id\n1;2\n").unwrap();
         let hint = csv.column("image_id").unwrap_err().hint.unwrap();
-        assert_eq!(hint, "its fields are separated by `;`, commas are wanted");
+        assert_eq!(hint, "the fields are separated by `;`; expected commas");
     }
 }

@@ -1,7 +1,7 @@
-//! Tables: Parquet in and out, and the columns of a data frame as plain vectors.
+//! Tables: Parquet input and output, and the columns of a data frame as plain vectors.
 //!
-//! A table has columns of four types: text, whole numbers (64 bits), numbers (64 bits) and booleans; every column may have
-//! nulls. Narrower types that another program wrote are widened on reading.
+//! A table has columns of four types, all nullable: text, 64-bit integers, 64-bit floats and booleans. Narrower types
+//! of other programs are widened on reading.
 
 mod column;
 mod csv;
@@ -20,16 +20,16 @@ pub use parquet_write::write;
 use hamflow_stage_api::StageError;
 use polars::prelude::{Column, DataFrame};
 
-/// Puts columns together to a table; they must have different names and one length.
+/// Builds a table from columns, which must have distinct names and the same length.
 pub fn frame(columns: Vec<Column>) -> Result<DataFrame, StageError> {
     DataFrame::new_infer_height(columns)
-        .map_err(|error| StageError::bug(format!("columns do not make a table: {error}")))
+        .map_err(|error| StageError::bug(format!("cannot build a table from the columns: {error}")))
 }
 
-/// Adds a column at the end, or replaces the one of the same name in its place.
+/// Appends a column, or replaces the one of the same name in place.
 pub fn with_column(frame: &mut DataFrame, column: Column) -> Result<(), StageError> {
     match frame.with_column(column) {
         Ok(_) => Ok(()),
-        Err(error) => Err(StageError::bug(format!("a column does not fit its table: {error}"))),
+        Err(error) => Err(StageError::bug(format!("cannot add a column to the table: {error}"))),
     }
 }

@@ -11,16 +11,16 @@ use polars::prelude::{Column, DataFrame};
 
 use crate::near_miss;
 
-/// Reads a table, or some columns of it in the order asked for, after its bytes were checked against the digest in the key.
+/// Reads a table, or some of its columns in the given order, after verifying the digest.
 pub fn read(file: &InputFile, columns: Option<&[&str]>) -> Result<DataFrame, StageError> {
     read_with(file, columns, &[])
 }
 
-/// Reads some columns, and others where they are there.
+/// Reads some columns, and optional ones if they exist.
 pub fn read_with(file: &InputFile, columns: Option<&[&str]>, optional: &[&str]) -> Result<DataFrame, StageError> {
     let bytes = Bytes::from(file.read()?);
     let damaged = |error: &dyn std::fmt::Display| {
-        StageError::input(format!("`{}` is not a Parquet file that can be read: {error}", file.path))
+        StageError::input(format!("`{}` is not a valid Parquet file: {error}", file.path))
     };
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| damaged(&error))?;
     let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -43,7 +43,7 @@ pub fn read_with(file: &InputFile, columns: Option<&[&str]>, optional: &[&str]) 
     };
     let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
     let reader = builder.with_projection(mask).with_batch_size(1 << 16).build().map_err(|error| damaged(&error))?;
-    // A table without rows gives no batch, yet its columns have types.
+    // A table without rows has no batches, but its columns have types.
     let mut batches = vec![RecordBatch::new_empty(reader.schema())];
     for batch in reader {
         batches.push(batch.map_err(|error| damaged(&error))?);
@@ -65,8 +65,8 @@ fn column(name: &str, batches: &[RecordBatch]) -> Result<Column, StageError> {
         kind if kind.is_integer() => ArrowType::Int64,
         kind if kind.is_floating() => ArrowType::Float64,
         kind => {
-            return Err(StageError::input(format!("the column `{name}` has the type {kind}"))
-                .hint("a table has columns of text, whole numbers, numbers and booleans"));
+            return Err(StageError::input(format!("column `{name}` has the unsupported type {kind}"))
+                .hint("supported types are text, integers, floats and booleans"));
         }
     };
     let mut texts: Vec<Option<&str>> = Vec::new();
@@ -91,11 +91,11 @@ fn column(name: &str, batches: &[RecordBatch]) -> Result<Column, StageError> {
 }
 
 fn widen(name: &str, array: &ArrayRef, target: &ArrowType) -> Result<ArrayRef, StageError> {
-    let widened = cast(array, target)
-        .map_err(|error| StageError::input(format!("the column `{name}` cannot be read: {error}")))?;
-    // A cast that does not fit gives null, which must not pass for a missing value.
+    let widened =
+        cast(array, target).map_err(|error| StageError::input(format!("cannot read column `{name}`: {error}")))?;
+    // A failed cast gives null, which must not be mistaken for a missing value.
     if widened.logical_null_count() != array.logical_null_count() {
-        return Err(StageError::input(format!("the column `{name}` holds whole numbers of more than 63 bits")));
+        return Err(StageError::input(format!("column `{name}` contains integers of more than 63 bits")));
     }
     Ok(widened)
 }

@@ -1,4 +1,4 @@
-//! Writes a data frame as Parquet, the same bytes for the same content.
+//! Writes a data frame as Parquet, with equal bytes for equal content.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use polars::prelude::{Column, DataFrame, DataType};
 
 use super::column::{booleans, floats, integers, texts};
 
-/// Writes a table: version, compression, row groups and the writer's name are fixed, so equal content gives equal bytes.
+/// Writes a table. Version, compression, row groups and the writer's name are fixed, so that equal content gives
+/// equal bytes.
 pub fn write(frame: &DataFrame) -> Result<Vec<u8>, StageError> {
     let mut fields = Vec::with_capacity(frame.width());
     let mut arrays = Vec::with_capacity(frame.width());
@@ -23,10 +24,10 @@ pub fn write(frame: &DataFrame) -> Result<Vec<u8>, StageError> {
         arrays.push(array);
     }
     let schema = Arc::new(Schema::new(fields));
-    let failed = |error: &dyn std::fmt::Display| StageError::bug(format!("the table cannot be written: {error}"));
+    let failed = |error: &dyn std::fmt::Display| StageError::bug(format!("cannot write the table: {error}"));
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|error| failed(&error))?;
     let properties = WriterProperties::builder()
-        // Not the library's own name and version: an update that changes no data must not change the bytes.
+        // Not the library's own name and version: an update that does not change the data must not change the bytes.
         .set_created_by("hamflow".to_owned())
         .set_compression(Compression::SNAPPY)
         .set_max_row_group_row_count(Some(1 << 20))
@@ -45,7 +46,7 @@ fn array(frame: &DataFrame, column: &Column) -> Result<ArrayRef, StageError> {
         DataType::Boolean => Arc::new(BooleanArray::from(booleans(frame, name)?)),
         kind if kind.is_integer() => Arc::new(Int64Array::from(integers(frame, name)?)),
         kind if kind.is_float() => Arc::new(Float64Array::from(floats(frame, name)?)),
-        kind => return Err(StageError::bug(format!("a table has no columns of the type {kind} (`{name}`)"))),
+        kind => return Err(StageError::bug(format!("unsupported type {kind} of column `{name}`"))),
     })
 }
 
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_read_back_as_it_was_written() {
+    fn a_table_round_trips() {
         let folder = tempfile::tempdir().unwrap();
         let written = file(folder.path(), "table.parquet", &write(&table()).unwrap());
         assert!(read(&written, None).unwrap().equals_missing(&table()));
@@ -78,7 +79,7 @@ mod tests {
         assert!(some.equals_missing(&table().select(["folder", "image_id"]).unwrap()));
     }
 
-    // The digest was taken once, after pyarrow and polars had opened these bytes and shown the table above.
+    // The digest was recorded after pyarrow and polars had opened these bytes and shown the table above.
     #[test]
     fn equal_tables_have_equal_bytes() {
         let bytes = write(&table()).unwrap();
@@ -89,7 +90,7 @@ mod tests {
     // pl.DataFrame({"image_id": ["ISIC_1", "ISIC_2", "ISIC_3"], "age": [80.0, None, 0.1]}).write_parquet(…), polars 2.1.0,
     // which compresses with zstd.
     #[test]
-    fn what_polars_writes_can_be_read() {
+    fn files_written_by_polars_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let written = file(folder.path(), "table.parquet", include_bytes!("fixtures/polars-zstd.parquet"));
         let expected = table().select(["image_id", "age"]).unwrap();
@@ -105,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said() {
+    fn invalid_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let written = file(folder.path(), "table.parquet", &write(&table()).unwrap());
         let error = read(&written, Some(&["ages"])).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("did you mean `age`?"));
 
         let other = file(folder.path(), "other.parquet", b"PAR1 not really");
-        assert!(read(&other, None).unwrap_err().message.contains("`other.parquet` is not a Parquet file"));
+        assert!(read(&other, None).unwrap_err().message.contains("`other.parquet` is not a valid Parquet file"));
 
         std::fs::write(&written.source, b"changed").unwrap();
         assert_eq!(read(&written, None).unwrap_err().category, hamflow_stage_api::ErrorCategory::InputChanged);

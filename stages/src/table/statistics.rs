@@ -1,9 +1,9 @@
-//! Means and medians whose bits do not depend on the machine.
+//! Means and medians that are bit-identical on every machine.
 
-/// The mean of the values that are there, as pandas has it: missing values count 0 in the sum and nothing in the number.
+/// The mean of the non-missing values, bit-identical to pandas: missing values add 0 to the sum and are not counted.
 ///
-/// The sum is NumPy's pairwise summation (blocks of 128 with eight running sums, halves added), in this fixed order on every
-/// machine. None where every value is missing.
+/// The sum is NumPy's pairwise summation (blocks of 128 with eight accumulators, recursive halving) in this fixed
+/// order on every machine. `None` if all values are missing.
 pub fn mean(values: &[Option<f64>]) -> Option<f64> {
     let present = values.iter().flatten().count();
     if present == 0 {
@@ -13,7 +13,7 @@ pub fn mean(values: &[Option<f64>]) -> Option<f64> {
     Some(pairwise_sum(&filled) / present as f64)
 }
 
-/// The middle of the values that are there, or the mean of the two in the middle; None where every value is missing.
+/// The median of the non-missing values; `None` if all values are missing.
 pub fn median(values: &[Option<f64>]) -> Option<f64> {
     let mut present: Vec<f64> = values.iter().flatten().copied().collect();
     present.sort_by(f64::total_cmp);
@@ -28,7 +28,7 @@ pub fn median(values: &[Option<f64>]) -> Option<f64> {
 fn pairwise_sum(values: &[f64]) -> f64 {
     const BLOCK: usize = 128;
     if values.len() < 8 {
-        // NumPy starts at -0.0, which no sum of ages shows.
+        // NumPy starts at -0.0, which makes no difference for sums of ages.
         return values.iter().fold(0.0, |sum, value| sum + value);
     }
     if values.len() <= BLOCK {
@@ -56,7 +56,7 @@ mod tests {
     //     s = pd.Series([(i * 0.1) * (i * 0.1) * (i * 0.1) if i % 7 else np.nan for i in range(n)])
     //     print(n, repr(s.mean()), repr(s.median()))
     #[test]
-    fn the_mean_and_the_median_have_the_bits_of_pandas() {
+    fn mean_and_median_are_bit_identical_to_pandas() {
         let expected = [
             (5, 0.02500000000000001, 0.017500000000000005),
             (100, 243.77558823529415, 125.0),

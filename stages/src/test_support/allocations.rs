@@ -1,46 +1,46 @@
-//! Counts how often tests take memory.
+//! Counts allocations in tests.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    static TAKEN: Cell<u64> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often this thread has taken memory so far, more memory for what had some included.
-pub fn taken() -> u64 {
-    TAKEN.get()
+/// The number of allocations of this thread so far, including reallocations.
+pub fn total() -> u64 {
+    ALLOCATIONS.get()
 }
 
 struct Counting;
 
 fn count() {
-    // A thread that is about to end may have no counter any more.
-    let _ = TAKEN.try_with(|taken| taken.set(taken.get() + 1));
+    // The counter of a terminating thread may already be destroyed.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: the system's allocator does the work; counting takes no memory.
+// SAFETY: delegates to the system allocator; counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: what the caller promises is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: what the caller promises is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: what the caller promises is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(memory, layout, size) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: what the caller promises is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(memory, layout) }
     }
 }

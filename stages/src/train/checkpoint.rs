@@ -1,13 +1,13 @@
-//! The file in which training saves its state after each epoch.
+//! The checkpoint file of a training run, saved after each epoch.
 //!
 //! ```text
 //! hamflow-checkpoint 1
-//! BLAKE3 (32 bytes) of the name of the folder and the state
+//! BLAKE3 (32 bytes) of the folder name and the state
 //! state
 //! ```
 //!
-//! The folder is named by everything that decides the training. The hash covers that name, so the state of another training, copied or
-//! restored into this folder, is not taken for one of this.
+//! The folder name is derived from everything that determines the training. The hash covers it, so that the
+//! checkpoint of another training run that was copied or restored into this folder is not accepted.
 
 use std::path::PathBuf;
 
@@ -17,13 +17,14 @@ use crate::ml::trainer::{Restored, Trainer};
 
 const MAGIC: &[u8] = b"hamflow-checkpoint 1\n";
 
-/// How every file of a hamflow begins that did not write the hash of the folder's name.
-const BEFORE: &[u8] = b"hamflow-training ";
+/// The prefix of checkpoints from versions that did not hash the folder name.
+const UNHASHED_MAGIC: &[u8] = b"hamflow-training ";
 
-/// Where training saves its state after each epoch, so that a killed run, or one of more epochs, goes on from there.
+/// The checkpoint of a training run, from which a killed or extended run resumes.
 pub(super) struct Checkpoint<'a> {
     context: &'a StageContext<'a>,
-    /// None where nothing is to be saved: the engine gave no place, or what is there is further than this training will be.
+    /// `None` if nothing is to be saved: the engine gave no directory, or the existing checkpoint is further than
+    /// this run will get.
     file: Option<PathBuf>,
     /// The name of the folder.
     owner: Vec<u8>,
@@ -36,40 +37,40 @@ impl<'a> Checkpoint<'a> {
         Self { context, file: folder.map(|folder| folder.join("training")), owner }
     }
 
-    /// Lets the trainer go on from the saved state, if there is one of at most `epochs` epochs.
+    /// Resumes the trainer from the checkpoint, if there is one of at most `epochs` epochs.
     pub(super) fn restore(&mut self, trainer: &mut Trainer<'_>, epochs: usize) -> Result<(), StageError> {
         let Some(file) = &self.file else { return Ok(()) };
         let Ok(bytes) = read_regular(file, Symlinks::Refuse) else { return Ok(()) };
         let Some(state) = open(&bytes, &self.owner) else {
-            let problem = match bytes.starts_with(BEFORE) {
-                true => "of an earlier version of hamflow",
-                false => "damaged, or of another training",
+            let problem = match bytes.starts_with(UNHASHED_MAGIC) {
+                true => "from an earlier version of hamflow",
+                false => "damaged or belongs to another training run",
             };
-            self.context.note(format!("starts from the first epoch: the checkpoint is {problem}"));
+            self.context.note(format!("training starts from scratch: the checkpoint is {problem}"));
             return Ok(());
         };
         match trainer.restore(state, epochs)? {
-            Restored::After(epoch) => self.context.note(format!("goes on after epoch {epoch}, from a checkpoint")),
+            Restored::After(epoch) => self.context.note(format!("training resumes from the checkpoint of epoch {epoch}")),
             Restored::Longer => self.file = None,
             Restored::OtherPlan => self.context.note(
-                "starts from the first epoch: its learning rate is planned over all epochs, and the checkpoint is of another number of them",
+                "training starts from scratch: the learning rate schedule depends on `epochs`, which differs from the checkpoint's",
             ),
             Restored::Unusable => {}
         }
         Ok(())
     }
 
-    /// Saves the state. That it cannot be written costs time after a kill, no result.
+    /// Saves the state. A write error only causes a warning, because it cannot affect the result.
     pub(super) fn save(&mut self, trainer: &Trainer<'_>) -> Result<(), StageError> {
         let Some(file) = &self.file else { return Ok(()) };
         let staged = file.with_extension("staged");
         let bytes = seal(&trainer.checkpoint()?, &self.owner);
-        // Not through a symlink that somebody put there.
+        // Never through a symlink in place of the file.
         let _ = std::fs::remove_file(&staged);
         if let Err(error) = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, file)) {
             let _ = std::fs::remove_file(&staged);
-            let message = format!("its progress cannot be saved to `{}`: {error}", file.display());
-            self.context.warn(format!("{message}; a killed run will start from the first epoch"));
+            let message = format!("cannot save the checkpoint `{}`: {error}", file.display());
+            self.context.warn(format!("{message}; an interrupted run will start from scratch"));
             self.file = None;
         }
         Ok(())
@@ -86,7 +87,7 @@ fn seal(state: &[u8], owner: &[u8]) -> Vec<u8> {
     [MAGIC, &hash(state, owner), state].concat()
 }
 
-/// The state that a file holds, if it is whole and of this owner.
+/// The state in a checkpoint file, if the file is intact and belongs to this owner.
 fn open<'b>(bytes: &'b [u8], owner: &[u8]) -> Option<&'b [u8]> {
     let (found, state) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
     (hash(state, owner) == *found).then_some(state)
@@ -97,11 +98,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_opened_by_its_owner_alone() {
+    fn a_checkpoint_is_only_accepted_by_its_owner() {
         let sealed = seal(b"state", b"one");
         assert_eq!(open(&sealed, b"one"), Some(&b"state"[..]));
         assert_eq!((open(&sealed, b"two"), open(&sealed, b""), open(&sealed[1..], b"one")), (None, None, None));
-        assert_eq!(open(&seal(b"estate", b"on"), b"one"), None, "names and states do not run into each other");
+        assert_eq!(open(&seal(b"estate", b"on"), b"one"), None, "the boundary between name and state is unambiguous");
         assert_eq!(open(&[&sealed[..], b"x"].concat(), b"one"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The pictures of a training: how it went, and what the network is.
+//! The figures of a training run: learning curves and network architecture.
 
 use hamflow_stage_api::{StageContext, StageError};
 
@@ -7,7 +7,7 @@ use crate::ml::shape::MapShape;
 use crate::ml::trainer::{EpochRecord, Trained};
 use crate::plot::{ArchitecturePlot, EpochPoint, Figure, LayerBlock, LearningCurvesPlot};
 
-/// Writes the figures of a finished training into `figures`.
+/// Writes the figures of a finished training run to `figures`.
 pub fn write(
     context: &StageContext<'_>,
     model: &str,

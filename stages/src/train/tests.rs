@@ -1,4 +1,4 @@
-//! The kind as the engine sees it: what it reads, what it makes, what it refuses.
+//! Tests of `train` through the interface of the engine.
 
 use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent};
 use polars::prelude::{Column, NamedFrom, Series};
@@ -11,7 +11,8 @@ use crate::shard::{IndexRow, encode_index, tensor_digest};
 use crate::table;
 use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shard};
 
-/// A split table and shards of small images: `i mod 3` is the class, of ten rows one is for validation and two for testing.
+/// A split table and shards of small images. Row `i` has class `i mod 3`; of ten rows one is for validation and two
+/// are for testing.
 struct Fixture {
     folder: TempDir,
     ids: Vec<String>,
@@ -87,7 +88,7 @@ impl Fixture {
         Train.views(Planning { params: &Params::new(), inputs: &inputs, seed: Some(1) }).unwrap()
     }
 
-    /// Changes the class of every test row.
+    /// Permutes the classes of the test rows.
     fn permute_test_labels(&mut self) {
         for (class, split) in self.classes.iter_mut().zip(&self.splits) {
             if *split == "test" {
@@ -103,7 +104,7 @@ fn short() -> Value {
 
 const WEIGHTS: &str = "model/model.safetensors";
 
-/// Raise `REVISION` where this digest changes: a result in somebody's cache would be taken for the new one.
+/// If this digest changes, increment `REVISION`; otherwise caches return results of the old version.
 #[test]
 fn the_golden_digest_of_the_revision() {
     let ran = Fixture::new(40).train();
@@ -115,7 +116,7 @@ fn the_golden_digest_of_the_revision() {
 }
 
 #[test]
-fn the_pictures_and_the_model_card_are_about_this_training() {
+fn figures_and_model_card_describe_this_training_run() {
     let ran = Fixture::new(40).train();
     let curves = ran.json("figures/learning_curves.json");
     let history = ran.json("history.json");
@@ -129,7 +130,7 @@ fn the_pictures_and_the_model_card_are_about_this_training() {
 }
 
 #[test]
-fn threads_change_no_output() {
+fn the_output_does_not_depend_on_the_number_of_threads() {
     let fixture = Fixture::new(40);
     let expected = fixture.train();
     for threads in [1, 3] {
@@ -141,7 +142,7 @@ fn threads_change_no_output() {
 }
 
 #[test]
-fn test_rows_reach_neither_model_nor_key() {
+fn test_rows_affect_neither_model_nor_key() {
     let mut fixture = Fixture::new(40);
     let (expected, views) = (fixture.train(), fixture.views());
     fixture.permute_test_labels();
@@ -165,7 +166,7 @@ fn test_rows_reach_neither_model_nor_key() {
 }
 
 #[test]
-fn the_model_is_complete_and_classifies_alone() {
+fn the_model_is_self_contained_and_classifies_images() {
     let fixture = Fixture::new(40);
     let params = json!({ "epochs": 8, "learning_rate": 2e-3, "class_weights": "balanced", "device": "cpu" });
     let ran = run_kind(&Train, &params, &fixture.inputs()).unwrap();
@@ -196,7 +197,7 @@ fn the_model_is_complete_and_classifies_alone() {
 }
 
 #[test]
-fn a_damaged_model_is_refused_with_what_is_wrong() {
+fn the_error_for_a_damaged_model_names_the_defect() {
     let ran = Fixture::new(40).train();
     let folder = ran.output_dir().join("model");
     let load = |name: &str, bytes: &[u8]| {
@@ -208,18 +209,18 @@ fn a_damaged_model_is_refused_with_what_is_wrong() {
     };
     let mut card = ran.json("model/card.json");
     card["format"] = json!(2);
-    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("its format is 2"));
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("format version 2"));
     card["format"] = json!(1);
     card["input"]["width"] = json!(12);
-    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("the tensor `dense1.weight` is f32"));
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("tensor `dense1.weight` is f32"));
     card["model"] = json!("baselin");
-    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("there is no model `baselin`"));
-    assert!(load(card::CARD_NAME, b"{}").contains("is not a card"));
+    assert!(load(card::CARD_NAME, card.to_string().as_bytes()).contains("unknown model `baselin`"));
+    assert!(load(card::CARD_NAME, b"{}").contains("is not a valid card"));
     assert!(load(card::WEIGHTS_NAME, b"nonsense").contains("safetensors"));
 }
 
 #[test]
-fn rows_that_cannot_be_trained_on_are_refused() {
+fn tables_without_usable_rows_are_rejected() {
     let refuse = |change: fn(&mut Fixture)| {
         let mut fixture = Fixture::new(40);
         change(&mut fixture);
@@ -232,15 +233,15 @@ fn rows_that_cannot_be_trained_on_are_refused() {
             }
         })
     });
-    assert!(error.contains("no validation row") && error.contains("keep = \"last\""), "{error}");
+    assert!(error.contains("no validation rows") && error.contains("keep = \"last\""), "{error}");
     let error = refuse(|fixture| fixture.splits[3] = "tets");
     assert!(error.contains("row 4") && error.contains("did you mean `test`"), "{error}");
     let error = refuse(|fixture| fixture.splits.iter_mut().for_each(|split| *split = "validation"));
-    assert!(error.contains("has no training row with an image"), "{error}");
+    assert!(error.contains("has no training rows with an image"), "{error}");
 }
 
 #[test]
-fn classes_without_training_rows_are_said_and_kept_in_their_places() {
+fn classes_without_training_rows_cause_a_warning_and_keep_their_index() {
     let warned = |change: fn(&mut Fixture)| {
         let mut fixture = Fixture::new(40);
         change(&mut fixture);
@@ -254,7 +255,7 @@ fn classes_without_training_rows_are_said_and_kept_in_their_places() {
             .collect();
         (format!("{:?}", ran.events), labels)
     };
-    // A class that only test rows have: its name is not known here, its index is.
+    // A class that only test rows have: its index is known, but its name is not.
     let (said, labels) = warned(|fixture| {
         for (class, split) in fixture.classes.iter_mut().zip(&fixture.splits) {
             if *class == 1 && *split != "test" {
@@ -262,22 +263,22 @@ fn classes_without_training_rows_are_said_and_kept_in_their_places() {
             }
         }
     });
-    assert!(said.contains("no training row is of `class-1`, so nothing is learnt of that"), "{said}");
+    assert!(said.contains("class `class-1` has no training examples"), "{said}");
     assert_eq!(labels, ["akiec", "class-1", "df"]);
     let (said, labels) = warned(|fixture| {
         for (class, split) in fixture.classes.iter_mut().zip(&fixture.splits) {
             *class = if *split == "validation" { 2 } else { *class % 2 };
         }
     });
-    assert!(said.contains("no training row is of `df`"), "{said}");
+    assert!(said.contains("class `df` has no training examples"), "{said}");
     assert_eq!(labels, ["akiec", "bcc", "df"]);
     let (said, labels) = warned(|fixture| fixture.classes.iter_mut().for_each(|class| *class = 1));
-    assert!(said.contains("no training row is of `class-0`"), "{said}");
+    assert!(said.contains("class `class-0` has no training examples"), "{said}");
     assert_eq!(labels, ["class-0", "bcc"]);
 }
 
 #[test]
-fn training_is_told_live() {
+fn progress_is_reported_during_training() {
     let fixture = Fixture::new(40);
     let folder = tempfile::tempdir().unwrap();
     let ran =
@@ -292,7 +293,7 @@ fn training_is_told_live() {
 }
 
 #[test]
-fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
+fn an_extended_training_resumes_and_matches_one_from_scratch() {
     let fixture = Fixture::new(40);
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = || folder.path().join("checkpoint");
@@ -322,21 +323,21 @@ fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
     assert_eq!(notes(&train(3, "first", true)), Vec::<String>::new());
     let saved = std::fs::read(checkpoint().join("training")).unwrap();
     let longer = train(5, "longer", true);
-    assert_eq!(notes(&longer), ["goes on after epoch 3, from a checkpoint"]);
+    assert_eq!(notes(&longer), ["training resumes from the checkpoint of epoch 3"]);
     same(&longer, &train(5, "whole", false));
     let live = |side: &str| std::fs::read_to_string(folder.path().join(side).join("history.jsonl")).unwrap();
     assert_eq!(live("longer"), live("whole"));
     let five = std::fs::read(checkpoint().join("training")).unwrap();
     same(&train(2, "shorter", true), &train(2, "shorter whole", false));
-    assert!(std::fs::read(checkpoint().join("training")).unwrap() == five, "what is further is kept");
+    assert!(std::fs::read(checkpoint().join("training")).unwrap() == five, "the checkpoint with more epochs is kept");
     let mut damaged = saved;
     *damaged.last_mut().unwrap() ^= 1;
     std::fs::write(checkpoint().join("training"), damaged).unwrap();
     let anew = train(5, "anew", true);
-    let note = "starts from the first epoch: the checkpoint is damaged, or of another training";
+    let note = "training starts from scratch: the checkpoint is damaged or belongs to another training run";
     assert_eq!(notes(&anew), [note]);
     same(&anew, &longer);
-    // The state of another training under the name of this one, and one of a version that did not write whose it is.
+    // The checkpoint of another training run in this folder, and one from a version that did not record its owner.
     let other = folder.path().join("other").join("training");
     std::fs::create_dir(other.parent().unwrap()).unwrap();
     std::fs::rename(checkpoint().join("training"), &other).unwrap();
@@ -358,26 +359,26 @@ fn a_longer_training_goes_on_and_gives_the_bytes_of_one_from_nothing() {
         });
     assert_eq!(
         notes(&older.unwrap()),
-        ["starts from the first epoch: the checkpoint is of an earlier version of hamflow"]
+        ["training starts from scratch: the checkpoint is from an earlier version of hamflow"]
     );
 }
 
 #[test]
-fn a_training_that_stopped_early_stays_where_it_stopped_when_it_is_extended() {
+fn a_training_that_stopped_early_does_not_continue_when_extended() {
     let fixture = Fixture::new(40);
     let folder = tempfile::tempdir().unwrap();
-    // So small a rate changes no answer: after the first epoch nothing gets better.
+    // The learning rate is too small to change any prediction, so nothing improves after the first epoch.
     let train = |epochs: usize, checkpoint: Option<std::path::PathBuf>| {
         let params =
             json!({ "epochs": epochs, "batch_size": 7, "learning_rate": 1e-30, "early_stopping": 2, "device": "cpu" });
         run_kind_with(&Train, &params, &fixture.inputs(), |job| job.checkpoint_dir = checkpoint).unwrap()
     };
     let here = || Some(folder.path().to_owned());
-    // The first ends just where patience does, the second goes on from there, the third from where that stopped.
+    // The first run ends exactly when patience does, the second resumes from there, the third from where that stopped.
     for epochs in [3, 8, 9] {
         let (ran, whole) = (train(epochs, here()), train(epochs, None));
         assert_eq!(ran.json("history.json")["epochs"].as_array().unwrap().len(), 3);
-        assert_eq!(ran.json("model/card.json")["training"]["epochs"], 3, "the epochs that there were");
+        assert_eq!(ran.json("model/card.json")["training"]["epochs"], 3, "the number of epochs that were run");
         for path in [WEIGHTS, "model/card.json", "history.json", "summary.json"] {
             assert!(ran.bytes(path) == whole.bytes(path), "{path} of {epochs}");
         }
@@ -385,9 +386,9 @@ fn a_training_that_stopped_early_stays_where_it_stopped_when_it_is_extended() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_costs_a_warning() {
+fn a_checkpoint_that_cannot_be_written_causes_a_warning() {
     let fixture = Fixture::new(40);
-    let nowhere = PathBuf::from("/proc/hamflow");
+    let nowhere = std::path::PathBuf::from("/proc/hamflow");
     let ran =
         run_kind_with(&Train, &short(), &fixture.inputs(), |job| job.checkpoint_dir = Some(nowhere.clone())).unwrap();
     let warnings = ran.events.iter().filter(|event| matches!(event, JobEvent::Warning { .. })).count();
@@ -396,7 +397,7 @@ fn a_checkpoint_that_cannot_be_written_costs_a_warning() {
 }
 
 #[test]
-fn parameters_are_checked() {
+fn parameters_are_validated() {
     let resolve = |value: Value| Train.resolve(value.as_object().unwrap());
     let resolved = resolve(json!({ "augment": false })).unwrap();
     assert_eq!(resolved["augment"], json!(false));
@@ -412,13 +413,13 @@ fn parameters_are_checked() {
     let error = refused(json!({ "device": "cpu", "precision": "bf16" }));
     assert_eq!(
         (&error.path[..], &error.message[..]),
-        (&["precision".to_owned()][..], "the processor computes in `f32` alone")
+        (&["precision".to_owned()][..], "`precision` must be `f32` on the CPU")
     );
     let on_the_processor = resolve(json!({ "device": "cpu" })).unwrap();
     assert_eq!(Train.device_class(&on_the_processor).unwrap().as_deref(), Some("cpu"));
     if cfg!(not(feature = "cuda")) {
         let error = refused(json!({ "device": "cuda" }));
-        assert!(error.message.contains("no CUDA") && error.hint.unwrap().contains("--features cuda"));
+        assert!(error.message.contains("does not support CUDA") && error.hint.unwrap().contains("--features cuda"));
         assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
     }
 }

@@ -1,64 +1,64 @@
-//! What the headers of a baseline JPEG say, where they say nothing unusual.
+//! The headers of ordinary baseline JPEGs.
 
-/// The position in natural order (row × 8 + column) of each coefficient in the order of the file (ITU-T T.81, figure 5).
+/// The natural position (row × 8 + column) of each coefficient in zigzag order (ITU-T T.81, figure 5).
 pub(super) const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
     47, 55, 62, 63,
 ];
 
-/// How an EXIF segment begins.
+/// The identifier of an EXIF segment.
 pub(super) const EXIF: &[u8] = b"Exif\0\0";
 
-/// A Huffman table as the file defines it: how many codes there are of each length from 1, then their symbols.
+/// A Huffman table as stored in the file: the number of codes of each length from 1, then their symbols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HuffmanSpec<'a> {
     pub(super) counts: &'a [u8; 16],
     pub(super) symbols: &'a [u8],
 }
 
-/// One colour component.
+/// A colour component.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Component {
     id: u8,
-    /// How many blocks it has in a unit, across and down.
+    /// The number of blocks per MCU, horizontally and vertically.
     pub(super) across: usize,
     pub(super) down: usize,
     quantisation: usize,
-    /// The table of its first coefficients.
+    /// The index of the DC table.
     pub(super) dc: usize,
-    /// The table of its other coefficients.
+    /// The index of the AC table.
     pub(super) ac: usize,
 }
 
 impl Component {
-    /// How many blocks it has in a unit.
+    /// The number of blocks per MCU.
     pub(super) fn blocks(&self) -> usize {
         self.across * self.down
     }
 }
 
-/// The headers of a file that the reduced decoder takes: baseline, 8 bits, YCbCr or grey, one scan.
+/// The headers of a file that the reduced decoder supports: baseline, 8 bits, YCbCr or grey, one scan.
 #[derive(Debug)]
 pub(super) struct Frame<'a> {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Of grey the first alone counts.
+    /// For grey images, only the first is used.
     components: [Component; 3],
     count: usize,
     quantisation: [Option<[u16; 64]>; 4],
     pub(super) dc: [Option<HuffmanSpec<'a>>; 4],
     pub(super) ac: [Option<HuffmanSpec<'a>>; 4],
-    /// Units between restart markers; 0 for none.
+    /// MCUs between restart markers; 0 for none.
     pub(super) restart: usize,
-    /// The first EXIF block, from its TIFF header on.
+    /// The first EXIF block, starting at its TIFF header.
     pub(super) exif: Option<&'a [u8]>,
-    /// Everything behind the header of the scan.
+    /// The data after the scan header.
     pub(super) scan: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the headers; none for any file that is unusual or damaged, which the whole decoder then judges.
+    /// Parses the headers; `None` for unusual or corrupt files, which the full decoder handles.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut frame = Self {
             width: 0,
@@ -84,7 +84,7 @@ impl<'a> Frame<'a> {
                 0xdb => frame.read_quantisation(segment)?,
                 0xe1 if segment.starts_with(EXIF) => frame.exif = frame.exif.or(Some(&segment[EXIF.len()..])),
                 0xdd => frame.restart = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
-                // Adobe's marker says that three components are RGB (0) or YCbCr (1).
+                // Adobe's marker specifies RGB (0) or YCbCr (1) for three components.
                 0xee if segment.starts_with(b"Adobe") => (*segment.get(11)? == 1).then_some(())?,
                 0xda => {
                     frame.read_scan(segment)?;
@@ -114,13 +114,13 @@ impl<'a> Frame<'a> {
             }
             *component = Component { id: spec[0], across, down, quantisation, ..Component::default() };
         }
-        // RGB is told from YCbCr by these names where no marker says it.
+        // Without such a marker, RGB is identified by these component ids.
         if self.components().iter().map(|component| component.id).eq(*b"RGB") {
             return None;
         }
         let (first, others) = self.components[..self.count].split_first_mut()?;
         if others.is_empty() {
-            // A single component is not interleaved: its units are single blocks whatever the factors say.
+            // A single component is not interleaved: its MCUs are single blocks regardless of the sampling factors.
             (first.across, first.down) = (1, 1);
         }
         let usual = [1, 2].contains(&first.across) && [1, 2].contains(&first.down);
@@ -129,7 +129,7 @@ impl<'a> Frame<'a> {
 
     fn read_quantisation(&mut self, mut segment: &[u8]) -> Option<()> {
         while let Some((&which, rest)) = segment.split_first() {
-            // The high digit says 16 bits, which no baseline file has.
+            // The high nibble specifies 16 bits, which baseline files do not have.
             let (values, rest) = rest.split_first_chunk::<64>()?;
             *self.quantisation.get_mut(usize::from(which))? = Some(values.map(u16::from));
             segment = rest;
@@ -168,12 +168,12 @@ impl<'a> Frame<'a> {
         (spectrum == [0, 63, 0]).then_some(())
     }
 
-    /// The components: one for grey, else three.
+    /// The components: one for grey, otherwise three.
     pub(super) fn components(&self) -> &[Component] {
         &self.components[..self.count]
     }
 
-    /// The steps of a component's coefficients, in the order of the file.
+    /// The quantisation steps of a component, in zigzag order.
     pub(super) fn steps(&self, component: &Component) -> Option<&[u16; 64]> {
         self.quantisation[component.quantisation].as_ref()
     }

@@ -1,41 +1,41 @@
-//! Reads the coefficients of blocks out of Huffman codes, and passes over those that nobody needs two at a time.
+//! Huffman decoding of coefficients. Unneeded coefficients are skipped two at a time.
 
 use super::frame::HuffmanSpec;
 
-/// How many bits one look into a table takes.
-const LOOK: u32 = 11;
+/// The number of bits per table lookup.
+const LOOKUP_BITS: u32 = 11;
 
-/// How many looks there are.
-const LOOKS: usize = 1 << LOOK;
+/// The number of table entries.
+const TABLE_SIZE: usize = 1 << LOOKUP_BITS;
 
-/// The bits of a scan, without the zeros that are stuffed behind bytes of ones.
+/// Reads the bits of a scan from which byte stuffing has been removed.
 ///
-/// A buffer of 64 bits is filled by one load of 8 bytes at a time; behind the end come zeros.
+/// A 64-bit buffer is refilled by loading 8 bytes at a time; after the end, it reads zeros.
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
-    /// The next byte to be loaded.
+    /// The next byte to load.
     position: usize,
     buffer: u64,
-    /// How many bits of the buffer count.
+    /// The number of valid bits in the buffer.
     count: u32,
 }
 
-/// Zeros that must follow the bits of a scan.
+/// Number of zero bytes that must follow the bits of a scan.
 pub(super) const PADDING: usize = 16;
 
 impl<'a> BitReader<'a> {
-    /// Starts at the first of `bytes`, of which the last [`PADDING`] are zeros that do not count.
+    /// Starts at the beginning of `bytes`, of which the last [`PADDING`] bytes are padding.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0, buffer: 0, count: 0 }
     }
 
-    /// Makes sure of at least 56 bits.
+    /// Refills the buffer to at least 56 bits.
     #[inline(always)]
     fn fill(&mut self) {
-        // Behind the end come zeros, which `is_at_end` tells.
+        // After the end, this reads zeros; `is_at_end` detects that.
         if let Some(next) = self.bytes.get(self.position..self.position + 8) {
-            let next = u64::from_be_bytes(next.try_into().expect("eight bytes were taken"));
+            let next = u64::from_be_bytes(next.try_into().expect("the slice has eight bytes"));
             self.buffer |= next >> self.count;
         }
         self.position += ((63 - self.count) >> 3) as usize;
@@ -48,12 +48,12 @@ impl<'a> BitReader<'a> {
         self.count -= bits;
     }
 
-    /// The byte that the next bit lies in; the end for bits that are not there.
+    /// The position of the byte with the next bit; the end if all bits were read.
     pub(super) fn position(&self) -> usize {
         (self.position - self.count as usize / 8).min(self.bytes.len() - PADDING)
     }
 
-    /// Whether no bit was taken that is not there, and less than a byte is left.
+    /// Whether no bit beyond the end was read, and less than a byte is left.
     pub(super) fn is_at_end(&self) -> bool {
         let taken = self.position * 8 - self.count as usize;
         let there = (self.bytes.len() - PADDING) * 8;
@@ -61,20 +61,21 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// One look into a table: what the next bits begin with. Packed so that a look is one load.
+/// A table entry: the meaning of the next bits. Packed so that a lookup is a single load.
 ///
-/// | bits | of a decoding table | of a passing table |
+/// | bits | in a decoding table | in a skipping table |
 /// | --- | --- | --- |
 /// | 0–7 | bits to skip | bits to skip |
-/// | 8–15 | coefficients passed, this one included; [`END`] for the end of the block | the same, of all codes together |
-/// | 16–23 | how long the code is | 1 where the block ends behind them |
-/// | 24–31 | how many bits the magnitude has behind it | 0 |
+/// | 8–15 | coefficients consumed, including this one; [`END`] for the end of the block | the same, for all codes
+/// together |
+/// | 16–23 | length of the code | 1 if the block ends after them |
+/// | 24–31 | number of magnitude bits that follow | 0 |
 type Entry = u32;
 
-/// More than any block has.
+/// More coefficients than a block has.
 const END: u32 = 64;
 
-/// A code: its length and its symbol. No code has the length 0.
+/// A code with its length and symbol. Length 0 means no code.
 #[derive(Clone, Copy, Default)]
 struct Code {
     length: u8,
@@ -82,17 +83,17 @@ struct Code {
 }
 
 impl Code {
-    /// How many coefficients are 0 before this one.
+    /// The number of zero coefficients before this one.
     fn run(self) -> u32 {
         u32::from(self.symbol >> 4)
     }
 
-    /// How many bits the magnitude has.
+    /// The number of magnitude bits.
     fn bits(self) -> u32 {
         u32::from(self.symbol & 15)
     }
 
-    /// The code with its magnitude.
+    /// The number of bits of the code and its magnitude.
     fn total(self) -> u32 {
         u32::from(self.length) + self.bits()
     }
@@ -108,16 +109,16 @@ impl Code {
     }
 }
 
-/// A Huffman table made for decoding.
+/// A Huffman table prepared for decoding.
 pub(super) struct Table {
     first_coefficients: bool,
-    /// The code that each look begins with, while the table is made.
-    codes: Box<[Code; LOOKS]>,
-    /// The code at the beginning of the next bits; 0 where it is longer than a look or is no code.
-    decode: Box<[Entry; LOOKS]>,
-    /// As many codes as a look holds, for coefficients that nobody needs; 0 for first coefficients.
-    pass: Box<[Entry; LOOKS]>,
-    /// By length: the first code beyond those of this length, aligned to 16 bits, and where its symbols are.
+    /// The first code of each lookup; only used while the table is built.
+    codes: Box<[Code; TABLE_SIZE]>,
+    /// The first code of each lookup; 0 if it is longer than the lookup or invalid.
+    decode: Box<[Entry; TABLE_SIZE]>,
+    /// All codes within a lookup, to skip coefficients; 0 for DC tables.
+    pass: Box<[Entry; TABLE_SIZE]>,
+    /// By length: the first code after those of this length, aligned to 16 bits, and the index of its symbols.
     limits: [u32; 17],
     offsets: [i32; 17],
     symbols: Vec<u8>,
@@ -127,9 +128,9 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             first_coefficients: false,
-            codes: Box::new([Code::default(); LOOKS]),
-            decode: Box::new([0; LOOKS]),
-            pass: Box::new([0; LOOKS]),
+            codes: Box::new([Code::default(); TABLE_SIZE]),
+            decode: Box::new([0; TABLE_SIZE]),
+            pass: Box::new([0; TABLE_SIZE]),
             limits: [0; 17],
             offsets: [0; 17],
             symbols: Vec::new(),
@@ -138,8 +139,8 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Makes it in the memory of the one before; none where the counts are no prefix code, or a magnitude has more bits than 8-bit
-    /// images need.
+    /// Builds the table, reusing its memory. `None` if the counts are not a prefix code, or a magnitude has more bits
+    /// than 8-bit images need.
     pub(super) fn make(&mut self, spec: &HuffmanSpec<'_>, first_coefficients: bool) -> Option<()> {
         let too_large = |symbol: &u8| if first_coefficients { *symbol > 11 } else { symbol & 15 > 10 };
         if spec.symbols.iter().any(too_large) {
@@ -152,8 +153,8 @@ impl Table {
         for length in 1..=16u8 {
             let count = u32::from(spec.counts[usize::from(length) - 1]);
             offsets[usize::from(length)] = index as i32 - code as i32;
-            if u32::from(length) <= LOOK {
-                let width = 1 << (LOOK - u32::from(length));
+            if u32::from(length) <= LOOKUP_BITS {
+                let width = 1 << (LOOKUP_BITS - u32::from(length));
                 for (i, symbol) in (code..code + count).zip(&spec.symbols[index..]) {
                     let start = i as usize * width;
                     codes.get_mut(start..start + width)?.fill(Code { length, symbol: *symbol });
@@ -180,13 +181,13 @@ impl Table {
         Some(())
     }
 
-    fn passing(codes: &[Code], pass: &mut [Entry; LOOKS]) {
+    fn passing(codes: &[Code], pass: &mut [Entry; TABLE_SIZE]) {
         for (look, pass) in pass.iter_mut().enumerate() {
             let (mut skip, mut passed, mut ends) = (0, 0, 0);
-            while ends == 0 && skip < LOOK {
-                let code = codes[(look << skip) & (LOOKS - 1)];
-                // Bits beyond the look are zeros here, so behind the first a code counts only if all of it lies within.
-                if code.length == 0 || (skip > 0 && skip + code.total() > LOOK) {
+            while ends == 0 && skip < LOOKUP_BITS {
+                let code = codes[(look << skip) & (TABLE_SIZE - 1)];
+                // Bits after the lookup are zero here, so a further code only counts if it is completely within the lookup.
+                if code.length == 0 || (skip > 0 && skip + code.total() > LOOKUP_BITS) {
                     break;
                 }
                 skip += code.total();
@@ -200,10 +201,10 @@ impl Table {
         }
     }
 
-    /// The entry of the code at the beginning of `next`, however long it is; none where the bits are no code.
+    /// The entry of the first code in `next`, regardless of its length; `None` for invalid bits.
     #[inline(always)]
     fn look(&self, next: u64) -> Option<Entry> {
-        let found = self.decode[(next >> (64 - LOOK)) as usize];
+        let found = self.decode[(next >> (64 - LOOKUP_BITS)) as usize];
         if found != 0 { Some(found) } else { self.long(next) }
     }
 
@@ -211,24 +212,24 @@ impl Table {
     #[inline(never)]
     fn long(&self, next: u64) -> Option<Entry> {
         let next = (next >> 48) as u32;
-        let length = (LOOK + 1..=16).find(|length| next < self.limits[*length as usize])?;
+        let length = (LOOKUP_BITS + 1..=16).find(|length| next < self.limits[*length as usize])?;
         let index = (next >> (16 - length)) as i32 + self.offsets[length as usize];
         let symbol = *self.symbols.get(usize::try_from(index).ok()?)?;
         Some(Code { length: length as u8, symbol }.entry(self.first_coefficients))
     }
 }
 
-/// The value of the code at the beginning of `next`: a magnitude whose leading 0 means negative (ITU-T T.81, F.2.2.1).
+/// The value of the first code in `next`: a magnitude whose leading 0 bit means negative (ITU-T T.81, F.2.2.1).
 #[inline(always)]
 fn value(next: u64, found: Entry) -> i32 {
     let (length, bits) = (found >> 16 & 0xff, found >> 24);
     let magnitude = next << length;
     let is_positive = (magnitude as i64 >> 63) as i32;
-    // Two shifts, because a magnitude of no bits would be one of 64.
+    // Two shifts, because a magnitude of zero bits would need a shift by 64.
     (magnitude >> 1 >> (63 - bits)) as i32 - (!is_positive & ((1 << bits) - 1))
 }
 
-/// Reads the difference of a block's first coefficient from the one before; none where the bits are no code.
+/// Reads the DC difference of a block; `None` for invalid bits.
 #[inline(always)]
 pub(super) fn first_difference(reader: &mut BitReader<'_>, table: &Table) -> Option<i32> {
     reader.fill();
@@ -238,9 +239,9 @@ pub(super) fn first_difference(reader: &mut BitReader<'_>, table: &Table) -> Opt
     Some(value(next, found))
 }
 
-/// Reads a block's other coefficients: those up to the index `last` of the file's order go to `keep`, the rest is passed over.
+/// Reads the AC coefficients of a block: those up to zigzag index `last` are passed to `keep`, the rest is skipped.
 ///
-/// None where the bits are no codes or hold more coefficients than a block has.
+/// `None` for invalid bits or too many coefficients.
 #[inline(always)]
 pub(super) fn other_coefficients(
     reader: &mut BitReader<'_>,
@@ -251,18 +252,18 @@ pub(super) fn other_coefficients(
     let mut index = 1;
     'kept: while index <= last {
         reader.fill();
-        // Two codes for each fill: none takes more than 26 bits.
+        // Two codes per refill: each has at most 26 bits.
         for _ in 0..2 {
             let next = reader.buffer;
             let found = table.look(next)?;
             reader.skip(found & 0xff);
             let passed = (found >> 8 & 0xff) as usize;
             index += passed;
-            // The end of the block passes more than a block has.
+            // The end of the block consumes more coefficients than a block has.
             if index > 64 {
                 return (passed == END as usize).then_some(());
             }
-            // A run of 16 zeros has the value 0, which may be kept.
+            // A run of 16 zeros has the value 0, which is harmless to keep.
             keep(index - 1, value(next, found));
             if index > last {
                 break 'kept;
@@ -271,9 +272,9 @@ pub(super) fn other_coefficients(
     }
     while index < 64 {
         reader.fill();
-        // Two looks for each fill: none takes more than 26 bits.
+        // Two lookups per refill: each has at most 26 bits.
         for _ in 0..2 {
-            let found = table.pass[(reader.buffer >> (64 - LOOK)) as usize];
+            let found = table.pass[(reader.buffer >> (64 - LOOKUP_BITS)) as usize];
             let behind = index + (found >> 8 & 0xff) as usize;
             if found != 0 && behind < 64 {
                 reader.skip(found & 0xff);
@@ -283,7 +284,7 @@ pub(super) fn other_coefficients(
                 }
                 continue;
             }
-            // The last codes of a block, one by one: what follows them belongs to the next block.
+            // The last codes of a block are read one by one, because the following bits belong to the next block.
             let found = table.look(reader.buffer)?;
             reader.skip(found & 0xff);
             let passed = found >> 8 & 0xff;

@@ -1,15 +1,15 @@
 //! Inverse cosine transforms of the low frequencies of a block, in integers.
 //!
-//! For N points, `f(x) = F(0) + Σ F(u) · √2 · cos((2x + 1) u π / 2N)`, in each direction, and the whole divided by 8: what
-//! is left of the transform of ITU-T T.81, A.3.3, where only the N lowest frequencies are kept and the block has N pixels.
+//! For N points, `f(x) = F(0) + Σ F(u) · √2 · cos((2x + 1) u π / 2N)` in each direction, and the result divided by 8.
+//! This is the transform of ITU-T T.81, A.3.3, restricted to the N lowest frequencies and N pixels.
 
-/// Binary digits behind the point of the factors.
+/// The number of fractional bits of the factors.
 const DIGITS: u32 = 12;
 
-/// √2 · cos(uπ/16) of each u, in fixed point.
+/// √2 · cos(uπ/16) for each u, in fixed point.
 const COSINES: [i32; 8] = [5793, 5681, 5352, 4816, 4096, 3218, 2217, 1130];
 
-/// Transforms the lowest frequencies of a block into pixels of `size` (across, down), each 1, 2, 4 or 8.
+/// Transforms the lowest frequencies of a block to pixels of `size` (width, height), each 1, 2, 4 or 8.
 #[inline(always)]
 pub(super) fn block(coefficients: &[i32; 64], size: (usize, usize), target: &mut [u8], stride: usize) {
     match size {
@@ -23,11 +23,11 @@ pub(super) fn block(coefficients: &[i32; 64], size: (usize, usize), target: &mut
         (2, 4) => separable::<2, 4>(coefficients, target, stride),
         (8, 4) => separable::<8, 4>(coefficients, target, stride),
         (4, 8) => separable::<4, 8>(coefficients, target, stride),
-        _ => unreachable!("blocks have 1, 2, 4 or 8 pixels, and no more than twice as many one way as the other"),
+        _ => unreachable!("block sizes are 1, 2, 4 or 8, with an aspect ratio of at most 2"),
     }
 }
 
-/// A value with `digits` binary digits, rounded, moved up by 128 and cut to a byte.
+/// Rounds a value with `digits` fractional bits, adds 128 and clamps to a byte.
 #[inline(always)]
 fn byte(value: i32, digits: u32) -> u8 {
     ((value.wrapping_add(1 << (digits - 1)) >> digits) + 128).clamp(0, 255) as u8
@@ -50,7 +50,7 @@ fn both(a: i32, b: i32) -> [i32; 2] {
     [a.wrapping_add(b), a.wrapping_sub(b)]
 }
 
-/// First all columns, then all rows; neighbouring columns (or rows) are worked on together.
+/// Transforms first all columns, then all rows; adjacent columns (or rows) are processed together.
 #[inline(always)]
 fn separable<const ACROSS: usize, const DOWN: usize>(coefficients: &[i32; 64], target: &mut [u8], stride: usize) {
     let mut frequencies = [[0; ACROSS]; DOWN];
@@ -61,7 +61,7 @@ fn separable<const ACROSS: usize, const DOWN: usize>(coefficients: &[i32; 64], t
     let mut rows = [[0; DOWN]; ACROSS];
     for y in 0..DOWN {
         for u in 0..ACROSS {
-            // Three digits more than a whole number, for the rows.
+            // Three additional fractional bits for the rows.
             rows[u][y] = columns[y][u].wrapping_add(1 << (DIGITS - 4)) >> (DIGITS - 3);
         }
     }
@@ -74,7 +74,7 @@ fn separable<const ACROSS: usize, const DOWN: usize>(coefficients: &[i32; 64], t
     }
 }
 
-/// Values that are worked on together.
+/// Values that are processed together.
 type Lanes<const L: usize> = [i32; L];
 
 #[inline(always)]
@@ -87,7 +87,7 @@ fn subtract<const L: usize>(a: Lanes<L>, b: Lanes<L>) -> Lanes<L> {
     std::array::from_fn(|l| a[l].wrapping_sub(b[l]))
 }
 
-/// Times √2 · cos(uπ/16).
+/// Multiplies by √2 · cos(uπ/16).
 #[inline(always)]
 fn times<const L: usize>(a: Lanes<L>, u: usize) -> Lanes<L> {
     std::array::from_fn(|l| a[l].wrapping_mul(COSINES[u]))
@@ -98,7 +98,7 @@ fn raised<const L: usize>(a: Lanes<L>) -> Lanes<L> {
     std::array::from_fn(|l| a[l] << DIGITS)
 }
 
-/// The transform of 1, 2, 4 or 8 values in each lane; the results have [`DIGITS`] binary digits more.
+/// The transform of 1, 2, 4 or 8 values in each lane; the results have [`DIGITS`] additional fractional bits.
 #[inline(always)]
 fn transform<const N: usize, const L: usize>(input: [Lanes<L>; N]) -> [Lanes<L>; N] {
     let mut output = [[0; L]; N];
@@ -109,7 +109,7 @@ fn transform<const N: usize, const L: usize>(input: [Lanes<L>; N]) -> [Lanes<L>;
             output[1] = raised(subtract(input[0], input[1]));
         }
         _ => {
-            // Even frequencies are the transform of half as many points.
+            // Even frequencies are a transform of half the number of points.
             let (a, b, c, d) = (input[0], input[N / 4], input[N / 2], input[3 * N / 4]);
             let (even, other) = (raised(add(a, c)), raised(subtract(a, c)));
             let odd = add(times(b, 2), times(d, 6));
@@ -119,7 +119,7 @@ fn transform<const N: usize, const L: usize>(input: [Lanes<L>; N]) -> [Lanes<L>;
                 output.copy_from_slice(&half);
                 return output;
             }
-            // cos((2x + 1) u π / 16) for odd u, brought into the first quarter of the circle.
+            // cos((2x + 1) u π / 16) for odd u, reduced to the first quadrant.
             let [a, b, c, d] = [1, 3, 5, 7].map(|u| input[u % N]);
             let odd = [
                 add(add(times(a, 1), times(b, 3)), add(times(c, 5), times(d, 7))),
@@ -140,7 +140,7 @@ fn transform<const N: usize, const L: usize>(input: [Lanes<L>; N]) -> [Lanes<L>;
 mod tests {
     use super::*;
 
-    /// The formula at the top, in floats.
+    /// The formula of the module documentation, in floating point.
     fn reference(coefficients: &[i32; 64], (across, down): (usize, usize)) -> Vec<f64> {
         let cosine = |x: usize, u: usize, n: usize| match u {
             0 => 1.0,
@@ -156,7 +156,7 @@ mod tests {
         (0..down).flat_map(|y| (0..across).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect()
     }
 
-    // A damaged file may say such things; nothing is asked of the pixels but that there are some, in builds that check sums too.
+    // A corrupt file may contain such coefficients. Any pixels are valid, but overflow checks must not panic.
     #[test]
     fn the_largest_coefficients_wrap_around() {
         for value in [i32::MAX, i32::MIN, -1] {
@@ -170,7 +170,7 @@ mod tests {
         [(1, 1), (2, 2), (4, 4), (8, 8), (2, 1), (1, 2), (4, 2), (2, 4), (8, 4), (4, 8)];
 
     #[test]
-    fn every_size_follows_the_formula() {
+    fn every_size_matches_the_formula() {
         let mut random = hamflow_stage_api::Random::new(5, "coefficients");
         for size in SIZES {
             for _ in 0..200 {

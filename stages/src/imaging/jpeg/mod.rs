@@ -1,4 +1,4 @@
-//! JPEG files: their structure, checked before decoding, and their pixels, whole or at a part of the size.
+//! JPEG decoding, at full or reduced size, with validation of the file structure.
 
 mod frame;
 mod huffman;
@@ -17,7 +17,7 @@ use super::planes::Planes;
 use frame::{EXIF, Frame};
 pub(super) use reduced::Scratch;
 
-/// Decodes a JPEG file to RGB as it is stored, and says how it must be turned.
+/// Decodes a JPEG file to RGB as stored; returns its orientation.
 pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
     let Survey { width, height, orientation } = survey(bytes)?;
     check_size(width, height)?;
@@ -25,10 +25,10 @@ pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, Ba
     Ok(orientation)
 }
 
-/// Decodes at a half, a quarter or an eighth of the size, and says how the image must be turned.
+/// Decodes at a half, a quarter or an eighth of the size; returns the orientation.
 ///
-/// `least` says which fraction of an upright image of a width and height must be left. None where no such reduction will
-/// do, or where the file is not of the usual sort or damaged: then [`decode`] is to be asked.
+/// `least` returns the minimum scale for an upright image of the given width and height. `None` if no reduction is
+/// possible, or if the file is unusual or corrupt; the caller must then use [`decode`].
 pub(super) fn decode_reduced<'a>(
     bytes: &[u8],
     least: impl Fn(usize, usize) -> f64,
@@ -42,15 +42,15 @@ pub(super) fn decode_reduced<'a>(
     Some((reduced::decode(&frame, eighths, scratch)?, orientation))
 }
 
-/// The byte at which the codes of a damaged file stop making sense; none for the sorts of file that only the whole decoder
-/// knows, and where the damage is not in the codes.
+/// The byte offset at which the entropy-coded data of a corrupt file becomes invalid. `None` for files that only the
+/// full decoder supports, and for corruption elsewhere.
 fn damage_offset(bytes: &[u8]) -> Option<usize> {
     let frame = Frame::read(bytes)?;
     let offset = reduced::damage(&frame)?;
     Some(bytes.len() - frame.scan.len() + offset)
 }
 
-/// Whether turning makes width of height.
+/// Whether the orientation swaps width and height.
 fn swaps(orientation: Orientation) -> bool {
     matches!(
         orientation,
@@ -58,9 +58,9 @@ fn swaps(orientation: Orientation) -> bool {
     )
 }
 
-/// Decodes with the given choice of SIMD; the choice must not matter, and a test sees to it.
+/// Decodes with the given SIMD options, which must not affect the result; a test verifies that.
 fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Result<(), BadImage> {
-    // Strict: what other decoders paint grey is an error here. No image may change because half of it is missing.
+    // Strict: what other decoders paint grey is an error here, so that no image changes because half of it is missing.
     let options = options
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
@@ -83,17 +83,17 @@ const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
 const EXIF_SEGMENT: u8 = 0xe1;
 
-/// What the segments of a JPEG say.
+/// The information in a JPEG's segments.
 struct Survey {
     width: u32,
     height: u32,
-    /// How the first EXIF block says that the image must be turned.
+    /// The orientation in the first EXIF block.
     orientation: Orientation,
 }
 
 /// Walks over the segments of a JPEG up to its end marker.
 ///
-/// Decoders fill up what is missing at the end of a file; this is how a half-copied image is noticed.
+/// Decoders pad missing data at the end of a file. This check detects truncated files.
 fn survey(bytes: &[u8]) -> Result<Survey, BadImage> {
     let truncated =
         || BadImage::new(format!("is truncated: the JPEG has no end within its {} bytes", bytes.len())).at(bytes.len());
@@ -105,13 +105,13 @@ fn survey(bytes: &[u8]) -> Result<Survey, BadImage> {
         position += 1;
         match marker {
             END_OF_IMAGE => break,
-            // Markers without a segment: restarts, and the start itself.
+            // Markers without a segment: restarts, and the start of the image.
             START_OF_IMAGE | 0x01 | 0xd0..=0xd7 => {}
             _ => {
                 let length = bytes.get(position..position + 2).ok_or_else(truncated)?;
                 let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
                 let segment = bytes.get(position..position + length).ok_or_else(truncated)?;
-                // A start of frame, in any of its codings; c4, c8 and cc are something else.
+                // A start of frame of any coding process; c4, c8 and cc are other markers.
                 if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) && segment.len() >= 7 {
                     let value = |i: usize| u32::from(u16::from_be_bytes([segment[i], segment[i + 1]]));
                     size.get_or_insert((value(5), value(3)));
@@ -135,12 +135,12 @@ fn survey(bytes: &[u8]) -> Result<Survey, BadImage> {
     Ok(Survey { width, height, orientation: orientation(exif) })
 }
 
-/// What an EXIF block says of how the image must be turned.
+/// The orientation in an EXIF block.
 fn orientation(exif: Option<&[u8]>) -> Orientation {
     exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
 }
 
-/// The position of the next marker's second byte; the data of a scan, stuffed zeros and fill bytes are passed over.
+/// The position of the next marker's second byte; skips scan data, stuffed zeros and fill bytes.
 fn next_marker(bytes: &[u8], mut position: usize) -> Option<usize> {
     loop {
         position += bytes.get(position..)?.iter().position(|byte| *byte == 0xff)? + 1;

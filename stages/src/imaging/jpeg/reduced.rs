@@ -1,11 +1,11 @@
-//! Decodes a JPEG at a half, a quarter or an eighth of its size, out of the low frequencies of its blocks.
+//! Decodes a JPEG at a half, a quarter or an eighth of its size from the low frequencies of its blocks.
 //!
-//! A block of 8×8 pixels is made from 64 cosines; its N×N lowest ones, scaled by N/8, make the block at N/8 of the size
-//! (the method of libjpeg from version 7 on, `jdmaster.c` and `jidctint.c`). Most of the time of decoding goes into the
-//! Huffman codes, and of those that are not needed only the lengths are looked at.
+//! A block of 8×8 pixels is a sum of 64 cosines. Its N×N lowest frequencies, scaled by N/8, give the block at N/8 of
+//! the size (the method of libjpeg since version 7, `jdmaster.c` and `jidctint.c`). Most of the decoding time is
+//! spent on Huffman codes; for unneeded coefficients, only the lengths are decoded.
 //!
-//! Taken are baseline files with 8 bits, grey or YCbCr, in one scan; for anything else there is no answer here, and none
-//! for a file with the slightest damage: the whole decoder judges those.
+//! Supports baseline files with 8 bits, grey or YCbCr, in one scan. For any other or slightly corrupt file, the
+//! result is `None`, and the full decoder must be used.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use super::idct;
 use crate::imaging::Span;
 use crate::imaging::planes::Planes;
 
-/// Buffers and tables that are kept from one image to the next.
+/// Buffers and tables that are reused from image to image.
 #[derive(Default)]
 pub(crate) struct Scratch {
     bits: Vec<u8>,
@@ -24,15 +24,15 @@ pub(crate) struct Scratch {
     planes: [Vec<u8>; 3],
     dc: [Slot; 4],
     ac: [Slot; 4],
-    /// Where in `bits` the last image stopped making sense.
+    /// The position in `bits` at which the last image became invalid.
     damaged: Option<usize>,
-    /// Does without newer instructions, as on other processors; tests compare.
+    /// Disables newer instructions as if the processor did not support them, for tests.
     pub(super) portable: bool,
 }
 
 #[cfg(test)]
 impl Scratch {
-    /// The bytes that bits and planes take.
+    /// The size of the buffers for bits and planes in bytes.
     pub(super) fn memory(&self) -> usize {
         self.bits.capacity()
             + self.segments.capacity() * size_of::<Range<usize>>()
@@ -40,10 +40,10 @@ impl Scratch {
     }
 }
 
-/// A table with the counts and symbols that it was made from: many files have the same.
+/// A table with its specification, because many files share the same tables.
 #[derive(Default)]
 struct Slot {
-    /// Whether there is a table.
+    /// Whether the table has been built.
     made: bool,
     counts: [u8; 16],
     symbols: Vec<u8>,
@@ -69,14 +69,14 @@ impl Slot {
     }
 }
 
-/// How many of eight pixels remain in each direction: 1, 2 or 4, so that no less than the fraction `least` remains.
+/// The number of pixels per eight that remain in each direction: 1, 2 or 4, for a scale of at least `least`.
 pub(super) fn eighths(least: f64) -> Option<usize> {
     [1, 2, 4].into_iter().find(|eighths| *eighths as f64 / 8.0 >= least)
 }
 
 /// Decodes to `eighths` / 8 of the size (rounded up).
 ///
-/// None where the file is not of the usual sort or anything at all is wrong with it.
+/// `None` if the file is unusual or corrupt in any way.
 pub(super) fn decode<'a>(frame: &Frame<'_>, eighths: usize, scratch: &'a mut Scratch) -> Option<Planes<'a>> {
     let layout = Layout::new(frame, eighths);
     let Scratch { bits, segments, planes, dc, ac, damaged, portable } = scratch;
@@ -84,7 +84,7 @@ pub(super) fn decode<'a>(frame: &Frame<'_>, eighths: usize, scratch: &'a mut Scr
     let units = layout.units_across * layout.units_down;
     let in_segment = if frame.restart == 0 { units } else { frame.restart };
     unstuff(frame.scan, units.div_ceil(in_segment), bits, segments)?;
-    // A block takes two bits at least: what claims more blocks gets no memory for them.
+    // A block has at least two bits: if the header claims more blocks, no memory is allocated.
     if bits.len() * 8 < units * frame.components().iter().map(Component::blocks).sum::<usize>() * 2 {
         return None;
     }
@@ -107,7 +107,7 @@ pub(super) fn decode<'a>(frame: &Frame<'_>, eighths: usize, scratch: &'a mut Scr
             return None;
         }
     }
-    // The last pixels of a row and column may reach beyond the image.
+    // The last pixels of a row or column may be outside the image.
     let side = |side: usize| Span { start: 0.0, end: (side * eighths) as f32 / 8.0 };
     let [luma, blue, red] = &*planes;
     Some(Planes {
@@ -121,12 +121,12 @@ pub(super) fn decode<'a>(frame: &Frame<'_>, eighths: usize, scratch: &'a mut Scr
     })
 }
 
-/// Where in the scan the codes stop making sense, if they do.
+/// The position in the scan at which the codes become invalid, if they do.
 pub(super) fn damage(frame: &Frame<'_>) -> Option<usize> {
     let mut scratch = Scratch::default();
     decode(frame, 1, &mut scratch);
     let wanted = scratch.damaged?;
-    // Walks over the scan as `unstuff` does.
+    // Walks over the scan like `unstuff`.
     let (mut at, mut copied) = (0, 0);
     while copied < wanted {
         let next = frame.scan.get(at..at + 2)?;
@@ -140,17 +140,17 @@ pub(super) fn damage(frame: &Frame<'_>) -> Option<usize> {
     Some(at)
 }
 
-/// Where a component's blocks go.
+/// The destination of a component's blocks.
 #[derive(Clone, Copy)]
 struct PartLayout {
-    /// Pixels of a block, across and down.
+    /// The width and height of a block in pixels.
     block: (usize, usize),
-    /// Bytes of a row of the plane.
+    /// The row stride of the plane in bytes.
     stride: usize,
     rows: usize,
 }
 
-/// How the image is divided: units of blocks of all components, at the reduced size.
+/// The layout of the MCUs at reduced size.
 struct Layout {
     units_across: usize,
     units_down: usize,
@@ -165,7 +165,7 @@ impl Layout {
         let (across, down) = (most(|component| component.across), most(|component| component.down));
         let (units_across, units_down) = (frame.width.div_ceil(8 * across), frame.height.div_ceil(8 * down));
         let part = |component: &Component| {
-            // Colour at half the resolution is taken at twice the scale, so that all planes have one size.
+            // Chroma at half the resolution is decoded at twice the scale, so that all planes have the same size.
             let block = (eighths * across / component.across, eighths * down / component.down);
             let stride = units_across * component.across * block.0;
             PartLayout { block, stride, rows: units_down * component.down * block.1 }
@@ -179,9 +179,10 @@ impl Layout {
     }
 }
 
-/// Copies the bits of a scan without stuffed zeros, and notes the segments between restart markers.
+/// Copies the bits of a scan without stuffed zeros and records the segments between restart markers.
 ///
-/// None where there are not `count` segments, or other markers than restarts in their order and the end of the image.
+/// `None` if there are not exactly `count` segments, or if there are markers other than ordered restarts and the end
+/// of the image.
 fn unstuff(scan: &[u8], count: usize, bits: &mut Vec<u8>, segments: &mut Vec<Range<usize>>) -> Option<()> {
     bits.clear();
     segments.clear();
@@ -193,7 +194,7 @@ fn unstuff(scan: &[u8], count: usize, bits: &mut Vec<u8>, segments: &mut Vec<Ran
         let marker = *rest.get(ones + 1)?;
         match marker {
             0x00 => bits.push(0xff),
-            // Bytes of ones may fill the space before a marker.
+            // Fill bytes may precede a marker.
             0xff => {
                 rest = &rest[ones + 1..];
                 continue;
@@ -213,19 +214,19 @@ fn unstuff(scan: &[u8], count: usize, bits: &mut Vec<u8>, segments: &mut Vec<Ran
     }
 }
 
-/// What decoding one component needs.
+/// The decoding state of one component.
 struct Part<'a> {
     dc: &'a Table,
     ac: &'a Table,
-    /// For each index of the file's order the step (the lower 16 bits) and the place in natural order.
+    /// For each zigzag index: the quantisation step (lower 16 bits) and the natural position.
     places: [u32; 64],
-    /// The last index in the file's order that is needed.
+    /// The last zigzag index that is needed.
     last: usize,
     across: usize,
     down: usize,
     block: (usize, usize),
     stride: usize,
-    /// The first coefficient of the block before.
+    /// The DC coefficient of the previous block.
     previous: i32,
 }
 
@@ -235,9 +236,9 @@ fn places(steps: &[u16; 64]) -> [u32; 64] {
 
 struct Decoder<'a> {
     units_across: usize,
-    /// Whether to do without newer instructions.
+    /// Whether to disable newer instructions.
     portable: bool,
-    /// Of grey the first alone counts.
+    /// For grey images, only the first is used.
     parts: [Part<'a>; 3],
     count: usize,
 }
@@ -273,9 +274,9 @@ impl<'a> Decoder<'a> {
         Some(Self { units_across: layout.units_across, portable, parts, count: components.len() })
     }
 
-    /// Decodes the units of one stretch between restarts; where that fails, says at which byte of it.
+    /// Decodes the MCUs of one restart interval; the error is the byte position within it.
     ///
-    /// All is done in whole numbers, so what the compiler makes of it for which processor changes no bit.
+    /// Uses only integer arithmetic, so that the result does not depend on the compiler or the processor.
     fn segment(&mut self, bits: BitReader<'_>, units: Range<usize>, planes: &mut [Vec<u8>; 3]) -> Result<(), usize> {
         #[cfg(target_arch = "x86_64")]
         {
@@ -292,7 +293,7 @@ impl<'a> Decoder<'a> {
                 && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("bmi2");
             if able && !self.portable {
-                // SAFETY: the processor was asked a moment ago.
+                // SAFETY: the processor's support was checked just before.
                 return unsafe { newer(self, bits, units, planes) };
             }
         }
@@ -306,7 +307,7 @@ impl<'a> Decoder<'a> {
         units: Range<usize>,
         planes: &mut [Vec<u8>; 3],
     ) -> Result<(), usize> {
-        // A copy of its own stays in registers.
+        // A local copy stays in registers.
         let mut bits = bits;
         for part in &mut self.parts {
             part.previous = 0;
@@ -331,7 +332,7 @@ impl Part<'_> {
     fn decode(&mut self, reader: &mut BitReader<'_>, target: &mut [u8]) -> Option<()> {
         let mut coefficients = [0i32; 64];
         self.previous = self.previous.wrapping_add(first_difference(reader, self.dc)?);
-        // A sound file's numbers stay far from the limits; a damaged one's may wrap around.
+        // The values of a valid file are far from the limits; those of a corrupt file may wrap around.
         coefficients[0] = self.previous.wrapping_mul((self.places[0] & 0xffff) as i32);
         let places = &self.places;
         other_coefficients(reader, self.ac, self.last, |index, value| {

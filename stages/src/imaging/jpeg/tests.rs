@@ -1,9 +1,9 @@
-//! Tests of decoding JPEGs: the processor's SIMD level changes no pixel, a reduced image is like the whole, damage is found.
+//! Tests of JPEG decoding: SIMD does not change pixels, reduced images match the full ones, and corruption is detected.
 
 use super::*;
 use crate::test_support::jpegs;
 
-/// Decodes at a part of the size, and makes RGB of it.
+/// Decodes at reduced size and converts to RGB.
 fn decode_reduced(
     bytes: &[u8],
     least: impl Fn(usize, usize) -> f64,
@@ -29,9 +29,9 @@ fn fast_and_portable(bytes: &[u8]) -> [Pixels; 2] {
     })
 }
 
-// The fixtures hold the hardest case: noise at a low quality, in widths that no vector divides.
+// The fixtures contain the hardest case: noise at low quality, with widths that are not multiples of the vector size.
 #[test]
-fn simd_and_portable_code_decode_alike() {
+fn simd_and_portable_code_give_identical_pixels() {
     for (name, bytes) in fixtures!(
         "grey.jpg",
         "cmyk.jpg",
@@ -49,7 +49,7 @@ fn simd_and_portable_code_decode_alike() {
 }
 
 #[test]
-fn simd_and_portable_code_decode_noise_of_every_quality_alike() {
+fn simd_and_portable_code_give_identical_pixels_for_noise_of_every_quality() {
     let mut random = hamflow_stage_api::Random::new(3, "noise");
     for quality in [1, 5, 20, 50, 80, 100] {
         let noise =
@@ -62,7 +62,7 @@ fn simd_and_portable_code_decode_noise_of_every_quality_alike() {
 }
 
 #[test]
-fn simd_and_portable_code_decode_the_real_images_alike() {
+fn simd_and_portable_code_give_identical_pixels_for_real_images() {
     let Some(files) = jpegs("ham10000-originals", 6) else { return };
     for (number, bytes) in files.iter().enumerate() {
         let [fast, portable] = fast_and_portable(bytes);
@@ -85,10 +85,10 @@ fn averaged(image: &Pixels, side: usize) -> Vec<u8> {
     means
 }
 
-// An eighth of an image is the mean of its blocks, so what an independent decoder makes of them must agree: a single bit
-// read wrongly shifts all that follows. The originals are 4:4:4 mostly, the smaller images 4:2:0.
+// An image at an eighth of the size consists of the means of its blocks, so it must agree with an independent
+// decoder: a single misread bit shifts everything after it. The originals are mostly 4:4:4, the smaller images 4:2:0.
 #[test]
-fn an_eighth_is_the_mean_of_each_block_of_the_whole() {
+fn an_eighth_is_the_mean_of_each_block_of_the_full_image() {
     for (folder, step, tolerance) in [("ham10000-originals", 3, 4), ("ham10000/HAM10000_images_part_1", 200, 12)] {
         let Some(files) = jpegs(folder, step) else { return };
         let (mut whole, mut reduced) = (Pixels::default(), Pixels::default());
@@ -111,7 +111,7 @@ fn an_eighth_is_the_mean_of_each_block_of_the_whole() {
 #[test]
 fn restarts_and_every_scale_decode() {
     let (mut whole, mut reduced) = (Pixels::default(), Pixels::default());
-    // What a pixel of a scene may differ on the mean from the mean of those that it stands for; the scenes have sharp edges.
+    // The tolerated mean difference between a pixel and the mean of the pixels it represents; the scenes have sharp edges.
     for (name, bytes) in fixtures!("grey.jpg", "restarts-420.jpg", "restarts-444.jpg") {
         decode(bytes, &mut whole).unwrap();
         for (eighths, tolerance) in [(1, 2.0), (2, 8.0), (4, 8.0)] {
@@ -142,7 +142,7 @@ fn quarter(bytes: &[u8]) -> Option<Pixels> {
 }
 
 #[test]
-fn what_changes_no_pixel_of_a_file_changes_none_here() {
+fn irrelevant_differences_of_files_do_not_change_pixels() {
     let colour = include_bytes!("../fixtures/restarts-444.jpg");
     let expected = quarter(colour).unwrap();
     let filled = [&colour[..colour.len() - 2], &[0xff, 0xff, 0xff, 0xd9]].concat();
@@ -163,14 +163,14 @@ fn what_changes_no_pixel_of_a_file_changes_none_here() {
 }
 
 #[test]
-fn what_claims_more_than_it_holds_gets_no_memory() {
+fn a_file_that_claims_too_many_blocks_gets_no_memory() {
     let original = include_bytes!("../fixtures/restarts-444.jpg");
     let frame = original.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     let mut large = original.to_vec();
     large[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
     let mut scratch = Scratch::default();
     assert!(decode_reduced(&large, |_, _| 0.5, &mut scratch, &mut Pixels::default()).is_none());
-    // Markers without anything between them, a million times.
+    // A million markers with nothing in between.
     let scan = original.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 14;
     let restarts = (0..1_000_000).flat_map(|number| [0xff, 0xd0 + (number % 8) as u8]);
     let empty: Vec<u8> = original[..scan].iter().copied().chain(restarts).chain([0xff, 0xd9]).collect();
@@ -179,7 +179,7 @@ fn what_claims_more_than_it_holds_gets_no_memory() {
 }
 
 #[test]
-fn a_height_behind_the_pixels_is_named() {
+fn a_height_after_the_pixels_is_reported() {
     let mut bytes = include_bytes!("../fixtures/restarts-444.jpg").to_vec();
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 5..frame + 7].fill(0);
@@ -188,7 +188,7 @@ fn a_height_behind_the_pixels_is_named() {
 }
 
 #[test]
-fn damage_anywhere_is_left_to_the_whole_decoder_or_shows_in_pixels_alone() {
+fn corruption_is_left_to_the_full_decoder_or_only_changes_pixels() {
     let mut random = hamflow_stage_api::Random::new(11, "damage");
     let mut reduced = Pixels::default();
     for (name, original) in fixtures!("noise-420.jpg", "restarts-444.jpg", "grey.jpg") {
@@ -206,9 +206,9 @@ fn damage_anywhere_is_left_to_the_whole_decoder_or_shows_in_pixels_alone() {
     }
 }
 
-// Bits that are no code: seventeen ones cannot begin one, and a byte of ones is followed by a stuffed zero.
+// Invalid bits: no code begins with seventeen ones, and a byte of ones is followed by a stuffed zero.
 #[test]
-fn damage_in_the_codes_is_found_where_it_is() {
+fn corruption_of_the_codes_is_reported_at_its_position() {
     let original = include_bytes!("../fixtures/noise-444.jpg");
     let scan = original.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 14;
     for start in [scan + 40, scan + 401, original.len() - 60] {
@@ -225,7 +225,7 @@ fn damage_in_the_codes_is_found_where_it_is() {
 }
 
 #[test]
-fn newer_instructions_change_no_bit_of_a_reduced_image() {
+fn newer_instructions_do_not_change_a_reduced_image() {
     let Some(mut files) = jpegs("ham10000-originals", 9) else { return };
     files.extend(jpegs("ham10000/HAM10000_images_part_2", 500).unwrap());
     let (mut newer, mut portable) = (Pixels::default(), Pixels::default());

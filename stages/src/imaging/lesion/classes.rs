@@ -1,4 +1,4 @@
-//! What a lesion of each class looks like.
+//! The appearance of each class of lesion.
 
 use hamflow_stage_api::Random;
 
@@ -27,7 +27,7 @@ impl Diagnosis {
     /// Every class, in alphabetical order of its code.
     pub const ALL: [Self; 7] = [Self::Akiec, Self::Bcc, Self::Bkl, Self::Df, Self::Mel, Self::Nv, Self::Vasc];
 
-    /// How far the pictures' mean colour is shifted: less than it varies within a class, so that it helps a little.
+    /// The class-specific shift of the mean colour: less than the variation within a class, so that it is only a weak cue.
     const fn shift(self) -> [f64; 3] {
         match self {
             Self::Akiec => [4.0, -2.0, -1.0],
@@ -42,9 +42,9 @@ impl Diagnosis {
 }
 
 impl Lesion {
-    /// Draws the traits of one lesion.
+    /// Draws the traits of one lesion at random.
     pub fn new(diagnosis: Diagnosis, random: &mut Random) -> Self {
-        // Some lesions of every class are hard to tell.
+        // Some lesions of every class are ambiguous.
         let typical = if random.unit() < 0.08 { random.uniform(0.2, 0.5) } else { random.uniform(0.75, 1.0) };
         let mut lesion = Self::plain(diagnosis, random);
         match diagnosis {
@@ -59,7 +59,7 @@ impl Lesion {
         lesion
     }
 
-    /// A smooth brown disc with the colours that any class may have.
+    /// A smooth brown disc with the colours that all classes share.
     fn plain(diagnosis: Diagnosis, random: &mut Random) -> Self {
         let mut colour = |center: [f64; 3], light: f64, hue: f64| {
             let light = random.uniform(-light, light);
@@ -98,7 +98,7 @@ impl Lesion {
         self.size = 1.15;
         self.softness = 0.3;
         self.cover = 0.3;
-        // A wreath of nests: eight places on a circle, most of them taken, none exactly.
+        // A ring of nests: most of eight positions on a circle, with jitter.
         const PLACES: [[f64; 2]; 8] = [
             [1.0, 0.0],
             [0.71, 0.71],
@@ -162,7 +162,7 @@ impl Lesion {
         self.size = 1.2;
         self.cover = 0.15 + 0.6 * (1.0 - typical);
         self.softness = 0.3;
-        // Lobules that keep their distance: the gaps between them are what shows.
+        // Lobules with a minimum distance, so that the gaps between them are visible.
         for _ in 0..60 {
             let (center, radius) = (inside(0.95, random), random.uniform(0.24, 0.38));
             let free = |spot: &Spot| {
@@ -176,7 +176,7 @@ impl Lesion {
     }
 }
 
-/// Random amplitudes of the second and later harmonics, smaller as they get finer.
+/// Random amplitudes of the second and later harmonics, decreasing with frequency.
 fn harmonics(count: usize, amplitude: f64, random: &mut Random) -> Vec<[f64; 2]> {
     (0..count)
         .map(|i| {
@@ -186,7 +186,7 @@ fn harmonics(count: usize, amplitude: f64, random: &mut Random) -> Vec<[f64; 2]>
         .collect()
 }
 
-/// A random point in the disc of this radius.
+/// A random point in a disc of this radius.
 fn inside(radius: f64, random: &mut Random) -> [f64; 2] {
     loop {
         let [x, y] = [random.uniform(-1.0, 1.0), random.uniform(-1.0, 1.0)];

@@ -1,43 +1,43 @@
-//! Draws skin lesions whose classes differ in shape and texture, for data sets that nobody photographed.
+//! Draws synthetic skin lesions whose classes differ in shape and texture.
 
 mod classes;
 mod view;
 
 pub use classes::Diagnosis;
 
-/// Everything about one lesion that its views have in common, in units of its own radius.
+/// The traits that all views of a lesion share, in units of its radius.
 ///
-/// The traits caricature what dermoscopy looks for. Colour is drawn from one distribution for all classes, but for a small
-/// shift, so that a classifier has to look at structure.
+/// The traits caricature dermoscopic criteria. The colour is drawn from the same distribution for all classes, except
+/// for a small shift, so that a classifier must rely on structure.
 #[derive(Debug, Clone)]
 pub struct Lesion {
-    /// Shifts of the outline's radius: cosine and sine of the second, third, … harmonic.
+    /// The harmonics of the outline's radius: cosine and sine amplitudes of the second, third, … harmonic.
     outline: Vec<[f64; 2]>,
-    /// How large it is beside others.
+    /// The relative size.
     size: f64,
-    /// How much longer than wide.
+    /// The ratio of length to width.
     elongation: f64,
-    /// The width of the border from skin to lesion.
+    /// The width of the border between skin and lesion.
     softness: f64,
-    /// How far the lesion hides the skin.
+    /// The opacity of the lesion.
     cover: f64,
-    /// A net of thin dark lines.
+    /// A network of thin dark lines.
     network: Texture,
     /// Pale wavy bands.
     scales: Texture,
-    /// How much darker one side is than the other.
+    /// The brightness difference between the two sides.
     asymmetry: f64,
-    /// How strong the dark streaks are that run out from the border.
+    /// The strength of the dark streaks at the border.
     streaks: f64,
     /// Round structures.
     spots: Vec<Spot>,
-    /// Thin red lines from one point to another.
+    /// Thin red lines between two points.
     vessels: Vec<[[f64; 2]; 2]>,
-    /// The lesion's own colour.
+    /// The colour of the lesion.
     tint: [f64; 3],
-    /// The skin around it.
+    /// The colour of the surrounding skin.
     skin: [f64; 3],
-    /// The mean colour that its pictures have.
+    /// The mean colour of its images.
     mean: [f64; 3],
 }
 
@@ -56,14 +56,14 @@ struct Spot {
     look: Look,
 }
 
-/// What a round structure does to what it lies on.
+/// The effect of a round structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     /// Darkens.
     Dark,
     /// Whitens.
     Pale,
-    /// Is a piece of lesion by itself, with a pale rim.
+    /// Is a separate piece of lesion with a pale rim.
     Lobule,
 }
 

@@ -1,11 +1,11 @@
-//! Tests that drawn lesions are reproducible and that their mean colour does not give the class away.
+//! Tests that drawn lesions are reproducible and that the mean colour does not reveal the class.
 
 use hamflow_stage_api::Random;
 
 use super::*;
 
 #[test]
-fn the_same_streams_draw_the_same_picture() {
+fn the_same_streams_draw_the_same_image() {
     let draw = || {
         let lesion = Lesion::new(Diagnosis::Mel, &mut Random::new(1, "lesion"));
         lesion.view(60, 45, &mut Random::new(1, "view")).into_raw()
@@ -38,10 +38,10 @@ fn mean_colours(purpose: &str, per_class: usize) -> Vec<([f64; 4], usize)> {
     rows
 }
 
-// Softmax regression by gradient descent on as many lesions of each class, which is the best that mean colour can do for
-// balanced accuracy.
+// Softmax regression by gradient descent on the same number of lesions of each class, which maximises the balanced
+// accuracy that the mean colour allows.
 #[test]
-fn a_classifier_on_the_mean_colour_stays_under_two_fifths() {
+fn a_classifier_on_the_mean_colour_stays_below_two_fifths() {
     let train = mean_colours("train", 150);
     let test = mean_colours("test", 150);
     let mut weights = [[0.0; 4]; 7];
@@ -69,6 +69,6 @@ fn a_classifier_on_the_mean_colour_stays_under_two_fifths() {
     });
     let accuracy = right.count() as f64 / test.len() as f64;
     assert!(accuracy < 0.4, "{accuracy}");
-    // It does not vanish either: colour is one cue among others.
+    // It is not zero either: colour is a weak cue.
     assert!(accuracy > 1.0 / 7.0, "{accuracy}");
 }

@@ -1,4 +1,4 @@
-//! Draws one picture of a lesion.
+//! Renders one image of a lesion.
 
 use std::f64::consts::TAU;
 
@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 
 use super::{Lesion, Look, Texture};
 
-/// How the camera was held, and what else is in the picture.
+/// The camera pose.
 struct Pose {
     cosine: f64,
     sine: f64,
@@ -17,7 +17,7 @@ struct Pose {
     mirrored: bool,
 }
 
-/// What the lesion does to the skin at one point.
+/// The effect of the lesion on the skin at one point.
 struct Shade {
     cover: f64,
     dark: f64,
@@ -26,9 +26,9 @@ struct Shade {
 }
 
 impl Lesion {
-    /// Draws one view: turned, shifted, scaled and lit at random, with some hairs and noise.
+    /// Renders one view with random rotation, shift, scale and lighting, some hairs and noise.
     ///
-    /// The pixels depend on the lesion, the size and `random` only, on every machine.
+    /// The pixels depend only on the lesion, the size and `random`, on every machine.
     pub fn view(&self, width: u32, height: u32, random: &mut Random) -> RgbImage {
         let pose = Pose::new(width, height, self.size, random);
         let patches = Patches::new(random);
@@ -62,7 +62,7 @@ impl Lesion {
     fn shade(&self, u: f64, v: f64) -> Shade {
         let mut shade = Shade { cover: 0.0, dark: 0.0, pale: 0.0, red: 0.0 };
         let radius = (u * u * self.elongation + v * v / self.elongation).sqrt();
-        // Nothing reaches further out than this.
+        // Nothing extends beyond this radius.
         if radius > 2.0 {
             return shade;
         }
@@ -100,12 +100,12 @@ impl Lesion {
         shade
     }
 
-    /// The outline's radius in the direction of a point, and how strongly a streak runs there.
+    /// The outline's radius in the direction of a point, and the strength of the streak there.
     fn border(&self, u: f64, v: f64) -> (f64, f64) {
         let length = (u * u + v * v).sqrt().max(1e-9);
         let (cosine, sine) = (u / length, v / length);
         let mut radius = 1.0;
-        // Powers of a number on the unit circle are the cosines and sines of the angle's multiples.
+        // The powers of a unit complex number are the cosines and sines of the angle's multiples.
         let (mut c, mut s) = (cosine, sine);
         for [a, b] in &self.outline {
             (c, s) = (c * cosine - s * sine, c * sine + s * cosine);
@@ -118,7 +118,7 @@ impl Lesion {
         (radius, ramp(0.5 + 1.5 * c))
     }
 
-    /// Gives the picture its mean colour, a gradient of light, and noise; leaves values that fit a byte.
+    /// Applies the mean colour, a lighting gradient, and noise; clamps values to a byte.
     fn expose(&self, pixels: &mut [[f64; 3]], random: &mut Random) {
         let count = pixels.len() as f64;
         let light = random.uniform(-8.0, 8.0);
@@ -163,7 +163,7 @@ impl Pose {
     }
 }
 
-/// 0 below 0, 1 above 1, straight between.
+/// A linear ramp from 0 to 1, clamped outside.
 fn ramp(x: f64) -> f64 {
     x.clamp(0.0, 1.0)
 }
@@ -174,7 +174,7 @@ fn wave(x: f64, period: f64) -> f64 {
     2.0 * (x - x.floor() - 0.5).abs()
 }
 
-/// Dark lines of a net: 1 on a line, 0 in a mesh.
+/// A network of dark lines: 1 on a line, 0 in a mesh.
 fn net(u: f64, v: f64, texture: Texture) -> f64 {
     if texture.strength == 0.0 {
         return 0.0;
@@ -183,7 +183,7 @@ fn net(u: f64, v: f64, texture: Texture) -> f64 {
     ramp((line - 0.45) * 3.0)
 }
 
-/// Pale bands that wind.
+/// Pale winding bands.
 fn bands(u: f64, v: f64, texture: Texture) -> f64 {
     if texture.strength == 0.0 {
         return 0.0;
@@ -202,7 +202,7 @@ fn distance(point: [f64; 2], from: [f64; 2], to: [f64; 2]) -> f64 {
     (x * x + y * y).sqrt()
 }
 
-/// Slow changes of the skin's lightness, between −1 and 1.
+/// Low-frequency variations of the skin's lightness, between −1 and 1.
 struct Patches([[f64; Patches::COLUMNS + 1]; Patches::ROWS + 1]);
 
 impl Patches {
@@ -215,7 +215,7 @@ impl Patches {
         Self(values)
     }
 
-    /// The value at a place, both coordinates in [0, 1).
+    /// The value at a position, both coordinates in [0, 1).
     fn at(&self, x: f64, y: f64) -> f64 {
         let (x, y) = (x * Self::COLUMNS as f64, y * Self::ROWS as f64);
         let (column, row) = (x as usize, y as usize);
@@ -225,7 +225,7 @@ impl Patches {
     }
 }
 
-/// A dark bent line between two places.
+/// Draws a dark curved line between two points.
 fn draw_hair(pixels: &mut [[f64; 3]], width: u32, height: u32, random: &mut Random) {
     let mut point = |low: f64, high: f64| {
         [random.uniform(low, high) * f64::from(width), random.uniform(low, high) * f64::from(height)]

@@ -1,24 +1,24 @@
-//! The weights of one direction, as Pillow computes them.
+//! The resampling weights along one axis, as computed by Pillow.
 
 use super::{Filter, Span};
 
-/// The number of binary digits behind the point of a weight: 32 less 8 for the pixel and 2 for what overshoots.
+/// The number of fractional bits of a weight: 32 minus 8 for the pixel and 2 for overshoot.
 pub(super) const PRECISION: u32 = 22;
 
-/// How many of a weight's digits are in its lower half, which is never negative and fits in 16 bits with a sign.
+/// The number of bits in the lower half of a weight, which is non-negative and fits in an i16.
 pub(super) const LOW_DIGITS: u32 = 15;
 
-/// Which pixels of a row (or column) each resized pixel is made from, and their weights.
+/// The source pixels of each output pixel along an axis, with their weights.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Axis {
-    /// What the table was made for: the filter, the span, the source's pixels and the target's.
+    /// The arguments of the current table: filter, span, source size and target size.
     of: Option<(Filter, Span, usize, usize)>,
-    /// Per resized pixel: its first pair of source pixels and where its weights are.
+    /// For each output pixel: its first pair of source pixels and the range of its weights.
     windows: Vec<(usize, std::ops::Range<usize>)>,
     weights: Vec<Weights>,
 }
 
-/// The weights of two neighbouring pixels, the first of which has an even number; each weight is
+/// The weights of two adjacent pixels, the first of which has an even index; each weight is
 /// upper half · 2^[`LOW_DIGITS`] + lower half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Weights {
@@ -28,7 +28,7 @@ pub(super) struct Weights {
 
 impl Weights {
     fn of(pair: [i32; 2]) -> Self {
-        // Weights are at most a few times 1.0, so their upper halves have 10 digits.
+        // Weights are not much larger than 1.0, so their upper halves have 10 bits.
         let upper = |weight: i32| (weight >> LOW_DIGITS) as i16;
         let lower = |weight: i32| (weight & ((1 << LOW_DIGITS) - 1)) as i16;
         Self { upper: pair.map(upper), lower: pair.map(lower) }
@@ -36,9 +36,9 @@ impl Weights {
 }
 
 impl Axis {
-    /// Makes the table for resizing a span of `from` pixels to `to`, unless it is there already.
+    /// Computes the table for resizing a span of `from` pixels to `to`, unless it is already current.
     ///
-    /// Follows `precompute_coeffs` of Pillow's `Resample.c` operation by operation.
+    /// Follows `precompute_coeffs` in Pillow's `Resample.c` operation by operation.
     pub(super) fn prepare(&mut self, filter: Filter, span: Span, from: usize, to: usize) {
         if self.of == Some((filter, span, from, to)) {
             return;
@@ -72,12 +72,13 @@ impl Axis {
         }
     }
 
-    /// For each resized pixel the number of its first pair of source pixels, and the weights of that and the following pairs.
+    /// For each output pixel: the index of its first pair of source pixels, and the weights of that and the following
+    /// pairs.
     pub(super) fn windows(&self) -> impl ExactSizeIterator<Item = (usize, &[Weights])> {
         self.windows.iter().map(|(first, weights)| (*first, &self.weights[weights.clone()]))
     }
 
-    /// How many pixels a row (or column) has after resizing.
+    /// The number of output pixels along the axis.
     pub(super) fn resized(&self) -> usize {
         self.windows.len()
     }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_halves_of_weights_make_weights_that_sum_up_to_one() {
+    fn the_recombined_weights_sum_to_one() {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             let mut axis = Axis::default();
             for (from, to) in [(600, 100), (300, 224), (7, 100), (4000, 3), (5, 5)] {

@@ -1,6 +1,6 @@
-//! Sixteen bytes at a time: weighed and added, and turned from rows into columns.
+//! SIMD on sixteen bytes at a time: weighted sums, and transposition.
 //!
-//! The sums are of whole numbers of no more than 32 bits, so they are the same in whatever order and pieces they are made.
+//! Sums use integers of at most 32 bits, so the results do not depend on the order of operations.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
@@ -13,54 +13,54 @@ use std::arch::x86_64::{
 use super::CHANNELS;
 use super::axis::{LOW_DIGITS, PRECISION, Weights};
 
-/// How many pixels are worked on together.
+/// The number of pixels that are processed together.
 pub(super) const LANES: usize = 16;
 
 /// One byte of each of those pixels.
 pub(super) type Lanes = [u8; LANES];
 
-/// The bytes of each channel of those pixels and of their neighbours in the direction of resizing, side by side.
+/// The bytes of each channel of those pixels, interleaved with those of their neighbours along the axis.
 pub(super) type Pairs = [[[i16; 2]; LANES]; CHANNELS];
 
-/// No pixels.
+/// Zeroed pairs.
 pub(super) const NO_PAIRS: Pairs = [[[0; 2]; LANES]; CHANNELS];
 
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// The newest instructions that are used; which of them are changes no bit.
+/// The instruction set to use; it does not affect the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Instructions {
-    /// Those of any processor.
-    Any,
+    /// The baseline of the architecture.
+    Baseline,
     /// AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
 
 impl Instructions {
-    /// What this processor has.
+    /// The best instruction set of this processor.
     pub(super) fn of_this_processor() -> Self {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
             return Self::Avx2;
         }
-        Self::Any
+        Self::Baseline
     }
 }
 
-/// The arithmetic on pixels by some instructions.
+/// Arithmetic on pixels with one instruction set.
 pub(super) trait Kernel {
-    /// Puts pixels beside their neighbours.
+    /// Interleaves pixels with their neighbours.
     fn beside(pixels: [&Lanes; CHANNELS], neighbours: [&Lanes; CHANNELS]) -> Pairs;
 
-    /// The weighed sum of the first of `pairs`, of those `stride` further, and so on, as many as there are weights.
+    /// The weighted sum of the first of `pairs`, the one `stride` further, and so on, one per weight.
     fn weigh(pairs: &[Pairs], stride: usize, weights: &[Weights]) -> [Lanes; CHANNELS];
 }
 
-/// With the instructions of any processor.
-pub(super) struct Anywhere;
+/// The portable implementation.
+pub(super) struct Portable;
 
-impl Kernel for Anywhere {
+impl Kernel for Portable {
     #[inline(always)]
     fn beside(pixels: [&Lanes; CHANNELS], neighbours: [&Lanes; CHANNELS]) -> Pairs {
         let mut pairs = NO_PAIRS;
@@ -88,7 +88,7 @@ impl Kernel for Anywhere {
     }
 }
 
-/// With AVX2: may only be used in functions that are compiled for it.
+/// The AVX2 implementation. May only be used in functions compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct WithAvx2;
 
@@ -96,13 +96,13 @@ pub(super) struct WithAvx2;
 impl Kernel for WithAvx2 {
     #[inline(always)]
     fn beside(pixels: [&Lanes; CHANNELS], neighbours: [&Lanes; CHANNELS]) -> Pairs {
-        // SAFETY: the instructions are there, as whoever uses this has promised.
+        // SAFETY: users of this type guarantee that the instructions are supported.
         unsafe { beside(pixels, neighbours) }
     }
 
     #[inline(always)]
     fn weigh(pairs: &[Pairs], stride: usize, weights: &[Weights]) -> [Lanes; CHANNELS] {
-        // SAFETY: the instructions are there, as whoever uses this has promised.
+        // SAFETY: users of this type guarantee that the instructions are supported.
         unsafe { weigh(pairs, stride, weights) }
     }
 }
@@ -114,7 +114,7 @@ fn beside(pixels: [&Lanes; CHANNELS], neighbours: [&Lanes; CHANNELS]) -> Pairs {
     let mut pairs = NO_PAIRS;
     for channel in 0..CHANNELS {
         let target: *mut __m256i = pairs[channel].as_mut_ptr().cast();
-        // SAFETY: sixteen bytes are a register, and their pairs are two.
+        // SAFETY: sixteen bytes fit one register, and their pairs fit two.
         unsafe {
             let a = _mm_loadu_si128(pixels[channel].as_ptr().cast());
             let b = _mm_loadu_si128(neighbours[channel].as_ptr().cast());
@@ -125,8 +125,8 @@ fn beside(pixels: [&Lanes; CHANNELS], neighbours: [&Lanes; CHANNELS]) -> Pairs {
     pairs
 }
 
-/// Two products of 16 bits, those of a pixel and of its neighbour, and their sum are one instruction; so the halves of the
-/// weights are added up by themselves.
+/// The two 16-bit products of a pixel and its neighbour and their sum are one instruction, so the halves of the weights are
+/// accumulated separately.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -139,7 +139,7 @@ fn weigh(pairs: &[Pairs], stride: usize, weights: &[Weights]) -> [Lanes; CHANNEL
         let lower_weights = _mm256_set1_epi32(i32::from(c) & 0xffff | i32::from(d) << 16);
         for channel in 0..CHANNELS {
             for half in 0..2 {
-                // SAFETY: a channel's pairs are two registers.
+                // SAFETY: a channel's pairs fit two registers.
                 let pairs = unsafe { _mm256_loadu_si256(pairs[channel].as_ptr().cast::<__m256i>().add(half)) };
                 let (uppers, lowers) = (&mut upper[channel][half], &mut lower[channel][half]);
                 *uppers = _mm256_add_epi32(*uppers, _mm256_madd_epi16(pairs, upper_weights));
@@ -155,27 +155,27 @@ fn weigh(pairs: &[Pairs], stride: usize, weights: &[Weights]) -> [Lanes; CHANNEL
             let sum = _mm256_add_epi32(upper, lower[channel][half]);
             sums[half] = _mm256_srai_epi32::<{ PRECISION as i32 }>(sum);
         }
-        // First 32 to 16 bits with a sign, then to bytes without; both cut what is too large. Registers are packed by their
-        // halves, and the permutation puts those in order.
+        // First narrow from 32 to 16 bits signed, then to bytes unsigned, both saturating. Registers are packed per
+        // 128-bit lane, and the permutation restores the order.
         let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(sums[0], sums[1]));
         let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-        // SAFETY: sixteen bytes are a register.
+        // SAFETY: sixteen bytes fit one register.
         unsafe { _mm_storeu_si128(made[channel].as_mut_ptr().cast(), bytes) };
     }
     made
 }
 
-/// Makes columns of rows: byte j of row i becomes byte i of row j.
+/// Transposes: byte j of row i becomes byte i of row j.
 #[inline(always)]
-pub(super) fn turned(rows: [Lanes; LANES]) -> [Lanes; LANES] {
+pub(super) fn transposed(rows: [Lanes; LANES]) -> [Lanes; LANES] {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has SSE2; sixteen bytes are a register.
+    // SAFETY: every x86-64 processor supports SSE2; sixteen bytes fit one register.
     unsafe {
         let mut registers = [_mm_setzero_si128(); LANES];
         for (register, row) in registers.iter_mut().zip(&rows) {
             *register = _mm_loadu_si128(row.as_ptr().cast());
         }
-        // Interleaving each row with the one 8 below, four times over, is a turn.
+        // Interleaving each row with the one 8 rows below, four times, is a transposition.
         for _ in 0..4 {
             let before = registers;
             for i in 0..LANES / 2 {

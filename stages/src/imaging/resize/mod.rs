@@ -1,4 +1,4 @@
-//! Resizes RGB images exactly as Pillow does, in integers.
+//! Resizes RGB images with integer arithmetic, bit-identical to Pillow.
 
 mod axis;
 mod lanes;
@@ -17,25 +17,25 @@ use lanes::Instructions;
 use passes::Buffers;
 use source::Source;
 
-/// How the pixels of a resized image are made from those around them.
+/// The resampling filter.
 ///
-/// The names and the results are Pillow's. All but `nearest` widen with the scale, so that shrinking averages.
+/// Names and results are Pillow's. All filters except `nearest` widen with the scale, so that downscaling averages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
-    /// The nearest pixel, unchanged.
+    /// The nearest pixel.
     Nearest,
-    /// A triangle over 2 pixels.
+    /// A triangle filter over 2 pixels.
     Bilinear,
-    /// A cubic over 4 pixels, with a = −0.5; what Pillow's `resize` does when nothing is said.
+    /// A cubic filter over 4 pixels with a = −0.5; the default of Pillow's `resize`.
     #[default]
     Bicubic,
-    /// A windowed sinc over 6 pixels.
+    /// A windowed sinc filter over 6 pixels.
     Lanczos,
 }
 
 impl Filter {
-    /// Half the width of the window, in pixels of the smaller image.
+    /// The radius of the filter, in pixels of the smaller image.
     const fn support(self) -> f64 {
         match self {
             Self::Nearest => 0.0,
@@ -76,30 +76,30 @@ fn sinc(x: f64) -> f64 {
 
 const CHANNELS: usize = 3;
 
-/// Resizes images, keeping its tables and buffers from one image to the next.
+/// Resizes images one after the other with reusable tables and buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
     filter: Filter,
     horizontal: Axis,
     vertical: Axis,
     buffers: Buffers,
-    /// For `nearest`: the columns and rows that are taken.
+    /// For `nearest`: the selected columns and rows.
     taken: [Vec<usize>; 2],
 }
 
 impl Resizer {
-    /// Prepares resizing by one filter.
+    /// Creates a resizer with the given filter.
     pub fn new(filter: Filter) -> Self {
         Self { filter, ..Self::default() }
     }
 
-    /// Resizes the whole of `image` to `size` (width and height, neither of which may be 0) into `target`, which must have
-    /// room for exactly height × width × 3 bytes.
+    /// Resizes all of `image` to `size` (width and height, both nonzero) into `target`, which must have exactly
+    /// height × width × 3 bytes.
     pub fn resize(&mut self, image: &Pixels, size: (usize, usize), target: &mut [u8]) {
         self.resize_box(image, (image.across, image.down), size, target);
     }
 
-    /// The same for some columns and rows of the image, which may begin and end within a pixel.
+    /// The same for a range of columns and rows, which may start and end within a pixel.
     pub fn resize_box(
         &mut self,
         image: &Pixels,
@@ -107,8 +107,8 @@ impl Resizer {
         (to_width, to_height): (usize, usize),
         target: &mut [u8],
     ) {
-        assert!(to_width > 0 && to_height > 0, "an image has pixels");
-        assert_eq!(target.len(), to_width * to_height * CHANNELS, "the target has the size that it says");
+        assert!(to_width > 0 && to_height > 0, "the target size must not be 0");
+        assert_eq!(target.len(), to_width * to_height * CHANNELS, "the target must match the size");
         let Pixels { bytes, width, height, .. } = image;
         let (width, height) = (*width, *height);
         if self.filter == Filter::Nearest {
@@ -121,7 +121,7 @@ impl Resizer {
         self.by_passes(image, (across, down), (to_width, to_height), target);
     }
 
-    /// The same for an image whose brightness and colours are apart; the filter must not be `nearest`.
+    /// The same for an image with separate planes; the filter must not be `nearest`.
     pub(super) fn resize_planes(
         &mut self,
         image: &Planes<'_>,
@@ -129,8 +129,11 @@ impl Resizer {
         size: (usize, usize),
         target: &mut [u8],
     ) {
-        assert!(size.0 > 0 && size.1 > 0 && self.filter != Filter::Nearest, "an image has pixels, of which all count");
-        assert_eq!(target.len(), size.0 * size.1 * CHANNELS, "the target has the size that it says");
+        assert!(
+            size.0 > 0 && size.1 > 0 && self.filter != Filter::Nearest,
+            "the target size must not be 0, and the filter must not be `nearest`"
+        );
+        assert_eq!(target.len(), size.0 * size.1 * CHANNELS, "the target must match the size");
         self.by_passes(image, spans, size, target);
     }
 
@@ -155,33 +158,33 @@ impl Resizer {
     }
 }
 
-/// Columns or rows of an image, in pixels from its edge; in single precision, as Pillow keeps them.
+/// A range of columns or rows of an image in pixels, in single precision as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Span {
-    /// Where it begins.
+    /// The start.
     pub start: f32,
-    /// Where it ends.
+    /// The end.
     pub end: f32,
 }
 
 impl Span {
-    /// All pixels of a row or column.
+    /// All pixels along an axis.
     pub fn all_of(side: usize) -> Self {
         Self { start: 0.0, end: side as f32 }
     }
 
-    /// The same pixels counted from the other end of a row or column of `side`.
+    /// The same range counted from the other end of an axis of length `side`.
     pub fn mirrored(self, side: usize) -> Self {
         Self { start: side as f32 - self.end, end: side as f32 - self.start }
     }
 
-    /// How many pixels.
+    /// The number of pixels.
     pub fn length(self) -> f32 {
         self.end - self.start
     }
 }
 
-/// Takes the pixels at these columns and rows of an image of `width` columns.
+/// Selects these columns and rows of an image that is `width` pixels wide.
 fn nearest(image: &[u8], width: usize, columns: &[usize], rows: &[usize], target: &mut [u8]) {
     for (row, y) in target.chunks_exact_mut(columns.len() * CHANNELS).zip(rows) {
         let source = &image[y * width * CHANNELS..][..width * CHANNELS];
@@ -191,7 +194,7 @@ fn nearest(image: &[u8], width: usize, columns: &[usize], rows: &[usize], target
     }
 }
 
-/// The nearest source position of each target position; adds the scale up as Pillow does, so that ties fall alike.
+/// The nearest source index of each target index; accumulates the scale like Pillow, so that ties are resolved equally.
 fn nearest_positions(span: Span, from: usize, to: usize, positions: &mut Vec<usize>) {
     let scale = f64::from(span.length()) / to as f64;
     let mut position = f64::from(span.start) + scale * 0.5;

@@ -1,24 +1,24 @@
-//! The two passes over an image: its rows, then its columns.
+//! The two passes over an image: horizontal, then vertical.
 
 use super::CHANNELS;
 use super::axis::Axis;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::WithAvx2;
-use super::lanes::{Anywhere, Instructions, Kernel, LANES, Lanes, NO_PAIRS, Pairs, turned};
+use super::lanes::{Instructions, Kernel, LANES, Lanes, NO_PAIRS, Pairs, Portable, transposed};
 use super::source::Source;
 
-/// What is kept between the passes, and from one image to the next.
+/// Buffers between the passes, reused from image to image.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// Sixteen rows: pairs of columns, which hold a byte of each row.
+    /// Sixteen rows: pairs of columns, with one byte of each row.
     wide: Vec<Pairs>,
-    /// The same rows resized: columns.
+    /// The same rows after resizing: columns.
     narrow: Vec<[Lanes; CHANNELS]>,
-    /// The whole image after the first pass: pairs of rows, each in pieces of sixteen pixels.
+    /// The whole image after the first pass: pairs of rows, in blocks of sixteen pixels.
     narrowed: Vec<Pairs>,
 }
 
-/// Resizes the rows of an image, then its columns; None leaves a direction as it is.
+/// Resizes the rows of an image, then its columns; `None` keeps an axis.
 pub(super) fn resize<S: Source>(
     instructions: Instructions,
     source: &S,
@@ -37,9 +37,9 @@ pub(super) fn resize<S: Source>(
         resize_by::<WithAvx2, S>(source, axes, buffers, target);
     }
     match instructions {
-        Instructions::Any => resize_by::<Anywhere, S>(source, (across, down), buffers, target),
+        Instructions::Baseline => resize_by::<Portable, S>(source, (across, down), buffers, target),
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has what its `Instructions` say.
+        // SAFETY: the processor supports its `Instructions`.
         Instructions::Avx2 => unsafe { with_avx2(source, (across, down), buffers, target) },
     }
 }
@@ -99,20 +99,20 @@ fn resize_by<K: Kernel, S: Source>(
     }
 }
 
-/// Makes rows of sixteen columns: for each row the bytes of its sixteen pixels in their order.
+/// Transposes sixteen columns to rows: for each row, the bytes of its sixteen pixels in order.
 #[inline(always)]
 fn turned_back(columns: &[[Lanes; CHANNELS]]) -> [[Lanes; CHANNELS]; LANES] {
     let mut rows = [[[0; LANES]; CHANNELS]; LANES];
     for (part, columns) in columns.as_flattened().chunks_exact(LANES).enumerate() {
-        let turned = turned(std::array::from_fn(|i| columns[i]));
-        for (row, turned) in rows.iter_mut().zip(turned) {
-            row[part] = turned;
+        let transposed = transposed(std::array::from_fn(|i| columns[i]));
+        for (row, transposed) in rows.iter_mut().zip(transposed) {
+            row[part] = transposed;
         }
     }
     rows
 }
 
-/// Puts the bytes of sixteen pixels at their place in a row, as far as there is room.
+/// Writes the bytes of sixteen pixels to their position in a row, as far as there is room.
 #[inline(always)]
 fn put(pixels: &[Lanes; CHANNELS], piece: usize, row: &mut [u8]) {
     let rest = &mut row[piece * LANES * CHANNELS..];

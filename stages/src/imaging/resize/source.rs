@@ -1,27 +1,27 @@
-//! Images in the orders of bytes that come out of decoders, sixteen rows by sixteen columns at a time.
+//! Images in the memory layouts of the decoders, in blocks of sixteen rows by sixteen columns.
 
-use super::lanes::{LANES, Lanes, turned};
+use super::lanes::{LANES, Lanes, transposed};
 use super::{CHANNELS, Pixels};
 use crate::imaging::planes::{NO_COLOUR, Planes, rgb};
 
-/// Sixteen columns, the channels of each after another, with a byte of each of sixteen rows.
+/// Sixteen columns, channel by channel, with one byte of each of sixteen rows.
 pub(super) type Columns = [[Lanes; CHANNELS]; LANES];
 
 /// An image that can be resized.
 pub(super) trait Source {
-    /// Its width and height in pixels.
+    /// The width and height in pixels.
     fn size(&self) -> (usize, usize);
 
-    /// The pixels of 16 rows and columns from these on. Those beyond the edge are any.
+    /// The block of 16 rows and columns starting here. Pixels beyond the edge are unspecified.
     fn columns(&self, row: usize, column: usize) -> Columns;
 }
 
-/// Sixteen bytes of a row from `start` on; of rows and bytes that are not there, any.
+/// Sixteen bytes of a row from `start` on; bytes outside the image are unspecified.
 #[inline(always)]
 fn lanes(bytes: &[u8], stride: usize, row: usize, start: usize) -> Lanes {
     let start = row * stride + start;
     if let Some(whole) = bytes.get(start..start + LANES) {
-        return whole.try_into().expect("as many bytes as there are lanes");
+        return whole.try_into().expect("the slice has as many bytes as lanes");
     }
     let mut lanes = [0; LANES];
     if let Some(rest) = bytes.get(start..) {
@@ -42,7 +42,7 @@ impl Source for Pixels {
         for (part, columns) in columns.as_flattened_mut().chunks_exact_mut(LANES).enumerate() {
             let start = column * CHANNELS + part * LANES;
             let rows = std::array::from_fn(|lane| lanes(&self.bytes, stride, row + lane, start));
-            columns.copy_from_slice(&turned(rows));
+            columns.copy_from_slice(&transposed(rows));
         }
         columns
     }
@@ -64,7 +64,7 @@ impl Source for Planes<'_> {
                 }
                 None => [[NO_COLOUR; LANES]; 2],
             };
-            // One channel after the other: the compiler sees sixteen equal sums.
+            // One channel after the other, so that the compiler vectorises sixteen equal sums.
             for i in 0..LANES {
                 reds[i] = rgb(luma[i], blue[i], red[i])[0];
             }
@@ -77,9 +77,9 @@ impl Source for Planes<'_> {
         }
         let mut columns = [[[0; LANES]; CHANNELS]; LANES];
         for channel in 0..CHANNELS {
-            let turned = turned(std::array::from_fn(|lane| rows[lane][channel]));
-            for (column, turned) in columns.iter_mut().zip(turned) {
-                column[channel] = turned;
+            let transposed = transposed(std::array::from_fn(|lane| rows[lane][channel]));
+            for (column, transposed) in columns.iter_mut().zip(transposed) {
+                column[channel] = transposed;
             }
         }
         columns

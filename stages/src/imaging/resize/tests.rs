@@ -1,4 +1,4 @@
-//! Tests of resizing against Pillow.
+//! Compares resizing with Pillow.
 
 use image::{Rgb, RgbImage};
 
@@ -60,7 +60,7 @@ const PILLOW: &[Row] = &[
 ];
 
 #[test]
-fn every_filter_gives_exactly_what_pillow_gives() {
+fn every_filter_matches_pillow_exactly() {
     for (size, target, hashes) in PILLOW {
         for (filter, hash) in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos].iter().zip(hashes) {
             assert_eq!(fnv(&resized(*size, *target, *filter)), *hash, "{size:?} to {target:?} by {filter:?}");
@@ -70,13 +70,13 @@ fn every_filter_gives_exactly_what_pillow_gives() {
 
 // From the same script: source(5, 4).resize((3, 2), Image.Resampling.BICUBIC).tobytes()
 #[test]
-fn a_few_pixels_are_as_pillow_makes_them() {
+fn a_few_pixels_match_pillow() {
     let expected = [10, 40, 70, 23, 53, 83, 35, 65, 95, 35, 65, 95, 50, 80, 110, 66, 96, 126];
     assert_eq!(resized((5, 4), (3, 2), Filter::Bicubic), expected);
 }
 
 #[test]
-fn a_resizer_forgets_the_image_before() {
+fn a_resizer_keeps_no_state_of_the_previous_image() {
     let mut resizer = Resizer::new(Filter::Bicubic);
     let mut bytes = vec![0; 20 * 10 * 3];
     for size in [(50, 40), (13, 90), (20, 10), (50, 40)] {
@@ -85,13 +85,13 @@ fn a_resizer_forgets_the_image_before() {
     }
 }
 
-/// An image resized from one size to another, by the instructions of any processor and by those of this one.
+/// An image resized with the portable instructions and with the best ones of this processor.
 fn by_all_instructions(source: &impl Source, filter: Filter, (narrow, low): (usize, usize)) -> [Vec<u8>; 2] {
     let (width, height) = source.size();
     let (mut across, mut down) = (Axis::default(), Axis::default());
     across.prepare(filter, Span::all_of(width), width, narrow);
     down.prepare(filter, Span::all_of(height), height, low);
-    [Instructions::Any, Instructions::of_this_processor()].map(|instructions| {
+    [Instructions::Baseline, Instructions::of_this_processor()].map(|instructions| {
         let mut target = vec![0; narrow * low * CHANNELS];
         let axes = (Some(&across), Some(&down));
         passes::resize(instructions, source, axes, &mut Buffers::default(), &mut target);
@@ -100,7 +100,7 @@ fn by_all_instructions(source: &impl Source, filter: Filter, (narrow, low): (usi
 }
 
 #[test]
-fn newer_instructions_change_no_bit_of_a_resized_image() {
+fn newer_instructions_do_not_change_a_resized_image() {
     for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
         for (size, target) in [((157, 91), (44, 37)), ((16, 16), (32, 5)), ((5, 40), (90, 7)), ((33, 1), (1, 3))] {
             let image: Pixels = source(size.0, size.1).into();
@@ -111,7 +111,7 @@ fn newer_instructions_change_no_bit_of_a_resized_image() {
 }
 
 #[test]
-fn planes_are_resized_as_the_image_that_they_make() {
+fn planes_are_resized_like_the_corresponding_rgb_image() {
     let mut random = hamflow_stage_api::Random::new(7, "planes");
     for (width, height, stride, rows) in [(75, 57, 76, 58), (16, 16, 16, 16), (3, 50, 8, 56), (150, 113, 152, 114)] {
         let mut plane = || (0..stride * rows).map(|_| random.below(256) as u8).collect::<Vec<u8>>();

@@ -1,26 +1,26 @@
-//! Memory of the device: where it is, and what is in it.
+//! Buffers in device memory.
 
 use std::ops::Range;
 
-/// The kind of number in a buffer.
+/// The element type of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Number {
-    /// Bytes, of pixels or of records.
+    /// Bytes of pixels or structs.
     U8,
-    /// 32-bit whole numbers.
+    /// 32-bit unsigned integers.
     U32,
-    /// 64-bit whole numbers.
+    /// 64-bit unsigned integers.
     U64,
-    /// Single precision.
+    /// Single precision floats.
     F32,
-    /// Double precision.
+    /// Double precision floats.
     F64,
-    /// The upper half of single precision.
+    /// bfloat16: the upper half of a single precision float.
     Bf16,
 }
 
 impl Number {
-    /// Bytes of one number.
+    /// The size of an element in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::U8 => 1,
@@ -31,52 +31,56 @@ impl Number {
     }
 }
 
-/// A piece of the device's memory; it lives as long as the queue that allocated it.
+/// A range of device memory; valid as long as the queue that allocated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Buffer {
-    /// Where it begins.
+    /// The device address.
     pub address: u64,
-    /// How many numbers there are.
+    /// The number of elements.
     pub length: usize,
-    /// Of which kind.
+    /// The element type.
     pub number: Number,
 }
 
 impl Buffer {
-    /// The number of bytes.
+    /// The size in bytes.
     pub const fn bytes(self) -> usize {
         self.length * self.number.size()
     }
 
-    /// Some of its numbers. The range must lie inside.
+    /// A subrange of the elements; must be within bounds.
     pub fn slice(self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.length, "{range:?} lies outside of {}", self.length);
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "{range:?} is out of bounds for length {}",
+            self.length
+        );
         let address = self.address + (range.start * self.number.size()) as u64;
         Self { address, length: range.len(), number: self.number }
     }
 
-    /// Its first numbers.
+    /// The first `length` elements.
     pub fn first(self, length: usize) -> Self {
         self.slice(0..length)
     }
 
-    /// The same bytes as numbers of another kind.
+    /// The same bytes with another element type.
     pub fn cast(self, number: Number) -> Self {
         Self { length: self.bytes() / number.size(), number, ..self }
     }
 }
 
-/// Numbers as bytes in the order of the machine, which is the device's, too.
+/// Elements as bytes in native order, which is also the device's.
 pub fn bytes_of<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
     values.iter().flat_map(|value| to_bytes(*value)).collect()
 }
 
-/// Single precision as bytes.
+/// Single precision floats as bytes.
 pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
     bytes_of(values, f32::to_le_bytes)
 }
 
-/// Bytes as single precision.
+/// Bytes as single precision floats.
 pub fn f32_values(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }

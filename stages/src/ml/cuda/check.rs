@@ -1,6 +1,6 @@
-//! Whether a device computes what the processor does: every operation by itself, then whole trainings.
+//! Compares a device with the CPU reference: every operation in isolation, then whole training runs.
 //!
-//! `cargo bench --bench cuda` asks it of the device that is there; the tests ask it of the same orders and kernels on the processor.
+//! `cargo bench --bench cuda` runs the checks on a real device. The tests run the same commands and kernels on the CPU.
 
 mod operations;
 mod training;
@@ -13,34 +13,34 @@ use crate::ml::precision::Precision;
 /// One comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// What was compared.
+    /// What is compared.
     pub what: String,
-    /// The largest difference, as a share of the largest value.
+    /// The maximum difference, relative to the maximum value.
     pub difference: f64,
-    /// How much is allowed.
+    /// The tolerance.
     pub allowed: f64,
 }
 
 impl Finding {
-    /// Compares values with those of the processor.
+    /// Compares values with the reference.
     fn new(what: impl Into<String>, ours: &[f32], theirs: &[f32], allowed: f64) -> Self {
         let largest = theirs.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from(a - b).abs() };
         let pairs = ours.iter().zip(theirs);
-        // A difference that is no number must not get lost in a maximum.
+        // `max` would drop a NaN difference.
         let difference = pairs.map(apart).fold(0.0, |most: f64, next| if next <= most { most } else { next });
         let same_length = ours.len() == theirs.len();
         let difference = if same_length { difference / f64::from(largest).max(1e-30) } else { f64::INFINITY };
         Self { what: what.into(), difference, allowed }
     }
 
-    /// Whether it is small enough.
+    /// Whether the difference is within the tolerance.
     pub fn is_good(&self) -> bool {
         self.difference <= self.allowed
     }
 }
 
-/// Makes every comparison in a precision, with queues that `make` makes.
+/// Runs every comparison in one precision, on queues created by `make`.
 pub fn check<Q: Queue, E: Into<StageError>>(
     precision: Precision,
     mut make: impl FnMut(Precision) -> Result<Q, E>,
@@ -51,7 +51,7 @@ pub fn check<Q: Queue, E: Into<StageError>>(
     Ok(findings)
 }
 
-/// How far products may lie apart, as a share of the largest value.
+/// The tolerance for products, relative to the maximum value.
 fn of_products(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-5,
@@ -60,7 +60,7 @@ fn of_products(precision: Precision) -> f64 {
     }
 }
 
-/// How far other values may lie apart: bf16 is rounded to 8 bits where it is stored.
+/// The tolerance for other values: bf16 rounds stored values to 8 bits.
 fn of_values(precision: Precision) -> f64 {
     if precision == Precision::Bf16 { 1.0 / 128.0 } else { 1e-5 }
 }

@@ -1,4 +1,4 @@
-//! From the kernels' source to the device's instructions, by NVRTC.
+//! Compiles the kernels' source to device code with NVRTC.
 
 use std::ffi::{CStr, CString};
 use std::ptr::null;
@@ -8,38 +8,38 @@ use cudarc::nvrtc::{result, sys};
 use super::CudaError;
 use super::kernel::{PREFIX, SOURCE};
 
-/// A program of NVRTC's, destroyed at its end.
+/// An NVRTC program, destroyed on drop.
 struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // SAFETY: it was created and nobody destroyed it. That it cannot be destroyed is no reason to stop.
+        // SAFETY: the program exists and is destroyed only here. A failure to destroy it is harmless.
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }
 
-/// The version of NVRTC. It must be there.
+/// The version of NVRTC, which must be loadable.
 pub fn version() -> Result<(i32, i32), CudaError> {
     let (mut major, mut minor) = (0, 0);
-    // SAFETY: the pointers are to numbers that live.
+    // SAFETY: both pointers are valid for writes.
     unsafe { sys::nvrtcVersion(&mut major, &mut minor) }
         .result()
         .map(|()| (major, minor))
-        .map_err(|error| CudaError::failed("say NVRTC's version", error))
+        .map_err(|error| CudaError::failed("query the version of NVRTC", error))
 }
 
 /// Whether NVRTC can be loaded.
 pub fn is_possible() -> bool {
-    // SAFETY: loading the library runs its initialisers, which is what they are for.
+    // SAFETY: loading the library only runs its initialisers.
     unsafe { sys::is_culib_present() }
 }
 
-/// Compiles all kernels for a compute capability. NVRTC must be there; a device or a driver need not.
+/// Compiles all kernels for a compute capability. Requires NVRTC, but neither a device nor a driver.
 ///
-/// The instructions of the device come out, not PTX: a driver that is older than NVRTC takes them all the same. Products are
-/// not fused with sums behind the source's back, so that the numbers are those of the processor's kernels.
+/// The output is device code rather than PTX, so that a driver older than NVRTC can load it. Multiplications and
+/// additions are not fused implicitly, so that the results equal those of the CPU kernels.
 pub fn compile(capability: (i32, i32)) -> Result<Vec<u8>, CudaError> {
-    let source = CString::new(format!("{PREFIX}{SOURCE}")).expect("the source has no null in it");
+    let source = CString::new(format!("{PREFIX}{SOURCE}")).expect("the source contains no NUL");
     let failed = |action: &str, error| CudaError::failed(action, error);
     let mut program = std::ptr::null_mut();
     // SAFETY: the source outlives the program.
@@ -52,23 +52,23 @@ pub fn compile(capability: (i32, i32)) -> Result<Vec<u8>, CudaError> {
         "--fmad=false".to_owned(),
         "--std=c++17".to_owned(),
     ];
-    // SAFETY: the program lives.
+    // SAFETY: the program exists.
     if unsafe { result::compile_program(program.0, &options) }.is_err() {
         // SAFETY: as above.
-        let log = unsafe { result::get_program_log(program.0) }.map_err(|error| failed("say what is wrong", error))?;
-        // SAFETY: NVRTC ends its log with a null.
+        let log = unsafe { result::get_program_log(program.0) }.map_err(|error| failed("read the log", error))?;
+        // SAFETY: NVRTC terminates its log with a NUL.
         let log = unsafe { CStr::from_ptr(log.as_ptr()) };
         return Err(CudaError::Compile { log: log.to_string_lossy().trim().to_owned() });
     }
     let mut size = 0;
-    // SAFETY: the program lives, and the pointer is to a number that does.
+    // SAFETY: the program exists and the pointer is valid for writes.
     unsafe { sys::nvrtcGetCUBINSize(program.0, &mut size) }
         .result()
-        .map_err(|error| failed("measure the kernels", error))?;
+        .map_err(|error| failed("query the size of the kernels", error))?;
     let mut code = vec![0u8; size];
-    // SAFETY: there is room for as many bytes as NVRTC wants.
+    // SAFETY: the buffer has the size that NVRTC reported.
     unsafe { sys::nvrtcGetCUBIN(program.0, code.as_mut_ptr().cast()) }
         .result()
-        .map_err(|error| failed("write the kernels", error))?;
+        .map_err(|error| failed("read the compiled kernels", error))?;
     Ok(code)
 }

@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN: descriptors and algorithms are made once for each size, and share one workspace.
+//! Convolutions with cuDNN. Descriptors and algorithms are created once per size and share one workspace.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
@@ -17,13 +17,13 @@ use super::CudaError;
 use super::queue::{Convolution, ConvolutionPass};
 use crate::ml::precision::Precision;
 
-/// Algorithms that want a larger workspace are passed over.
-const MOST_WORKSPACE: usize = 1 << 30;
+/// Maximum workspace in bytes; algorithms that need more are not used.
+const MAX_WORKSPACE: usize = 1 << 30;
 
-/// Algorithms that cuDNN is asked to list; it has no more of any kind.
-const MOST_ALGORITHMS: usize = 16;
+/// Maximum number of algorithms to query; cuDNN has no more of any kind.
+const MAX_ALGORITHMS: usize = 16;
 
-/// A descriptor that is destroyed at its end.
+/// A descriptor that is destroyed on drop.
 macro_rules! descriptor {
     ($(#[$doc:meta])* $name:ident, $raw:ty, $destroy:path) => {
         $(#[$doc])*
@@ -31,7 +31,7 @@ macro_rules! descriptor {
 
         impl Drop for $name {
             fn drop(&mut self) {
-                // SAFETY: it was created and nobody destroyed it. That it cannot be destroyed is no reason to stop.
+                // SAFETY: the descriptor exists and is destroyed only here. A failure to destroy it is harmless.
                 let _ = unsafe { $destroy(self.0) };
             }
         }
@@ -39,11 +39,11 @@ macro_rules! descriptor {
 }
 
 descriptor!(
-    /// cuDNN itself.
+    /// The cuDNN handle.
     Handle, sys::cudnnHandle_t, result::destroy_handle
 );
 descriptor!(
-    /// The shape of a map.
+    /// The shape of a feature map.
     Map, sys::cudnnTensorDescriptor_t, result::destroy_tensor_descriptor
 );
 descriptor!(
@@ -51,11 +51,11 @@ descriptor!(
     Filters, sys::cudnnFilterDescriptor_t, result::destroy_filter_descriptor
 );
 descriptor!(
-    /// How far a window reaches and how exact its sums are.
+    /// The window and the precision of the sums.
     Operation, sys::cudnnConvolutionDescriptor_t, result::destroy_convolution_descriptor
 );
 
-/// A convolution of one size with the algorithms that were chosen for it.
+/// A convolution of one size with its algorithms.
 struct Entry {
     input: Map,
     output: Map,
@@ -68,7 +68,7 @@ struct Entry {
 
 /// All convolutions of a queue.
 pub struct Convolutions {
-    // Descriptors first: they end before cuDNN does.
+    // Fields drop in order: descriptors before the handle.
     entries: HashMap<Convolution, Entry>,
     handle: Handle,
     precision: Precision,
@@ -80,15 +80,15 @@ fn failed(action: &'static str) -> impl Fn(result::CudnnError) -> CudaError {
 }
 
 impl Convolutions {
-    /// Starts cuDNN on a stream of the current context.
+    /// Initialises cuDNN on a stream of the current context.
     pub fn new(stream: CUstream, precision: Precision) -> Result<Self, CudaError> {
         let handle = Handle(result::create_handle().map_err(failed("start cuDNN"))?);
-        // SAFETY: both live.
+        // SAFETY: both are valid.
         unsafe { result::set_stream(handle.0, stream.cast()) }.map_err(failed("start cuDNN"))?;
         Ok(Self { entries: HashMap::new(), handle, precision, workspace: (0, 0) })
     }
 
-    /// Chooses algorithms for convolutions; says how many bytes of workspace they want in all.
+    /// Chooses algorithms for convolutions; returns the required workspace in bytes.
     pub fn prepare(&mut self, convolutions: &[Convolution]) -> Result<usize, CudaError> {
         let mut most = self.workspace.1;
         for convolution in convolutions {
@@ -101,7 +101,7 @@ impl Convolutions {
         Ok(most)
     }
 
-    /// Takes a workspace of as many bytes as [`prepare`](Self::prepare) said.
+    /// Sets a workspace of the size that [`prepare`](Self::prepare) returned.
     pub fn set_workspace(&mut self, address: u64, bytes: usize) {
         self.workspace = (address, bytes);
     }
@@ -142,7 +142,7 @@ impl Convolutions {
         let (cudnn, x, y, w, c) = (self.handle.0, input.0, output.0, filters.0, operation.0);
 
         let forward = choose(
-            // SAFETY: all descriptors live, and there is room for as many answers as are asked for.
+            // SAFETY: all descriptors are valid, and the array has room for the requested number of results.
             |most, found, answers| unsafe {
                 result::get_convolution_forward_algorithm(cudnn, x, w, c, y, most, found, answers)
             },
@@ -163,8 +163,8 @@ impl Convolutions {
             |answer: &sys::cudnnConvolutionBwdFilterAlgoPerf_t| (answer.status, answer.determinism, answer.memory),
         )?;
         let (forward, data, filter) = (forward.algo, data.algo, filter.algo);
-        // The lists estimate what the algorithms want; what they do want is asked for by itself.
-        // SAFETY: all descriptors live.
+        // The lists only estimate the workspace; the exact size is queried separately.
+        // SAFETY: all descriptors are valid.
         let wanted = unsafe {
             [
                 result::get_convolution_forward_workspace_size(cudnn, x, w, c, y, forward),
@@ -174,12 +174,12 @@ impl Convolutions {
         };
         let mut bytes = 0;
         for wanted in wanted {
-            bytes = bytes.max(wanted.map_err(failed("measure a convolution's workspace"))?);
+            bytes = bytes.max(wanted.map_err(failed("query the workspace size of a convolution"))?);
         }
         Ok((Entry { input, output, filters, operation, forward, data, filter }, bytes))
     }
 
-    /// Orders a pass. The buffers must have the sizes of the convolution, which the queue checks.
+    /// Enqueues a pass. The queue checks that the buffers have the sizes of the convolution.
     pub fn convolve(&self, convolution: &Convolution, pass: ConvolutionPass) -> Result<(), CudaError> {
         let entry =
             self.entries.get(convolution).ok_or_else(|| CudaError::failed("convolve", "this size was not prepared"))?;
@@ -190,8 +190,8 @@ impl Convolutions {
         let (work, room) = (self.workspace.0 as *mut c_void, self.workspace.1);
         let read = |buffer: super::buffer::Buffer| buffer.address as *const c_void;
         let write = |buffer: super::buffer::Buffer| buffer.address as *mut c_void;
-        // SAFETY: descriptors and workspace live, the workspace is as large as any algorithm wanted, and the buffers are of
-        // the described sizes.
+        // SAFETY: descriptors and workspace are valid, the workspace has the maximum required size, and the buffers
+        // have the described sizes.
         let done = unsafe {
             match pass {
                 ConvolutionPass::Forward { input, filters, output } => result::convolution_forward(
@@ -241,22 +241,22 @@ impl Convolutions {
     }
 }
 
-/// The fastest algorithm, by cuDNN's estimate, that gives the same bits every time and fits into memory; where none does, the
-/// fastest that fits.
+/// The fastest deterministic algorithm, by cuDNN's estimate, that fits into memory; if there is none, the fastest
+/// that fits.
 ///
-/// Estimates depend on nothing but sizes and versions; a trial of all would choose by the weather.
+/// Estimates depend only on sizes and versions. Benchmarking would make the choice depend on noise.
 fn choose<A: Copy>(
     list: impl FnOnce(c_int, &mut c_int, *mut A) -> Result<(), result::CudnnError>,
     facts: impl Fn(&A) -> (Status, Determinism, usize),
 ) -> Result<A, CudaError> {
-    // SAFETY: cuDNN's answers are plain numbers, for which 0 is a value.
-    let mut answers: [A; MOST_ALGORITHMS] = unsafe { std::mem::zeroed() };
+    // SAFETY: cuDNN's results are plain data, for which all-zero is valid.
+    let mut answers: [A; MAX_ALGORITHMS] = unsafe { std::mem::zeroed() };
     let mut found = 0;
-    let listed = list(MOST_ALGORITHMS as c_int, &mut found, answers.as_mut_ptr());
+    let listed = list(MAX_ALGORITHMS as c_int, &mut found, answers.as_mut_ptr());
     listed.map_err(failed("list the algorithms of a convolution"))?;
     let works = |answer: &&A| {
         let (status, _, memory) = facts(answer);
-        status == Status::CUDNN_STATUS_SUCCESS && memory <= MOST_WORKSPACE
+        status == Status::CUDNN_STATUS_SUCCESS && memory <= MAX_WORKSPACE
     };
     let repeats = |answer: &&A| works(answer) && facts(answer).1 == Determinism::CUDNN_DETERMINISTIC;
     let answers = &answers[..found as usize];

@@ -1,33 +1,33 @@
-//! Where a step is in its epoch and what came out so far, as the device keeps it.
+//! The device-side state of an epoch: the position of the current step and the accumulated results.
 
 /// The `Cursor` of `source/prelude.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cursor {
-    /// Steps of the optimiser.
+    /// The number of optimiser steps so far.
     pub step: u64,
-    /// The first step whose loss is no number, or 0.
+    /// The first step with a non-finite loss, or 0.
     pub bad_step: u64,
-    /// Steps of this epoch.
+    /// The number of steps in this epoch.
     pub index: u64,
-    /// The place of the step's first image in the epoch's order.
+    /// The position of the step's first image in the epoch's order.
     pub first: u64,
-    /// The place of the next step's.
+    /// The position of the next step's first image.
     pub next: u64,
-    /// The sum of the images' losses.
+    /// The sum of the image losses.
     pub loss: f64,
-    /// Images whose class has the largest value.
+    /// The number of correctly classified images.
     pub correct: u64,
-    /// The learning rate with Adam's corrections.
+    /// The learning rate including Adam's bias corrections.
     pub alpha: f32,
-    /// What clipping multiplies the gradients with.
+    /// The factor by which clipping scales the gradients.
     pub factor: f32,
 }
 
 impl Cursor {
-    /// Bytes on the device.
+    /// The size on the device in bytes.
     pub const SIZE: usize = 64;
 
-    /// As the device keeps it.
+    /// Serialises to the device's layout.
     pub fn to_bytes(self) -> Vec<u8> {
         let Self { step, bad_step, index, first, next, loss, correct, alpha, factor } = self;
         let words = [step, bad_step, index, first, next, loss.to_bits(), correct];
@@ -37,7 +37,7 @@ impl Cursor {
         bytes
     }
 
-    /// From what the device keeps.
+    /// Deserialises from the device's layout.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let word = |i: usize| {
             let chunk = bytes[8 * i..].first_chunk().expect("a cursor has eight words");
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_as_it_went() {
+    fn a_cursor_round_trips() {
         let cursor = Cursor {
             step: 7,
             bad_step: 1 << 40,

@@ -1,4 +1,4 @@
-//! Training on the device as the training loop asks for it.
+//! The training engine for a CUDA device.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::ml::precision::Precision;
 use crate::ml::trainer::{Data, Engine, Epoch, INFERENCE_BATCH, Recipe, Steps, Tally, worst_gradient};
 use crate::ml::weights::Weights;
 
-/// Steps between two looks at the cursor: often enough for a line that says how far training is.
-const LOOK_EVERY: usize = 64;
+/// Steps between two reads of the cursor, frequent enough for a progress display.
+const CURSOR_INTERVAL: usize = 64;
 
-/// Images that are copied to the device at a time.
+/// Images per upload to the device.
 const UPLOAD: usize = 1024;
 
-/// What the orders of a recording do.
+/// The phase that a recording belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Training,
@@ -36,23 +36,23 @@ pub struct CudaEngine<'a, Q: Queue> {
     training: Source,
     validation: Source,
     validation_batch: usize,
-    /// The orders of a step, by how many images it has.
+    /// The recorded commands of a step, by its number of images.
     recordings: BTreeMap<(Part, usize), Q::Recording>,
     weights: Weights,
     adam: Adam,
-    /// Whether the device has these weights and moments.
+    /// Whether these weights and moments are on the device.
     is_loaded: bool,
-    /// Whether the loss of a step was no number.
-    went_wrong: bool,
+    /// Whether the loss of a step was not finite.
+    diverged: bool,
 }
 
-/// How many images the steps have that see `images` in batches.
+/// The sizes of the steps for `images` images in batches.
 fn step_sizes(images: usize, batch: usize) -> impl Iterator<Item = usize> {
     [batch.min(images), images % batch].into_iter().filter(|&size| size > 0)
 }
 
 impl<'a, Q: Queue> CudaEngine<'a, Q> {
-    /// Copies the images to the device, takes all memory that training needs, and records its steps.
+    /// Uploads the images, allocates all memory for training, and records the steps.
     pub fn new(
         queue: Q,
         network: &'a Network,
@@ -90,7 +90,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             weights,
             adam: Adam::new(network.parameter_count()),
             is_loaded: false,
-            went_wrong: false,
+            diverged: false,
         };
         let training = step_sizes(trained, recipe.batch_size).map(|size| (Part::Training, size));
         let validation = step_sizes(validated, validation_batch).map(|size| (Part::Validation, size));
@@ -109,9 +109,9 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         Ok(engine)
     }
 
-    /// Records a step of `size` images, after doing it once, so that libraries have loaded what they need.
+    /// Records a step of `size` images. Runs it once before, so that the libraries load what they need.
     fn record(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
-        // A cursor behind a bad step: nothing moves and nothing counts.
+        // With a cursor after a non-finite loss, weights and results do not change.
         let idle = Cursor { bad_step: u64::MAX, ..Cursor::default() };
         let source = self.source(part);
         self.session.set_cursor(source.cursor, idle)?;
@@ -142,7 +142,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let recording = self
             .recordings
             .get(&(part, size))
-            .ok_or_else(|| CudaError::Unsupported { what: format!("a step of {size} images was not expected") })?;
+            .ok_or_else(|| CudaError::Unsupported { what: format!("unexpected step size of {size} images") })?;
         self.session.queue.replay(recording)
     }
 
@@ -156,17 +156,17 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         Ok(())
     }
 
-    /// Gives the orders of an epoch; stops early where a look finds that the loss is no number.
+    /// Enqueues an epoch; stops early if a read of the cursor reveals a non-finite loss.
     fn order_epoch(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<(), CudaError> {
         let mut looked = None;
         for (number, step) in (1..).zip(epoch.steps()) {
             self.replay(Part::Training, step.images.len())?;
-            if number % LOOK_EVERY != 0 {
+            if number % CURSOR_INTERVAL != 0 {
                 continue;
             }
-            let slot = number / LOOK_EVERY % 2;
+            let slot = number / CURSOR_INTERVAL % 2;
             self.session.queue.send_back(self.training.cursor, slot)?;
-            // What came back of the look before; the device meanwhile has the orders since then.
+            // The cursor of the previous read; meanwhile, the device executes the commands since then.
             if let Some((slot, learning_rate)) = looked.replace((slot, step.learning_rate)) {
                 let cursor = Cursor::from_bytes(&self.session.queue.received(slot)?);
                 if cursor.bad_step != 0 {
@@ -178,7 +178,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         Ok(())
     }
 
-    /// Takes weights and moments from the device.
+    /// Downloads weights and moments from the device.
     fn take_state(&mut self, steps: u64) -> Result<(), StageError> {
         let [weights, first, second] = self.session.state()?;
         let parameters = self.network.parameters();
@@ -190,10 +190,10 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
 }
 
 fn weights_failed(error: candle_core::Error) -> StageError {
-    StageError::bug(format!("the weights cannot be kept: {error}"))
+    StageError::bug(format!("cannot store the weights: {error}"))
 }
 
-/// Copies images to the device, and makes room for what is drawn for them.
+/// Uploads images and allocates buffers for the epoch's random numbers.
 fn source<Q: Queue>(queue: &mut Q, images: &[&[u8]], batch: usize) -> Result<Source, CudaError> {
     let length: usize = images.iter().map(|image| image.len()).sum();
     let buffer: Buffer = queue.allocate(Number::U8, length)?;
@@ -238,7 +238,7 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
         let cursor = Cursor::from_bytes(&self.session.queue.download(self.training.cursor)?);
         let rate = |step: u64| epoch.rates[(step - before) as usize - 1];
         if cursor.bad_step != 0 {
-            (self.went_wrong, self.is_loaded) = (true, false);
+            (self.diverged, self.is_loaded) = (true, false);
             let learning_rate = rate(cursor.bad_step);
             return Ok(Steps::Diverged { step: cursor.bad_step, loss: cursor.loss, learning_rate });
         }
@@ -260,7 +260,7 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
     }
 
     fn worst_gradient(&mut self) -> Result<String, StageError> {
-        let gradient = self.session.last_gradient(self.went_wrong)?;
+        let gradient = self.session.last_gradient(self.diverged)?;
         Ok(worst_gradient(self.network.parameters(), &gradient))
     }
 

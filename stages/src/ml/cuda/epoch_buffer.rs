@@ -1,4 +1,4 @@
-//! All that is drawn for an epoch, in one buffer that is copied to the device at its beginning.
+//! All random numbers of an epoch in one buffer, which is uploaded when it starts.
 
 use rayon::prelude::*;
 
@@ -11,33 +11,33 @@ use crate::ml::optimiser::Adam;
 use crate::ml::shape::MapShape;
 use crate::ml::trainer::Epoch;
 
-/// Bytes of a `Target` in `source/prelude.cu`.
+/// The size of a `Target` in `source/prelude.cu` in bytes.
 const TARGET_SIZE: usize = 24;
 
-/// Where the parts of an epoch lie on the device.
+/// The layout of an epoch's data on the device.
 #[derive(Debug, Clone, Copy)]
 pub struct EpochBuffer {
     whole: Buffer,
-    /// Two rows of a matrix per image: where its pixels come from.
+    /// Two rows of an affine matrix per image, from output to input pixels.
     pub moves: Buffer,
     /// Factors of brightness, contrast and saturation per image.
     pub colours: Buffer,
-    /// What an image shows.
+    /// The target of each image.
     pub targets: Buffer,
-    /// Which image stands where.
+    /// The index of the image at each position.
     pub order: Buffer,
-    /// The place in its step of each image's partner in MixUp.
+    /// The position in its step of each image's MixUp partner.
     pub partners: Buffer,
-    /// The learning rates, with Adam's corrections.
+    /// The learning rate of each step, including Adam's bias corrections.
     pub alphas: Buffer,
-    /// How much of an image stays in MixUp, per step.
+    /// The MixUp coefficient of each step.
     pub shares: Buffer,
 }
 
-/// What an epoch consists of, before it is bytes.
+/// The data of an epoch on the host.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EpochValues {
-    /// As in [`EpochBuffer`]; empty where nothing is moved.
+    /// As in [`EpochBuffer`]; empty without geometric augmentation.
     pub moves: Vec<f64>,
     /// As in [`EpochBuffer`].
     pub colours: Vec<f64>,
@@ -45,16 +45,16 @@ pub struct EpochValues {
     pub targets: Vec<Target>,
     /// As in [`EpochBuffer`].
     pub order: Vec<u32>,
-    /// As in [`EpochBuffer`]; empty where nothing is mixed.
+    /// As in [`EpochBuffer`]; empty without MixUp.
     pub partners: Vec<u32>,
     /// As in [`EpochBuffer`].
     pub alphas: Vec<f32>,
-    /// As in [`EpochBuffer`]; empty where nothing is mixed.
+    /// As in [`EpochBuffer`]; empty without MixUp.
     pub shares: Vec<f32>,
 }
 
 impl EpochBuffer {
-    /// Makes room for epochs of `images` images in `steps` steps.
+    /// Allocates buffers for epochs of `images` images in `steps` steps.
     pub fn new<Q: Queue>(queue: &mut Q, images: usize, steps: usize) -> Result<Self, CudaError> {
         let parts = [
             (Number::F64, 6 * images),
@@ -67,7 +67,7 @@ impl EpochBuffer {
         ];
         let bytes: usize = parts.iter().map(|(number, length)| number.size() * length).sum();
         let whole = queue.allocate(Number::U8, bytes)?;
-        // The parts of eight bytes stand first, so every part is aligned.
+        // Arrays of eight-byte elements come first, so that every array is aligned.
         let mut start = 0;
         let [moves, colours, targets, order, partners, alphas, shares] = parts.map(|(number, length)| {
             let end = start + number.size() * length;
@@ -78,7 +78,7 @@ impl EpochBuffer {
         Ok(Self { whole, moves, colours, targets, order, partners, alphas, shares })
     }
 
-    /// Copies an epoch to the device.
+    /// Uploads an epoch to the device.
     pub fn upload<Q: Queue>(&self, queue: &mut Q, values: &EpochValues) -> Result<(), CudaError> {
         let EpochValues { moves, colours, targets, order, partners, alphas, shares } = values;
         let parts = [
@@ -99,7 +99,7 @@ impl EpochBuffer {
     }
 }
 
-/// As the device keeps a target.
+/// A target in the device's layout.
 fn target_bytes(target: Target) -> [u8; TARGET_SIZE] {
     let (mixed_class, mixed_weight) = target.mixed.unwrap_or((target.class, 0.0));
     let mut bytes = [0; TARGET_SIZE];
@@ -111,7 +111,7 @@ fn target_bytes(target: Target) -> [u8; TARGET_SIZE] {
 }
 
 impl EpochValues {
-    /// Draws an epoch, from the same random numbers as the processor does.
+    /// Draws an epoch from the same random numbers as on the CPU.
     pub fn draw(epoch: &Epoch<'_>, adam: &Adam, shape: MapShape) -> Self {
         let mut values = Self { order: epoch.order.iter().map(|&image| image as u32).collect(), ..Self::default() };
         for (number, step) in (1..).zip(epoch.steps()) {
@@ -124,7 +124,7 @@ impl EpochValues {
             values.targets.extend(targets);
             values.alphas.push(Adam::numbers(step.learning_rate, adam.steps() + number).alpha);
         }
-        // On all threads: the device waits for this.
+        // On all threads, because the device waits for it.
         let draw = |position| epoch.draw(position).map(|draw| (Affine::new(&draw, shape).rows(), draw.colour));
         let draws: Option<Vec<_>> = (0..epoch.order.len()).into_par_iter().map(draw).collect();
         for (rows, colour) in draws.unwrap_or_default() {
@@ -134,7 +134,7 @@ impl EpochValues {
         values
     }
 
-    /// Images in the order in which they are, each counting 1: for validation.
+    /// The images in their original order with weight 1, for validation.
     pub fn of_validation(classes: &[usize], steps: usize) -> Self {
         Self {
             order: (0..classes.len() as u32).collect(),

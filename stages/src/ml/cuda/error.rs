@@ -1,71 +1,67 @@
-//! What can go wrong between the program and the device.
+//! Errors of the CUDA device and its libraries.
 
 use std::fmt;
 
 use hamflow_stage_api::StageError;
 
-/// Why something cannot be done on the device.
+/// Why an operation on the device failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CudaError {
-    /// A library is not where the system looks for libraries.
+    /// A library cannot be loaded.
     NoLibrary {
-        /// Such as `libcudnn.so`.
+        /// The file name, e.g. `libcudnn.so`.
         name: &'static str,
-        /// Who brings it.
+        /// The package that contains it.
         from: &'static str,
     },
-    /// The driver is there, a device is not, or it refuses.
+    /// There is a driver, but no usable device.
     NoDevice {
-        /// In the driver's words.
+        /// The driver's message.
         why: String,
     },
-    /// The driver is older than the libraries need.
+    /// The driver is older than the libraries require.
     OldDriver {
-        /// The version of CUDA that it knows, such as `12.4`.
+        /// The CUDA version that it supports, e.g. `12.4`.
         found: String,
     },
     /// The kernels do not compile.
     Compile {
-        /// What NVRTC says.
+        /// NVRTC's log.
         log: String,
     },
     /// A call failed.
     Failed {
-        /// What was to be done, such as `allocate memory`.
+        /// The intended action, e.g. `allocate memory`.
         action: String,
-        /// In the library's words.
+        /// The library's message.
         why: String,
     },
-    /// The network or the batch is not of a kind that runs there.
+    /// The network or the batch size is not supported on the device.
     Unsupported {
-        /// What it is.
+        /// The unsupported property.
         what: String,
     },
 }
 
 impl CudaError {
-    /// A failed call of a library.
+    /// A failed library call.
     pub fn failed(action: impl Into<String>, why: impl fmt::Debug) -> Self {
         Self::Failed { action: action.into(), why: format!("{why:?}") }
     }
 
-    /// The way out.
+    /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoLibrary { .. } => {
-                "put its folder on `LD_LIBRARY_PATH` (docs/guide/cuda.md says where it comes from), or set `device = \"cpu\"`"
+                "add its folder to `LD_LIBRARY_PATH` (see docs/guide/cuda.md), or set `device = \"cpu\"`"
             }
-            Self::NoDevice { .. } => "`nvidia-smi` shows what the driver sees; `device = \"cpu\"` runs without",
-            Self::OldDriver { .. } => "install a driver of release 580 or later, or set `device = \"cpu\"`",
+            Self::NoDevice { .. } => "check the driver with `nvidia-smi`, or set `device = \"cpu\"`",
+            Self::OldDriver { .. } => "install driver release 580 or later, or set `device = \"cpu\"`",
             Self::Compile { .. } => {
-                "this is a mistake in hamflow or an NVRTC that it does not know; `device = \"cpu\"` runs without"
+                "this is an internal error or an unsupported version of NVRTC; set `device = \"cpu\"` to continue"
             }
-            Self::Failed { .. } => {
-                "a smaller `batch_size` needs less memory of the device; `device = \"cpu\"` runs without"
-            }
-            Self::Unsupported { .. } => {
-                "a smaller `batch_size` or `precision = \"f32\"` may help; `device = \"cpu\"` trains everything"
-            }
+            Self::Failed { .. } => "reduce `batch_size` to use less device memory, or set `device = \"cpu\"`",
+            Self::Unsupported { .. } => "reduce `batch_size`, set `precision = \"f32\"`, or set `device = \"cpu\"`",
         }
     }
 }
@@ -73,14 +69,14 @@ impl CudaError {
 impl fmt::Display for CudaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLibrary { name, from } => write!(f, "CUDA cannot be used: `{name}` ({from}) cannot be loaded"),
-            Self::NoDevice { why } => write!(f, "CUDA cannot be used: there is no device ({why})"),
+            Self::NoLibrary { name, from } => write!(f, "CUDA is not available: cannot load `{name}` ({from})"),
+            Self::NoDevice { why } => write!(f, "CUDA is not available: no device found ({why})"),
             Self::OldDriver { found } => {
-                write!(f, "CUDA cannot be used: the driver knows CUDA {found}, and 13.0 is needed")
+                write!(f, "CUDA is not available: the driver supports CUDA {found}, but 13.0 is required")
             }
-            Self::Compile { log } => write!(f, "the kernels for CUDA do not compile: {log}"),
+            Self::Compile { log } => write!(f, "cannot compile the CUDA kernels: {log}"),
             Self::Failed { action, why } => write!(f, "the CUDA device cannot {action}: {why}"),
-            Self::Unsupported { what } => write!(f, "CUDA cannot train this: {what}"),
+            Self::Unsupported { what } => write!(f, "not supported on CUDA: {what}"),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::ml::precision::Precision;
 
 /// The first device, with one stream.
 pub struct Gpu {
-    // What uses the stream ends before it does.
+    // Fields drop in order: users of the stream before the stream.
     convolutions: Convolutions,
     products: Products,
     functions: HashMap<Kernel, CudaFunction>,
@@ -35,18 +35,18 @@ fn failed(action: &'static str) -> impl Fn(DriverError) -> CudaError {
 }
 
 impl Gpu {
-    /// Starts the device, if there is one with all its libraries, and compiles the kernels for it.
+    /// Initialises the device, if it and all libraries are available, and compiles the kernels for it.
     pub fn new(precision: Precision) -> Result<Self, CudaError> {
         let usable = usable()?;
         if precision != Precision::F32 && usable.capability.0 < 8 {
             let (major, minor) = usable.capability;
             return Err(CudaError::Unsupported {
-                what: format!("a device of compute capability {major}.{minor} has neither tf32 nor bf16"),
+                what: format!("devices of compute capability {major}.{minor} do not support tf32 and bf16"),
             });
         }
         let start = failed("be started");
         let context = CudaContext::new(0).map_err(&start)?;
-        // SAFETY: there is one stream, so nothing needs to be tracked between streams; events in a recording would fail it.
+        // SAFETY: there is only one stream, so no tracking between streams is needed. Events would break the recording.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(&start)?;
         let module = context
@@ -59,7 +59,7 @@ impl Gpu {
         let mut memory = Vec::new();
         let workspace = take(&stream, &mut memory, WORKSPACE)?;
         let slot = || {
-            // SAFETY: nobody reads a slot before something was sent to it.
+            // SAFETY: a slot is only read after something was written to it.
             unsafe { context.alloc_pinned_with_flags::<u8>(Cursor::SIZE, 0) }.map_err(failed("allocate memory"))
         };
         Ok(Self {
@@ -72,7 +72,7 @@ impl Gpu {
         })
     }
 
-    /// Waits until all orders are carried out.
+    /// Waits until all commands have completed.
     pub fn wait(&self) -> Result<(), CudaError> {
         self.stream.synchronize().map_err(failed("finish its work"))
     }
@@ -82,7 +82,7 @@ impl Gpu {
     }
 }
 
-/// Memory of zeros that is kept in `memory`.
+/// Allocates zeroed memory, owned by `memory`.
 fn take(stream: &Arc<CudaStream>, memory: &mut Vec<CudaSlice<u8>>, bytes: usize) -> Result<u64, CudaError> {
     let slice = stream
         .alloc_zeros::<u8>(bytes.max(1))
@@ -92,12 +92,12 @@ fn take(stream: &Arc<CudaStream>, memory: &mut Vec<CudaSlice<u8>>, bytes: usize)
     Ok(address)
 }
 
-/// Refuses orders whose buffers are too small: behind them only the device would notice, if at all.
+/// Rejects commands whose buffers are too small. The device would not reliably detect that.
 fn check(action: &str, sizes: &[(Buffer, usize)]) -> Result<(), CudaError> {
     match sizes.iter().find(|(buffer, length)| buffer.length < *length) {
         None => Ok(()),
         Some((buffer, length)) => {
-            Err(CudaError::failed(action, format!("a buffer has {} values instead of {length}", buffer.length)))
+            Err(CudaError::failed(action, format!("a buffer has {} elements instead of {length}", buffer.length)))
         }
     }
 }
@@ -114,7 +114,7 @@ impl Queue for Gpu {
         check("be written to", &[(to.cast(Number::U8), bytes.len())])?;
         self.bind()?;
         if !bytes.is_empty() {
-            // SAFETY: the buffer has room for the bytes, which live until the copy is made.
+            // SAFETY: the buffer has room for the bytes, which stay valid until the copy is complete.
             unsafe { result::memcpy_htod_async(to.address, bytes, self.stream.cu_stream()) }
                 .map_err(failed("be written to"))?;
         }
@@ -125,7 +125,7 @@ impl Queue for Gpu {
         self.bind()?;
         let mut bytes = vec![0; from.bytes()];
         if !bytes.is_empty() {
-            // SAFETY: there is room for the buffer's bytes until the copy is made.
+            // SAFETY: the host slice has room for the buffer's bytes until the copy is complete.
             unsafe { result::memcpy_dtoh_async(&mut bytes, from.address, self.stream.cu_stream()) }
                 .map_err(failed("be read from"))?;
         }
@@ -148,8 +148,8 @@ impl Queue for Gpu {
         }
         let shape =
             LaunchConfig { grid_dim: (blocks as u32, 1, 1), block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the session passes what the kernel takes, in its order; the same orders run on the processor in the tests,
-        // where a wrong one is found.
+        // SAFETY: the session passes the kernel's parameters in order. The tests run the same launches on the CPU,
+        // where wrong arguments are detected.
         unsafe { launch.launch(shape) }
             .map(|_| ())
             .map_err(|error| CudaError::failed(format!("run the kernel `{}`", kernel.name()), error))
@@ -198,12 +198,12 @@ impl Queue for Gpu {
     fn end_recording(&mut self) -> Result<CudaGraph, CudaError> {
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed("record a step"))?;
         let graph = graph.ok_or_else(|| CudaError::failed("record a step", "it is empty"))?;
-        graph.upload().map_err(failed("take a recorded step"))?;
+        graph.upload().map_err(failed("upload a recorded step"))?;
         Ok(graph)
     }
 
     fn replay(&mut self, recording: &CudaGraph) -> Result<(), CudaError> {
-        recording.launch().map_err(failed("repeat a step"))
+        recording.launch().map_err(failed("replay a step"))
     }
 
     fn send_back(&mut self, from: Buffer, slot: usize) -> Result<(), CudaError> {
@@ -211,7 +211,7 @@ impl Queue for Gpu {
             .memory
             .iter()
             .find(|slice| slice.device_ptr(&self.stream).0 == from.address)
-            .ok_or_else(|| CudaError::failed("send back a buffer", "it is part of another"))?;
+            .ok_or_else(|| CudaError::failed("send back a buffer", "it is a subrange of another buffer"))?;
         self.stream.memcpy_dtoh(view, &mut self.slots[slot]).map_err(failed("send back a buffer"))
     }
 

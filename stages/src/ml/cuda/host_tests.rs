@@ -1,5 +1,5 @@
-//! A queue that runs the kernels' own source on the processor, a block after the other, and multiplies naively: what a device is
-//! asked to do is tested where there is none.
+//! A queue that runs the kernels' source on the CPU, one block at a time, with naive products. It tests the device
+//! code without a device.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use super::buffer::{Buffer, Number};
 use super::kernel::{BLOCK, Kernel, SOURCE};
 use super::queue::{Argument, Convolution, ConvolutionPass, Matrix, Product, Queue};
 
-/// The kernels as machine code of the processor; none where there is no C++ compiler, which is said.
+/// The kernels compiled for the CPU; `None` without a C++ compiler, with a message.
 fn library() -> Option<&'static Library> {
     static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
     LIBRARY.get_or_init(build).as_ref()
@@ -31,7 +31,7 @@ fn build() -> Option<Library> {
     }
     text.push_str("std::abort();\n}\n");
     std::fs::write(&source, text).unwrap();
-    // The processor has the instruction for products that are summed in one rounding; without it each is a call.
+    // Enables the FMA instruction; without it, each fused multiply-add is a function call.
     let native: &[&str] =
         if cfg!(target_arch = "x86_64") && is_x86_feature_detected!("fma") { &["-mfma"] } else { &[] };
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
@@ -57,7 +57,7 @@ fn build() -> Option<Library> {
         }
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // SAFETY: the library has no initialisers but those of thread-local variables.
+    // SAFETY: the library's only initialisers are those of thread-local variables.
     Some(unsafe { Library::new(&library) }.unwrap())
 }
 
@@ -68,19 +68,19 @@ pub enum Order {
     Multiply(Product),
 }
 
-/// The device that the processor plays.
+/// A device emulated on the CPU.
 pub struct HostQueue {
     library: &'static Library,
     memory: Vec<Box<[u64]>>,
     recorded: Option<Vec<Order>>,
     slots: [Vec<u8>; 2],
     prepared: Vec<Convolution>,
-    /// How often orders were carried out, one by one or as part of a recording.
+    /// The number of executed commands and replays.
     pub replays: usize,
 }
 
 impl HostQueue {
-    /// A queue; none where there is no C++ compiler.
+    /// Creates a queue; `None` without a C++ compiler.
     pub fn new() -> Option<Self> {
         library().map(|library| Self {
             library,
@@ -116,7 +116,8 @@ impl HostQueue {
                 let mut pointers: Vec<*const u64> = words.iter().map(std::ptr::from_ref).collect();
                 let name = std::ffi::CString::new(kernel.name()).unwrap();
                 type Run = unsafe extern "C" fn(*const std::ffi::c_char, u32, *mut *const u64) -> ();
-                // SAFETY: the function is as in `build`; arguments are words, read as what the kernel takes.
+                // SAFETY: the function has the signature in `build`; arguments are words that are read as the
+                // kernel's parameter types.
                 unsafe {
                     let run = self.library.get::<Run>(b"run").unwrap();
                     run(name.as_ptr(), *blocks as u32, pointers.as_mut_ptr());
@@ -130,7 +131,7 @@ impl HostQueue {
 
 fn get(buffer: Buffer, index: usize) -> f64 {
     assert!(index < buffer.length, "{index} of {}", buffer.length);
-    // SAFETY: the buffer was allocated with this length, and its queue lives.
+    // SAFETY: the buffer was allocated with this length, and its queue is alive.
     unsafe {
         match buffer.number {
             Number::F32 => f64::from(*(buffer.address as *const f32).add(index)),
@@ -138,7 +139,7 @@ fn get(buffer: Buffer, index: usize) -> f64 {
                 let bits = *(buffer.address as *const u16).add(index);
                 f64::from(f32::from_bits(u32::from(bits) << 16))
             }
-            other => panic!("{other:?} is no number of a product"),
+            other => panic!("{other:?} is not an element type of products"),
         }
     }
 }
@@ -154,14 +155,14 @@ fn put(buffer: Buffer, index: usize, value: f64) {
                 let bits = value.to_bits();
                 *(buffer.address as *mut u16).add(index) = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
             }
-            other => panic!("{other:?} is no number of a product"),
+            other => panic!("{other:?} is not an element type of products"),
         }
     }
 }
 
 fn multiply(product: &Product) {
     let Product { rows, inner, columns, left, right, output } = *product;
-    let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_turned {
+    let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_transposed {
         true => get(matrix.buffer, column * rows + row),
         false => get(matrix.buffer, row * columns + column),
     };
@@ -173,7 +174,7 @@ fn multiply(product: &Product) {
     }
 }
 
-/// The pixels that a window sees: of the output, of the input, and which tap of the filter is between.
+/// Visits each triple of output pixel, input pixel and filter tap.
 fn each_tap(convolution: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
     let Convolution { images, height, width, .. } = *convolution;
     for image in 0..images {
@@ -238,7 +239,7 @@ impl Queue for HostQueue {
     type Recording = Vec<Order>;
 
     fn allocate(&mut self, number: Number, length: usize) -> Result<Buffer, CudaError> {
-        assert!(self.recorded.is_none(), "nothing is allocated while a step is recorded");
+        assert!(self.recorded.is_none(), "allocation during a recording");
         let memory = vec![0u64; (length * number.size()).div_ceil(8).max(1)].into_boxed_slice();
         let address = memory.as_ptr() as u64;
         self.memory.push(memory);
@@ -247,7 +248,7 @@ impl Queue for HostQueue {
 
     fn upload(&mut self, to: Buffer, bytes: &[u8]) -> Result<(), CudaError> {
         assert!(self.recorded.is_none() && bytes.len() <= to.bytes());
-        // SAFETY: the buffer was allocated with this length, and the queue lives.
+        // SAFETY: the buffer was allocated with this length, and its queue is alive.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.address as *mut u8, bytes.len()) };
         Ok(())
     }

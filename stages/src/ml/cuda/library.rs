@@ -1,4 +1,4 @@
-//! Which of NVIDIA's libraries and devices can be used here; asked once per process.
+//! Detects the usable NVIDIA device and libraries, once per process.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -10,26 +10,26 @@ use cudarc::nvrtc::sys as nvrtc;
 
 use super::CudaError;
 
-/// The first version of CUDA that the driver must know, as the driver counts: the libraries are of this generation.
-const LEAST_DRIVER: i32 = 13_000;
+/// The minimum CUDA version that the driver must support, in the driver's encoding; required by the libraries.
+const MIN_DRIVER: i32 = 13_000;
 
-/// A device that can be used, and the libraries that its numbers depend on.
+/// A usable device and the library versions that the results depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usable {
-    /// The compute capability, such as 9 and 0.
+    /// The compute capability, e.g. 9 and 0.
     pub capability: (i32, i32),
     /// The version of NVRTC, which compiles the kernels.
     pub nvrtc: (i32, i32),
     /// The version of cuBLAS.
     pub cublas: (i32, i32, i32),
-    /// The version of cuDNN as it counts itself, such as 91900.
+    /// The version of cuDNN in its own encoding, e.g. 91900.
     pub cudnn: usize,
 }
 
 impl Usable {
-    /// The class of device in a key: `cuda:9.0:cublas-13.1.0,cudnn-9.19.0,nvrtc-13.0`.
+    /// The device class in a key, e.g. `cuda:9.0:cublas-13.1.0,cudnn-9.19.0,nvrtc-13.0`.
     ///
-    /// Each of these may round differently in another version. The driver only passes on what they made.
+    /// Each library may round differently in another version. The driver does not affect the results.
     pub fn class(&self) -> String {
         let Self { capability, nvrtc, cublas, cudnn } = self;
         let mut class = format!("cuda:{}.{}:", capability.0, capability.1);
@@ -40,21 +40,21 @@ impl Usable {
             ("nvrtc", format!("{}.{}", nvrtc.0, nvrtc.1)),
         ] {
             let comma = if class.ends_with(':') { "" } else { "," };
-            write!(class, "{comma}{name}-{version}").expect("a string takes everything");
+            write!(class, "{comma}{name}-{version}").expect("writing to a string cannot fail");
         }
         class
     }
 }
 
-/// The device that would be used, or why there is none. No memory of the device is taken.
+/// The usable device, or the reason why there is none. Allocates no device memory.
 pub fn usable() -> Result<&'static Usable, CudaError> {
     static USABLE: OnceLock<Result<Usable, CudaError>> = OnceLock::new();
     USABLE.get_or_init(look).as_ref().map_err(Clone::clone)
 }
 
 fn look() -> Result<Usable, CudaError> {
-    // cudarc panics where a library is missing, so each is asked for before the first call.
-    // SAFETY: loading these libraries runs their initialisers, which is what they are for.
+    // cudarc panics if a library is missing, so the libraries are checked before the first call.
+    // SAFETY: loading these libraries only runs their initialisers.
     let found = unsafe {
         [
             (driver::is_culib_present(), "libcuda.so", "NVIDIA's driver"),
@@ -69,14 +69,14 @@ fn look() -> Result<Usable, CudaError> {
     let refused = |error: driver_calls::DriverError| CudaError::NoDevice { why: format!("{error:?}") };
     driver_calls::init().map_err(refused)?;
     let mut version = 0;
-    // SAFETY: the pointer is to a number that lives.
+    // SAFETY: the pointer is valid for writes.
     unsafe { driver::cuDriverGetVersion(&mut version) }.result().map_err(refused)?;
-    if version < LEAST_DRIVER {
+    if version < MIN_DRIVER {
         return Err(CudaError::OldDriver { found: format!("{}.{}", version / 1000, version % 1000 / 10) });
     }
     let device = driver_calls::device::get(0).map_err(refused)?;
     let attribute = |which| {
-        // SAFETY: the device is the driver's own.
+        // SAFETY: the driver returned the device.
         unsafe { driver_calls::device::get_attribute(device, which) }.map_err(refused)
     };
     type Attribute = driver::CUdevice_attribute;
@@ -86,9 +86,9 @@ fn look() -> Result<Usable, CudaError> {
     );
     let property = |which| {
         let mut value = 0;
-        // SAFETY: the pointer is to a number that lives.
+        // SAFETY: the pointer is valid for writes.
         let status = unsafe { cublas::cublasGetProperty(which, &mut value) };
-        status.result().map(|()| value).map_err(|error| CudaError::failed("say cuBLAS's version", error))
+        status.result().map(|()| value).map_err(|error| CudaError::failed("query the version of cuBLAS", error))
     };
     type Property = cublas::libraryPropertyType;
     Ok(Usable {
@@ -108,16 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_names_the_device_and_the_libraries() {
+    fn the_device_class_names_the_device_and_the_libraries() {
         let usable = Usable { capability: (9, 0), nvrtc: (13, 0), cublas: (13, 1, 0), cudnn: 91_900 };
         assert_eq!(usable.class(), "cuda:9.0:cublas-13.1.0,cudnn-9.19.0,nvrtc-13.0");
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_way_out() {
+    fn missing_requirements_are_named_with_a_hint() {
         let Err(error) = usable() else { return };
         let said = error.to_string();
-        assert!(said.starts_with("CUDA cannot be used: "), "{said}");
+        assert!(said.starts_with("CUDA is not available: "), "{said}");
         assert!(error.hint().contains("device = \"cpu\""), "{}", error.hint());
     }
 }

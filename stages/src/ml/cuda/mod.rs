@@ -1,13 +1,14 @@
-//! Training on a graphics processor of NVIDIA: the whole step runs there, from bytes to moved weights.
+//! Training on an NVIDIA GPU. Whole steps run on the device, from image bytes to updated weights.
 //!
-//! Nothing is linked. The driver, NVRTC, cuBLAS and cuDNN are loaded when somebody asks for the device ([`library`]), and the
-//! kernels in `source/` are compiled by NVRTC for the device that is there. [`session`] writes a step as orders to a
-//! [`Queue`](queue::Queue): the [`gpu`] records them once as a CUDA graph and replays it, and the tests have a queue that runs the
-//! same kernels on the processor, so that all but the drivers of NVIDIA's libraries is tested where there is no device. All
-//! `unsafe` is in the modules that call those libraries: `library`, `compile`, `gpu`, `convolution`, `product`.
+//! Nothing is linked. The driver, NVRTC, cuBLAS and cuDNN are loaded when the device is first requested
+//! ([`library`]), and NVRTC compiles the kernels in `source/` for that device. [`session`] writes a step as commands
+//! to a [`Queue`](queue::Queue). The [`gpu`] records them once as a CUDA graph and replays it. The tests have a queue
+//! that runs the same kernels on the CPU, so that everything except NVIDIA's libraries is tested without a device.
+//! All `unsafe` is in the modules that call those libraries: `library`, `compile`, `gpu`, `convolution`, `product`.
 //!
-//! An epoch begins with one upload of all that was drawn for it ([`epoch_buffer`]); from there to its end nothing is allocated, and
-//! the processor only says "again" and now and then looks at a copy of the cursor that came back meanwhile.
+//! An epoch starts with one upload of all its random numbers ([`epoch_buffer`]). From there to its end, nothing is
+//! allocated: the host only replays the graph and occasionally reads a copy of the cursor, without waiting for the
+//! device.
 
 pub mod buffer;
 pub mod check;

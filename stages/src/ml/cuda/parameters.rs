@@ -1,16 +1,17 @@
-//! How the weights lie on the device.
+//! The memory layout of the weights on the device.
 //!
-//! The host keeps a convolution's weights as `[3, 3, inputs, outputs]`, cuDNN wants `[outputs, 3, 3, inputs]`; a first
-//! convolution has more inputs on the device, which are always 0. Every parameter begins where tensor cores like it.
+//! The host stores a convolution's weights as `[3, 3, inputs, outputs]`, cuDNN requires `[outputs, 3, 3, inputs]`. On
+//! the device, the first convolution has additional inputs that are always 0. Every parameter is aligned for tensor
+//! cores.
 
 use std::ops::Range;
 
 use crate::ml::network::Parameter;
 
-/// Parameters begin at multiples of this many numbers.
+/// The alignment of parameters, in elements.
 const ALIGNMENT: usize = 64;
 
-/// Where every parameter lies on the device.
+/// The location of every parameter on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     places: Vec<Place>,
@@ -22,12 +23,12 @@ pub struct Placement {
 struct Place {
     host: Range<usize>,
     device: Range<usize>,
-    /// Inputs on the host and on the device, and outputs; none where the order is the same.
+    /// The number of inputs on the host and on the device, and of outputs; `None` if the order is the same.
     filters: Option<[usize; 3]>,
 }
 
 impl Placement {
-    /// Places parameters; the first convolution gets at least `first_inputs` inputs.
+    /// Lays out parameters; the first convolution gets at least `first_inputs` inputs.
     pub fn new(parameters: &[Parameter], first_inputs: usize) -> Self {
         let (mut places, mut end) = (Vec::new(), 0usize);
         let mut least = first_inputs;
@@ -49,36 +50,36 @@ impl Placement {
         Self { places, host_length, length: end.next_multiple_of(ALIGNMENT) }
     }
 
-    /// Numbers on the device.
+    /// The number of elements on the device.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is no parameter.
+    /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Where the parameter of a number lies on the device.
+    /// The range of a parameter, given by index, on the device.
     pub fn range(&self, parameter: usize) -> Range<usize> {
         self.places[parameter].device.clone()
     }
 
-    /// From the host's order to the device's; what no parameter has is 0.
+    /// Converts from the host's to the device's layout; padding is 0.
     pub fn to_device(&self, host: &[f32]) -> Vec<f32> {
         let mut device = vec![0.0; self.length];
         self.each(|from, to| device[to] = host[from]);
         device
     }
 
-    /// From the device's order to the host's.
+    /// Converts from the device's to the host's layout.
     pub fn to_host(&self, device: &[f32]) -> Vec<f32> {
         let mut host = vec![0.0; self.host_length];
         self.each(|to, from| host[to] = device[from]);
         host
     }
 
-    /// Says of every number where it lies on the host and on the device.
+    /// Visits the host and device index of every weight.
     fn each(&self, mut visit: impl FnMut(usize, usize)) {
         for Place { host, device, filters } in &self.places {
             match filters {
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_come_back_as_they_went() {
+    fn weights_round_trip() {
         let parameters =
             [parameter("w", vec![3, 3, 3, 5], 0), parameter("b", vec![5], 135), parameter("v", vec![3, 3, 5, 2], 140)];
         let placement = Placement::new(&parameters, 4);
@@ -117,6 +118,6 @@ mod tests {
         assert_eq!(placement.to_host(&device), host);
         // The weight of tap 4 from input 2 to output 3.
         assert_eq!(device[(3 * 9 + 4) * 4 + 2], host[(4 * 3 + 2) * 5 + 3]);
-        assert!((0..45).all(|row| device[row * 4 + 3] == 0.0), "the added input has no weight");
+        assert!((0..45).all(|row| device[row * 4 + 3] == 0.0), "the padded input has zero weight");
     }
 }

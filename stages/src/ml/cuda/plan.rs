@@ -1,4 +1,4 @@
-//! A network as the device runs it: which layers in which order, with which sizes.
+//! The execution plan of a network on the device: layers with their sizes, in order.
 
 use std::ops::Range;
 
@@ -11,67 +11,67 @@ use crate::ml::network::Network;
 use crate::ml::precision::Precision;
 use crate::ml::shape::MapShape;
 
-/// Indices in the kernels are of 32 bits, and must not overflow when a stride is added.
-const MOST_VALUES: usize = 1 << 31;
+/// The exclusive maximum size of a buffer: kernels use 32-bit indices, which must not overflow when a stride is added.
+const MAX_VALUES: usize = 1 << 31;
 
 /// One layer on the device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LayerPlan {
-    /// A 3×3 convolution, its bias, and ReLU.
+    /// A 3×3 convolution with bias and ReLU.
     Conv {
-        /// What goes in, with the channels that it has on the device.
+        /// The input shape, with the number of channels on the device.
         input: MapShape,
-        /// Channels that come out.
+        /// The number of output channels.
         filters: usize,
-        /// Where the weights lie.
+        /// The range of the weights.
         weights: Range<usize>,
-        /// Where the bias lies.
+        /// The range of the bias.
         bias: Range<usize>,
     },
-    /// The largest value of each 2×2 window, and dropout behind it if there is one.
+    /// Max pooling over 2×2 windows, optionally followed by dropout.
     Pool {
-        /// What goes in.
+        /// The input shape.
         input: MapShape,
-        /// What is dropped.
+        /// The dropout.
         dropout: Option<DropoutPlan>,
     },
-    /// Dropout of maps or vectors.
+    /// Dropout of feature maps or vectors.
     Dropout {
         /// Values per image.
         length: usize,
-        /// What is dropped.
+        /// The dropout.
         dropout: DropoutPlan,
-        /// Whether an image has a key of its own, or all have one.
+        /// Whether each image has its own key, instead of one for the batch.
         is_per_image: bool,
     },
-    /// A product with a matrix, its bias, and ReLU if wanted.
+    /// A dense layer with bias, optionally followed by ReLU.
     Dense {
-        /// Values that go in.
+        /// The number of inputs.
         inputs: usize,
-        /// Values that come out.
+        /// The number of outputs.
         units: usize,
-        /// Whether negative values become 0.
+        /// Whether ReLU is applied.
         relu: bool,
-        /// Where the weights lie.
+        /// The range of the weights.
         weights: Range<usize>,
-        /// Where the bias lies.
+        /// The range of the bias.
         bias: Range<usize>,
     },
 }
 
-/// A layer of dropout.
+/// A dropout layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DropoutPlan {
-    /// Which of the layers of dropout it is.
+    /// The index among the dropout layers.
     pub slot: usize,
-    /// Hashes below it drop.
+    /// Values whose hash is below this are dropped.
     pub threshold: u32,
-    /// What the other values are multiplied with.
+    /// The factor for the values that are kept.
     pub scale: f32,
 }
 
 impl LayerPlan {
-    /// Values per image that come out.
+    /// The number of outputs per image.
     pub fn output_len(&self) -> usize {
         match self {
             Self::Conv { input, filters, .. } => input.height * input.width * filters,
@@ -82,32 +82,32 @@ impl LayerPlan {
     }
 }
 
-/// All layers, and what they need.
+/// All layers and their requirements.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The shape of an image.
+    /// The shape of an input image.
     pub input: MapShape,
-    /// Values per pixel of the map that the first layer sees: the channels, and zeros that tensor cores like.
+    /// Values per pixel of the first layer's input: the channels, padded with zeros for tensor cores.
     pub stride: usize,
-    /// The kind of number of maps and vectors.
+    /// The element type of feature maps and vectors.
     pub number: Number,
-    /// The layers; the last is dense.
+    /// The layers; the last one is dense.
     pub layers: Vec<LayerPlan>,
-    /// The numbers of the layers of dropout, which their keys are made of.
+    /// The layer numbers of the dropout layers, from which their keys are derived.
     pub dropout_layers: Vec<u32>,
-    /// Where the weights lie.
+    /// The layout of the weights.
     pub placement: Placement,
     /// The number of classes.
     pub classes: usize,
 }
 
 impl Plan {
-    /// Plans a network for steps of at most `images`; says what does not run on the device.
+    /// Plans a network for steps of at most `images` images. Fails if it is not supported on the device.
     pub fn new(network: &Network, precision: Precision, images: usize) -> Result<Self, CudaError> {
         let unsupported = |what: String| Err(CudaError::Unsupported { what });
         let input = network.input();
         let number = if precision == Precision::Bf16 { Number::Bf16 } else { Number::F32 };
-        // Sixteen bytes, which is what tensor cores load at a time.
+        // Sixteen bytes, the load size of tensor cores.
         let is_padded = matches!(network.configs().first(), Some(LayerConfig::Conv { .. }));
         let stride = if is_padded { input.channels.next_multiple_of(16 / number.size()) } else { input.channels };
         let placement = Placement::new(network.parameters(), stride);
@@ -146,12 +146,12 @@ impl Plan {
             }
         }
         if !matches!(plan.layers.last(), Some(LayerPlan::Dense { relu: false, .. })) {
-            return unsupported("the network does not end with a dense layer without ReLU".into());
+            return unsupported("the network must end with a dense layer without ReLU".into());
         }
         let most = plan.most_values();
-        if images.saturating_mul(most) >= MOST_VALUES {
+        if images.saturating_mul(most) >= MAX_VALUES {
             return unsupported(format!(
-                "a step of {images} images has maps of {images} · {most} values, and kernels count to 2³¹"
+                "a step of {images} images has feature maps of {images} · {most} values, which exceeds the limit of 2³¹"
             ));
         }
         Ok(plan)
@@ -162,9 +162,9 @@ impl Plan {
         (self.placement.range(*next - 2), self.placement.range(*next - 1))
     }
 
-    /// Adds dropout of a rate, to the pooling before it where there is one.
+    /// Adds dropout, fused into a directly preceding pooling layer.
     fn push_dropout(&mut self, layer: u32, rate: f64, length: usize, is_per_image: bool) {
-        // The numbers of `DropoutMask::new`.
+        // The same values as in `DropoutMask::new`.
         let threshold = (rate * 4_294_967_296.0) as u32;
         let plan = DropoutPlan { slot: self.dropout_layers.len(), threshold, scale: (1.0 / (1.0 - rate)) as f32 };
         self.dropout_layers.push(layer);
@@ -174,13 +174,13 @@ impl Plan {
         }
     }
 
-    /// Values per image of the largest map.
+    /// Values per image of the largest feature map.
     pub fn most_values(&self) -> usize {
         let outputs = self.layers.iter().map(LayerPlan::output_len).max().unwrap_or(0);
         outputs.max(self.input.height * self.input.width * self.stride)
     }
 
-    /// The convolutions of a step of `images`.
+    /// The convolutions in a step of `images` images.
     pub fn convolutions(&self, images: usize) -> Vec<Convolution> {
         let of_layer = |layer: &LayerPlan| match *layer {
             LayerPlan::Conv { input: MapShape { height, width, channels }, filters, .. } => {
@@ -198,7 +198,7 @@ mod tests {
     use crate::ml::model;
 
     #[test]
-    fn the_baseline_is_planned_with_dropout_in_its_pooling() {
+    fn the_baseline_fuses_dropout_into_pooling() {
         let network = Network::new(
             MapShape { height: 75, width: 100, channels: 3 },
             &(model::find("baseline").unwrap().layers)(7),
@@ -210,6 +210,6 @@ mod tests {
         assert!(matches!(plan.layers[2], LayerPlan::Pool { dropout: Some(DropoutPlan { slot: 0, .. }), .. }));
         assert_eq!(plan.most_values(), 75 * 100 * 32);
         let error = Plan::new(&network, Precision::F32, 10_000).unwrap_err();
-        assert!(error.to_string().contains("kernels count to"), "{error}");
+        assert!(error.to_string().contains("exceeds the limit"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Products of matrices by cuBLAS.
+//! Matrix products with cuBLAS.
 
 use std::ffi::c_void;
 use std::ptr::from_ref;
@@ -15,10 +15,10 @@ use super::buffer::{Buffer, Number};
 use super::queue::{Matrix, Product};
 use crate::ml::precision::Precision;
 
-/// Bytes of workspace: what NVIDIA recommends for Hopper, and more than older devices want.
+/// The workspace size in bytes: NVIDIA's recommendation for Hopper; older devices need less.
 pub const WORKSPACE: usize = 32 << 20;
 
-/// cuBLAS on a stream.
+/// A cuBLAS handle on a stream.
 pub struct Products {
     handle: sys::cublasHandle_t,
     precision: Precision,
@@ -26,7 +26,7 @@ pub struct Products {
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // SAFETY: it was created and nobody destroyed it. That it cannot be destroyed is no reason to stop.
+        // SAFETY: the handle exists and is destroyed only here. A failure to destroy it is harmless.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
@@ -43,22 +43,22 @@ fn data_type(buffer: Buffer) -> DataType {
 }
 
 impl Products {
-    /// Starts cuBLAS on a stream of the current context, with a workspace of [`WORKSPACE`] bytes.
+    /// Initialises cuBLAS on a stream of the current context, with a workspace of [`WORKSPACE`] bytes.
     ///
-    /// With a workspace of its own it allocates nothing while steps are recorded, and one stream always gives the same bits.
+    /// With its own workspace, cuBLAS does not allocate during a recording, and is deterministic on a single stream.
     pub fn new(stream: CUstream, workspace: u64, precision: Precision) -> Result<Self, CudaError> {
         let start = failed("start cuBLAS");
         let products = Self { handle: result::create_handle().map_err(&start)?, precision };
-        // SAFETY: handle and stream live.
+        // SAFETY: handle and stream are valid.
         unsafe { result::set_stream(products.handle, stream.cast()) }.map_err(&start)?;
-        // SAFETY: the workspace is as large as said.
+        // SAFETY: the workspace has the given size.
         unsafe { sys::cublasSetWorkspace_v2(products.handle, workspace as *mut c_void, WORKSPACE) }
             .result()
             .map_err(&start)?;
         Ok(products)
     }
 
-    /// Orders a product. The buffers must have the sizes of the product, which the queue checks.
+    /// Enqueues a product. The queue checks that the buffers have the sizes of the product.
     pub fn multiply(&self, product: &Product) -> Result<(), CudaError> {
         let Product { rows, inner, columns, left, right, output } = *product;
         let compute = match self.precision {
@@ -66,20 +66,20 @@ impl Products {
             Precision::F32 | Precision::Bf16 => Compute::CUBLAS_COMPUTE_32F,
         };
         let (one, zero) = (1.0f32, 0.0f32);
-        // cuBLAS thinks in columns. Rows read as columns are the matrix turned over, and (A B)ᵀ = Bᵀ Aᵀ: so the factors change
-        // places, and a factor is turned for cuBLAS just where it is turned for us.
-        let turned = |matrix: Matrix| match matrix.is_turned {
+        // cuBLAS is column-major. A row-major matrix read as column-major is its transpose, and (A B)ᵀ = Bᵀ Aᵀ. So
+        // the factors are swapped, and each is transposed for cuBLAS exactly if it is transposed here.
+        let transposed = |matrix: Matrix| match matrix.is_transposed {
             true => Operation::CUBLAS_OP_T,
             false => Operation::CUBLAS_OP_N,
         };
-        let left_stride = if left.is_turned { rows } else { inner };
-        let right_stride = if right.is_turned { inner } else { columns };
-        // SAFETY: the handle lives, and the buffers are of the sizes that are said.
+        let left_stride = if left.is_transposed { rows } else { inner };
+        let right_stride = if right.is_transposed { inner } else { columns };
+        // SAFETY: the handle is valid, and the buffers have the given sizes.
         let done = unsafe {
             result::gemm_ex(
                 self.handle,
-                turned(right),
-                turned(left),
+                transposed(right),
+                transposed(left),
                 columns as i32,
                 rows as i32,
                 inner as i32,

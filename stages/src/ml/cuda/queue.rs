@@ -1,4 +1,4 @@
-//! What a device is asked to do, one thing after the other.
+//! The commands of a device, executed in order.
 
 use super::CudaError;
 use super::buffer::{Buffer, Number};
@@ -9,104 +9,104 @@ use super::kernel::Kernel;
 pub enum Argument {
     /// A pointer.
     Buffer(Buffer),
-    /// No pointer.
+    /// A null pointer.
     Nothing,
-    /// A whole number of 32 bits.
+    /// A 32-bit unsigned integer.
     U32(u32),
-    /// A whole number of 64 bits.
+    /// A 64-bit unsigned integer.
     U64(u64),
-    /// Single precision.
+    /// A single precision float.
     F32(f32),
-    /// Double precision.
+    /// A double precision float.
     F64(f64),
 }
 
-/// A 3×3 convolution that keeps height and width, of maps `[images, height, width, channels]`.
+/// A 3×3 convolution with "same" padding on maps of shape `[images, height, width, channels]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Convolution {
-    /// Images.
+    /// The number of images.
     pub images: usize,
-    /// Rows.
+    /// The height in pixels.
     pub height: usize,
-    /// Pixels of a row.
+    /// The width in pixels.
     pub width: usize,
-    /// Channels that go in.
+    /// The number of input channels.
     pub inputs: usize,
-    /// Channels that come out.
+    /// The number of output channels.
     pub outputs: usize,
 }
 
 impl Convolution {
-    /// Values that go in.
+    /// The number of input values.
     pub fn input_len(&self) -> usize {
         self.images * self.height * self.width * self.inputs
     }
 
-    /// Values that come out.
+    /// The number of output values.
     pub fn output_len(&self) -> usize {
         self.images * self.height * self.width * self.outputs
     }
 
-    /// Weights, `[outputs, 3, 3, inputs]`.
+    /// The number of weights, `[outputs, 3, 3, inputs]`.
     pub fn filter_len(&self) -> usize {
         9 * self.inputs * self.outputs
     }
 }
 
-/// What of a convolution is computed from what. All maps and filters are of one kind of number.
+/// One of the passes of a convolution. All maps and filters have the same element type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ConvolutionPass {
-    /// The output.
+    /// Computes the output.
     Forward {
-        /// What goes in.
+        /// The input.
         input: Buffer,
         /// The weights.
         filters: Buffer,
-        /// What comes out.
+        /// The output.
         output: Buffer,
     },
-    /// The gradient of what went in.
+    /// Computes the gradient of the input.
     InputGradient {
         /// The weights.
         filters: Buffer,
-        /// The gradient of what came out.
+        /// The gradient of the output.
         gradient: Buffer,
-        /// The gradient of what went in.
+        /// The gradient of the input.
         input_gradient: Buffer,
     },
-    /// The gradient of the weights.
+    /// Computes the gradient of the weights.
     FilterGradient {
-        /// What went in.
+        /// The input.
         input: Buffer,
-        /// The gradient of what came out.
+        /// The gradient of the output.
         gradient: Buffer,
         /// The gradient of the weights.
         filter_gradient: Buffer,
     },
 }
 
-/// A matrix in rows, as it is stored, or turned over.
+/// A row-major matrix, optionally transposed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Matrix {
-    /// The numbers.
+    /// The elements.
     pub buffer: Buffer,
-    /// Whether rows stand for columns.
-    pub is_turned: bool,
+    /// Whether it is transposed.
+    pub is_transposed: bool,
 }
 
 impl Matrix {
-    /// As it is stored.
+    /// The matrix as stored.
     pub fn plain(buffer: Buffer) -> Self {
-        Self { buffer, is_turned: false }
+        Self { buffer, is_transposed: false }
     }
 
-    /// Rows for columns.
-    pub fn turned(buffer: Buffer) -> Self {
-        Self { buffer, is_turned: true }
+    /// The transposed matrix.
+    pub fn transposed(buffer: Buffer) -> Self {
+        Self { buffer, is_transposed: true }
     }
 }
 
-/// A product of matrices in rows: `[rows, inner] · [inner, columns]`.
+/// A product of row-major matrices: `[rows, inner] · [inner, columns]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Product {
     /// Rows of the left factor.
@@ -123,26 +123,26 @@ pub struct Product {
     pub output: Buffer,
 }
 
-/// A device that does one thing after the other.
+/// A device that executes commands in order.
 ///
-/// Orders return before they are carried out, but for [`upload`](Self::upload) and [`download`](Self::download), which wait.
+/// Methods return before the commands are executed, except for [`upload`](Self::upload) and [`download`](Self::download).
 pub trait Queue {
-    /// Orders that can be given again with one call.
+    /// A recorded sequence of commands.
     type Recording;
 
-    /// Memory of zeros; it lives as long as the queue.
+    /// Allocates zeroed memory, which is valid as long as the queue.
     fn allocate(&mut self, number: Number, length: usize) -> Result<Buffer, CudaError>;
 
     /// Copies bytes to the device; `bytes` must fit.
     fn upload(&mut self, to: Buffer, bytes: &[u8]) -> Result<(), CudaError>;
 
-    /// Copies bytes from the device, after all orders so far.
+    /// Copies bytes from the device after all previous commands have completed.
     fn download(&mut self, from: Buffer) -> Result<Vec<u8>, CudaError>;
 
-    /// Runs a kernel in some blocks.
+    /// Launches a kernel with a number of blocks.
     fn launch(&mut self, kernel: Kernel, blocks: usize, arguments: &[Argument]) -> Result<(), CudaError>;
 
-    /// Makes ready for convolutions; all that will be asked for, before the first of them is.
+    /// Prepares convolutions. Must be called for all of them before the first one is computed.
     fn prepare(&mut self, convolutions: &[Convolution]) -> Result<(), CudaError>;
 
     /// Computes a pass of a convolution.
@@ -151,18 +151,19 @@ pub trait Queue {
     /// Multiplies matrices.
     fn multiply(&mut self, product: &Product) -> Result<(), CudaError>;
 
-    /// From here on orders are kept instead of carried out. Nothing may be allocated or copied meanwhile.
+    /// Starts to record commands instead of executing them. Allocations and copies are not allowed until the
+    /// recording ends.
     fn begin_recording(&mut self) -> Result<(), CudaError>;
 
-    /// Hands over the orders that were kept.
+    /// Ends the recording and returns it.
     fn end_recording(&mut self) -> Result<Self::Recording, CudaError>;
 
-    /// Gives recorded orders.
+    /// Executes a recording.
     fn replay(&mut self, recording: &Self::Recording) -> Result<(), CudaError>;
 
-    /// Orders a copy of a small buffer into one of two slots of the host.
+    /// Enqueues a copy of a small buffer to one of two slots on the host.
     fn send_back(&mut self, from: Buffer, slot: usize) -> Result<(), CudaError>;
 
-    /// What came into a slot; waits for it, and for no later order.
+    /// The content of a slot. Waits for its copy, but not for later commands.
     fn received(&mut self, slot: usize) -> Result<Vec<u8>, CudaError>;
 }

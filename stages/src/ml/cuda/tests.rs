@@ -1,4 +1,4 @@
-//! The device's orders on the processor, and the kernels in NVRTC's eyes.
+//! The device commands on the CPU, and compilation of the kernels with NVRTC.
 
 use super::check::{Finding, check};
 use super::compile::{compile, is_possible};
@@ -14,7 +14,7 @@ use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::shape::MapShape;
 use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Restored, Samples, Sampling, Trainer, first_weights};
 
-/// For any device from Ampere to Blackwell; none of them is needed.
+/// Devices from Ampere to Blackwell; compilation requires none of them.
 const CAPABILITIES: [(i32, i32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
 
 #[test]
@@ -30,10 +30,10 @@ fn every_kernel_compiles() {
         let code = compile(capability).unwrap_or_else(|error| panic!("{capability:?}: {error}"));
         assert!(code.starts_with(b"\x7fELF"), "{capability:?}");
     }
-    assert!(matches!(compile((1, 0)), Err(CudaError::Compile { .. })), "a device that nothing compiles for");
+    assert!(matches!(compile((1, 0)), Err(CudaError::Compile { .. })), "an unsupported compute capability");
 }
 
-/// The orders for a device, carried out by the processor, give what the processor's own kernels give.
+/// Asserts that the device commands, executed on the CPU, match the CPU kernels.
 fn check_on_the_processor(precision: Precision) {
     if HostQueue::new().is_none() {
         return;
@@ -48,17 +48,17 @@ fn check_on_the_processor(precision: Precision) {
 }
 
 #[test]
-fn orders_do_what_the_processor_does_in_f32() {
+fn device_commands_match_the_cpu_in_f32() {
     check_on_the_processor(Precision::F32);
 }
 
 #[test]
-fn orders_do_what_the_processor_does_in_bf16() {
+fn device_commands_match_the_cpu_in_bf16() {
     check_on_the_processor(Precision::Bf16);
 }
 
 #[test]
-fn a_device_does_what_the_processor_does() {
+fn a_real_device_matches_the_cpu() {
     if let Err(error) = usable() {
         eprintln!("SKIPPED: {error}");
         return;
@@ -93,7 +93,7 @@ fn recipe() -> Recipe {
     }
 }
 
-/// Lends a trainer on the queue of the processor to `work`; none where there is no C++ compiler.
+/// Passes a trainer on the CPU queue to `work`; `None` without a C++ compiler.
 fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) -> R) -> Option<R> {
     let queue = HostQueue::new()?;
     let network = Network::new(SHAPE, &(model::find("baseline").unwrap().layers)(3)).unwrap();
@@ -111,7 +111,7 @@ fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) 
 }
 
 #[test]
-fn training_on_a_device_goes_on_from_a_checkpoint_to_the_bit() {
+fn training_on_a_device_resumes_bit_identically_from_a_checkpoint() {
     let run = |trainer: &mut Trainer<'_>, epochs: usize| {
         (0..epochs).for_each(|_| {
             trainer.run_epoch(|_| ()).unwrap();
@@ -125,7 +125,7 @@ fn training_on_a_device_goes_on_from_a_checkpoint_to_the_bit() {
     });
     let Some((saved, whole)) = states else { return };
     let gone_on = with_trainer(recipe(), 17, |mut trainer| {
-        // What is on the device before must not stay there.
+        // Previous state on the device must be overwritten.
         run(&mut trainer, 2);
         assert_eq!(trainer.restore(&saved, 3).unwrap(), Restored::After(1));
         run(&mut trainer, 2);
@@ -135,7 +135,7 @@ fn training_on_a_device_goes_on_from_a_checkpoint_to_the_bit() {
 }
 
 #[test]
-fn progress_is_told_meanwhile() {
+fn progress_is_reported_during_an_epoch() {
     let told = with_trainer(Recipe { batch_size: 1, ..recipe() }, 200, |mut trainer| {
         let mut told = Vec::new();
         let record = trainer.run_epoch(|report| told.push((report.images, report.loss))).unwrap();
@@ -148,7 +148,7 @@ fn progress_is_told_meanwhile() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_names_its_step_and_keeps_the_best() {
+fn a_nan_loss_names_its_step_and_keeps_the_best_weights() {
     let error = with_trainer(Recipe { learning_rate: 1e30, ..recipe() }, 17, |mut trainer| {
         let error = trainer.run_epoch(|_| ()).err().unwrap();
         assert!(trainer.diverged() && !trainer.has_best());

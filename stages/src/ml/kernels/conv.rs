@@ -1,23 +1,23 @@
-//! The 3×3 convolution that keeps height and width, and the gradient of its weights.
+//! The 3×3 convolution with "same" padding, and the gradient of its weights.
 //!
-//! Maps are rows of pixels of channels with a border of one zero pixel all around: `[height + 2, width + 2, channels]`.
-//! Weights are `[3, 3, inputs, outputs]`, as Keras keeps them.
+//! Feature maps are `[height + 2, width + 2, channels]` with a border of one zero pixel on each side. Weights are
+//! `[3, 3, inputs, outputs]`, as in Keras.
 
 use super::kernel;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
 use super::lanes::{Lanes, accumulate, accumulate_outer};
 
-/// The sizes of one convolution.
+/// The sizes of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvShape {
-    /// Rows of the image, without the border.
+    /// The height without the border.
     pub height: usize,
-    /// Pixels of a row, without the border.
+    /// The width without the border.
     pub width: usize,
-    /// Channels that go in.
+    /// The number of input channels.
     pub inputs: usize,
-    /// Channels that come out.
+    /// The number of output channels.
     pub outputs: usize,
 }
 
@@ -36,17 +36,17 @@ impl ConvShape {
     }
 }
 
-/// What happens to a sum of products before it is stored.
+/// The operation on a sum of products before it is stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue<'a> {
-    /// Nothing.
+    /// None.
     Plain,
-    /// The bias of the channel is added and what is negative becomes 0.
+    /// Adds the channel's bias and applies ReLU.
     BiasRelu(&'a [f32]),
 }
 
 kernel! {
-    /// Convolves one bordered map into another, whose border stays as it is.
+    /// Convolves one bordered map into another; the border of the output is not written.
     pub fn conv3x3(shape: ConvShape, input: &[f32], weights: &[f32], epilogue: Epilogue<'_>, output: &mut [f32]) {
         avx512 => strips::<Avx512, 10>(shape, input, weights, epilogue, output),
         avx2 => strips::<Avx2, 5>(shape, input, weights, epilogue, output),
@@ -55,9 +55,9 @@ kernel! {
 }
 
 kernel! {
-    /// Writes the gradient of the weights from the map that went in and the bordered gradient of what came out.
+    /// Writes the gradient of the weights, given the input and the bordered gradient of the output.
     ///
-    /// A weight's sum runs over the pixels of a row, then over the rows' sums, so that it stays accurate on large images.
+    /// Sums run first over the pixels of each row, then over the rows, to stay accurate on large images.
     pub fn conv3x3_weight_gradient(shape: ConvShape, input: &[f32], gradient: &[f32], weights: &mut [f32]) {
         avx512 => weight_strips::<Avx512, 12>(shape, input, gradient, weights),
         avx2 => weight_strips::<Avx2, 6>(shape, input, gradient, weights),
@@ -65,7 +65,7 @@ kernel! {
     }
 }
 
-/// Turns weights by 180° and swaps their channels: convolving a gradient with the result gives the gradient of the input.
+/// Rotates weights by 180° and swaps their channels. Convolving a gradient with the result gives the gradient of the input.
 pub fn flip(shape: ConvShape, weights: &[f32], flipped: &mut [f32]) {
     let ConvShape { inputs, outputs, .. } = shape;
     for tap in 0..9 {
@@ -101,7 +101,7 @@ fn strips<L: Lanes, const P: usize>(
 }
 
 impl<'a> Epilogue<'a> {
-    /// The same for the channels from `first` on.
+    /// The same, for the channels from `first` on.
     #[inline(always)]
     fn from(self, first: usize) -> Self {
         match self {
@@ -111,10 +111,10 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// Bytes of weights that stay in the nearest cache while the pixels of a row go by.
-const NEAR: usize = 40 * 1024;
+/// Bytes of weights that stay in the L1 cache while a row of pixels is processed.
+const L1_BYTES: usize = 40 * 1024;
 
-/// All pixels of as many channels as there are lanes; `weights` and `output` start at the first of these channels.
+/// All pixels of one register width of channels; `weights` and `output` start at the first of these channels.
 #[inline(always)]
 fn strip<L: Lanes, const P: usize>(
     shape: ConvShape,
@@ -125,8 +125,8 @@ fn strip<L: Lanes, const P: usize>(
 ) {
     let ConvShape { height, width, inputs, outputs } = shape;
     let packed: Vec<L> = weights.chunks(outputs).take(9 * inputs).map(L::load).collect();
-    // Sums that are stored after one row of taps and taken up again for the next are the same sums.
-    let tap_rows_at_once = if size_of_val(&packed[..]) <= NEAR { 3 } else { 1 };
+    // Storing partial sums after a row of taps and reloading them does not change the sums.
+    let tap_rows_at_once = if size_of_val(&packed[..]) <= L1_BYTES { 3 } else { 1 };
     for y in 0..height {
         let input = &input[y * shape.input_row()..][..3 * shape.input_row()];
         let output = &mut output[(y + 1) * shape.output_row() + outputs..];
@@ -149,7 +149,7 @@ fn strip<L: Lanes, const P: usize>(
     }
 }
 
-/// Some rows of taps for one row of pixels.
+/// Some rows of filter taps for one row of pixels.
 struct Taps<'a, L> {
     shape: ConvShape,
     input: &'a [f32],
@@ -159,7 +159,7 @@ struct Taps<'a, L> {
 }
 
 impl<L: Lanes> Taps<'_, L> {
-    /// `P` pixels from `x` on, to `output`, which starts at the first pixel's first channel.
+    /// `P` pixels from `x` on; `output` starts at the first pixel's first channel.
     #[inline(always)]
     fn pixels<const P: usize>(&self, x: usize, output: &mut [f32]) {
         let ConvShape { inputs, outputs, .. } = self.shape;
@@ -181,7 +181,7 @@ impl<L: Lanes> Taps<'_, L> {
             if let (Epilogue::BiasRelu(bias), 3) = (self.epilogue, end) {
                 for (output, bias) in output.iter_mut().zip(bias) {
                     let value = *output + bias;
-                    // Not `max`, which drops a NaN and leaves the sign of zero open.
+                    // Not `max`, which drops a NaN and leaves the sign of zero unspecified.
                     *output = if value < 0.0 { 0.0 } else { value };
                 }
             }
@@ -207,7 +207,7 @@ fn weight_strips<L: Lanes, const J: usize>(shape: ConvShape, input: &[f32], grad
     }
 }
 
-/// All weights of as many channels as there are lanes; `gradient` and `weights` start at the first of these channels.
+/// All weights of one register width of channels; `gradient` and `weights` start at the first of these channels.
 #[inline(always)]
 fn weight_strip<L: Lanes, const J: usize>(shape: ConvShape, input: &[f32], gradient: &[f32], weights: &mut [f32]) {
     let ConvShape { height, inputs, outputs, .. } = shape;
@@ -236,7 +236,7 @@ fn weight_block<L: Lanes, const J: usize>(shape: ConvShape, input: &[f32], gradi
     accumulate_outer(&mut block, (input, shape.inputs), (gradient, shape.outputs), shape.width);
     for (j, sums) in block.iter().enumerate() {
         let weights = &mut weights[j * shape.outputs..];
-        // The sum of the rows so far, times one, and this row's.
+        // The sum of the previous rows, times one, plus this row's sum.
         L::load(weights).mul_add(L::splat(1.0), *sums).store(weights);
     }
 }

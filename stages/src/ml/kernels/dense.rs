@@ -1,6 +1,7 @@
-//! Products of a batch of vectors with a matrix, and their gradients, each for a range of inputs.
+//! Products of a batch of vectors with a matrix, and their gradients, for a range of inputs.
 //!
-//! A caller splits the inputs into ranges that follow from the shape and gives each to a thread; weights are `[inputs, outputs]`.
+//! The caller splits the inputs into ranges that depend only on the shape and distributes them over threads. Weights are
+//! `[inputs, outputs]`.
 
 use super::kernel;
 #[cfg(target_arch = "x86_64")]
@@ -10,18 +11,18 @@ use super::lanes::{Lanes, accumulate, accumulate_outer};
 /// The sizes of a product, for a range of its inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DenseShape {
-    /// Vectors in the batch.
+    /// The number of vectors in the batch.
     pub rows: usize,
-    /// The distance between two vectors that go in, or of which a gradient is made.
+    /// The distance between two input vectors, or between their gradients.
     pub stride: usize,
-    /// Inputs in the range.
+    /// The number of inputs in the range.
     pub inputs: usize,
-    /// Values per vector that come out.
+    /// The number of outputs per vector.
     pub outputs: usize,
 }
 
 kernel! {
-    /// Writes `output[row, o]`, the sum over the range of `input[row * stride + k] * weights[k, o]`, k in order.
+    /// Writes `output[row, o]`, the sum over the range of `input[row * stride + k] * weights[k, o]`, with k in order.
     pub fn dense(shape: DenseShape, input: &[f32], weights: &[f32], output: &mut [f32]) {
         avx512 => forward::<Avx512, 10>(shape, input, weights, output),
         avx2 => forward::<Avx2, 5>(shape, input, weights, output),
@@ -30,7 +31,7 @@ kernel! {
 }
 
 kernel! {
-    /// Writes `weights[k, o]`, the sum over the batch of `input[row * stride + k] * gradient[row, o]`, rows in order.
+    /// Writes `weights[k, o]`, the sum over the batch of `input[row * stride + k] * gradient[row, o]`, with rows in order.
     pub fn dense_weight_gradient(shape: DenseShape, input: &[f32], gradient: &[f32], weights: &mut [f32]) {
         avx512 => weight_gradient::<Avx512, 12>(shape, input, gradient, weights),
         avx2 => weight_gradient::<Avx2, 6>(shape, input, gradient, weights),
@@ -41,7 +42,8 @@ kernel! {
 kernel! {
     /// Writes `output[row, k]` (rows of `inputs` values), the sum over the outputs of `gradient[row, o] * weights[k, o]`.
     ///
-    /// Neighbouring weights belong to one sum here, so they are turned, a tile at a time, for lanes to run over the inputs.
+    /// Here, adjacent weights contribute to the same sum. They are transposed tile by tile, so that lanes run over
+    /// the inputs.
     pub fn dense_input_gradient(shape: DenseShape, gradient: &[f32], weights: &[f32], output: &mut [f32]) {
         avx512 => input_gradient::<Avx512, 10>(shape, gradient, weights, output),
         avx2 => input_gradient::<Avx2, 5>(shape, gradient, weights, output),
@@ -49,15 +51,15 @@ kernel! {
     }
 }
 
-/// Inputs whose weights stay in the nearest cache while all vectors go by.
-const NEAR: usize = 64;
+/// The number of inputs whose weights stay in the L1 cache while all vectors are processed.
+const L1_INPUTS: usize = 64;
 
 #[inline(always)]
 fn forward<L: Lanes, const R: usize>(shape: DenseShape, input: &[f32], weights: &[f32], output: &mut [f32]) {
     output.fill(0.0);
     let weights = &weights[..shape.inputs * shape.outputs];
-    for (part, weights) in weights.chunks(NEAR * shape.outputs).enumerate() {
-        let input = &input[part * NEAR..];
+    for (part, weights) in weights.chunks(L1_INPUTS * shape.outputs).enumerate() {
+        let input = &input[part * L1_INPUTS..];
         let mut first = 0;
         while first + L::COUNT <= shape.outputs {
             forward_strip::<L, R>(shape, input, weights, first, output);
@@ -91,7 +93,7 @@ fn forward_strip<L: Lanes, const R: usize>(
     }
 }
 
-/// Goes on with the sums that are in `output`.
+/// Continues the sums in `output`.
 #[inline(always)]
 fn forward_block<L: Lanes, const R: usize>(
     shape: DenseShape,
@@ -156,7 +158,7 @@ fn input_gradient<L: Lanes, const R: usize>(shape: DenseShape, gradient: &[f32],
     }
 }
 
-/// The gradient of as many inputs as there are lanes, whose weights and first output come first in their slices.
+/// The gradients of one register width of inputs; the slices start at their weights and at the first output.
 #[inline(always)]
 fn input_tile<L: Lanes, const R: usize>(shape: DenseShape, gradient: &[f32], weights: &[f32], output: &mut [f32]) {
     let mut turned = vec![0.0; shape.outputs * L::COUNT];

@@ -1,4 +1,4 @@
-//! Registers of several lanes, and the two inner loops that all products share, on blocks of sums that fit the registers.
+//! SIMD registers, and the two inner loops that all products share, on register-sized blocks of sums.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
@@ -6,18 +6,18 @@ use std::arch::x86_64::{
     _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
-/// Neighbouring values that are worked on together. No operation mixes lanes.
+/// A group of adjacent values. No operation mixes lanes.
 pub trait Lanes: Copy {
-    /// How many values.
+    /// The number of lanes.
     const COUNT: usize;
 
-    /// The same value in every lane.
+    /// Broadcasts a value to all lanes.
     fn splat(value: f32) -> Self;
 
-    /// The first values of a slice, which has enough.
+    /// Loads from the start of a slice, which must be long enough.
     fn load(values: &[f32]) -> Self;
 
-    /// Overwrites the first values of a slice, which has enough.
+    /// Stores to the start of a slice, which must be long enough.
     fn store(self, values: &mut [f32]);
 
     /// `self * factor + addend`, rounded once.
@@ -34,12 +34,12 @@ impl<const N: usize> Lanes for [f32; N] {
 
     #[inline(always)]
     fn load(values: &[f32]) -> Self {
-        *values.first_chunk().expect("a block lies inside its row")
+        *values.first_chunk().expect("a block is within its row")
     }
 
     #[inline(always)]
     fn store(self, values: &mut [f32]) {
-        *values.first_chunk_mut().expect("a block lies inside its row") = self;
+        *values.first_chunk_mut().expect("a block is within its row") = self;
     }
 
     #[inline(always)]
@@ -48,17 +48,17 @@ impl<const N: usize> Lanes for [f32; N] {
     }
 }
 
-/// Two registers of sixteen lanes. Only functions that are compiled with AVX-512 may name this type.
+/// Two registers of sixteen lanes. May only be used in functions compiled with AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub struct Avx512(__m512, __m512);
 
-/// Two registers of eight lanes. Only functions that are compiled with AVX2 and FMA may name this type.
+/// Two registers of eight lanes. May only be used in functions compiled with AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub struct Avx2(__m256, __m256);
 
-// The compiler does make such registers of `[f32; 32]`, but splits them unevenly in some blocks, at half the speed.
+// The compiler would use such registers for `[f32; 32]`, but it splits them unevenly in some blocks, at half the speed.
 macro_rules! lanes_of_two_registers {
     ($name:ident, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul_add:ident) => {
         #[cfg(target_arch = "x86_64")]
@@ -67,21 +67,21 @@ macro_rules! lanes_of_two_registers {
 
             #[inline(always)]
             fn splat(value: f32) -> Self {
-                // SAFETY: whoever names this type is compiled for a processor that has the instruction.
+                // SAFETY: functions that use this type are compiled for, and run on, a processor with the instruction.
                 let register = unsafe { $splat(value) };
                 Self(register, register)
             }
 
             #[inline(always)]
             fn load(values: &[f32]) -> Self {
-                let values: &[f32; 2 * $lanes] = values.first_chunk().expect("a block lies inside its row");
-                // SAFETY: as above; both loads lie inside the array, and may be unaligned.
+                let values: &[f32; 2 * $lanes] = values.first_chunk().expect("a block is within its row");
+                // SAFETY: as above; both loads are within the array and may be unaligned.
                 unsafe { Self($load(values.as_ptr()), $load(values.as_ptr().add($lanes))) }
             }
 
             #[inline(always)]
             fn store(self, values: &mut [f32]) {
-                let values: &mut [f32; 2 * $lanes] = values.first_chunk_mut().expect("a block lies inside its row");
+                let values: &mut [f32; 2 * $lanes] = values.first_chunk_mut().expect("a block is within its row");
                 // SAFETY: as above.
                 unsafe {
                     $store(values.as_mut_ptr(), self.0);
@@ -101,9 +101,9 @@ macro_rules! lanes_of_two_registers {
 lanes_of_two_registers!(Avx512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
 lanes_of_two_registers!(Avx2, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
 
-/// Adds to `block[r]` the products `rows[r][k] * weights[k]`, k in order.
+/// Adds the products `rows[r][k] * weights[k]` to `block[r]`, with k in order.
 ///
-/// Every row is at least as long as there are weights.
+/// Every row must be at least as long as `weights`.
 #[inline(always)]
 pub fn accumulate<L: Lanes, const R: usize>(
     block: &mut [L; R],
@@ -119,7 +119,8 @@ pub fn accumulate<L: Lanes, const R: usize>(
     }
 }
 
-/// Adds to `block[j]` the products `left[i * left_stride + j] * right[i * right_stride ..]` for `count` values of i, in order.
+/// Adds the products `left[i * left_stride + j] * right[i * right_stride ..]` to `block[j]` for `count` values of i,
+/// in order.
 #[inline(always)]
 pub fn accumulate_outer<L: Lanes, const J: usize>(
     block: &mut [L; J],
@@ -128,7 +129,7 @@ pub fn accumulate_outer<L: Lanes, const J: usize>(
     count: usize,
 ) {
     for i in 0..count {
-        let left: &[f32; J] = left.0[i * left.1..].first_chunk().expect("a block lies inside its row");
+        let left: &[f32; J] = left.0[i * left.1..].first_chunk().expect("a block is within its row");
         let right = L::load(&right.0[i * right.1..]);
         for j in 0..J {
             block[j] = L::splat(left[j]).mul_add(right, block[j]);

@@ -1,10 +1,10 @@
-//! The arithmetic of the network on slices of `f32`, chosen by what the processor can do; all `unsafe` of learning is here.
+//! The CPU kernels of the network on slices of `f32`, dispatched by CPU features. Contains all `unsafe` of the CPU path.
 //!
-//! Each kernel is written once, as a safe function that is generic over its registers, and compiled three times: with AVX-512,
-//! with AVX2 and FMA, and portably. The same bits come out of all three, since
-//! - lanes run over output channels, so an output is one chain of fused multiply-adds in an order that follows from the
-//!   shapes, whatever the width of the registers or the blocking;
-//! - `f32::mul_add` rounds once on every processor (in software, slowly, where there is no instruction).
+//! Each kernel is written once as a safe generic function and compiled three times: with AVX-512, with AVX2 and FMA,
+//! and portably. All three give identical bits:
+//! - Lanes run over output channels. Each output is a chain of fused multiply-adds in an order that depends only on
+//! the shapes, not on register width or blocking. - `f32::mul_add` rounds once on every processor (slowly, in
+//! software, if there is no instruction).
 
 mod conv;
 mod dense;
@@ -17,7 +17,7 @@ pub use dense::{DenseShape, dense, dense_input_gradient, dense_weight_gradient};
 pub use pointwise::{AdamStep, DropoutMask, adam, add, dropout, relu_gradient};
 pub use pool::{max_pool, max_pool_gradient};
 
-/// What the processor can do. A value exists only where the processor has the instructions that it names.
+/// A set of CPU features. A value exists only if the processor supports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level(Instructions);
 
@@ -31,15 +31,15 @@ enum Instructions {
 }
 
 impl Level {
-    /// What runs everywhere.
+    /// The level that every processor supports.
     pub const PORTABLE: Self = Self(Instructions::Portable);
 
-    /// The best that this processor has.
+    /// The best level that this processor supports.
     pub fn detect() -> Self {
         Self::available().pop().unwrap_or(Self::PORTABLE)
     }
 
-    /// All that this processor has, the slowest first.
+    /// All levels that this processor supports, slowest first.
     pub fn available() -> Vec<Self> {
         let mut levels = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
@@ -60,7 +60,7 @@ impl Level {
     }
 }
 
-/// Makes a public function of a kernel that is generic over its registers and its blocking, or of one body for all.
+/// Defines a public function that dispatches a generic kernel to the instruction sets.
 macro_rules! kernel {
     ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) { $body:expr }) => {
         kernel! {
@@ -85,7 +85,7 @@ macro_rules! kernel {
             }
             match level.0 {
                 $crate::ml::kernels::Instructions::Portable => $portable,
-                // SAFETY: a `Level` that names these instructions is made only where the processor has them.
+                // SAFETY: a `Level` with these instructions is only constructed if the processor supports them.
                 #[cfg(target_arch = "x86_64")]
                 $crate::ml::kernels::Instructions::Avx2 => unsafe { with_avx2($($argument),*) },
                 // SAFETY: as above.

@@ -1,9 +1,9 @@
-//! What is done value by value: ReLU's gradient, dropout, sums, the optimiser's step.
+//! Elementwise operations: ReLU's gradient, dropout, sums, and the optimiser's update.
 
 use super::kernel;
 use crate::ml::shape::MapShape;
 
-/// Decides which values dropout keeps: a hash of a key and the value's index, so that no order of threads matters.
+/// The dropout mask: a hash of a key and the value's index, so that it does not depend on the order of threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DropoutMask {
     key: [u32; 2],
@@ -12,7 +12,7 @@ pub struct DropoutMask {
 }
 
 impl DropoutMask {
-    /// Drops with probability `rate`; `key` is made of the seed, the step, the layer and the image.
+    /// A mask that drops values with probability `rate`; `key` is derived from the seed, the step, the layer and the image.
     pub fn new(rate: f64, key: u64) -> Self {
         Self {
             key: [key as u32, (key >> 32) as u32],
@@ -23,7 +23,7 @@ impl DropoutMask {
 
     #[inline(always)]
     fn apply(&self, index: u32, value: f32) -> f32 {
-        // The finaliser of MurmurHash3, with the key's halves before and inside.
+        // The finaliser of MurmurHash3, combined with the two halves of the key.
         let mut hash = index ^ self.key[0];
         hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b) ^ self.key[1];
         hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
@@ -32,28 +32,29 @@ impl DropoutMask {
     }
 }
 
-/// The numbers of one step of Adam, as Keras computes it.
+/// The coefficients of one step of Adam, as computed by Keras.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamStep {
-    /// The learning rate with both bias corrections in it.
+    /// The learning rate including both bias corrections.
     pub alpha: f32,
     /// 1 - β₁.
     pub rate1: f32,
     /// 1 - β₂.
     pub rate2: f32,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f32,
 }
 
 kernel! {
-    /// Applies dropout, or its gradient, to `values` whose first has the index `first`.
+    /// Applies dropout or its gradient to `values`, the first of which has the index `first`.
     pub fn dropout(mask: DropoutMask, first: u32, values: &[f32], output: &mut [f32]) {
         mask_values(mask, first, values, output)
     }
 }
 
 kernel! {
-    /// Sets the gradient to 0 where ReLU's output is 0, and writes the bias' gradient: the sum over the pixels of a row, then over the rows.
+    /// Sets the gradient to 0 where ReLU's output is 0, and writes the bias gradient, summed over the pixels of each
+    /// row, then over the rows.
     pub fn relu_gradient(shape: MapShape, output: &[f32], gradient: &mut [f32], bias: &mut [f32]) {
         relu_backward(shape, output, gradient, bias)
     }
@@ -67,7 +68,7 @@ kernel! {
 }
 
 kernel! {
-    /// Moves weights by one step of Adam.
+    /// Updates weights by one step of Adam.
     pub fn adam(step: AdamStep, gradient: &[f32], first: &mut [f32], second: &mut [f32], weights: &mut [f32]) {
         adam_values(step, gradient, first, second, weights)
     }
@@ -101,8 +102,8 @@ fn relu_strip<const N: usize>(shape: MapShape, output: &[f32], gradient: &mut [f
         let gradient = shape.row_mut(gradient, y).chunks_exact_mut(shape.channels);
         let mut sums = [0.0; N];
         for (output, gradient) in output.zip(gradient) {
-            let output = output[first..].first_chunk::<N>().expect("a strip lies inside its pixel");
-            let gradient = gradient[first..].first_chunk_mut::<N>().expect("a strip lies inside its pixel");
+            let output = output[first..].first_chunk::<N>().expect("a strip is within its pixel");
+            let gradient = gradient[first..].first_chunk_mut::<N>().expect("a strip is within its pixel");
             for l in 0..N {
                 gradient[l] = if output[l] > 0.0 { gradient[l] } else { 0.0 };
                 sums[l] += gradient[l];

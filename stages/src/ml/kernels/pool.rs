@@ -1,20 +1,22 @@
-//! The largest value of each 2×2 window, and where its gradient goes.
+//! Max pooling over 2×2 windows, and its gradient.
 //!
-//! candle 0.11.1's own `max_pool2d` is not used: its backward gives a quarter of the gradient, and puts it in the wrong places
-//! where a side is odd.
+//! candle 0.11.1's `max_pool2d` is not used, because its backward pass gives a quarter of the gradient, in the wrong
+//! places for odd sizes.
 
 use super::kernel;
 use crate::ml::shape::MapShape;
 
 kernel! {
-    /// Writes the largest value of each window of a bordered map into a bordered map of half the size; an odd last row or column is left out.
+    /// Writes the maximum of each window of a bordered map to a bordered map of half the size; an odd last row or
+    /// column is ignored.
     pub fn max_pool(shape: MapShape, input: &[f32], output: &mut [f32]) {
         forward(shape, input, output)
     }
 }
 
 kernel! {
-    /// Writes the gradient of the input: each window's goes to its first largest value (row by row), 0 to all others.
+    /// Writes the gradient of the input: the gradient of a window goes to its first maximum in row-major order, all
+    /// others get 0.
     pub fn max_pool_gradient(shape: MapShape, input: &[f32], gradient: &[f32], output: &mut [f32]) {
         backward(shape, input, gradient, output)
     }
@@ -76,12 +78,12 @@ fn backward(shape: MapShape, input: &[f32], gradient: &[f32], output: &mut [f32]
     }
 }
 
-/// `N` channels of one window: from the upper pair, the lower pair and the gradient to the pairs' gradients.
+/// `N` channels of one window: from the upper pair, the lower pair and the gradient to the gradients of the pairs.
 #[inline(always)]
 fn window<const N: usize>(channels: usize, first: usize, from: [&[f32]; 3], to: [&mut [f32]; 2]) {
-    // Copies, so that the compiler need not fear that what is written is what is read.
+    // Copies, so that the compiler can rule out aliasing between reads and writes.
     let take =
-        |values: &[f32], at: usize| -> [f32; N] { *values[at..].first_chunk().expect("a block lies inside its pixel") };
+        |values: &[f32], at: usize| -> [f32; N] { *values[at..].first_chunk().expect("a block is within its pixel") };
     let [a, b] = [take(from[0], first), take(from[0], channels + first)];
     let [c, d] = [take(from[1], first), take(from[1], channels + first)];
     let gradient = take(from[2], first);

@@ -1,4 +1,4 @@
-//! The same bits at every level, and a plain sum in f64 as the reference.
+//! All levels give identical bits, which match a reference in f64.
 
 use super::*;
 use crate::ml::shape::MapShape;
@@ -8,7 +8,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Runs `work` at every level and expects the same bits; gives back those of the portable one.
+/// Runs `work` at every level and asserts that the bits are identical; returns the portable result.
 fn at_every_level(name: &str, work: impl Fn(Level) -> Vec<f32>) -> Vec<f32> {
     let portable = work(Level::PORTABLE);
     for level in Level::available() {
@@ -17,19 +17,19 @@ fn at_every_level(name: &str, work: impl Fn(Level) -> Vec<f32>) -> Vec<f32> {
     portable
 }
 
-/// Bordered maps with values inside and zeros around.
+/// Bordered maps with values inside and a border of zeros.
 fn map(salt: u32, shape: MapShape) -> Vec<f32> {
     let mut map = vec![0.0; shape.bordered_len()];
     shape.put(&wave(salt, shape.len(), 1.0), &mut map);
     map
 }
 
-/// Sizes that no block divides, blocks that fit exactly, and single values.
+/// Sizes that no block size divides, sizes that blocks divide exactly, and single values.
 const SIZES: [(usize, usize, usize, usize); 5] =
     [(5, 7, 3, 5), (3, 23, 4, 61), (2, 10, 8, 32), (1, 1, 1, 1), (4, 14, 5, 41)];
 
 #[test]
-fn convolutions_are_the_same_at_every_level() {
+fn convolutions_are_identical_at_every_level() {
     for (height, width, inputs, outputs) in SIZES {
         let shape = ConvShape { height, width, inputs, outputs };
         let (before, after) =
@@ -78,7 +78,7 @@ fn convolutions_are_the_same_at_every_level() {
 }
 
 #[test]
-fn products_are_the_same_at_every_level() {
+fn products_are_identical_at_every_level() {
     for (rows, inputs, outputs) in [(1, 1, 1), (3, 20, 18), (13, 33, 61), (10, 64, 128), (11, 17, 7)] {
         let shape = DenseShape { rows, stride: inputs, inputs, outputs };
         let (input, weights) = (wave(1, rows * inputs, 1.0), wave(2, inputs * outputs, 1.0));
@@ -120,7 +120,7 @@ fn products_are_the_same_at_every_level() {
 }
 
 #[test]
-fn all_else_is_the_same_at_every_level() {
+fn all_other_kernels_are_identical_at_every_level() {
     let shape = MapShape { height: 5, width: 9, channels: 35 };
     let input = map(1, shape);
     at_every_level("max_pool", |level| {

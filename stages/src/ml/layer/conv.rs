@@ -1,4 +1,4 @@
-//! A 3×3 convolution that keeps height and width, its bias, and ReLU.
+//! A 3×3 convolution with "same" padding, bias and ReLU.
 
 use super::{ImageLayer, ImageSeen, Initial, ParameterConfig, Pass};
 use crate::ml::kernels::{ConvShape, Epilogue, conv3x3, conv3x3_weight_gradient, flip, relu_gradient};
@@ -11,7 +11,7 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// A convolution of `input` to `filters` channels.
+    /// A convolution of `input` with `filters` output channels.
     pub fn new(input: MapShape, filters: usize) -> Self {
         let MapShape { height, width, channels } = input;
         Self { shape: ConvShape { height, width, inputs: channels, outputs: filters } }

@@ -1,11 +1,11 @@
-//! A product with a matrix, its bias, and ReLU if wanted.
+//! A dense layer with bias, optionally followed by ReLU.
 
 use rayon::prelude::*;
 
 use super::{Initial, ParameterConfig, Pass, RowLayer, RowsSeen};
 use crate::ml::kernels::{DenseShape, add, dense, dense_input_gradient, dense_weight_gradient};
 
-/// Inputs that one task works on. A sum over the inputs is made of the sums over these ranges, in order.
+/// Inputs per task. Sums over the inputs add the sums over these ranges in order.
 const RANGE: usize = 1024;
 
 /// `[rows, inputs]` → `[rows, units]`; weights `[inputs, units]`, bias `[units]`.
@@ -17,7 +17,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// A product of vectors of `inputs` values to `units` values.
+    /// A dense layer from `inputs` to `units` values.
     pub fn new(inputs: usize, units: usize, relu: bool) -> Self {
         Self { inputs, units, relu }
     }

@@ -1,4 +1,4 @@
-//! Sets values to 0 at random while training, and scales the others so that their mean stays.
+//! Dropout: during training, sets random values to 0 and scales the others to preserve the mean.
 
 use super::{ImageLayer, ImageSeen, Pass, RowLayer, RowsSeen};
 use crate::ml::kernels::{DropoutMask, dropout};
@@ -12,13 +12,13 @@ pub fn mix(state: u64, word: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The mask of one image, or of the whole batch as image 0; none where nothing is dropped.
+/// The mask of one image, or of the whole batch as image 0; `None` if nothing is dropped.
 fn mask(pass: &Pass, rate: f64, layer: u64, image: usize) -> Option<DropoutMask> {
     let key = pass.dropout.filter(|_| rate > 0.0)?;
     Some(DropoutMask::new(rate, mix(mix(key, layer), image as u64)))
 }
 
-/// `[height, width, channels]` → the same; no weights.
+/// `[height, width, channels]` → same shape; no weights.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageDropout {
     shape: MapShape,
@@ -27,7 +27,7 @@ pub struct ImageDropout {
 }
 
 impl ImageDropout {
-    /// Drops the share `rate`; no two layers of a network have the same number.
+    /// Drops the fraction `rate`. Each layer of a network must have a unique number `layer`.
     pub fn new(shape: MapShape, rate: f64, layer: u64) -> Self {
         Self { shape, rate, layer }
     }
@@ -68,7 +68,7 @@ impl ImageLayer for ImageDropout {
     }
 }
 
-/// `[rows, width]` → the same; no weights.
+/// `[rows, width]` → same shape; no weights.
 #[derive(Debug, Clone, Copy)]
 pub struct RowDropout {
     width: usize,
@@ -77,7 +77,7 @@ pub struct RowDropout {
 }
 
 impl RowDropout {
-    /// Drops the share `rate`; no two layers of a network have the same number.
+    /// Drops the fraction `rate`. Each layer of a network must have a unique number `layer`.
     pub fn new(width: usize, rate: f64, layer: u64) -> Self {
         Self { width, rate, layer }
     }

@@ -1,4 +1,4 @@
-//! The largest value of each 2×2 window.
+//! Max pooling over 2×2 windows.
 
 use super::{ImageLayer, ImageSeen, Pass};
 use crate::ml::kernels::{max_pool, max_pool_gradient};
@@ -11,7 +11,7 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
-    /// Pools maps of the shape `input`.
+    /// Pools maps of shape `input`.
     pub fn new(input: MapShape) -> Self {
         Self { input }
     }

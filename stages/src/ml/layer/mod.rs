@@ -1,7 +1,7 @@
-//! The layers that networks are made of, each with a forward and a backward pass of its own over slices.
+//! The layers of networks, each with its own forward and backward pass on slices.
 //!
-//! Backward is written by hand and not left to candle's autograd, which fills a tensor of zeros and adds to it for every
-//! gradient: that costs as much as the convolutions themselves.
+//! The backward passes are hand-written. candle's autograd allocates a zero tensor for every gradient and adds to it,
+//! which takes as long as the convolutions themselves.
 
 mod conv;
 mod dense;
@@ -16,54 +16,54 @@ pub use max_pool::MaxPool;
 use crate::ml::kernels::Level;
 use crate::ml::shape::MapShape;
 
-/// One layer as a model lists it; a model is a list of these.
+/// The configuration of a layer; a model is a list of these.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LayerConfig {
-    /// A 3×3 convolution that keeps height and width, its bias, and ReLU.
+    /// A 3×3 convolution with "same" padding, bias and ReLU.
     Conv {
-        /// Channels that come out.
+        /// The number of output channels.
         filters: usize,
     },
-    /// The largest value of each 2×2 window; an odd last row or column is left out.
+    /// Max pooling over 2×2 windows; an odd last row or column is ignored.
     MaxPool,
-    /// Sets values to 0 at random while training, and scales the others so that their mean stays.
+    /// Dropout: during training, sets random values to 0 and scales the others to preserve the mean.
     Dropout {
-        /// The share that is dropped.
+        /// The fraction that is dropped.
         rate: f64,
     },
-    /// Rows of pixels of channels become one vector.
+    /// Flattens a feature map to a vector.
     Flatten,
-    /// A product with a matrix, its bias, and ReLU if wanted.
+    /// A dense layer with bias, optionally followed by ReLU.
     Dense {
-        /// Values that come out.
+        /// The number of outputs.
         units: usize,
-        /// Whether negative values become 0.
+        /// Whether ReLU is applied.
         relu: bool,
     },
 }
 
-/// How weights are drawn before training.
+/// The initialisation of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initial {
-    /// All 0.
+    /// All zeros.
     Zeros,
     /// Uniform within ±√(6 / (fan in + fan out)) (Glorot, Bengio 2010), Keras's default.
     GlorotUniform {
-        /// Values that one output sums over.
+        /// The number of inputs of one output.
         fan_in: usize,
-        /// Outputs that one value takes part in.
+        /// The number of outputs that one input contributes to.
         fan_out: usize,
     },
 }
 
-/// A tensor of weights that a layer has.
+/// The configuration of a weight tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterConfig {
     /// `weight` or `bias`.
     pub name: &'static str,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// How it starts.
+    /// The initialisation.
     pub initial: Initial,
 }
 
@@ -73,61 +73,61 @@ impl ParameterConfig {
         self.shape.iter().product()
     }
 
-    /// Whether there is none.
+    /// Whether there are no weights.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What all layers know during one pass.
+/// The properties of a pass that all layers need.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
-    /// What the processor can do.
+    /// The CPU features to use.
     pub level: Level,
-    /// Seed and step in one number, while training; none where nothing is dropped.
+    /// Seed and step combined into one number, during training; `None` disables dropout.
     pub dropout: Option<u64>,
 }
 
 impl Pass {
-    /// A pass that drops nothing.
+    /// A pass without dropout.
     pub fn inference() -> Self {
         Self { level: Level::detect(), dropout: None }
     }
 }
 
-/// What a layer saw of one image on the way forward.
+/// What a layer's backward pass needs about the forward pass of one image.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageSeen<'a> {
-    /// The layer's weights, in the order of its parameters.
+    /// The layer's weights, in parameter order.
     pub weights: &'a [&'a [f32]],
-    /// What [`ImageLayer::prepare`] made of them.
+    /// The output of [`ImageLayer::prepare`].
     pub prepared: &'a [f32],
-    /// Which image of the batch it is.
+    /// The index of the image in the batch.
     pub image: usize,
-    /// The bordered map that went in.
+    /// The bordered input map.
     pub input: &'a [f32],
-    /// The bordered map that came out.
+    /// The bordered output map.
     pub output: &'a [f32],
 }
 
-/// A layer that sees one image at a time, as a map with a border of zeros.
+/// A layer that processes one image at a time, as a map with a border of zeros.
 pub trait ImageLayer: Send + Sync {
-    /// The shape of what comes out.
+    /// The shape of the output.
     fn output(&self) -> MapShape;
 
-    /// Its weights.
+    /// The configurations of its weights.
     fn parameters(&self) -> Vec<ParameterConfig> {
         Vec::new()
     }
 
-    /// The weights in the order that backward wants; made once per step, for all images.
+    /// Rearranges the weights for the backward pass; called once per step, for all images.
     fn prepare(&self, _weights: &[&[f32]], _prepared: &mut Vec<f32>) {}
 
-    /// Writes the inside of the output's map.
+    /// Writes the interior of the output map.
     fn forward(&self, pass: &Pass, weights: &[&[f32]], image: usize, input: &[f32], output: &mut [f32]);
 
-    /// Writes the gradients of the weights, all in one slice in the order of the parameters, and the inside of the input's
-    /// if it is asked for. The output's gradient may be changed in its place.
+    /// Writes the gradients of all weights to one slice in parameter order, and, if requested, the interior of the
+    /// gradient of the input. May modify the gradient of the output in place.
     fn backward(
         &self,
         pass: &Pass,
@@ -138,25 +138,25 @@ pub trait ImageLayer: Send + Sync {
     );
 }
 
-/// What a layer saw of a batch on the way forward.
+/// What a layer's backward pass needs about the forward pass of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct RowsSeen<'a> {
-    /// The layer's weights, in the order of its parameters.
+    /// The layer's weights, in parameter order.
     pub weights: &'a [&'a [f32]],
-    /// Vectors in the batch.
+    /// The number of vectors in the batch.
     pub rows: usize,
-    /// What went in, `[rows, inputs]`.
+    /// The input, `[rows, inputs]`.
     pub input: &'a [f32],
-    /// What came out, `[rows, outputs]`.
+    /// The output, `[rows, outputs]`.
     pub output: &'a [f32],
 }
 
-/// A layer that sees a batch of vectors, and spreads its work over the threads of the current pool.
+/// A layer that processes a batch of vectors on the threads of the current pool.
 pub trait RowLayer: Send + Sync {
-    /// Values per vector that come out.
+    /// The number of outputs per vector.
     fn output(&self) -> usize;
 
-    /// Its weights.
+    /// The configurations of its weights.
     fn parameters(&self) -> Vec<ParameterConfig> {
         Vec::new()
     }
@@ -164,8 +164,8 @@ pub trait RowLayer: Send + Sync {
     /// Writes the output of `rows` vectors.
     fn forward(&self, pass: &Pass, weights: &[&[f32]], rows: usize, input: &[f32], output: &mut [f32]);
 
-    /// Writes the gradients of the weights, all in one slice in the order of the parameters, and of the input. The output's
-    /// gradient may be changed in its place.
+    /// Writes the gradients of all weights to one slice in parameter order, and the gradient of the input. May modify
+    /// the gradient of the output in place.
     fn backward(
         &self,
         pass: &Pass,

@@ -1,4 +1,4 @@
-//! Outputs and gradients of the layers against PyTorch's, and against finite differences.
+//! Compares outputs and gradients of the layers with PyTorch and with finite differences.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{Conv, Dense, ImageDropout, ImageLayer, ImageSeen, MaxPool, Pass, Row
 use crate::ml::shape::MapShape;
 use crate::ml::wave;
 
-/// PyTorch's results; `fixtures/layers.py` writes them.
+/// PyTorch's results, written by `fixtures/layers.py`.
 #[derive(Deserialize)]
 struct Reference {
     output: Vec<f32>,
@@ -21,7 +21,7 @@ fn reference(name: &str) -> Reference {
     all.into_iter().find(|(key, _)| key == name).unwrap().1
 }
 
-/// Output, gradient of the weights, gradient of the input.
+/// The output, the gradient of the weights, and the gradient of the input.
 type Results = (Vec<f32>, Vec<f32>, Vec<f32>);
 
 fn run_image(
@@ -81,7 +81,7 @@ fn assert_is(name: &str, results: Results) {
 const SHAPE: MapShape = MapShape { height: 5, width: 7, channels: 3 };
 
 #[test]
-fn a_convolution_is_pytorchs() {
+fn a_convolution_matches_pytorch() {
     let (weights, bias) = (wave(2, 135, 1.0), wave(3, 5, 1.0));
     let (input, gradient) = (wave(1, 105, 1.0), wave(4, 175, 1.0));
     let layer = Conv::new(SHAPE, 5);
@@ -89,21 +89,21 @@ fn a_convolution_is_pytorchs() {
 }
 
 #[test]
-fn pooling_of_odd_sides_is_pytorchs() {
+fn pooling_of_odd_sizes_matches_pytorch() {
     let shape = MapShape { channels: 2, ..SHAPE };
     let (input, gradient) = (wave(5, 70, 1.0), wave(6, 12, 1.0));
     assert_is("max_pool", run_image(&MaxPool::new(shape), &Pass::inference(), shape, &[], (&input, &gradient)));
 }
 
 #[test]
-fn a_dense_layer_is_pytorchs() {
+fn a_dense_layer_matches_pytorch() {
     let (weights, bias) = (wave(8, 360, 1.0), wave(9, 18, 1.0));
     let (input, gradient) = (wave(7, 60, 1.0), wave(10, 54, 1.0));
     let layer = Dense::new(20, 18, true);
     assert_is("dense", run_rows(&layer, &Pass::inference(), &[&weights, &bias], 3, (&input, &gradient)));
 }
 
-/// Compares gradients with differences of Σ output · gradient, in a few places, with steps that stay clear of ReLU's bend.
+/// Compares gradients with finite differences of Σ output · gradient in a few places. The steps avoid ReLU's kink.
 fn check_differences(values: &[f32], gradient: &[f32], mut objective: impl FnMut(&[f32]) -> f64) {
     let mut tried = values.to_vec();
     let mut agreed = 0;
@@ -119,7 +119,7 @@ fn check_differences(values: &[f32], gradient: &[f32], mut objective: impl FnMut
         let difference = (at(step) - at(-step)) / f64::from(2.0 * step);
         agreed += usize::from((difference - f64::from(gradient[i])).abs() < 2e-3 + 1e-3 * difference.abs());
     }
-    // A step across the bend of a ReLU, or across two equal values of a window, may disagree, rightly.
+    // A step across the kink of a ReLU, or across a tie in a pooling window, may legitimately disagree.
     assert!(agreed * 10 >= places.len() * 7, "{agreed} of {}", places.len());
 }
 
@@ -128,7 +128,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[test]
-fn gradients_are_finite_differences() {
+fn gradients_match_finite_differences() {
     let pass = Pass { dropout: Some(99), ..Pass::inference() };
     let (weights, bias) = (wave(2, 9 * 3 * 41, 1.0), wave(3, 41, 1.0));
     let (input, gradient) = (wave(1, 105, 4.0), wave(4, 35 * 41, 1.0));
@@ -150,7 +150,7 @@ fn gradients_are_finite_differences() {
         }
     }
 
-    // More inputs than one task takes.
+    // More inputs than one task processes.
     let (weights, bias) = (wave(2, 1100 * 9, 0.2), wave(3, 9, 1.0));
     let (input, gradient) = (wave(1, 3 * 1100, 4.0), wave(4, 3 * 1100, 1.0));
     let dense = Dense::new(1100, 9, true);
@@ -168,7 +168,7 @@ fn gradients_are_finite_differences() {
 }
 
 #[test]
-fn dropout_drops_its_share_and_keeps_the_mean() {
+fn dropout_drops_the_given_fraction_and_preserves_the_mean() {
     let dropout = RowDropout::new(100_000, 0.25, 1);
     let pass = |dropout| Pass { dropout, ..Pass::inference() };
     let ones = vec![1.0; 100_000];

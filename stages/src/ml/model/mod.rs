@@ -4,21 +4,21 @@ mod baseline;
 
 use crate::ml::layer::LayerConfig;
 
-/// A network that can be trained.
+/// A network architecture.
 #[derive(Debug, Clone, Copy)]
 pub struct Model {
     /// The name in `pipeline.toml`.
     pub name: &'static str,
-    /// One sentence for the reference.
+    /// One sentence for the reference documentation.
     pub summary: &'static str,
-    /// Its layers, for a number of classes; the last has one value per class.
+    /// The layers for a given number of classes; the last one outputs one value per class.
     pub layers: fn(usize) -> Vec<LayerConfig>,
 }
 
-/// Every model, in the order of the reference.
+/// Every model, in documentation order.
 pub const MODELS: &[Model] = &[baseline::MODEL];
 
-/// The model of a name.
+/// Looks up a model by name.
 pub fn find(name: &str) -> Option<&'static Model> {
     MODELS.iter().find(|model| model.name == name)
 }

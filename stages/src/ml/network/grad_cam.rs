@@ -1,17 +1,17 @@
-//! Where a network looks for a class: Grad-CAM (Selvaraju et al., ICCV 2017).
+//! Grad-CAM (Selvaraju et al., ICCV 2017).
 
 use super::{ImageSeen, Network, Pass, lock};
 use crate::ml::shape::MapShape;
 use std::sync::Mutex;
 
-/// How much each place of the last convolution speaks for a class: 0 where it does not.
+/// A heat map: how much each position of the last convolution contributes to a class; never negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
-    /// Rows.
+    /// The number of rows.
     pub height: usize,
-    /// Places per row.
+    /// The number of positions per row.
     pub width: usize,
-    /// `[height, width]`, not negative, in the unit of activations times gradients.
+    /// `[height, width]`, non-negative, in units of activation times gradient.
     pub values: Vec<f64>,
 }
 
@@ -22,25 +22,25 @@ struct Buffers {
     weight_gradient: Vec<f32>,
 }
 
-/// Makes heat maps of one network, keeping its buffers.
+/// Computes heat maps of one network with reusable buffers.
 pub struct GradCam<'a> {
     network: &'a Network,
-    /// The last layer with weights that sees a map.
+    /// The index of the last convolution.
     layer: usize,
     spare: Mutex<Vec<Buffers>>,
 }
 
 impl<'a> GradCam<'a> {
-    /// For the last convolution of `network`; none where it has none.
+    /// For the last convolution of `network`; `None` if it has none.
     pub fn new(network: &'a Network) -> Option<Self> {
         let layer = network.images.iter().rposition(|placed| !placed.parameters.is_empty())?;
         Some(Self { network, layer, spare: Mutex::new(Vec::new()) })
     }
 
-    /// The heat of a normalised image (`[height, width, channels]`) for `class`.
+    /// The heat map of a normalised image (`[height, width, channels]`) for `class`.
     ///
-    /// With the activations Aᵏ of the last convolution (after its ReLU) and the class's value y before softmax:
-    /// ReLU(Σₖ αₖ Aᵏ), where αₖ is the mean of ∂y/∂Aᵏ over all places (Selvaraju et al. 2017, equations 1 and 2).
+    /// With the activations Aᵏ of the last convolution (after its ReLU) and the logit y of the class, the heat is
+    /// ReLU(Σₖ αₖ Aᵏ), where αₖ is the mean of ∂y/∂Aᵏ over all positions (Selvaraju et al. 2017, equations 1 and 2).
     pub fn heat(&self, weights: &[&[f32]], image: &[f32], class: usize) -> HeatMap {
         let mut buffers = lock(&self.spare).pop().unwrap_or_else(|| self.new_buffers());
         self.gradients(weights, image, class, &mut buffers);
@@ -56,7 +56,7 @@ impl<'a> GradCam<'a> {
         Buffers { maps: network.new_maps(), gradient_maps: network.new_maps(), weight_gradient }
     }
 
-    /// Leaves the activations in `maps` and the gradients of the class's value in `gradient_maps`, down to the layer's output.
+    /// Writes the activations to `maps` and the gradients of the logit to `gradient_maps`, down to the layer's output.
     fn gradients(&self, weights: &[&[f32]], image: &[f32], class: usize, buffers: &mut Buffers) {
         let network = self.network;
         let Buffers { maps, gradient_maps, weight_gradient } = buffers;
@@ -80,7 +80,7 @@ impl<'a> GradCam<'a> {
     }
 }
 
-/// Activations weighted by the mean gradient of their channel; what speaks against the class is 0.
+/// The sum of activations weighted by the mean gradient of their channel; negative values become 0.
 fn combine(shape: MapShape, activations: &[f32], gradients: &[f32]) -> HeatMap {
     let MapShape { height, width, channels } = shape;
     let mut importance = vec![0.0; channels];
@@ -99,9 +99,9 @@ fn combine(shape: MapShape, activations: &[f32], gradients: &[f32]) -> HeatMap {
 }
 
 impl HeatMap {
-    /// The same for a picture of `height` × `width`, by bilinear interpolation between the places' middles.
+    /// Resizes to `height` × `width` with bilinear interpolation between the centres of the positions.
     ///
-    /// As PyTorch's `interpolate(mode="bilinear", align_corners=False)`.
+    /// Matches PyTorch's `interpolate(mode="bilinear", align_corners=False)`.
     pub fn resized(&self, height: usize, width: usize) -> Self {
         let (rows, columns) = (positions(self.height, height), positions(self.width, width));
         let at = |y: usize, x: usize| self.values[y * self.width + x];
@@ -116,14 +116,14 @@ impl HeatMap {
         Self { height, width, values }
     }
 
-    /// The largest value; none where all are 0.
+    /// The maximum; `None` if all values are 0.
     pub fn peak(&self) -> Option<f64> {
         let peak = self.values.iter().copied().fold(0.0, f64::max);
         (peak > 0.0).then_some(peak)
     }
 }
 
-/// For each place of the larger side: its two neighbours on the smaller one and the way between them.
+/// For each output position: its two neighbours in the input and the interpolation weight.
 fn positions(from: usize, to: usize) -> Vec<(usize, usize, f64)> {
     let scale = from as f64 / to as f64;
     let position = |i: usize| {

@@ -2,7 +2,7 @@ use super::*;
 use crate::ml::network::tests::{baseline, wave_weights};
 use crate::ml::wave;
 
-/// The heat of an image of 13×18 for each of three classes, by the formulas of `fixtures/layers.py`.
+/// The heat map of a 13×18 image for each of three classes, by the formulas in `fixtures/layers.py`.
 fn heat(class: usize) -> HeatMap {
     let network = baseline(13, 18, 3, false);
     let image = wave(2000, 13 * 18 * 3, 4.0);
@@ -18,9 +18,9 @@ fn assert_near(found: &[f64], expected: &[f64]) {
     }
 }
 
-// fixtures/layers.py prints the lists.
+// The lists are printed by fixtures/layers.py.
 #[test]
-fn heat_is_pytorchs() {
+fn heat_maps_match_pytorch() {
     for (class, expected) in HEAT.iter().enumerate() {
         let heat = heat(class);
         assert_eq!((heat.height, heat.width), (6, 9));
@@ -29,7 +29,7 @@ fn heat_is_pytorchs() {
 }
 
 #[test]
-fn heat_is_resized_as_by_pytorch() {
+fn heat_maps_are_resized_as_in_pytorch() {
     let resized = heat(2).resized(13, 18);
     let every: Vec<f64> = (0..13)
         .step_by(4)
@@ -40,7 +40,7 @@ fn heat_is_resized_as_by_pytorch() {
 }
 
 #[test]
-fn a_network_without_a_convolution_has_no_heat() {
+fn a_network_without_a_convolution_has_no_heat_map() {
     use crate::ml::layer::LayerConfig;
     use crate::ml::shape::MapShape;
     let layers = [LayerConfig::Flatten, LayerConfig::Dense { units: 2, relu: false }];

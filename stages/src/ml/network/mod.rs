@@ -1,4 +1,4 @@
-//! A model's layers for one size of image: shapes, names, the forward pass, and the gradients of a batch.
+//! A model's layers for one input size: shapes, names, the forward pass, and the gradients of a batch.
 
 mod grad_cam;
 
@@ -20,45 +20,45 @@ use crate::ml::weights::{Weights, slice};
 
 pub use grad_cam::{GradCam, HeatMap};
 
-/// One row of the table that people read: a layer, what comes out of it, how many weights it has.
+/// A row of the layer summary: a layer, its output shape and its number of weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSummary {
-    /// Such as `conv2`.
+    /// The name, e.g. `conv2`.
     pub name: String,
-    /// Such as `conv 3×3, ReLU`.
+    /// The description, e.g. `conv 3×3, ReLU`.
     pub kind: String,
-    /// Height, width and channels, or the number of values.
+    /// The height, width and channels, or the number of values.
     pub output: Vec<usize>,
     /// The number of weights.
     pub parameters: usize,
 }
 
-/// A tensor of weights and its name in the file, such as `conv1.weight`.
+/// A weight tensor with its name in the file, e.g. `conv1.weight`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
     /// The name.
     pub name: String,
-    /// Shape and start.
+    /// The shape and initialisation.
     pub config: ParameterConfig,
-    /// Where its gradient lies among all gradients.
+    /// The range of its gradient in the concatenated gradients.
     pub range: Range<usize>,
 }
 
-/// A batch of normalised images, `[images, height, width, channels]`, and what they show.
+/// A batch of normalised images, `[images, height, width, channels]`, with their targets.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// The pixels.
     pub images: &'a [f32],
-    /// A class per image.
+    /// One target per image.
     pub targets: &'a [Target],
-    /// How their loss is computed.
+    /// The loss function.
     pub loss: Loss,
 }
 
-/// A list of layers with their shapes; the weights are kept apart.
+/// A list of layers with their shapes, without the weights.
 ///
-/// Layers before the vector see one image at a time, and an image goes through all of them on one thread; those behind see
-/// the whole batch.
+/// Layers before `Flatten` process one image at a time, and an image passes through all of them on one thread. The
+/// layers after it process the whole batch.
 pub struct Network {
     input: MapShape,
     configs: Vec<LayerConfig>,
@@ -68,7 +68,7 @@ pub struct Network {
     layers: Vec<LayerSummary>,
 }
 
-/// A layer, and which parameters are its own.
+/// A layer with the range of its parameters.
 struct Placed<L: ?Sized> {
     parameters: Range<usize>,
     gradient: Range<usize>,
@@ -76,7 +76,7 @@ struct Placed<L: ?Sized> {
 }
 
 impl Network {
-    /// Lays out `configs` for images of the shape `input`; says what does not fit.
+    /// Builds the layers of `configs` for images of shape `input`; the error describes what does not fit.
     pub fn new(input: MapShape, configs: &[LayerConfig]) -> Result<Self, String> {
         let mut network = Self {
             input,
@@ -96,7 +96,7 @@ impl Network {
                 (LayerConfig::MaxPool, None) => {
                     if map.halved().is_empty() {
                         return Err(format!(
-                            "an image of {}×{} is too small to be halved this often",
+                            "an image of {}×{} is too small for this number of pooling layers",
                             input.height, input.width
                         ));
                     }
@@ -120,22 +120,22 @@ impl Network {
                     let layer = Box::new(RowDropout::new(inputs, *rate, number));
                     network.push_row("dropout", format!("dropout {rate}"), layer);
                 }
-                (LayerConfig::Dense { .. }, None) => return Err("a dense layer needs `Flatten` before it".into()),
-                (config, Some(_)) => return Err(format!("{config:?} cannot stand behind `Flatten`")),
+                (LayerConfig::Dense { .. }, None) => return Err("a dense layer must come after `Flatten`".into()),
+                (config, Some(_)) => return Err(format!("{config:?} must come before `Flatten`")),
             }
         }
         match network.rows.last() {
             Some(_) => Ok(network),
-            None => Err("a network ends with a dense layer".into()),
+            None => Err("a network must end with a dense layer".into()),
         }
     }
 
-    /// The shape of an image.
+    /// The shape of an input image.
     pub fn input(&self) -> MapShape {
         self.input
     }
 
-    /// What the layers were made from.
+    /// The configurations of the layers.
     pub fn configs(&self) -> &[LayerConfig] {
         &self.configs
     }
@@ -145,7 +145,7 @@ impl Network {
         self.rows.last().map_or(0, |placed| placed.layer.output())
     }
 
-    /// The weights' names, shapes and starts, in the order of the layers.
+    /// The names, shapes and initialisations of the weights, in layer order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
@@ -155,12 +155,12 @@ impl Network {
         self.parameters.last().map_or(0, |parameter| parameter.range.end)
     }
 
-    /// The layers for people.
+    /// The layer summary.
     pub fn layers(&self) -> &[LayerSummary] {
         &self.layers
     }
 
-    /// The shape of the last map so far.
+    /// The output shape of the last image layer so far.
     fn map(&self) -> MapShape {
         self.images.last().map_or(self.input, |placed| placed.layer.output())
     }
@@ -176,7 +176,7 @@ impl Network {
         self.rows.push(Placed { parameters, gradient, layer });
     }
 
-    /// Names a layer and its parameters, and gives them their place among all.
+    /// Names a layer and its parameters, and assigns their ranges.
     fn place(
         &mut self,
         prefix: &str,
@@ -221,24 +221,25 @@ impl Network {
                 output: &step.maps[i + 1],
             };
             let (before, after) = step.gradient_maps.split_at_mut(i + 1);
-            // Nobody asks for the gradient of the pixels.
+            // The gradient of the pixels is not needed.
             let input_gradient = (i > 0).then_some(&mut before[i][..]);
             let weight_gradient = &mut step.gradient[placed.gradient.clone()];
             placed.layer.backward(pass, seen, &mut after[0], weight_gradient, input_gradient);
         }
     }
 
-    /// The rows' values after each row layer; the first are what the images became.
+    /// The output of each row layer; the first entry is the flattened images.
     fn forward_rows(&self, pass: &Pass, weights: &[&[f32]], count: usize, rows: &mut Vec<Vec<f32>>) {
         for placed in &self.rows {
-            let input = rows.last().expect("the images' vectors are there");
+            let input = rows.last().expect("there is an entry for the flattened images");
             let mut output = vec![0.0; count * placed.layer.output()];
             placed.layer.forward(pass, &weights[placed.parameters.clone()], count, input, &mut output);
             rows.push(output);
         }
     }
 
-    /// The gradient of the images' vectors, from that of the last layer's output; writes the gradients of the row layers' weights.
+    /// Propagates the gradient of the last layer's output to the flattened images, and writes the gradients of the
+    /// row layers' weights.
     fn backward_rows(
         &self,
         pass: &Pass,
@@ -259,7 +260,7 @@ impl Network {
         row_gradient
     }
 
-    /// One value per class and image, `[images, classes]`, before softmax and without dropout.
+    /// The logits, `[images, classes]`, without dropout.
     fn logits(&self, weights: &[&[f32]], images: &[f32]) -> Vec<f32> {
         let pass = Pass::inference();
         let map = self.map();
@@ -278,15 +279,15 @@ impl Network {
         rows.pop().unwrap_or_default()
     }
 
-    /// Applies the network to images `[images, height, width, channels]`: one value per class, before softmax.
+    /// Applies the network to images `[images, height, width, channels]`; returns the logits.
     pub fn predict(&self, weights: &Weights, images: &Tensor) -> candle_core::Result<Tensor> {
         images.apply_op1_no_bwd(&Predict { network: self, weights })
     }
 
-    /// Makes the gradients of the batch's mean loss, in [`Workspace::gradient`].
+    /// Computes the gradients of the batch's mean loss into [`Workspace::gradient`].
     ///
-    /// The same bits come out whatever the number of threads: an image's gradients are made by one thread, and summed in the
-    /// order of the images.
+    /// The result is bit-identical for any number of threads: each image's gradients are computed by one thread, and
+    /// summed in the order of the images.
     pub fn gradients(&self, weights: &[&[f32]], pass: &Pass, batch: Batch<'_>, work: &mut Workspace) -> BatchLoss {
         let count = batch.targets.len();
         let map = self.map();
@@ -337,10 +338,10 @@ impl Network {
     }
 }
 
-/// Gradients that one task sums.
+/// Gradients per summation task.
 const SUM_CHUNK: usize = 4096;
 
-/// What the backward pass of one image works on.
+/// The state of the backward pass of one image.
 struct ImageStep<'a> {
     number: usize,
     maps: &'a [Vec<f32>],
@@ -348,7 +349,7 @@ struct ImageStep<'a> {
     gradient_maps: &'a mut [Vec<f32>],
 }
 
-/// The buffers of a training step, kept from step to step.
+/// The buffers of a training step, reused from step to step.
 #[derive(Default)]
 pub struct Workspace {
     slots: Vec<Slot>,
@@ -357,20 +358,20 @@ pub struct Workspace {
     gradient: Vec<f32>,
 }
 
-/// One image of a batch: its maps on the way forward, its gradients of the image layers' weights.
+/// One image of a batch: its forward maps, and its gradients of the image layers' weights.
 struct Slot {
     maps: Vec<Vec<f32>>,
     gradient: Vec<f32>,
 }
 
 impl Workspace {
-    /// The gradients of all weights, in the parameters' order.
+    /// The gradients of all weights, in parameter order.
     pub fn gradient(&self) -> &[f32] {
         &self.gradient
     }
 
-    /// The norm of all gradients together; where it is larger than `most`, they are scaled to have that norm (Pascanu, Mikolov,
-    /// Bengio 2013).
+    /// Returns the total norm of all gradients, and scales them down to the norm `most` if it is larger (Pascanu,
+    /// Mikolov, Bengio 2013).
     pub fn clip(&mut self, most: f64) -> f64 {
         let square = |chunk: &[f32]| chunk.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>();
         let squares: Vec<f64> = self.gradient.par_chunks(SUM_CHUNK).map(square).collect();
@@ -397,12 +398,12 @@ impl Workspace {
     }
 }
 
-/// A thread that panics while it holds the lock leaves whole buffers behind, so the lock is taken all the same.
+/// Locks a mutex, ignoring poisoning: a thread that panics leaves valid buffers behind.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The forward pass as candle's operation, so that it runs where the images are.
+/// The forward pass as a candle operation, so that it runs on the memory of the images.
 struct Predict<'a> {
     network: &'a Network,
     weights: &'a Weights,
@@ -417,7 +418,7 @@ impl CustomOp1 for Predict<'_> {
         let MapShape { height, width, channels } = self.network.input;
         let (count, h, w, c) = layout.shape().dims4()?;
         if (h, w, c) != (height, width, channels) {
-            candle_core::bail!("the network takes images of {height}×{width}×{channels}, not {h}×{w}×{c}");
+            candle_core::bail!("the network requires images of {height}×{width}×{channels}, not {h}×{w}×{c}");
         }
         let images = slice(storage, layout)?;
         let logits = self.weights.with_slices(|weights| self.network.logits(weights, images))?;

@@ -1,4 +1,4 @@
-//! The whole network against PyTorch, and the same bits on any number of threads.
+//! Compares the whole network with PyTorch, and asserts bit-identical results on any number of threads.
 
 use super::*;
 use crate::ml::kernels::Level;
@@ -15,7 +15,7 @@ pub(super) fn baseline(height: usize, width: usize, classes: usize, dropout: boo
 }
 
 #[test]
-fn the_baseline_has_the_notebooks_parameters() {
+fn the_baseline_has_the_parameters_of_the_notebook() {
     let network = baseline(75, 100, 7, true);
     assert_eq!(network.parameter_count(), 3_752_999);
     let rows: Vec<_> = network.layers().iter().map(|layer| (layer.name.as_str(), layer.parameters)).collect();
@@ -26,13 +26,13 @@ fn the_baseline_has_the_notebooks_parameters() {
 }
 
 #[test]
-fn an_image_that_is_too_small_is_refused() {
+fn an_image_that_is_too_small_is_rejected() {
     let configs = (model::find("baseline").unwrap().layers)(3);
     let error = Network::new(MapShape { height: 3, width: 8, channels: 3 }, &configs).err().unwrap();
     assert!(error.contains("3×8"), "{error}");
 }
 
-/// Weights by the formula of `fixtures/layers.py`.
+/// Weights by the formula in `fixtures/layers.py`.
 pub(super) fn wave_weights(network: &Network) -> Weights {
     let values = (100..).zip(network.parameters()).map(|(salt, parameter)| {
         let scale = match parameter.config.initial {
@@ -46,9 +46,9 @@ pub(super) fn wave_weights(network: &Network) -> Weights {
     Weights::from_values(network.parameters(), values).unwrap()
 }
 
-// fixtures/layers.py prints both lists.
+// Both lists are printed by fixtures/layers.py.
 #[test]
-fn twenty_steps_follow_pytorch() {
+fn twenty_steps_match_pytorch() {
     let network = baseline(13, 18, 3, false);
     let weights = wave_weights(&network);
     let mut work = Workspace::default();
@@ -83,7 +83,7 @@ const LOSSES: [f64; 20] = [
     1.628191, 0.8797612, 1.464307, 1.574508, 0.9367452, 1.357682, 1.501533, 1.033759,
 ];
 
-/// Two steps with dropout on images of a size; all weights afterwards.
+/// The weights after two steps with dropout on images of the given size.
 fn two_steps((height, width): (usize, usize), images: usize, threads: usize, level: Level) -> Vec<u32> {
     let network = baseline(height, width, 3, true);
     let weights = Weights::draw(network.parameters(), &mut Random::new(1, "init")).unwrap();
@@ -106,7 +106,7 @@ fn two_steps((height, width): (usize, usize), images: usize, threads: usize, lev
 }
 
 #[test]
-fn the_number_of_threads_changes_no_bit() {
+fn the_weights_do_not_depend_on_the_number_of_threads() {
     for images in [1, 5, 11] {
         let run = |threads| two_steps((13, 18), images, threads, Level::detect());
         let expected = run(1);
@@ -118,7 +118,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 // torch.nn.utils.clip_grad_norm_ of [3, -4, 12] to 2.6: norm 13, gradient [0.6, -0.8, 2.4]
 #[test]
-fn gradients_are_clipped_to_a_norm_as_by_pytorch() {
+fn gradient_clipping_matches_pytorch() {
     let mut work = Workspace { gradient: vec![3.0, -4.0, 12.0], ..Workspace::default() };
     assert_eq!(work.clip(20.0), 13.0);
     assert_eq!(work.gradient(), [3.0, -4.0, 12.0]);
@@ -127,7 +127,7 @@ fn gradients_are_clipped_to_a_norm_as_by_pytorch() {
 }
 
 #[test]
-fn instructions_change_no_bit() {
+fn the_weights_do_not_depend_on_the_instruction_set() {
     let run = |level| two_steps((4, 7), 5, 2, level);
     let expected = run(Level::PORTABLE);
     for level in Level::available() {
@@ -136,7 +136,7 @@ fn instructions_change_no_bit() {
 }
 
 #[test]
-fn an_image_is_classified_the_same_alone_and_in_a_batch() {
+fn the_prediction_for_an_image_does_not_depend_on_the_batch() {
     let network = baseline(9, 14, 3, true);
     let weights = Weights::draw(network.parameters(), &mut Random::new(1, "init")).unwrap();
     let pixels = wave(8, 5 * 9 * 14 * 3, 4.0);

@@ -1,5 +1,4 @@
-//! The state of training between two epochs as bytes: exact, so that going on from it gives the bytes that an uninterrupted
-//! training gives.
+//! The serialised training state between two epochs. It is exact: resuming gives the same bytes as uninterrupted training.
 
 use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
@@ -10,20 +9,20 @@ use crate::ml::optimiser::Adam;
 use crate::ml::schedule::Schedule;
 use crate::ml::weights::Weights;
 
-/// Stands before the BLAKE3 hash of the rest.
+/// Precedes the BLAKE3 hash of the rest.
 const MAGIC: &[u8] = b"hamflow-training 3\n";
 
-/// All that an epoch needs of earlier ones; random numbers come from streams of the seed and the epoch alone. The encoding
-/// is postcard's, which keeps every bit of a float.
+/// Everything that an epoch depends on from earlier ones. Random numbers come from streams of the seed and the epoch.
+/// The encoding is postcard, which preserves every bit of a float.
 #[derive(Serialize, Deserialize)]
 struct State {
     history: Vec<EpochRecord>,
-    /// How many epochs the learning rate was planned over, where it was.
+    /// The number of epochs of the learning rate schedule, if it depends on it.
     planned: Option<usize>,
     schedule: Schedule,
     weights: Vec<Vec<f32>>,
     best: Option<BestState>,
-    /// Steps of the optimiser, and its moments.
+    /// The optimiser's number of steps, and its moments.
     steps: u64,
     first: Vec<f32>,
     second: Vec<f32>,
@@ -36,16 +35,16 @@ struct BestState {
     weights: Vec<Vec<f32>>,
 }
 
-/// What became of a saved state.
+/// The result of restoring a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restored {
-    /// Training goes on after this epoch.
+    /// Training continues after this epoch.
     After(usize),
-    /// It has more epochs than are wanted; nothing was changed.
+    /// The state has more epochs than requested; nothing was changed.
     Longer,
-    /// Its learning rate was planned over another number of epochs; nothing was changed.
+    /// The learning rate schedule has a different number of epochs; nothing was changed.
     OtherPlan,
-    /// It is damaged, or of another network; nothing was changed.
+    /// The state is damaged or belongs to another network; nothing was changed.
     Unusable,
 }
 
@@ -53,7 +52,7 @@ fn values(weights: &Weights) -> Result<Vec<Vec<f32>>, StageError> {
     weights.with_slices(|slices| slices.iter().map(|slice| slice.to_vec()).collect()).map_err(candle_failed)
 }
 
-/// The weights, where they are as many as the network wants.
+/// The weights, if their number matches the network.
 fn weights(parameters: &[Parameter], values: Vec<Vec<f32>>) -> Result<Option<Weights>, StageError> {
     let fit = values.len() == parameters.len()
         && parameters.iter().zip(&values).all(|(parameter, values)| parameter.config.len() == values.len());
@@ -69,7 +68,7 @@ fn decode(bytes: &[u8]) -> Option<State> {
 }
 
 impl Trainer<'_> {
-    /// The state after the last epoch.
+    /// Serialises the state after the last epoch.
     pub fn checkpoint(&self) -> Result<Vec<u8>, StageError> {
         let adam = self.engine.adam();
         let (first, second) = adam.moments();
@@ -88,11 +87,11 @@ impl Trainer<'_> {
             second: second.to_vec(),
         };
         let body = postcard::to_stdvec(&state)
-            .map_err(|error| StageError::bug(format!("the state of training cannot be encoded: {error}")))?;
+            .map_err(|error| StageError::bug(format!("cannot serialise the training state: {error}")))?;
         Ok([MAGIC, blake3::hash(&body).as_bytes(), &body].concat())
     }
 
-    /// Goes on from a state that was saved with the same seed, recipe, network and data, if it has at most `most` epochs.
+    /// Restores a state that was saved with the same seed, recipe, network and data, if it has at most `most` epochs.
     pub fn restore(&mut self, bytes: &[u8], most: usize) -> Result<Restored, StageError> {
         let parameters = self.network.parameters();
         let count = self.network.parameter_count();

@@ -1,32 +1,31 @@
-//! How much an image of each class counts in the loss.
+//! Class weights of the loss.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 
-/// How much an image of each class counts.
+/// The weights of the classes in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassWeights {
-    /// All images count the same.
+    /// All images have weight 1.
     #[default]
     None,
-    /// All classes with images count the same: an image counts rows / (classes · rows of its class), as in scikit-learn.
+    /// An image has weight rows / (classes · rows of its class), so that classes contribute equally, as in scikit-learn.
     Balanced,
-    /// As if each further image of a class said less than the one before it (Cui et al., CVPR 2019): an image counts
-    /// (1 − β) / (1 − βⁿ) for the n of its class, scaled so that the weights of the classes with images have a mean
-    /// of 1.
+    /// Weights by the effective number of samples (Cui et al., CVPR 2019): an image has weight (1 − β) / (1 − βⁿ) for
+    /// the n images of its class, scaled so that the weights of the classes with images have a mean of 1.
     EffectiveNumber,
 }
 
 impl Recipe {
-    /// What an image of each of `count` classes counts, where the training images have these `classes`.
+    /// The weight of each of `count` classes, given the classes of the training images.
     pub fn class_weights(&self, classes: &[usize], count: usize) -> Vec<f64> {
         let rows: Vec<usize> =
             (0..count).map(|class| classes.iter().filter(|&&other| other == class).count()).collect();
         let with_rows = rows.iter().filter(|rows| **rows > 0).count();
-        // A class without rows has no image that would count.
+        // The weight of a class without rows is never used.
         let each = |weight: &dyn Fn(usize) -> f64| -> Vec<f64> {
             rows.iter().map(|rows| if *rows > 0 { weight(*rows) } else { 1.0 }).collect()
         };

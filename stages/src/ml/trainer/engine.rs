@@ -1,4 +1,4 @@
-//! What the training loop asks of the device that does the arithmetic.
+//! The interface between the training loop and a device.
 
 use hamflow_stage_api::StageError;
 
@@ -7,14 +7,14 @@ use crate::ml::network::Parameter;
 use crate::ml::optimiser::Adam;
 use crate::ml::weights::Weights;
 
-/// What some steps gave.
+/// Accumulated results of some steps.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Tally {
-    /// Images so far.
+    /// The number of images.
     pub images: usize,
     /// The sum of their losses.
     pub loss: f64,
-    /// How many have their largest value at their class.
+    /// The number of correctly classified images.
     pub correct: usize,
 }
 
@@ -24,7 +24,7 @@ impl Tally {
         self.loss / self.images as f64
     }
 
-    /// The share of right answers.
+    /// The fraction of correctly classified images.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.images as f64
     }
@@ -33,46 +33,46 @@ impl Tally {
 /// How the steps of an epoch ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Steps {
-    /// All were done.
+    /// All steps were executed.
     Done(Tally),
-    /// The loss of one was no number; the weights since the last epoch are lost.
+    /// The loss of a step was not finite. The weights since the previous epoch are lost.
     Diverged {
-        /// Counted over all epochs, from 1.
+        /// The step, 1-based over all epochs.
         step: u64,
-        /// What the loss became.
+        /// The loss.
         loss: f64,
-        /// The rate of the step.
+        /// The learning rate of the step.
         learning_rate: f64,
     },
 }
 
-/// A device that trains: it holds the weights and the optimiser's moments, and does what an epoch says.
+/// A device that trains. It holds the weights and the optimiser's moments.
 ///
-/// All random numbers and rates come with the epoch, so every engine trains alike but for the rounding of its arithmetic.
+/// Random numbers and learning rates are part of the epoch, so all engines give the same results up to rounding.
 pub trait Engine {
-    /// The weights after the last whole epoch.
+    /// The weights after the last complete epoch.
     fn weights(&self) -> &Weights;
 
-    /// The moments after the last whole epoch.
+    /// The moments after the last complete epoch.
     fn adam(&self) -> &Adam;
 
-    /// Goes on from other weights and moments.
+    /// Replaces weights and moments.
     fn restore(&mut self, weights: Weights, adam: Adam) -> Result<(), StageError>;
 
-    /// Does the steps of an epoch; says from time to time how far it is, and at which rate.
+    /// Executes the steps of an epoch. Calls `observe` occasionally with the results so far and the learning rate.
     fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError>;
 
-    /// What the weights say of the validation images, of which there are some.
+    /// Evaluates the validation images, which must not be empty.
     fn validate(&mut self, data: &Data<'_>) -> Result<Tally, StageError>;
 
-    /// The weights whose gradient in the step that went wrong, or the last, was the largest: for a message.
+    /// A description of the largest gradient in the last step, or in the diverged step, for an error message.
     fn worst_gradient(&mut self) -> Result<String, StageError>;
 
-    /// Hands over the weights.
+    /// Returns the weights.
     fn into_weights(self: Box<Self>) -> Weights;
 }
 
-/// The parameter whose gradient has the largest value, or one that is no number.
+/// A description of the parameter with the largest or with a non-finite gradient.
 pub fn worst_gradient(parameters: &[Parameter], gradient: &[f32]) -> String {
     let size = |value: &f32| if value.is_nan() { f32::INFINITY } else { value.abs() };
     let largest = |range: &std::ops::Range<usize>| gradient[range.clone()].iter().map(size).fold(0.0, f32::max);

@@ -1,4 +1,4 @@
-//! What one epoch does: which images in which order at which rates, and what is drawn for each of them.
+//! The plan of an epoch: the order of the images, the learning rates, and the random numbers.
 
 use hamflow_stage_api::Random;
 
@@ -7,29 +7,29 @@ use crate::ml::augment::Draw;
 use crate::ml::loss::Target;
 use crate::ml::mixup::Mix;
 
-/// One epoch, the same for every engine.
+/// An epoch, independent of the engine.
 #[derive(Debug, Clone)]
 pub struct Epoch<'e> {
-    /// Counted from 1.
+    /// The number of the epoch, 1-based.
     pub number: usize,
-    /// The training images in the order in which they are seen.
+    /// The indices of the training images, in order.
     pub order: Vec<usize>,
     /// The learning rate of each step.
     pub rates: Vec<f64>,
-    /// How the network is trained.
+    /// The training configuration.
     pub recipe: &'e Recipe,
-    /// What is learned from.
+    /// The data.
     pub data: &'e Data<'e>,
-    /// What an image of each class counts.
+    /// The weight of each class in the loss.
     pub class_weights: &'e [f64],
 }
 
 /// One step of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<'e> {
-    /// The place of its first image in the epoch's order.
+    /// The position of its first image in the epoch's order.
     pub position: usize,
-    /// Its training images.
+    /// The indices of its training images.
     pub images: &'e [usize],
     /// Its learning rate.
     pub learning_rate: f64,
@@ -46,14 +46,14 @@ impl Epoch<'_> {
         })
     }
 
-    /// How the image at a place of the order is moved and recoloured, if it is.
+    /// The augmentation of the image at a position, if any.
     pub fn draw(&self, position: usize) -> Option<Draw> {
         let augment = self.recipe.augment?;
         let purpose = format!("augment {} {position}", self.number);
         Some(augment.draw(&mut Random::new(self.recipe.seed, &purpose)))
     }
 
-    /// The classes of a step's images, before they are mixed.
+    /// The targets of a step's images, before MixUp.
     pub fn targets(&self, step: Step<'_>) -> Vec<Target> {
         let target = |&image: &usize| {
             let class = self.data.training.classes[image];
@@ -62,7 +62,7 @@ impl Epoch<'_> {
         step.images.iter().map(target).collect()
     }
 
-    /// How the images of a step are mixed, if they are.
+    /// The MixUp of a step, if enabled.
     pub fn mix(&self, step: Step<'_>) -> Option<Mix> {
         let alpha = self.recipe.mixup;
         (alpha > 0.0).then(|| {

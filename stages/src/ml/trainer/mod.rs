@@ -1,4 +1,4 @@
-//! The training loop: epochs of steps, validation, the schedule, and which weights are kept.
+//! The training loop: steps, validation, learning rate schedule, and selection of the best weights.
 
 mod checkpoint;
 mod class_weights;
@@ -23,121 +23,122 @@ use crate::ml::normalisation::Normalisation;
 use crate::ml::schedule::{Curve, Plateau, Schedule};
 use crate::ml::weights::Weights;
 
-/// What helps where training diverged.
-const DIVERGED: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
+/// The hint for diverged training.
+const DIVERGED_HINT: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
 
-/// Which training images an epoch sees.
+/// Which training images an epoch draws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// Every image once, in a random order.
+    /// Every image once, in random order.
     #[default]
     Shuffled,
-    /// As many images as there are, each of a class drawn at random, all classes alike.
+    /// As many images as there are, with classes drawn uniformly at random.
     Balanced,
 }
 
-/// Which epoch's weights are kept.
+/// Which epoch's weights to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// Those of the epoch with the highest validation accuracy, the first of equals.
+    /// The epoch with the highest validation accuracy; the first one in a tie.
     #[default]
     Best,
-    /// Those of the last epoch.
+    /// The last epoch.
     Last,
 }
 
-/// How a network is trained.
+/// The training configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Recipe {
-    /// Where all random numbers come from.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How many epochs there will be, for curves that are planned over all of them.
+    /// The total number of epochs, for schedules that depend on it.
     pub epochs: usize,
-    /// Images of a step.
+    /// The number of images per step.
     pub batch_size: usize,
-    /// The rate of the first epoch, or the highest one.
+    /// The initial or maximum learning rate.
     pub learning_rate: f64,
-    /// How images are moved and their colours changed, if they are.
+    /// The augmentation, if any.
     pub augment: Option<Augmentation>,
-    /// The α of MixUp; 0 for none.
+    /// The α of MixUp; 0 disables it.
     pub mixup: f64,
-    /// Which images an epoch sees.
+    /// Which images an epoch draws.
     pub sampling: Sampling,
-    /// How classes count.
+    /// The weights of the classes in the loss.
     pub class_weights: ClassWeights,
     /// The β of [`ClassWeights::EffectiveNumber`].
     pub effective_number_beta: f64,
-    /// How the loss is computed.
+    /// The loss function.
     pub loss: Loss,
-    /// The largest norm of the gradients of a step; 0 for any.
+    /// The maximum norm of the gradients of a step; 0 disables clipping.
     pub clip_norm: f64,
-    /// How the rate changes.
+    /// The learning rate schedule.
     pub schedule: Curve,
-    /// Epochs in which the rate rises in a line from nothing.
+    /// The number of epochs over which the learning rate rises linearly from 0.
     pub warmup: f64,
-    /// How the rate falls, if it does.
+    /// The plateau schedule, if any.
     pub plateau: Option<Plateau>,
-    /// Epochs without a better validation accuracy after which training stops; 0 for never.
+    /// The number of epochs without an improvement of the validation accuracy after which training stops; 0 disables
+    /// early stopping.
     pub early_stopping: usize,
-    /// Which weights are kept.
+    /// Which weights to keep.
     pub keep: Keep,
 }
 
 /// Images and their classes.
 #[derive(Debug, Clone, Default)]
 pub struct Samples<'a> {
-    /// Bytes of height × width × channels.
+    /// The images, each with height × width × channels bytes.
     pub images: Vec<&'a [u8]>,
-    /// A class per image.
+    /// The class of each image.
     pub classes: Vec<usize>,
 }
 
-/// What is learned from.
+/// The data to train and validate on.
 #[derive(Debug, Clone)]
 pub struct Data<'a> {
-    /// What the weights are fitted to.
+    /// The images to fit the weights to.
     pub training: Samples<'a>,
-    /// What choices are made by; may be empty where the last weights are kept.
+    /// The images for model selection; may be empty if the last weights are kept.
     pub validation: Samples<'a>,
-    /// Fitted on the training images.
+    /// The normalisation, fitted on the training images.
     pub normalisation: Normalisation,
 }
 
-/// One epoch as it stands in the history.
+/// The history entry of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// Counted from 1.
+    /// The number of the epoch, 1-based.
     pub epoch: usize,
-    /// The rate of its last step.
+    /// The learning rate of its last step.
     pub learning_rate: f64,
-    /// Mean loss over the steps, weighted as in training, with dropout.
+    /// The mean training loss over the steps, with class weights and dropout.
     pub train_loss: f64,
-    /// Accuracy over the steps, with dropout.
+    /// The training accuracy over the steps, with dropout.
     pub train_accuracy: f64,
-    /// Mean loss over the validation images; none where there are none.
+    /// The mean loss on the validation images; `None` if there are none.
     pub validation_loss: Option<f64>,
-    /// Accuracy over the validation images; none where there are none.
+    /// The accuracy on the validation images; `None` if there are none.
     pub validation_accuracy: Option<f64>,
 }
 
-/// What is told after each step.
+/// The progress after a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// The epoch, counted from 1.
+    /// The number of the epoch, 1-based.
     pub epoch: usize,
-    /// Images of this epoch so far.
+    /// The number of images so far in this epoch.
     pub images: usize,
-    /// Mean loss of this epoch so far.
+    /// The mean loss so far in this epoch.
     pub loss: f64,
-    /// Accuracy of this epoch so far.
+    /// The accuracy so far in this epoch.
     pub accuracy: f64,
-    /// The rate of the step.
+    /// The learning rate of the step.
     pub learning_rate: f64,
 }
 
-/// The state of training between two epochs, and what it works with.
+/// The state of training between two epochs.
 pub struct Trainer<'a> {
     network: &'a Network,
     recipe: Recipe,
@@ -157,18 +158,18 @@ struct Best {
     weights: Weights,
 }
 
-/// What training gives.
+/// The result of training.
 pub struct Trained {
-    /// The weights that are kept.
+    /// The selected weights.
     pub weights: Weights,
-    /// The epoch that they are of, counted from 1.
+    /// The epoch of the weights, 1-based.
     pub epoch: usize,
-    /// Every epoch.
+    /// The history of all epochs.
     pub history: Vec<EpochRecord>,
 }
 
 impl Trained {
-    /// The epoch whose weights are kept.
+    /// The epoch of the selected weights.
     pub fn kept(&self) -> Option<&EpochRecord> {
         self.history.get(self.epoch.wrapping_sub(1))
     }
@@ -179,13 +180,13 @@ fn candle_failed(error: candle_core::Error) -> StageError {
 }
 
 impl<'a> Trainer<'a> {
-    /// Trains on the processor.
+    /// Trains on the CPU.
     pub fn new(network: &'a Network, recipe: Recipe, data: Data<'a>) -> Result<Self, StageError> {
         let engine = Processor::new(network, first_weights(network, &recipe)?);
         Ok(Self::with_engine(network, recipe, data, Box::new(engine)))
     }
 
-    /// Trains with an engine that holds the first weights, and was made for the same network, recipe and data.
+    /// Trains with an engine that was created with the initial weights for the same network, recipe and data.
     pub fn with_engine(network: &'a Network, recipe: Recipe, data: Data<'a>, engine: Box<dyn Engine + 'a>) -> Self {
         Self {
             network,
@@ -200,15 +201,15 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What an image of each class counts.
+    /// The weight of each class in the loss.
     pub fn class_weights(&self) -> &[f64] {
         &self.class_weights
     }
 
-    /// Trains one more epoch: a step per batch in an order of its own, then validation and the schedule.
+    /// Trains one epoch: one step per batch in random order, then validation and the schedule.
     ///
-    /// All that is drawn comes from streams of the seed and the epoch, so an epoch needs nothing of earlier ones but the
-    /// weights, the moments and the schedule.
+    /// All random numbers come from streams of the seed and the epoch. An epoch therefore only depends on the
+    /// weights, the moments and the schedule of earlier ones.
     pub fn run_epoch(&mut self, mut observe: impl FnMut(StepReport)) -> Result<EpochRecord, StageError> {
         let number = self.history.len() + 1;
         let order = self.order(number);
@@ -228,7 +229,7 @@ impl<'a> Trainer<'a> {
                     "the loss became {loss} at step {step} (epoch {number}) with learning rate {learning_rate}; the worst gradient was {}",
                     self.engine.worst_gradient()?
                 ))
-                .hint(DIVERGED));
+                .hint(DIVERGED_HINT));
             }
         };
         let validation = match self.data.validation.images.is_empty() {
@@ -242,7 +243,7 @@ impl<'a> Trainer<'a> {
                 "the weights stopped being numbers in epoch {number} with learning rate {learning_rate}; the worst gradient was {}",
                 self.engine.worst_gradient()?
             ))
-            .hint(DIVERGED));
+            .hint(DIVERGED_HINT));
         }
         let record = EpochRecord {
             epoch: number,
@@ -266,7 +267,7 @@ impl<'a> Trainer<'a> {
         Ok(record)
     }
 
-    /// Whether the loss stopped being a number; the weights since the last epoch are lost.
+    /// Whether training has diverged. The weights since the previous epoch are lost.
     pub fn diverged(&self) -> bool {
         self.diverged
     }
@@ -276,7 +277,7 @@ impl<'a> Trainer<'a> {
         self.best.is_some()
     }
 
-    /// Whether validation accuracy has not risen for as many epochs as early stopping waits.
+    /// Whether the patience of early stopping is exhausted.
     pub fn is_exhausted(&self) -> bool {
         let patience = self.recipe.early_stopping;
         let accuracies = || self.history.iter().filter_map(|record| record.validation_accuracy);
@@ -287,7 +288,7 @@ impl<'a> Trainer<'a> {
         patience > 0 && best.is_some_and(|(epoch, _)| self.history.len() - (epoch + 1) >= patience)
     }
 
-    /// The images of an epoch in the order in which they are seen.
+    /// The indices of the images of an epoch, in order.
     fn order(&self, epoch: usize) -> Vec<usize> {
         let classes = &self.data.training.classes;
         match self.recipe.sampling {
@@ -311,7 +312,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// The learning rate of each step of the next epoch of `images`.
+    /// The learning rate of each step of the next epoch of `images` images.
     fn rates(&self, images: usize) -> Vec<f64> {
         let Recipe { epochs, batch_size, schedule, warmup, .. } = self.recipe;
         let steps = images.div_ceil(batch_size) as u64;
@@ -321,7 +322,7 @@ impl<'a> Trainer<'a> {
         (0..steps).map(rate).collect()
     }
 
-    /// Hands over the weights that the recipe keeps.
+    /// Returns the weights that the recipe selects.
     pub fn finish(self) -> Trained {
         match self.best {
             Some(Best { epoch, weights, .. }) => Trained { weights, epoch, history: self.history },
@@ -330,7 +331,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The weights that training starts from.
+/// The initial weights.
 pub fn first_weights(network: &Network, recipe: &Recipe) -> Result<Weights, StageError> {
     Weights::draw(network.parameters(), &mut Random::new(recipe.seed, "init")).map_err(candle_failed)
 }

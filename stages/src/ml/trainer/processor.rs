@@ -1,4 +1,4 @@
-//! Training on the processor.
+//! The training engine for the CPU.
 
 use candle_core::{Device, Tensor};
 use hamflow_stage_api::StageError;
@@ -13,10 +13,10 @@ use crate::ml::network::{Batch, Network, Workspace};
 use crate::ml::optimiser::Adam;
 use crate::ml::weights::Weights;
 
-/// Images of one forward pass outside training.
+/// The number of images per forward pass outside training.
 pub const INFERENCE_BATCH: usize = 64;
 
-/// The engine that runs everywhere; its bytes depend on nothing but what it is asked to do.
+/// The CPU engine. Its results are bit-identical on every machine.
 pub struct Processor<'a> {
     network: &'a Network,
     level: Level,
@@ -26,7 +26,7 @@ pub struct Processor<'a> {
 }
 
 impl<'a> Processor<'a> {
-    /// Starts from these weights.
+    /// Starts with these weights.
     pub fn new(network: &'a Network, weights: Weights) -> Self {
         Self {
             network,
@@ -37,7 +37,7 @@ impl<'a> Processor<'a> {
         }
     }
 
-    /// One step, unless its loss is no number.
+    /// Executes one step, unless its loss is not finite.
     fn run_step(&mut self, epoch: &Epoch<'_>, step: Step<'_>) -> Result<BatchLoss, StageError> {
         let mut images = self.batch(epoch, step);
         let mut targets = epoch.targets(step);
@@ -63,7 +63,7 @@ impl<'a> Processor<'a> {
         Ok(loss)
     }
 
-    /// Normalises a step's images, and moves them if the recipe says so.
+    /// The normalised and, if enabled, augmented images of a step.
     fn batch(&self, epoch: &Epoch<'_>, step: Step<'_>) -> Vec<f32> {
         let shape = self.network.input();
         let normalisation = &epoch.data.normalisation;
@@ -138,7 +138,7 @@ impl Engine for Processor<'_> {
     }
 }
 
-/// What the network says of images of bytes: `[images, classes]` values before softmax.
+/// The logits of images given as bytes, `[images, classes]`.
 pub fn predict(
     network: &Network,
     weights: &Weights,

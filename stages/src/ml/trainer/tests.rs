@@ -1,4 +1,4 @@
-//! Training on images in memory: it learns, it repeats itself to the bit, it stops where the numbers end.
+//! Tests of training on images in memory: convergence, reproducibility, and divergence.
 
 use super::*;
 use crate::ml::model;
@@ -6,7 +6,7 @@ use crate::ml::shape::MapShape;
 
 const SHAPE: MapShape = MapShape { height: 8, width: 9, channels: 3 };
 
-/// Images of noise with a bright stripe: across, down, or none, by class.
+/// Noise images with a bright stripe that is horizontal, vertical or absent, by class.
 fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
     let mut random = Random::new(3, purpose);
     (0..count)
@@ -45,7 +45,7 @@ fn recipe() -> Recipe {
     }
 }
 
-/// Lends a trainer of 60 images, with 31 for validation, to `work`.
+/// Passes a trainer with 60 training and 31 validation images to `work`.
 fn with_trainer<R: Send>(
     recipe: Recipe,
     threads: usize,
@@ -77,7 +77,7 @@ fn train(recipe: Recipe, epochs: usize, threads: usize) -> Result<(Trained, Vec<
 }
 
 #[test]
-fn training_goes_on_from_a_checkpoint_to_the_bit() {
+fn training_resumes_bit_identically_from_a_checkpoint() {
     let recipe = Recipe { augment: Some(Augmentation::default()), ..recipe() };
     let run =
         |trainer: &mut Trainer<'_>, epochs: usize| (0..epochs).try_for_each(|_| trainer.run_epoch(|_| ()).map(|_| ()));
@@ -113,7 +113,7 @@ fn a_simple_rule_is_learned() {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_byte() {
+fn the_output_does_not_depend_on_the_number_of_threads() {
     let augmented = Recipe { augment: Some(Augmentation::default()), ..recipe() };
     let (expected, bytes) = train(augmented, 2, 1).unwrap();
     for threads in [2, 3, 7] {
@@ -126,14 +126,14 @@ fn the_number_of_threads_changes_no_byte() {
 }
 
 #[test]
-fn the_last_weights_are_kept_where_wanted() {
+fn keep_last_returns_the_last_weights() {
     let last = Recipe { keep: Keep::Last, ..recipe() };
     let (trained, _) = train(last, 3, 2).unwrap();
     assert_eq!(trained.epoch, 3);
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_training_and_names_the_step() {
+fn a_nan_loss_stops_training_and_names_the_step() {
     let error = train(Recipe { learning_rate: 1e30, ..recipe() }, 2, 2).err().unwrap();
     assert!(error.message.starts_with("the loss became "), "{error}");
     assert!(error.message.contains("at step ") && error.message.contains("learning rate 1"), "{error}");
@@ -142,7 +142,7 @@ fn a_loss_that_is_no_number_stops_training_and_names_the_step() {
 // from sklearn.utils.class_weight import compute_class_weight
 // compute_class_weight("balanced", classes=[0, 1, 2], y=[0, 0, 0, 1, 1, 2, 0, 0])
 #[test]
-fn balanced_weights_are_scikit_learns() {
+fn balanced_weights_match_scikit_learn() {
     let balanced = Recipe { class_weights: ClassWeights::Balanced, ..recipe() };
     let weights = balanced.class_weights(&[0, 0, 0, 1, 1, 2, 0, 0], 3);
     assert_eq!(weights, [8.0 / 15.0, 8.0 / 6.0, 8.0 / 3.0]);
@@ -154,7 +154,7 @@ fn balanced_weights_are_scikit_learns() {
 const EFFECTIVE: [f64; 3] = [0.41376937366205485, 0.8918036642544639, 1.694426962083481];
 
 #[test]
-fn weights_by_effective_number_are_the_papers() {
+fn effective_number_weights_match_the_paper() {
     let effective = Recipe { class_weights: ClassWeights::EffectiveNumber, effective_number_beta: 0.9, ..recipe() };
     let weights = effective.class_weights(&[0, 0, 0, 1, 1, 2, 0, 0], 3);
     for (ours, papers) in weights.iter().zip(EFFECTIVE) {
@@ -162,9 +162,9 @@ fn weights_by_effective_number_are_the_papers() {
     }
 }
 
-// compute_class_weight("balanced", classes=[0, 2], y=[0, 0, 0, 2]) for the classes that are there
+// compute_class_weight("balanced", classes=[0, 2], y=[0, 0, 0, 2]) for the classes that occur
 #[test]
-fn a_class_without_images_changes_no_weight_of_the_others() {
+fn a_class_without_images_does_not_change_the_weights_of_others() {
     let balanced = Recipe { class_weights: ClassWeights::Balanced, ..recipe() };
     assert_eq!(balanced.class_weights(&[0, 0, 0, 2], 4), [4.0 / 6.0, 1.0, 2.0, 1.0]);
     let effective = Recipe { class_weights: ClassWeights::EffectiveNumber, effective_number_beta: 0.9, ..recipe() };
@@ -176,7 +176,7 @@ fn a_class_without_images_changes_no_weight_of_the_others() {
 }
 
 #[test]
-fn balanced_sampling_sees_all_classes_alike_whatever_their_images() {
+fn balanced_sampling_draws_all_classes_equally_often() {
     let balanced = Recipe { sampling: Sampling::Balanced, ..recipe() };
     with_trainer(balanced, 1, |mut trainer| {
         // 40 images of class 0, 20 of class 1, none of class 2.
@@ -193,7 +193,7 @@ fn balanced_sampling_sees_all_classes_alike_whatever_their_images() {
 }
 
 #[test]
-fn every_option_changes_the_training_and_repeats_itself_on_any_number_of_threads() {
+fn every_option_has_an_effect_and_is_reproducible_on_any_number_of_threads() {
     let plain = train(recipe(), 2, 2).unwrap().1;
     let coloured = Augmentation { brightness: 0.2, contrast: 0.2, saturation: 0.2, ..Augmentation::default() };
     for other in [
@@ -207,13 +207,13 @@ fn every_option_changes_the_training_and_repeats_itself_on_any_number_of_threads
         Recipe { schedule: Curve::OneCycle, ..recipe() },
     ] {
         let one = train(other, 2, 1).unwrap().1;
-        assert!(one != plain, "{other:?} changes nothing");
+        assert!(one != plain, "{other:?} has no effect");
         assert!(one == train(other, 2, 3).unwrap().1, "{other:?} depends on threads");
     }
 }
 
 #[test]
-fn a_planned_learning_rate_ends_near_nothing_and_goes_on_from_no_other_plan() {
+fn a_planned_learning_rate_ends_near_0_and_rejects_other_plans() {
     let cosine = Recipe { schedule: Curve::Cosine, plateau: None, ..recipe() };
     let saved = with_trainer(cosine, 2, |mut trainer| {
         let rates: Vec<f64> = (0..4).map(|_| trainer.run_epoch(|_| ()).unwrap().learning_rate).collect();
@@ -227,7 +227,7 @@ fn a_planned_learning_rate_ends_near_nothing_and_goes_on_from_no_other_plan() {
 }
 
 #[test]
-fn training_is_exhausted_after_as_many_epochs_without_a_rise() {
+fn early_stopping_counts_epochs_without_improvement() {
     let record = |accuracy: f64| EpochRecord {
         epoch: 1,
         learning_rate: 1e-3,
@@ -249,7 +249,7 @@ fn training_is_exhausted_after_as_many_epochs_without_a_rise() {
 }
 
 #[test]
-fn weights_that_the_last_step_of_an_epoch_broke_are_never_the_best() {
+fn nan_weights_are_never_the_best() {
     let one_step = Recipe { batch_size: 1000, ..recipe() };
     with_trainer(one_step, 1, |mut trainer| {
         trainer.run_epoch(|_| ())?;
@@ -267,7 +267,7 @@ fn weights_that_the_last_step_of_an_epoch_broke_are_never_the_best() {
 }
 
 #[test]
-fn what_was_best_before_the_loss_ended_is_kept() {
+fn the_best_weights_before_divergence_are_kept() {
     with_trainer(recipe(), 2, |mut trainer| {
         let best = trainer.run_epoch(|_| ())?;
         trainer.schedule = Schedule::new(1e30);

@@ -1,4 +1,4 @@
-//! Whole trainings on the device and on the processor, from the same weights and random numbers.
+//! Whole training runs on the device and on the CPU, from the same weights and random numbers.
 
 use hamflow_stage_api::{Random, StageError};
 
@@ -18,7 +18,7 @@ use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Tr
 /// Odd before and after the first pooling.
 const SHAPE: MapShape = MapShape { height: 13, width: 18, channels: 3 };
 const CLASSES: usize = 3;
-/// Every kind of layer, wherever it can stand, and few enough filters for the processor to play the device.
+/// Every kind of layer in every position, with few enough filters to run the kernels on the CPU.
 const LAYERS: [LayerConfig; 12] = [
     Conv { filters: 16 },
     Conv { filters: 16 },
@@ -33,10 +33,10 @@ const LAYERS: [LayerConfig; 12] = [
     Dropout { rate: 0.5 },
     Dense { units: CLASSES, relu: false },
 ];
-/// Images to train on and to validate with; the last step of an epoch in batches of 4 has 3.
+/// The number of training and validation images. With batches of 4, the last step of an epoch has 3 images.
 const IMAGES: [usize; 2] = [39, 11];
 
-/// How far losses may lie apart after up to 20 steps.
+/// The tolerance for losses after up to 20 steps.
 fn of_losses(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-4,
@@ -91,7 +91,7 @@ pub(super) fn check<Q: Queue>(
         ..recipe()
     };
     for (what, recipe, epochs) in [
-        // One step an epoch: every step's loss is compared.
+        // One step per epoch, so that the loss of every step is compared.
         ("20 steps", recipe(), 20),
         ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
         ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
@@ -109,10 +109,10 @@ pub(super) fn check<Q: Queue>(
     Ok(())
 }
 
-/// Losses of training and of validation.
+/// Training and validation losses.
 type Losses = (Vec<f32>, Vec<f32>);
 
-/// Trains on images of noise with a bright stripe; on the processor where there is no other engine.
+/// Trains on noise images with a bright stripe, on the CPU if there is no other engine.
 fn train<Q: Queue>(
     recipe: &Recipe,
     epochs: usize,

@@ -1,8 +1,8 @@
-//! The orders for the way back: the gradients of all weights, clipping, Adam.
+//! The commands of the backward pass: the gradients of all weights, clipping, and Adam.
 
 use std::ops::Range;
 
-use super::{MOST_PARTIALS, Session, Source, blocks, count, pixel_blocks};
+use super::{MAX_PARTIALS, Session, Source, blocks, count, pixel_blocks};
 use crate::ml::cuda::CudaError;
 use crate::ml::cuda::buffer::{Buffer, Number};
 use crate::ml::cuda::kernel::Kernel;
@@ -15,10 +15,10 @@ use crate::ml::optimiser::Adam;
 use crate::ml::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
-    /// From the loss's gradient to those of all weights.
+    /// Propagates the gradient of the loss to all weights.
     pub(super) fn backward(&mut self, images: usize) -> Result<(), CudaError> {
         let last = self.plan.layers.len() - 1;
-        // The gradient of what came out lies in one of the two, that of what went in goes to the other.
+        // One of the two buffers holds the gradient of the output, the other receives that of the input.
         let [mut here, mut there] = self.gradients;
         for number in (0..=last).rev() {
             let layer = self.plan.layers[number].clone();
@@ -35,7 +35,7 @@ impl<Q: Queue> Session<Q> {
                         rows: inputs,
                         inner: images,
                         columns: units,
-                        left: Matrix::turned(input.first(images * inputs)),
+                        left: Matrix::transposed(input.first(images * inputs)),
                         right: Matrix::plain(gradient),
                         output: self.gradient.slice(weights.clone()),
                     })?;
@@ -47,7 +47,7 @@ impl<Q: Queue> Session<Q> {
                         inner: units,
                         columns: inputs,
                         left: Matrix::plain(gradient),
-                        right: Matrix::turned(self.factors().slice(weights)),
+                        right: Matrix::transposed(self.factors().slice(weights)),
                         output: there.first(images * inputs),
                     })?;
                 }
@@ -72,7 +72,7 @@ impl<Q: Queue> Session<Q> {
                     self.bias_gradient(kernel, [output, here, here], bias, (images * height * width, filters), true)?;
                     let convolution = Convolution { images, height, width, inputs: channels, outputs: filters };
                     self.filter_gradient(&convolution, input, here, self.gradient.slice(weights.clone()))?;
-                    // Nobody asks for the gradient of the pixels.
+                    // The gradient of the pixels is not needed.
                     if number == 0 {
                         break;
                     }
@@ -86,7 +86,7 @@ impl<Q: Queue> Session<Q> {
         Ok(())
     }
 
-    /// Masks the gradient by ReLU and sums it to the bias' gradient: output, gradient, masked gradient.
+    /// Masks the gradient by ReLU and sums it to the bias gradient: output, gradient, masked gradient.
     pub(super) fn bias_gradient(
         &mut self,
         kernel: Kernel,
@@ -95,7 +95,7 @@ impl<Q: Queue> Session<Q> {
         (rows, channels): (usize, usize),
         relu: bool,
     ) -> Result<(), CudaError> {
-        let per_block = rows.div_ceil(MOST_PARTIALS).max(16);
+        let per_block = rows.div_ceil(MAX_PARTIALS).max(16);
         let partials = rows.div_ceil(per_block);
         let mut arguments = buffers.map(Argument::Buffer).to_vec();
         arguments.extend([
@@ -128,7 +128,7 @@ impl<Q: Queue> Session<Q> {
     }
 
     pub(super) fn clip(&mut self, source: &Source) -> Result<(), CudaError> {
-        let partials = blocks(self.gradient.length).min(MOST_PARTIALS);
+        let partials = blocks(self.gradient.length).min(MAX_PARTIALS);
         let sums = Argument::Buffer(self.partials.cast(Number::F64));
         self.launch(
             Kernel::SquareSums,

@@ -1,4 +1,4 @@
-//! The orders for the way forward: the images, the layers, the loss.
+//! The commands of the forward pass: the images, the layers, and the loss.
 
 use super::{Session, Source, blocks, count, pixel_blocks};
 use crate::ml::cuda::CudaError;
@@ -27,7 +27,7 @@ impl<Q: Queue> Session<Q> {
         self.launch(Kernel::BeginStep, 1, &arguments)
     }
 
-    /// Writes the first layer's input.
+    /// Writes the input of the first layer.
     pub(super) fn draw(
         &mut self,
         source: &Source,
@@ -38,7 +38,7 @@ impl<Q: Queue> Session<Q> {
     ) -> Result<(), CudaError> {
         let MapShape { height, width, channels } = self.plan.input;
         let area = height * width;
-        // In one go, unless something happens to the pixels on the way.
+        // A single kernel, unless the pixels are processed further.
         let is_direct = !colours && !mixes;
         let (kernel, output, stride) = match is_direct {
             true => (self.either(Kernel::DrawF32, Kernel::DrawBf16), self.outputs[0], self.plan.stride),
@@ -87,7 +87,7 @@ impl<Q: Queue> Session<Q> {
         self.launch(self.either(Kernel::MixF32, Kernel::MixBf16), blocks(images * area), &arguments)
     }
 
-    /// The arguments that say what is dropped: keys, threshold, scale.
+    /// The dropout arguments of a kernel: keys, threshold, scale.
     pub(super) fn dropping(&self, dropout: Option<DropoutPlan>, images: usize) -> [Argument; 3] {
         match dropout {
             Some(DropoutPlan { slot, threshold, scale }) => {
@@ -97,7 +97,7 @@ impl<Q: Queue> Session<Q> {
         }
     }
 
-    /// From the first layer's input to the logits.
+    /// Computes the logits from the first layer's input.
     pub(super) fn forward(&mut self, images: usize, is_training: bool) -> Result<(), CudaError> {
         let last = self.plan.layers.len() - 1;
         for number in 0..=last {
@@ -174,7 +174,7 @@ impl<Q: Queue> Session<Q> {
         self.launch(kernel, blocks(values), &[&buffers.map(Argument::Buffer)[..], &dropping, &sizes].concat())
     }
 
-    /// Adds the loss to the cursor, and writes its gradient.
+    /// Adds the loss to the cursor and writes its gradient.
     pub(super) fn loss(&mut self, source: &Source, images: usize, loss: Loss) -> Result<(), CudaError> {
         let arguments = [
             Argument::Buffer(self.logits),

@@ -1,4 +1,4 @@
-//! A network on the device with all its memory, and the orders for a step: forward, backward, clipping, Adam.
+//! A network on the device with all its memory, and the commands of a step: forward, backward, clipping, Adam.
 
 mod backward;
 mod forward;
@@ -18,65 +18,65 @@ use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::precision::Precision;
 
-/// Blocks of threads that share a sum: enough for every device, few enough to be summed by one block.
-const MOST_PARTIALS: usize = 1024;
+/// Maximum number of blocks that contribute to a sum: enough for every device, few enough to be summed by one block.
+const MAX_PARTIALS: usize = 1024;
 
-/// What a session is made for.
+/// The settings of a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// What products are made of.
+    /// The precision of products.
     pub precision: Precision,
-    /// Images of the largest step.
+    /// The maximum number of images in a step.
     pub images: usize,
-    /// How the loss is computed while training.
+    /// The training loss.
     pub loss: Loss,
-    /// The largest norm of the gradients of a step; 0 for any.
+    /// The maximum norm of the gradients of a step; 0 for no limit.
     pub clip_norm: f64,
-    /// Whether images are moved.
+    /// Whether images are augmented geometrically.
     pub moves: bool,
-    /// Whether their colours change.
+    /// Whether the colours of images are augmented.
     pub colours: bool,
-    /// Whether they are mixed.
+    /// Whether MixUp is applied.
     pub mixes: bool,
-    /// Where dropout's random numbers come from.
+    /// The seed of dropout.
     pub seed: u64,
-    /// What bytes become.
+    /// The normalisation of the image bytes.
     pub normalisation: Normalisation,
 }
 
-/// What steps read: images on the device, and an epoch's plan for them.
+/// The inputs of the steps: images on the device, and an epoch's random numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
-    /// Bytes of height × width × channels each.
+    /// The images, each with height × width × channels bytes.
     pub images: Buffer,
-    /// What was drawn.
+    /// The epoch's random numbers.
     pub epoch: EpochBuffer,
-    /// Where the steps are.
+    /// The position in the epoch.
     pub cursor: Buffer,
 }
 
 /// A network on the device.
 pub struct Session<Q> {
-    /// Where orders go.
+    /// The command queue.
     pub queue: Q,
     plan: Plan,
     settings: Settings,
-    /// Weights, gradients and moments, in the device's order.
+    /// Weights, gradients and moments, in the device's layout.
     weights: Buffer,
     gradient: Buffer,
     first: Buffer,
     second: Buffer,
-    /// The weights in bf16, where products take that.
+    /// The weights in bf16, if products use it.
     narrow: Option<Buffer>,
-    /// A convolution's gradient in bf16 on its way to `gradient`.
+    /// A convolution's bf16 gradient before it is converted to `gradient`.
     narrow_gradient: Option<Buffer>,
     values: Buffer,
     pixels: Buffer,
-    /// The first layer's input, and what comes out of each layer.
+    /// The first layer's input, and the output of each layer.
     outputs: Vec<Buffer>,
-    /// Two that take turns on the way back.
+    /// Two buffers that alternate in the backward pass.
     gradients: [Buffer; 2],
-    /// A product of a dense layer, before its bias.
+    /// A dense layer's product before the bias is added.
     sums: Buffer,
     logits: Buffer,
     slopes: Buffer,
@@ -89,7 +89,8 @@ fn blocks(count: usize) -> usize {
     count.div_ceil(BLOCK)
 }
 
-/// Blocks for values of pixels, which are taken four at a time where that divides the channels.
+/// The number of blocks for pixel values, which are processed in groups of four if the number of channels is
+/// divisible by four.
 fn pixel_blocks(count: usize, channels: usize) -> usize {
     blocks(if channels.is_multiple_of(4) { count / 4 } else { count })
 }
@@ -99,7 +100,7 @@ fn count(value: usize) -> Argument {
 }
 
 impl<Q: Queue> Session<Q> {
-    /// Takes all the memory that steps of a network need.
+    /// Allocates all memory for the steps of a network.
     pub fn new(mut queue: Q, network: &Network, settings: Settings) -> Result<Self, CudaError> {
         let plan = Plan::new(network, settings.precision, settings.images)?;
         let images = settings.images;
@@ -131,8 +132,8 @@ impl<Q: Queue> Session<Q> {
             sums: floats(images * units)?,
             logits: floats(images * plan.classes)?,
             slopes: floats(images * plan.classes)?,
-            // Half as many sums of squares in double precision fit, too.
-            partials: floats(MOST_PARTIALS * channels.max(2))?,
+            // Also fits half as many sums of squares in double precision.
+            partials: floats(MAX_PARTIALS * channels.max(2))?,
             narrow: is_narrow.then(|| queue.allocate(Number::Bf16, weights)).transpose()?,
             narrow_gradient: is_narrow.then(|| queue.allocate(Number::Bf16, filters)).transpose()?,
             gradients: [queue.allocate(plan.number, most)?, queue.allocate(plan.number, most)?],
@@ -149,12 +150,12 @@ impl<Q: Queue> Session<Q> {
         Ok(session)
     }
 
-    /// The network as the device runs it.
+    /// The execution plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Copies weights and moments, in the host's order, to the device.
+    /// Uploads weights and moments, given in the host's layout.
     pub fn load(&mut self, weights: &[f32], first: &[f32], second: &[f32]) -> Result<(), CudaError> {
         let placement = &self.plan.placement;
         for (to, values) in [(self.weights, weights), (self.first, first), (self.second, second)] {
@@ -168,15 +169,15 @@ impl<Q: Queue> Session<Q> {
         Ok(())
     }
 
-    /// The weights and the moments, in the host's order.
+    /// Downloads the weights and moments, in the host's layout.
     pub fn state(&mut self) -> Result<[Vec<f32>; 3], CudaError> {
         let [weights, first, second] = [self.weights, self.first, self.second];
         Ok([self.host(weights)?, self.host(first)?, self.host(second)?])
     }
 
-    /// The gradients of the last step, in the host's order; of the step that went wrong, if one did.
-    pub fn last_gradient(&mut self, went_wrong: bool) -> Result<Vec<f32>, CudaError> {
-        self.host(if went_wrong { self.second } else { self.gradient })
+    /// The gradients of the last step in the host's layout, or those of the step with a non-finite loss.
+    pub fn last_gradient(&mut self, diverged: bool) -> Result<Vec<f32>, CudaError> {
+        self.host(if diverged { self.second } else { self.gradient })
     }
 
     fn host(&mut self, buffer: Buffer) -> Result<Vec<f32>, CudaError> {
@@ -184,7 +185,7 @@ impl<Q: Queue> Session<Q> {
         Ok(self.plan.placement.to_host(&device))
     }
 
-    /// Orders a step of training on the source's next `images`.
+    /// Enqueues a training step on the source's next `images`.
     pub fn train(&mut self, source: &Source, images: usize) -> Result<(), CudaError> {
         let Settings { loss, moves, colours, mixes, .. } = self.settings;
         self.begin(source, images, self.plan.dropout_layers.len())?;
@@ -198,7 +199,7 @@ impl<Q: Queue> Session<Q> {
         self.adam(source)
     }
 
-    /// Orders a look at the source's next `images`.
+    /// Enqueues a validation step on the source's next `images`.
     pub fn validate(&mut self, source: &Source, images: usize) -> Result<(), CudaError> {
         self.begin(source, images, 0)?;
         self.draw(source, images, false, false, false)?;
@@ -210,17 +211,17 @@ impl<Q: Queue> Session<Q> {
         self.queue.launch(kernel, blocks, arguments)
     }
 
-    /// The kernel for the maps' kind of number.
+    /// Selects the kernel for the element type of the feature maps.
     fn either(&self, f32: Kernel, bf16: Kernel) -> Kernel {
         if self.plan.number == Number::Bf16 { bf16 } else { f32 }
     }
 
-    /// The weights that products take.
+    /// The weights in the precision of products.
     fn factors(&self) -> Buffer {
         self.narrow.unwrap_or(self.weights)
     }
 
-    /// Sets a cursor.
+    /// Writes a cursor.
     pub fn set_cursor(&mut self, buffer: Buffer, cursor: Cursor) -> Result<(), CudaError> {
         self.queue.upload(buffer, &cursor.to_bytes())
     }

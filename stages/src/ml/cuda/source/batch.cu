@@ -1,6 +1,6 @@
-// From bytes to the network's input: the step's images are moved, normalised, recoloured and mixed.
+// From image bytes to the network's input: geometric augmentation, normalisation, colour augmentation and MixUp.
 
-// Begins a step: looks where it is, and makes the keys of dropout, `[layers, images]`.
+// Advances the cursor to the next step and derives its dropout keys, `[layers, images]`.
 KERNEL begin_step(Cursor *cursor, const float *alphas, u64 *keys, const u32 *layers, u32 layer_count, u32 images, u64 seed) {
     u64 step = cursor->step + 1;
     u64 key = mix_words(seed, step);
@@ -18,7 +18,7 @@ KERNEL begin_step(Cursor *cursor, const float *alphas, u64 *keys, const u32 *lay
     }
 }
 
-// The two pixels around a coordinate and how far it is towards the second, as in augment.rs.
+// The two pixels next to a coordinate and the interpolation weight of the second, as in augment.rs.
 __device__ void neighbours(double coordinate, u32 length, u32 *first, u32 *second, float *towards) {
     double inside = fmin(fmax(coordinate, 0.0), (double)(length - 1));
     *first = (u32)inside;
@@ -26,8 +26,8 @@ __device__ void neighbours(double coordinate, u32 length, u32 *first, u32 *secon
     *towards = (float)(inside - (double)*first);
 }
 
-// Writes the images of a step as pixels of `stride` values, those behind the channels 0. `moves` has six numbers per image,
-// two rows of a matrix that says where a pixel comes from; it is null where nothing is moved.
+// Writes the images of a step as pixels of `stride` values; padding channels are 0. `moves` has six numbers per
+// image, the two rows of the affine matrix from output to input pixels; it is null without geometric augmentation.
 template <typename T>
 __device__ void draw_all(const u8 *images, const u32 *order, const double *moves, const float *values, const Cursor *cursor,
                          T *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
@@ -80,7 +80,8 @@ __device__ double grey(double red, double green, double blue) {
     return 0.2989 * red + 0.587 * green + 0.114 * blue;
 }
 
-// Changes brightness, contrast and saturation of three-channel images, a block for each, as `change_colours` in augment.rs.
+// Changes brightness, contrast and saturation of three-channel images, one block per image, like `change_colours` in
+// augment.rs.
 KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor, u32 area, double mean, double deviation) {
     const double *factors = colours + 3 * (cursor->first + blockIdx.x);
     double brightness = factors[0], contrast = factors[1], saturation = factors[2];
@@ -111,7 +112,8 @@ KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor
     }
 }
 
-// Copies pixels of `channels` values to pixels of `stride`; where there are shares, mixed with their partners' (mixup.rs).
+// Copies pixels of `channels` values to pixels of `stride` values, blended with their partners if there are shares
+// (mixup.rs).
 template <typename T>
 __device__ void mix_all(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, T *output,
                         u32 count, u32 area, u32 channels, u32 stride) {

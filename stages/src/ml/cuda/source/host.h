@@ -1,6 +1,6 @@
-// CUDA's words for a C++ compiler, so that tests run the kernels on the processor: the threads of a block that wait for each
-// other are fibers, switched at `__syncthreads`. Every second block runs its threads from the last to the first, so that a kernel
-// whose threads should wait and do not gives other numbers.
+// CUDA's keywords for a C++ compiler, so that tests can run the kernels on the CPU. Threads of a block that
+// synchronise are fibers, switched at `__syncthreads`. Every second block runs its threads in reverse order, so that
+// a missing synchronisation changes the results.
 
 #include <cmath>
 #include <csetjmp>
@@ -32,7 +32,7 @@ static inline float __uint_as_float(unsigned int bits) {
     return value;
 }
 
-// A fiber begins with `setcontext` and goes on with `_longjmp`, which asks nothing of the system.
+// A fiber starts with `setcontext` and continues with `_longjmp`, which makes no system call.
 struct Fiber {
     ucontext_t start;
     jmp_buf place;
@@ -64,7 +64,7 @@ static void run_fiber() {
     _longjmp(fibers->scheduler, 1);
 }
 
-// Runs a thread until it waits or ends.
+// Runs a thread until it synchronises or ends.
 static void resume(unsigned int thread) {
     threadIdx.x = thread;
     Fiber &fiber = fibers->all[thread];
@@ -78,7 +78,7 @@ static void resume(unsigned int thread) {
     setcontext(&fiber.start);
 }
 
-// Runs every thread of every block; `waits` says whether threads wait for each other.
+// Runs every thread of every block; `waits` tells whether threads synchronise.
 static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, void (*body)(void *), void *argument) {
     static thread_local unsigned int launches = 0;
     launches++;

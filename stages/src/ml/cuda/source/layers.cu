@@ -1,7 +1,7 @@
-// The layers but for their products: bias, ReLU, pooling, dropout, forward and backward. Maps are `[images, height, width,
-// channels]`, vectors `[rows, channels]`.
+// The layers except for their products: bias, ReLU, pooling, dropout, forward and backward. Maps are
+// `[images, height, width, channels]`, vectors `[rows, channels]`.
 
-// Adds the bias of each channel to `values`, and writes them to `output`, what is negative as 0 if wanted.
+// Adds the bias of each channel to `values` and writes the sums to `output`, optionally after ReLU.
 template <u32 N, typename V, typename T>
 __device__ void bias_packs(const V *values, const float *bias, T *output, u32 count, u32 channels, u32 relu) {
     FOR_EACH(i, count / N) {
@@ -33,13 +33,13 @@ KERNEL bias_bf16(const bf16 *values, const float *bias, bf16 *output, u32 count,
     bias_all(values, bias, output, count, channels, relu);
 }
 
-// From the sums of a product, which are f32 whatever its factors are.
+// From the sums of a product, which are f32 regardless of the type of its factors.
 KERNEL bias_narrow(const float *values, const float *bias, bf16 *output, u32 count, u32 channels, u32 relu) {
     bias_all(values, bias, output, count, channels, relu);
 }
 
 // Sets the gradient to 0 where ReLU's output is 0, if there is one, and sums it over `rows` rows per block into
-// `partial[block, channels]`. A thread keeps to its channels, so that neighbours read neighbours.
+// `partial[block, channels]`. Each thread always handles the same channels, so that adjacent threads read adjacent values.
 template <u32 N, typename G, typename T>
 __device__ void bias_gradient_packs(const T *output, const G *gradient, T *masked, float *partial, u32 count, u32 channels,
                                     u32 rows, u32 relu) {
@@ -106,13 +106,13 @@ KERNEL bias_gradient_bf16(const bf16 *output, const bf16 *gradient, bf16 *masked
     bias_gradient_all(output, gradient, masked, partial, count, channels, rows, relu);
 }
 
-// From the loss's gradient, which is f32, to the factor of a product.
+// From the gradient of the loss, which is f32, to the type of a product's factors.
 KERNEL bias_gradient_narrow(const bf16 *output, const float *gradient, bf16 *masked, float *partial, u32 count, u32 channels,
                             u32 rows, u32 relu) {
     bias_gradient_all(output, gradient, masked, partial, count, channels, rows, relu);
 }
 
-// Sums `partial[blocks, channels]` over the blocks, a block of threads for each channel.
+// Sums `partial[blocks, channels]` over the blocks, with one thread block per channel.
 KERNEL sum_partials(const float *partial, float *sums, u32 blocks, u32 channels) {
     double sum = 0.0;
     for (u32 i = threadIdx.x; i < blocks; i += BLOCK) {
@@ -128,7 +128,7 @@ __device__ float larger(float a, float b) {
     return b > a ? b : a;
 }
 
-// Writes the largest value of each 2×2 window, under dropout with a key per image if `threshold` is not 0.
+// Writes the maximum of each 2×2 window, with dropout with a key per image if `threshold` is not 0.
 template <u32 N, typename T>
 __device__ void pool_packs(const T *input, T *output, const u64 *keys, u32 threshold, float scale, u32 images, u32 height,
                            u32 width, u32 channels) {
@@ -169,8 +169,8 @@ KERNEL pool_bf16(const bf16 *input, bf16 *output, const u64 *keys, u32 threshold
     pool_all(input, output, keys, threshold, scale, images, height, width, channels);
 }
 
-// Writes the gradient of what was pooled: each window's goes to its first largest value, 0 to all others and to an odd last
-// row or column.
+// Writes the gradient of the pooled map: the gradient of a window goes to its first maximum, all other values and an
+// odd last row or column get 0.
 template <u32 N, typename T>
 __device__ void pool_gradient_packs(const T *input, const T *gradient, T *output, const u64 *keys, u32 threshold, float scale,
                                     u32 images, u32 height, u32 width, u32 channels) {
@@ -241,7 +241,7 @@ KERNEL pool_gradient_bf16(const bf16 *input, const bf16 *gradient, bf16 *output,
     pool_gradient_all(input, gradient, output, keys, threshold, scale, images, height, width, channels);
 }
 
-// Applies dropout, or its gradient, to runs of `length` values, each with a key of its own.
+// Applies dropout or its gradient to runs of `length` values, each with its own key.
 template <typename T>
 __device__ void dropout_all(const T *values, T *output, const u64 *keys, u32 threshold, float scale, u32 count, u32 length) {
     FOR_EACH(i, count) {

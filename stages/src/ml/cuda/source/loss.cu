@@ -1,6 +1,6 @@
-// Softmax and cross-entropy with the gradient of both, as loss.rs: one block for all images, a thread for an image.
+// Softmax and cross-entropy with the gradient of both, like loss.rs: one block for all images, one thread per image.
 
-// The share of a class in a target, summing to 1.
+// The share of a class in a target; the shares sum to 1.
 __device__ double wanted(const Target *target, double weight, u32 c, u32 classes, double smoothing) {
     double share = 0.0;
     if (weight > 0.0) {
@@ -10,7 +10,7 @@ __device__ double wanted(const Target *target, double weight, u32 c, u32 classes
     return smoothing > 0.0 ? share * (1.0 - smoothing) + smoothing / (double)classes : share;
 }
 
-// The slope of a class under focal loss: f'(p) p for f(p) = -(1 - p)^γ ln p, times what is wanted; adds f(p) to the loss.
+// The slope of a class under focal loss: f'(p) p for f(p) = -(1 - p)^γ ln p, times its target share; adds f(p) to the loss.
 __device__ double focal_slope(double share, double log_p, double focal, double *loss) {
     if (!(share > 0.0)) {
         return 0.0;
@@ -18,12 +18,12 @@ __device__ double focal_slope(double share, double log_p, double focal, double *
     double p = exp(log_p), rest = fmax(1.0 - p, 0.0);
     double power = pow(rest, focal);
     *loss -= share * power * log_p;
-    // Where the class is certain both factors vanish.
+    // For p = 1, both factors vanish.
     double steep = rest > 0.0 ? focal * p * pow(rest, focal - 1.0) * log_p : 0.0;
     return share * (steep - power);
 }
 
-// Writes the gradient of the mean loss, and adds the loss and the number of right answers to the cursor.
+// Writes the gradient of the mean loss, and adds the loss and the number of correct predictions to the cursor.
 KERNEL loss_gradient(const float *logits, const Target *targets, Cursor *cursor, float *gradient, u32 images, u32 classes,
                      double smoothing, double focal) {
     double sum = 0.0, correct = 0.0;
@@ -68,7 +68,7 @@ KERNEL loss_gradient(const float *logits, const Target *targets, Cursor *cursor,
     }
     sum = block_sum(sum);
     correct = block_sum(correct);
-    // Behind a step whose loss is no number nothing counts.
+    // After a step with a non-finite loss, nothing is counted.
     if (threadIdx.x == 0 && cursor->bad_step == 0) {
         cursor->loss += sum;
         cursor->correct += (u64)correct;

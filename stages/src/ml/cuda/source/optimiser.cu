@@ -1,6 +1,6 @@
 // Clipping and Adam.
 
-// Writes the sum of the squares of a block's share of the gradients.
+// Writes the sum of squares of a block's part of the gradients.
 KERNEL square_sums(const float *gradient, double *partial, u32 count) {
     double sum = 0.0;
     FOR_EACH(i, count) {
@@ -13,7 +13,7 @@ KERNEL square_sums(const float *gradient, double *partial, u32 count) {
     }
 }
 
-// Says in the cursor what gradients of a norm above `most` are multiplied with.
+// Writes to the cursor the factor for gradients whose norm exceeds `most`.
 KERNEL clip_factor(const double *partial, u32 blocks, double most, Cursor *cursor) {
     double sum = 0.0;
     for (u32 i = threadIdx.x; i < blocks; i += BLOCK) {
@@ -25,10 +25,10 @@ KERNEL clip_factor(const double *partial, u32 blocks, double most, Cursor *curso
     }
 }
 
-// Moves the weights by one step in Keras's form of Adam (optimiser.rs), and copies them to `narrow` if there is one.
+// Updates the weights by one step of Adam as in Keras (optimiser.rs), and copies them to `narrow` if it is not null.
 //
-// From a step on whose loss is no number, nothing moves. Training never goes on from there, so the second moments then take
-// the gradients of that step: whoever asks afterwards finds the worst of them there.
+// From a step with a non-finite loss on, no weight changes. Training never continues from there, so the second
+// moments then receive the gradients of that step, where the largest one can be found for the error message.
 KERNEL adam(const float *gradient, float *first, float *second, float *weights, bf16 *narrow, const Cursor *cursor, u32 count,
             float rate1, float rate2, float epsilon) {
     if (cursor->bad_step != 0) {

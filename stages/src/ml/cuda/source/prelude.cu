@@ -1,29 +1,29 @@
-// What all kernels share: number types, the state of a step, the hash of dropout.
+// Definitions shared by all kernels: number types, the state of a step, the dropout hash.
 //
-// The kernels are plain enough to be compiled by NVRTC, which has no headers, and by a C++ compiler behind `host.h`, where
-// the tests run them on the processor. Sums run in an order that follows from the sizes alone: no atomics.
+// The kernels are simple enough to be compiled by NVRTC, which has no headers, and by a C++ compiler after `host.h`,
+// with which the tests run them on the CPU. The order of sums depends only on the sizes: no atomics.
 
 typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// Threads of a block; every kernel is launched with as many.
+// Threads per block; every kernel is launched with this number.
 #define BLOCK 256
 
-// Where a step is in its epoch, and what came out so far. The fields of `Cursor` in cursor.rs.
+// The position of a step in its epoch, and the accumulated results. Has the fields of `Cursor` in cursor.rs.
 struct Cursor {
-    u64 step;        // steps of the optimiser
-    u64 bad_step;    // the first step whose loss is no number, or 0
-    u64 index;       // steps of this epoch
-    u64 first;       // the place of the step's first image in the epoch's order
-    u64 next;        // the place of the next step's
-    double loss;     // the sum of the images' losses
-    u64 correct;     // images whose class has the largest value
-    float alpha;     // the learning rate with Adam's corrections
-    float factor;    // what clipping multiplies the gradients with
+    u64 step;        // the number of optimiser steps so far
+    u64 bad_step;    // the first step with a non-finite loss, or 0
+    u64 index;       // the number of steps in this epoch
+    u64 first;       // the position of the step's first image in the epoch's order
+    u64 next;        // the position of the next step's first image
+    double loss;     // the sum of the image losses
+    u64 correct;     // the number of correctly classified images
+    float alpha;     // the learning rate including Adam's bias corrections
+    float factor;    // the factor by which clipping scales the gradients
 };
 
-// What an image shows; the fields of `Target` in epoch_buffer.rs.
+// The target of an image; has the fields of `Target` in epoch_buffer.rs.
 struct Target {
     double weight;
     double mixed_weight;
@@ -47,19 +47,19 @@ __device__ void put(float *place, float value) {
     *place = value;
 }
 
-// To the nearest, of two equally near ones to the even.
+// Rounds to nearest, ties to even.
 __device__ void put(bf16 *place, float value) {
     u32 bits = __float_as_uint(value);
     bool is_number = (bits & 0x7fffffffu) <= 0x7f800000u;
     place->bits = (unsigned short)(is_number ? (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16 : 0x7fc0u);
 }
 
-// Neighbouring values that are loaded and stored at once.
+// Adjacent values that are loaded and stored together.
 template <typename T, u32 N> struct alignas(N * sizeof(T)) Pack {
     T values[N];
 };
 
-// The packs of an array. Where the channels are a multiple of four, a pack lies in one pixel and is aligned.
+// The packs of an array. If the number of channels is a multiple of four, a pack is within one pixel and aligned.
 template <u32 N, typename T> __device__ Pack<T, N> *packs(T *values) {
     return (Pack<T, N> *)values;
 }
@@ -68,7 +68,7 @@ template <u32 N, typename T> __device__ const Pack<T, N> *packs(const T *values)
     return (const Pack<T, N> *)values;
 }
 
-// SplitMix64, as `mix` in layer/dropout.rs.
+// SplitMix64, like `mix` in layer/dropout.rs.
 __device__ u64 mix_words(u64 state, u64 word) {
     u64 z = state + (word + 1) * 0x9e3779b97f4a7c15ull;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -76,7 +76,7 @@ __device__ u64 mix_words(u64 state, u64 word) {
     return z ^ (z >> 31);
 }
 
-// What becomes of a value under dropout, as `DropoutMask` in kernels/pointwise.rs.
+// The value after dropout, like `DropoutMask` in kernels/pointwise.rs.
 __device__ float drop(u64 key, u32 index, u32 threshold, float scale, float value) {
     if (threshold == 0) {
         return value;
@@ -88,7 +88,7 @@ __device__ float drop(u64 key, u32 index, u32 threshold, float scale, float valu
     return hash >= threshold ? value * scale : 0.0f;
 }
 
-// The sum of a value of each thread of the block, in a tree; all threads get it.
+// The sum over the threads of the block by tree reduction; all threads get the result.
 __device__ double block_sum(double value) {
     __shared__ double values[BLOCK];
     values[threadIdx.x] = value;
@@ -104,5 +104,5 @@ __device__ double block_sum(double value) {
     return sum;
 }
 
-// All counts stay below 2^31 (checked where buffers are made), so that no index overflows.
+// All counts are below 2^31 (checked when buffers are created), so that no index overflows.
 #define FOR_EACH(i, count) for (u32 i = blockIdx.x * BLOCK + threadIdx.x; i < (count); i += gridDim.x * BLOCK)

@@ -1,4 +1,4 @@
-//! From bytes to the network's input.
+//! From image bytes to the network's input.
 
 use super::{Device, IMAGES, SHAPE};
 use crate::ml::augment::{Affine, Augmentation, Draw, change_colours};
@@ -55,7 +55,7 @@ impl<Q: Queue> Device<'_, Q> {
 
         let mut findings = Vec::new();
         let mut expected = vec![0.0; IMAGES * SHAPE.len()];
-        // Pixels without the zeros that are added to them.
+        // Pixels without their zero padding.
         let inside = |padded: Vec<f32>| -> Vec<f32> {
             padded
                 .chunks(stride)
@@ -103,7 +103,7 @@ impl<Q: Queue> Device<'_, Q> {
     }
 }
 
-/// A draw that moves nothing.
+/// The identity augmentation.
 fn still() -> Draw {
     Draw { rotation: 0.0, shift: [0.0; 2], zoom: [1.0; 2], flip: [false; 2], colour: [1.0; 3] }
 }

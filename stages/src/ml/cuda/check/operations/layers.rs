@@ -50,7 +50,7 @@ impl<Q: Queue> Device<'_, Q> {
         }
         let (input, gradient) = (self.map(&values)?, self.map(&slopes)?);
         let output = self.queue.allocate(self.number, IMAGES * half.len())?;
-        // What was there before must not stay, in the odd last row and column either.
+        // Previous values must be overwritten, including in the odd last row and column.
         let back = self.map(&vec![7.0; IMAGES * shape.len()])?;
         let sizes = [IMAGES, shape.height, shape.width, shape.channels].map(|size| U32(size as u32));
         let dropping = [&[Argument::Buffer(keys)][..], &Self::rate(), &sizes].concat();
@@ -73,7 +73,7 @@ impl<Q: Queue> Device<'_, Q> {
             let rows = 137;
             let count = rows * channels;
             let (values, bias, slopes) = (self.numbers(count), self.numbers(channels), self.numbers(count));
-            // A dense layer whose matrix changes nothing is the bias and ReLU alone.
+            // A dense layer with the identity matrix is just bias and ReLU.
             let layer = Dense::new(channels, channels, true);
             let unit: Vec<f32> =
                 (0..channels * channels).map(|i| if i / channels == i % channels { 1.0 } else { 0.0 }).collect();

@@ -1,4 +1,4 @@
-//! Every operation by itself, on odd sizes.
+//! Every operation in isolation, with odd sizes.
 
 mod drawing;
 mod layers;
@@ -25,11 +25,11 @@ use crate::ml::shape::MapShape;
 const SEED: u64 = 11;
 const IMAGES: usize = 5;
 const SHAPE: MapShape = MapShape { height: 13, width: 19, channels: 3 };
-/// Of the layer of dropout.
+/// The index of the dropout layer.
 const LAYER: u32 = 6;
 const RATE: f64 = 0.4;
 
-/// A queue with what the checks need again and again.
+/// A queue with the buffers that the checks share.
 struct Device<'q, Q> {
     queue: &'q mut Q,
     precision: Precision,
@@ -45,7 +45,7 @@ pub(super) fn check<Q: Queue>(
     let number = if precision == Precision::Bf16 { Number::Bf16 } else { Number::F32 };
     let mut device = Device { queue, precision, number, random: Random::new(SEED, "check") };
     let mut found = device.drawing()?;
-    // By fours, and one by one.
+    // Vectorised by four, and scalar.
     found.extend(device.pooling(36)?);
     found.extend(device.pooling(7)?);
     found.extend(device.bias()?);
@@ -63,12 +63,12 @@ impl<Q: Queue> Device<'_, Q> {
         format!("{what}, {:?}", self.precision).to_lowercase()
     }
 
-    /// A comparison of what is only stored in the precision, or is the result of products in it.
+    /// A comparison of values that are stored in the precision, or result from products in it.
     fn finding(&self, what: &str, ours: &[f32], theirs: &[f32]) -> Finding {
         Finding::new(self.named(what), ours, theirs, of_values(self.precision))
     }
 
-    /// Numbers that every precision can hold.
+    /// Random values that are exactly representable in every precision.
     fn numbers(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| (self.random.below(256) as f32 - 127.5) / 64.0).collect()
     }
@@ -79,7 +79,7 @@ impl<Q: Queue> Device<'_, Q> {
         Ok(buffer)
     }
 
-    /// Values in the precision of maps.
+    /// A buffer with values in the precision of feature maps.
     fn map(&mut self, values: &[f32]) -> Result<Buffer, CudaError> {
         let wide = self.floats(values)?;
         if self.number == Number::F32 {
@@ -106,11 +106,11 @@ impl<Q: Queue> Device<'_, Q> {
     }
 
     fn launch(&mut self, kernel: Kernel, values: usize, arguments: &[Argument]) -> Result<(), CudaError> {
-        // Fewer blocks than values need: the loops over them must go on.
+        // Fewer blocks than the values need, to exercise the grid-stride loops.
         self.queue.launch(kernel, values.div_ceil(BLOCK).div_ceil(2), arguments)
     }
 
-    /// A cursor at the beginning of its second step of `IMAGES`, and the keys of dropout for it.
+    /// A cursor at the start of its second step of `IMAGES` images, and the dropout keys of that step.
     fn begun(&mut self, epoch: &EpochBuffer) -> Result<(Buffer, Buffer), CudaError> {
         let cursor = self.queue.allocate(Number::U8, Cursor::SIZE)?;
         let at = Cursor { step: 6, index: 1, next: IMAGES as u64, ..Cursor::default() };
@@ -124,7 +124,7 @@ impl<Q: Queue> Device<'_, Q> {
         Ok((cursor, keys.slice(IMAGES..2 * IMAGES)))
     }
 
-    /// How the processor drops in the step that has begun.
+    /// The dropout of the reference in the same step.
     fn pass() -> Pass {
         Pass { level: Level::detect(), dropout: Some(mix(SEED, 7)) }
     }
@@ -135,7 +135,7 @@ impl<Q: Queue> Device<'_, Q> {
     }
 
     fn losses(&mut self) -> Result<Vec<Finding>, CudaError> {
-        // More images than a block has threads.
+        // More images than threads per block.
         let (images, classes) = (300, 7);
         let logits: Vec<f32> = self.numbers(images * classes).iter().map(|value| value * 3.0).collect();
         let target = |i: usize| Target {
@@ -199,7 +199,7 @@ impl<Q: Queue> Device<'_, Q> {
             Finding::new(self.named("weights in bf16"), &self.read(narrow)?, &w, 1.0 / 256.0),
         ];
 
-        // Behind a bad step nothing moves, and in it the second moments take the gradient.
+        // After a step with a non-finite loss, no weight changes; in that step, the second moments receive the gradient.
         self.queue.upload(cursor, &Cursor { step: 4, bad_step: 4, ..Cursor::default() }.to_bytes())?;
         self.launch(Kernel::Adam, count, &arguments)?;
         let (ours, theirs) = ([self.read(weights)?, self.read(second)?].concat(), [w, self.read(gradient)?].concat());

@@ -1,4 +1,4 @@
-//! Convolutions and products of matrices.
+//! Convolutions and matrix products.
 
 use super::{Device, IMAGES, SHAPE};
 use crate::ml::cuda::CudaError;
@@ -20,7 +20,7 @@ impl<Q: Queue> Device<'_, Q> {
             let values = self.numbers(convolution.input_len());
             let weights = self.numbers(convolution.filter_len());
             let slopes = self.numbers(convolution.output_len());
-            // `[taps, inputs, outputs]` here, `[outputs, taps, inputs]` on the device.
+            // `[taps, inputs, outputs]` on the host, `[outputs, taps, inputs]` on the device.
             let turned: Vec<f32> = (0..weights.len())
                 .map(|i| weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9])
                 .collect();
@@ -89,18 +89,18 @@ impl<Q: Queue> Device<'_, Q> {
                 (0..inner).map(|k| f64::from(a[i / columns * inner + k]) * f64::from(b[k * columns + i % columns]));
             *sum = terms.sum::<f64>() as f32;
         }
-        let turned = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+        let transpose = |values: &[f32], rows: usize, columns: usize| -> Vec<f32> {
             (0..values.len()).map(|i| values[i % rows * columns + i / rows]).collect()
         };
-        let (a_turned, b_turned) = (turned(&a, rows, inner), turned(&b, inner, columns));
+        let (a_transposed, b_transposed) = (transpose(&a, rows, inner), transpose(&b, inner, columns));
         let mut findings = Vec::new();
         for (what, left, right) in [
             ("a product", (&a, false), (&b, false)),
-            ("a product with the left turned", (&a_turned, true), (&b, false)),
-            ("a product with the right turned", (&a, false), (&b_turned, true)),
+            ("a product with the left turned", (&a_transposed, true), (&b, false)),
+            ("a product with the right turned", (&a, false), (&b_transposed, true)),
         ] {
-            let left = Matrix { buffer: self.map(left.0)?, is_turned: left.1 };
-            let right = Matrix { buffer: self.map(right.0)?, is_turned: right.1 };
+            let left = Matrix { buffer: self.map(left.0)?, is_transposed: left.1 };
+            let right = Matrix { buffer: self.map(right.0)?, is_transposed: right.1 };
             let output = self.queue.allocate(Number::F32, rows * columns)?;
             self.queue.multiply(&Product { rows, inner, columns, left, right, output })?;
             let ours = self.read(output)?;
