@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::guard::guard;
 use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
-use crate::exec::{self, GcOptions, KEPT_RUNS, RunGuard};
+use crate::exec::{self, GcOptions, KEPT_RUNS};
 use crate::fs::{self, Symlinks, at};
 use crate::lock::Lockfile;
 use crate::store::{self, BundleReport, Damage, Limits};
@@ -260,14 +261,4 @@ fn warn_skipped(report: &BundleReport) {
     for what in &report.skipped {
         ui::say(&format!("{label} skipped {what}"));
     }
-}
-
-/// Takes the run lock of the cache, waiting for a run in progress.
-pub(super) fn guard(opened: &project::Project) -> Result<RunGuard, CliError> {
-    opened.store.check_is_cache()?;
-    let waiting =
-        &mut |holder: &crate::exec::Holder| ui::say(&format!("waiting for another run to finish: {}", holder.text));
-    let guard = RunGuard::take(opened.store.root(), Some(waiting))?;
-    opened.store.create().map_err(CliError::cache)?;
-    Ok(guard)
 }

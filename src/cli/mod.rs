@@ -6,6 +6,7 @@ mod completions;
 mod dag;
 mod error;
 mod follow;
+mod guard;
 mod init;
 mod kinds;
 mod log;
@@ -19,6 +20,7 @@ mod report;
 mod run;
 mod schema;
 mod status;
+mod trust;
 mod verify;
 mod why;
 

@@ -44,7 +44,7 @@ pub fn open(common: &Common, kinds: Kinds) -> Result<Project, CliError> {
         return Err(CliError::user(format!("the project path `{path}` is not UTF-8")).hint("rename the directory"));
     }
     let mut store = Store::open(&pipeline.root.join(&pipeline.cache.dir))?;
-    store.actions.set_trust_policy(super::remote::trust_policy(pipeline));
+    store.actions.set_trust_policy(super::trust::trust_policy(pipeline));
     let paths = lock_paths(&pipeline.root, store.root(), common);
     let lock = read_lock(&paths, &graph)?;
     Ok(Project { graph, store, lock_paths: paths, lock })

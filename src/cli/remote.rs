@@ -6,29 +6,18 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::CliError;
-use super::cache::guard;
+use super::guard::guard;
 use super::project::Project;
-use crate::config::{Pipeline, RemoteOptions};
+use super::trust::scope;
+use crate::config::RemoteOptions;
+use crate::store::ActionKey;
 use crate::store::remote::{self, Availability, Remote, SCOPE_VARIABLE, SigningKey, Trust, Uploads, is_scope};
-use crate::store::{ActionKey, TrustPolicy};
 use crate::ui::{self, Style, bytes, plural};
 
 /// The variable that overrides `[cache.remote] url`; empty disables the remote.
 const URL: &str = "HAMFLOW_REMOTE";
 /// The variable with the secret key that signs uploaded results.
 const SIGNING_KEY: &str = "HAMFLOW_SIGNING_KEY";
-
-/// The scope to use: that of the environment, or else that of the pipeline.
-fn scope(options: &RemoteOptions) -> String {
-    std::env::var(SCOPE_VARIABLE).ok().filter(|scope| !scope.is_empty()).unwrap_or_else(|| options.scope.clone())
-}
-
-/// Which results from remotes are trusted. It also applies to cached results while the remote is disabled.
-pub fn trust_policy(pipeline: &Pipeline) -> TrustPolicy {
-    let Some(options) = &pipeline.cache.remote else { return TrustPolicy::default() };
-    let scopes = std::iter::once(scope(options)).chain(options.read.iter().cloned()).collect();
-    TrustPolicy { scopes, trust: options.trust.clone() }
-}
 
 /// Opens the remote configured by the pipeline and the environment, if there is one.
 pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {

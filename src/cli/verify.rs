@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use clap::Args;
 use serde_json::json;
 
-use super::cache::guard;
+use super::guard::guard;
 use super::run::{interrupt_through, reporter};
 use super::{CliError, Common, project, status};
 use crate::config::Kinds;

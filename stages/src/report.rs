@@ -8,6 +8,7 @@ mod facts;
 mod failures;
 mod figure;
 mod layout;
+mod page;
 mod provenance;
 mod sources;
 mod splits;
@@ -108,7 +109,7 @@ impl Kind for Report {
     fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params: ReportParams = context.params()?;
         let sources = Sources::read(context.inputs())?;
-        let page = layout::page(&params.title, params.failures, &sources);
+        let page = page::page(&params.title, params.failures, &sources);
         context.write("index.html", page.into_string().as_bytes())?;
         context.write("model_card.md", model_card(&sources).as_bytes())
     }

@@ -6,12 +6,14 @@ mod embed;
 mod hair;
 mod jpeg;
 mod lesion;
+mod pixels;
 mod planes;
 mod preparation;
 mod resize;
 
-pub use decode::{BadImage, Decoder, MAX_PIXELS, Pixels, decode};
+pub use decode::{Decoder, decode};
 pub use embed::jpeg_base64;
 pub use lesion::{Diagnosis, Lesion};
+pub use pixels::{BadImage, MAX_PIXELS, Pixels};
 pub use preparation::{ColourConstancy, Decoding, Fit, HairRemoval, Preparation, Preparer};
 pub use resize::{Filter, Resizer, Span};

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout};
 use rayon::prelude::*;
 
 use crate::ml::kernels::{AdamStep, Level, adam};
-use crate::ml::network::Parameter;
+use crate::ml::weights::Parameter;
 use crate::ml::weights::Weights;
 
 const BETA1: f64 = 0.9;

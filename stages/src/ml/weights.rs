@@ -1,10 +1,22 @@
 //! The weights of a network as named candle variables.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, Device, Layout, Storage, Tensor, Var};
 use hamflow_stage_api::Random;
 
-use crate::ml::layer::Initial;
-use crate::ml::network::Parameter;
+use crate::ml::layer::{Initial, ParameterConfig};
+
+/// A weight tensor with its name in the file, e.g. `conv1.weight`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// The name.
+    pub name: String,
+    /// The shape and initialisation.
+    pub config: ParameterConfig,
+    /// The range of its gradient in the concatenated gradients.
+    pub range: Range<usize>,
+}
 
 /// One variable per parameter of a network, in parameter order.
 #[derive(Debug, Clone)]

@@ -11,8 +11,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::Pixels;
-use super::decode::{BadImage, check_size};
+use super::pixels::{BadImage, Pixels, check_size};
 use super::planes::Planes;
 use frame::{EXIF, Frame};
 pub(super) use reduced::Scratch;

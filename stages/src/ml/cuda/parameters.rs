@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::ml::network::Parameter;
+use crate::ml::weights::Parameter;
 
 /// The alignment of parameters, in elements.
 const ALIGNMENT: usize = 64;

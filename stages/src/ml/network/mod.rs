@@ -16,6 +16,7 @@ use crate::ml::layer::{
 };
 use crate::ml::loss::{BatchLoss, Loss, Target};
 use crate::ml::shape::MapShape;
+pub use crate::ml::weights::Parameter;
 use crate::ml::weights::{Weights, slice};
 
 pub use grad_cam::{GradCam, HeatMap};
@@ -31,17 +32,6 @@ pub struct LayerSummary {
     pub output: Vec<usize>,
     /// The number of weights.
     pub parameters: usize,
-}
-
-/// A weight tensor with its name in the file, e.g. `conv1.weight`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parameter {
-    /// The name.
-    pub name: String,
-    /// The shape and initialisation.
-    pub config: ParameterConfig,
-    /// The range of its gradient in the concatenated gradients.
-    pub range: Range<usize>,
 }
 
 /// A batch of normalised images, `[images, height, width, channels]`, with their targets.

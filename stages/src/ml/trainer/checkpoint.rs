@@ -4,9 +4,9 @@ use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
 
 use super::{Best, EpochRecord, Trainer, candle_failed};
-use crate::ml::network::Parameter;
 use crate::ml::optimiser::Adam;
 use crate::ml::schedule::Schedule;
+use crate::ml::weights::Parameter;
 use crate::ml::weights::Weights;
 
 /// Precedes the BLAKE3 hash of the rest.

@@ -3,8 +3,8 @@
 use hamflow_stage_api::StageError;
 
 use super::{Data, Epoch};
-use crate::ml::network::Parameter;
 use crate::ml::optimiser::Adam;
+use crate::ml::weights::Parameter;
 use crate::ml::weights::Weights;
 
 /// Accumulated results of some steps.

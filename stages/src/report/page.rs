@@ -1,0 +1,84 @@
+//! The page: head, banner, contents, and sections.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::sources::Sources;
+use super::{data, evaluation, explanations, exploration, failures, provenance, splits, subgroups, summary, training};
+use crate::plot;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+
+/// The content security policy: the page may not load external resources.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
+                      base-uri 'none'; form-action 'none'";
+
+/// A placeholder for facts about the run. The page itself does not depend on time, host or duration.
+const RUN_FACTS: &str = "<!--hamflow:run-->";
+
+/// A section of the page.
+struct Section {
+    id: &'static str,
+    title: &'static str,
+    body: Markup,
+}
+
+/// Renders the page.
+pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
+    let sections: Vec<Section> = [
+        ("summary", "Summary", Some(summary::section(sources))),
+        ("data", "Data", data::section(sources)),
+        ("exploration", "What the data looks like", exploration::section(sources)),
+        ("split", "Split", splits::section(sources)),
+        ("training", "Training", training::section(sources)),
+        ("evaluation", "Evaluation", Some(evaluation::section(sources))),
+        ("subgroups", "Subgroups", subgroups::section(sources)),
+        ("explanations", "Where the model looks", explanations::section(sources)),
+        ("failures", "Failures worth looking at", failures::section(sources, failures)),
+        ("predictions", "Predictions", failures::explorer(sources)),
+        ("provenance", "Provenance", Some(provenance::section(sources))),
+    ]
+    .into_iter()
+    .filter_map(|(id, title, body)| body.map(|body| Section { id, title, body }))
+    .collect();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                title { (title) }
+                style { (PreEscaped(STYLE)) (PreEscaped(plot::STYLE)) }
+            }
+            body {
+                a.skip href="#summary" { "Skip to the summary" }
+                header {
+                    h1 { (title) }
+                    @if sources.synthetic() {
+                        p.banner role="note" {
+                            strong { "Synthetic data." }
+                            " The images were made by a program, not by a camera: no number on this page says anything about skin."
+                        }
+                    }
+                }
+                (PreEscaped(RUN_FACTS))
+                nav aria-label="Contents" {
+                    h2 { "Contents" }
+                    ol { @for section in &sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+                }
+                main {
+                    @for section in &sections {
+                        section id=(section.id) aria-labelledby={ (section.id) "-title" } {
+                            h2 id={ (section.id) "-title" } { (section.title) }
+                            (section.body)
+                        }
+                    }
+                }
+                footer { p { "Written by hamflow from the artifacts listed under " a href="#provenance" { "Provenance" } ". No number was typed by hand." } }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+}
