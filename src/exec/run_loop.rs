@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use hamflow_stage_api::{ErrorCategory, StageError, Threads};
+use hamflow_stage_api::{StageError, Threads};
 
 use super::event::{Action, Cause, Done, Found, JobId, Lookup, Piece, Prepared, SchedulerEvent};
 use super::ready::Ready;
@@ -15,6 +15,8 @@ use super::state::{IllegalTransition, NodeState, States};
 use crate::graph::StageId;
 use crate::store::ActionKey;
 
+mod failure;
+mod jobs;
 #[cfg(test)]
 mod tests;
 
@@ -341,96 +343,6 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Gives queued pieces to workers as long as there are cores and memory for the first in the queue.
-    fn dispatch(&mut self) {
-        // How many parts share the spare cores is only known when everything that is ready is queued.
-        while self.stop.is_none()
-            && self.looking_up.is_none()
-            && let Some(&queued) = self.queue.iter().find(|(rank, _, _)| self.may_run(self.ready.at(*rank)))
-        {
-            let (rank, _, piece) = queued;
-            let is_part = matches!(piece, Piece::Part(_));
-            if is_part && self.storing.len() >= MAX_PENDING_COMMITS {
-                return;
-            }
-            let stage = self.ready.at(rank);
-            let node = &self.nodes[stage.index()];
-            let threads = match node.threads {
-                Threads::All => self.resources.cores(),
-                Threads::Spare if is_part => (self.resources.free_cores() / self.queue.len()).max(1),
-                Threads::One | Threads::Spare => 1,
-            };
-            let Some(grant) = self.resources.acquire(threads, node.memory) else { return };
-            self.queue.remove(&queued);
-            let job = self.next_job;
-            self.next_job += 1;
-            self.jobs.insert(job, Job { stage, piece, grant });
-            self.actions.push(Action::Submit { job, stage, piece, threads });
-        }
-    }
-
-    /// Whether everything is there that a stage reads: an upstream stage may have been reopened since the stage began.
-    fn may_run(&self, stage: StageId) -> bool {
-        self.ready.upstream(stage).iter().all(|upstream| self.is_in(*upstream, NodeState::Done))
-    }
-
-    fn take_job(&mut self, job: JobId) -> Option<Job> {
-        let taken = self.jobs.remove(&job)?;
-        self.resources.release(taken.grant);
-        Some(taken)
-    }
-
-    fn job_done(&mut self, job: JobId) -> Stepped {
-        // A job of a stage that began again is of no interest any more.
-        let Some(Job { stage, piece, .. }) = self.take_job(job) else { return Ok(()) };
-        match piece {
-            Piece::Part(number) => {
-                self.storing.insert(job, (stage, number));
-                self.actions.push(Action::StorePart(job));
-            }
-            Piece::Whole | Piece::Merge if self.is_in(stage, NodeState::Running) => {
-                self.set(stage, NodeState::Committing)?;
-                // Storing takes a while, and the free worker shall not wait for it.
-                self.dispatch();
-                self.actions.push(Action::Commit(stage, job));
-            }
-            Piece::Whole | Piece::Merge => {}
-        }
-        Ok(())
-    }
-
-    fn job_failed(&mut self, job: JobId, error: StageError) -> Stepped {
-        match self.take_job(job) {
-            Some(Job { stage, .. }) => self.stage_failed(stage, error),
-            None => Ok(()),
-        }
-    }
-
-    fn part_stored(&mut self, job: JobId, outcome: Result<(), StageError>) -> Stepped {
-        // A stage that began again meanwhile finds the part in the store.
-        let Some((stage, number)) = self.storing.remove(&job) else { return Ok(()) };
-        if let Err(error) = outcome {
-            return self.stage_failed(stage, error);
-        }
-        let Some(work) = self.work.get_mut(&stage).filter(|_| self.states.get(stage) == NodeState::Running) else {
-            return Ok(());
-        };
-        work.parts[number].1 = true;
-        work.ran += 1;
-        if work.parts.iter().any(|(_, made)| !made) {
-            return Ok(());
-        }
-        if work.key.is_some() {
-            self.queue.insert((self.ready.rank(stage), Reverse(0), Piece::Merge));
-            return Ok(());
-        }
-        // Everything that it reads is hashed now, so its key can be made.
-        self.wait(stage)?;
-        self.ready.add(stage);
-        self.ready.unblock();
-        Ok(())
-    }
-
     fn restored(&mut self, stage: StageId, outcome: Result<bool, StageError>) -> Stepped {
         match outcome {
             Err(error) => self.stage_failed(stage, error),
@@ -473,72 +385,6 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Where a stage may have failed because of what it read, its inputs are checked once before that counts.
-    fn stage_failed(&mut self, stage: StageId, error: StageError) -> Stepped {
-        if self.states.get(stage).is_final() {
-            return Ok(());
-        }
-        let by_bytes = matches!(error.category, ErrorCategory::InputChanged | ErrorCategory::Input);
-        match self.inspected.get_mut(&stage) {
-            None if by_bytes => {
-                self.inspected.insert(stage, Some(error));
-                self.actions.push(Action::Inspect(stage));
-                Ok(())
-            }
-            // Another job of it failed while that goes on.
-            Some(Some(_)) => Ok(()),
-            _ => self.fail(stage, error),
-        }
-    }
-
-    fn inspected(&mut self, stage: StageId, damaged: &[StageId], remade: bool) -> Stepped {
-        let Some(error) = self.inspected.get_mut(&stage).and_then(Option::take) else { return Ok(()) };
-        let damaged: Vec<StageId> =
-            damaged.iter().copied().filter(|stage| self.is_in(*stage, NodeState::Done)).collect();
-        if damaged.is_empty() && !remade {
-            return self.fail(stage, error);
-        }
-        for upstream in damaged {
-            self.set(upstream, NodeState::Waiting)?;
-            self.ready.add(upstream);
-            // The remote may have what is damaged here.
-            self.keys.asked.retain(|(asked, _)| *asked != upstream);
-            self.actions.push(Action::Reopen(upstream));
-        }
-        let jobs: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.stage == stage).map(|(job, _)| *job).collect();
-        for job in jobs {
-            self.take_job(job);
-        }
-        self.storing.retain(|_, (storing, _)| *storing != stage);
-        self.actions.push(Action::Abandon(stage));
-        self.wait(stage)?;
-        self.ready.add(stage);
-        Ok(())
-    }
-
-    fn fail(&mut self, stage: StageId, error: StageError) -> Stepped {
-        self.set(stage, NodeState::Failed)?;
-        self.forget_work(stage);
-        self.ready.ended(stage);
-        self.actions.push(Action::Fail(stage, error));
-        if !self.policy.keep_going && self.stop.is_none() {
-            self.stop = Some(Stop::Failure);
-            self.queue.clear();
-            self.actions.push(Action::StopCopying);
-        }
-        Ok(())
-    }
-
-    fn interrupted(&mut self) {
-        self.actions.push(Action::StopWorkers);
-        for (_, job) in std::mem::take(&mut self.jobs) {
-            self.resources.release(job.grant);
-        }
-        self.stop = Some(Stop::Interrupt);
-        self.queue.clear();
-        self.actions.push(Action::StopCopying);
-    }
-
     /// Puts a stage back to the waiting ones.
     fn wait(&mut self, stage: StageId) -> Stepped {
         self.forget_work(stage);
@@ -558,14 +404,6 @@ impl RunLoop {
         self.queue.retain(|(found, _, _)| *found != rank);
     }
 
-    fn skip(&mut self, stage: StageId) -> Stepped {
-        self.set(stage, NodeState::Skipped)?;
-        self.forget_work(stage);
-        self.ready.ended(stage);
-        self.actions.push(Action::Skip(stage));
-        Ok(())
-    }
-
     fn is_inspecting(&self) -> bool {
         self.inspected.values().any(Option::is_some)
     }
@@ -576,23 +414,5 @@ impl RunLoop {
         let at_work = count(NodeState::Restoring) + count(NodeState::Committing) + self.jobs.len() + self.storing.len();
         let may_begin = self.stop.is_none() && (!self.ready.is_empty() || count(NodeState::Fetching) > 0);
         at_work == 0 && self.looking_up.is_none() && !self.is_inspecting() && !may_begin
-    }
-
-    /// Nothing runs and nothing is begun: what is not done stands behind a failure, or the run was ended.
-    fn end(&mut self) -> Stepped {
-        for index in 0..self.nodes.len() {
-            let stage = StageId::from_index(index);
-            match self.states.get(stage) {
-                NodeState::Running | NodeState::Committing if self.stop == Some(Stop::Interrupt) => {
-                    self.set(stage, NodeState::Interrupted)?;
-                    self.work.remove(&stage);
-                    self.actions.push(Action::Interrupt(stage));
-                }
-                state if !state.is_final() => self.skip(stage)?,
-                _ => {}
-            }
-        }
-        while self.ready.pop().is_some() {}
-        Ok(())
     }
 }

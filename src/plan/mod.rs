@@ -18,7 +18,9 @@
 //! stages behind it have the key that they had, and nothing more runs (early cutoff). The price: behind a stale stage a
 //! plan can only say Pending, and a run checks each stage again when it becomes ready.
 
+mod check;
 mod device;
+mod explain;
 mod fingerprint;
 mod inputs;
 mod reason;
@@ -27,11 +29,13 @@ mod trace;
 mod unhashed;
 mod world;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
 
+pub use check::Check;
+use check::read_inputs;
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
@@ -40,9 +44,9 @@ pub use seal::{Invocation, Seal};
 use crate::config::Stage;
 use crate::digest::Digest;
 use crate::graph::{Graph, Source, StageId};
-use crate::lock::{LockedStage, Lockfile};
+use crate::lock::Lockfile;
 use crate::out::{Differences, OutFolder};
-use crate::store::{ActionKey, ActionResult, Files, StatIndex, Store};
+use crate::store::{ActionResult, Files, StatIndex, Store};
 use world::World;
 
 /// What is to be done about a stage.
@@ -56,73 +60,6 @@ pub enum Verdict {
     Stale(Vec<StaleReason>),
     /// Nobody can say before these stages ran.
     Pending(Vec<StageId>),
-}
-
-/// A stage with all that its key is made of, and what is known of its result.
-#[derive(Debug, Clone)]
-pub struct Check {
-    /// Everything that decides the outputs.
-    pub fingerprint: Fingerprint,
-    /// Its digest.
-    pub key: ActionKey,
-    /// What is connected, by port in the order of the fingerprint.
-    pub inputs: Vec<(Port, Vec<Connected>)>,
-    /// The result, if the store has it whole, with its files.
-    pub result: Option<(Arc<ActionResult>, Files)>,
-    /// Whether the store has a result under the key that is not one of this stage: it has other outputs. It counts as a miss.
-    pub foreign: bool,
-    names: Vec<String>,
-    listings: Vec<Arc<Declared>>,
-}
-
-impl Check {
-    /// What the lock will say of the inputs.
-    pub fn locked_inputs(&self) -> BTreeMap<(String, String), Digest> {
-        let lines = self.connected().map(|(port, input)| ((port.name.clone(), input.source.clone()), input.digest));
-        lines.filter(|(_, digest)| !digest.is_unread()).collect()
-    }
-
-    /// The ports and sources of which the lock cannot say anything yet: nobody has read all of their files.
-    pub fn unhashed(&self) -> Vec<(String, String)> {
-        let unread = self.connected().filter(|(_, input)| input.digest.is_unread());
-        unread.map(|(port, input)| (port.name.clone(), input.source.clone())).collect()
-    }
-
-    /// The names of the files of a source that was listed and nowhere read.
-    fn unhashed_names(&self, source: &str) -> Option<String> {
-        let mut connected = self.connected().map(|(_, input)| input).filter(|input| input.source == source);
-        let input = connected.next()?;
-        if !input.digest.is_unread() || connected.any(|other| !other.digest.is_unread()) {
-            return None;
-        }
-        match &input.content {
-            Content::Declared(declared) => Some(declared.names()),
-            Content::Artifact(_) => None,
-        }
-    }
-
-    fn connected(&self) -> impl Iterator<Item = (&Port, &Connected)> {
-        self.inputs.iter().flat_map(|(port, connected)| connected.iter().map(move |input| (port, input)))
-    }
-
-    /// Listings that explain a later change; stored with the result.
-    pub fn texts(&self) -> Vec<String> {
-        self.names.iter().cloned().chain(self.listings.iter().filter_map(|declared| declared.manifest())).collect()
-    }
-
-    /// The inputs with all their files, as plans and jobs see them.
-    pub fn read_inputs(&self, store: &Store) -> Result<Inputs, StageError> {
-        read_inputs(&self.inputs, store)
-    }
-}
-
-fn read_inputs(inputs: &[(Port, Vec<Connected>)], store: &Store) -> Result<Inputs, StageError> {
-    let mut read = Inputs::default();
-    for (port, connected) in inputs {
-        let connected = connected.iter().map(|input| input.input(store)).collect::<Result<Vec<_>, _>>()?;
-        read.0.insert(port.name.clone(), connected);
-    }
-    Ok(read)
 }
 
 /// The results of the stages that are done, by stage.
@@ -391,42 +328,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Why a stage has another key than the lock says.
-    pub fn reasons(&self, id: StageId, check: &Check) -> Vec<StaleReason> {
-        let stage = &self.graph.pipeline.stages[id.0 as usize];
-        let Some(locked) = self.lock.stages.get(&stage.name) else {
-            return vec![StaleReason::NeverBuilt];
-        };
-        self.reasons_since(locked, check)
-    }
-
-    /// Why a stage has another key than `locked` says.
-    pub fn reasons_since(&self, locked: &LockedStage, check: &Check) -> Vec<StaleReason> {
-        if locked.key == check.key.hex() {
-            return if check.result.is_none() { vec![StaleReason::ResultMissing] } else { Vec::new() };
-        }
-        let old = self.world.earlier_result(&locked.key);
-        let old = old.and_then(|result| serde_json::from_value::<Fingerprint>(result.fingerprint).ok());
-        match old {
-            Some(old) => self.difference(&old, check),
-            None => reason::difference_from_lock(locked, &check.locked_inputs()),
-        }
-    }
-
-    /// What differs between an earlier fingerprint and the one of now.
-    pub fn difference(&self, old: &Fingerprint, check: &Check) -> Vec<StaleReason> {
-        // The listings of now are written with the result; to explain a change before that, they are taken from the look at the stage.
-        let texts: HashMap<Digest, String> =
-            check.texts().into_iter().map(|text| (Digest::of(text.as_bytes()), text)).collect();
-        let read = |digest: &Digest| texts.get(digest).cloned().or_else(|| self.world.text(digest));
-        let source_of = |input: &FingerprintInput| {
-            let connected = check.inputs.iter().find(|(port, _)| port.name == input.port);
-            let source = connected.and_then(|(_, inputs)| inputs.iter().find(|found| found.labels == input.labels));
-            source.map(|found| found.source.clone()).unwrap_or_default()
-        };
-        reason::difference(&read, old, &check.fingerprint, &source_of)
     }
 
     /// How the stage's work is split; remembered by what it was made from.

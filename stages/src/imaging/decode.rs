@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits, RgbImage};
 
 use super::jpeg;
-use super::pixels::{BadImage, Pixels, check_size};
+use super::pixels::{BadImage, MAX_PIXELS, Pixels, check_size};
 use super::planes::Planes;
 
 /// Decodes images one after the other with reusable buffers.

@@ -1,0 +1,102 @@
+//! Pieces of work on their way to workers and back.
+
+use std::cmp::Reverse;
+
+use hamflow_stage_api::{StageError, Threads};
+
+use super::{Job, MAX_PENDING_COMMITS, RunLoop, Stepped};
+use crate::exec::event::{Action, JobId, Piece};
+use crate::exec::state::NodeState;
+use crate::graph::StageId;
+
+impl RunLoop {
+    /// Gives queued pieces to workers as long as there are cores and memory for the first in the queue.
+    pub(super) fn dispatch(&mut self) {
+        // How many parts share the spare cores is only known when everything that is ready is queued.
+        while self.stop.is_none()
+            && self.looking_up.is_none()
+            && let Some(&queued) = self.queue.iter().find(|(rank, _, _)| self.may_run(self.ready.at(*rank)))
+        {
+            let (rank, _, piece) = queued;
+            let is_part = matches!(piece, Piece::Part(_));
+            if is_part && self.storing.len() >= MAX_PENDING_COMMITS {
+                return;
+            }
+            let stage = self.ready.at(rank);
+            let node = &self.nodes[stage.index()];
+            let threads = match node.threads {
+                Threads::All => self.resources.cores(),
+                Threads::Spare if is_part => (self.resources.free_cores() / self.queue.len()).max(1),
+                Threads::One | Threads::Spare => 1,
+            };
+            let Some(grant) = self.resources.acquire(threads, node.memory) else { return };
+            self.queue.remove(&queued);
+            let job = self.next_job;
+            self.next_job += 1;
+            self.jobs.insert(job, Job { stage, piece, grant });
+            self.actions.push(Action::Submit { job, stage, piece, threads });
+        }
+    }
+
+    /// Whether everything is there that a stage reads: an upstream stage may have been reopened since the stage began.
+    pub(super) fn may_run(&self, stage: StageId) -> bool {
+        self.ready.upstream(stage).iter().all(|upstream| self.is_in(*upstream, NodeState::Done))
+    }
+
+    pub(super) fn take_job(&mut self, job: JobId) -> Option<Job> {
+        let taken = self.jobs.remove(&job)?;
+        self.resources.release(taken.grant);
+        Some(taken)
+    }
+
+    pub(super) fn job_done(&mut self, job: JobId) -> Stepped {
+        // A job of a stage that began again is of no interest any more.
+        let Some(Job { stage, piece, .. }) = self.take_job(job) else { return Ok(()) };
+        match piece {
+            Piece::Part(number) => {
+                self.storing.insert(job, (stage, number));
+                self.actions.push(Action::StorePart(job));
+            }
+            Piece::Whole | Piece::Merge if self.is_in(stage, NodeState::Running) => {
+                self.set(stage, NodeState::Committing)?;
+                // Storing takes a while, and the free worker shall not wait for it.
+                self.dispatch();
+                self.actions.push(Action::Commit(stage, job));
+            }
+            Piece::Whole | Piece::Merge => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn job_failed(&mut self, job: JobId, error: StageError) -> Stepped {
+        match self.take_job(job) {
+            Some(Job { stage, .. }) => self.stage_failed(stage, error),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn part_stored(&mut self, job: JobId, outcome: Result<(), StageError>) -> Stepped {
+        // A stage that began again meanwhile finds the part in the store.
+        let Some((stage, number)) = self.storing.remove(&job) else { return Ok(()) };
+        if let Err(error) = outcome {
+            return self.stage_failed(stage, error);
+        }
+        let Some(work) = self.work.get_mut(&stage).filter(|_| self.states.get(stage) == NodeState::Running) else {
+            return Ok(());
+        };
+        work.parts[number].1 = true;
+        work.ran += 1;
+        if work.parts.iter().any(|(_, made)| !made) {
+            return Ok(());
+        }
+        if work.key.is_some() {
+            self.queue.insert((self.ready.rank(stage), Reverse(0), Piece::Merge));
+            return Ok(());
+        }
+        // Everything that it reads is hashed now, so its key can be made.
+        self.wait(stage)?;
+        self.ready.add(stage);
+        self.ready.unblock();
+        Ok(())
+    }
+}
