@@ -145,14 +145,19 @@ mod tests {
     #[cfg(target_env = "gnu")]
     #[test]
     fn free_memory_goes_back_to_the_system() {
-        let strings: Vec<String> = (0..1_000_000).map(|number| format!("{number:064}")).collect();
-        // In front of it glibc returns nothing by itself.
-        let last = strings.last().cloned();
-        drop(strings);
-        let before = resident_memory().unwrap();
-        release_free_memory();
-        let after = resident_memory().unwrap();
-        assert!(after + 32 * 1024 * 1024 < before, "{before} bytes became {after}");
-        drop(last);
+        // Tests beside this one take memory too, so what they do in one measurement must not count.
+        let measure = || {
+            let strings: Vec<String> = (0..1_000_000).map(|number| format!("{number:064}")).collect();
+            // In front of it glibc returns nothing by itself.
+            let last = strings.last().cloned();
+            drop(strings);
+            let before = resident_memory().unwrap();
+            release_free_memory();
+            let after = resident_memory().unwrap();
+            drop(last);
+            (before, after)
+        };
+        let measured: Vec<(u64, u64)> = (0..5).map(|_| measure()).collect();
+        assert!(measured.iter().any(|(before, after)| after + 32 * 1024 * 1024 < *before), "{measured:?}");
     }
 }
