@@ -360,3 +360,30 @@ fn the_ways_to_read_shards_work() {
     }
     assert!(wanted.is_empty(), "no block shows how to read shards with {wanted:?}");
 }
+
+#[test]
+fn tests_named_in_documents_exist() {
+    let mut sources = String::new();
+    let mut todo = vec![root().join("src"), root().join("stages"), root().join("tests")];
+    while let Some(folder) = todo.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                sources.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut seen = 0;
+    for file in documents() {
+        let text = std::fs::read_to_string(root().join(&file)).unwrap();
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_path = name.contains("::") && name.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c));
+            let Some(last) = name.rsplit("::").next().filter(|last| is_path && *last != "tests") else { continue };
+            let found = sources.contains(&format!("fn {last}(")) || sources.contains(&format!("mod {last}"));
+            assert!(found, "{file} names `{name}`, which does not exist");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}

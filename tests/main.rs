@@ -19,6 +19,8 @@ mod gc;
 mod harness;
 mod incremental;
 mod layers;
+#[cfg(feature = "builtin")]
+mod migration;
 mod plan;
 #[cfg(feature = "builtin")]
 mod preprocess;
