@@ -103,15 +103,23 @@ fn plan_images(root: &Path, count: usize) -> f64 {
     for number in 0..count {
         csv.push_str(&format!("HAM_{number:07},ISIC_{number:07},nv,histo,40,male,back\n"));
         let path = format!("ISIC_{number:07}.jpg");
-        files.push(InputFile { root: 0, digest: Digest::of(path.as_bytes()), source: folder.join(&path), path });
+        files.push(InputFile { root: 0, digest: Digest::of(path.as_bytes()).into(), source: folder.join(&path), path });
     }
     let input = |name: &str, files: Vec<InputFile>, folder: bool| {
         let (digest, path) = (Digest::of(name.as_bytes()), files.first().map(|file| file.source.clone()));
-        Input { name: name.to_owned(), artifact_type: None, labels: Vec::new(), digest, files, folder, path }
+        Input {
+            name: name.to_owned(),
+            artifact_type: None,
+            labels: Vec::new(),
+            digest: digest.into(),
+            files,
+            folder,
+            path,
+        }
     };
     let one = |path: PathBuf| {
         let digest = Digest::of(&std::fs::read(&path).expect("the file is there"));
-        InputFile { root: 0, path: "file".to_owned(), digest, source: path }
+        InputFile { root: 0, path: "file".to_owned(), digest: digest.into(), source: path }
     };
     std::fs::write(folder.join("metadata.csv"), csv).expect("the CSV can be written");
     let csv = input("inputs.metadata", vec![one(folder.join("metadata.csv"))], false);
@@ -153,7 +161,10 @@ fn plan_images(root: &Path, count: usize) -> f64 {
     };
     let listed = &inputs.0["images"][0].files;
     for part in &parts {
-        let digests = part.files["images"].iter().map(|index| listed[*index as usize].digest).collect();
+        let digests = part.files["images"]
+            .iter()
+            .map(|index| listed[*index as usize].known_digest().expect("it was made up"))
+            .collect();
         let fingerprint = PartFingerprint {
             kind: "preprocess".to_owned(),
             revision: preprocess.spec().revision,

@@ -25,11 +25,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn load(model: &Path) -> Classifier {
     let file = |path: PathBuf| {
         let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
-        InputFile { root: 0, path: name, digest: of_file(&path).expect("the model can be read"), source: path }
+        InputFile { root: 0, path: name, digest: of_file(&path).expect("the model can be read").into(), source: path }
     };
     let files = files(model).into_iter().map(file).collect();
     let (name, digest) = (model.display().to_string(), Digest::of(b""));
-    let input = Input { name, artifact_type: None, labels: Vec::new(), digest, files, folder: true, path: None };
+    let input =
+        Input { name, artifact_type: None, labels: Vec::new(), digest: digest.into(), files, folder: true, path: None };
     Classifier::load(&input).expect("it is a model")
 }
 

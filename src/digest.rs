@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io::{self, Read};
 use std::path::Path;
 
-pub use hamflow_stage_api::Digest;
+pub use hamflow_stage_api::{Digest, FileDigest};
 use hamflow_stage_api::{Symlinks, open_regular};
 
 /// The size of the read buffer, in bytes: small enough for its content to stay in the CPU cache until it is hashed.

@@ -378,7 +378,8 @@ fn tests_named_in_documents_exist() {
     for file in documents() {
         let text = std::fs::read_to_string(root().join(&file)).unwrap();
         for name in text.split('`').skip(1).step_by(2) {
-            let is_path = name.contains("::") && name.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c));
+            let is_path =
+                name.contains("::") && name.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c));
             let Some(last) = name.rsplit("::").next().filter(|last| is_path && *last != "tests") else { continue };
             let found = sources.contains(&format!("fn {last}(")) || sources.contains(&format!("mod {last}"));
             assert!(found, "{file} names `{name}`, which does not exist");

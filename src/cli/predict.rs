@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::{CliError, Common, project, status};
 use crate::config::Kinds;
-use crate::digest::{self, Digest};
+use crate::digest::{self, Digest, FileDigest};
 use crate::fs::{self, Durability, disk_error};
 use crate::plan::Planner;
 use crate::{threads, ui};
@@ -111,7 +111,7 @@ fn model(arguments: &PredictArguments, kinds: Kinds) -> Result<Input, CliError> 
     let listed = opened.store.files(result).unwrap_or_default();
     let files = listed.iter().filter_map(|(path, digest)| {
         let path = path.relative_to(&output.path)?.to_string();
-        Some(InputFile { root: 0, path, digest: *digest, source: opened.store.content.path(digest) })
+        Some(InputFile { root: 0, path, digest: FileDigest::Known(*digest), source: opened.store.content.path(digest) })
     });
     Ok(input(stage.name.clone(), output.digest, files.collect()))
 }
@@ -126,7 +126,7 @@ fn model_in(folder: &Path) -> Result<Input, CliError> {
     for listed in fs::list(folder, 1).map_err(|error| CliError::user(error.to_string()))? {
         let source = folder.join(&listed.path);
         let digest = digest::of_file(&source).map_err(fs::at("read", &source))?;
-        files.push(InputFile { root: 0, path: listed.path, digest, source });
+        files.push(InputFile { root: 0, path: listed.path, digest: digest.into(), source });
     }
     let listing: String = files.iter().map(|file| format!("{} {}\n", file.path, file.digest)).collect();
     Ok(input(folder.display().to_string(), Digest::of(listing.as_bytes()), files))
@@ -134,7 +134,7 @@ fn model_in(folder: &Path) -> Result<Input, CliError> {
 
 fn input(name: String, digest: Digest, files: Vec<InputFile>) -> Input {
     let artifact_type = Some(ArtifactType::Model);
-    Input { name, artifact_type, labels: Vec::new(), digest, files, folder: true, path: None }
+    Input { name, artifact_type, labels: Vec::new(), digest: digest.into(), files, folder: true, path: None }
 }
 
 /// Expands the arguments: files as given, directories to their images sorted by name.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, StageError, Threads};
 
 use crate::config::Stage;
-use crate::digest::Digest;
+use crate::digest::{Digest, FileDigest};
 use crate::fs::{self, disk_error};
 use crate::store::Store;
 
@@ -55,10 +55,20 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
 }
 
 /// The bytes that a part reads, by port in its order, as far as they are known.
-pub fn digests(inputs: &Inputs, part: &Part) -> BTreeMap<String, Vec<Digest>> {
+pub fn digests(inputs: &Inputs, part: &Part) -> BTreeMap<String, Vec<FileDigest>> {
     let named = inputs.0.iter().filter(|(port, _)| part.files.contains_key(*port));
     let of = |inputs: &Vec<Input>| inputs.iter().flat_map(|input| &input.files).map(|file| file.digest).collect();
     named.map(|(port, inputs)| (port.clone(), of(inputs))).collect()
+}
+
+/// The same of a part whose files are all hashed.
+pub fn known_digests(inputs: &Inputs, part: &Part) -> Result<BTreeMap<String, Vec<Digest>>, StageError> {
+    let known = |(port, digests): (String, Vec<FileDigest>)| {
+        let digests: Option<Vec<Digest>> = digests.into_iter().map(FileDigest::known).collect();
+        let unhashed = || StageError::bug(format!("part `{}` has a key and unhashed files at `{port}`", part.name));
+        Ok((port.clone(), digests.ok_or_else(unhashed)?))
+    };
+    digests(inputs, part).into_iter().map(known).collect()
 }
 
 /// Where a job works. Another process never works there: whoever moves the cache away does not mix two runs.
@@ -119,7 +129,7 @@ fn lay_out(mut inputs: Inputs, folder: &Path, store: &Store) -> Result<Inputs, S
             let below = folder.join(port.replace(['/', ':'], "_")).join(number.to_string());
             for file in &mut input.files {
                 let target = below.join(&file.path);
-                if !store.content.copy(&file.digest, &target).map_err(|error| disk_error(&error))? {
+                if !store.content.copy(&file.known_digest()?, &target).map_err(|error| disk_error(&error))? {
                     return Err(StageError::input_changed(&file.source));
                 }
                 file.source = target;

@@ -68,13 +68,14 @@ pub fn compare(
     let mut differences = Differences::default();
     let mut seen = 0;
     for IndexedFile { path, digest, .. } in found.iter() {
+        let is_stored = || digest.known().is_some_and(|digest| store.content.contains(&digest));
         match expected.get_key_value(path.as_str()) {
-            Some((_, wanted)) if wanted == digest => seen += 1,
+            Some((_, wanted)) if *digest == *wanted => seen += 1,
             Some((path, _)) => {
                 seen += 1;
                 differences.write.push(path.clone());
                 // What another run made is in the store; what is not there, somebody wrote.
-                if !store.content.contains(digest) {
+                if !is_stored() {
                     differences.other.push(path.clone());
                 }
             }
@@ -82,13 +83,13 @@ pub fn compare(
                 let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));
                 // Beside the artifacts a file is somebody's own, unless a killed run had begun to write it.
                 let litter = path.rsplit('/').next().is_some_and(fs::is_staged);
-                let old = before.get(path.as_str()) == Some(digest);
+                let old = before.get(path.as_str()).is_some_and(|before| *digest == *before);
                 let mut folders = result.outputs.artifacts().iter().filter(|output| output.is_folder());
                 if litter || old || folders.any(|output| inside(&output.path)) {
                     // A listing holds nothing else.
                     let Ok(path) = RelativePath::new(&path[..]) else { continue };
                     differences.remove.push(path.clone());
-                    if !litter && !store.content.contains(digest) {
+                    if !litter && !is_stored() {
                         differences.other.push(path);
                     }
                 }

@@ -104,7 +104,9 @@ impl OutFolder {
 /// Removes the files of a folder that are as they were restored, and the folders that are empty then.
 fn remove_unchanged(folder: &Path, files: &Files, index: &mut StatIndex) -> Result<(), StageError> {
     let found = index.usual_folder(folder, 1).map_err(|error| disk_error(&error))?;
-    for known in found.iter().filter(|known| files.get(known.path.as_str()) == Some(&known.digest)) {
+    for known in
+        found.iter().filter(|known| files.get(known.path.as_str()).is_some_and(|digest| known.digest == *digest))
+    {
         let path = folder.join(&known.path);
         fs::remove(&path).map_err(|error| disk_error(&error))?;
         for parent in path.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)) {

@@ -32,8 +32,10 @@ pub struct Check {
 impl Check {
     /// What the lock will say of the inputs.
     pub fn locked_inputs(&self) -> BTreeMap<(String, String), Digest> {
-        let lines = self.connected().map(|(port, input)| ((port.name.clone(), input.source.clone()), input.digest));
-        lines.filter(|(_, digest)| !digest.is_unread()).collect()
+        let line = |(port, input): (&Port, &Connected)| {
+            Some(((port.name.clone(), input.source.clone()), input.digest.known()?))
+        };
+        self.connected().filter_map(line).collect()
     }
 
     /// The ports and sources of which the lock cannot say anything yet: nobody has read all of their files.

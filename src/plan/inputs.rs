@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hamflow_stage_api::{ArtifactType, Input, InputFile, StageError};
 
 use crate::config::InputDeclaration;
-use crate::digest::Digest;
+use crate::digest::{Digest, FileDigest};
 use crate::fs::FsError;
 use crate::lock::Lockfile;
 use crate::store::{FileListing, IndexedFile, ResultOutput, StatIndex, Store, Tree, TreeEntry};
@@ -14,8 +14,8 @@ use crate::store::{FileListing, IndexedFile, ResultOutput, StatIndex, Store, Tre
 /// A file or folders from outside as they are now.
 #[derive(Debug)]
 pub struct Declared {
-    /// Of the file, or of the tree of all folders; [unread](Digest::unread) where a file of them is.
-    pub digest: Digest,
+    /// Of the file, or of the tree of all folders; [unread](FileDigest::Unread) where a file of them is.
+    pub digest: FileDigest,
     /// Whether it is a folder or a list of folders.
     pub folder: bool,
     /// Whether only the lock says so, because it is not there.
@@ -30,7 +30,7 @@ impl Declared {
     /// One file.
     pub fn file(path: PathBuf, digest: Digest) -> Self {
         Self {
-            digest,
+            digest: digest.into(),
             folder: false,
             remembered: false,
             roots: vec![(path, vec![IndexedFile::from_digest(String::new(), digest)].into())],
@@ -39,9 +39,10 @@ impl Declared {
     }
 
     fn folders(roots: Vec<(PathBuf, FileListing)>, list: bool) -> Self {
-        let mut declared = Self { digest: Digest::unread(0), folder: true, remembered: false, roots, list };
+        let mut declared =
+            Self { digest: FileDigest::Unread { size: 0 }, folder: true, remembered: false, roots, list };
         if declared.unread().next().is_none() {
-            declared.digest = Digest::of(declared.manifest_text().as_bytes());
+            declared.digest = Digest::of(declared.manifest_text().as_bytes()).into();
         }
         declared
     }
@@ -76,9 +77,10 @@ impl Declared {
             .collect();
         // The listings are sorted; `10/` stands before `2/`.
         order.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let files = order
-            .iter()
-            .flat_map(|(prefix, listing)| listing.iter().map(|known| (&prefix[..], &known.path[..], known.digest)));
+        let files = order.iter().flat_map(|(prefix, listing)| {
+            let hashed = listing.iter().filter_map(|file| Some((&file.path[..], file.digest.known()?)));
+            hashed.map(|(path, digest)| (&prefix[..], path, digest))
+        });
         Tree::write(files)
     }
 
@@ -251,8 +253,8 @@ pub struct Connected {
     pub source: String,
     /// The axis values, for gathered stages.
     pub labels: Vec<(String, String)>,
-    /// Of all its bytes; [unread](Digest::unread) where only names are read of it and nobody has hashed it.
-    pub digest: Digest,
+    /// Of all its bytes; [unread](FileDigest::Unread) where only names are read of it and nobody has hashed it.
+    pub digest: FileDigest,
     /// What it is.
     pub content: Content,
 }
@@ -319,7 +321,7 @@ fn artifact_files(output: &ResultOutput, store: &Store) -> Result<Vec<InputFile>
     if !output.is_folder() {
         let name = output.path.name().to_owned();
         let source = store.content.path(&output.digest);
-        return Ok(vec![InputFile { root: 0, path: name, digest: output.digest, source }]);
+        return Ok(vec![InputFile { root: 0, path: name, digest: output.digest.into(), source }]);
     }
     let lost = || StageError::failed(format!("the listing of `{}` was lost from the cache", output.name));
     let bytes = store.content.read(&output.digest).ok_or_else(|| lost().hint("run again: it is made anew"))?;
@@ -327,7 +329,7 @@ fn artifact_files(output: &ResultOutput, store: &Store) -> Result<Vec<InputFile>
     let file = |entry: &TreeEntry| InputFile {
         root: 0,
         path: entry.path.as_str().to_owned(),
-        digest: entry.digest,
+        digest: entry.digest.into(),
         source: store.content.path(&entry.digest),
     };
     Ok(tree.entries().iter().map(file).collect())

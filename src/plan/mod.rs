@@ -228,7 +228,8 @@ impl<'a> Planner<'a> {
                         if let Content::Declared(declared) = &input.content {
                             listings.push(Arc::clone(declared));
                         }
-                        (input.digest, input.is_listing())
+                        let unhashed = || StageError::bug(format!("`{}` was not hashed", input.source));
+                        (input.digest.known().ok_or_else(unhashed)?, input.is_listing())
                     }
                     Access::Names => {
                         let names = input.names(self.world.store())?;
@@ -310,7 +311,7 @@ impl<'a> Planner<'a> {
                     }
                     let scanned = self.world.scan(declaration, root);
                     let digest = match scanned {
-                        Ok(declared) => Some(declared.digest),
+                        Ok(declared) => declared.digest.known(),
                         Err(ScanError::Missing(_)) if self.allow_missing => continue,
                         Err(_) => None,
                     };
@@ -322,7 +323,7 @@ impl<'a> Planner<'a> {
                 }
             };
             let mut connected = check.inputs.iter().flat_map(|(_, connected)| connected);
-            let differs = |input: &Connected| !input.digest.is_unread() && Some(input.digest) != digest;
+            let differs = |input: &Connected| !input.digest.is_unread() && input.digest.known() != digest;
             if connected.any(|input| input.source == name && differs(input)) {
                 return Err(StageError::input_changed(&path));
             }
@@ -372,7 +373,7 @@ impl<'a> Planner<'a> {
                 Ok(Connected {
                     source: format!("{name}.{}", output.name),
                     labels: labels.clone(),
-                    digest: output.digest,
+                    digest: output.digest.into(),
                     content: Content::Artifact(output.clone()),
                 })
             }
@@ -381,7 +382,7 @@ impl<'a> Planner<'a> {
                 let digest =
                     self.world.hash(&full).map_err(|error| StageError::io(error.action, &error.path, &error.source))?;
                 let content = Content::Declared(Arc::new(Declared::file(full, digest)));
-                Ok(Connected { source: path.clone(), labels: Vec::new(), digest, content })
+                Ok(Connected { source: path.clone(), labels: Vec::new(), digest: digest.into(), content })
             }
         }
     }
@@ -421,7 +422,9 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
         for input in connected {
             let digest = match &input.content {
                 // All that may be read of it are its names.
-                Content::Declared(declared) if input.digest.is_unread() => Digest::of(declared.names().as_bytes()),
+                Content::Declared(declared) if input.digest.is_unread() => {
+                    Digest::of(declared.names().as_bytes()).into()
+                }
                 _ => input.digest,
             };
             text.push_str(&format!("\n{} {:?} {digest}", port.name, input.labels));

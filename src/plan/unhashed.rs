@@ -44,7 +44,7 @@ impl Planner<'_> {
         self.read_as(id, |access| access != Access::Names).into_iter().filter(unread).collect()
     }
 
-    /// How the work of a stage is split, and what it reads, its files perhaps [unread](Digest::unread); none where its parts have
+    /// How the work of a stage is split, and what it reads, its files perhaps [unread](crate::digest::FileDigest::Unread); none where its parts have
     /// to wait for their keys.
     pub fn plan_unhashed(&mut self, id: StageId, results: &Results) -> Result<Option<(Inputs, Plan)>, StageError> {
         let unread = self.unhashed(id).into_iter().filter_map(|number| self.declared[number].as_ref());
@@ -82,13 +82,11 @@ impl Planner<'_> {
             let name = format!("inputs.{}", self.graph.pipeline.inputs[number].name);
             let Some(names) = check.unhashed_names(&name) else { continue };
             let declared = self.declared[number].as_ref()?;
-            if declared.digest.is_unread() || declared.names() != names {
-                return None;
-            }
+            let digest = declared.digest.known().filter(|_| declared.names() == names)?;
             // It stands in for data that is not there.
             self.world.keep_listing(declared);
             let unread = check.unhashed().into_iter().filter(|(_, source)| *source == name);
-            lines.extend(unread.map(|line| (line, declared.digest)));
+            lines.extend(unread.map(|line| (line, digest)));
         }
         Some(lines)
     }

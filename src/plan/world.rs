@@ -223,15 +223,13 @@ impl<'a> World<'a> {
 
     /// The listing of an input stands in for data that is not there: it is kept, and what depends on it is looked at again where it is gone.
     pub fn keep_listing(&self, declared: &Declared) {
-        if declared.digest.is_unread() || !declared.folder {
-            return;
-        }
-        if !self.store.content.contains(&declared.digest)
+        let Some(digest) = declared.digest.known().filter(|_| declared.folder) else { return };
+        if !self.store.content.contains(&digest)
             && let Some(manifest) = declared.manifest()
         {
             self.keep(manifest);
         }
-        self.trace.borrow_mut().blobs.push(declared.digest);
+        self.trace.borrow_mut().blobs.push(digest);
     }
 
     /// Writes what waits. That something cannot be written costs time or an explanation later, and nothing else.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::digest::{self, Digest};
+use crate::digest::{self, Digest, FileDigest};
 use crate::fs::{self, Durability, FsError, Listed, RelativePath, Stat, Symlinks, at};
 use crate::threads;
 
@@ -20,7 +20,7 @@ pub struct IndexedFile {
     /// The path within its directory; empty for a single file.
     pub path: String,
     /// The digest of the content.
-    pub digest: Digest,
+    pub digest: FileDigest,
     stat: Stat,
     /// When it was hashed, in nanoseconds since the Unix epoch. May be earlier than the actual time.
     hashed: i64,
@@ -32,12 +32,13 @@ pub type FileListing = Arc<Vec<IndexedFile>>;
 impl IndexedFile {
     /// A file for which only the digest is known.
     pub fn from_digest(path: String, digest: Digest) -> Self {
-        Self { path, digest, stat: Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 }, hashed: 0 }
+        let stat = Stat { size: digest.size(), mtime: 0, ctime: 0, inode: 0 };
+        Self { path, digest: digest.into(), stat, hashed: 0 }
     }
 
     /// A file that was listed but not hashed.
     fn unread(listed: Listed) -> Self {
-        Self { path: listed.path, digest: Digest::unread(listed.stat.size), stat: listed.stat, hashed: 0 }
+        Self { path: listed.path, digest: FileDigest::Unread { size: listed.stat.size }, stat: listed.stat, hashed: 0 }
     }
 
     fn holds_for(&self, stat: &Stat) -> bool {
@@ -107,7 +108,7 @@ impl StatIndex {
         }
     }
 
-    /// Lists the files below `folder` without hashing any, sorted by path. Files without a known digest are [unread](Digest::unread).
+    /// Lists the files below `folder` without hashing any, sorted by path. Files without a known digest are [unread](FileDigest::Unread).
     pub fn listing(&self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
         let listed = fs::list(folder, threads)?;
         let known = self.folders.get(folder.to_string_lossy().as_ref()).cloned().unwrap_or_default();
@@ -124,7 +125,8 @@ impl StatIndex {
     pub fn record_hash(&mut self, path: &Path, listed: &IndexedFile, digest: Digest, since: i64) {
         let as_listed = std::fs::metadata(path).is_ok_and(|metadata| Stat::of(&metadata) == listed.stat);
         if as_listed && digest.size() == listed.stat.size {
-            let known = IndexedFile { path: listed.path.clone(), digest, stat: listed.stat, hashed: since };
+            let known =
+                IndexedFile { path: listed.path.clone(), digest: digest.into(), stat: listed.stat, hashed: since };
             self.recorded.insert(path.to_owned(), known);
         }
     }
@@ -140,7 +142,7 @@ impl StatIndex {
     ) {
         let known = listed.iter().filter_map(|Listed { path, stat }| {
             let digest = files.get(path.as_str()).filter(|digest| digest.size() == stat.size)?;
-            Some(IndexedFile { path: path.clone(), digest: *digest, stat: *stat, hashed })
+            Some(IndexedFile { path: path.clone(), digest: FileDigest::Known(*digest), stat: *stat, hashed })
         });
         self.folders.insert(folder.to_string_lossy().into_owned(), known.collect::<Vec<_>>().into());
         self.changed = true;
@@ -151,7 +153,7 @@ impl StatIndex {
         let metadata = std::fs::metadata(path).map_err(at("read", path))?;
         let listed = vec![Listed { path: String::new(), stat: Stat::of(&metadata) }];
         let found = self.refresh(path.to_string_lossy().into_owned(), path, listed, 1)?;
-        Ok(found[0].digest)
+        Ok(found[0].digest.known().expect("what was refreshed was hashed"))
     }
 
     /// The indexed state of a path; `None` if it may have changed without changing its stat.
@@ -234,7 +236,7 @@ fn hash_one(path: &Path, file: &Listed) -> Result<IndexedFile, FsError> {
         let digest = digest::of_file(path).map_err(at("read", path))?;
         let after = read_stat()?;
         if after == stat && digest.size() == stat.size {
-            return Ok(IndexedFile { path: file.path.clone(), stat, digest, hashed });
+            return Ok(IndexedFile { path: file.path.clone(), stat, digest: digest.into(), hashed });
         }
         // The file was modified while it was read: try again.
         stat = after;
@@ -262,7 +264,7 @@ fn encode(folders: &BTreeMap<String, FileListing>) -> Vec<u8> {
             for value in [stat.mtime, stat.ctime, *hashed] {
                 body.extend_from_slice(&value.to_le_bytes());
             }
-            body.extend_from_slice(digest.hash());
+            body.extend_from_slice(digest.known().expect("the index holds only hashed files").hash());
         }
     }
     let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + body.len());
@@ -318,7 +320,7 @@ impl<'a> Reader<'a> {
         let mut signed = || self.take().map(|bytes| i64::from_le_bytes(*bytes));
         let (mtime, ctime, hashed) = (signed()?, signed()?, signed()?);
         let digest = Digest::new(*self.take::<32>()?, bytes);
-        Some(IndexedFile { path, stat: Stat { size, mtime, ctime, inode }, digest, hashed })
+        Some(IndexedFile { path, stat: Stat { size, mtime, ctime, inode }, digest: digest.into(), hashed })
     }
 }
 
@@ -348,13 +350,13 @@ mod tests {
         index.save().unwrap();
         let again = StatIndex::load(folder.path());
         assert_eq!(again.folders, index.folders);
-        assert_eq!((&first[0].path[..], first[0].digest), ("a ü", Digest::of(b"1")));
+        assert_eq!((&first[0].path[..], first[0].digest), ("a ü", Digest::of(b"1").into()));
     }
 
     #[test]
     fn a_racily_clean_file_is_hashed_again() {
         let stat = Stat { size: 1, mtime: 5_000_000_000, ctime: 5_000_000_001, inode: 7 };
-        let known = |stat, hashed| IndexedFile { path: "a".into(), stat, digest: Digest::of(b"1"), hashed };
+        let known = |stat, hashed| IndexedFile { path: "a".into(), stat, digest: Digest::of(b"1").into(), hashed };
         assert!(!known(stat, 5_000_000_002).holds_for(&stat), "written in the same tick");
         assert!(known(stat, 5_100_000_000).holds_for(&stat));
         assert!(!known(stat, 5_100_000_000).holds_for(&Stat { inode: 8, ..stat }));
@@ -392,7 +394,7 @@ mod tests {
         let digests = BTreeMap::from([(path("a"), Digest::of(b"x")), (path("b"), Digest::of(b"longer"))]);
         index.record_written(&data, &fs::list(&data, 1).unwrap(), fs::now(), &digests);
         let found = index.folder(&data, 1).unwrap();
-        let digests: Vec<Digest> = found.iter().map(|known| known.digest).collect();
+        let digests: Vec<Digest> = found.iter().map(|known| known.digest.known().unwrap()).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2")], "a digest with another size is ignored");
         write_old(&data.join("a"), "3");
         assert_eq!(index.folder(&data, 1).unwrap()[0].digest, Digest::of(b"3"));
@@ -411,13 +413,14 @@ mod tests {
         let mut index = StatIndex::load(folder.path());
         let since = fs::now();
         let listed = index.listing(&data, 1).unwrap();
-        assert!(listed.iter().all(|known| known.digest == Digest::unread(1)));
+        assert!(listed.iter().all(|known| known.digest == FileDigest::Unread { size: 1 }));
         std_fs::write(data.join("b"), "2").unwrap();
         for known in listed.iter() {
             index.record_hash(&data.join(&known.path), known, Digest::of(b"x"), since);
         }
         index.record_hash(&data.join("c"), &listed[2], Digest::of(b"longer"), since);
-        let digests: Vec<Digest> = index.folder(&data, 1).unwrap().iter().map(|known| known.digest).collect();
+        let digests: Vec<Digest> =
+            index.folder(&data, 1).unwrap().iter().map(|known| known.digest.known().unwrap()).collect();
         assert_eq!(digests, [Digest::of(b"x"), Digest::of(b"2"), Digest::of(b"x")]);
         assert!(index.recorded.is_empty(), "it was moved to the index");
     }

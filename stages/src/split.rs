@@ -194,7 +194,7 @@ fn digests(images: &ImageNames<'_>, ids: &[String]) -> Result<Vec<Digest>, Stage
     let missing: Vec<&str> =
         ids.iter().zip(&files).filter(|(_, file)| file.is_none()).map(|(id, _)| id.as_str()).collect();
     if missing.is_empty() {
-        Ok(files.into_iter().flatten().map(|file| file.digest).collect())
+        files.into_iter().flatten().map(|file| file.known_digest()).collect()
     } else {
         Err(images.missing(missing.into_iter()))
     }

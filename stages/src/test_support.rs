@@ -35,7 +35,7 @@ pub fn file(folder: &Path, path: &str, bytes: &[u8]) -> InputFile {
     let source = folder.join(path);
     fs::create_dir_all(source.parent().unwrap()).unwrap();
     fs::write(&source, bytes).unwrap();
-    InputFile { root: 0, path: path.to_owned(), digest: Digest::of(bytes), source }
+    InputFile { root: 0, path: path.to_owned(), digest: Digest::of(bytes).into(), source }
 }
 
 /// Writes a file and returns it as an input. `artifact_type` is `None` for an external input.
@@ -47,7 +47,7 @@ pub fn file_input(folder: &Path, path: &str, bytes: &[u8], artifact_type: Option
 pub fn existing_file_input(source: &Path, artifact_type: Option<ArtifactType>) -> Input {
     let path = source.file_name().unwrap().to_str().unwrap().to_owned();
     let digest = Digest::of(&fs::read(source).unwrap());
-    one_file(InputFile { root: 0, path, digest, source: source.to_path_buf() }, artifact_type)
+    one_file(InputFile { root: 0, path, digest: digest.into(), source: source.to_path_buf() }, artifact_type)
 }
 
 fn one_file(file: InputFile, artifact_type: Option<ArtifactType>) -> Input {
@@ -76,7 +76,7 @@ pub fn folder_input(roots: &[&Path], artifact_type: Option<ArtifactType>) -> Inp
                 }
                 let path = source.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/");
                 let digest = Digest::of(&fs::read(&source).unwrap());
-                files.push(InputFile { root, path, digest, source });
+                files.push(InputFile { root, path, digest: digest.into(), source });
             }
         }
     }
@@ -91,7 +91,7 @@ pub fn files_input(mut files: Vec<InputFile>, artifact_type: Option<ArtifactType
         name: "inputs.folder".to_owned(),
         artifact_type,
         labels: Vec::new(),
-        digest: Digest::of(listing.as_bytes()),
+        digest: Digest::of(listing.as_bytes()).into(),
         files,
         folder: true,
         path: None,

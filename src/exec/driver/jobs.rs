@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use hamflow_stage_api::{Digest, JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
+use hamflow_stage_api::{Digest, FileDigest, JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
 use serde_json::Value;
 
 use super::work::{JobWork, PartKey, StageWork};
@@ -38,7 +38,7 @@ impl Driver<'_> {
                 let inputs = job::part_inputs(&work.inputs, part)?;
                 part_key = match work.check {
                     Some(_) => {
-                        let digests = job::digests(&inputs, part);
+                        let digests = job::known_digests(&inputs, part)?;
                         let (key, fingerprint) = self.part_key(id, work.device.clone(), part, digests);
                         PartKey::Known(key, fingerprint)
                     }
@@ -289,13 +289,13 @@ impl Driver<'_> {
 
 /// What a part has read, by the ports that it was to read; it must be all of their files.
 fn everything_read(
-    listed: &BTreeMap<String, Vec<Digest>>,
+    listed: &BTreeMap<String, Vec<FileDigest>>,
     mut read: BTreeMap<String, Vec<Digest>>,
     part: &Part,
 ) -> Result<BTreeMap<String, Vec<Digest>>, StageError> {
-    let whole = |(port, listed): (&String, &Vec<Digest>)| {
-        let read = if listed.iter().any(Digest::is_unread) { read.remove(port) } else { Some(listed.clone()) };
-        let read = read.filter(|read| read.len() == listed.len() && !read.iter().any(Digest::is_unread));
+    let whole = |(port, listed): (&String, &Vec<FileDigest>)| {
+        let known: Option<Vec<Digest>> = listed.iter().map(|digest| digest.known()).collect();
+        let read = known.or_else(|| read.remove(port)).filter(|read| read.len() == listed.len());
         let silent = || StageError::bug(format!("part `{}` did not say what it read at `{port}`", part.name));
         Ok((port.clone(), read.ok_or_else(silent)?))
     };

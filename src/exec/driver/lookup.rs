@@ -172,7 +172,7 @@ impl Driver<'_> {
                 continue;
             }
             let part = &work.parts.parts[number];
-            let digests = job::digests(&job::part_inputs(&work.inputs, part)?, part);
+            let digests = job::known_digests(&job::part_inputs(&work.inputs, part)?, part)?;
             let (key, _) = self.part_key(id, work.device.clone(), part, digests);
             let made = work.parts.ahead.remove_entry(&key).or_else(|| self.known_part(id, key));
             if made.is_none() {

@@ -20,16 +20,6 @@ impl Digest {
         Self { hash, size }
     }
 
-    /// A placeholder for content whose size is known but which has not been hashed.
-    pub const fn unread(size: u64) -> Self {
-        Self::new([0; 32], size)
-    }
-
-    /// Whether this is a placeholder for unhashed content.
-    pub fn is_unread(&self) -> bool {
-        self.hash == [0; 32]
-    }
-
     /// Hashes bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self::new(*blake3::hash(bytes).as_bytes(), bytes.len() as u64)
@@ -109,6 +99,83 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// The digest of a file that may not have been hashed yet.
+///
+/// A run that can make no use of stored results lists its inputs and leaves hashing to the parts that read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FileDigest {
+    /// The file was hashed.
+    Known(Digest),
+    /// The file was listed.
+    Unread {
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+impl FileDigest {
+    /// The digest, if the file was hashed.
+    pub const fn known(self) -> Option<Digest> {
+        match self {
+            Self::Known(digest) => Some(digest),
+            Self::Unread { .. } => None,
+        }
+    }
+
+    /// Whether the file was only listed.
+    pub const fn is_unread(&self) -> bool {
+        matches!(self, Self::Unread { .. })
+    }
+
+    /// The size in bytes.
+    pub const fn size(&self) -> u64 {
+        match self {
+            Self::Known(digest) => digest.size(),
+            Self::Unread { size } => *size,
+        }
+    }
+}
+
+impl From<Digest> for FileDigest {
+    fn from(digest: Digest) -> Self {
+        Self::Known(digest)
+    }
+}
+
+impl PartialEq<Digest> for FileDigest {
+    fn eq(&self, other: &Digest) -> bool {
+        self.known() == Some(*other)
+    }
+}
+
+/// How a file that was only listed is written.
+const UNREAD: &str = "unread:";
+
+impl fmt::Display for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(digest) => digest.fmt(f),
+            Self::Unread { size } => write!(f, "{UNREAD}{size}"),
+        }
+    }
+}
+
+impl Serialize for FileDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        match text.strip_prefix(UNREAD) {
+            Some(size) => size.parse().map(|size| Self::Unread { size }).map_err(serde::de::Error::custom),
+            None => text.parse().map(Self::Known).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +186,18 @@ mod tests {
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         // From the BLAKE3 reference: b3sum <(printf abc).
         assert_eq!(digest.hex(), "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+    }
+
+    #[test]
+    fn an_unread_file_keeps_its_size_and_is_no_digest() {
+        let unread = FileDigest::Unread { size: 12 };
+        let known = FileDigest::from(Digest::of(b"abc"));
+        for digest in [unread, known] {
+            let text = serde_json::to_string(&digest).unwrap();
+            assert_eq!(serde_json::from_str::<FileDigest>(&text).unwrap(), digest, "{text}");
+        }
+        assert_eq!(serde_json::to_string(&known).unwrap(), serde_json::to_string(&Digest::of(b"abc")).unwrap());
+        assert_eq!((unread.known(), unread.size(), unread == Digest::new([0; 32], 12)), (None, 12, false));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactType, Digest, StageError, Symlinks, open_regular, read_regular, sys};
+use crate::{ArtifactType, Digest, FileDigest, StageError, Symlinks, open_regular, read_regular, sys};
 
 /// One file of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +16,9 @@ pub struct InputFile {
     pub root: u32,
     /// The path below that folder with `/` as separator; for a single file, its name.
     pub path: String,
-    /// The digest that the key contains; [unread](Digest::unread) if the file has not been hashed and the part that reads it
+    /// The digest that the key contains; [unread](FileDigest::Unread) if the file has not been hashed and the part that reads it
     /// must report the digest ([`ReadAhead`]).
-    pub digest: Digest,
+    pub digest: FileDigest,
     /// The file to read: in the store, or in the user's data directory.
     pub source: PathBuf,
 }
@@ -34,7 +34,12 @@ impl InputFile {
 
     /// Verifies bytes that were read or mapped from [`source`](Self::source) against the digest in the key.
     pub fn check(&self, bytes: &[u8]) -> Result<(), StageError> {
-        if Digest::of(bytes) == self.digest { Ok(()) } else { Err(self.changed()) }
+        if self.digest == Digest::of(bytes) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The digest, of a file that was hashed before the stage began.
+    pub fn known_digest(&self) -> Result<Digest, StageError> {
+        self.digest.known().ok_or_else(|| StageError::bug(format!("`{}` was not hashed", self.source.display())))
     }
 
     fn changed(&self) -> StageError {
@@ -91,7 +96,7 @@ impl<'a> Opened<'a> {
             .and_then(|mut opened| opened.read_to_end(bytes))
             .map_err(|source| StageError::io("read", &file.source, &source))?;
         let digest = Digest::of(bytes);
-        let known = file.digest.is_unread() || digest == file.digest;
+        let known = file.digest.is_unread() || file.digest == digest;
         if known { Ok((file, digest)) } else { Err(file.changed()) }
     }
 }
@@ -113,8 +118,8 @@ pub struct Input {
     pub artifact_type: Option<ArtifactType>,
     /// The matrix axis values that distinguish gathered stages, e.g. `[("lr", "0.001")]`.
     pub labels: Vec<(String, String)>,
-    /// The digest of the file or tree; [unread](Digest::unread) for a file that has not been hashed.
-    pub digest: Digest,
+    /// The digest of the file or tree; [unread](FileDigest::Unread) for a file that has not been hashed.
+    pub digest: FileDigest,
     /// The files, sorted by `(root, path)`; exactly one for a single file.
     pub files: Vec<InputFile>,
     /// Whether it is a folder or a list of folders rather than a single file.
@@ -174,8 +179,11 @@ mod tests {
         let file = |i: usize| {
             let (source, bytes) = (folder.join(i.to_string()), format!("{i} ").repeat(100_000));
             fs::write(&source, &bytes).unwrap();
-            let digest =
-                if i.is_multiple_of(2) { Digest::unread(bytes.len() as u64) } else { Digest::of(bytes.as_bytes()) };
+            let digest = if i.is_multiple_of(2) {
+                FileDigest::Unread { size: bytes.len() as u64 }
+            } else {
+                Digest::of(bytes.as_bytes()).into()
+            };
             InputFile { root: 0, path: i.to_string(), digest, source }
         };
         (0..n).map(file).collect()

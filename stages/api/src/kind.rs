@@ -70,7 +70,7 @@ pub struct Planning<'a> {
     /// The resolved parameters.
     pub params: &'a Params,
     /// The inputs. Planning may read tables in full, but only the listing and digests of other inputs. The digests may be
-    /// [unread](crate::Digest::unread) if the kind [reads once](KindSpec::reads_once) or uses only names.
+    /// [unread](crate::FileDigest::Unread) if the kind [reads once](KindSpec::reads_once) or uses only names.
     pub inputs: &'a Inputs,
     /// The seed, for seeded kinds.
     pub seed: Option<u64>,

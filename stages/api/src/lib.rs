@@ -20,7 +20,7 @@ pub mod sys;
 pub use artifact::{Access, ArtifactType, Output, Port};
 pub use classify::{Answer, Classified, Classify, Listener};
 pub use context::{EventSink, StageContext};
-pub use digest::{Digest, ParseDigestError};
+pub use digest::{Digest, FileDigest, ParseDigestError};
 pub use error::{ErrorCategory, ParamError, Place, StageError};
 pub use input::{Input, InputFile, Inputs, Opened, ReadAhead};
 pub use job::{Job, JobEvent, JobPart, JobResult};

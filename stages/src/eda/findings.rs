@@ -93,7 +93,7 @@ fn identical(rows: &Rows, images: &ImageNames<'_>) -> Result<Value, StageError> 
     let mut by_digest: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
     for (place, image_id) in rows.image_ids.iter().enumerate() {
         if let Some(file) = images.find(image_id)? {
-            by_digest.entry(file.digest).or_default().push(place);
+            by_digest.entry(file.known_digest()?).or_default().push(place);
         }
     }
     let sets: Vec<Vec<usize>> = by_digest.into_values().filter(|places| places.len() > 1).collect();

@@ -216,7 +216,7 @@ fn the_key_covers_shown_images_tensors_and_masks_only() {
         let mut inputs = fixture.inputs_with_masks();
         let input = &mut inputs.iter_mut().find(|(name, _)| *name == port).unwrap().1;
         let changed = input.files.iter_mut().find(|file| file.path.contains(&id(row))).unwrap();
-        changed.digest = hamflow_stage_api::Digest::of(b"other");
+        changed.digest = hamflow_stage_api::Digest::of(b"other").into();
         views(inputs) != before
     };
     // Row 6 is shown, row 18 is not; row 1 is a training row.

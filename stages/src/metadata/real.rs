@@ -17,7 +17,7 @@ pub fn real_inputs() -> Option<(Input, Input)> {
         for entry in fs::read_dir(folder.join(format!("HAM10000_images_part_{}", root + 1))).unwrap() {
             let source = entry.unwrap().path();
             let path = source.file_name().unwrap().to_str().unwrap().to_owned();
-            files.push(InputFile { root, digest: Digest::of(path.as_bytes()), path, source });
+            files.push(InputFile { root, digest: Digest::of(path.as_bytes()).into(), path, source });
         }
     }
     Some((csv, files_input(files, None)))

@@ -14,7 +14,7 @@ fn images(paths: &[(u32, &str)]) -> Input {
     let file = |&(root, path): &(u32, &str)| InputFile {
         root,
         path: path.to_owned(),
-        digest: Digest::of(path.as_bytes()),
+        digest: Digest::of(path.as_bytes()).into(),
         source: "/nonexistent".into(),
     };
     files_input(paths.iter().map(file).collect(), None)

@@ -187,7 +187,7 @@ fn digests(inputs: &Inputs) -> Vec<(String, Digest)> {
         for (i, input) in inputs.iter().enumerate() {
             // By port and index, never by stage name: renaming a stage must not change the page.
             let name = if inputs.len() > 1 { format!("{port} {}", i + 1) } else { port.clone() };
-            digests.push((name, input.digest));
+            digests.extend(input.digest.known().map(|digest| (name, digest)));
         }
     }
     digests

@@ -48,7 +48,7 @@ fn a_changed_or_corrupt_shard_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = shard(&["a"], 1);
     let mut changed = file(folder.path(), "shard-a.arrow", &bytes);
-    changed.digest = Digest::of(b"something else");
+    changed.digest = Digest::of(b"something else").into();
     assert!(ShardReader::open(&input(vec![changed])).unwrap_err().message.contains("changed"));
     for length in [0, 5, 64, bytes.len() / 2, bytes.len() - 1] {
         let damaged = file(folder.path(), "shard-a.arrow", &bytes[..length]);

@@ -47,7 +47,12 @@ fn random_table(random: &mut Random, n: usize, contradicting: f64) -> DataFrame 
 fn random_images(random: &mut Random, ids: &[String]) -> Input {
     let file = |id: &String| {
         let content = if random.unit() < 0.02 { random.below(20).to_string() } else { id.clone() };
-        InputFile { root: 0, path: format!("{id}.jpg"), digest: Digest::of(content.as_bytes()), source: "/none".into() }
+        InputFile {
+            root: 0,
+            path: format!("{id}.jpg"),
+            digest: Digest::of(content.as_bytes()).into(),
+            source: "/none".into(),
+        }
     };
     files_input(ids.iter().map(file).collect(), None)
 }
