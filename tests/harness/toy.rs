@@ -204,72 +204,14 @@ impl Kind for Pieces {
     }
     fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let (name, _, _) = context.part()?;
-        let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
         context.log(format!("part {name}"));
         let of_libraries = std::env::var("RAYON_NUM_THREADS").unwrap_or_default();
         context.log(format!("{name} has {} threads, libraries {of_libraries}", context.threads()));
-        let mut text = String::new();
-        let (mut bytes, mut read) = (Vec::new(), Vec::new());
-        for next in ReadAhead::new(&context.input("folder")?.files) {
-            let (file, digest) = next.read(&mut bytes)?;
-            if self.reads_once {
-                read.push(digest);
-            }
-            text.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
-            text.push_str(suffix);
-            if bytes == b"changes once it is read" {
-                std::fs::write(&file.source, "changed")
-                    .map_err(|error| StageError::io("write", &file.source, &error))?;
-            }
-        }
-        if !text.contains("SAYS NOTHING") {
-            context.read("folder", read);
-        }
-        let wait_for = |name: &str| {
-            while !std::path::Path::new(name).exists() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-        };
-        if text.contains("WAITS FOR A COPY") {
-            wait_for("copied");
-        }
-        if text.contains("HOARDS") {
-            let strings: Vec<String> = (0..2_000_000).map(|number| format!("{number:064}")).collect();
-            // glibc does not return memory that is below a live allocation.
-            std::mem::forget(strings.last().cloned());
-        }
+        let mut text = self.read_part(context)?;
+        obey(&text, context)?;
         if text.contains("SAYS ITS MEMORY") {
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
             text = status.lines().filter_map(|line| line.strip_prefix("VmRSS:")).collect();
-        }
-        if text.contains("A FILE COMES") {
-            // A change while `names` runs would be reported.
-            wait_for("out/names/text.txt");
-            let file = &context.input("folder")?.files[0].source;
-            let beside = file.with_file_name("c");
-            std::fs::write(&beside, "came").map_err(|error| StageError::io("write", &beside, &error))?;
-        }
-        if text.contains("FAILS ONCE THE OTHER HAS BEGUN") {
-            wait_for("begun");
-            std::fs::write("failed", "").map_err(|error| StageError::io("write", "failed".as_ref(), &error))?;
-        }
-        if text.contains("FAILS") {
-            return Err(StageError::input("a bad file"));
-        }
-        if text.contains("WAITS FOR THE FAILURE") {
-            std::fs::write("begun", "").map_err(|error| StageError::io("write", "begun".as_ref(), &error))?;
-            wait_for("failed");
-            // Wait until the engine has handled the failure.
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-        if text.contains("NEVER ENDS") {
-            std::fs::write("started", "").map_err(|error| StageError::io("write", "started".as_ref(), &error))?;
-            loop {
-                std::thread::park();
-            }
-        }
-        if text.contains("SCRATCH") {
-            context.flaw(format!("there is a scratch on `{name}`"));
         }
         let path = format!("pieces/{name}.txt");
         context.write(&path, text.as_bytes())?;
@@ -284,6 +226,81 @@ impl Kind for Pieces {
         }
         context.write("pieces/list.txt", list.as_bytes())
     }
+}
+
+impl Pieces {
+    /// The files of the part in upper case, each followed by the suffix.
+    fn read_part(&self, context: &StageContext<'_>) -> Result<String, StageError> {
+        let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
+        let mut text = String::new();
+        let (mut bytes, mut read) = (Vec::new(), Vec::new());
+        for next in ReadAhead::new(&context.input("folder")?.files) {
+            let (file, digest) = next.read(&mut bytes)?;
+            if self.reads_once {
+                read.push(digest);
+            }
+            text.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
+            text.push_str(suffix);
+            if bytes == b"changes once it is read" {
+                write(&file.source, "changed")?;
+            }
+        }
+        if !text.contains("SAYS NOTHING") {
+            context.read("folder", read);
+        }
+        Ok(text)
+    }
+}
+
+/// Does what the text of a part says.
+fn obey(text: &str, context: &StageContext<'_>) -> Result<(), StageError> {
+    if text.contains("WAITS FOR A COPY") {
+        wait_for("copied");
+    }
+    if text.contains("HOARDS") {
+        let strings: Vec<String> = (0..2_000_000).map(|number| format!("{number:064}")).collect();
+        // glibc does not return memory that is below a live allocation.
+        std::mem::forget(strings.last().cloned());
+    }
+    if text.contains("A FILE COMES") {
+        // A change while `names` runs would be reported.
+        wait_for("out/names/text.txt");
+        write(&context.input("folder")?.files[0].source.with_file_name("c"), "came")?;
+    }
+    if text.contains("FAILS ONCE THE OTHER HAS BEGUN") {
+        wait_for("begun");
+        write("failed".as_ref(), "")?;
+    }
+    if text.contains("FAILS") {
+        return Err(StageError::input("a bad file"));
+    }
+    if text.contains("WAITS FOR THE FAILURE") {
+        write("begun".as_ref(), "")?;
+        wait_for("failed");
+        // Wait until the engine has handled the failure.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    if text.contains("NEVER ENDS") {
+        write("started".as_ref(), "")?;
+        loop {
+            std::thread::park();
+        }
+    }
+    if text.contains("SCRATCH") {
+        let (name, _, _) = context.part()?;
+        context.flaw(format!("there is a scratch on `{name}`"));
+    }
+    Ok(())
+}
+
+fn wait_for(name: &str) {
+    while !std::path::Path::new(name).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<(), StageError> {
+    std::fs::write(path, text).map_err(|error| StageError::io("write", path, &error))
 }
 
 /// Writes a random number.
