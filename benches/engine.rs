@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use hamflow::plan::PartFingerprint;
 use hamflow_stage_api::{
-    Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Kind, Params, Plan, Planning, StageContext,
+    AnyKind, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Params, Plan, Planning, perform,
 };
 
 const ROUNDS: usize = 21;
@@ -90,7 +90,7 @@ impl EventSink for Silent {
 }
 
 /// The built-in kind with this name.
-fn kind(name: &str) -> &'static dyn Kind {
+fn kind(name: &str) -> &'static dyn AnyKind {
     let kinds = hamflow_stages::registry::KINDS;
     *kinds.iter().find(|kind| kind.spec().name == name).expect("the kind is built in")
 }
@@ -127,7 +127,7 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         stage: "metadata".to_owned(),
         kind: "metadata".to_owned(),
         outputs: metadata.outputs(&params),
-        params,
+        params: params.json().clone(),
         seed: None,
         part: JobPart::Whole,
         inputs: Inputs(BTreeMap::from([("csv".into(), vec![csv]), ("images".into(), vec![images])])),
@@ -140,7 +140,7 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         project_dir: folder.to_owned(),
         env: BTreeMap::new(),
     };
-    metadata.run(&StageContext::new(&job, &Silent)).expect("the table can be made");
+    perform(metadata, &job, &Silent).expect("the table can be made");
     let table = job.outputs.iter().find(|output| output.name == "table").expect("`metadata` makes a table");
     file_input("metadata.table", folder.join(&table.path))
 }
@@ -156,12 +156,12 @@ fn plan_images(root: &Path, count: usize) -> f64 {
     let preprocess = kind("preprocess");
     let params = preprocess.resolve(&Params::new()).expect("the defaults are right");
     let inputs = Inputs(BTreeMap::from([("table".into(), vec![table]), ("images".into(), vec![images])]));
-    let planning = Planning { params: &params, inputs: &inputs, seed: None };
+    let planning = Planning { inputs: &inputs, seed: None };
     let start = Instant::now();
-    for view in preprocess.views(planning).expect("the table has its columns") {
+    for view in preprocess.views(&params, planning).expect("the table has its columns") {
         std::hint::black_box(Digest::of(view.text.as_bytes()));
     }
-    let Plan::Parts(parts) = preprocess.plan(planning).expect("every image is listed") else {
+    let Plan::Parts(parts) = preprocess.plan(&params, planning).expect("every image is listed") else {
         panic!("`preprocess` has parts")
     };
     let listed = &inputs.0["images"][0].files;
@@ -170,7 +170,7 @@ fn plan_images(root: &Path, count: usize) -> f64 {
         let fingerprint = PartFingerprint {
             kind: "preprocess".to_owned(),
             revision: preprocess.spec().revision,
-            params: params.clone(),
+            params: params.json().clone(),
             part: part.key.clone(),
             files: BTreeMap::from([("images".to_owned(), digests)]),
             seed: None,

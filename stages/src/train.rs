@@ -7,8 +7,8 @@ mod progress;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Classify, Input, Kind, KindSpec, Listener, Output, ParamError, Params, Planning, Port,
-    StageContext, StageError, View,
+    Access, ArtifactType, Classify, Columns, Devices, Input, Kind, KindSpec, Listener, Output, ParamError, Planning,
+    Port, StageContext, StageError, View, Views,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ use crate::ml::switch::Switch;
 use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Trained, Trainer};
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
-use crate::{near_miss, params, predict};
+use crate::{near_miss, predict};
 use checkpoint::Checkpoint;
 use progress::ProgressReporter;
 
@@ -47,7 +47,7 @@ pub struct Train;
 /// The parameters of `train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct TrainParams {
+pub struct TrainParams {
     /// The network architecture: `baseline` has two blocks of two 3×3 convolutions and two dense layers.
     model: String,
     /// Number of epochs. Each epoch draws as many images as there are training images.
@@ -203,6 +203,8 @@ impl TrainParams {
 }
 
 impl Kind for Train {
+    type Params = TrainParams;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("shards", ArtifactType::Shards, "The images as tensors.").access(Access::View),
@@ -217,15 +219,11 @@ impl Kind for Train {
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<TrainParams>()
+    fn check(&self, params: &TrainParams) -> Result<(), ParamError> {
+        params.check()
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, TrainParams::check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &TrainParams) -> Vec<Output> {
         vec![
             Output::new("model", ArtifactType::Model, card::FOLDER),
             Output::new("history", ArtifactType::History, "history.json"),
@@ -234,20 +232,46 @@ impl Kind for Train {
         ]
     }
 
-    fn device_class(&self, params: &Params) -> Result<Option<String>, ParamError> {
-        let TrainParams { device, precision, .. } = params::parse(params)?;
-        device.class(precision).map(Some)
+    fn devices(&self) -> Option<&dyn Devices<TrainParams>> {
+        Some(self)
     }
 
-    fn accepts_other_devices(&self, _params: &Params) -> bool {
+    fn columns(&self) -> Option<&dyn Columns<TrainParams>> {
+        Some(self)
+    }
+
+    fn views(&self) -> Option<&dyn Views<TrainParams>> {
+        Some(self)
+    }
+
+    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
+        predict::classify(asked, tell).map(|()| true)
+    }
+
+    fn run(&self, params: &TrainParams, context: &StageContext<'_>) -> Result<(), StageError> {
+        let pool = thread_pool(context.threads())?;
+        pool.install(|| train(context, params))
+    }
+}
+
+impl Devices<TrainParams> for Train {
+    fn class(&self, params: &TrainParams) -> Result<String, ParamError> {
+        params.device.class(params.precision)
+    }
+
+    fn accepts_others(&self, _params: &TrainParams) -> bool {
         true
     }
+}
 
-    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+impl Columns<TrainParams> for Train {
+    fn read(&self, _params: &TrainParams) -> Vec<(&'static str, String)> {
         examples::COLUMNS.map(|column| ("split", column.to_owned())).to_vec()
     }
+}
 
-    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+impl Views<TrainParams> for Train {
+    fn project(&self, _params: &TrainParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let (rows, images) = examples::view(planning.inputs.one("split")?)?;
         let mut digests = String::new();
         for row in read_index(planning.inputs.one("shards")?.member(INDEX_NAME)?)? {
@@ -263,16 +287,6 @@ impl Kind for Train {
             View { name: "tensor digests of the training and validation rows".into(), text: digests },
             View { name: "shape and preprocessing of the images".into(), text: preparation(planning)? },
         ])
-    }
-
-    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
-        predict::classify(asked, tell).map(|()| true)
-    }
-
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: TrainParams = context.params()?;
-        let pool = thread_pool(context.threads())?;
-        pool.install(|| train(context, &params))
     }
 }
 
