@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use hamflow::plan::PartFingerprint;
 use hamflow_stage_api::{
-    Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Params, Plan, Planning, StageContext,
+    AnyKind, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Params, Plan, Planning, perform,
 };
 
 const ROUNDS: usize = 21;
@@ -89,15 +89,24 @@ impl EventSink for Silent {
     fn emit(&self, _event: JobEvent) {}
 }
 
-/// Seconds for planning `preprocess` over `count` images, from a table and a listing like those of a run: the view made, the
-/// images found, the parts cut and their keys made.
-fn plan_images(root: &Path, count: usize) -> f64 {
-    let kind = |name: &str| {
-        let kinds = hamflow_stages::registry::KINDS;
-        *kinds.iter().find(|kind| kind.spec().name == name).expect("the kind is built in")
-    };
-    let folder = root.join("listed");
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
+/// The built-in kind with this name.
+fn kind(name: &str) -> &'static dyn AnyKind {
+    let kinds = hamflow_stages::registry::KINDS;
+    *kinds.iter().find(|kind| kind.spec().name == name).expect("the kind is built in")
+}
+
+fn input(name: &str, files: Vec<InputFile>, folder: bool) -> Input {
+    let (digest, path) = (Digest::of(name.as_bytes()), files.first().map(|file| file.source.clone()));
+    Input { name: name.to_owned(), artifact_type: None, labels: Vec::new(), digest: digest.into(), files, folder, path }
+}
+
+fn file_input(name: &str, path: PathBuf) -> Input {
+    let digest = Digest::of(&std::fs::read(&path).expect("the file is there"));
+    input(name, vec![InputFile { root: 0, path: "file".to_owned(), digest: digest.into(), source: path }], false)
+}
+
+/// Writes a metadata CSV of `count` images to `folder`, and lists the images without creating them.
+fn list_images(folder: &Path, count: usize) -> (Input, Input) {
     let mut csv = String::from("lesion_id,image_id,dx,dx_type,age,sex,localization\n");
     let mut files = Vec::with_capacity(count);
     for number in 0..count {
@@ -105,25 +114,12 @@ fn plan_images(root: &Path, count: usize) -> f64 {
         let path = format!("ISIC_{number:07}.jpg");
         files.push(InputFile { root: 0, digest: Digest::of(path.as_bytes()).into(), source: folder.join(&path), path });
     }
-    let input = |name: &str, files: Vec<InputFile>, folder: bool| {
-        let (digest, path) = (Digest::of(name.as_bytes()), files.first().map(|file| file.source.clone()));
-        Input {
-            name: name.to_owned(),
-            artifact_type: None,
-            labels: Vec::new(),
-            digest: digest.into(),
-            files,
-            folder,
-            path,
-        }
-    };
-    let one = |path: PathBuf| {
-        let digest = Digest::of(&std::fs::read(&path).expect("the file is there"));
-        InputFile { root: 0, path: "file".to_owned(), digest: digest.into(), source: path }
-    };
     std::fs::write(folder.join("metadata.csv"), csv).expect("the CSV can be written");
-    let csv = input("inputs.metadata", vec![one(folder.join("metadata.csv"))], false);
-    let images = input("inputs.images", files, true);
+    (file_input("inputs.metadata", folder.join("metadata.csv")), input("inputs.images", files, true))
+}
+
+/// Runs the kind `metadata` in `folder`.
+fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
     let metadata = kind("metadata");
     let params = metadata.resolve(&Params::new()).expect("the defaults are right");
     let job = Job {
@@ -131,32 +127,41 @@ fn plan_images(root: &Path, count: usize) -> f64 {
         stage: "metadata".to_owned(),
         kind: "metadata".to_owned(),
         outputs: metadata.outputs(&params),
-        params,
+        params: params.json().clone(),
         seed: None,
         part: JobPart::Whole,
-        inputs: Inputs(BTreeMap::from([("csv".into(), vec![csv]), ("images".into(), vec![images.clone()])])),
-        output_dir: folder.clone(),
-        scratch_dir: folder.clone(),
-        side_dir: folder.clone(),
+        inputs: Inputs(BTreeMap::from([("csv".into(), vec![csv]), ("images".into(), vec![images])])),
+        output_dir: folder.to_owned(),
+        scratch_dir: folder.to_owned(),
+        side_dir: folder.to_owned(),
         checkpoint_dir: None,
         threads: 1,
         pool_threads: 1,
-        project_dir: folder.clone(),
+        project_dir: folder.to_owned(),
         env: BTreeMap::new(),
     };
-    metadata.run(&StageContext::new(&job, &Silent)).expect("the table can be made");
+    perform(metadata, &job, &Silent).expect("the table can be made");
     let table = job.outputs.iter().find(|output| output.name == "table").expect("`metadata` makes a table");
-    let table = input("metadata.table", vec![one(folder.join(&table.path))], false);
+    file_input("metadata.table", folder.join(&table.path))
+}
+
+/// The seconds for planning `preprocess` over `count` images, from a table and a listing like those of a run: creating the view,
+/// looking up the images, cutting the parts and computing their keys.
+fn plan_images(root: &Path, count: usize) -> f64 {
+    let folder = root.join("listed");
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let (csv, images) = list_images(&folder, count);
+    let table = metadata_table(&folder, csv, images.clone());
 
     let preprocess = kind("preprocess");
     let params = preprocess.resolve(&Params::new()).expect("the defaults are right");
     let inputs = Inputs(BTreeMap::from([("table".into(), vec![table]), ("images".into(), vec![images])]));
-    let planning = Planning { params: &params, inputs: &inputs, seed: None };
+    let planning = Planning { inputs: &inputs, seed: None };
     let start = Instant::now();
-    for view in preprocess.views(planning).expect("the table has its columns") {
+    for view in preprocess.views(&params, planning).expect("the table has its columns") {
         std::hint::black_box(Digest::of(view.text.as_bytes()));
     }
-    let Plan::Parts(parts) = preprocess.plan(planning).expect("every image is listed") else {
+    let Plan::Parts(parts) = preprocess.plan(&params, planning).expect("every image is listed") else {
         panic!("`preprocess` has parts")
     };
     let listed = &inputs.0["images"][0].files;
@@ -168,7 +173,7 @@ fn plan_images(root: &Path, count: usize) -> f64 {
         let fingerprint = PartFingerprint {
             kind: "preprocess".to_owned(),
             revision: preprocess.spec().revision,
-            params: params.clone(),
+            params: params.json().clone(),
             part: part.key.clone(),
             files: BTreeMap::from([("images".to_owned(), digests)]),
             seed: None,

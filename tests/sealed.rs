@@ -104,78 +104,79 @@ fn blob(project: &Project, bytes: &[u8]) -> PathBuf {
 /// A change, the stages that the next run must handle, and their outcome.
 type Case = (&'static str, fn(&Project), &'static [(&'static str, &'static str)]);
 
+const CHANGES: &[Case] = &[
+    ("nothing", |_| {}, &[]),
+    (
+        "other bytes of the same size and time",
+        |project| {
+            let path = project.path("text.txt");
+            let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+            std::fs::write(&path, "xyz").unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+        },
+        &[("loud", "ran")],
+    ),
+    ("a new input file", |project| project.write("data/c1", "c"), &[("pieces", "ran")]),
+    ("an input file gone", |project| std::fs::remove_file(project.path("data/a2")).unwrap(), &[("pieces", "ran")]),
+    (
+        "a parameter",
+        |project| project.write("pipeline.toml", format!("{PIPELINE}suffix = \"!\"\n")),
+        &[("loud", "ran")],
+    ),
+    ("an edited output", |project| project.write("out/loud/text.txt", "abc"), &[("loud", "cached")]),
+    (
+        "an output gone",
+        |project| std::fs::remove_file(project.path("out/loud/text.txt")).unwrap(),
+        &[("loud", "cached")],
+    ),
+    (
+        "a file that belongs to no output",
+        |project| project.write("out/pieces/pieces/z.txt", "z"),
+        &[("pieces", "cached")],
+    ),
+    (
+        "all outputs gone",
+        |project| std::fs::remove_dir_all(project.path("out")).unwrap(),
+        &[("loud", "cached"), ("pieces", "cached")],
+    ),
+    (
+        "the cache gone",
+        |project| std::fs::remove_dir_all(project.path("cache")).unwrap(),
+        &[("loud", "ran"), ("pieces", "ran")],
+    ),
+    (
+        "the results gone",
+        |project| std::fs::remove_dir_all(project.path("cache/ac")).unwrap(),
+        &[("loud", "ran"), ("pieces", "ran")],
+    ),
+    (
+        "the blobs gone",
+        |project| std::fs::remove_dir_all(project.path("cache/cas")).unwrap(),
+        &[("loud", "ran"), ("pieces", "ran")],
+    ),
+    (
+        "a file in place of an input folder",
+        |project| {
+            std::fs::remove_dir_all(project.path("data")).unwrap();
+            project.write("data", "a file");
+        },
+        &[("pieces", "ran")],
+    ),
+    (
+        "a blob cut short",
+        |project| {
+            let blob = blob(project, b"ABC");
+            std::fs::remove_file(&blob).unwrap();
+            std::fs::write(&blob, "AB").unwrap();
+        },
+        &[("loud", "ran")],
+    ),
+    ("the lock gone", |project| std::fs::remove_file(project.path("pipeline.lock")).unwrap(), &[]),
+];
+
 #[test]
 fn every_change_breaks_the_seal() {
-    let cases: &[Case] = &[
-        ("nothing", |_| {}, &[]),
-        (
-            "other bytes of the same size and time",
-            |project| {
-                let path = project.path("text.txt");
-                let before = std::fs::metadata(&path).unwrap().modified().unwrap();
-                std::fs::write(&path, "xyz").unwrap();
-                std::fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
-            },
-            &[("loud", "ran")],
-        ),
-        ("a new input file", |project| project.write("data/c1", "c"), &[("pieces", "ran")]),
-        ("an input file gone", |project| std::fs::remove_file(project.path("data/a2")).unwrap(), &[("pieces", "ran")]),
-        (
-            "a parameter",
-            |project| project.write("pipeline.toml", format!("{PIPELINE}suffix = \"!\"\n")),
-            &[("loud", "ran")],
-        ),
-        ("an edited output", |project| project.write("out/loud/text.txt", "abc"), &[("loud", "cached")]),
-        (
-            "an output gone",
-            |project| std::fs::remove_file(project.path("out/loud/text.txt")).unwrap(),
-            &[("loud", "cached")],
-        ),
-        (
-            "a file that belongs to no output",
-            |project| project.write("out/pieces/pieces/z.txt", "z"),
-            &[("pieces", "cached")],
-        ),
-        (
-            "all outputs gone",
-            |project| std::fs::remove_dir_all(project.path("out")).unwrap(),
-            &[("loud", "cached"), ("pieces", "cached")],
-        ),
-        (
-            "the cache gone",
-            |project| std::fs::remove_dir_all(project.path("cache")).unwrap(),
-            &[("loud", "ran"), ("pieces", "ran")],
-        ),
-        (
-            "the results gone",
-            |project| std::fs::remove_dir_all(project.path("cache/ac")).unwrap(),
-            &[("loud", "ran"), ("pieces", "ran")],
-        ),
-        (
-            "the blobs gone",
-            |project| std::fs::remove_dir_all(project.path("cache/cas")).unwrap(),
-            &[("loud", "ran"), ("pieces", "ran")],
-        ),
-        (
-            "a file in place of an input folder",
-            |project| {
-                std::fs::remove_dir_all(project.path("data")).unwrap();
-                project.write("data", "a file");
-            },
-            &[("pieces", "ran")],
-        ),
-        (
-            "a blob cut short",
-            |project| {
-                let blob = blob(project, b"ABC");
-                std::fs::remove_file(&blob).unwrap();
-                std::fs::write(&blob, "AB").unwrap();
-            },
-            &[("loud", "ran")],
-        ),
-        ("the lock gone", |project| std::fs::remove_file(project.path("pipeline.lock")).unwrap(), &[]),
-    ];
-    for (change, apply, expected) in cases {
+    for (change, apply, expected) in CHANGES {
         let project = sealed();
         apply(&project);
         let ran = run(&project, "11", &[]);

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::guard::guard;
+use super::project::Project;
 use super::{CliError, Common, project, remote};
 use crate::config::{Kinds, parse_age, parse_size};
 use crate::exec::{self, GcOptions, KEPT_RUNS};
@@ -102,120 +103,131 @@ pub fn execute(arguments: &CacheArguments, kinds: Kinds) -> Result<u8, CliError>
         return remote::keygen(shared).map(|()| 0);
     }
     let opened = project::open(&arguments.common, kinds)?;
-    let cache = &opened.store;
-    match arguments.action {
+    match &arguments.action {
         Action::Keygen { .. } => {}
         Action::Push => return remote::push(&opened),
-        Action::Pull { ref stages } => return remote::pull(&opened, stages),
-        Action::Info { json, remote: ask } => {
-            if ask {
-                remote::info(&opened, json)?;
-                return Ok(0);
-            }
-            let usage = store::usage(cache)?;
-            let Limits { max_bytes, max_age } = opened.graph.pipeline.cache.limits;
-            if json {
-                let value = json!({"max_bytes": max_bytes, "max_age_s": max_age.map(|age| age.as_secs()), "root": cache.root(), "blobs": usage.blobs, "blob_bytes": usage.blob_bytes,
-                    "results": usage.results, "memos": usage.memos, "checkpoints": usage.checkpoints,
-                    "checkpoint_bytes": usage.checkpoint_bytes});
-                ui::data(&value.to_string());
-            } else {
-                ui::data(&format!("cache        {}", cache.root().display()));
-                ui::data(&format!("blobs        {} ({})", usage.blobs, bytes(usage.blob_bytes)));
-                let room = max_bytes.map_or("no limit".to_owned(), bytes);
-                let hours = max_age.map(|age| age.as_secs() / 3600);
-                let unused = match hours {
-                    None => String::new(),
-                    Some(hours) if hours % 24 == 0 => format!(", {} days unused", hours / 24),
-                    Some(hours) => format!(", {hours} hours unused"),
-                };
-                ui::data(&format!("budget       {room}{unused}"));
-                ui::data(&format!("results      {}", usage.results));
-                ui::data(&format!("memos        {}", usage.memos));
-                ui::data(&format!("checkpoints  {} ({})", usage.checkpoints, bytes(usage.checkpoint_bytes)));
-            }
-        }
+        Action::Pull { stages } => return remote::pull(&opened, stages),
+        Action::Info { json, remote: true } => remote::info(&opened, *json)?,
+        Action::Info { json, remote: false } => info(&opened, *json)?,
         Action::Gc { dry_run, keep_runs, max_size, max_age } => {
-            let _guard = guard(&opened)?;
-            let ours = opened.graph.pipeline.cache.limits;
-            let limits = Limits { max_bytes: max_size.or(ours.max_bytes), max_age: max_age.or(ours.max_age) };
-            let report = exec::gc(
-                cache,
-                &opened.graph.pipeline.root,
-                GcOptions { keep_runs, limits, dry_run, own_lock: &opened.lock_paths[0] },
-            )?;
-            let verb = if dry_run { "would delete" } else { "deleted" };
-            ui::data(&format!(
-                "{verb} {}, {} and {} ({}); {} remaining",
-                plural(report.results, "result"),
-                plural(report.blobs, "blob"),
-                plural(report.checkpoints, "checkpoint"),
-                bytes(report.bytes),
-                bytes(report.left_bytes)
-            ));
-            if report.over_bytes > 0 {
-                let over = bytes(report.over_bytes);
-                ui::say(&match keep_runs {
-                    0 => format!(
-                        "the results in lock files exceed the size limit by {over}; to start over, delete `{}`",
-                        cache.root().display()
-                    ),
-                    _ => format!(
-                        "the results of lock files and the last {} exceed the size limit by {over}; use a smaller `--keep-runs` to keep fewer",
-                        plural(keep_runs, "run")
-                    ),
-                });
-            }
+            let configured = opened.graph.pipeline.cache.limits;
+            let limits =
+                Limits { max_bytes: max_size.or(configured.max_bytes), max_age: max_age.or(configured.max_age) };
+            let own_lock = &opened.lock_paths[0];
+            gc(&opened, GcOptions { keep_runs: *keep_runs, limits, dry_run: *dry_run, own_lock })?;
         }
-        Action::Verify { fix } => {
-            let _guard = guard(&opened)?;
-            let damages = store::verify(cache, fix)?;
-            for Damage { path, problem, deleted } in &damages {
-                let word = if *deleted { "damaged (deleted)" } else { "damaged" };
-                ui::data(&format!("{word}: {}: {problem}", path.display()));
-            }
-            if !fix && !damages.is_empty() {
-                ui::say("hint: delete damaged entries with `hamflow cache verify --fix`; the next run recreates them");
-            }
-            let usage = store::usage(cache)?;
-            let state = match damages.len() {
-                0 => "no damage found".to_owned(),
-                1 => "1 damaged entry".to_owned(),
-                count => format!("{count} damaged entries"),
-            };
-            ui::data(&format!(
-                "{state}: {} ({}) and {}",
-                plural(usage.blobs, "blob"),
-                bytes(usage.blob_bytes),
-                plural(usage.results, "result")
-            ));
-            return Ok(u8::from(!damages.is_empty()));
+        Action::Verify { fix } => return verify(&opened, *fix),
+        Action::Export { budget, to } => export(&opened, budget.unwrap_or(u64::MAX), to)?,
+        Action::Import { if_present: true, from } if !from.exists() => {
+            ui::say(&format!("`{}` does not exist; nothing to import", from.display()));
         }
-        Action::Export { budget, ref to } => {
-            let _guard = guard(&opened)?;
-            export(&opened, budget.unwrap_or(u64::MAX), to)?;
-        }
-        Action::Import { if_present, ref from } => {
-            if if_present && !from.exists() {
-                ui::say(&format!("`{}` does not exist; nothing to import", from.display()));
-                return Ok(0);
-            }
-            if !from.is_file() {
-                return Err(CliError::user(format!("no such file: `{}`", from.display()))
-                    .hint("use `--if-present` to ignore a missing file"));
-            }
-            cache.create().map_err(CliError::cache)?;
-            let _guard = guard(&opened)?;
-            let imported = store::import(cache, from, |text| Lockfile::parse(text, from).is_ok())?;
-            warn_skipped(&imported);
-            ui::data(&format!("imported {}", summary(&imported)));
-        }
-        Action::Key => {
-            let name = opened.lock.key();
-            ui::data(&format!("hamflow-cache-{}-{name}", store::FORMAT));
-        }
+        Action::Import { from, .. } => import(&opened, from)?,
+        Action::Key => ui::data(&format!("hamflow-cache-{}-{}", store::FORMAT, opened.lock.key())),
     }
     Ok(0)
+}
+
+fn info(opened: &Project, json: bool) -> Result<(), CliError> {
+    let cache = &opened.store;
+    let usage = store::usage(cache)?;
+    let Limits { max_bytes, max_age } = opened.graph.pipeline.cache.limits;
+    if json {
+        let value = json!({
+            "max_bytes": max_bytes,
+            "max_age_s": max_age.map(|age| age.as_secs()),
+            "root": cache.root(),
+            "blobs": usage.blobs,
+            "blob_bytes": usage.blob_bytes,
+            "results": usage.results,
+            "memos": usage.memos,
+            "checkpoints": usage.checkpoints,
+            "checkpoint_bytes": usage.checkpoint_bytes,
+        });
+        ui::data(&value.to_string());
+        return Ok(());
+    }
+    let max_size = max_bytes.map_or("no limit".to_owned(), bytes);
+    let hours = max_age.map(|age| age.as_secs() / 3600);
+    let unused = match hours {
+        None => String::new(),
+        Some(hours) if hours % 24 == 0 => format!(", {} days unused", hours / 24),
+        Some(hours) => format!(", {hours} hours unused"),
+    };
+    ui::data(&format!("cache        {}", cache.root().display()));
+    ui::data(&format!("blobs        {} ({})", usage.blobs, bytes(usage.blob_bytes)));
+    ui::data(&format!("budget       {max_size}{unused}"));
+    ui::data(&format!("results      {}", usage.results));
+    ui::data(&format!("memos        {}", usage.memos));
+    ui::data(&format!("checkpoints  {} ({})", usage.checkpoints, bytes(usage.checkpoint_bytes)));
+    Ok(())
+}
+
+fn gc(opened: &Project, options: GcOptions<'_>) -> Result<(), CliError> {
+    let _guard = guard(opened)?;
+    let GcOptions { keep_runs, dry_run, .. } = options;
+    let report = exec::gc(&opened.store, &opened.graph.pipeline.root, options)?;
+    let verb = if dry_run { "would delete" } else { "deleted" };
+    ui::data(&format!(
+        "{verb} {}, {} and {} ({}); {} remaining",
+        plural(report.results, "result"),
+        plural(report.blobs, "blob"),
+        plural(report.checkpoints, "checkpoint"),
+        bytes(report.bytes),
+        bytes(report.left_bytes)
+    ));
+    if report.over_bytes > 0 {
+        let over = bytes(report.over_bytes);
+        ui::say(&match keep_runs {
+            0 => format!(
+                "the results in lock files exceed the size limit by {over}; to start over, delete `{}`",
+                opened.store.root().display()
+            ),
+            _ => format!(
+                "the results of lock files and the last {} exceed the size limit by {over}; use a smaller `--keep-runs` to keep fewer",
+                plural(keep_runs, "run")
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Returns exit code 1 if anything is damaged.
+fn verify(opened: &Project, fix: bool) -> Result<u8, CliError> {
+    let _guard = guard(opened)?;
+    let damages = store::verify(&opened.store, fix)?;
+    for Damage { path, problem, deleted } in &damages {
+        let word = if *deleted { "damaged (deleted)" } else { "damaged" };
+        ui::data(&format!("{word}: {}: {problem}", path.display()));
+    }
+    if !fix && !damages.is_empty() {
+        ui::say("hint: delete damaged entries with `hamflow cache verify --fix`; the next run recreates them");
+    }
+    let usage = store::usage(&opened.store)?;
+    let state = match damages.len() {
+        0 => "no damage found".to_owned(),
+        1 => "1 damaged entry".to_owned(),
+        count => format!("{count} damaged entries"),
+    };
+    ui::data(&format!(
+        "{state}: {} ({}) and {}",
+        plural(usage.blobs, "blob"),
+        bytes(usage.blob_bytes),
+        plural(usage.results, "result")
+    ));
+    Ok(u8::from(!damages.is_empty()))
+}
+
+fn import(opened: &Project, from: &Path) -> Result<(), CliError> {
+    if !from.is_file() {
+        return Err(CliError::user(format!("no such file: `{}`", from.display()))
+            .hint("use `--if-present` to ignore a missing file"));
+    }
+    opened.store.create().map_err(CliError::cache)?;
+    let _guard = guard(opened)?;
+    let imported = store::import(&opened.store, from, |text| Lockfile::parse(text, from).is_ok())?;
+    warn_skipped(&imported);
+    ui::data(&format!("imported {}", summary(&imported)));
+    Ok(())
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -231,7 +243,8 @@ fn age(text: &str) -> Result<Duration, String> {
     parse_age(text).ok_or_else(|| "write it as `30d`, `12h` or `2w`".to_owned())
 }
 
-fn export(opened: &project::Project, budget: u64, to: &Path) -> Result<(), CliError> {
+fn export(opened: &Project, budget: u64, to: &Path) -> Result<(), CliError> {
+    let _guard = guard(opened)?;
     let folder = opened.store.root().join("locks");
     // The lock file of a profile is not under version control, but a run without the inputs needs it.
     let own = opened.lock_paths.iter().find(|path| path.starts_with(&folder) && path.is_file());

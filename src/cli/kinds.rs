@@ -1,7 +1,7 @@
 //! `hamflow kinds`: the reference of the kinds of stage, generated from their specifications.
 
 use clap::Args;
-use hamflow_stage_api::{Access, Kind, Params};
+use hamflow_stage_api::{Access, AnyKind, Params};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -33,7 +33,7 @@ pub fn execute(arguments: &KindsArguments, kinds: Kinds) -> Result<u8, CliError>
     Ok(0)
 }
 
-fn describe(kind: &dyn Kind) {
+fn describe(kind: &dyn AnyKind) {
     let spec = kind.spec();
     ui::data(&format!("{} (revision {}): {}", spec.name, spec.revision, spec.summary));
     ui::data("\ninputs");

@@ -55,8 +55,8 @@ pub fn execute(arguments: &PreviewArguments, kinds: Kinds) -> Result<u8, CliErro
     }
     let check = planner.check(id, &results)?;
     let inputs = check.read_inputs(store)?;
-    let planning = Planning { params: &stage.params, inputs: &inputs, seed: check.fingerprint.seed };
-    let Some(picture) = stage.kind.preview(planning, usize::from(arguments.sample))? else {
+    let planning = Planning { inputs: &inputs, seed: check.fingerprint.seed };
+    let Some(picture) = stage.kind.preview(&stage.params, planning, usize::from(arguments.sample))? else {
         return Err(CliError::user(format!("the kind `{}` has no preview", stage.spec.name)));
     };
     let path = arguments.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-preview.png", stage.base)));

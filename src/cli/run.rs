@@ -9,9 +9,11 @@ use std::time::Instant;
 use clap::Args;
 
 use super::error::exit_code;
+use super::project::Project;
 use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions};
+use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions, SealedRun};
+use crate::graph::StageId;
 use crate::plan::{Invocation, Planner, Seal};
 use crate::store::remote::Remote;
 use crate::sys;
@@ -65,15 +67,11 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         && !arguments.dry_run
         && let Some(seal) = Seal::read(root, invocation)
     {
-        let guard = match hold(&Seal::store(root), arguments) {
-            Err(error @ GuardError::Held(_)) => return Err(error.into()),
-            // A run with nothing to do also works on a read-only cache.
-            Err(GuardError::Fs(_)) => None,
-            Ok(guard) => Some(guard),
-        };
+        let guard = hold_if_writable(&Seal::store(root), arguments)?;
         if seal.holds(kinds) {
             let mut reporter = reporter(arguments.json);
-            exec::run_sealed(&seal, root, guard.is_some(), started, &mut |event| reporter.event(&event))?;
+            let run = SealedRun { seal: &seal, root, guard: guard.as_ref(), started };
+            exec::run_sealed(run, &mut |event| reporter.event(&event))?;
             return Ok(0);
         }
     }
@@ -83,34 +81,22 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         let shown = status::Shown { targets: &targets, forced: arguments.force, json: arguments.json };
         return status::show(&opened, &shown, arguments.allow_missing);
     }
-    let store = &opened.store;
-    store.create().map_err(CliError::cache)?;
-    let _guard = hold(store.root(), arguments)?;
+    opened.store.create().map_err(CliError::cache)?;
+    let _guard = hold(opened.store.root(), arguments)?;
     // The cache may have been deleted while waiting for another run.
-    store.create().map_err(CliError::cache)?;
-    if arguments.locked && !opened.lock_paths[0].exists() {
-        let path = &opened.lock_paths[0];
-        let hint = if path.starts_with(store.root()) {
-            "run once without `--locked`: the lock file of a run with `--profile` or `--set` is kept in the local cache"
-        } else {
-            "run without `--locked` and commit the lock file"
-        };
-        let path = path.display();
-        return Err(CliError::user(format!("`--locked` requires `{path}`, which does not exist")).hint(hint));
+    opened.store.create().map_err(CliError::cache)?;
+    if arguments.locked {
+        require_lock(&opened)?;
     }
     // A run that this one waited for may have rewritten the lock file.
     opened.lock = project::read_lock(&opened.lock_paths, &opened.graph)?;
-    let (graph, store) = (&opened.graph, &opened.store);
-    let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
     let remote = remote::open(&opened)?.map(Arc::new);
     // `--force`, `--locked` and remotes need the keys up front, so the inputs must be hashed first.
-    if !arguments.force && !arguments.locked && remote.is_none() {
-        planner.postpone_hashing(&graph.upstream(&targets));
-    }
-    let missing = planner.scan(&graph.upstream(&targets))?;
-    if !missing.is_empty() {
-        return Err(project::missing_inputs(graph, &missing));
-    }
+    let hashing = match arguments.force || arguments.locked || remote.is_some() {
+        true => Hashing::BeforeTheRun,
+        false => Hashing::Postponed,
+    };
+    let planner = scan(&opened, &targets, hashing, arguments.allow_missing)?;
 
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), remote.clone())?;
@@ -125,7 +111,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         lock_path: opened.lock_paths[0].clone(),
         began: Some(started),
         remote,
-        limits: Some(graph.pipeline.cache.limits),
+        limits: Some(opened.graph.pipeline.cache.limits),
         invocation,
         ..RunOptions::default()
     };
@@ -137,11 +123,58 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     })
 }
 
+/// Checks that the lock file exists, as `--locked` requires.
+fn require_lock(opened: &Project) -> Result<(), CliError> {
+    let path = &opened.lock_paths[0];
+    if path.exists() {
+        return Ok(());
+    }
+    let hint = if path.starts_with(opened.store.root()) {
+        "run once without `--locked`: the lock file of a run with `--profile` or `--set` is kept in the local cache"
+    } else {
+        "run without `--locked` and commit the lock file"
+    };
+    let path = path.display();
+    Err(CliError::user(format!("`--locked` requires `{path}`, which does not exist")).hint(hint))
+}
+
+/// When the inputs are hashed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hashing {
+    BeforeTheRun,
+    Postponed,
+}
+
+/// A planner that has scanned the inputs of the targets.
+fn scan<'a>(
+    opened: &'a Project,
+    targets: &[StageId],
+    hashing: Hashing,
+    allow_missing: bool,
+) -> Result<Planner<'a>, CliError> {
+    let graph = &opened.graph;
+    let mut planner = Planner::new(graph, &opened.store, &opened.lock, allow_missing);
+    let stages = graph.upstream(targets);
+    if hashing == Hashing::Postponed {
+        planner.postpone_hashing(&stages);
+    }
+    let missing = planner.scan(&stages)?;
+    if missing.is_empty() { Ok(planner) } else { Err(project::missing_inputs(graph, &missing)) }
+}
+
 /// Takes the run lock, waiting for another run unless `--no-wait` is given.
 fn hold(store: &Path, arguments: &RunArguments) -> Result<RunGuard, GuardError> {
     let waiting = &mut |holder: &exec::Holder| ui::say(&format!("waiting for another run to finish: {}", holder.text));
     let waiting: Option<&mut dyn FnMut(&exec::Holder)> = if arguments.no_wait { None } else { Some(waiting) };
     RunGuard::take(store, waiting)
+}
+
+/// Like [`hold`], but without a lock on a read-only cache, where a run with nothing to do also works.
+fn hold_if_writable(store: &Path, arguments: &RunArguments) -> Result<Option<RunGuard>, GuardError> {
+    match hold(store, arguments) {
+        Err(GuardError::Fs(_)) => Ok(None),
+        taken => taken.map(Some),
+    }
 }
 
 /// The reporter for this run: JSON, progress bars on a terminal, or plain lines.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hamflow_stage_api::{Kind, KindSpec};
+use hamflow_stage_api::{AnyKind, KindSpec};
 use serde_json::Value as Json;
 
 use super::pipeline::Kinds;
@@ -11,7 +11,7 @@ use super::pipeline::Kinds;
 /// A kind with its specification and the names of its parameters.
 #[derive(Clone)]
 pub(crate) struct KnownKind {
-    pub(crate) kind: &'static dyn Kind,
+    pub(crate) kind: &'static dyn AnyKind,
     pub(crate) spec: Arc<KindSpec>,
     /// The parameters that the schema names; none where it leaves the names open.
     properties: Option<Arc<Vec<String>>>,
@@ -53,7 +53,7 @@ impl KnownKinds {
 }
 
 /// The parameters that a kind's schema names; none where the schema leaves the names open.
-fn property_names(kind: &dyn Kind) -> Option<Vec<String>> {
+fn property_names(kind: &dyn AnyKind) -> Option<Vec<String>> {
     let schema = kind.schema();
     match schema.get("properties") {
         Some(Json::Object(properties)) => Some(properties.keys().cloned().collect()),

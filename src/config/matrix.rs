@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hamflow_stage_api::Resolved;
+
 use super::axis::{Axis, AxisValue, Role, seed};
 use super::diagnostic::{Mistake, Mistakes};
 use super::pipeline::{Reference, Stage};
 use super::reference::{ReferenceTarget, Selection};
 use super::template::Template;
-use super::value::{Entry, Table, sorted};
+use super::value::{Entry, Table};
 
 /// The largest matrix; a larger one is taken for a mistake.
 const MAX_COMBINATIONS: usize = 1000;
@@ -185,9 +187,9 @@ fn make_stage(
     })
 }
 
-fn resolve(template: &Template, params: &Table, mistakes: &mut Mistakes) -> Option<hamflow_stage_api::Params> {
+fn resolve(template: &Template, params: &Table, mistakes: &mut Mistakes) -> Option<Resolved> {
     match template.kind.resolve(&params.to_params()) {
-        Ok(resolved) => Some(sorted(resolved)),
+        Ok(resolved) => Some(resolved),
         Err(error) => {
             mistakes.push(template.refuse(params, error));
             None

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hamflow_stage_api::{Kind, KindSpec, Output, Params, Port};
+use hamflow_stage_api::{AnyKind, KindSpec, Output, Port, Resolved};
 
 use super::diagnostic::{Diagnostic, Sources, Span};
 use super::sections::{CacheOptions, InputDeclaration};
 
 /// The kinds that a build of hamflow knows.
-pub type Kinds = &'static [&'static dyn Kind];
+pub type Kinds = &'static [&'static dyn AnyKind];
 
 /// A pipeline file, parsed and resolved.
 pub struct Pipeline {
@@ -53,11 +53,11 @@ pub struct Stage {
     /// The axis values of this combination, sorted by axis.
     pub axes: Vec<(String, String)>,
     /// What the stage does.
-    pub kind: &'static dyn Kind,
+    pub kind: &'static dyn AnyKind,
     /// The specification of the kind.
     pub spec: Arc<KindSpec>,
     /// The resolved parameters.
-    pub params: Params,
+    pub params: Resolved,
     /// The ports and what is written at them; ports without a reference are left out.
     pub references: Vec<(Port, Vec<Reference>)>,
     /// What it makes.

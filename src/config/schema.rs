@@ -1,6 +1,6 @@
 //! The JSON Schema of `pipeline.toml`, so that editors complete and check it.
 
-use hamflow_stage_api::{Kind, KindSpec, Port};
+use hamflow_stage_api::{AnyKind, KindSpec, Port};
 use serde_json::{Map, Value, json};
 
 use super::field_schema::{properties_of, schema_of};
@@ -105,7 +105,7 @@ fn stage_schema(kinds: Kinds, kind_required: bool) -> Value {
     schema
 }
 
-fn kind_schema(kind: &dyn Kind) -> Value {
+fn kind_schema(kind: &dyn AnyKind) -> Value {
     let spec = kind.spec();
     let mut params = kind.schema();
     rewrite_references(&mut params, &definition_name(spec.name));
@@ -140,7 +140,7 @@ fn axis_schema(of: &Value) -> Value {
 }
 
 /// What the engine takes of every stage of a kind, beside the kind's own parameters.
-pub fn of_every_stage(kind: &dyn Kind) -> Map<String, Value> {
+pub fn of_every_stage(kind: &dyn AnyKind) -> Map<String, Value> {
     let mut properties = Map::new();
     add_engine_properties(&kind.spec(), &mut properties, Map::new(), true);
     properties.retain(|name, _| !["kind", "inputs"].contains(&&name[..]));

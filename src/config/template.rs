@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hamflow_stage_api::{Kind, KindSpec, ParamError, Port};
+use hamflow_stage_api::{AnyKind, KindSpec, ParamError, Port};
 
 use super::axis::{Axis, read_matrix};
 use super::diagnostic::{Mistake, Mistakes, Span};
@@ -18,7 +18,7 @@ use super::value::{Entry, Node, Table, Value};
 pub(crate) struct Template {
     pub(crate) name: String,
     pub(crate) header: Span,
-    pub(crate) kind: &'static dyn Kind,
+    pub(crate) kind: &'static dyn AnyKind,
     pub(crate) spec: Arc<KindSpec>,
     /// The parameters as written, unknown ones left out.
     pub(crate) params: Table,

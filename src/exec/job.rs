@@ -103,7 +103,7 @@ pub fn make(
         id,
         stage: stage.name.clone(),
         kind: spec.name.to_owned(),
-        params: stage.params.clone(),
+        params: stage.params.json().clone(),
         seed: spec.seeded.then_some(stage.seed),
         part,
         inputs,

@@ -36,7 +36,7 @@ pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, stage_log};
-pub use sealed::run_sealed;
+pub use sealed::{SealedRun, run_sealed};
 pub use start::run;
 pub use worker::serve;
 

@@ -6,23 +6,29 @@ use std::time::Instant;
 use hamflow_stage_api::StageError;
 
 use super::record::{Outcome, run_name};
-use super::{RunEvent, RunSummary};
+use super::{RunEvent, RunGuard, RunSummary};
 use crate::fs::{self, disk_error};
 use crate::out;
 use crate::plan::Seal;
 
-/// Does what [`run`](super::run) would do where every stage of the project at `root` is fresh, and tells the same events;
-/// `started` is when the look began. Where the caller holds the run lock (`held`), what killed runs left is removed.
-pub fn run_sealed(
-    seal: &Seal,
-    root: &Path,
-    held: bool,
-    started: Instant,
-    events: &mut dyn FnMut(RunEvent),
-) -> Result<RunSummary, StageError> {
+/// A run of a project whose seal holds.
+pub struct SealedRun<'a> {
+    /// The seal.
+    pub seal: &'a Seal,
+    /// The project directory.
+    pub root: &'a Path,
+    /// The run lock; `None` on a read-only cache, where leftovers of killed runs remain.
+    pub guard: Option<&'a RunGuard>,
+    /// When the command started.
+    pub started: Instant,
+}
+
+/// Reports the same events as a [`run`](super::run) in which every stage is fresh, and removes leftovers of killed runs.
+pub fn run_sealed(run: SealedRun<'_>, events: &mut dyn FnMut(RunEvent)) -> Result<RunSummary, StageError> {
+    let SealedRun { seal, root, guard, started } = run;
     events(RunEvent::RunStarted { run: run_name(), stages: seal.stages.len() });
     out::check(root, &root.join("out"))?;
-    if held {
+    if guard.is_some() {
         fs::remove(&Seal::store(root).join("tmp")).map_err(|error| disk_error(&error))?;
         out::sweep(&root.join("out"))?;
     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use hamflow_stage_api::{EventSink, Job, JobEvent, JobPart, JobResult, Kind, StageContext, StageError};
+use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError, perform};
 
 use crate::sys;
 
@@ -14,7 +14,7 @@ use crate::sys;
 const KEPT_MEMORY: u64 = 48 * 1024 * 1024;
 
 /// Does the jobs that come on standard input until it ends.
-pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
+pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
     sys::set_process_name();
     // Standard output is the way back to the engine. Whatever a library prints must not get between the events.
     let events = Arc::new(Lines::new(sys::take_stdout()?));
@@ -25,7 +25,7 @@ pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
         sys::reset_peak_memory();
-        let outcome = catch_unwind(AssertUnwindSafe(|| perform(kinds, &job, events.as_ref())));
+        let outcome = catch_unwind(AssertUnwindSafe(|| find_and_perform(kinds, &job, events.as_ref())));
         let error = match outcome {
             Ok(result) => result.err(),
             Err(_) => {
@@ -45,15 +45,10 @@ pub fn serve(kinds: &[&dyn Kind]) -> io::Result<()> {
     Ok(())
 }
 
-fn perform(kinds: &[&dyn Kind], job: &Job, events: &dyn EventSink) -> Result<(), StageError> {
+fn find_and_perform(kinds: &[&dyn AnyKind], job: &Job, events: &dyn EventSink) -> Result<(), StageError> {
     let kind = kinds.iter().find(|kind| kind.spec().name == job.kind);
     let kind = kind.ok_or_else(|| StageError::bug(format!("this worker does not know the kind `{}`", job.kind)))?;
-    let context = StageContext::new(job, events);
-    match &job.part {
-        JobPart::Whole => kind.run(&context),
-        JobPart::Part { .. } => kind.run_part(&context),
-        JobPart::Merge { parts } => kind.merge(&context, parts),
-    }
+    perform(*kind, job, events)
 }
 
 /// Reads jobs on a thread of its own, so that the end of standard input is seen while a job runs.

@@ -211,7 +211,7 @@ impl<'a> Planner<'a> {
         let mut fingerprint = Fingerprint {
             kind: spec.name.to_owned(),
             revision: spec.revision,
-            params: stage.params.clone(),
+            params: stage.params.json().clone(),
             inputs: Vec::new(),
             views: Vec::new(),
             env: environment(&self.world, stage)?,
@@ -338,8 +338,8 @@ impl<'a> Planner<'a> {
         if let Some(plan) = self.world.answer(&question) {
             return Ok(plan);
         }
-        let planning = Planning { params: &stage.params, inputs, seed: check.fingerprint.seed };
-        let plan = stage.kind.plan(planning)?;
+        let planning = Planning { inputs, seed: check.fingerprint.seed };
+        let plan = stage.kind.plan(&stage.params, planning)?;
         if let Plan::Parts(_) = plan {
             self.world.remember(question, &plan);
         }
@@ -393,9 +393,9 @@ impl<'a> Planner<'a> {
             return Ok(known);
         }
         let read = read_inputs(inputs, self.world.store())?;
-        let planning = Planning { params: &stage.params, inputs: &read, seed: None };
+        let planning = Planning { inputs: &read, seed: None };
         let mut views = Vec::new();
-        for view in stage.kind.views(planning)? {
+        for view in stage.kind.views(&stage.params, planning)? {
             views.push(FingerprintView { name: view.name, digest: self.world.keep(view.text) });
         }
         self.world.remember(question, &views);
@@ -415,7 +415,7 @@ fn environment(world: &World<'_>, stage: &Stage) -> Result<BTreeMap<String, Opti
 /// Names what a view or a plan is made from.
 fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> String {
     let spec = &stage.spec;
-    let params = canonical(&serde_json::Value::Object(stage.params.clone()));
+    let params = canonical(&serde_json::Value::Object(stage.params.json().clone()));
     let seed = spec.seeded.then_some(stage.seed);
     let mut text = format!("{what} 2 {} {} {seed:?} {params}", spec.name, spec.revision);
     for (port, connected) in inputs {

@@ -163,7 +163,8 @@ impl DeviceChoice {
     fn holds(&self, kinds: Kinds) -> bool {
         let kind = kinds.iter().find(|kind| kind.spec().name == self.kind);
         let params = serde_json::from_str::<Params>(&self.params).ok();
-        kind.zip(params).is_some_and(|(kind, params)| kind.device_class(&params).is_ok_and(|class| class == self.class))
+        let resolved = kind.zip(params).and_then(|(kind, params)| Some((kind, kind.resolve(&params).ok()?)));
+        resolved.is_some_and(|(kind, params)| kind.device_class(&params).is_ok_and(|class| class == self.class))
     }
 }
 

@@ -65,7 +65,7 @@ impl Planner<'_> {
         }
         let inputs = read_inputs(&connected, self.world.store())?;
         let seed = stage.spec.seeded.then_some(stage.seed);
-        let plan = stage.kind.plan(Planning { params: &stage.params, inputs: &inputs, seed })?;
+        let plan = stage.kind.plan(&stage.params, Planning { inputs: &inputs, seed })?;
         Ok(Some((inputs, plan)))
     }
 
@@ -114,7 +114,7 @@ impl Planner<'_> {
         let stage = self.graph.stage(id);
         let (kind, revision) = (stage.spec.name, stage.spec.revision);
         // As they come back from a result: a number may not be read as the very one that was written.
-        let params = canonical(&Value::Object(stage.params.clone()));
+        let params = canonical(&Value::Object(stage.params.json().clone()));
         let params: Value = serde_json::from_str(&params).expect("what was just written is JSON");
         let alike = |of: &Value| of["kind"] == kind && of["revision"] == revision && of["params"] == params;
         let Some(keys) = self.world.keys() else { return true };

@@ -113,7 +113,7 @@ impl<'a> World<'a> {
         })?;
         // Parameters without a class are those of a kind whose numbers do not depend on it.
         if class.is_some() {
-            let params = serde_json::to_string(&stage.params).expect("parameters have only string keys");
+            let params = serde_json::to_string(stage.params.json()).expect("parameters have only string keys");
             let choice = DeviceChoice { kind: stage.spec.name.to_owned(), params, class: class.clone() };
             let devices = &mut self.trace.borrow_mut().devices;
             if !devices.contains(&choice) {

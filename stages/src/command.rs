@@ -8,12 +8,14 @@ mod unchanged;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError};
+use hamflow_stage_api::{
+    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, parameters,
+};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{near_miss, params};
+use crate::near_miss;
 use template::{Placeholder, Template};
 use unchanged::{Absent, Stamps};
 
@@ -28,7 +30,7 @@ pub struct Command;
 /// The parameters of `command`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Parameters {
+pub struct CommandParams {
     /// The command to run: a list (the program and its arguments), or one line for `sh -c`. `{inputs.x}`, `{outputs.y}`,
     /// `{params.z}` and `{threads}` are replaced with paths and values; `{{` and `}}` are literal braces. In a line, the
     /// values are quoted for the shell.
@@ -43,7 +45,7 @@ struct Parameters {
 /// The command to run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a list of arguments, or one line for the shell")]
-enum Run {
+pub enum Run {
     /// The program and its arguments.
     Arguments(Vec<String>),
     /// A line for `sh -c`.
@@ -68,7 +70,7 @@ impl Run {
 /// One output as the pipeline declares it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Declared {
+pub struct Declared {
     /// The artifact type; verified after the run.
     #[serde(rename = "type")]
     #[schemars(schema_with = "artifact_types")]
@@ -99,15 +101,7 @@ impl Declared {
     }
 }
 
-fn parse(params: &Params) -> Result<Parameters, ParamError> {
-    let mut parameters: Parameters = params::parse(params)?;
-    for (name, declared) in &mut parameters.outputs {
-        declared.path = Some(declared.path(name));
-    }
-    Ok(parameters)
-}
-
-impl Parameters {
+impl CommandParams {
     fn check(&self) -> Result<(), ParamError> {
         let texts = self.run.texts();
         if texts.first().is_none_or(|program| program.trim().is_empty()) {
@@ -190,51 +184,39 @@ fn stays_inside(path: &str) -> bool {
 }
 
 impl Kind for Command {
+    type Params = CommandParams;
+
     fn spec(&self) -> KindSpec {
         let summary = "Runs any program on declared inputs and keeps its declared outputs.";
         KindSpec { dynamic_ports: true, ..KindSpec::new("command", REVISION, summary, Vec::new()) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<Parameters>()
-    }
-
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        let parameters = parse(params)?;
-        parameters.check()?;
-        let resolved = serde_json::to_value(&parameters)
-            .map_err(|error| ParamError::new("", format!("cannot serialise the parameters: {error}")))?;
-        let Value::Object(resolved) = resolved else { unreachable!("a struct serialises to an object") };
-        params::resolve::<Parameters>(&resolved)
-    }
-
-    fn outputs(&self, params: &Params) -> Vec<Output> {
-        let declared = parse(params).map(|parameters| parameters.outputs).unwrap_or_default();
-        declared.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
-    }
-
-    fn candidate_files(&self, params: &Params) -> Vec<String> {
-        let Ok(parameters) = parse(params) else { return Vec::new() };
-        // A parameter names a file only in the context of the argument that it is substituted into.
-        let known = |text: &str| template::with_params(text, &parameters);
-        match &parameters.run {
-            Run::Arguments(arguments) => {
-                let within: Vec<String> = shell_lines(arguments).flat_map(|line| words(line)).collect();
-                arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
-            }
-            Run::Line(line) => words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
+    /// Fills in the paths of the outputs, so that they enter the key.
+    fn resolve(&self, params: &Params) -> Result<CommandParams, ParamError> {
+        let mut parsed: CommandParams = parameters::parse(params)?;
+        for (name, declared) in &mut parsed.outputs {
+            declared.path = Some(declared.path(name));
         }
+        parsed.check()?;
+        Ok(parsed)
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let parameters: Parameters = context.params()?;
+    fn outputs(&self, params: &CommandParams) -> Vec<Output> {
+        params.outputs.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
+    }
+
+    fn files(&self) -> Option<&dyn Files<CommandParams>> {
+        Some(self)
+    }
+
+    fn run(&self, params: &CommandParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let stamps = Stamps::take(context.inputs())?;
         for output in &context.job().outputs {
             // Creates the parent folder of each output; the program creates the output itself.
             context.output_file(&output.path)?;
         }
-        let command_line = template::fill(&parameters, context)?;
-        let absent = Absent::of(&self.candidate_files(&context.job().params), &context.job().project_dir);
+        let command_line = template::fill(params, context)?;
+        let absent = Absent::of(&self.candidates(params), &context.job().project_dir);
         process::run(&command_line, context)?;
         stamps.check(context.inputs())?;
         if let Some(made) = absent.made() {
@@ -247,6 +229,20 @@ impl Kind for Command {
             check::output(output, &context.job().output_dir)?;
         }
         Ok(())
+    }
+}
+
+impl Files<CommandParams> for Command {
+    fn candidates(&self, params: &CommandParams) -> Vec<String> {
+        // A parameter names a file only in the context of the argument that it is substituted into.
+        let known = |text: &str| template::with_params(text, params);
+        match &params.run {
+            Run::Arguments(arguments) => {
+                let within: Vec<String> = shell_lines(arguments).flat_map(|line| words(line)).collect();
+                arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
+            }
+            Run::Line(line) => words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
+        }
     }
 }
 

@@ -5,17 +5,13 @@ mod findings;
 mod rows;
 mod statistics;
 
-use hamflow_stage_api::{
-    ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
-};
+use hamflow_stage_api::{ArtifactType, Columns, Kind, KindSpec, Output, Port, StageContext, StageError, Threads};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use self::rows::Rows;
 use crate::image_names::ImageNames;
 use crate::json;
-use crate::params;
 
 /// Explores the table and the images.
 pub struct Eda;
@@ -23,9 +19,11 @@ pub struct Eda;
 /// The parameters of `eda`: none yet.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct EdaParams {}
+pub struct EdaParams {}
 
 impl Kind for Eda {
+    type Params = EdaParams;
+
     fn spec(&self) -> KindSpec {
         let table =
             Port::new("table", ArtifactType::Table, "The table of `metadata`, before missing values are filled in.");
@@ -34,26 +32,18 @@ impl Kind for Eda {
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("eda", 1, summary, vec![table, images]) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<EdaParams>()
-    }
-
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, |_: &EdaParams| Ok(()))
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &EdaParams) -> Vec<Output> {
         vec![
             Output::new("figures", ArtifactType::Figures, "figures"),
             Output::new("findings", ArtifactType::Summary, "findings.json"),
         ]
     }
 
-    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
-        rows::COLUMNS.map(|column| ("table", column.to_owned())).to_vec()
+    fn columns(&self) -> Option<&dyn Columns<EdaParams>> {
+        Some(self)
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+    fn run(&self, _params: &EdaParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let rows = Rows::read(context.input("table")?)?;
         let images = ImageNames::new(context.input("images")?)?;
         for (name, figure) in figures::figures(&rows, &images, context.seed()?)? {
@@ -62,6 +52,12 @@ impl Kind for Eda {
             context.write(&format!("figures/{name}.json"), &figure.json())?;
         }
         context.write("findings.json", &json::write(&findings::findings(&rows, &images)?)?)
+    }
+}
+
+impl Columns<EdaParams> for Eda {
+    fn read(&self, _params: &EdaParams) -> Vec<(&'static str, String)> {
+        rows::COLUMNS.map(|column| ("table", column.to_owned())).to_vec()
     }
 }
 

@@ -9,11 +9,11 @@ mod submission;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+    Access, ArtifactType, Columns, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext, StageError, View,
+    Views,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use self::measure::Evaluated;
 use self::rows::Row;
@@ -21,7 +21,6 @@ use crate::json;
 use crate::metric::{Scores, SplitMetrics};
 use crate::ml::classifier::Classifier;
 use crate::near_miss;
-use crate::params;
 use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
 use crate::split::SPLITS;
@@ -32,7 +31,7 @@ pub struct Evaluate;
 /// The parameters of `evaluate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct EvaluateParams {
+pub struct EvaluateParams {
     /// The splits to evaluate: `train`, `validation`, `test`.
     splits: Vec<String>,
     /// Number of images per forward pass. Larger batches need more memory; the results are the same.
@@ -85,6 +84,8 @@ pub(crate) fn split_hint(name: &str) -> String {
 const REVISION: u32 = 3;
 
 impl Kind for Evaluate {
+    type Params = EvaluateParams;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("model", ArtifactType::Model, "The model to evaluate."),
@@ -96,15 +97,11 @@ impl Kind for Evaluate {
         KindSpec { seeded: true, ..KindSpec::new("evaluate", REVISION, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<EvaluateParams>()
+    fn check(&self, params: &EvaluateParams) -> Result<(), ParamError> {
+        params.check()
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, EvaluateParams::check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &EvaluateParams) -> Vec<Output> {
         vec![
             Output::new("predictions", ArtifactType::Predictions, "predictions.parquet"),
             Output::new("metrics", ArtifactType::Metrics, "metrics.json"),
@@ -113,17 +110,15 @@ impl Kind for Evaluate {
         ]
     }
 
-    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
-        ["image_id", "lesion_id", "label", "split", "cell_type_idx"].map(|column| ("split", column.to_owned())).to_vec()
+    fn columns(&self) -> Option<&dyn Columns<EvaluateParams>> {
+        Some(self)
     }
 
-    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let params: EvaluateParams = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        rows::views(planning.inputs, &params.splits)
+    fn views(&self) -> Option<&dyn Views<EvaluateParams>> {
+        Some(self)
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: EvaluateParams = context.params()?;
+    fn run(&self, params: &EvaluateParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let model = context.input("model")?;
         let classifier = Classifier::load(model)?;
         let shards = ShardReader::open(context.input("shards")?)?;
@@ -178,6 +173,18 @@ impl Kind for Evaluate {
         let submission = submission::csv(&rows, scores.probabilities(), &labels);
         context.write("isic_2018_submission.csv", submission.as_bytes())?;
         context.write("metrics.json", &json::write(&metrics)?)
+    }
+}
+
+impl Columns<EvaluateParams> for Evaluate {
+    fn read(&self, _params: &EvaluateParams) -> Vec<(&'static str, String)> {
+        ["image_id", "lesion_id", "label", "split", "cell_type_idx"].map(|column| ("split", column.to_owned())).to_vec()
+    }
+}
+
+impl Views<EvaluateParams> for Evaluate {
+    fn project(&self, params: &EvaluateParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        rows::views(planning.inputs, &params.splits)
     }
 }
 

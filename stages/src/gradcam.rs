@@ -8,18 +8,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext, StageError, View, Views,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use self::localisation::{Localisation, Masks};
 use self::rows::Row;
 use crate::image_names::ImageNames;
 use crate::json;
 use crate::ml::classifier::Classifier;
-use crate::params;
 use crate::shard::{self, ShardReader};
 
 /// The number of images per batch.
@@ -31,7 +29,7 @@ pub struct GradCam;
 /// The parameters of `gradcam`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct GradCamParams {
+pub struct GradCamParams {
     /// The split whose predictions are explained.
     split: String,
     /// Number of examples per class: that many of the most confident correct predictions, and as many wrong ones.
@@ -67,6 +65,8 @@ impl GradCamParams {
 const REVISION: u32 = 2;
 
 impl Kind for GradCam {
+    type Params = GradCamParams;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("model", ArtifactType::Model, "The model to explain."),
@@ -88,49 +88,22 @@ impl Kind for GradCam {
         KindSpec::new("gradcam", REVISION, summary, ports)
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<GradCamParams>()
+    fn check(&self, params: &GradCamParams) -> Result<(), ParamError> {
+        params.check()
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, GradCamParams::check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &GradCamParams) -> Vec<Output> {
         vec![
             Output::new("overlays", ArtifactType::Figures, "overlays"),
             Output::new("localisation", ArtifactType::Metrics, "localisation.json"),
         ]
     }
 
-    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let params: GradCamParams = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        let rows = rows::read(planning.inputs.one("predictions")?, &params.split)?;
-        let images = ImageNames::new(planning.inputs.one("images")?)?;
-        let mut shown = String::new();
-        for row in rows::examples(&rows, params.examples).into_iter().flat_map(|(_, rows)| rows) {
-            if let Some(file) = images.find(&row.image_id)? {
-                let _ = writeln!(shown, "{}\t{}", row.image_id, file.digest);
-            }
-        }
-        let of = &params.split;
-        let tensors = View { name: format!("tensors of the {of} rows"), text: tensors(planning, &rows)? };
-        let mut views = vec![tensors, View { name: "the images that are shown".to_owned(), text: shown }];
-        if let Some(masks) = planning.inputs.optional("masks") {
-            let names = ImageNames::new(masks)?;
-            let mut text = String::new();
-            for row in &rows {
-                if let Some(file) = localisation::mask_of(&names, &row.image_id)? {
-                    let _ = writeln!(text, "{}\t{}", row.image_id, file.digest);
-                }
-            }
-            views.push(View { name: format!("masks of the {of} rows"), text });
-        }
-        Ok(views)
+    fn views(&self) -> Option<&dyn Views<GradCamParams>> {
+        Some(self)
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: GradCamParams = context.params()?;
+    fn run(&self, params: &GradCamParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let classifier = Classifier::load(context.input("model")?)?;
         let shards = ShardReader::open(context.input("shards")?)?;
         classifier.require_its_images(&shards)?;
@@ -177,7 +150,34 @@ impl Kind for GradCam {
             let names = "masks must be named `IMAGE_ID_segmentation` or `IMAGE_ID`, with white lesion pixels";
             context.warn(format!("none of {} images has a usable mask; {names}", rows.len()));
         }
-        context.write("localisation.json", &json::write(&BTreeMap::from([(params.split, measured)]))?)
+        context.write("localisation.json", &json::write(&BTreeMap::from([(&params.split, measured)]))?)
+    }
+}
+
+impl Views<GradCamParams> for GradCam {
+    fn project(&self, params: &GradCamParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let rows = rows::read(planning.inputs.one("predictions")?, &params.split)?;
+        let images = ImageNames::new(planning.inputs.one("images")?)?;
+        let mut shown = String::new();
+        for row in rows::examples(&rows, params.examples).into_iter().flat_map(|(_, rows)| rows) {
+            if let Some(file) = images.find(&row.image_id)? {
+                let _ = writeln!(shown, "{}\t{}", row.image_id, file.digest);
+            }
+        }
+        let of = &params.split;
+        let tensors = View { name: format!("tensors of the {of} rows"), text: tensors(planning, &rows)? };
+        let mut views = vec![tensors, View { name: "the images that are shown".to_owned(), text: shown }];
+        if let Some(masks) = planning.inputs.optional("masks") {
+            let names = ImageNames::new(masks)?;
+            let mut text = String::new();
+            for row in &rows {
+                if let Some(file) = localisation::mask_of(&names, &row.image_id)? {
+                    let _ = writeln!(text, "{}\t{}", row.image_id, file.digest);
+                }
+            }
+            views.push(View { name: format!("masks of the {of} rows"), text });
+        }
+        Ok(views)
     }
 }
 

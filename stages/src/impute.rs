@@ -5,14 +5,14 @@ mod fill;
 mod tests;
 
 use hamflow_stage_api::{
-    ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
+    ArtifactType, Columns, Kind, KindSpec, Output, ParamError, Port, StageContext, StageError, Threads,
 };
 use polars::prelude::{BooleanChunked, Column, DataFrame, NewChunkedArray};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{json, params, table};
+use crate::{json, table};
 use fill::Fit;
 
 /// The parameters of `impute`.
@@ -67,53 +67,35 @@ pub enum FitRows {
 pub struct Impute;
 
 impl Kind for Impute {
+    type Params = ImputeParams;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![Port::new("table", ArtifactType::Table, "The table with the column to fill.")];
         let summary = "Fills in the missing values of one column and marks them in `<column>_imputed`.";
         KindSpec { threads: Threads::One, ..KindSpec::new("impute", 2, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<ImputeParams>()
+    fn check(&self, params: &ImputeParams) -> Result<(), ParamError> {
+        check(params)
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &ImputeParams) -> Vec<Output> {
         vec![
             Output::new("table", ArtifactType::Table, "table.parquet"),
             Output::new("summary", ArtifactType::Summary, "summary.json"),
         ]
     }
 
-    fn columns_read(&self, params: &Params) -> Vec<(&'static str, String)> {
-        let Ok(ImputeParams { column, strategy, group, fit, .. }) = params::parse(params) else { return Vec::new() };
-        let group = group.filter(|_| strategy == Strategy::GroupMean);
-        let is_fitted = matches!(strategy, Strategy::Mean | Strategy::Median | Strategy::GroupMean);
-        let split = (is_fitted && fit == FitRows::Train).then(|| "split".to_owned());
-        [Some(column), group, split].into_iter().flatten().map(|column| ("table", column)).collect()
+    fn columns(&self) -> Option<&dyn Columns<ImputeParams>> {
+        Some(self)
     }
 
-    fn columns_made(
-        &self,
-        params: &Params,
-        output: &str,
-        of: &dyn Fn(&str) -> Option<Vec<String>>,
-    ) -> Option<Vec<String>> {
-        let ImputeParams { column, .. } = params::parse(params).ok()?;
-        let columns = of("table").filter(|_| output == "table")?;
-        Some(columns.into_iter().chain([format!("{column}_imputed")]).collect())
-    }
-
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: ImputeParams = context.params()?;
+    fn run(&self, params: &ImputeParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let mut frame = table::read(context.input("table")?.file()?, None)?;
         let values = table::floats(&frame, &params.column)?;
         let missing: Vec<bool> = values.iter().map(Option::is_none).collect();
         let n_missing = missing.iter().filter(|missing| **missing).count();
-        let fit = Fit::new(&frame, &values, &params)?;
+        let fit = Fit::new(&frame, &values, params)?;
         let filled = fit.fill(&values);
 
         let (column, marks) = (params.column.as_str(), format!("{}_imputed", params.column));
@@ -144,6 +126,26 @@ impl Kind for Impute {
         });
         context.write("summary.json", &json::write(&summary)?)?;
         context.write("table.parquet", &table::write(&frame)?)
+    }
+}
+
+impl Columns<ImputeParams> for Impute {
+    fn read(&self, params: &ImputeParams) -> Vec<(&'static str, String)> {
+        let ImputeParams { column, strategy, group, fit, value: _ } = params;
+        let group = group.clone().filter(|_| *strategy == Strategy::GroupMean);
+        let is_fitted = matches!(strategy, Strategy::Mean | Strategy::Median | Strategy::GroupMean);
+        let split = (is_fitted && *fit == FitRows::Train).then(|| "split".to_owned());
+        [Some(column.clone()), group, split].into_iter().flatten().map(|column| ("table", column)).collect()
+    }
+
+    fn made(
+        &self,
+        params: &ImputeParams,
+        output: &str,
+        of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        let columns = of("table").filter(|_| output == "table")?;
+        Some(columns.into_iter().chain([format!("{}_imputed", params.column)]).collect())
     }
 }
 

@@ -14,8 +14,6 @@ pub mod metadata;
 pub mod metric;
 pub mod ml;
 pub mod model_card;
-pub mod near_miss;
-pub mod params;
 pub mod plot;
 pub mod predict;
 pub mod preprocess;
@@ -26,6 +24,8 @@ pub mod split;
 pub mod synthetic;
 pub mod table;
 pub mod train;
+
+pub use hamflow_stage_api::near_miss;
 
 #[cfg(test)]
 pub mod test_support;

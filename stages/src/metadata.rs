@@ -11,16 +11,15 @@ mod tests;
 pub use classes::Class;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
+    Access, ArtifactType, Columns, Kind, KindSpec, Output, ParamError, Port, StageContext, StageError, Threads,
 };
 use polars::prelude::{Column, DataFrame};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::image_names::ImageNames;
 use crate::table::Csv;
-use crate::{json, params, table};
+use crate::{json, table};
 use rows::Rows;
 
 /// The parameters of `metadata`.
@@ -60,6 +59,8 @@ pub struct Metadata;
 const REVISION: u32 = 2;
 
 impl Kind for Metadata {
+    type Params = MetadataParams;
+
     fn spec(&self) -> KindSpec {
         let csv =
             Port::new("csv", ArtifactType::Csv, "The dataset's CSV, with the columns of `HAM10000_metadata.csv`.");
@@ -69,33 +70,23 @@ impl Kind for Metadata {
         KindSpec { threads: Threads::One, ..KindSpec::new("metadata", REVISION, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<MetadataParams>()
+    fn check(&self, params: &MetadataParams) -> Result<(), ParamError> {
+        classes::check(&params.classes)
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, |params: &MetadataParams| classes::check(&params.classes))
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &MetadataParams) -> Vec<Output> {
         vec![
             Output::new("table", ArtifactType::Table, "table.parquet"),
             Output::new("summary", ArtifactType::Summary, "summary.json"),
         ]
     }
 
-    fn columns_made(
-        &self,
-        _params: &Params,
-        output: &str,
-        _of: &dyn Fn(&str) -> Option<Vec<String>>,
-    ) -> Option<Vec<String>> {
-        (output == "table").then(|| COLUMNS.map(str::to_owned).to_vec())
+    fn columns(&self) -> Option<&dyn Columns<MetadataParams>> {
+        Some(self)
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: MetadataParams = context.params()?;
-        let classes = classes::in_index_order(params.classes);
+    fn run(&self, params: &MetadataParams, context: &StageContext<'_>) -> Result<(), StageError> {
+        let classes = classes::in_index_order(params.classes.clone());
         let input = context.input("csv")?;
         let images = ImageNames::new(context.input("images")?)?;
 
@@ -125,6 +116,17 @@ impl Kind for Metadata {
         };
         context.write("summary.json", &json::write(&summary.to_json())?)?;
         context.write("table.parquet", &table::write(&frame(rows, &classes)?)?)
+    }
+}
+
+impl Columns<MetadataParams> for Metadata {
+    fn made(
+        &self,
+        _params: &MetadataParams,
+        output: &str,
+        _of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        (output == "table").then(|| COLUMNS.map(str::to_owned).to_vec())
     }
 }
 

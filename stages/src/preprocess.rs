@@ -7,15 +7,14 @@ mod preview;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, InputFile, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
-    Port, StageContext, StageError, Symlinks, Threads, View, read_regular,
+    Access, ArtifactType, Columns, InputFile, Kind, KindSpec, Output, ParamError, Part, PartOutput, Parts, Planning,
+    Port, Preview, StageContext, StageError, Symlinks, Threads, View, Views, read_regular,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
-use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
 use listing::{TableRow, part_name, read_rows, split_into_parts};
@@ -40,7 +39,7 @@ pub struct Preprocess;
 /// The parameters of `preprocess`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Parameters {
+pub struct PreprocessParams {
     /// Height of the tensors in pixels (default 75, as in the notebook).
     #[schemars(range(min = 1, max = 4096))]
     height: u32,
@@ -73,7 +72,7 @@ struct Parameters {
     bad_images: BadImages,
 }
 
-impl Default for Parameters {
+impl Default for PreprocessParams {
     fn default() -> Self {
         Self {
             height: 75,
@@ -93,14 +92,14 @@ impl Default for Parameters {
 /// What to do with an image that cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-enum BadImages {
+pub enum BadImages {
     /// Fail the stage and name the image.
     Error,
     /// Skip the image and list it.
     Quarantine,
 }
 
-impl Parameters {
+impl PreprocessParams {
     fn shape(&self) -> [usize; 3] {
         [self.height as usize, self.width as usize, 3]
     }
@@ -132,7 +131,7 @@ impl Parameters {
     }
 }
 
-fn check(parameters: &Parameters) -> Result<(), ParamError> {
+fn check(parameters: &PreprocessParams) -> Result<(), ParamError> {
     for (name, value, largest) in [
         ("height", parameters.height, 4096),
         ("width", parameters.width, 4096),
@@ -170,6 +169,8 @@ impl Quarantined {
 }
 
 impl Kind for Preprocess {
+    type Params = PreprocessParams;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("table", ArtifactType::Table, "The table of images: `image_id`, `folder`, `path`.")
@@ -183,15 +184,11 @@ impl Kind for Preprocess {
         KindSpec { threads: Threads::Spare, part_unit: "images", reads_once: true, ..spec }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<Parameters>()
+    fn check(&self, params: &PreprocessParams) -> Result<(), ParamError> {
+        check(params)
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &PreprocessParams) -> Vec<Output> {
         vec![
             Output::new("shards", ArtifactType::Shards, shard::FOLDER).from_parts(),
             Output::new("index", ArtifactType::Index, &format!("{}/{}", shard::FOLDER, shard::INDEX_NAME)),
@@ -199,11 +196,35 @@ impl Kind for Preprocess {
         ]
     }
 
-    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
-        listing::COLUMNS.map(|column| ("table", column.to_owned())).to_vec()
+    fn columns(&self) -> Option<&dyn Columns<PreprocessParams>> {
+        Some(self)
     }
 
-    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+    fn views(&self) -> Option<&dyn Views<PreprocessParams>> {
+        Some(self)
+    }
+
+    fn parts(&self) -> Option<&dyn Parts<PreprocessParams>> {
+        Some(self)
+    }
+
+    fn preview(&self) -> Option<&dyn Preview<PreprocessParams>> {
+        Some(self)
+    }
+
+    fn run(&self, _params: &PreprocessParams, _context: &StageContext<'_>) -> Result<(), StageError> {
+        Err(StageError::bug("`preprocess` runs in parts"))
+    }
+}
+
+impl Columns<PreprocessParams> for Preprocess {
+    fn read(&self, _params: &PreprocessParams) -> Vec<(&'static str, String)> {
+        listing::COLUMNS.map(|column| ("table", column.to_owned())).to_vec()
+    }
+}
+
+impl Views<PreprocessParams> for Preprocess {
+    fn project(&self, _params: &PreprocessParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let images = read_rows(planning.inputs.one("table")?)?;
         let row = |TableRow { image_id, folder, path }: &TableRow| {
             format!("{}\t{folder}/{}\n", table::field(image_id), table::field(path))
@@ -211,14 +232,15 @@ impl Kind for Preprocess {
         let text = images.iter().map(row).collect();
         Ok(vec![View { name: "image_id, folder and path of all rows".to_owned(), text }])
     }
+}
 
-    fn plan(&self, planning: Planning<'_>) -> Result<Plan, StageError> {
-        let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
+impl Parts<PreprocessParams> for Preprocess {
+    fn plan(&self, params: &PreprocessParams, planning: Planning<'_>) -> Result<Vec<Part>, StageError> {
         let images = read_rows(planning.inputs.one("table")?)?;
         let files = listing::find(&images, planning.inputs.one("images")?)?;
         let mut parts = Vec::new();
         let mut start = 0;
-        for part in split_into_parts(&images, parameters.part_size as usize) {
+        for part in split_into_parts(&images, params.part_size as usize) {
             let end = start + part.len();
             parts.push(Part {
                 name: part_name(&part[0].image_id),
@@ -228,40 +250,30 @@ impl Kind for Preprocess {
             });
             start = end;
         }
-        Ok(Plan::Parts(parts))
+        Ok(parts)
     }
 
-    fn preview(&self, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {
-        let parameters: Parameters = params::parse(planning.params).map_err(|error| StageError::bug(error.message))?;
-        let images = read_rows(planning.inputs.one("table")?)?;
-        let input = planning.inputs.one("images")?;
-        let files = listing::find(&images, input)?;
-        let chosen = listing::sample(&images, sample);
-        let files: Vec<&InputFile> = chosen.iter().map(|row| &input.files[files[*row] as usize]).collect();
-        preview::draw(&parameters.preparation(), &files).map(Some)
-    }
-
-    fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("`preprocess` runs in parts"))
-    }
-
-    fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let parameters: Parameters = context.params()?;
+    fn run_part(&self, params: &PreprocessParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let (name, key, _) = context.part()?;
         let image_ids: Vec<String> = serde_json::from_value(key.clone())
             .map_err(|error| StageError::bug(format!("cannot parse the part's image ids: {error}")))?;
         let file = context.create(&format!("{}/{}", shard::FOLDER, shard_name(name)))?;
-        let (shape, dtype, card) = (parameters.shape(), parameters.dtype, parameters.card());
+        let (shape, dtype, card) = (params.shape(), params.dtype, params.card());
         let mut writer = ShardWriter::create(file, shape, dtype, &card, &image_ids)?;
         let mut rows = Rows::default();
-        let made = prepare_all(context, &parameters, &image_ids, &mut writer, &mut rows.quarantined)?;
+        let made = prepare_all(context, params, &image_ids, &mut writer, &mut rows.quarantined)?;
         let row = |(image, tensor): (usize, blake3::Hash)| (image_ids[image].clone(), tensor.to_hex().to_string());
         rows.images = made.into_iter().map(row).collect();
         writer.finish()?;
         context.write(ROWS, &to_json(&rows)?)
     }
 
-    fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
+    fn merge(
+        &self,
+        _params: &PreprocessParams,
+        context: &StageContext<'_>,
+        parts: &[PartOutput],
+    ) -> Result<(), StageError> {
         let mut index = Vec::new();
         let mut quarantined = Vec::new();
         for part in parts {
@@ -285,6 +297,17 @@ impl Kind for Preprocess {
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         let images = shown_with_paths(context, &quarantined)?;
         context.write(QUARANTINE, &to_json(&json!({ "images": images }))?)
+    }
+}
+
+impl Preview<PreprocessParams> for Preprocess {
+    fn render(&self, params: &PreprocessParams, planning: Planning<'_>, sample: usize) -> Result<Vec<u8>, StageError> {
+        let images = read_rows(planning.inputs.one("table")?)?;
+        let input = planning.inputs.one("images")?;
+        let files = listing::find(&images, input)?;
+        let chosen = listing::sample(&images, sample);
+        let files: Vec<&InputFile> = chosen.iter().map(|row| &input.files[files[*row] as usize]).collect();
+        preview::draw(&params.preparation(), &files)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of kinds: a new kind is one file and one line here.
 
-use hamflow_stage_api::Kind;
+use hamflow_stage_api::AnyKind;
 
 use crate::command::Command;
 use crate::eda::Eda;
@@ -15,5 +15,5 @@ use crate::synthetic::Synthetic;
 use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn Kind] =
+pub const KINDS: &[&dyn AnyKind] =
     &[&Metadata, &Eda, &Impute, &Split, &Preprocess, &Train, &Evaluate, &GradCam, &Report, &Command, &Synthetic];

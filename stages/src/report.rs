@@ -16,9 +16,7 @@ mod subgroups;
 mod summary;
 mod training;
 
-use hamflow_stage_api::{
-    ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
-};
+use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Port, StageContext, StageError, Threads};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,7 +24,6 @@ use serde_json::Value;
 use self::sources::Sources;
 use crate::ml::card::Card;
 use crate::model_card::ModelCard;
-use crate::params;
 
 /// Incremented whenever equal inputs produce a different page.
 ///
@@ -41,7 +38,7 @@ pub struct Report;
 /// The parameters of `report`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct ReportParams {
+pub struct ReportParams {
     /// Title of the page.
     title: String,
     /// Number of most confident wrong predictions to list.
@@ -64,6 +61,8 @@ impl ReportParams {
 }
 
 impl Kind for Report {
+    type Params = ReportParams;
+
     fn spec(&self) -> KindSpec {
         use ArtifactType::{Balance, Figures, History, Metrics, Model, Predictions, Summary};
         let ports = vec![
@@ -91,23 +90,18 @@ impl Kind for Report {
         KindSpec { threads: Threads::One, ..KindSpec::new("report", REVISION, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<ReportParams>()
+    fn check(&self, params: &ReportParams) -> Result<(), ParamError> {
+        params.check()
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, ReportParams::check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &ReportParams) -> Vec<Output> {
         vec![
             Output::new("page", ArtifactType::Page, "index.html"),
             Output::new("model_card", ArtifactType::File, "model_card.md"),
         ]
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: ReportParams = context.params()?;
+    fn run(&self, params: &ReportParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let sources = Sources::read(context.inputs())?;
         let page = page::page(&params.title, params.failures, &sources);
         context.write("index.html", page.into_string().as_bytes())?;

@@ -10,16 +10,15 @@ mod groups;
 mod tests;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Digest, Kind, KindSpec, Output, ParamError, Params, Port, Random, StageContext, StageError,
+    Access, ArtifactType, Columns, Digest, Kind, KindSpec, Output, ParamError, Port, Random, StageContext, StageError,
     Threads,
 };
 use polars::prelude::{Column, DataFrame};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::image_names::ImageNames;
-use crate::{json, params, table};
+use crate::{json, table};
 use assign::assign;
 use balance::Balance;
 use groups::Groups;
@@ -78,6 +77,8 @@ impl Fractions {
 pub struct Split;
 
 impl Kind for Split {
+    type Params = SplitParams;
+
     fn spec(&self) -> KindSpec {
         let table = Port::new("table", ArtifactType::Table, "The table to split.");
         let images =
@@ -87,40 +88,22 @@ impl Kind for Split {
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", 1, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<SplitParams>()
+    fn check(&self, params: &SplitParams) -> Result<(), ParamError> {
+        check(params)
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &SplitParams) -> Vec<Output> {
         vec![
             Output::new("table", ArtifactType::Table, "table.parquet"),
             Output::new("balance", ArtifactType::Balance, "balance.json"),
         ]
     }
 
-    fn columns_read(&self, params: &Params) -> Vec<(&'static str, String)> {
-        let Ok(SplitParams { group, stratify, .. }) = params::parse(params) else { return Vec::new() };
-        ["image_id".to_owned(), group, stratify].map(|column| ("table", column)).to_vec()
+    fn columns(&self) -> Option<&dyn Columns<SplitParams>> {
+        Some(self)
     }
 
-    fn columns_made(
-        &self,
-        params: &Params,
-        output: &str,
-        of: &dyn Fn(&str) -> Option<Vec<String>>,
-    ) -> Option<Vec<String>> {
-        let SplitParams { folds, .. } = params::parse(params).ok()?;
-        let columns = of("table").filter(|_| output == "table")?;
-        let fold = (folds > 0).then(|| "fold".to_owned());
-        Some(columns.into_iter().chain(["split".to_owned()]).chain(fold).collect())
-    }
-
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: SplitParams = context.params()?;
+    fn run(&self, params: &SplitParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let mut frame = table::read(context.input("table")?.file()?, None)?;
         if frame.height() == 0 {
             return Err(StageError::input("the table has no rows to split"));
@@ -139,7 +122,7 @@ impl Kind for Split {
 
         let per_row = groups.per_row(&splits);
         let balance = Balance {
-            params: &params,
+            params,
             ids: &ids,
             names: &names,
             images_checked: digests.is_some(),
@@ -154,6 +137,23 @@ impl Kind for Split {
         add_columns(&mut frame, &per_row, folds)?;
         context.write("balance.json", &json::write(&balance)?)?;
         context.write("table.parquet", &table::write(&frame)?)
+    }
+}
+
+impl Columns<SplitParams> for Split {
+    fn read(&self, params: &SplitParams) -> Vec<(&'static str, String)> {
+        ["image_id", &params.group, &params.stratify].map(|column| ("table", column.to_owned())).to_vec()
+    }
+
+    fn made(
+        &self,
+        params: &SplitParams,
+        output: &str,
+        of: &dyn Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<Vec<String>> {
+        let columns = of("table").filter(|_| output == "table")?;
+        let fold = (params.folds > 0).then(|| "fold".to_owned());
+        Some(columns.into_iter().chain(["split".to_owned()]).chain(fold).collect())
     }
 }
 

@@ -4,16 +4,14 @@ mod cohort;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, Random, StageContext, StageError};
+use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Random, StageContext, StageError};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::imaging::Lesion;
-use crate::params;
 use cohort::{Case, Cohort, Photo};
 
 /// Incremented whenever an equal seed produces a different data set.
@@ -31,7 +29,7 @@ pub struct Synthetic;
 /// The parameters of `synthetic`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Parameters {
+pub struct SyntheticParams {
     /// Number of images (default 1400). There are about three quarters as many lesions.
     #[schemars(range(min = 100, max = 1_000_000))]
     images: u32,
@@ -46,18 +44,18 @@ struct Parameters {
     quality: u8,
 }
 
-impl Default for Parameters {
+impl Default for SyntheticParams {
     fn default() -> Self {
         Self { images: 1400, height: 150, width: 200, quality: 80 }
     }
 }
 
-fn check(parameters: &Parameters) -> Result<(), ParamError> {
+fn check(params: &SyntheticParams) -> Result<(), ParamError> {
     for (name, value, smallest, largest) in [
-        ("images", parameters.images, 100, 1_000_000),
-        ("height", parameters.height, 16, 4096),
-        ("width", parameters.width, 16, 4096),
-        ("quality", u32::from(parameters.quality), 1, 100),
+        ("images", params.images, 100, 1_000_000),
+        ("height", params.height, 16, 4096),
+        ("width", params.width, 16, 4096),
+        ("quality", u32::from(params.quality), 1, 100),
     ] {
         if !(smallest..=largest).contains(&value) {
             let message = format!("`{name}` must be between {smallest} and {largest}, not {value}");
@@ -68,36 +66,33 @@ fn check(parameters: &Parameters) -> Result<(), ParamError> {
 }
 
 impl Kind for Synthetic {
+    type Params = SyntheticParams;
+
     fn spec(&self) -> KindSpec {
         let summary = "Generates a data set in the layout of HAM10000, for the demo, tests and benchmarks.";
         KindSpec { seeded: true, ..KindSpec::new("synthetic", REVISION, summary, Vec::new()) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<Parameters>()
+    fn check(&self, params: &SyntheticParams) -> Result<(), ParamError> {
+        check(params)
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &SyntheticParams) -> Vec<Output> {
         vec![Output::new("metadata", ArtifactType::Csv, METADATA), Output::new("images", ArtifactType::Images, IMAGES)]
     }
 
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let parameters: Parameters = context.params()?;
+    fn run(&self, params: &SyntheticParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let seed = context.seed()?;
-        let cohort = Cohort::new(parameters.images as usize, &mut Random::new(seed, "cohort"));
+        let cohort = Cohort::new(params.images as usize, &mut Random::new(seed, "cohort"));
         context.write(METADATA, cohort.csv().as_bytes())?;
-        let total = u64::from(parameters.images);
+        let total = u64::from(params.images);
         let done = AtomicU64::new(0);
         let draw = |(case, photo): (&Case, &Photo)| -> Result<(), StageError> {
             let mut traits = Random::new(seed, &format!("lesion {}", case.lesion_id));
             let lesion = Lesion::new(case.diagnosis, &mut traits);
             let mut scene = Random::new(seed, &format!("view {}", photo.drawn_as));
-            let image = lesion.view(parameters.width, parameters.height, &mut scene);
-            context.write(&format!("{IMAGES}/{}", cohort.path(photo)), &jpeg(&image, parameters.quality)?)?;
+            let image = lesion.view(params.width, params.height, &mut scene);
+            context.write(&format!("{IMAGES}/{}", cohort.path(photo)), &jpeg(&image, params.quality)?)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             if done.is_multiple_of(50) || done == total {
                 context.progress(done, total, "images", "");

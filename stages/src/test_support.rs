@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{
-    ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Kind, OutputFile, StageContext,
-    StageError,
+    AnyKind, ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, OutputFile, ParamError,
+    Resolved, StageError, perform,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -149,12 +149,17 @@ impl EventSink for Events {
     }
 }
 
+/// Resolves the parameters of a kind, a JSON object as in `pipeline.toml`.
+pub fn resolve(kind: &dyn AnyKind, params: &Value) -> Result<Resolved, ParamError> {
+    kind.resolve(params.as_object().unwrap())
+}
+
 /// A job for a whole stage in a temporary folder that must outlive it, with seed 1234 and two threads.
 ///
 /// `params` is a JSON object as in `pipeline.toml`; the kind resolves it.
-pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &Path) -> Job {
+pub fn job(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)], folder: &Path) -> Job {
     let spec = kind.spec();
-    let params = kind.resolve(params.as_object().unwrap()).unwrap();
+    let params = resolve(kind, params).unwrap();
     let mut by_port: BTreeMap<String, Vec<Input>> = BTreeMap::new();
     for (port, input) in inputs {
         by_port.entry((*port).to_owned()).or_default().push(input.clone());
@@ -172,7 +177,7 @@ pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &P
         part: JobPart::Whole,
         inputs: Inputs(by_port),
         outputs: kind.outputs(&params),
-        params,
+        params: params.json().clone(),
         output_dir: make("out"),
         scratch_dir: make("scratch"),
         side_dir: make("side"),
@@ -185,13 +190,13 @@ pub fn job(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)], folder: &P
 }
 
 /// Runs a stage without parts and returns its result.
-pub fn run_kind(kind: &dyn Kind, params: &Value, inputs: &[(&str, Input)]) -> Result<Ran, StageError> {
+pub fn run_kind(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)]) -> Result<Ran, StageError> {
     run_kind_with(kind, params, inputs, |_| ())
 }
 
 /// Like [`run_kind`], with `change` applied to the job (seed, threads).
 pub fn run_kind_with(
-    kind: &dyn Kind,
+    kind: &dyn AnyKind,
     params: &Value,
     inputs: &[(&str, Input)],
     change: impl FnOnce(&mut Job),
@@ -200,7 +205,7 @@ pub fn run_kind_with(
     let mut job = job(kind, params, inputs, folder.path());
     change(&mut job);
     let events = Events(std::sync::Mutex::new(Vec::new()));
-    kind.run(&StageContext::new(&job, &events))?;
+    perform(kind, &job, &events)?;
     for output in &job.outputs {
         assert!(job.output_dir.join(&output.path).exists(), "the output `{}` is missing", output.name);
     }

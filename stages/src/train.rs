@@ -2,15 +2,13 @@
 
 mod checkpoint;
 mod pictures;
+mod progress;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Classify, Input, Kind, KindSpec, Listener, Output, ParamError, Params, Planning, Port,
-    StageContext, StageError, Symlinks, View, open_with,
+    Access, ArtifactType, Classify, Columns, Devices, Input, Kind, KindSpec, Listener, Output, ParamError, Planning,
+    Port, StageContext, StageError, View, Views,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,14 +28,12 @@ use crate::ml::precision::Precision;
 use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
-use crate::ml::tensorboard::EventFile;
-use crate::ml::trainer::{
-    ClassWeights, Data, EpochRecord, Keep, Recipe, Samples, Sampling, StepReport, Trained, Trainer,
-};
+use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Trained, Trainer};
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
-use crate::{near_miss, params, predict};
+use crate::{near_miss, predict};
 use checkpoint::Checkpoint;
+use progress::ProgressReporter;
 
 /// Incremented whenever equal inputs produce a different model.
 ///
@@ -51,7 +47,7 @@ pub struct Train;
 /// The parameters of `train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct TrainParams {
+pub struct TrainParams {
     /// The network architecture: `baseline` has two blocks of two 3×3 convolutions and two dense layers.
     model: String,
     /// Number of epochs. Each epoch draws as many images as there are training images.
@@ -207,6 +203,8 @@ impl TrainParams {
 }
 
 impl Kind for Train {
+    type Params = TrainParams;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("shards", ArtifactType::Shards, "The images as tensors.").access(Access::View),
@@ -221,15 +219,11 @@ impl Kind for Train {
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }
     }
 
-    fn schema(&self) -> Value {
-        params::schema::<TrainParams>()
+    fn check(&self, params: &TrainParams) -> Result<(), ParamError> {
+        params.check()
     }
 
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
-        params::resolve_checked(params, TrainParams::check)
-    }
-
-    fn outputs(&self, _params: &Params) -> Vec<Output> {
+    fn outputs(&self, _params: &TrainParams) -> Vec<Output> {
         vec![
             Output::new("model", ArtifactType::Model, card::FOLDER),
             Output::new("history", ArtifactType::History, "history.json"),
@@ -238,20 +232,46 @@ impl Kind for Train {
         ]
     }
 
-    fn device_class(&self, params: &Params) -> Result<Option<String>, ParamError> {
-        let TrainParams { device, precision, .. } = params::parse(params)?;
-        device.class(precision).map(Some)
+    fn devices(&self) -> Option<&dyn Devices<TrainParams>> {
+        Some(self)
     }
 
-    fn accepts_other_devices(&self, _params: &Params) -> bool {
+    fn columns(&self) -> Option<&dyn Columns<TrainParams>> {
+        Some(self)
+    }
+
+    fn views(&self) -> Option<&dyn Views<TrainParams>> {
+        Some(self)
+    }
+
+    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
+        predict::classify(asked, tell).map(|()| true)
+    }
+
+    fn run(&self, params: &TrainParams, context: &StageContext<'_>) -> Result<(), StageError> {
+        let pool = thread_pool(context.threads())?;
+        pool.install(|| train(context, params))
+    }
+}
+
+impl Devices<TrainParams> for Train {
+    fn class(&self, params: &TrainParams) -> Result<String, ParamError> {
+        params.device.class(params.precision)
+    }
+
+    fn accepts_others(&self, _params: &TrainParams) -> bool {
         true
     }
+}
 
-    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
+impl Columns<TrainParams> for Train {
+    fn read(&self, _params: &TrainParams) -> Vec<(&'static str, String)> {
         examples::COLUMNS.map(|column| ("split", column.to_owned())).to_vec()
     }
+}
 
-    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+impl Views<TrainParams> for Train {
+    fn project(&self, _params: &TrainParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let (rows, images) = examples::view(planning.inputs.one("split")?)?;
         let mut digests = String::new();
         for row in read_index(planning.inputs.one("shards")?.member(INDEX_NAME)?)? {
@@ -267,16 +287,6 @@ impl Kind for Train {
             View { name: "tensor digests of the training and validation rows".into(), text: digests },
             View { name: "shape and preprocessing of the images".into(), text: preparation(planning)? },
         ])
-    }
-
-    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
-        predict::classify(asked, tell).map(|()| true)
-    }
-
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let params: TrainParams = context.params()?;
-        let pool = thread_pool(context.threads())?;
-        pool.install(|| train(context, &params))
     }
 }
 
@@ -294,27 +304,12 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let split = context.input("split")?;
     let shards = ShardReader::open(context.input("shards")?)?;
     let examples = Examples::read(split, |image| shards.contains(image))?;
-    if let [first, ..] = examples.left_out() {
-        let count = examples.left_out().len();
-        let rows = if count == 1 { "row" } else { "rows" };
-        context.warn(format!("skipped {count} {rows} without an image in the shards (first: `{first}`)"));
-    }
-    if let absent @ [first, rest @ ..] = &examples.classes_without_examples()[..] {
-        let message = match rest {
-            [] => format!("class `{first}` has no training examples"),
-            _ => format!("classes `{}` have no training examples", absent.join("`, `")),
-        };
-        context.warn(message);
-    }
+    warn_of_gaps(context, &examples);
     if examples.of(Role::Validation).next().is_none() && params.keep == Keep::Best {
         return Err(StageError::input(format!("`{}` has no validation rows to select the best epoch", split.name))
             .hint("set `fractions.validation` of the split, or set `keep = \"last\"`"));
     }
-    let [height, width, channels] = shards.shape();
-    let model = params.model().map_err(|error| StageError::bug(error.to_string()))?;
-    let layers = (model.layers)(examples.classes.len());
-    let network = Network::new(MapShape { height, width, channels }, &layers)
-        .map_err(|error| StageError::input(format!("model `{}` cannot process the images: {error}", params.model)))?;
+    let network = network(params, shards.shape(), examples.classes.len())?;
     let training = samples(&examples, Role::Training, &shards)?;
     let normalisation = Normalisation::fit(&training.images);
     let validation = samples(&examples, Role::Validation, &shards)?;
@@ -323,35 +318,7 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
     let engine = params.device.engine(params.precision, &network, &recipe, &data, |note| context.note(note))?;
     let mut trainer = Trainer::with_engine(&network, recipe, data, engine);
     let class_weights = trainer.class_weights().to_vec();
-    let mut reporter = ProgressReporter::new(context, params.epochs, examples.of(Role::Training).count())?;
-    let mut checkpoint = Checkpoint::of(context);
-    checkpoint.restore(&mut trainer, params.epochs)?;
-    for record in trainer.history() {
-        reporter.append(record)?;
-    }
-    reporter.resume_after(trainer.history().len());
-    let mut stopped = None;
-    while stopped.is_none() && trainer.history().len() < params.epochs {
-        // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
-        if trainer.is_exhausted() {
-            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
-            context.note(format!("stopped early after epoch {}: {reason}", trainer.history().len()));
-            stopped = Some(reason);
-            break;
-        }
-        match trainer.run_epoch(|report| reporter.step(report)) {
-            Ok(record) => {
-                checkpoint.save(&trainer)?;
-                reporter.epoch(&record)?;
-            }
-            // A diverged step must not discard hours of training.
-            Err(error) if trainer.diverged() && trainer.has_best() => {
-                context.flaw(format!("{}; the best weights until then are kept", error.message));
-                stopped = Some(error.message);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let stopped = run_epochs(context, params, &mut trainer, examples.of(Role::Training).count())?;
     let trained = trainer.finish();
     let card = Card {
         format: card::FORMAT,
@@ -373,21 +340,67 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
             synthetic: examples.synthetic,
         },
     };
-    let folder = card::FOLDER;
-    context.write(&format!("{folder}/{}", card::WEIGHTS_NAME), &encode_weights(&trained.weights)?)?;
-    context.write(&format!("{folder}/{}", card::CARD_NAME), &encode_json(&card)?)?;
-    let model_card = ModelCard {
-        card: &card,
-        training_rows: (0..card.classes.len()).map(|class| examples.count(class, Role::Training)).collect(),
-        validation: trained.kept().and_then(|kept| Some((kept.validation_loss?, kept.validation_accuracy?))),
-        evaluation: None,
-        synthetic: examples.synthetic,
-    };
-    context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
-    pictures::write(context, &card.model, card.input, &card.layers, &trained, card.training.chosen_by_validation)?;
-    context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
-    context
-        .write("summary.json", &encode_json(&summary(params, &card, (&trained, stopped), &examples, &class_weights))?)
+    Finished { params, card, trained, stopped, examples, class_weights }.write(context)
+}
+
+/// Warns of rows without images, and of classes without rows.
+fn warn_of_gaps(context: &StageContext<'_>, examples: &Examples) {
+    if let [first, ..] = examples.left_out() {
+        let count = examples.left_out().len();
+        let rows = if count == 1 { "row" } else { "rows" };
+        context.warn(format!("skipped {count} {rows} without an image in the shards (first: `{first}`)"));
+    }
+    if let absent @ [first, rest @ ..] = &examples.classes_without_examples()[..] {
+        let message = match rest {
+            [] => format!("class `{first}` has no training examples"),
+            _ => format!("classes `{}` have no training examples", absent.join("`, `")),
+        };
+        context.warn(message);
+    }
+}
+
+fn network(params: &TrainParams, shape: [usize; 3], classes: usize) -> Result<Network, StageError> {
+    let [height, width, channels] = shape;
+    let model = params.model().map_err(|error| StageError::bug(error.to_string()))?;
+    Network::new(MapShape { height, width, channels }, &(model.layers)(classes))
+        .map_err(|error| StageError::input(format!("model `{}` cannot process the images: {error}", params.model)))
+}
+
+/// Trains for the remaining epochs, saving a checkpoint after each. Returns why training stopped early, if it did.
+fn run_epochs(
+    context: &StageContext<'_>,
+    params: &TrainParams,
+    trainer: &mut Trainer<'_>,
+    images: usize,
+) -> Result<Option<String>, StageError> {
+    let mut reporter = ProgressReporter::new(context, params.epochs, images)?;
+    let mut checkpoint = Checkpoint::of(context);
+    checkpoint.restore(trainer, params.epochs)?;
+    for record in trainer.history() {
+        reporter.append(record)?;
+    }
+    reporter.resume_after(trainer.history().len());
+    while trainer.history().len() < params.epochs {
+        // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
+        if trainer.is_exhausted() {
+            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
+            context.note(format!("stopped early after epoch {}: {reason}", trainer.history().len()));
+            return Ok(Some(reason));
+        }
+        match trainer.run_epoch(|report| reporter.step(report)) {
+            Ok(record) => {
+                checkpoint.save(trainer)?;
+                reporter.epoch(&record)?;
+            }
+            // A diverged step must not discard hours of training.
+            Err(error) if trainer.diverged() && trainer.has_best() => {
+                context.flaw(format!("{}; the best weights until then are kept", error.message));
+                return Ok(Some(error.message));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Result<Samples<'a>, StageError> {
@@ -395,141 +408,64 @@ fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Resu
     Ok(Samples { images, classes: examples.of(role).map(|example| example.class).collect() })
 }
 
-/// The summary metrics, keys sorted.
-fn summary(
-    params: &TrainParams,
-    card: &Card,
-    (trained, stopped): (&Trained, Option<String>),
-    examples: &Examples,
-    class_weights: &[f64],
-) -> BTreeMap<&'static str, Value> {
-    let class = |(index, class): (usize, &examples::Class)| {
-        json!({
-            "index": index,
-            "label": class.label,
-            "name": class.name,
-            "train": examples.count(index, Role::Training),
-            "validation": examples.count(index, Role::Validation),
-            "weight": class_weights[index],
-        })
-    };
-    BTreeMap::from([
-        ("best_epoch", json!(trained.epoch)),
-        ("classes", examples.classes.iter().enumerate().map(class).collect()),
-        ("epochs", json!(params.epochs)),
-        ("input", json!([card.input.height, card.input.width, card.input.channels])),
-        ("keep", json!(params.keep)),
-        ("kept", json!(trained.kept())),
-        ("layers", json!(card.layers)),
-        ("model", json!(card.model)),
-        ("normalisation", json!(card.normalisation)),
-        ("parameters", json!(card.parameters)),
-        ("stopped", json!(stopped)),
-        ("rows", json!({ "train": card.training.training_rows, "validation": card.training.validation_rows })),
-    ])
+/// A finished training run.
+struct Finished<'a> {
+    params: &'a TrainParams,
+    card: Card,
+    trained: Trained,
+    /// Why training stopped early, if it did.
+    stopped: Option<String>,
+    examples: Examples,
+    class_weights: Vec<f64>,
 }
 
-/// Reports training progress: to the terminal, and to files that can be read while training runs.
-struct ProgressReporter<'a> {
-    context: &'a StageContext<'a>,
-    events: EventFile,
-    epochs: usize,
-    images: usize,
-    /// When this process started, and after how many epochs.
-    started: (Instant, usize),
-    epoch_started: Instant,
-    told: Instant,
-}
-
-/// Minimum time between two progress reports of steps.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
-
-impl<'a> ProgressReporter<'a> {
-    fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Result<Self, StageError> {
-        let now = Instant::now();
-        let folder = context.side_dir();
-        let events = EventFile::create(folder).map_err(|source| StageError::io("make a file in", folder, &source))?;
-        Ok(Self { context, events, epochs, images, started: (now, 0), epoch_started: now, told: now })
+impl Finished<'_> {
+    /// Writes the model, the figures, the history and the summary.
+    fn write(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        let Self { card, trained, examples, .. } = self;
+        let folder = card::FOLDER;
+        context.write(&format!("{folder}/{}", card::WEIGHTS_NAME), &encode_weights(&trained.weights)?)?;
+        context.write(&format!("{folder}/{}", card::CARD_NAME), &encode_json(card)?)?;
+        let model_card = ModelCard {
+            card,
+            training_rows: (0..card.classes.len()).map(|class| examples.count(class, Role::Training)).collect(),
+            validation: trained.kept().and_then(|kept| Some((kept.validation_loss?, kept.validation_accuracy?))),
+            evaluation: None,
+            synthetic: examples.synthetic,
+        };
+        context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
+        pictures::write(context, card, trained)?;
+        context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
+        context.write("summary.json", &encode_json(&self.summary())?)
     }
 
-    fn resume_after(&mut self, epochs: usize) {
-        let now = Instant::now();
-        (self.started, self.epoch_started) = ((now, epochs), now);
-    }
-
-    /// The estimated remaining time, assuming a constant rate, e.g. `38 min left`.
-    fn time_left(&self, epochs: usize, images: usize) -> String {
-        let (since, before) = self.started;
-        let done = (epochs - before) * self.images + images;
-        let left = (self.epochs - epochs) * self.images - images;
-        let seconds = since.elapsed().as_secs_f64() / done.max(1) as f64 * left as f64;
-        match libm::ceil(seconds) as u64 {
-            seconds @ 0..120 => format!("{seconds} s left"),
-            seconds @ 120..7200 => format!("{} min left", seconds.div_ceil(60)),
-            seconds => format!("{:.1} h left", seconds as f64 / 3600.0),
-        }
-    }
-
-    fn speed(&self, images: usize) -> f64 {
-        images as f64 / self.epoch_started.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    fn tell(&self, images: usize, message: String) {
-        let total = self.epochs * self.images;
-        self.context.progress(images as u64, total as u64, "images", message);
-    }
-
-    fn step(&mut self, report: StepReport) {
-        if self.told.elapsed() < REPORT_EVERY {
-            return;
-        }
-        self.told = Instant::now();
-        let StepReport { epoch, images, loss, accuracy, learning_rate } = report;
-        let message = format!(
-            "epoch {epoch}/{}, loss {loss:.4}, accuracy {accuracy:.3}, learning rate {learning_rate:.2e}, {:.0} images/s, {}",
-            self.epochs,
-            self.speed(images),
-            self.time_left(epoch - 1, images)
-        );
-        self.tell((epoch - 1) * self.images + images, message);
-    }
-
-    fn epoch(&mut self, record: &EpochRecord) -> Result<(), StageError> {
-        let EpochRecord { epoch, learning_rate, train_loss, train_accuracy, .. } = *record;
-        let mut message = format!(
-            "epoch {epoch}/{}, loss {train_loss:.4}, accuracy {train_accuracy:.3}, learning rate {learning_rate:.2e}",
-            self.epochs
-        );
-        if let (Some(loss), Some(accuracy)) = (record.validation_loss, record.validation_accuracy) {
-            message.push_str(&format!(", validation loss {loss:.4}, validation accuracy {accuracy:.3}"));
-        }
-        message.push_str(&format!(", {:.0} images/s, {}", self.speed(self.images), self.time_left(epoch, 0)));
-        self.context.log(&*message);
-        self.tell(epoch * self.images, message);
-        self.epoch_started = Instant::now();
-        self.append(record)
-    }
-
-    /// Appends the epoch to `history.jsonl` and to the TensorBoard events, both side outputs.
-    fn append(&mut self, record: &EpochRecord) -> Result<(), StageError> {
-        let mut scalars = vec![
-            ("loss/training", record.train_loss),
-            ("accuracy/training", record.train_accuracy),
-            ("learning_rate", record.learning_rate),
-        ];
-        scalars.extend(record.validation_loss.map(|loss| ("loss/validation", loss)));
-        scalars.extend(record.validation_accuracy.map(|accuracy| ("accuracy/validation", accuracy)));
-        let folder = self.context.side_dir();
-        let added = self.events.scalars(record.epoch as u64, &scalars);
-        added.map_err(|source| StageError::io("write events to", folder, &source))?;
-
-        let path = self.context.side_dir().join("history.jsonl");
-        let mut line = serde_json::to_vec(record)
-            .map_err(|error| StageError::bug(format!("cannot serialise an epoch: {error}")))?;
-        line.push(b'\n');
-        open_with(OpenOptions::new().create(true).append(true), &path, Symlinks::Refuse)
-            .and_then(|mut file| file.write_all(&line))
-            .map_err(|source| StageError::io("write", &path, &source))
+    /// The summary metrics, keys sorted.
+    fn summary(&self) -> BTreeMap<&'static str, Value> {
+        let Self { params, card, trained, stopped, examples, class_weights } = self;
+        let class = |(index, class): (usize, &examples::Class)| {
+            json!({
+                "index": index,
+                "label": class.label,
+                "name": class.name,
+                "train": examples.count(index, Role::Training),
+                "validation": examples.count(index, Role::Validation),
+                "weight": class_weights[index],
+            })
+        };
+        BTreeMap::from([
+            ("best_epoch", json!(trained.epoch)),
+            ("classes", examples.classes.iter().enumerate().map(class).collect()),
+            ("epochs", json!(params.epochs)),
+            ("input", json!([card.input.height, card.input.width, card.input.channels])),
+            ("keep", json!(params.keep)),
+            ("kept", json!(trained.kept())),
+            ("layers", json!(card.layers)),
+            ("model", json!(card.model)),
+            ("normalisation", json!(card.normalisation)),
+            ("parameters", json!(card.parameters)),
+            ("stopped", json!(stopped)),
+            ("rows", json!({ "train": card.training.training_rows, "validation": card.training.validation_rows })),
+        ])
     }
 }
 

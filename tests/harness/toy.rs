@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning, Port,
-    ReadAhead, StageContext, StageError, Threads, View,
+    Access, ArtifactType, Devices, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Parts, Planning, Port,
+    ReadAhead, StageContext, StageError, Threads, View, Views,
 };
 use serde_json::{Value, json};
 
@@ -57,6 +57,8 @@ fn read(context: &StageContext<'_>, port: &str) -> Result<String, StageError> {
 struct Shout;
 
 impl Kind for Shout {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         spec("shout", "Writes a text in capitals.", vec![file_port("from")])
     }
@@ -69,8 +71,8 @@ impl Kind for Shout {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let suffix = context.job().params["suffix"].as_str().unwrap_or_default().to_owned();
+    fn run(&self, params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        let suffix = params["suffix"].as_str().unwrap_or_default().to_owned();
         context.log(format!("shouting for {}", context.stage()));
         context.write("text.txt", format!("{}{suffix}", read(context, "from")?.to_uppercase()).as_bytes())
     }
@@ -80,6 +82,8 @@ impl Kind for Shout {
 struct Join;
 
 impl Kind for Join {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         spec("join", "Writes texts one after the other.", vec![file_port("from").many()])
     }
@@ -92,7 +96,7 @@ impl Kind for Join {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+    fn run(&self, _params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
         let mut text = String::new();
         for input in context.inputs().all("from") {
             let labels: Vec<String> = input.labels.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
@@ -108,6 +112,8 @@ impl Kind for Join {
 struct Names;
 
 impl Kind for Names {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         let port = Port::new("folder", ArtifactType::Folder, "A folder.").or_external().access(Access::Names);
         spec("names", "Lists a folder.", vec![port])
@@ -121,7 +127,7 @@ impl Kind for Names {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+    fn run(&self, _params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
         let names: Vec<&str> = context.input("folder")?.files.iter().map(|file| &file.path[..]).collect();
         context.write("text.txt", names.join("\n").as_bytes())
     }
@@ -135,6 +141,8 @@ fn kept(text: &str) -> String {
 }
 
 impl Kind for Rows {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         spec("rows", "Copies some lines.", vec![file_port("from").access(Access::View)])
     }
@@ -147,13 +155,19 @@ impl Kind for Rows {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn views(&self, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+    fn views(&self) -> Option<&dyn Views<Params>> {
+        Some(self)
+    }
+    fn run(&self, _params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        context.write("text.txt", kept(&read(context, "from")?).as_bytes())
+    }
+}
+
+impl Views<Params> for Rows {
+    fn project(&self, _params: &Params, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let bytes = planning.inputs.one("from")?.file()?.read()?;
         let text = kept(&String::from_utf8_lossy(&bytes)).replace(' ', "\t");
         Ok(vec![View { name: "lines to keep".into(), text }])
-    }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        context.write("text.txt", kept(&read(context, "from")?).as_bytes())
     }
 }
 
@@ -167,6 +181,8 @@ const PIECES: Pieces = Pieces { name: "pieces", reads_once: false };
 const ONCE: Pieces = Pieces { name: "once", reads_once: true };
 
 impl Kind for Pieces {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![Port::new("folder", ArtifactType::Folder, "A folder.").or_external()];
         let threads = if self.reads_once { Threads::Spare } else { Threads::One };
@@ -184,7 +200,16 @@ impl Kind for Pieces {
             Output::new("list", ArtifactType::File, "pieces/list.txt"),
         ]
     }
-    fn plan(&self, planning: Planning<'_>) -> Result<Plan, StageError> {
+    fn parts(&self) -> Option<&dyn Parts<Params>> {
+        Some(self)
+    }
+    fn run(&self, _params: &Params, _context: &StageContext<'_>) -> Result<(), StageError> {
+        Err(StageError::bug("works in parts"))
+    }
+}
+
+impl Parts<Params> for Pieces {
+    fn plan(&self, _params: &Params, planning: Planning<'_>) -> Result<Vec<Part>, StageError> {
         let mut parts: Vec<Part> = Vec::new();
         for (index, file) in planning.inputs.one("folder")?.files.iter().enumerate() {
             let name = file.path[..1].to_owned();
@@ -197,85 +222,24 @@ impl Kind for Pieces {
             part.key.as_array_mut().expect("it is a list").push(json!(file.path));
             part.files.get_mut("folder").expect("it has this port").push(index);
         }
-        Ok(Plan::Parts(parts))
+        Ok(parts)
     }
-    fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("works in parts"))
-    }
-    fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+    fn run_part(&self, params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
         let (name, _, _) = context.part()?;
-        let suffix = context.job().params["suffix"].as_str().unwrap_or_default();
         context.log(format!("part {name}"));
         let of_libraries = std::env::var("RAYON_NUM_THREADS").unwrap_or_default();
         context.log(format!("{name} has {} threads, libraries {of_libraries}", context.threads()));
-        let mut text = String::new();
-        let (mut bytes, mut read) = (Vec::new(), Vec::new());
-        for next in ReadAhead::new(&context.input("folder")?.files) {
-            let (file, digest) = next.read(&mut bytes)?;
-            if self.reads_once {
-                read.push(digest);
-            }
-            text.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
-            text.push_str(suffix);
-            if bytes == b"changes once it is read" {
-                std::fs::write(&file.source, "changed")
-                    .map_err(|error| StageError::io("write", &file.source, &error))?;
-            }
-        }
-        if !text.contains("SAYS NOTHING") {
-            context.read("folder", read);
-        }
-        let wait_for = |name: &str| {
-            while !std::path::Path::new(name).exists() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-        };
-        if text.contains("WAITS FOR A COPY") {
-            wait_for("copied");
-        }
-        if text.contains("HOARDS") {
-            let strings: Vec<String> = (0..2_000_000).map(|number| format!("{number:064}")).collect();
-            // glibc does not return memory that is below a live allocation.
-            std::mem::forget(strings.last().cloned());
-        }
+        let mut text = self.read_part(params, context)?;
+        obey(&text, context)?;
         if text.contains("SAYS ITS MEMORY") {
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
             text = status.lines().filter_map(|line| line.strip_prefix("VmRSS:")).collect();
-        }
-        if text.contains("A FILE COMES") {
-            // A change while `names` runs would be reported.
-            wait_for("out/names/text.txt");
-            let file = &context.input("folder")?.files[0].source;
-            let beside = file.with_file_name("c");
-            std::fs::write(&beside, "came").map_err(|error| StageError::io("write", &beside, &error))?;
-        }
-        if text.contains("FAILS ONCE THE OTHER HAS BEGUN") {
-            wait_for("begun");
-            std::fs::write("failed", "").map_err(|error| StageError::io("write", "failed".as_ref(), &error))?;
-        }
-        if text.contains("FAILS") {
-            return Err(StageError::input("a bad file"));
-        }
-        if text.contains("WAITS FOR THE FAILURE") {
-            std::fs::write("begun", "").map_err(|error| StageError::io("write", "begun".as_ref(), &error))?;
-            wait_for("failed");
-            // Wait until the engine has handled the failure.
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-        if text.contains("NEVER ENDS") {
-            std::fs::write("started", "").map_err(|error| StageError::io("write", "started".as_ref(), &error))?;
-            loop {
-                std::thread::park();
-            }
-        }
-        if text.contains("SCRATCH") {
-            context.flaw(format!("there is a scratch on `{name}`"));
         }
         let path = format!("pieces/{name}.txt");
         context.write(&path, text.as_bytes())?;
         context.write("count.txt", context.input("folder")?.files.len().to_string().as_bytes())
     }
-    fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
+    fn merge(&self, _params: &Params, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
         let mut list = String::new();
         for part in parts {
             let path = &part.side["count.txt"];
@@ -286,10 +250,87 @@ impl Kind for Pieces {
     }
 }
 
+impl Pieces {
+    /// The files of the part in upper case, each followed by the suffix.
+    fn read_part(&self, params: &Params, context: &StageContext<'_>) -> Result<String, StageError> {
+        let suffix = params["suffix"].as_str().unwrap_or_default();
+        let mut text = String::new();
+        let (mut bytes, mut read) = (Vec::new(), Vec::new());
+        for next in ReadAhead::new(&context.input("folder")?.files) {
+            let (file, digest) = next.read(&mut bytes)?;
+            if self.reads_once {
+                read.push(digest);
+            }
+            text.push_str(&String::from_utf8_lossy(&bytes).to_uppercase());
+            text.push_str(suffix);
+            if bytes == b"changes once it is read" {
+                write(&file.source, "changed")?;
+            }
+        }
+        if !text.contains("SAYS NOTHING") {
+            context.read("folder", read);
+        }
+        Ok(text)
+    }
+}
+
+/// Does what the text of a part says.
+fn obey(text: &str, context: &StageContext<'_>) -> Result<(), StageError> {
+    if text.contains("WAITS FOR A COPY") {
+        wait_for("copied");
+    }
+    if text.contains("HOARDS") {
+        let strings: Vec<String> = (0..2_000_000).map(|number| format!("{number:064}")).collect();
+        // glibc does not return memory that is below a live allocation.
+        std::mem::forget(strings.last().cloned());
+    }
+    if text.contains("A FILE COMES") {
+        // A change while `names` runs would be reported.
+        wait_for("out/names/text.txt");
+        write(&context.input("folder")?.files[0].source.with_file_name("c"), "came")?;
+    }
+    if text.contains("FAILS ONCE THE OTHER HAS BEGUN") {
+        wait_for("begun");
+        write("failed".as_ref(), "")?;
+    }
+    if text.contains("FAILS") {
+        return Err(StageError::input("a bad file"));
+    }
+    if text.contains("WAITS FOR THE FAILURE") {
+        write("begun".as_ref(), "")?;
+        wait_for("failed");
+        // Wait until the engine has handled the failure.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    if text.contains("NEVER ENDS") {
+        write("started".as_ref(), "")?;
+        loop {
+            std::thread::park();
+        }
+    }
+    if text.contains("SCRATCH") {
+        let (name, _, _) = context.part()?;
+        context.flaw(format!("there is a scratch on `{name}`"));
+    }
+    Ok(())
+}
+
+fn wait_for(name: &str) {
+    while !std::path::Path::new(name).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<(), StageError> {
+    std::fs::write(path, text).map_err(|error| StageError::io("write", path, &error))
+}
+
 /// Writes a random number.
 struct Dice;
 
 impl Kind for Dice {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         KindSpec { seeded: true, ..spec("dice", "Writes a random number.", vec![]) }
     }
@@ -302,8 +343,8 @@ impl Kind for Dice {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let sides = context.job().params["sides"].as_u64().unwrap_or(6);
+    fn run(&self, params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        let sides = params["sides"].as_u64().unwrap_or(6);
         context.write("text.txt", context.random("dice")?.below(sides).to_string().as_bytes())
     }
 }
@@ -312,6 +353,8 @@ impl Kind for Dice {
 struct Wait;
 
 impl Kind for Wait {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         spec("wait", "Waits for its end.", vec![])
     }
@@ -324,8 +367,8 @@ impl Kind for Wait {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        let started = context.job().params["started"].as_str().unwrap_or_default();
+    fn run(&self, params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        let started = params["started"].as_str().unwrap_or_default();
         context.log("it waits");
         std::fs::write(started, "").map_err(|error| StageError::io("write", started.as_ref(), &error))?;
         let go_on = std::path::PathBuf::from(format!("{started}-go-on"));
@@ -343,6 +386,8 @@ impl Kind for Wait {
 struct Crash;
 
 impl Kind for Crash {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         spec("crash", "Ends badly.", vec![file_port("from").optional()])
     }
@@ -355,8 +400,8 @@ impl Kind for Crash {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        match context.job().params["how"].as_str() {
+    fn run(&self, params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        match params["how"].as_str() {
             Some("panic") => panic!("as it was told"),
             Some("abort") => std::process::abort(),
             Some("nothing") => Ok(()),
@@ -378,6 +423,8 @@ impl Kind for Crash {
 struct OnDevice;
 
 impl Kind for OnDevice {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         spec("on_device", "Writes its device.", vec![])
     }
@@ -390,17 +437,23 @@ impl Kind for OnDevice {
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         output()
     }
-    fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
+    fn devices(&self) -> Option<&dyn Devices<Params>> {
+        Some(self)
+    }
+    fn run(&self, _params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        context.write("text.txt", device().as_bytes())
+    }
+}
+
+impl Devices<Params> for OnDevice {
+    fn class(&self, _params: &Params) -> Result<String, ParamError> {
         match device() {
             device if device == "none" => Err(ParamError::new("takes", "there is no device").hint("plug one in")),
-            device => Ok(Some(device)),
+            device => Ok(device),
         }
     }
-    fn accepts_other_devices(&self, params: &Params) -> bool {
+    fn accepts_others(&self, params: &Params) -> bool {
         params["takes"] == "any"
-    }
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        context.write("text.txt", device().as_bytes())
     }
 }
 

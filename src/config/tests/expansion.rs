@@ -41,7 +41,7 @@ fn names(pipeline: &Pipeline) -> Vec<&str> {
 }
 
 fn param(stage: &Stage, name: &str) -> Value {
-    stage.params[name].clone()
+    stage.params.json()[name].clone()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn defaults_are_filled_in_and_the_order_is_the_file_s() {
     assert_eq!(pipeline.root, project.folder.path().canonicalize().unwrap());
     assert_eq!(names(&pipeline), ["source", "pack", "fit"]);
     let fit = stage(&pipeline, "fit");
-    assert_eq!(serde_json::to_string(&fit.params).unwrap(), r#"{"epochs":50,"lr":0.001,"model":"baseline"}"#);
+    assert_eq!(serde_json::to_string(fit.params.json()).unwrap(), r#"{"epochs":50,"lr":0.001,"model":"baseline"}"#);
     assert_eq!((fit.seed, fit.references[0].1[0].text.as_str()), (7, "pack"));
     assert_eq!(pipeline.sources.text(fit.span), "[stages.fit]");
     assert_eq!(pipeline.sources.text(fit.references[0].1[0].span), "\"pack\"");
@@ -82,7 +82,7 @@ fn set_wins_over_the_profile_and_takes_toml_or_a_plain_text() {
     ];
     let pipeline = Project::new(BASE).load(&overrides(Some("demo"), &set)).unwrap();
     let fit = stage(&pipeline, "fit");
-    assert_eq!(Value::Object(fit.params.clone()), json!({ "epochs": 5, "lr": 0.01, "model": "deep net" }));
+    assert_eq!(Value::Object(fit.params.json().clone()), json!({ "epochs": 5, "lr": 0.01, "model": "deep net" }));
     assert_eq!((pipeline.seed, fit.seed), (9, 11));
     assert_eq!(pipeline.inputs[1].paths[0].to_str().unwrap(), "other.csv");
 }

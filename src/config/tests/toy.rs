@@ -1,10 +1,12 @@
 //! Kinds without work, for what happens before anything runs.
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError};
+use hamflow_stage_api::{
+    AnyKind, ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError,
+};
 use serde_json::{Value, json};
 
 /// The toy kinds: `source` → `map` → `pack` → `fit` → `gather`, and `command`.
-pub(crate) const KINDS: &[&dyn Kind] = &[&Source, &Map, &Pack, &Fit, &Gather, &Command];
+pub(crate) const KINDS: &[&dyn AnyKind] = &[&Source, &Map, &Pack, &Fit, &Gather, &Command];
 
 /// Checks the names' types by a list of `(name, default, what it takes)`.
 fn resolve(params: &Params, defaults: &[(&str, Value)]) -> Result<Params, ParamError> {
@@ -23,7 +25,7 @@ fn resolve(params: &Params, defaults: &[(&str, Value)]) -> Result<Params, ParamE
 
 macro_rules! no_work {
     () => {
-        fn run(&self, _context: &StageContext<'_>) -> Result<(), StageError> {
+        fn run(&self, _params: &Params, _context: &StageContext<'_>) -> Result<(), StageError> {
             Ok(())
         }
     };
@@ -33,6 +35,8 @@ macro_rules! no_work {
 pub(crate) struct Source;
 
 impl Kind for Source {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         let csv = Port { accepts: vec![ArtifactType::Csv], ..Port::new("csv", ArtifactType::Csv, "The rows.") };
         let images = Port { accepts: Vec::new(), ..Port::new("images", ArtifactType::Images, "The images.") };
@@ -61,6 +65,8 @@ impl Kind for Source {
 pub(crate) struct Map;
 
 impl Kind for Map {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         KindSpec::new("map", 1, "Changes a table.", vec![Port::new("table", ArtifactType::Table, "What is changed.")])
     }
@@ -91,6 +97,8 @@ impl Kind for Map {
 pub(crate) struct Pack;
 
 impl Kind for Pack {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         KindSpec::new("pack", 1, "Packs a table.", vec![Port::new("table", ArtifactType::Table, "What is packed.")])
     }
@@ -117,6 +125,8 @@ impl Kind for Pack {
 pub(crate) struct Fit;
 
 impl Kind for Fit {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("shards", ArtifactType::Shards, "What it learns from."),
@@ -163,6 +173,8 @@ impl Kind for Fit {
 pub(crate) struct Gather;
 
 impl Kind for Gather {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         let ports = vec![
             Port::new("metrics", ArtifactType::Metrics, "What is compared.").many().optional(),
@@ -191,6 +203,8 @@ impl Kind for Gather {
 pub(crate) struct Command;
 
 impl Kind for Command {
+    type Params = Params;
+
     fn spec(&self) -> KindSpec {
         let mut spec = KindSpec::new("command", 1, "Runs a program.", Vec::new());
         spec.dynamic_ports = true;
@@ -231,10 +245,16 @@ impl Kind for Command {
             .collect()
     }
 
-    fn candidate_files(&self, params: &Params) -> Vec<String> {
-        let arguments = params["run"].as_array().into_iter().flatten();
-        arguments.filter_map(|argument| Some(argument.as_str()?.to_owned())).collect()
+    fn files(&self) -> Option<&dyn Files<Params>> {
+        Some(self)
     }
 
     no_work!();
+}
+
+impl Files<Params> for Command {
+    fn candidates(&self, params: &Params) -> Vec<String> {
+        let arguments = params["run"].as_array().into_iter().flatten();
+        arguments.filter_map(|argument| Some(argument.as_str()?.to_owned())).collect()
+    }
 }

@@ -25,7 +25,8 @@ impl Driver<'_> {
             return self.look_up_key(id);
         }
         let stage = self.setting.graph.stage(id);
-        let (kind, revision, params) = (stage.spec.name, stage.spec.revision, Value::Object(stage.params.clone()));
+        let (kind, revision, params) =
+            (stage.spec.name, stage.spec.revision, Value::Object(stage.params.json().clone()));
         let recipe = blake3::hash(format!("{kind} {revision} {}", canonical(&params)).as_bytes());
         let recipe = u64::from_le_bytes(*recipe.as_bytes().first_chunk().expect("a hash has 32 bytes"));
         Ok(Lookup::Unhashed { inputs, recipe })
@@ -205,7 +206,7 @@ impl Driver<'_> {
         let fingerprint = PartFingerprint {
             kind: stage.spec.name.to_owned(),
             revision: stage.spec.revision,
-            params: stage.params.clone(),
+            params: stage.params.json().clone(),
             part: part.key.clone(),
             files,
             seed: stage.spec.seeded.then_some(stage.seed),

@@ -100,7 +100,7 @@ pub enum Access {
     Content,
     /// The names of a folder's files, but not their bytes.
     Names,
-    /// Only the views that [`Kind::views`](crate::Kind::views) returns.
+    /// Only the views that [`Views::project`](crate::Views::project) returns.
     View,
 }
 
@@ -172,7 +172,7 @@ pub struct Output {
     pub artifact_type: ArtifactType,
     /// The file or folder, relative to the stage's output directory, with `/` as separator.
     pub path: String,
-    /// Whether the engine assembles it from the parts' files of the same path. [`Kind::merge`](crate::Kind::merge) does not see
+    /// Whether the engine assembles it from the parts' files of the same path. [`Parts::merge`](crate::Parts::merge) does not see
     /// those bytes.
     #[serde(default)]
     pub from_parts: bool,

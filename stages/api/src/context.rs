@@ -2,7 +2,6 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError};
@@ -35,12 +34,6 @@ impl<'a> StageContext<'a> {
         self.job
     }
 
-    /// Deserialises the parameters into the kind's own struct.
-    pub fn params<P: DeserializeOwned>(&self) -> Result<P, StageError> {
-        serde_json::from_value(Value::Object(self.job.params.clone()))
-            .map_err(|error| StageError::bug(format!("resolved parameters do not parse: {error}")))
-    }
-
     /// The inputs by port.
     pub fn inputs(&self) -> &'a Inputs {
         &self.job.inputs
@@ -51,7 +44,7 @@ impl<'a> StageContext<'a> {
         self.job.inputs.one(port)
     }
 
-    /// The part's name, key and data. An error outside [`Kind::run_part`](crate::Kind::run_part).
+    /// The part's name, key and data. An error outside [`Parts::run_part`](crate::Parts::run_part).
     pub fn part(&self) -> Result<(&'a str, &'a Value, &'a Value), StageError> {
         match &self.job.part {
             JobPart::Part { name, key, data } => Ok((name, key, data)),

@@ -1,8 +1,15 @@
-//! The trait that every kind of stage implements, and the facts that the engine queries.
+//! The trait that every kind of stage implements.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Classify, Inputs, Listener, Output, ParamError, PartOutput, Plan, Port, StageContext, StageError};
+use crate::parameters;
+use crate::{
+    Classify, Columns, Devices, Files, Listener, Output, ParamError, Parts, Port, Preview, StageContext, StageError,
+    Views,
+};
 
 /// Parameters as JSON values, sorted by name.
 pub type Params = Map<String, Value>;
@@ -64,118 +71,79 @@ impl KindSpec {
     }
 }
 
-/// The information that is available before a stage runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Planning<'a> {
-    /// The resolved parameters.
-    pub params: &'a Params,
-    /// The inputs. Planning may read tables in full, but only the listing and digests of other inputs. The digests may be
-    /// [unread](crate::FileDigest::Unread) if the kind [reads once](KindSpec::reads_once) or uses only names.
-    pub inputs: &'a Inputs,
-    /// The seed, for seeded kinds.
-    pub seed: Option<u64>,
-}
-
-/// The columns and rows that a kind reads from some inputs, as canonical text.
-///
-/// Each line holds the row's name, a tab, and the values read. The digest of the text enters the key. The engine also keeps the
-/// text, so that `hamflow why` can name the rows that changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// A description for people, e.g. ``image_id, label and split of the training and validation rows``.
-    pub name: String,
-    /// The rows.
-    pub text: String,
-}
-
 /// The implementation of a kind of stage.
 ///
-/// Implementations are stateless. `resolve`, `outputs`, `views` and `plan` run in the engine's process and must be fast. `run`,
-/// `run_part` and `merge` run in a worker, which may be killed at any time.
+/// Implementations are stateless. The parameters are deserialised once, into [`Kind::Params`], and every method gets them in that
+/// form. What only some kinds can do is a trait of its own, which the kind returns from a method such as [`Kind::parts`].
+///
+/// `resolve` and `outputs` run in the engine's process and must be fast. `run` runs in a worker, which may be killed at any time.
 pub trait Kind: Sync {
+    /// The parameters: a struct that derives `Serialize`, `Deserialize` and `JsonSchema`, with
+    /// `#[serde(default, deny_unknown_fields)]` and a documented default per field.
+    ///
+    /// Serialising and deserialising them again must give the same parameters: a worker gets them as JSON.
+    type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
     /// The static properties of the kind.
     fn spec(&self) -> KindSpec;
 
     /// The JSON Schema of the parameters: an object schema with one documented property per parameter.
-    fn schema(&self) -> Value;
-
-    /// Validates the parameters and fills in the defaults.
-    ///
-    /// The result contains every parameter, so that a default that changes in a later version changes the key.
-    fn resolve(&self, params: &Params) -> Result<Params, ParamError>;
-
-    /// The outputs of a stage with these resolved parameters.
-    fn outputs(&self, params: &Params) -> Vec<Output>;
-
-    /// The columns that a stage with these parameters reads, as pairs of port and column. A table that is known to lack one is
-    /// rejected before anything runs.
-    fn columns_read(&self, _params: &Params) -> Vec<(&'static str, String)> {
-        Vec::new()
+    fn schema(&self) -> Value {
+        parameters::schema::<Self::Params>()
     }
 
-    /// The columns of the table `output` of a stage with these parameters; `None` if they are only known after a run. `of` returns the
-    /// columns of the table at a port.
-    fn columns_made(
-        &self,
-        _params: &Params,
-        _output: &str,
-        _of: &dyn Fn(&str) -> Option<Vec<String>>,
-    ) -> Option<Vec<String>> {
+    /// Deserialises the parameters, fills in the defaults and validates the result with [`Kind::check`].
+    ///
+    /// Every parameter of the result enters the key, so that a default that changes in a later version changes the key.
+    fn resolve(&self, params: &Params) -> Result<Self::Params, ParamError> {
+        let parsed = parameters::parse(params)?;
+        self.check(&parsed)?;
+        Ok(parsed)
+    }
+
+    /// Validates what the types of the parameters leave open, such as ranges.
+    fn check(&self, _params: &Self::Params) -> Result<(), ParamError> {
+        Ok(())
+    }
+
+    /// The outputs of a stage with these parameters.
+    fn outputs(&self, params: &Self::Params) -> Vec<Output>;
+
+    /// Runs a stage that is not split into parts.
+    fn run(&self, params: &Self::Params, context: &StageContext<'_>) -> Result<(), StageError>;
+
+    /// How the work is split, for a kind that works in parts.
+    fn parts(&self) -> Option<&dyn Parts<Self::Params>> {
         None
     }
 
-    /// The device class that the results depend on (e.g. `cpu`), or `None` if they do not depend on it. Deterministic: equal
-    /// parameters always return `None` or always a class.
-    ///
-    /// Fails if the requested device is not available.
-    fn device_class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
-        Ok(None)
+    /// What enters the key in place of some inputs, for a kind with ports of [`Access::View`](crate::Access::View).
+    fn views(&self) -> Option<&dyn Views<Self::Params>> {
+        None
     }
 
-    /// Whether a result that the lock file records for the same inputs on another device class may be used if there is none for this
-    /// machine's class.
-    fn accepts_other_devices(&self, _params: &Params) -> bool {
-        false
+    /// The devices that results depend on, if they do.
+    fn devices(&self) -> Option<&dyn Devices<Self::Params>> {
+        None
     }
 
-    /// The arguments that may name files of the project. Those files are implicit inputs (`command`).
-    fn candidate_files(&self, _params: &Params) -> Vec<String> {
-        Vec::new()
+    /// The columns of tables, for a kind that reads or makes known ones.
+    fn columns(&self) -> Option<&dyn Columns<Self::Params>> {
+        None
     }
 
-    /// The views that enter the key in place of the inputs at ports with [`Access::View`](crate::Access::View).
-    ///
-    /// The result is cached by the digests of the inputs.
-    fn views(&self, _planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        Ok(Vec::new())
+    /// The files of the project that parameters name, if they may name any.
+    fn files(&self) -> Option<&dyn Files<Self::Params>> {
+        None
     }
 
-    /// Splits the work into parts. Called when the stage is ready; the result is cached by the digests of the inputs once all are known.
-    fn plan(&self, _planning: Planning<'_>) -> Result<Plan, StageError> {
-        Ok(Plan::Whole)
-    }
-
-    /// A PNG that shows the effect of these parameters on about `sample` inputs without running the stage; `None` if the kind has no
-    /// preview.
-    fn preview(&self, _planning: Planning<'_>, _sample: usize) -> Result<Option<Vec<u8>>, StageError> {
-        Ok(None)
+    /// The preview of a stage, if there is one.
+    fn preview(&self) -> Option<&dyn Preview<Self::Params>> {
+        None
     }
 
     /// Classifies images with a model of this kind and reports each answer to `tell`; `false` if the kind makes no model.
     fn classify(&self, _asked: &Classify<'_>, _tell: &mut Listener<'_>) -> Result<bool, StageError> {
         Ok(false)
-    }
-
-    /// Runs a stage that is not split into parts.
-    fn run(&self, context: &StageContext<'_>) -> Result<(), StageError>;
-
-    /// Runs one part.
-    fn run_part(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        Err(StageError::bug(format!("the kind of `{}` does not split work into parts", context.stage())))
-    }
-
-    /// Produces the outputs that are made once from all parts.
-    fn merge(&self, context: &StageContext<'_>, _parts: &[PartOutput]) -> Result<(), StageError> {
-        Err(StageError::bug(format!("the kind of `{}` does not split work into parts", context.stage())))
     }
 }

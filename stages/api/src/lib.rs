@@ -1,9 +1,12 @@
 //! The contract between the engine, which schedules stages, and the kinds of stage, which do the work.
 //!
-//! A kind implements [`Kind`]. The engine queries its inputs and outputs ([`Port`], [`Output`]), lets it validate its
-//! parameters, and passes it a [`StageContext`] to run. Neither side depends on anything else of the other.
+//! A kind implements [`Kind`], and a trait such as [`Parts`] for what only some kinds can do. The engine holds every kind as
+//! [`AnyKind`]. It queries inputs and outputs ([`Port`], [`Output`]), lets the kind validate its parameters, and passes it a
+//! [`StageContext`] to run. Neither side depends on anything else of the other.
 
+mod any_kind;
 mod artifact;
+mod capability;
 mod classify;
 mod context;
 mod digest;
@@ -11,20 +14,24 @@ mod error;
 mod input;
 mod job;
 mod kind;
+pub mod near_miss;
 mod open;
 mod output;
+pub mod parameters;
 mod part;
 mod random;
 pub mod sys;
 
+pub use any_kind::{AnyKind, Resolved, perform};
 pub use artifact::{Access, ArtifactType, Output, Port};
+pub use capability::{Columns, Devices, Files, Parts, Planning, Preview, View, Views};
 pub use classify::{Answer, Classified, Classify, Listener};
 pub use context::{EventSink, StageContext};
 pub use digest::{Digest, FileDigest, ParseDigestError};
 pub use error::{ErrorCategory, ParamError, Place, StageError};
 pub use input::{Input, InputFile, Inputs, Opened, ReadAhead};
 pub use job::{Job, JobEvent, JobPart, JobResult};
-pub use kind::{Kind, KindSpec, Params, Planning, Threads, View};
+pub use kind::{Kind, KindSpec, Params, Threads};
 pub use open::{open_regular, open_with, read_regular, read_text};
 pub use output::OutputFile;
 pub use part::{Part, PartOutput, Plan};

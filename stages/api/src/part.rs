@@ -11,7 +11,7 @@ use serde_json::Value;
 pub enum Plan {
     /// One call of [`Kind::run`](crate::Kind::run).
     Whole,
-    /// One job per part, each with its own key, followed by one call of [`Kind::merge`](crate::Kind::merge).
+    /// One job per part, each with its own key, followed by one call of [`Parts::merge`](crate::Parts::merge).
     Parts(Vec<Part>),
 }
 
@@ -33,7 +33,7 @@ pub struct Part {
     pub files: BTreeMap<String, Vec<u32>>,
 }
 
-/// The output of one part, as passed to [`Kind::merge`](crate::Kind::merge).
+/// The output of one part, as passed to [`Parts::merge`](crate::Parts::merge).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartOutput {
     /// The part's name.

@@ -5,7 +5,7 @@ use std::path::Path;
 use hamflow_stage_api::{Input, StageContext, StageError};
 use serde_json::Value;
 
-use super::{Parameters, Run};
+use super::{CommandParams, Run};
 use crate::near_miss;
 
 /// A placeholder.
@@ -81,7 +81,7 @@ fn placeholder(text: &str) -> Result<Placeholder, String> {
 }
 
 /// Substitutes the parameters and keeps all other placeholders.
-pub(super) fn with_params(text: &str, parameters: &Parameters) -> String {
+pub(super) fn with_params(text: &str, parameters: &CommandParams) -> String {
     let Ok(Template(pieces)) = Template::parse(text) else { return text.to_owned() };
     let shown = |piece: Piece| match piece {
         Piece::Text(text) => text,
@@ -93,7 +93,7 @@ pub(super) fn with_params(text: &str, parameters: &Parameters) -> String {
 }
 
 /// The program and its arguments with all placeholders substituted.
-pub(super) fn fill(parameters: &Parameters, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
+pub(super) fn fill(parameters: &CommandParams, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
     match &parameters.run {
         Run::Arguments(arguments) => {
             let mut filled = Vec::new();
@@ -126,7 +126,7 @@ fn parse(text: &str) -> Result<Template, StageError> {
 /// Substitutes one argument. Gives several if the argument is just a placeholder with several values.
 fn fill_argument(
     argument: &str,
-    parameters: &Parameters,
+    parameters: &CommandParams,
     context: &StageContext<'_>,
 ) -> Result<Vec<String>, StageError> {
     let pieces = parse(argument)?.0;
@@ -152,7 +152,7 @@ fn fill_argument(
 
 fn values(
     placeholder: &Placeholder,
-    parameters: &Parameters,
+    parameters: &CommandParams,
     context: &StageContext<'_>,
 ) -> Result<Vec<String>, StageError> {
     match placeholder {

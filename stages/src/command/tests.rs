@@ -1,13 +1,13 @@
 //! Tests of `command` with programs that every Unix has.
 
-use hamflow_stage_api::{ErrorCategory, Input, JobEvent};
+use hamflow_stage_api::{AnyKind, ErrorCategory, Input, JobEvent};
 use serde_json::json;
 
 use super::*;
-use crate::test_support::{Ran, file, file_input, files_input, run_kind, run_kind_with};
+use crate::test_support::{Ran, file, file_input, files_input, resolve, run_kind, run_kind_with};
 
 fn refused(params: Value) -> ParamError {
-    Command.resolve(params.as_object().unwrap()).unwrap_err()
+    resolve(&Command, &params).unwrap_err()
 }
 
 fn run(params: &Value, inputs: &[(&str, Input)]) -> Result<Ran, StageError> {
@@ -198,17 +198,18 @@ fn an_output_without_a_path_gets_the_extension_of_its_type() {
     let params = json!({ "run": "x", "outputs": {
         "a": { "type": "table" }, "b": { "type": "metrics" }, "c": { "type": "figures" }, "d": { "type": "csv", "path": "e/f" },
     } });
-    let resolved = Command.resolve(params.as_object().unwrap()).unwrap();
-    let paths: Vec<String> = Command.outputs(&resolved).into_iter().map(|output| output.path).collect();
+    let resolved = resolve(&Command, &params).unwrap();
+    let paths: Vec<String> = AnyKind::outputs(&Command, &resolved).into_iter().map(|output| output.path).collect();
     assert_eq!(paths, ["a.parquet", "b.json", "c", "e/f"]);
-    assert_eq!(Command.resolve(&resolved).unwrap(), resolved);
+    assert_eq!(resolved.json()["outputs"]["a"]["path"], "a.parquet");
+    assert_eq!(AnyKind::resolve(&Command, resolved.json()).unwrap().json(), resolved.json());
 }
 
 #[test]
 fn arguments_that_may_be_files_are_candidates() {
     let candidates = |run: Value| {
         let params = json!({ "run": run, "outputs": { "y": { "type": "file" } } });
-        Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
+        Command.candidate_files(&resolve(&Command, &params).unwrap())
     };
     let list = json!(["python3", "scripts/a.py", "--flag", "--config=b.yml", "{inputs.x}", "/etc/passwd", "-"]);
     assert_eq!(
@@ -225,7 +226,7 @@ fn parameters_are_candidates_and_redirection_targets_are_not() {
     let candidates = |run: Value| {
         let params =
             json!({ "run": run, "outputs": { "y": { "type": "file" } }, "params": { "file": "a b.txt", "dir": "d" } });
-        Command.candidate_files(&Command.resolve(params.as_object().unwrap()).unwrap())
+        Command.candidate_files(&resolve(&Command, &params).unwrap())
     };
     assert_eq!(candidates(json!(["cp", "{params.file}", "{params.dir}/c.txt"])), ["cp", "a b.txt", "d/c.txt"]);
     let line = candidates(json!("cp {params.file} {params.dir}/c.txt >log.txt 2> 'err.txt' && sort x.txt >> more.txt"));

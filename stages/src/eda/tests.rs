@@ -2,7 +2,7 @@
 
 use hamflow_stage_api::{ArtifactType, Input};
 use polars::prelude::Column;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;

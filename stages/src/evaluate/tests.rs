@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent, Random};
+use hamflow_stage_api::{AnyKind, ArtifactType, Input, Inputs, JobEvent, Random};
 use polars::prelude::Column;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::metric::{Resampling, SplitMetrics, fixture};
 use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, run_kind, run_kind_with, shard};
+use crate::test_support::{Ran, file, file_input, files_input, folder_input, resolve, run_kind, run_kind_with, shard};
 use crate::train::Train;
 
 const LABELS: [(&str, &str); 3] =
@@ -96,8 +96,8 @@ impl Fixture {
     fn views(&self) -> Vec<View> {
         let by_port = [("shards", self.shards()), ("split", self.split())];
         let inputs = Inputs(by_port.into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
-        let params = Evaluate.resolve(&Params::new()).unwrap();
-        Evaluate.views(Planning { params: &params, inputs: &inputs, seed: Some(1) }).unwrap()
+        let params = resolve(&Evaluate, &json!({})).unwrap();
+        AnyKind::views(&Evaluate, &params, Planning { inputs: &inputs, seed: Some(1) }).unwrap()
     }
 }
 
@@ -375,14 +375,14 @@ fn a_class_that_only_test_rows_have_is_measured_with_recall_0() {
 
 #[test]
 fn parameters_are_validated() {
-    let refuse = |params: Value| Evaluate.resolve(params.as_object().unwrap()).unwrap_err();
+    let refuse = |params: Value| resolve(&Evaluate, &params).unwrap_err();
     assert_eq!(refuse(json!({"splits": ["validaton"]})).hint.as_deref(), Some("did you mean `validation`?"));
     assert_eq!(refuse(json!({"splits": ["test", "test"]})).message, "duplicate split `test`");
     assert_eq!(refuse(json!({"splits": []})).message, "`splits` must not be empty");
     assert_eq!(refuse(json!({"batch_size": 0})).path, ["batch_size"]);
     assert_eq!(refuse(json!({"bootstrap": 1_000_000})).path, ["bootstrap"]);
-    let resolved = Evaluate.resolve(&Params::new()).unwrap();
-    assert_eq!(resolved["splits"], json!(["validation", "test"]));
+    let resolved = resolve(&Evaluate, &json!({})).unwrap();
+    assert_eq!(resolved.json()["splits"], json!(["validation", "test"]));
 }
 
 /// If this digest changes, increment `REVISION`; otherwise caches return results of the old version.
@@ -403,6 +403,6 @@ fn the_golden_digest_of_the_revision() {
     for (name, figure) in figures::of_split("test", &scores, &metrics) {
         hasher.update(name.as_bytes()).update(figure.draw().unwrap().file().as_bytes()).update(&figure.json());
     }
-    assert_eq!(Evaluate.spec().revision, 3);
+    assert_eq!(Kind::spec(&Evaluate).revision, 3);
     assert_eq!(hasher.finalize().to_hex().as_str(), "7a17f4c47d3dec686fcafa1d31faaf8bd283e945827abdf994941e652710c8c9");
 }

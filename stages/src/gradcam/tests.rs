@@ -1,6 +1,6 @@
 //! Tests of `gradcam` through the interface of the engine.
 
-use hamflow_stage_api::{ArtifactType, Input, Inputs, Random};
+use hamflow_stage_api::{AnyKind, ArtifactType, Input, Inputs, Random};
 use image::{ExtendedColorType, ImageEncoder};
 use polars::prelude::Column;
 use serde_json::json;
@@ -9,7 +9,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shard};
+use crate::test_support::{
+    Ran, file, file_input, files_input, folder_input, golden, resolve, run_kind, run_kind_with, shard,
+};
 use crate::train::Train;
 
 const LABELS: [(&str, &str); 3] =
@@ -186,7 +188,7 @@ fn a_split_without_predictions_is_a_warning() {
     let ran = run_kind(&GradCam, &json!({ "split": "train" }), &fixture.inputs_with_masks()).unwrap();
     assert!(format!("{:?}", ran.events).contains("split `train` has no predictions"), "{:?}", ran.events);
     assert_eq!(ran.json("localisation.json")["train"]["undefined"]["pointing_game"], "there are no rows of it");
-    let refused = GradCam.resolve(json!({ "split": "tset" }).as_object().unwrap()).unwrap_err();
+    let refused = resolve(&GradCam, &json!({ "split": "tset" })).unwrap_err();
     assert_eq!(refused.hint.as_deref(), Some("did you mean `test`?"));
 }
 
@@ -208,8 +210,8 @@ fn the_key_covers_shown_images_tensors_and_masks_only() {
     let fixture = Fixture::new();
     let views = |inputs: Vec<(&str, Input)>| {
         let inputs = Inputs(inputs.into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
-        let params = GradCam.resolve(json!({ "examples": 1 }).as_object().unwrap()).unwrap();
-        GradCam.views(Planning { params: &params, inputs: &inputs, seed: None }).unwrap()
+        let params = resolve(&GradCam, &json!({ "examples": 1 })).unwrap();
+        AnyKind::views(&GradCam, &params, Planning { inputs: &inputs, seed: None }).unwrap()
     };
     let before = views(fixture.inputs_with_masks());
     let changed = |row: usize, port: &str| {
@@ -251,5 +253,5 @@ fn bad_masks_and_unknown_classes_are_errors() {
 fn the_output_bytes_match_the_revision() {
     let ran = run_kind(&GradCam, &json!({}), &Fixture::new().inputs_with_masks()).unwrap();
     let digest = golden(&ran, &["localisation.json", "overlays/heat_akiec.svg", "overlays/heat_df.json"]);
-    assert_eq!((GradCam.spec().revision, digest.as_str()), (2, "a2a42235c56d"));
+    assert_eq!((Kind::spec(&GradCam).revision, digest.as_str()), (2, "a2a42235c56d"));
 }

@@ -1,13 +1,13 @@
 //! Tests of `impute` on a small table and on the real dataset.
 
-use hamflow_stage_api::{ArtifactType, Kind, StageError};
+use hamflow_stage_api::{AnyKind, ArtifactType, StageError};
 use polars::prelude::{Column, DataFrame, df};
 use serde_json::{Value, json};
 
 use super::Impute;
 use crate::metadata::real::real_table;
 use crate::table::{booleans, floats, write};
-use crate::test_support::{Ran, file_input, golden, run_kind};
+use crate::test_support::{Ran, file_input, golden, resolve, run_kind};
 
 fn people() -> DataFrame {
     df!(
@@ -95,7 +95,7 @@ fn tables_that_cannot_be_filled_in_are_errors() {
 
 #[test]
 fn parameters_without_effect_are_rejected() {
-    let refused = |params: Value| Impute.resolve(params.as_object().unwrap()).unwrap_err().message;
+    let refused = |params: Value| resolve(&Impute, &params).unwrap_err().message;
     assert_eq!(refused(json!({"strategy": "group-mean"})), "`strategy = \"group-mean\"` needs `group`");
     assert_eq!(refused(json!({"strategy": "constant"})), "`strategy = \"constant\"` needs `value`");
     assert_eq!(refused(json!({"value": 3})), "`value` requires `strategy = \"constant\"`");
@@ -142,7 +142,7 @@ fn the_declared_columns_match_those_read_and_produced() {
         (json!({"strategy": "group-mean", "group": "sex", "fit": "train"}), &["age", "sex", "split"]),
         (json!({"strategy": "constant", "value": 1.0, "fit": "train"}), &["age"]),
     ] {
-        let resolved = Impute.resolve(params.as_object().unwrap()).unwrap();
+        let resolved = resolve(&Impute, &params).unwrap();
         let said: Vec<String> = Impute.columns_read(&resolved).into_iter().map(|(_, column)| column).collect();
         assert_eq!(said, read);
         for column in read {

@@ -1,12 +1,12 @@
 //! Tests of `metadata` on small CSV files and on the real dataset.
 
-use hamflow_stage_api::{ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, Kind, Params, StageError};
+use hamflow_stage_api::{AnyKind, ArtifactType, Digest, ErrorCategory, Input, InputFile, JobEvent, StageError};
 use serde_json::{Value, json};
 
 use super::Metadata;
 use super::real::real_inputs;
 use crate::table::{floats, integers, required_strings, strings};
-use crate::test_support::{Ran, file_input, files_input, golden, run_kind};
+use crate::test_support::{Ran, file_input, files_input, golden, resolve, run_kind};
 
 const HEADER: &str = "lesion_id,image_id,dx,dx_type,age,sex,localization\n";
 
@@ -75,7 +75,7 @@ fn the_column_dataset_is_kept_and_determines_whether_data_is_synthetic() {
         assert_eq!(ran.json("summary.json")["synthetic"], true);
         let table = ran.table("table.parquet");
         assert_eq!(crate::table::synthetic(&table).unwrap(), [false, true]);
-        let made = Metadata.columns_made(&Params::new(), "table", &|_| None).unwrap();
+        let made = Metadata.columns_made(&resolve(&Metadata, &json!({})).unwrap(), "table", &|_| None).unwrap();
         assert_eq!(made, table.get_column_names_owned(), "the engine rejects pipelines based on the declared columns");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use hamflow_stage_api::{Digest, InputFile, ReadAhead, StageContext, StageError};
 
-use super::{BadImages, Parameters, Quarantined};
+use super::{BadImages, PreprocessParams, Quarantined};
 use crate::imaging::{BadImage, Preparer};
 use crate::shard::{ShardWriter, tensor_hash};
 
@@ -15,7 +15,7 @@ use crate::shard::{ShardWriter, tensor_hash};
 /// added. A thread reuses its buffers and only reallocates for a larger image.
 pub(super) fn prepare_all(
     context: &StageContext<'_>,
-    parameters: &Parameters,
+    parameters: &PreprocessParams,
     image_ids: &[String],
     writer: &mut ShardWriter<'_>,
     quarantined: &mut Vec<Quarantined>,
@@ -62,7 +62,7 @@ pub(super) fn prepare_all(
 
 /// The state shared by the threads.
 struct SharedState<'a, 'w> {
-    parameters: &'a Parameters,
+    parameters: &'a PreprocessParams,
     ahead: Mutex<Enumerate<ReadAhead<'a>>>,
     added: Mutex<PartState<'a, 'w>>,
     /// Signals that an image was added, or that no more will be.
@@ -123,7 +123,7 @@ struct Image<'a> {
 /// The shard with the images added so far.
 struct PartState<'a, 'w> {
     context: &'a StageContext<'a>,
-    parameters: &'a Parameters,
+    parameters: &'a PreprocessParams,
     image_ids: &'a [String],
     writer: &'a mut ShardWriter<'w>,
     quarantined: &'a mut Vec<Quarantined>,

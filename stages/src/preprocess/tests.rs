@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::{EventSink, Input, Inputs, Job, JobEvent, JobPart};
+use hamflow_stage_api::{AnyKind, EventSink, Input, Inputs, Job, JobEvent, JobPart, Plan, perform};
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
 use polars::prelude::{Column, DataFrame};
@@ -10,7 +10,7 @@ use polars::prelude::{Column, DataFrame};
 use super::*;
 use crate::imaging::{Resizer, decode};
 use crate::shard::{ShardReader, read_index, tensor_digest};
-use crate::test_support::{allocations, file, file_input, files_input, job, shared};
+use crate::test_support::{allocations, file, file_input, files_input, job, resolve, shared};
 
 struct Silent;
 
@@ -37,14 +37,15 @@ fn table(folder: &Path, ids: &[&str]) -> Input {
     file_input(folder, "table.parquet", &crate::table::write(&frame).unwrap(), Some(ArtifactType::Table))
 }
 
+fn plan_of(whole: &Job, params: &Value) -> Result<Plan, StageError> {
+    let params = resolve(&Preprocess, params).unwrap();
+    AnyKind::plan(&Preprocess, &params, Planning { inputs: &whole.inputs, seed: None })
+}
+
 /// Runs all parts and the merge as the engine does; returns the output folder.
 fn run_all(folder: &Path, params: &Value, table: Input, images: Input, threads: usize) -> Result<PathBuf, StageError> {
     let whole = job(&Preprocess, params, &[("table", table), ("images", images.clone())], &folder.join("whole"));
-    let Plan::Parts(parts) =
-        Preprocess.plan(Planning { params: &whole.params, inputs: &whole.inputs, seed: None }).unwrap()
-    else {
-        panic!("preprocess has parts")
-    };
+    let Plan::Parts(parts) = plan_of(&whole, params).unwrap() else { panic!("preprocess has parts") };
     let mut made = Vec::new();
     for part in parts {
         let output_dir = folder.join(&part.name);
@@ -57,7 +58,7 @@ fn run_all(folder: &Path, params: &Value, table: Input, images: Input, threads: 
             threads,
             ..whole.clone()
         };
-        Preprocess.run_part(&StageContext::new(&piece, &Silent))?;
+        perform(&Preprocess, &piece, &Silent)?;
         let name = format!("shards/{}.arrow", part.name);
         let target = whole.output_dir.join(&name);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -68,7 +69,8 @@ fn run_all(folder: &Path, params: &Value, table: Input, images: Input, threads: 
             assembled: BTreeMap::from([(name, size)]),
         });
     }
-    Preprocess.merge(&StageContext::new(&whole, &Silent), &made)?;
+    let whole = Job { part: JobPart::Merge { parts: made }, ..whole };
+    perform(&Preprocess, &whole, &Silent)?;
     Ok(whole.output_dir)
 }
 
@@ -106,7 +108,8 @@ fn the_number_of_allocations_does_not_grow_with_the_number_of_images() {
     let sorts: Vec<InputFile> =
         sorts.iter().zip(0..).map(|(bytes, i)| file(folder.path(), &format!("{i}.jpg"), bytes)).collect();
     for fit in ["stretch", "pad"] {
-        let parameters: Parameters = serde_json::from_value(json!({ "height": 15, "width": 20, "fit": fit })).unwrap();
+        let parameters: PreprocessParams =
+            serde_json::from_value(json!({ "height": 15, "width": 20, "fit": fit })).unwrap();
         let taken = [6, 12, 24].map(|count| {
             let files = (0..count).map(|i| sorts[i % sorts.len()].clone()).collect();
             let image_ids: Vec<String> = (0..count).map(|i| format!("image {i}")).collect();
@@ -254,7 +257,7 @@ fn a_thread_that_panics_ends_the_part() {
     let mut files = images(&folder.path().join("images"));
     files[0] = file(&folder.path().join("images"), "f.jpg", b"not an image at all");
     let image_ids: Vec<String> = IDS.iter().map(|id| (*id).to_owned()).collect();
-    let parameters: Parameters = serde_json::from_value(json!({ "bad_images": "quarantine" })).unwrap();
+    let parameters: PreprocessParams = serde_json::from_value(json!({ "bad_images": "quarantine" })).unwrap();
     let inputs = [("images", files_input(files, None))];
     let job = Job { threads: 3, ..job(&Preprocess, &json!({}), &inputs, &folder.path().join("job")) };
     let context = StageContext::new(&job, &Panics);
@@ -278,7 +281,7 @@ fn a_dataset_with_only_bad_images_is_an_error() {
 fn plan(table: Input, images: Input) -> Result<Plan, StageError> {
     let folder = tempfile::tempdir().unwrap();
     let whole = job(&Preprocess, &small(), &[("table", table), ("images", images)], folder.path());
-    Preprocess.plan(Planning { params: &whole.params, inputs: &whole.inputs, seed: None })
+    plan_of(&whole, &small())
 }
 
 #[test]
@@ -297,7 +300,8 @@ fn the_view_contains_only_the_sorted_ids_and_paths() {
     let input = files_input(images(&folder.path().join("images")), None);
     let whole =
         job(&Preprocess, &small(), &[("table", table(folder.path(), &["b", "a"])), ("images", input)], folder.path());
-    let views = Preprocess.views(Planning { params: &whole.params, inputs: &whole.inputs, seed: None }).unwrap();
+    let params = resolve(&Preprocess, &small()).unwrap();
+    let views = AnyKind::views(&Preprocess, &params, Planning { inputs: &whole.inputs, seed: None }).unwrap();
     assert_eq!(views[0].text, "a\t0/a.jpg\nb\t0/b.jpg\n");
 }
 
@@ -306,7 +310,7 @@ fn parameters_out_of_range_are_refused() {
     for (name, value) in [("height", json!(0)), ("width", json!(5000)), ("part_size", json!(0)), ("fit", json!("crop"))]
     {
         let params = json!({ name: value });
-        assert_eq!(Preprocess.resolve(params.as_object().unwrap()).unwrap_err().path, [name]);
+        assert_eq!(resolve(&Preprocess, &params).unwrap_err().path, [name]);
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile, JobEvent, Kind, Random};
+use hamflow_stage_api::{AnyKind, ArtifactType, Digest, Input, InputFile, JobEvent, Random};
 use polars::prelude::{Column, DataFrame, df};
 use serde_json::{Value, json};
 
 use super::Split;
 use crate::metadata::real::real_table;
 use crate::table::{frame, integers, required_strings, write};
-use crate::test_support::{Ran, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shared};
+use crate::test_support::{
+    Ran, file_input, files_input, folder_input, golden, resolve, run_kind, run_kind_with, shared,
+};
 
 fn run(table: &DataFrame, params: Value, images: Option<Input>) -> Ran {
     let folder = tempfile::tempdir().unwrap();
@@ -180,13 +182,13 @@ fn a_table_that_cannot_be_split_is_an_error() {
 
 #[test]
 fn invalid_fractions_are_rejected() {
-    let refused = |params: Value| Split.resolve(params.as_object().unwrap()).unwrap_err();
+    let refused = |params: Value| resolve(&Split, &params).unwrap_err();
     let fractions = |train: f64, validation: f64, test: f64| json!({"fractions": {"train": train, "validation": validation, "test": test}});
     assert_eq!(refused(fractions(0.5, 0.25, 0.5)).message, "`fractions` must sum to 1, not 1.25");
     assert_eq!(refused(fractions(1.5, -0.5, 0.0)).path, ["fractions", "train"]);
     assert_eq!(refused(fractions(0.0, 0.5, 0.5)).path, ["fractions", "train"]);
     assert_eq!(refused(json!({"folds": 1})).path, ["folds"]);
-    assert!(Split.resolve(fractions(0.7, 0.0, 0.3).as_object().unwrap()).is_ok());
+    assert!(resolve(&Split, &fractions(0.7, 0.0, 0.3)).is_ok());
     assert_eq!(refused(json!({"fractions": {"train": 1.0}})).message, "`fractions`: missing field `validation`");
 }
 
@@ -232,7 +234,7 @@ fn the_declared_columns_match_the_produced_columns() {
     let table = random_table(&mut Random::new(5, "columns"), 60, 0.0);
     let there: Vec<String> = table.get_column_names_owned().into_iter().map(|name| name.to_string()).collect();
     for params in [json!({}), json!({ "folds": 3 })] {
-        let resolved = Split.resolve(params.as_object().unwrap()).unwrap();
+        let resolved = resolve(&Split, &params).unwrap();
         let made = Split.columns_made(&resolved, "table", &|_| Some(there.clone())).unwrap();
         assert_eq!(made, run(&table, params, None).table("table.parquet").get_column_names_owned());
     }

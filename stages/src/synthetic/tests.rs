@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::test_support::run_kind_with;
+use crate::test_support::{resolve, run_kind_with};
 
 fn read_all(folder: &Path, below: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -61,7 +61,7 @@ fn every_row_has_its_image_and_two_are_byte_identical() {
 fn parameters_out_of_range_are_rejected() {
     for (name, value) in [("images", 99), ("height", 3), ("width", 5000), ("quality", 0)] {
         let params = json!({ name: value });
-        assert_eq!(Synthetic.resolve(params.as_object().unwrap()).unwrap_err().path, [name]);
+        assert_eq!(resolve(&Synthetic, &params).unwrap_err().path, [name]);
     }
 }
 

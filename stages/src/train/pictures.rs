@@ -2,27 +2,20 @@
 
 use hamflow_stage_api::{StageContext, StageError};
 
+use crate::ml::card::Card;
 use crate::ml::network::LayerSummary;
-use crate::ml::shape::MapShape;
 use crate::ml::trainer::{EpochRecord, Trained};
 use crate::plot::{ArchitecturePlot, EpochPoint, Figure, LayerBlock, LearningCurvesPlot};
 
 /// Writes the figures of a finished training run to `figures`.
-pub fn write(
-    context: &StageContext<'_>,
-    model: &str,
-    input: MapShape,
-    layers: &[LayerSummary],
-    trained: &Trained,
-    chosen_by_validation: bool,
-) -> Result<(), StageError> {
+pub fn write(context: &StageContext<'_>, card: &Card, trained: &Trained) -> Result<(), StageError> {
     let curves = LearningCurvesPlot {
         title: "Learning curves".to_owned(),
         epochs: trained.history.iter().map(point).collect(),
-        chosen: chosen_by_validation.then_some(trained.epoch as u64),
+        chosen: card.training.chosen_by_validation.then_some(trained.epoch as u64),
     };
     for (name, figure) in
-        [("learning_curves", Figure::new(&curves)), ("architecture", Figure::new(&architecture(model, input, layers)))]
+        [("learning_curves", Figure::new(&curves)), ("architecture", Figure::new(&architecture(card)))]
     {
         let svg = figure.draw().map_err(|error| StageError::bug(error.problem))?;
         context.write(&format!("figures/{name}.svg"), svg.file().as_bytes())?;
@@ -42,7 +35,8 @@ fn point(record: &EpochRecord) -> EpochPoint {
     }
 }
 
-fn architecture(model: &str, input: MapShape, layers: &[LayerSummary]) -> ArchitecturePlot {
+fn architecture(card: &Card) -> ArchitecturePlot {
+    let Card { model, input, layers, .. } = card;
     let input = LayerBlock {
         name: "input".to_owned(),
         kind: "image".to_owned(),

@@ -1,6 +1,6 @@
 //! Tests of `train` through the interface of the engine.
 
-use hamflow_stage_api::{ArtifactType, Input, Inputs, JobEvent};
+use hamflow_stage_api::{AnyKind, ArtifactType, Input, Inputs, JobEvent};
 use polars::prelude::{Column, NamedFrom, Series};
 use serde_json::json;
 use tempfile::TempDir;
@@ -9,7 +9,9 @@ use super::*;
 use crate::ml::classifier::Classifier;
 use crate::shard::{IndexRow, encode_index, tensor_digest};
 use crate::table;
-use crate::test_support::{Ran, file, file_input, files_input, folder_input, golden, run_kind, run_kind_with, shard};
+use crate::test_support::{
+    Ran, file, file_input, files_input, folder_input, golden, resolve as resolve_kind, run_kind, run_kind_with, shard,
+};
 
 /// A split table and shards of small images. Row `i` has class `i mod 3`; of ten rows one is for validation and two
 /// are for testing.
@@ -85,7 +87,8 @@ impl Fixture {
 
     fn views(&self) -> Vec<View> {
         let inputs = Inputs(self.inputs().into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
-        Train.views(Planning { params: &Params::new(), inputs: &inputs, seed: Some(1) }).unwrap()
+        let params = resolve_kind(&Train, &json!({})).unwrap();
+        AnyKind::views(&Train, &params, Planning { inputs: &inputs, seed: Some(1) }).unwrap()
     }
 
     /// Permutes the classes of the test rows.
@@ -108,7 +111,7 @@ const WEIGHTS: &str = "model/model.safetensors";
 #[test]
 fn the_golden_digest_of_the_revision() {
     let ran = Fixture::new(40).train();
-    assert_eq!(Train.spec().revision, 3);
+    assert_eq!(Kind::spec(&Train).revision, 3);
     let digest = blake3::hash(&ran.bytes(WEIGHTS)).to_hex().to_string();
     assert_eq!(digest, "367ee600745809c1f3ccd92f89919ed414a4bb32ba29b640dcbb08798d9f4662");
     let others = ["model/card.json", "model/README.md", "figures/architecture.svg", "figures/learning_curves.json"];
@@ -398,18 +401,18 @@ fn a_checkpoint_that_cannot_be_written_causes_a_warning() {
 
 #[test]
 fn parameters_are_validated() {
-    let resolve = |value: Value| Train.resolve(value.as_object().unwrap());
+    let resolve = |value: Value| resolve_kind(&Train, &value);
     let resolved = resolve(json!({ "augment": false })).unwrap();
-    assert_eq!(resolved["augment"], json!(false));
-    assert_eq!(resolved["plateau"], json!({ "patience": 3, "factor": 0.5, "min_learning_rate": 1e-5 }));
-    assert_eq!(resolved["epochs"], json!(50));
-    assert_eq!(resolve(Value::Object(resolved.clone())).unwrap(), resolved);
+    assert_eq!(resolved.json()["augment"], json!(false));
+    assert_eq!(resolved.json()["plateau"], json!({ "patience": 3, "factor": 0.5, "min_learning_rate": 1e-5 }));
+    assert_eq!(resolved.json()["epochs"], json!(50));
+    assert_eq!(resolve(Value::Object(resolved.json().clone())).unwrap().json(), resolved.json());
     let refused = |value: Value| resolve(value).unwrap_err();
     assert_eq!(refused(json!({ "model": "basline" })).hint.unwrap(), "did you mean `baseline`?");
     assert_eq!(refused(json!({ "augment": { "zoom": 2.0 } })).path, ["augment", "zoom"]);
     assert_eq!(refused(json!({ "augment": { "zom": 2.0 } })).path, ["augment", "zom"]);
     assert_eq!(refused(json!({ "epochs": 0 })).path, ["epochs"]);
-    assert_eq!(resolved["precision"], json!("f32"));
+    assert_eq!(resolved.json()["precision"], json!("f32"));
     let error = refused(json!({ "device": "cpu", "precision": "bf16" }));
     assert_eq!(
         (&error.path[..], &error.message[..]),

@@ -148,7 +148,7 @@ hint: a folder such as `/mnt/cache`, or `https://…`
 }
 
 #[test]
-fn scopes_and_keys_of_a_remote_are_checked() {
+fn scopes_of_a_remote_are_checked() {
     assert_snapshot!(
         refused(
             r#"[cache.remote]
@@ -156,10 +156,6 @@ url = "/mnt/cache"
 scope = "a/b"
 read = ["main", "..", 3]
 nonsense = 1
-[cache.remote.keys]
-main = ["ed25519:12", 3]
-"p/*" = []
-"*" = "ed25519:12"
 [stages.a]
 kind = "command"
 "#
@@ -192,35 +188,57 @@ error: cache.remote: unknown key `nonsense`
  5 | nonsense = 1
    | ^^^^^^^^
 hint: the known keys are `url`, `scope`, `read` and `keys`
+"#
+    );
+}
 
+#[test]
+fn keys_of_a_remote_are_checked() {
+    assert_snapshot!(
+        refused(
+            r#"[cache.remote]
+url = "/mnt/cache"
+[cache.remote.keys]
+main = ["ed25519:12", 3]
+"p/*" = []
+"*" = "ed25519:12"
+[stages.a]
+kind = "command"
+"#
+        ),
+        @r#"
 error: cache.remote.keys: an item of `main` is not a public key
-  --> pipeline.toml:7:9
+  --> pipeline.toml:4:9
    |
- 7 | main = ["ed25519:12", 3]
+ 4 | main = ["ed25519:12", 3]
    |         ^^^^^^^^^^^^
 hint: a key is written as `ed25519:…` or `hmac-sha256:…` with 64 hexadecimal digits; `hamflow cache keygen` makes one
 
 error: cache.remote.keys: an item of `main` is a number, not a public key
-  --> pipeline.toml:7:23
+  --> pipeline.toml:4:23
    |
- 7 | main = ["ed25519:12", 3]
+ 4 | main = ["ed25519:12", 3]
    |                       ^
 hint: a key is written as `ed25519:…` or `hmac-sha256:…` with 64 hexadecimal digits; `hamflow cache keygen` makes one
 
 error: cache.remote.keys: `p/*` is neither a scope nor a pattern of scopes
-  --> pipeline.toml:8:1
+  --> pipeline.toml:5:1
    |
- 8 | "p/*" = []
+ 5 | "p/*" = []
    | ^^^^^
 hint: such as `main` or `pr-*`
 
 error: cache.remote.keys: `*` takes a list of public keys, not a string
-  --> pipeline.toml:9:7
+  --> pipeline.toml:6:7
    |
- 9 | "*" = "ed25519:12"
+ 6 | "*" = "ed25519:12"
    |       ^^^^^^^^^^^^
 "#
     );
+}
+
+#[test]
+fn scopes_and_keys_of_a_remote_have_their_types() {
     assert_snapshot!(
         refused(
             r#"[cache.remote]

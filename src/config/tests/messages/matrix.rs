@@ -37,7 +37,7 @@ hint: an axis is a parameter of the stage, one of its inputs, or `seed`
 }
 
 #[test]
-fn an_axis_is_a_list_of_values_that_can_be_in_a_name() {
+fn an_axis_is_a_list_of_single_values() {
     assert_snapshot!(
         refused(
             &[
@@ -47,7 +47,6 @@ shards = "pack"
 [stages.fit.matrix]
 epochs = 3
 lr = [1.0, 1, [2]]
-model = ["a/b", "a,b", ""]
 seed = [-1]
 split = [3]
 [stages.gather]
@@ -79,50 +78,58 @@ error: stage `fit`: a value of the axis `lr` cannot be a list
    |               ^^^
 hint: strings, numbers and booleans can be part of a stage's name
 
-error: stage `fit`: the value `a/b` of the axis `model` cannot be part of a stage's name
-  --> pipeline.toml:12:10
-   |
-12 | model = ["a/b", "a,b", ""]
-   |          ^^^^^
-hint: it must not contain `[`, `]`, `,`, `=`, `/` or `\`
-
-error: stage `fit`: the value `a,b` of the axis `model` cannot be part of a stage's name
-  --> pipeline.toml:12:17
-   |
-12 | model = ["a/b", "a,b", ""]
-   |                 ^^^^^
-hint: it must not contain `[`, `]`, `,`, `=`, `/` or `\`
-
-error: stage `fit`: a value of the axis `model` is empty
-  --> pipeline.toml:12:24
-   |
-12 | model = ["a/b", "a,b", ""]
-   |                        ^^
-
 error: stage `fit`: `seed` takes a whole number from 0
-  --> pipeline.toml:13:9
+  --> pipeline.toml:12:9
    |
-13 | seed = [-1]
+12 | seed = [-1]
    |         ^^
 
 error: stage `fit`: `split` takes references, not a number
-  --> pipeline.toml:14:10
+  --> pipeline.toml:13:10
    |
-14 | split = [3]
+13 | split = [3]
    |          ^
 
 error: stage `gather`: the axis `top` has no values
-  --> pipeline.toml:16:14
+  --> pipeline.toml:15:14
    |
-16 | matrix.top = []
+15 | matrix.top = []
    |              ^^
 
 error: stage `map`: `matrix` takes a table, not a number
-  --> pipeline.toml:19:10
+  --> pipeline.toml:18:10
    |
-19 | matrix = 3
+18 | matrix = 3
    |          ^
 hint: write `matrix = { lr = [1e-3, 3e-4] }`
+"#
+    );
+}
+
+#[test]
+fn a_value_of_an_axis_can_be_part_of_a_name() {
+    assert_snapshot!(
+        refused(&[HEAD, "[stages.fit]\nshards = \"pack\"\nmatrix.model = [\"a/b\", \"a,b\", \"\"]\n"].concat()),
+        @r#"
+error: stage `fit`: the value `a/b` of the axis `model` cannot be part of a stage's name
+  --> pipeline.toml:9:17
+   |
+ 9 | matrix.model = ["a/b", "a,b", ""]
+   |                 ^^^^^
+hint: it must not contain `[`, `]`, `,`, `=`, `/` or `\`
+
+error: stage `fit`: the value `a,b` of the axis `model` cannot be part of a stage's name
+  --> pipeline.toml:9:24
+   |
+ 9 | matrix.model = ["a/b", "a,b", ""]
+   |                        ^^^^^
+hint: it must not contain `[`, `]`, `,`, `=`, `/` or `\`
+
+error: stage `fit`: a value of the axis `model` is empty
+  --> pipeline.toml:9:31
+   |
+ 9 | matrix.model = ["a/b", "a,b", ""]
+   |                               ^^
 "#
     );
 }

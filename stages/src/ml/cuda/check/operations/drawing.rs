@@ -15,34 +15,30 @@ use crate::ml::loss::Target;
 use crate::ml::mixup::Mix;
 use crate::ml::normalisation::Normalisation;
 
+/// The number of values per pixel, including padding.
+const STRIDE: usize = 8;
+
+const AUGMENT: Augmentation = Augmentation {
+    rotation: 40.0,
+    zoom: 0.1,
+    shift: 0.1,
+    flip_horizontal: true,
+    flip_vertical: true,
+    brightness: 0.3,
+    contrast: 0.4,
+    saturation: 0.5,
+};
+
 impl<Q: Queue> Device<'_, Q> {
     pub(super) fn drawing(&mut self) -> Result<Vec<Finding>, CudaError> {
-        let (all, stride) = (2 * IMAGES, 8);
+        let (all, stride) = (2 * IMAGES, STRIDE);
         let images: Vec<Vec<u8>> =
             (0..all).map(|_| (0..SHAPE.len()).map(|_| self.random.below(256) as u8).collect()).collect();
-        let augment = Augmentation {
-            rotation: 40.0,
-            flip_horizontal: true,
-            flip_vertical: true,
-            brightness: 0.3,
-            contrast: 0.4,
-            saturation: 0.5,
-            ..Augmentation::default()
-        };
-        let draws: Vec<Draw> = (0..all).map(|_| augment.draw(&mut self.random)).collect();
+        let draws: Vec<Draw> = (0..all).map(|_| AUGMENT.draw(&mut self.random)).collect();
         let order: Vec<u32> = (0..all as u32).map(|i| (i * 7 + 3) % all as u32).collect();
         let mixed = Mix::draw(&mut self.random, 1.0, IMAGES);
-        let partners: Vec<u32> = mixed.partners().iter().map(|&partner| partner as u32).collect();
         let epoch = EpochBuffer::new(self.queue, all, 2)?;
-        let values = EpochValues {
-            moves: draws.iter().flat_map(|draw| Affine::new(draw, SHAPE).rows().concat()).collect(),
-            colours: draws.iter().flat_map(|draw| draw.colour).collect(),
-            targets: Vec::new(),
-            order: order.clone(),
-            partners: [&partners[..], &partners].concat(),
-            alphas: vec![0.0; 2],
-            shares: vec![mixed.share() as f32; 2],
-        };
+        let values = epoch_values(&draws, &order, &mixed);
         epoch.upload(self.queue, &values)?;
         let (cursor, _) = self.begun(&epoch)?;
         let bytes = self.queue.allocate(Number::U8, all * SHAPE.len())?;
@@ -55,14 +51,6 @@ impl<Q: Queue> Device<'_, Q> {
 
         let mut findings = Vec::new();
         let mut expected = vec![0.0; IMAGES * SHAPE.len()];
-        // Pixels without their zero padding.
-        let inside = |padded: Vec<f32>| -> Vec<f32> {
-            padded
-                .chunks(stride)
-                .flat_map(|pixel| if pixel[3..] == [0.0; 5] { &pixel[..3] } else { &[] })
-                .copied()
-                .collect()
-        };
         let steps: [(&str, bool); 2] = [("bytes are normalised", false), ("images are moved", true)];
         for (what, is_moved) in steps {
             for (expected, place) in expected.chunks_mut(SHAPE.len()).zip(IMAGES..) {
@@ -77,7 +65,7 @@ impl<Q: Queue> Device<'_, Q> {
             let kernel = self.either(Kernel::DrawF32, Kernel::DrawBf16);
             let arguments = [&inputs[..], &to, &sizes, &[U32(stride as u32)]].concat();
             self.launch(kernel, IMAGES * area, &arguments)?;
-            let drawn = inside(self.read(output)?);
+            let drawn = without_padding(&self.read(output)?);
             findings.push(self.finding(what, &drawn, &expected));
             let to = [Argument::Buffer(cursor), Argument::Buffer(pixels)];
             self.launch(Kernel::DrawF32, IMAGES * area, &[&inputs[..], &to, &sizes, &[U32(3)]].concat())?;
@@ -97,10 +85,30 @@ impl<Q: Queue> Device<'_, Q> {
         let sizes = [IMAGES, area, 3, stride].map(|size| U32(size as u32));
         let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
         self.launch(kernel, IMAGES * area, &[&arguments[..], &sizes].concat())?;
-        let mixed = inside(self.read(output)?);
+        let mixed = without_padding(&self.read(output)?);
         findings.push(self.finding("images are mixed", &mixed, &expected));
         Ok(findings)
     }
+}
+
+/// The parameters of an epoch of two steps that draw these images.
+fn epoch_values(draws: &[Draw], order: &[u32], mixed: &Mix) -> EpochValues {
+    let partners: Vec<u32> = mixed.partners().iter().map(|&partner| partner as u32).collect();
+    EpochValues {
+        moves: draws.iter().flat_map(|draw| Affine::new(draw, SHAPE).rows().concat()).collect(),
+        colours: draws.iter().flat_map(|draw| draw.colour).collect(),
+        targets: Vec::new(),
+        order: order.to_vec(),
+        partners: partners.repeat(2),
+        alphas: vec![0.0; 2],
+        shares: vec![mixed.share() as f32; 2],
+    }
+}
+
+/// Pixels without their zero padding.
+fn without_padding(padded: &[f32]) -> Vec<f32> {
+    let pixels = padded.chunks(STRIDE);
+    pixels.flat_map(|pixel| if pixel[3..] == [0.0; 5] { &pixel[..3] } else { &[] }).copied().collect()
 }
 
 /// The identity augmentation.

@@ -8,66 +8,81 @@ use crate::ml::cuda::queue::{Convolution, ConvolutionPass, Matrix, Product, Queu
 use crate::ml::kernels::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip};
 use crate::ml::shape::MapShape;
 
+/// The results of a convolution and its gradients on the host.
+struct Reference {
+    output: Vec<f32>,
+    input_gradient: Vec<f32>,
+    /// In the layout of the device.
+    weight_gradient: Vec<f32>,
+}
+
+/// Weights that are `[taps, inputs, outputs]`, as on the host, in the layout of the device: `[outputs, taps, inputs]`.
+fn on_device(convolution: &Convolution, weights: &[f32]) -> Vec<f32> {
+    let Convolution { inputs, outputs, .. } = *convolution;
+    let indices = 0..weights.len();
+    indices.map(|i| weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9]).collect()
+}
+
+fn reference(convolution: &Convolution, values: &[f32], weights: &[f32], slopes: &[f32]) -> Reference {
+    let Convolution { images, height, width, inputs, outputs } = *convolution;
+    let level = Level::detect();
+    let shape = ConvShape { height, width, inputs, outputs };
+    let back = ConvShape { inputs: outputs, outputs: inputs, ..shape };
+    let (from, to) = (MapShape { channels: inputs, ..SHAPE }, MapShape { channels: outputs, ..SHAPE });
+    let mut flipped = vec![0.0; weights.len()];
+    flip(shape, weights, &mut flipped);
+    let (mut forward, mut backward) = (Vec::new(), Vec::new());
+    let mut of_weights = vec![0.0f32; weights.len()];
+    for image in 0..images {
+        let [mut input, mut back_map] = [(); 2].map(|()| vec![0.0; from.bordered_len()]);
+        let [mut gradient, mut output] = [(); 2].map(|()| vec![0.0; to.bordered_len()]);
+        from.put(&values[image * from.len()..][..from.len()], &mut input);
+        to.put(&slopes[image * to.len()..][..to.len()], &mut gradient);
+        conv3x3(level, shape, &input, weights, Epilogue::Plain, &mut output);
+        conv3x3(level, back, &gradient, &flipped, Epilogue::Plain, &mut back_map);
+        let mut sums = vec![0.0; weights.len()];
+        conv3x3_weight_gradient(level, shape, &input, &gradient, &mut sums);
+        of_weights.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
+        let mut plain = vec![0.0; to.len()];
+        to.take(&output, &mut plain);
+        forward.extend(plain);
+        let mut plain = vec![0.0; from.len()];
+        from.take(&back_map, &mut plain);
+        backward.extend(plain);
+    }
+    Reference { output: forward, input_gradient: backward, weight_gradient: on_device(convolution, &of_weights) }
+}
+
 impl<Q: Queue> Device<'_, Q> {
     pub(super) fn convolving(&mut self) -> Result<Vec<Finding>, CudaError> {
-        let level = Level::detect();
         let mut findings = Vec::new();
         for (inputs, outputs) in [(8, 32), (32, 64)] {
             let MapShape { height, width, .. } = SHAPE;
             let convolution = Convolution { images: IMAGES, height, width, inputs, outputs };
-            let shape = ConvShape { height, width, inputs, outputs };
-            let (from, to) = (MapShape { channels: inputs, ..SHAPE }, MapShape { channels: outputs, ..SHAPE });
             let values = self.numbers(convolution.input_len());
             let weights = self.numbers(convolution.filter_len());
             let slopes = self.numbers(convolution.output_len());
-            // `[taps, inputs, outputs]` on the host, `[outputs, taps, inputs]` on the device.
-            let turned: Vec<f32> = (0..weights.len())
-                .map(|i| weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9])
-                .collect();
-            let mut flipped = vec![0.0; weights.len()];
-            flip(shape, &weights, &mut flipped);
-            let back = ConvShape { inputs: outputs, outputs: inputs, ..shape };
-            let [mut forward, mut backward] = [Vec::new(), Vec::new()];
-            let mut of_weights = vec![0.0f32; weights.len()];
-            for image in 0..IMAGES {
-                let [mut input, mut back_map] = [(); 2].map(|()| vec![0.0; from.bordered_len()]);
-                let [mut gradient, mut output] = [(); 2].map(|()| vec![0.0; to.bordered_len()]);
-                from.put(&values[image * from.len()..][..from.len()], &mut input);
-                to.put(&slopes[image * to.len()..][..to.len()], &mut gradient);
-                conv3x3(level, shape, &input, &weights, Epilogue::Plain, &mut output);
-                conv3x3(level, back, &gradient, &flipped, Epilogue::Plain, &mut back_map);
-                let mut sums = vec![0.0; weights.len()];
-                conv3x3_weight_gradient(level, shape, &input, &gradient, &mut sums);
-                of_weights.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
-                let mut plain = vec![0.0; to.len()];
-                to.take(&output, &mut plain);
-                forward.extend(plain);
-                let mut plain = vec![0.0; from.len()];
-                from.take(&back_map, &mut plain);
-                backward.extend(plain);
-            }
-            let of_weights: Vec<f32> = (0..weights.len())
-                .map(|i| of_weights[(i / inputs % 9 * inputs + i % inputs) * outputs + i / inputs / 9])
-                .collect();
+            let expected = reference(&convolution, &values, &weights, &slopes);
 
             self.queue.prepare(&[convolution])?;
-            let (input, filters, gradient) = (self.map(&values)?, self.map(&turned)?, self.map(&slopes)?);
+            let (input, filters, gradient) =
+                (self.map(&values)?, self.map(&on_device(&convolution, &weights))?, self.map(&slopes)?);
             let output = self.queue.allocate(self.number, convolution.output_len())?;
             let input_gradient = self.queue.allocate(self.number, convolution.input_len())?;
             let filter_gradient = self.queue.allocate(self.number, convolution.filter_len())?;
             let passes = [
-                ("a convolution", ConvolutionPass::Forward { input, filters, output }, output, &forward),
+                ("a convolution", ConvolutionPass::Forward { input, filters, output }, output, &expected.output),
                 (
                     "the gradient of a convolution's input",
                     ConvolutionPass::InputGradient { filters, gradient, input_gradient },
                     input_gradient,
-                    &backward,
+                    &expected.input_gradient,
                 ),
                 (
                     "the gradient of a convolution's weights",
                     ConvolutionPass::FilterGradient { input, gradient, filter_gradient },
                     filter_gradient,
-                    &of_weights,
+                    &expected.weight_gradient,
                 ),
             ];
             for (what, pass, result, expected) in passes {

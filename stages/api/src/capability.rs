@@ -1,0 +1,87 @@
+//! What only some kinds can do, each a trait of its own over the kind's parameters `P`.
+
+use crate::{Inputs, ParamError, Part, PartOutput, StageContext, StageError};
+
+/// The information that is available before a stage runs, besides its parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Planning<'a> {
+    /// The inputs. Planning may read tables in full, but only the listing and digests of other inputs. The digests may be
+    /// [unread](crate::FileDigest::Unread) if the kind [reads once](crate::KindSpec::reads_once) or uses only names.
+    pub inputs: &'a Inputs,
+    /// The seed, for seeded kinds.
+    pub seed: Option<u64>,
+}
+
+/// Work that is split into parts, each with its own key.
+pub trait Parts<P> {
+    /// Splits the work. Called in the engine's process when the stage is ready, so it must be fast; the result is cached by the
+    /// digests of the inputs once all are known.
+    fn plan(&self, params: &P, planning: Planning<'_>) -> Result<Vec<Part>, StageError>;
+
+    /// Runs one part, in a worker.
+    fn run_part(&self, params: &P, context: &StageContext<'_>) -> Result<(), StageError>;
+
+    /// Produces the outputs that are made once from all parts, in a worker.
+    fn merge(&self, params: &P, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError>;
+}
+
+/// The columns and rows that a kind reads from some inputs, as canonical text.
+///
+/// Each line holds the row's name, a tab, and the values read. The digest of the text enters the key. The engine also keeps the
+/// text, so that `hamflow why` can name the rows that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// A description for people, e.g. ``image_id, label and split of the training and validation rows``.
+    pub name: String,
+    /// The rows.
+    pub text: String,
+}
+
+/// Projections of inputs that enter the key instead of all their bytes.
+pub trait Views<P> {
+    /// The views that enter the key in place of the inputs at ports with [`Access::View`](crate::Access::View).
+    ///
+    /// The result is cached by the digests of the inputs.
+    fn project(&self, params: &P, planning: Planning<'_>) -> Result<Vec<View>, StageError>;
+}
+
+/// Results that depend on the device that they are made on.
+pub trait Devices<P> {
+    /// The device class that the results depend on, e.g. `cpu`.
+    ///
+    /// Fails if the requested device is not available.
+    fn class(&self, params: &P) -> Result<String, ParamError>;
+
+    /// Whether a result that the lock file records for the same inputs on another device class may be used if there is none for this
+    /// machine's class.
+    fn accepts_others(&self, _params: &P) -> bool {
+        false
+    }
+}
+
+/// Columns of tables that are known before a run.
+pub trait Columns<P> {
+    /// The columns that a stage with these parameters reads, as pairs of port and column. A table that is known to lack one is
+    /// rejected before anything runs.
+    fn read(&self, _params: &P) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The columns of the table `output` of a stage with these parameters; `None` if they are only known after a run. `of` returns the
+    /// columns of the table at a port.
+    fn made(&self, _params: &P, _output: &str, _of: &dyn Fn(&str) -> Option<Vec<String>>) -> Option<Vec<String>> {
+        None
+    }
+}
+
+/// Parameters that may name files of the project.
+pub trait Files<P> {
+    /// The arguments that may name files of the project. Those files are implicit inputs.
+    fn candidates(&self, params: &P) -> Vec<String>;
+}
+
+/// A picture of what a stage does.
+pub trait Preview<P> {
+    /// A PNG that shows the effect of these parameters on about `sample` inputs without running the stage.
+    fn render(&self, params: &P, planning: Planning<'_>, sample: usize) -> Result<Vec<u8>, StageError>;
+}
