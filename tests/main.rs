@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 #[cfg(feature = "cloud")]
 mod clouds;
+mod crash;
 mod devices;
 mod disks;
 #[cfg(feature = "builtin")]

@@ -96,6 +96,14 @@ impl Project {
         project
     }
 
+    /// Another project with the same files, symlinks and timestamps.
+    pub fn copy(&self) -> Self {
+        let copy = Self { folder: tempfile::tempdir().unwrap(), program: self.program.clone() };
+        let copied = Command::new("cp").arg("-a").arg(self.path(".")).arg(copy.root()).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
     pub fn program(&self) -> &Path {
         &self.program
     }
