@@ -25,5 +25,6 @@ mod plan;
 mod preprocess;
 mod rebuild;
 mod remote;
+mod scheduling;
 mod sealed;
 mod security;
