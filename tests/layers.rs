@@ -311,6 +311,36 @@ fn every_remote_kind_is_registered() {
 }
 
 #[test]
+fn every_need_of_an_ignored_test_is_probed_and_documented() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    // Not written as one word, so that this file does not contain them.
+    let (attribute, skipped) = (["#[", "ignore"].concat(), ["SKIP", "PED"].concat());
+    let mut needs = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(&skipped), "{}: a test that cannot run is ignored, it does not pass", file.display());
+        for rest in text.split(&attribute).skip(1) {
+            let need = rest.strip_prefix(" = \"needs ").and_then(|rest| rest.split_once("\"]"));
+            needs.insert(
+                need.unwrap_or_else(|| panic!("{}: an ignored test says what it needs", file.display())).0.to_owned(),
+            );
+        }
+    }
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (check, contributing) = (read("tests/check.sh"), read("CONTRIBUTING.md"));
+    let (_, probes) = check.split_once("\nis_there() {").unwrap();
+    for need in needs {
+        let is_probed =
+            [format!("    {need}) "), format!("    \"{need}\") ")].iter().any(|probe| probes.contains(probe));
+        assert!(is_probed, "`is_there` in tests/check.sh does not know `{need}`");
+        assert!(contributing.contains(&need), "CONTRIBUTING.md does not mention `{need}`");
+    }
+}
+
+#[test]
 fn only_ui_writes_to_the_terminal() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
