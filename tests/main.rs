@@ -20,6 +20,7 @@ mod gc;
 mod harness;
 mod incremental;
 mod layers;
+mod messages;
 mod plan;
 #[cfg(feature = "builtin")]
 mod preprocess;
