@@ -285,8 +285,9 @@ fn a_page_is_named_even_if_no_browser_starts() {
 
 /// Reads the training events with TensorBoard's own reader.
 #[test]
+#[ignore = "needs Python packages"]
 fn tensorboard_reads_the_epochs() {
-    let Some(python) = python("tensorboard") else { return };
+    let python = python("tensorboard");
     let project = small();
     let script = r#"
 import glob, json
@@ -311,8 +312,9 @@ print("read", len(epochs), "epochs")
 
 /// Reads every output with libraries of other projects, using the Python in `$HAMFLOW_PYTHON`, which `tests/check.sh` sets up.
 #[test]
+#[ignore = "needs Python packages"]
 fn python_reads_the_tables_the_shards_and_the_weights() {
-    let Some(python) = python("pyarrow, polars, safetensors, numpy") else { return };
+    let python = python("pyarrow, polars, safetensors, numpy");
     let project = small();
     let script = r#"
 import json, sys

@@ -1,133 +1,213 @@
 #!/usr/bin/env bash
-# Runs all checks: format, lints, documentation, tests, and end-to-end runs of the program.
+# Runs the checks: format, lints, documentation, tests, and end-to-end runs of the program.
 #
-#   bash tests/check.sh          everything
-#   bash tests/check.sh quick    without the demo and the real data
+#   bash tests/check.sh             everything, as CI does
+#   bash tests/check.sh quick       format, lints, layers, unit and engine tests: no network, no root
+#   bash tests/check.sh services    all tests, also those that need servers, Python packages, mounts or the real data
+#   bash tests/check.sh real        the demo and the real data
+#   bash tests/check.sh browser     the pages of the real data, in a browser too
 #
-# The real data is expected at $HAMFLOW_DATA or ../shared; it is optional unless CI=true.
+# The real data is expected at $HAMFLOW_DATA or ../shared. With CI=true, everything must be there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+wanted="${1:-all}"
+case "$wanted" in all | quick | services | real | browser) ;; *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
-
-step "format"
-cargo fmt --all --check
-
-step "dependency features"
-# Development dependencies must not enable further features of normal dependencies, which would then be compiled twice, polars included.
-features() { cargo tree --workspace -f '{p} {f}' --prefix none -e "$1" | sed 's/ (\*)//' | sort -u; }
-twice=$(comm -23 <(features normal,build) <(features normal,build,dev))
-[ -z "$twice" ] || { echo "compiled with other features for tests: $twice" >&2; exit 1; }
-
-step "lints"
-# Always select all packages or only the engine: other selections unify features differently and compile polars again.
-cargo clippy --release --all-targets -- -D warnings
-cargo clippy --release --all-targets --features cuda -- -D warnings
-cargo clippy --release -p hamflow --no-default-features --all-targets -- -D warnings
-
-step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
-RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --features cuda
-
-step "Python packages"
-if [ -z "${HAMFLOW_PYTHON:-}" ]; then
-  venv="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-python"
-  if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, nvidia.cu13, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator numpy 'nvidia-cuda-nvrtc==13.*' polars pyarrow safetensors tensorboard pyyaml \
-      || echo "cannot install the Python packages; tests that need them are skipped"
-  fi
-  export HAMFLOW_PYTHON="$venv/bin/python"
-fi
-
-step "servers"
-if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! { command -v nginx && command -v faketime; } > /dev/null; then
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime > /dev/null || echo "cannot install nginx and faketime"
-fi
-servers="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-servers"
-if [ ! -x "$servers/bin/s3s-fs" ]; then
-  # In a separate target directory, since it needs other features of its dependencies.
-  CARGO_TARGET_DIR="$servers/target" cargo install -q --root "$servers" --locked --features binary s3s-fs@0.14.1 || echo "cannot install s3s-fs"
-  rm -rf "$servers/target"
-fi
-if command -v npm > /dev/null && [ ! -d "$servers/node_modules/azurite" ]; then
-  npm install --prefix "$servers" --no-audit --no-fund --silent azurite@3.37.0 || echo "cannot install Azurite"
-fi
-export HAMFLOW_S3_SERVER="$servers/bin/s3s-fs" HAMFLOW_AZURITE="$servers/node_modules/azurite/dist/src/blob/main.js"
-
-step "tests"
-cargo test --release
-
-step "tests on a file system with reflinks"
-if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! command -v mkfs.xfs > /dev/null; then
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends xfsprogs > /dev/null || echo "cannot install mkfs.xfs"
-fi
-sharing=$(mktemp -d)
-trap 'rm -rf "$sharing"' EXIT
-mkdir "$sharing/mounted"
-# An XFS image, mounted in a private mount namespace.
-mounted='mount -o loop "$0/xfs" "$0/mounted"'
-if ! command -v mkfs.xfs > /dev/null; then
-  [ "${CI:-}" != true ] || { echo "CI must have mkfs.xfs" >&2; exit 1; }
-  echo "SKIPPED: no mkfs.xfs, reflinks are not tested"
-elif truncate -s 4G "$sharing/xfs" && mkfs.xfs -q "$sharing/xfs" && unshare --mount sh -c "$mounted" "$sharing"; then
-  unshare --mount sh -c "$mounted && TMPDIR=\"\$0/mounted\" HAMFLOW_SHARES_BLOCKS=1 cargo test --release --test promises" "$sharing"
-else
-  echo "SKIPPED: cannot mount XFS, reflinks are not tested"
-fi
-
-step "tests of the engine without built-in kinds"
-cargo test --release -p hamflow --no-default-features
-
-step "the portable implementation"
-# What macOS would compile (src/sys/portable.rs), with dependencies of its own: the flag is in their fingerprints.
-python3 tests/portable.py
-RUSTFLAGS="${RUSTFLAGS:-} --cfg hamflow_portable" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/portable" \
-  cargo test --release -p hamflow --no-default-features
-
-step "CUDA, without a GPU"
-# NVRTC compiles the kernels without a device or driver.
-nvrtc=$("$HAMFLOW_PYTHON" -c 'import nvidia.cu13; print(list(nvidia.cu13.__path__)[0])' 2> /dev/null || true)
-if [ -z "$nvrtc" ] && ! ldconfig -p 2> /dev/null | grep -q libnvrtc.so; then
-  # If CI=true, the test fails.
-  echo "SKIPPED: no NVRTC (pip install 'nvidia-cuda-nvrtc==13.*'), the kernels are not compiled"
-fi
-(
-  [ -z "$nvrtc" ] || export LD_LIBRARY_PATH="$nvrtc/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-  cargo test --release --features cuda --lib -- ml::cuda ml::device
-)
-
-[ "${1:-}" = quick ] && exit 0
-
-step "demo"
-cargo build --release
-demo=$(mktemp -d)
-trap 'rm -rf "$sharing" "$demo"' EXIT
-bash tests/demo.sh "$demo"
-
-step "browser"
-modules="${XDG_CACHE_HOME:-$HOME/.cache}/hamflow-browser"
-if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null || echo "cannot install Chromium"
-fi
-if command -v npm > /dev/null && [ ! -d "$modules/node_modules/axe-core" ]; then
-  npm install --prefix "$modules" --no-audit --no-fund --silent playwright-core@1.65.1 axe-core@4.14.1 || echo "cannot install playwright-core and axe-core"
-fi
-if [ -x /usr/bin/chromium ] && [ -d "$modules/node_modules/axe-core" ]; then
-  export HAMFLOW_BROWSER_MODULES="$modules"
-elif [ "${CI:-}" = true ]; then
-  echo "CI must have Chromium, Node.js, playwright-core and axe-core" >&2
-  exit 1
-else
-  echo "SKIPPED: no Chromium with playwright-core and axe-core, the pages are not tested"
-fi
-
-step "real data"
+# Whether one of these steps was asked for.
+for_step() { local step; for step in all "$@"; do [ "$wanted" = "$step" ] && return 0; done; return 1; }
+# In CI everything must be there; elsewhere, says what is not checked.
+missing() {
+  [ "${CI:-}" != true ] || { echo "CI must have $1" >&2; exit 1; }
+  echo "not checked, because there is no $1: $2"
+}
+apt() { [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" > /dev/null || echo "cannot install $*"; }; }
+removed=()
+trap 'rm -rf ${removed[@]+"${removed[@]}"}' EXIT
 data="${HAMFLOW_DATA:-../shared}"
-if [ -d "$data/ham10000" ]; then
-  bash tests/real.sh "$data"
-elif [ "${CI:-}" = true ]; then
-  echo "the real data is not at $data, and CI must have it" >&2
-  exit 1
-else
-  echo "SKIPPED: the real data is not at $data"
+caches="${XDG_CACHE_HOME:-$HOME/.cache}"
+
+# What ignored tests need: the reasons of `#[ignore = "needs …"]`.
+needs() { grep -rhoP '#\[ignore = "needs \K[^"]+' tests src stages --include='*.rs' | sort -u; }
+tests_that_need() {
+  find tests src stages -name '*.rs' -exec cat {} + |
+    awk -v reason="#[ignore = \"needs $1\"]" 'index($0, reason) { found = 1 } found && match($0, /fn [a-z0-9_]+/) { print substr($0, RSTART + 3, RLENGTH - 3); found = 0 }'
+}
+python_has() { "${HAMFLOW_PYTHON:-python3}" -c "import $1"; }
+is_there() {
+  case "$1" in
+    "a C++ compiler") command -v "${CXX:-c++}" ;;
+    "a GPU") nvidia-smi -L ;;
+    "an evictable page cache") [ "${CI:-}" = true ] || [ "$(stat -f -c %T "${TMPDIR:-/tmp}")" != tmpfs ] ;;
+    Azurite) [ -f "${HAMFLOW_AZURITE:-}" ] && command -v node ;;
+    faketime) command -v faketime ;;
+    gcp-storage-emulator) python_has gcp_storage_emulator ;;
+    "mount namespaces") unshare --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /mnt' ;;
+    nginx) command -v nginx ;;
+    NVRTC) [ -n "$(nvrtc)" ] || ldconfig -p | grep -q libnvrtc.so ;;
+    "Python packages") python_has "datasets, numpy, polars, pyarrow, safetensors, tensorboard, yaml" ;;
+    PyTorch) python_has torch ;;
+    reflinks) shares_blocks "${TMPDIR:-/tmp}" ;;
+    s3s-fs) [ -x "${HAMFLOW_S3_SERVER:-}" ] ;;
+    "the real data") [ -d "$data/ham10000" ] && [ -d "$data/ham10000-originals" ] ;;
+    "uncached writes") python3 -c 'import os, tempfile; os.pwritev(tempfile.TemporaryFile().fileno(), [b"x"], 0, 0x80)' ;;
+    *) false ;;
+  esac > /dev/null 2>&1
+}
+nvrtc() { "${HAMFLOW_PYTHON:-python3}" -c 'import nvidia.cu13; print(list(nvidia.cu13.__path__)[0])' 2> /dev/null || true; }
+shares_blocks() {
+  local folder shared=1
+  folder=$(mktemp -d -p "$1")
+  echo text > "$folder/from"
+  cp --reflink=always "$folder/from" "$folder/to" 2> /dev/null && shared=0
+  rm -rf "$folder"
+  return "$shared"
+}
+# Sets `chosen`, the arguments of a test program that select all tests whose needs are met.
+choose_tests() {
+  local need name names
+  chosen=(--include-ignored)
+  while read -r need; do
+    is_there "$need" && continue
+    names=$(tests_that_need "$need")
+    case "$need" in
+      # CI may lack these. Tests on a file system with reflinks are a step of their own.
+      "a GPU" | PyTorch | reflinks | "uncached writes") echo "not run here, needs $need:" $names ;;
+      *) missing "$need" "$(echo $names)" ;;
+    esac
+    for name in $names; do chosen+=(--skip "$name"); done
+  done < <(needs)
+}
+
+if for_step quick; then
+  step "format"
+  cargo fmt --all --check
+
+  step "dependency features"
+  # Development dependencies must not enable further features of normal dependencies, which would then be compiled twice, polars included.
+  features() { cargo tree --workspace -f '{p} {f}' --prefix none -e "$1" | sed 's/ (\*)//' | sort -u; }
+  twice=$(comm -23 <(features normal,build) <(features normal,build,dev))
+  [ -z "$twice" ] || { echo "compiled with other features for tests: $twice" >&2; exit 1; }
+
+  step "lints"
+  # Always select all packages or only the engine: other selections unify features differently and compile polars again.
+  cargo clippy --release --all-targets -- -D warnings
+  cargo clippy --release --all-targets --features cuda -- -D warnings
+  cargo clippy --release -p hamflow --no-default-features --all-targets -- -D warnings
 fi
-step "all checks passed"
+
+if [ "$wanted" = quick ]; then
+  step "unit tests"
+  cargo test --release --lib
+  step "tests of the engine, with its layers"
+  cargo test --release -p hamflow --no-default-features
+fi
+
+if for_step; then
+  step "documentation"
+  RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+  RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --features cuda
+fi
+
+if for_step services; then
+  step "Python packages"
+  if [ -z "${HAMFLOW_PYTHON:-}" ]; then
+    venv="$caches/hamflow-python"
+    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, nvidia.cu13, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
+      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator numpy 'nvidia-cuda-nvrtc==13.*' polars pyarrow safetensors tensorboard pyyaml \
+        || echo "cannot install the Python packages"
+    fi
+    export HAMFLOW_PYTHON="$venv/bin/python"
+  fi
+
+  step "servers"
+  { command -v nginx && command -v faketime; } > /dev/null || apt nginx-light faketime || true
+  servers="$caches/hamflow-servers"
+  if [ ! -x "$servers/bin/s3s-fs" ]; then
+    # In a separate target directory, since it needs other features of its dependencies.
+    CARGO_TARGET_DIR="$servers/target" cargo install -q --root "$servers" --locked --features binary s3s-fs@0.14.1 || echo "cannot install s3s-fs"
+    rm -rf "$servers/target"
+  fi
+  if command -v npm > /dev/null && [ ! -d "$servers/node_modules/azurite" ]; then
+    npm install --prefix "$servers" --no-audit --no-fund --silent azurite@3.37.0 || echo "cannot install Azurite"
+  fi
+  export HAMFLOW_S3_SERVER="$servers/bin/s3s-fs" HAMFLOW_AZURITE="$servers/node_modules/azurite/dist/src/blob/main.js"
+
+  step "tests"
+  choose_tests
+  cargo test --release -- "${chosen[@]}"
+
+  step "tests on a file system with reflinks"
+  command -v mkfs.xfs > /dev/null || apt xfsprogs || true
+  sharing=$(mktemp -d)
+  removed+=("$sharing")
+  mkdir "$sharing/mounted"
+  # An XFS image, mounted in a private mount namespace.
+  mounted='mount -o loop "$0/xfs" "$0/mounted"'
+  if ! command -v mkfs.xfs > /dev/null; then
+    missing mkfs.xfs "reflinks"
+  elif truncate -s 4G "$sharing/xfs" && mkfs.xfs -q "$sharing/xfs" && unshare --mount sh -c "$mounted" "$sharing"; then
+    with_reflinks=("${chosen[@]}")
+    for name in $(tests_that_need reflinks); do
+      for index in "${!with_reflinks[@]}"; do
+        [ "${with_reflinks[index]}" != "$name" ] || unset "with_reflinks[index]" "with_reflinks[index-1]"
+      done
+    done
+    unshare --mount sh -c "$mounted && TMPDIR=\"\$0/mounted\" cargo test --release --test promises -- \"\$@\"" "$sharing" "${with_reflinks[@]}"
+  else
+    echo "not checked, because XFS cannot be mounted: reflinks"
+  fi
+
+  step "tests of the engine without built-in kinds"
+  cargo test --release -p hamflow --no-default-features -- "${chosen[@]}"
+fi
+
+if for_step; then
+  step "the portable implementation"
+  # What macOS would compile (src/sys/portable.rs), with dependencies of its own: the flag is in their fingerprints.
+  python3 tests/portable.py
+  RUSTFLAGS="${RUSTFLAGS:-} --cfg hamflow_portable" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/portable" \
+    cargo test --release -p hamflow --no-default-features -- "${chosen[@]}"
+fi
+
+if for_step services; then
+  step "CUDA, without a GPU"
+  # NVRTC compiles the kernels without a device or driver.
+  nvrtc=$(nvrtc)
+  (
+    [ -z "$nvrtc" ] || export LD_LIBRARY_PATH="$nvrtc/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    cargo test --release --features cuda --lib -- ml::cuda ml::device "${chosen[@]}"
+  )
+fi
+
+if for_step real; then
+  step "demo"
+  cargo build --release
+  demo=$(mktemp -d)
+  removed+=("$demo")
+  bash tests/demo.sh "$demo"
+fi
+
+if for_step browser; then
+  step "browser"
+  modules="$caches/hamflow-browser"
+  [ -x /usr/bin/chromium ] || apt chromium fonts-dejavu-core || true
+  if command -v npm > /dev/null && [ ! -d "$modules/node_modules/axe-core" ]; then
+    npm install --prefix "$modules" --no-audit --no-fund --silent playwright-core@1.65.1 axe-core@4.14.1 || echo "cannot install playwright-core and axe-core"
+  fi
+  if [ -x /usr/bin/chromium ] && [ -d "$modules/node_modules/axe-core" ]; then
+    export HAMFLOW_BROWSER_MODULES="$modules"
+  else
+    missing "Chromium with Node.js, playwright-core and axe-core" "pages in a browser"
+  fi
+fi
+
+if for_step real browser; then
+  step "real data"
+  [ "$wanted" != browser ] || cargo build --release
+  if [ -d "$data/ham10000" ]; then
+    bash tests/real.sh "$data"
+  else
+    missing "real data at $data" "tests/real.sh"
+  fi
+fi
+step "the checks passed: $wanted"

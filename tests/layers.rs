@@ -105,6 +105,42 @@ fn files_are_opened_by_functions_that_neither_block_nor_follow_a_symlink_of_the_
 }
 
 #[test]
+fn every_rename_and_sync_has_failpoints() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let (mut wrong, mut right) = (Vec::new(), 0);
+    for file in files {
+        let relative = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        if relative.starts_with("src/sys/") || relative.contains("test") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        // `crate::fs::rename` has failpoints; a module that imports the crate's `fs` calls that of the standard library by its full name.
+        let own = if relative == "src/fs/mod.rs" { "fs::rename(" } else { "std::fs::rename(" };
+        let calls = [
+            own,
+            "std_fs::rename(",
+            "handle.rename",
+            "handle.link(",
+            ".sync_all()",
+            ".sync_data()",
+            "sync_file_system(",
+        ];
+        for (number, line) in code.lines().enumerate().filter(|(_, line)| calls.iter().any(|call| line.contains(call)))
+        {
+            if line.contains("around(Step::") {
+                right += 1;
+            } else {
+                wrong.push(format!("{relative}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "wrap it in `failpoint::around`");
+    assert!(right >= hamflow::fs::failpoint::POINTS.len() - 1, "{right}");
+}
+
+#[test]
 fn planning_reads_the_world_through_its_trace_alone() {
     let mut files = Vec::new();
     sources(&root().join("src/plan"), &mut files);
@@ -161,7 +197,7 @@ fn imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
     };
     let texts: BTreeMap<String, String> = files
         .iter()
-        .filter(|file| !file.components().any(|step| step.as_os_str().to_string_lossy().contains("test")))
+        .filter(|file| !file.strip_prefix(source).unwrap().to_string_lossy().contains("test"))
         .map(|file| (module(file), std::fs::read_to_string(file).unwrap()))
         .collect();
     let names: BTreeSet<String> = texts.keys().cloned().collect();
@@ -262,16 +298,46 @@ fn no_file_exceeds_800_lines() {
 fn every_remote_kind_is_registered() {
     let folder = root().join("src/store/remote");
     let table = std::fs::read_to_string(folder.join("mod.rs")).unwrap();
-    let mut kinds = 0;
+    let mut kinds = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten().filter(|entry| entry.path().is_file()) {
         let path = entry.path();
         if std::fs::read_to_string(&path).unwrap().contains("pub const KIND: RemoteKind") {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            assert!(table.contains(&format!("    {name}::KIND,")), "`{name}` is missing in `REMOTES`");
-            kinds += 1;
+            kinds.insert(name);
         }
     }
-    assert_eq!(kinds, 5);
+    let rows = table.lines().filter_map(|line| line.trim().strip_suffix("::KIND,"));
+    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<_>>(), kinds, "`REMOTES` lists the kinds of all files");
+}
+
+#[test]
+fn every_need_of_an_ignored_test_is_probed_and_documented() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    // Not written as one word, so that this file does not contain them.
+    let (attribute, skipped) = (["#[", "ignore"].concat(), ["SKIP", "PED"].concat());
+    let mut needs = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(&skipped), "{}: a test that cannot run is ignored, it does not pass", file.display());
+        for rest in text.split(&attribute).skip(1) {
+            let need = rest.strip_prefix(" = \"needs ").and_then(|rest| rest.split_once("\"]"));
+            needs.insert(
+                need.unwrap_or_else(|| panic!("{}: an ignored test says what it needs", file.display())).0.to_owned(),
+            );
+        }
+    }
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (check, contributing) = (read("tests/check.sh"), read("CONTRIBUTING.md"));
+    let (_, probes) = check.split_once("\nis_there() {").unwrap();
+    for need in needs {
+        let is_probed =
+            [format!("    {need}) "), format!("    \"{need}\") ")].iter().any(|probe| probes.contains(probe));
+        assert!(is_probed, "`is_there` in tests/check.sh does not know `{need}`");
+        assert!(contributing.contains(&need), "CONTRIBUTING.md does not mention `{need}`");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 #[cfg(feature = "cloud")]
 mod clouds;
+mod crash;
 mod devices;
 mod disks;
 #[cfg(feature = "builtin")]
@@ -19,6 +20,7 @@ mod gc;
 mod harness;
 mod incremental;
 mod layers;
+mod messages;
 #[cfg(feature = "builtin")]
 mod migration;
 mod plan;
@@ -26,5 +28,6 @@ mod plan;
 mod preprocess;
 mod rebuild;
 mod remote;
+mod scheduling;
 mod sealed;
 mod security;

@@ -59,16 +59,16 @@ fn planning_writes_only_the_stat_index() {
 }
 
 #[test]
+#[ignore = "needs mount namespaces"]
 fn planning_works_on_a_read_only_cache() {
     let project = everything();
     project.run();
     project.write("folder/a1", "changed");
     let line = "mount --bind cache /mnt && mount -o remount,bind,ro /mnt && mount --bind /mnt cache && \
         \"$HAMFLOW\" status && \"$HAMFLOW\" why pieces && ! touch cache/x";
-    if let Some(ran) = in_namespace(&project, line) {
-        assert_eq!(ran.code, 0, "{ran:?}");
-        assert!(ran.stdout.contains("stale    pieces") && ran.stdout.contains("a1"), "{ran:?}");
-    }
+    let ran = in_namespace(&project, line);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("stale    pieces") && ran.stdout.contains("a1"), "{ran:?}");
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn clean_up(graph: &Graph, store: &Store) -> Result<(), StageError> {
     let out = graph.pipeline.root.join("out");
     out::check(&graph.pipeline.root, &out)?;
     out::sweep(&out)?;
+    fs::sweep(store.root());
     for litter in [store.tmp_dir(), rebuild::scratch_dir(store)] {
         fs::remove(&litter).map_err(|error| disk_error(&error))?;
     }

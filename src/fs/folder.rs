@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::failpoint::{Step, around};
 use super::{FsError, RelativePath, at, unique_name};
 use crate::sys::{self, DirHandle};
 
@@ -88,17 +89,18 @@ impl Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), FsError> {
-        self.handle.rename(from, to).map_err(|error| at("rename", &self.path.join(from))(error))
+        around(Step::RenameInFolder, || self.handle.rename(from, to))
+            .map_err(|error| at("rename", &self.path.join(from))(error))
     }
 
     /// Moves a file of the same file system to `name`.
     pub fn take(&self, from: &Path, name: &str) -> Result<(), FsError> {
-        self.handle.rename_from(from, name).map_err(at("rename", from))
+        around(Step::MoveIntoFolder, || self.handle.rename_from(from, name)).map_err(at("rename", from))
     }
 
     /// Gives a file another name: `name` in this folder.
     pub fn link(&self, file: &Path, name: &str) -> Result<(), FsError> {
-        self.handle.link(file, name).map_err(at("link", file))
+        around(Step::Link, || self.handle.link(file, name)).map_err(at("link", file))
     }
 
     /// Removes the file `name`, if it is there.

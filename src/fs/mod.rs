@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub mod failpoint;
 mod folder;
 mod relative;
 
+use failpoint::{Step, around};
 pub use folder::Folder;
 use hamflow_stage_api::{ErrorCategory, StageError};
 pub use hamflow_stage_api::{Symlinks, open_regular, open_with, read_regular, read_text};
@@ -156,17 +158,18 @@ fn write_staged(staged: &Path, bytes: &[u8], durability: Durability) -> Result<(
     .map_err(at("create", staged))?;
     file.write_all(bytes).map_err(at("write", staged))?;
     if durability == Durability::Synced {
-        file.sync_all().map_err(at("sync", staged))?;
+        around(Step::SyncNewFile, || file.sync_all()).map_err(at("sync", staged))?;
     }
     Ok(())
 }
 
 /// Renames within one file system.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
-    match fs::rename(from, to) {
+    let rename = || around(Step::Rename, || fs::rename(from, to));
+    match rename() {
         Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {
             create_dir(to.parent().unwrap_or(Path::new(".")))?;
-            fs::rename(from, to).map_err(at("rename", from))
+            rename().map_err(at("rename", from))
         }
         other => other.map_err(at("rename", from)),
     }
@@ -419,7 +422,7 @@ pub fn sync_files<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> Result<
     {
         let folder = first.parent().unwrap_or(Path::new("."));
         let handle = File::open(folder).map_err(at("open", folder))?;
-        if sys::sync_file_system(&handle).map_err(at("sync", folder))? {
+        if around(Step::SyncFileSystem, || sys::sync_file_system(&handle)).map_err(at("sync", folder))? {
             return Ok(());
         }
     }
@@ -428,7 +431,8 @@ pub fn sync_files<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> Result<
 
 /// Puts one file on the disk.
 fn sync_file(path: &Path) -> Result<(), FsError> {
-    open_regular(path, Symlinks::Refuse).and_then(|file| file.sync_all()).map_err(at("sync", path))
+    let file = open_regular(path, Symlinks::Refuse).map_err(at("sync", path))?;
+    around(Step::SyncStagedFile, || file.sync_all()).map_err(at("sync", path))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use hamflow_stage_api::StageError;
 use super::copies::Copies;
 use super::diff::Differences;
 use crate::digest::{self, Digest};
+use crate::fs::failpoint::{Step, around};
 use crate::fs::{self, Folder, FsError, LinkMode, Listed, RelativePath, disk_error};
 use crate::store::{Files, Store};
 use crate::threads;
@@ -101,7 +102,8 @@ impl Restore<'_> {
             // Nobody else could write there so far.
             let when = fs::now();
             let listed = fs::list(&staged, threads::available())?;
-            fs::rename(&staged, self.folder).map(|()| Restored::Whole(Some((listed, when))))
+            around(Step::PlaceOutputFolder, || fs::rename(&staged, self.folder))?;
+            Ok(Restored::Whole(Some((listed, when))))
         });
         if made.is_err() {
             let _ = fs::remove(&staged);

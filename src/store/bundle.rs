@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::verify::{is_complete, referenced_blobs};
 use super::{ActionKey, ActionResult, Staged, Store};
 use crate::digest::Digest;
+use crate::fs::failpoint::{Step, around};
 use crate::fs::{self, Durability, FsError, Symlinks, at};
 
 /// The name and contents of the first entry.
@@ -110,6 +111,7 @@ pub fn export(
     }
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir(folder)?;
+    fs::sweep(folder);
     let staged = folder.join(fs::unique_name());
     let written = fs::create_new(&staged).map_err(at("create", &staged)).and_then(|file| {
         let mut archive = Archive { builder: tar::Builder::new(BufWriter::new(file)), path: &staged, room: budget };
@@ -124,7 +126,7 @@ pub fn export(
         archive.room = locks_size;
         locks.iter().try_for_each(|(name, text)| archive.append(&format!("locks/{name}"), text))?;
         let file = archive.builder.into_inner().and_then(|buffer| buffer.into_inner().map_err(Into::into));
-        file.and_then(|file| file.sync_all()).map_err(at("write", &staged))
+        file.and_then(|file| around(Step::SyncBundle, || file.sync_all())).map_err(at("write", &staged))
     });
     written.and_then(|()| fs::rename(&staged, to)).inspect_err(|_| {
         let _ = std::fs::remove_file(&staged);

@@ -331,6 +331,13 @@ mod tests {
 
     use super::*;
 
+    /// Waits until a file's ctime is older than a tick of the clock before now.
+    fn wait_until_settled(file: &Path) {
+        while !Stat::of(&std_fs::metadata(file).unwrap()).is_settled_at(fs::now()) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Files that were last modified an hour ago cannot be racily clean.
     fn write_old(path: &Path, text: &str) {
         std_fs::write(path, text).unwrap();
@@ -386,8 +393,7 @@ mod tests {
         std_fs::create_dir(&data).unwrap();
         write_old(&data.join("a"), "1");
         write_old(&data.join("b"), "2");
-        // The ctime must be older than the listing.
-        std::thread::sleep(std::time::Duration::from_millis(40));
+        wait_until_settled(&data.join("b"));
         let mut index = StatIndex::load(folder.path());
         // A wrong digest shows that the file was not read.
         let path = |path: &str| RelativePath::new(path).unwrap();
@@ -408,8 +414,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             write_old(&data.join(name), "1");
         }
-        // The ctime must be older than the listing.
-        std::thread::sleep(std::time::Duration::from_millis(40));
+        wait_until_settled(&data.join("c"));
         let mut index = StatIndex::load(folder.path());
         let since = fs::now();
         let listed = index.listing(&data, 1).unwrap();

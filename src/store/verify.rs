@@ -50,7 +50,8 @@ fn all_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, FsError> {
 
 /// Deletes temporary files that a killed process left behind.
 pub(super) fn sweep(store: &Store) -> Result<(), FsError> {
-    for folder in [store.content.folder(), store.actions.folder(), store.memo.folder()] {
+    fs::sweep(store.root());
+    for folder in [store.content.folder(), store.actions.folder(), store.memo.folder(), &store.runs_dir()] {
         for (path, _) in all_files(folder)? {
             if name(&path).starts_with(fs::STAGED_PREFIX) {
                 fs::remove(&path)?;

@@ -130,6 +130,13 @@ pub fn kill_process_group(leader: &Child) {
     }
 }
 
+/// Kills this process at once, as `kill -9` would: nothing is flushed or cleaned up.
+pub fn kill_self() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+    // The signal may be delivered a moment later.
+    std::process::abort()
+}
+
 /// Kills this process with all programs of its process group.
 pub fn kill_own_process_group() {
     let _ = rustix::process::kill_current_process_group(Signal::KILL);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::services::{Service, free_port, missing};
+use super::python;
+use super::services::{Service, free_port};
 
 /// Proxies connections to `port`, limited to 1 MB/s in that direction. Returns the port of the proxy.
 pub fn slow_line(port: u16) -> u16 {
@@ -42,30 +43,31 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// The existing file that an environment variable points to.
-fn named(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists())
+/// The file that an environment variable points to.
+fn named(variable: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
+    path.unwrap_or_else(|| panic!("`${variable}` names no file; tests/check.sh installs it"))
 }
 
 /// s3s-fs, an S3 server from crates.io, with the bucket `ham` in `folder`.
-pub fn s3(folder: &Path, key: &str, secret: &str) -> Option<Service> {
-    let Some(program) = named("HAMFLOW_S3_SERVER") else { return missing("s3s-fs (`$HAMFLOW_S3_SERVER`)") };
+pub fn s3(folder: &Path, key: &str, secret: &str) -> Service {
+    let program = named("HAMFLOW_S3_SERVER");
     let port = free_port();
     std::fs::create_dir_all(folder.join("ham")).unwrap();
     let mut command = Command::new(program);
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
     command.args(["--access-key", key, "--secret-key", secret]).arg(folder);
-    Some(Service::start(command, port))
+    Service::start(command, port)
 }
 
 /// Azurite, Microsoft's emulator of Azure Blob Storage from npm, with its data in `folder`.
-pub fn azurite(folder: &Path) -> Option<Service> {
-    let Some(program) = named("HAMFLOW_AZURITE") else { return missing("Azurite (`$HAMFLOW_AZURITE`)") };
+pub fn azurite(folder: &Path) -> Service {
+    let program = named("HAMFLOW_AZURITE");
     let port = free_port();
     let mut command = Command::new("node");
     command.arg(program).args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--skipApiVersionCheck"]);
     command.arg("--location").arg(folder);
-    Some(Service::start(command, port))
+    Service::start(command, port)
 }
 
 /// Starts gcp-storage-emulator on the port given as its argument, and adds what it lacks: the headers `ETag` and `Last-Modified`, and
@@ -96,14 +98,10 @@ server.Server("127.0.0.1", int(sys.argv[1]), True, "ham").run()
 "#;
 
 /// gcp-storage-emulator from PyPI, with the bucket `ham` in memory.
-pub fn google() -> Option<Service> {
-    let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args(["-c", "import gcp_storage_emulator"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        return missing("gcp-storage-emulator (in `$HAMFLOW_PYTHON`)");
-    }
+pub fn google() -> Service {
+    let python = python("gcp_storage_emulator");
     let port = free_port();
     let mut command = Command::new(python);
     command.args(["-c", GOOGLE, &port.to_string()]);
-    Some(Service::start(command, port))
+    Service::start(command, port)
 }

@@ -5,8 +5,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::in_ci;
-
 /// A server process that is killed on drop.
 pub struct Service {
     process: Child,
@@ -35,7 +33,9 @@ pub(super) fn free_port() -> u16 {
 impl Service {
     /// Starts a server and waits until it listens.
     pub(super) fn start(mut command: Command, port: u16) -> Self {
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let process =
+            process.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}; tests/check.sh installs it"));
         let mut service = Self { process, port };
         let deadline = SystemTime::now() + Duration::from_secs(60);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -50,18 +50,8 @@ impl Service {
     }
 }
 
-/// Prints that the test is skipped, and panics in CI.
-pub(super) fn missing<T>(what: &str) -> Option<T> {
-    assert!(!in_ci(), "CI must have {what}");
-    println!("SKIPPED: there is no {what}, so this test checked nothing; tests/check.sh installs it");
-    None
-}
-
 /// nginx with WebDAV, as packaged by Debian, with its objects below `folder/objects`.
-pub fn nginx(folder: &Path) -> Option<Service> {
-    if Command::new("nginx").arg("-v").output().is_err() {
-        return missing("nginx");
-    }
+pub fn nginx(folder: &Path) -> Service {
     let port = free_port();
     let at = folder.display();
     std::fs::create_dir_all(folder.join("objects")).unwrap();
@@ -72,5 +62,5 @@ pub fn nginx(folder: &Path) -> Option<Service> {
     std::fs::write(folder.join("nginx.conf"), config).unwrap();
     let mut command = Command::new("nginx");
     command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
-    Some(Service::start(command, port))
+    Service::start(command, port)
 }

@@ -1,5 +1,6 @@
 //! The engine with toy kinds, to test it without tables, images and training.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use hamflow_stage_api::{
@@ -9,7 +10,7 @@ use hamflow_stage_api::{
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &PIECES, &ONCE, &Dice, &Wait, &Crash, &OnDevice])
+    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &PIECES, &ONCE, &Dice, &Wait, &Hold, &Crash, &OnDevice])
 }
 
 fn spec(name: &'static str, summary: &'static str, ports: Vec<Port>) -> KindSpec {
@@ -47,6 +48,13 @@ fn schema(defaults: &Value) -> Value {
         .map(|(name, default)| (name.clone(), json!({"description": "A toy's parameter.", "default": default})))
         .collect();
     json!({"type": "object", "properties": properties})
+}
+
+/// Waits until a file exists.
+fn wait_for(name: &str) {
+    while !std::path::Path::new(name).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 fn read(context: &StageContext<'_>, port: &str) -> Result<String, StageError> {
@@ -315,12 +323,6 @@ fn obey(text: &str, context: &StageContext<'_>) -> Result<(), StageError> {
     Ok(())
 }
 
-fn wait_for(name: &str) {
-    while !std::path::Path::new(name).exists() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-}
-
 fn write(path: &std::path::Path, text: &str) -> Result<(), StageError> {
     std::fs::write(path, text).map_err(|error| StageError::io("write", path, &error))
 }
@@ -379,6 +381,38 @@ impl Kind for Wait {
                 context.log("it was told to go on");
             }
         }
+    }
+}
+
+/// Runs until the file `go-on` exists, and writes down in `order` when it starts and when it ends.
+struct Hold;
+
+impl Kind for Hold {
+    type Params = Params;
+
+    fn spec(&self) -> KindSpec {
+        spec("hold", "Waits until it may go on.", vec![])
+    }
+    fn schema(&self) -> Value {
+        schema(&json!({"name": ""}))
+    }
+    fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
+        resolve(params, json!({"name": ""}))
+    }
+    fn outputs(&self, _params: &Params) -> Vec<Output> {
+        output()
+    }
+    fn run(&self, _params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
+        let note = |what: &str| {
+            let order = std::fs::File::options().create(true).append(true).open("order");
+            let noted = order.and_then(|mut order| order.write_all(format!("{} {what}\n", context.stage()).as_bytes()));
+            noted.map_err(|error| StageError::io("write", "order".as_ref(), &error))
+        };
+        note("starts")?;
+        context.progress(1, 2, "steps", "");
+        wait_for("go-on");
+        note("ends")?;
+        context.write("text.txt", b"held")
     }
 }
 

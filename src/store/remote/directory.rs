@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::backend::{Backend, RemoteError, sink_error};
 use super::{OpenResult, RemoteKind};
+use crate::fs::failpoint::{Step, around};
 use crate::fs::{self, Symlinks};
 
 /// Number of bytes between two syncs.
@@ -82,14 +83,15 @@ impl Backend for Directory {
                     break;
                 }
                 written += step;
-                file.sync_data()?;
+                around(Step::SyncRemoteData, || file.sync_data())?;
             }
             if written != size {
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("wrote {written} of {size} bytes")));
             }
-            file.sync_all()
+            around(Step::SyncRemoteObject, || file.sync_all())
         });
-        written.and_then(|()| std::fs::rename(&staged, &path)).map_err(|error| {
+        let renamed = written.and_then(|()| around(Step::RenameRemoteObject, || std::fs::rename(&staged, &path)));
+        renamed.map_err(|error| {
             let _ = std::fs::remove_file(&staged);
             self.failed(&error)
         })

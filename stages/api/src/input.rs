@@ -236,6 +236,7 @@ mod tests {
 
     #[cfg(all(target_os = "linux", not(hamflow_portable)))]
     #[test]
+    #[ignore = "needs an evictable page cache"]
     fn the_next_files_are_prefetched_while_one_is_processed() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path(), OPEN_AHEAD + 1);
@@ -244,15 +245,8 @@ mod tests {
             opened.sync_all().unwrap();
             rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         }
-        if files.iter().any(|file| is_cached(&file.source)) {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "files in {} cannot be evicted from the page cache",
-                folder.path().display()
-            );
-            eprintln!("SKIPPED: files in {} cannot be evicted from the page cache", folder.path().display());
-            return;
-        }
+        let is_evicted = files.iter().all(|file| !is_cached(&file.source));
+        assert!(is_evicted, "files in {} cannot be evicted from the page cache", folder.path().display());
         let mut ahead = ReadAhead::new(&files);
         ahead.next().unwrap().read(&mut Vec::new()).unwrap();
         let (next, later) = files[1..].split_at(OPEN_AHEAD - 1);

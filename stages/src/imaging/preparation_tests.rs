@@ -66,8 +66,9 @@ fn psnr(a: &[u8], b: &[u8]) -> f64 {
 }
 
 #[test]
+#[ignore = "needs the real data"]
 fn reduced_decoding_is_close_to_full_decoding_on_the_originals() {
-    let Some(files) = jpegs("ham10000-originals", 1) else { return };
+    let files = jpegs("ham10000-originals", 1);
     assert_eq!(files.len(), 114);
     let filters = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
     let mut cases = Vec::new();

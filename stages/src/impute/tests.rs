@@ -115,8 +115,9 @@ fn the_output_bytes_match_the_revision() {
 
 // d = pd.read_csv("HAM10000_metadata.csv"); d.age.mean(), d.age.median(), d.groupby("sex").age.mean()
 #[test]
+#[ignore = "needs the real data"]
 fn the_real_ages_are_filled_in_as_by_pandas() {
-    let Some((_folder, table)) = real_table() else { return };
+    let (_folder, table) = real_table();
     let values = |params: Value| {
         let ran = run_kind(&Impute, &params, &[("table", table.clone())]).unwrap();
         assert_eq!(ran.json("summary.json")["filled"], 57);

@@ -9,8 +9,8 @@ use super::Metadata;
 use crate::test_support::{Ran, existing_file_input, files_input, run_kind, shared};
 
 /// The real CSV and the file names of the real images.
-pub fn real_inputs() -> Option<(Input, Input)> {
-    let folder = shared("ham10000")?;
+pub fn real_inputs() -> (Input, Input) {
+    let folder = shared("ham10000");
     let csv = existing_file_input(&folder.join("HAM10000_metadata.csv"), None);
     let mut files = Vec::new();
     for root in 0..2 {
@@ -20,13 +20,13 @@ pub fn real_inputs() -> Option<(Input, Input)> {
             files.push(InputFile { root, digest: Digest::of(path.as_bytes()).into(), path, source });
         }
     }
-    Some((csv, files_input(files, None)))
+    (csv, files_input(files, None))
 }
 
 /// The output of `metadata` on the real dataset, and its table.
-pub fn real_table() -> Option<(Ran, Input)> {
-    let (csv, images) = real_inputs()?;
+pub fn real_table() -> (Ran, Input) {
+    let (csv, images) = real_inputs();
     let ran = run_kind(&Metadata, &json!({}), &[("csv", csv), ("images", images)]).unwrap();
     let table = ran.input("table.parquet", ArtifactType::Table);
-    Some((ran, table))
+    (ran, table)
 }

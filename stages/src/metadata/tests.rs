@@ -151,8 +151,9 @@ fn the_output_bytes_match_the_revision() {
 
 // pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()
 #[test]
+#[ignore = "needs the real data"]
 fn the_counts_of_the_real_dataset_match_pandas() {
-    let Some((csv, images)) = real_inputs() else { return };
+    let (csv, images) = real_inputs();
     let ran = run_kind(&Metadata, &json!({}), &[("csv", csv), ("images", images)]).unwrap();
     let summary = ran.json("summary.json");
     assert_eq!(summary["rows"], 10_015);

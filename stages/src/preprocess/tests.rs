@@ -93,18 +93,30 @@ fn small() -> Value {
     json!({ "height": 6, "width": 8, "part_size": 2, "decode": "exact" })
 }
 
-// Two kinds of files alternate, so that the decoder's tables do too: files of the `image` encoder use the standard
-// tables, the original images, if available, their own.
+/// Files of the `image` encoder, with the standard tables, and one with other subsampling.
+fn two_sorts() -> Vec<Vec<u8>> {
+    vec![jpeg(1), include_bytes!("../imaging/fixtures/noise-422.jpg").to_vec()]
+}
+
 #[test]
 fn the_number_of_allocations_does_not_grow_with_the_number_of_images() {
+    assert_allocations_do_not_grow(&two_sorts());
+}
+
+#[test]
+#[ignore = "needs the real data"]
+fn the_number_of_allocations_does_not_grow_with_the_number_of_original_images() {
+    let entries = std::fs::read_dir(shared("ham10000-originals")).unwrap();
+    let first = entries.map(|entry| entry.unwrap().path()).min().unwrap();
+    let mut sorts = two_sorts();
+    // It has tables of its own.
+    sorts.push(std::fs::read(first).unwrap());
+    assert_allocations_do_not_grow(&sorts);
+}
+
+/// Several sorts of files alternate, so that the decoder's tables do too.
+fn assert_allocations_do_not_grow(sorts: &[Vec<u8>]) {
     let folder = tempfile::tempdir().unwrap();
-    let mut sorts = vec![jpeg(1), include_bytes!("../imaging/fixtures/noise-422.jpg").to_vec()];
-    sorts.extend(shared("ham10000-originals").map(|originals| {
-        let mut paths: Vec<PathBuf> =
-            std::fs::read_dir(originals).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        std::fs::read(&paths[0]).unwrap()
-    }));
     let sorts: Vec<InputFile> =
         sorts.iter().zip(0..).map(|(bytes, i)| file(folder.path(), &format!("{i}.jpg"), bytes)).collect();
     for fit in ["stretch", "pad"] {
