@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::Params;
+use hamflow_stage_api::{Params, envelope};
 use serde::{Deserialize, Serialize};
 
 use super::Planner;
@@ -78,10 +78,7 @@ impl Seal {
     /// The seal of `root`, if there is one that answers `invocation`.
     pub fn read(root: &Path, invocation: Invocation) -> Option<Self> {
         let bytes = fs::read_regular(&Self::path(root), Symlinks::Refuse).ok()?;
-        let (checksum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
-        if blake3::hash(body).as_bytes() != checksum {
-            return None;
-        }
+        let body = envelope::open(MAGIC, &bytes)?;
         Self::decode(body).filter(|seal| seal.invocation == invocation)
     }
 
@@ -93,8 +90,7 @@ impl Seal {
     /// Writes it; what cannot be written down, such as a path that is not UTF-8, is not sealed.
     pub fn write(&self, root: &Path) -> Result<(), fs::FsError> {
         let Ok(body) = postcard::to_stdvec(self) else { return Ok(()) };
-        let bytes = [MAGIC, blake3::hash(&body).as_bytes(), &body].concat();
-        fs::write(&Self::path(root), &bytes, Durability::Relaxed)
+        fs::write(&Self::path(root), &envelope::seal(MAGIC, &body), Durability::Relaxed)
     }
 
     /// Seals the trace of what `planner` read to find every stage fresh; the lock is as it is on the disk.

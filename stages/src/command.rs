@@ -8,12 +8,14 @@ mod unchanged;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError};
+use hamflow_stage_api::{
+    ArtifactType, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, near_miss,
+};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{near_miss, params};
+use crate::params;
 use template::{Placeholder, Template};
 use unchanged::{Absent, Stamps};
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Planning, Port, StageContext, StageError, View,
+    near_miss,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,14 +18,13 @@ use serde_json::Value;
 
 use self::measure::Evaluated;
 use self::rows::Row;
+use crate::dataset::SPLITS;
 use crate::json;
 use crate::metric::{Scores, SplitMetrics};
 use crate::ml::classifier::Classifier;
-use crate::near_miss;
 use crate::params;
 use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
-use crate::split::SPLITS;
 
 /// Evaluates a model. The only kind that computes metrics from test rows.
 pub struct Evaluate;

@@ -3,6 +3,7 @@
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
 pub mod command;
+pub mod dataset;
 pub mod eda;
 pub mod evaluate;
 pub mod gradcam;
@@ -14,7 +15,6 @@ pub mod metadata;
 pub mod metric;
 pub mod ml;
 pub mod model_card;
-pub mod near_miss;
 pub mod params;
 pub mod plot;
 pub mod predict;

@@ -8,8 +8,6 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use classes::Class;
-
 use hamflow_stage_api::{
     Access, ArtifactType, Kind, KindSpec, Output, ParamError, Params, Port, StageContext, StageError, Threads,
 };
@@ -18,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::dataset::Class;
 use crate::image_names::ImageNames;
 use crate::table::Csv;
 use crate::{json, params, table};

@@ -3,7 +3,7 @@
 //! A kind's struct derives `Serialize`, `Deserialize`, `Default` and `JsonSchema`, with
 //! `#[serde(default, deny_unknown_fields)]` and a documented default per field.
 
-use hamflow_stage_api::{ParamError, Params};
+use hamflow_stage_api::{ParamError, Params, near_miss};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::json::sorted;
-use crate::near_miss;
 
 /// Parses the parameters of a kind and serialises them with all defaults.
 pub fn resolve<P: DeserializeOwned + Serialize>(params: &Params) -> Result<Params, ParamError> {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
+use crate::json;
 use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
@@ -258,7 +259,7 @@ impl Kind for Preprocess {
         let row = |(image, tensor): (usize, blake3::Hash)| (image_ids[image].clone(), tensor.to_hex().to_string());
         rows.images = made.into_iter().map(row).collect();
         writer.finish()?;
-        context.write(ROWS, &to_json(&rows)?)
+        context.write(ROWS, &json::indented(&rows)?)
     }
 
     fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
@@ -284,7 +285,7 @@ impl Kind for Preprocess {
         }
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         let images = shown_with_paths(context, &quarantined)?;
-        context.write(QUARANTINE, &to_json(&json!({ "images": images }))?)
+        context.write(QUARANTINE, &json::indented(&json!({ "images": images }))?)
     }
 }
 
@@ -304,13 +305,6 @@ fn shown_with_paths(context: &StageContext<'_>, quarantined: &[Quarantined]) -> 
 
 fn shard_name(part: &str) -> String {
     format!("{part}.arrow")
-}
-
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StageError> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| StageError::bug(format!("cannot serialise a summary: {error}")))?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }
 
 #[cfg(test)]

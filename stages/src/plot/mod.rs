@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::json;
 pub use architecture::{ArchitecturePlot, LayerBlock};
 pub use class_counts::ClassCountsPlot;
 pub use class_scores::ClassScoresPlot;
@@ -180,9 +181,7 @@ impl Figure {
 
     /// The figure's JSON file.
     pub fn json(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec_pretty(self).expect("a figure serialises to JSON");
-        text.push(b'\n');
-        text
+        json::indented(self).expect("a figure serialises to JSON")
     }
 
     /// Draws the figure.
