@@ -161,7 +161,7 @@ fn show(record: &RunRecord) {
         }
         ui::data(line.trim_end());
         if let Some(error) = &stage.error {
-            ui::data(&format!("  {}", error.to_string().replace('\n', "\n  ")));
+            ui::data(&format!("  {}", error.render().replace('\n', "\n  ")));
         }
     }
 }

@@ -21,8 +21,6 @@ mod stacked_histogram;
 mod subgroups;
 mod svg;
 
-use std::fmt;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -144,19 +142,12 @@ fn draw<T: Drawing>(data: &Value) -> Result<Svg, FigureError> {
 }
 
 /// An invalid figure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
 pub struct FigureError {
     /// The problem, starting in lowercase.
     pub problem: String,
 }
-
-impl fmt::Display for FigureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem)
-    }
-}
-
-impl std::error::Error for FigureError {}
 
 /// The content of a figure's JSON file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
