@@ -65,6 +65,15 @@ pub struct Seal {
     folders: Vec<(PathBuf, Hash)>,
 }
 
+/// The lock file as a run left it.
+#[derive(Clone, Copy)]
+pub struct SavedLock<'a> {
+    /// The path of the file.
+    pub path: &'a Path,
+    /// Its content.
+    pub lock: &'a Lockfile,
+}
+
 impl Seal {
     /// The root of the store of every sealed project at `root`.
     pub fn store(root: &Path) -> PathBuf {
@@ -97,12 +106,7 @@ impl Seal {
     ///
     /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there and that only the lock
     /// remembers, a store elsewhere.
-    pub fn of(
-        planner: &Planner<'_>,
-        invocation: Invocation,
-        stages: Vec<String>,
-        lock: (&Path, &Lockfile),
-    ) -> Option<Self> {
+    pub fn of(planner: &Planner<'_>, invocation: Invocation, stages: Vec<String>, lock: SavedLock<'_>) -> Option<Self> {
         let (store, pipeline) = (planner.store(), &planner.graph().pipeline);
         if store.root() != Self::store(&pipeline.root) {
             return None;
@@ -164,7 +168,8 @@ impl DeviceChoice {
 }
 
 /// The files that are read each time, by their bytes; none where the lock is not as the planner has it.
-fn texts(planner: &Planner<'_>, (lock_path, lock): (&Path, &Lockfile)) -> Option<Vec<(PathBuf, Hash)>> {
+fn texts(planner: &Planner<'_>, lock: SavedLock<'_>) -> Option<Vec<(PathBuf, Hash)>> {
+    let SavedLock { path: lock_path, lock } = lock;
     let pipeline = &planner.graph().pipeline;
     let lock_text = fs::read_text(lock_path, Symlinks::Follow).ok()?;
     if Lockfile::parse(&lock_text, lock_path).ok()? != *lock {
