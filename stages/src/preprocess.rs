@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
-use crate::json;
+use crate::json::indented as to_json;
 use crate::params;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
@@ -259,7 +259,7 @@ impl Kind for Preprocess {
         let row = |(image, tensor): (usize, blake3::Hash)| (image_ids[image].clone(), tensor.to_hex().to_string());
         rows.images = made.into_iter().map(row).collect();
         writer.finish()?;
-        context.write(ROWS, &json::indented(&rows)?)
+        context.write(ROWS, &to_json(&rows)?)
     }
 
     fn merge(&self, context: &StageContext<'_>, parts: &[PartOutput]) -> Result<(), StageError> {
@@ -285,7 +285,7 @@ impl Kind for Preprocess {
         }
         context.write(&format!("{}/{}", shard::FOLDER, shard::INDEX_NAME), &encode_index(&index)?)?;
         let images = shown_with_paths(context, &quarantined)?;
-        context.write(QUARANTINE, &json::indented(&json!({ "images": images }))?)
+        context.write(QUARANTINE, &to_json(&json!({ "images": images }))?)
     }
 }
 
