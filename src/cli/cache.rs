@@ -13,7 +13,7 @@ use crate::config::{Kinds, parse_age, parse_size};
 use crate::exec::{self, GcOptions, KEPT_RUNS};
 use crate::fs::{self, Symlinks, at};
 use crate::lock::Lockfile;
-use crate::store::{self, BundleReport, Damage, Limits};
+use crate::store::{self, BundleReport, Damage, ExportFile, Limits};
 use crate::ui::{self, Style, bytes, plural};
 
 /// Arguments of `hamflow cache`.
@@ -257,7 +257,7 @@ fn export(opened: &Project, budget: u64, to: &Path) -> Result<(), CliError> {
     if stages.len() == 0 {
         return Err(CliError::user("the lock file lists no results").hint("run `hamflow run` first"));
     }
-    let written = store::export(&opened.store, stages, &locks, budget, to)?;
+    let written = store::export(&opened.store, stages, ExportFile { path: to, budget, locks: &locks })?;
     warn_skipped(&written);
     let size = std::fs::metadata(to).map_err(at("read", to))?.len();
     ui::data(&format!("exported {} to `{}` ({})", summary(&written), to.display(), bytes(size)));

@@ -99,7 +99,7 @@ impl fmt::Display for CliError {
                 hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
             }
             Report::Diagnostics(diagnostics) => {
-                let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+                let texts: Vec<String> = diagnostics.iter().map(Diagnostic::render).collect();
                 f.write_str(&texts.join("\n\n"))
             }
         }

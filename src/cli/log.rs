@@ -1,10 +1,10 @@
 //! `hamflow log`: past runs, the details of a run, the log of a stage.
 
 use clap::Args;
+use hamflow_stage_api::near_miss::did_you_mean;
 
 use super::{CliError, Common, follow, project};
 use crate::config::Kinds;
-use crate::config::near::did_you_mean;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
 use crate::fs::{self, Symlinks};
 use crate::ui::{self, Style, bytes, duration};
@@ -161,7 +161,7 @@ fn show(record: &RunRecord) {
         }
         ui::data(line.trim_end());
         if let Some(error) = &stage.error {
-            ui::data(&format!("  {}", error.to_string().replace('\n', "\n  ")));
+            ui::data(&format!("  {}", error.render().replace('\n', "\n  ")));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::error::exit_code;
 use super::project::Project;
 use super::{CliError, Common, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions, SealedRun};
+use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions, SealedRun, Workers};
 use crate::graph::StageId;
 use crate::plan::{Invocation, Planner, Seal};
 use crate::store::remote::Remote;
@@ -115,7 +115,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         invocation,
         ..RunOptions::default()
     };
-    let summary = exec::run(planner, &options, &mut executor, (&sender, &heard), &mut |event| reporter.event(&event))?;
+    let workers = Workers { executor: &mut executor, sender: &sender, messages: &heard };
+    let summary = exec::run(planner, &options, workers, &mut |event| reporter.event(&event))?;
     Ok(match (summary.interrupted, summary.failure) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),

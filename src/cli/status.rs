@@ -106,7 +106,7 @@ pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<
             Ok(verdict) => in_words(&planner, verdict),
             Err(error) => {
                 code = super::error::exit_code(error.category);
-                ("missing", error.to_string().replace('\n', " "))
+                ("missing", error.render().replace('\n', " "))
             }
         };
         if json {

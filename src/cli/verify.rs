@@ -9,7 +9,7 @@ use super::guard::guard;
 use super::run::{interrupt_through, reporter};
 use super::{CliError, Common, project, status};
 use crate::config::Kinds;
-use crate::exec::{self, Difference, Local};
+use crate::exec::{self, Difference, Local, Workers};
 use crate::plan::Planner;
 use crate::threads;
 use crate::ui::{self, bytes, plural};
@@ -69,8 +69,8 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
         let again = exec::Again { id, results: &results, threads };
         let mut planner = Planner::new(graph, store, &opened.lock, arguments.allow_missing);
         planner.scan(&graph.upstream(&[id]))?;
-        let channel = (&sender, &heard);
-        let rebuilt = exec::rebuild(planner, again, &mut executor, channel, &mut |event| shown.event(&event))?;
+        let workers = Workers { executor: &mut executor, sender: &sender, messages: &heard };
+        let rebuilt = exec::rebuild(planner, again, workers, &mut |event| shown.event(&event))?;
         let Some(rebuilt) = rebuilt else { return Ok(130) };
         all_same &= rebuilt.is_same();
         if arguments.json {

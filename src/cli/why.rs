@@ -65,7 +65,7 @@ pub fn execute(arguments: &WhyArguments, kinds: Kinds) -> Result<u8, CliError> {
                             ui::data(&format!("`{name}` must run:"));
                             show(reasons);
                         }
-                        Err(error) => ui::data(&format!("`{name}` cannot be checked: {error}")),
+                        Err(error) => ui::data(&format!("`{name}` cannot be checked: {}", error.render())),
                         Ok(_) => {}
                     }
                 }
@@ -112,7 +112,7 @@ fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId],
                 }
                 show(reasons);
                 if let Some(error) = error {
-                    ui::data(&format!("  {}", error.to_string().replace('\n', "\n  ")));
+                    ui::data(&format!("  {}", error.render().replace('\n', "\n  ")));
                 }
             }
         }

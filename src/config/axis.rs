@@ -1,10 +1,9 @@
 //! The axes of a stage's matrix and their values.
 
-use hamflow_stage_api::Port;
+use hamflow_stage_api::{Port, near_miss::did_you_mean};
 
 use super::diagnostic::{Mistake, Mistakes, Span};
 use super::known_kinds::KnownKind;
-use super::near::did_you_mean;
 use super::reader::read;
 use super::sections::StageSection;
 use super::value::{Entry, Node, Table, Value, label};

@@ -1,7 +1,6 @@
 //! Diagnostics: an error in the pipeline file or on the command line, with its line, a caret and a hint.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// Bytes `start..end` of `pipeline.toml` (or of a `--set` argument).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -15,7 +14,8 @@ pub struct Span {
 }
 
 /// An error in the pipeline file or on the command line, ready to be shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct Diagnostic {
     /// One sentence, lowercase at its start, place first: ``stage `train`: unknown parameter `epoch` ``.
     pub message: String,
@@ -54,30 +54,22 @@ impl Diagnostic {
 
     /// The text for the terminal: message, location, the line with a caret below, hint. Without a final line break.
     pub fn render(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
-        if let Some(Location { file, line, column, width, text }) = &self.place {
+        let mut text = format!("error: {}", self.message);
+        if let Some(Location { file, line, column, width, text: shown }) = &self.place {
             let digits = line.to_string().len().max(2);
-            write!(f, "\n{:digits$}--> {file}:{line}:{column}", "")?;
-            write!(f, "\n{:digits$} |", "")?;
-            write!(f, "\n{line:digits$} | {text}")?;
             // Tabs stay tabs, so that the caret is below its column at any tab width.
-            let indent: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n{:digits$} | {indent}{:^>width$}", "", "")?;
+            let indent: String = shown.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            text.push_str(&format!("\n{:digits$}--> {file}:{line}:{column}", ""));
+            text.push_str(&format!("\n{:digits$} |", ""));
+            text.push_str(&format!("\n{line:digits$} | {shown}"));
+            text.push_str(&format!("\n{:digits$} | {indent}{:^>width$}", "", ""));
         }
         if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
+            text.push_str(&format!("\nhint: {hint}"));
         }
-        Ok(())
+        text
     }
 }
-
-impl std::error::Error for Diagnostic {}
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

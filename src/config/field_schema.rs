@@ -1,11 +1,11 @@
 //! The JSON Schema that a section's struct derives, and what it says of one of its fields.
 
+use hamflow_stage_api::near_miss::joined;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use super::de::Step;
-use super::near::joined;
 
 /// The keyword with the hint for a value that does not fit; editors show it too.
 const HINT: &str = "errorMessage";
@@ -78,7 +78,7 @@ pub(super) fn expected(schema: &Value) -> String {
         return format!("a {title}");
     }
     if let Some(branches) = schema["anyOf"].as_array() {
-        return joined(branches.iter().map(expected).collect(), "or");
+        return joined(&branches.iter().map(expected).collect::<Vec<_>>(), "or");
     }
     match schema["type"].as_str() {
         Some("integer") => match schema["minimum"].as_u64() {
@@ -106,7 +106,7 @@ pub(super) fn hint(schema: &Value) -> Option<String> {
         (value, Some(meaning)) => Some(format!("`{value}` ({})", clause(meaning))),
         (value, None) => Some(format!("`{value}`")),
     });
-    Some(joined(choices.collect(), "or"))
+    Some(joined(&choices.collect::<Vec<_>>(), "or"))
 }
 
 /// A sentence as part of another.

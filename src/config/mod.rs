@@ -14,7 +14,6 @@ mod field_schema;
 mod known_kinds;
 mod load;
 mod matrix;
-pub mod near;
 mod overlay;
 mod pipeline;
 mod port_reader;

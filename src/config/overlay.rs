@@ -1,7 +1,8 @@
 //! Overrides: a profile and `--set` arguments, merged into the file's values before these are deserialized.
 
+use hamflow_stage_api::near_miss::{did_you_mean, listed, there_is};
+
 use super::diagnostic::{Mistake, Mistakes, Sources, Span};
-use super::near::{did_you_mean, listed, there_is};
 use super::pipeline::Overrides;
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
 

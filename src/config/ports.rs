@@ -2,11 +2,10 @@
 
 use std::path::{Component, Path};
 
-use hamflow_stage_api::{ArtifactType, Output, Port};
+use hamflow_stage_api::{ArtifactType, Output, Port, near_miss::joined};
 
 use super::axis::Role;
 use super::diagnostic::{Mistake, Mistakes, Span};
-use super::near::joined;
 use super::pipeline::Stage;
 use super::template::Template;
 
@@ -100,13 +99,13 @@ pub(crate) fn all_types(types: &[ArtifactType]) -> String {
     }
     match names.is_empty() {
         true => "nothing".to_owned(),
-        false => joined(names, "and"),
+        false => joined(&names, "and"),
     }
 }
 
 /// Alternatives in a sentence.
 pub(crate) fn either(texts: Vec<String>) -> String {
-    joined(texts, "or")
+    joined(&texts, "or")
 }
 
 /// What a port takes, in a sentence.

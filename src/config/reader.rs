@@ -1,5 +1,6 @@
 //! Reads a section into its struct and reports every mistake in it, not only the first.
 
+use hamflow_stage_api::near_miss::{did_you_mean, listed};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -7,7 +8,6 @@ use serde_json::Value as Json;
 use super::de::{Error, Problem, Step};
 use super::diagnostic::{Mistake, Mistakes, Span};
 use super::field_schema::{expected, hint, schema_at, schema_of};
-use super::near::{did_you_mean, listed};
 use super::value::{Node, Value, label};
 
 /// Reads `node`, which messages call `place`; empty for the whole file.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use hamflow_stage_api::{AnyKind, KindSpec, ParamError, Port};
+use hamflow_stage_api::{
+    AnyKind, KindSpec, ParamError, Port,
+    near_miss::{closest, did_you_mean},
+};
 
 use super::axis::{Axis, read_matrix};
 use super::diagnostic::{Mistake, Mistakes, Span};
 use super::known_kinds::{KnownKind, KnownKinds};
-use super::near::{did_you_mean, near};
 use super::pipeline::Reference;
 use super::port_reader::read_references;
 use super::reader::read;
@@ -152,9 +154,9 @@ fn unknown_kind(stage: &Entry, name: &str, kinds: &[&str], stages: &[&str]) -> M
         None => (stage.header(), format!("{place}: no kind is called `{name}`, and it does not say `kind = \"…\"`")),
     };
     // Without a kind, the slip may as well be in the stage's name: a profile that misspells a stage adds one.
-    let near = near(name, kinds.iter().copied()).or_else(|| match written {
+    let near = closest(name, kinds.iter().copied()).or_else(|| match written {
         Some(_) => None,
-        None => near(name, stages.iter().copied().filter(|other| *other != stage.key)),
+        None => closest(name, stages.iter().copied().filter(|other| *other != stage.key)),
     });
     let hint = match near {
         Some(near) => format!("did you mean `{near}`? `hamflow kinds` lists all kinds"),

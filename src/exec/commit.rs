@@ -162,14 +162,14 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
                 .filter_map(|(file, digest)| Some(TreeEntry { path: file.relative_to(path)?, digest: *digest }))
                 .collect();
             if entries.is_empty() && !finished.folder.join(path).is_dir() {
-                return Err(not_made(name, path, true, finished.folder));
+                return Err(not_made(output, finished.folder));
             }
             let tree = Tree::new(entries);
             let digest = tree.digest();
             trees.push(tree);
             digest
         } else {
-            *files.get(path.as_str()).ok_or_else(|| not_made(name, path, false, finished.folder))?
+            *files.get(path.as_str()).ok_or_else(|| not_made(output, finished.folder))?
         };
         outputs.push(ResultOutput {
             name: name.clone(),
@@ -209,9 +209,10 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
     Ok(result)
 }
 
-fn not_made(name: &str, path: &str, folder: bool, below: &Path) -> StageError {
+fn not_made(output: &Output, below: &Path) -> StageError {
+    let Output { name, artifact_type, path, from_parts: _ } = output;
     let there = below.join(path);
-    let (wanted, other) = if folder { ("folder", "file") } else { ("file", "folder") };
+    let (wanted, other) = if artifact_type.is_folder() { ("folder", "file") } else { ("file", "folder") };
     if there.is_dir() || there.is_file() {
         StageError::failed(format!("output `{name}` should be a {wanted}, but `{path}` is a {other}"))
     } else if there.exists() {

@@ -9,7 +9,7 @@ use super::gc::{self, GcOptions, KEPT_RUNS};
 use super::{RunEvent, RunSummary};
 use crate::fs::{self, disk_error};
 use crate::lock::LockedStage;
-use crate::plan::Seal;
+use crate::plan::{SavedLock, Seal};
 use crate::store::GcReport;
 
 /// A step of the end, and what it may fail with.
@@ -143,7 +143,7 @@ fn seal(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageEr
         return Ok(());
     };
     let stages = driver.report.journal.record.stages.iter().map(|record| record.stage.clone()).collect();
-    let lock = (driver.setting.options.lock_path.as_path(), &driver.locks.now);
+    let lock = SavedLock { path: &driver.setting.options.lock_path, lock: &driver.locks.now };
     if let Some(seal) = Seal::of(&driver.planner, invocation, stages, lock) {
         let _ = seal.write(&driver.setting.graph.pipeline.root);
     }

@@ -1,6 +1,5 @@
 //! One run at a time: a lock of the operating system that dies with its process.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -22,24 +21,15 @@ pub struct RunGuard {
 }
 
 /// Why there is no right to run.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum GuardError {
     /// Another run has it.
+    #[error("another run holds the cache: {}", .0.text)]
     Held(Holder),
     /// The disk failed.
+    #[error(transparent)]
     Fs(FsError),
 }
-
-impl fmt::Display for GuardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held(Holder { text }) => write!(f, "another run holds the cache: {text}"),
-            Self::Fs(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for GuardError {}
 
 /// The command line of this process.
 pub fn own_command() -> Vec<String> {

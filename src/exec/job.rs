@@ -76,15 +76,21 @@ pub fn work_dir(tmp: &Path, id: u64) -> PathBuf {
     tmp.join(format!("job-{}-{id}", std::process::id()))
 }
 
+/// One piece of the work of a stage.
+pub struct Piece {
+    /// The job's number.
+    pub id: u64,
+    /// The whole stage, a part of it, or the merge of its parts.
+    pub part: JobPart,
+    /// The inputs that the piece reads.
+    pub inputs: Inputs,
+    /// The number of threads that it may use.
+    pub threads: usize,
+}
+
 /// Makes the job. Its folders exist afterwards and are empty.
-pub fn make(
-    id: u64,
-    stage: &Stage,
-    part: JobPart,
-    inputs: Inputs,
-    threads: usize,
-    places: &Places<'_>,
-) -> Result<Job, StageError> {
+pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, StageError> {
+    let Piece { id, part, inputs, threads } = piece;
     let spec = &stage.spec;
     let work = work_dir(places.tmp, id);
     let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));

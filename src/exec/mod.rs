@@ -31,7 +31,7 @@ use std::time::Instant;
 use hamflow_stage_api::{ErrorCategory, JobEvent, StageError};
 use serde::Serialize;
 
-pub use executor::{Executor, Local};
+pub use executor::{Executor, Local, Workers};
 pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use hamflow_stage_api::StageError;
 
+use super::driver::Setting;
 use super::driver::milliseconds;
-use super::{Executor, Message, RunEvent, RunOptions};
+use super::{RunEvent, RunOptions, Workers};
 use crate::digest::Digest;
 use crate::fs::{self, RelativePath, disk_error};
 use crate::graph::StageId;
@@ -62,12 +62,11 @@ impl Rebuilt {
 /// Runs a stage in a scratch store and compares; none where the user ended it. It is an ordinary run that is forced, neither looks up stored
 /// parts nor continues from a checkpoint, and leaves the lock, `out/` and the store as they are.
 ///
-/// The caller holds the run lock. `channel` is that of the executor.
+/// The caller holds the run lock.
 pub fn rebuild(
     mut planner: Planner<'_>,
     again: Again<'_>,
-    executor: &mut dyn Executor,
-    channel: (&Sender<Message>, &Receiver<Message>),
+    workers: Workers<'_>,
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<Option<Rebuilt>, StageError> {
     let Again { id, results, threads } = again;
@@ -91,7 +90,8 @@ pub fn rebuild(
         results: results.clone(),
         ..RunOptions::default()
     };
-    let mut made = super::run_in(&scratch.store, planner, &options, executor, channel, events)?;
+    let setting = Setting { graph: planner.graph(), store, target: &scratch.store, options: &options };
+    let mut made = super::run_in(setting, planner, workers, events)?;
     if made.summary.interrupted {
         return Ok(None);
     }

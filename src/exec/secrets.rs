@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn every_text_of_an_error_is_looked_at() {
         let error = StageError::input("no s3cret").hint("try s3cret").at("a/s3cret.csv", 1, 2);
-        let hidden = secrets(&["s3cret"]).hide_in_error(error).to_string();
+        let hidden = secrets(&["s3cret"]).hide_in_error(error).render();
         assert!(!hidden.contains("s3cret") && hidden.matches(HIDDEN).count() == 3, "{hidden}");
     }
 }

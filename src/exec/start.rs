@@ -1,7 +1,6 @@
 //! The beginning of a run.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hamflow_stage_api::StageError;
@@ -11,7 +10,7 @@ use super::finish::finish;
 use super::guard::own_command;
 use super::record::{Journal, RunRecord, run_name};
 use super::secrets::Secrets;
-use super::{Executor, Message, RunEvent, RunOptions, RunSummary, gc, rebuild};
+use super::{RunEvent, RunOptions, RunSummary, Workers, gc, rebuild};
 use crate::fs::{self, disk_error};
 use crate::graph::Graph;
 use crate::lock::Lockfile;
@@ -21,13 +20,12 @@ use crate::store::Store;
 
 /// Runs what is invalid of the targets and of all before them.
 ///
-/// The caller holds the run lock. `channel` is that of the executor. Errors of single stages are told through `events`; an error of the run
+/// The caller holds the run lock. Errors of single stages are told through `events`; an error of the run
 /// itself, such as a symlink in place of `out/`, is returned before anything ran.
 pub fn run(
     mut planner: Planner<'_>,
     options: &RunOptions,
-    executor: &mut dyn Executor,
-    channel: (&Sender<Message>, &Receiver<Message>),
+    workers: Workers<'_>,
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<RunSummary, StageError> {
     let (graph, store) = (planner.graph(), planner.store());
@@ -51,8 +49,10 @@ pub fn run(
     };
     let locks = LockUpdate { before: lock.clone(), now: lock, unhashed: Vec::new() };
     let setting = Setting { graph, store, target: store, options };
-    let mut driver = Driver::new((setting, planner), executor, channel.0.clone(), report, locks);
-    driver.work(channel.1)?;
+    let messages = workers.messages;
+    let mut driver = Driver::new(setting, planner, workers, report);
+    driver.locks = locks;
+    driver.work(messages)?;
     finish(&mut driver, started)
 }
 
@@ -62,16 +62,14 @@ pub(super) struct Made {
     pub(super) results: Results,
 }
 
-/// Runs the targets of a rebuild: results go to `target`, and nothing else is changed.
+/// Runs the targets of a rebuild: results go to the target store of `setting`, and nothing else is changed.
 pub(super) fn run_in(
-    target: &Store,
+    setting: Setting<'_>,
     planner: Planner<'_>,
-    options: &RunOptions,
-    executor: &mut dyn Executor,
-    channel: (&Sender<Message>, &Receiver<Message>),
+    workers: Workers<'_>,
     events: &mut dyn FnMut(RunEvent),
 ) -> Result<Made, StageError> {
-    let (graph, store) = (planner.graph(), planner.store());
+    let Setting { graph, target, options, .. } = setting;
     let report = Report {
         events,
         // Beside the results, and gone with them.
@@ -79,10 +77,9 @@ pub(super) fn run_in(
         secrets: Secrets::of(&graph.pipeline.stages),
         summary: RunSummary::default(),
     };
-    let locks = LockUpdate { before: Lockfile::default(), now: Lockfile::default(), unhashed: Vec::new() };
-    let setting = Setting { graph, store, target, options };
-    let mut driver = Driver::new((setting, planner), executor, channel.0.clone(), report, locks);
-    let worked = driver.work(channel.1);
+    let messages = workers.messages;
+    let mut driver = Driver::new(setting, planner, workers, report);
+    let worked = driver.work(messages);
     driver.executor.stop();
     driver.committer = None;
     worked?;

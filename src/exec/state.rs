@@ -16,8 +16,6 @@
 //! [`States::set`] is the only writer. It refuses a transition that the picture does not have, in every build: a stage in a wrong state
 //! would lose work or wait without end.
 
-use std::fmt;
-
 use crate::graph::StageId;
 
 /// Where a stage is in its life.
@@ -99,7 +97,8 @@ impl NodeState {
 }
 
 /// Says that a stage was to make a transition that there is not: an internal error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("internal error: stage {} cannot go from {from:?} to {to:?}", stage.index())]
 pub struct IllegalTransition {
     /// The stage.
     pub stage: StageId,
@@ -108,15 +107,6 @@ pub struct IllegalTransition {
     /// The state that it was to take.
     pub to: NodeState,
 }
-
-impl fmt::Display for IllegalTransition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stage, from, to } = self;
-        write!(f, "internal error: stage {} cannot go from {from:?} to {to:?}", stage.index())
-    }
-}
-
-impl std::error::Error for IllegalTransition {}
 
 /// The states of all stages, and how many stages are in each.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hamflow_stage_api::{Inputs, Part};
+use hamflow_stage_api::{Inputs, Part, remaining_time};
 
 /// Files and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,12 +46,8 @@ pub(super) fn rate(ran: Amount, files_left: u64, elapsed: Duration, unit: &str) 
     }
     let per_second = ran.files as f64 / seconds;
     let megabytes = ran.bytes as f64 / 1e6 / seconds;
-    let time = match (files_left as f64 / per_second).ceil() as u64 {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds.div_ceil(60)),
-        seconds => format!("{:.1} h", seconds as f64 / 3600.0),
-    };
-    format!("{per_second:.0} {unit}/s, {megabytes:.1} MB/s, {time} left")
+    let left = remaining_time(files_left as f64 / per_second);
+    format!("{per_second:.0} {unit}/s, {megabytes:.1} MB/s, {left}")
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{ArtifactType, Port};
+use hamflow_stage_api::{ArtifactType, Port, near_miss::did_you_mean};
 
 use super::{Binding, Source};
-use crate::config::near::did_you_mean;
 use crate::config::{Mistake, Mistakes, Pipeline, Stage};
 
 /// The columns of each table that are known before a run, by stage and output.

@@ -10,11 +10,13 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use hamflow_stage_api::Port;
+use hamflow_stage_api::{
+    Port,
+    near_miss::{closest, there_is},
+};
 
 use resolve::candidate_paths;
 
-use crate::config::near::{near, there_is};
 use crate::config::{Diagnostic, Mistake, Mistakes, Pipeline, Stage};
 
 /// Identifies a stage by its index in [`Pipeline::stages`].
@@ -236,7 +238,7 @@ impl Graph {
         let mut names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.base.as_str()).collect();
         names.dedup();
         let combinations = self.pipeline.stages.iter().map(|stage| stage.name.as_str());
-        let hint = match near(name, names.iter().copied().chain(combinations)) {
+        let hint = match closest(name, names.iter().copied().chain(combinations)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => there_is("stage", names),
         };

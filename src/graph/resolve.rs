@@ -4,10 +4,12 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-use hamflow_stage_api::{Access, ArtifactType, Output, Port};
+use hamflow_stage_api::{
+    Access, ArtifactType, Output, Port,
+    near_miss::{closest, did_you_mean, listed, there_is},
+};
 
 use super::{Binding, Source, StageId};
-use crate::config::near::{did_you_mean, listed, near, there_is};
 use crate::config::{Mistake, Mistakes, Pipeline, Reference, ReferenceTarget, Selection, Stage, ports};
 
 /// Resolves the inputs of all stages.
@@ -158,7 +160,7 @@ impl<'p> Resolver<'p> {
         }
         let mut names: Vec<&str> = self.pipeline.stages.iter().map(|stage| stage.base.as_str()).collect();
         names.dedup();
-        let hint = match near(name, names.iter().copied()) {
+        let hint = match closest(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => there_is("stage", names),
         };

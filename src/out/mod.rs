@@ -34,6 +34,17 @@ pub use restore::{Restore, Restored};
 use crate::fs::{self, disk_error};
 use crate::store::{ActionKey, ActionResult, Files, StatIndex, Store};
 
+/// The result that the folder of a stage is to hold.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredResult<'a> {
+    /// The name of the stage.
+    pub stage: &'a str,
+    /// The result.
+    pub result: &'a ActionResult,
+    /// Its files.
+    pub files: &'a Files,
+}
+
 /// The `out/` folder of a project.
 #[derive(Debug)]
 pub struct OutFolder {
@@ -65,11 +76,12 @@ impl OutFolder {
     /// What differs between the folder of a stage and the result that it is to hold.
     pub fn compare(
         &self,
-        stage: &str,
-        (result, files): (&ActionResult, &Files),
+        stored: StoredResult<'_>,
         store: &Store,
-        (index, threads): (&mut StatIndex, usize),
+        index: &mut StatIndex,
+        threads: usize,
     ) -> Result<Differences, StageError> {
+        let StoredResult { stage, result, files } = stored;
         let earlier = self.record.get(stage).filter(|earlier| earlier.key != result.key.hex());
         let earlier = earlier.and_then(|earlier| earlier.key.parse::<ActionKey>().ok());
         let before = earlier.map(|key| store.files_of(&key)).unwrap_or_default();

@@ -202,48 +202,66 @@ pub fn missing(declaration: &InputDeclaration, root: &Path) -> Vec<MissingInput>
     absent.map(|path| MissingInput { name: declaration.name.clone(), path: path.clone() }).collect()
 }
 
-/// What the lock and the store know of a declared input that is not there; of a list of folders those that are there are listed and
-/// hashed. None where too little is known.
-pub fn remembered(
-    declaration: &InputDeclaration,
-    root: &Path,
-    lock: &Lockfile,
-    store: &Store,
-    (index, threads): (&mut StatIndex, usize),
-) -> Result<Option<Declared>, ScanError> {
-    let Some(declared) = of_lock(declaration, root, lock, store) else { return Ok(None) };
-    let mut roots = declared.roots.clone();
-    let mut found = false;
-    for (path, listing) in &mut roots {
-        if path.is_dir() {
-            *listing = index.folder(path, threads).map_err(|error| unreadable(&error))?;
-            found = true;
-        }
-    }
-    Ok(Some(if found { Declared { remembered: true, ..Declared::folders(roots, declaration.list) } } else { declared }))
+/// What is known of declared inputs that are not there.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    /// The project directory.
+    pub root: &'a Path,
+    /// Has the digests of the inputs.
+    pub lock: &'a Lockfile,
+    /// Has their listings.
+    pub store: &'a Store,
 }
 
-/// All of what the lock says of a declared input.
-fn of_lock(declaration: &InputDeclaration, root: &Path, lock: &Lockfile, store: &Store) -> Option<Declared> {
-    let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;
-    let manifest = store.content.read(&digest).and_then(|bytes| String::from_utf8(bytes).ok());
-    let Some(tree) = manifest.and_then(|text| Tree::parse(&text).ok()) else {
-        if declaration.list {
-            return None;
+impl Memory<'_> {
+    /// What is known of a declared input; of a list of folders those that are there are listed and hashed. None where too little is
+    /// known.
+    pub fn declared(
+        self,
+        declaration: &InputDeclaration,
+        index: &mut StatIndex,
+        threads: usize,
+    ) -> Result<Option<Declared>, ScanError> {
+        let Some(declared) = self.of_lock(declaration) else { return Ok(None) };
+        let mut roots = declared.roots.clone();
+        let mut found = false;
+        for (path, listing) in &mut roots {
+            if path.is_dir() {
+                *listing = index.folder(path, threads).map_err(|error| unreadable(&error))?;
+                found = true;
+            }
         }
-        return Some(Declared { remembered: true, ..Declared::file(root.join(&declaration.paths[0]), digest) });
-    };
-    let mut listings: Vec<Vec<IndexedFile>> = declaration.paths.iter().map(|_| Vec::new()).collect();
-    for TreeEntry { path, digest } in tree.entries() {
-        let (number, path) = match path.split_once('/').filter(|_| declaration.list) {
-            Some((number, path)) => (number.parse::<usize>().ok()?, path),
-            None => (0, path.as_str()),
-        };
-        listings.get_mut(number)?.push(IndexedFile::from_digest(path.to_owned(), *digest));
+        Ok(Some(if found {
+            Declared { remembered: true, ..Declared::folders(roots, declaration.list) }
+        } else {
+            declared
+        }))
     }
-    let roots = declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(FileListing::new));
-    let declared = Declared::folders(roots.collect(), declaration.list);
-    (declared.digest == digest).then_some(Declared { remembered: true, ..declared })
+
+    /// All of what the lock says of a declared input.
+    fn of_lock(self, declaration: &InputDeclaration) -> Option<Declared> {
+        let Self { root, lock, store } = self;
+        let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;
+        let manifest = store.content.read(&digest).and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some(tree) = manifest.and_then(|text| Tree::parse(&text).ok()) else {
+            if declaration.list {
+                return None;
+            }
+            return Some(Declared { remembered: true, ..Declared::file(root.join(&declaration.paths[0]), digest) });
+        };
+        let mut listings: Vec<Vec<IndexedFile>> = declaration.paths.iter().map(|_| Vec::new()).collect();
+        for TreeEntry { path, digest } in tree.entries() {
+            let (number, path) = match path.split_once('/').filter(|_| declaration.list) {
+                Some((number, path)) => (number.parse::<usize>().ok()?, path),
+                None => (0, path.as_str()),
+            };
+            listings.get_mut(number)?.push(IndexedFile::from_digest(path.to_owned(), *digest));
+        }
+        let roots =
+            declaration.paths.iter().map(|path| root.join(path)).zip(listings.into_iter().map(FileListing::new));
+        let declared = Declared::folders(roots.collect(), declaration.list);
+        (declared.digest == digest).then_some(Declared { remembered: true, ..declared })
+    }
 }
 
 /// Something connected to a port.

@@ -39,7 +39,7 @@ use check::read_inputs;
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
-pub use seal::{Invocation, Seal};
+pub use seal::{Invocation, SavedLock, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::Params;
+use hamflow_stage_api::{Params, envelope};
 use serde::{Deserialize, Serialize};
 
 use super::Planner;
@@ -65,6 +65,15 @@ pub struct Seal {
     folders: Vec<(PathBuf, Hash)>,
 }
 
+/// The lock file as a run left it.
+#[derive(Clone, Copy)]
+pub struct SavedLock<'a> {
+    /// The path of the file.
+    pub path: &'a Path,
+    /// Its content.
+    pub lock: &'a Lockfile,
+}
+
 impl Seal {
     /// The root of the store of every sealed project at `root`.
     pub fn store(root: &Path) -> PathBuf {
@@ -78,10 +87,7 @@ impl Seal {
     /// The seal of `root`, if there is one that answers `invocation`.
     pub fn read(root: &Path, invocation: Invocation) -> Option<Self> {
         let bytes = fs::read_regular(&Self::path(root), Symlinks::Refuse).ok()?;
-        let (checksum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
-        if blake3::hash(body).as_bytes() != checksum {
-            return None;
-        }
+        let body = envelope::open(MAGIC, &bytes)?;
         Self::decode(body).filter(|seal| seal.invocation == invocation)
     }
 
@@ -93,20 +99,14 @@ impl Seal {
     /// Writes it; what cannot be written down, such as a path that is not UTF-8, is not sealed.
     pub fn write(&self, root: &Path) -> Result<(), fs::FsError> {
         let Ok(body) = postcard::to_stdvec(self) else { return Ok(()) };
-        let bytes = [MAGIC, blake3::hash(&body).as_bytes(), &body].concat();
-        fs::write(&Self::path(root), &bytes, Durability::Relaxed)
+        fs::write(&Self::path(root), &envelope::seal(MAGIC, &body), Durability::Relaxed)
     }
 
     /// Seals the trace of what `planner` read to find every stage fresh; the lock is as it is on the disk.
     ///
     /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there and that only the lock
     /// remembers, a store elsewhere.
-    pub fn of(
-        planner: &Planner<'_>,
-        invocation: Invocation,
-        stages: Vec<String>,
-        lock: (&Path, &Lockfile),
-    ) -> Option<Self> {
+    pub fn of(planner: &Planner<'_>, invocation: Invocation, stages: Vec<String>, lock: SavedLock<'_>) -> Option<Self> {
         let (store, pipeline) = (planner.store(), &planner.graph().pipeline);
         if store.root() != Self::store(&pipeline.root) {
             return None;
@@ -169,7 +169,8 @@ impl DeviceChoice {
 }
 
 /// The files that are read each time, by their bytes; none where the lock is not as the planner has it.
-fn texts(planner: &Planner<'_>, (lock_path, lock): (&Path, &Lockfile)) -> Option<Vec<(PathBuf, Hash)>> {
+fn texts(planner: &Planner<'_>, lock: SavedLock<'_>) -> Option<Vec<(PathBuf, Hash)>> {
+    let SavedLock { path: lock_path, lock } = lock;
     let pipeline = &planner.graph().pipeline;
     let lock_text = fs::read_text(lock_path, Symlinks::Follow).ok()?;
     if Lockfile::parse(&lock_text, lock_path).ok()? != *lock {

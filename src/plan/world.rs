@@ -12,13 +12,13 @@ use hamflow_stage_api::StageError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::inputs::{self, Declared, ScanError};
+use super::inputs::{self, Declared, Memory, ScanError};
 use super::trace::{DeviceChoice, Trace};
 use crate::config::{InputDeclaration, Stage};
 use crate::digest::Digest;
 use crate::fs::{self, FsError};
 use crate::lock::Lockfile;
-use crate::out::{Differences, OutFolder};
+use crate::out::{Differences, OutFolder, StoredResult};
 use crate::store::{ActionKey, ActionResult, Files, StableEntry, StatIndex, Store};
 use crate::threads;
 
@@ -143,7 +143,8 @@ impl<'a> World<'a> {
         lock: &Lockfile,
     ) -> Result<Option<Declared>, ScanError> {
         self.trace.borrow_mut().is_open = true;
-        inputs::remembered(declaration, root, lock, self.store, (&mut self.index, self.threads))
+        let memory = Memory { root, lock, store: self.store };
+        memory.declared(declaration, &mut self.index, self.threads)
     }
 
     /// The digest of a file of the project.
@@ -189,7 +190,8 @@ impl<'a> World<'a> {
         files: &Files,
     ) -> Result<Differences, StageError> {
         self.read(self.out.of_stage(&stage.name));
-        self.out.compare(&stage.name, (result, files), self.store, (&mut self.index, self.threads))
+        let stored = StoredResult { stage: &stage.name, result, files };
+        self.out.compare(stored, self.store, &mut self.index, self.threads)
     }
 
     /// A listing or projection by its digest: one that waits to be written, or one of the store.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use hamflow_stage_api::{ArtifactType, Output};
+use hamflow_stage_api::{ArtifactType, Output, envelope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -317,18 +317,13 @@ impl ActionCache {
 /// Serializes a result, preceded by a line with its digest.
 pub(super) fn encode(result: &ActionResult) -> String {
     let body = serde_json::to_string(result).expect("a result has only string keys");
-    format!("{}\n{body}\n", Digest::of(body.as_bytes()))
+    envelope::seal_text(&body) + "\n"
 }
 
 /// Parses a serialized result; `None` if it is damaged or invalid.
 pub(super) fn decode(text: &[u8]) -> Option<ActionResult> {
     let text = std::str::from_utf8(text).ok()?;
-    let (digest, body) = text.split_once('\n')?;
-    let body = body.strip_suffix('\n')?;
-    if Digest::of(body.as_bytes()).to_string() != digest {
-        return None;
-    }
-    serde_json::from_str(body).ok()
+    serde_json::from_str(envelope::open_text(text.strip_suffix('\n')?)?).ok()
 }
 
 #[cfg(test)]

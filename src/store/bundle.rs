@@ -88,15 +88,24 @@ const fn archived_size(size: u64) -> u64 {
     512 + size.div_ceil(512) * 512
 }
 
-/// Exports the results of `stages` (name and key) and the lock files `locks` (name and contents) to a file of at most `budget` bytes.
-/// The results that took longest to compute are written first.
+/// A file to export to.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportFile<'a> {
+    /// The path.
+    pub path: &'a Path,
+    /// The maximum size, in bytes.
+    pub budget: u64,
+    /// The lock files to include: name and contents.
+    pub locks: &'a [(String, Vec<u8>)],
+}
+
+/// Exports the results of `stages` (name and key) to a file. The results that took longest to compute are written first.
 pub fn export(
     store: &Store,
     stages: impl Iterator<Item = (String, String)>,
-    locks: &[(String, Vec<u8>)],
-    budget: u64,
-    to: &Path,
+    file: ExportFile<'_>,
 ) -> Result<BundleReport, FsError> {
+    let ExportFile { path: to, budget, locks } = file;
     let mut report = BundleReport::default();
     let mut bundles = Vec::new();
     for (stage, key) in stages {
@@ -205,29 +214,29 @@ pub fn import(store: &Store, from: &Path, is_lock: impl Fn(&str) -> bool) -> Res
     let mut file = fs::open_regular(from, Symlinks::Follow).map_err(at("read", from))?;
     check_version(&mut file, from)?;
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, file));
-    let mut report = BundleReport::default();
-    let mut staged = Vec::new();
     let folder = store.tmp_dir().join(fs::unique_name());
     fs::create_dir(&folder)?;
+    let (staged, report) = (Vec::new(), BundleReport::default());
+    let mut import = Import { store, is_lock: &is_lock, folder: &folder, staged, report };
     let result = (|| {
         for entry in archive.entries().map_err(at("read", from))? {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    report.skipped.push(format!("the rest of the file: it is damaged ({error})"));
+                    import.report.skipped.push(format!("the rest of the file: it is damaged ({error})"));
                     break;
                 }
             };
-            import_entry(store, entry, (&folder, &is_lock), &mut staged, &mut report)?;
-            if staged.len() >= BATCH {
-                store.content.commit(&std::mem::take(&mut staged))?;
+            import.entry(entry)?;
+            if import.staged.len() >= BATCH {
+                store.content.commit(&std::mem::take(&mut import.staged))?;
             }
         }
-        store.content.commit(&staged)
+        store.content.commit(&import.staged)
     })();
-    let _ = fs::remove(&folder);
+    let _ = fs::remove(import.folder);
     result?;
-    Ok(report)
+    Ok(import.report)
 }
 
 fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
@@ -249,68 +258,75 @@ fn check_version(file: &mut File, path: &Path) -> Result<(), BundleError> {
 /// The largest accepted result or lock file, in bytes.
 const MAX_METADATA_SIZE: u64 = 64 * 1024 * 1024;
 
-fn import_entry(
-    store: &Store,
-    mut entry: tar::Entry<'_, impl Read>,
-    (folder, is_lock): (&Path, &dyn Fn(&str) -> bool),
-    staged: &mut Vec<Staged>,
-    report: &mut BundleReport,
-) -> Result<(), FsError> {
-    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-    let steps: Vec<&str> = name.split('/').collect();
-    match steps[..] {
-        ["cas", _, hex] if hex.parse::<ActionKey>().is_ok() => {
-            let path = folder.join(fs::unique_name());
-            match receive(&mut entry, &path) {
-                Ok(digest) if digest.hex() == *hex => {
-                    report.blobs += 1;
-                    report.bytes += digest.size();
-                    staged.push(Staged { path, digest });
-                }
-                Ok(_) => report.skipped.push(format!("`{name}`: its content does not match its name")),
-                Err(ReceiveError::Archive(error)) => report.skipped.push(format!("`{name}`: {error}")),
-                Err(ReceiveError::Disk(error)) => return Err(at("write", &path)(error)),
-            }
-        }
-        ["ac", _, key]
-            if let Ok(key) = key.parse::<ActionKey>()
-                && entry.size() <= MAX_METADATA_SIZE =>
-        {
-            // Commit the blobs that this result refers to.
-            store.content.commit(&std::mem::take(staged))?;
-            let mut text = Vec::new();
-            let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
-            match result.filter(|result| result.key == key) {
-                None => report.skipped.push(format!("`{name}`: not a valid result")),
-                Some(result)
-                    if result.outputs.blobs().any(|(digest, is_tree)| !is_complete(store, &digest, is_tree)) =>
-                {
-                    report.skipped.push(format!("`{name}`: some of its blobs are missing"));
-                }
-                // Existing results are kept.
-                Some(_) if store.actions.get(&key).is_some() => report.results += 1,
-                Some(result) => {
-                    store.actions.put(&result)?;
-                    report.results += 1;
+/// An import in progress.
+struct Import<'a> {
+    store: &'a Store,
+    is_lock: &'a dyn Fn(&str) -> bool,
+    /// The folder for blobs that are not committed yet.
+    folder: &'a Path,
+    staged: Vec<Staged>,
+    report: BundleReport,
+}
+
+impl Import<'_> {
+    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), FsError> {
+        let store = self.store;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let steps: Vec<&str> = name.split('/').collect();
+        match steps[..] {
+            ["cas", _, hex] if hex.parse::<ActionKey>().is_ok() => {
+                let path = self.folder.join(fs::unique_name());
+                match receive(&mut entry, &path) {
+                    Ok(digest) if digest.hex() == *hex => {
+                        self.report.blobs += 1;
+                        self.report.bytes += digest.size();
+                        self.staged.push(Staged { path, digest });
+                    }
+                    Ok(_) => self.report.skipped.push(format!("`{name}`: its content does not match its name")),
+                    Err(ReceiveError::Archive(error)) => self.report.skipped.push(format!("`{name}`: {error}")),
+                    Err(ReceiveError::Disk(error)) => return Err(at("write", &path)(error)),
                 }
             }
-        }
-        ["locks", lock] if is_lock_name(lock) && entry.size() <= MAX_METADATA_SIZE => {
-            let path = store.root().join("locks").join(lock);
-            let mut text = Vec::new();
-            if !path.exists() {
-                let whole = entry.read_to_end(&mut text).is_ok();
-                if whole && std::str::from_utf8(&text).is_ok_and(is_lock) {
-                    fs::write(&path, &text, Durability::Synced)?;
-                } else {
-                    report.skipped.push(format!("`{name}`: not a valid lock file"));
+            ["ac", _, key]
+                if let Ok(key) = key.parse::<ActionKey>()
+                    && entry.size() <= MAX_METADATA_SIZE =>
+            {
+                // Commit the blobs that this result refers to.
+                store.content.commit(&std::mem::take(&mut self.staged))?;
+                let mut text = Vec::new();
+                let result = entry.read_to_end(&mut text).ok().and_then(|_| super::action::decode(&text));
+                match result.filter(|result| result.key == key) {
+                    None => self.report.skipped.push(format!("`{name}`: not a valid result")),
+                    Some(result)
+                        if result.outputs.blobs().any(|(digest, is_tree)| !is_complete(store, &digest, is_tree)) =>
+                    {
+                        self.report.skipped.push(format!("`{name}`: some of its blobs are missing"));
+                    }
+                    // Existing results are kept.
+                    Some(_) if store.actions.get(&key).is_some() => self.report.results += 1,
+                    Some(result) => {
+                        store.actions.put(&result)?;
+                        self.report.results += 1;
+                    }
                 }
             }
+            ["locks", lock] if is_lock_name(lock) && entry.size() <= MAX_METADATA_SIZE => {
+                let path = store.root().join("locks").join(lock);
+                let mut text = Vec::new();
+                if !path.exists() {
+                    let whole = entry.read_to_end(&mut text).is_ok();
+                    if whole && std::str::from_utf8(&text).is_ok_and(self.is_lock) {
+                        fs::write(&path, &text, Durability::Synced)?;
+                    } else {
+                        self.report.skipped.push(format!("`{name}`: not a valid lock file"));
+                    }
+                }
+            }
+            _ if name == VERSION.0 => {}
+            _ => self.report.skipped.push(format!("`{name}`: not part of a cache export")),
         }
-        _ if name == VERSION.0 => {}
-        _ => report.skipped.push(format!("`{name}`: not part of a cache export")),
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_lock_name(name: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hamflow_stage_api::envelope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,10 +39,8 @@ impl Memo {
     /// Extracts the answer from the text of a memo; `None` if it is damaged or belongs to another question. Memos of hamflow 0.1 do not name
     /// their question and are recomputed.
     pub fn decode<'a>(text: &'a str, question: &str) -> Option<&'a str> {
-        let (digest, body) = text.split_once('\n')?;
-        let (question_digest, answer) = body.split_once('\n')?;
-        let is_whole = Digest::of(body.as_bytes()).to_string() == digest;
-        (is_whole && Digest::of(question.as_bytes()).to_string() == question_digest).then_some(answer)
+        let (question_digest, answer) = envelope::open_text(text)?.split_once('\n')?;
+        (Digest::of(question.as_bytes()).to_string() == question_digest).then_some(answer)
     }
 
     /// Remembers an answer. Errors are ignored, since an answer that is not remembered only costs time.
@@ -53,8 +52,7 @@ impl Memo {
 
 /// The text of a memo: the digest of the rest, the digest of the question, the answer.
 fn encode(answer: &str, question: &str) -> String {
-    let body = format!("{}\n{answer}", Digest::of(question.as_bytes()));
-    format!("{}\n{body}", Digest::of(body.as_bytes()))
+    envelope::seal_text(&format!("{}\n{answer}", Digest::of(question.as_bytes())))
 }
 
 #[cfg(test)]

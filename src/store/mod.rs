@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate::policy::Limits;
 pub use action::{ActionCache, ActionKey, ActionResult, Origin, Outputs, ParseKeyError, ResultOutput, TrustPolicy};
-pub use bundle::{BundleError, BundleReport, export, import};
+pub use bundle::{BundleError, BundleReport, ExportFile, export, import};
 pub use content::{ContentStore, Staged, copy_hashing};
 pub use files::Files;
 pub use gc::{GcReport, GcRoots, gc};

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hamflow_stage_api::envelope;
+
 use crate::digest::{self, Digest, FileDigest};
 use crate::fs::{self, Durability, FsError, Listed, RelativePath, Stat, Symlinks, at};
 use crate::threads;
@@ -267,20 +269,11 @@ fn encode(folders: &BTreeMap<String, FileListing>) -> Vec<u8> {
             body.extend_from_slice(digest.known().expect("the index holds only hashed files").hash());
         }
     }
-    let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + body.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(blake3::hash(&body).as_bytes());
-    bytes.extend_from_slice(&body);
-    bytes
+    envelope::seal(MAGIC, &body)
 }
 
 fn decode(bytes: &[u8]) -> Option<BTreeMap<String, FileListing>> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (checksum, body) = rest.split_at_checked(32)?;
-    if blake3::hash(body).as_bytes() != checksum {
-        return None;
-    }
-    decode_body(body)
+    decode_body(envelope::open(MAGIC, bytes)?)
 }
 
 fn decode_body(body: &[u8]) -> Option<BTreeMap<String, FileListing>> {

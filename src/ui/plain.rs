@@ -77,7 +77,8 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
                 (Outcome::Fresh, _) => Vec::new(),
                 (Outcome::Failed, Some(error)) => {
                     let log = format!("see `hamflow log last {stage}`");
-                    vec![format!("{word} {stage}  {log}"), format!("{} stage `{stage}`: {error}", style.label("error"))]
+                    let label = style.label("error");
+                    vec![format!("{word} {stage}  {log}"), format!("{label} stage `{stage}`: {}", error.render())]
                 }
                 (Outcome::Ran | Outcome::Cached, _) => {
                     let time = if *wall_ms > 0 { format!("  {}", duration(*wall_ms)) } else { String::new() };

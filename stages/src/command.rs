@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use hamflow_stage_api::{
-    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, parameters,
+    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, near_miss, parameters,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::near_miss;
 use template::{Placeholder, Template};
 use unchanged::{Absent, Stamps};
 

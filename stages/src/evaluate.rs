@@ -10,20 +10,19 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Columns, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext, StageError, View,
-    Views,
+    Views, near_miss,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::measure::Evaluated;
 use self::rows::Row;
+use crate::dataset::SPLITS;
 use crate::json;
 use crate::metric::{Scores, SplitMetrics};
 use crate::ml::classifier::Classifier;
-use crate::near_miss;
 use crate::plot::{Figure, grouped};
 use crate::shard::ShardReader;
-use crate::split::SPLITS;
 
 /// Evaluates a model. The only kind that computes metrics from test rows.
 pub struct Evaluate;

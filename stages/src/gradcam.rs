@@ -44,7 +44,7 @@ impl Default for GradCamParams {
 
 impl GradCamParams {
     fn check(&self) -> Result<(), ParamError> {
-        if !crate::split::SPLITS.contains(&self.split.as_str()) {
+        if !crate::dataset::SPLITS.contains(&self.split.as_str()) {
             let error = ParamError::new("split", format!("unknown split `{}`", self.split));
             return Err(error.hint(crate::evaluate::split_hint(&self.split)));
         }

@@ -1,28 +1,23 @@
-//! JSON for artifacts: keys sorted, so that the same content has the same bytes.
+//! JSON for artifacts: a fixed order of keys, so that the same content has the same bytes.
 
 use hamflow_stage_api::StageError;
+pub use hamflow_stage_api::parameters::sorted;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-/// Writes a value for people and programs: indented, sorted keys, one line feed at the end.
+/// Writes a value with sorted keys, [indented](indented).
 pub fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, StageError> {
-    let failed = |error: serde_json::Error| StageError::bug(format!("cannot write JSON: {error}"));
-    let mut bytes = serde_json::to_vec_pretty(&sorted(serde_json::to_value(value).map_err(failed)?)).map_err(failed)?;
+    indented(&sorted(serde_json::to_value(value).map_err(|error| failed(&error))?))
+}
+
+/// Writes a value for people and programs: indented, fields in the order of their declaration, one line feed at the end.
+pub fn indented<T: Serialize>(value: &T) -> Result<Vec<u8>, StageError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| failed(&error))?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-/// The same value with the keys of every object sorted.
-pub fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let mut entries: Vec<(String, Value)> = object.into_iter().collect();
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            Value::Object(entries.into_iter().map(|(name, value)| (name, sorted(value))).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
+fn failed(error: &serde_json::Error) -> StageError {
+    StageError::bug(format!("cannot write JSON: {error}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
 
 pub mod command;
+pub mod dataset;
 pub mod eda;
 pub mod evaluate;
 pub mod gradcam;
@@ -24,8 +25,6 @@ pub mod split;
 pub mod synthetic;
 pub mod table;
 pub mod train;
-
-pub use hamflow_stage_api::near_miss;
 
 #[cfg(test)]
 pub mod test_support;

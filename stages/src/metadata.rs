@@ -8,8 +8,6 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use classes::Class;
-
 use hamflow_stage_api::{
     Access, ArtifactType, Columns, Kind, KindSpec, Output, ParamError, Port, StageContext, StageError, Threads,
 };
@@ -17,6 +15,7 @@ use polars::prelude::{Column, DataFrame};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Class;
 use crate::image_names::ImageNames;
 use crate::table::Csv;
 use crate::{json, table};

@@ -33,8 +33,9 @@ pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), Sta
         let images: Vec<&[u8]> = prepared.iter().flatten().map(Vec::as_slice).collect();
         let probabilities = classifier.probabilities(&images, asked.threads)?;
         let overlays = if asked.overlays {
-            let shown = paths.iter().zip(&prepared).filter(|(_, prepared)| prepared.is_ok()).map(|(path, _)| path);
-            overlays(&classifier, &images, &probabilities, shown.map(|path| &**path).collect(), asked.threads)?
+            let shown = paths.iter().zip(&prepared).filter(|(_, prepared)| prepared.is_ok()).map(|(path, _)| &**path);
+            let explained = images.iter().zip(&probabilities).map(|(image, row)| (*image, most_probable(row)));
+            overlays(&classifier, &explained.collect::<Vec<_>>(), &shown.collect::<Vec<_>>(), asked.threads)?
         } else {
             vec![None; images.len()]
         };
@@ -64,18 +65,15 @@ fn prepare(preparer: &mut Preparer, preparation: Preparation, path: &Path) -> Pr
     Ok(tensor)
 }
 
-/// For each image, a PNG overlay of the heat map for its most probable class.
+/// For each image and class, a PNG overlay of the heat map, drawn over the file at the same place in `paths`.
 fn overlays(
     classifier: &Classifier,
-    images: &[&[u8]],
-    probabilities: &[Vec<f64>],
-    paths: Vec<&Path>,
+    images: &[(&[u8], usize)],
+    paths: &[&Path],
     threads: usize,
 ) -> Result<Vec<Option<Vec<u8>>>, StageError> {
     let large = enlarged(classifier.preparation()?);
-    let asked: Vec<(&[u8], usize)> =
-        images.iter().zip(probabilities).map(|(image, row)| (*image, most_probable(row))).collect();
-    let heat = classifier.heat_maps(&asked, threads)?;
+    let heat = classifier.heat_maps(images, threads)?;
     let draw = |preparer: &mut Preparer, (path, heat): (&&Path, &crate::ml::network::HeatMap)| {
         // The file was read a moment ago; if it has been deleted since, it gets no overlay.
         let image = prepare(preparer, large, path).ok()?;

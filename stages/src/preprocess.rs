@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
+use crate::json::indented as to_json;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
 use listing::{TableRow, part_name, read_rows, split_into_parts};
@@ -327,13 +328,6 @@ fn shown_with_paths(context: &StageContext<'_>, quarantined: &[Quarantined]) -> 
 
 fn shard_name(part: &str) -> String {
     format!("{part}.arrow")
-}
-
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StageError> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| StageError::bug(format!("cannot serialise a summary: {error}")))?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -17,14 +17,14 @@ use polars::prelude::{Column, DataFrame};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::SPLITS;
 use crate::image_names::ImageNames;
 use crate::{json, table};
 use assign::assign;
 use balance::Balance;
 use groups::Groups;
 
-/// The names of the splits, in index order.
-pub const SPLITS: [&str; 3] = ["train", "validation", "test"];
+/// The index of the test split in [`SPLITS`].
 const TEST: usize = 2;
 
 /// The parameters of `split`.

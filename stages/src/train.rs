@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Classify, Columns, Devices, Input, Kind, KindSpec, Listener, Output, ParamError, Planning,
-    Port, StageContext, StageError, View, Views,
+    Port, StageContext, StageError, View, Views, near_miss,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::dataset::Class;
+use crate::json;
 use crate::ml::augment::Augmentation;
-use crate::ml::card::{self, Card, Training, encode_json, encode_weights};
+use crate::ml::card::{self, Card, Training, encode_weights};
 use crate::ml::classifier::thread_pool;
 use crate::ml::device::Device;
 use crate::ml::examples::{self, Examples, Role};
@@ -30,8 +32,8 @@ use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
 use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Trained, Trainer};
 use crate::model_card::ModelCard;
+use crate::predict;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
-use crate::{near_miss, predict};
 use checkpoint::Checkpoint;
 use progress::ProgressReporter;
 
@@ -425,7 +427,7 @@ impl Finished<'_> {
         let Self { card, trained, examples, .. } = self;
         let folder = card::FOLDER;
         context.write(&format!("{folder}/{}", card::WEIGHTS_NAME), &encode_weights(&trained.weights)?)?;
-        context.write(&format!("{folder}/{}", card::CARD_NAME), &encode_json(card)?)?;
+        context.write(&format!("{folder}/{}", card::CARD_NAME), &json::indented(card)?)?;
         let model_card = ModelCard {
             card,
             training_rows: (0..card.classes.len()).map(|class| examples.count(class, Role::Training)).collect(),
@@ -435,14 +437,14 @@ impl Finished<'_> {
         };
         context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
         pictures::write(context, card, trained)?;
-        context.write("history.json", &encode_json(&json!({ "epochs": trained.history }))?)?;
-        context.write("summary.json", &encode_json(&self.summary())?)
+        context.write("history.json", &json::indented(&json!({ "epochs": trained.history }))?)?;
+        context.write("summary.json", &json::indented(&self.summary())?)
     }
 
     /// The summary metrics, keys sorted.
     fn summary(&self) -> BTreeMap<&'static str, Value> {
         let Self { params, card, trained, stopped, examples, class_weights } = self;
-        let class = |(index, class): (usize, &examples::Class)| {
+        let class = |(index, class): (usize, &Class)| {
             json!({
                 "index": index,
                 "label": class.label,

@@ -58,7 +58,7 @@ impl Driver<'_> {
             side: &side,
             checkpoint: checkpoint.as_deref(),
         };
-        let job = job::make(number, stage, part, inputs, threads, &places)?;
+        let job = job::make(stage, job::Piece { id: number, part, inputs, threads }, &places)?;
         self.executor.submit(&job).map_err(|error| {
             StageError::failed(format!("no worker can be started: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")

@@ -20,7 +20,7 @@ use super::record::Journal;
 use super::resources::Resources;
 use super::run_loop::{NodeSpec, Policy, RunLoop};
 use super::secrets::Secrets;
-use super::{Executor, Message, RunEvent, RunOptions, RunSummary};
+use super::{Executor, Message, RunEvent, RunOptions, RunSummary, Workers};
 use crate::fs::LinkMode;
 use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
@@ -63,6 +63,7 @@ pub struct Report<'a> {
 }
 
 /// What the run changes in the lock.
+#[derive(Default)]
 pub struct LockUpdate {
     /// The lock as it was.
     pub before: Lockfile,
@@ -105,22 +106,16 @@ struct Seen {
 
 impl<'a> Driver<'a> {
     /// A driver of a run that has not begun.
-    pub fn new(
-        (setting, planner): (Setting<'a>, Planner<'a>),
-        executor: &'a mut dyn Executor,
-        sender: Sender<Message>,
-        report: Report<'a>,
-        locks: LockUpdate,
-    ) -> Self {
+    pub fn new(setting: Setting<'a>, planner: Planner<'a>, workers: Workers<'a>, report: Report<'a>) -> Self {
         let Setting { graph, store, options, .. } = setting;
         let link = graph.pipeline.cache.link;
         Self {
             planner,
-            executor,
-            sender,
+            executor: workers.executor,
+            sender: workers.sender.clone(),
             report,
             results: options.results.clone(),
-            locks,
+            locks: LockUpdate::default(),
             sharing: Sharing::new(options.remote.clone(), store),
             committer: None,
             copies: EarlyCopies::new(&graph.pipeline.root.join("out"), !options.rebuild && link == LinkMode::Copy),

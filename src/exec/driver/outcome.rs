@@ -118,7 +118,7 @@ impl Driver<'_> {
             return;
         }
         // What the program said last stands in the log already.
-        let text = error.to_string();
+        let text = error.render();
         let said: Vec<&str> = text.lines().filter(|line| !line.starts_with("  | ")).collect();
         let name = self.name(id);
         self.report.journal.log(name, &format!("error: {}", said.join("\n")));

@@ -74,7 +74,8 @@ impl Sharing {
     /// Asks on a thread; false where none can be started.
     fn start(
         &mut self,
-        (stage, fetch): (StageId, Fetch),
+        stage: StageId,
+        fetch: Fetch,
         sender: Sender<Message>,
         work: impl FnOnce(&Remote) -> bool + Send + 'static,
     ) -> bool {
@@ -117,7 +118,7 @@ impl Driver<'_> {
         let store = self.setting.store.clone();
         self.sharing.asked.insert((id, key), false);
         let work = move |remote: &Remote| remote.fetch(&store, &key).is_some();
-        let started = self.sharing.start((id, Fetch::Result(key)), self.sender.clone(), work);
+        let started = self.sharing.start(id, Fetch::Result(key), self.sender.clone(), work);
         (!started).then_some(SchedulerEvent::Fetched(id))
     }
 
@@ -135,7 +136,7 @@ impl Driver<'_> {
             remote.fetch_all(&store, &absent);
             false
         };
-        let started = self.sharing.start((id, Fetch::Parts), self.sender.clone(), ask);
+        let started = self.sharing.start(id, Fetch::Parts, self.sender.clone(), ask);
         if started { None } else { self.parts_fetched(id) }
     }
 

@@ -3,10 +3,22 @@
 mod local;
 
 use std::io;
+use std::sync::mpsc::{Receiver, Sender};
 
 use hamflow_stage_api::Job;
 
+use super::Message;
 pub use local::Local;
+
+/// An executor and the channel of the run that it serves.
+pub struct Workers<'a> {
+    /// Runs the jobs.
+    pub executor: &'a mut (dyn Executor + 'static),
+    /// Sends messages to the run; the executor has a clone.
+    pub sender: &'a Sender<Message>,
+    /// Receives the messages.
+    pub messages: &'a Receiver<Message>,
+}
 
 /// A place where jobs run. What its workers say goes to the channel that it was made with.
 pub trait Executor {

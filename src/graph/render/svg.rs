@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use hamflow_stage_api::svg::{self, escape};
+
 use super::layout::{Layout, Placed, Size, lay_out};
 use super::{Scene, SceneNode, colours};
 
@@ -192,26 +194,9 @@ fn draw_box(text: &mut String, node: &SceneNode, lines: &[Line], placed: &Placed
     text.push_str("  </g>\n");
 }
 
-/// Formats a coordinate with at most two decimals and without an exponent.
+/// Formats a coordinate, rounded to two decimals with ties away from zero.
 fn number(value: f64) -> String {
-    let rounded = (value * 100.0).round() / 100.0;
-    format!("{rounded}")
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            // Other control characters cannot be represented in XML.
-            c if c.is_control() && !matches!(c, '\n' | '\t') => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
+    svg::number((value * 100.0).round() / 100.0)
 }
 
 /// Appends to a string.

@@ -59,19 +59,12 @@ impl fmt::Debug for Digest {
 }
 
 /// The error for a string that is not a digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a digest (64 hexadecimal digits, a colon, a size)")]
 pub struct ParseDigestError {
     /// The string.
     pub text: String,
 }
-
-impl fmt::Display for ParseDigestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not a digest (64 hexadecimal digits, a colon, a size)", self.text)
-    }
-}
-
-impl std::error::Error for ParseDigestError {}
 
 impl FromStr for Digest {
     type Err = ParseDigestError;

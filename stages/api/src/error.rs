@@ -32,8 +32,23 @@ pub struct Place {
     pub column: u64,
 }
 
-/// An error of a stage; displayed as message, place, hint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, column } = self;
+        f.write_str(path)?;
+        if *line > 0 {
+            write!(f, ":{line}")?;
+        }
+        if *column > 0 {
+            write!(f, ":{column}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An error of a stage; displayed as message and place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}{}", place.as_ref().map_or(String::new(), |place| format!("\n  --> {place}")))]
 pub struct StageError {
     /// Who has to act.
     pub category: ErrorCategory,
@@ -93,6 +108,14 @@ impl StageError {
         self
     }
 
+    /// The text for the terminal: message, place and hint, each on a line of its own.
+    pub fn render(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{self}\nhint: {hint}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Adds a position; line and column are 1-based, 0 means unknown.
     pub fn at(mut self, path: impl Into<String>, line: u64, column: u64) -> Self {
         self.place = Some(Place { path: path.into(), line, column });
@@ -100,29 +123,9 @@ impl StageError {
     }
 }
 
-impl fmt::Display for StageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if let Some(Place { path, line, column }) = &self.place {
-            write!(f, "\n  --> {path}")?;
-            if *line > 0 {
-                write!(f, ":{line}")?;
-            }
-            if *column > 0 {
-                write!(f, ":{column}")?;
-            }
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for StageError {}
-
 /// A rejected parameter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct ParamError {
     /// The path to the parameter within the stage, e.g. `["outputs", "y"]`; empty for the stage as a whole.
     pub path: Vec<String>,
@@ -145,11 +148,3 @@ impl ParamError {
         self
     }
 }
-
-impl fmt::Display for ParamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ParamError {}

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use hamflow_stage_api::{Input, StageContext, StageError};
+use hamflow_stage_api::{Input, StageContext, StageError, near_miss};
 use serde_json::Value;
 
 use super::{CommandParams, Run};
-use crate::near_miss;
 
 /// A placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]

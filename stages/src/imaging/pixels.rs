@@ -1,7 +1,5 @@
 //! Decoded pixels, and what is wrong with files that have none.
 
-use std::fmt;
-
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
 
@@ -11,7 +9,8 @@ use super::resize::Span;
 pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// A problem with an image file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}{}", offset.map_or(String::new(), |offset| format!(" (noticed at byte {offset})")))]
 pub struct BadImage {
     /// The reason, as the end of a sentence that begins with the file's name: `is truncated`.
     pub reason: String,
@@ -29,18 +28,6 @@ impl BadImage {
         self
     }
 }
-
-impl fmt::Display for BadImage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)?;
-        match self.offset {
-            Some(offset) => write!(f, " (noticed at byte {offset})"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for BadImage {}
 
 /// An RGB image with 8 bits per channel.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -31,7 +31,7 @@ fn ages(params: Value) -> Vec<f64> {
 }
 
 fn message(params: Value) -> String {
-    run(&people(), params).map(|_| ()).unwrap_err().to_string()
+    run(&people(), params).map(|_| ()).unwrap_err().render()
 }
 
 #[test]

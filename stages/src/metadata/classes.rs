@@ -1,18 +1,8 @@
 //! The classes of a dataset and their indices.
 
 use hamflow_stage_api::ParamError;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// A class.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Class {
-    /// The code in column `dx`.
-    pub label: String,
-    /// The display name. Classes are indexed in the alphabetical order of their names.
-    pub name: String,
-}
+use crate::dataset::Class;
 
 /// The seven classes of HAM10000.
 pub fn ham10000() -> Vec<Class> {

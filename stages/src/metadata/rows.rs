@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{StageError, near_miss};
 
-use super::{Class, MissingImages};
+use super::MissingImages;
+use crate::dataset::Class;
 use crate::image_names::ImageNames;
-use crate::near_miss;
 use crate::table::{Csv, DATASET, Field, SYNTHETIC};
 
 const COLUMNS: [&str; 7] = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"];
@@ -143,9 +143,7 @@ fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageErro
                 known().collect::<Vec<_>>().join("`, `")
             )
         };
-        let near =
-            near_miss::hint(&field.text, known().filter(is_typo)).filter(|hint| hint.starts_with("did you mean"));
-        error.hint = Some(near.unwrap_or_else(listed));
+        error.hint = Some(near_miss::did_you_mean(&field.text, known().filter(is_typo)).unwrap_or_else(listed));
         error
     })
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::Class;
 use super::rows::Rows;
+use crate::dataset::Class;
 use crate::table::statistics::mean;
 
 /// The data that is summarised.

@@ -1,6 +1,5 @@
 //! True classes and probabilities, validated once for all metrics.
 
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::Undefined;
@@ -186,7 +185,8 @@ pub fn most_probable(probabilities: &[f64]) -> usize {
 }
 
 /// A row that cannot be evaluated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("row {row}: {problem}")]
 pub struct ScoreError {
     /// The row, 0-based.
     pub row: usize,
@@ -199,14 +199,6 @@ impl ScoreError {
         Self { row, problem }
     }
 }
-
-impl fmt::Display for ScoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "row {}: {}", self.row, self.problem)
-    }
-}
-
-impl std::error::Error for ScoreError {}
 
 #[cfg(test)]
 mod tests {

@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use hamflow_stage_api::{Input, StageError};
+use hamflow_stage_api::{Input, StageError, near_miss};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ml::examples::Class;
+use crate::dataset::Class;
 use crate::ml::model;
 use crate::ml::network::{LayerSummary, Network};
 use crate::ml::normalisation::Normalisation;
 use crate::ml::shape::MapShape;
 use crate::ml::weights::Weights;
-use crate::near_miss;
 
 /// The model's folder below the output directory.
 pub const FOLDER: &str = "model";
@@ -74,14 +73,6 @@ pub struct Training {
 
 fn yes() -> bool {
     true
-}
-
-/// Indented JSON that ends with a line feed.
-pub fn encode_json(value: &impl Serialize) -> Result<Vec<u8>, StageError> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| StageError::bug(format!("cannot serialise a value: {error}")))?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }
 
 /// The weights in safetensors format: contiguous f32 tensors, sorted by name.

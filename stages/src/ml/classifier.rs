@@ -3,9 +3,9 @@
 use hamflow_stage_api::{Input, StageError};
 use rayon::prelude::*;
 
+use crate::dataset::Class;
 use crate::imaging::Preparation;
 use crate::ml::card::{self, Card};
-pub use crate::ml::examples::Class;
 use crate::ml::loss::softmax;
 use crate::ml::network::{GradCam, HeatMap, Network};
 use crate::ml::trainer::{INFERENCE_BATCH, predict};

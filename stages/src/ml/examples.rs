@@ -3,20 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use hamflow_stage_api::{Input, StageError};
-use serde::{Deserialize, Serialize};
+use hamflow_stage_api::{Input, StageError, near_miss};
 
-use crate::split::SPLITS;
-use crate::{near_miss, table};
-
-/// A class.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Class {
-    /// The code, e.g. `nv`.
-    pub label: String,
-    /// The display name, e.g. `Melanocytic nevi`.
-    pub name: String,
-}
+use crate::dataset::{Class, SPLITS};
+use crate::table;
 
 /// The role of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,7 +75,8 @@ impl Loss {
             loss.correct += usize::from(argmax(logits) == target.class);
             let share = weight / targets.len() as f64;
             if self.focal > 0.0 {
-                loss.sum += weight * self.focal_gradient(logits, &distribution, log_sum, largest, share, &mut gradient);
+                let logs: Vec<f64> = logits.iter().map(|&value| shifted(value) - log_sum).collect();
+                loss.sum += weight * self.focal_gradient(&logs, &distribution, share, &mut gradient);
                 continue;
             }
             let terms = distribution.iter().zip(logits).filter(|(distribution, _)| **distribution > 0.0);
@@ -109,23 +110,15 @@ impl Loss {
         weight
     }
 
-    /// Adds the gradient of one image's focal loss times `share`; returns the loss.
+    /// Adds the gradient of one image's focal loss times `share`; returns the loss. `logs` are the logarithms of the
+    /// probabilities.
     ///
     /// With f(p) = −(1 − p)^γ ln p, the loss is Σ q f(p), and ∂/∂zⱼ = Σ q f′(p) p (δ − pⱼ), where
     /// f′(p) p = γ p (1 − p)^(γ − 1) ln p − (1 − p)^γ.
-    fn focal_gradient(
-        &self,
-        logits: &[f32],
-        distribution: &[f64],
-        log_sum: f64,
-        largest: f32,
-        share: f64,
-        gradient: &mut Vec<f32>,
-    ) -> f64 {
-        let logs: Vec<f64> = logits.iter().map(|&value| f64::from(value) - f64::from(largest) - log_sum).collect();
+    fn focal_gradient(&self, logs: &[f64], distribution: &[f64], share: f64, gradient: &mut Vec<f32>) -> f64 {
         let probabilities: Vec<f64> = logs.iter().map(|log| libm::exp(*log)).collect();
         let mut loss = 0.0;
-        let mut slopes = vec![0.0; logits.len()];
+        let mut slopes = vec![0.0; logs.len()];
         for (class, &distribution) in distribution.iter().enumerate().filter(|(_, distribution)| **distribution > 0.0) {
             let (p, log) = (probabilities[class], logs[class]);
             let rest = (1.0 - p).max(0.0);

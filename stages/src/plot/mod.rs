@@ -21,12 +21,11 @@ mod stacked_histogram;
 mod subgroups;
 mod svg;
 
-use std::fmt;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::json;
 pub use architecture::{ArchitecturePlot, LayerBlock};
 pub use class_counts::ClassCountsPlot;
 pub use class_scores::ClassScoresPlot;
@@ -143,19 +142,12 @@ fn draw<T: Drawing>(data: &Value) -> Result<Svg, FigureError> {
 }
 
 /// An invalid figure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
 pub struct FigureError {
     /// The problem, starting in lowercase.
     pub problem: String,
 }
-
-impl fmt::Display for FigureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem)
-    }
-}
-
-impl std::error::Error for FigureError {}
 
 /// The content of a figure's JSON file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,9 +172,7 @@ impl Figure {
 
     /// The figure's JSON file.
     pub fn json(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec_pretty(self).expect("a figure serialises to JSON");
-        text.push(b'\n');
-        text
+        json::indented(self).expect("a figure serialises to JSON")
     }
 
     /// Draws the figure.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use hamflow_stage_api::svg::{escape, number};
+
 /// The style sheet of all figures; a page with inline figures includes it once.
 ///
 /// Colours are literal values in classes rather than CSS variables, which not every SVG viewer supports.
@@ -163,13 +165,6 @@ impl Svg {
     }
 }
 
-/// At most two decimals, without trailing zeros and without a negative zero.
-fn number(value: f64) -> String {
-    let text = format!("{value:.2}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
-}
-
 fn coordinates(points: &[(f64, f64)]) -> String {
     let mut text = String::new();
     let mut last: Option<(f64, f64)> = None;
@@ -185,23 +180,6 @@ fn coordinates(points: &[(f64, f64)]) -> String {
         last = Some((x, y));
     }
     text
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // XML 1.0 cannot represent other control characters.
-            c if c < ' ' && !matches!(c, '\t' | '\n' | '\r') => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 /// An upper estimate of the width of a text in pixels, for the widest of the fonts in [`STYLE`].
@@ -223,11 +201,6 @@ pub fn text_width(text: &str, size: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_formatted_compactly() {
-        assert_eq!([1.0, 0.125, -0.001, 10.0, 100.5].map(number), ["1", "0.12", "0", "10", "100.5"]);
-    }
 
     #[test]
     fn names_are_escaped() {

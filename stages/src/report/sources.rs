@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::dataset::SPLITS;
 use crate::metric::SplitMetrics;
 use crate::plot::EpochPoint;
 use crate::table;
@@ -143,7 +144,7 @@ impl Sources {
 
 /// The position of a split on the page.
 pub fn split_rank(name: &str) -> usize {
-    ["test", "validation", "train"].iter().position(|known| *known == name).unwrap_or(3)
+    SPLITS.iter().rev().position(|known| *known == name).unwrap_or(SPLITS.len())
 }
 
 fn json<T: DeserializeOwned>(input: &Input, file: &InputFile) -> Result<T, StageError> {

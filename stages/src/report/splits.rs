@@ -7,14 +7,12 @@ use super::facts::{facts, text, words};
 use super::figure;
 use super::layout::{percent, scroll};
 use super::sources::Sources;
+use crate::dataset::SPLITS;
 use crate::plot::{ClassCountsPlot, grouped};
 
 /// The parts of the balance with a dedicated presentation; everything else is shown generically.
 const SHOWN: [&str; 9] =
     ["classes", "splits", "groups_crossing", "identical_images", "folds", "group", "groups", "targets", "stratify"];
-
-/// The splits in display order.
-const SIDES: [&str; 3] = ["train", "validation", "test"];
 
 /// Renders the section, if the balance is known.
 pub fn section(sources: &Sources) -> Option<Markup> {
@@ -96,8 +94,8 @@ fn counts(classes: &[(String, &Value)]) -> ClassCountsPlot {
     ClassCountsPlot {
         title: "Images per class and split".to_owned(),
         classes: classes.iter().map(|(label, _)| label.clone()).collect(),
-        splits: SIDES.map(str::to_owned).to_vec(),
-        counts: classes.iter().map(|(_, class)| SIDES.iter().map(|split| rows(class, split)).collect()).collect(),
+        splits: SPLITS.map(str::to_owned).to_vec(),
+        counts: classes.iter().map(|(_, class)| SPLITS.iter().map(|split| rows(class, split)).collect()).collect(),
     }
 }
 
@@ -105,7 +103,7 @@ fn table(balance: &Value, classes: &[(String, &Value)]) -> Markup {
     let share = |of: &Value, split: &str, name: &str| side(of, split, name).and_then(Value::as_f64);
     let cells = |of: &Value| {
         html! {
-            @for split in SIDES {
+            @for split in SPLITS {
                 td.number { (grouped(rows(of, split))) }
                 td.number { (share(of, split, "fraction").map_or("–".to_owned(), percent)) }
             }
@@ -117,7 +115,7 @@ fn table(balance: &Value, classes: &[(String, &Value)]) -> Markup {
             thead {
                 tr {
                     th scope="col" { "class" }
-                    @for split in SIDES {
+                    @for split in SPLITS {
                         th.number scope="col" { (split) }
                         th.number scope="col" {
                             "share"

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::SplitParams;
 use super::groups::Groups;
-use super::{SPLITS, SplitParams};
+use crate::dataset::SPLITS;
 
 /// The data from which the balance is counted.
 pub struct Balance<'a> {

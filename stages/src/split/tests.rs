@@ -170,7 +170,7 @@ fn a_table_that_cannot_be_split_is_an_error() {
     let table = df!("image_id" => ["a"], "lesion_id" => ["x"], "dx" => [None::<&str>]).unwrap();
     let input = file_input(folder.path(), "table.parquet", &write(&table).unwrap(), Some(ArtifactType::Table));
     let message =
-        |params: Value| run_kind(&Split, &params, &[("table", input.clone())]).map(|_| ()).unwrap_err().to_string();
+        |params: Value| run_kind(&Split, &params, &[("table", input.clone())]).map(|_| ()).unwrap_err().render();
     assert_eq!(message(json!({})), "column `dx` has no value in row 1 of the table");
     assert!(message(json!({"group": "lesionid"})).contains("did you mean `lesion_id`?"));
 

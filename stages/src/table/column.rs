@@ -1,9 +1,7 @@
 //! Columns of a table as vectors; errors name the column and the row.
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{StageError, near_miss};
 use polars::prelude::{Column, DataFrame, DataType, StringChunked};
-
-use crate::near_miss;
 
 /// Whether the table has a column of this name.
 pub fn has_column(frame: &DataFrame, column: &str) -> bool {

@@ -1,8 +1,6 @@
 //! A strict CSV parser (RFC 4180, UTF-8) whose errors name the line.
 
-use hamflow_stage_api::StageError;
-
-use crate::near_miss;
+use hamflow_stage_api::{StageError, near_miss};
 
 /// A CSV file with a header. Every row has as many fields as the header.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,12 +4,10 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchReader};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type};
 use bytes::Bytes;
-use hamflow_stage_api::{InputFile, StageError};
+use hamflow_stage_api::{InputFile, StageError, near_miss};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use polars::prelude::{Column, DataFrame};
-
-use crate::near_miss;
 
 /// Reads a table, or some of its columns in the given order, after verifying the digest.
 pub fn read(file: &InputFile, columns: Option<&[&str]>) -> Result<DataFrame, StageError> {

@@ -11,7 +11,7 @@
 
 use std::path::PathBuf;
 
-use hamflow_stage_api::{StageContext, StageError, Symlinks, read_regular};
+use hamflow_stage_api::{StageContext, StageError, Symlinks, envelope, read_regular};
 
 use crate::ml::trainer::{Restored, Trainer};
 
@@ -41,7 +41,7 @@ impl<'a> Checkpoint<'a> {
     pub(super) fn restore(&mut self, trainer: &mut Trainer<'_>, epochs: usize) -> Result<(), StageError> {
         let Some(file) = &self.file else { return Ok(()) };
         let Ok(bytes) = read_regular(file, Symlinks::Refuse) else { return Ok(()) };
-        let Some(state) = open(&bytes, &self.owner) else {
+        let Some(state) = envelope::open_for(&self.owner, MAGIC, &bytes) else {
             let problem = match bytes.starts_with(UNHASHED_MAGIC) {
                 true => "from an earlier version of hamflow",
                 false => "damaged or belongs to another training run",
@@ -64,7 +64,7 @@ impl<'a> Checkpoint<'a> {
     pub(super) fn save(&mut self, trainer: &Trainer<'_>) -> Result<(), StageError> {
         let Some(file) = &self.file else { return Ok(()) };
         let staged = file.with_extension("staged");
-        let bytes = seal(&trainer.checkpoint()?, &self.owner);
+        let bytes = envelope::seal_for(&self.owner, MAGIC, &trainer.checkpoint()?);
         // Never through a symlink in place of the file.
         let _ = std::fs::remove_file(&staged);
         if let Err(error) = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, file)) {
@@ -74,35 +74,5 @@ impl<'a> Checkpoint<'a> {
             self.file = None;
         }
         Ok(())
-    }
-}
-
-fn hash(state: &[u8], owner: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(owner.len() as u64).to_le_bytes()).update(owner).update(state);
-    *hasher.finalize().as_bytes()
-}
-
-fn seal(state: &[u8], owner: &[u8]) -> Vec<u8> {
-    [MAGIC, &hash(state, owner), state].concat()
-}
-
-/// The state in a checkpoint file, if the file is intact and belongs to this owner.
-fn open<'b>(bytes: &'b [u8], owner: &[u8]) -> Option<&'b [u8]> {
-    let (found, state) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
-    (hash(state, owner) == *found).then_some(state)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checkpoint_is_only_accepted_by_its_owner() {
-        let sealed = seal(b"state", b"one");
-        assert_eq!(open(&sealed, b"one"), Some(&b"state"[..]));
-        assert_eq!((open(&sealed, b"two"), open(&sealed, b""), open(&sealed[1..], b"one")), (None, None, None));
-        assert_eq!(open(&seal(b"estate", b"on"), b"one"), None, "the boundary between name and state is unambiguous");
-        assert_eq!(open(&[&sealed[..], b"x"].concat(), b"one"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use hamflow_stage_api::{StageContext, StageError, Symlinks, open_with};
+use hamflow_stage_api::{StageContext, StageError, Symlinks, open_with, remaining_time};
 
 use crate::ml::tensorboard::EventFile;
 use crate::ml::trainer::{EpochRecord, StepReport};
@@ -37,17 +37,12 @@ impl<'a> ProgressReporter<'a> {
         (self.started, self.epoch_started) = ((now, epochs), now);
     }
 
-    /// The estimated remaining time, assuming a constant rate, e.g. `38 min left`.
+    /// The estimated remaining time, assuming a constant rate.
     fn time_left(&self, epochs: usize, images: usize) -> String {
         let (since, before) = self.started;
         let done = (epochs - before) * self.images + images;
         let left = (self.epochs - epochs) * self.images - images;
-        let seconds = since.elapsed().as_secs_f64() / done.max(1) as f64 * left as f64;
-        match libm::ceil(seconds) as u64 {
-            seconds @ 0..120 => format!("{seconds} s left"),
-            seconds @ 120..7200 => format!("{} min left", seconds.div_ceil(60)),
-            seconds => format!("{:.1} h left", seconds as f64 / 3600.0),
-        }
+        remaining_time(since.elapsed().as_secs_f64() / done.max(1) as f64 * left as f64)
     }
 
     fn speed(&self, images: usize) -> f64 {

@@ -227,7 +227,7 @@ fn tables_without_usable_rows_are_rejected() {
     let refuse = |change: fn(&mut Fixture)| {
         let mut fixture = Fixture::new(40);
         change(&mut fixture);
-        run_kind(&Train, &short(), &fixture.inputs()).err().unwrap().to_string()
+        run_kind(&Train, &short(), &fixture.inputs()).err().unwrap().render()
     };
     let error = refuse(|fixture| {
         fixture.splits.iter_mut().for_each(|split| {

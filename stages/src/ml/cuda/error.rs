@@ -5,9 +5,10 @@ use std::fmt;
 use hamflow_stage_api::StageError;
 
 /// Why an operation on the device failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CudaError {
     /// A library cannot be loaded.
+    #[error("CUDA is not available: cannot load `{name}` ({from})")]
     NoLibrary {
         /// The file name, e.g. `libcudnn.so`.
         name: &'static str,
@@ -15,21 +16,25 @@ pub enum CudaError {
         from: &'static str,
     },
     /// There is a driver, but no usable device.
+    #[error("CUDA is not available: no device found ({why})")]
     NoDevice {
         /// The driver's message.
         why: String,
     },
     /// The driver is older than the libraries require.
+    #[error("CUDA is not available: the driver supports CUDA {found}, but 13.0 is required")]
     OldDriver {
         /// The CUDA version that it supports, e.g. `12.4`.
         found: String,
     },
     /// The kernels do not compile.
+    #[error("cannot compile the CUDA kernels: {log}")]
     Compile {
         /// NVRTC's log.
         log: String,
     },
     /// A call failed.
+    #[error("the CUDA device cannot {action}: {why}")]
     Failed {
         /// The intended action, e.g. `allocate memory`.
         action: String,
@@ -37,6 +42,7 @@ pub enum CudaError {
         why: String,
     },
     /// The network or the batch size is not supported on the device.
+    #[error("not supported on CUDA: {what}")]
     Unsupported {
         /// The unsupported property.
         what: String,
@@ -65,23 +71,6 @@ impl CudaError {
         }
     }
 }
-
-impl fmt::Display for CudaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLibrary { name, from } => write!(f, "CUDA is not available: cannot load `{name}` ({from})"),
-            Self::NoDevice { why } => write!(f, "CUDA is not available: no device found ({why})"),
-            Self::OldDriver { found } => {
-                write!(f, "CUDA is not available: the driver supports CUDA {found}, but 13.0 is required")
-            }
-            Self::Compile { log } => write!(f, "cannot compile the CUDA kernels: {log}"),
-            Self::Failed { action, why } => write!(f, "the CUDA device cannot {action}: {why}"),
-            Self::Unsupported { what } => write!(f, "not supported on CUDA: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for CudaError {}
 
 impl From<CudaError> for StageError {
     fn from(error: CudaError) -> Self {

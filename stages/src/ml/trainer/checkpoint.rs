@@ -1,6 +1,6 @@
 //! The serialised training state between two epochs. It is exact: resuming gives the same bytes as uninterrupted training.
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{StageError, envelope};
 use serde::{Deserialize, Serialize};
 
 use super::{Best, EpochRecord, Trainer, candle_failed};
@@ -60,11 +60,7 @@ fn weights(parameters: &[Parameter], values: Vec<Vec<f32>>) -> Result<Option<Wei
 }
 
 fn decode(bytes: &[u8]) -> Option<State> {
-    let (hash, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
-    if blake3::hash(body).as_bytes() != hash {
-        return None;
-    }
-    postcard::from_bytes(body).ok()
+    postcard::from_bytes(envelope::open(MAGIC, bytes)?).ok()
 }
 
 impl Trainer<'_> {
@@ -88,7 +84,7 @@ impl Trainer<'_> {
         };
         let body = postcard::to_stdvec(&state)
             .map_err(|error| StageError::bug(format!("cannot serialise the training state: {error}")))?;
-        Ok([MAGIC, blake3::hash(&body).as_bytes(), &body].concat())
+        Ok(envelope::seal(MAGIC, &body))
     }
 
     /// Restores a state that was saved with the same seed, recipe, network and data, if it has at most `most` epochs.
