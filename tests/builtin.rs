@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Project, python};
 
-const SMALL: &str = r#"
+pub const SMALL: &str = r#"
 [pipeline]
 name = "small"
 seed = 5

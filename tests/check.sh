@@ -96,6 +96,12 @@ if for_step quick; then
 fi
 
 if [ "$wanted" = quick ]; then
+  # In memory if possible: the tests sync thousands of files. The other steps use a disk.
+  if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
+    TMPDIR=$(mktemp -d -p /dev/shm)
+    removed+=("$TMPDIR")
+    export TMPDIR
+  fi
   step "unit tests"
   cargo test --release --lib
   step "tests of the engine, with its layers"

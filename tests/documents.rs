@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::builtin::SMALL;
 use crate::harness::{Project, python};
 
 fn root() -> PathBuf {
@@ -115,13 +116,20 @@ fn check_call(project: &Project, file: &str, line: &str) {
 }
 
 #[test]
-fn commands_in_the_readme_are_commands() {
-    let project = Project::builtin("[stages.synthetic]\n");
+fn commands_in_the_readme_work_one_after_the_other() {
+    let project = Project::builtin(SMALL);
     let readme = console_lines("README.md");
     assert!(readme.len() >= 7, "{readme:?}");
     for line in readme {
         check_call(&project, "README.md", &line);
+        let mut command = project.command(&line.split_whitespace().collect::<Vec<_>>());
+        command.env("BROWSER", "true");
+        let ran = Project::finish(command);
+        assert_eq!(ran.code, 0, "`hamflow {line}`: {ran:?}");
+        assert!(!ran.stdout.is_empty() || !ran.stderr.is_empty(), "`hamflow {line}` printed nothing");
     }
+    let status = project.hamflow(&["status"]).stdout;
+    assert!(status.lines().count() == 10 && status.lines().all(|line| line.starts_with("fresh ")), "{status}");
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Simulation {
             Action::Inspect(stage) => {
                 let damaged: Vec<StageId> =
                     if how < 128 { self.damaged.take().into_iter().collect() } else { Vec::new() };
-                SchedulerEvent::Inspected { stage, damaged, remade: how % 2 == 0 && self.reopened }
+                SchedulerEvent::Inspected { stage, damaged, remade: how.is_multiple_of(2) && self.reopened }
             }
             other => panic!("{other:?} is not answered"),
         };
