@@ -53,18 +53,18 @@ impl Restore<'_> {
             clear_way(self.store, self.folder, path)?;
         }
         // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
-        let sharing = match differences.write.split_first() {
-            None => true,
-            Some((first, _)) => match self.lay(&folder, first, link, true)? {
+        let method = match differences.write.split_first() {
+            None => Method::Share,
+            Some((first, _)) => match self.lay(&folder, first, link, Method::Share)? {
                 Placement::Damaged => return Ok(Restored::Damaged),
-                Placement::Shared => true,
-                Placement::Copied => false,
-                Placement::Placed => self.copies.sharing,
+                Placement::Copied => Method::Copy,
+                Placement::Placed if !self.copies.sharing => Method::Copy,
+                Placement::Shared | Placement::Placed => Method::Share,
             },
         };
         let rest = differences.write.get(1..).unwrap_or_default();
         let laid = threads::each(rest, threads::available(), 1, |path| {
-            match self.lay(&folder, path, link, sharing).map_err(Some)? {
+            match self.lay(&folder, path, link, method).map_err(Some)? {
                 Placement::Damaged => Err(None),
                 Placement::Shared | Placement::Copied | Placement::Placed => Ok(()),
             }
@@ -167,9 +167,9 @@ impl Restore<'_> {
         folder: &Folder,
         path: &RelativePath,
         link: LinkMode,
-        sharing: bool,
+        method: Method,
     ) -> Result<Placement, StageError> {
-        self.lay_file(folder, path, link, sharing).map_err(|error| disk_error(&error))
+        self.lay_file(folder, path, link, method).map_err(|error| disk_error(&error))
     }
 
     fn lay_file(
@@ -177,7 +177,7 @@ impl Restore<'_> {
         folder: &Folder,
         path: &RelativePath,
         link: LinkMode,
-        sharing: bool,
+        method: Method,
     ) -> Result<Placement, FsError> {
         let (store, digest) = (self.store, &self.expected[path]);
         let blob = store.content.path(digest);
@@ -187,6 +187,7 @@ impl Restore<'_> {
         if has_copy && parent.take(&self.copies.folder.join(path), name).is_ok() {
             return Ok(Placement::Placed);
         }
+        let sharing = method == Method::Share;
         if (sharing || link == LinkMode::Hard) && !store.content.check(digest) {
             return Ok(Placement::Damaged);
         }
@@ -202,6 +203,14 @@ impl Restore<'_> {
         let whole = parent.fill(name, |target, staged| store.content.copy_into(digest, target, staged))?;
         Ok(if whole { Placement::Copied } else { Placement::Damaged })
     }
+}
+
+/// How a file gets its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// It shares the blocks of the blob, or is copied where that is not possible.
+    Share,
+    Copy,
 }
 
 /// How a file was laid out.

@@ -20,6 +20,22 @@ use crate::store::remote::pack::unpack;
 use crate::store::verify::{is_complete, read_tree};
 use crate::store::{ActionKey, ActionResult, Staged, Store};
 
+/// Where and until when blobs are downloaded.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    store: &'a Store,
+    deadline: Deadline,
+    /// The folder for blobs that are not committed yet.
+    folder: &'a Path,
+}
+
+/// What happens after a blob is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnMissing {
+    Continue,
+    Stop,
+}
+
 impl Remote {
     /// Downloads the result of `key` and its blobs into the store; `None` if no scope has a trusted result.
     pub fn fetch(&self, store: &Store, key: &ActionKey) -> Option<ActionResult> {
@@ -106,10 +122,11 @@ impl Remote {
         let is_complete_here = || outputs().all(|(digest, is_tree)| is_complete(store, &digest, is_tree));
         // Downloading must not take longer than running the stage would.
         let deadline = self.read_deadline(Duration::from_millis(envelope.result.cost_ms));
+        let to = Target { store, deadline, folder };
         if !is_complete_here() || envelope.texts.iter().any(is_missing) {
             let failed = AtomicUsize::new(0);
             for_each_parallel(&envelope.packs, |digest| {
-                let unpacked = self.fetch_pack(store, deadline, digest, folder);
+                let unpacked = self.fetch_pack(to, digest);
                 failed.fetch_add(usize::from(unpacked.is_none()), Ordering::Relaxed);
             });
             if failed.into_inner() > 0 {
@@ -117,9 +134,9 @@ impl Remote {
             }
         }
         let texts: BTreeSet<Digest> = envelope.texts.iter().copied().filter(is_missing).collect();
-        self.fetch_blobs(store, deadline, &texts, folder, false)?;
+        self.fetch_blobs(to, &texts, OnMissing::Continue)?;
         let first: BTreeSet<Digest> = outputs().map(|(digest, _)| digest).filter(is_missing).collect();
-        if !self.fetch_blobs(store, deadline, &first, folder, true)? {
+        if !self.fetch_blobs(to, &first, OnMissing::Stop)? {
             return Some(false);
         }
         let trees = outputs().filter(|(_, is_tree)| *is_tree).map(|(digest, _)| read_tree(store, &digest));
@@ -128,10 +145,11 @@ impl Remote {
             .flat_map(|tree| tree.entries().iter().map(|entry| entry.digest).collect::<Vec<_>>())
             .filter(is_missing)
             .collect();
-        Some(self.fetch_blobs(store, deadline, &files, folder, true)? && is_complete_here())
+        Some(self.fetch_blobs(to, &files, OnMissing::Stop)? && is_complete_here())
     }
 
-    fn fetch_pack(&self, store: &Store, deadline: Deadline, pack: &Digest, folder: &Path) -> Option<()> {
+    fn fetch_pack(&self, to: Target<'_>, pack: &Digest) -> Option<()> {
+        let Target { store, deadline, folder } = to;
         let name = object("pack", pack);
         if pack.size() > MAX_PACK_SIZE {
             return Some(());
@@ -151,19 +169,13 @@ impl Remote {
         self.report_local_error(store.content.commit(&staged).map_err(|error| error.source))
     }
 
-    /// Downloads blobs; returns whether all of them arrived. If `all` is set, stops after the first missing blob.
-    fn fetch_blobs(
-        &self,
-        store: &Store,
-        deadline: Deadline,
-        wanted: &BTreeSet<Digest>,
-        folder: &Path,
-        all: bool,
-    ) -> Option<bool> {
+    /// Downloads blobs; returns whether all of them arrived.
+    fn fetch_blobs(&self, to: Target<'_>, wanted: &BTreeSet<Digest>, on_missing: OnMissing) -> Option<bool> {
+        let Target { store, deadline, folder } = to;
         let (staged, missing) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
         let wanted: Vec<Digest> = wanted.iter().copied().collect();
         for_each_parallel(&wanted, |digest| {
-            if all && missing.load(Ordering::Relaxed) > 0 {
+            if on_missing == OnMissing::Stop && missing.load(Ordering::Relaxed) > 0 {
                 return;
             }
             match (self.fetch_blob(deadline, *digest, folder).flatten(), staged.lock()) {
