@@ -2,7 +2,9 @@
 
 use hamflow_stage_api::{ParamError, StageError};
 
-use crate::ml::device::{Device, NoCuda, not_built};
+#[cfg(not(feature = "cuda"))]
+use crate::ml::device::not_built;
+use crate::ml::device::{Device, NoCuda};
 use crate::ml::network::Network;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::Recipe;
