@@ -7,8 +7,8 @@ mod preview;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Columns, InputFile, Kind, KindSpec, Output, ParamError, Part, PartOutput, Parts, Planning,
-    Port, Preview, StageContext, StageError, Symlinks, Threads, View, Views, read_regular,
+    Access, ArtifactType, Columns, InputFile, Kind, KindSpec, Output, Part, PartOutput, Parts, Planning, Port, Preview,
+    StageContext, StageError, Symlinks, Threads, View, Views, read_regular,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -132,19 +132,6 @@ impl PreprocessParams {
     }
 }
 
-fn check(parameters: &PreprocessParams) -> Result<(), ParamError> {
-    for (name, value, largest) in [
-        ("height", parameters.height, 4096),
-        ("width", parameters.width, 4096),
-        ("part_size", parameters.part_size, 65536),
-    ] {
-        if !(1..=largest).contains(&value) {
-            return Err(ParamError::new(name, format!("`{name}` must be between 1 and {largest}, not {value}")));
-        }
-    }
-    Ok(())
-}
-
 /// The content of a part's side file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Rows {
@@ -183,10 +170,6 @@ impl Kind for Preprocess {
         let summary = "Decodes and resizes the images into shards of tensors; redoes only the parts that changed.";
         let spec = KindSpec::new("preprocess", REVISION, summary, ports);
         KindSpec { threads: Threads::Spare, part_unit: "images", reads_once: true, ..spec }
-    }
-
-    fn check(&self, params: &PreprocessParams) -> Result<(), ParamError> {
-        check(params)
     }
 
     fn outputs(&self, _params: &PreprocessParams) -> Vec<Output> {

@@ -4,7 +4,7 @@ mod cohort;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, ParamError, Random, StageContext, StageError};
+use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, Random, StageContext, StageError};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
@@ -50,31 +50,12 @@ impl Default for SyntheticParams {
     }
 }
 
-fn check(params: &SyntheticParams) -> Result<(), ParamError> {
-    for (name, value, smallest, largest) in [
-        ("images", params.images, 100, 1_000_000),
-        ("height", params.height, 16, 4096),
-        ("width", params.width, 16, 4096),
-        ("quality", u32::from(params.quality), 1, 100),
-    ] {
-        if !(smallest..=largest).contains(&value) {
-            let message = format!("`{name}` must be between {smallest} and {largest}, not {value}");
-            return Err(ParamError::new(name, message));
-        }
-    }
-    Ok(())
-}
-
 impl Kind for Synthetic {
     type Params = SyntheticParams;
 
     fn spec(&self) -> KindSpec {
         let summary = "Generates a data set in the layout of HAM10000, for the demo, tests and benchmarks.";
         KindSpec { seeded: true, ..KindSpec::new("synthetic", REVISION, summary, Vec::new()) }
-    }
-
-    fn check(&self, params: &SyntheticParams) -> Result<(), ParamError> {
-        check(params)
     }
 
     fn outputs(&self, _params: &SyntheticParams) -> Vec<Output> {

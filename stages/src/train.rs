@@ -8,29 +8,21 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Classify, Columns, Devices, Input, Kind, KindSpec, Listener, Output, ParamError, Planning,
-    Port, StageContext, StageError, View, Views, near_miss,
+    Port, StageContext, StageError, View, Views,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::dataset::Class;
 use crate::json;
-use crate::ml::augment::Augmentation;
+use crate::ml::backend;
 use crate::ml::card::{self, Card, Training, encode_weights};
 use crate::ml::classifier::thread_pool;
-use crate::ml::device::Device;
 use crate::ml::examples::{self, Examples, Role};
-use crate::ml::loss::Loss;
-use crate::ml::mixup::MIN_ALPHA;
-use crate::ml::model::{self, Model};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
-use crate::ml::precision::Precision;
-use crate::ml::schedule::{Curve, Plateau};
+use crate::ml::recipe::{Keep, Recipe};
 use crate::ml::shape::MapShape;
-use crate::ml::switch::Switch;
-use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Trained, Trainer};
+use crate::ml::trainer::{Data, Samples, Trained, Trainer};
 use crate::model_card::ModelCard;
 use crate::predict;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
@@ -46,166 +38,8 @@ const REVISION: u32 = 3;
 /// The kind `train`.
 pub struct Train;
 
-/// The parameters of `train`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainParams {
-    /// The network architecture: `baseline` has two blocks of two 3×3 convolutions and two dense layers.
-    model: String,
-    /// Number of epochs. Each epoch draws as many images as there are training images.
-    epochs: usize,
-    /// Number of images per optimisation step.
-    batch_size: usize,
-    /// Learning rate of Adam: the initial one, or the maximum with `schedule = "one-cycle"`.
-    learning_rate: f64,
-    /// Random geometric and colour augmentation of training images; `false` disables it.
-    augment: Switch<Augmentation>,
-    /// The α of MixUp (Zhang et al. 2018), which blends pairs of images and their targets; 0 disables it, 0.2 is common.
-    mixup: f64,
-    /// Which images an epoch draws: `shuffled` (each image once) or `balanced` (all classes equally often).
-    sampling: Sampling,
-    /// Weights of the classes in the loss.
-    class_weights: ClassWeights,
-    /// The β of `class_weights = "effective-number"` (Cui et al. 2019).
-    effective_number_beta: f64,
-    /// Label smoothing: the share of the target that is distributed uniformly over all classes (Szegedy et al. 2016);
-    /// 0 disables it.
-    label_smoothing: f64,
-    /// The γ of the focal loss (Lin et al. 2017), which down-weights well-classified images; 0 gives plain cross-entropy.
-    focal_gamma: f64,
-    /// Maximum norm of the gradients of a step (Pascanu et al. 2013); 0 disables clipping.
-    clip_norm: f64,
-    /// Learning rate schedule: `plateau`, `cosine` or `one-cycle`.
-    schedule: Curve,
-    /// Number of epochs over which the learning rate rises linearly from 0.
-    warmup_epochs: f64,
-    /// With `schedule = "plateau"`: how the learning rate is reduced when validation accuracy stops improving;
-    /// `false` keeps it constant.
-    plateau: Switch<Plateau>,
-    /// Stop after this many epochs without an improvement of the validation accuracy; 0 disables early stopping.
-    early_stopping: usize,
-    /// Which epoch's weights to keep.
-    keep: Keep,
-    /// Device to compute on: `cpu`, `cuda` (docs/guide/cuda.md), or `auto`, which uses CUDA if it is available.
-    device: Device,
-    /// Precision of the products in convolutions and dense layers: `f32`, or `tf32` and `bf16` with CUDA. Weights are
-    /// always f32.
-    precision: Precision,
-}
-
-impl Default for TrainParams {
-    fn default() -> Self {
-        Self {
-            model: "baseline".to_owned(),
-            epochs: 50,
-            batch_size: 10,
-            learning_rate: 1e-3,
-            augment: Switch::default(),
-            mixup: 0.0,
-            sampling: Sampling::default(),
-            class_weights: ClassWeights::default(),
-            effective_number_beta: 0.999,
-            label_smoothing: 0.0,
-            focal_gamma: 0.0,
-            clip_norm: 0.0,
-            schedule: Curve::default(),
-            warmup_epochs: 0.0,
-            plateau: Switch::default(),
-            early_stopping: 0,
-            keep: Keep::default(),
-            device: Device::default(),
-            precision: Precision::default(),
-        }
-    }
-}
-
-impl TrainParams {
-    fn check(&self) -> Result<(), ParamError> {
-        self.model()?;
-        self.device.check(self.precision)?;
-        let within = |name: &str, value: f64, low: f64, high: f64| {
-            if (low..=high).contains(&value) {
-                return Ok(());
-            }
-            let wanted = match low {
-                f64::MIN_POSITIVE => format!("be greater than 0 and at most {high}"),
-                MIN_ALPHA => format!("be 0, or between {low} and {high}"),
-                _ => format!("be between {low} and {high}"),
-            };
-            Err(ParamError::new(name, format!("`{name}` must {wanted}, not {value}")))
-        };
-        within("epochs", self.epochs as f64, 1.0, 1e6)?;
-        within("batch_size", self.batch_size as f64, 1.0, 4096.0)?;
-        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 10.0)?;
-        within("mixup", self.mixup, if self.mixup == 0.0 { 0.0 } else { MIN_ALPHA }, 2.0)?;
-        within("effective_number_beta", self.effective_number_beta, 0.0, 0.999_999)?;
-        within("label_smoothing", self.label_smoothing, 0.0, 0.9)?;
-        within("focal_gamma", self.focal_gamma, 0.0, 10.0)?;
-        within("clip_norm", self.clip_norm, 0.0, 1e6)?;
-        within("warmup_epochs", self.warmup_epochs, 0.0, 1e6)?;
-        within("early_stopping", self.early_stopping as f64, 0.0, 1e6)?;
-        if self.schedule == Curve::OneCycle && self.warmup_epochs > 0.0 {
-            return Err(ParamError::new(
-                "warmup_epochs",
-                "`warmup_epochs` cannot be combined with `one-cycle`, which has its own warm-up",
-            )
-            .hint("remove `warmup_epochs`, or set `schedule = \"cosine\"`"));
-        }
-        if let Some(Augmentation { rotation, zoom, shift, brightness, contrast, saturation, .. }) = self.augment.0 {
-            within("augment.rotation", rotation, 0.0, 180.0)?;
-            within("augment.zoom", zoom, 0.0, 0.9)?;
-            within("augment.shift", shift, 0.0, 1.0)?;
-            within("augment.brightness", brightness, 0.0, 1.0)?;
-            within("augment.contrast", contrast, 0.0, 1.0)?;
-            within("augment.saturation", saturation, 0.0, 1.0)?;
-        }
-        if let Some(Plateau { patience, factor, min_learning_rate }) = self.plateau.0 {
-            within("plateau.patience", f64::from(patience), 1.0, 1e6)?;
-            within("plateau.factor", factor, f64::MIN_POSITIVE, 0.99)?;
-            within("plateau.min_learning_rate", min_learning_rate, 0.0, 10.0)?;
-        }
-        Ok(())
-    }
-
-    fn model(&self) -> Result<&'static Model, ParamError> {
-        model::find(&self.model).ok_or_else(|| {
-            let error = ParamError::new("model", format!("unknown model `{}`", self.model));
-            match near_miss::hint(&self.model, model::MODELS.iter().map(|model| model.name)) {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })
-    }
-
-    /// The plateau parameters, if the schedule uses them.
-    fn followed_plateau(&self) -> Option<Plateau> {
-        self.plateau.0.filter(|_| self.schedule == Curve::Plateau)
-    }
-
-    fn recipe(&self, seed: u64) -> Recipe {
-        Recipe {
-            seed,
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            learning_rate: self.learning_rate,
-            augment: self.augment.0,
-            mixup: self.mixup,
-            sampling: self.sampling,
-            class_weights: self.class_weights,
-            effective_number_beta: self.effective_number_beta,
-            loss: Loss { label_smoothing: self.label_smoothing, focal: self.focal_gamma },
-            clip_norm: self.clip_norm,
-            schedule: self.schedule,
-            warmup: self.warmup_epochs,
-            plateau: self.followed_plateau(),
-            early_stopping: self.early_stopping,
-            keep: self.keep,
-        }
-    }
-}
-
 impl Kind for Train {
-    type Params = TrainParams;
+    type Params = Recipe;
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
@@ -221,11 +55,11 @@ impl Kind for Train {
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }
     }
 
-    fn check(&self, params: &TrainParams) -> Result<(), ParamError> {
-        params.check()
+    fn check(&self, recipe: &Recipe) -> Result<(), ParamError> {
+        recipe.check()
     }
 
-    fn outputs(&self, _params: &TrainParams) -> Vec<Output> {
+    fn outputs(&self, _recipe: &Recipe) -> Vec<Output> {
         vec![
             Output::new("model", ArtifactType::Model, card::FOLDER),
             Output::new("history", ArtifactType::History, "history.json"),
@@ -234,15 +68,15 @@ impl Kind for Train {
         ]
     }
 
-    fn devices(&self) -> Option<&dyn Devices<TrainParams>> {
+    fn devices(&self) -> Option<&dyn Devices<Recipe>> {
         Some(self)
     }
 
-    fn columns(&self) -> Option<&dyn Columns<TrainParams>> {
+    fn columns(&self) -> Option<&dyn Columns<Recipe>> {
         Some(self)
     }
 
-    fn views(&self) -> Option<&dyn Views<TrainParams>> {
+    fn views(&self) -> Option<&dyn Views<Recipe>> {
         Some(self)
     }
 
@@ -250,30 +84,31 @@ impl Kind for Train {
         predict::classify(asked, tell).map(|()| true)
     }
 
-    fn run(&self, params: &TrainParams, context: &StageContext<'_>) -> Result<(), StageError> {
+    fn run(&self, recipe: &Recipe, context: &StageContext<'_>) -> Result<(), StageError> {
         let pool = thread_pool(context.threads())?;
-        pool.install(|| train(context, params))
+        let recipe = Recipe { seed: context.seed()?, ..recipe.clone() };
+        pool.install(|| train(context, &recipe))
     }
 }
 
-impl Devices<TrainParams> for Train {
-    fn class(&self, params: &TrainParams) -> Result<String, ParamError> {
-        params.device.class(params.precision)
+impl Devices<Recipe> for Train {
+    fn class(&self, recipe: &Recipe) -> Result<String, ParamError> {
+        backend::class(recipe)
     }
 
-    fn accepts_others(&self, _params: &TrainParams) -> bool {
+    fn accepts_others(&self, _recipe: &Recipe) -> bool {
         true
     }
 }
 
-impl Columns<TrainParams> for Train {
-    fn read(&self, _params: &TrainParams) -> Vec<(&'static str, String)> {
+impl Columns<Recipe> for Train {
+    fn read(&self, _recipe: &Recipe) -> Vec<(&'static str, String)> {
         examples::COLUMNS.map(|column| ("split", column.to_owned())).to_vec()
     }
 }
 
-impl Views<TrainParams> for Train {
-    fn project(&self, _params: &TrainParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+impl Views<Recipe> for Train {
+    fn project(&self, _recipe: &Recipe, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
         let (rows, images) = examples::view(planning.inputs.one("split")?)?;
         let mut digests = String::new();
         for row in read_index(planning.inputs.one("shards")?.member(INDEX_NAME)?)? {
@@ -302,29 +137,28 @@ fn preparation(planning: Planning<'_>) -> Result<String, StageError> {
     Ok(format!("shape\t{:?}\npreprocessing\t{}\n", reader.shape(), reader.preprocess()))
 }
 
-fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageError> {
+fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> {
     let split = context.input("split")?;
     let shards = ShardReader::open(context.input("shards")?)?;
     let examples = Examples::read(split, |image| shards.contains(image))?;
     warn_of_gaps(context, &examples);
-    if examples.of(Role::Validation).next().is_none() && params.keep == Keep::Best {
+    if examples.of(Role::Validation).next().is_none() && recipe.keep == Keep::Best {
         return Err(StageError::input(format!("`{}` has no validation rows to select the best epoch", split.name))
             .hint("set `fractions.validation` of the split, or set `keep = \"last\"`"));
     }
-    let network = network(params, shards.shape(), examples.classes.len())?;
+    let network = network(recipe, shards.shape(), examples.classes.len())?;
     let training = samples(&examples, Role::Training, &shards)?;
     let normalisation = Normalisation::fit(&training.images);
     let validation = samples(&examples, Role::Validation, &shards)?;
-    let recipe = params.recipe(context.seed()?);
     let data = Data { training, validation, normalisation };
-    let engine = params.device.engine(params.precision, &network, &recipe, &data, |note| context.note(note))?;
-    let mut trainer = Trainer::with_engine(&network, recipe, data, engine);
+    let engine = backend::engine(&network, recipe, &data, |note| context.note(note))?;
+    let mut trainer = Trainer::with_engine(&network, recipe.clone(), data, engine);
     let class_weights = trainer.class_weights().to_vec();
-    let stopped = run_epochs(context, params, &mut trainer, examples.of(Role::Training).count())?;
+    let stopped = run_epochs(context, recipe, &mut trainer, examples.of(Role::Training).count())?;
     let trained = trainer.finish();
     let card = Card {
         format: card::FORMAT,
-        model: params.model.clone(),
+        model: recipe.model.clone(),
         layers: network.layers().to_vec(),
         parameters: network.parameter_count(),
         input: network.input(),
@@ -337,12 +171,12 @@ fn train(context: &StageContext<'_>, params: &TrainParams) -> Result<(), StageEr
             epoch: trained.epoch,
             training_rows: examples.of(Role::Training).count(),
             validation_rows: examples.of(Role::Validation).count(),
-            chosen_by_validation: params.keep == Keep::Best,
-            steered_by_validation: params.early_stopping > 0 || params.followed_plateau().is_some(),
+            chosen_by_validation: recipe.keep == Keep::Best,
+            steered_by_validation: recipe.early_stopping > 0 || recipe.followed_plateau().is_some(),
             synthetic: examples.synthetic,
         },
     };
-    Finished { params, card, trained, stopped, examples, class_weights }.write(context)
+    Finished { recipe, card, trained, stopped, examples, class_weights }.write(context)
 }
 
 /// Warns of rows without images, and of classes without rows.
@@ -361,31 +195,31 @@ fn warn_of_gaps(context: &StageContext<'_>, examples: &Examples) {
     }
 }
 
-fn network(params: &TrainParams, shape: [usize; 3], classes: usize) -> Result<Network, StageError> {
+fn network(recipe: &Recipe, shape: [usize; 3], classes: usize) -> Result<Network, StageError> {
     let [height, width, channels] = shape;
-    let model = params.model().map_err(|error| StageError::bug(error.to_string()))?;
+    let model = recipe.model().map_err(|error| StageError::bug(error.to_string()))?;
     Network::new(MapShape { height, width, channels }, &(model.layers)(classes))
-        .map_err(|error| StageError::input(format!("model `{}` cannot process the images: {error}", params.model)))
+        .map_err(|error| StageError::input(format!("model `{}` cannot process the images: {error}", recipe.model)))
 }
 
 /// Trains for the remaining epochs, saving a checkpoint after each. Returns why training stopped early, if it did.
 fn run_epochs(
     context: &StageContext<'_>,
-    params: &TrainParams,
+    recipe: &Recipe,
     trainer: &mut Trainer<'_>,
     images: usize,
 ) -> Result<Option<String>, StageError> {
-    let mut reporter = ProgressReporter::new(context, params.epochs, images)?;
+    let mut reporter = ProgressReporter::new(context, recipe.epochs, images)?;
     let mut checkpoint = Checkpoint::of(context);
-    checkpoint.restore(trainer, params.epochs)?;
+    checkpoint.restore(trainer, recipe.epochs)?;
     for record in trainer.history() {
         reporter.append(record)?;
     }
     reporter.resume_after(trainer.history().len());
-    while trainer.history().len() < params.epochs {
+    while trainer.history().len() < recipe.epochs {
         // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
         if trainer.is_exhausted() {
-            let reason = format!("no better validation accuracy in {} epochs", params.early_stopping);
+            let reason = format!("no better validation accuracy in {} epochs", recipe.early_stopping);
             context.note(format!("stopped early after epoch {}: {reason}", trainer.history().len()));
             return Ok(Some(reason));
         }
@@ -412,7 +246,7 @@ fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Resu
 
 /// A finished training run.
 struct Finished<'a> {
-    params: &'a TrainParams,
+    recipe: &'a Recipe,
     card: Card,
     trained: Trained,
     /// Why training stopped early, if it did.
@@ -443,7 +277,7 @@ impl Finished<'_> {
 
     /// The summary metrics, keys sorted.
     fn summary(&self) -> BTreeMap<&'static str, Value> {
-        let Self { params, card, trained, stopped, examples, class_weights } = self;
+        let Self { recipe, card, trained, stopped, examples, class_weights } = self;
         let class = |(index, class): (usize, &Class)| {
             json!({
                 "index": index,
@@ -457,9 +291,9 @@ impl Finished<'_> {
         BTreeMap::from([
             ("best_epoch", json!(trained.epoch)),
             ("classes", examples.classes.iter().enumerate().map(class).collect()),
-            ("epochs", json!(params.epochs)),
+            ("epochs", json!(recipe.epochs)),
             ("input", json!([card.input.height, card.input.width, card.input.channels])),
-            ("keep", json!(params.keep)),
+            ("keep", json!(recipe.keep)),
             ("kept", json!(trained.kept())),
             ("layers", json!(card.layers)),
             ("model", json!(card.model)),

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -19,8 +21,10 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    fn new<P: serde::Serialize + Send + Sync + 'static>(params: P) -> Result<Self, ParamError> {
-        Ok(Self { json: parameters::to_json(&params)?, typed: Arc::new(params) })
+    fn new<P: Serialize + JsonSchema + Send + Sync + 'static>(params: P) -> Result<Self, ParamError> {
+        let json = parameters::to_json(&params)?;
+        parameters::check_ranges::<P>(&json)?;
+        Ok(Self { json, typed: Arc::new(params) })
     }
 
     /// The parameters as they enter keys, keys sorted.

@@ -101,7 +101,9 @@ pub trait Kind: Sync {
         Ok(parsed)
     }
 
-    /// Validates what the types of the parameters leave open, such as ranges.
+    /// Validates what types and declared ranges leave open, such as parameters that exclude each other.
+    ///
+    /// The range of a number is declared at its field, with `#[schemars(range(min = 1, max = 10))]`, and enforced from there.
     fn check(&self, _params: &Self::Params) -> Result<(), ParamError> {
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! Parameters of a kind as one struct: strict parsing, defaults, JSON Schema.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
@@ -33,6 +37,60 @@ pub fn schema<P: JsonSchema>() -> Value {
         object.remove("title");
     }
     sorted(schema)
+}
+
+/// The schemas that [`check_ranges`] has generated.
+static SCHEMAS: Mutex<BTreeMap<TypeId, Arc<Value>>> = Mutex::new(BTreeMap::new());
+
+/// Rejects numbers outside of the ranges that the fields of `P` declare with `#[schemars(range(min = …, max = …))]`, or with
+/// `#[schemars(extend("exclusiveMinimum" = …))]`.
+pub(crate) fn check_ranges<P: JsonSchema + 'static>(params: &Params) -> Result<(), ParamError> {
+    let schema = {
+        let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(schemas.entry(TypeId::of::<P>()).or_insert_with(|| Arc::new(schema::<P>())))
+    };
+    check_properties(&schema, params, &mut Vec::new())
+}
+
+fn check_properties(schema: &Value, values: &Params, path: &mut Vec<String>) -> Result<(), ParamError> {
+    for (name, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let Some(value) = values.get(name) else { continue };
+        path.push(name.clone());
+        check_value(schema, value, path)?;
+        path.pop();
+    }
+    Ok(())
+}
+
+fn check_value(schema: &Value, value: &Value, path: &mut Vec<String>) -> Result<(), ParamError> {
+    match value {
+        Value::Number(number) => check_number(schema, number.as_f64().unwrap_or(f64::NAN), path)?,
+        Value::Object(values) => check_properties(schema, values, path)?,
+        _ => return Ok(()),
+    }
+    // At most one of the choices is for a value of this type.
+    let choices = schema.get("anyOf").and_then(Value::as_array);
+    choices.into_iter().flatten().try_for_each(|choice| check_value(choice, value, path))
+}
+
+fn check_number(schema: &Value, value: f64, path: &[String]) -> Result<(), ParamError> {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let (least, above, most) = (bound("minimum"), bound("exclusiveMinimum"), bound("maximum"));
+    if least.is_none_or(|least| value >= least)
+        && above.is_none_or(|above| value > above)
+        && most.is_none_or(|most| value <= most)
+    {
+        return Ok(());
+    }
+    let wanted = match (above, least, most) {
+        (Some(above), _, Some(most)) => format!("greater than {above} and at most {most}"),
+        (Some(above), _, None) => format!("greater than {above}"),
+        (None, Some(least), Some(most)) => format!("between {least} and {most}"),
+        (None, Some(least), None) => format!("at least {least}"),
+        (None, None, most) => format!("at most {}", most.unwrap_or(f64::INFINITY)),
+    };
+    let name = path.join(".");
+    Err(ParamError { path: path.to_owned(), message: format!("`{name}` must be {wanted}, not {value}"), hint: None })
 }
 
 /// The same value with the keys of every object sorted.
@@ -108,18 +166,28 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Toy {
         /// How often.
+        #[schemars(range(min = 1, max = 1000))]
         epochs: u32,
         /// How.
         strategy: Strategy,
         /// How much.
         fractions: Fractions,
+        #[schemars(range(max = 10), extend("exclusiveMinimum" = 0))]
         rate: f32,
+        switch: Option<Fractions>,
         group: Option<String>,
     }
 
     impl Default for Toy {
         fn default() -> Self {
-            Self { epochs: 3, strategy: Strategy::Mean, fractions: Fractions::default(), rate: 0.001, group: None }
+            Self {
+                epochs: 3,
+                strategy: Strategy::Mean,
+                fractions: Fractions::default(),
+                rate: 0.001,
+                switch: None,
+                group: None,
+            }
         }
     }
 
@@ -134,6 +202,7 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Fractions {
         train: f64,
+        #[schemars(range(max = 1.0))]
         test: f64,
     }
 
@@ -183,10 +252,22 @@ mod tests {
     fn resolved_parameters_resolve_to_themselves() {
         let resolve = |params: &Params| to_json(&parse::<Toy>(params).unwrap()).unwrap();
         let resolved = resolve(&Params::new());
-        assert_eq!(resolved.len(), 5);
+        assert_eq!(resolved.len(), 6);
         assert_eq!(resolve(&resolved), resolved);
         let names: Vec<&String> = resolved.keys().collect();
         assert!(names.is_sorted());
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_reported_with_its_range() {
+        let refused = |value: Value| check_ranges::<Toy>(&params(value)).unwrap_err();
+        assert_eq!(refused(json!({"epochs": 0})).message, "`epochs` must be between 1 and 1000, not 0");
+        assert_eq!(refused(json!({"rate": 0.0})).message, "`rate` must be greater than 0 and at most 10, not 0");
+        let error = refused(json!({"fractions": {"test": 1.5}}));
+        assert_eq!(error.path, ["fractions", "test"]);
+        assert_eq!(error.message, "`fractions.test` must be at most 1, not 1.5");
+        assert_eq!(refused(json!({"switch": {"test": 2}})).path, ["switch", "test"]);
+        assert!(check_ranges::<Toy>(&params(json!({"epochs": 1000, "rate": 10.0, "switch": null}))).is_ok());
     }
 
     #[test]

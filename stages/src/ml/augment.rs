@@ -13,20 +13,26 @@ use crate::ml::shape::MapShape;
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Maximum rotation in degrees, in either direction.
+    #[schemars(range(min = 0, max = 180))]
     pub rotation: f64,
     /// Maximum relative zoom, in or out, drawn independently for height and width.
+    #[schemars(range(min = 0, max = 0.9))]
     pub zoom: f64,
     /// Maximum shift as a fraction of the height and of the width.
+    #[schemars(range(min = 0, max = 1))]
     pub shift: f64,
     /// Flips images horizontally with probability 0.5.
     pub flip_horizontal: bool,
     /// Flips images vertically with probability 0.5.
     pub flip_vertical: bool,
     /// Maximum relative change of brightness, up or down.
+    #[schemars(range(min = 0, max = 1))]
     pub brightness: f64,
     /// Maximum relative change of contrast, up or down.
+    #[schemars(range(min = 0, max = 1))]
     pub contrast: f64,
     /// Maximum relative change of saturation, up or down.
+    #[schemars(range(min = 0, max = 1))]
     pub saturation: f64,
 }
 

@@ -24,7 +24,7 @@ pub struct Loss {
     /// The share of the target that is distributed uniformly over all classes (Szegedy et al., CVPR 2016).
     pub label_smoothing: f64,
     /// The exponent γ of the factor (1 − p) before each logarithm (focal loss: Lin et al., ICCV 2017); 0 for cross-entropy.
-    pub focal: f64,
+    pub focal_gamma: f64,
 }
 
 /// The loss of a batch.
@@ -74,7 +74,7 @@ impl Loss {
             let log_sum = libm::log(sum);
             loss.correct += usize::from(argmax(logits) == target.class);
             let share = weight / targets.len() as f64;
-            if self.focal > 0.0 {
+            if self.focal_gamma > 0.0 {
                 let logs: Vec<f64> = logits.iter().map(|&value| shifted(value) - log_sum).collect();
                 loss.sum += weight * self.focal_gradient(&logs, &distribution, share, &mut gradient);
                 continue;
@@ -122,10 +122,11 @@ impl Loss {
         for (class, &distribution) in distribution.iter().enumerate().filter(|(_, distribution)| **distribution > 0.0) {
             let (p, log) = (probabilities[class], logs[class]);
             let rest = (1.0 - p).max(0.0);
-            let power = libm::pow(rest, self.focal);
+            let power = libm::pow(rest, self.focal_gamma);
             loss -= distribution * power * log;
             // For p = 1, both factors vanish.
-            let steep = if rest > 0.0 { self.focal * p * libm::pow(rest, self.focal - 1.0) * log } else { 0.0 };
+            let steep =
+                if rest > 0.0 { self.focal_gamma * p * libm::pow(rest, self.focal_gamma - 1.0) * log } else { 0.0 };
             slopes[class] = distribution * (steep - power);
         }
         let all: f64 = slopes.iter().sum();
@@ -219,7 +220,7 @@ mod tests {
     fn smoothed_focal_and_mixed_losses_match_pytorch() {
         let targets = [Target::new(2, 2.0), Target { class: 1, weight: 0.7, mixed: Some((2, 0.3)) }];
         for (label_smoothing, focal, expected, gradients) in OTHERS {
-            let (loss, gradient) = Loss { label_smoothing, focal }.of(&LOGITS, &targets);
+            let (loss, gradient) = Loss { label_smoothing, focal_gamma: focal }.of(&LOGITS, &targets);
             assert!((loss.sum - expected).abs() < 1e-12, "{label_smoothing} {focal}: {} {expected}", loss.sum);
             for (ours, theirs) in gradient.iter().zip(gradients) {
                 assert!((f64::from(*ours) - theirs).abs() < 1e-7, "{label_smoothing} {focal}: {ours} {theirs}");
@@ -229,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_certain_prediction_has_zero_gradient() {
-        let (loss, gradient) = Loss { label_smoothing: 0.0, focal: 2.0 }.of(&[900.0, 0.0], &[Target::new(0, 1.0)]);
+        let (loss, gradient) =
+            Loss { label_smoothing: 0.0, focal_gamma: 2.0 }.of(&[900.0, 0.0], &[Target::new(0, 1.0)]);
         assert_eq!((loss.sum, &gradient[..]), (0.0, &[0.0, 0.0][..]));
     }
 

@@ -1,6 +1,7 @@
 //! Machine learning: layers with gradients, models, optimiser, augmentation, training and inference.
 
 pub mod augment;
+pub mod backend;
 pub mod card;
 pub mod classifier;
 #[cfg(feature = "cuda")]
@@ -16,6 +17,7 @@ pub mod network;
 pub mod normalisation;
 pub mod optimiser;
 pub mod precision;
+pub mod recipe;
 pub mod schedule;
 pub mod shape;
 pub mod switch;

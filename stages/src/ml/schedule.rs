@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Plateau {
     /// Number of epochs without improvement before the learning rate is reduced.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub patience: u32,
     /// Factor by which the learning rate is reduced.
+    #[schemars(range(max = 0.99), extend("exclusiveMinimum" = 0))]
     pub factor: f64,
     /// Lower bound of the learning rate.
+    #[schemars(range(min = 0, max = 10))]
     pub min_learning_rate: f64,
 }
 

@@ -13,7 +13,8 @@ use super::session::{Session, Settings, Source};
 use crate::ml::network::Network;
 use crate::ml::optimiser::Adam;
 use crate::ml::precision::Precision;
-use crate::ml::trainer::{Data, Engine, Epoch, INFERENCE_BATCH, Recipe, Steps, Tally, worst_gradient};
+use crate::ml::recipe::Recipe;
+use crate::ml::trainer::{Data, Engine, Epoch, INFERENCE_BATCH, Steps, Tally, worst_gradient};
 use crate::ml::weights::Weights;
 
 /// Steps between two reads of the cursor, frequent enough for a progress display.
@@ -65,13 +66,14 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let validation_batch = INFERENCE_BATCH.max(recipe.batch_size);
         let colours = recipe
             .augment
+            .0
             .is_some_and(|augment| augment.brightness > 0.0 || augment.contrast > 0.0 || augment.saturation > 0.0);
         let settings = Settings {
             precision,
             images: recipe.batch_size.min(trained).max(validation_batch.min(validated)),
-            loss: recipe.loss,
+            loss: recipe.loss(),
             clip_norm: recipe.clip_norm,
-            moves: recipe.augment.is_some(),
+            moves: recipe.augment.0.is_some(),
             colours: colours && network.input().channels == 3,
             mixes: recipe.mixup > 0.0,
             seed: recipe.seed,

@@ -4,15 +4,13 @@ use super::check::{Finding, check};
 use super::compile::{compile, is_possible};
 use super::host_tests::HostQueue;
 use super::{CudaEngine, CudaError, Gpu, usable};
-use crate::ml::augment::Augmentation;
-use crate::ml::loss::Loss;
 use crate::ml::model;
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::precision::Precision;
-use crate::ml::schedule::{Curve, Plateau};
+use crate::ml::recipe::Recipe;
 use crate::ml::shape::MapShape;
-use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Restored, Samples, Sampling, Trainer, first_weights};
+use crate::ml::trainer::{Data, Restored, Samples, Trainer, first_weights};
 
 /// Devices from Ampere to Blackwell; compilation requires none of them.
 const CAPABILITIES: [(i32, i32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
@@ -65,24 +63,7 @@ fn a_real_device_matches_the_cpu() {
 const SHAPE: MapShape = MapShape { height: 8, width: 9, channels: 3 };
 
 fn recipe() -> Recipe {
-    Recipe {
-        seed: 5,
-        epochs: 3,
-        batch_size: 7,
-        learning_rate: 2e-3,
-        augment: Some(Augmentation::default()),
-        mixup: 0.0,
-        sampling: Sampling::Shuffled,
-        class_weights: ClassWeights::None,
-        effective_number_beta: 0.999,
-        loss: Loss::default(),
-        clip_norm: 0.0,
-        schedule: Curve::Plateau,
-        warmup: 0.0,
-        plateau: Some(Plateau::default()),
-        early_stopping: 0,
-        keep: Keep::Best,
-    }
+    Recipe { seed: 5, epochs: 3, batch_size: 7, learning_rate: 2e-3, ..Recipe::default() }
 }
 
 /// Passes a trainer on the CPU queue to `work`.

@@ -1,23 +1,6 @@
 //! Class weights of the loss.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::Recipe;
-
-/// The weights of the classes in the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClassWeights {
-    /// All images have weight 1.
-    #[default]
-    None,
-    /// An image has weight rows / (classes · rows of its class), so that classes contribute equally, as in scikit-learn.
-    Balanced,
-    /// Weights by the effective number of samples (Cui et al., CVPR 2019): an image has weight (1 − β) / (1 − βⁿ) for
-    /// the n images of its class, scaled so that the weights of the classes with images have a mean of 1.
-    EffectiveNumber,
-}
+use crate::ml::recipe::{ClassWeights, Recipe};
 
 impl Recipe {
     /// The weight of each of `count` classes, given the classes of the training images.

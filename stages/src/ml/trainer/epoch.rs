@@ -2,10 +2,11 @@
 
 use hamflow_stage_api::Random;
 
-use super::{Data, Recipe};
+use super::Data;
 use crate::ml::augment::Draw;
 use crate::ml::loss::Target;
 use crate::ml::mixup::Mix;
+use crate::ml::recipe::Recipe;
 
 /// An epoch, independent of the engine.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Epoch<'_> {
 
     /// The augmentation of the image at a position, if any.
     pub fn draw(&self, position: usize) -> Option<Draw> {
-        let augment = self.recipe.augment?;
+        let augment = self.recipe.augment.0?;
         let purpose = format!("augment {} {position}", self.number);
         Some(augment.draw(&mut Random::new(self.recipe.seed, &purpose)))
     }

@@ -7,84 +7,21 @@ mod epoch;
 mod processor;
 
 pub use checkpoint::Restored;
-pub use class_weights::ClassWeights;
 pub use engine::{Engine, Steps, Tally, worst_gradient};
 pub use epoch::{Epoch, Step};
 pub use processor::{INFERENCE_BATCH, Processor, predict};
 
 use hamflow_stage_api::{Random, StageError};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ml::augment::Augmentation;
-use crate::ml::loss::Loss;
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
-use crate::ml::schedule::{Curve, Plateau, Schedule};
+use crate::ml::recipe::{Keep, Recipe, Sampling};
+use crate::ml::schedule::Schedule;
 use crate::ml::weights::Weights;
 
 /// The hint for diverged training.
 const DIVERGED_HINT: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
-
-/// Which training images an epoch draws.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sampling {
-    /// Every image once, in random order.
-    #[default]
-    Shuffled,
-    /// As many images as there are, with classes drawn uniformly at random.
-    Balanced,
-}
-
-/// Which epoch's weights to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Keep {
-    /// The epoch with the highest validation accuracy; the first one in a tie.
-    #[default]
-    Best,
-    /// The last epoch.
-    Last,
-}
-
-/// The training configuration.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Recipe {
-    /// The seed of all random numbers.
-    pub seed: u64,
-    /// The total number of epochs, for schedules that depend on it.
-    pub epochs: usize,
-    /// The number of images per step.
-    pub batch_size: usize,
-    /// The initial or maximum learning rate.
-    pub learning_rate: f64,
-    /// The augmentation, if any.
-    pub augment: Option<Augmentation>,
-    /// The α of MixUp; 0 disables it.
-    pub mixup: f64,
-    /// Which images an epoch draws.
-    pub sampling: Sampling,
-    /// The weights of the classes in the loss.
-    pub class_weights: ClassWeights,
-    /// The β of [`ClassWeights::EffectiveNumber`].
-    pub effective_number_beta: f64,
-    /// The loss function.
-    pub loss: Loss,
-    /// The maximum norm of the gradients of a step; 0 disables clipping.
-    pub clip_norm: f64,
-    /// The learning rate schedule.
-    pub schedule: Curve,
-    /// The number of epochs over which the learning rate rises linearly from 0.
-    pub warmup: f64,
-    /// The plateau schedule, if any.
-    pub plateau: Option<Plateau>,
-    /// The number of epochs without an improvement of the validation accuracy after which training stops; 0 disables
-    /// early stopping.
-    pub early_stopping: usize,
-    /// Which weights to keep.
-    pub keep: Keep,
-}
 
 /// Images and their classes.
 #[derive(Debug, Clone, Default)]
@@ -190,11 +127,11 @@ impl<'a> Trainer<'a> {
     pub fn with_engine(network: &'a Network, recipe: Recipe, data: Data<'a>, engine: Box<dyn Engine + 'a>) -> Self {
         Self {
             network,
-            recipe,
             class_weights: recipe.class_weights(&data.training.classes, network.classes()),
+            schedule: Schedule::new(recipe.learning_rate),
+            recipe,
             data,
             engine,
-            schedule: Schedule::new(recipe.learning_rate),
             best: None,
             history: Vec::new(),
             diverged: false,
@@ -254,7 +191,7 @@ impl<'a> Trainer<'a> {
             validation_accuracy: validation.map(|tally| tally.accuracy()),
         };
         if let Some(accuracy) = record.validation_accuracy {
-            if let Some(plateau) = &self.recipe.plateau {
+            if let Some(plateau) = &self.recipe.followed_plateau() {
                 self.schedule.observe(plateau, accuracy);
             }
             let is_best = self.best.as_ref().is_none_or(|best| accuracy > best.accuracy);
@@ -314,9 +251,9 @@ impl<'a> Trainer<'a> {
 
     /// The learning rate of each step of the next epoch of `images` images.
     fn rates(&self, images: usize) -> Vec<f64> {
-        let Recipe { epochs, batch_size, schedule, warmup, .. } = self.recipe;
+        let Recipe { epochs, batch_size, schedule, warmup_epochs, .. } = self.recipe;
         let steps = images.div_ceil(batch_size) as u64;
-        let warmup = libm::round(warmup * steps as f64) as u64;
+        let warmup = libm::round(warmup_epochs * steps as f64) as u64;
         let before = self.engine.adam().steps();
         let rate = |step| self.schedule.learning_rate * schedule.factor(before + step, steps * epochs as u64, warmup);
         (0..steps).map(rate).collect()

@@ -45,7 +45,7 @@ impl<'a> Processor<'a> {
             mix.apply(&mut images, &mut targets);
         }
         let pass = Pass { level: self.level, dropout: Some(mix(epoch.recipe.seed, self.adam.steps() + 1)) };
-        let batch = Batch { images: &images, targets: &targets, loss: epoch.recipe.loss };
+        let batch = Batch { images: &images, targets: &targets, loss: epoch.recipe.loss() };
         let (network, work) = (self.network, &mut self.work);
         let loss = self
             .weights

@@ -1,8 +1,12 @@
 //! Tests of training on images in memory: convergence, reproducibility, and divergence.
 
 use super::*;
+use crate::ml::augment::Augmentation;
 use crate::ml::model;
+use crate::ml::recipe::ClassWeights;
+use crate::ml::schedule::Curve;
 use crate::ml::shape::MapShape;
+use crate::ml::switch::Switch;
 
 const SHAPE: MapShape = MapShape { height: 8, width: 9, channels: 3 };
 
@@ -25,24 +29,7 @@ fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
 }
 
 fn recipe() -> Recipe {
-    Recipe {
-        seed: 5,
-        epochs: 4,
-        batch_size: 7,
-        learning_rate: 2e-3,
-        augment: None,
-        mixup: 0.0,
-        sampling: Sampling::Shuffled,
-        class_weights: ClassWeights::None,
-        effective_number_beta: 0.999,
-        loss: Loss::default(),
-        clip_norm: 0.0,
-        schedule: Curve::Plateau,
-        warmup: 0.0,
-        plateau: Some(Plateau::default()),
-        early_stopping: 0,
-        keep: Keep::Best,
-    }
+    Recipe { seed: 5, epochs: 4, batch_size: 7, learning_rate: 2e-3, augment: Switch(None), ..Recipe::default() }
 }
 
 /// Passes a trainer with 60 training and 31 validation images to `work`.
@@ -78,10 +65,10 @@ fn train(recipe: Recipe, epochs: usize, threads: usize) -> Result<(Trained, Vec<
 
 #[test]
 fn training_resumes_bit_identically_from_a_checkpoint() {
-    let recipe = Recipe { augment: Some(Augmentation::default()), ..recipe() };
+    let recipe = Recipe { augment: Switch::default(), ..recipe() };
     let run =
         |trainer: &mut Trainer<'_>, epochs: usize| (0..epochs).try_for_each(|_| trainer.run_epoch(|_| ()).map(|_| ()));
-    let (saved, whole) = with_trainer(recipe, 2, |mut trainer| {
+    let (saved, whole) = with_trainer(recipe.clone(), 2, |mut trainer| {
         run(&mut trainer, 3)?;
         let saved = trainer.checkpoint()?;
         run(&mut trainer, 4)?;
@@ -114,10 +101,10 @@ fn a_simple_rule_is_learned() {
 
 #[test]
 fn the_output_does_not_depend_on_the_number_of_threads() {
-    let augmented = Recipe { augment: Some(Augmentation::default()), ..recipe() };
-    let (expected, bytes) = train(augmented, 2, 1).unwrap();
+    let augmented = Recipe { augment: Switch::default(), ..recipe() };
+    let (expected, bytes) = train(augmented.clone(), 2, 1).unwrap();
     for threads in [2, 3, 7] {
-        let (trained, other) = train(augmented, 2, threads).unwrap();
+        let (trained, other) = train(augmented.clone(), 2, threads).unwrap();
         assert!(bytes == other, "{threads} threads");
         assert_eq!(trained.history, expected.history);
     }
@@ -197,31 +184,31 @@ fn every_option_has_an_effect_and_is_reproducible_on_any_number_of_threads() {
     let plain = train(recipe(), 2, 2).unwrap().1;
     let coloured = Augmentation { brightness: 0.2, contrast: 0.2, saturation: 0.2, ..Augmentation::default() };
     for other in [
-        Recipe { augment: Some(coloured), ..recipe() },
+        Recipe { augment: Switch(Some(coloured)), ..recipe() },
         Recipe { mixup: 0.4, ..recipe() },
         Recipe { sampling: Sampling::Balanced, ..recipe() },
-        Recipe { loss: Loss { label_smoothing: 0.1, focal: 0.0 }, ..recipe() },
-        Recipe { loss: Loss { label_smoothing: 0.0, focal: 2.0 }, ..recipe() },
+        Recipe { label_smoothing: 0.1, ..recipe() },
+        Recipe { focal_gamma: 2.0, ..recipe() },
         Recipe { clip_norm: 0.1, ..recipe() },
-        Recipe { schedule: Curve::Cosine, warmup: 0.5, ..recipe() },
+        Recipe { schedule: Curve::Cosine, warmup_epochs: 0.5, ..recipe() },
         Recipe { schedule: Curve::OneCycle, ..recipe() },
     ] {
-        let one = train(other, 2, 1).unwrap().1;
+        let one = train(other.clone(), 2, 1).unwrap().1;
         assert!(one != plain, "{other:?} has no effect");
-        assert!(one == train(other, 2, 3).unwrap().1, "{other:?} depends on threads");
+        assert!(one == train(other.clone(), 2, 3).unwrap().1, "{other:?} depends on threads");
     }
 }
 
 #[test]
 fn a_planned_learning_rate_ends_near_0_and_rejects_other_plans() {
-    let cosine = Recipe { schedule: Curve::Cosine, plateau: None, ..recipe() };
-    let saved = with_trainer(cosine, 2, |mut trainer| {
+    let cosine = Recipe { schedule: Curve::Cosine, ..recipe() };
+    let saved = with_trainer(cosine.clone(), 2, |mut trainer| {
         let rates: Vec<f64> = (0..4).map(|_| trainer.run_epoch(|_| ()).unwrap().learning_rate).collect();
         assert!(rates.is_sorted_by(|a, b| a > b) && rates[3] < 0.01 * rates[0], "{rates:?}");
         trainer.checkpoint()
     })
     .unwrap();
-    let longer = Recipe { epochs: 6, ..cosine };
+    let longer = Recipe { epochs: 6, ..cosine.clone() };
     assert_eq!(with_trainer(longer, 2, |mut trainer| trainer.restore(&saved, 6)).unwrap(), Restored::OtherPlan);
     assert_eq!(with_trainer(cosine, 2, |mut trainer| trainer.restore(&saved, 4)).unwrap(), Restored::After(4));
 }

@@ -7,13 +7,14 @@ use crate::ml::augment::Augmentation;
 use crate::ml::cuda::CudaEngine;
 use crate::ml::cuda::queue::Queue;
 use crate::ml::layer::LayerConfig::{self, Conv, Dense, Dropout, Flatten, MaxPool};
-use crate::ml::loss::Loss;
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::precision::Precision;
-use crate::ml::schedule::{Curve, Plateau};
+use crate::ml::recipe::{ClassWeights, Recipe, Sampling};
+use crate::ml::schedule::Curve;
 use crate::ml::shape::MapShape;
-use crate::ml::trainer::{ClassWeights, Data, Keep, Recipe, Samples, Sampling, Trainer, first_weights};
+use crate::ml::switch::Switch;
+use crate::ml::trainer::{Data, Samples, Trainer, first_weights};
 
 /// Odd before and after the first pooling.
 const SHAPE: MapShape = MapShape { height: 13, width: 18, channels: 3 };
@@ -46,24 +47,7 @@ fn of_losses(precision: Precision) -> f64 {
 }
 
 fn recipe() -> Recipe {
-    Recipe {
-        seed: 5,
-        epochs: 20,
-        batch_size: 100,
-        learning_rate: 1e-3,
-        augment: None,
-        mixup: 0.0,
-        sampling: Sampling::Shuffled,
-        class_weights: ClassWeights::None,
-        effective_number_beta: 0.999,
-        loss: Loss::default(),
-        clip_norm: 0.0,
-        schedule: Curve::Plateau,
-        warmup: 0.0,
-        plateau: Some(Plateau::default()),
-        early_stopping: 0,
-        keep: Keep::Best,
-    }
+    Recipe { seed: 5, epochs: 20, batch_size: 100, learning_rate: 1e-3, augment: Switch(None), ..Recipe::default() }
 }
 
 pub(super) fn check<Q: Queue>(
@@ -79,15 +63,15 @@ pub(super) fn check<Q: Queue>(
         ..Augmentation::default()
     };
     let everything = Recipe {
-        augment: Some(augment),
+        augment: Switch(Some(augment)),
         mixup: 0.4,
         sampling: Sampling::Balanced,
         class_weights: ClassWeights::Balanced,
-        loss: Loss { label_smoothing: 0.1, focal: 1.5 },
+        label_smoothing: 0.1,
+        focal_gamma: 1.5,
         clip_norm: 0.5,
         schedule: Curve::Cosine,
-        warmup: 0.5,
-        plateau: None,
+        warmup_epochs: 0.5,
         ..recipe()
     };
     for (what, recipe, epochs) in [
@@ -127,8 +111,8 @@ fn train<Q: Queue>(
         validation: samples(&validation),
     };
     let mut trainer = match engine(&network, &data)? {
-        Some(engine) => Trainer::with_engine(&network, *recipe, data.clone(), Box::new(engine)),
-        None => Trainer::new(&network, *recipe, data.clone())?,
+        Some(engine) => Trainer::with_engine(&network, recipe.clone(), data.clone(), Box::new(engine)),
+        None => Trainer::new(&network, recipe.clone(), data.clone())?,
     };
     for _ in 0..epochs {
         trainer.run_epoch(|_| ())?;

@@ -184,7 +184,7 @@ impl<Q: Queue> Session<Q> {
             count(images),
             count(self.plan.classes),
             F64(loss.label_smoothing),
-            F64(loss.focal),
+            F64(loss.focal_gamma),
         ];
         self.launch(Kernel::LossGradient, 1, &arguments)
     }

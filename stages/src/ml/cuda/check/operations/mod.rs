@@ -151,7 +151,7 @@ impl<Q: Queue> Device<'_, Q> {
         let cursor = self.queue.allocate(Number::U8, Cursor::SIZE)?;
         let mut findings = Vec::new();
         for (label_smoothing, focal) in [(0.0, 0.0), (0.1, 0.0), (0.0, 2.0), (0.1, 1.5)] {
-            let (loss, gradient) = Loss { label_smoothing, focal }.of(&logits, &targets);
+            let (loss, gradient) = Loss { label_smoothing, focal_gamma: focal }.of(&logits, &targets);
             self.queue.upload(cursor, &Cursor::default().to_bytes())?;
             let arguments = [buffer, epoch.targets, cursor, slopes].map(Argument::Buffer);
             let numbers = [U32(images as u32), U32(classes as u32), F64(label_smoothing), F64(focal)];
