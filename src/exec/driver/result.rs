@@ -70,12 +70,12 @@ impl Driver<'_> {
         let same = self.planner.lock().stages.get(name).is_some_and(|locked| locked.key == result.key.hex());
         let differences = self.planner.compare_out(id, result, files)?;
         if let Some(first) = differences.other.first() {
-            let count = differences.other.len();
-            let word = if count == 1 { "file" } else { "files" };
-            let message = match same {
-                true => format!("restored {count} edited {word} in `out/{name}`, such as `{first}`"),
-                false => {
-                    format!("overwrote {count} {word} in `out/{name}` that are not in the cache, such as `{first}`")
+            let message = match (differences.other.len(), same) {
+                (1, true) => format!("restored 1 edited file in `out/{name}`: `{first}`"),
+                (1, false) => format!("overwrote 1 file in `out/{name}` that is not in the cache: `{first}`"),
+                (count, true) => format!("restored {count} edited files in `out/{name}`, such as `{first}`"),
+                (count, false) => {
+                    format!("overwrote {count} files in `out/{name}` that are not in the cache, such as `{first}`")
                 }
             };
             self.warn(Some(id), message);
