@@ -2,9 +2,10 @@
 //!
 //! Each kernel is written once as a safe generic function and compiled three times: with AVX-512, with AVX2 and FMA,
 //! and portably. All three give identical bits:
+//!
 //! - Lanes run over output channels. Each output is a chain of fused multiply-adds in an order that depends only on
-//! the shapes, not on register width or blocking. - `f32::mul_add` rounds once on every processor (slowly, in
-//! software, if there is no instruction).
+//!   the shapes, not on register width or blocking.
+//! - `f32::mul_add` rounds once on every processor (slowly, in software, if there is no instruction).
 
 mod conv;
 mod dense;
