@@ -4,7 +4,7 @@ use hamflow_stage_api::StageError;
 pub use hamflow_stage_api::parameters::sorted;
 use serde::Serialize;
 
-/// Writes a value with sorted keys, [indented](indented).
+/// Writes a value with sorted keys, as [`indented`] does.
 pub fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, StageError> {
     indented(&sorted(serde_json::to_value(value).map_err(|error| failed(&error))?))
 }
