@@ -1,7 +1,7 @@
-//! Runs what is stale: jobs to workers, results to the store, what happened to whoever listens.
+//! Executes stale stages: sends jobs to workers, commits results to the store, and reports events.
 //!
-//! [`run_loop`] decides what happens next and does none of it; [`driver`] does it; [`event`] is the border between the two. [`finish`] is
-//! the end of a run. A stage that is run again to be compared ([`rebuild()`]) is an ordinary run into a scratch store.
+//! `run_loop` decides what to do next and performs nothing; `driver` performs it; `event` is the border between the two. `finish` is
+//! the end of a run. [`rebuild()`] reruns stages for comparison, as an ordinary run into a scratch store.
 
 mod commit;
 mod committer;
