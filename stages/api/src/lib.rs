@@ -2,7 +2,8 @@
 //!
 //! A kind implements [`Kind`], and a trait such as [`Parts`] for what only some kinds can do. The engine holds every kind as
 //! [`AnyKind`]. It queries inputs and outputs ([`Port`], [`Output`]), lets the kind validate its parameters, and passes it a
-//! [`StageContext`] to run. A [`Subcommand`] is a command that comes with the kinds. Neither side depends on anything else of the other.
+//! [`StageContext`] to run. A [`Subcommand`] is a command that comes with the kinds; it gets what it needs from a [`Host`]. Neither
+//! side depends on anything else of the other.
 
 mod any_kind;
 mod artifact;
