@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
+use hamflow::cli::Program;
+
 #[cfg(feature = "builtin")]
-const KINDS: hamflow::config::Kinds = hamflow_stages::registry::KINDS;
+const PROGRAM: Program =
+    Program { kinds: hamflow_stages::registry::KINDS, commands: hamflow_stages::registry::COMMANDS };
 #[cfg(not(feature = "builtin"))]
-const KINDS: hamflow::config::Kinds = &[];
+const PROGRAM: Program = Program { kinds: &[], commands: &[] };
 
 fn main() -> ExitCode {
-    hamflow::cli::main(KINDS)
+    hamflow::cli::main(PROGRAM)
 }

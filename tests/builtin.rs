@@ -197,6 +197,18 @@ fn predict_agrees_with_evaluate() {
 }
 
 #[test]
+fn the_help_includes_the_commands_of_the_stages() {
+    let project = Project::builtin("");
+    let help = |command: &[&str]| {
+        let mut asked = project.command(&[command, &["--help"]].concat());
+        asked.env_remove("COLUMNS");
+        Project::finish(asked).stdout
+    };
+    insta::assert_snapshot!("help", help(&[]));
+    insta::assert_snapshot!("help_predict", help(&["predict"]));
+}
+
+#[test]
 fn an_error_in_a_table_shows_its_location() {
     let project = Project::builtin(
         "[inputs]\ncsv = \"data/table.csv\"\nimages = \"data\"\n[stages.metadata]\ncsv = \"inputs.csv\"\nimages = \"inputs.images\"\n",

@@ -161,3 +161,61 @@ fn overriding_a_profile_suggests_what_to_set_instead() {
     let refused = project.hamflow(&["run", "--set", "profiles.fast.stages.second.suffix=x"]);
     assert!(refused.code == 2 && refused.stderr.contains("hint: set `stages.second.suffix`"), "{refused:?}");
 }
+
+/// A project with a stage `pieces` that makes a folder, after its first run.
+fn pieces() -> Project {
+    let project = Project::new("[inputs]\nfolder = \"data\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n");
+    project.write("data/a1", "one");
+    project.write("data/b1", "two");
+    project.run();
+    project
+}
+
+#[test]
+fn a_command_of_the_stages_package_reads_an_up_to_date_artifact() {
+    let project = pieces();
+    let made = project.files("out/pieces/pieces").swap_remove(0);
+    project.write("own/mine.txt", &made.1);
+    project.write("own/other.txt", "other");
+    let ran = project.hamflow(&["contains", "pieces", "own/mine.txt", "--copies", "new/copies", "--json"]);
+    assert_eq!((ran.code, &ran.stderr[..]), (0, ""), "{ran:?}");
+    let line: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let name = std::path::Path::new(&made.0).file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(line, serde_json::json!({"file": "own/mine.txt", "found": name}));
+    assert!(std::fs::read(project.path("new/copies/mine.txt")).unwrap() == made.1);
+    // A directory serves as well as the stage that made it, and a partial failure is told by the exit code.
+    let ran = project.hamflow(&["contains", "out/pieces/pieces", "own"]);
+    assert_eq!((ran.code, &ran.stdout[..]), (1, &format!("{name}\n")[..]), "{ran:?}");
+    assert_eq!(ran.stderr, "error: `own/other.txt` is not in `out/pieces/pieces`\n");
+}
+
+#[test]
+fn a_command_of_the_stages_package_explains_why_there_is_no_artifact() {
+    let project = pieces();
+    for (named, code, wanted) in [
+        (
+            &["piece", "data"][..],
+            2,
+            "error: `piece` is neither a directory nor a stage that produces a folder\nhint: stages with a folder: `pieces`\n",
+        ),
+        (&["pieces", "data", "--set", "stages.pieces.sufix=x"], 2, "unknown parameter `sufix`"),
+        (
+            &["pieces", "data", "--set", "stages.pieces.suffix=x"],
+            2,
+            "error: the folder of `pieces` is not up to date\nhint: make it with `hamflow run pieces` and the same options; \
+             `hamflow why pieces` shows what changed\n",
+        ),
+        (&["pieces"], 2, "the following required arguments were not provided:\n  <FILES>..."),
+        (&["pieces", "data", "--profile", "nothing"], 2, "nothing"),
+    ] {
+        let ran = project.hamflow(&[&["contains"], named].concat());
+        assert_eq!((ran.code, &ran.stdout[..]), (code, ""), "{ran:?}");
+        assert!(ran.stderr.contains(wanted), "{ran:?}");
+    }
+    std::fs::remove_file(project.path("pipeline.toml")).unwrap();
+    let ran = project.hamflow(&["contains", "pieces", "data"]);
+    assert_eq!(
+        (ran.code, &ran.stderr[..]),
+        (2, "error: `pieces` is neither a directory nor a stage that produces a folder\n")
+    );
+}

@@ -343,6 +343,43 @@ fn every_need_of_an_ignored_test_is_probed_and_documented() {
     }
 }
 
+/// Lines of the engine that may name the domain: the description of the crate, and that of a template of `init`.
+const DOMAIN_LINES: [&str; 2] = [
+    "//! hamflow runs dataflow pipelines incrementally, from a dataset to a trained, evaluated and explained classifier.",
+    "/// Train and evaluate a classifier on HAM10000",
+];
+
+#[test]
+fn the_engine_and_the_contract_know_neither_classification_nor_the_commands_of_stages() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages/src", "stages/api/src"] {
+        sources(&root().join(folder), &mut files);
+    }
+    // The place of the run's details in a page is part of the contract, so it is spelled there and nowhere else.
+    let marker = "<!--hamflow:run-->";
+    let (mut wrong, mut markers) = (Vec::new(), Vec::new());
+    for file in files {
+        let relative = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        let is_kind = relative.starts_with("stages/src/");
+        if relative.contains("test") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        markers.extend(text.matches(marker).map(|_| relative.clone()));
+        for (number, line) in text.lines().enumerate().filter(|_| !is_kind) {
+            let line = line.trim();
+            let names_domain = ["classif", "predict"].iter().any(|word| line.to_lowercase().contains(word));
+            // The type of the artifact that holds the answers of a model.
+            let is_type = relative == "stages/api/src/artifact.rs" && line.to_lowercase().contains("predictions");
+            if names_domain && !is_type && !DOMAIN_LINES.contains(&line) {
+                wrong.push(format!("{relative}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "this belongs in `stages/src/`");
+    assert_eq!(markers, ["stages/api/src/artifact.rs"], "use `RUN_DETAILS`");
+}
+
 #[test]
 fn only_ui_writes_to_the_terminal() {
     let mut files = Vec::new();

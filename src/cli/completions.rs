@@ -1,9 +1,9 @@
 //! `hamflow completions`: generates a shell completion script.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Arguments, CliError};
+use super::{CliError, Program, command_line};
 use crate::ui;
 
 /// Arguments of `hamflow completions`.
@@ -15,9 +15,9 @@ pub struct CompletionsArguments {
 }
 
 /// Runs the command.
-pub fn execute(arguments: &CompletionsArguments) -> Result<u8, CliError> {
+pub fn execute(arguments: &CompletionsArguments, program: Program) -> Result<u8, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "hamflow", &mut script);
+    clap_complete::generate(arguments.shell, &mut command_line(program), "hamflow", &mut script);
     ui::data(String::from_utf8_lossy(&script).trim_end());
     Ok(0)
 }

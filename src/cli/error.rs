@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use hamflow_stage_api::{ErrorCategory, StageError};
+use hamflow_stage_api::{CommandError, ErrorCategory, StageError};
 
 use crate::config::Diagnostic;
 use crate::exec::{GcError, GuardError};
@@ -29,6 +29,8 @@ enum Report {
     Message { message: String, hint: Option<String> },
     /// Errors in the pipeline file, each with its location and hint.
     Diagnostics(Vec<Diagnostic>),
+    /// An error that passed through a [contributed command](hamflow_stage_api::Subcommand), as it is printed.
+    Rendered(String),
 }
 
 /// Maps an error category to an exit code.
@@ -102,6 +104,7 @@ impl fmt::Display for CliError {
                 let texts: Vec<String> = diagnostics.iter().map(Diagnostic::render).collect();
                 f.write_str(&texts.join("\n\n"))
             }
+            Report::Rendered(text) => f.write_str(text),
         }
     }
 }
@@ -110,6 +113,21 @@ impl From<StageError> for CliError {
     fn from(mut error: StageError) -> Self {
         let hint = error.hint.take();
         Self::new(exit_code(error.category), error.to_string()).with_hint(hint)
+    }
+}
+
+impl From<CommandError> for CliError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Stage(error) => error.into(),
+            CommandError::Engine { code, text } => Self { code, report: Report::Rendered(text) },
+        }
+    }
+}
+
+impl From<CliError> for CommandError {
+    fn from(error: CliError) -> Self {
+        Self::Engine { code: error.code, text: error.to_string() }
     }
 }
 

@@ -3,6 +3,7 @@
 mod cache;
 mod compare;
 mod completions;
+mod contributed;
 mod dag;
 mod error;
 mod follow;
@@ -12,7 +13,6 @@ mod kinds;
 mod log;
 mod metrics;
 mod pages;
-mod predict;
 mod preview;
 mod project;
 mod remote;
@@ -28,20 +28,28 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use hamflow_stage_api::Subcommand as Contributed;
 
 use crate::config::Kinds;
 use crate::ui;
 
 pub use error::CliError;
 
+/// What a program consists of besides the engine.
+#[derive(Clone, Copy, Default)]
+pub struct Program {
+    /// The kinds of stage.
+    pub kinds: Kinds,
+    /// The commands that come with them.
+    pub commands: &'static [&'static dyn Contributed],
+}
+
 /// Runs dataflow pipelines and reruns only the stages that a change affects
 #[derive(Debug, Parser)]
 #[command(name = "hamflow", bin_name = "hamflow", version, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Arguments {}
 
 /// Options of every command that reads a pipeline.
 #[derive(Debug, Clone, Default, Args)]
@@ -73,8 +81,6 @@ enum Command {
     Report(report::ReportArguments),
     /// Compare two runs on one HTML page
     Compare(compare::CompareArguments),
-    /// Classify your own images with a trained model
-    Predict(predict::PredictArguments),
     /// Render what a stage does to a sample of its inputs, without running it
     Preview(preview::PreviewArguments),
     /// List past runs, or show one run or the log of a stage
@@ -97,10 +103,39 @@ enum Command {
     Worker,
 }
 
-/// Runs the command line with the given kinds of stage.
-pub fn main(kinds: Kinds) -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+/// The command of the engine before which the contributed commands are listed.
+const BEFORE: &str = "preview";
+
+/// The grammar of the command line.
+fn command_line(program: Program) -> clap::Command {
+    let own = Command::augment_subcommands(clap::Command::new("hamflow"));
+    let mut commands: Vec<clap::Command> = own.get_subcommands().cloned().collect();
+    let place = commands.iter().position(|command| command.get_name() == BEFORE).unwrap_or(commands.len());
+    commands.splice(place..place, program.commands.iter().map(|command| contributed::grammar(&command.spec())));
+    let ordered = commands.into_iter().enumerate().map(|(place, command)| command.display_order(place));
+    Arguments::command().subcommands(ordered)
+}
+
+/// A command to run.
+enum Invocation {
+    Own(Command),
+    Contributed(&'static dyn Contributed, ArgMatches),
+}
+
+fn parse(program: Program) -> Result<Invocation, clap::Error> {
+    let mut grammar = command_line(program);
+    let matches = grammar.try_get_matches_from_mut(std::env::args_os())?;
+    let (name, chosen) = matches.subcommand().expect("a subcommand is required");
+    match program.commands.iter().find(|command| command.spec().name == name) {
+        Some(command) => Ok(Invocation::Contributed(*command, chosen.clone())),
+        None => Command::from_arg_matches(&matches).map(Invocation::Own).map_err(|error| error.format(&mut grammar)),
+    }
+}
+
+/// Runs the command line of a program.
+pub fn main(program: Program) -> ExitCode {
+    let invocation = match parse(program) {
+        Ok(invocation) => invocation,
         Err(error) => {
             // clap prints help and version to standard output, errors to standard error.
             let _ = error.print();
@@ -108,7 +143,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
         }
     };
     // The panic hook has already printed the message and its location.
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| execute(arguments.command, kinds)))
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| execute(invocation, program)))
         .unwrap_or_else(|_| Err(CliError::bug("internal error, see above; please report it")));
     match result {
         Ok(code) => ExitCode::from(code),
@@ -119,7 +154,12 @@ pub fn main(kinds: Kinds) -> ExitCode {
     }
 }
 
-fn execute(command: Command, kinds: Kinds) -> Result<u8, CliError> {
+fn execute(invocation: Invocation, program: Program) -> Result<u8, CliError> {
+    let kinds = program.kinds;
+    let command = match invocation {
+        Invocation::Own(command) => command,
+        Invocation::Contributed(command, matches) => return contributed::execute(command, &matches, kinds),
+    };
     match command {
         Command::Run(arguments) => run::execute(&arguments, kinds),
         Command::Status(arguments) => status::execute(&arguments, kinds),
@@ -128,7 +168,6 @@ fn execute(command: Command, kinds: Kinds) -> Result<u8, CliError> {
         Command::Metrics(arguments) => metrics::execute(&arguments, kinds),
         Command::Report(arguments) => report::execute(&arguments, kinds),
         Command::Compare(arguments) => compare::execute(&arguments, kinds),
-        Command::Predict(arguments) => predict::execute(&arguments, kinds),
         Command::Preview(arguments) => preview::execute(&arguments, kinds),
         Command::Log(arguments) => log::execute(&arguments, kinds),
         Command::Init(arguments) => init::execute(&arguments),
@@ -136,7 +175,7 @@ fn execute(command: Command, kinds: Kinds) -> Result<u8, CliError> {
         Command::Kinds(arguments) => kinds::execute(&arguments, kinds),
         Command::Cache(arguments) => cache::execute(&arguments, kinds),
         Command::Verify(arguments) => verify::execute(&arguments, kinds),
-        Command::Completions(arguments) => completions::execute(&arguments),
+        Command::Completions(arguments) => completions::execute(&arguments, program),
         Command::Worker => crate::exec::serve(kinds).map(|()| 0).map_err(|error| CliError::bug(error.to_string())),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hamflow_stage_api::ArtifactType;
+use hamflow_stage_api::{ArtifactType, RUN_DETAILS};
 use maud::{Markup, html};
 
 use super::CliError;
@@ -12,9 +12,6 @@ use crate::digest::Digest;
 use crate::exec::{Outcome, RunRecord, StageRecord, list_runs, read_run};
 use crate::fs::{self, Durability};
 use crate::ui::{bytes, duration};
-
-/// The marker in a page that is replaced by the details of the run. Without it they are put at the top.
-const MARK: &str = "<!--hamflow:run-->";
 
 /// The stages that produce a page, each with the name of the artifact.
 pub fn page_stages(opened: &Project) -> Vec<(String, String)> {
@@ -68,11 +65,11 @@ pub fn run_of(opened: &Project, stage: &str, artifact: &str, page: &Digest) -> O
         .or_else(|| records().find(|record| record.stages.iter().any(made)))
 }
 
-/// Inserts the details of a run into a page.
+/// Inserts the details of a run into a page, at [`RUN_DETAILS`] or else at the top.
 pub fn with_facts(page: &str, facts: &Markup) -> String {
     let facts = &facts.0;
-    if page.contains(MARK) {
-        return page.replacen(MARK, facts, 1);
+    if page.contains(RUN_DETAILS) {
+        return page.replacen(RUN_DETAILS, facts, 1);
     }
     let body = page.find("<body").and_then(|start| Some(start + page[start..].find('>')? + 1));
     let (before, after) = page.split_at(body.unwrap_or(0));
@@ -201,7 +198,7 @@ mod tests {
     #[test]
     fn run_details_replace_the_marker_or_go_to_the_top() {
         let facts = html! { b { "run" } };
-        let marked = with_facts("<body><h1>a</h1><!--hamflow:run--><p>b</p>", &facts);
+        let marked = with_facts(&format!("<body><h1>a</h1>{RUN_DETAILS}<p>b</p>"), &facts);
         assert_eq!(marked, "<body><h1>a</h1><b>run</b><p>b</p>");
         assert_eq!(
             with_facts("<html><body class=\"x\"><p>b</p>", &facts),

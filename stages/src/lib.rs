@@ -1,6 +1,6 @@
-//! The kinds of stage that are built into hamflow: tables, images, training, evaluation, the report.
+//! The kinds of stage that are built into hamflow: tables, images, training, evaluation, the report; and the commands beside them.
 //!
-//! A stage file declares and calls; the work is in the modules below, as functions that know no paths.
+//! The file of a kind or command declares and calls; the work is in the modules below, as functions that know no paths.
 
 pub mod command;
 pub mod dataset;

@@ -1,88 +1,168 @@
-//! Classifies individual images with a model, after the same preprocessing and normalisation as its training images.
+//! The command `predict`: classifies image files with a trained model.
 
-use std::path::Path;
+mod classify;
 
-use hamflow_stage_api::{Answer, Classified, Classify, Listener, StageError, Symlinks, read_regular};
-use image::{ExtendedColorType, ImageEncoder};
-use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use crate::gradcam::pictures::{enlarged, paint};
-use crate::imaging::{Preparation, Preparer};
-use crate::metric::most_probable;
-use crate::ml::classifier::{Classifier, thread_pool};
+use hamflow_stage_api::{
+    Argument, Arguments, ArtifactType, CommandError, Form, Host, Input, StageError, Subcommand, SubcommandSpec, Wanted,
+};
+use serde_json::{Map, json};
 
-/// The number of images per batch.
-const BATCH: usize = 256;
+use classify::{Classified, Classify};
 
-/// An image as model input, or the problem with the file.
-type Prepared = Result<Vec<u8>, String>;
+/// Classifies a user's own images.
+pub struct Predict;
 
-/// Classifies image files. A file that cannot be decoded is reported as its answer and does not stop the others.
-pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), StageError> {
-    let classifier = Classifier::load(asked.model)?;
-    let preparation = classifier.preparation()?;
-    let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
-    let pool = thread_pool(asked.threads)?;
-    for paths in asked.images.chunks(BATCH) {
-        let prepared: Vec<Prepared> = pool.install(|| {
-            paths
-                .par_iter()
-                .map_init(|| Preparer::new(preparation), |preparer, path| prepare(preparer, preparation, path))
-                .collect()
-        });
-        let images: Vec<&[u8]> = prepared.iter().flatten().map(Vec::as_slice).collect();
-        let probabilities = classifier.probabilities(&images, asked.threads)?;
-        let overlays = if asked.overlays {
-            let shown = paths.iter().zip(&prepared).filter(|(_, prepared)| prepared.is_ok()).map(|(path, _)| &**path);
-            let explained = images.iter().zip(&probabilities).map(|(image, row)| (*image, most_probable(row)));
-            overlays(&classifier, &explained.collect::<Vec<_>>(), &shown.collect::<Vec<_>>(), asked.threads)?
-        } else {
-            vec![None; images.len()]
+/// The extensions of the files that are taken from a directory of images.
+const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+impl Subcommand for Predict {
+    fn spec(&self) -> SubcommandSpec {
+        let argument = |name, form, doc| Argument { name, form, doc };
+        let arguments = vec![
+            argument(
+                "model",
+                Form::Text { placeholder: "MODEL" },
+                "A model directory, such as `out/train/model`, or a stage that trains a model",
+            ),
+            argument("images", Form::Paths { placeholder: "IMAGES" }, "Image files or directories of images"),
+            argument(
+                "gradcam",
+                Form::PathOption { placeholder: "DIR" },
+                "Also write a Grad-CAM overlay of each image as PNG to this directory",
+            ),
+            argument("json", Form::Flag, "Print one JSON object per image, with the probability of every class"),
+        ];
+        SubcommandSpec { name: "predict", summary: "Classify your own images with a trained model", arguments }
+    }
+
+    fn run(&self, arguments: &Arguments, host: &dyn Host) -> Result<u8, CommandError> {
+        let model = model(arguments.text("model"), host)?;
+        let images = images(arguments.paths("images"), host)?;
+        let pictures = arguments.path("gradcam");
+        if let Some(pictures) = pictures {
+            check_overlays(&images, pictures)?;
+            host.create_folder(pictures)?;
+        }
+        let request =
+            Classify { model: &model, images: &images, overlays: pictures.is_some(), threads: host.threads() };
+        let mut failed = 0;
+        let mut tell = |labels: &[String], classified: Classified| -> Result<(), CommandError> {
+            failed += usize::from(classified.answer.is_err());
+            if arguments.flag("json") {
+                say_json(labels, &classified, host)
+            } else {
+                say(labels, &classified, host)
+            }
+            let overlay = classified.answer.ok().and_then(|answer| answer.overlay);
+            if let (Some(pictures), Some(png)) = (pictures, overlay) {
+                host.write(&pictures.join(overlay_name(&classified.path)), &png)?;
+            }
+            Ok(())
         };
-        let mut answers = probabilities.into_iter().zip(overlays);
-        for (path, prepared) in paths.iter().zip(prepared) {
-            let answer = match prepared {
-                Err(problem) => Err(problem),
-                Ok(_) => {
-                    let (probabilities, overlay) =
-                        answers.next().ok_or_else(|| StageError::bug("an image has no answer"))?;
-                    match probabilities.iter().all(|probability| probability.is_finite()) {
-                        true => Ok(Answer { class: most_probable(&probabilities), probabilities, overlay }),
-                        false => Err("is an image for which the model's answer is no number".to_owned()),
-                    }
+        classify::classify(&request, &mut tell)?;
+        Ok(u8::from(failed > 0))
+    }
+}
+
+/// The model in the named directory, or the up-to-date model of the named stage.
+fn model(named: &str, host: &dyn Host) -> Result<Input, CommandError> {
+    let folder = Path::new(named);
+    if !folder.join("card.json").is_file() && folder.join("model/card.json").is_file() {
+        let (folder, inner) = (folder.display(), folder.join("model"));
+        let error = StageError::input(format!("`{folder}` does not contain a model"));
+        return Err(error.hint(format!("did you mean `{}`?", inner.display())).into());
+    }
+    host.artifact(named, Wanted { artifact_type: ArtifactType::Model, noun: "model", verb: "train" })
+}
+
+/// Expands the arguments: files as given, directories to their images sorted by name.
+fn images(named: &[PathBuf], host: &dyn Host) -> Result<Vec<PathBuf>, CommandError> {
+    let mut images = Vec::new();
+    for path in named {
+        if path.is_dir() {
+            let before = images.len();
+            for listed in host.list(path)? {
+                let extension = Path::new(&listed).extension().and_then(|extension| extension.to_str());
+                if extension
+                    .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
+                {
+                    images.push(path.join(&listed));
                 }
-            };
-            tell(&labels, Classified { path: path.clone(), answer })?;
+            }
+            if images.len() == before {
+                let folder = path.display();
+                let message = format!("`{folder}` contains no files with the extension jpg, jpeg or png");
+                return Err(StageError::input(message).into());
+            }
+        } else if path.exists() {
+            images.push(path.clone());
+        } else {
+            return Err(StageError::input(format!("no such image: `{}`", path.display())).into());
         }
     }
-    Ok(())
+    Ok(images)
 }
 
-fn prepare(preparer: &mut Preparer, preparation: Preparation, path: &Path) -> Prepared {
-    let bytes = read_regular(path, Symlinks::Follow).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut tensor = vec![0; preparation.height * preparation.width * 3];
-    preparer.prepare(&bytes, &mut tensor).map_err(|bad| bad.to_string())?;
-    Ok(tensor)
+/// The file name of an image's overlay. It differs from the image's own, which may be in the same directory.
+fn overlay_name(image: &Path) -> String {
+    format!("{}_gradcam.png", image.file_stem().unwrap_or_default().to_string_lossy())
 }
 
-/// For each image and class, a PNG overlay of the heat map, drawn over the file at the same place in `paths`.
-fn overlays(
-    classifier: &Classifier,
-    images: &[(&[u8], usize)],
-    paths: &[&Path],
-    threads: usize,
-) -> Result<Vec<Option<Vec<u8>>>, StageError> {
-    let large = enlarged(classifier.preparation()?);
-    let heat = classifier.heat_maps(images, threads)?;
-    let draw = |preparer: &mut Preparer, (path, heat): (&&Path, &crate::ml::network::HeatMap)| {
-        // The file was read a moment ago; if it has been deleted since, it gets no overlay.
-        let image = prepare(preparer, large, path).ok()?;
-        let (_, overlay) = paint(&image, &heat.resized(large.height, large.width));
-        let mut png = Vec::new();
-        let encoder = image::codecs::png::PngEncoder::new(&mut png);
-        encoder.write_image(&overlay, large.width as u32, large.height as u32, ExtendedColorType::Rgb8).ok()?;
-        Some(png)
+/// Rejects images whose overlays would have the same name, and overlays that would overwrite an image.
+fn check_overlays(images: &[PathBuf], pictures: &Path) -> Result<(), StageError> {
+    if pictures.exists() && !pictures.is_dir() {
+        return Err(StageError::input(format!(
+            "`{}` is a file, but `--gradcam` takes a directory",
+            pictures.display()
+        )));
+    }
+    let mut seen: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    for image in images {
+        let name = overlay_name(image);
+        if let Some(first) = seen.insert(name.clone(), image) {
+            let (first, second) = (first.display(), image.display());
+            return Err(StageError::input(format!("`{first}` and `{second}` would both write the overlay `{name}`"))
+                .hint("classify them in separate invocations with different `--gradcam` directories"));
+        }
+    }
+    let replaced = images.iter().find(|image| seen.keys().any(|name| same_file(&pictures.join(name), image)));
+    match replaced {
+        Some(image) => Err(StageError::input(format!("an overlay would overwrite the image `{}`", image.display()))
+            .hint("choose another directory for `--gradcam`")),
+        None => Ok(()),
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+fn say(labels: &[String], Classified { path, answer }: &Classified, host: &dyn Host) {
+    match answer {
+        Ok(answer) => {
+            let (class, probability) = (&labels[answer.class], answer.probabilities[answer.class]);
+            host.print(&format!("{}\t{class}\t{probability:.4}", path.display()));
+        }
+        Err(problem) => host.report(StageError::input(format!("`{}` {problem}", path.display()))),
+    }
+}
+
+fn say_json(labels: &[String], Classified { path, answer }: &Classified, host: &dyn Host) {
+    let line = match answer {
+        Ok(answer) => {
+            let probabilities: Map<String, serde_json::Value> =
+                labels.iter().cloned().zip(answer.probabilities.iter().map(|value| json!(value))).collect();
+            json!({
+                "image": path.display().to_string(),
+                "class": labels[answer.class],
+                "probability": answer.probabilities[answer.class],
+                "probabilities": probabilities,
+            })
+        }
+        Err(problem) => json!({ "image": path.display().to_string(), "error": problem }),
     };
-    let pool = thread_pool(threads)?;
-    Ok(pool.install(|| paths.par_iter().zip(&heat).map_init(|| Preparer::new(large), draw).collect()))
+    host.print(&line.to_string());
 }

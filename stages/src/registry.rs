@@ -1,6 +1,6 @@
-//! The table of kinds: a new kind is one file and one line here.
+//! The tables of kinds and commands: a new one is one file and one line here.
 
-use hamflow_stage_api::AnyKind;
+use hamflow_stage_api::{AnyKind, Subcommand};
 
 use crate::command::Command;
 use crate::eda::Eda;
@@ -8,6 +8,7 @@ use crate::evaluate::Evaluate;
 use crate::gradcam::GradCam;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
+use crate::predict::Predict;
 use crate::preprocess::Preprocess;
 use crate::report::Report;
 use crate::split::Split;
@@ -17,3 +18,6 @@ use crate::train::Train;
 /// Every built-in kind, in the order of the reference.
 pub const KINDS: &[&dyn AnyKind] =
     &[&Metadata, &Eda, &Impute, &Split, &Preprocess, &Train, &Evaluate, &GradCam, &Report, &Command, &Synthetic];
+
+/// Every command that comes with the kinds.
+pub const COMMANDS: &[&dyn Subcommand] = &[&Predict];

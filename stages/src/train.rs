@@ -7,8 +7,8 @@ mod progress;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Classify, Columns, Devices, Input, Kind, KindSpec, Listener, Output, ParamError, Planning,
-    Port, StageContext, StageError, View, Views,
+    Access, ArtifactType, Columns, Devices, Input, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext,
+    StageError, View, Views,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,6 @@ use crate::ml::recipe::{Keep, Recipe};
 use crate::ml::shape::MapShape;
 use crate::ml::trainer::{Data, Samples, Trained, Trainer};
 use crate::model_card::ModelCard;
-use crate::predict;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use checkpoint::Checkpoint;
 use progress::ProgressReporter;
@@ -78,10 +77,6 @@ impl Kind for Train {
 
     fn views(&self) -> Option<&dyn Views<Recipe>> {
         Some(self)
-    }
-
-    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
-        predict::classify(asked, tell).map(|()| true)
     }
 
     fn run(&self, recipe: &Recipe, context: &StageContext<'_>) -> Result<(), StageError> {

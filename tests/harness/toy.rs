@@ -3,14 +3,19 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use hamflow::cli::Program;
 use hamflow_stage_api::{
-    Access, ArtifactType, Devices, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Parts, Planning, Port,
-    ReadAhead, StageContext, StageError, Threads, View, Views,
+    Access, Argument, Arguments, ArtifactType, CommandError, Devices, Form, Host, Kind, KindSpec, Output, ParamError,
+    Params, Part, PartOutput, Parts, Planning, Port, ReadAhead, StageContext, StageError, Subcommand, SubcommandSpec,
+    Threads, View, Views, Wanted,
 };
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    hamflow::cli::main(&[&Shout, &Join, &Names, &Rows, &PIECES, &ONCE, &Dice, &Wait, &Hold, &Crash, &OnDevice])
+    hamflow::cli::main(Program {
+        kinds: &[&Shout, &Join, &Names, &Rows, &PIECES, &ONCE, &Dice, &Wait, &Hold, &Crash, &OnDevice],
+        commands: &[&Contains],
+    })
 }
 
 fn spec(name: &'static str, summary: &'static str, ports: Vec<Port>) -> KindSpec {
@@ -493,4 +498,49 @@ impl Devices<Params> for OnDevice {
 
 fn device() -> String {
     std::env::var("TOY_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
+/// Prints which files of a folder have the same bytes as given files, and copies them.
+struct Contains;
+
+impl Subcommand for Contains {
+    fn spec(&self) -> SubcommandSpec {
+        let argument = |name, form, doc| Argument { name, form, doc };
+        let arguments = vec![
+            argument("folder", Form::Text { placeholder: "FOLDER" }, "A directory, or a stage that makes a folder"),
+            argument("files", Form::Paths { placeholder: "FILES" }, "Files or directories of files"),
+            argument("copies", Form::PathOption { placeholder: "DIR" }, "Also copy the files to this directory"),
+            argument("json", Form::Flag, "Print one JSON object per file"),
+        ];
+        SubcommandSpec { name: "contains", summary: "Show which files of yours are in a folder", arguments }
+    }
+
+    fn run(&self, arguments: &Arguments, host: &dyn Host) -> Result<u8, CommandError> {
+        let wanted = Wanted { artifact_type: ArtifactType::Folder, noun: "folder", verb: "make" };
+        let folder = host.artifact(arguments.text("folder"), wanted)?;
+        let mut missing = 0;
+        for given in arguments.paths("files") {
+            let below = given.is_dir().then(|| host.list(given)).transpose()?;
+            let paths =
+                below.map_or_else(|| vec![given.clone()], |names| names.iter().map(|name| given.join(name)).collect());
+            for path in paths {
+                let bytes = std::fs::read(&path).map_err(|error| StageError::io("read", &path, &error))?;
+                let Some(found) = folder.files.iter().find(|file| file.check(&bytes).is_ok()) else {
+                    host.report(StageError::input(format!("`{}` is not in `{}`", path.display(), folder.name)));
+                    missing += 1;
+                    continue;
+                };
+                if arguments.flag("json") {
+                    host.print(&json!({"file": path, "found": found.path}).to_string());
+                } else {
+                    host.print(&found.path);
+                }
+                if let (Some(copies), Some(name)) = (arguments.path("copies"), path.file_name()) {
+                    host.create_folder(copies)?;
+                    host.write(&copies.join(name), &bytes)?;
+                }
+            }
+        }
+        Ok(u8::from(missing > 0))
+    }
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Classify, EventSink, Job, JobPart, Kind, KindSpec, Listener, Output, ParamError, Params, PartOutput, Plan,
-    Planning, StageContext, StageError, View, parameters,
+    EventSink, Job, JobPart, Kind, KindSpec, Output, ParamError, Params, PartOutput, Plan, Planning, StageContext,
+    StageError, View, parameters,
 };
 
 /// The validated parameters of a stage with all defaults: as JSON and in the form that its kind works with.
@@ -88,9 +88,6 @@ pub trait AnyKind: Sync {
     /// [`Preview::render`](crate::Preview::render); `None` if the kind has no preview.
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError>;
 
-    /// [`Kind::classify`].
-    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError>;
-
     /// Runs a stage that is not split into parts.
     fn run(&self, params: &Resolved, context: &StageContext<'_>) -> Result<(), StageError>;
 
@@ -156,10 +153,6 @@ impl<K: Kind> AnyKind for K {
 
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {
         Kind::preview(self).map(|preview| preview.render(params.get(), planning, sample)).transpose()
-    }
-
-    fn classify(&self, asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<bool, StageError> {
-        Kind::classify(self, asked, tell)
     }
 
     fn run(&self, params: &Resolved, context: &StageContext<'_>) -> Result<(), StageError> {

@@ -93,6 +93,10 @@ impl fmt::Display for ArtifactType {
     }
 }
 
+/// The place in a [`Page`](ArtifactType::Page) where the engine inserts the details of the run, which must not be part of an
+/// artifact. Without it they are put at the top.
+pub const RUN_DETAILS: &str = "<!--hamflow:run-->";
+
 /// Which part of an input enters the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {

@@ -6,10 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::parameters;
-use crate::{
-    Classify, Columns, Devices, Files, Listener, Output, ParamError, Parts, Port, Preview, StageContext, StageError,
-    Views,
-};
+use crate::{Columns, Devices, Files, Output, ParamError, Parts, Port, Preview, StageContext, StageError, Views};
 
 /// Parameters as JSON values, sorted by name.
 pub type Params = Map<String, Value>;
@@ -142,10 +139,5 @@ pub trait Kind: Sync {
     /// The preview of a stage, if there is one.
     fn preview(&self) -> Option<&dyn Preview<Self::Params>> {
         None
-    }
-
-    /// Classifies images with a model of this kind and reports each answer to `tell`; `false` if the kind makes no model.
-    fn classify(&self, _asked: &Classify<'_>, _tell: &mut Listener<'_>) -> Result<bool, StageError> {
-        Ok(false)
     }
 }

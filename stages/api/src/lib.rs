@@ -2,12 +2,12 @@
 //!
 //! A kind implements [`Kind`], and a trait such as [`Parts`] for what only some kinds can do. The engine holds every kind as
 //! [`AnyKind`]. It queries inputs and outputs ([`Port`], [`Output`]), lets the kind validate its parameters, and passes it a
-//! [`StageContext`] to run. Neither side depends on anything else of the other.
+//! [`StageContext`] to run. A [`Subcommand`] is a command that comes with the kinds; it gets what it needs from a [`Host`]. Neither
+//! side depends on anything else of the other.
 
 mod any_kind;
 mod artifact;
 mod capability;
-mod classify;
 mod context;
 mod digest;
 pub mod envelope;
@@ -22,13 +22,13 @@ pub mod parameters;
 mod part;
 mod random;
 mod remaining_time;
+mod subcommand;
 pub mod svg;
 pub mod sys;
 
 pub use any_kind::{AnyKind, Resolved, perform};
-pub use artifact::{Access, ArtifactType, Output, Port};
+pub use artifact::{Access, ArtifactType, Output, Port, RUN_DETAILS};
 pub use capability::{Columns, Devices, Files, Parts, Planning, Preview, View, Views};
-pub use classify::{Answer, Classified, Classify, Listener};
 pub use context::{EventSink, StageContext};
 pub use digest::{Digest, FileDigest, ParseDigestError};
 pub use error::{ErrorCategory, ParamError, Place, StageError};
@@ -40,4 +40,5 @@ pub use output::OutputFile;
 pub use part::{Part, PartOutput, Plan};
 pub use random::Random;
 pub use remaining_time::remaining_time;
+pub use subcommand::{Argument, Arguments, CommandError, Form, Host, Subcommand, SubcommandSpec, Wanted};
 pub use sys::Symlinks;

@@ -1,5 +1,6 @@
 //! The page: head, banner, contents, and sections.
 
+use hamflow_stage_api::RUN_DETAILS;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::sources::Sources;
@@ -12,9 +13,6 @@ const SCRIPT: &str = include_str!("script.js");
 /// The content security policy: the page may not load external resources.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
-
-/// A placeholder for facts about the run. The page itself does not depend on time, host or duration.
-const RUN_FACTS: &str = "<!--hamflow:run-->";
 
 /// A section of the page.
 struct Section {
@@ -63,7 +61,8 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
                         }
                     }
                 }
-                (PreEscaped(RUN_FACTS))
+                // The page itself does not depend on time, host or duration.
+                (PreEscaped(RUN_DETAILS))
                 nav aria-label="Contents" {
                     h2 { "Contents" }
                     ol { @for section in &sections { li { a href={ "#" (section.id) } { (section.title) } } } }
