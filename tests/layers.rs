@@ -298,6 +298,51 @@ fn no_file_exceeds_800_lines() {
 }
 
 #[test]
+fn functions_have_at_most_70_lines_and_types_of_the_executor_15_fields() {
+    let mut files = Vec::new();
+    for folder in ["src", "stages", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let (mut functions, mut types) = (0, 0);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let of_the_executor = file.starts_with(root().join("src/exec"));
+        for (start, line) in lines.iter().enumerate() {
+            let declared = line.trim_start();
+            let indent = &line[..line.len() - declared.len()];
+            let is_function = !declared.starts_with("//")
+                && declared.split_once("fn ").is_some_and(|(before, _)| {
+                    before.split_whitespace().all(|word| {
+                        word.starts_with("pub") || ["const", "unsafe", "async", "extern", "\"C\""].contains(&word)
+                    })
+                });
+            let is_type = indent.is_empty() && line.ends_with('{') && line.contains("struct ");
+            if !is_function && !(is_type && of_the_executor) {
+                continue;
+            }
+            // As rustfmt lays out: the closing brace has the indent of the beginning.
+            let Some(length) = lines[start..].iter().position(|line| line.strip_prefix(indent) == Some("}")) else {
+                continue;
+            };
+            let place = format!("{}:{}", file.display(), start + 1);
+            if is_function {
+                functions += 1;
+                let is_one_line = line.ends_with('}') || line.ends_with(';');
+                assert!(is_one_line || length < 70, "{place}: a function of {} lines", length + 1);
+            } else {
+                types += 1;
+                let is_field =
+                    |line: &&&str| line.starts_with("    ") && !line.trim_start().starts_with(['/', '#', '}']);
+                let fields = lines[start + 1..start + length].iter().filter(is_field).count();
+                assert!(fields <= 15, "{place}: a type with {fields} fields");
+            }
+        }
+    }
+    assert!(functions > 1000 && types > 20, "{functions} functions and {types} types were found");
+}
+
+#[test]
 fn every_remote_kind_is_registered() {
     let folder = root().join("src/store/remote");
     let table = std::fs::read_to_string(folder.join("mod.rs")).unwrap();

@@ -117,7 +117,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     };
     let workers = Workers { executor: &mut executor, sender: &sender, messages: &heard };
     let summary = exec::run(planner, &options, workers, &mut |event| reporter.event(&event))?;
-    Ok(match (summary.interrupted, summary.failure) {
+    Ok(match (summary.interrupted, summary.failures.worst) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),
         (false, None) => u8::from(summary.flawed > 0),

@@ -47,7 +47,7 @@ const STEPS: [(&str, Step); 13] = [
     }),
     ("write the lock", write_lock),
     ("end uploads", |driver, summary| {
-        summary.uploaded = driver.sharing.end_uploads(summary.interrupted);
+        summary.transfers.uploaded = driver.sharing.end_uploads(summary.interrupted);
         driver.tell_of_remote();
         Ok(())
     }),

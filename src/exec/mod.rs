@@ -102,18 +102,32 @@ pub struct RunSummary {
     pub part_files_ran: u64,
     /// Stages with a result that is not as it should be, among those that are done.
     pub flawed: usize,
+    /// What was shared with the remote.
+    #[serde(flatten)]
+    pub transfers: Transfers,
+    /// Of the skipped stages, how many were at work when the user ended the run.
+    pub unfinished: usize,
+    /// The errors behind `failed`.
+    #[serde(skip)]
+    pub failures: Failures,
+}
+
+/// Results shared with the remote during a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Transfers {
     /// Stages whose result came from the remote.
     pub fetched: usize,
     /// Results, those of parts included, that were given to the remote.
     pub uploaded: usize,
-    /// Of the skipped stages, how many were at work when the user ended the run.
-    pub unfinished: usize,
-    /// The worst failure.
-    #[serde(skip)]
-    pub failure: Option<ErrorCategory>,
+}
+
+/// The errors of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// The category that decides the exit code.
+    pub worst: Option<ErrorCategory>,
     /// Why a stage of a rebuild failed.
-    #[serde(skip)]
-    pub error: Option<StageError>,
+    pub rebuild: Option<StageError>,
 }
 
 impl RunSummary {

@@ -95,7 +95,7 @@ pub fn rebuild(
     if made.summary.interrupted {
         return Ok(None);
     }
-    if let Some(error) = made.summary.error.take() {
+    if let Some(error) = made.summary.failures.rebuild.take() {
         return Err(error);
     }
     let result = made.results.remove(&id).ok_or_else(|| StageError::bug("a stage that ran again has no result"))?;

@@ -125,8 +125,7 @@ fn summary_text(summary: &RunSummary) -> String {
         skipped,
         unfinished,
         flawed,
-        fetched,
-        uploaded,
+        transfers,
         wall_ms,
         run,
         interrupted,
@@ -147,8 +146,8 @@ fn summary_text(summary: &RunSummary) -> String {
         (unfinished, "interrupted"),
         (&not_reached, "not reached"),
         (flawed, "flawed"),
-        (fetched, "downloaded"),
-        (uploaded, "uploaded"),
+        (&transfers.fetched, "downloaded"),
+        (&transfers.uploaded, "uploaded"),
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();

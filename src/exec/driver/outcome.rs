@@ -64,7 +64,7 @@ impl Driver<'_> {
         let reasons = work.reasons.clone();
         let at_work = if work.is_committed { Some(work) } else { ahead };
         if at_work.as_ref().is_none_or(|work| !work.is_committed) {
-            self.report.summary.fetched += usize::from(self.sharing.has_fetched(id, key));
+            self.report.summary.transfers.fetched += usize::from(self.sharing.has_fetched(id, key));
         }
         self.count_parts(at_work.as_ref());
         let ending = Ending { outcome, key: key.hex(), reasons, outputs: outputs_by_name(&result), error: None };
@@ -110,11 +110,11 @@ impl Driver<'_> {
         self.locate(id, &mut error);
         let error = self.report.secrets.hide_in_error(error);
         let category = error.category;
-        let worst = self.report.summary.failure.map_or(category, |known| worse(known, category));
-        self.report.summary.failure = Some(worst);
+        let worst = self.report.summary.failures.worst.map_or(category, |known| worse(known, category));
+        self.report.summary.failures.worst = Some(worst);
         self.report.summary.failed += 1;
         if self.setting.is_rebuild() {
-            self.report.summary.error = Some(error);
+            self.report.summary.failures.rebuild = Some(error);
             return;
         }
         // What the program said last stands in the log already.
