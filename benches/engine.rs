@@ -97,7 +97,7 @@ fn kind(name: &str) -> &'static dyn AnyKind {
 
 fn input(name: &str, files: Vec<InputFile>, folder: bool) -> Input {
     let (digest, path) = (Digest::of(name.as_bytes()), files.first().map(|file| file.source.clone()));
-    Input { name: name.to_owned(), artifact_type: None, labels: Vec::new(), digest: digest.into(), files, folder, path }
+    Input { name: name.to_owned(), is_artifact: false, labels: Vec::new(), digest: digest.into(), files, folder, path }
 }
 
 fn file_input(name: &str, path: PathBuf) -> Input {
@@ -126,7 +126,6 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         id: 0,
         stage: "metadata".to_owned(),
         kind: "metadata".to_owned(),
-        outputs: metadata.outputs(&params),
         params: params.json().clone(),
         seed: None,
         part: JobPart::Whole,
@@ -141,7 +140,8 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         env: BTreeMap::new(),
     };
     perform(metadata, &job, &Silent).expect("the table can be made");
-    let table = job.outputs.iter().find(|output| output.name == "table").expect("`metadata` makes a table");
+    let outputs = metadata.outputs(&params);
+    let table = outputs.iter().find(|output| output.name == "table").expect("`metadata` makes a table");
     file_input("metadata.table", folder.join(&table.path))
 }
 

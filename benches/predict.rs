@@ -30,7 +30,7 @@ fn load(model: &Path) -> Classifier {
     let files = files(model).into_iter().map(file).collect();
     let (name, digest) = (model.display().to_string(), Digest::of(b""));
     let input =
-        Input { name, artifact_type: None, labels: Vec::new(), digest: digest.into(), files, folder: true, path: None };
+        Input { name, is_artifact: false, labels: Vec::new(), digest: digest.into(), files, folder: true, path: None };
     Classifier::load(&input).expect("it is a model")
 }
 

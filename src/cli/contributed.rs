@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use hamflow_stage_api::{
-    Arguments, ArtifactType, CommandError, Form, Host, Input, InputFile, Output, StageError, Subcommand,
-    SubcommandSpec, Wanted,
+    Arguments, CommandError, Form, Host, Input, InputFile, Output, StageError, Subcommand, SubcommandSpec, Wanted,
 };
 
 use super::{CliError, Common, project, status};
@@ -74,7 +73,7 @@ struct Engine<'a> {
 impl Host for Engine<'_> {
     fn artifact(&self, named: &str, wanted: Wanted) -> Result<Input, CommandError> {
         let folder = Path::new(named);
-        let found = if folder.is_dir() { in_folder(folder, wanted) } else { self.of_stage(named, wanted) };
+        let found = if folder.is_dir() { in_folder(folder) } else { self.of_stage(named, wanted) };
         Ok(found?)
     }
 
@@ -134,7 +133,7 @@ impl Engine<'_> {
             });
             CliError::user(format!("the {noun} of `{named}` is not up to date")).hint(hint)
         })?;
-        let output = result.outputs.artifacts().iter().find(|output| output.artifact_type == artifact_type);
+        let output = result.outputs.artifacts().iter().find(|output| output.type_name == artifact_type.name());
         let output = output
             .ok_or_else(|| CliError::bug(format!("internal error: the result has no {noun} among its outputs")))?;
         let listed = opened.store.files(result).unwrap_or_default();
@@ -143,12 +142,12 @@ impl Engine<'_> {
             let source = opened.store.content.path(digest);
             Some(InputFile { root: 0, path, digest: FileDigest::Known(*digest), source })
         });
-        Ok(input(named.to_owned(), artifact_type, output.digest, files.collect()))
+        Ok(input(named.to_owned(), output.digest, files.collect()))
     }
 }
 
 /// The files of a directory as an artifact.
-fn in_folder(folder: &Path, wanted: Wanted) -> Result<Input, CliError> {
+fn in_folder(folder: &Path) -> Result<Input, CliError> {
     let mut files = Vec::new();
     for listed in fs::list(folder, 1).map_err(|error| CliError::user(error.to_string()))? {
         let source = folder.join(&listed.path);
@@ -156,10 +155,9 @@ fn in_folder(folder: &Path, wanted: Wanted) -> Result<Input, CliError> {
         files.push(InputFile { root: 0, path: listed.path, digest: digest.into(), source });
     }
     let listing: String = files.iter().map(|file| format!("{} {}\n", file.path, file.digest)).collect();
-    Ok(input(folder.display().to_string(), wanted.artifact_type, Digest::of(listing.as_bytes()), files))
+    Ok(input(folder.display().to_string(), Digest::of(listing.as_bytes()), files))
 }
 
-fn input(name: String, artifact_type: ArtifactType, digest: Digest, files: Vec<InputFile>) -> Input {
-    let artifact_type = Some(artifact_type);
-    Input { name, artifact_type, labels: Vec::new(), digest: digest.into(), files, folder: true, path: None }
+fn input(name: String, digest: Digest, files: Vec<InputFile>) -> Input {
+    Input { name, is_artifact: true, labels: Vec::new(), digest: digest.into(), files, folder: true, path: None }
 }

@@ -52,7 +52,7 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
     }
     if columns.iter().all(|(_, numbers)| numbers.is_empty()) {
         let makes_some = |stage: &crate::config::Stage| {
-            stage.outputs.iter().any(|output| output.artifact_type == ArtifactType::Metrics)
+            stage.outputs.iter().any(|output| output.artifact_type == ArtifactType::METRICS)
         };
         if !opened.graph.pipeline.stages.iter().any(makes_some) {
             return Err(CliError::user("no stage of this pipeline produces metrics"));
@@ -155,7 +155,7 @@ fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>)
     let mut numbers = Numbers::new();
     for stage in &opened.graph.pipeline.stages {
         let made = digests(&stage.name);
-        for output in stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::Metrics) {
+        for output in stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::METRICS) {
             let bytes = made.get(&output.name).and_then(|digest| opened.store.content.read(digest));
             if let Some(value) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
                 flatten(&stage.name, "", &value, &mut numbers);

@@ -17,7 +17,7 @@ use crate::ui::{bytes, duration};
 pub fn page_stages(opened: &Project) -> Vec<(String, String)> {
     let stages = opened.graph.pipeline.stages.iter();
     let pages = stages.flat_map(|stage| {
-        let pages = stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::Page);
+        let pages = stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::PAGE);
         pages.map(|output| (stage.name.clone(), output.name.clone()))
     });
     pages.collect()

@@ -1,6 +1,6 @@
 //! Reads what is written at the ports of a stage.
 
-use hamflow_stage_api::{Access, ArtifactType, KindSpec, Port};
+use hamflow_stage_api::{Access, KindSpec, Port};
 
 use super::diagnostic::{Mistake, Mistakes};
 use super::pipeline::Reference;
@@ -55,7 +55,8 @@ fn read_declared_ports(
         };
         let port = Port {
             name: entry.key.clone(),
-            accepts: ArtifactType::ALL.to_vec(),
+            accepts: Vec::new(),
+            any: true,
             external: true,
             required: true,
             many,

@@ -111,8 +111,8 @@ pub(crate) fn either(texts: Vec<String>) -> String {
 /// What a port takes, in a sentence.
 pub(crate) fn wanted(port: &Port) -> String {
     match (&port.accepts[..], port.external) {
+        _ if port.any => "any artifact or input".to_owned(),
         ([], _) => "something from `[inputs]`".to_owned(),
-        (accepts, _) if accepts.len() == ArtifactType::ALL.len() => "any artifact or input".to_owned(),
         (accepts, true) => format!("{}, or something from `[inputs]`", types(accepts)),
         (accepts, false) => types(accepts),
     }
@@ -147,12 +147,12 @@ mod tests {
 
     #[test]
     fn an_index_may_lie_in_the_folder_of_its_shards() {
-        let shards = output("shards", ArtifactType::Shards, "shards");
-        let index = output("index", ArtifactType::Index, "shards/index.parquet");
+        let shards = output("shards", ArtifactType::folder("shards"), "shards");
+        let index = output("index", ArtifactType::file("index"), "shards/index.parquet");
         assert_eq!(clash(&shards, &index), None);
-        let file = output("page", ArtifactType::Page, "shards");
+        let file = output("page", ArtifactType::PAGE, "shards");
         assert_eq!(clash(&index, &file).unwrap(), "the output `index` would lie inside the file of `page`, `shards`");
-        let other = output("other", ArtifactType::Folder, "shards");
+        let other = output("other", ArtifactType::FOLDER, "shards");
         assert_eq!(clash(&shards, &other).unwrap(), "the outputs `shards` and `other` are both at `shards`");
     }
 

@@ -173,7 +173,8 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
         };
         outputs.push(ResultOutput {
             name: name.clone(),
-            artifact_type: *artifact_type,
+            type_name: artifact_type.name().to_owned(),
+            folder,
             path: RelativePath::new(path.as_str()).map_err(|error| StageError::bug(error.to_string()))?,
             digest,
         });

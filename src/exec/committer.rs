@@ -140,7 +140,7 @@ mod tests {
         let committer = Committer::start(&store, sender);
         let outputs = vec![Output {
             name: "pieces".to_owned(),
-            artifact_type: ArtifactType::Folder,
+            artifact_type: ArtifactType::FOLDER,
             path: "pieces".to_owned(),
             from_parts: true,
         }];

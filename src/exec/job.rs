@@ -39,10 +39,10 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
             StageError::bug(format!("part `{}` names a file that `{port}` does not have", part.name))
         })?;
         // Field by field: the whole listing, perhaps a million files, is not copied for each part.
-        let Input { name, artifact_type, labels, digest, files: _, folder, path } = first;
+        let Input { name, is_artifact, labels, digest, files: _, folder, path } = first;
         let input = Input {
             name: name.clone(),
-            artifact_type: *artifact_type,
+            is_artifact: *is_artifact,
             labels: labels.clone(),
             digest: *digest,
             files,
@@ -113,7 +113,6 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
         seed: spec.seeded.then_some(stage.seed),
         part,
         inputs,
-        outputs: stage.outputs.clone(),
         output_dir,
         scratch_dir,
         side_dir: places.side.to_owned(),
@@ -148,5 +147,5 @@ fn lay_out(mut inputs: Inputs, folder: &Path, store: &Store) -> Result<Inputs, S
 }
 
 fn is_outside(input: &Input) -> bool {
-    input.artifact_type.is_none()
+    !input.is_artifact
 }

@@ -22,7 +22,7 @@ pub(super) fn check(pipeline: &Pipeline, edges: &[Vec<Binding>], order: &[usize]
                 _ => None,
             }
         };
-        let tables = stage.outputs.iter().enumerate().filter(|(_, output)| output.artifact_type == ArtifactType::Table);
+        let tables = stage.outputs.iter().enumerate().filter(|(_, output)| output.artifact_type == ArtifactType::TABLE);
         let made: Vec<_> = tables
             .filter_map(|(place, output)| Some((place, stage.kind.columns_made(&stage.params, &output.name, &of)?)))
             .collect();

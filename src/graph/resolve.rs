@@ -256,6 +256,7 @@ impl<'p> Resolver<'p> {
                 port: Port {
                     name: format!("file:{path}"),
                     accepts: Vec::new(),
+                    any: false,
                     external: true,
                     required: true,
                     many: false,
@@ -309,7 +310,7 @@ fn path_below(root: &Path, argument: &Path) -> Option<String> {
 }
 
 fn fits(port: &Port, output: &Output) -> bool {
-    port.accepts.contains(&output.artifact_type)
+    port.takes(output.artifact_type)
 }
 
 /// Compares numbers by value, everything else as strings, and numbers before strings.

@@ -84,7 +84,7 @@ pub fn compare(
                 // Beside the artifacts a file is somebody's own, unless a killed run had begun to write it.
                 let litter = path.rsplit('/').next().is_some_and(fs::is_staged);
                 let old = before.get(path.as_str()).is_some_and(|before| *digest == *before);
-                let mut folders = result.outputs.artifacts().iter().filter(|output| output.is_folder());
+                let mut folders = result.outputs.artifacts().iter().filter(|output| output.folder);
                 if litter || old || folders.any(|output| inside(&output.path)) {
                     // A listing holds nothing else.
                     let Ok(path) = RelativePath::new(&path[..]) else { continue };

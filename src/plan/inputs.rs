@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hamflow_stage_api::{ArtifactType, Input, InputFile, StageError};
+use hamflow_stage_api::{Input, InputFile, StageError};
 
 use crate::config::InputDeclaration;
 use crate::digest::{Digest, FileDigest};
@@ -287,19 +287,11 @@ pub enum Content {
 }
 
 impl Connected {
-    /// The type, for artifacts.
-    pub fn artifact_type(&self) -> Option<ArtifactType> {
-        match &self.content {
-            Content::Declared(_) => None,
-            Content::Artifact(output) => Some(output.artifact_type),
-        }
-    }
-
     /// Whether the digest names a listing.
     pub fn is_listing(&self) -> bool {
         match &self.content {
             Content::Declared(declared) => declared.folder,
-            Content::Artifact(output) => output.is_folder(),
+            Content::Artifact(output) => output.folder,
         }
     }
 
@@ -309,13 +301,13 @@ impl Connected {
             Content::Declared(declared) => (declared.files(), declared.folder, declared.path()),
             Content::Artifact(output) => {
                 let files = artifact_files(output, store)?;
-                let path = (!output.is_folder()).then(|| store.content.path(&output.digest));
-                (files, output.is_folder(), path)
+                let path = (!output.folder).then(|| store.content.path(&output.digest));
+                (files, output.folder, path)
             }
         };
         Ok(Input {
             name: self.source.clone(),
-            artifact_type: self.artifact_type(),
+            is_artifact: matches!(self.content, Content::Artifact(_)),
             labels: self.labels.clone(),
             digest: self.digest,
             files,
@@ -336,7 +328,7 @@ impl Connected {
 }
 
 fn artifact_files(output: &ResultOutput, store: &Store) -> Result<Vec<InputFile>, StageError> {
-    if !output.is_folder() {
+    if !output.folder {
         let name = output.path.name().to_owned();
         let source = store.content.path(&output.digest);
         return Ok(vec![InputFile { root: 0, path: name, digest: output.digest.into(), source }]);

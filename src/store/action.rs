@@ -69,25 +69,20 @@ impl<'de> Deserialize<'de> for ActionKey {
 pub struct ResultOutput {
     /// The name of the artifact.
     pub name: String,
-    /// The type of the artifact.
-    pub artifact_type: ArtifactType,
+    /// The name of its type.
+    pub type_name: String,
+    /// Whether it is a directory, so that `digest` refers to a tree.
+    pub folder: bool,
     /// The path within the stage's output directory.
     pub path: RelativePath,
     /// The digest of the file or tree.
     pub digest: Digest,
 }
 
-impl ResultOutput {
-    /// Whether the output is a directory, so that `digest` refers to a tree.
-    pub fn is_folder(&self) -> bool {
-        self.artifact_type.is_folder()
-    }
-}
-
 /// The outputs of an execution.
 ///
 /// Since a result may come from a bundle or a remote, deserialization checks that names are plain, paths stay inside the stage's
-/// directory, directories have a directory type, and no two outputs have the same path. Whether the stage declares these outputs is
+/// directory, and no two outputs have the same path. Whether the stage declares these outputs, with these types, is
 /// checked when the result is looked up ([`Outputs::match_declared`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<SerializedOutput>", into = "Vec<SerializedOutput>")]
@@ -103,7 +98,7 @@ pub enum Outputs {
 struct SerializedOutput {
     name: String,
     #[serde(rename = "type")]
-    artifact_type: ArtifactType,
+    type_name: String,
     path: String,
     digest: Digest,
     folder: bool,
@@ -115,15 +110,14 @@ const PART: &str = "part";
 impl From<Outputs> for Vec<SerializedOutput> {
     fn from(outputs: Outputs) -> Self {
         let written = |output: ResultOutput| {
-            let folder = output.is_folder();
-            let ResultOutput { name, artifact_type, path, digest } = output;
-            SerializedOutput { name, artifact_type, path: path.as_str().to_owned(), digest, folder }
+            let ResultOutput { name, type_name, folder, path, digest } = output;
+            SerializedOutput { name, type_name, path: path.as_str().to_owned(), digest, folder }
         };
         match outputs {
             Outputs::Stage(outputs) => outputs.into_iter().map(written).collect(),
             Outputs::Part(digest) => vec![SerializedOutput {
                 name: PART.to_owned(),
-                artifact_type: ArtifactType::Folder,
+                type_name: ArtifactType::FOLDER.name().to_owned(),
                 path: String::new(),
                 digest,
                 folder: true,
@@ -136,8 +130,8 @@ impl TryFrom<Vec<SerializedOutput>> for Outputs {
     type Error = String;
 
     fn try_from(written: Vec<SerializedOutput>) -> Result<Self, String> {
-        if let [SerializedOutput { name, artifact_type: ArtifactType::Folder, path, digest, folder: true }] =
-            &written[..]
+        if let [SerializedOutput { name, type_name, path, digest, folder: true }] = &written[..]
+            && type_name == ArtifactType::FOLDER.name()
             && path.is_empty()
             && name == PART
         {
@@ -145,21 +139,19 @@ impl TryFrom<Vec<SerializedOutput>> for Outputs {
         }
         let mut outputs = Vec::with_capacity(written.len());
         let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
-        for SerializedOutput { name, artifact_type, path, digest, folder } in written {
+        for SerializedOutput { name, type_name, path, digest, folder } in written {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
             if name.is_empty() || !name.bytes().all(plain) || !names.insert(name.clone()) {
                 return Err(format!("invalid output name {name:?}"));
             }
-            if folder != artifact_type.is_folder() {
-                return Err(format!(
-                    "output {name:?} has the type {artifact_type}, which contradicts its `folder` field"
-                ));
+            if type_name.is_empty() || !type_name.bytes().all(plain) {
+                return Err(format!("invalid type of output {name:?}"));
             }
             let path = RelativePath::new(path).map_err(|error| format!("output {name:?}: {error}"))?;
             if !paths.insert(path.clone()) {
                 return Err(format!("two outputs have the path {path:?}"));
             }
-            outputs.push(ResultOutput { name, artifact_type, path, digest });
+            outputs.push(ResultOutput { name, type_name, folder, path, digest });
         }
         Ok(Self::Stage(outputs))
     }
@@ -177,7 +169,7 @@ impl Outputs {
     /// The blobs of the outputs, each with whether it is a tree.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, bool)> {
         let part = if let Self::Part(digest) = self { Some((*digest, true)) } else { None };
-        part.into_iter().chain(self.artifacts().iter().map(|output| (output.digest, output.is_folder())))
+        part.into_iter().chain(self.artifacts().iter().map(|output| (output.digest, output.folder)))
     }
 
     /// Whether the outputs have the names, types and paths that a stage declares.
@@ -186,7 +178,8 @@ impl Outputs {
         outputs.len() == declared.len()
             && outputs.iter().zip(declared).all(|(made, declared)| {
                 let Output { name, artifact_type, path, from_parts: _ } = declared;
-                (&made.name, made.artifact_type, made.path.as_str()) == (name, *artifact_type, path)
+                (&made.name[..], &made.type_name[..], made.folder, made.path.as_str())
+                    == (name, artifact_type.name(), artifact_type.is_folder(), path)
             })
     }
 }
@@ -336,7 +329,8 @@ mod tests {
     fn result(key: &ActionKey) -> ActionResult {
         let output = ResultOutput {
             name: "table".into(),
-            artifact_type: ArtifactType::Table,
+            type_name: "table".into(),
+            folder: false,
             path: RelativePath::new("table.parquet").unwrap(),
             digest: Digest::of(b"x"),
         };
@@ -417,7 +411,7 @@ mod tests {
             (json!([output("o", "file", "../o", false)]), "`..`"),
             (json!([output("o", "file", "/o", false)]), "absolute"),
             (json!([output("o", "file", "a/b", true)]), "contradicts its `folder` field"),
-            (json!([output("o", "folder", "a", false)]), "contradicts its `folder` field"),
+            (json!([output("o", "\u{1b}[2J", "a", false)]), "invalid type"),
             (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "invalid output name"),
             (json!([output("o", "file", "a", false), output("p", "file", "a", false)]), "two outputs"),
             (json!([output("\u{1b}[2J", "file", "a", false)]), "invalid output name"),
@@ -432,11 +426,12 @@ mod tests {
     fn outputs_match_only_the_declared_ones() {
         let made = result(&ActionKey::of("{}")).outputs;
         let declared = |name: &str, artifact_type, path: &str| vec![Output::new(name, artifact_type, path)];
-        assert!(made.match_declared(&declared("table", ArtifactType::Table, "table.parquet")));
+        assert!(made.match_declared(&declared("table", ArtifactType::TABLE, "table.parquet")));
         for other in [
-            declared("tables", ArtifactType::Table, "table.parquet"),
-            declared("table", ArtifactType::File, "table.parquet"),
-            declared("table", ArtifactType::Table, "other.parquet"),
+            declared("tables", ArtifactType::TABLE, "table.parquet"),
+            declared("table", ArtifactType::FILE, "table.parquet"),
+            declared("table", ArtifactType::folder("table"), "table.parquet"),
+            declared("table", ArtifactType::TABLE, "other.parquet"),
             Vec::new(),
         ] {
             assert!(!made.match_declared(&other), "{other:?}");
@@ -466,7 +461,7 @@ mod tests {
             if let Some(result) = decode(text.as_bytes()) {
                 for output in result.outputs.artifacts() {
                     prop_assert!(RelativePath::new(output.path.as_str()).is_ok());
-                    prop_assert_eq!(output.is_folder(), folder);
+                    prop_assert_eq!(output.folder, folder);
                 }
                 let is_part = (name.as_str(), path.as_str()) == ("part", "") && folder;
                 prop_assert_eq!(result.outputs.artifacts().is_empty(), is_part);

@@ -14,7 +14,7 @@ impl Store {
     pub fn files(&self, result: &ActionResult) -> Option<Files> {
         let mut files = Files::new();
         for output in result.outputs.artifacts() {
-            if !output.is_folder() {
+            if !output.folder {
                 files.insert(output.path.clone(), output.digest);
                 continue;
             }

@@ -231,7 +231,6 @@ fn gc_memos(store: &Store) -> Result<(), FsError> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use hamflow_stage_api::ArtifactType;
 
     use super::*;
     use crate::digest::Digest;
@@ -261,7 +260,8 @@ pub(super) mod tests {
         let key = ActionKey::of(canonical);
         let output = ResultOutput {
             name: "x".into(),
-            artifact_type: ArtifactType::File,
+            type_name: "file".into(),
+            folder: false,
             path: RelativePath::new("x").unwrap(),
             digest: store.content.put(bytes).unwrap(),
         };

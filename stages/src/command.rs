@@ -15,6 +15,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::artifact;
 use template::{Placeholder, Template};
 use unchanged::{Absent, Stamps};
 
@@ -72,6 +73,7 @@ impl Run {
 pub struct Declared {
     /// The artifact type; verified after the run.
     #[serde(rename = "type")]
+    #[serde(with = "artifact")]
     #[schemars(schema_with = "artifact_types")]
     artifact_type: ArtifactType,
     /// The path below the stage's folder; the default is the output's name with the extension of its type.
@@ -80,7 +82,7 @@ pub struct Declared {
 }
 
 fn artifact_types(_: &mut schemars::SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ArtifactType::ALL.map(ArtifactType::name) })
+    json_schema!({ "type": "string", "enum": artifact::NAMES })
 }
 
 fn scalars(_: &mut schemars::SchemaGenerator) -> Schema {
@@ -90,10 +92,10 @@ fn scalars(_: &mut schemars::SchemaGenerator) -> Schema {
 impl Declared {
     fn path(&self, name: &str) -> String {
         let ending = match self.artifact_type {
-            ArtifactType::Table | ArtifactType::Index | ArtifactType::Predictions => ".parquet",
-            ArtifactType::Summary | ArtifactType::Balance | ArtifactType::History | ArtifactType::Metrics => ".json",
-            ArtifactType::Page => ".html",
-            ArtifactType::Csv => ".csv",
+            ArtifactType::TABLE | artifact::INDEX | artifact::PREDICTIONS => ".parquet",
+            artifact::SUMMARY | artifact::BALANCE | artifact::HISTORY | ArtifactType::METRICS => ".json",
+            ArtifactType::PAGE => ".html",
+            artifact::CSV => ".csv",
             _ => "",
         };
         self.path.clone().unwrap_or_else(|| format!("{name}{ending}"))
@@ -209,8 +211,9 @@ impl Kind for Command {
     }
 
     fn run(&self, params: &CommandParams, context: &StageContext<'_>) -> Result<(), StageError> {
+        let outputs = self.outputs(params);
         let stamps = Stamps::take(context.inputs())?;
-        for output in &context.job().outputs {
+        for output in &outputs {
             // Creates the parent folder of each output; the program creates the output itself.
             context.output_file(&output.path)?;
         }
@@ -224,7 +227,7 @@ impl Kind for Command {
                 "the program created `{made}`, which the command mentions, so the next run will treat it as an input; write it to `$TMPDIR` or declare it as an output"
             ));
         }
-        for output in &context.job().outputs {
+        for output in &outputs {
             check::output(output, &context.job().output_dir)?;
         }
         Ok(())

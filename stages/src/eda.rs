@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::rows::Rows;
+use crate::artifact;
 use crate::image_names::ImageNames;
 use crate::json;
 
@@ -26,16 +27,16 @@ impl Kind for Eda {
 
     fn spec(&self) -> KindSpec {
         let table =
-            Port::new("table", ArtifactType::Table, "The table of `metadata`, before missing values are filled in.");
-        let images = Port::new("images", ArtifactType::Images, "The image folders.").or_external();
+            Port::new("table", ArtifactType::TABLE, "The table of `metadata`, before missing values are filled in.");
+        let images = Port::new("images", artifact::IMAGES, "The image folders.").or_external();
         let summary = "Draws figures of the patients, lesions and images, and computes statistical findings.";
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("eda", 1, summary, vec![table, images]) }
     }
 
     fn outputs(&self, _params: &EdaParams) -> Vec<Output> {
         vec![
-            Output::new("figures", ArtifactType::Figures, "figures"),
-            Output::new("findings", ArtifactType::Summary, "findings.json"),
+            Output::new("figures", artifact::FIGURES, "figures"),
+            Output::new("findings", artifact::SUMMARY, "findings.json"),
         ]
     }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::measure::Evaluated;
 use self::rows::Row;
+use crate::artifact;
 use crate::dataset::SPLITS;
 use crate::json;
 use crate::metric::{Scores, SplitMetrics};
@@ -87,9 +88,9 @@ impl Kind for Evaluate {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("model", ArtifactType::Model, "The model to evaluate."),
-            Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
-            Port::new("split", ArtifactType::Table, "The table that assigns the images to splits.")
+            Port::new("model", artifact::MODEL, "The model to evaluate."),
+            Port::new("shards", artifact::SHARDS, "The tensors of the images.").access(Access::View),
+            Port::new("split", ArtifactType::TABLE, "The table that assigns the images to splits.")
                 .access(Access::View),
         ];
         let summary = "Predicts the rows of some splits and computes metrics with confidence intervals.";
@@ -102,10 +103,10 @@ impl Kind for Evaluate {
 
     fn outputs(&self, _params: &EvaluateParams) -> Vec<Output> {
         vec![
-            Output::new("predictions", ArtifactType::Predictions, "predictions.parquet"),
-            Output::new("metrics", ArtifactType::Metrics, "metrics.json"),
-            Output::new("figures", ArtifactType::Figures, "figures"),
-            Output::new("submission", ArtifactType::File, "isic_2018_submission.csv"),
+            Output::new("predictions", artifact::PREDICTIONS, "predictions.parquet"),
+            Output::new("metrics", ArtifactType::METRICS, "metrics.json"),
+            Output::new("figures", artifact::FIGURES, "figures"),
+            Output::new("submission", ArtifactType::FILE, "isic_2018_submission.csv"),
         ]
     }
 

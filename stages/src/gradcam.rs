@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::localisation::{Localisation, Masks};
 use self::rows::Row;
+use crate::artifact;
 use crate::image_names::ImageNames;
 use crate::json;
 use crate::ml::classifier::Classifier;
@@ -69,15 +70,15 @@ impl Kind for GradCam {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("model", ArtifactType::Model, "The model to explain."),
-            Port::new("shards", ArtifactType::Shards, "The tensors of the images.").access(Access::View),
-            Port::new("predictions", ArtifactType::Predictions, "The model's predictions for them."),
-            Port::new("images", ArtifactType::Images, "The original images, for the figures.")
+            Port::new("model", artifact::MODEL, "The model to explain."),
+            Port::new("shards", artifact::SHARDS, "The tensors of the images.").access(Access::View),
+            Port::new("predictions", artifact::PREDICTIONS, "The model's predictions for them."),
+            Port::new("images", artifact::IMAGES, "The original images, for the figures.")
                 .or_external()
                 .access(Access::View),
             Port::new(
                 "masks",
-                ArtifactType::Images,
+                artifact::IMAGES,
                 "A folder of lesion masks, named `IMAGE_ID_segmentation` or `IMAGE_ID`, with white lesion pixels.",
             )
             .or_external()
@@ -94,8 +95,8 @@ impl Kind for GradCam {
 
     fn outputs(&self, _params: &GradCamParams) -> Vec<Output> {
         vec![
-            Output::new("overlays", ArtifactType::Figures, "overlays"),
-            Output::new("localisation", ArtifactType::Metrics, "localisation.json"),
+            Output::new("overlays", artifact::FIGURES, "overlays"),
+            Output::new("localisation", ArtifactType::METRICS, "localisation.json"),
         ]
     }
 

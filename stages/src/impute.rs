@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::artifact;
 use crate::{json, table};
 use fill::Fit;
 
@@ -70,7 +71,7 @@ impl Kind for Impute {
     type Params = ImputeParams;
 
     fn spec(&self) -> KindSpec {
-        let ports = vec![Port::new("table", ArtifactType::Table, "The table with the column to fill.")];
+        let ports = vec![Port::new("table", ArtifactType::TABLE, "The table with the column to fill.")];
         let summary = "Fills in the missing values of one column and marks them in `<column>_imputed`.";
         KindSpec { threads: Threads::One, ..KindSpec::new("impute", 2, summary, ports) }
     }
@@ -81,8 +82,8 @@ impl Kind for Impute {
 
     fn outputs(&self, _params: &ImputeParams) -> Vec<Output> {
         vec![
-            Output::new("table", ArtifactType::Table, "table.parquet"),
-            Output::new("summary", ArtifactType::Summary, "summary.json"),
+            Output::new("table", ArtifactType::TABLE, "table.parquet"),
+            Output::new("summary", artifact::SUMMARY, "summary.json"),
         ]
     }
 

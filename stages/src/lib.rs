@@ -2,6 +2,7 @@
 //!
 //! The file of a kind or command declares and calls; the work is in the modules below, as functions that know no paths.
 
+pub mod artifact;
 pub mod command;
 pub mod dataset;
 pub mod eda;

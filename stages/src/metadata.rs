@@ -15,6 +15,7 @@ use polars::prelude::{Column, DataFrame};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::dataset::Class;
 use crate::image_names::ImageNames;
 use crate::table::Csv;
@@ -61,9 +62,8 @@ impl Kind for Metadata {
     type Params = MetadataParams;
 
     fn spec(&self) -> KindSpec {
-        let csv =
-            Port::new("csv", ArtifactType::Csv, "The dataset's CSV, with the columns of `HAM10000_metadata.csv`.");
-        let images = Port::new("images", ArtifactType::Images, "The image folders; only the file names are read.");
+        let csv = Port::new("csv", artifact::CSV, "The dataset's CSV, with the columns of `HAM10000_metadata.csv`.");
+        let images = Port::new("images", artifact::IMAGES, "The image folders; only the file names are read.");
         let ports = vec![csv.or_external(), images.or_external().access(Access::Names)];
         let summary = "Reads the CSV, validates every row, finds every image and assigns class indices.";
         KindSpec { threads: Threads::One, ..KindSpec::new("metadata", REVISION, summary, ports) }
@@ -75,8 +75,8 @@ impl Kind for Metadata {
 
     fn outputs(&self, _params: &MetadataParams) -> Vec<Output> {
         vec![
-            Output::new("table", ArtifactType::Table, "table.parquet"),
-            Output::new("summary", ArtifactType::Summary, "summary.json"),
+            Output::new("table", ArtifactType::TABLE, "table.parquet"),
+            Output::new("summary", artifact::SUMMARY, "summary.json"),
         ]
     }
 
@@ -92,7 +92,7 @@ impl Kind for Metadata {
         let file = input.file()?;
         // For a user's file, show its location; a file made by a stage is stored by digest and only has a name.
         let with_location = |mut error: StageError| {
-            if let (Some(place), None) = (&mut error.place, input.artifact_type) {
+            if let (Some(place), false) = (&mut error.place, input.is_artifact) {
                 place.path = file.source.display().to_string();
             }
             error

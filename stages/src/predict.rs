@@ -5,8 +5,9 @@ mod classify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::artifact;
 use hamflow_stage_api::{
-    Argument, Arguments, ArtifactType, CommandError, Form, Host, Input, StageError, Subcommand, SubcommandSpec, Wanted,
+    Argument, Arguments, CommandError, Form, Host, Input, StageError, Subcommand, SubcommandSpec, Wanted,
 };
 use serde_json::{Map, json};
 
@@ -75,7 +76,7 @@ fn model(named: &str, host: &dyn Host) -> Result<Input, CommandError> {
         let error = StageError::input(format!("`{folder}` does not contain a model"));
         return Err(error.hint(format!("did you mean `{}`?", inner.display())).into());
     }
-    host.artifact(named, Wanted { artifact_type: ArtifactType::Model, noun: "model", verb: "train" })
+    host.artifact(named, Wanted { artifact_type: artifact::MODEL, noun: "model", verb: "train" })
 }
 
 /// Expands the arguments: files as given, directories to their images sorted by name.

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::artifact;
 use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
 use crate::json::indented as to_json;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
@@ -161,9 +162,9 @@ impl Kind for Preprocess {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("table", ArtifactType::Table, "The table of images: `image_id`, `folder`, `path`.")
+            Port::new("table", ArtifactType::TABLE, "The table of images: `image_id`, `folder`, `path`.")
                 .access(Access::View),
-            Port::new("images", ArtifactType::Images, "The image folders that the table's paths refer to.")
+            Port::new("images", artifact::IMAGES, "The image folders that the table's paths refer to.")
                 .or_external()
                 .access(Access::Content),
         ];
@@ -174,9 +175,9 @@ impl Kind for Preprocess {
 
     fn outputs(&self, _params: &PreprocessParams) -> Vec<Output> {
         vec![
-            Output::new("shards", ArtifactType::Shards, shard::FOLDER).from_parts(),
-            Output::new("index", ArtifactType::Index, &format!("{}/{}", shard::FOLDER, shard::INDEX_NAME)),
-            Output::new("quarantine", ArtifactType::Summary, QUARANTINE),
+            Output::new("shards", artifact::SHARDS, shard::FOLDER).from_parts(),
+            Output::new("index", artifact::INDEX, &format!("{}/{}", shard::FOLDER, shard::INDEX_NAME)),
+            Output::new("quarantine", artifact::SUMMARY, QUARANTINE),
         ]
     }
 

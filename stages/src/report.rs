@@ -64,27 +64,28 @@ impl Kind for Report {
     type Params = ReportParams;
 
     fn spec(&self) -> KindSpec {
-        use ArtifactType::{Balance, Figures, History, Metrics, Model, Predictions, Summary};
+        use crate::artifact::{BALANCE, FIGURES, HISTORY, MODEL, PREDICTIONS, SUMMARY};
+        const METRICS: ArtifactType = ArtifactType::METRICS;
         let ports = vec![
-            Port::new("metadata", Summary, "The summary of the dataset.").optional(),
-            Port::new("quarantine", Summary, "The images that could not be decoded and were skipped.").optional(),
-            Port::new("exploration", Figures, "Figures of the dataset.").optional(),
-            Port::new("findings", Summary, "Statistical findings about the dataset.").optional(),
-            Port::new("clean", Summary, "The summary of imputed values.").optional(),
+            Port::new("metadata", SUMMARY, "The summary of the dataset.").optional(),
+            Port::new("quarantine", SUMMARY, "The images that could not be decoded and were skipped.").optional(),
+            Port::new("exploration", FIGURES, "Figures of the dataset.").optional(),
+            Port::new("findings", SUMMARY, "Statistical findings about the dataset.").optional(),
+            Port::new("clean", SUMMARY, "The summary of imputed values.").optional(),
             Port::new(
                 "balance",
-                Balance,
+                BALANCE,
                 "The class distribution over the splits, and the proof that there is no leakage.",
             )
             .optional(),
-            Port::new("model", Model, "The model; its card is shown.").optional(),
-            Port::new("history", History, "Loss and accuracy of every epoch.").optional(),
-            Port::new("training", Summary, "The layers and the results of training.").optional(),
-            Port::new("metrics", Metrics, "The evaluation metrics."),
-            Port::new("predictions", Predictions, "The prediction of every evaluated row.").optional(),
-            Port::new("figures", Figures, "Figures to show.").optional().many(),
-            Port::new("explanations", Figures, "Grad-CAM heat maps.").optional(),
-            Port::new("localisation", Metrics, "The localisation metrics of the heat maps.").optional(),
+            Port::new("model", MODEL, "The model; its card is shown.").optional(),
+            Port::new("history", HISTORY, "Loss and accuracy of every epoch.").optional(),
+            Port::new("training", SUMMARY, "The layers and the results of training.").optional(),
+            Port::new("metrics", METRICS, "The evaluation metrics."),
+            Port::new("predictions", PREDICTIONS, "The prediction of every evaluated row.").optional(),
+            Port::new("figures", FIGURES, "Figures to show.").optional().many(),
+            Port::new("explanations", FIGURES, "Grad-CAM heat maps.").optional(),
+            Port::new("localisation", METRICS, "The localisation metrics of the heat maps.").optional(),
         ];
         let summary = "Writes one self-contained HTML page about data, split, training, evaluation and explanations, and the model's card.";
         KindSpec { threads: Threads::One, ..KindSpec::new("report", REVISION, summary, ports) }
@@ -96,8 +97,8 @@ impl Kind for Report {
 
     fn outputs(&self, _params: &ReportParams) -> Vec<Output> {
         vec![
-            Output::new("page", ArtifactType::Page, "index.html"),
-            Output::new("model_card", ArtifactType::File, "model_card.md"),
+            Output::new("page", ArtifactType::PAGE, "index.html"),
+            Output::new("model_card", ArtifactType::FILE, "model_card.md"),
         ]
     }
 

@@ -17,6 +17,7 @@ use polars::prelude::{Column, DataFrame};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::dataset::SPLITS;
 use crate::image_names::ImageNames;
 use crate::{json, table};
@@ -80,9 +81,8 @@ impl Kind for Split {
     type Params = SplitParams;
 
     fn spec(&self) -> KindSpec {
-        let table = Port::new("table", ArtifactType::Table, "The table to split.");
-        let images =
-            Port::new("images", ArtifactType::Images, "The images; byte-identical ones are in the same split.");
+        let table = Port::new("table", ArtifactType::TABLE, "The table to split.");
+        let images = Port::new("images", artifact::IMAGES, "The images; byte-identical ones are in the same split.");
         let ports = vec![table, images.or_external().optional().access(Access::Content)];
         let summary = "Splits by group, evenly over the classes, identical images together, and proves it.";
         KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", 1, summary, ports) }
@@ -94,8 +94,8 @@ impl Kind for Split {
 
     fn outputs(&self, _params: &SplitParams) -> Vec<Output> {
         vec![
-            Output::new("table", ArtifactType::Table, "table.parquet"),
-            Output::new("balance", ArtifactType::Balance, "balance.json"),
+            Output::new("table", ArtifactType::TABLE, "table.parquet"),
+            Output::new("balance", artifact::BALANCE, "balance.json"),
         ]
     }
 

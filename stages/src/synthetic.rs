@@ -4,13 +4,14 @@ mod cohort;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hamflow_stage_api::{ArtifactType, Kind, KindSpec, Output, Random, StageContext, StageError};
+use hamflow_stage_api::{Kind, KindSpec, Output, Random, StageContext, StageError};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::imaging::Lesion;
 use cohort::{Case, Cohort, Photo};
 
@@ -59,7 +60,7 @@ impl Kind for Synthetic {
     }
 
     fn outputs(&self, _params: &SyntheticParams) -> Vec<Output> {
-        vec![Output::new("metadata", ArtifactType::Csv, METADATA), Output::new("images", ArtifactType::Images, IMAGES)]
+        vec![Output::new("metadata", artifact::CSV, METADATA), Output::new("images", artifact::IMAGES, IMAGES)]
     }
 
     fn run(&self, params: &SyntheticParams, context: &StageContext<'_>) -> Result<(), StageError> {

@@ -49,7 +49,7 @@ pub fn existing_file_input(source: &Path, artifact_type: Option<ArtifactType>) -
 fn one_file(file: InputFile, artifact_type: Option<ArtifactType>) -> Input {
     Input {
         name: format!("test.{}", file.path),
-        artifact_type,
+        is_artifact: artifact_type.is_some(),
         labels: Vec::new(),
         digest: file.digest,
         path: Some(file.source.clone()),
@@ -85,7 +85,7 @@ pub fn files_input(mut files: Vec<InputFile>, artifact_type: Option<ArtifactType
     let listing: String = files.iter().map(|file| format!("{} {} {}\n", file.root, file.path, file.digest)).collect();
     Input {
         name: "inputs.folder".to_owned(),
-        artifact_type,
+        is_artifact: artifact_type.is_some(),
         labels: Vec::new(),
         digest: Digest::of(listing.as_bytes()).into(),
         files,
@@ -172,7 +172,6 @@ pub fn job(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)], folder:
         seed: spec.seeded.then_some(1234),
         part: JobPart::Whole,
         inputs: Inputs(by_port),
-        outputs: kind.outputs(&params),
         params: params.json().clone(),
         output_dir: make("out"),
         scratch_dir: make("scratch"),
@@ -202,7 +201,7 @@ pub fn run_kind_with(
     change(&mut job);
     let events = Events(std::sync::Mutex::new(Vec::new()));
     perform(kind, &job, &events)?;
-    for output in &job.outputs {
+    for output in kind.outputs(&kind.resolve(&job.params).unwrap()) {
         assert!(job.output_dir.join(&output.path).exists(), "the output `{}` is missing", output.name);
     }
     Ok(Ran { folder, events: events.0.into_inner().unwrap() })

@@ -12,6 +12,7 @@ use hamflow_stage_api::{
 };
 use serde_json::{Value, json};
 
+use crate::artifact;
 use crate::dataset::Class;
 use crate::json;
 use crate::ml::backend;
@@ -42,10 +43,10 @@ impl Kind for Train {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("shards", ArtifactType::Shards, "The images as tensors.").access(Access::View),
+            Port::new("shards", artifact::SHARDS, "The images as tensors.").access(Access::View),
             Port::new(
                 "split",
-                ArtifactType::Table,
+                ArtifactType::TABLE,
                 "The table with `split`, `label`, `cell_type` and `cell_type_idx`.",
             )
             .access(Access::View),
@@ -60,10 +61,10 @@ impl Kind for Train {
 
     fn outputs(&self, _recipe: &Recipe) -> Vec<Output> {
         vec![
-            Output::new("model", ArtifactType::Model, card::FOLDER),
-            Output::new("history", ArtifactType::History, "history.json"),
-            Output::new("summary", ArtifactType::Summary, "summary.json"),
-            Output::new("figures", ArtifactType::Figures, "figures"),
+            Output::new("model", artifact::MODEL, card::FOLDER),
+            Output::new("history", artifact::HISTORY, "history.json"),
+            Output::new("summary", artifact::SUMMARY, "summary.json"),
+            Output::new("figures", artifact::FIGURES, "figures"),
         ]
     }
 

@@ -23,11 +23,11 @@ fn spec(name: &'static str, summary: &'static str, ports: Vec<Port>) -> KindSpec
 }
 
 fn file_port(name: &str) -> Port {
-    Port::new(name, ArtifactType::File, "A text.").or_external()
+    Port::new(name, ArtifactType::FILE, "A text.").or_external()
 }
 
 fn output() -> Vec<Output> {
-    vec![Output::new("text", ArtifactType::File, "text.txt")]
+    vec![Output::new("text", ArtifactType::FILE, "text.txt")]
 }
 
 /// Resolves parameters that are strings or numbers, with defaults.
@@ -128,7 +128,7 @@ impl Kind for Names {
     type Params = Params;
 
     fn spec(&self) -> KindSpec {
-        let port = Port::new("folder", ArtifactType::Folder, "A folder.").or_external().access(Access::Names);
+        let port = Port::new("folder", ArtifactType::FOLDER, "A folder.").or_external().access(Access::Names);
         spec("names", "Lists a folder.", vec![port])
     }
     fn schema(&self) -> Value {
@@ -197,7 +197,7 @@ impl Kind for Pieces {
     type Params = Params;
 
     fn spec(&self) -> KindSpec {
-        let ports = vec![Port::new("folder", ArtifactType::Folder, "A folder.").or_external()];
+        let ports = vec![Port::new("folder", ArtifactType::FOLDER, "A folder.").or_external()];
         let threads = if self.reads_once { Threads::Spare } else { Threads::One };
         KindSpec { reads_once: self.reads_once, threads, ..spec(self.name, "Works in parts.", ports) }
     }
@@ -209,8 +209,8 @@ impl Kind for Pieces {
     }
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         vec![
-            Output::new("pieces", ArtifactType::Folder, "pieces").from_parts(),
-            Output::new("list", ArtifactType::File, "pieces/list.txt"),
+            Output::new("pieces", ArtifactType::FOLDER, "pieces").from_parts(),
+            Output::new("list", ArtifactType::FILE, "pieces/list.txt"),
         ]
     }
     fn parts(&self) -> Option<&dyn Parts<Params>> {
@@ -516,7 +516,7 @@ impl Subcommand for Contains {
     }
 
     fn run(&self, arguments: &Arguments, host: &dyn Host) -> Result<u8, CommandError> {
-        let wanted = Wanted { artifact_type: ArtifactType::Folder, noun: "folder", verb: "make" };
+        let wanted = Wanted { artifact_type: ArtifactType::FOLDER, noun: "folder", verb: "make" };
         let folder = host.artifact(arguments.text("folder"), wanted)?;
         let mut missing = 0;
         for given in arguments.paths("files") {

@@ -38,8 +38,11 @@ impl Kind for Source {
     type Params = Params;
 
     fn spec(&self) -> KindSpec {
-        let csv = Port { accepts: vec![ArtifactType::Csv], ..Port::new("csv", ArtifactType::Csv, "The rows.") };
-        let images = Port { accepts: Vec::new(), ..Port::new("images", ArtifactType::Images, "The images.") };
+        let csv = Port {
+            accepts: vec![ArtifactType::file("csv")],
+            ..Port::new("csv", ArtifactType::file("csv"), "The rows.")
+        };
+        let images = Port { accepts: Vec::new(), ..Port::new("images", ArtifactType::folder("images"), "The images.") };
         KindSpec::new("source", 1, "Reads a table.", vec![csv.or_external(), images.or_external().optional()])
     }
 
@@ -53,8 +56,8 @@ impl Kind for Source {
 
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         vec![
-            Output::new("table", ArtifactType::Table, "table.parquet"),
-            Output::new("summary", ArtifactType::Summary, "summary.json"),
+            Output::new("table", ArtifactType::TABLE, "table.parquet"),
+            Output::new("summary", ArtifactType::file("summary"), "summary.json"),
         ]
     }
 
@@ -68,7 +71,7 @@ impl Kind for Map {
     type Params = Params;
 
     fn spec(&self) -> KindSpec {
-        KindSpec::new("map", 1, "Changes a table.", vec![Port::new("table", ArtifactType::Table, "What is changed.")])
+        KindSpec::new("map", 1, "Changes a table.", vec![Port::new("table", ArtifactType::TABLE, "What is changed.")])
     }
 
     fn schema(&self) -> Value {
@@ -85,8 +88,8 @@ impl Kind for Map {
 
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         vec![
-            Output::new("table", ArtifactType::Table, "table.parquet"),
-            Output::new("balance", ArtifactType::Balance, "balance.json"),
+            Output::new("table", ArtifactType::TABLE, "table.parquet"),
+            Output::new("balance", ArtifactType::file("balance"), "balance.json"),
         ]
     }
 
@@ -100,7 +103,7 @@ impl Kind for Pack {
     type Params = Params;
 
     fn spec(&self) -> KindSpec {
-        KindSpec::new("pack", 1, "Packs a table.", vec![Port::new("table", ArtifactType::Table, "What is packed.")])
+        KindSpec::new("pack", 1, "Packs a table.", vec![Port::new("table", ArtifactType::TABLE, "What is packed.")])
     }
 
     fn schema(&self) -> Value {
@@ -113,8 +116,8 @@ impl Kind for Pack {
 
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         vec![
-            Output::new("shards", ArtifactType::Shards, "shards"),
-            Output::new("index", ArtifactType::Index, "shards/index.parquet"),
+            Output::new("shards", ArtifactType::folder("shards"), "shards"),
+            Output::new("index", ArtifactType::file("index"), "shards/index.parquet"),
         ]
     }
 
@@ -129,8 +132,8 @@ impl Kind for Fit {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("shards", ArtifactType::Shards, "What it learns from."),
-            Port::new("split", ArtifactType::Table, "Which rows it learns from.").optional(),
+            Port::new("shards", ArtifactType::folder("shards"), "What it learns from."),
+            Port::new("split", ArtifactType::TABLE, "Which rows it learns from.").optional(),
         ];
         let mut spec = KindSpec::new("fit", 1, "Learns.", ports);
         spec.seeded = true;
@@ -160,9 +163,9 @@ impl Kind for Fit {
 
     fn outputs(&self, _params: &Params) -> Vec<Output> {
         vec![
-            Output::new("model", ArtifactType::Model, "model"),
-            Output::new("history", ArtifactType::History, "history.json"),
-            Output::new("metrics", ArtifactType::Metrics, "metrics.json"),
+            Output::new("model", ArtifactType::folder("model"), "model"),
+            Output::new("history", ArtifactType::file("history"), "history.json"),
+            Output::new("metrics", ArtifactType::METRICS, "metrics.json"),
         ]
     }
 
@@ -177,9 +180,9 @@ impl Kind for Gather {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("metrics", ArtifactType::Metrics, "What is compared.").many().optional(),
-            Port::new("model", ArtifactType::Model, "What is judged.").optional(),
-            Port::new("other", ArtifactType::Model, "What it is judged against.").optional(),
+            Port::new("metrics", ArtifactType::METRICS, "What is compared.").many().optional(),
+            Port::new("model", ArtifactType::folder("model"), "What is judged.").optional(),
+            Port::new("other", ArtifactType::folder("model"), "What it is judged against.").optional(),
         ];
         KindSpec::new("gather", 1, "Compares.", ports)
     }
@@ -193,7 +196,7 @@ impl Kind for Gather {
     }
 
     fn outputs(&self, _params: &Params) -> Vec<Output> {
-        vec![Output::new("metrics", ArtifactType::Metrics, "metrics.json")]
+        vec![Output::new("metrics", ArtifactType::METRICS, "metrics.json")]
     }
 
     no_work!();
@@ -226,7 +229,7 @@ impl Kind for Command {
     fn resolve(&self, params: &Params) -> Result<Params, ParamError> {
         let resolved = resolve(params, &[("outputs", json!({})), ("run", json!([]))])?;
         for (name, output) in resolved["outputs"].as_object().into_iter().flatten() {
-            if serde_json::from_value::<ArtifactType>(output["type"].clone()).is_err() {
+            if known_type(&output["type"]).is_none() {
                 let mut error = ParamError::new("outputs", format!("no artifact type {}", output["type"]));
                 error.path.extend([name.clone(), "type".to_owned()]);
                 return Err(error);
@@ -239,7 +242,7 @@ impl Kind for Command {
         let declared = params["outputs"].as_object().into_iter().flatten();
         declared
             .map(|(name, output)| {
-                let artifact_type = serde_json::from_value(output["type"].clone()).unwrap();
+                let artifact_type = known_type(&output["type"]).unwrap();
                 Output::new(name, artifact_type, output["path"].as_str().unwrap_or(name))
             })
             .collect()
@@ -257,4 +260,19 @@ impl Files<Params> for Command {
         let arguments = params["run"].as_array().into_iter().flatten();
         arguments.filter_map(|argument| Some(argument.as_str()?.to_owned())).collect()
     }
+}
+
+/// The types that a toy command can declare.
+fn known_type(name: &Value) -> Option<ArtifactType> {
+    let known = [
+        ArtifactType::TABLE,
+        ArtifactType::METRICS,
+        ArtifactType::PAGE,
+        ArtifactType::FILE,
+        ArtifactType::FOLDER,
+        ArtifactType::file("csv"),
+        ArtifactType::file("summary"),
+        ArtifactType::folder("images"),
+    ];
+    known.into_iter().find(|known| *name == known.name())
 }

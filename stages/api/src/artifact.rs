@@ -4,86 +4,45 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The type of an artifact, checked before anything runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ArtifactType {
-    /// One Parquet file.
-    Table,
-    /// One JSON file of counts and values for people and for the report.
-    Summary,
-    /// One JSON file: the class distribution over the splits, and the proof that no group spans two of them.
-    Balance,
-    /// A folder of Arrow IPC files with one row per image: `image_id` and a fixed-shape tensor.
-    Shards,
-    /// One Parquet file: the shard, row and tensor digest of each image.
-    Index,
-    /// A folder: `model.safetensors` and `card.json`.
-    Model,
-    /// One JSON file: one row per epoch.
-    History,
-    /// One Parquet file: one row per image with its class probabilities.
-    Predictions,
-    /// One JSON file of numbers, printed by `hamflow metrics`.
-    Metrics,
-    /// A folder of SVG files, each next to a JSON file with its data.
-    Figures,
-    /// One self-contained HTML file.
-    Page,
-    /// A CSV file with the columns of `HAM10000_metadata.csv`.
-    Csv,
-    /// A folder of images.
-    Images,
-    /// Any file.
-    File,
-    /// Any folder.
-    Folder,
+/// The type of an artifact, checked before anything runs: a name, and whether the artifact is a folder.
+///
+/// The engine gives a meaning only to the types below. A stages package declares its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArtifactType {
+    name: &'static str,
+    folder: bool,
 }
 
 impl ArtifactType {
-    /// Every type, in documentation order.
-    pub const ALL: [Self; 15] = [
-        Self::Table,
-        Self::Summary,
-        Self::Balance,
-        Self::Shards,
-        Self::Index,
-        Self::Model,
-        Self::History,
-        Self::Predictions,
-        Self::Metrics,
-        Self::Figures,
-        Self::Page,
-        Self::Csv,
-        Self::Images,
-        Self::File,
-        Self::Folder,
-    ];
+    /// One Parquet file. Columns that stages name are checked before anything runs.
+    pub const TABLE: Self = Self::file("table");
+    /// One JSON file of numbers, printed by `hamflow metrics`.
+    pub const METRICS: Self = Self::file("metrics");
+    /// One self-contained HTML file, opened by `hamflow report`.
+    pub const PAGE: Self = Self::file("page");
+    /// Any file.
+    pub const FILE: Self = Self::file("file");
+    /// Any folder.
+    pub const FOLDER: Self = Self::folder("folder");
 
-    /// The name used in `pipeline.toml`.
+    /// A type of single files.
+    pub const fn file(name: &'static str) -> Self {
+        Self { name, folder: false }
+    }
+
+    /// A type of folders.
+    pub const fn folder(name: &'static str) -> Self {
+        Self { name, folder: true }
+    }
+
+    /// The name used in `pipeline.toml` and in results.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Summary => "summary",
-            Self::Balance => "balance",
-            Self::Shards => "shards",
-            Self::Index => "index",
-            Self::Model => "model",
-            Self::History => "history",
-            Self::Predictions => "predictions",
-            Self::Metrics => "metrics",
-            Self::Figures => "figures",
-            Self::Page => "page",
-            Self::Csv => "csv",
-            Self::Images => "images",
-            Self::File => "file",
-            Self::Folder => "folder",
-        }
+        self.name
     }
 
     /// Whether an artifact of this type is a folder rather than a single file.
     pub const fn is_folder(self) -> bool {
-        matches!(self, Self::Shards | Self::Model | Self::Figures | Self::Images | Self::Folder)
+        self.folder
     }
 }
 
@@ -93,7 +52,7 @@ impl fmt::Display for ArtifactType {
     }
 }
 
-/// The place in a [`Page`](ArtifactType::Page) where the engine inserts the details of the run, which must not be part of an
+/// The place in a [`Page`](ArtifactType::PAGE) where the engine inserts the details of the run, which must not be part of an
 /// artifact. Without it they are put at the top.
 pub const RUN_DETAILS: &str = "<!--hamflow:run-->";
 
@@ -115,6 +74,8 @@ pub struct Port {
     pub name: String,
     /// The artifact types that it accepts.
     pub accepts: Vec<ArtifactType>,
+    /// Whether it accepts artifacts of every type.
+    pub any: bool,
     /// Whether it also accepts an entry of `[inputs]`.
     pub external: bool,
     /// Whether the port must be connected.
@@ -133,12 +94,18 @@ impl Port {
         Self {
             name: name.to_owned(),
             accepts: vec![accepts],
+            any: false,
             external: false,
             required: true,
             many: false,
             access: Access::Content,
             doc,
         }
+    }
+
+    /// Whether it accepts artifacts of this type.
+    pub fn takes(&self, artifact_type: ArtifactType) -> bool {
+        self.any || self.accepts.contains(&artifact_type)
     }
 
     /// Makes the port optional.
@@ -167,18 +134,16 @@ impl Port {
 }
 
 /// An artifact that a stage produces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// The artifact's name, referenced as `STAGE.NAME` in `pipeline.toml`.
     pub name: String,
     /// The artifact's type.
-    #[serde(rename = "type")]
     pub artifact_type: ArtifactType,
     /// The file or folder, relative to the stage's output directory, with `/` as separator.
     pub path: String,
     /// Whether the engine assembles it from the parts' files of the same path. [`Parts::merge`](crate::Parts::merge) does not see
     /// those bytes.
-    #[serde(default)]
     pub from_parts: bool,
 }
 
@@ -192,17 +157,5 @@ impl Output {
     pub fn from_parts(mut self) -> Self {
         self.from_parts = true;
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_type_serialises_as_its_name() {
-        for artifact_type in ArtifactType::ALL {
-            assert_eq!(serde_json::to_value(artifact_type).unwrap(), artifact_type.name());
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactType, Digest, FileDigest, StageError, Symlinks, open_regular, read_regular, sys};
+use crate::{Digest, FileDigest, StageError, Symlinks, open_regular, read_regular, sys};
 
 /// One file of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +114,8 @@ fn open_ahead(file: &InputFile) -> io::Result<File> {
 pub struct Input {
     /// The reference in the pipeline, e.g. `inputs.images` or `split.table`.
     pub name: String,
-    /// The type of the artifact; `None` for external inputs.
-    pub artifact_type: Option<ArtifactType>,
+    /// Whether it is an artifact of another stage.
+    pub is_artifact: bool,
     /// The matrix axis values that distinguish gathered stages, e.g. `[("lr", "0.001")]`.
     pub labels: Vec<(String, String)>,
     /// The digest of the file or tree; [unread](FileDigest::Unread) for a file that has not been hashed.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Inputs, Output, Params, PartOutput, StageError};
+use crate::{Digest, Inputs, Params, PartOutput, StageError};
 
 /// Which piece of a stage's work a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,8 +47,6 @@ pub struct Job {
     pub part: JobPart,
     /// The inputs; for a part, only the files that the part lists.
     pub inputs: Inputs,
-    /// The outputs to produce.
-    pub outputs: Vec<Output>,
     /// Where outputs are written; exists and is empty.
     pub output_dir: PathBuf,
     /// Where temporary files are written; exists and is empty.

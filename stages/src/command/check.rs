@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::artifact;
 use arrow::ipc::reader::FileReader;
 use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular, read_regular, sys};
 use parquet::file::reader::SerializedFileReader;
@@ -84,7 +85,7 @@ fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Resu
     let ending =
         |wanted: &'static str| files.iter().filter(move |path| path.extension().is_some_and(|it| it == wanted));
     match artifact_type {
-        ArtifactType::Shards => {
+        artifact::SHARDS => {
             if ending("arrow").next().is_none() {
                 return Err("it has no `.arrow` file".to_owned());
             }
@@ -99,24 +100,24 @@ fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Resu
                 }
             })
         }
-        ArtifactType::Model => {
+        artifact::MODEL => {
             let weights = read(&folder.join("model.safetensors"))?;
             SafeTensors::read_metadata(&weights).map_err(|error| format!("`model.safetensors`: {error}"))?;
             json(&folder.join("card.json"))
         }
-        ArtifactType::Figures if ending("svg").next().is_none() => Err("it has no `.svg` file".to_owned()),
+        artifact::FIGURES if ending("svg").next().is_none() => Err("it has no `.svg` file".to_owned()),
         _ => Ok(()),
     }
 }
 
 fn file(artifact_type: ArtifactType, path: &Path) -> Result<(), String> {
     match artifact_type {
-        ArtifactType::Table | ArtifactType::Index | ArtifactType::Predictions => {
+        ArtifactType::TABLE | artifact::INDEX | artifact::PREDICTIONS => {
             SerializedFileReader::new(open(path)?).map(|_| ()).map_err(|error| format!("it is not Parquet: {error}"))
         }
-        ArtifactType::Summary | ArtifactType::Balance | ArtifactType::History | ArtifactType::Metrics => json(path),
-        ArtifactType::Page if read(path)?.is_empty() => Err("it is empty".to_owned()),
-        ArtifactType::Csv => {
+        artifact::SUMMARY | artifact::BALANCE | artifact::HISTORY | ArtifactType::METRICS => json(path),
+        ArtifactType::PAGE if read(path)?.is_empty() => Err("it is empty".to_owned()),
+        artifact::CSV => {
             let bytes = read(path)?;
             let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned())?;
             let header = text.lines().next().unwrap_or_default();

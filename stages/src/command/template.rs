@@ -169,9 +169,9 @@ fn values(
             inputs.iter().map(input_path).collect()
         }
         Placeholder::Output(name) => {
-            let output = context.job().outputs.iter().find(|output| output.name == *name);
-            let output = output.ok_or_else(|| StageError::bug(format!("no output `{name}`")))?;
-            Ok(vec![text(&context.job().output_dir.join(&output.path))?])
+            let declared = parameters.outputs.get(name);
+            let declared = declared.ok_or_else(|| StageError::bug(format!("no output `{name}`")))?;
+            Ok(vec![text(&context.job().output_dir.join(declared.path(name)))?])
         }
         Placeholder::Param(name) => match parameters.params.get(name) {
             Some(value) => Ok(vec![plain(value)]),

@@ -82,10 +82,10 @@ fn files(inputs: &Inputs) -> impl Iterator<Item = (&Input, &InputFile)> {
 
 /// Artifacts are identified by name, because the paths of their copies are meaningless to the user.
 fn changed(input: &Input, file: &InputFile) -> StageError {
-    let error = match input.artifact_type {
-        Some(_) if input.folder => StageError::input_changed(Path::new(&format!("{}/{}", input.name, file.path))),
-        Some(_) => StageError::input_changed(Path::new(&input.name)),
-        None => StageError::input_changed(&file.source),
+    let error = match input.is_artifact {
+        true if input.folder => StageError::input_changed(Path::new(&format!("{}/{}", input.name, file.path))),
+        true => StageError::input_changed(Path::new(&input.name)),
+        false => StageError::input_changed(&file.source),
     };
     error.hint("a command must not write to its inputs; copy the file to an output and modify that")
 }

@@ -55,7 +55,7 @@ impl Fixture {
             Column::new("age".into(), self.rows.iter().map(|row| row.5).collect::<Vec<Option<f64>>>()),
         ])
         .unwrap();
-        file_input(self.folder.path(), "table.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+        file_input(self.folder.path(), "table.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
     }
 
     /// Small images in distinct colours, except for two identical files.
@@ -148,7 +148,7 @@ fn a_missing_column_is_an_error() {
     let fixture = Fixture::new();
     let frame = table::frame(vec![Column::new("image_id".into(), vec!["i00"])]).unwrap();
     let bytes = table::write(&frame).unwrap();
-    let table = file_input(fixture.folder.path(), "other.parquet", &bytes, Some(ArtifactType::Table));
+    let table = file_input(fixture.folder.path(), "other.parquet", &bytes, Some(ArtifactType::TABLE));
     let error = run_kind(&Eda, &json!({}), &[("table", table), ("images", fixture.images())]).err().unwrap();
     assert!(error.message.contains("lesion_id"), "{error}");
 }
@@ -174,7 +174,7 @@ fn the_findings_of_the_real_table_match_pandas() {
     let csv = crate::test_support::existing_file_input(&folder.join("HAM10000_metadata.csv"), None);
     let metadata =
         run_kind(&crate::metadata::Metadata, &json!({}), &[("csv", csv), ("images", images.clone())]).unwrap();
-    let inputs = [("table", metadata.input("table.parquet", ArtifactType::Table)), ("images", images)];
+    let inputs = [("table", metadata.input("table.parquet", ArtifactType::TABLE)), ("images", images)];
     let findings = run_kind(&Eda, &json!({}), &inputs).unwrap().json("findings.json");
     assert_eq!(findings["images"], 10_015);
     assert_eq!(findings["imbalance"], json!({"most_frequent": "nv", "rarest": "df", "ratio": 6705.0 / 115.0}));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::artifact;
 use crate::metric::{Resampling, SplitMetrics, fixture};
 use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
@@ -65,7 +66,7 @@ impl Fixture {
             columns.push(text("sex", &|row| row.attributes["sex"].clone()));
         }
         let frame = table::frame(columns).unwrap();
-        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
     }
 
     fn shards(&self) -> Input {
@@ -78,14 +79,14 @@ impl Fixture {
         let shard = shard(SHAPE, &json!({ "height": 8, "width": 10 }), rows);
         let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &shard);
         let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
-        files_input(vec![shard, index], Some(ArtifactType::Shards))
+        files_input(vec![shard, index], Some(artifact::SHARDS))
     }
 
     /// Trains a model. The returned run owns its folder.
     fn model(&self) -> (Ran, Input) {
         let inputs = [("shards", self.shards()), ("split", self.split())];
         let ran = run_kind(&Train, &json!({ "epochs": 2, "batch_size": 7, "device": "cpu" }), &inputs).unwrap();
-        let model = folder_input(&[&ran.output_dir().join("model")], Some(ArtifactType::Model));
+        let model = folder_input(&[&ran.output_dir().join("model")], Some(artifact::MODEL));
         (ran, model)
     }
 
@@ -252,7 +253,7 @@ fn shards_with_different_preprocessing_are_rejected() {
     let inputs = |shard| {
         [
             ("model", model.clone()),
-            ("shards", files_input(vec![shard], Some(ArtifactType::Shards))),
+            ("shards", files_input(vec![shard], Some(artifact::SHARDS))),
             ("split", fixture.split()),
         ]
     };
@@ -274,7 +275,7 @@ fn a_synthetic_row_marks_model_and_metrics_as_synthetic() {
             fixture.folder.path(),
             "with-source.parquet",
             &table::write(&frame).unwrap(),
-            Some(ArtifactType::Table),
+            Some(ArtifactType::TABLE),
         )
     };
     let (_trained, model) = fixture.model();
@@ -288,7 +289,7 @@ fn a_synthetic_row_marks_model_and_metrics_as_synthetic() {
     let numbers = {
         let mut frame = table::read(&fixture.split().files[0], None).unwrap();
         table::with_column(&mut frame, Column::new("dataset".into(), vec![1i64; 40])).unwrap();
-        file_input(fixture.folder.path(), "numbers.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+        file_input(fixture.folder.path(), "numbers.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
     };
     assert_eq!(of(numbers)["test"]["synthetic"], false, "a column of something else says nothing");
     fixture.rows[3].split = "train".to_owned();
@@ -297,7 +298,7 @@ fn a_synthetic_row_marks_model_and_metrics_as_synthetic() {
         ("split", {
             let mut frame = table::read(&fixture.split().files[0], None).unwrap();
             table::with_column(&mut frame, Column::new("dataset".into(), vec!["synthetic"; 40])).unwrap();
-            file_input(fixture.folder.path(), "made.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+            file_input(fixture.folder.path(), "made.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
         }),
     ];
     let ran = run_kind(&Train, &json!({ "epochs": 1, "batch_size": 7, "device": "cpu" }), &inputs).unwrap();
@@ -340,7 +341,7 @@ fn a_model_with_nan_weights_is_a_flaw_and_all_outputs_are_written() {
         bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     }
     std::fs::write(&path, bytes).unwrap();
-    let model = folder_input(&[&trained.output_dir().join("model")], Some(ArtifactType::Model));
+    let model = folder_input(&[&trained.output_dir().join("model")], Some(artifact::MODEL));
     let ran = run_kind(&Evaluate, &json!({}), &fixture.inputs(&model)).unwrap();
     let reason = "the model's answer is no number for 8 of 8 images (first: `ISIC_0003`)";
     let metrics = ran.json("metrics.json");

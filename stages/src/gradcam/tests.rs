@@ -7,6 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::artifact;
 use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
 use crate::test_support::{
@@ -71,10 +72,10 @@ impl Fixture {
             text("split", &|row| split(row).to_owned()),
         ]);
         let table = table::write(&table.unwrap()).unwrap();
-        let table = file_input(folder.path(), "split.parquet", &table, Some(ArtifactType::Table));
+        let table = file_input(folder.path(), "split.parquet", &table, Some(ArtifactType::TABLE));
         let inputs = [("shards", shards(folder.path())), ("split", table)];
         let trained = run_kind(&Train, &json!({ "epochs": 1, "device": "cpu" }), &inputs).unwrap();
-        let model = folder_input(&[&trained.output_dir().join("model")], Some(ArtifactType::Model));
+        let model = folder_input(&[&trained.output_dir().join("model")], Some(artifact::MODEL));
         Self { folder, _trained: trained, model }
     }
 
@@ -111,7 +112,7 @@ impl Fixture {
             Column::new("confidence".into(), rows().map(|row| 0.99 - row as f64 / 100.0).collect::<Vec<_>>()),
         ]);
         let bytes = table::write(&table.unwrap()).unwrap();
-        file_input(self.folder.path(), "predictions.parquet", &bytes, Some(ArtifactType::Predictions))
+        file_input(self.folder.path(), "predictions.parquet", &bytes, Some(artifact::PREDICTIONS))
     }
 
     fn inputs(&self) -> Vec<(&'static str, Input)> {
@@ -143,7 +144,7 @@ fn shards(folder: &std::path::Path) -> Input {
     let rows: Vec<(String, Vec<u8>)> = (0..ROWS).map(|row| (id(row), pixels(row))).collect();
     let shard = shard(SHAPE, &card, rows.iter().map(|(id, tensor)| (&id[..], &tensor[..])));
     let shard = file(folder, "shard-ISIC_0000.arrow", &shard);
-    files_input(vec![shard, file(folder, INDEX_NAME, &encode_index(&index).unwrap())], Some(ArtifactType::Shards))
+    files_input(vec![shard, file(folder, INDEX_NAME, &encode_index(&index).unwrap())], Some(artifact::SHARDS))
 }
 
 /// The keys of the examples in a class's figure.
@@ -244,7 +245,7 @@ fn bad_masks_and_unknown_classes_are_errors() {
         Column::new("confidence".into(), vec![0.5]),
     ]);
     let bytes = table::write(&table.unwrap()).unwrap();
-    inputs[2].1 = file_input(fixture.folder.path(), "foreign.parquet", &bytes, Some(ArtifactType::Predictions));
+    inputs[2].1 = file_input(fixture.folder.path(), "foreign.parquet", &bytes, Some(artifact::PREDICTIONS));
     let error = run_kind(&GradCam, &json!({}), &inputs).err().unwrap();
     assert_eq!(error.message, "class `nv` of the predictions is not a class of the model");
 }

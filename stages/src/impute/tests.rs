@@ -21,7 +21,7 @@ fn people() -> DataFrame {
 
 fn run(table: &DataFrame, params: Value) -> Result<Ran, StageError> {
     let folder = tempfile::tempdir().unwrap();
-    let input = file_input(folder.path(), "table.parquet", &write(table).unwrap(), Some(ArtifactType::Table));
+    let input = file_input(folder.path(), "table.parquet", &write(table).unwrap(), Some(ArtifactType::TABLE));
     run_kind(&Impute, &params, &[("table", input)])
 }
 

@@ -27,6 +27,6 @@ pub fn real_inputs() -> (Input, Input) {
 pub fn real_table() -> (Ran, Input) {
     let (csv, images) = real_inputs();
     let ran = run_kind(&Metadata, &json!({}), &[("csv", csv), ("images", images)]).unwrap();
-    let table = ran.input("table.parquet", ArtifactType::Table);
+    let table = ran.input("table.parquet", ArtifactType::TABLE);
     (ran, table)
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Metadata;
 use super::real::real_inputs;
+use crate::artifact;
 use crate::table::{floats, integers, required_strings, strings};
 use crate::test_support::{Ran, file_input, files_input, golden, resolve, run_kind};
 
@@ -66,7 +67,7 @@ fn the_column_dataset_is_kept_and_determines_whether_data_is_synthetic() {
         format!("{header},dataset\nl1,i1,mel,histo,5,male,back,\nl2,i2,mel,histo,5,male,back,{source}\n")
     };
     let files = || images(&[(0, "i1.jpg"), (0, "i2.jpg")]);
-    for made in [None, Some(ArtifactType::Csv)] {
+    for made in [None, Some(artifact::CSV)] {
         let ran = run_text(&text("vidir_modern"), made, files(), json!({})).unwrap();
         assert_eq!(ran.json("summary.json")["synthetic"], false);
         let sources = strings(&ran.table("table.parquet"), "dataset").unwrap();

@@ -162,7 +162,7 @@ impl PartState<'_, '_> {
     /// The file's name for messages: its path on disk, or its path within an artifact, whose files are stored by digest.
     fn shown(&self, file: &InputFile) -> String {
         match self.context.inputs().optional("images") {
-            Some(input) if input.artifact_type.is_none() => file.source.display().to_string(),
+            Some(input) if !input.is_artifact => file.source.display().to_string(),
             _ => file.path.clone(),
         }
     }

@@ -8,6 +8,7 @@ use image::{Rgb, RgbImage};
 use polars::prelude::{Column, DataFrame};
 
 use super::*;
+use crate::artifact;
 use crate::imaging::{Resizer, decode};
 use crate::shard::{ShardReader, read_index, tensor_digest};
 use crate::test_support::{allocations, file, file_input, files_input, job, resolve, shared};
@@ -34,7 +35,7 @@ fn table(folder: &Path, ids: &[&str]) -> Input {
         Column::new("age".into(), vec![50.0; ids.len()]),
     ];
     let frame = DataFrame::new(ids.len(), columns).unwrap();
-    file_input(folder, "table.parquet", &crate::table::write(&frame).unwrap(), Some(ArtifactType::Table))
+    file_input(folder, "table.parquet", &crate::table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
 }
 
 fn plan_of(whole: &Job, params: &Value) -> Result<Plan, StageError> {
@@ -80,7 +81,7 @@ fn shards(output: &Path) -> ShardReader {
         let bytes = std::fs::read(output.join("shards").join(&name)).unwrap();
         file(&output.join("shards"), &name, &bytes)
     });
-    ShardReader::open(&files_input(files.collect(), Some(ArtifactType::Shards))).unwrap()
+    ShardReader::open(&files_input(files.collect(), Some(artifact::SHARDS))).unwrap()
 }
 
 const IDS: [&str; 7] = ["f", "b", "c", "a", "e", "d", "g"];
@@ -209,7 +210,7 @@ fn the_path_of_a_quarantined_image_comes_from_the_table_only() {
             Column::new("path".into(), [path, "b.jpg"]),
         ];
         let table = crate::table::write(&DataFrame::new(2, columns).unwrap()).unwrap();
-        let table = file_input(&scratch, "table.parquet", &table, Some(ArtifactType::Table));
+        let table = file_input(&scratch, "table.parquet", &table, Some(ArtifactType::TABLE));
         let output = run_all(&scratch, &params, table, files_input(files, None), 1).unwrap();
         let list: Value = serde_json::from_slice(&std::fs::read(output.join(QUARANTINE)).unwrap()).unwrap();
         assert_eq!(list["images"][0]["path"], path);
@@ -381,6 +382,6 @@ fn floats_are_the_bytes_divided_by_255_and_training_rejects_them() {
         assert_eq!(floats.values(), &expected[..]);
     }
     let shard = file(folder.path(), "shard-a.arrow", &std::fs::read(path).unwrap());
-    let error = ShardReader::open(&files_input(vec![shard], Some(ArtifactType::Shards))).unwrap_err();
+    let error = ShardReader::open(&files_input(vec![shard], Some(artifact::SHARDS))).unwrap_err();
     assert!(error.message.contains("set `dtype = \"u8\"` in `preprocess`"), "{error}");
 }

@@ -8,6 +8,7 @@ use polars::prelude::Column;
 use serde_json::{Value, json};
 
 use super::Report;
+use crate::artifact;
 use crate::metric::{Scores, SplitMetrics};
 use crate::plot::{ConfusionMatrixPlot, CountBarsPlot, Drawing, Figure, HeatExample, HeatMapsPlot};
 use crate::table;
@@ -35,7 +36,7 @@ fn json_input(folder: &Path, name: &str, artifact_type: ArtifactType, value: &Va
 }
 
 fn metrics_input(folder: &Path, rows: usize) -> (&'static str, Input) {
-    ("metrics", json_input(folder, "metrics", ArtifactType::Metrics, &metrics(rows)))
+    ("metrics", json_input(folder, "metrics", ArtifactType::METRICS, &metrics(rows)))
 }
 
 fn predictions_input(folder: &Path, rows: usize) -> (&'static str, Input) {
@@ -55,7 +56,7 @@ fn predictions_input(folder: &Path, rows: usize) -> (&'static str, Input) {
     ])
     .unwrap();
     let bytes = table::write(&frame).unwrap();
-    ("predictions", file_input(folder, "predictions.parquet", &bytes, Some(ArtifactType::Predictions)))
+    ("predictions", file_input(folder, "predictions.parquet", &bytes, Some(artifact::PREDICTIONS)))
 }
 
 fn figures_input(folder: &Path) -> (&'static str, Input) {
@@ -67,7 +68,7 @@ fn figures_input(folder: &Path) -> (&'static str, Input) {
         file(folder, "confusion_matrix_validation.json", &Figure::new(&plot).json()),
         file(folder, "foreign.svg", b"<svg><script>alert(1)</script></svg>"),
     ];
-    ("figures", files_input(files, Some(ArtifactType::Figures)))
+    ("figures", files_input(files, Some(artifact::FIGURES)))
 }
 
 fn split_of(rows: u64) -> Value {
@@ -110,7 +111,7 @@ fn exploration_input(folder: &Path) -> (&'static str, Input) {
         file(folder, "images_by_sex.svg", plot.draw().file().as_bytes()),
         file(folder, "images_by_sex.json", &Figure::new(&plot).json()),
     ];
-    ("exploration", files_input(files, Some(ArtifactType::Figures)))
+    ("exploration", files_input(files, Some(artifact::FIGURES)))
 }
 
 fn explanations_input(folder: &Path) -> (&'static str, Input) {
@@ -126,7 +127,7 @@ fn explanations_input(folder: &Path) -> (&'static str, Input) {
         file(folder, "heat_nv.svg", plot.draw().file().as_bytes()),
         file(folder, "heat_nv.json", &Figure::new(&plot).json()),
     ];
-    ("explanations", files_input(files, Some(ArtifactType::Figures)))
+    ("explanations", files_input(files, Some(artifact::FIGURES)))
 }
 
 fn localisation() -> Value {
@@ -138,7 +139,7 @@ fn localisation() -> Value {
 }
 
 fn everything(folder: &Path) -> Vec<(&'static str, Input)> {
-    let summary = |name, value| json_input(folder, name, ArtifactType::Summary, &value);
+    let summary = |name, value| json_input(folder, name, artifact::SUMMARY, &value);
     let layers = json!([{"name": "conv1", "kind": "conv 3×3, ReLU", "output": [75, 100, 32], "parameters": 896}]);
     let card = json!({
         "format": 1, "model": "baseline", "layers": layers, "parameters": 896,
@@ -159,9 +160,9 @@ fn everything(folder: &Path) -> Vec<(&'static str, Input)> {
         ("metadata", summary("metadata", metadata)),
         ("clean", summary("clean", json!({"column": "age", "strategy": "mean", "fit": "all", "filled": 57}))),
         ("quarantine", summary("quarantine", json!({"images": []}))),
-        ("balance", json_input(folder, "balance", ArtifactType::Balance, &balance(0))),
-        ("model", files_input(vec![card], Some(ArtifactType::Model))),
-        ("history", json_input(folder, "history", ArtifactType::History, &json!({"epochs": [epoch]}))),
+        ("balance", json_input(folder, "balance", artifact::BALANCE, &balance(0))),
+        ("model", files_input(vec![card], Some(artifact::MODEL))),
+        ("history", json_input(folder, "history", artifact::HISTORY, &json!({"epochs": [epoch]}))),
         (
             "training",
             summary(
@@ -172,7 +173,7 @@ fn everything(folder: &Path) -> Vec<(&'static str, Input)> {
         ("findings", summary("findings", findings())),
         exploration_input(folder),
         explanations_input(folder),
-        ("localisation", json_input(folder, "localisation", ArtifactType::Metrics, &localisation())),
+        ("localisation", json_input(folder, "localisation", ArtifactType::METRICS, &localisation())),
         metrics_input(folder, 100),
         predictions_input(folder, 100),
         figures_input(folder),
@@ -187,7 +188,7 @@ fn quarantined_images_are_listed_with_reason_and_offset() {
         {"image_id": "ISIC_8", "path": "ISIC_8.jpg", "reason": "is empty", "offset": null},
     ]});
     let mut inputs = everything(folder.path());
-    let listed = json_input(folder.path(), "left-out", ArtifactType::Summary, &quarantine);
+    let listed = json_input(folder.path(), "left-out", artifact::SUMMARY, &quarantine);
     inputs.iter_mut().find(|(port, _)| *port == "quarantine").unwrap().1 = listed;
     let page = page(&inputs);
     for part in
@@ -305,7 +306,7 @@ fn subgroups_have_a_table_and_the_largest_difference() {
     let mut split = SplitMetrics::of(&scores, &labels());
     let sexes: Vec<&str> = (0..100).map(|row| if row < 60 { "female" } else { "male" }).collect();
     split.add_subgroups("sex", &sexes, &scores, &[]);
-    let metrics = json_input(folder.path(), "subgroups", ArtifactType::Metrics, &json!({ "test": split }));
+    let metrics = json_input(folder.path(), "subgroups", ArtifactType::METRICS, &json!({ "test": split }));
     let page = page(&[("metrics", metrics)]);
     assert!(page.contains("<strong>sex</strong>: ") && page.contains("between"), "the largest difference is said");
     assert!(page.contains("<th scope=\"row\">female</th><td class=\"number\">60</td>"), "every subgroup has its rows");
@@ -341,7 +342,7 @@ fn the_page_reports_a_split_without_rows() {
 #[test]
 fn leakage_is_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let leaking = json_input(folder.path(), "balance", ArtifactType::Balance, &balance(3));
+    let leaking = json_input(folder.path(), "balance", artifact::BALANCE, &balance(3));
     let page = page(&[metrics_input(folder.path(), 10), ("balance", leaking)]);
     assert!(page.contains("<li class=\"bad\"><strong>3</strong> of 30 groups"), "the groups that cross are shown");
     assert!(!page.contains("No lesion has images on two sides"));
@@ -360,7 +361,7 @@ fn classes_are_in_index_order_everywhere() {
 #[test]
 fn an_input_with_invalid_json_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let broken = file_input(folder.path(), "metrics.json", b"{", Some(ArtifactType::Metrics));
+    let broken = file_input(folder.path(), "metrics.json", b"{", Some(ArtifactType::METRICS));
     let error = run_kind(&Report, &json!({}), &[("metrics", broken)]).err().unwrap();
     assert!(error.message.starts_with("`test.metrics.json` has unexpected content: "), "{error}");
 }

@@ -6,14 +6,15 @@ use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, Stri
 use arrow::datatypes::DataType;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
-use hamflow_stage_api::{ArtifactType, Digest, Input, InputFile, OutputFile};
+use hamflow_stage_api::{Digest, Input, InputFile, OutputFile};
 use serde_json::json;
 
 use super::{Dtype, IndexRow, ShardReader, ShardWriter, encode_index, read_index, tensor_digest};
+use crate::artifact;
 use crate::test_support::{self, file, files_input};
 
 fn input(files: Vec<InputFile>) -> Input {
-    files_input(files, Some(ArtifactType::Shards))
+    files_input(files, Some(artifact::SHARDS))
 }
 
 const SHAPE: [usize; 3] = [2, 3, 3];

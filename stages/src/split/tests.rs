@@ -16,7 +16,7 @@ use crate::test_support::{
 fn run(table: &DataFrame, params: Value, images: Option<Input>) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let mut inputs =
-        vec![("table", file_input(folder.path(), "table.parquet", &write(table).unwrap(), Some(ArtifactType::Table)))];
+        vec![("table", file_input(folder.path(), "table.parquet", &write(table).unwrap(), Some(ArtifactType::TABLE)))];
     inputs.extend(images.map(|images| ("images", images)));
     run_kind(&Split, &params, &inputs).unwrap()
 }
@@ -135,7 +135,7 @@ fn the_split_depends_only_on_the_seed() {
     let by_image = |table: &DataFrame, seed: u64, threads: usize| -> BTreeMap<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let bytes = write(table).unwrap();
-        let input = file_input(folder.path(), "table.parquet", &bytes, Some(ArtifactType::Table));
+        let input = file_input(folder.path(), "table.parquet", &bytes, Some(ArtifactType::TABLE));
         let ran = run_kind_with(&Split, &json!({}), &[("table", input)], |job| {
             job.seed = Some(seed);
             job.threads = threads;
@@ -168,7 +168,7 @@ fn a_class_with_too_few_lesions_for_every_split_is_a_warning() {
 fn a_table_that_cannot_be_split_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let table = df!("image_id" => ["a"], "lesion_id" => ["x"], "dx" => [None::<&str>]).unwrap();
-    let input = file_input(folder.path(), "table.parquet", &write(&table).unwrap(), Some(ArtifactType::Table));
+    let input = file_input(folder.path(), "table.parquet", &write(&table).unwrap(), Some(ArtifactType::TABLE));
     let message =
         |params: Value| run_kind(&Split, &params, &[("table", input.clone())]).map(|_| ()).unwrap_err().render();
     assert_eq!(message(json!({})), "column `dx` has no value in row 1 of the table");

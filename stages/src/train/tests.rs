@@ -6,6 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::artifact;
 use crate::ml::classifier::Classifier;
 use crate::shard::{IndexRow, encode_index, tensor_digest};
 use crate::table;
@@ -61,7 +62,7 @@ impl Fixture {
             text(self.splits.clone(), "split"),
         ])
         .unwrap();
-        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::Table))
+        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
     }
 
     fn shards(&self) -> Input {
@@ -74,7 +75,7 @@ impl Fixture {
         let shard = shard(SHAPE, &json!({ "height": 8, "width": 10 }), rows);
         let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &shard);
         let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
-        files_input(vec![shard, index], Some(ArtifactType::Shards))
+        files_input(vec![shard, index], Some(artifact::SHARDS))
     }
 
     fn inputs(&self) -> [(&'static str, Input); 2] {
@@ -185,7 +186,7 @@ fn the_model_is_self_contained_and_classifies_images() {
     assert_eq!(summary["parameters"], card["parameters"]);
     assert_eq!(summary["rows"], json!({ "train": 28, "validation": 4 }));
 
-    let model = folder_input(&[&ran.output_dir().join("model")], Some(ArtifactType::Model));
+    let model = folder_input(&[&ran.output_dir().join("model")], Some(artifact::MODEL));
     let classifier = Classifier::load(&model).unwrap();
     assert_eq!(classifier.shape(), SHAPE);
     assert_eq!(classifier.classes()[2].label, "df");
@@ -208,7 +209,7 @@ fn the_error_for_a_damaged_model_names_the_defect() {
         let scratch = tempfile::tempdir().unwrap();
         let kept = std::fs::read(folder.join(other)).unwrap();
         let files = vec![file(scratch.path(), name, bytes), file(scratch.path(), other, &kept)];
-        Classifier::load(&files_input(files, Some(ArtifactType::Model))).err().unwrap().message
+        Classifier::load(&files_input(files, Some(artifact::MODEL))).err().unwrap().message
     };
     let mut card = ran.json("model/card.json");
     card["format"] = json!(2);
