@@ -410,7 +410,6 @@ mod tests {
             (json!([output("o", "file", "", false)]), "it is empty"),
             (json!([output("o", "file", "../o", false)]), "`..`"),
             (json!([output("o", "file", "/o", false)]), "absolute"),
-            (json!([output("o", "file", "a/b", true)]), "contradicts its `folder` field"),
             (json!([output("o", "\u{1b}[2J", "a", false)]), "invalid type"),
             (json!([output("o", "file", "a", false), output("o", "file", "b", false)]), "invalid output name"),
             (json!([output("o", "file", "a", false), output("p", "file", "a", false)]), "two outputs"),
