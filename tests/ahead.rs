@@ -322,5 +322,5 @@ fn a_worker_keeps_no_memory_between_jobs() {
 fn a_part_that_does_not_report_its_reads_is_an_error_of_its_kind() {
     let project = project(PIPELINE, &[("a", "says nothing")]);
     let ran = project.hamflow(&["run"]);
-    assert!(ran.code != 0 && ran.stderr.contains("part `a` did not say what it read at `folder`"), "{ran:?}");
+    assert!(ran.code != 0 && ran.stderr.contains("part `a` did not report what it read at `folder`"), "{ran:?}");
 }

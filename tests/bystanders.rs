@@ -201,7 +201,7 @@ fn special_files_in_out_are_ignored() {
     project.write("out", "");
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("something else has its name\nhint: move it out of the way"), "{ran:?}");
+    assert!(ran.stderr.contains("but that is not a folder\nhint: move it out of the way"), "{ran:?}");
 }
 
 #[test]
@@ -792,5 +792,5 @@ fn environment_variables_must_be_utf8() {
     odd.env("FOO", value);
     let ran = Project::finish(odd);
     assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("the variable `FOO` of the environment is not UTF-8"), "{ran:?}");
+    assert!(ran.stderr.contains("the environment variable `FOO` is not UTF-8"), "{ran:?}");
 }

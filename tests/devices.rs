@@ -29,7 +29,7 @@ fn a_locked_result_of_another_device_is_used() {
     std::fs::remove_dir_all(project.path("out")).unwrap();
     let ran = run_on(&project, "cpu", &["--locked"]);
     assert_eq!(ran.with_outcome("cached"), ["on_device"]);
-    let printed = "its result was made on `gpu`, this machine has `cpu` (`--force` makes one here)";
+    let printed = "its result was made on `gpu`, this machine has `cpu` (`--force` recomputes it here)";
     assert_eq!(warnings(&ran), [printed]);
     assert_eq!(project.read("out/on_device/text.txt"), "gpu");
     assert_eq!(project.read("pipeline.lock"), lock);

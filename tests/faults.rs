@@ -77,7 +77,7 @@ fn a_crashed_worker_fails_only_its_stage() {
 fn a_missing_output_is_reported() {
     let ran = crash("nothing").hamflow(&["run"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("output `text` was not made: no file `text.txt`"), "{ran:?}");
+    assert!(ran.stderr.contains("output `text` was not created: no file `text.txt`"), "{ran:?}");
 }
 
 #[test]

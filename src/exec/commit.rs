@@ -1,4 +1,4 @@
-//! Puts what a job made into the store: blobs, then trees, then the result.
+//! Stores the outputs of a job: blobs, then trees, then the result.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,13 +12,13 @@ use crate::fs::{self, Durability, FsError, Listed, RelativePath, disk_error};
 use crate::out::PartCopies;
 use crate::store::{ActionKey, ActionResult, Files, Outputs, ResultOutput, Staged, Store, Tree, TreeEntry};
 
-/// Files by their paths, and the digests of copies by theirs.
+/// The staged files with their paths, and the digests of the copied files by path.
 type Hashed = (Vec<(RelativePath, Staged)>, Files);
 
-/// The files of a job's output directory, hashed, and those of them of which copies were made on the way.
+/// Hashes the files in the output directory of a job, and makes copies for `out/` where possible. Returns all files and the copied ones.
 fn hash_outputs(folder: &Path, copies: Option<&PartCopies>) -> Result<Hashed, FsError> {
     let (mut files, mut copied) = (Vec::new(), BTreeMap::new());
-    // What a program leaves beside its outputs is nobody's; a link among them was refused.
+    // Symlinks and other unusual entries beside the outputs are skipped; symlinks inside outputs were rejected earlier.
     for Listed { path: name, stat } in fs::list_usual(folder, 1)? {
         let path = folder.join(&name);
         let copy = copies.filter(|copies| is_assembled(&copies.outputs, &name));
@@ -31,41 +31,40 @@ fn hash_outputs(folder: &Path, copies: Option<&PartCopies>) -> Result<Hashed, Fs
     Ok((files, copied))
 }
 
-/// What one part made, before it is stored.
+/// The outputs of a finished part before they are stored.
 #[derive(Debug)]
 pub struct FinishedPart {
-    /// The job that made it.
+    /// The job that ran the part.
     pub job: u64,
-    /// The part's key.
+    /// The key of the part.
     pub key: ActionKey,
-    /// Its fingerprint.
+    /// The fingerprint of the part.
     pub fingerprint: Value,
-    /// The job's own folder, on the store's file system; the parts' files lie in its `output`.
+    /// The work directory of the job, on the same file system as the store; outputs are in its `output` directory.
     pub work: PathBuf,
-    /// The copies that are made of it, to be laid out; none where there shall be none.
+    /// The copies to make for `out/`; `None` to make none.
     pub copies: Option<PartCopies>,
-    /// What it said is not as it should be.
+    /// The flaws that the job reported.
     pub flaws: Vec<String>,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub cost_ms: u64,
 }
 
-/// A part whose files are hashed and lie ready to be stored, their tree with them.
+/// A part whose files are hashed and ready to be stored, together with their tree.
 #[derive(Debug)]
 pub struct StagedPart {
-    /// Its result.
+    /// The result of the part.
     pub result: ActionResult,
-    /// Its files by path.
+    /// The files of the part by path.
     pub files: Files,
-    /// Those of which copies were made.
+    /// The files that were copied for `out/`.
     pub copied: Files,
     blobs: Vec<Staged>,
     tree: Staged,
 }
 
 impl StagedPart {
-    /// Hashes what a part made, and copies on the way what is to be laid out: the part becomes one tree of everything in its output
-    /// directory.
+    /// Hashes the outputs of a part and makes the copies for `out/`. The result of the part is one tree of its output directory.
     pub fn new(finished: FinishedPart) -> Result<Self, StageError> {
         let FinishedPart { job: _, key, fingerprint, work, copies, flaws, cost_ms } = finished;
         let hashed = hash_outputs(&work.join("output"), copies.as_ref());
@@ -90,10 +89,10 @@ impl StagedPart {
     }
 }
 
-/// Stores some parts with the same few syncs. Where that fails, some of them may be stored, and all may be tried again.
+/// Stores several parts with shared syncs. On an error, some parts may have been stored; all of them can be retried.
 pub fn parts(store: &Store, staged: &[&StagedPart]) -> Result<(), StageError> {
     let blobs = staged.iter().flat_map(|part| &part.blobs);
-    // Trees move in behind all blobs, and results behind all trees.
+    // All blobs are stored before the trees, and all trees before the results.
     let all: Vec<Staged> = blobs.chain(staged.iter().map(|part| &part.tree)).cloned().collect();
     store.content.commit(&all).map_err(|error| disk_error(&error))?;
     store.actions.put_all(staged.iter().map(|part| &part.result)).map_err(|error| disk_error(&error))
@@ -103,7 +102,7 @@ fn put_tree(store: &Store, tree: &Tree) -> Result<Digest, StageError> {
     store.content.put(tree.text().as_bytes()).map_err(|error| disk_error(&error))
 }
 
-/// The files of a part by path, read from its result.
+/// Reads the files of a part from its result; `None` if the tree or a blob is missing.
 pub fn part_files(store: &Store, result: &ActionResult) -> Option<Files> {
     let Outputs::Part(tree) = result.outputs else { return None };
     let text = store.content.read(&tree)?;
@@ -121,27 +120,27 @@ fn is_inside(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What a finished stage is stored as.
+/// The outputs of a finished stage before they are stored.
 pub struct Finished<'a> {
-    /// The stage's key.
+    /// The key of the stage.
     pub key: &'a ActionKey,
-    /// Its fingerprint.
+    /// The fingerprint of the stage.
     pub fingerprint: Value,
-    /// What it had to make.
+    /// The declared outputs.
     pub outputs: &'a [Output],
-    /// Where it, or its merge, wrote.
+    /// The output directory of the stage or its merge.
     pub folder: &'a Path,
-    /// What its parts made, each with its key and files.
+    /// The keys and files of its parts.
     pub parts: &'a [(ActionKey, Files)],
-    /// Listings and views that explain a later change.
+    /// Listings and views that are stored to explain later changes.
     pub texts: &'a [String],
-    /// What it said is not as it should be.
+    /// The flaws that the stage reported.
     pub flaws: &'a [String],
-    /// How long it took.
+    /// Duration in milliseconds.
     pub cost_ms: u64,
 }
 
-/// Stores what a stage made.
+/// Stores the outputs of a stage and its result.
 pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, StageError> {
     let (written, _) = hash_outputs(finished.folder, None).map_err(|error| disk_error(&error))?;
     let mut files = Files::new();
@@ -198,7 +197,7 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
         cost_ms: finished.cost_ms,
         origins: Vec::new(),
     };
-    // What is wrong with a part is wrong with the whole, and whoever's word is behind a part is behind the whole.
+    // The stage inherits the flaws and the origins of its parts.
     for (key, _) in finished.parts {
         let Some(part) = store.actions.get(key) else { continue };
         result.flaws.extend(part.flaws);
@@ -219,6 +218,6 @@ fn not_made(output: &Output, below: &Path) -> StageError {
     } else if there.exists() {
         StageError::failed(format!("output `{name}` should be a {wanted}, but `{path}` is neither file nor folder"))
     } else {
-        StageError::failed(format!("output `{name}` was not made: no {wanted} `{path}`"))
+        StageError::failed(format!("output `{name}` was not created: no {wanted} `{path}`"))
     }
 }

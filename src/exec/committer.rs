@@ -1,4 +1,4 @@
-//! Puts what parts made into the store, and copies it for `out/`, while other parts are made.
+//! Stores the outputs of parts, and copies them for `out/`, while other parts run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use super::commit::{self, FinishedPart, StagedPart};
 use crate::fs::{self, disk_error};
 use crate::store::Store;
 
-/// This many parts are stored together.
+/// Maximum number of parts that are stored together.
 const TOGETHER: usize = 16;
 
-/// No part waits longer than this for others: what is not stored is lost with the run.
+/// Maximum time a part waits for others. Parts that are not stored are lost if the run is killed.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A thread that stores finished parts, several with the same few syncs, and says so to whoever hears the workers.
+/// A thread that stores finished parts in batches with shared syncs, and sends the outcomes to the run.
 ///
-/// Waiting for the disk may take longer than making a part, and nobody who could work shall wait for it.
+/// Syncing may take longer than running a part, so workers must not wait for it.
 pub struct Committer {
     queue: Option<Sender<Word>>,
     thread: Option<JoinHandle<()>>,
     copying: Arc<AtomicBool>,
 }
 
-/// What the thread is told.
+/// A request to the thread.
 enum Word {
-    /// A part is to be stored.
+    /// Store a part.
     Part(Box<FinishedPart>),
-    /// No more parts come for now.
+    /// Store the pending parts now.
     Now,
 }
 
 impl Committer {
-    /// Starts the thread; what becomes of the parts goes to `heard`.
+    /// Starts the thread, which sends the outcomes to `heard`.
     pub fn start(store: &Store, heard: Sender<Message>) -> Self {
         let (queue, words) = channel();
         let store = store.clone();
@@ -48,17 +48,17 @@ impl Committer {
         Self { queue: Some(queue), thread: Some(thread), copying }
     }
 
-    /// From now on only stores: nothing more will be laid out.
+    /// Stops making copies for `out/`; parts are still stored.
     pub fn stop_copying(&self) {
         self.copying.store(false, Ordering::Relaxed);
     }
 
-    /// Stores a part soon.
+    /// Queues a part.
     pub fn add(&self, part: FinishedPart) {
         self.say(Word::Part(Box::new(part)));
     }
 
-    /// Stores what there is without waiting for more.
+    /// Stores the queued parts without waiting for more.
     pub fn flush(&self) {
         self.say(Word::Now);
     }
@@ -70,7 +70,7 @@ impl Committer {
 }
 
 impl Drop for Committer {
-    /// Waits until all is stored.
+    /// Waits until all queued parts are stored.
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
@@ -91,20 +91,20 @@ fn work(store: &Store, words: &Receiver<Word>, heard: &Sender<Message>, copying:
         while staged.len() < TOGETHER
             && let Ok(Word::Part(part)) = words.recv_timeout(until.saturating_duration_since(Instant::now()))
         {
-            // Hashed and copied at once, while its bytes are still in memory.
+            // Hash and copy immediately, while the files are in the page cache.
             staged.push(stage(*part));
         }
         for (job, outcome) in store_all(store, staged) {
-            // Nobody hears it any more where the run has ended.
+            // The receiver is gone if the run has ended.
             let _ = heard.send(Message::PartStored { job, outcome: outcome.map(Box::new) });
         }
     }
 }
 
-/// A part of some job, its folder, and what became of it so far.
+/// The job of a part, its work directory, and the staged part or its error.
 type Waiting = (u64, PathBuf, Result<StagedPart, StageError>);
 
-/// Stores the parts together, or one by one where that fails: on a full disk, those that fit.
+/// Stores the parts together, or one by one if that fails, so that those that fit on a full disk are stored.
 fn store_all(store: &Store, waiting: Vec<Waiting>) -> Vec<(u64, Result<StagedPart, StageError>)> {
     let sound: Vec<&StagedPart> = waiting.iter().filter_map(|(_, _, part)| part.as_ref().ok()).collect();
     let together = commit::parts(store, &sound);
@@ -181,7 +181,7 @@ mod tests {
         let (sender, heard) = channel();
         let committer = Committer::start(&store, sender);
         for job in 0..5 {
-            // Of one part nothing was made.
+            // One part has no output directory.
             if job != 1 {
                 std::fs::create_dir_all(work(job).join("output")).unwrap();
                 std::fs::write(work(job).join("output/file"), job.to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! What a run is told and what it wants done: the border between deciding ([`RunLoop`](super::run_loop::RunLoop)) and doing
+//! Scheduler events and actions: the boundary between deciding ([`RunLoop`](super::run_loop::RunLoop)) and doing
 //! ([`Driver`](super::driver::Driver)).
 
 use hamflow_stage_api::StageError;
@@ -6,180 +6,180 @@ use hamflow_stage_api::StageError;
 use crate::graph::StageId;
 use crate::store::ActionKey;
 
-/// Numbers the jobs of a run.
+/// The number of a job within a run.
 pub type JobId = u64;
 
-/// Which piece of a stage's work a job is; the order is that in which the pieces of a stage get workers.
+/// Which piece of a stage's work a job is. The variants are ordered as the pieces of a stage are assigned to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Piece {
     /// The part with this number.
     Part(usize),
-    /// All of it.
+    /// The whole stage.
     Whole,
     /// The assembly of all parts.
     Merge,
 }
 
-/// What is known of a stage whose upstream stages are done.
+/// The lookup result of a stage whose upstream stages are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// Nobody has hashed what it reads, and its parts can run before its key is known. Stages with the same recipe, or that read the same
-    /// inputs, must not run beside it: they may turn out to be the same work.
+    /// The stage has unhashed inputs, and its parts can run before its key is known. Stages with the same recipe, or that read the same
+    /// inputs, must not run concurrently: they may turn out to be the same work.
     Unhashed {
         /// The declared inputs without digests.
         inputs: Vec<usize>,
         /// Equal for equal kind, revision and parameters.
         recipe: u64,
     },
-    /// Its key is known.
+    /// The key is known.
     Keyed {
         /// The key.
         key: ActionKey,
-        /// What the cache has under it.
+        /// What the cache has under the key.
         found: Found,
     },
 }
 
-/// What the cache has of a stage.
+/// What the cache has for a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// Its result, and `out/` holds it.
+    /// The result, and `out/` is up to date.
     Fresh,
-    /// Its result.
+    /// The result.
     Cached,
-    /// Nothing whole.
+    /// No complete result.
     Missing {
-        /// The key of a result of another class of device that would do as well.
+        /// The key of an acceptable result from another device class.
         elsewhere: Option<ActionKey>,
     },
 }
 
-/// How a stage's work is split, and what of it the cache has.
+/// How a stage's work is split, and which parts are cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
-    /// The key; none where its parts run before it is known.
+    /// The key; `None` if the parts run before it is known.
     pub key: Option<ActionKey>,
-    /// Its parts; none for a stage that is not split.
+    /// The parts; `None` if the stage is not split.
     pub parts: Option<Vec<PreparedPart>>,
-    /// How many jobs of its parts have run already: before its key was known.
+    /// How many part jobs already ran before the key was known.
     pub ran: usize,
 }
 
 /// A part of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreparedPart {
-    /// What it reads; larger parts run first.
+    /// The size of its inputs; larger parts run first.
     pub bytes: u64,
-    /// Whether the cache has it.
+    /// Whether the part is already built.
     pub made: bool,
 }
 
-/// Something that happened.
+/// Something that happened in the run.
 #[derive(Debug, Clone)]
 pub enum SchedulerEvent {
-    /// The run begins.
+    /// The run starts.
     Start,
     /// A stage was looked up.
     LookedUp(StageId, Result<Lookup, StageError>),
-    /// The remote was asked for a stage's result.
+    /// The fetch of a stage's result has ended, successful or not.
     Fetched(StageId),
-    /// A stage's work was split and its parts looked up, or its parts were asked for at the remote.
+    /// A stage's work was split and its parts were looked up, or the fetch of its parts has ended.
     Prepared(StageId, Result<Prepared, StageError>),
-    /// A cached result was written to `out/`; false where its bytes turned out to be damaged.
+    /// A cached result was written to `out/`; false if its bytes turned out to be damaged.
     Restored(StageId, Result<bool, StageError>),
-    /// A job ended well.
+    /// A job succeeded.
     JobDone(JobId),
     /// A job failed, could not be started, or lost its worker.
     JobFailed(JobId, StageError),
-    /// What a job made of a part is in the store, or cannot be.
+    /// A part was stored, or storing it failed.
     PartStored(JobId, Result<(), StageError>),
-    /// A stage's result is in the store and in `out/`, or cannot be.
+    /// A stage's result was stored and written to `out/`, or that failed.
     Committed(StageId, Result<(), StageError>),
-    /// The inputs of a stage that failed were checked.
+    /// The inputs of a failed stage were checked.
     Inspected {
         /// The stage.
         stage: StageId,
-        /// Upstream stages whose stored bytes were damaged; those are gone now.
+        /// Upstream stages whose stored bytes were damaged; the damaged blobs are deleted.
         damaged: Vec<StageId>,
-        /// Whether an upstream stage has been made again since the stage began.
+        /// Whether an upstream stage was already rebuilt because of damage.
         remade: bool,
     },
-    /// The user ended the run.
+    /// The user interrupted the run.
     Interrupted,
 }
 
-/// How a stage is done.
+/// How a stage was completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     /// There was nothing to do.
     Fresh,
     /// Everything came from the cache.
     Cached,
-    /// A job of it ran.
+    /// At least one job ran.
     Ran,
 }
 
-/// Why a stage's work is prepared although a result may be known.
+/// Why a stage's work is prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// There is no result.
     Missing,
-    /// The result that there was is damaged.
+    /// The cached result is damaged.
     Damaged,
-    /// The user forces it.
+    /// The user forced the stage.
     Forced,
 }
 
-/// Something to be done. What names an event is answered with it.
+/// Something to do. The driver answers an action with the event named in its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make the key and look it up: [`SchedulerEvent::LookedUp`].
+    /// Compute the key and look it up: [`SchedulerEvent::LookedUp`].
     LookUp(StageId),
-    /// Ask the remote for a result: [`SchedulerEvent::Fetched`].
+    /// Fetch a result from the remote: [`SchedulerEvent::Fetched`].
     Fetch(StageId, ActionKey),
-    /// Ask the remote for the parts that are missing: [`SchedulerEvent::Prepared`].
+    /// Fetch the missing parts from the remote: [`SchedulerEvent::Prepared`].
     FetchParts(StageId),
     /// Split a stage's work: [`SchedulerEvent::Prepared`].
     Prepare(StageId, Cause),
-    /// Split the work of a stage without a key: [`SchedulerEvent::Prepared`], or [`SchedulerEvent::LookedUp`] where it cannot be split so.
+    /// Split the work of a stage without a key: [`SchedulerEvent::Prepared`], or [`SchedulerEvent::LookedUp`] if that is not possible.
     PrepareUnhashed(StageId),
     /// Write a cached result to `out/`: [`SchedulerEvent::Restored`].
     Restore(StageId),
-    /// Tell that a stage has jobs now.
+    /// Report that a stage has jobs.
     Announce(StageId),
     /// Start a job: [`SchedulerEvent::JobDone`] or [`SchedulerEvent::JobFailed`].
     Submit {
-        /// Its number.
+        /// The number of the job.
         job: JobId,
         /// The stage.
         stage: StageId,
-        /// Which piece.
+        /// Which piece of the stage.
         piece: Piece,
-        /// How many threads it may use.
+        /// How many threads the job may use.
         threads: usize,
     },
-    /// Store what a job made of a part: [`SchedulerEvent::PartStored`].
+    /// Store the part that a job produced: [`SchedulerEvent::PartStored`].
     StorePart(JobId),
-    /// Do not wait for more parts to store with those that there are.
+    /// Store the pending parts now instead of waiting for more.
     FlushParts,
-    /// Store the result that a job made, and write it to `out/`: [`SchedulerEvent::Committed`].
+    /// Store the result of a job and write it to `out/`: [`SchedulerEvent::Committed`].
     Commit(StageId, JobId),
-    /// A stage is done.
+    /// Record that a stage is done.
     Finish(StageId, Done),
-    /// A stage failed.
+    /// Record that a stage failed.
     Fail(StageId, StageError),
-    /// A stage is not reached.
+    /// Record that a stage was not reached.
     Skip(StageId),
-    /// A stage had work when the user ended the run.
+    /// Record that a stage had work when the user interrupted the run.
     Interrupt(StageId),
-    /// Check what a stage reads: [`SchedulerEvent::Inspected`].
+    /// Check the inputs of a stage: [`SchedulerEvent::Inspected`].
     Inspect(StageId),
-    /// A stage that was done is looked up again, because its stored bytes are gone.
+    /// Reopen a finished stage because its stored bytes are damaged; it is looked up again.
     Reopen(StageId),
-    /// What a stage's jobs still say is of no interest: the stage begins again.
+    /// Ignore further messages from a stage's jobs: the stage starts over.
     Abandon(StageId),
-    /// Nothing more will be written to `out/`.
+    /// Stop copying to `out/`; nothing more will be written there.
     StopCopying,
-    /// End all workers at once.
+    /// Stop all workers immediately.
     StopWorkers,
 }

@@ -1,4 +1,4 @@
-//! The end of a run: a list of steps, each of which may be looked at alone.
+//! The end of a run, as a list of independent steps.
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use crate::lock::LockedStage;
 use crate::plan::{SavedLock, Seal};
 use crate::store::GcReport;
 
-/// A step of the end, and what it may fail with.
+/// A step at the end of a run.
 type Step = fn(&mut Driver<'_>, &mut RunSummary) -> Result<(), StageError>;
 
-/// What is done after the last job, in this order. What others would have had of the run comes last: everything that was made is safe then.
+/// The steps after the last job, in order. Uploads and garbage collection come late, when everything that the run produced is safe.
 const STEPS: [(&str, Step); 13] = [
     ("stop workers", |driver, _| {
         driver.executor.stop();
@@ -41,7 +41,7 @@ const STEPS: [(&str, Step); 13] = [
         Ok(())
     }),
     ("save the stat index", |driver, _| {
-        // An index that cannot be written costs the next run some hashing.
+        // Without the index the next run only has to hash more files.
         let _ = driver.planner.index().save();
         Ok(())
     }),
@@ -55,7 +55,7 @@ const STEPS: [(&str, Step); 13] = [
     ("seal", seal),
 ];
 
-/// Ends a run that began at `started`.
+/// Finishes a run that began at `started`.
 pub fn finish(driver: &mut Driver<'_>, started: Instant) -> Result<RunSummary, StageError> {
     let mut summary = std::mem::take(&mut driver.report.summary);
     summary.wall_ms = milliseconds(started);
@@ -84,8 +84,8 @@ fn save_record(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), 
     Ok(())
 }
 
-/// Says in the lock what those stages read that were done before somebody had read all of it. Where nobody has, because the run was ended or
-/// failed, the lock knows no more of them than before: nobody shall wait for that alone.
+/// Adds the input digests of stages that finished before all of their inputs were hashed to the lock. If an input is still unhashed because
+/// the run was interrupted or failed, the previous lock entry is kept instead: hashing only for the lock would delay the end of the run.
 fn complete_lock(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
     for (id, check) in std::mem::take(&mut driver.locks.unhashed) {
         let name = &driver.setting.graph.stage(id).name;
@@ -105,7 +105,7 @@ fn complete_lock(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), Stag
 
 fn write_lock(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
     let options = driver.setting.options;
-    // Making the text of a large lock only to find that it is the same costs a run with nothing to do dearly.
+    // Serializing a large lock only to find that it is unchanged would be expensive for a run with nothing to do.
     let same = driver.locks.now == *driver.planner.lock() && options.lock_path.exists();
     if !options.locked && !same {
         driver.locks.now.write(&options.lock_path).map_err(|error| disk_error(&error))?;
@@ -113,7 +113,7 @@ fn write_lock(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageEr
     Ok(())
 }
 
-/// Keeps the cache within its budget. That this cannot be done fails no run.
+/// Enforces the limits of the cache. A failure is only a warning.
 fn collect_garbage(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageError> {
     let (store, options) = (driver.setting.store, driver.setting.options);
     let Some(limits) = options.limits.filter(|_| !summary.is_idle() && !summary.interrupted && gc::is_due(store))
@@ -127,16 +127,17 @@ fn collect_garbage(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<
         }
         Ok(_) => {}
         Err(error) => {
-            // Said once an hour, not in every run.
+            // Warn once an hour, not in every run.
             gc::record_gc(store);
-            let message = format!("the cache was not cleared: {error}");
+            let message = format!("garbage collection of the cache failed: {error}");
             (driver.report.events)(RunEvent::Warning { stage: None, message });
         }
     }
     Ok(())
 }
 
-/// Writes down what made every stage fresh. That it cannot be written costs the next run a full look. A seal would hide what is flawed.
+/// Writes a seal if every stage was fresh. Without a seal the next run checks all stages again. Runs with flaws are not sealed, because a
+/// sealed run would not report them.
 fn seal(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageError> {
     let Some(invocation) = driver.setting.options.invocation.filter(|_| summary.is_idle() && summary.flawed == 0)
     else {

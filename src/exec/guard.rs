@@ -1,4 +1,4 @@
-//! One run at a time: a lock of the operating system that dies with its process.
+//! The run lock: a file lock that the operating system releases when the process ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,26 +7,26 @@ use std::path::Path;
 use crate::fs::{self, FsError, Symlinks, at};
 use crate::sys;
 
-/// Who holds the lock.
+/// The holder of the run lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// What it wrote of itself: process, host, command.
+    /// The description that the holder wrote: process, host and command.
     pub text: String,
 }
 
-/// The right to run; given back when it is dropped or its process ends.
+/// Holds the run lock until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunGuard {
     file: File,
 }
 
-/// Why there is no right to run.
+/// An error while taking the run lock.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
-    /// Another run has it.
+    /// Another run holds the lock.
     #[error("another run holds the cache: {}", .0.text)]
     Held(Holder),
-    /// The disk failed.
+    /// The lock file cannot be created, opened or locked.
     #[error(transparent)]
     Fs(FsError),
 }
@@ -37,11 +37,11 @@ pub fn own_command() -> Vec<String> {
 }
 
 impl RunGuard {
-    /// Takes the lock of the store at `root`. While another run has it: calls `waiting` once and waits, or fails where `wait` is none.
+    /// Takes the lock of the store at `root`. If another run holds it, calls `waiting` and waits, or fails if `waiting` is `None`.
     pub fn take(root: &Path, waiting: Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
         let path = root.join("run.lock");
         let mut waiting = waiting;
-        // Whoever deletes the cache while one waits deletes the file that was waited for.
+        // If the cache is deleted while this process waits, it ends up with the lock of a deleted file and must try again.
         loop {
             let guard = Self::take_once(root, &path, &mut waiting)?;
             let (held, named) = (guard.file.metadata(), std::fs::metadata(&path));
@@ -53,7 +53,7 @@ impl RunGuard {
 
     fn take_once(root: &Path, path: &Path, waiting: &mut Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
         fs::create_dir(root).map_err(GuardError::Fs)?;
-        // Its text is replaced: where the name leads to somebody's file, that file must stay as it is.
+        // The contents are overwritten below, so a symlink to another file must be refused.
         let mut options = OpenOptions::new();
         let open = fs::open_with(options.read(true).write(true).create(true).truncate(false), path, Symlinks::Refuse);
         let mut file = open.map_err(at("open", path)).map_err(GuardError::Fs)?;
@@ -72,12 +72,12 @@ impl RunGuard {
         let command = own_command();
         let host = sys::host_name();
         let text = format!("process {} on {host}: {}\n", std::process::id(), command.join(" "));
-        // Only for the message of others; that it cannot be written is no reason not to run.
+        // The text is only used in messages of waiting processes, so errors are ignored.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         Ok(Self { file })
     }
 
-    /// Whether a run works on the store at `root`.
+    /// Whether a run holds the lock of the store at `root`.
     pub fn is_held(root: &Path) -> bool {
         let file = fs::open_regular(&root.join("run.lock"), Symlinks::Refuse);
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))

@@ -1,4 +1,4 @@
-//! Makes a job out of a stage and one piece of its work.
+//! Creates the job for a stage, a part of it or the merge of its parts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use crate::digest::{Digest, FileDigest};
 use crate::fs::{self, disk_error};
 use crate::store::Store;
 
-/// Where a job works.
+/// The directories of a job.
 pub struct Places<'a> {
-    /// The store that inputs lie in.
+    /// The store that contains the inputs.
     pub store: &'a Store,
-    /// Where the job's own folders are made.
+    /// The parent of the work directory.
     pub tmp: &'a Path,
-    /// The project's root.
+    /// The project root.
     pub project: &'a Path,
-    /// Where the run keeps the stage's side outputs.
+    /// The directory for side outputs of the stage.
     pub side: &'a Path,
-    /// Where progress is kept, for kinds that can continue.
+    /// The checkpoint directory, for kinds that can resume.
     pub checkpoint: Option<&'a Path>,
 }
 
-/// The inputs of a part: of each port's first input the files that the part names, and of all others the whole.
+/// Returns the inputs of a part: for each port, the files of its first input that the part lists.
 pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
     let mut chosen = Inputs::default();
     for (port, connected) in &inputs.0 {
         let Some(first) = connected.first() else { continue };
-        // Only what the part names is in its key, so it sees nothing else.
+        // Only the listed files are in the key of the part, so it must not see others.
         let indices = part.files.get(port).map_or(&[][..], Vec::as_slice);
         let files = indices
             .iter()
@@ -38,7 +38,7 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
             .ok_or_else(|| {
             StageError::bug(format!("part `{}` names a file that `{port}` does not have", part.name))
         })?;
-        // Field by field: the whole listing, perhaps a million files, is not copied for each part.
+        // Cloned field by field to avoid cloning the whole file list, which may have a million entries, for each part.
         let Input { name, is_artifact, labels, digest, files: _, folder, path } = first;
         let input = Input {
             name: name.clone(),
@@ -54,14 +54,14 @@ pub fn part_inputs(inputs: &Inputs, part: &Part) -> Result<Inputs, StageError> {
     Ok(chosen)
 }
 
-/// The bytes that a part reads, by port in its order, as far as they are known.
+/// Returns the digests of the files that a part reads, by port and in the part's order. Unhashed files are included.
 pub fn digests(inputs: &Inputs, part: &Part) -> BTreeMap<String, Vec<FileDigest>> {
     let named = inputs.0.iter().filter(|(port, _)| part.files.contains_key(*port));
     let of = |inputs: &Vec<Input>| inputs.iter().flat_map(|input| &input.files).map(|file| file.digest).collect();
     named.map(|(port, inputs)| (port.clone(), of(inputs))).collect()
 }
 
-/// The same of a part whose files are all hashed.
+/// Like [`digests`], for a part whose files are all hashed.
 pub fn known_digests(inputs: &Inputs, part: &Part) -> Result<BTreeMap<String, Vec<Digest>>, StageError> {
     let known = |(port, digests): (String, Vec<FileDigest>)| {
         let digests: Option<Vec<Digest>> = digests.into_iter().map(FileDigest::known).collect();
@@ -71,24 +71,24 @@ pub fn known_digests(inputs: &Inputs, part: &Part) -> Result<BTreeMap<String, Ve
     digests(inputs, part).into_iter().map(known).collect()
 }
 
-/// Where a job works. Another process never works there: whoever moves the cache away does not mix two runs.
+/// The work directory of a job. It is unique to the process, so that two runs never share one even if the cache is moved meanwhile.
 pub fn work_dir(tmp: &Path, id: u64) -> PathBuf {
     tmp.join(format!("job-{}-{id}", std::process::id()))
 }
 
-/// One piece of the work of a stage.
+/// A unit of work of a stage.
 pub struct Piece {
-    /// The job's number.
+    /// The id of the job.
     pub id: u64,
     /// The whole stage, a part of it, or the merge of its parts.
     pub part: JobPart,
-    /// The inputs that the piece reads.
+    /// The inputs of the job.
     pub inputs: Inputs,
-    /// The number of threads that it may use.
+    /// Number of threads that the job may use.
     pub threads: usize,
 }
 
-/// Makes the job. Its folders exist afterwards and are empty.
+/// Creates the job and its directories.
 pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, StageError> {
     let Piece { id, part, inputs, threads } = piece;
     let spec = &stage.spec;
@@ -124,7 +124,7 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
     })
 }
 
-/// Copies artifacts out of the store for a program that is not ours: under their own names, and where a write hurts nobody.
+/// Copies artifacts out of the store for an external program, under their own names, so that writes to them cannot damage the store.
 fn lay_out(mut inputs: Inputs, folder: &Path, store: &Store) -> Result<Inputs, StageError> {
     for (port, connected) in &mut inputs.0 {
         for (number, input) in connected.iter_mut().enumerate() {

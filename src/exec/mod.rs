@@ -1,7 +1,7 @@
 //! Executes stale stages: sends jobs to workers, commits results to the store, and reports events.
 //!
-//! `run_loop` decides what to do next and performs nothing; `driver` performs it; `event` is the border between the two. `finish` is
-//! the end of a run. [`rebuild()`] reruns stages for comparison, as an ordinary run into a scratch store.
+//! `run_loop` decides what to do next and has no side effects; `driver` carries out its decisions; `event` is the interface between the
+//! two. `finish` ends a run. [`rebuild()`] reruns a stage into a scratch store and compares the results.
 
 mod commit;
 mod committer;
@@ -46,39 +46,39 @@ use crate::store::Limits;
 use crate::store::remote::Remote;
 use start::{available_memory, run_in};
 
-/// What the command line says of a run.
+/// Options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// The stages that were asked for.
+    /// The requested stages.
     pub targets: Vec<StageId>,
-    /// Run the targets even where their results are known.
+    /// Run the targets even if their results are cached.
     pub force: bool,
-    /// Run what does not depend on a failed stage.
+    /// Continue with stages that do not depend on a failed stage.
     pub keep_going: bool,
-    /// How many threads all jobs together may use.
+    /// Number of threads shared by all jobs.
     pub threads: usize,
-    /// Fail on any difference from the lock.
+    /// Fail if anything differs from the lock file.
     pub locked: bool,
-    /// Where the lock is.
+    /// Path of the lock file.
     pub lock_path: PathBuf,
-    /// When the command began: looking at the files is part of the time that it took.
+    /// When the command started, so that the reported duration includes scanning files.
     pub began: Option<Instant>,
-    /// Where results are shared.
+    /// The remote that results are shared with.
     pub remote: Option<Arc<Remote>>,
-    /// How much of what nobody needs any more stays in the cache; none to leave all of it.
+    /// Limits of the garbage collection at the end of the run; `None` disables it.
     pub limits: Option<Limits>,
-    /// What a seal will answer, where nothing turns out to be done.
+    /// The invocation to seal if there was nothing to do.
     pub invocation: Option<Invocation>,
-    /// Only prove that the targets make the same bytes again: `out/`, the lock and the records stay as they are.
+    /// Only check that the targets produce the same bytes again: `out/`, the lock file and the run records are not changed.
     pub rebuild: bool,
-    /// Results that are known before the run: of what the targets of a rebuild read.
+    /// Results known before the run: those of the stages that a rebuild depends on.
     pub results: Results,
 }
 
-/// How a run ended.
+/// Summary of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RunSummary {
-    /// Stages of which a job executed.
+    /// Stages with at least one executed job.
     pub ran: usize,
     /// Stages whose result came from the cache.
     pub cached: usize,
@@ -86,26 +86,26 @@ pub struct RunSummary {
     pub fresh: usize,
     /// Stages that failed.
     pub failed: usize,
-    /// Stages that were not reached, or not ended.
+    /// Stages that were not started or not finished.
     pub skipped: usize,
-    /// Parts of split stages that executed.
+    /// Executed parts of split stages.
     pub parts_ran: usize,
-    /// Parts of split stages that the cache had.
+    /// Cached parts of split stages.
     pub parts_cached: usize,
-    /// Milliseconds in all.
+    /// Total duration in milliseconds.
     pub wall_ms: u64,
-    /// The run's name, where it left a record.
+    /// The name of the run if it was recorded.
     pub run: Option<String>,
-    /// Whether the user ended it.
+    /// Whether the user interrupted the run.
     pub interrupted: bool,
-    /// Files that the parts that executed have read.
+    /// Files read by executed parts.
     pub part_files_ran: u64,
-    /// Stages with a result that is not as it should be, among those that are done.
+    /// Stages whose result has flaws.
     pub flawed: usize,
-    /// What was shared with the remote.
+    /// Transfers from and to the remote.
     #[serde(flatten)]
     pub transfers: Transfers,
-    /// Of the skipped stages, how many were at work when the user ended the run.
+    /// Skipped stages that were running when the user interrupted the run.
     pub unfinished: usize,
     /// The errors behind `failed`.
     #[serde(skip)]
@@ -115,145 +115,145 @@ pub struct RunSummary {
 /// Results shared with the remote during a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Transfers {
-    /// Stages whose result came from the remote.
+    /// Stages whose result was fetched from the remote.
     pub fetched: usize,
-    /// Results, those of parts included, that were given to the remote.
+    /// Results uploaded to the remote, including those of parts.
     pub uploaded: usize,
 }
 
-/// The errors of a run.
+/// Errors of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// The category that decides the exit code.
+    /// The most severe category, which determines the exit code.
     pub worst: Option<ErrorCategory>,
-    /// Why a stage of a rebuild failed.
+    /// The error of a failed stage in a rebuild.
     pub rebuild: Option<StageError>,
 }
 
 impl RunSummary {
-    /// Whether every stage was fresh and nobody ended the run before that was known.
+    /// Whether every stage was fresh and the run was not interrupted.
     pub fn is_idle(&self) -> bool {
         self.ran + self.cached + self.failed + self.skipped == 0 && !self.interrupted
     }
 }
 
-/// What reaches a run from its workers, its threads and the user.
+/// A message to a run from its workers, its threads or the user.
 #[derive(Debug)]
 pub enum Message {
-    /// A worker says something.
+    /// A worker sent an event.
     Worker {
-        /// Which.
+        /// The worker.
         worker: usize,
-        /// What.
+        /// The event.
         event: JobEvent,
     },
-    /// A worker is gone.
+    /// A worker process ended.
     WorkerLost {
-        /// Which.
+        /// The worker.
         worker: usize,
-        /// The end of its standard error.
+        /// The last lines of its standard error.
         stderr: String,
     },
-    /// What was asked of the remote for a stage is here, as far as it is there.
+    /// A fetch from the remote for a stage ended.
     Fetched {
         /// The stage.
         stage: StageId,
-        /// Whether all of it came.
+        /// Whether everything requested was fetched.
         found: bool,
     },
-    /// What a job made of a part is stored, or cannot be.
+    /// The outputs of a part were stored, or storing them failed.
     PartStored {
         /// The job.
         job: u64,
-        /// What is stored.
+        /// The stored part, or the error.
         outcome: Result<Box<commit::StagedPart>, StageError>,
     },
-    /// The user wants the run to end.
+    /// The user interrupted the run.
     Interrupted,
 }
 
-/// What happens in a run, for whoever shows it.
+/// A progress event of a run, for display.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum RunEvent {
-    /// The run begins to look at stages.
+    /// The run started.
     RunStarted {
-        /// Names the run; its record and logs lie under `cache/runs/`.
+        /// The name of the run; its record and logs are under `cache/runs/`.
         run: String,
-        /// How many stages were asked for, those before them included.
+        /// Number of requested stages, including their upstream stages.
         stages: usize,
     },
-    /// A stage begins to work.
+    /// A stage started.
     StageStarted {
         /// The stage.
         stage: String,
-        /// Why.
+        /// Why it is stale.
         reasons: Vec<StaleReason>,
-        /// How many parts it has; 0 where its work is not split.
+        /// Number of parts; 0 if the stage is not split.
         parts: usize,
-        /// How many of them the cache had.
+        /// Number of cached parts.
         parts_cached: usize,
     },
-    /// How far a stage is.
+    /// Progress of a stage.
     Progress {
         /// The stage.
         stage: String,
-        /// What is done, in `unit`.
+        /// Completed amount in `unit`.
         done: u64,
-        /// What there is to do; 0 where nobody knows.
+        /// Total amount in `unit`; 0 if unknown.
         total: u64,
-        /// Such as `images`.
+        /// The unit, such as `images`.
         unit: String,
-        /// A few words more.
+        /// A short status text.
         message: String,
     },
-    /// Something the user would like to know.
+    /// Information for the user.
     Note {
         /// The stage.
         stage: String,
         /// One sentence.
         message: String,
     },
-    /// Something the user should know although the run goes on.
+    /// A problem that does not stop the run.
     Warning {
-        /// The stage, if it is one's.
+        /// The stage, if the warning is about one.
         stage: Option<String>,
         /// One sentence.
         message: String,
     },
-    /// A stage's result is not as it should be; said by every run that has it.
+    /// A flaw in the result of a stage, reported by every run that uses the result.
     Flaw {
         /// The stage.
         stage: String,
         /// One sentence.
         message: String,
     },
-    /// A stage is done with.
+    /// A stage finished.
     StageFinished {
         /// The stage.
         stage: String,
         /// How it ended.
         outcome: Outcome,
-        /// Why it had to do something.
+        /// Why it was stale.
         reasons: Vec<StaleReason>,
-        /// Parts that ran.
+        /// Number of executed parts.
         parts_ran: usize,
-        /// Parts that the cache had.
+        /// Number of cached parts.
         parts_cached: usize,
-        /// Milliseconds from its start.
+        /// Milliseconds since its start.
         wall_ms: u64,
-        /// Why it failed, if it did.
+        /// The error, if it failed.
         error: Option<StageError>,
     },
-    /// The cache was cleared of what nobody needs.
+    /// Garbage was collected from the cache.
     Tidied {
-        /// Results that were deleted.
+        /// Number of deleted results.
         results: u64,
-        /// Bytes that were deleted.
+        /// Number of deleted bytes.
         bytes: u64,
-        /// Bytes by which what must stay is over the budget.
+        /// Bytes by which the results that must be kept exceed the limit.
         over_bytes: u64,
     },
-    /// The end. Field order and names are part of the interface of `run --json`.
+    /// The run finished. Field order and names are part of the interface of `run --json`.
     RunFinished(RunSummary),
 }

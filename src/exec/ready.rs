@@ -1,26 +1,26 @@
-//! Which stages may be looked up next: dependencies, and stages that wait for another with the same key.
+//! The stages that may be looked up next: dependencies, and stages blocked on another with the same key.
 
 use std::collections::BTreeSet;
 
 use crate::graph::{Graph, StageId};
 
-/// The order of the stages, their dependencies, and those among them that something has happened to.
+/// The order of the stages, their dependencies, and the candidates for the next lookup.
 #[derive(Debug, Clone)]
 pub struct Ready {
-    /// The stages in an order in which each stands behind its dependencies.
+    /// The stages in topological order.
     order: Vec<StageId>,
-    /// The place of each stage in that order.
+    /// The rank of each stage: its position in that order.
     rank: Vec<usize>,
     upstream: Vec<Vec<StageId>>,
     downstream: Vec<Vec<StageId>>,
-    /// Places of stages that may be ready.
+    /// The ranks of stages that may be ready.
     candidates: BTreeSet<usize>,
-    /// Places of stages that wait for whatever stage ends next.
+    /// The ranks of stages that wait until any other stage ends.
     blocked: BTreeSet<usize>,
 }
 
 impl Ready {
-    /// All stages are candidates. `upstream` has the dependencies of each stage, `order` every stage behind its own.
+    /// Creates a set with all stages as candidates. `upstream` lists the dependencies of each stage; `order` is topological.
     pub fn new(order: Vec<StageId>, upstream: Vec<Vec<StageId>>) -> Self {
         let mut rank = vec![0; order.len()];
         for (place, stage) in order.iter().enumerate() {
@@ -36,29 +36,29 @@ impl Ready {
         Self { order, rank, upstream, downstream, candidates, blocked: BTreeSet::new() }
     }
 
-    /// Those of a pipeline.
+    /// Creates the set for a pipeline.
     pub fn of(graph: &Graph) -> Self {
         let stages = 0..graph.pipeline.stages.len();
         let upstream = stages.map(|index| graph.dependencies(StageId::from_index(index))).collect();
         Self::new(graph.order.clone(), upstream)
     }
 
-    /// The stages that a stage reads.
+    /// Returns the upstream stages of a stage.
     pub fn upstream(&self, stage: StageId) -> &[StageId] {
         &self.upstream[stage.index()]
     }
 
-    /// The stage's place in the order.
+    /// Returns the rank of a stage.
     pub fn rank(&self, stage: StageId) -> usize {
         self.rank[stage.index()]
     }
 
-    /// The stage at a place.
+    /// Returns the stage with a rank.
     pub fn at(&self, rank: usize) -> StageId {
         self.order[rank]
     }
 
-    /// Takes the first candidate.
+    /// Removes and returns the first candidate.
     pub fn pop(&mut self) -> Option<StageId> {
         self.candidates.pop_first().map(|rank| self.order[rank])
     }
@@ -68,22 +68,22 @@ impl Ready {
         self.candidates.is_empty()
     }
 
-    /// A stage may be ready.
+    /// Makes a stage a candidate.
     pub fn add(&mut self, stage: StageId) {
         self.candidates.insert(self.rank[stage.index()]);
     }
 
-    /// A stage cannot go on before another one ends.
+    /// Blocks a stage until another one ends.
     pub fn block(&mut self, stage: StageId) {
         self.blocked.insert(self.rank[stage.index()]);
     }
 
-    /// Those that were blocked may go on.
+    /// Makes all blocked stages candidates again.
     pub fn unblock(&mut self) {
         self.candidates.append(&mut self.blocked);
     }
 
-    /// A stage has ended: those that read it may be ready, and those that were blocked may go on.
+    /// Records the end of a stage: its downstream stages and all blocked stages become candidates.
     pub fn ended(&mut self, stage: StageId) {
         let downstream = self.downstream[stage.index()].iter().map(|stage| self.rank[stage.index()]);
         self.candidates.extend(downstream);

@@ -1,4 +1,4 @@
-//! Runs a stage again in a scratch store, and compares what it makes with what the store has.
+//! Reruns a stage into a scratch store and compares the outputs with the stored result.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,54 +15,55 @@ use crate::graph::StageId;
 use crate::plan::{Planner, Results};
 use crate::store::{Files, Store, StoreError};
 
-/// Which stage is to run again.
+/// The stage to rerun.
 #[derive(Debug, Clone, Copy)]
 pub struct Again<'a> {
     /// The stage.
     pub id: StageId,
-    /// The results of all stages before it.
+    /// The results of its upstream stages.
     pub results: &'a Results,
-    /// How many threads all jobs together may use.
+    /// Number of threads shared by all jobs.
     pub threads: usize,
 }
 
-/// How a stage that ran again compares with its stored result.
+/// The comparison of a rerun with the stored result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The number of files that were compared.
+    /// Number of compared files.
     pub files: usize,
-    /// The bytes of the stored ones.
+    /// Total size of the stored files in bytes.
     pub bytes: u64,
-    /// Milliseconds that it took now.
+    /// Milliseconds of the rerun.
     pub wall_ms: u64,
-    /// What differs, by path.
+    /// The differing files, sorted by path.
     pub differences: Vec<Difference>,
-    /// Where the differing files of this time lie, if there are any.
+    /// The directory with the differing files of the rerun, if any.
     pub kept: Option<PathBuf>,
 }
 
-/// A file that did not come out the same.
+/// A file that differs between the stored result and the rerun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Below the stage's output directory.
+    /// The path relative to the output directory of the stage.
     pub path: RelativePath,
-    /// The stored one; none where it is new.
+    /// The stored digest; `None` if the stored result has no such file.
     pub before: Option<Digest>,
-    /// The one of this time; none where it was not made.
+    /// The digest of the rerun; `None` if the rerun did not write the file.
     pub after: Option<Digest>,
 }
 
 impl Rebuilt {
-    /// Whether every byte came out as it is stored.
+    /// Whether the rerun is identical to the stored result.
     pub fn is_same(&self) -> bool {
         self.differences.is_empty()
     }
 }
 
-/// Runs a stage in a scratch store and compares; none where the user ended it. It is an ordinary run that is forced, neither looks up stored
-/// parts nor continues from a checkpoint, and leaves the lock, `out/` and the store as they are.
+/// Reruns a stage into a scratch store and compares the outputs. `None` if the user interrupted the run.
 ///
-/// The caller holds the run lock.
+/// The rerun is a forced run that ignores cached parts and checkpoints. The lock file, `out/` and the stored results are not changed.
+///
+/// The caller must hold the run lock.
 pub fn rebuild(
     mut planner: Planner<'_>,
     again: Again<'_>,
@@ -75,11 +76,11 @@ pub fn rebuild(
     let check = planner.check(id, results)?;
     let Some((_, before)) = &check.result else {
         let error = StageError::input(format!("`{}` has no stored result to compare with", stage.name));
-        return Err(error.hint(format!("`hamflow run {}` makes one", stage.name)));
+        return Err(error.hint(format!("`hamflow run {}` computes one", stage.name)));
     };
     if let Some(elsewhere) = planner.made_elsewhere(id, &check) {
         let error = StageError::input(format!("`{}` was {elsewhere}: the bytes would not be the same", stage.name));
-        return Err(error.hint(format!("`hamflow run --force {}` makes it here", stage.name)));
+        return Err(error.hint(format!("`hamflow run --force {}` recomputes it here", stage.name)));
     }
     let scratch = Scratch::new(store)?;
     let options = RunOptions {
@@ -114,12 +115,12 @@ fn differences(before: &Files, after: &Files) -> Vec<Difference> {
     other.map(|(path, before, after)| Difference { path, before, after }).collect()
 }
 
-/// Where a stage runs again; what a killed process left there is litter.
+/// The directory of the scratch store. Anything left there by a killed process can be deleted.
 pub fn scratch_dir(store: &Store) -> PathBuf {
     store.root().join("rebuild")
 }
 
-/// A store beside the store, which is gone afterwards.
+/// A temporary store in the cache directory, deleted on drop.
 struct Scratch {
     store: Store,
 }
@@ -136,7 +137,7 @@ impl Scratch {
         Ok(Self { store })
     }
 
-    /// Writes out the files that differ, for whoever wants to know how.
+    /// Writes the differing files to `rebuilt/STAGE` for inspection.
     fn keep(&self, beside: &Store, stage: &str, differences: &[Difference]) -> Result<PathBuf, StageError> {
         let folder = beside.root().join("rebuilt").join(stage);
         fs::remove(&folder).map_err(|error| disk_error(&error))?;

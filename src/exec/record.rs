@@ -1,4 +1,4 @@
-//! The journal of a run: what happened, why, how long it took, on what machine.
+//! The journal of a run: what happened, why, how long it took and on which machine.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -17,22 +17,22 @@ use crate::plan::StaleReason;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// At least one job of it executed.
+    /// At least one of its jobs was executed.
     Ran,
     /// Everything came from the cache.
     Cached,
     /// There was nothing to do.
     Fresh,
-    /// It failed.
+    /// The stage failed.
     Failed,
-    /// A stage before it failed, or the run ended first.
+    /// An upstream stage failed, or the run ended first.
     Skipped,
-    /// The user ended the run while it was at work.
+    /// The user interrupted the run while the stage was running.
     Interrupted,
 }
 
 impl Outcome {
-    /// The word for it.
+    /// The name of the outcome.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ran => "ran",
@@ -45,37 +45,37 @@ impl Outcome {
     }
 }
 
-/// What a run did about one stage.
+/// The record of a stage in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
     /// The stage.
     pub stage: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// The key of its result; empty where it never had one.
+    /// The key of its result; empty if it was never computed.
     pub key: String,
-    /// Why it had to do something.
+    /// Why it was stale.
     pub reasons: Vec<StaleReason>,
-    /// Parts that ran.
+    /// Number of executed parts.
     pub parts_ran: usize,
-    /// Parts that the cache had.
+    /// Number of cached parts.
     pub parts_cached: usize,
     /// Milliseconds from its start to its end.
     pub wall_ms: u64,
-    /// The largest resident size of a worker that did its jobs, in bytes; 0 where none ran.
+    /// The largest resident set size of its workers, in bytes; 0 if no job ran.
     pub peak_memory: u64,
-    /// The class of device, where it matters.
+    /// The device class, if the result depends on it.
     pub device: Option<String>,
-    /// By artifact: what it made.
+    /// The digest of each output by artifact name.
     pub outputs: BTreeMap<String, Digest>,
-    /// Why it failed.
+    /// The error, if it failed.
     pub error: Option<StageError>,
 }
 
-/// The journal of one run.
+/// The record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// Names the run: its start, to the second, and some digits more.
+    /// The name of the run: its start time with milliseconds.
     pub run: String,
     /// The version of hamflow.
     pub version: String,
@@ -83,22 +83,22 @@ pub struct RunRecord {
     pub command: Vec<String>,
     /// The profile.
     pub profile: Option<String>,
-    /// Seconds since 1970.
+    /// Start time in seconds since 1970.
     pub started: u64,
-    /// Milliseconds from the first to the last moment; 0 while it runs or where it was killed.
+    /// Duration in milliseconds; 0 while the run is in progress or if it was killed.
     pub wall_ms: u64,
-    /// Whether the user ended it.
+    /// Whether the user interrupted the run.
     #[serde(default)]
     pub interrupted: bool,
-    /// The machine's name.
+    /// The host name.
     pub host: String,
-    /// The number of threads that jobs could use.
+    /// Number of threads available to jobs.
     pub threads: usize,
-    /// What happened to the stages, in the order in which they ended.
+    /// The stages in the order in which they finished.
     pub stages: Vec<StageRecord>,
 }
 
-/// Makes the name of a run that starts now: sorted by name is sorted by time.
+/// Returns the name of a run that starts now. Names sort chronologically.
 pub fn run_name() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (year, month, day) = civil_date(now.as_secs() / 86_400);
@@ -107,7 +107,7 @@ pub fn run_name() -> String {
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{:03}", now.subsec_millis())
 }
 
-/// Year, month and day of a number of days since 1970 (Hinnant, "chrono-compatible low-level date algorithms", 2013).
+/// Converts days since 1970 to year, month and day (Hinnant, "chrono-compatible low-level date algorithms", 2013).
 pub fn civil_date(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;
     let era = z / 146_097;
@@ -120,31 +120,31 @@ pub fn civil_date(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// A run that is killed loses at most this much of its record.
+/// Minimum time between two saves of the record; limits what a killed run loses.
 const BETWEEN_SAVES: Duration = Duration::from_secs(2);
 
-/// Writes the record and the logs of one run; makes nothing before there is something to write.
+/// Writes the record and the logs of a run. Files are created on the first write.
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
-    /// What has happened so far.
+    /// The record so far.
     pub record: RunRecord,
     logs: BTreeMap<String, File>,
     saved: Option<Instant>,
 }
 
 impl Journal {
-    /// Starts a journal below `runs`.
+    /// Creates the journal of a run in the directory `runs`.
     pub fn new(runs: &Path, record: RunRecord) -> Self {
         Self { folder: runs.join(&record.run), record, logs: BTreeMap::new(), saved: None }
     }
 
-    /// Where a stage's log and side outputs lie.
+    /// The directory of the log and the side outputs of a stage.
     pub fn stage_dir(&self, stage: &str) -> PathBuf {
         self.folder.join(stage)
     }
 
-    /// Adds a line to a stage's log. A log that cannot be written is no reason to fail.
+    /// Appends a line to the log of a stage. Errors are ignored.
     pub fn log(&mut self, stage: &str, line: &str) {
         if !self.logs.contains_key(stage) {
             let folder = self.stage_dir(stage);
@@ -160,12 +160,12 @@ impl Journal {
         }
     }
 
-    /// Ends a stage's log: a run of very many stages shall not hold as many files.
+    /// Closes the log of a stage, so that runs with many stages do not run out of file descriptors.
     pub fn close_log(&mut self, stage: &str) {
         self.logs.remove(stage);
     }
 
-    /// Writes the record unless that was done a moment ago; whoever ends the run calls [`save`](Self::save).
+    /// Saves the record unless it was saved recently. The end of a run must call [`save`](Self::save).
     pub fn save_soon(&mut self) {
         if self.saved.is_none_or(|saved| saved.elapsed() > BETWEEN_SAVES) {
             self.save();
@@ -173,7 +173,7 @@ impl Journal {
         }
     }
 
-    /// Writes the record as it is now.
+    /// Saves the record. Errors are ignored.
     pub fn save(&self) {
         let mut text = serde_json::to_string_pretty(&self.record).expect("a record has only string keys");
         text.push('\n');
@@ -181,7 +181,7 @@ impl Journal {
     }
 }
 
-/// The names of all recorded runs, the latest first.
+/// The names of all recorded runs, newest first.
 pub fn list_runs(runs: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -192,7 +192,7 @@ pub fn list_runs(runs: &Path) -> Vec<String> {
     names
 }
 
-/// The latest run that has written something and has not ended; one that was killed never does.
+/// The newest run if it has written something and has not finished. A killed run never finishes.
 pub fn newest_unfinished_run(runs: &Path) -> Option<String> {
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -200,13 +200,13 @@ pub fn newest_unfinished_run(runs: &Path) -> Option<String> {
     read_run(runs, &newest).is_none_or(|record| record.wall_ms == 0).then_some(newest)
 }
 
-/// The record of a run; none where it is absent, of another version, or the record of another run.
+/// Reads the record of a run; `None` if it is missing, has another format or belongs to another run.
 pub fn read_run(runs: &Path, run: &str) -> Option<RunRecord> {
     let bytes = fs::read_regular(&runs.join(run).join("record.json"), Symlinks::Refuse).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|record: &RunRecord| record.run == run)
 }
 
-/// Where the log of a stage in a run is.
+/// The path of the log of a stage in a run.
 pub fn stage_log(runs: &Path, run: &str, stage: &str) -> PathBuf {
     runs.join(run).join(stage).join("log.txt")
 }

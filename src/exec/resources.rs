@@ -1,43 +1,43 @@
-//! The cores and the memory that all jobs of a run share.
+//! The cores and memory shared by all jobs of a run.
 
-/// What jobs may have together, and what is left of it.
+/// The total cores, and the cores and memory that are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
     cores: usize,
     free_cores: usize,
     free_memory: u64,
-    /// How many grants are out.
+    /// The number of outstanding grants.
     granted: usize,
 }
 
-/// What one job has; given back when it ends.
+/// The resources of one job; released when the job ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// Cores that the job was told to use.
+    /// The number of threads that the job was told to use.
     pub threads: usize,
     cores: usize,
     memory: u64,
 }
 
 impl Resources {
-    /// So many cores, and so many bytes of memory.
+    /// Creates a pool of cores and of memory in bytes.
     pub fn new(cores: usize, memory: u64) -> Self {
         let cores = cores.max(1);
         Self { cores, free_cores: cores, free_memory: memory, granted: 0 }
     }
 
-    /// All cores, free or not.
+    /// Returns the total number of cores.
     pub fn cores(&self) -> usize {
         self.cores
     }
 
-    /// Cores that no job has.
+    /// Returns the number of free cores.
     pub fn free_cores(&self) -> usize {
         self.free_cores
     }
 
-    /// Takes cores and memory for a job; none where they are not free. A job that needs more than the machine has gets what there is as soon
-    /// as it is alone: it may be slow or fail, but does not wait without end.
+    /// Acquires cores and memory for a job; `None` if they are not free. A job that needs more than the machine has gets what is available
+    /// once no other job runs: it may be slow or fail, but never waits forever.
     pub fn acquire(&mut self, threads: usize, memory: u64) -> Option<Grant> {
         let fits = threads <= self.free_cores && memory <= self.free_memory;
         if !fits && self.granted > 0 {
@@ -50,7 +50,7 @@ impl Resources {
         Some(grant)
     }
 
-    /// Gives back what a job had.
+    /// Releases the resources of a job.
     pub fn release(&mut self, grant: Grant) {
         self.free_cores += grant.cores;
         self.free_memory += grant.memory;

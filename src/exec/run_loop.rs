@@ -1,7 +1,7 @@
-//! Decides what happens next in a run, and does none of it.
+//! Decides what happens next in a run, without performing it.
 //!
-//! [`RunLoop::step`] takes an event and returns actions; it reads no file, no clock and no channel. So everything that a run can meet is
-//! tested without processes: `run_loop/tests.rs` drives it over random graphs with events in random orders.
+//! [`RunLoop::step`] takes an event and returns actions; it reads no file, clock or channel. Every situation of a run can therefore be
+//! tested without processes: `run_loop/tests.rs` drives it over random graphs with events in random order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,51 +20,51 @@ mod jobs;
 #[cfg(test)]
 mod tests;
 
-/// More parts than this do not wait for being stored: a disk that is slower than the work shall not make all of it be lost with the run.
+/// Maximum number of parts waiting to be stored. Limits the work that is lost with the run if the disk is slower than the workers.
 const MAX_PENDING_COMMITS: usize = 32;
 
-/// So many stages are asked for at the remote at the same time; each of them opens several connections.
+/// Maximum number of stages fetched from the remote at the same time; each of them opens several connections.
 const MAX_FETCHING: usize = 8;
 
-/// What scheduling needs to know of a stage.
+/// The scheduling properties of a stage.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeSpec {
-    /// Whether the run is asked for it.
+    /// Whether the stage is part of the run.
     pub requested: bool,
-    /// How many threads a job of it can use.
+    /// How many threads a job of the stage can use.
     pub threads: Threads,
-    /// The memory that a job of it is said to need, in bytes.
+    /// The declared memory of a job, in bytes.
     pub memory: u64,
-    /// Whether it runs even where its result is known.
+    /// Whether the stage runs even if its result is known.
     pub forced: bool,
 }
 
-/// What the user decided about the run.
+/// The user's policy for the run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Policy {
     /// Whether stages that do not depend on a failed one still run.
     pub keep_going: bool,
-    /// Whether there is a remote to ask.
+    /// Whether a remote is configured.
     pub has_remote: bool,
 }
 
-/// A stage between its look-up and its end.
+/// A stage between its lookup and its end.
 #[derive(Debug, Clone, Default)]
 struct Work {
-    /// None while its parts run before its key is known.
+    /// `None` while the parts run before the key is known.
     key: Option<ActionKey>,
-    /// The recipe and the inputs of such a stage.
+    /// The recipe and the unhashed inputs of a stage without a key.
     unhashed: Option<(u64, Vec<usize>)>,
     is_split: bool,
-    /// By part: the bytes that it reads, and whether it is made.
+    /// For each part: the bytes that it reads, and whether it is built.
     parts: Vec<(u64, bool)>,
     ran: usize,
 }
 
-/// A piece in the queue: earlier stages first, and of a stage's parts the largest, so that in the end no worker waits long for another.
+/// A queued piece: earlier stages first, then the largest parts, so that no worker waits long for another at the end.
 type Queued = (usize, Reverse<u64>, Piece);
 
-/// A job that has a worker.
+/// A job assigned to a worker.
 #[derive(Debug, Clone, Copy)]
 struct Job {
     stage: StageId,
@@ -72,17 +72,17 @@ struct Job {
     grant: Grant,
 }
 
-/// What was executed and asked for under which keys.
+/// The keys that were executed or requested from the remote.
 #[derive(Debug, Clone, Default)]
 struct Keys {
-    /// Equal keys are executed once, also where that is forced.
+    /// Each key is executed once, even if forced.
     executed: BTreeSet<ActionKey>,
-    /// The remote is asked for each once.
+    /// Each is requested from the remote once.
     asked: BTreeSet<(StageId, ActionKey)>,
     parts_asked: BTreeSet<(StageId, ActionKey)>,
 }
 
-/// Why nothing more is begun.
+/// Why no more work is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Failure,
@@ -102,11 +102,11 @@ pub struct RunLoop {
     queue: BTreeSet<Queued>,
     jobs: BTreeMap<JobId, Job>,
     next_job: JobId,
-    /// Jobs that ended well and whose parts are being stored.
+    /// Successful jobs whose parts are being stored.
     storing: BTreeMap<JobId, (StageId, usize)>,
-    /// The stage that is being looked up: one at a time, in the order of the graph.
+    /// The stage being looked up: one at a time, in graph order.
     looking_up: Option<StageId>,
-    /// Stages whose inputs were checked once after a failure; the error while that is going on.
+    /// Stages whose inputs were checked once after a failure; holds the error while the check is in progress.
     inspected: BTreeMap<StageId, Option<StageError>>,
     stop: Option<Stop>,
     actions: Vec<Action>,
@@ -115,7 +115,7 @@ pub struct RunLoop {
 type Stepped = Result<(), IllegalTransition>;
 
 impl RunLoop {
-    /// A run over stages that have not been looked at yet.
+    /// Creates a run over stages that are not looked up yet.
     pub fn new(nodes: Vec<NodeSpec>, ready: Ready, resources: Resources, policy: Policy) -> Self {
         Self {
             states: States::new(nodes.iter().map(|node| node.requested)),
@@ -136,7 +136,7 @@ impl RunLoop {
         }
     }
 
-    /// What follows from an event. An error is an internal one: the run cannot go on.
+    /// Handles an event and returns the resulting actions. An error is an internal error: the run cannot continue.
     pub fn step(&mut self, event: SchedulerEvent) -> Result<Vec<Action>, IllegalTransition> {
         match event {
             SchedulerEvent::Start => {}
@@ -151,7 +151,7 @@ impl RunLoop {
             SchedulerEvent::Inspected { stage, damaged, remade } => self.inspected(stage, &damaged, remade)?,
             SchedulerEvent::Interrupted => self.interrupted(),
         }
-        // Whether a failure counts is known in a moment; until then nothing is begun that it might stop.
+        // A pending inspection decides whether a failure counts; start nothing until then that the failure might stop.
         if !self.is_inspecting() {
             self.look_up_next()?;
             self.dispatch();
@@ -165,7 +165,7 @@ impl RunLoop {
         Ok(std::mem::take(&mut self.actions))
     }
 
-    /// Whether every stage is in a final state and no job is left.
+    /// Whether every stage is in a final state and no job is running.
     pub fn is_finished(&self) -> bool {
         self.is_over() && self.states.count(NodeState::Waiting) == 0 && self.states.count(NodeState::Fetching) == 0
     }
@@ -178,7 +178,7 @@ impl RunLoop {
         self.states.get(stage) == state
     }
 
-    /// Looks the first stage up whose upstream stages are all done, and skips those behind a failure.
+    /// Looks up the first stage whose upstream stages are all done, and skips stages downstream of a failure.
     fn look_up_next(&mut self) -> Stepped {
         while self.stop.is_none()
             && self.looking_up.is_none()
@@ -221,7 +221,7 @@ impl RunLoop {
     }
 
     fn found(&mut self, stage: StageId, key: ActionKey, found: Found) -> Stepped {
-        // Equal keys execute once: this stage will find the other's result in the store.
+        // Equal keys execute once: this stage will find the other stage's result in the store.
         if self.is_busy(stage, key) {
             return self.block(stage);
         }
@@ -249,7 +249,7 @@ impl RunLoop {
         }
     }
 
-    /// Whether another stage is at work under a key.
+    /// Whether another stage with the same key is in progress.
     fn is_busy(&self, stage: StageId, key: ActionKey) -> bool {
         self.work.iter().any(|(other, work)| *other != stage && work.key == Some(key))
     }
@@ -259,13 +259,13 @@ impl RunLoop {
         self.actions.push(Action::Prepare(stage, cause));
     }
 
-    /// Asks the remote for a key, once in a run; false where it is not asked.
+    /// Fetches a key from the remote, at most once per run; returns false if it is not requested.
     fn fetch(&mut self, stage: StageId, key: ActionKey) -> Result<bool, IllegalTransition> {
         if !self.policy.has_remote || self.keys.asked.contains(&(stage, key)) {
             return Ok(false);
         }
         if self.states.count(NodeState::Fetching) >= MAX_FETCHING {
-            // It is looked up again when something was fetched.
+            // The stage is looked up again when a fetch has ended.
             self.block(stage)?;
             return Ok(true);
         }
@@ -277,7 +277,7 @@ impl RunLoop {
     }
 
     fn fetched(&mut self, stage: StageId) -> Stepped {
-        // What would be begun now would not be finished.
+        // While stopping, start nothing: it would not be finished.
         if self.stop.is_none() && self.is_in(stage, NodeState::Fetching) {
             self.wait(stage)?;
             self.ready.add(stage);
@@ -298,7 +298,7 @@ impl RunLoop {
             Ok(prepared) => prepared,
             Err(error) => return self.stage_failed(stage, error),
         };
-        // A result of another device was looked for, and this one has another key.
+        // The lookup was for another device's result; the key for this device differs.
         if key.is_some_and(|key| self.is_busy(stage, key)) {
             return self.block(stage);
         }
@@ -327,7 +327,7 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Queues what is not made of a stage.
+    /// Queues the missing pieces of a stage.
     fn launch(&mut self, stage: StageId) -> Stepped {
         self.set(stage, NodeState::Running)?;
         let rank = self.ready.rank(stage);
@@ -349,7 +349,7 @@ impl RunLoop {
             Ok(true) => self.finish(stage, Done::Cached),
             Ok(false) if self.stop.is_some() => self.wait(stage),
             Ok(false) => {
-                // What is damaged here the remote may have.
+                // The remote may have an intact copy.
                 let key = self.work.get(&stage).and_then(|work| work.key);
                 if let Some(key) = key
                     && self.fetch(stage, key)?
@@ -385,13 +385,13 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Puts a stage back to the waiting ones.
+    /// Returns a stage to the waiting state.
     fn wait(&mut self, stage: StageId) -> Stepped {
         self.forget_work(stage);
         self.set(stage, NodeState::Waiting)
     }
 
-    /// The same until another stage ends.
+    /// Like `wait`, but until blocked stages are released.
     fn block(&mut self, stage: StageId) -> Stepped {
         self.wait(stage)?;
         self.ready.block(stage);
@@ -408,7 +408,7 @@ impl RunLoop {
         self.inspected.values().any(Option::is_some)
     }
 
-    /// Whether nothing is at work and nothing more is begun.
+    /// Whether nothing is in progress and nothing more will start.
     fn is_over(&self) -> bool {
         let count = |state| self.states.count(state);
         let at_work = count(NodeState::Restoring) + count(NodeState::Committing) + self.jobs.len() + self.storing.len();

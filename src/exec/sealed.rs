@@ -1,4 +1,4 @@
-//! A run of which a seal says that there is nothing to do.
+//! A run with nothing to do according to a valid seal.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::fs::{self, disk_error};
 use crate::out;
 use crate::plan::Seal;
 
-/// A run of a project whose seal holds.
+/// A run of a project with a valid seal.
 pub struct SealedRun<'a> {
     /// The seal.
     pub seal: &'a Seal,

@@ -4,18 +4,18 @@ use hamflow_stage_api::StageError;
 
 use crate::config::Stage;
 
-/// Shorter values would hide ordinary words.
+/// Minimum length of a secret in characters. Hiding shorter values would hide ordinary words.
 const SHORTEST: usize = 4;
 
-/// What stands in place of a secret.
+/// The replacement for a secret.
 const HIDDEN: &str = "***";
 
-/// What must not be shown: the lines of the values that secret variables have now, the longest first.
+/// The lines of the current values of all secret variables, longest first.
 #[derive(Debug, Default)]
 pub struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Those of all stages together: a worker that works for one may have worked for another.
+    /// Collects the secrets of all stages together, because a worker may have run jobs of several stages.
     pub fn of(stages: &[Stage]) -> Self {
         Self::from_values(stages.iter().flat_map(|stage| &stage.secret_env).filter_map(|name| std::env::var(name).ok()))
     }
@@ -23,13 +23,13 @@ impl Secrets {
     fn from_values(values: impl Iterator<Item = String>) -> Self {
         let lines = values.flat_map(|value| value.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
         let mut lines: Vec<String> = lines.filter(|line| line.chars().count() >= SHORTEST).collect();
-        // A value that is part of another would leave the rest of that one to be read.
+        // Longest first: replacing a secret that is a substring of another one would leave the rest of that one readable.
         lines.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         lines.dedup();
         Self(lines)
     }
 
-    /// The text without them.
+    /// Returns the text with all secrets replaced.
     pub fn hide(&self, text: String) -> String {
         self.0.iter().fold(text, |text, secret| match text.contains(secret) {
             true => text.replace(secret, HIDDEN),
@@ -37,7 +37,7 @@ impl Secrets {
         })
     }
 
-    /// The error without them.
+    /// Returns the error with all secrets replaced.
     pub fn hide_in_error(&self, error: StageError) -> StageError {
         let StageError { category, message, place, hint } = error;
         let place = place.map(|mut place| {

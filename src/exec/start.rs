@@ -1,4 +1,4 @@
-//! The beginning of a run.
+//! The start of a run.
 
 use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -18,10 +18,10 @@ use crate::out;
 use crate::plan::{Planner, Results};
 use crate::store::Store;
 
-/// Runs what is invalid of the targets and of all before them.
+/// Runs the stale stages among the targets and their upstream stages.
 ///
-/// The caller holds the run lock. Errors of single stages are told through `events`; an error of the run
-/// itself, such as a symlink in place of `out/`, is returned before anything ran.
+/// The caller must hold the run lock. Errors of stages are reported through `events`; an error of the run itself, such as a symlink in
+/// place of `out/`, is returned before any stage runs.
 pub fn run(
     mut planner: Planner<'_>,
     options: &RunOptions,
@@ -36,7 +36,7 @@ pub fn run(
         refuse_surplus(graph, planner.lock())?;
     }
     clean_up(graph, store)?;
-    // What explains a stage that never ran under these options says nothing of their own results.
+    // The planner's lock may only explain stages that never ran with these options. The new lock starts from their own lock file.
     let mut lock = Lockfile::read(&options.lock_path).unwrap_or_default();
     lock.stages.retain(|name, _| graph.find(name).is_some());
     let lock_name = super::driver::lock_name(options, store);
@@ -56,13 +56,13 @@ pub fn run(
     finish(&mut driver, started)
 }
 
-/// What a run into a scratch store made.
+/// The outcome of a run into a scratch store.
 pub(super) struct Made {
     pub(super) summary: RunSummary,
     pub(super) results: Results,
 }
 
-/// Runs the targets of a rebuild: results go to the target store of `setting`, and nothing else is changed.
+/// Runs the targets of a rebuild. Results are written to the target store of `setting`; nothing else is changed.
 pub(super) fn run_in(
     setting: Setting<'_>,
     planner: Planner<'_>,
@@ -72,7 +72,7 @@ pub(super) fn run_in(
     let Setting { graph, target, options, .. } = setting;
     let report = Report {
         events,
-        // Beside the results, and gone with them.
+        // In the scratch store, so that it is deleted together with the results.
         journal: Journal::new(&target.runs_dir(), record(graph, options)),
         secrets: Secrets::of(&graph.pipeline.stages),
         summary: RunSummary::default(),
@@ -101,19 +101,19 @@ fn record(graph: &Graph, options: &RunOptions) -> RunRecord {
     }
 }
 
-/// Refuses a lock with a stage that the pipeline does not have.
+/// Returns an error if the lock has a stage that is not in the pipeline.
 fn refuse_surplus(graph: &Graph, lock: &Lockfile) -> Result<(), StageError> {
     let names: BTreeSet<&str> = graph.pipeline.stages.iter().map(|stage| &stage.name[..]).collect();
     match lock.stages.keys().find(|name| !names.contains(&name[..])) {
         None => Ok(()),
         Some(name) => {
-            let message = format!("the lock has a stage `{name}`, the pipeline has not");
+            let message = format!("the lock file has a stage `{name}`, which the pipeline does not have");
             Err(StageError::input(message).hint("run without `--locked` and commit the new lock"))
         }
     }
 }
 
-/// Removes what killed runs left.
+/// Removes leftovers of killed runs.
 fn clean_up(graph: &Graph, store: &Store) -> Result<(), StageError> {
     let out = graph.pipeline.root.join("out");
     out::check(&graph.pipeline.root, &out)?;
@@ -122,14 +122,14 @@ fn clean_up(graph: &Graph, store: &Store) -> Result<(), StageError> {
     for litter in [store.tmp_dir(), rebuild::scratch_dir(store)] {
         fs::remove(&litter).map_err(|error| disk_error(&error))?;
     }
-    // In a cache that holds nothing there will be nothing to clear at the end.
+    // An empty cache needs no garbage collection at the end of the run.
     if !store.content.folder().exists() {
         gc::record_gc(store);
     }
     Ok(())
 }
 
-/// How much memory programs can still have; without limit where the system does not say.
+/// Available memory in bytes; `u64::MAX` if the system does not report it.
 pub(super) fn available_memory() -> u64 {
     crate::sys::available_memory().unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The life of a stage within one run.
+//! The lifecycle of a stage within one run.
 //!
 //! ```text
 //!                 ┌──────────────── reopened: its stored bytes were damaged ───────────────┐
@@ -13,40 +13,40 @@
 //!               Skipped          Failed and Interrupted: from every state with work in it
 //! ```
 //!
-//! [`States::set`] is the only writer. It refuses a transition that the picture does not have, in every build: a stage in a wrong state
-//! would lose work or wait without end.
+//! [`States::set`] is the only writer. It rejects transitions that are not in the diagram, in debug and release builds alike: a stage in a
+//! wrong state would lose work or wait forever.
 
 use crate::graph::StageId;
 
-/// Where a stage is in its life.
+/// The state of a stage in its lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeState {
-    /// The run was not asked for it.
+    /// The stage is not part of the run.
     NotRequested,
-    /// For its upstream stages, or for another stage with the same key.
+    /// Waiting for upstream stages, or for another stage with the same key.
     Waiting,
-    /// Its key is made and looked up, and its work is split.
+    /// The key is being computed and looked up, and the work is being split.
     LookingUp,
-    /// The remote is asked for its result or its parts.
+    /// The result or the parts are being fetched from the remote.
     Fetching,
-    /// Its cached result is written to `out/`.
+    /// The cached result is being written to `out/`.
     Restoring,
-    /// Jobs of it are queued or run.
+    /// Jobs of the stage are queued or running.
     Running,
-    /// Its result is stored and written to `out/`.
+    /// The result is being stored and written to `out/`.
     Committing,
-    /// Its result is known, and in `out/`.
+    /// The result is known and in `out/`.
     Done,
-    /// It failed.
+    /// The stage failed.
     Failed,
     /// The run ended first, or an upstream stage failed.
     Skipped,
-    /// The user ended the run while it had work.
+    /// The user interrupted the run while the stage had work.
     Interrupted,
 }
 
 impl NodeState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 11] = [
         Self::NotRequested,
         Self::Waiting,
@@ -61,12 +61,12 @@ impl NodeState {
         Self::Interrupted,
     ];
 
-    /// Whether the run is over for the stage.
+    /// Whether the state is final for the run.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::NotRequested | Self::Done | Self::Failed | Self::Skipped | Self::Interrupted)
     }
 
-    /// Whether a stage may go from this state to `next`.
+    /// Whether a stage may transition from this state to `next`.
     pub const fn may_become(self, next: Self) -> bool {
         use NodeState as S;
         match self {
@@ -96,19 +96,19 @@ impl NodeState {
     }
 }
 
-/// Says that a stage was to make a transition that there is not: an internal error.
+/// An illegal state transition: an internal error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("internal error: stage {} cannot go from {from:?} to {to:?}", stage.index())]
 pub struct IllegalTransition {
     /// The stage.
     pub stage: StageId,
-    /// Its state.
+    /// The current state.
     pub from: NodeState,
-    /// The state that it was to take.
+    /// The requested state.
     pub to: NodeState,
 }
 
-/// The states of all stages, and how many stages are in each.
+/// The states of all stages, and the number of stages in each state.
 #[derive(Debug, Clone)]
 pub struct States {
     states: Vec<NodeState>,
@@ -116,7 +116,7 @@ pub struct States {
 }
 
 impl States {
-    /// Stages of which the requested ones wait.
+    /// Creates the initial states: requested stages are waiting.
     pub fn new(requested: impl Iterator<Item = bool>) -> Self {
         let state = |requested| if requested { NodeState::Waiting } else { NodeState::NotRequested };
         let states: Vec<NodeState> = requested.map(state).collect();
@@ -124,17 +124,17 @@ impl States {
         Self { states, counts }
     }
 
-    /// The state of a stage.
+    /// Returns the state of a stage.
     pub fn get(&self, stage: StageId) -> NodeState {
         self.states[stage.index()]
     }
 
-    /// How many stages are in a state.
+    /// Returns the number of stages in a state.
     pub fn count(&self, state: NodeState) -> usize {
         self.counts[state as usize]
     }
 
-    /// Puts a stage into another state.
+    /// Changes the state of a stage. An illegal transition is an error and changes nothing.
     pub fn set(&mut self, stage: StageId, to: NodeState) -> Result<(), IllegalTransition> {
         let from = self.get(stage);
         if !from.may_become(to) {

@@ -1,10 +1,10 @@
-//! How far a split stage is, in the files that its parts read, and how fast.
+//! Progress and throughput of a split stage, measured in the files that its parts read.
 
 use std::time::Duration;
 
 use hamflow_stage_api::{Inputs, Part, remaining_time};
 
-/// Files and their bytes.
+/// A number of files and their total size in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) files: u64,
@@ -12,7 +12,7 @@ pub(super) struct Amount {
 }
 
 impl Amount {
-    /// What a part reads.
+    /// The amount that a part reads.
     pub(super) fn of(part: &Part, inputs: &Inputs) -> Self {
         let mut amount = Self::default();
         for (port, indices) in &part.files {
@@ -38,7 +38,7 @@ impl std::iter::Sum for Amount {
     }
 }
 
-/// The rate and what time the files that are left take at it: `560 images/s, 154.0 MB/s, 15 s left`.
+/// Formats the throughput and the estimated remaining time: `560 images/s, 154.0 MB/s, 15 s left`. Empty if nothing has run yet.
 pub(super) fn rate(ran: Amount, files_left: u64, elapsed: Duration, unit: &str) -> String {
     let seconds = elapsed.as_secs_f64();
     if ran.files == 0 || seconds <= 0.0 {

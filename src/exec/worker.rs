@@ -1,4 +1,4 @@
-//! The side of a worker process that does jobs: one JSON object per line in, events out.
+//! The main loop of a worker process: reads jobs and writes events as one JSON object per line.
 
 use std::fs::File;
 use std::io::{self, BufRead, Write};
@@ -10,13 +10,13 @@ use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError
 
 use crate::sys;
 
-/// Less memory than this a worker may keep for its next job.
+/// Resident memory, in bytes, above which a worker releases free memory after a job.
 const KEPT_MEMORY: u64 = 48 * 1024 * 1024;
 
-/// Does the jobs that come on standard input until it ends.
+/// Performs the jobs from standard input until it is closed.
 pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
     sys::set_process_name();
-    // Standard output is the way back to the engine. Whatever a library prints must not get between the events.
+    // Events are sent on standard output, so output printed by libraries must not be mixed with them.
     let events = Arc::new(Lines::new(sys::take_stdout()?));
     let panic_place = remember_panics();
     for job in jobs() {
@@ -35,7 +35,7 @@ pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
             }
         };
         let id = job.id;
-        // What a job left behind is not the next one's, and other programs may need it.
+        // Memory freed by this job is not needed by the next one, but other programs may need it.
         drop(job);
         if sys::resident_memory().is_some_and(|bytes| bytes > KEPT_MEMORY) {
             sys::release_free_memory();
@@ -51,7 +51,7 @@ fn find_and_perform(kinds: &[&dyn AnyKind], job: &Job, events: &dyn EventSink) -
     perform(*kind, job, events)
 }
 
-/// Reads jobs on a thread of its own, so that the end of standard input is seen while a job runs.
+/// Reads jobs on a separate thread, so that the end of standard input is noticed while a job runs.
 fn jobs() -> Receiver<Result<Job, serde_json::Error>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -61,8 +61,8 @@ fn jobs() -> Receiver<Result<Job, serde_json::Error>> {
                 break;
             }
         }
-        // The engine is gone or wants no more. What this worker does now nobody waits for, and a program that it
-        // started must not outlive the run: they share a process group that the worker leads.
+        // The engine has ended or closed the pipe, so the result of the current job is not needed. Programs started by this worker are in
+        // its process group and must not outlive the run.
         sys::kill_own_process_group();
         std::process::exit(1);
     });
@@ -83,7 +83,7 @@ impl EventSink for Lines {
     fn emit(&self, event: JobEvent) {
         let mut line = serde_json::to_string(&event).expect("an event has only string keys");
         line.push('\n');
-        // Nobody to tell means nobody to work for; the reader of standard input ends the process.
+        // If the engine is gone, writing fails, and the thread that reads standard input ends the process.
         if let Ok(mut file) = self.file.lock() {
             let _ = file.write_all(line.as_bytes());
         }

@@ -1,4 +1,4 @@
-//! Copies of what parts make, written while other parts are made: what is to be laid out below `out/` lies there already.
+//! Early copies of the outputs of parts, written while other parts run, so that they need not be copied when the result is restored.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,31 @@ use crate::digest::{self, Digest};
 use crate::fs::{self, Folder, RelativePath, Symlinks};
 use crate::store::{self, Files, Store};
 
-/// Copies of a stage's files that were made before all of them were there.
+/// Copies of a stage's files that were made before the stage was complete.
 #[derive(Debug, Default)]
 pub struct Copies {
-    /// Where they lie, by the same paths as below the stage's folder.
+    /// Their folder, with the same paths as in the stage's folder.
     pub folder: PathBuf,
-    /// Those that are whole; what else lies there is litter.
+    /// The complete copies; other files in the folder are litter.
     pub files: Files,
-    /// Whether they share their blocks with what is stored.
+    /// Whether the copies share blocks with the store.
     pub sharing: bool,
 }
 
-/// Copies of what parts make, for people.
+/// Copies the outputs of a part.
 #[derive(Debug)]
 pub struct PartCopies {
-    /// Where they are made, by the same paths as below the output directory.
+    /// The folder of the copies, with the same paths as in the output directory.
     pub folder: PathBuf,
     /// Whether the file system shares blocks.
     pub sharing: bool,
-    /// The stage's outputs: only what parts add to them is laid out as it is.
+    /// The stage's outputs: only what parts add to them is restored unchanged.
     pub outputs: Vec<Output>,
 }
 
 impl PartCopies {
-    /// Copies a file of a part, and returns the digest of what was copied; none where it cannot be: then it is laid out from the store.
+    /// Copies a file of a part and returns the digest of the copied bytes. Returns `None` on failure; the file is then restored from the
+    /// store.
     pub fn make(&self, from: &Path, size: u64, path: &str) -> Option<Digest> {
         fs::create_dir(&self.folder).ok()?;
         let (folder, path) = (Folder::open(&self.folder).ok()?, RelativePath::new(path).ok()?);
@@ -43,37 +44,37 @@ impl PartCopies {
             let digest = digest::of_reader(&mut from_file).ok()?;
             return parent.share(from, name).ok()?.then_some(digest);
         }
-        // A copy that is there belongs to a part that was made before, and is known by its digest.
+        // An existing copy belongs to an earlier part and is identified by its digest.
         let mut target = parent.create_file(name).ok()?;
         if let Ok(Ok(digest)) = store::copy_hashing(&mut from_file, size, &mut target, &self.folder.join(&path)) {
             return Some(digest);
         }
-        // On a full disk its place is needed.
+        // Frees the space, in case the disk is full.
         let _ = parent.remove_file(name);
         None
     }
 }
 
-/// The copies of a run, of each stage in a folder beside those of `out/`.
+/// The early copies of a run, in one folder per stage beside those of `out/`.
 #[derive(Debug)]
 pub struct EarlyCopies {
     out: PathBuf,
-    /// Whether `out/` is to hold copies.
+    /// Whether `out/` should hold copies.
     wanted: bool,
-    /// Where they are made, and whether they share their blocks with what is stored; known when the first is to be made.
+    /// The folder of the copies, and whether they share blocks with the store; set before the first copy.
     made_in: Option<(PathBuf, bool)>,
-    /// How often a stage began anew: what is still copied of an earlier start shall not get among the copies of a later one.
+    /// Number of restarts of each stage: files still being copied by an earlier start must not mix with those of a later one.
     starts: BTreeMap<usize, usize>,
     made: BTreeMap<usize, Files>,
 }
 
 impl EarlyCopies {
-    /// Those of a run whose results are copied to `out`, where that is `wanted`; makes nothing yet.
+    /// Creates the copies of a run with results in `out`, if `wanted`. Nothing is written yet.
     pub fn new(out: &Path, wanted: bool) -> Self {
         Self { out: out.to_owned(), wanted, made_in: None, starts: BTreeMap::new(), made: BTreeMap::new() }
     }
 
-    /// How those of a part of a stage are made; none where there shall be none.
+    /// Returns what a part of a stage needs to make its copies, or `None` if no copies are wanted.
     pub fn of_part(&mut self, stage: usize, outputs: &[Output], store: &Store) -> Option<PartCopies> {
         if !self.wanted {
             return None;
@@ -84,12 +85,12 @@ impl EarlyCopies {
         Some(PartCopies { folder, sharing, outputs: outputs.to_vec() })
     }
 
-    /// Keeps those of a part that is stored.
+    /// Keeps the copies of a part that is stored.
     pub fn keep(&mut self, stage: usize, copied: Files) {
         self.made.entry(stage).or_default().extend(copied);
     }
 
-    /// Those of a stage.
+    /// Takes the copies of a stage.
     pub fn take(&mut self, stage: usize) -> Copies {
         match (self.place(stage), self.made.remove(&stage)) {
             (Some((folder, sharing)), Some(files)) => Copies { folder, files, sharing },
@@ -97,20 +98,20 @@ impl EarlyCopies {
         }
     }
 
-    /// Where those of this start of a stage lie, and whether they share blocks; none before any was to be made.
+    /// Returns the folder of the current start of a stage and whether blocks are shared, or `None` before the first copy.
     fn place(&self, stage: usize) -> Option<(PathBuf, bool)> {
         let (folder, sharing) = self.made_in.as_ref()?;
         let start = self.starts.get(&stage).copied().unwrap_or(0);
         Some((folder.join(format!("{}-{start}", stage)), *sharing))
     }
 
-    /// Forgets those of a stage that begins anew.
+    /// Forgets the copies of a stage that restarts.
     pub fn forget(&mut self, stage: usize) {
         *self.starts.entry(stage).or_default() += 1;
         self.made.remove(&stage);
     }
 
-    /// Removes what was not laid out.
+    /// Removes copies that were not used.
     pub fn clear(&mut self) {
         if let Some((folder, _)) = self.made_in.take() {
             let _ = fs::remove(&folder);

@@ -1,4 +1,4 @@
-//! What differs between a stage's output directory and its result.
+//! Differences between a stage's output directory and its result.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,25 +7,25 @@ use std::sync::Arc;
 use crate::fs::{self, FsError, RelativePath};
 use crate::store::{ActionResult, Files, IndexedFile, StatIndex, Store};
 
-/// What differs between `out/<stage>` and the result: files to be written and files to be removed.
+/// The differences between `out/<stage>` and the result: files to write and files to remove.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Absent, or with other bytes.
+    /// Files that are absent or have other content.
     pub write: Vec<RelativePath>,
-    /// In a folder that is an artifact, without being part of it.
+    /// Files to remove: foreign files in artifact folders, unchanged files of an earlier result, and temporary files of killed runs.
     pub remove: Vec<RelativePath>,
-    /// Of both, those with bytes that are not in the store: somebody wrote them.
+    /// Files among both whose content is not in the store: the user wrote them.
     pub other: Vec<RelativePath>,
 }
 
 impl Differences {
-    /// Whether there is nothing to do.
+    /// Whether there are no differences.
     pub fn is_empty(&self) -> bool {
         self.write.is_empty() && self.remove.is_empty()
     }
 }
 
-/// A run that writes here while another command looks lets files vanish between their listing and their reading; so often.
+/// Maximum number of attempts: files can vanish between listing and reading while a run writes to the folder.
 const MAX_HASH_ATTEMPTS: usize = 10;
 
 fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<IndexedFile>>, FsError> {
@@ -38,7 +38,7 @@ fn look(folder: &Path, index: &mut StatIndex, threads: usize) -> Result<Arc<Vec<
     }
 }
 
-/// What a stage's output directory is to hold.
+/// The desired content of a stage's output directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The directory.
@@ -47,12 +47,12 @@ pub struct Wanted<'a> {
     pub result: &'a ActionResult,
     /// Its files.
     pub files: &'a Files,
-    /// Those of the result that was restored there before, if it was another one.
+    /// The files of the previously restored result, if it was another one.
     pub before: &'a Files,
 }
 
-/// Compares a stage's output directory with its result. Files that are as `before`, an earlier result that was laid out there, are
-/// removed where the result has none of their name; what else lies beside the artifacts is somebody's own.
+/// Compares a stage's output directory with its result. Files unchanged since `before`, an earlier result, was restored are removed if
+/// the result has no file of that name. Other files beside the artifacts belong to the user.
 pub fn compare(
     wanted: &Wanted<'_>,
     store: &Store,
@@ -74,19 +74,19 @@ pub fn compare(
             Some((path, _)) => {
                 seen += 1;
                 differences.write.push(path.clone());
-                // What another run made is in the store; what is not there, somebody wrote.
+                // Files made by another run are in the store; other content is the user's.
                 if !is_stored() {
                     differences.other.push(path.clone());
                 }
             }
             None => {
                 let inside = |output: &str| path.strip_prefix(output).is_some_and(|rest| rest.starts_with('/'));
-                // Beside the artifacts a file is somebody's own, unless a killed run had begun to write it.
+                // A file beside the artifacts belongs to the user, unless it is a temporary file of a killed run.
                 let litter = path.rsplit('/').next().is_some_and(fs::is_staged);
                 let old = before.get(path.as_str()).is_some_and(|before| *digest == *before);
                 let mut folders = result.outputs.artifacts().iter().filter(|output| output.folder);
                 if litter || old || folders.any(|output| inside(&output.path)) {
-                    // A listing holds nothing else.
+                    // Listings contain only valid relative paths.
                     let Ok(path) = RelativePath::new(&path[..]) else { continue };
                     differences.remove.push(path.clone());
                     if !litter && !is_stored() {

@@ -1,21 +1,21 @@
-//! The `out/` folder: results laid out for people, who also keep files there.
+//! The `out/` folder: results restored for users, who may also keep their own files there.
 //!
 //! # Rules
 //!
 //! 1. `out/STAGE/` holds the artifacts of the stage's result. hamflow restores them from the store and never reads them as inputs.
-//! 2. What an earlier result of the stage had restored there, and the new one does not have, is removed if it still has the bytes that
-//!    hamflow wrote. The same holds for a stage that the pipeline no longer has, unless another pipeline of the folder has it.
-//!    [`OutRecord`] says which result was restored last.
-//! 3. A file beside the artifacts that hamflow did not write is somebody's, and stays.
-//! 4. Inside an artifact that is a folder, and at the place of an artifact, other files are overwritten or removed. If the store does not
-//!    have their bytes, the run says so.
-//! 5. A file or folder of another shape in the way of an artifact (a folder where a file goes) is removed only if the store has its bytes.
-//!    Otherwise the run fails and names it.
+//! 2. Files that were restored for an earlier result of the stage and are not part of the new one are removed if they still have the bytes
+//!    that hamflow wrote. The same holds for a stage that is no longer in the pipeline, unless another pipeline of the project has it.
+//!    [`OutRecord`] records which result was restored last.
+//! 3. A file beside the artifacts that hamflow did not write belongs to the user and is kept.
+//! 4. Inside an artifact that is a folder, and at the path of an artifact, other files are overwritten or removed. If the store does not
+//!    have their bytes, the run reports them.
+//! 5. A file or folder of another shape at the path of an artifact (a folder instead of a file) is removed only if the store has its
+//!    bytes. Otherwise the run fails and names it.
 //! 6. Nothing is written, read or removed through a symlink in `out/`: neither `out/` itself nor a folder below it may be one.
-//! 7. A folder that was not there appears as a whole, by one rename. Otherwise each file appears as a whole.
-//! 8. What a killed run had begun to write is removed by the next run, by its name (`.tmp-PROCESS-NUMBER-NANOSECONDS`) and nothing else.
+//! 7. A missing folder is created atomically, by one rename. Otherwise each file is written atomically.
+//! 8. Temporary files of a killed run are removed by the next run. Only their names identify them (`.tmp-PROCESS-NUMBER-NANOSECONDS`).
 //!
-//! `tests/bystanders.rs` tests these rules with files of other people.
+//! `tests/bystanders.rs` tests these rules with files of users.
 
 mod copies;
 mod diff;
@@ -34,7 +34,7 @@ pub use restore::{Restore, Restored};
 use crate::fs::{self, disk_error};
 use crate::store::{ActionKey, ActionResult, Files, StatIndex, Store};
 
-/// The result that the folder of a stage is to hold.
+/// The result that the folder of a stage should hold.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredResult<'a> {
     /// The name of the stage.
@@ -53,27 +53,27 @@ pub struct OutFolder {
 }
 
 impl OutFolder {
-    /// That of the project at `project`, whose store lies at `store`.
+    /// Loads the folder of the project at `project`, whose store is at `store`.
     pub fn load(project: &Path, store: &Path) -> Self {
         Self { project: project.to_owned(), record: OutRecord::load(store) }
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn path(&self) -> PathBuf {
         self.project.join("out")
     }
 
-    /// Where a stage's artifacts are.
+    /// Returns the folder of a stage's artifacts.
     pub fn of_stage(&self, stage: &str) -> PathBuf {
         self.path().join(stage)
     }
 
-    /// What was restored last.
+    /// Returns the record of restored results.
     pub fn record(&mut self) -> &mut OutRecord {
         &mut self.record
     }
 
-    /// What differs between the folder of a stage and the result that it is to hold.
+    /// Returns the differences between the folder of a stage and its result.
     pub fn compare(
         &self,
         stored: StoredResult<'_>,
@@ -91,7 +91,7 @@ impl OutFolder {
             .map_err(|error| StageError::io(error.action, &error.path, &error.source))
     }
 
-    /// Removes what is left of stages that the pipeline of `lock` no longer has (rule 2).
+    /// Removes the outputs of stages that are no longer in the pipeline of `lock` (rule 2).
     pub fn remove_dropped(
         &mut self,
         lock: &str,
@@ -101,7 +101,7 @@ impl OutFolder {
     ) -> Result<(), StageError> {
         for (stage, key) in self.record.take_dropped(lock, is_there) {
             let folder = self.of_stage(&stage);
-            // What is no folder any more, or lies behind a symlink, is somebody's.
+            // Anything that is not a folder, or is behind a symlink, belongs to the user.
             if !folder.is_dir() || check(&self.project, &folder).is_err() {
                 continue;
             }
@@ -113,7 +113,7 @@ impl OutFolder {
     }
 }
 
-/// Removes the files of a folder that are as they were restored, and the folders that are empty then.
+/// Removes the files of a folder that are unchanged since they were restored, and the folders that are then empty.
 fn remove_unchanged(folder: &Path, files: &Files, index: &mut StatIndex) -> Result<(), StageError> {
     let found = index.usual_folder(folder, 1).map_err(|error| disk_error(&error))?;
     for known in
@@ -130,7 +130,7 @@ fn remove_unchanged(folder: &Path, files: &Files, index: &mut StatIndex) -> Resu
     Ok(())
 }
 
-/// Makes sure that a folder of `out/`, as far as it is there, is a real one (rule 6).
+/// Checks that the existing components of a folder in `out/` are folders and not symlinks (rule 6).
 pub fn check(project: &Path, folder: &Path) -> Result<(), StageError> {
     let mut path = project.to_owned();
     for step in folder.strip_prefix(project).unwrap_or(folder) {
@@ -140,7 +140,7 @@ pub fn check(project: &Path, folder: &Path) -> Result<(), StageError> {
             return Err(is_symlink(project, &path));
         }
         if !metadata.is_dir() {
-            let message = format!("outputs go to the folder `{}`, but something else has its name", path.display());
+            let message = format!("outputs go to the folder `{}`, but that is not a folder", path.display());
             return Err(StageError::input(message).hint("move it out of the way"));
         }
     }
@@ -151,10 +151,10 @@ fn is_symlink(project: &Path, link: &Path) -> StageError {
     let to = link.canonicalize().unwrap_or_else(|_| link.read_link().unwrap_or_default());
     let whither = if to.starts_with(project) { "elsewhere in" } else { "out of" };
     let message = format!("`{}` leads {whither} the project, to `{}`", link.display(), to.display());
-    StageError::input(message).hint("outputs lie in folders of their own: remove the symlink")
+    StageError::input(message).hint("outputs need folders of their own: remove the symlink")
 }
 
-/// Removes from `out` what killed runs left there beside the stages (rule 8).
+/// Removes temporary files of killed runs beside the stages in `out` (rule 8).
 pub fn sweep(out: &Path) -> Result<(), StageError> {
     for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
         if fs::is_staged(&entry.file_name().to_string_lossy()) {

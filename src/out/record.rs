@@ -1,4 +1,4 @@
-//! Which result of each stage was restored to `out/` last.
+//! Records which result of each stage was last restored to `out/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::fs::{self, Durability, RelativePath, Symlinks};
 use crate::store::ActionKey;
 
-/// The result of a stage that was restored last.
+/// The last restored result of a stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutEntry {
-    /// The locks that name the result, which tell pipelines of one folder, their profiles and overrides apart.
+    /// The locks that name the result. They distinguish the pipelines of a project, their profiles and overrides.
     pub locks: BTreeSet<String>,
     /// The result's key.
     pub key: String,
 }
 
-/// By stage: what was laid out last, whatever pipeline, profile or override it was for. It may be lost: then what lies there beside a
-/// result is taken for somebody's.
+/// The last restored result of each stage, across pipelines, profiles and overrides. If the record is lost, leftover files of earlier
+/// results count as files of the user.
 #[derive(Debug)]
 pub struct OutRecord {
     path: PathBuf,
@@ -27,27 +27,27 @@ pub struct OutRecord {
 }
 
 impl OutRecord {
-    /// Reads what the store at `root` knows.
+    /// Loads the record of the store at `root`.
     pub fn load(root: &Path) -> Self {
         let path = root.join("laid");
         let text = fs::read_regular(&path, Symlinks::Refuse).unwrap_or_default();
         Self::parse(path, &text)
     }
 
-    /// Reads the text of the file at `path`; a damaged one is empty.
+    /// Parses the content of the file at `path`; damaged content yields an empty record.
     pub fn parse(path: PathBuf, text: &[u8]) -> Self {
         let mut stages: BTreeMap<String, OutEntry> = serde_json::from_slice(text).unwrap_or_default();
-        // Files are removed from the folders that are named here: a name must not lead out of `out/`.
+        // Files are removed from the folders named here, so a name must not lead out of `out/`.
         stages.retain(|stage, laid| is_step(stage) && laid.key.parse::<ActionKey>().is_ok());
         Self { path, stages, changed: false }
     }
 
-    /// What was laid out of a stage.
+    /// Returns the entry of a stage.
     pub fn get(&self, stage: &str) -> Option<&OutEntry> {
         self.stages.get(stage)
     }
 
-    /// Notes which result was laid out of a stage, and which lock names it.
+    /// Records the restored result of a stage and a lock that names it.
     pub fn set(&mut self, stage: &str, lock: &str, key: &str) {
         let laid = self.stages.entry(stage.to_owned()).or_default();
         if laid.key != key {
@@ -57,8 +57,8 @@ impl OutRecord {
         self.changed |= laid.locks.insert(lock.to_owned());
     }
 
-    /// Takes the stages out that `lock` has named and that its pipeline does not have any more, but for those that another pipeline's lock
-    /// names too; returns them with their keys.
+    /// Removes the stages that `lock` named and that its pipeline no longer has, unless the lock of another pipeline names them too.
+    /// Returns them with their keys.
     pub fn take_dropped(&mut self, lock: &str, is_there: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let mut dropped = Vec::new();
         for (stage, laid) in self.stages.iter_mut().filter(|(stage, _)| !is_there(stage)) {
@@ -74,7 +74,7 @@ impl OutRecord {
         dropped
     }
 
-    /// Writes it if something changed. What cannot be written costs a file that stays in `out/`, and nothing else.
+    /// Writes the record if it has changed. A failed write only leaves files behind in `out/`.
     pub fn save(&mut self) {
         if std::mem::take(&mut self.changed) {
             let text = serde_json::to_vec(&self.stages).expect("it has only string keys");
@@ -83,13 +83,13 @@ impl OutRecord {
     }
 }
 
-/// Whether a name is one step of a path.
+/// Whether a name is a single path component.
 fn is_step(name: &str) -> bool {
     !name.contains('/') && RelativePath::new(name).is_ok()
 }
 
-/// The name, without ending, of the pipeline file that a lock belongs to: the lock's own beside the pipeline, and what stands before the
-/// `@` in the cache (`locks/other@demo.lock`).
+/// Returns the name, without extension, of the pipeline file that a lock belongs to: the lock's own name beside the pipeline, the part
+/// before the `@` in the cache (`locks/other@demo.lock`).
 fn pipeline_of(lock: &str) -> &str {
     match lock.strip_prefix("locks/") {
         Some(name) => name.split_once('@').map_or("pipeline", |(file, _)| file),

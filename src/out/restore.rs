@@ -1,4 +1,4 @@
-//! Writes a result to `out/`.
+//! Restores results to `out/`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,34 +13,34 @@ use crate::fs::{self, Folder, FsError, LinkMode, Listed, RelativePath, disk_erro
 use crate::store::{Files, Store};
 use crate::threads;
 
-/// So many files a thread takes at a time.
+/// Number of files per thread and batch.
 const FILES_AT_ONCE: usize = 16;
 
-/// How the layout went.
+/// The outcome of a restore.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Restored {
-    /// `out/` holds the result; where all of it was written now, with what the system said of its files, and when.
+    /// `out/` holds the result. If the whole folder was written at once, this has its listing with stats, and the time of the listing.
     Whole(Option<(Vec<Listed>, i64)>),
-    /// A blob turned out to be damaged and was dropped: the result must be made again.
+    /// A blob was damaged and has been dropped: the stage must run again.
     Damaged,
 }
 
-/// A result that is to be laid out.
+/// A result to be restored.
 pub struct Restore<'a> {
-    /// Where its bytes are.
+    /// The store with its blobs.
     pub store: &'a Store,
-    /// The project, which may lie behind symlinks; nothing below it may.
+    /// The project, whose path may contain symlinks; paths below it must not.
     pub project: &'a Path,
-    /// Where it shall be: below the project.
+    /// The target folder, below the project.
     pub folder: &'a Path,
     /// Its files.
     pub expected: &'a Files,
-    /// Copies that are used up: they only need to get their place.
+    /// Early copies, which only need to be moved into place.
     pub copies: &'a Copies,
 }
 
 impl Restore<'_> {
-    /// Writes what is absent or different in the folder, and removes what does not belong there.
+    /// Writes absent and different files of the folder, and removes those that do not belong there.
     pub fn run(&self, differences: &Differences, link: LinkMode) -> Result<Restored, StageError> {
         if link == LinkMode::Copy && !self.folder.exists() {
             return self.at_once();
@@ -52,7 +52,7 @@ impl Restore<'_> {
         for path in &differences.write {
             clear_way(self.store, self.folder, path)?;
         }
-        // The first shows whether blocks can be shared; where they cannot, the rest is copied on several threads.
+        // The first file shows whether blocks can be shared; if not, the rest is copied on several threads.
         let method = match differences.write.split_first() {
             None => Method::Share,
             Some((first, _)) => match self.lay(&folder, first, link, Method::Share)? {
@@ -77,8 +77,8 @@ impl Restore<'_> {
         Ok(Restored::Whole(None))
     }
 
-    /// Opens the stage's folder, step by step below the project; made where it is not there, because an artifact that is an empty folder
-    /// has no file that would make it.
+    /// Opens the stage's folder component by component below the project. Missing folders are created here, because an artifact that is
+    /// an empty folder has no file that would create it.
     fn open_folder(&self) -> Result<Folder, FsError> {
         let below = self.folder.strip_prefix(self.project).unwrap_or(self.folder);
         let mut folder = Folder::open(self.project)?;
@@ -88,8 +88,7 @@ impl Restore<'_> {
         Ok(folder)
     }
 
-    /// Makes a folder that is not there, beside its place: it appears when all of it is there, so its files need no care of their
-    /// own.
+    /// Builds a missing folder under a temporary name and renames it when complete, so its files need not be written atomically.
     fn at_once(&self) -> Result<Restored, StageError> {
         let staged = match self.copies.files.is_empty() {
             true => self.folder.parent().unwrap_or(Path::new(".")).join(fs::unique_name()),
@@ -99,7 +98,7 @@ impl Restore<'_> {
             if !whole {
                 return fs::remove(&staged).map(|()| Restored::Damaged);
             }
-            // Nobody else could write there so far.
+            // No other process could write there before the rename.
             let when = fs::now();
             let listed = fs::list(&staged, threads::available())?;
             around(Step::PlaceOutputFolder, || fs::rename(&staged, self.folder))?;
@@ -111,7 +110,7 @@ impl Restore<'_> {
         made.map_err(|error| disk_error(&error))
     }
 
-    /// Fills a folder, in which only copies may lie, with checked bytes; false where a blob is damaged.
+    /// Fills a folder, which may already hold early copies, with verified content. Returns `false` if a blob is damaged.
     fn fill(&self, folder: &Path) -> Result<bool, FsError> {
         let store = self.store;
         let mut there = BTreeSet::new();
@@ -129,7 +128,7 @@ impl Restore<'_> {
         let opened = Folder::open(folder)?;
         let files = self.expected.iter().filter(|(path, _)| !there.contains(path.as_str()));
         let mut files: Vec<(&RelativePath, &Digest)> = files.collect();
-        // The first shows whether blocks can be shared.
+        // The first file shows whether blocks can be shared.
         let mut sharing = false;
         if let Some((path, digest)) = files.first() {
             if !store.content.check(digest) {
@@ -145,7 +144,7 @@ impl Restore<'_> {
             let blob = store.content.path(digest);
             let parent = opened.create_parent(path).map_err(Some)?;
             let parent = parent.as_ref().unwrap_or(&opened);
-            // A file that cannot share its blocks, on a full disk for one, is copied.
+            // A file that cannot share its blocks, for example on a full disk, is copied.
             let shared = sharing && store.content.check(digest) && parent.share(&blob, path.name()).map_err(Some)?;
             let copy = || {
                 let mut target = parent.create_file(path.name())?;
@@ -161,7 +160,7 @@ impl Restore<'_> {
         }
     }
 
-    /// Lays one file out below the stage's folder; its bytes are checked.
+    /// Restores one file below the stage's folder; its content is verified.
     fn lay(
         &self,
         folder: &Folder,
@@ -205,31 +204,31 @@ impl Restore<'_> {
     }
 }
 
-/// How a file gets its bytes.
+/// How a file gets its content.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
-    /// It shares the blocks of the blob, or is copied where that is not possible.
+    /// Share the blocks of the blob, or copy if that is not possible.
     Share,
     Copy,
 }
 
-/// How a file was laid out.
+/// The outcome for one file.
 enum Placement {
     Shared,
     Copied,
-    /// A copy was there and got its place.
+    /// An early copy was moved into place.
     Placed,
     Damaged,
 }
 
-/// Removes what stands in the way of a file: files and folders of an earlier result that had another shape. What is not in the store is
-/// somebody's, and stays; what lies behind a symlink too.
+/// Removes what blocks the path of a file: files and folders of an earlier result with another shape. Fails at a symlink above the
+/// file, or if the store does not have the content: such files belong to the user.
 fn clear_way(store: &Store, folder: &Path, path: &RelativePath) -> Result<(), StageError> {
     let target = folder.join(path);
     let above: Vec<&Path> = target.ancestors().skip(1).take_while(|above| above.starts_with(folder)).collect();
     for path in above.into_iter().rev().chain([target.as_path()]) {
         let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
-        // A file that is a symlink is replaced like any other that somebody edited.
+        // A symlink in place of the file itself is replaced like any other edited file.
         if (path == target && !metadata.is_dir()) || (path != target && metadata.is_dir()) {
             continue;
         }
@@ -245,7 +244,7 @@ fn clear_way(store: &Store, folder: &Path, path: &RelativePath) -> Result<(), St
     Ok(())
 }
 
-/// Whether the store has the bytes of a file, or of all that lies in a folder.
+/// Whether the store has the content of a file, or of all files in a folder.
 fn is_stored(store: &Store, path: &Path) -> bool {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => digest::of_file(path).is_ok_and(|digest| store.content.contains(&digest)),

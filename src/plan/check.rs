@@ -10,27 +10,27 @@ use super::inputs::{Connected, Content, Declared};
 use crate::digest::Digest;
 use crate::store::{ActionKey, ActionResult, Files, Store};
 
-/// A stage with all that its key is made of, and what is known of its result.
+/// A stage with everything that its key is computed from, and its result if one is stored.
 #[derive(Debug, Clone)]
 pub struct Check {
-    /// Everything that decides the outputs.
+    /// Everything that determines the outputs.
     pub fingerprint: Fingerprint,
-    /// Its digest.
+    /// The key: the digest of the fingerprint.
     pub key: ActionKey,
-    /// What is connected, by port in the order of the fingerprint.
+    /// The connected inputs by port, in the order of the fingerprint.
     pub inputs: Vec<(Port, Vec<Connected>)>,
-    /// The result, if the store has it whole, with its files.
+    /// The result with its files, if it is complete in the store.
     pub result: Option<(Arc<ActionResult>, Files)>,
-    /// Whether the store has a result under the key that is not one of this stage: it has other outputs. It counts as a miss.
+    /// Whether the store has a result under the key whose outputs are not those of this stage. It counts as a cache miss.
     pub foreign: bool,
-    /// Listings of names that are in the key.
+    /// Listings of names that are part of the key.
     pub(super) names: Vec<String>,
-    /// Inputs whose listings explain a later change.
+    /// Inputs whose listings explain later changes.
     pub(super) listings: Vec<Arc<Declared>>,
 }
 
 impl Check {
-    /// What the lock will say of the inputs.
+    /// Returns the digests of the inputs for the lock.
     pub fn locked_inputs(&self) -> BTreeMap<(String, String), Digest> {
         let line = |(port, input): (&Port, &Connected)| {
             Some(((port.name.clone(), input.source.clone()), input.digest.known()?))
@@ -38,13 +38,13 @@ impl Check {
         self.connected().filter_map(line).collect()
     }
 
-    /// The ports and sources of which the lock cannot say anything yet: nobody has read all of their files.
+    /// Returns the ports and sources that the lock cannot record yet, because not all of their files are hashed.
     pub fn unhashed(&self) -> Vec<(String, String)> {
         let unread = self.connected().filter(|(_, input)| input.digest.is_unread());
         unread.map(|(port, input)| (port.name.clone(), input.source.clone())).collect()
     }
 
-    /// The names of the files of a source that was listed and nowhere read.
+    /// Returns the names of the files of a source that is listed and nowhere hashed.
     pub(super) fn unhashed_names(&self, source: &str) -> Option<String> {
         let mut connected = self.connected().map(|(_, input)| input).filter(|input| input.source == source);
         let input = connected.next()?;
@@ -61,12 +61,12 @@ impl Check {
         self.inputs.iter().flat_map(|(port, connected)| connected.iter().map(move |input| (port, input)))
     }
 
-    /// Listings that explain a later change; stored with the result.
+    /// Returns the listings that explain later changes; they are stored with the result.
     pub fn texts(&self) -> Vec<String> {
         self.names.iter().cloned().chain(self.listings.iter().filter_map(|declared| declared.manifest())).collect()
     }
 
-    /// The inputs with all their files, as plans and jobs see them.
+    /// Returns the inputs with all their files, as plans and jobs see them.
     pub fn read_inputs(&self, store: &Store) -> Result<Inputs, StageError> {
         read_inputs(&self.inputs, store)
     }

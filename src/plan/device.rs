@@ -1,4 +1,4 @@
-//! Which class of device a stage's numbers are of: this machine's, or that of a result that will do as well.
+//! The device class of a stage's result: that of this machine, or another one that the kind accepts.
 
 use hamflow_stage_api::StageError;
 
@@ -8,8 +8,8 @@ use crate::config::Stage;
 use crate::graph::StageId;
 
 impl Planner<'_> {
-    /// The look at a stage with the class of device that the lock names, where its kind takes results of others and everything
-    /// else is as the lock says: what a machine with a better device made and committed needs not be made again by one without.
+    /// Returns the check of a stage for the device class in the lock. Returns `None` unless the kind accepts results of other devices and
+    /// everything else matches the lock. A result committed from a better machine is then not rebuilt on one without that device.
     pub fn elsewhere(&self, id: StageId, check: &Check) -> Option<Check> {
         let stage = self.graph.stage(id);
         let locked = self.lock.stages.get(&stage.name)?;
@@ -18,14 +18,14 @@ impl Planner<'_> {
         (other.key.hex() == locked.key && stage.kind.accepts_other_devices(&stage.params)).then_some(other)
     }
 
-    /// The look at a stage that is to be made on this machine, which may have another class of device.
+    /// Returns the check of a stage for the device class of this machine, where it is to run.
     pub fn here(&self, id: StageId, check: Check) -> Result<Check, StageError> {
         let stage = self.graph.stage(id);
         let own = self.world.device_class(stage)?;
         Ok(if own == check.fingerprint.device { check } else { check.on(&self.world, stage, own) })
     }
 
-    /// On what a stage's result was made, in words, if that is not what this machine would make it on.
+    /// Describes the device that a stage's result was made on, if this machine would use another one.
     pub fn made_elsewhere(&self, id: StageId, check: &Check) -> Option<String> {
         let own = self.world.device_class(self.graph.stage(id)).ok().flatten();
         let device = check.fingerprint.device.as_ref().filter(|device| own.as_ref() != Some(*device))?;
@@ -35,7 +35,7 @@ impl Planner<'_> {
 }
 
 impl Check {
-    /// The same look with another class of device.
+    /// Returns the same check for another device class.
     fn on(&self, world: &World<'_>, stage: &Stage, device: Option<String>) -> Self {
         let mut other = self.clone();
         other.fingerprint.device = device;

@@ -1,4 +1,4 @@
-//! Why a stage is stale.
+//! Explains why a stage is stale.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::graph::StageId;
 use crate::lock::LockedStage;
 
 impl Planner<'_> {
-    /// Why a stage has another key than the lock says.
+    /// Returns the reasons why a stage's key differs from the one in the lock.
     pub fn reasons(&self, id: StageId, check: &Check) -> Vec<StaleReason> {
         let stage = &self.graph.pipeline.stages[id.0 as usize];
         let Some(locked) = self.lock.stages.get(&stage.name) else {
@@ -17,7 +17,7 @@ impl Planner<'_> {
         self.reasons_since(locked, check)
     }
 
-    /// Why a stage has another key than `locked` says.
+    /// Returns the reasons why a stage's key differs from the one in `locked`.
     pub fn reasons_since(&self, locked: &LockedStage, check: &Check) -> Vec<StaleReason> {
         if locked.key == check.key.hex() {
             return if check.result.is_none() { vec![StaleReason::ResultMissing] } else { Vec::new() };
@@ -30,9 +30,9 @@ impl Planner<'_> {
         }
     }
 
-    /// What differs between an earlier fingerprint and the one of now.
+    /// Returns the differences between an earlier fingerprint and the current one.
     pub fn difference(&self, old: &Fingerprint, check: &Check) -> Vec<StaleReason> {
-        // The listings of now are written with the result; to explain a change before that, they are taken from the look at the stage.
+        // The current listings are not stored before the result is; until then they are taken from the check.
         let texts: HashMap<Digest, String> =
             check.texts().into_iter().map(|text| (Digest::of(text.as_bytes()), text)).collect();
         let read = |digest: &Digest| texts.get(digest).cloned().or_else(|| self.world.text(digest));

@@ -1,4 +1,4 @@
-//! Everything that decides a stage's outputs, readable, and the key that it makes.
+//! Fingerprints, which hold everything that determines a stage's outputs in readable form, and the keys derived from them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::store::ActionKey;
 
-/// An input as the key sees it.
+/// An input, as part of a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FingerprintInput {
     /// The port.
@@ -17,25 +17,25 @@ pub struct FingerprintInput {
     /// The axis values, for gathered stages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
-    /// Of all bytes, or of the names alone.
+    /// The digest of the content, or of the names alone.
     pub digest: Digest,
-    /// Whether `digest` names a listing, so that a change can be told by file.
+    /// Whether `digest` names a listing, so that a change can be explained by file.
     #[serde(default)]
     pub listing: bool,
 }
 
-/// A view as the key sees it.
+/// A view, as part of a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FingerprintView {
-    /// What it is, for people.
+    /// A human-readable name.
     pub name: String,
-    /// Of the view's text.
+    /// The digest of the view's text.
     pub digest: Digest,
 }
 
-/// Everything that decides what a stage makes.
+/// Everything that determines the outputs of a stage.
 ///
-/// Never in it: the stage's name, paths, times, the host, the number of threads, the executor.
+/// It never contains the stage's name, paths, times, the host, the number of threads or the executor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// The kind's name.
@@ -44,34 +44,34 @@ pub struct Fingerprint {
     pub revision: u32,
     /// The resolved parameters, defaults included.
     pub params: Params,
-    /// Sorted by port, then as connected.
+    /// The inputs, sorted by port, then in the order of connection.
     pub inputs: Vec<FingerprintInput>,
-    /// What kinds read of inputs that they do not read whole.
+    /// The views of inputs that are not read whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<FingerprintView>,
-    /// The declared environment; none where a variable is not set.
+    /// The declared environment; `None` for a variable that is not set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Option<String>>,
-    /// For kinds that declare randomness.
+    /// The seed, for kinds that declare randomness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The class of device, where numbers depend on it.
+    /// The device class, if numbers depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
 }
 
 impl Fingerprint {
-    /// The fingerprint as JSON.
+    /// Returns the fingerprint as JSON.
     pub fn value(&self) -> Value {
         serde_json::to_value(self).expect("a fingerprint has only string keys")
     }
 
-    /// The key: the digest of the canonical text.
+    /// Computes the key: the digest of the canonical text.
     pub fn key(&self) -> ActionKey {
         ActionKey::of(&canonical(&self.value()))
     }
 
-    /// The key under which progress is kept: without the parameters that a longer job only continues.
+    /// Computes the key of checkpoints, which omits the parameters that only extend a job.
     pub fn checkpoint_key(&self, extendable: &[&str]) -> ActionKey {
         let mut shorter = self.clone();
         shorter.params.retain(|name, _| !extendable.contains(&name.as_str()));
@@ -79,7 +79,7 @@ impl Fingerprint {
     }
 }
 
-/// Everything that decides what one part makes.
+/// Everything that determines the outputs of a part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartFingerprint {
     /// The kind's name.
@@ -88,31 +88,31 @@ pub struct PartFingerprint {
     pub revision: u32,
     /// The resolved parameters.
     pub params: Params,
-    /// What the kind says of the part.
+    /// The kind's description of the part.
     pub part: Value,
-    /// By port: the bytes that the part reads, in its order.
+    /// The digests of the files that the part reads, by port and in its order.
     pub files: BTreeMap<String, Vec<Digest>>,
-    /// For kinds that declare randomness.
+    /// The seed, for kinds that declare randomness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The class of device, where numbers depend on it.
+    /// The device class, if numbers depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
 }
 
 impl PartFingerprint {
-    /// The fingerprint as JSON.
+    /// Returns the fingerprint as JSON.
     pub fn value(&self) -> Value {
         serde_json::to_value(self).expect("a fingerprint has only string keys")
     }
 
-    /// The key: the digest of the canonical text.
+    /// Computes the key: the digest of the canonical text.
     pub fn key(&self) -> ActionKey {
         ActionKey::of(&canonical(&self.value()))
     }
 }
 
-/// JSON with sorted keys and no spaces: one text for one value, whatever order its maps keep.
+/// Returns JSON with sorted keys and no spaces: equal values have equal texts, whatever the order of their maps.
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);

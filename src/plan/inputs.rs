@@ -1,4 +1,4 @@
-//! What is connected to a stage's ports: its digest now, its files when somebody reads them.
+//! The inputs connected to a stage's ports: their current digests and, on demand, their files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use crate::fs::FsError;
 use crate::lock::Lockfile;
 use crate::store::{FileListing, IndexedFile, ResultOutput, StatIndex, Store, Tree, TreeEntry};
 
-/// A file or folders from outside as they are now.
+/// The current state of an external file or of external folders.
 #[derive(Debug)]
 pub struct Declared {
-    /// Of the file, or of the tree of all folders; [unread](FileDigest::Unread) where a file of them is.
+    /// The digest of the file, or of the tree of all folders; [unread](FileDigest::Unread) if any file is unread.
     pub digest: FileDigest,
     /// Whether it is a folder or a list of folders.
     pub folder: bool,
-    /// Whether only the lock says so, because it is not there.
+    /// Whether the input is missing and this state comes from the lock.
     pub remembered: bool,
-    /// The folders with their files; for a file, itself.
+    /// The folders with their listings; for a file, the file itself.
     roots: Vec<(PathBuf, FileListing)>,
-    /// Whether it was written as a list, so that no single path says where it is.
+    /// Whether it was declared as a list, so that it has no single path.
     list: bool,
 }
 
 impl Declared {
-    /// One file.
+    /// Creates the state of a single file.
     pub fn file(path: PathBuf, digest: Digest) -> Self {
         Self {
             digest: digest.into(),
@@ -47,23 +47,23 @@ impl Declared {
         declared
     }
 
-    /// The files that were listed and not read.
+    /// The files that were listed but not read.
     pub fn unread(&self) -> impl Iterator<Item = &IndexedFile> {
         self.roots.iter().flat_map(|(_, listing)| listing.iter()).filter(|known| known.digest.is_unread())
     }
 
-    /// A file as it was listed.
+    /// Returns a file from the listing.
     pub fn listed(&self, root: u32, path: &str) -> Option<&IndexedFile> {
         let (_, listing) = self.roots.get(root as usize)?;
         listing.binary_search_by(|known| known.path.as_str().cmp(path)).ok().map(|place| &listing[place])
     }
 
-    /// Where it is, where one path says so.
+    /// Returns the path, or `None` for a list of folders.
     pub fn path(&self) -> Option<PathBuf> {
         (!self.list).then(|| self.roots[0].0.clone())
     }
 
-    /// The text of the tree; none for a file, and where a file of the tree was not read.
+    /// Returns the text of the tree, or `None` for a file or if a file of the tree is unread.
     pub fn manifest(&self) -> Option<String> {
         (self.folder && !self.digest.is_unread()).then(|| self.manifest_text())
     }
@@ -75,7 +75,7 @@ impl Declared {
             .enumerate()
             .map(|(number, (_, listing))| (if self.list { format!("{number}/") } else { String::new() }, listing))
             .collect();
-        // The listings are sorted; `10/` stands before `2/`.
+        // The listings are sorted; `10/` sorts before `2/`.
         order.sort_by(|(a, _), (b, _)| a.cmp(b));
         let files = order.iter().flat_map(|(prefix, listing)| {
             let hashed = listing.iter().filter_map(|file| Some((&file.path[..], file.digest.known()?)));
@@ -84,7 +84,7 @@ impl Declared {
         Tree::write(files)
     }
 
-    /// The files, sorted by folder and path.
+    /// Returns the files, sorted by folder and path.
     pub fn files(&self) -> Vec<InputFile> {
         let mut files = Vec::with_capacity(self.roots.iter().map(|(_, listing)| listing.len()).sum());
         for (number, (folder, listing)) in self.roots.iter().enumerate() {
@@ -101,7 +101,7 @@ impl Declared {
         files
     }
 
-    /// The names of the files, one per line: what a kind that reads names alone depends on.
+    /// Returns the names of the files, one per line. Kinds that read only names depend on this text.
     pub fn names(&self) -> String {
         let mut names = String::new();
         for (number, (_, listing)) in self.roots.iter().enumerate() {
@@ -116,21 +116,21 @@ impl Declared {
     }
 }
 
-/// Says that something under `[inputs]` is not where the pipeline says.
+/// A declared input that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingInput {
-    /// The name below `[inputs]`.
+    /// Its name in `[inputs]`.
     pub name: String,
-    /// What is not there.
+    /// The missing path.
     pub path: PathBuf,
 }
 
-/// Why a declared input has no digest.
+/// The reason why a declared input could not be scanned.
 #[derive(Debug)]
 pub enum ScanError {
-    /// It is not there.
+    /// It does not exist.
     Missing(MissingInput),
-    /// It is there and cannot be read, or is not what it should be.
+    /// It exists but cannot be read, or has the wrong file type.
     Unreadable(StageError),
 }
 
@@ -148,7 +148,7 @@ pub fn scan(
     look(declaration, root, index, |index, folder| index.folder(folder, threads))
 }
 
-/// Lists the folders of a declared input without reading a file of them.
+/// Lists the folders of a declared input without hashing their files.
 pub fn list(
     declaration: &InputDeclaration,
     root: &Path,
@@ -186,7 +186,7 @@ fn look(
         } else if !metadata.is_file() {
             let message = format!("`inputs.{name}`: `{}` is neither a file nor a folder", path.display());
             return Err(ScanError::Unreadable(
-                StageError::input(message).hint("a pipe or a device has no bytes that stay"),
+                StageError::input(message).hint("pipes and devices have no stable content"),
             ));
         } else {
             let digest = index.file(&path).map_err(|error| unreadable(&error))?;
@@ -196,26 +196,26 @@ fn look(
     Ok(Declared::folders(roots, declaration.list))
 }
 
-/// Every path of a declared input that is not there.
+/// Returns every missing path of a declared input.
 pub fn missing(declaration: &InputDeclaration, root: &Path) -> Vec<MissingInput> {
     let absent = declaration.paths.iter().filter(|path| !root.join(path).exists());
     absent.map(|path| MissingInput { name: declaration.name.clone(), path: path.clone() }).collect()
 }
 
-/// What is known of declared inputs that are not there.
+/// The source of the last known state of missing inputs.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
     /// The project directory.
     pub root: &'a Path,
-    /// Has the digests of the inputs.
+    /// The lock, with the digests of the inputs.
     pub lock: &'a Lockfile,
-    /// Has their listings.
+    /// The store, with their listings.
     pub store: &'a Store,
 }
 
 impl Memory<'_> {
-    /// What is known of a declared input; of a list of folders those that are there are listed and hashed. None where too little is
-    /// known.
+    /// Returns the last known state of a declared input, or `None` if too little is known. The folders of a list that exist are listed
+    /// and hashed.
     pub fn declared(
         self,
         declaration: &InputDeclaration,
@@ -238,7 +238,7 @@ impl Memory<'_> {
         }))
     }
 
-    /// All of what the lock says of a declared input.
+    /// Returns the state of a declared input according to the lock alone.
     fn of_lock(self, declaration: &InputDeclaration) -> Option<Declared> {
         let Self { root, lock, store } = self;
         let digest = lock.declared_input(&format!("inputs.{}", declaration.name))?;
@@ -264,23 +264,23 @@ impl Memory<'_> {
     }
 }
 
-/// Something connected to a port.
+/// An input connected to a port.
 #[derive(Debug, Clone)]
 pub struct Connected {
-    /// How the pipeline names it: `inputs.images`, `split.table`.
+    /// Its name in the pipeline: `inputs.images`, `split.table`.
     pub source: String,
     /// The axis values, for gathered stages.
     pub labels: Vec<(String, String)>,
-    /// Of all its bytes; [unread](FileDigest::Unread) where only names are read of it and nobody has hashed it.
+    /// The digest of its content; [unread](FileDigest::Unread) if only its names are read and it has not been hashed.
     pub digest: FileDigest,
-    /// What it is.
+    /// Where its files come from.
     pub content: Content,
 }
 
-/// Where the files of a connected input are.
+/// The origin of the files of a connected input.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// Outside.
+    /// Outside the store.
     Declared(Arc<Declared>),
     /// In the store.
     Artifact(ResultOutput),
@@ -295,7 +295,7 @@ impl Connected {
         }
     }
 
-    /// The input with its files, as a job or a plan sees it.
+    /// Returns the input with its files, as jobs and plans see it.
     pub fn input(&self, store: &Store) -> Result<Input, StageError> {
         let (files, folder, path) = match &self.content {
             Content::Declared(declared) => (declared.files(), declared.folder, declared.path()),
@@ -316,7 +316,7 @@ impl Connected {
         })
     }
 
-    /// The names of the files, one per line.
+    /// Returns the names of the files, one per line.
     pub fn names(&self, store: &Store) -> Result<String, StageError> {
         match &self.content {
             Content::Declared(declared) => Ok(declared.names()),
@@ -334,7 +334,7 @@ fn artifact_files(output: &ResultOutput, store: &Store) -> Result<Vec<InputFile>
         return Ok(vec![InputFile { root: 0, path: name, digest: output.digest.into(), source }]);
     }
     let lost = || StageError::failed(format!("the listing of `{}` was lost from the cache", output.name));
-    let bytes = store.content.read(&output.digest).ok_or_else(|| lost().hint("run again: it is made anew"))?;
+    let bytes = store.content.read(&output.digest).ok_or_else(|| lost().hint("run again to recreate it"))?;
     let tree = std::str::from_utf8(&bytes).ok().and_then(|text| Tree::parse(text).ok()).ok_or_else(lost)?;
     let file = |entry: &TreeEntry| InputFile {
         root: 0,

@@ -1,22 +1,22 @@
 //! Decides what is fresh, what is stale and why.
 //!
-//! A stage's **fingerprint** holds every value that decides its outputs; the digest of its canonical text is its **key**.
-//! The store keeps results by key, each with its whole fingerprint. So "is this stage up to date?" is a look-up, and "why
-//! not?" is the difference of two fingerprints. `run`, `status`, `why` and `dag` ask the same [`Planner::check`].
+//! A stage's **fingerprint** holds every value that determines its outputs; the digest of its canonical text is its **key**.
+//! The store keeps results by key, each with its whole fingerprint. So "is this stage up to date?" is a lookup, and "why
+//! not?" is the difference of two fingerprints. `run`, `status`, `why` and `dag` all use [`Planner::check`].
 //!
 //! | in the key | not in the key |
 //! | --- | --- |
 //! | kind and its `REVISION` | the stage's name |
 //! | parameters, defaults filled in | whether a value came from the file, a profile or `--set` |
-//! | digests of the inputs' bytes, or of their names alone, or of the views that the kind reads, by port | paths, the names of upstream stages, times |
+//! | digests, by port, of the inputs' bytes, their names or the views that the kind reads | paths, names of upstream stages, times |
 //! | axis values of gathered stages | the order in which stages ran |
 //! | declared environment | any other environment, `secret_env` |
 //! | the seed, for kinds that declare randomness | threads, host, executor, SIMD level |
-//! | the device class, where numbers depend on it (what was made on another may do: [`Planner::elsewhere`]) | |
+//! | the device class, where numbers depend on it (some kinds accept results of other devices: [`Planner::elsewhere`]) | |
 //!
-//! Keys hold digests of inputs, never keys of upstream stages: where a stage runs again and makes the same bytes, the
-//! stages behind it have the key that they had, and nothing more runs (early cutoff). The price: behind a stale stage a
-//! plan can only say Pending, and a run checks each stage again when it becomes ready.
+//! Keys hold digests of inputs, never keys of upstream stages. If a stage runs again and produces the same bytes, the keys of
+//! its downstream stages do not change and nothing more runs (early cutoff). The price: a plan can only report stages
+//! downstream of a stale stage as pending, and a run checks each of them again when it becomes ready.
 
 mod check;
 mod device;
@@ -49,23 +49,23 @@ use crate::out::{Differences, OutFolder};
 use crate::store::{ActionResult, Files, StatIndex, Store};
 use world::World;
 
-/// What is to be done about a stage.
+/// The action that a stage needs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Nothing: `out/` holds the result.
+    /// None: `out/` holds the result.
     Fresh,
-    /// The result is in the store, `out/` does not hold it.
+    /// A restore: the result is in the store but not in `out/`.
     Cached,
-    /// It must run.
+    /// A run.
     Stale(Vec<StaleReason>),
-    /// Nobody can say before these stages ran.
+    /// Unknown until these stages have run.
     Pending(Vec<StageId>),
 }
 
-/// The results of the stages that are done, by stage.
+/// The results of the finished stages.
 pub type Results = BTreeMap<StageId, Arc<ActionResult>>;
 
-/// Answers what is to be done about each stage; changes nothing but the stat index.
+/// Determines the verdict of each stage; changes nothing but the stat index.
 pub struct Planner<'a> {
     graph: &'a Graph,
     lock: &'a Lockfile,
@@ -75,7 +75,7 @@ pub struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Reads the stat index and looks at nothing else yet.
+    /// Loads the stat index and the record of `out/`; reads nothing else yet.
     pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
         let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
         let world = World::new(store, &graph.pipeline.root);
@@ -107,13 +107,13 @@ impl<'a> Planner<'a> {
         self.world.out()
     }
 
-    /// Removes from `out/` what stages made that the pipeline of `lock` no longer has.
+    /// Removes from `out/` the outputs of stages that are no longer in the pipeline of `lock`.
     pub fn remove_dropped(&mut self, lock: &str) -> Result<(), StageError> {
         let graph = self.graph;
         self.world.remove_dropped(lock, |name| graph.find(name).is_some())
     }
 
-    /// Finds the declared inputs that `stages` read; all that are missing are named at once.
+    /// Scans the declared inputs that `stages` read, and returns all that are missing.
     pub fn scan(&mut self, stages: &[StageId]) -> Result<Vec<MissingInput>, StageError> {
         let mut missing = Vec::new();
         for stage in stages {
@@ -138,7 +138,7 @@ impl<'a> Planner<'a> {
         Ok(missing)
     }
 
-    /// A declared input; its files may have been listed and not read.
+    /// Returns a declared input; its files may be listed but unread.
     fn declared(&mut self, number: usize) -> Result<Arc<Declared>, ScanError> {
         match &self.declared[number] {
             Some(known) => Ok(Arc::clone(known)),
@@ -146,7 +146,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A declared input with all its digests.
+    /// Returns a declared input with all its digests.
     fn hashed(&mut self, number: usize) -> Result<Arc<Declared>, ScanError> {
         if let Some(known) = self.declared[number].as_ref().filter(|known| !known.digest.is_unread()) {
             return Ok(Arc::clone(known));
@@ -164,7 +164,7 @@ impl<'a> Planner<'a> {
         Ok(scanned)
     }
 
-    /// Which stages before `stage` have no result among `results`.
+    /// Returns the direct upstream stages of `stage` that have no result in `results`.
     pub fn unfinished(&self, stage: StageId, results: &Results) -> Vec<StageId> {
         let mut waiting: Vec<StageId> = self.graph.edges[stage.0 as usize]
             .iter()
@@ -179,8 +179,8 @@ impl<'a> Planner<'a> {
         waiting
     }
 
-    /// Makes the fingerprint of a stage whose upstream stages are all among `results`, and looks its result up: that of this
-    /// machine's class of device, or else one that will do as well ([`Planner::elsewhere`]).
+    /// Computes the fingerprint of a stage whose upstream stages are all in `results`, and looks up its result: the one for this
+    /// machine's device class, or else an acceptable one of another class ([`Planner::elsewhere`]).
     pub fn check(&mut self, id: StageId, results: &Results) -> Result<Check, StageError> {
         let stage = self.graph.stage(id);
         let own = self.world.device_class(stage);
@@ -196,7 +196,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same on a class of device.
+    /// Like [`Planner::check`], for a given device class.
     fn check_on(&mut self, id: StageId, results: &Results, device: Option<String>) -> Result<Check, StageError> {
         let graph = self.graph;
         let stage = &graph.pipeline.stages[id.0 as usize];
@@ -257,7 +257,7 @@ impl<'a> Planner<'a> {
         Ok(Check { fingerprint, key, inputs, result, foreign, names: texts, listings })
     }
 
-    /// What is to be done about a checked stage.
+    /// Returns the verdict on a checked stage.
     pub fn verdict(&mut self, id: StageId, check: &Check) -> Result<Verdict, StageError> {
         let Some((result, files)) = &check.result else {
             return Ok(Verdict::Stale(self.reasons(id, check)));
@@ -266,7 +266,7 @@ impl<'a> Planner<'a> {
         Ok(if differences.is_empty() { Verdict::Fresh } else { Verdict::Cached })
     }
 
-    /// What differs between a stage's output directory and its result.
+    /// Returns the differences between a stage's output directory and its result.
     pub fn compare_out(
         &mut self,
         id: StageId,
@@ -276,7 +276,7 @@ impl<'a> Planner<'a> {
         self.world.compare_out(&self.graph.pipeline.stages[id.index()], result, files)
     }
 
-    /// Writes what explains the verdict about a stage, and what planning learnt on the way to it. Planning itself writes nothing.
+    /// Writes the texts that explain the verdict on a stage, and all pending results of planning. Planning itself writes nothing.
     pub fn write(&self, check: &Check) {
         for listing in &check.listings {
             self.world.keep_listing(listing);
@@ -287,12 +287,12 @@ impl<'a> Planner<'a> {
         self.write_learnt();
     }
 
-    /// Writes what planning learnt so far: projections of tables, and how work is split.
+    /// Writes the pending results of planning: projections of tables and splits into parts.
     pub fn write_learnt(&self) {
         self.world.write_pending();
     }
 
-    /// Makes sure that what a stage read from outside is still what its key says.
+    /// Checks that the external inputs of a stage still match its key.
     pub fn check_unchanged(&mut self, id: StageId, check: &Check) -> Result<(), StageError> {
         let graph = self.graph;
         for source in graph.edges[id.0 as usize].iter().flat_map(|binding| &binding.sources) {
@@ -331,7 +331,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// How the stage's work is split; remembered by what it was made from.
+    /// Returns the split of a stage into parts, memoized by the inputs of the planning.
     pub fn split(&self, id: StageId, check: &Check, inputs: &Inputs) -> Result<Plan, StageError> {
         let stage = &self.graph.pipeline.stages[id.0 as usize];
         let question = question("plan", stage, &check.inputs);
@@ -346,7 +346,7 @@ impl<'a> Planner<'a> {
         Ok(plan)
     }
 
-    /// What is connected, with its digest where the access is to more than names.
+    /// Resolves a source. Its digest is known unless only names are accessed.
     fn connect(&mut self, source: &Source, access: Access, results: &Results) -> Result<Connected, StageError> {
         match source {
             Source::Declared { index } => {
@@ -403,16 +403,16 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The values of the variables that a stage names.
+/// Returns the values of the variables that a stage declares.
 fn environment(world: &World<'_>, stage: &Stage) -> Result<BTreeMap<String, Option<String>>, StageError> {
     if let Some(name) = stage.env.iter().chain(&stage.secret_env).find(|name| world.is_not_unicode(name)) {
-        let message = format!("the variable `{name}` of the environment is not UTF-8");
-        return Err(StageError::input(message).hint("give it another value, or take it out of `env`"));
+        let message = format!("the environment variable `{name}` is not UTF-8");
+        return Err(StageError::input(message).hint("change its value, or remove it from `env`"));
     }
     Ok(stage.env.iter().map(|name| (name.clone(), world.variable(name).ok())).collect())
 }
 
-/// Names what a view or a plan is made from.
+/// Returns the memo key of a view or a plan, which covers everything it is computed from.
 fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> String {
     let spec = &stage.spec;
     let params = canonical(&serde_json::Value::Object(stage.params.json().clone()));
@@ -421,7 +421,7 @@ fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Str
     for (port, connected) in inputs {
         for input in connected {
             let digest = match &input.content {
-                // All that may be read of it are its names.
+                // Only its names may be read.
                 Content::Declared(declared) if input.digest.is_unread() => {
                     Digest::of(declared.names().as_bytes()).into()
                 }

@@ -1,4 +1,4 @@
-//! Why a stage must run: the difference of two fingerprints, down to the file, the row, the parameter or the variable.
+//! Reasons for running a stage: the difference of two fingerprints, down to the file, row, parameter or variable.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,15 +11,15 @@ use crate::digest::Digest;
 use crate::lock::LockedStage;
 use crate::store::Tree;
 
-/// How many names an explanation lists of each sort.
+/// Maximum number of sample names in an explanation.
 const SAMPLE: usize = 5;
 
-/// What changed in a listing or a view: how many, and the first few by name.
+/// The changes in a listing or a view: their counts and the first few names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Number of new names.
     pub added: usize,
-    /// Number of names that are gone.
+    /// Number of removed names.
     pub removed: usize,
     /// Number of names whose content differs.
     pub modified: usize,
@@ -66,33 +66,33 @@ impl fmt::Display for Changes {
     }
 }
 
-/// One difference that makes a stage run, with the old and the new value.
+/// One difference that makes a stage stale, with the old and the new value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum StaleReason {
-    /// No lock and no record knows of a result.
+    /// Neither the lock nor a record has a result.
     NeverBuilt,
-    /// The user asked for it.
+    /// The user requested it.
     Forced,
-    /// The lock names a result with this very key, but the store does not have it.
+    /// The lock names a result with the same key, but the store does not have it.
     ResultMissing,
-    /// The lock names another result and the store has lost it, so the difference cannot be told whole.
+    /// The lock names another result that is no longer in the store, so the difference cannot be fully explained.
     PreviousLost,
-    /// Another kind.
+    /// The kind.
     Kind { old: String, new: String },
-    /// The kind's code gives other outputs now.
+    /// The revision of the kind: its code now produces different outputs.
     Revision { kind: String, old: u32, new: u32 },
     /// A parameter.
     Param { name: String, old: Option<Value>, new: Option<Value> },
-    /// The bytes of an input.
+    /// The content of an input.
     Input { port: String, source: String, old: Option<Digest>, new: Option<Digest>, changes: Option<Changes> },
     /// The rows and columns that the stage reads.
     View { name: String, changes: Option<Changes> },
-    /// A variable of the environment.
+    /// An environment variable.
     Env { name: String, old: Option<String>, new: Option<String> },
     /// The seed.
     Seed { old: Option<u64>, new: Option<u64> },
-    /// The class of device.
+    /// The device class.
     Device { old: Option<String>, new: Option<String> },
 }
 
@@ -148,7 +148,7 @@ impl fmt::Display for StaleReason {
     }
 }
 
-/// A single change is named in the sentence itself; `why` lists more below it.
+/// Names a single change inline; `why` lists several below the message.
 fn write_sample(f: &mut fmt::Formatter<'_>, changes: &Changes) -> fmt::Result {
     match &changes.sample[..] {
         [only] => write!(f, " ({only})"),
@@ -170,16 +170,16 @@ impl StaleReason {
     }
 }
 
-/// What is different between the fingerprint of the last result and the one of now.
+/// Returns the differences between the fingerprint of the last result and the current one.
 ///
-/// `source_of` says how the pipeline names what is connected to a port.
+/// `source_of` maps an input to its name in the pipeline.
 pub fn difference(
     read: &dyn Fn(&Digest) -> Option<String>,
     old: &Fingerprint,
     new: &Fingerprint,
     source_of: &dyn Fn(&FingerprintInput) -> String,
 ) -> Vec<StaleReason> {
-    // Taken apart, so that a new field does not compile until it is explained as well.
+    // Destructured so that a new field does not compile until it is explained as well.
     let Fingerprint { kind, revision, params, inputs, views, env, seed, device } = new;
     let mut reasons = Vec::new();
     if *kind != old.kind {
@@ -229,7 +229,7 @@ pub fn difference(
     reasons
 }
 
-/// What is different between the fingerprints of two results, whatever the pipeline says now.
+/// Returns the differences between the fingerprints of two results, independent of the current pipeline.
 pub fn fingerprint_difference(
     read: &dyn Fn(&Digest) -> Option<String>,
     old: &Fingerprint,
@@ -238,7 +238,7 @@ pub fn fingerprint_difference(
     difference(read, old, new, &|_| String::new())
 }
 
-/// What the lock alone can tell: which inputs have other bytes.
+/// Returns the differences that can be determined from the lock alone: the inputs with other bytes.
 pub fn difference_from_lock(old: &LockedStage, new: &BTreeMap<(String, String), Digest>) -> Vec<StaleReason> {
     let mut reasons = vec![StaleReason::PreviousLost];
     for ((port, source), digest) in new {
@@ -255,7 +255,7 @@ fn push_param(name: &str, old: Option<&Value>, new: Option<&Value>, reasons: &mu
     if old == new {
         return;
     }
-    // A table of parameters is compared by its members, so that the message names the one that changed.
+    // A table of parameters is compared member by member, so that the message names the one that changed.
     if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) {
         let mut members: Vec<&String> = old.keys().chain(new.keys()).collect();
         members.sort_unstable();
@@ -287,13 +287,13 @@ fn pair_inputs<'a>(old: &'a [FingerprintInput], new: &'a [FingerprintInput]) -> 
     pairs.into_values().collect()
 }
 
-/// Compares two texts in the store, whether trees, listings of names or views; none where one is gone.
+/// Compares two texts in the store: trees, listings of names or views. Returns `None` if either is missing.
 fn text_changes(read: &dyn Fn(&Digest) -> Option<String>, old: &Digest, new: &Digest) -> Option<Changes> {
     let (old, new) = (read(old)?, read(new)?);
     Some(Changes::between(&rows(&old), &rows(&new)))
 }
 
-/// The rows of a view by name; of a tree, whose lines have the digest first, the digests by path.
+/// The rows of a view by name, or the digests of a tree by path (lines of a tree start with the digest).
 fn rows(text: &str) -> BTreeMap<&str, &str> {
     let tree = Tree::is_tree(text);
     let row = |line| match str::split_once(line, '\t') {

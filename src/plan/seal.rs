@@ -1,14 +1,13 @@
-//! A seal: everything that a look at a pipeline with nothing to do depended on, so that the next look need not think.
+//! Seals: everything that the check of an up-to-date pipeline depended on, so that the next check can be skipped.
 //!
-//! Parsing a pipeline, resolving its parameters and making the keys of its stages is work that a run with nothing to do
-//! would repeat each time to come to the same end. A run in which every stage was fresh writes down what that depended
-//! on: the texts of the pipeline and the lock by their digests, the environment, the device classes, which arguments
-//! name files, and of every file and folder (inputs, `out/`, results and blobs of the store) what the system says of it.
-//! While all of that is so, every stage is fresh, by the same rules as those of the stat index: a file that was changed
-//! about when it was looked at is not sealed. Whatever differs, or a seal that is lost, costs a full look.
+//! Parsing a pipeline, resolving its parameters and computing the keys of its stages would be repeated by each run with nothing
+//! to do, with the same outcome. A run in which every stage was fresh records what that depended on: the digests of the pipeline
+//! and the lock, the environment, the device classes, which arguments name files, and the stat data of every file and folder
+//! (inputs, `out/`, results and blobs of the store). While none of that changes, every stage is fresh. The rules are those of the
+//! stat index: a file that was changed at about the time of the check is not sealed. Any difference, or a lost seal, costs a full check.
 //!
-//! The seal lies beside the stat index, in the default cache directory alone: it is looked for before the pipeline is
-//! parsed, which would say where else to look.
+//! The seal is stored beside the stat index, and only in the default cache directory: it is read before the pipeline, which could
+//! name another one, is parsed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,19 +27,19 @@ use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-seal 1\n";
 
-/// A BLAKE3 hash, kept as bytes.
+/// A BLAKE3 hash as bytes.
 type Hash = [u8; 32];
 
-/// What was asked: the program, the pipeline file and the arguments that choose what a run looks at.
+/// A digest of the program, the pipeline file and the arguments that select what a run checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invocation(Hash);
 
 impl Invocation {
-    /// Says it; none where the program cannot find itself.
+    /// Creates the digest for the current program, or returns `None` if the path of the executable is unknown.
     pub fn new(file: &Path, profile: Option<&str>, set: &[String], stages: &[String]) -> Option<Self> {
         let program = std::env::current_exe().ok()?;
         let stat = Stat::of(&std::fs::metadata(&program).ok()?);
-        // Whose results are believed is said by the pipeline for each scope.
+        // The pipeline's trust policy depends on the scope.
         let scope = std::env::var_os(SCOPE_VARIABLE);
         let text = format!("{program:?} {stat:?} {file:?} {profile:?} {set:?} {stages:?} {scope:?}");
         Some(Self(*Digest::of(text.as_bytes()).hash()))
@@ -53,19 +52,19 @@ pub struct Seal {
     invocation: Invocation,
     /// The stages, in the order in which they were found fresh.
     pub stages: Vec<String>,
-    /// Files that are read each time: by their bytes.
+    /// Files that are read each time, by the hash of their content.
     texts: Vec<(PathBuf, Hash)>,
-    /// Variables of the environment, by the digest of their values.
+    /// Environment variables, by the hash of their values.
     environment: Vec<(String, Option<Hash>)>,
     devices: Vec<DeviceChoice>,
-    /// What arguments name, and whether that is a file.
+    /// Paths named by arguments, and whether each is a file.
     named: Vec<(PathBuf, bool)>,
     files: Vec<(PathBuf, Stat)>,
-    /// Folders, by the digest of their files' names and stats.
+    /// Folders, by the hash of their files' names and stats.
     folders: Vec<(PathBuf, Hash)>,
 }
 
-/// The lock file as a run left it.
+/// The lock file as left by a run.
 #[derive(Clone, Copy)]
 pub struct SavedLock<'a> {
     /// The path of the file.
@@ -75,7 +74,7 @@ pub struct SavedLock<'a> {
 }
 
 impl Seal {
-    /// The root of the store of every sealed project at `root`.
+    /// Returns the root of the store of every sealed project at `root`.
     pub fn store(root: &Path) -> PathBuf {
         root.join(DEFAULT_CACHE_DIR)
     }
@@ -84,28 +83,28 @@ impl Seal {
         Self::store(root).join("seal")
     }
 
-    /// The seal of `root`, if there is one that answers `invocation`.
+    /// Reads the seal of `root`, if there is one for `invocation`.
     pub fn read(root: &Path, invocation: Invocation) -> Option<Self> {
         let bytes = fs::read_regular(&Self::path(root), Symlinks::Refuse).ok()?;
         let body = envelope::open(MAGIC, &bytes)?;
         Self::decode(body).filter(|seal| seal.invocation == invocation)
     }
 
-    /// The seal that stands behind the checksum.
+    /// Decodes the body of a seal, without the checksum.
     pub fn decode(body: &[u8]) -> Option<Self> {
         postcard::from_bytes(body).ok()
     }
 
-    /// Writes it; what cannot be written down, such as a path that is not UTF-8, is not sealed.
+    /// Writes the seal. A seal that cannot be encoded, such as one with a path that is not UTF-8, is not written.
     pub fn write(&self, root: &Path) -> Result<(), fs::FsError> {
         let Ok(body) = postcard::to_stdvec(self) else { return Ok(()) };
         fs::write(&Self::path(root), &envelope::seal(MAGIC, &body), Durability::Relaxed)
     }
 
-    /// Seals the trace of what `planner` read to find every stage fresh; the lock is as it is on the disk.
+    /// Creates a seal from the trace of a `planner` that found every stage fresh. `lock` must match the file on disk.
     ///
-    /// None where something cannot be sealed: a file that was changed a moment ago, an input that is not there and that only the lock
-    /// remembers, a store elsewhere.
+    /// Returns `None` if something cannot be sealed: a file that was changed a moment ago, a missing input known only from the lock, an
+    /// unhashed input, or a store outside the default directory.
     pub fn of(planner: &Planner<'_>, invocation: Invocation, stages: Vec<String>, lock: SavedLock<'_>) -> Option<Self> {
         let (store, pipeline) = (planner.store(), &planner.graph().pipeline);
         if store.root() != Self::store(&pipeline.root) {
@@ -145,7 +144,7 @@ impl Seal {
         Some(seal)
     }
 
-    /// Whether everything still is as it was sealed.
+    /// Whether everything is unchanged since it was sealed.
     pub fn holds(&self, kinds: Kinds) -> bool {
         let Self { invocation: _, stages: _, texts, environment, devices, named, files, folders } = self;
         environment.iter().all(|(name, value)| variable(name) == *value)
@@ -168,7 +167,7 @@ impl DeviceChoice {
     }
 }
 
-/// The files that are read each time, by their bytes; none where the lock is not as the planner has it.
+/// Returns the files that are read each time with their hashes, or `None` if the lock file differs from the given lock.
 fn texts(planner: &Planner<'_>, lock: SavedLock<'_>) -> Option<Vec<(PathBuf, Hash)>> {
     let SavedLock { path: lock_path, lock } = lock;
     let pipeline = &planner.graph().pipeline;
@@ -195,12 +194,12 @@ fn holds_folder(path: &Path, hash: &Hash) -> bool {
         .is_ok_and(|listed| state(listed.iter().map(|Listed { path, stat }| (&path[..], stat))) == *hash)
 }
 
-/// The digest of the names and stats of files, sorted by name.
+/// Returns the hash of the names and stats of files, which are sorted by name.
 fn state<'a>(files: impl Iterator<Item = (&'a str, &'a Stat)>) -> Hash {
     let mut bytes = Vec::with_capacity(files.size_hint().0 * 64);
     for (path, Stat { size, mtime, ctime, inode }) in files {
         bytes.extend_from_slice(path.as_bytes());
-        // No path holds a line's end.
+        // Paths never contain a newline.
         bytes.push(b'\n');
         for number in [size, inode] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -212,10 +211,10 @@ fn state<'a>(files: impl Iterator<Item = (&'a str, &'a Stat)>) -> Hash {
     *blake3::hash(&bytes).as_bytes()
 }
 
-/// Fewer questions to the system than this are not worth a thread.
+/// Minimum number of file system checks per thread.
 const PER_THREAD: usize = 64;
 
-/// Whether `holds` is true of all items, asked on all threads.
+/// Whether `holds` is true for all items, tested on all threads.
 fn all<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
     threads::each(items, threads::available(), PER_THREAD, |item| holds(item).then_some(()).ok_or(())).is_ok()
 }

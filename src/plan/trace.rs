@@ -1,7 +1,7 @@
-//! What verdicts depended on, outside the pipeline file: written down as it is read.
+//! The dependencies of verdicts outside the pipeline file, recorded as they are read.
 //!
-//! Planning reads the world through [`World`](super::world::World) alone, and every method there adds what it read to the trace. A
-//! [`Seal`](super::Seal) is this trace with the state of everything in it, so a dependency cannot be left out of it.
+//! Planning reads the world only through [`World`](super::world::World), whose methods add what they read to the trace. A
+//! [`Seal`](super::Seal) is this trace with the state of everything in it, so it cannot omit a dependency.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::store::ActionKey;
 
-/// The class of device that a kind chose for some parameters.
+/// The device class that a kind chose for given parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceChoice {
     /// The kind.
@@ -25,16 +25,16 @@ pub struct DeviceChoice {
 /// Everything that was read.
 #[derive(Debug, Default)]
 pub struct Trace {
-    /// Variables of the environment.
+    /// Environment variables.
     pub variables: BTreeSet<String>,
-    /// Choices of devices.
+    /// Device choices.
     pub devices: Vec<DeviceChoice>,
-    /// Files and folders outside the store: inputs, files of the project, folders of `out/`.
+    /// Files and folders outside the store: inputs, project files, folders of `out/`.
     pub paths: BTreeSet<PathBuf>,
     /// Results in the store.
     pub results: Vec<ActionKey>,
     /// Blobs in the store.
     pub blobs: Vec<Digest>,
-    /// Whether something was read that has no state to compare with: an input that only the lock remembers.
+    /// Whether something without a comparable state was read: an input known only from the lock.
     pub is_open: bool,
 }

@@ -1,10 +1,9 @@
-//! Inputs whose files nobody has hashed yet.
+//! Inputs whose files are not hashed yet.
 //!
-//! A key needs the digests of all bytes, so a plan hashes what it does not know. Where nothing in the cache can be what a stage is
-//! about to make, no key will be found, and reading every file once for its key and once for its part would be reading it
-//! twice for nothing. So a run only lists such folders at first; the parts, which need no more than names to be planned, hash what
-//! they decode, and the keys are made when all is read. Every result is stored under the key that it would have had: of the bytes
-//! that were decoded.
+//! A key needs the digests of all bytes, so planning normally hashes unknown files. If nothing in the cache can match the output of a
+//! stage, no key will be found, and hashing first would only read every file twice: once for its key, once for its part. So a run
+//! first only lists such folders. Parts need no more than names to be planned; they hash the files that they decode, and the keys
+//! are computed once everything is read. Every result is stored under its usual key, computed from the bytes that were decoded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use crate::digest::Digest;
 use crate::graph::{Source, StageId};
 
 impl Planner<'_> {
-    /// Lists, without hashing a file, what those of `stages` read that read files once, where they will have to make everything
-    /// anew. Whatever asks for a digest nevertheless gets it.
+    /// Lists, without hashing, the content inputs of those `stages` that read their files once and whose result cannot be in the cache.
+    /// A caller that needs a digest still gets it.
     pub fn postpone_hashing(&mut self, stages: &[StageId]) {
         for id in stages.iter().filter(|id| self.graph.stage(**id).spec.reads_once) {
             for number in self.read_as(*id, |access| access == Access::Content) {
@@ -26,7 +25,7 @@ impl Planner<'_> {
                     continue;
                 }
                 let (declaration, root) = (&self.graph.pipeline.inputs[number], &self.graph.pipeline.root);
-                // What cannot be listed is said when it is hashed.
+                // Listing errors are reported when the input is hashed.
                 let listed = self.world.list(declaration, root);
                 if let Ok(listed) = listed
                     && listed.digest.is_unread()
@@ -38,14 +37,14 @@ impl Planner<'_> {
         }
     }
 
-    /// The declared inputs of a stage whose bytes it reads and nobody has hashed.
+    /// Returns the declared inputs whose bytes the stage reads and that are not hashed yet.
     pub fn unhashed(&self, id: StageId) -> Vec<usize> {
         let unread = |number: &usize| self.declared[*number].as_ref().is_some_and(|known| known.digest.is_unread());
         self.read_as(id, |access| access != Access::Names).into_iter().filter(unread).collect()
     }
 
-    /// How the work of a stage is split, and what it reads, its files perhaps [unread](crate::digest::FileDigest::Unread); none where its parts have
-    /// to wait for their keys.
+    /// Returns the inputs of a stage, whose files may be [unread](crate::digest::FileDigest::Unread), and its split into parts. Returns
+    /// `None` if the parts have to wait for their keys.
     pub fn plan_unhashed(&mut self, id: StageId, results: &Results) -> Result<Option<(Inputs, Plan)>, StageError> {
         let unread = self.unhashed(id).into_iter().filter_map(|number| self.declared[number].as_ref());
         let count = unread.map(|declared| declared.unread().count()).sum();
@@ -69,13 +68,13 @@ impl Planner<'_> {
         Ok(Some((inputs, plan)))
     }
 
-    /// The class of device that a stage would be made on.
+    /// Returns the device class that a stage would run on.
     pub fn device(&self, id: StageId) -> Result<Option<String>, StageError> {
         self.world.device_class(self.graph.stage(id))
     }
 
-    /// What the lock shall say of what a stage read the names of; none where nobody has read it by now, or it has other files than
-    /// it had then.
+    /// Returns the lock entries for inputs of which the stage read only the names. Returns `None` if one is still not hashed or if its
+    /// names have changed since.
     pub fn read_at_last(&self, id: StageId, check: &Check) -> Option<BTreeMap<(String, String), Digest>> {
         let mut lines = BTreeMap::new();
         for number in self.read_as(id, |access| access == Access::Names) {
@@ -83,7 +82,7 @@ impl Planner<'_> {
             let Some(names) = check.unhashed_names(&name) else { continue };
             let declared = self.declared[number].as_ref()?;
             let digest = declared.digest.known().filter(|_| declared.names() == names)?;
-            // It stands in for data that is not there.
+            // The listing stands in for missing data.
             self.world.keep_listing(declared);
             let unread = check.unhashed().into_iter().filter(|(_, source)| *source == name);
             lines.extend(unread.map(|line| (line, digest)));
@@ -91,7 +90,7 @@ impl Planner<'_> {
         Some(lines)
     }
 
-    /// Takes from a part of a stage what it has read of a file.
+    /// Records the digest of a file that a part of a stage has read.
     pub fn learn(&mut self, id: StageId, port: &str, file: &InputFile, digest: Digest) {
         let binding = self.graph.edges[id.index()].iter().find(|binding| binding.port.name == port);
         let Some(Source::Declared { index }) = binding.and_then(|binding| binding.sources.first()) else { return };
@@ -101,19 +100,19 @@ impl Planner<'_> {
         }
     }
 
-    /// The declared inputs that a stage reads in such a way.
+    /// Returns the declared inputs that a stage reads with a matching access.
     fn read_as(&self, id: StageId, wanted: impl Fn(Access) -> bool) -> Vec<usize> {
         let bindings = self.graph.edges[id.index()].iter().filter(|binding| wanted(binding.port.access));
         let sources = bindings.flat_map(|binding| &binding.sources);
         sources.filter_map(|source| if let Source::Declared { index } = source { Some(*index) } else { None }).collect()
     }
 
-    /// Whether the cache may hold a result, or a part, of what a stage makes with its parameters of whatever files. To know takes
-    /// about as long for a result as hashing does for a file, so among more results than `unread` files nobody looks.
+    /// Whether the cache may hold a result or a part made with the stage's kind, revision and parameters, whatever its inputs. Reading a
+    /// result takes about as long as hashing a file, so with more results than `unread` files this returns `true` without a search.
     fn may_be_known(&self, id: StageId, unread: usize) -> bool {
         let stage = self.graph.stage(id);
         let (kind, revision) = (stage.spec.name, stage.spec.revision);
-        // As they come back from a result: a number may not be read as the very one that was written.
+        // Round-tripped through JSON like the parameters of a stored result: a parsed number may differ from the written one.
         let params = canonical(&Value::Object(stage.params.json().clone()));
         let params: Value = serde_json::from_str(&params).expect("what was just written is JSON");
         let alike = |of: &Value| of["kind"] == kind && of["revision"] == revision && of["params"] == params;

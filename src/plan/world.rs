@@ -1,7 +1,7 @@
-//! The world as planning sees it: read through methods that keep a trace, never written to.
+//! The world as seen by planning: read through methods that keep a trace, never written to.
 //!
-//! What planning would like to be kept (projections of tables, splits of stages into parts) waits here until somebody who may write, a
-//! run, asks for it ([`World::write_pending`]).
+//! Results of planning that are worth keeping (projections of tables, splits of stages into parts) are held in memory until a caller
+//! that may write, a run, calls [`World::write_pending`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -22,11 +22,11 @@ use crate::out::{Differences, OutFolder, StoredResult};
 use crate::store::{ActionKey, ActionResult, Files, StableEntry, StatIndex, Store};
 use crate::threads;
 
-/// What is to be written when somebody may write.
+/// Texts and answers that have not been written yet.
 #[derive(Debug, Default)]
 struct Pending {
     texts: HashMap<Digest, String>,
-    /// By question, as JSON.
+    /// Keyed by question; values are JSON.
     answers: BTreeMap<String, serde_json::Value>,
 }
 
@@ -36,18 +36,18 @@ pub struct World<'a> {
     index: StatIndex,
     out: OutFolder,
     threads: usize,
-    /// When it was first looked at, in nanoseconds since 1970.
+    /// When reading began, in nanoseconds since 1970.
     began: i64,
     trace: RefCell<Trace>,
     pending: RefCell<Pending>,
 }
 
 impl<'a> World<'a> {
-    /// Reads the stat index and looks at nothing else yet.
+    /// Loads the stat index and the record of `out/`; reads nothing else yet.
     pub fn new(store: &'a Store, project: &Path) -> Self {
         Self {
             store,
-            // Before the index is read: what changes meanwhile is hashed again.
+            // Taken before the index is loaded, so that files changed in between are hashed again.
             began: fs::now(),
             index: StatIndex::load(store.root()),
             out: OutFolder::load(project, store.root()),
@@ -72,17 +72,17 @@ impl<'a> World<'a> {
         &mut self.out
     }
 
-    /// Removes from `out/` what stages made that the pipeline of `lock` no longer has.
+    /// Removes from `out/` the outputs of stages that are no longer in the pipeline of `lock`.
     pub fn remove_dropped(&mut self, lock: &str, is_there: impl Fn(&str) -> bool) -> Result<(), StageError> {
         self.out.remove_dropped(lock, is_there, self.store, &mut self.index)
     }
 
-    /// What was read so far, and when that began.
+    /// Returns the trace so far and the time when reading began.
     pub fn trace(&self) -> (&RefCell<Trace>, i64) {
         (&self.trace, self.began)
     }
 
-    /// What the stat index knows of a path whose state will not change without a sign.
+    /// Returns the stat index entry of a path if any later change would be detected.
     pub fn stable_entry(&self, path: &Path) -> Option<StableEntry<'_>> {
         self.index.stable_entry(path)
     }
@@ -91,18 +91,18 @@ impl<'a> World<'a> {
         self.trace.borrow_mut().paths.insert(path);
     }
 
-    /// A variable of the environment.
+    /// Reads an environment variable.
     pub fn variable(&self, name: &str) -> Result<String, std::env::VarError> {
         self.trace.borrow_mut().variables.insert(name.to_owned());
         std::env::var(name)
     }
 
-    /// Whether a variable has a value that is not UTF-8. It may be a secret, so nothing of it is traced.
+    /// Whether a variable has a value that is not UTF-8. The value may be a secret, so it is not traced.
     pub fn is_not_unicode(&self, name: &str) -> bool {
         matches!(std::env::var(name), Err(std::env::VarError::NotUnicode(_)))
     }
 
-    /// The class of device that a stage would use here.
+    /// Returns the device class that a stage would use on this machine.
     pub fn device_class(&self, stage: &Stage) -> Result<Option<String>, StageError> {
         let class = stage.kind.device_class(&stage.params).map_err(|error| {
             let base = StageError::input(format!("`{}`: {}", error.path.join("."), error.message));
@@ -111,7 +111,7 @@ impl<'a> World<'a> {
                 None => base,
             }
         })?;
-        // Parameters without a class are those of a kind whose numbers do not depend on it.
+        // `None` means that the kind's numbers do not depend on the device class.
         if class.is_some() {
             let params = serde_json::to_string(stage.params.json()).expect("parameters have only string keys");
             let choice = DeviceChoice { kind: stage.spec.name.to_owned(), params, class: class.clone() };
@@ -129,13 +129,13 @@ impl<'a> World<'a> {
         inputs::scan(declaration, root, &mut self.index, self.threads)
     }
 
-    /// Lists the folders of a declared input without reading a file of them.
+    /// Lists the folders of a declared input without hashing their files.
     pub fn list(&mut self, declaration: &InputDeclaration, root: &Path) -> Result<Declared, ScanError> {
         declaration.paths.iter().for_each(|path| self.read(root.join(path)));
         inputs::list(declaration, root, &mut self.index, self.threads)
     }
 
-    /// What the lock and the store know of a declared input that is not there.
+    /// Returns the last known state of a missing input, according to the lock and the store.
     pub fn remembered(
         &mut self,
         declaration: &InputDeclaration,
@@ -147,19 +147,19 @@ impl<'a> World<'a> {
         memory.declared(declaration, &mut self.index, self.threads)
     }
 
-    /// The digest of a file of the project.
+    /// Returns the digest of a project file.
     pub fn hash(&mut self, path: &Path) -> Result<Digest, FsError> {
         self.read(path.to_owned());
         self.index.file(path)
     }
 
-    /// A part has read a file of an input and found this digest.
+    /// Records the digest of an input file that a part has read.
     pub fn record_hash(&mut self, file: &Path, listed: &crate::store::IndexedFile, digest: Digest) {
         self.index.record_hash(file, listed, digest, self.began);
     }
 
-    /// The result of a stage under a key with its files, if the store has it whole; and whether there is one with other outputs than the
-    /// stage declares, which nobody made from this stage: a bundle or a remote brought it.
+    /// Returns the result stored under a key with its files, if it is complete. The flag is set if the stored result has other
+    /// outputs than the stage declares; such a result was not made from this stage but came from a bundle or a remote.
     pub fn result(&self, stage: &Stage, key: &ActionKey) -> (Option<(Arc<ActionResult>, Files)>, bool) {
         let Some(result) = self.store.actions.get(key) else { return (None, false) };
         if !result.outputs.match_declared(&stage.outputs) {
@@ -172,17 +172,17 @@ impl<'a> World<'a> {
         (Some((Arc::new(result), files)), false)
     }
 
-    /// A result that explains a change; nothing depends on it.
+    /// Returns an earlier result to explain a change. It is not traced, because no verdict depends on it.
     pub fn earlier_result(&self, key: &str) -> Option<ActionResult> {
         self.store.actions.get_hex(key)
     }
 
-    /// All keys in the store; none where they cannot be listed. Nothing that is decided by them is sealed.
+    /// Returns all keys in the store, or `None` if they cannot be listed. Decisions based on them are never sealed.
     pub fn keys(&self) -> Option<Vec<ActionKey>> {
         self.store.actions.keys().ok()
     }
 
-    /// What differs between a stage's output directory and its result.
+    /// Returns the differences between a stage's output directory and its result.
     pub fn compare_out(
         &mut self,
         stage: &Stage,
@@ -194,7 +194,7 @@ impl<'a> World<'a> {
         self.out.compare(stored, self.store, &mut self.index, self.threads)
     }
 
-    /// A listing or projection by its digest: one that waits to be written, or one of the store.
+    /// Returns a listing or projection by digest, whether still pending or in the store.
     pub fn text(&self, digest: &Digest) -> Option<String> {
         if let Some(text) = self.pending.borrow().texts.get(digest) {
             return Some(text.clone());
@@ -202,7 +202,7 @@ impl<'a> World<'a> {
         String::from_utf8(self.store.content.read(digest)?).ok()
     }
 
-    /// The remembered answer to a question.
+    /// Returns the memoized answer to a question.
     pub fn answer<T: DeserializeOwned>(&self, question: &str) -> Option<T> {
         if let Some(answer) = self.pending.borrow().answers.get(question) {
             return serde_json::from_value(answer.clone()).ok();
@@ -210,20 +210,20 @@ impl<'a> World<'a> {
         self.store.memo.get(question)
     }
 
-    /// Has an answer remembered, once somebody writes.
+    /// Memoizes an answer; written by [`World::write_pending`].
     pub fn remember<T: Serialize>(&self, question: String, answer: &T) {
         let answer = serde_json::to_value(answer).expect("answers have only string keys");
         self.pending.borrow_mut().answers.insert(question, answer);
     }
 
-    /// Has a text kept, once somebody writes: it explains a later change.
+    /// Keeps a text that explains later changes; written by [`World::write_pending`].
     pub fn keep(&self, text: String) -> Digest {
         let digest = Digest::of(text.as_bytes());
         self.pending.borrow_mut().texts.insert(digest, text);
         digest
     }
 
-    /// The listing of an input stands in for data that is not there: it is kept, and what depends on it is looked at again where it is gone.
+    /// Keeps and traces the listing of an input. It stands in for missing data, so a seal no longer holds once the listing is gone.
     pub fn keep_listing(&self, declared: &Declared) {
         let Some(digest) = declared.digest.known().filter(|_| declared.folder) else { return };
         if !self.store.content.contains(&digest)
@@ -234,7 +234,7 @@ impl<'a> World<'a> {
         self.trace.borrow_mut().blobs.push(digest);
     }
 
-    /// Writes what waits. That something cannot be written costs time or an explanation later, and nothing else.
+    /// Writes pending texts and answers. A failed write only costs time or an explanation later.
     pub fn write_pending(&self) {
         let Pending { texts, answers } = std::mem::take(&mut *self.pending.borrow_mut());
         for text in texts.values() {

@@ -1,4 +1,4 @@
-//! Starts jobs, and hears what their workers say.
+//! Starts jobs and handles the messages of their workers.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::plan::StaleReason;
 use crate::store::ActionKey;
 
 impl Driver<'_> {
-    /// Gives a piece of a stage's work to a worker.
+    /// Submits a piece of a stage's work to a worker.
     pub(super) fn submit(
         &mut self,
         number: JobId,
@@ -60,7 +60,7 @@ impl Driver<'_> {
         };
         let job = job::make(stage, job::Piece { id: number, part, inputs, threads }, &places)?;
         self.executor.submit(&job).map_err(|error| {
-            StageError::failed(format!("no worker can be started: {error}"))
+            StageError::failed(format!("cannot start a worker: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")
         })?;
         let job = JobWork {
@@ -76,7 +76,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Where a stage keeps its progress; none where it is to run from nothing.
+    /// Returns the checkpoint directory of a stage; `None` if the stage must run from scratch.
     fn checkpoint(&self, id: StageId, work: &StageWork) -> Option<std::path::PathBuf> {
         let extendable = self.setting.graph.stage(id).spec.extendable;
         if extendable.is_empty() || work.reasons.contains(&StaleReason::Forced) {
@@ -100,7 +100,7 @@ impl Driver<'_> {
         work.parts.parts.iter().zip(made).map(output).collect()
     }
 
-    /// Takes a message of a worker, a thread or the user; returns what it means for the run.
+    /// Handles a message from a worker, a thread or the user. Returns the resulting scheduler event, if any.
     pub(super) fn handle_message(&mut self, message: Message) -> Option<SchedulerEvent> {
         match message {
             Message::Interrupted => Some(SchedulerEvent::Interrupted),
@@ -183,7 +183,7 @@ impl Driver<'_> {
         };
         let stage = self.name(id).to_owned();
         let (journal, events) = (&mut self.report.journal, &mut self.report.events);
-        // A stage that runs again to be compared says what matters, and is not recorded.
+        // A rebuild reports only progress and warnings, and records nothing.
         let recorded = !self.setting.options.rebuild;
         let mut log = |line: &str| {
             if recorded {
@@ -191,7 +191,7 @@ impl Driver<'_> {
             }
         };
         match said {
-            // Of a split stage the parts are what counts.
+            // The progress of a split stage is counted by its finished parts.
             JobEvent::Progress { .. } if matches!(piece, Piece::Part(_)) => {}
             JobEvent::Progress { done, total, unit, message } => {
                 events(RunEvent::Progress { stage, done, total, unit, message });
@@ -212,7 +212,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Gives a part that a job made to the committer.
+    /// Hands a part that a job produced to the committer.
     pub(super) fn store_part(&mut self, job: JobId) -> Result<(), StageError> {
         let Some(running) = self.jobs.get_mut(&job) else { return Err(StageError::bug("a part of no job")) };
         let (id, cost_ms) = (running.stage, milliseconds(running.started));
@@ -224,7 +224,7 @@ impl Driver<'_> {
                 return Err(error);
             }
         };
-        // What a part makes is laid out as it is, so that can begin before the stage is done.
+        // Part outputs are copied to `out/` unchanged, so copying can start before the stage is done.
         let outputs = &self.setting.graph.stage(id).outputs;
         let copies = self.copies.of_part(id.index(), outputs, self.setting.target);
         let part = FinishedPart { job, key, fingerprint, work, copies, flaws, cost_ms };
@@ -233,7 +233,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The key of a part that was made: the one that it was made under, or that of what it has read.
+    /// Returns the key of a finished part: the key it was built under, or the key computed from what it read.
     fn key_of_made(&mut self, job: JobId) -> Result<(ActionKey, Value), StageError> {
         let running = self.jobs.get_mut(&job).ok_or_else(|| StageError::bug("a part of no job"))?;
         let (id, read) = (running.stage, std::mem::take(&mut running.read));
@@ -252,7 +252,7 @@ impl Driver<'_> {
         Ok(key)
     }
 
-    /// A part is in the store.
+    /// Records that a part is in the store.
     fn part_stored(&mut self, job: JobId, part: StagedPart) {
         let Some(JobWork { stage: id, piece: Piece::Part(number), .. }) = self.jobs.get(&job) else { return };
         let (id, number) = (*id, *number);
@@ -278,7 +278,7 @@ impl Driver<'_> {
             message,
         });
         if is_whole && work.check.is_none() {
-            // Of a million files the listing is large, and is about to be made again.
+            // Free the file listing: it is large for a million files and is about to be computed again.
             let mut work = self.stages.remove(&id).expect("it was there a moment ago");
             work.inputs = hamflow_stage_api::Inputs::default();
             work.parts.parts = Vec::new();
@@ -287,7 +287,7 @@ impl Driver<'_> {
     }
 }
 
-/// What a part has read, by the ports that it was to read; it must be all of their files.
+/// Returns the digests of what a part has read, by port. They must cover all files of these ports.
 fn everything_read(
     listed: &BTreeMap<String, Vec<FileDigest>>,
     mut read: BTreeMap<String, Vec<Digest>>,
@@ -296,7 +296,7 @@ fn everything_read(
     let whole = |(port, listed): (&String, &Vec<FileDigest>)| {
         let known: Option<Vec<Digest>> = listed.iter().map(|digest| digest.known()).collect();
         let read = known.or_else(|| read.remove(port)).filter(|read| read.len() == listed.len());
-        let silent = || StageError::bug(format!("part `{}` did not say what it read at `{port}`", part.name));
+        let silent = || StageError::bug(format!("part `{}` did not report what it read at `{port}`", part.name));
         Ok((port.clone(), read.ok_or_else(silent)?))
     };
     listed.iter().map(whole).collect()

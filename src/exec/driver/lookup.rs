@@ -1,4 +1,4 @@
-//! Looks stages up, and prepares the work of those that have some.
+//! Looks stages up and prepares the work of stale ones.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ use crate::plan::{Check, PartFingerprint, StaleReason, Verdict, canonical};
 use crate::store::{ActionKey, ActionResult};
 
 impl Driver<'_> {
-    /// Makes the key of a stage and looks it up; where nobody has hashed what it reads, says so.
+    /// Computes the key of a stage and looks it up; returns `Lookup::Unhashed` if the stage has unhashed inputs.
     pub(super) fn look_up(&mut self, id: StageId) -> Result<Lookup, StageError> {
-        // What was made before its key was known waits for nothing more than the key.
+        // If the parts were built before the key was known, only the key itself is missing.
         let inputs = if self.ahead.contains_key(&id) { Vec::new() } else { self.planner.unhashed(id) };
         if inputs.is_empty() {
             return self.look_up_key(id);
@@ -44,7 +44,7 @@ impl Driver<'_> {
             self.compare_with_lock(id, &check)?;
         }
         let forced = options.force && options.targets.contains(&id);
-        // What is forced is not compared with what lies in `out/`, unless an equal key was executed already.
+        // A forced stage is not compared with `out/`, unless an equal key was already executed.
         let verdict = match forced && !self.seen.executed.contains(&check.key) {
             true => Verdict::Stale(vec![StaleReason::Forced]),
             false => self.planner.verdict(id, &check)?,
@@ -78,7 +78,7 @@ impl Driver<'_> {
         Err(StageError::input(message).hint("run without `--locked` and commit the new lock"))
     }
 
-    /// With `--locked`, makes sure that a result is the one that the lock names.
+    /// With `--locked`, checks that a result is the one recorded in the lock.
     pub(super) fn agree_with_lock(&self, id: StageId, work: &StageWork) -> Result<(), StageError> {
         if !self.setting.options.locked {
             return Ok(());
@@ -92,7 +92,7 @@ impl Driver<'_> {
         Err(error.hint("run without `--locked` and commit the new lock"))
     }
 
-    /// What the lock is to say of a stage that is done.
+    /// Returns the lock entry of a finished stage.
     pub(super) fn locked(&self, work: &StageWork) -> Result<LockedStage, StageError> {
         let check = work.check()?;
         let result = work.result.as_ref().ok_or_else(|| StageError::bug("a stage that is done has no result"))?;
@@ -104,7 +104,7 @@ impl Driver<'_> {
         })
     }
 
-    /// Splits the work of a stage, and looks its parts up.
+    /// Splits the work of a stage and looks its parts up.
     pub(super) fn prepare(&mut self, id: StageId, cause: Cause) -> Result<Prepared, StageError> {
         let known =
             self.stages.remove(&id).ok_or_else(|| StageError::bug("a stage is prepared that was not looked up"))?;
@@ -138,7 +138,7 @@ impl Driver<'_> {
         Ok(prepared)
     }
 
-    /// Splits the work of a stage whose key is not known, where its parts can run all the same.
+    /// Splits the work of a stage whose key is unknown, if its parts can run anyway; otherwise looks the key up.
     pub(super) fn prepare_unhashed(&mut self, id: StageId) -> SchedulerEvent {
         match self.prepare_parts_unhashed(id) {
             Ok(Some(prepared)) => SchedulerEvent::Prepared(id, Ok(prepared)),
@@ -153,7 +153,7 @@ impl Driver<'_> {
         if parts.is_empty() {
             return Ok(None);
         }
-        // That its result is not there is known; whether it would also have changed is not.
+        // The result is known to be missing; whether the stage has also changed is unknown.
         let locked = self.planner.lock().stages.contains_key(self.name(id));
         let reason = if locked { StaleReason::ResultMissing } else { StaleReason::NeverBuilt };
         let device = self.planner.device(id)?;
@@ -165,7 +165,7 @@ impl Driver<'_> {
         Ok(Some(prepared))
     }
 
-    /// Notes what the store has of a stage's parts; returns the keys of the others.
+    /// Records which parts of a stage are in the store; returns the keys of the others.
     pub(super) fn find_parts(&self, id: StageId, work: &mut StageWork) -> Result<Vec<ActionKey>, StageError> {
         let mut absent = Vec::new();
         for number in 0..work.parts.parts.len() {
@@ -185,7 +185,7 @@ impl Driver<'_> {
         Ok(absent)
     }
 
-    /// A part that the cache has. Its side files are checked now, because `merge` reads them without their digests.
+    /// Returns a part from the cache. Its side files are checked now, because `merge` reads them without their digests.
     fn known_part(&self, id: StageId, key: ActionKey) -> Option<KnownPart> {
         let (store, outputs) = (self.setting.store, &self.setting.graph.stage(id).outputs);
         let files = part_files(store, &store.actions.get(&key)?)?;
@@ -194,7 +194,7 @@ impl Driver<'_> {
         is_whole.then_some((key, files))
     }
 
-    /// The key of a part that reads files of these bytes, by port, and its fingerprint.
+    /// Returns the key and the fingerprint of a part whose files have these digests, by port.
     pub(super) fn part_key(
         &self,
         id: StageId,
@@ -215,7 +215,7 @@ impl Driver<'_> {
         (fingerprint.key(), fingerprint.value())
     }
 
-    /// From now on there is something to tell, even if the run is killed.
+    /// Schedules saving the run record: from now on there is something to record, even if the run is killed.
     fn save_record_soon(&mut self) {
         if !self.setting.is_rebuild() {
             self.report.journal.save_soon();
@@ -223,7 +223,7 @@ impl Driver<'_> {
     }
 }
 
-/// The digests of a result's artifacts.
+/// Returns the digests of a result's artifacts by name.
 pub(super) fn outputs_by_name(result: &ActionResult) -> BTreeMap<String, Digest> {
     result.outputs.artifacts().iter().map(|output| (output.name.clone(), output.digest)).collect()
 }

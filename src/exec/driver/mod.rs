@@ -1,4 +1,4 @@
-//! Does what the run loop decides: talks to workers, the store, the remote, the clock and the user.
+//! Performs the actions of the run loop: talks to workers, the store, the remote, the clock and the user.
 
 mod jobs;
 mod lookup;
@@ -30,46 +30,46 @@ use crate::store::{ActionKey, Store};
 pub use remote::Sharing;
 use work::{JobWork, StageWork};
 
-/// What does not change during a run.
+/// The settings of a run; constant while it lasts.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
     /// The pipeline.
     pub graph: &'a Graph,
-    /// Where results are read.
+    /// The store that results are read from.
     pub store: &'a Store,
-    /// Where results are stored: the same store, or a scratch one that nobody else sees.
+    /// The store that results are written to: the same store, or a private scratch store.
     pub target: &'a Store,
-    /// What the user asked for.
+    /// The options of the run.
     pub options: &'a RunOptions,
 }
 
 impl Setting<'_> {
-    /// Whether the run only proves that stages make the same bytes again: it changes neither `out/`, the lock nor the store.
+    /// Whether the run only verifies that stages reproduce the same bytes. Such a run changes neither `out/`, the lock nor the store.
     pub fn is_rebuild(&self) -> bool {
         self.options.rebuild
     }
 }
 
-/// How the run is told and recorded.
+/// How the run is reported and recorded.
 pub struct Report<'a> {
-    /// Whoever shows the run.
+    /// Receives the events to display.
     pub events: &'a mut dyn FnMut(RunEvent),
-    /// Its record and the logs of its stages.
+    /// The record of the run and the logs of its stages.
     pub journal: Journal,
-    /// What must not be shown.
+    /// The secrets to redact.
     pub secrets: Secrets,
-    /// The counts.
+    /// The counts of the run.
     pub summary: RunSummary,
 }
 
-/// What the run changes in the lock.
+/// The changes that the run makes to the lock.
 #[derive(Default)]
 pub struct LockUpdate {
-    /// The lock as it was.
+    /// The lock before the run.
     pub before: Lockfile,
-    /// The lock as it will be.
+    /// The lock after the run.
     pub now: Lockfile,
-    /// Stages of which the lock cannot say yet what they read, because nobody has hashed all of it.
+    /// Stages whose inputs cannot be recorded in the lock yet, because some are unhashed.
     pub unhashed: Vec<(StageId, Check)>,
 }
 
@@ -78,7 +78,7 @@ pub struct Driver<'a> {
     pub(super) setting: Setting<'a>,
     pub(super) planner: Planner<'a>,
     pub(super) executor: &'a mut dyn Executor,
-    /// The end of the channel at which threads of the run speak.
+    /// The channel on which the threads of the run send messages.
     pub(super) sender: Sender<Message>,
     pub(super) report: Report<'a>,
     pub(super) results: Results,
@@ -88,24 +88,24 @@ pub struct Driver<'a> {
     pub(super) copies: EarlyCopies,
     stages: BTreeMap<StageId, StageWork>,
     jobs: BTreeMap<JobId, JobWork>,
-    /// Stages whose parts were all made before their keys were known, as they were then.
+    /// Stages whose parts were all built before their keys were known, in the state they had then.
     ahead: BTreeMap<StageId, StageWork>,
     seen: Seen,
 }
 
-/// What happens once in a run.
+/// Things that happen at most once per run.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Stages that were made again because their stored bytes were damaged.
+    /// Stages that were rebuilt because their stored bytes were damaged.
     remade: BTreeSet<StageId>,
-    /// The keys under which results of something else were found, and said.
+    /// Keys under which a foreign result was found and reported.
     foreign: BTreeSet<ActionKey>,
-    /// The keys of what was executed.
+    /// Keys that were executed.
     executed: BTreeSet<ActionKey>,
 }
 
 impl<'a> Driver<'a> {
-    /// A driver of a run that has not begun.
+    /// Creates the driver of a run that has not started.
     pub fn new(setting: Setting<'a>, planner: Planner<'a>, workers: Workers<'a>, report: Report<'a>) -> Self {
         let Setting { graph, store, options, .. } = setting;
         let link = graph.pipeline.cache.link;
@@ -127,7 +127,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Performs actions until the run is over.
+    /// Performs actions until the run is finished.
     pub fn work(&mut self, messages: &Receiver<Message>) -> Result<(), StageError> {
         let mut run_loop = self.run_loop();
         let mut actions = VecDeque::from(step(&mut run_loop, SchedulerEvent::Start)?);
@@ -162,7 +162,7 @@ impl<'a> Driver<'a> {
         };
         let nodes = graph.pipeline.stages.iter().enumerate().map(node).collect();
         let ready = match options.rebuild {
-            // What the stages read is known.
+            // A rebuild has no dependencies to wait for: all inputs are known.
             true => Ready::new(graph.order.clone(), vec![Vec::new(); graph.order.len()]),
             false => Ready::of(graph),
         };
@@ -170,7 +170,7 @@ impl<'a> Driver<'a> {
         RunLoop::new(nodes, ready, Resources::new(options.threads, super::available_memory()), policy)
     }
 
-    /// Does what an action says; returns the event that answers it, where that is known at once.
+    /// Performs an action. Returns the event that answers it if that is known immediately.
     fn perform(&mut self, action: Action) -> Option<SchedulerEvent> {
         use SchedulerEvent as E;
         match action {
@@ -220,14 +220,14 @@ fn step(run_loop: &mut RunLoop, event: SchedulerEvent) -> Result<Vec<Action>, St
     run_loop.step(event).map_err(|error| StageError::bug(error.to_string()))
 }
 
-/// How the record of what lies in `out/` calls a run's lock.
+/// Returns the name by which the record of `out/` refers to a run's lock.
 pub fn lock_name(options: &RunOptions, store: &Store) -> String {
     let own = &options.lock_path;
     let name = || std::path::Path::new(own.file_name().unwrap_or_default());
     own.strip_prefix(store.root()).unwrap_or_else(|_| name()).display().to_string()
 }
 
-/// Milliseconds since a moment.
+/// Returns the milliseconds elapsed since `since`.
 pub fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! How stages end: told, recorded and counted.
+//! Reports, records and counts the outcomes of stages.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::graph::StageId;
 use crate::plan::StaleReason;
 use crate::store::ActionKey;
 
-/// How a stage ended.
+/// The end of a stage.
 struct Ending {
     outcome: Outcome,
-    /// Empty where it never had one.
+    /// Empty if the stage never had a key.
     key: String,
     reasons: Vec<StaleReason>,
     outputs: BTreeMap<String, Digest>,
@@ -27,10 +27,10 @@ struct Ending {
 }
 
 impl Driver<'_> {
-    /// Tells that a stage has jobs.
+    /// Reports the start of a stage that has jobs.
     pub(super) fn announce(&mut self, id: StageId) {
         let Some(work) = self.stages.get(&id) else { return };
-        // A stage that goes on has said that it started.
+        // A resumed stage has already reported its start.
         if work.parts.ran > 0 {
             return;
         }
@@ -40,7 +40,7 @@ impl Driver<'_> {
         (self.report.events)(RunEvent::StageStarted { stage, reasons, parts, parts_cached });
     }
 
-    /// A stage is done: its result is known and, but for a rebuild, in `out/`.
+    /// Finishes a stage: its result is known and, except in a rebuild, in `out/`.
     pub(super) fn finish(&mut self, id: StageId, done: Done) {
         let Some(work) = self.stages.remove(&id) else { return };
         let (Some(check), Some(result)) = (&work.check, work.result.clone()) else { return };
@@ -59,7 +59,7 @@ impl Driver<'_> {
         let lock = super::lock_name(self.setting.options, self.setting.store);
         self.planner.out().record().set(&name, &lock, &key.hex());
         let outcome = self.count(done, key);
-        // What was made ahead for a result that another stage then made is done all the same.
+        // Parts built before the key was known count even if another stage then built the result.
         let ahead = self.ahead.remove(&id);
         let reasons = work.reasons.clone();
         let at_work = if work.is_committed { Some(work) } else { ahead };
@@ -103,7 +103,7 @@ impl Driver<'_> {
         }
     }
 
-    /// A stage failed.
+    /// Records a stage failure.
     pub(super) fn fail(&mut self, id: StageId, mut error: StageError) {
         let ahead = self.ahead.remove(&id);
         let work = self.stages.remove(&id).or(ahead);
@@ -117,7 +117,7 @@ impl Driver<'_> {
             self.report.summary.failures.rebuild = Some(error);
             return;
         }
-        // What the program said last stands in the log already.
+        // The last output lines of the program are already in the log.
         let text = error.render();
         let said: Vec<&str> = text.lines().filter(|line| !line.starts_with("  | ")).collect();
         let name = self.name(id);
@@ -125,9 +125,9 @@ impl Driver<'_> {
         self.tell_unfinished(id, Outcome::Failed, work, Some(error));
     }
 
-    /// Says where in the pipeline file something is that the user must change.
+    /// Adds the location in the pipeline file of what the user must change.
     fn locate(&self, id: StageId, error: &mut StageError) {
-        // What the user must change is the stage's parameters or what it reads: the table is where both are said.
+        // The fix is in the stage's parameters or its inputs; the stage's table declares both.
         let pipeline = &self.setting.graph.pipeline;
         if error.category == ErrorCategory::Input
             && error.place.is_none()
@@ -136,7 +136,7 @@ impl Driver<'_> {
         {
             *error = error.clone().at(file, line as u64, column as u64);
         }
-        // Below the project as a user there would write it.
+        // Paths below the project are relative to its root, as a user there would write them.
         if let Some(place) = &mut error.place
             && let Ok(below) = std::path::Path::new(&place.path).strip_prefix(&pipeline.root)
         {
@@ -144,7 +144,7 @@ impl Driver<'_> {
         }
     }
 
-    /// A stage had work when the user ended the run.
+    /// Records a stage that had work when the user ended the run.
     pub(super) fn interrupt(&mut self, id: StageId) {
         self.report.summary.skipped += 1;
         self.report.summary.unfinished += 1;
@@ -153,15 +153,15 @@ impl Driver<'_> {
         self.tell_unfinished(id, Outcome::Interrupted, work, None);
     }
 
-    /// A stage is not reached.
+    /// Records a stage that was not reached.
     pub(super) fn skip(&mut self, id: StageId) {
         self.report.summary.skipped += 1;
         self.tell_unfinished(id, Outcome::Skipped, None, None);
     }
 
-    /// A stage that was done is looked up again: its counts and its record go.
+    /// Reopens a finished stage for another lookup; removes its counts and its record.
     pub(super) fn reopen(&mut self, id: StageId) {
-        self.warn(Some(id), "bytes of it were damaged in the cache; it is made again".to_owned());
+        self.warn(Some(id), "its files in the cache were damaged; it is rebuilt".to_owned());
         self.seen.remade.insert(id);
         self.results.remove(&id);
         self.sharing.forget(id);
@@ -177,7 +177,7 @@ impl Driver<'_> {
         }
     }
 
-    /// A stage begins again: what was made and copied of it so far is forgotten, but for what is stored.
+    /// Discards the progress and copies of a stage that starts over; what is stored stays in the store.
     pub(super) fn abandon(&mut self, id: StageId) {
         self.jobs.retain(|_, job| job.stage != id);
         self.stages.remove(&id);
@@ -194,7 +194,7 @@ impl Driver<'_> {
         self.tell(id, Ending { outcome, key, reasons, outputs: BTreeMap::new(), error }, work.as_ref());
     }
 
-    /// Tells and records how a stage ended.
+    /// Reports and records the end of a stage.
     fn tell(&mut self, id: StageId, ending: Ending, work: Option<&StageWork>) {
         let Ending { outcome, key, reasons, outputs, error } = ending;
         let record = StageRecord {
@@ -227,7 +227,7 @@ impl Driver<'_> {
     }
 }
 
-/// An internal error is worse than one of the disk, that than one of the user, and that than a stage's failure.
+/// Returns the more severe category: internal errors, then disk errors, then user errors, then stage failures.
 fn worse(a: ErrorCategory, b: ErrorCategory) -> ErrorCategory {
     let rank = |category| match category {
         ErrorCategory::Bug => 4,

@@ -1,4 +1,4 @@
-//! What a run gets from a remote and gives to it, on threads of their own: other stages go on meanwhile.
+//! Transfers from and to a remote. They run on separate threads, so that other stages can proceed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::plan::Check;
 use crate::store::remote::{Remote, Uploads};
 use crate::store::{ActionKey, ActionResult, Store};
 
-/// The remote of a run, what is on its way from it, and what on its way to it.
+/// The remote of a run, with its pending fetches and uploads.
 pub struct Sharing {
     remote: Option<Arc<Remote>>,
     uploads: Option<Uploads>,
     fetching: BTreeMap<StageId, (Fetch, JoinHandle<()>)>,
-    /// The results that were asked for, and whether they came.
+    /// The results that were requested, and whether they were fetched.
     asked: BTreeMap<(StageId, ActionKey), bool>,
 }
 
-/// What is asked for.
+/// The target of a fetch.
 #[derive(Debug, Clone, Copy)]
 enum Fetch {
     Result(ActionKey),
     Parts,
 }
 
-/// Sends its message when a thread ends, however it ends: nobody shall wait for it without end.
+/// Sends its message when a thread ends, however it ends, so that the driver never waits forever.
 struct WhenEnded {
     sender: Sender<Message>,
     stage: StageId,
@@ -43,35 +43,35 @@ impl Drop for WhenEnded {
 }
 
 impl Sharing {
-    /// Starts the uploads, where the remote may be written to.
+    /// Starts the uploads if the remote is writable.
     pub fn new(remote: Option<Arc<Remote>>, store: &Store) -> Self {
         let uploads = remote.as_ref().and_then(|remote| Uploads::start(remote, store));
         Self { remote, uploads, fetching: BTreeMap::new(), asked: BTreeMap::new() }
     }
 
-    /// Sends a result when its turn comes.
+    /// Queues a result for upload.
     pub fn upload(&self, result: &ActionResult) {
         if let Some(uploads) = &self.uploads {
             uploads.add(result);
         }
     }
 
-    /// Whether the result of a stage came from the remote.
+    /// Whether the result of a stage was fetched from the remote.
     pub fn has_fetched(&self, stage: StageId, key: ActionKey) -> bool {
         self.asked.get(&(stage, key)) == Some(&true)
     }
 
-    /// The remote may be asked for a stage again.
+    /// Forgets the requests for a stage, so that it can be fetched again.
     pub fn forget(&mut self, stage: StageId) {
         self.asked.retain(|(asked, _), _| *asked != stage);
     }
 
-    /// What went wrong with the remote, once.
+    /// Returns the warning about a failed remote; only once.
     pub fn take_warning(&self) -> Option<String> {
         self.remote.as_ref().and_then(|remote| remote.take_warning())
     }
 
-    /// Asks on a thread; false where none can be started.
+    /// Starts a fetch on a new thread; returns false if no thread can be started.
     fn start(
         &mut self,
         stage: StageId,
@@ -82,7 +82,7 @@ impl Sharing {
         let Some(remote) = self.remote.clone() else { return false };
         let ended = WhenEnded { sender, stage, found: false };
         let work = move || {
-            // All of it: what says that the thread has ended belongs to the thread.
+            // Move the whole guard into the thread: it reports the thread's end when dropped.
             let mut ended = ended;
             ended.found = work(&remote);
         };
@@ -92,7 +92,7 @@ impl Sharing {
         }
     }
 
-    /// Waits for what is still asked, which the remote gives up at once.
+    /// Makes the remote abort pending fetches and waits for their threads.
     pub fn end_fetches(&mut self) {
         if let Some(remote) = &self.remote
             && !self.fetching.is_empty()
@@ -104,8 +104,7 @@ impl Sharing {
         }
     }
 
-    /// Waits for what is still on its way to the remote, and returns how many results were sent; where the user ended the run, waits for
-    /// nothing.
+    /// Waits for pending uploads and returns the number of results sent. Does not wait if the user interrupted the run.
     pub fn end_uploads(&mut self, interrupted: bool) -> usize {
         let (results, _) = self.uploads.take().map_or((0, 0), |uploads| uploads.finish(interrupted));
         usize::try_from(results).unwrap_or(usize::MAX)
@@ -113,7 +112,7 @@ impl Sharing {
 }
 
 impl Driver<'_> {
-    /// Asks the remote for the result of a key.
+    /// Fetches the result of a key from the remote.
     pub(super) fn fetch(&mut self, id: StageId, key: ActionKey) -> Option<SchedulerEvent> {
         let store = self.setting.store.clone();
         self.sharing.asked.insert((id, key), false);
@@ -122,7 +121,7 @@ impl Driver<'_> {
         (!started).then_some(SchedulerEvent::Fetched(id))
     }
 
-    /// Asks the remote for the parts of a stage that the store does not have.
+    /// Fetches the parts of a stage that are not in the store.
     pub(super) fn fetch_parts(&mut self, id: StageId) -> Option<SchedulerEvent> {
         let mut work = self.stages.remove(&id)?;
         let absent = self.find_parts(id, &mut work);
@@ -147,7 +146,7 @@ impl Driver<'_> {
         Some(SchedulerEvent::Prepared(id, prepared))
     }
 
-    /// Goes on with a stage that was asked about.
+    /// Continues with a stage whose fetch has ended.
     pub(super) fn fetched(&mut self, id: StageId, found: bool) -> Option<SchedulerEvent> {
         self.tell_of_remote();
         let (fetch, thread) = self.sharing.fetching.remove(&id)?;
@@ -161,7 +160,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Says what went wrong with the remote, once.
+    /// Emits the warning about a failed remote; only once.
     pub(in crate::exec) fn tell_of_remote(&mut self) {
         if let Some(message) = self.sharing.take_warning() {
             let message = self.report.secrets.hide(message);
@@ -169,10 +168,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Says that a result is not what this machine would have made.
+    /// Warns that a result differs from what this machine would have built.
     pub(super) fn tell_of_device(&mut self, id: StageId, check: &Check) {
         if let Some(elsewhere) = self.planner.made_elsewhere(id, check) {
-            self.warn(Some(id), format!("its result was {elsewhere} (`--force` makes one here)"));
+            self.warn(Some(id), format!("its result was {elsewhere} (`--force` recomputes it here)"));
         }
     }
 }

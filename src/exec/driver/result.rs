@@ -1,4 +1,4 @@
-//! Stores what stages made, restores what the cache has, and checks what a failed stage read.
+//! Stores stage results, restores cached results, and checks the inputs of failed stages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::out::{self, Restore, Restored};
 use crate::store::{ActionResult, Files};
 
 impl Driver<'_> {
-    /// Stores what the last job of a stage made, and writes it to `out/`.
+    /// Stores the output of the last job of a stage and writes it to `out/`.
     pub(super) fn commit(&mut self, id: StageId, job: JobId) -> Result<(), StageError> {
         let ended = self.jobs.remove(&job).ok_or_else(|| StageError::bug("a result of no job"))?;
         let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a result of a stage without work"))?;
@@ -47,7 +47,7 @@ impl Driver<'_> {
         fs::remove(&ended.folder).map_err(|error| disk_error(&error))
     }
 
-    /// Writes the cached result of a stage to `out/`; false where its bytes are damaged.
+    /// Writes the cached result of a stage to `out/`; returns false if its bytes are damaged.
     pub(super) fn restore_cached(&mut self, id: StageId) -> Result<bool, StageError> {
         let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a stage is restored that was not looked up"))?;
         let check = work.check()?.clone();
@@ -95,18 +95,18 @@ impl Driver<'_> {
         Ok(restored)
     }
 
-    /// Looks for damaged blobs among those that a stage reads.
+    /// Checks the blobs that a stage reads for damage.
     pub(super) fn inspect(&mut self, id: StageId) -> SchedulerEvent {
         let mut damaged = BTreeSet::new();
         let mut remade = false;
         let bindings = self.setting.graph.bindings(id);
         for source in bindings.iter().flat_map(|binding| &binding.sources) {
             let Source::Artifact { stage, .. } = source else { continue };
-            // Another stage that reads it may have noticed first.
+            // Another downstream stage may have detected the damage first.
             remade |= self.seen.remade.contains(stage);
             let Some(result) = self.results.get(stage) else { continue };
             let store = self.setting.store;
-            // Every blob is read, so that all damaged ones are dropped at once.
+            // Read every blob, so that all damaged ones are dropped at once.
             let is_damaged = |files: Files| files.values().filter(|digest| !store.content.check(digest)).count() > 0;
             if store.files(result).is_none_or(is_damaged) && !self.setting.is_rebuild() {
                 damaged.insert(*stage);

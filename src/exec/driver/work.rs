@@ -1,4 +1,4 @@
-//! What the driver knows of stages and jobs that are at work.
+//! The driver's state of stages and jobs in progress.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,52 +18,52 @@ use crate::store::{ActionKey, ActionResult, Files};
 /// The key of a part and its files.
 pub type KnownPart = (ActionKey, Files);
 
-/// A stage between its look-up and its end.
+/// A stage between its lookup and its end.
 #[derive(Debug)]
 pub struct StageWork {
-    /// None while its parts run before its key is known.
+    /// `None` while the parts run before the key is known.
     pub check: Option<Check>,
-    /// The class of device that it is made on.
+    /// The device class that the stage runs on.
     pub device: Option<String>,
-    /// Why it has work.
+    /// Why the stage is stale.
     pub reasons: Vec<StaleReason>,
-    /// What it reads.
+    /// The inputs of the stage.
     pub inputs: Inputs,
-    /// Its parts; empty for a stage that is not split.
+    /// The parts; empty if the stage is not split.
     pub parts: PartsWork,
-    /// Whether it is split into parts.
+    /// Whether the stage is split into parts.
     pub is_split: bool,
-    /// When its work began.
+    /// When the work started.
     pub started: Instant,
-    /// The largest resident size of a worker that did a job of it, in bytes.
+    /// The peak resident size of any worker that ran a job of the stage, in bytes.
     pub peak_memory: u64,
-    /// Its result, once it is stored or found.
+    /// The result, once stored or found.
     pub result: Option<Arc<ActionResult>>,
-    /// Whether its result was made in this run.
+    /// Whether the result was built in this run.
     pub is_committed: bool,
 }
 
-/// The parts of a stage, and what is known of them.
+/// The parts of a stage and their progress.
 #[derive(Debug, Default)]
 pub struct PartsWork {
-    /// In the order of the plan.
+    /// The parts, in plan order.
     pub parts: Vec<Part>,
-    /// The key and the files of each that is made.
+    /// The key and files of each part; `None` if the part is not built yet.
     pub made: Vec<Option<KnownPart>>,
-    /// What each reads.
+    /// The amount of input of each part.
     pub amounts: Vec<Amount>,
-    /// How many jobs of them ended well.
+    /// The number of part jobs that succeeded.
     pub ran: usize,
-    /// What those have read.
+    /// The total input of those jobs.
     pub ran_amount: Amount,
-    /// How many the cache had.
+    /// The number of parts found in the cache.
     pub cached: usize,
-    /// What was made before the key of the stage was known.
+    /// Parts that were built before the key of the stage was known, by key.
     pub ahead: BTreeMap<ActionKey, Files>,
 }
 
 impl PartsWork {
-    /// Parts of which nothing is known.
+    /// Creates the state of parts that are not looked up yet.
     pub fn new(parts: Vec<Part>, inputs: &Inputs) -> Self {
         Self {
             made: vec![None; parts.len()],
@@ -73,19 +73,19 @@ impl PartsWork {
         }
     }
 
-    /// How many are made.
+    /// Returns the number of parts that are built.
     pub fn made_count(&self) -> usize {
         self.made.iter().flatten().count()
     }
 }
 
 impl StageWork {
-    /// A stage that was looked up.
+    /// Creates the work of a stage that was looked up.
     pub fn of(check: Check, reasons: Vec<StaleReason>) -> Self {
         Self { device: check.fingerprint.device.clone(), check: Some(check), ..Self::new(reasons) }
     }
 
-    /// A stage without a key.
+    /// Creates the work of a stage without a key.
     pub fn new(reasons: Vec<StaleReason>) -> Self {
         Self {
             check: None,
@@ -101,12 +101,12 @@ impl StageWork {
         }
     }
 
-    /// What its key is made of.
+    /// Returns the components of the key. A missing key is an internal error.
     pub fn check(&self) -> Result<&Check, StageError> {
         self.check.as_ref().ok_or_else(|| StageError::bug("a stage without a key is to be stored"))
     }
 
-    /// Its work as the run loop sees it.
+    /// Returns the work as the run loop sees it.
     pub fn prepared(&self) -> Prepared {
         let parts = self.parts.made.iter().zip(&self.parts.amounts);
         let parts = parts.map(|(made, amount)| PreparedPart { bytes: amount.bytes, made: made.is_some() });
@@ -118,32 +118,32 @@ impl StageWork {
     }
 }
 
-/// A job that was submitted.
+/// A submitted job.
 #[derive(Debug)]
 pub struct JobWork {
-    /// The stage.
+    /// The stage of the job.
     pub stage: StageId,
-    /// Which piece of it.
+    /// Which piece of the stage the job is.
     pub piece: Piece,
-    /// How the key of a part is made.
+    /// How the key of a part is computed.
     pub part_key: PartKey,
-    /// The digests that the part said it has read, by port.
+    /// The digests that the part reported to have read, by port.
     pub read: BTreeMap<String, Vec<Digest>>,
-    /// What it said is not as it should be.
+    /// The flaws that the job reported.
     pub flaws: Vec<String>,
-    /// When it was submitted.
+    /// When the job was submitted.
     pub started: Instant,
-    /// Its folder.
+    /// The working directory of the job.
     pub folder: PathBuf,
 }
 
-/// How the key of what a job makes is made.
+/// How the key of a job's part is computed.
 #[derive(Debug)]
 pub enum PartKey {
-    /// It is no part.
+    /// The job is not a part.
     None,
-    /// It is known, with the fingerprint.
+    /// The key is known; with its fingerprint.
     Known(ActionKey, Value),
-    /// It is made of what the part reads: the part, its files and the class of device.
+    /// The key is computed from what the part reads: the part, its inputs and the device class.
     OfReading(Box<(Part, Inputs, Option<String>)>),
 }

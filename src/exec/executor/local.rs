@@ -1,4 +1,4 @@
-//! Runs jobs in child processes of this very program.
+//! Runs jobs in child processes of the same executable.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -11,10 +11,10 @@ use super::Executor;
 use crate::exec::Message;
 use crate::sys::{self, OwnProgram};
 
-/// How many bytes of a dead worker's last words are kept.
+/// Maximum number of bytes kept from the standard error of a worker.
 const LAST_WORDS: usize = 16 * 1024;
 
-/// Workers on this machine, started when they are needed and used again.
+/// Workers on this machine, started on demand and reused.
 pub struct Local {
     heard: Sender<Message>,
     program: OwnProgram,
@@ -31,14 +31,14 @@ struct Worker {
 }
 
 impl Worker {
-    /// Ends the worker and the programs that it started: it leads their process group, and is not waited for yet.
+    /// Kills the process group of the worker, including the programs that it started. Does not wait for the worker.
     fn kill_group(&self) {
         sys::kill_process_group(&self.child);
     }
 }
 
 impl Local {
-    /// Starts nothing yet; what workers say goes to `heard`.
+    /// Creates an executor without workers. Workers will send their messages to `heard`.
     pub fn new(heard: Sender<Message>) -> Self {
         Self { heard, program: OwnProgram::new(), workers: Vec::new(), started: 0 }
     }
@@ -46,7 +46,7 @@ impl Local {
     fn start(&mut self, pool_threads: usize) -> io::Result<usize> {
         let count = pool_threads.to_string();
         let mut command = Command::new(self.program.path()?);
-        // A group of its own: Ctrl-C at the terminal is for the engine, which then ends the workers in order.
+        // A separate process group, so that Ctrl-C only reaches the engine, which then stops the workers in an orderly way.
         let mut child = sys::lead_process_group(&mut command, "hamflow")
             .arg("worker")
             .env("RAYON_NUM_THREADS", &count)
@@ -82,7 +82,7 @@ impl Local {
     }
 }
 
-/// Keeps the last whole lines: of a line whose beginning is lost nobody could tell whether a secret stood there.
+/// Keeps the last complete lines. In a truncated line a secret might not be recognized.
 fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 1024];
     let mut in_lost_line = false;
@@ -115,10 +115,10 @@ impl Executor for Local {
         };
         let worker = &mut self.workers[index];
         worker.job = Some(job.id);
-        // A job may name a million files: its text is never in memory whole.
+        // A job may list a million files, so it is serialized without holding the whole text in memory.
         let mut line = BufWriter::with_capacity(64 * 1024, &mut worker.stdin);
         let written = serde_json::to_writer(&mut line, job).map_err(io::Error::from);
-        // A worker that died meanwhile is reported by its reader; its job then fails with the worker's last words.
+        // If the worker has died, its reader thread reports that, and the job fails with the end of its standard error.
         match written.and_then(|()| line.write_all(b"\n")).and_then(|()| line.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             _ => Ok(()),
@@ -140,11 +140,11 @@ impl Executor for Local {
             return "it ended".to_owned();
         };
         let mut worker = self.workers.swap_remove(index);
-        // A program that it had started must not outlive it.
+        // Programs that it started must not outlive it.
         worker.kill_group();
         match worker.child.wait() {
             Ok(status) => describe(status),
-            Err(error) => format!("it cannot be waited for: {error}"),
+            Err(error) => format!("cannot wait for it: {error}"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Where jobs run.
+//! Executors, which run jobs on workers.
 
 mod local;
 
@@ -10,26 +10,26 @@ use hamflow_stage_api::Job;
 use super::Message;
 pub use local::Local;
 
-/// An executor and the channel of the run that it serves.
+/// An executor and the message channel of its run.
 pub struct Workers<'a> {
     /// Runs the jobs.
     pub executor: &'a mut (dyn Executor + 'static),
-    /// Sends messages to the run; the executor has a clone.
+    /// Sends messages to the run; the executor holds a clone.
     pub sender: &'a Sender<Message>,
     /// Receives the messages.
     pub messages: &'a Receiver<Message>,
 }
 
-/// A place where jobs run. What its workers say goes to the channel that it was made with.
+/// Runs jobs on workers. Messages of the workers are sent to the channel that the executor was created with.
 pub trait Executor {
     /// Starts a job.
     fn submit(&mut self, job: &Job) -> io::Result<()>;
-    /// The job that a worker does now.
+    /// The current job of a worker.
     fn job_of(&self, worker: usize) -> Option<u64>;
-    /// The worker's job has ended, and it may get another.
+    /// Marks a worker as idle after its job has ended.
     fn release(&mut self, worker: usize);
-    /// Collects a dead worker; says how it ended.
+    /// Removes a worker that has ended, and describes how it ended.
     fn reap(&mut self, worker: usize) -> String;
-    /// Ends all workers at once.
+    /// Kills all workers.
     fn stop(&mut self);
 }

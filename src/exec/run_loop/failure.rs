@@ -1,4 +1,4 @@
-//! How stages end that are not done: failed, begun again after damage, not reached, interrupted.
+//! Stages that do not finish: failed, restarted after damage, skipped, interrupted.
 
 use hamflow_stage_api::{ErrorCategory, StageError};
 
@@ -8,7 +8,7 @@ use crate::exec::state::NodeState;
 use crate::graph::StageId;
 
 impl RunLoop {
-    /// Where a stage may have failed because of what it read, its inputs are checked once before that counts.
+    /// Fails a stage. If its inputs may be the cause, they are checked once before the failure counts.
     pub(super) fn stage_failed(&mut self, stage: StageId, error: StageError) -> Stepped {
         if self.states.get(stage).is_final() {
             return Ok(());
@@ -20,7 +20,7 @@ impl RunLoop {
                 self.actions.push(Action::Inspect(stage));
                 Ok(())
             }
-            // Another job of it failed while that goes on.
+            // Another job of the stage failed during the inspection.
             Some(Some(_)) => Ok(()),
             _ => self.fail(stage, error),
         }
@@ -36,7 +36,7 @@ impl RunLoop {
         for upstream in damaged {
             self.set(upstream, NodeState::Waiting)?;
             self.ready.add(upstream);
-            // The remote may have what is damaged here.
+            // The remote may have an intact copy.
             self.keys.asked.retain(|(asked, _)| *asked != upstream);
             self.actions.push(Action::Reopen(upstream));
         }
@@ -82,7 +82,7 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Nothing runs and nothing is begun: what is not done stands behind a failure, or the run was ended.
+    /// Ends the run once nothing is in progress: unfinished stages are downstream of a failure, or the run was stopped.
     pub(super) fn end(&mut self) -> Stepped {
         for index in 0..self.nodes.len() {
             let stage = StageId::from_index(index);

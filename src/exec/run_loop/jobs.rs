@@ -1,4 +1,4 @@
-//! Pieces of work on their way to workers and back.
+//! Dispatches pieces of work to workers and handles their results.
 
 use std::cmp::Reverse;
 
@@ -10,9 +10,9 @@ use crate::exec::state::NodeState;
 use crate::graph::StageId;
 
 impl RunLoop {
-    /// Gives queued pieces to workers as long as there are cores and memory for the first in the queue.
+    /// Dispatches queued pieces as long as there are cores and memory for the first in the queue.
     pub(super) fn dispatch(&mut self) {
-        // How many parts share the spare cores is only known when everything that is ready is queued.
+        // How many parts share the spare cores is only known once everything that is ready is queued.
         while self.stop.is_none()
             && self.looking_up.is_none()
             && let Some(&queued) = self.queue.iter().find(|(rank, _, _)| self.may_run(self.ready.at(*rank)))
@@ -38,7 +38,7 @@ impl RunLoop {
         }
     }
 
-    /// Whether everything is there that a stage reads: an upstream stage may have been reopened since the stage began.
+    /// Whether all inputs of a stage are available: an upstream stage may have been reopened since the stage started.
     pub(super) fn may_run(&self, stage: StageId) -> bool {
         self.ready.upstream(stage).iter().all(|upstream| self.is_in(*upstream, NodeState::Done))
     }
@@ -50,7 +50,7 @@ impl RunLoop {
     }
 
     pub(super) fn job_done(&mut self, job: JobId) -> Stepped {
-        // A job of a stage that began again is of no interest any more.
+        // Ignore jobs of a stage that has started over.
         let Some(Job { stage, piece, .. }) = self.take_job(job) else { return Ok(()) };
         match piece {
             Piece::Part(number) => {
@@ -59,7 +59,7 @@ impl RunLoop {
             }
             Piece::Whole | Piece::Merge if self.is_in(stage, NodeState::Running) => {
                 self.set(stage, NodeState::Committing)?;
-                // Storing takes a while, and the free worker shall not wait for it.
+                // Storing takes a while; do not keep the free worker waiting.
                 self.dispatch();
                 self.actions.push(Action::Commit(stage, job));
             }
@@ -76,7 +76,7 @@ impl RunLoop {
     }
 
     pub(super) fn part_stored(&mut self, job: JobId, outcome: Result<(), StageError>) -> Stepped {
-        // A stage that began again meanwhile finds the part in the store.
+        // A stage that has started over meanwhile finds the part in the store.
         let Some((stage, number)) = self.storing.remove(&job) else { return Ok(()) };
         if let Err(error) = outcome {
             return self.stage_failed(stage, error);
@@ -93,7 +93,7 @@ impl RunLoop {
             self.queue.insert((self.ready.rank(stage), Reverse(0), Piece::Merge));
             return Ok(());
         }
-        // Everything that it reads is hashed now, so its key can be made.
+        // All inputs are hashed now, so the key can be computed.
         self.wait(stage)?;
         self.ready.add(stage);
         self.ready.unblock();
