@@ -69,7 +69,7 @@ fn a_crashed_worker_fails_only_its_stage() {
     let project = crash("abort");
     let ran = project.hamflow(&["run", "--keep-going"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.stderr.contains("its worker died: it was ended by signal 6"), "{ran:?}");
+    assert!(ran.stderr.contains("its worker died: it was killed by signal 6"), "{ran:?}");
     assert!(project.path("out/beside/text.txt").exists());
 }
 

@@ -35,7 +35,7 @@ impl Driver<'_> {
         if !self.setting.is_rebuild() {
             self.sharing.upload(&result);
             let files = self.setting.store.files(&result);
-            let files = files.ok_or_else(|| StageError::bug("a result that was just stored is not whole"))?;
+            let files = files.ok_or_else(|| StageError::bug("a result that was just stored is incomplete"))?;
             if self.restore(id, &result, &files)? == Restored::Damaged {
                 let message = "what was just stored cannot be read back from the cache".to_owned();
                 return Err(StageError { category: ErrorCategory::Disk, message, place: None, hint: None });

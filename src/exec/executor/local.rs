@@ -165,7 +165,7 @@ impl Drop for Local {
 fn describe(status: ExitStatus) -> String {
     match (sys::signal(status), status.code()) {
         (Some(9), _) => "it was killed (signal 9), as the kernel does when memory runs out".to_owned(),
-        (Some(signal), _) => format!("it was ended by signal {signal}"),
+        (Some(signal), _) => format!("it was killed by signal {signal}"),
         (None, Some(code)) => format!("it ended with exit code {code}"),
         (None, None) => "it ended".to_owned(),
     }
