@@ -100,7 +100,8 @@ pub fn rebuild(
         return Err(error);
     }
     let result = made.results.remove(&id).ok_or_else(|| StageError::bug("a stage that ran again has no result"))?;
-    let after = scratch.store.files(&result).ok_or_else(|| StageError::bug("the result that was just stored is incomplete"))?;
+    let after =
+        scratch.store.files(&result).ok_or_else(|| StageError::bug("the result that was just stored is incomplete"))?;
     let differences = differences(before, &after);
     let kept = if differences.is_empty() { None } else { Some(scratch.keep(store, &stage.name, &differences)?) };
     let paths: BTreeSet<&RelativePath> = before.keys().chain(after.keys()).collect();
