@@ -27,6 +27,10 @@ fn redacted(ran: &Ran) -> String {
             let number = words.last().map(|last| last.trim_start_matches('('));
             if ["ms", "s"].contains(&unit) && number.is_some_and(|number| number.parse::<f64>().is_ok()) {
                 let number = words.pop().unwrap();
+                // A stage that takes less than a millisecond is printed without its time.
+                if words.len() == 2 && number.starts_with(|first: char| first.is_ascii_digit()) && words[1] != "in" {
+                    continue;
+                }
                 let opened = if number.starts_with('(') { "(" } else { "" };
                 words.push(format!("{opened}[time]{}", &word[unit.len()..]));
             } else if word.ends_with(']') && words.last().is_some_and(|last| last == "[run") {
