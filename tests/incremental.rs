@@ -1,6 +1,6 @@
 //! Which stages and parts rerun after a change.
 
-use crate::harness::{CHAIN, Project, chain};
+use crate::harness::{CHAIN, Project, chain, folder_with};
 
 #[test]
 fn a_second_run_does_nothing_and_leaves_no_record() {
@@ -68,26 +68,8 @@ fn a_renamed_stage_does_not_rerun() {
     assert_eq!(ran.with_outcome("cached"), ["premier"]);
 }
 
-const FOLDER: &str = r#"
-[inputs]
-folder = "data"
-[stages.names]
-folder = "inputs.folder"
-[stages.pieces]
-folder = "inputs.folder"
-[stages.rows]
-from = "inputs.rows"
-[inputs.rows]
-"#;
-
 fn folder() -> Project {
-    let project = Project::new(
-        &FOLDER.replace("[inputs.rows]\n", "").replace("folder = \"data\"", "folder = \"data\"\nrows = \"rows.txt\""),
-    );
-    for name in ["a1", "a2", "b1", "c1"] {
-        project.write(&format!("data/{name}"), name);
-    }
-    project.write("rows.txt", "keep 1\ndrop 2\nkeep 3\n");
+    let project = folder_with("");
     assert_eq!(project.run().count("ran"), 3);
     project
 }

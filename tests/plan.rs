@@ -1,27 +1,10 @@
 //! Verdicts and explanations, without running.
 
-use crate::harness::{CHAIN, Project, chain, in_namespace};
+use crate::harness::{CHAIN, Project, chain, folder_with, in_namespace};
 
-/// A folder of which names are read, one whose files are, a projection, and parts: everything that planning would like to keep.
-const EVERYTHING: &str = r#"
-[inputs]
-folder = "folder"
-rows = "rows.txt"
-[stages.names]
-folder = "inputs.folder"
-[stages.pieces]
-folder = "inputs.folder"
-[stages.rows]
-from = "inputs.rows"
-[stages.shout]
-from = "rows"
-"#;
-
+/// Everything of which planning would like to keep something: names, files, a projection and its reader.
 fn everything() -> Project {
-    let project = Project::new(EVERYTHING);
-    ["a1", "a2", "b1"].iter().for_each(|name| project.write(&format!("folder/{name}"), *name));
-    project.write("rows.txt", "keep 1\nother\n");
-    project
+    folder_with("[stages.shout]\nfrom = \"rows\"\n")
 }
 
 #[test]
@@ -34,9 +17,9 @@ fn planning_writes_only_the_stat_index() {
     ran.run();
     let changed = everything();
     changed.run();
-    changed.write("folder/a1", "changed");
-    changed.write("folder/c1", "new");
-    changed.write("rows.txt", "keep 2\nother\n");
+    changed.write("data/a1", "changed");
+    changed.write("data/d1", "new");
+    changed.write("rows.txt", "keep 2\ndrop 2\n");
     for project in [&fresh, &ran, &changed] {
         let read = || {
             let mut files = project.files("");
@@ -51,7 +34,7 @@ fn planning_writes_only_the_stat_index() {
     }
     // The explanations name files and rows although nothing was written.
     let why = changed.hamflow(&["why", "pieces"]).stdout;
-    assert!(why.contains("c1") && why.contains("a1"), "{why}");
+    assert!(why.contains("d1") && why.contains("a1"), "{why}");
     let why = changed.hamflow(&["why", "rows"]).stdout;
     assert!(why.contains("keep"), "{why}");
     let ran = changed.run();
@@ -63,7 +46,7 @@ fn planning_writes_only_the_stat_index() {
 fn planning_works_on_a_read_only_cache() {
     let project = everything();
     project.run();
-    project.write("folder/a1", "changed");
+    project.write("data/a1", "changed");
     let line = "mount --bind cache /mnt && mount -o remount,bind,ro /mnt && mount --bind /mnt cache && \
         \"$HAMFLOW\" status && \"$HAMFLOW\" why pieces && ! touch cache/x";
     let ran = in_namespace(&project, line);

@@ -246,6 +246,29 @@ from = ["first", "second"]
 [stages.dice]
 "#;
 
+/// A folder of which one stage reads the names and one the files, in parts; and a file of which a stage reads a projection.
+pub const FOLDER: &str = r#"
+[inputs]
+folder = "data"
+rows = "rows.txt"
+[stages.names]
+folder = "inputs.folder"
+[stages.pieces]
+folder = "inputs.folder"
+[stages.rows]
+from = "inputs.rows"
+"#;
+
+/// A project with the stages of [`FOLDER`] and perhaps more, before its first run.
+pub fn folder_with(more: &str) -> Project {
+    let project = Project::new(&format!("{FOLDER}{more}"));
+    for name in ["a1", "a2", "b1", "c1"] {
+        project.write(&format!("data/{name}"), name);
+    }
+    project.write("rows.txt", "keep 1\ndrop 2\nkeep 3\n");
+    project
+}
+
 /// A project with [`CHAIN`] after its first run.
 pub fn chain() -> Project {
     let project = Project::new(CHAIN);
