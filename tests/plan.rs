@@ -28,15 +28,16 @@ fn planning_writes_only_the_stat_index() {
         };
         let before = read();
         for arguments in commands {
-            project.hamflow(arguments);
+            let ran = project.hamflow(arguments);
+            assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
         }
         assert_eq!(read(), before);
     }
     // The explanations name files and rows although nothing was written.
     let why = changed.hamflow(&["why", "pieces"]).stdout;
-    assert!(why.contains("d1") && why.contains("a1"), "{why}");
+    assert!(why.contains("+ d1") && why.contains("~ a1"), "{why}");
     let why = changed.hamflow(&["why", "rows"]).stdout;
-    assert!(why.contains("keep"), "{why}");
+    assert!(why.contains("lines to keep: 1 changed"), "{why}");
     let ran = changed.run();
     assert_eq!((ran.ran().len(), changed.run().count("fresh")), (4, 4), "{ran:?}");
 }
