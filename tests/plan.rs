@@ -10,7 +10,7 @@ fn everything() -> Project {
 #[test]
 fn planning_writes_only_the_stat_index() {
     let commands =
-        [&["status"][..], &["why", "pieces"], &["why", "rows"], &["dag"], &["run", "--dry-run"], &["metrics"]];
+        [&["status"][..], &["why", "pieces"], &["why", "rows"], &["dag"], &["run", "--dry-run"], &["dag", "--format", "json"]];
     // Before the first run, after it, and after a change of a file, of a name and of a projected row.
     let fresh = everything();
     let ran = everything();
