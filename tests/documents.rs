@@ -174,7 +174,7 @@ fn every_profile_of_the_shipped_pipeline_is_planned() {
 }
 
 #[test]
-fn the_shipped_pipeline_says_where_the_data_is_to_be_had() {
+fn the_shipped_pipeline_says_where_to_get_the_data() {
     let text = std::fs::read_to_string(root().join("pipeline.toml")).unwrap();
     let project = Project::builtin(&text);
     let ran = project.hamflow(&["run"]);

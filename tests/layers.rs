@@ -242,7 +242,7 @@ fn imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
                 }
             }
         }
-        // A parent declares its children, and a child may use its parent: that is one noun, told in several files.
+        // A parent declares its children, and a child may use its parent: together they form one unit, split across several files.
         imported.retain(|other| !name.starts_with(&format!("{other}::")) && !other.starts_with(&format!("{name}::")));
         found.insert(name.clone(), imported);
     }

@@ -2,15 +2,21 @@
 
 use crate::harness::{CHAIN, Project, chain, folder_with, in_namespace};
 
-/// Everything of which planning would like to keep something: names, files, a projection and its reader.
+/// A project with everything that planning can cache: names, files, a projection and its reader.
 fn everything() -> Project {
     folder_with("[stages.shout]\nfrom = \"rows\"\n")
 }
 
 #[test]
 fn planning_writes_only_the_stat_index() {
-    let commands =
-        [&["status"][..], &["why", "pieces"], &["why", "rows"], &["dag"], &["run", "--dry-run"], &["dag", "--format", "json"]];
+    let commands = [
+        &["status"][..],
+        &["why", "pieces"],
+        &["why", "rows"],
+        &["dag"],
+        &["run", "--dry-run"],
+        &["dag", "--format", "json"],
+    ];
     // Before the first run, after it, and after a change of a file, of a name and of a projected row.
     let fresh = everything();
     let ran = everything();

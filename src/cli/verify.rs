@@ -47,7 +47,7 @@ pub fn execute(arguments: &VerifyArguments, kinds: Kinds) -> Result<u8, CliError
         return Err(project::missing_inputs(graph, &missing));
     }
     let (_, results) = status::verdicts(&mut planner, &wanted);
-    // What was hashed here is not hashed again for each of the stages. That this cannot be kept costs time alone.
+    // What was hashed here is not hashed again for each of the stages. Failing to save it only costs time.
     let _ = planner.index().save();
     for id in &wanted {
         if let Some(before) = planner.unfinished(*id, &results).first() {

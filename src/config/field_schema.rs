@@ -96,7 +96,7 @@ pub(super) fn expected(schema: &Value) -> String {
     }
 }
 
-/// The way out for a field whose value does not fit.
+/// The hint for a field with an invalid value.
 pub(super) fn hint(schema: &Value) -> Option<String> {
     if let Some(hint) = schema[HINT].as_str() {
         return Some(hint.to_owned());

@@ -1,4 +1,4 @@
-//! The kinds that stages can be of, each asked once however many stages are of it.
+//! The kinds of stage, each queried only once however many stages use it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ pub(crate) fn check(stages: &[Stage], mistakes: &mut Mistakes) {
             if !is_below(&output.path) {
                 let message =
                     format!("stage `{}`: the output `{}` cannot be at `{}`", stage.base, output.name, output.path);
-                let hint = "a path below the stage's output folder is wanted, without `.`, `..` and `\\`".to_owned();
+                let hint = "use a path below the stage's output folder, without `.`, `..` and `\\`".to_owned();
                 mistakes.push(Mistake::new(stage.span, message).hint(hint));
             }
             for other in &stage.outputs[..index] {

@@ -12,7 +12,7 @@ use super::value::{Node, Value, label};
 
 /// Reads `node`, which messages call `place`; empty for the whole file.
 ///
-/// A value at fault is reported and taken out before the rest is read again. None where what is left is not enough.
+/// An invalid value is reported and removed before the rest is read again. `None` if the remaining values are insufficient.
 pub(super) fn read<T: DeserializeOwned + JsonSchema>(place: &str, node: &Node, mistakes: &mut Mistakes) -> Option<T> {
     let mut error = match T::deserialize(node) {
         Ok(section) => return Some(section),

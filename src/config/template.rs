@@ -84,7 +84,7 @@ pub(crate) fn read_stage(
     let place = format!("stage `{name}`");
     if !is_name(&name) || name == "inputs" {
         let hint = match name == "inputs" {
-            true => "`inputs.NAME` means something from outside",
+            true => "`inputs.NAME` is reserved for declared inputs",
             false => "use letters, digits, `_` and `-`",
         };
         let message = format!("`{name}` cannot be the name of a stage");

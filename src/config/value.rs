@@ -235,8 +235,8 @@ impl Reader<'_> {
             DeValue::Datetime(_) => {
                 return self.refuse(
                     span,
-                    format!("`{key}` is a date, which no setting is"),
-                    Some("put it in quotes if a text is meant"),
+                    format!("`{key}` is a date, but no setting takes a date"),
+                    Some("put it in quotes if it is meant as a string"),
                 );
             }
             DeValue::Array(items) => Value::Array(items.into_iter().filter_map(|item| self.node(key, item)).collect()),
@@ -285,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn what_no_setting_is_gets_refused_with_its_place() {
+    fn unsupported_values_are_rejected_with_their_location() {
         let errors = parse("a = 2024-01-01\nb = [nan]\nc = 99999999999999999999\n").unwrap_err();
         assert_eq!(
             errors,
             [
-                "error: `a` is a date, which no setting is\n  --> p:1:5\n   |\n 1 | a = 2024-01-01\n   |     ^^^^^^^^^^\n\
-                 hint: put it in quotes if a text is meant",
+                "error: `a` is a date, but no setting takes a date\n  --> p:1:5\n   |\n 1 | a = 2024-01-01\n   |     ^^^^^^^^^^\n\
+                 hint: put it in quotes if it is meant as a string",
                 "error: `b` is not a finite number\n  --> p:2:6\n   |\n 2 | b = [nan]\n   |      ^^^",
                 "error: `c` is a number of more than 64 bits\n  --> p:3:5\n   |\n 3 | c = 99999999999999999999\n   \
                  |     ^^^^^^^^^^^^^^^^^^^^",

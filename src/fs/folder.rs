@@ -41,7 +41,7 @@ impl Folder {
         Ok(Self { handle, path })
     }
 
-    /// The same; made where it is not there.
+    /// Like [`enter`](Self::enter), but creates the folder if it is missing.
     pub fn create(&self, name: &str) -> Result<Self, FsError> {
         match self.handle.create_dir(name) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -51,7 +51,7 @@ impl Folder {
         }
     }
 
-    /// The folder that a file below this one lies in; made where it is not there.
+    /// The parent folder of a file below this one, created if it is missing.
     pub fn create_parent(&self, path: &RelativePath) -> Result<Option<Self>, FsError> {
         let mut parent: Option<Self> = None;
         for step in path.folders() {
@@ -65,7 +65,7 @@ impl Folder {
         self.handle.create_file(name).map_err(|error| at("create", &self.path.join(name))(error))
     }
 
-    /// Puts at `name` what `write` writes into a file, told the path that it has so far, if `write` says so: whole or not at all.
+    /// Writes the file `name` atomically. `write` gets the staged file and its temporary path, and returns whether to keep it.
     pub fn fill(
         &self,
         name: &str,
@@ -144,7 +144,7 @@ mod tests {
         assert!(opened.remove_below(&path("link/mine")).is_err());
         assert!(opened.create_file("link").is_err(), "nor is a symlink written through");
         assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 1);
-        assert!(opened.fill("link", |_, _| Ok(true)).unwrap(), "the link itself makes way for a file");
+        assert!(opened.fill("link", |_, _| Ok(true)).unwrap(), "the link itself is replaced by a file");
         assert!(folder.path().join("link").symlink_metadata().unwrap().is_file());
         assert_eq!(std::fs::read(elsewhere.path().join("mine")).unwrap(), b"mine");
     }

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, copies that share their blocks, folders listed in order.
+//! Atomic file writes, reflink copies and sorted directory listings.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -27,18 +27,18 @@ pub use crate::sys::{create_new, may_read as is_readable, write_uncached};
 pub enum Durability {
     /// On the disk before the rename.
     Synced,
-    /// Whenever the system gets round to it; for what can be made again.
+    /// Written back by the kernel at some later time; for data that can be recomputed.
     Relaxed,
 }
 
 /// A failed system call, with the path that it was about.
 #[derive(Debug)]
 pub struct FsError {
-    /// What was tried: `write`, `rename`.
+    /// The attempted action, such as `write` or `rename`.
     pub action: &'static str,
-    /// On what.
+    /// The affected path.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error returned by the operating system.
     pub source: io::Error,
 }
 
@@ -65,7 +65,7 @@ pub enum LinkMode {
     Hard,
 }
 
-/// A failed system call of the engine: the disk's fault, whatever it was.
+/// A failed system call of the engine, as a disk error.
 pub fn disk_error(error: &FsError) -> StageError {
     let mut failed = StageError::io(error.action, &error.path, &error.source);
     failed.category = ErrorCategory::Disk;
@@ -78,7 +78,7 @@ pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FsErro
     move |source| FsError { action, path, source }
 }
 
-/// How the names of files begin that are being written and will be renamed.
+/// The name prefix of staged files, which are renamed once they are complete.
 pub const STAGED_PREFIX: &str = ".tmp-";
 
 /// A name that no other process uses at this time.
@@ -88,7 +88,7 @@ pub fn unique_name() -> String {
     format!("{STAGED_PREFIX}{}-{}-{nanos:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes what killed processes had begun to write in `folder`, and nothing else: others may write there too.
+/// Removes the staged files of killed processes from `folder`, and nothing else: other processes may be writing there.
 pub fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if writer(&entry.file_name().to_string_lossy()).is_some_and(|process| !sys::is_process_alive(process)) {
@@ -97,7 +97,7 @@ pub fn sweep(folder: &Path) {
     }
 }
 
-/// Whether a file or folder has one of our [names](unique_name) for what is not whole yet.
+/// Whether a file or folder has a [name](unique_name) that marks it as staged.
 pub fn is_staged(name: &str) -> bool {
     writer(name).is_some()
 }
@@ -126,7 +126,7 @@ pub fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Fs
     result
 }
 
-/// Writes files of one file system that appear whole or not at all, none before the bytes of all are on the disk.
+/// Writes files of one file system atomically; all of them are synced before the first one is renamed.
 pub fn write_all(files: &[(PathBuf, String)]) -> Result<(), FsError> {
     let staged: Vec<PathBuf> =
         files.iter().map(|(path, _)| path.parent().unwrap_or(Path::new(".")).join(unique_name())).collect();
@@ -175,19 +175,19 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Puts a copy of `from` that shares its blocks at `to`, whole or not at all; false where the file system cannot do that.
+/// Reflinks `from` to `to` atomically; returns false if the file system does not support that.
 pub fn share(from: &Path, to: &Path) -> Result<bool, FsError> {
     let (folder, name) = parent_and_name(to)?;
     folder.share(from, name)
 }
 
-/// Puts at `path` what `write` writes into a file, told its name so far, if that says that it shall be there.
+/// Writes a file at `path` atomically. `write` gets the staged file and its temporary path, and returns whether to keep it.
 pub fn fill(path: &Path, write: impl FnOnce(&mut File, &Path) -> Result<bool, FsError>) -> Result<bool, FsError> {
     let (folder, name) = parent_and_name(path)?;
     folder.fill(name, write)
 }
 
-/// The folder of a file, made where it is not there, and the file's name in it.
+/// The parent folder of a file, created if it is missing, and the file's name.
 fn parent_and_name(path: &Path) -> Result<(Folder, &str), FsError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().and_then(OsStr::to_str).ok_or_else(|| at("write", path)(invalid("not a file name")))?;
@@ -195,14 +195,14 @@ fn parent_and_name(path: &Path) -> Result<(Folder, &str), FsError> {
     Ok((Folder::open(folder)?, name))
 }
 
-/// So often a folder is emptied that somebody still writes to, with [`REST`] between.
+/// Maximum number of attempts to delete a folder that another process still writes to, [`REST`] apart.
 const TRIES: usize = 100;
 
-/// How long somebody who is about to end is given.
+/// The delay between two attempts.
 const REST: Duration = Duration::from_millis(20);
 
-/// Removes a folder with everything in it, or a file; that nothing is there is fine. The workers of a run that was killed end by
-/// themselves, but what they write until then may come into a folder that is just being emptied.
+/// Removes a folder with everything in it, or a file; a missing path is not an error. The workers of a killed run exit by
+/// themselves, but until then they may create files in a folder that is being deleted.
 pub fn remove(path: &Path) -> Result<(), FsError> {
     let remove = || match fs::symlink_metadata(path)? {
         metadata if metadata.is_dir() => fs::remove_dir_all(path),
@@ -210,7 +210,7 @@ pub fn remove(path: &Path) -> Result<(), FsError> {
     };
     let mut result = remove();
     if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-        // Programs leave folders behind that nobody may write to, such as caches of modules.
+        // Some programs leave read-only folders behind, such as module caches.
         open_folders(path);
         result = remove();
     }
@@ -227,7 +227,7 @@ pub fn remove(path: &Path) -> Result<(), FsError> {
     }
 }
 
-/// Lets their owner write to a folder and all below it, as far as that goes.
+/// Makes a folder and its subfolders writable by their owner, as far as possible.
 fn open_folders(path: &Path) {
     let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     if !is_folder || fs::set_permissions(path, sys::permissions(0o700)).is_err() {
@@ -238,7 +238,7 @@ fn open_folders(path: &Path) {
     }
 }
 
-/// What the system says of a file, as far as it shows that the bytes may have changed.
+/// The metadata of a file that shows whether its bytes may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
     /// Size in bytes.
@@ -299,8 +299,8 @@ pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, look_at)
 }
 
-/// The same of a folder that people and their programs write to as they like: symlinks, folders that this process may not read, and
-/// what has no name in one line of UTF-8, are passed over.
+/// Like [`list`], but for a folder that users and their programs write to: symlinks, unreadable folders, and entries
+/// whose names are not a single line of UTF-8 are skipped.
 pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
     listed(folder, threads, |entry, prefix| {
         let found = entry.file_type();
@@ -312,8 +312,8 @@ pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError>
     })
 }
 
-/// Everything below a folder of hamflow's own but the folders: symlinks and special files, which do not belong there, by what the system
-/// says of them and not of what they lead to.
+/// All entries except folders below a folder owned by hamflow. Symlinks and special files, which do not belong there, are listed with
+/// their own metadata, not that of their targets.
 pub fn list_own(folder: &Path) -> Result<Vec<Listed>, FsError> {
     listed(folder, 1, |entry, prefix| {
         let file_name = entry.file_name();
@@ -364,7 +364,7 @@ fn list_into(
     look_at: impl Look,
 ) -> Result<(), FsError> {
     if depth > DEEPEST {
-        return Err(at("list", folder)(invalid("more than 64 folders deep; is it a circle of symlinks?")));
+        return Err(at("list", folder)(invalid("more than 64 folders deep; is there a symlink loop?")));
     }
     let entries: Vec<fs::DirEntry> = fs::read_dir(folder).and_then(Iterator::collect).map_err(at("list", folder))?;
     let share = entries.len().div_ceil(threads.max(1)).max(ENTRIES_PER_THREAD);
@@ -411,7 +411,7 @@ fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     })
 }
 
-/// More files than this are put on the disk by one call for the whole file system, where there is one.
+/// More files than this are synced by one call for the whole file system, where supported.
 const SYNC_ONE_BY_ONE: usize = 4;
 
 /// Puts files of one file system on the disk.
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_somebody_still_writes_to_is_removed_when_they_end() {
+    fn a_folder_with_a_concurrent_writer_is_removed_once_the_writer_ends() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("target");
         fs::create_dir(&target).unwrap();

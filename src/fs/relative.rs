@@ -69,7 +69,7 @@ impl RelativePath {
         Self(format!("{folder}/{self}"))
     }
 
-    /// The path as seen from `folder`; none for a path that does not lie below it.
+    /// The path relative to `folder`; `None` if it is not below `folder`.
     pub fn relative_to(&self, folder: &str) -> Option<Self> {
         self.0.strip_prefix(folder)?.strip_prefix('/').map(|rest| Self(rest.to_owned()))
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How much of what nobody needs now is kept for later; none is without limit.
+/// Limits on the unreferenced results that are kept for later; `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of all blobs.

@@ -2,7 +2,7 @@
 
 use super::key::{SharedSecret, VerifyingKey};
 
-/// Whether a scope may be called so: it is part of an object's name.
+/// Whether this is a valid scope name; it becomes part of an object's name.
 pub fn is_scope(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !text.is_empty() && text.len() <= 100 && !text.starts_with('.') && text.bytes().all(known)

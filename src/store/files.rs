@@ -10,7 +10,7 @@ use crate::fs::RelativePath;
 pub type Files = BTreeMap<RelativePath, Digest>;
 
 impl Store {
-    /// The files of a stage's result; none where the store has lost a blob of it.
+    /// The files of a stage's result; `None` if one of its blobs is missing.
     pub fn files(&self, result: &ActionResult) -> Option<Files> {
         let mut files = Files::new();
         for output in result.outputs.artifacts() {

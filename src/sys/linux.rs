@@ -48,7 +48,7 @@ impl OwnProgram {
         Self
     }
 
-    /// Its path. It leads to the very program even after an update replaced the file: the keys of this run are that program's.
+    /// The path of the running program, valid even after an update replaced the file: this run's keys belong to the old program.
     pub fn path(&self) -> io::Result<PathBuf> {
         let running = PathBuf::from("/proc/self/exe");
         if running.exists() { Ok(running) } else { std::env::current_exe() }
@@ -132,7 +132,7 @@ mod tests {
         let path = folder.path().join("file");
         write_uncached(&mut File::create_new(&path).unwrap(), &vec![1; 3_000_000]).unwrap();
         assert!(!ONLY_CACHED.load(Ordering::Relaxed), "{} has no writes without caching", folder.path().display());
-        // What would have to come from the disk is not waited for.
+        // With `NOWAIT`, a read that would need the disk fails instead of blocking.
         let uncached = File::open(&path).unwrap();
         let deadline = SystemTime::now() + Duration::from_secs(60);
         let is_in_memory = |offset| {

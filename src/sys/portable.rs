@@ -54,7 +54,7 @@ impl OwnProgram {
         Self { stamp: stamp(&path), digest: digest(&path), path }
     }
 
-    /// Its path; an error where another program has been put there.
+    /// The path of the program; an error if the file was replaced by another program.
     pub fn path(&self) -> io::Result<PathBuf> {
         if stamp(&self.path) == self.stamp || digest(&self.path) == self.digest {
             return Ok(self.path.clone());

@@ -12,7 +12,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-/// An open directory, to work with its entries by name whatever becomes of its path.
+/// An open directory, whose entries remain accessible by name even if its path changes.
 ///
 /// Names are single steps. No function follows a symlink in the place of the last one.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Whether a process with this number exists, whoever it belongs to.
+/// Whether a process with this ID exists, regardless of its owner.
 pub fn is_process_alive(process: i32) -> bool {
     let found = Pid::from_raw(process).map(rustix::process::test_kill_process);
     !matches!(found, None | Some(Err(Errno::SRCH)))

@@ -22,7 +22,7 @@ pub struct CacheOptions {
     pub dir: PathBuf,
     /// How `out/` is made from the store.
     pub link: LinkMode,
-    /// How much of what nobody needs now is kept.
+    /// Limits on the unreferenced results that are kept.
     pub limits: Limits,
     /// Where results are shared, if they are.
     pub remote: Option<RemoteOptions>,

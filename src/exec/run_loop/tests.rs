@@ -270,10 +270,6 @@ impl Simulation {
     }
 }
 
-fn memory_of(stages: &[Stage], job: &(StageId, Piece, usize)) -> u64 {
-    stages[job.0.index()].memory
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 

@@ -103,7 +103,7 @@ error: `inputs` cannot be the name of a stage
    |
  9 | [stages.inputs]
    | ^^^^^^^^^^^^^^^
-hint: `inputs.NAME` means something from outside
+hint: `inputs.NAME` is reserved for declared inputs
 "#
     );
 }
@@ -488,7 +488,7 @@ error: stage `a`: the output `d` cannot be at `../d`
    |
  1 | [stages.a]
    | ^^^^^^^^^^
-hint: a path below the stage's output folder is wanted, without `.`, `..` and `\`
+hint: use a path below the stage's output folder, without `.`, `..` and `\`
 "#
     );
 }
