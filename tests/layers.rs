@@ -24,6 +24,36 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A source file without the items under `#[cfg(test)]`, as rustfmt lays them out.
+fn without_tests(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(indent) = line.strip_suffix("#[cfg(test)]").filter(|indent| indent.trim().is_empty()) else {
+            code.push_str(line);
+            code.push('\n');
+            continue;
+        };
+        // The item ends with its first line, or with the brace that has its indent.
+        let mut first = true;
+        for line in lines.by_ref() {
+            let is_attribute = line.trim_start().starts_with(['#', '/']);
+            let ends_here = first && !is_attribute && line.ends_with([';', '}', ',']);
+            if ends_here || line.strip_prefix(indent) == Some("}") {
+                break;
+            }
+            first &= is_attribute;
+        }
+    }
+    code
+}
+
+#[test]
+fn items_of_tests_are_left_out_and_nothing_else() {
+    let text = "a\n#[cfg(test)]\nmod tests;\nb\n#[cfg(test)]\nmod more {\n    fn f() {\n    }\n}\nc\n";
+    assert_eq!(without_tests(text), "a\nb\nc\n");
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -71,7 +101,7 @@ fn only_sys_names_the_interfaces_of_an_operating_system() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = without_tests(&text);
         for (number, line) in code.lines().enumerate() {
             let is_word = |word: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word);
             let is_path = ["std::os::", "os::unix", "os::fd", "/proc/"].iter().any(|path| line.contains(path));
@@ -97,7 +127,7 @@ fn files_are_opened_by_functions_that_neither_block_nor_follow_a_symlink_of_the_
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = without_tests(&text);
         for (number, line) in code.lines().enumerate() {
             if ["File::open(", "fs::read(", "fs::read_to_string("].iter().any(|word| line.contains(word)) {
                 wrong.push(format!("{relative}:{}: {}", number + 1, line.trim()));
@@ -118,7 +148,7 @@ fn every_rename_and_sync_has_failpoints() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = without_tests(&text);
         // `crate::fs::rename` has failpoints; a module that imports the crate's `fs` calls that of the standard library by its full name.
         let own = if relative == "src/fs/mod.rs" { "fs::rename(" } else { "std::fs::rename(" };
         let calls = [
@@ -155,7 +185,7 @@ fn planning_reads_the_world_through_its_trace_alone() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = without_tests(&text);
         for (number, line) in code.lines().enumerate() {
             let words =
                 ["std::env", "std::fs", "crate::fs", "store.content", "store.memo", "inputs::scan", "StatIndex::"];
@@ -211,13 +241,8 @@ fn imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
     };
     let mut found = BTreeMap::new();
     for (name, text) in &texts {
-        let code: String = text
-            .split("#[cfg(test)]")
-            .next()
-            .unwrap()
-            .lines()
-            .map(|line| format!("{}\n", line.split("//").next().unwrap()))
-            .collect();
+        let code: String =
+            without_tests(text).lines().map(|line| format!("{}\n", line.split("//").next().unwrap())).collect();
         let own: Vec<&str> = if name.is_empty() { Vec::new() } else { name.split("::").collect() };
         let mut imported = BTreeSet::new();
         for (prefix, base) in
@@ -436,7 +461,7 @@ fn only_ui_writes_to_the_terminal() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = without_tests(&text);
         for word in ["println!(", "print!(", "eprintln!(", "eprint!("] {
             assert!(!code.contains(word), "{} writes with `{word}`", file.display());
         }
