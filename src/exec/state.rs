@@ -73,22 +73,12 @@ impl NodeState {
             S::NotRequested | S::Failed | S::Skipped | S::Interrupted => false,
             S::Waiting => matches!(next, S::LookingUp | S::Skipped),
             S::LookingUp => {
-                matches!(
-                    next,
-                    S::Waiting
-                        | S::Fetching
-                        | S::Restoring
-                        | S::Running
-                        | S::Done
-                        | S::Failed
-                        | S::Skipped
-                        | S::Interrupted
-                )
+                matches!(next, S::Waiting | S::Fetching | S::Restoring | S::Running | S::Done | S::Failed | S::Skipped)
             }
-            S::Fetching => matches!(next, S::Waiting | S::LookingUp | S::Running | S::Failed | S::Skipped),
+            S::Fetching => matches!(next, S::Waiting | S::Running | S::Failed | S::Skipped),
             S::Restoring => matches!(next, S::Waiting | S::LookingUp | S::Fetching | S::Done | S::Failed | S::Skipped),
             S::Running => {
-                matches!(next, S::Waiting | S::LookingUp | S::Committing | S::Failed | S::Skipped | S::Interrupted)
+                matches!(next, S::Waiting | S::Committing | S::Failed | S::Skipped | S::Interrupted)
             }
             S::Committing => matches!(next, S::Waiting | S::Done | S::Failed | S::Skipped | S::Interrupted),
             S::Done => matches!(next, S::Waiting),
