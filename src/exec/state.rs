@@ -10,10 +10,11 @@
 //!                 │        │   │             ▼                                             │
 //!                 │        └─ Running ─▶ Committing ─── stored and restored ─────────────▶ │
 //!                 ▼
-//!               Skipped          Failed and Interrupted: from every state with work in it
+//!               Skipped          Failed: from every state with work in it; Interrupted: from Running and Committing;
+//!                                back to Waiting after damage: from Fetching, Restoring, Running and Committing
 //! ```
 //!
-//! [`States::set`] is the only writer. It rejects transitions that are not in the diagram, in debug and release builds alike: a stage in a
+//! [`States::set`] is the only writer. It rejects transitions that [`NodeState::may_become`] does not allow, in debug and release builds alike: a stage in a
 //! wrong state would lose work or wait forever.
 
 use crate::graph::StageId;
