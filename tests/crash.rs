@@ -72,6 +72,7 @@ impl Scenario {
         assert_eq!(ran.code, 0, "{name}: {ran:?}");
         scenario.passed = std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
         scenario.wanted = results(&copy);
+        scenario.check_what_is_shared(&copy, name, true);
         scenario
     }
 
@@ -98,6 +99,7 @@ impl Scenario {
         let again = Project::finish(self.command(&project, self.arguments));
         assert_eq!(again.code, 0, "{at}: {again:?}");
         assert_eq!(results(&project), self.wanted, "{at}");
+        self.check_what_is_shared(&project, &at, self.key.is_none());
         let verified = project.hamflow(&["cache", "verify"]);
         assert_eq!(verified.code, 0, "{at}: {verified:?}");
         // Another machine may still be writing what is staged in a shared remote.
@@ -105,6 +107,30 @@ impl Scenario {
         let staged: Vec<String> = names.filter(|path| path.contains(STAGED_PREFIX)).collect();
         assert_eq!(staged, Vec::<String>::new(), "{at}");
         crashed.signal() == Some(9)
+    }
+
+    /// A machine with an empty cache can use what the project exported or uploaded: all that it needs, if that is complete.
+    fn check_what_is_shared(&self, project: &Project, at: &str, complete: bool) {
+        let bundle = project.path("bundle.tar");
+        if !bundle.exists() && self.key.is_none() {
+            return;
+        }
+        let other = project.copy();
+        for folder in ["cache", "out"] {
+            std::fs::remove_dir_all(other.path(folder)).unwrap();
+        }
+        let mut run = other.command(&["run"]);
+        if self.key.is_some() {
+            // A reader. What the crashed run did not upload is made again.
+            run.env("HAMFLOW_REMOTE", project.path("remote"));
+        } else {
+            let imported = other.hamflow(&["cache", "import", "bundle.tar"]);
+            assert_eq!((imported.code, &imported.stderr[..]), (0, ""), "{at}: {imported:?}");
+        }
+        let ran = Project::finish(run);
+        assert!(ran.code == 0 && !ran.stderr.contains("warning"), "{at}: {ran:?}");
+        assert!(!complete || !ran.stderr.contains(" ran"), "{at}: {ran:?}");
+        assert_eq!(results(&other), self.wanted, "{at}");
     }
 }
 
