@@ -104,8 +104,9 @@ pub struct RunLoop {
     next_job: JobId,
     /// Successful jobs whose parts are being stored.
     storing: BTreeMap<JobId, (StageId, usize)>,
-    /// The stage being looked up: one at a time, in graph order.
-    looking_up: Option<StageId>,
+    /// The stages whose look-up or preparation is not answered yet. Look-ups start one at a time, in graph order; a stage whose stored bytes
+    /// turn out to be damaged is prepared beside the current one.
+    looking_up: BTreeSet<StageId>,
     /// Stages whose inputs were checked once after a failure; holds the error while the check is in progress.
     inspected: BTreeMap<StageId, Option<StageError>>,
     stop: Option<Stop>,
@@ -129,7 +130,7 @@ impl RunLoop {
             jobs: BTreeMap::new(),
             next_job: 0,
             storing: BTreeMap::new(),
-            looking_up: None,
+            looking_up: BTreeSet::new(),
             inspected: BTreeMap::new(),
             stop: None,
             actions: Vec::new(),
@@ -181,7 +182,7 @@ impl RunLoop {
     /// Looks up the first stage whose upstream stages are all done, and skips stages downstream of a failure.
     fn look_up_next(&mut self) -> Stepped {
         while self.stop.is_none()
-            && self.looking_up.is_none()
+            && self.looking_up.is_empty()
             && let Some(stage) = self.ready.pop()
         {
             if !self.is_in(stage, NodeState::Waiting) {
@@ -192,7 +193,7 @@ impl RunLoop {
                 self.skip(stage)?;
             } else if self.may_run(stage) {
                 self.set(stage, NodeState::LookingUp)?;
-                self.looking_up = Some(stage);
+                self.looking_up.insert(stage);
                 self.actions.push(Action::LookUp(stage));
             }
         }
@@ -200,7 +201,7 @@ impl RunLoop {
     }
 
     fn looked_up(&mut self, stage: StageId, lookup: Result<Lookup, StageError>) -> Stepped {
-        self.looking_up = None;
+        self.looking_up.remove(&stage);
         match lookup {
             _ if self.stop.is_some() || !self.may_run(stage) => self.wait(stage),
             Err(error) => self.stage_failed(stage, error),
@@ -212,7 +213,7 @@ impl RunLoop {
                     return self.block(stage);
                 }
                 self.work.insert(stage, Work { unhashed: Some((recipe, inputs)), ..Work::default() });
-                self.looking_up = Some(stage);
+                self.looking_up.insert(stage);
                 self.actions.push(Action::PrepareUnhashed(stage));
                 Ok(())
             }
@@ -255,7 +256,7 @@ impl RunLoop {
     }
 
     fn prepare(&mut self, stage: StageId, cause: Cause) {
-        self.looking_up = Some(stage);
+        self.looking_up.insert(stage);
         self.actions.push(Action::Prepare(stage, cause));
     }
 
@@ -287,9 +288,7 @@ impl RunLoop {
     }
 
     fn prepared(&mut self, stage: StageId, prepared: Result<Prepared, StageError>) -> Stepped {
-        if self.looking_up == Some(stage) {
-            self.looking_up = None;
-        }
+        self.looking_up.remove(&stage);
         if self.stop.is_some() || !self.may_run(stage) {
             let is_open = matches!(self.states.get(stage), NodeState::LookingUp | NodeState::Fetching);
             return if is_open { self.wait(stage) } else { Ok(()) };
@@ -413,6 +412,6 @@ impl RunLoop {
         let count = |state| self.states.count(state);
         let at_work = count(NodeState::Restoring) + count(NodeState::Committing) + self.jobs.len() + self.storing.len();
         let may_begin = self.stop.is_none() && (!self.ready.is_empty() || count(NodeState::Fetching) > 0);
-        at_work == 0 && self.looking_up.is_none() && !self.is_inspecting() && !may_begin
+        at_work == 0 && self.looking_up.is_empty() && !self.is_inspecting() && !may_begin
     }
 }

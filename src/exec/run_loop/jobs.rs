@@ -14,7 +14,7 @@ impl RunLoop {
     pub(super) fn dispatch(&mut self) {
         // How many parts share the spare cores is only known once everything that is ready is queued.
         while self.stop.is_none()
-            && self.looking_up.is_none()
+            && self.looking_up.is_empty()
             && let Some(&queued) = self.queue.iter().find(|(rank, _, _)| self.may_run(self.ready.at(*rank)))
         {
             let (rank, _, piece) = queued;

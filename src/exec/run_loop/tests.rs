@@ -265,8 +265,34 @@ impl Simulation {
             let stage = StageId::from_index(index);
             let state = self.run_loop.states.get(stage);
             assert!(state.is_final(), "{stage:?} is left {state:?}");
-            assert_eq!(self.ended.contains_key(&stage), state != NodeState::NotRequested, "{stage:?} {state:?}");
+            let told = match state {
+                NodeState::Done => Some("done"),
+                NodeState::Failed => Some("failed"),
+                NodeState::Skipped => Some("skipped"),
+                NodeState::Interrupted => Some("interrupted"),
+                _ => None,
+            };
+            assert_eq!(self.ended.get(&stage).copied(), told, "{stage:?} {state:?}");
+            if state == NodeState::Skipped && self.run_loop.policy.keep_going && !self.interrupted {
+                let lost = |read: &StageId| matches!(self.ended.get(read), Some(&"failed" | &"skipped"));
+                assert!(self.upstream[index].iter().any(lost), "{stage:?} could have run");
+            }
         }
+    }
+}
+
+/// A stage that reads no other.
+fn source(key: u8, found: u8) -> Stage {
+    Stage {
+        reads: Vec::new(),
+        key,
+        threads: 0,
+        memory: 0,
+        forced: false,
+        requested: true,
+        parts: None,
+        found,
+        is_unhashed: false,
     }
 }
 
@@ -297,14 +323,15 @@ proptest! {
         let mut simulation = Simulation::new(stages, Policy { keep_going: false, has_remote });
         simulation.run(&order, None);
         prop_assert!(simulation.ended.values().all(|how| *how == "done"), "{:?}", simulation.ended);
-        let mut sources: BTreeMap<u8, usize> = BTreeMap::new();
+        // Stages that read others have keys of their own.
+        let mut readers: BTreeMap<u8, usize> = BTreeMap::new();
         for (stage, upstream) in simulation.stages.iter().zip(&simulation.upstream) {
             if !upstream.is_empty() {
-                *sources.entry(stage.key).or_default() += 1;
+                *readers.entry(stage.key).or_default() += 1;
             }
         }
         for (key, count) in &simulation.executed {
-            let others = sources.get(key).copied().unwrap_or(0);
+            let others = readers.get(key).copied().unwrap_or(0);
             prop_assert!(*count <= others + 1, "key {} executed {} times", key, count);
         }
     }
@@ -312,18 +339,7 @@ proptest! {
 
 #[test]
 fn a_failure_without_keep_going_begins_nothing_more_and_names_the_category() {
-    let plain = Stage {
-        reads: Vec::new(),
-        key: 0,
-        threads: 0,
-        memory: 0,
-        forced: false,
-        requested: true,
-        parts: None,
-        found: 3,
-        is_unhashed: false,
-    };
-    let stages: Vec<Stage> = (0..5).map(|key| Stage { key, ..plain.clone() }).collect();
+    let stages: Vec<Stage> = (0..5).map(|key| source(key, 3)).collect();
     let mut simulation = Simulation::new(stages, Policy::default());
     simulation.step(SchedulerEvent::Start);
     while let Some(place) = simulation.open.iter().position(|action| !matches!(action, Action::Submit { .. })) {
@@ -341,4 +357,18 @@ fn a_failure_without_keep_going_begins_nothing_more_and_names_the_category() {
     simulation.run(&[], None);
     let how: Vec<&str> = simulation.ended.values().copied().collect();
     assert_eq!(how, ["failed", "done", "done", "skipped", "skipped"]);
+}
+
+#[test]
+fn a_failure_to_prepare_a_damaged_stage_does_not_end_the_look_up_of_another() {
+    let mut simulation =
+        Simulation::new(vec![source(0, 1), source(1, 0)], Policy { keep_going: true, has_remote: false });
+    simulation.step(SchedulerEvent::Start);
+    // The first stage is found, its bytes are damaged, and while the second one is looked up, it cannot be prepared.
+    for (place, how) in [(0, 0), (0, 201), (1, 241), (0, 0)] {
+        let action = simulation.open.remove(place);
+        simulation.answer(action, how);
+    }
+    let how: Vec<&str> = simulation.ended.values().copied().collect();
+    assert_eq!((how, simulation.run_loop.is_finished()), (vec!["failed", "done"], true));
 }
