@@ -13,8 +13,8 @@ use crate::plan::Seal;
 use crate::store::remote::{Envelope, Trust, unpack};
 use crate::store::{ActionKey, ActionResult, Memo, StatIndex, Store, Tree};
 
-/// A target with its name, which is also that of its fuzz binary and of its seed directory.
-pub type Target = (&'static str, fn(&[u8]));
+/// A target with its name, which is also that of its fuzz binary and of its seed directory. Returns whether the parser accepted the bytes.
+pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All targets.
 pub const TARGETS: [Target; 11] = [
@@ -32,91 +32,90 @@ pub const TARGETS: [Target; 11] = [
 ];
 
 /// Accepted paths stay inside their directory.
-pub fn path(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(path) = RelativePath::new(text) {
-        let plain = |component| matches!(component, std::path::Component::Normal(_));
-        assert!(Path::new(path.as_str()).components().all(plain));
-    }
+pub fn path(bytes: &[u8]) -> bool {
+    let Some(path) = std::str::from_utf8(bytes).ok().and_then(|text| RelativePath::new(text).ok()) else {
+        return false;
+    };
+    let plain = |component| matches!(component, std::path::Component::Normal(_));
+    assert!(Path::new(path.as_str()).components().all(plain));
+    true
 }
 
 /// Accepted trees round-trip, and their paths stay inside the directory.
-pub fn tree(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(tree) = Tree::parse(text) {
-        let again = Tree::parse(&tree.text()).expect("serialized data can be parsed");
-        assert_eq!(again, tree);
-        tree.entries().iter().for_each(|entry| path(entry.path.as_bytes()));
-    }
+pub fn tree(bytes: &[u8]) -> bool {
+    let Some(tree) = std::str::from_utf8(bytes).ok().and_then(|text| Tree::parse(text).ok()) else { return false };
+    let again = Tree::parse(&tree.text()).expect("serialized data can be parsed");
+    assert_eq!(again, tree);
+    assert!(tree.entries().iter().all(|entry| path(entry.path.as_bytes())));
+    true
 }
 
 /// The body of a result without its checksum, since fuzzers cannot forge checksums.
-pub fn result(bytes: &[u8]) {
-    if let Ok(result) = serde_json::from_slice::<ActionResult>(bytes) {
-        result.outputs.artifacts().iter().for_each(|output| path(output.path.as_bytes()));
-        let text = serde_json::to_vec(&result).expect("a result has only string keys");
-        let again: ActionResult = serde_json::from_slice(&text).expect("serialized data can be parsed");
-        assert_eq!(again.outputs, result.outputs);
-    }
+pub fn result(bytes: &[u8]) -> bool {
+    let Ok(result) = serde_json::from_slice::<ActionResult>(bytes) else { return false };
+    assert!(result.outputs.artifacts().iter().all(|output| path(output.path.as_bytes())));
+    let text = serde_json::to_vec(&result).expect("a result has only string keys");
+    let again: ActionResult = serde_json::from_slice(&text).expect("serialized data can be parsed");
+    assert_eq!(again.outputs, result.outputs);
+    true
 }
 
 /// A signed result.
-pub fn envelope(bytes: &[u8]) {
+pub fn envelope(bytes: &[u8]) -> bool {
     assert!(Envelope::verify(bytes, "main", &ActionKey::of(""), &Trust::default()).is_err(), "no key is trusted");
     // The part behind the signature.
-    let _ = serde_json::from_slice::<Envelope>(bytes);
+    serde_json::from_slice::<Envelope>(bytes).is_ok()
 }
 
 /// A pack of small blobs.
-pub fn pack(bytes: &[u8]) {
-    for (digest, blob) in unpack(bytes).unwrap_or_default() {
-        assert_eq!(Digest::of(blob), digest);
-    }
+pub fn pack(bytes: &[u8]) -> bool {
+    let Some(blobs) = unpack(bytes) else { return false };
+    assert!(blobs.iter().all(|(digest, blob)| Digest::of(blob) == *digest));
+    !blobs.is_empty()
 }
 
 /// A file written by `hamflow cache export`.
-pub fn bundle(bytes: &[u8]) {
-    let Ok(folder) = tempfile() else { return };
+pub fn bundle(bytes: &[u8]) -> bool {
+    let Ok(folder) = tempfile() else { return false };
     let from = folder.path.join("bundle.tar");
-    if std::fs::write(&from, bytes).is_ok()
-        && let Ok(store) = Store::open(&folder.path.join("cache"))
-        && store.create().is_ok()
-    {
-        let _ = crate::store::import(&store, &from, |_| true);
-        let outside = std::fs::read_dir(&folder.path).into_iter().flatten().flatten();
-        assert_eq!(outside.count(), 2, "only the cache and the bundle are there");
+    if std::fs::write(&from, bytes).is_err() {
+        return false;
     }
+    let Ok(store) = Store::open(&folder.path.join("cache")) else { return false };
+    if store.create().is_err() {
+        return false;
+    }
+    let imported = crate::store::import(&store, &from, |_| true);
+    let outside = std::fs::read_dir(&folder.path).into_iter().flatten().flatten();
+    assert_eq!(outside.count(), 2, "only the cache and the bundle are there");
+    imported.is_ok_and(|import| import.results > 0)
 }
 
 /// `pipeline.lock`.
-pub fn lock(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = Lockfile::parse(text, Path::new("pipeline.lock"));
+pub fn lock(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| Lockfile::parse(text, Path::new("pipeline.lock")).is_ok())
 }
 
-/// A memo.
-pub fn memo(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = Memo::decode(text, "a question");
+/// A memo of `a question`.
+pub fn memo(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| Memo::decode(text, "a question").is_some())
 }
 
 /// The record of a run.
-pub fn record(bytes: &[u8]) {
-    let _ = serde_json::from_slice::<RunRecord>(bytes);
+pub fn record(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<RunRecord>(bytes).is_ok()
 }
 
 /// The record of what is in `out/`.
-pub fn laid(bytes: &[u8]) {
-    for (stage, _) in OutRecord::parse("laid".into(), bytes).take_dropped("pipeline.lock", |_| false) {
-        path(stage.as_bytes());
-        assert!(!stage.contains('/'));
-    }
+pub fn laid(bytes: &[u8]) -> bool {
+    let stages = OutRecord::parse("laid".into(), bytes).take_dropped("pipeline.lock", |_| false);
+    assert!(stages.iter().all(|(stage, _)| path(stage.as_bytes()) && !stage.contains('/')));
+    !stages.is_empty()
 }
 
 /// The stat index and the seal, without their checksums.
-pub fn index(bytes: &[u8]) {
-    StatIndex::is_body(bytes);
-    let _ = Seal::decode(bytes);
+pub fn index(bytes: &[u8]) -> bool {
+    StatIndex::is_body(bytes) | Seal::decode(bytes).is_some()
 }
 
 /// A temporary directory, deleted on drop.

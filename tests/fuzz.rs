@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use hamflow::fuzzing;
+use hamflow::store::Store;
 
 /// Number of mutated inputs per target.
 const CHANGED: u64 = 3000;
@@ -64,14 +65,34 @@ fn changed(seed: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// A memo of the question that the target `memo` asks.
+fn memo() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("cache")).unwrap();
+    store.create().unwrap();
+    store.memo.put("a question", &["an answer"]);
+    let mut todo = vec![store.memo.folder().to_path_buf()];
+    loop {
+        let path = todo.pop().expect("the memo is there");
+        match std::fs::read_dir(&path) {
+            Ok(entries) => todo.extend(entries.map(|entry| entry.unwrap().path())),
+            Err(_) => return std::fs::read(path).unwrap(),
+        }
+    }
+}
+
 fn run(targets: &[fuzzing::Target]) {
     for (name, target) in targets {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
         let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut seeds: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         seeds.sort();
-        let seeds: Vec<Vec<u8>> = seeds.iter().map(|path| std::fs::read(path).unwrap()).collect();
-        assert!(!seeds.is_empty(), "`{name}` has seeds");
+        let mut seeds: Vec<Vec<u8>> = seeds.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        if *name == "memo" {
+            seeds.push(memo());
+        }
+        let accepted = seeds.iter().filter(|seed| target(seed)).count();
+        assert!(accepted > 0, "`{name}` rejects all of its {} seeds", seeds.len());
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let inputs = (0..CHANGED).map(|_| {
             let seed = &seeds[random.below(seeds.len())];
