@@ -245,7 +245,7 @@ fn age(text: &str) -> Result<Duration, String> {
 
 fn export(opened: &Project, budget: u64, to: &Path) -> Result<(), CliError> {
     let _guard = guard(opened)?;
-    let folder = opened.store.root().join("locks");
+    let folder = opened.store.locks_dir();
     // The lock file of a profile is not under version control, but a run without the inputs needs it.
     let own = opened.lock_paths.iter().find(|path| path.starts_with(&folder) && path.is_file());
     let mut locks = Vec::new();

@@ -16,43 +16,20 @@ use crate::store::GcReport;
 type Step = fn(&mut Driver<'_>, &mut RunSummary) -> Result<(), StageError>;
 
 /// The steps after the last job, in order. Uploads and garbage collection come late, when everything that the run produced is safe.
-const STEPS: [(&str, Step); 13] = [
-    ("stop workers", |driver, _| {
-        driver.executor.stop();
-        Ok(())
-    }),
-    ("end fetches", |driver, _| {
-        driver.sharing.end_fetches();
-        Ok(())
-    }),
-    ("store parts", |driver, _| {
-        driver.committer = None;
-        Ok(())
-    }),
-    ("remove temporary files", remove_temporary),
-    ("save the record", save_record),
-    ("complete the lock", complete_lock),
-    ("write what planning learnt", |driver, _| {
-        driver.planner.write_learnt();
-        Ok(())
-    }),
-    ("save the record of `out/`", |driver, _| {
-        driver.planner.out().record().save();
-        Ok(())
-    }),
-    ("save the stat index", |driver, _| {
-        // Without the index the next run only has to hash more files.
-        let _ = driver.planner.index().save();
-        Ok(())
-    }),
-    ("write the lock", write_lock),
-    ("end uploads", |driver, summary| {
-        summary.transfers.uploaded = driver.sharing.end_uploads(summary.interrupted);
-        driver.tell_of_remote();
-        Ok(())
-    }),
-    ("collect garbage", collect_garbage),
-    ("seal", seal),
+const STEPS: [Step; 13] = [
+    stop_workers,
+    end_fetches,
+    store_parts,
+    remove_temporary,
+    save_record,
+    complete_lock,
+    write_learnt,
+    save_out_record,
+    save_stat_index,
+    write_lock,
+    end_uploads,
+    collect_garbage,
+    seal,
 ];
 
 /// Finishes a run that began at `started`.
@@ -60,11 +37,50 @@ pub fn finish(driver: &mut Driver<'_>, started: Instant) -> Result<RunSummary, S
     let mut summary = std::mem::take(&mut driver.report.summary);
     summary.wall_ms = milliseconds(started);
     summary.flawed = driver.results.values().filter(|result| !result.flaws.is_empty()).count();
-    for (_, step) in STEPS {
+    for step in STEPS {
         step(driver, &mut summary)?;
     }
     (driver.report.events)(RunEvent::RunFinished(summary.clone()));
     Ok(summary)
+}
+
+fn stop_workers(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    driver.executor.stop();
+    Ok(())
+}
+
+fn end_fetches(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    driver.sharing.end_fetches();
+    Ok(())
+}
+
+/// Waits until the committer has stored its parts.
+fn store_parts(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    driver.committer = None;
+    Ok(())
+}
+
+/// Writes the memos and listings that planning computed.
+fn write_learnt(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    driver.planner.write_learnt();
+    Ok(())
+}
+
+fn save_out_record(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    driver.planner.out().record().save();
+    Ok(())
+}
+
+/// Saves the stat index. Without it the next run only has to hash more files, so an error is ignored.
+fn save_stat_index(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    let _ = driver.planner.index().save();
+    Ok(())
+}
+
+fn end_uploads(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageError> {
+    summary.transfers.uploaded = driver.sharing.end_uploads(summary.interrupted);
+    driver.tell_of_remote();
+    Ok(())
 }
 
 fn remove_temporary(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {

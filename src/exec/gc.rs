@@ -105,14 +105,14 @@ fn now() -> u64 {
 
 /// The lock files of all pipelines in the project directory, and those of their profiles and overrides.
 fn lock_paths(store: &Store, root: &Path, own: &Path) -> BTreeSet<PathBuf> {
-    let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(store.locks_dir()).into_iter().flatten().flatten();
     let others = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
     others.chain(Lockfile::all_in(root)).chain([root.join("pipeline.lock"), own.to_owned()]).collect()
 }
 
 /// The lock files of runs with `--set` that are older than two weeks, or all of them if no run is kept.
 fn expired_override_locks(store: &Store, keep_runs: usize) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(store.root().join("locks")).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(store.locks_dir()).into_iter().flatten().flatten();
     let with_set = entries.filter(|entry| entry.file_name().to_string_lossy().contains("+set-"));
     let old = |entry: &std::fs::DirEntry| {
         let written = entry.metadata().and_then(|metadata| metadata.modified());

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hamflow_stage_api::StageError;
 
+use super::driver::milliseconds;
 use super::record::{Outcome, run_name};
 use super::{RunEvent, RunGuard, RunSummary};
 use crate::fs::{self, disk_error};
@@ -43,7 +44,7 @@ pub fn run_sealed(run: SealedRun<'_>, events: &mut dyn FnMut(RunEvent)) -> Resul
             error: None,
         });
     }
-    let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let wall_ms = milliseconds(started);
     let summary = RunSummary { fresh: seal.stages.len(), wall_ms, ..RunSummary::default() };
     events(RunEvent::RunFinished(summary.clone()));
     Ok(summary)

@@ -166,17 +166,8 @@ impl<'a> Planner<'a> {
 
     /// Returns the direct upstream stages of `stage` that have no result in `results`.
     pub fn unfinished(&self, stage: StageId, results: &Results) -> Vec<StageId> {
-        let mut waiting: Vec<StageId> = self.graph.edges[stage.0 as usize]
-            .iter()
-            .flat_map(|binding| &binding.sources)
-            .filter_map(|source| match source {
-                Source::Artifact { stage, .. } if !results.contains_key(stage) => Some(*stage),
-                _ => None,
-            })
-            .collect();
-        waiting.sort_unstable();
-        waiting.dedup();
-        waiting
+        let upstream = self.graph.dependencies(stage).into_iter();
+        upstream.filter(|stage| !results.contains_key(stage)).collect()
     }
 
     /// Computes the fingerprint of a stage whose upstream stages are all in `results`, and looks up its result: the one for this

@@ -311,7 +311,7 @@ impl Import<'_> {
                 }
             }
             ["locks", lock] if is_lock_name(lock) && entry.size() <= MAX_METADATA_SIZE => {
-                let path = store.root().join("locks").join(lock);
+                let path = store.locks_dir().join(lock);
                 let mut text = Vec::new();
                 if !path.exists() {
                     let whole = entry.read_to_end(&mut text).is_ok();

@@ -194,6 +194,11 @@ impl Store {
         &self.root
     }
 
+    /// The directory of the lock files of pipelines.
+    pub fn locks_dir(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
     /// The directory of run records and logs.
     pub fn runs_dir(&self) -> PathBuf {
         self.root.join("runs")

@@ -184,7 +184,7 @@ impl Driver<'_> {
         let stage = self.name(id).to_owned();
         let (journal, events) = (&mut self.report.journal, &mut self.report.events);
         // A rebuild reports only progress and warnings, and records nothing.
-        let recorded = !self.setting.options.rebuild;
+        let recorded = !self.setting.is_rebuild();
         let mut log = |line: &str| {
             if recorded {
                 journal.log(&stage, line);
