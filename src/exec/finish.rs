@@ -8,7 +8,6 @@ use super::driver::{Driver, milliseconds};
 use super::gc::{self, GcOptions, KEPT_RUNS};
 use super::{RunEvent, RunSummary};
 use crate::fs::{self, disk_error};
-use crate::lock::LockedStage;
 use crate::plan::{SavedLock, Seal};
 use crate::store::GcReport;
 
@@ -100,22 +99,8 @@ fn save_record(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), 
     Ok(())
 }
 
-/// Adds the input digests of stages that finished before all of their inputs were hashed to the lock. If an input is still unhashed because
-/// the run was interrupted or failed, the previous lock entry is kept instead: hashing only for the lock would delay the end of the run.
 fn complete_lock(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
-    for (id, check) in std::mem::take(&mut driver.locks.unhashed) {
-        let name = &driver.setting.graph.stage(id).name;
-        let (before, stages) = (&driver.locks.before, &mut driver.locks.now.stages);
-        match (driver.planner.read_at_last(id, &check), before.stages.get(name)) {
-            (Some(lines), _) => {
-                if let Some(locked) = stages.get_mut(name) {
-                    locked.inputs.extend(lines);
-                }
-            }
-            (None, Some(before)) => drop(stages.insert(name.clone(), LockedStage::clone(before))),
-            (None, None) => drop(stages.remove(name)),
-        }
-    }
+    driver.complete_lock();
     Ok(())
 }
 

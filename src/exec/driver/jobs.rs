@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use hamflow_stage_api::{Digest, FileDigest, JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
+use hamflow_stage_api::{JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
 use serde_json::Value;
 
 use super::work::{JobWork, PartKey, StageWork};
@@ -237,19 +237,11 @@ impl Driver<'_> {
     fn key_of_made(&mut self, job: JobId) -> Result<(ActionKey, Value), StageError> {
         let running = self.jobs.get_mut(&job).ok_or_else(|| StageError::bug("a part of no job"))?;
         let (id, read) = (running.stage, std::mem::take(&mut running.read));
-        let (part, inputs, device) = match std::mem::replace(&mut running.part_key, PartKey::None) {
-            PartKey::Known(key, fingerprint) => return Ok((key, fingerprint)),
-            PartKey::OfReading(reading) => *reading,
-            PartKey::None => return Err(StageError::bug("a part has neither a key nor files")),
-        };
-        let read = everything_read(&job::digests(&inputs, &part), read, &part)?;
-        let key = self.part_key(id, device, &part, read.clone());
-        for (port, digests) in read {
-            for (file, digest) in inputs.one(&port)?.files.iter().zip(digests) {
-                self.planner.learn(id, &port, file, digest);
-            }
+        match std::mem::replace(&mut running.part_key, PartKey::None) {
+            PartKey::Known(key, fingerprint) => Ok((key, fingerprint)),
+            PartKey::OfReading(reading) => self.key_of_reading(id, read, *reading),
+            PartKey::None => Err(StageError::bug("a part has neither a key nor files")),
         }
-        Ok(key)
     }
 
     /// Records that a part is in the store.
@@ -278,26 +270,7 @@ impl Driver<'_> {
             message,
         });
         if is_whole && work.check.is_none() {
-            // Free the file listing: it is large for a million files and is about to be computed again.
-            let mut work = self.stages.remove(&id).expect("it was there a moment ago");
-            work.inputs = hamflow_stage_api::Inputs::default();
-            work.parts.parts = Vec::new();
-            self.ahead.insert(id, work);
+            self.keep_parts_ahead(id);
         }
     }
-}
-
-/// Returns the digests of what a part has read, by port. They must cover all files of these ports.
-fn everything_read(
-    listed: &BTreeMap<String, Vec<FileDigest>>,
-    mut read: BTreeMap<String, Vec<Digest>>,
-    part: &Part,
-) -> Result<BTreeMap<String, Vec<Digest>>, StageError> {
-    let whole = |(port, listed): (&String, &Vec<FileDigest>)| {
-        let known: Option<Vec<Digest>> = listed.iter().map(|digest| digest.known()).collect();
-        let read = known.or_else(|| read.remove(port)).filter(|read| read.len() == listed.len());
-        let silent = || StageError::bug(format!("part `{}` did not report what it read at `{port}`", part.name));
-        Ok((port.clone(), read.ok_or_else(silent)?))
-    };
-    listed.iter().map(whole).collect()
 }

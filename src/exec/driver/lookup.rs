@@ -5,34 +5,27 @@ use std::collections::BTreeMap;
 use hamflow_stage_api::{Part, Plan, StageError};
 use serde_json::Value;
 
+use super::Driver;
 use super::work::{KnownPart, PartsWork, StageWork};
-use super::{Driver, SchedulerEvent};
 use crate::digest::Digest;
 use crate::exec::commit::{is_assembled, part_files};
 use crate::exec::event::{Cause, Found, Lookup, Prepared};
 use crate::exec::job;
 use crate::graph::StageId;
 use crate::lock::LockedStage;
-use crate::plan::{Check, PartFingerprint, StaleReason, Verdict, canonical};
+use crate::plan::{Check, PartFingerprint, StaleReason, Verdict};
 use crate::store::{ActionKey, ActionResult};
 
 impl Driver<'_> {
     /// Computes the key of a stage and looks it up; returns `Lookup::Unhashed` if the stage has unhashed inputs.
     pub(super) fn look_up(&mut self, id: StageId) -> Result<Lookup, StageError> {
-        // If the parts were built before the key was known, only the key itself is missing.
-        let inputs = if self.ahead.contains_key(&id) { Vec::new() } else { self.planner.unhashed(id) };
-        if inputs.is_empty() {
-            return self.look_up_key(id);
+        match self.unhashed(id) {
+            Some(unhashed) => Ok(unhashed),
+            None => self.look_up_key(id),
         }
-        let stage = self.setting.graph.stage(id);
-        let (kind, revision, params) =
-            (stage.spec.name, stage.spec.revision, Value::Object(stage.params.json().clone()));
-        let recipe = blake3::hash(format!("{kind} {revision} {}", canonical(&params)).as_bytes());
-        let recipe = u64::from_le_bytes(*recipe.as_bytes().first_chunk().expect("a hash has 32 bytes"));
-        Ok(Lookup::Unhashed { inputs, recipe })
     }
 
-    fn look_up_key(&mut self, id: StageId) -> Result<Lookup, StageError> {
+    pub(super) fn look_up_key(&mut self, id: StageId) -> Result<Lookup, StageError> {
         let check = self.planner.check(id, &self.results)?;
         if check.foreign && self.seen.foreign.insert(check.key) {
             let message = "the cache has a result under its key with other outputs than the stage declares; \
@@ -124,45 +117,13 @@ impl Driver<'_> {
             work.parts = PartsWork::new(parts, &inputs);
         }
         work.inputs = inputs;
-        if let Some(before) = self.ahead.remove(&id) {
-            let StageWork { parts, started, peak_memory, .. } = before;
-            work.parts.ahead = parts.made.into_iter().flatten().collect();
-            (work.parts.ran, work.parts.ran_amount) = (parts.ran, parts.ran_amount);
-            (work.started, work.peak_memory) = (started, peak_memory);
-        }
+        self.take_parts_ahead(id, &mut work);
         if cause != Cause::Forced {
             self.find_parts(id, &mut work)?;
         }
         let prepared = work.prepared();
         self.stages.insert(id, work);
         Ok(prepared)
-    }
-
-    /// Splits the work of a stage whose key is unknown, if its parts can run anyway; otherwise looks the key up.
-    pub(super) fn prepare_unhashed(&mut self, id: StageId) -> SchedulerEvent {
-        match self.prepare_parts_unhashed(id) {
-            Ok(Some(prepared)) => SchedulerEvent::Prepared(id, Ok(prepared)),
-            Ok(None) => SchedulerEvent::LookedUp(id, self.look_up_key(id)),
-            Err(error) => SchedulerEvent::LookedUp(id, Err(error)),
-        }
-    }
-
-    fn prepare_parts_unhashed(&mut self, id: StageId) -> Result<Option<Prepared>, StageError> {
-        let plan = self.planner.plan_unhashed(id, &self.results)?;
-        let Some((inputs, Plan::Parts(parts))) = plan else { return Ok(None) };
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        // The result is known to be missing; whether the stage has also changed is unknown.
-        let locked = self.planner.lock().stages.contains_key(self.name(id));
-        let reason = if locked { StaleReason::ResultMissing } else { StaleReason::NeverBuilt };
-        let device = self.planner.device(id)?;
-        self.save_record_soon();
-        let parts = PartsWork::new(parts, &inputs);
-        let work = StageWork { device, inputs, parts, is_split: true, ..StageWork::new(vec![reason]) };
-        let prepared = work.prepared();
-        self.stages.insert(id, work);
-        Ok(Some(prepared))
     }
 
     /// Records which parts of a stage are in the store; returns the keys of the others.
@@ -216,7 +177,7 @@ impl Driver<'_> {
     }
 
     /// Schedules saving the run record: from now on there is something to record, even if the run is killed.
-    fn save_record_soon(&mut self) {
+    pub(super) fn save_record_soon(&mut self) {
         if !self.setting.is_rebuild() {
             self.report.journal.save_soon();
         }

@@ -5,6 +5,7 @@ mod lookup;
 mod outcome;
 mod remote;
 mod result;
+mod unhashed;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
