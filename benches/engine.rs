@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use hamflow::plan::PartFingerprint;
 use hamflow_stage_api::{
-    AnyKind, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Params, Plan, Planning, perform,
+    AnyKind, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, Params, Plan, Planning, Redactor,
+    perform,
 };
 
 const ROUNDS: usize = 21;
@@ -138,6 +139,7 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         pool_threads: 1,
         project_dir: folder.to_owned(),
         env: BTreeMap::new(),
+        redactor: Redactor::default(),
     };
     perform(metadata, &job, &Silent).expect("the table can be made");
     let outputs = metadata.outputs(&params);

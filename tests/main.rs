@@ -31,3 +31,5 @@ mod remote;
 mod scheduling;
 mod sealed;
 mod security;
+#[cfg(feature = "builtin")]
+mod terminal;

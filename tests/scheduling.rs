@@ -4,6 +4,7 @@
 #![cfg(all(target_os = "linux", not(hamflow_portable)))]
 
 use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -59,4 +60,26 @@ fn stages_whose_memory_fits_together_run_at_the_same_time() {
 #[test]
 fn a_stage_that_needs_more_memory_than_the_machine_has_runs_alone() {
     assert_one_after_the_other(total_memory() * 3);
+}
+
+#[test]
+fn the_time_of_a_stage_is_that_of_its_job_without_waiting() {
+    const HELD: Duration = Duration::from_secs(1);
+    let project =
+        Project::new("[stages.a]\nkind = \"hold\"\nname = \"a\"\n[stages.b]\nkind = \"hold\"\nname = \"b\"\n");
+    let mut run = project.start(&["run", "--json", "--jobs", "1"]);
+    let mut events = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(events.any(|line| line.contains("\"event\":\"progress\"")), "no stage started");
+    let started = Instant::now();
+    while started.elapsed() < HELD {
+        std::thread::yield_now();
+    }
+    project.write("go-on", "");
+    let events: Vec<Value> = events.map(|line| serde_json::from_str(&line).unwrap()).collect();
+    let finished = events.iter().filter(|event| event["event"] == "stage_finished");
+    let times: Vec<u64> = finished.map(|event| event["wall_ms"].as_u64().unwrap()).collect();
+    let held = HELD.as_millis() as u64;
+    // The other stage was ready all the time, but there was no core for it.
+    assert!(times.len() == 2 && times[0] >= held && times[1] < held, "{times:?}");
+    assert!(run.wait().unwrap().success());
 }

@@ -24,12 +24,14 @@ mod trust;
 mod verify;
 mod why;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use hamflow_stage_api::Subcommand as Contributed;
+use hamflow_stage_api::{Subcommand as Contributed, escape_controls};
 
 use crate::config::Kinds;
 use crate::ui;
@@ -132,13 +134,35 @@ fn parse(program: Program) -> Result<Invocation, clap::Error> {
     }
 }
 
+/// Prints help and version to standard output, errors to standard error.
+fn print_usage(error: &clap::Error) {
+    let text = error.to_string();
+    match escape_controls(&text) {
+        Cow::Borrowed(_) => drop(error.print()),
+        // Without clap's colours, because an argument that is not valid has control characters.
+        Cow::Owned(_) => ui::say(text.trim_end()),
+    }
+}
+
+/// Prints the message of a panic, which can quote text from outside.
+fn set_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        ui::say(&format!("thread `{}` {panic}", thread.name().unwrap_or("unnamed")));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            ui::say(&backtrace.to_string());
+        }
+    }));
+}
+
 /// Runs the command line of a program.
 pub fn main(program: Program) -> ExitCode {
+    set_panic_hook();
     let invocation = match parse(program) {
         Ok(invocation) => invocation,
         Err(error) => {
-            // clap prints help and version to standard output, errors to standard error.
-            let _ = error.print();
+            print_usage(&error);
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };

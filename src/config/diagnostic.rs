@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use hamflow_stage_api::escape_controls;
+
 /// Bytes `start..end` of `pipeline.toml` (or of a `--set` argument).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {
@@ -57,8 +59,13 @@ impl Diagnostic {
         let mut text = format!("error: {}", self.message);
         if let Some(Location { file, line, column, width, text: shown }) = &self.place {
             let digits = line.to_string().len().max(2);
+            let shown = shown.trim_end_matches('\r');
+            let (before, marked) = split_at_character(shown, column - 1);
+            let (marked, _) = split_at_character(marked, *width);
             // Tabs stay tabs, so that the caret is below its column at any tab width.
-            let indent: String = shown.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let indent: String = escape_controls(before).chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let width = width + escape_controls(marked).chars().count() - marked.chars().count();
+            let shown = escape_controls(shown);
             text.push_str(&format!("\n{:digits$}--> {file}:{line}:{column}", ""));
             text.push_str(&format!("\n{:digits$} |", ""));
             text.push_str(&format!("\n{line:digits$} | {shown}"));
@@ -69,6 +76,11 @@ impl Diagnostic {
         }
         text
     }
+}
+
+/// Splits a text behind its first `count` characters.
+fn split_at_character(text: &str, count: usize) -> (&str, &str) {
+    text.split_at(text.char_indices().nth(count).map_or(text.len(), |(place, _)| place))
 }
 
 /// Where a value comes from.

@@ -36,6 +36,24 @@ pub fn own_command() -> Vec<String> {
     std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
+/// A command line in which the values of `--set` are hidden: everybody who can read the cache can read the lock.
+fn without_values(command: Vec<String>) -> Vec<String> {
+    let mut is_value = false;
+    let hide = |word: String| {
+        let follows_set = std::mem::replace(&mut is_value, word == "--set");
+        let (option, assignment) = match word.strip_prefix("--set=") {
+            Some(assignment) => ("--set=", assignment),
+            None if follows_set => ("", &word[..]),
+            None => return word,
+        };
+        match assignment.split_once('=') {
+            Some((name, _)) => format!("{option}{name}=***"),
+            None => word,
+        }
+    };
+    command.into_iter().map(hide).collect()
+}
+
 impl RunGuard {
     /// Takes the lock of the store at `root`. If another run holds it, calls `waiting` and waits, or fails if `waiting` is `None`.
     pub fn take(root: &Path, waiting: Option<&mut dyn FnMut(&Holder)>) -> Result<Self, GuardError> {
@@ -69,7 +87,7 @@ impl RunGuard {
             }
             Err(TryLockError::Error(error)) => return Err(GuardError::Fs(at("lock", path)(error))),
         }
-        let command = own_command();
+        let command = without_values(own_command());
         let host = sys::host_name();
         let text = format!("process {} on {host}: {}\n", std::process::id(), command.join(" "));
         // The text is only used in messages of waiting processes, so errors are ignored.
@@ -106,6 +124,13 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "the lock cannot be taken");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn values_of_set_are_hidden() {
+        let hidden = |words: &[&str]| without_values(words.iter().map(|word| (*word).to_owned()).collect()).join(" ");
+        assert_eq!(hidden(&["hamflow", "run", "--set", "a.b=c=d", "x=y"]), "hamflow run --set a.b=*** x=y");
+        assert_eq!(hidden(&["hamflow", "--set=a.b=c=d", "run", "--set", "e"]), "hamflow --set=a.b=*** run --set e");
     }
 
     #[test]

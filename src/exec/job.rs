@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, StageError, Threads};
+use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, Redactor, StageError, Threads};
 
 use crate::config::Stage;
 use crate::digest::{Digest, FileDigest};
@@ -22,6 +22,8 @@ pub struct Places<'a> {
     pub side: &'a Path,
     /// The checkpoint directory, for kinds that can resume.
     pub checkpoint: Option<&'a Path>,
+    /// Hides the secrets of all stages.
+    pub redactor: &'a Redactor,
 }
 
 /// Returns the inputs of a part: for each port, the files of its first input that the part lists.
@@ -121,6 +123,7 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
         pool_threads: if spec.threads == Threads::All { threads } else { 1 },
         project_dir: places.project.to_owned(),
         env,
+        redactor: places.redactor.clone(),
     })
 }
 

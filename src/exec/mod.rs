@@ -3,6 +3,7 @@
 //! `run_loop` decides what to do next and has no side effects; `driver` carries out its decisions; `event` is the interface between the
 //! two. `finish` ends a run. [`rebuild()`] reruns a stage into a scratch store and compares the results.
 
+mod busy_time;
 mod commit;
 mod committer;
 mod driver;

@@ -9,7 +9,7 @@ use super::driver::{Driver, LockUpdate, Report, Setting};
 use super::finish::finish;
 use super::guard::own_command;
 use super::record::{Journal, RunRecord, run_name};
-use super::secrets::Secrets;
+use super::secrets::redactor;
 use super::{RunEvent, RunOptions, RunSummary, Workers, gc, rebuild};
 use crate::fs::{self, disk_error};
 use crate::graph::Graph;
@@ -44,7 +44,7 @@ pub fn run(
     let report = Report {
         events,
         journal: Journal::new(&store.runs_dir(), record),
-        secrets: Secrets::of(&graph.pipeline.stages),
+        redactor: redactor(&graph.pipeline.stages),
         summary: RunSummary::default(),
     };
     let locks = LockUpdate { before: lock.clone(), now: lock, unhashed: Vec::new() };
@@ -74,7 +74,7 @@ pub(super) fn run_in(
         events,
         // In the scratch store, so that it is deleted together with the results.
         journal: Journal::new(&target.runs_dir(), record(graph, options)),
-        secrets: Secrets::of(&graph.pipeline.stages),
+        redactor: redactor(&graph.pipeline.stages),
         summary: RunSummary::default(),
     };
     let messages = workers.messages;
@@ -87,10 +87,11 @@ pub(super) fn run_in(
 }
 
 fn record(graph: &Graph, options: &RunOptions) -> RunRecord {
+    let redactor = redactor(&graph.pipeline.stages);
     RunRecord {
         run: run_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: own_command(),
+        command: own_command().iter().map(|word| redactor.redact(word).into_owned()).collect(),
         profile: graph.pipeline.profile.clone(),
         started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         wall_ms: 0,

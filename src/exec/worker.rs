@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError, perform};
 
@@ -25,6 +26,7 @@ pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
         sys::reset_peak_memory();
+        let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| find_and_perform(kinds, &job, events.as_ref())));
         let error = match outcome {
             Ok(result) => result.err(),
@@ -34,13 +36,13 @@ pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
                 Some(StageError::bug(message).hint("please report it with the stage's log"))
             }
         };
-        let id = job.id;
+        let (id, wall_ms) = (job.id, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         // Memory freed by this job is not needed by the next one, but other programs may need it.
         drop(job);
         if sys::resident_memory().is_some_and(|bytes| bytes > KEPT_MEMORY) {
             sys::release_free_memory();
         }
-        events.emit(JobEvent::Finished(JobResult { id, error, peak_memory: sys::peak_memory() }));
+        events.emit(JobEvent::Finished(JobResult { id, error, peak_memory: sys::peak_memory(), wall_ms }));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hamflow_stage_api::escape_controls;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::style::Style;
@@ -26,11 +27,16 @@ impl Bars {
         self.bars.entry(stage.to_owned()).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new_spinner());
             bar.set_style(spinner());
-            bar.set_prefix(stage.to_owned());
+            bar.set_prefix(escape_controls(stage).into_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         })
     }
+}
+
+/// A message beside a bar, which must not continue on a second line.
+fn one_line(message: &str) -> String {
+    escape_controls(&message.replace(['\n', '\t'], " ")).into_owned()
 }
 
 fn spinner() -> ProgressStyle {
@@ -48,7 +54,7 @@ impl Reporter for Bars {
         match event {
             RunEvent::StageStarted { stage, reasons, .. } => {
                 let why = plain::reasons_text(stage, reasons);
-                self.bar(stage).set_message(why);
+                self.bar(stage).set_message(one_line(&why));
             }
             RunEvent::Progress { stage, done, total, unit, message } => {
                 let bar = self.bar(stage);
@@ -57,7 +63,7 @@ impl Reporter for Bars {
                     bar.set_style(measured());
                 }
                 bar.set_position(*done);
-                bar.set_message(format!("{unit}  {message}"));
+                bar.set_message(one_line(&format!("{unit}  {message}")));
             }
             RunEvent::StageFinished { stage, .. } => {
                 if let Some(bar) = self.bars.remove(stage) {

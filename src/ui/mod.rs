@@ -1,4 +1,7 @@
-//! Terminal output: progress bars on a terminal, plain lines elsewhere, JSON for programs. Nothing else writes to the terminal.
+//! Terminal output: progress bars on a terminal, plain lines elsewhere, JSON for programs.
+//!
+//! Nothing else writes to the terminal. Control characters in what is written are escaped here, because names of files,
+//! values of tables and the output of programs come from outside.
 
 mod bars;
 mod json;
@@ -7,6 +10,7 @@ mod style;
 
 use std::io::{self, Write};
 
+use hamflow_stage_api::Redactor;
 pub use style::{Style, bytes, duration, plural};
 
 use crate::exec::RunEvent;
@@ -57,10 +61,16 @@ pub fn data(line: &str) {
 
 /// Writes a line of data to standard output and returns the error if that fails.
 fn try_data(line: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{line}")
+    let mut stdout = io::stdout().lock();
+    let line = Style::of(&stdout).render(line);
+    writeln!(stdout, "{line}")
 }
 
 /// Writes a message to standard error.
 pub fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let mut stderr = io::stderr().lock();
+    // A message may quote a URL with a password, as from the pipeline file.
+    let line = Redactor::default().redact(line);
+    let line = Style::of(&stderr).render(&line);
+    let _ = writeln!(stderr, "{line}");
 }

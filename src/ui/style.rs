@@ -1,7 +1,59 @@
 //! Colours and human-readable numbers.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::IsTerminal;
+
+use hamflow_stage_api::escape_controls;
+
+/// Ends a coloured text.
+const PLAIN: char = '\u{fdd0}';
+
+/// A colour of the output.
+///
+/// A text carries its colours as noncharacters of Unicode. Only [`Style::render`] makes escape sequences, so that one
+/// that comes from outside is never mistaken for one of hamflow's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    BoldYellow,
+    Cyan,
+    BoldCyan,
+}
+
+impl Colour {
+    const ALL: [Self; 7] =
+        [Self::Dim, Self::Red, Self::Green, Self::Yellow, Self::BoldYellow, Self::Cyan, Self::BoldCyan];
+
+    /// The character that starts this colour.
+    const fn mark(self) -> char {
+        match self {
+            Self::Dim => '\u{fdd1}',
+            Self::Red => '\u{fdd2}',
+            Self::Green => '\u{fdd3}',
+            Self::Yellow => '\u{fdd4}',
+            Self::BoldYellow => '\u{fdd5}',
+            Self::Cyan => '\u{fdd6}',
+            Self::BoldCyan => '\u{fdd7}',
+        }
+    }
+
+    /// The parameters of SGR (ECMA-48, 8.3.117).
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Dim => "2",
+            Self::Red => "31;1",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::BoldYellow => "33;1",
+            Self::Cyan => "36",
+            Self::BoldCyan => "36;1",
+        }
+    }
+}
 
 /// Whether output is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,30 +68,49 @@ impl Style {
         Self { colour: stream.is_terminal() && !refused }
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    fn paint(self, colour: Colour, text: &str) -> String {
+        if self.colour { format!("{}{text}{PLAIN}", colour.mark()) } else { text.to_owned() }
     }
 
     /// The word for an outcome or a verdict, coloured and padded to eight columns.
     pub fn word(self, word: &str) -> String {
-        let padded = format!("{word:<8}");
-        match word {
-            "ran" => self.paint("32", &padded),
-            "cached" => self.paint("36", &padded),
-            "stale" | "pending" => self.paint("33", &padded),
-            "failed" | "missing" => self.paint("31;1", &padded),
-            _ => self.paint("2", &padded),
-        }
+        let colour = match word {
+            "ran" => Colour::Green,
+            "cached" => Colour::Cyan,
+            "stale" | "pending" => Colour::Yellow,
+            "failed" | "missing" => Colour::Red,
+            _ => Colour::Dim,
+        };
+        self.paint(colour, &format!("{word:<8}"))
     }
 
     /// The coloured label at the beginning of a message, such as `error:` or `warning:`.
     pub fn label(self, label: &str) -> String {
         let colour = match label {
-            "error" | "flaw" => "31;1",
-            "note" => "36;1",
-            _ => "33;1",
+            "error" | "flaw" => Colour::Red,
+            "note" => Colour::BoldCyan,
+            _ => Colour::BoldYellow,
         };
         self.paint(colour, &format!("{label}:"))
+    }
+
+    /// The text as a stream gets it: colours as escape sequences, all other control characters escaped.
+    pub(super) fn render(self, text: &str) -> Cow<'_, str> {
+        let is_mark = |character: char| ('\u{fdd0}'..='\u{fdd7}').contains(&character);
+        if !self.colour || !text.contains(is_mark) {
+            return escape_controls(text);
+        }
+        let mut rendered = String::with_capacity(text.len() + 16);
+        for piece in text.split_inclusive(is_mark) {
+            let mark = piece.chars().next_back().filter(|last| is_mark(*last));
+            rendered.push_str(&escape_controls(piece.strip_suffix(is_mark).unwrap_or(piece)));
+            let code =
+                mark.map(|mark| Colour::ALL.iter().find(|colour| colour.mark() == mark).map_or("0", |it| it.code()));
+            if let Some(code) = code {
+                rendered.push_str(&format!("\x1b[{code}m"));
+            }
+        }
+        Cow::Owned(rendered)
     }
 }
 
@@ -74,6 +145,25 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_own_colours_become_escape_sequences() {
+        let hostile = "\x1b[31m\x1b]0;x\x07\u{202e}";
+        for (colour, expected) in [
+            (true, "\x1b[31;1merror:\x1b[0m \\u001b[31m\\u001b]0;x\\u0007\\u202e"),
+            (false, "error: \\u001b[31m\\u001b]0;x\\u0007\\u202e"),
+        ] {
+            let style = Style { colour };
+            assert_eq!(style.render(&format!("{} {hostile}", style.label("error"))), expected);
+        }
+        for word in ["ran", "cached", "stale", "failed", "fresh"] {
+            let style = Style { colour: true };
+            let rendered = style.render(&style.word(word)).into_owned();
+            assert!(rendered.starts_with("\x1b[") && rendered.ends_with("\x1b[0m"), "{rendered:?}");
+        }
+        // A mark from outside is shown where nothing is coloured; elsewhere it changes a colour at most.
+        assert_eq!(Style { colour: false }.render("\u{fdd1}"), "\\ufdd1");
+    }
 
     #[test]
     fn numbers_are_human_readable() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{
     AnyKind, ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, OutputFile, ParamError,
-    Resolved, StageError, perform,
+    Redactor, Resolved, StageError, perform,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -181,6 +181,7 @@ pub fn job(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)], folder:
         pool_threads: 1,
         project_dir: folder.to_path_buf(),
         env: BTreeMap::new(),
+        redactor: Redactor::default(),
     }
 }
 

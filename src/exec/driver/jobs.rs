@@ -1,13 +1,13 @@
 //! Starts jobs and handles the messages of their workers.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
 use serde_json::Value;
 
+use super::Driver;
 use super::work::{JobWork, PartKey, StageWork};
-use super::{Driver, milliseconds};
 use crate::exec::commit::{FinishedPart, StagedPart, is_assembled};
 use crate::exec::committer::Committer;
 use crate::exec::event::{JobId, Piece, SchedulerEvent};
@@ -57,6 +57,7 @@ impl Driver<'_> {
             project: &self.setting.graph.pipeline.root,
             side: &side,
             checkpoint: checkpoint.as_deref(),
+            redactor: &self.report.redactor,
         };
         let job = job::make(stage, job::Piece { id: number, part, inputs, threads }, &places)?;
         self.executor.submit(&job).map_err(|error| {
@@ -70,6 +71,7 @@ impl Driver<'_> {
             read: BTreeMap::new(),
             flaws: Vec::new(),
             started: Instant::now(),
+            took: None,
             folder: job::work_dir(&tmp, number),
         };
         self.jobs.insert(number, job);
@@ -135,7 +137,7 @@ impl Driver<'_> {
     fn worker_lost(&mut self, job: JobId, how: &str, stderr: String) -> StageError {
         let id = self.jobs.remove(&job).expect("the caller has looked").stage;
         let name = self.name(id).to_owned();
-        let stderr = self.report.secrets.hide(stderr);
+        let stderr = self.report.redactor.redact(&stderr).into_owned();
         for line in stderr.lines() {
             self.report.journal.log(&name, line);
         }
@@ -149,8 +151,12 @@ impl Driver<'_> {
     }
 
     fn job_ended(&mut self, job: JobId, result: JobResult) -> Option<SchedulerEvent> {
-        let id = self.jobs.get(&job)?.stage;
-        if let Some(work) = self.stages.get_mut(&id) {
+        let took = Duration::from_millis(result.wall_ms);
+        let ended = self.jobs.get_mut(&job)?;
+        ended.took = Some(took);
+        let id = ended.stage;
+        if let Some(work) = self.stages.get_mut(&id).or_else(|| self.ahead.get_mut(&id)) {
+            work.busy.add(Instant::now(), took);
             work.peak_memory = work.peak_memory.max(result.peak_memory);
         }
         match result.error {
@@ -165,7 +171,7 @@ impl Driver<'_> {
     fn job_says(&mut self, job: JobId, event: JobEvent) {
         let Some(running) = self.jobs.get_mut(&job) else { return };
         let (id, piece) = (running.stage, running.piece);
-        let hide = |text: String| self.report.secrets.hide(text);
+        let hide = |text: String| self.report.redactor.redact(&text).into_owned();
         let said = match event {
             JobEvent::Read { port, digests } => return drop(running.read.insert(port, digests)),
             JobEvent::Flaw { message } => {
@@ -215,7 +221,8 @@ impl Driver<'_> {
     /// Hands a part that a job produced to the committer.
     pub(super) fn store_part(&mut self, job: JobId) -> Result<(), StageError> {
         let Some(running) = self.jobs.get_mut(&job) else { return Err(StageError::bug("a part of no job")) };
-        let (id, cost_ms) = (running.stage, milliseconds(running.started));
+        let id = running.stage;
+        let cost_ms = u64::try_from(running.took.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         let (flaws, work) = (std::mem::take(&mut running.flaws), running.folder.clone());
         let (key, fingerprint) = match self.key_of_made(job) {
             Ok(key) => key,
@@ -250,6 +257,7 @@ impl Driver<'_> {
         let (id, number) = (*id, *number);
         self.copies.keep(id.index(), part.copied);
         self.sharing.upload(&part.result);
+        let Some(elapsed) = self.stages.get(&id).map(|work| self.busy_time(id, work).total()) else { return };
         let Some(work) = self.stages.get_mut(&id) else { return };
         let parts = &mut work.parts;
         parts.made[number] = Some((part.result.key, part.files));
@@ -260,7 +268,7 @@ impl Driver<'_> {
         let behind: Amount = made.map(|(_, amount)| *amount).sum();
         let stage = self.setting.graph.stage(id);
         let unit = stage.spec.part_unit;
-        let message = throughput::rate(parts.ran_amount, all.files - behind.files, work.started.elapsed(), unit);
+        let message = throughput::rate(parts.ran_amount, all.files - behind.files, elapsed, unit);
         let is_whole = parts.made_count() == parts.parts.len();
         (self.report.events)(RunEvent::Progress {
             stage: stage.name.clone(),

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{Redactor, StageError};
 
 use super::committer::Committer;
 use super::event::{Action, JobId, SchedulerEvent};
@@ -20,7 +20,6 @@ use super::ready::Ready;
 use super::record::Journal;
 use super::resources::Resources;
 use super::run_loop::{NodeSpec, Policy, RunLoop};
-use super::secrets::Secrets;
 use super::{Executor, Message, RunEvent, RunOptions, RunSummary, Workers};
 use crate::fs::LinkMode;
 use crate::graph::{Graph, StageId};
@@ -58,7 +57,7 @@ pub struct Report<'a> {
     /// The record of the run and the logs of its stages.
     pub journal: Journal,
     /// The secrets to redact.
-    pub secrets: Secrets,
+    pub redactor: Redactor,
     /// The counts of the run.
     pub summary: RunSummary,
 }

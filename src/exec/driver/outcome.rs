@@ -1,15 +1,17 @@
 //! Reports, records and counts the outcomes of stages.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use hamflow_stage_api::{ErrorCategory, StageError};
 
+use super::Driver;
 use super::lookup::outputs_by_name;
 use super::work::StageWork;
-use super::{Driver, milliseconds};
 use crate::config::Location;
 use crate::digest::Digest;
 use crate::exec::RunEvent;
+use crate::exec::busy_time::BusyTime;
 use crate::exec::event::Done;
 use crate::exec::record::{Outcome, StageRecord};
 use crate::graph::StageId;
@@ -108,7 +110,7 @@ impl Driver<'_> {
         let ahead = self.ahead.remove(&id);
         let work = self.stages.remove(&id).or(ahead);
         self.locate(id, &mut error);
-        let error = self.report.secrets.hide_in_error(error);
+        let error = self.report.redactor.redact_error(error);
         let category = error.category;
         let worst = self.report.summary.failures.worst.map_or(category, |known| worse(known, category));
         self.report.summary.failures.worst = Some(worst);
@@ -194,6 +196,14 @@ impl Driver<'_> {
         self.tell(id, Ending { outcome, key, reasons, outputs: BTreeMap::new(), error }, work.as_ref());
     }
 
+    /// The time in which a stage was worked on so far.
+    pub(super) fn busy_time(&self, id: StageId, work: &StageWork) -> BusyTime {
+        let mut busy = work.busy.clone();
+        let running = self.jobs.values().filter(|job| job.stage == id && job.took.is_none());
+        running.for_each(|job| busy.add(Instant::now(), job.started.elapsed()));
+        busy
+    }
+
     /// Reports and records the end of a stage.
     fn tell(&mut self, id: StageId, ending: Ending, work: Option<&StageWork>) {
         let Ending { outcome, key, reasons, outputs, error } = ending;
@@ -204,7 +214,7 @@ impl Driver<'_> {
             reasons,
             parts_ran: work.map_or(0, |work| work.parts.ran),
             parts_cached: work.map_or(0, |work| work.parts.cached),
-            wall_ms: work.map_or(0, |work| milliseconds(work.started)),
+            wall_ms: work.map_or(0, |work| self.busy_time(id, work).milliseconds()),
             peak_memory: work.map_or(0, |work| work.peak_memory),
             device: work.and_then(|work| work.device.clone()),
             outputs,

@@ -163,7 +163,7 @@ impl Driver<'_> {
     /// Emits the warning about a failed remote; only once.
     pub(in crate::exec) fn tell_of_remote(&mut self) {
         if let Some(message) = self.sharing.take_warning() {
-            let message = self.report.secrets.hide(message);
+            let message = self.report.redactor.redact(&message).into_owned();
             self.warn(None, message);
         }
     }

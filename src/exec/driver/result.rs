@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hamflow_stage_api::{ErrorCategory, StageError};
 
-use super::{Driver, milliseconds};
+use super::Driver;
 use crate::exec::commit::{self, Finished};
 use crate::exec::event::{JobId, SchedulerEvent};
 use crate::fs::{self, disk_error};
@@ -29,7 +30,7 @@ impl Driver<'_> {
             parts: &parts,
             texts: &check.texts(),
             flaws: &ended.flaws,
-            cost_ms: milliseconds(work.started),
+            cost_ms: work.busy.milliseconds(),
         };
         let result = Arc::new(commit::stage(self.setting.target, &finished)?);
         if !self.setting.is_rebuild() {
@@ -52,11 +53,13 @@ impl Driver<'_> {
         let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a stage is restored that was not looked up"))?;
         let check = work.check()?.clone();
         let (result, files) = check.result.clone().ok_or_else(|| StageError::bug("a cached stage has no result"))?;
+        let started = Instant::now();
         if self.restore(id, &result, &files)? == Restored::Damaged {
             return Ok(false);
         }
         self.tell_of_device(id, &check);
         if let Some(work) = self.stages.get_mut(&id) {
+            work.busy.add(Instant::now(), started.elapsed());
             work.result = Some(result);
         }
         self.agree_with_lock(id, &self.stages[&id]).map(|()| true)

@@ -87,10 +87,10 @@ impl Driver<'_> {
 
     /// Adds the parts that were built before the key was known.
     pub(super) fn take_parts_ahead(&mut self, id: StageId, work: &mut StageWork) {
-        let Some(StageWork { parts, started, peak_memory, .. }) = self.ahead.remove(&id) else { return };
+        let Some(StageWork { parts, busy, peak_memory, .. }) = self.ahead.remove(&id) else { return };
         work.parts.ahead = parts.made.into_iter().flatten().collect();
         (work.parts.ran, work.parts.ran_amount) = (parts.ran, parts.ran_amount);
-        (work.started, work.peak_memory) = (started, peak_memory);
+        (work.busy, work.peak_memory) = (busy, peak_memory);
     }
 
     /// Adds the input digests of stages that finished before all of their inputs were hashed to the lock. If an input is still unhashed

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{Inputs, Part, StageError};
 use serde_json::Value;
 
 use crate::digest::Digest;
+use crate::exec::busy_time::BusyTime;
 use crate::exec::event::{Piece, Prepared, PreparedPart};
 use crate::exec::throughput::Amount;
 use crate::graph::StageId;
@@ -33,8 +34,8 @@ pub struct StageWork {
     pub parts: PartsWork,
     /// Whether the stage is split into parts.
     pub is_split: bool,
-    /// When the work started.
-    pub started: Instant,
+    /// The time of its jobs, or of restoring its result.
+    pub busy: BusyTime,
     /// The peak resident size of any worker that ran a job of the stage, in bytes.
     pub peak_memory: u64,
     /// The result, once stored or found.
@@ -94,7 +95,7 @@ impl StageWork {
             inputs: Inputs::default(),
             parts: PartsWork::default(),
             is_split: false,
-            started: Instant::now(),
+            busy: BusyTime::default(),
             peak_memory: 0,
             result: None,
             is_committed: false,
@@ -133,6 +134,8 @@ pub struct JobWork {
     pub flaws: Vec<String>,
     /// When the job was submitted.
     pub started: Instant,
+    /// The time that it took, once it has ended.
+    pub took: Option<Duration>,
     /// The working directory of the job.
     pub folder: PathBuf,
 }

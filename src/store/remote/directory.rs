@@ -24,6 +24,10 @@ fn open(url: &str, root: &Path) -> OpenResult {
 
 /// Opens a directory.
 pub fn open_path(path: &str, root: &Path) -> OpenResult {
+    // Not a path, but a URL with a password, which must not be shown.
+    if path.split('/').any(|step| step.split_once(':').is_some_and(|(_, rest)| rest.contains('@'))) {
+        return Err("the URL has no scheme; a URL starts with one, as in `https://`".to_owned());
+    }
     Ok(Box::new(Directory { root: root.join(path) }))
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Inputs, Params, PartOutput, StageError};
+use crate::{Digest, Inputs, Params, PartOutput, Redactor, StageError};
 
 /// Which piece of a stage's work a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ pub struct Job {
     pub project_dir: PathBuf,
     /// The declared environment variables, including secrets.
     pub env: BTreeMap<String, String>,
+    /// Hides the secrets in what a program prints.
+    pub redactor: Redactor,
 }
 
 /// An event of a worker, one JSON object per line.
@@ -120,4 +122,6 @@ pub struct JobResult {
     pub error: Option<StageError>,
     /// The worker's peak resident memory so far, in bytes; 0 if unknown.
     pub peak_memory: u64,
+    /// The time that the job took, in milliseconds.
+    pub wall_ms: u64,
 }
