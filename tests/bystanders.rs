@@ -140,7 +140,7 @@ fn unreadable_outputs_are_cached() {
 
 #[test]
 fn an_invalid_output_name_is_an_error_of_the_program() {
-    let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && touch \"{outputs.y}/a\nb\"", ""));
+    let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && touch {outputs.y}/\"a\nb\"", ""));
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("is not a single line of UTF-8"), "{ran:?}");

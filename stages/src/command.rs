@@ -1,7 +1,9 @@
 //! The kind `command`: runs any program with declared inputs and outputs.
 
 mod check;
+mod interpreter;
 mod process;
+mod shell;
 mod template;
 mod unchanged;
 
@@ -24,6 +26,15 @@ use unchanged::{Absent, Stamps};
 /// 1: first revision.
 const REVISION: u32 = 1;
 
+/// Whether a text is a line with valid placeholders. For fuzzing.
+pub(crate) fn reads_as_line(text: &str) -> bool {
+    Template::parse(text).is_ok_and(|template| {
+        let (shape, placeholders) = template.read_as_line(&CommandParams::default());
+        assert_eq!(shape.places.len(), placeholders.len(), "every placeholder has a place");
+        true
+    })
+}
+
 /// Runs an external program.
 pub struct Command;
 
@@ -32,9 +43,13 @@ pub struct Command;
 #[serde(default, deny_unknown_fields)]
 pub struct CommandParams {
     /// The command to run: a list (the program and its arguments), or one line for `sh -c`. `{inputs.x}`, `{outputs.y}`,
-    /// `{params.z}` and `{threads}` are replaced with paths and values; `{{` and `}}` are literal braces. In a line, the
-    /// values are quoted for the shell.
+    /// `{params.z}` and `{threads}` are replaced with paths and values; `{{` and `}}` are literal braces. In a line, each
+    /// value is one word for the shell, without quotes around its placeholder.
     run: Run,
+    /// Whether a line fails as soon as one of its commands fails, also one in front of a pipe (`set -e -o pipefail`).
+    /// Otherwise only the last command decides. The default is true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: Option<bool>,
     /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional.
     outputs: BTreeMap<String, Declared>,
     /// Values for `{params.z}`.
@@ -123,6 +138,31 @@ impl CommandParams {
                 self.check_placeholder(placeholder)?;
             }
         }
+        self.check_places()
+    }
+
+    /// Rejects placeholders whose values could become code.
+    fn check_places(&self) -> Result<(), ParamError> {
+        let template = |text: &str| Template::parse(text).unwrap_or_default();
+        let (line, code) = match &self.run {
+            Run::Line(line) => (Some(template(line)), None),
+            Run::Arguments(arguments) => {
+                let argument = |index: usize| arguments.get(index).map(|text| template(text));
+                (shell::script(arguments).and_then(argument), shell::code(arguments).and_then(argument))
+            }
+        };
+        if let Some((placeholder, place)) = line.as_ref().and_then(|line| line.misplaced(self)) {
+            let message = format!("`{placeholder}` is {}, where its value could become code", place.describe());
+            let hint =
+                format!("write `{placeholder}` without quotes, as a word of its own: its value is always one word");
+            return Err(ParamError::new("run", message).hint(&hint));
+        }
+        let code = code.unwrap_or_default();
+        if let Some(placeholder) = code.placeholders().find(|placeholder| placeholder.is_text(self)) {
+            let message = format!("`{placeholder}` is within code, where its value could become code, too");
+            let hint = format!("pass `{placeholder}` as an argument of its own, and let the code read its arguments");
+            return Err(ParamError::new("run", message).hint(&hint));
+        }
         Ok(())
     }
 
@@ -140,6 +180,12 @@ impl CommandParams {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the command is a line with more than one command.
+    fn has_several_commands(&self) -> bool {
+        let Run::Line(line) = &self.run else { return false };
+        Template::parse(line).is_ok_and(|template| template.read_as_line(self).0.has_several_commands)
     }
 
     fn check_outputs(&self) -> Result<(), ParamError> {
@@ -199,6 +245,8 @@ impl Kind for Command {
             declared.path = Some(declared.path(name));
         }
         parsed.check()?;
+        // Only where it makes a difference, so that it is not in the key of other commands.
+        parsed.strict = parsed.has_several_commands().then(|| parsed.strict.unwrap_or(true));
         Ok(parsed)
     }
 
@@ -228,7 +276,9 @@ impl Kind for Command {
             ));
         }
         for output in &outputs {
-            check::output(output, &context.job().output_dir)?;
+            if let Some(warning) = check::output(output, &context.job().output_dir)? {
+                context.warn(warning);
+            }
         }
         Ok(())
     }
@@ -240,60 +290,13 @@ impl Files<CommandParams> for Command {
         let known = |text: &str| template::with_params(text, params);
         match &params.run {
             Run::Arguments(arguments) => {
-                let within: Vec<String> = shell_lines(arguments).flat_map(|line| words(line)).collect();
+                let script = shell::script(arguments).and_then(|index| arguments.get(index));
+                let within: Vec<String> = script.into_iter().flat_map(|line| shell::words(line)).collect();
                 arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
             }
-            Run::Line(line) => words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
+            Run::Line(line) => shell::words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
         }
     }
-}
-
-/// The shell script among the arguments: the first non-option after a shell's name and `-c`.
-fn shell_lines(arguments: &[String]) -> impl Iterator<Item = &String> {
-    const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
-    let is_shell = |argument: &String| SHELLS.contains(&argument.rsplit('/').next().unwrap_or_default());
-    let is_c = |argument: &&String| argument.starts_with('-') && !argument.starts_with("--") && argument.contains('c');
-    let behind_c = arguments.iter().skip_while(move |it| !is_shell(it)).skip_while(move |it| !is_c(it)).skip(1);
-    behind_c.filter(|argument| !argument.starts_with('-')).take(1)
-}
-
-/// The words of a shell line (POSIX.1-2017, 2.2 and 2.3), except redirection targets (`> log.txt`). For a quoted word
-/// with spaces, also the words within, because it may be a file name or a line for another shell.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let (mut word, mut quote, mut is_target) = (String::new(), None, false);
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (Some(open), _) if character == open => quote = None,
-            (None, '\'' | '"') => quote = Some(character),
-            // A backslash before a line feed continues the line.
-            (None | Some('"'), '\\') => word.extend(characters.next().filter(|next| *next != '\n')),
-            (Some(_), _) => word.push(character),
-            (None, _) if character.is_whitespace() || "|<>;&()`".contains(character) => {
-                if !word.is_empty() {
-                    let done = std::mem::take(&mut word);
-                    if !std::mem::take(&mut is_target) {
-                        words.push(done);
-                    }
-                }
-                match character {
-                    '>' => is_target = true,
-                    '<' | ';' | '(' | ')' => is_target = false,
-                    // After `>`, these belong to the operator, as in `>&2` and `>|`.
-                    _ => {}
-                }
-            }
-            (None, _) => word.push(character),
-        }
-    }
-    if !word.is_empty() && !is_target {
-        words.push(word);
-    }
-    let within: Vec<String> =
-        words.iter().filter(|word| word.contains(char::is_whitespace)).flat_map(|word| self::words(word)).collect();
-    words.extend(within);
-    words
 }
 
 /// The substrings of an argument that could be a path in the project: all of it, or the value of `--option=`.

@@ -3,15 +3,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::artifact;
+use crate::{artifact, table};
 use arrow::ipc::reader::FileReader;
 use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular, read_regular, sys};
-use parquet::file::reader::SerializedFileReader;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Fails unless `output` is below `output_dir` and has its type.
-pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageError> {
+/// Fails unless `output` is below `output_dir` and has its type. Returns a warning about what no other stage can read.
+pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String>, StageError> {
     let Output { name, artifact_type, path, .. } = output;
     let full = output_dir.join(path);
     let above = full.ancestors().skip(1).take_while(|folder| folder.starts_with(output_dir));
@@ -35,14 +34,18 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<(), StageErro
         Err(format!("it is a {}", if metadata.is_dir() { "folder" } else { "file" }))
     } else if metadata.is_dir() {
         make_readable(&full, &metadata);
-        listing(&full).and_then(|files| folder(*artifact_type, &full, &files))
+        listing(&full).and_then(|files| folder(*artifact_type, &full, &files)).map(|()| None)
     } else if !metadata.is_file() {
         Err("it is neither a file nor a folder".to_owned())
     } else {
         make_readable(&full, &metadata);
         file(*artifact_type, &full)
     };
-    problem.map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))
+    let unreadable = problem
+        .map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))?;
+    Ok(unreadable.map(|columns| {
+        format!("output `{name}` has columns that other stages leave out, because of their types: {columns}")
+    }))
 }
 
 /// Adds the permissions that the cache needs to read a file and to move it.
@@ -110,11 +113,17 @@ fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Resu
     }
 }
 
-fn file(artifact_type: ArtifactType, path: &Path) -> Result<(), String> {
+/// Checks a file; returns the columns that no other stage can read.
+fn file(artifact_type: ArtifactType, path: &Path) -> Result<Option<String>, String> {
+    if matches!(artifact_type, ArtifactType::TABLE | artifact::INDEX | artifact::PREDICTIONS) {
+        let unreadable = table::unreadable_columns(read(path)?)?;
+        return Ok((!unreadable.is_empty()).then(|| unreadable.join(", ")));
+    }
+    other_file(artifact_type, path).map(|()| None)
+}
+
+fn other_file(artifact_type: ArtifactType, path: &Path) -> Result<(), String> {
     match artifact_type {
-        ArtifactType::TABLE | artifact::INDEX | artifact::PREDICTIONS => {
-            SerializedFileReader::new(open(path)?).map(|_| ()).map_err(|error| format!("it is not Parquet: {error}"))
-        }
         artifact::SUMMARY | artifact::BALANCE | artifact::HISTORY | ArtifactType::METRICS => json(path),
         ArtifactType::PAGE if read(path)?.is_empty() => Err("it is empty".to_owned()),
         artifact::CSV => {

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
-use hamflow_stage_api::{StageContext, StageError, sys};
+use hamflow_stage_api::{RedactedStream, StageContext, StageError, sys};
 
 /// Maximum length of a logged line in bytes; longer lines are split.
 const MAX_LINE: u64 = 16 * 1024;
 
 /// The number of last lines of stderr that an error quotes.
 const LAST_LINES: usize = 20;
+
+/// The exit status of a shell whose command was killed by SIGPIPE (128 + 13).
+const SIGPIPE_STATUS: i32 = 141;
 
 /// Variables that are inherited without being declared. Outputs should not depend on them.
 const PASSED: [&str; 2] = ["PATH", "HOME"];
@@ -63,21 +66,36 @@ fn cannot_start(program: &str, error: &std::io::Error) -> StageError {
     }
 }
 
-/// Logs every line of a stream and returns the last ones.
+/// Logs every line of a stream without secrets, and returns the last ones.
 fn pass_on(stream: impl Read, context: &StageContext<'_>) -> VecDeque<String> {
     let mut reader = BufReader::new(stream);
+    let mut redacted = RedactedStream::new(&context.job().redactor);
     let mut last = VecDeque::new();
-    let mut line = Vec::new();
-    // A read error ends the stream.
-    while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        let text = String::from_utf8_lossy(&line);
+    let mut say = |line: &[u8]| {
+        let text = String::from_utf8_lossy(line);
         let text = text.trim_end_matches(['\n', '\r']);
         context.log(text);
         if last.len() == LAST_LINES {
             last.pop_front();
         }
         last.push_back(text.to_owned());
-        line.clear();
+    };
+    let mut piece = Vec::new();
+    // A read error ends the stream.
+    while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut piece).is_ok_and(|read| read > 0) {
+        let mut line = redacted.push(&piece);
+        let is_whole = piece.ends_with(b"\n");
+        if is_whole {
+            line.extend(redacted.finish());
+        }
+        if is_whole || !line.is_empty() {
+            say(&line);
+        }
+        piece.clear();
+    }
+    let rest = redacted.finish();
+    if !rest.is_empty() {
+        say(&rest);
     }
     last
 }
@@ -95,5 +113,11 @@ fn failed(program: &str, status: ExitStatus, last: &VecDeque<String>) -> StageEr
         message.push_str("\n  | ");
         message.push_str(line);
     }
-    StageError::failed(message)
+    let error = StageError::failed(message);
+    if status.code() != Some(SIGPIPE_STATUS) {
+        return error;
+    }
+    error.hint(
+        "a program wrote to one that had already ended, as in `| head`; if that is intended, set `strict = false`",
+    )
 }

@@ -1,10 +1,13 @@
 //! Arguments with placeholders, and their substitution.
 
+use std::fmt;
 use std::path::Path;
 
 use hamflow_stage_api::{Input, StageContext, StageError, near_miss};
 use serde_json::Value;
 
+use super::interpreter;
+use super::shell::{self, Place, Shape};
 use super::{CommandParams, Run};
 
 /// A placeholder.
@@ -23,7 +26,7 @@ enum Piece {
 }
 
 /// A text with placeholders.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Template(Vec<Piece>);
 
 impl Template {
@@ -59,11 +62,57 @@ impl Template {
         Ok(Self(pieces))
     }
 
+    /// Reads the template as a line for the shell. Returns its shape, and the placeholders whose values may be any text;
+    /// numbers and truth values are safe everywhere.
+    pub fn read_as_line(&self, parameters: &CommandParams) -> (Shape, Vec<&Placeholder>) {
+        let mut line = String::new();
+        let mut texts = Vec::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => line.push_str(&text.replace(shell::PLACEHOLDER, "?")),
+                Piece::Placeholder(placeholder) if placeholder.is_text(parameters) => {
+                    line.push(shell::PLACEHOLDER);
+                    texts.push(placeholder);
+                }
+                Piece::Placeholder(_) => line.push('0'),
+            }
+        }
+        (shell::read(&line), texts)
+    }
+
+    /// The first placeholder of a line that is where a value must not be.
+    pub fn misplaced(&self, parameters: &CommandParams) -> Option<(&Placeholder, Place)> {
+        let (shape, texts) = self.read_as_line(parameters);
+        texts.into_iter().zip(shape.places).find_map(|(placeholder, place)| Some((placeholder, place?)))
+    }
+
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Placeholder(placeholder) => Some(placeholder),
             Piece::Text(_) => None,
         })
+    }
+}
+
+impl Placeholder {
+    /// Whether its values may be any text, rather than a number or a truth value.
+    pub fn is_text(&self, parameters: &CommandParams) -> bool {
+        match self {
+            Self::Threads => false,
+            Self::Param(name) => parameters.params.get(name).is_none_or(Value::is_string),
+            Self::Input(_) | Self::Output(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(name) => write!(f, "{{inputs.{name}}}"),
+            Self::Output(name) => write!(f, "{{outputs.{name}}}"),
+            Self::Param(name) => write!(f, "{{params.{name}}}"),
+            Self::Threads => f.write_str("{threads}"),
+        }
     }
 }
 
@@ -95,27 +144,76 @@ pub(super) fn with_params(text: &str, parameters: &CommandParams) -> String {
 pub(super) fn fill(parameters: &CommandParams, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
     match &parameters.run {
         Run::Arguments(arguments) => {
+            let script = shell::script(arguments);
             let mut filled = Vec::new();
-            for argument in arguments {
-                filled.extend(fill_argument(argument, parameters, context)?);
+            for (index, argument) in arguments.iter().enumerate() {
+                if Some(index) == script {
+                    filled.push(fill_script(argument, parameters, context)?);
+                } else {
+                    filled.extend(fill_argument(argument, parameters, context)?);
+                }
             }
             Ok(filled)
         }
-        Run::Line(line) => {
-            let mut filled = String::new();
-            for piece in parse(line)?.0 {
-                match piece {
-                    Piece::Text(text) => filled.push_str(&text),
-                    Piece::Placeholder(placeholder) => {
-                        let values = values(&placeholder, parameters, context)?;
-                        let quoted: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-                        filled.push_str(&quoted.join(" "));
+        Run::Line(line) => fill_line(line, parameters, context),
+    }
+}
+
+/// The shell with its arguments for a line.
+///
+/// The shell gets the values as arguments and copies them to variables, so that no value is ever part of the script.
+fn fill_line(line: &str, parameters: &CommandParams, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
+    let template = parse(line)?;
+    let shape = template.read_as_line(parameters).0;
+    let (mut script, mut assignments) = (String::new(), String::new());
+    let mut arguments = Vec::new();
+    for piece in template.0 {
+        match piece {
+            Piece::Text(text) => script.push_str(&text),
+            Piece::Placeholder(placeholder) => {
+                let is_text = placeholder.is_text(parameters);
+                for (number, value) in values(&placeholder, parameters, context)?.into_iter().enumerate() {
+                    if number > 0 {
+                        script.push(' ');
+                    }
+                    if is_text {
+                        arguments.push(value);
+                        let number = arguments.len();
+                        assignments.push_str(&format!("hamflow_{number}=${{{number}}};"));
+                        script.push_str(&format!("\"${{hamflow_{number}}}\""));
+                    } else {
+                        script.push_str(&value);
                     }
                 }
             }
-            Ok(vec!["sh".to_owned(), "-c".to_owned(), filled])
         }
     }
+    let mut command_line = interpreter::of(&shape, parameters.strict)?;
+    command_line.push("-c".to_owned());
+    if arguments.is_empty() {
+        command_line.push(script);
+    } else {
+        // Without its arguments, so that the line sees none.
+        command_line.extend([format!("{assignments}set --;{script}"), "sh".to_owned()]);
+        command_line.extend(arguments);
+    }
+    Ok(command_line)
+}
+
+/// A script that the user passes to a shell, with the values quoted.
+fn fill_script(script: &str, parameters: &CommandParams, context: &StageContext<'_>) -> Result<String, StageError> {
+    let mut filled = String::new();
+    for piece in parse(script)?.0 {
+        match piece {
+            Piece::Text(text) => filled.push_str(&text),
+            Piece::Placeholder(placeholder) => {
+                let values = values(&placeholder, parameters, context)?;
+                let quoted: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+                filled.push_str(&quoted.join(" "));
+            }
+        }
+    }
+    Ok(filled)
 }
 
 fn parse(text: &str) -> Result<Template, StageError> {

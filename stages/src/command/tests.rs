@@ -249,3 +249,106 @@ fn parameters_are_candidates_and_redirection_targets_are_not() {
     assert_eq!(candidates(json!(["cp", "{inputs.x}/y", "{outputs.y}"])), ["cp"]);
     assert_eq!(words("bash -c 'python a.py > b'"), ["bash", "python a.py > b", "python", "a.py"]);
 }
+
+/// Values that mean something to a shell.
+const SHELL_SYNTAX: [&str; 24] = [
+    "a b",
+    "it's",
+    "q\"q",
+    "$(touch PWN)",
+    "`touch PWN`",
+    ";touch PWN;",
+    "new\nline",
+    "-n",
+    "--help",
+    "*",
+    "~",
+    "$HOME",
+    "\\",
+    "&",
+    "|",
+    ">x",
+    "#c",
+    "",
+    " ",
+    "{{x}}",
+    "\t",
+    "'; touch PWN #",
+    "é",
+    "${x:-y}",
+];
+
+#[test]
+fn values_never_become_shell_syntax() {
+    let line = "f() {{ printf '%s\\n' {params.v} > {outputs.y}; }}; set -- x y; f z # {params.v}\ntrue";
+    let list = json!(["sh", "-c", "printf '%s\\n' {params.v} \"$(printf %s {params.v})\" > {outputs.y}"]);
+    for value in SHELL_SYNTAX {
+        for (run_as, expected) in [(json!(line), format!("{value}\n")), (list.clone(), format!("{value}\n{value}\n"))] {
+            let mut params = one_file(run_as);
+            params["params"] = json!({ "v": value });
+            let mut project = std::path::PathBuf::new();
+            let ran = run_kind_with(&Command, &params, &[], |job| project.clone_from(&job.project_dir)).unwrap();
+            assert_eq!(String::from_utf8(ran.bytes("deep/y.txt")).unwrap(), expected, "{value:?}");
+            assert!(!project.join("PWN").exists() && !project.join("x").exists(), "{value:?} was executed");
+        }
+    }
+}
+
+#[test]
+fn a_placeholder_where_its_value_would_be_code_is_refused() {
+    for (line, place) in [
+        (json!("echo '{params.v}' > {outputs.y}"), "within quotes (')"),
+        (json!("echo \"{params.v}\" > {outputs.y}"), "within quotes (\")"),
+        (json!("bash -c \"cat {inputs.x}\" > {outputs.y}"), "within quotes (\")"),
+        (json!("echo `cat {inputs.x}` > {outputs.y}"), "within backticks"),
+        (json!("echo $(({params.v} + 1)) > {outputs.y}"), "within `$((…))`"),
+        (json!("python3 <<E > {outputs.y}\nprint({params.v})\nE"), "within a here-document"),
+        (json!(["bash", "-euc", "echo '{params.v}' > {outputs.y}"]), "within quotes (')"),
+        (json!(["python3", "-c", "open('{outputs.y}', 'w')"]), "within code"),
+        (json!(["Rscript", "-e", "x <- '{inputs.x}'", "{outputs.y}"]), "within code"),
+    ] {
+        let mut params = one_file(line.clone());
+        params["params"] = json!({ "v": "text" });
+        let error = refused(params);
+        assert!(error.path == ["run"] && error.message.contains(place) && error.hint.is_some(), "{line}: {error:?}");
+    }
+    // Numbers, truth values and the number of threads are no code.
+    for line in
+        [json!("echo \"{params.n} {params.b} {threads}\" > {outputs.y}"), json!(["python3", "-c", "{params.n}"])]
+    {
+        let mut params = one_file(line);
+        params["params"] = json!({ "n": 1.5, "b": true });
+        resolve(&Command, &params).unwrap();
+    }
+}
+
+#[test]
+fn a_line_fails_if_any_of_its_commands_fails() {
+    let failing =
+        ["(echo a; exit 7) | sort > {outputs.y}", "no-such-program | sort > {outputs.y}", "false; touch {outputs.y}"];
+    for line in failing {
+        let error = run(&one_file(json!(line)), &[]).err().unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(error.category, ErrorCategory::Failed, "{line}");
+        let mut lenient = one_file(json!(line));
+        lenient["strict"] = json!(false);
+        run(&lenient, &[]).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+    let error = run(&one_file(json!("yes | head -1 > {outputs.y}")), &[]).err().unwrap();
+    assert!(error.hint.unwrap().contains("strict = false"));
+    let ran = run(&one_file(json!("echo 'a\\tb' | cat > {outputs.y}")), &[]).unwrap();
+    assert_eq!(ran.bytes("deep/y.txt"), b"a\tb\n", "`echo` is that of `sh`, whichever shell runs the line");
+}
+
+#[test]
+fn only_lines_of_several_commands_have_strictness_in_their_key() {
+    let strict = |run: Value, given: Value| {
+        let params = json!({ "run": run, "strict": given, "outputs": { "y": { "type": "file" } } });
+        resolve(&Command, &params).unwrap().json().get("strict").cloned().unwrap_or_default()
+    };
+    assert_eq!(strict(json!("a | b"), Value::Null), true);
+    assert_eq!(strict(json!("a; b"), json!(false)), false);
+    for run in [json!("a && b"), json!("a > b"), json!(["sh", "-c", "a | b"])] {
+        assert_eq!(strict(run.clone(), Value::Null), Value::Null);
+        assert_eq!(strict(run, json!(false)), Value::Null);
+    }
+}

@@ -1,0 +1,39 @@
+//! Chooses the shell for a line.
+
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use hamflow_stage_api::StageError;
+
+use super::shell::Shape;
+
+/// Shells that may know `set -o pipefail` (POSIX.1-2024), with arguments that make them read a line like Debian's `sh`.
+const CANDIDATES: [&[&str]; 2] = [&["sh"], &["bash", "--posix", "-O", "xpg_echo"]];
+
+/// The shell and its options for a line of this shape.
+///
+/// A strict line fails as soon as one of its commands fails, also one in front of a pipe.
+pub(super) fn of(shape: &Shape, strict: Option<bool>) -> Result<Vec<String>, StageError> {
+    let words: Vec<&str> = match (strict == Some(true), shape.has_pipe) {
+        (false, _) => vec!["sh"],
+        (true, false) => vec!["sh", "-e"],
+        (true, true) => [with_pipefail()?, &["-e", "-o", "pipefail"]].concat(),
+    };
+    Ok(words.into_iter().map(str::to_owned).collect())
+}
+
+fn with_pipefail() -> Result<&'static [&'static str], StageError> {
+    static FOUND: OnceLock<Option<&[&str]>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| CANDIDATES.into_iter().find(|candidate| knows_pipefail(candidate)));
+    found.ok_or_else(|| {
+        StageError::input("`run` has a pipe, but no shell here can tell whether a command in front of it fails")
+            .hint("install bash; or set `strict = false`, so that only the last command decides")
+    })
+}
+
+fn knows_pipefail(shell: &[&str]) -> bool {
+    let mut command = Command::new(shell[0]);
+    command.args(&shell[1..]).args(["-o", "pipefail", "-c", ":"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
