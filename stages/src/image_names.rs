@@ -17,6 +17,8 @@ pub struct ImageNames<'a> {
     input: &'a Input,
     /// Only used for lookups: the iteration order must not affect any output.
     by_id: HashMap<&'a str, Found<'a>>,
+    /// The id in the case of its file by the id in lower case; `None` if several ids differ only in case.
+    by_lower_case: HashMap<String, Option<&'a str>>,
     count: usize,
 }
 
@@ -29,7 +31,7 @@ impl<'a> ImageNames<'a> {
         let mut by_id: HashMap<&str, Found> = HashMap::with_capacity(input.files.len());
         let mut count = 0;
         for file in &input.files {
-            let Some(id) = id_of(&file.path) else { continue };
+            let Some(id) = id_of(&file.path).filter(|id| !is_resource_fork(id)) else { continue };
             count += 1;
             let mut is_second = true;
             let found = by_id.entry(id).or_insert_with(|| {
@@ -40,7 +42,11 @@ impl<'a> ImageNames<'a> {
                 found.second.get_or_insert(file);
             }
         }
-        Ok(Self { input, by_id, count })
+        let mut by_lower_case: HashMap<String, Option<&str>> = HashMap::with_capacity(by_id.len());
+        for id in by_id.keys() {
+            by_lower_case.entry(id.to_lowercase()).and_modify(|id| *id = None).or_insert(Some(*id));
+        }
+        Ok(Self { input, by_id, by_lower_case, count })
     }
 
     /// The number of images.
@@ -49,8 +55,15 @@ impl<'a> ImageNames<'a> {
     }
 
     /// The file of an image, if there is one; an ambiguous id is an error.
+    ///
+    /// The id may have an extension and folders in front of it. If no file has exactly this name, case does not count.
     pub fn find(&self, id: &str) -> Result<Option<&'a InputFile>, StageError> {
-        match self.by_id.get(id) {
+        let id = bare_id(id);
+        let found = self
+            .by_id
+            .get(id)
+            .or_else(|| self.by_lower_case.get(&id.to_lowercase())?.and_then(|id| self.by_id.get(id)));
+        match found {
             None => Ok(None),
             Some(Found { first, second: None }) => Ok(Some(first)),
             Some(Found { first, second: Some(second) }) => Err(StageError::input(format!(
@@ -87,6 +100,22 @@ fn folder(file: &InputFile) -> String {
     format!("folder {}", file.root + 1)
 }
 
+/// Whether a file holds what macOS keeps beside a file on other file systems (AppleDouble), under nearly the same name.
+pub fn is_resource_fork(name: &str) -> bool {
+    name.starts_with("._")
+}
+
+/// The id of a file's image; the path of an image has one.
+pub fn id_of_file(file: &InputFile) -> &str {
+    id_of(&file.path).unwrap_or(&file.path)
+}
+
+/// An image's id without folders and without the extension of an image.
+fn bare_id(id: &str) -> &str {
+    let name = id.rsplit(['/', '\\']).next().unwrap_or(id);
+    id_of(name).unwrap_or(name)
+}
+
 fn id_of(path: &str) -> Option<&str> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let (stem, extension) = name.rsplit_once('.')?;
@@ -105,5 +134,13 @@ mod tests {
         assert_eq!(id_of("a.jpg/readme.txt"), None);
         assert_eq!(id_of(".jpg"), None);
         assert_eq!(id_of("jpg"), None);
+    }
+
+    #[test]
+    fn ids_with_folders_and_extensions_are_bare_ids() {
+        for id in ["ISIC_1", "ISIC_1.jpg", "images/ISIC_1.JPG", "C:\\images\\ISIC_1.png"] {
+            assert_eq!(bare_id(id), "ISIC_1");
+        }
+        assert_eq!(bare_id("ISIC_1.2"), "ISIC_1.2");
     }
 }

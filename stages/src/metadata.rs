@@ -54,9 +54,10 @@ pub struct Metadata;
 
 /// Incremented whenever equal inputs produce a different table or summary.
 ///
+/// 3: words for unknown values are missing values, in every column; a row without a lesion is a lesion of its own.
 /// 2: the column `dataset` is kept. It determines whether the data is synthetic, not the stage that made the CSV.
 /// 1: first revision.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 impl Kind for Metadata {
     type Params = MetadataParams;
@@ -99,7 +100,18 @@ impl Kind for Metadata {
         };
         let csv = Csv::parse(&file.path, &file.read()?).map_err(with_location)?;
         let rows = Rows::read(&csv, &classes).map_err(with_location)?;
-        for column in rows::unused_columns(&csv) {
+        if csv.separator != ',' {
+            context.log(format!("the fields of `{}` are separated by {:?}", file.path, csv.separator));
+        }
+        if csv.comments > 0 {
+            context.log(format!("skipped {} comment lines of `{}`", csv.comments, file.path));
+        }
+        if rows.without_lesion > 0 {
+            let rows =
+                if rows.without_lesion == 1 { "1 row".to_owned() } else { format!("{} rows", rows.without_lesion) };
+            context.warn(format!("{rows} without a `lesion_id`: each counts as a lesion of its own"));
+        }
+        for column in rows::unused_columns(&csv).filter(|column| !column.is_empty()) {
             context.log(format!("column `{column}` of `{}` is not used", file.path));
         }
         let (rows, dropped) = rows.join(&images, params.missing_images)?;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::artifact;
+use crate::image_names::is_resource_fork;
 use hamflow_stage_api::{
     Argument, Arguments, CommandError, Form, Host, Input, StageError, Subcommand, SubcommandSpec, Wanted,
 };
@@ -15,6 +16,9 @@ use classify::{Classified, Classify};
 
 /// Classifies a user's own images.
 pub struct Predict;
+
+/// The longest name that file systems take, in bytes.
+const MAX_NAME: usize = 255;
 
 /// The extensions of the files that are taken from a directory of images.
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
@@ -86,6 +90,9 @@ fn images(named: &[PathBuf], host: &dyn Host) -> Result<Vec<PathBuf>, CommandErr
         if path.is_dir() {
             let before = images.len();
             for listed in host.list(path)? {
+                if Path::new(&listed).file_name().is_some_and(|name| is_resource_fork(&name.to_string_lossy())) {
+                    continue;
+                }
                 let extension = Path::new(&listed).extension().and_then(|extension| extension.to_str());
                 if extension
                     .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
@@ -123,6 +130,10 @@ fn check_overlays(images: &[PathBuf], pictures: &Path) -> Result<(), StageError>
     let mut seen: BTreeMap<String, &PathBuf> = BTreeMap::new();
     for image in images {
         let name = overlay_name(image);
+        if name.len() > MAX_NAME {
+            let message = format!("the overlay of `{}` would have a name that is too long", image.display());
+            return Err(StageError::input(message).hint("rename the image"));
+        }
         if let Some(first) = seen.insert(name.clone(), image) {
             let (first, second) = (first.display(), image.display());
             return Err(StageError::input(format!("`{first}` and `{second}` would both write the overlay `{name}`"))

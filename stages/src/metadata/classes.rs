@@ -2,7 +2,7 @@
 
 use hamflow_stage_api::ParamError;
 
-use crate::dataset::Class;
+use crate::dataset::{Class, LabelFlaw, find_flaw};
 
 /// The seven classes of HAM10000.
 pub fn ham10000() -> Vec<Class> {
@@ -22,25 +22,17 @@ pub fn ham10000() -> Vec<Class> {
 
 /// Rejects missing, empty and duplicate classes.
 pub fn check(classes: &[Class]) -> Result<(), ParamError> {
-    if classes.len() < 2 {
-        return Err(ParamError::new("classes", "`classes` must list at least two classes"));
+    if let Some(LabelFlaw { index, message }) = find_flaw(classes) {
+        let path = index.map_or_else(|| "classes".to_owned(), |index| format!("classes.{index}.label"));
+        return Err(ParamError::new(&path, message));
     }
-    for (i, class) in classes.iter().enumerate() {
-        for (field, value) in [("label", &class.label), ("name", &class.name)] {
-            let before = classes[..i].iter().map(|other| if field == "label" { &other.label } else { &other.name });
-            let path = format!("classes.{i}.{field}");
-            if value.is_empty() {
-                return Err(ParamError::new(&path, format!("the {field} of class {} is empty", i + 1)));
-            }
-            // Labels become part of file and figure names.
-            if field == "label" && (value.contains(['/', '\\']) || value.chars().any(char::is_control)) {
-                let message =
-                    format!("the label of class {}, `{}`, is not valid in a file name", i + 1, value.escape_debug());
-                return Err(ParamError::new(&path, message));
-            }
-            if before.into_iter().any(|other| other == value) {
-                return Err(ParamError::new(&path, format!("two classes have the {field} `{value}`")));
-            }
+    for (index, Class { name, .. }) in classes.iter().enumerate() {
+        let path = format!("classes.{index}.name");
+        if name.is_empty() {
+            return Err(ParamError::new(&path, format!("the name of class {} is empty", index + 1)));
+        }
+        if classes[..index].iter().any(|other| other.name == *name) {
+            return Err(ParamError::new(&path, format!("two classes have the name `{name}`")));
         }
     }
     Ok(())
@@ -70,7 +62,7 @@ mod tests {
         assert_eq!(check(&classes).unwrap_err().message, "two classes have the label `nv`");
         assert_eq!(check(&classes).unwrap_err().path, ["classes", "1", "label"]);
         assert!(check(&classes[..1]).is_err());
-        for label in ["../evil", "a/b", "a\\b", "a\nb"] {
+        for label in ["../evil", "a/b", "a\\b", "a\nb", &"a".repeat(101)] {
             classes[1].label = label.to_owned();
             assert!(check(&classes).unwrap_err().message.contains("is not valid in a file name"), "{label}");
         }

@@ -1,13 +1,13 @@
 //! The validated rows of the CSV with the files of their images.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use hamflow_stage_api::{StageError, near_miss};
 
 use super::MissingImages;
 use crate::dataset::Class;
-use crate::image_names::ImageNames;
-use crate::table::{Csv, DATASET, Field, SYNTHETIC};
+use crate::image_names::{ImageNames, id_of_file};
+use crate::table::{Csv, DATASET, Field, SYNTHETIC, is_unknown};
 
 const COLUMNS: [&str; 7] = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"];
 
@@ -34,6 +34,10 @@ pub struct Rows {
     pub folder: Vec<i64>,
     /// The path of the image's file below that folder; filled in by `join`.
     pub path: Vec<String>,
+    /// The number of rows without a lesion. Each counts as a lesion of its own.
+    pub without_lesion: usize,
+    /// The words for unknown values by column, with the number of rows that have them.
+    pub unknown: BTreeMap<&'static str, BTreeMap<String, usize>>,
 }
 
 impl Rows {
@@ -43,32 +47,50 @@ impl Rows {
         for (index, column) in at.iter_mut().zip(COLUMNS) {
             *index = csv.column(column)?;
         }
-        let source = csv.header.iter().position(|column| column == DATASET);
+        let source = csv.find(DATASET);
         let mut rows = Self { dataset: source.map(|_| Vec::with_capacity(csv.rows.len())), ..Self::default() };
         let mut seen: HashMap<&str, u64> = HashMap::with_capacity(csv.rows.len());
         for row in &csv.rows {
             let [lesion, image, dx, dx_type, age, sex, localization] = at.map(|index| &row.fields[index]);
-            for (column, field) in [("lesion_id", lesion), ("image_id", image)] {
-                if field.text.is_empty() {
-                    return Err(csv.error(field, format!("line {} has no `{column}`", field.line)));
-                }
+            if is_unknown(&image.text) {
+                return Err(csv.error(image, format!("line {} has no `image_id`", image.line)));
             }
             if let Some(first) = seen.insert(&image.text, image.line) {
                 let message = format!("duplicate image `{}` in lines {first} and {}", image.text, image.line);
                 return Err(csv.error(image, message).hint("each image must have one row"));
             }
-            rows.lesion_id.push(lesion.text.clone());
+            let lesion = rows.known("lesion_id", lesion);
+            rows.without_lesion += usize::from(lesion.is_none());
+            rows.lesion_id.push(lesion.unwrap_or_else(|| format!("lesion of {}", image.text)));
             rows.image_id.push(image.text.clone());
             rows.class.push(class(csv, dx, classes)?);
-            rows.dx_type.push(text(dx_type));
-            rows.age.push(age_of(csv, age)?);
-            rows.sex.push(text(sex));
-            rows.localization.push(text(localization));
-            if let Some((values, column)) = rows.dataset.as_mut().zip(source) {
-                values.push(text(&row.fields[column]));
+            for (column, field) in [("dx_type", dx_type), ("sex", sex), ("localization", localization)] {
+                let value = rows.known(column, field).map(|value| value.to_lowercase());
+                match column {
+                    "dx_type" => rows.dx_type.push(value),
+                    "sex" => rows.sex.push(value.map(full_sex)),
+                    _ => rows.localization.push(value),
+                }
+            }
+            let known_age = rows.known("age", age);
+            rows.age.push(known_age.map(|_| age_of(csv, age)).transpose()?);
+            if let Some(column) = source {
+                let value = rows.known(DATASET, &row.fields[column]);
+                rows.dataset.get_or_insert_default().push(value);
             }
         }
         Ok(rows)
+    }
+
+    /// The value of a field unless it is unknown; counts the word for that.
+    fn known(&mut self, column: &'static str, field: &Field) -> Option<String> {
+        if !is_unknown(&field.text) {
+            return Some(field.text.clone());
+        }
+        if !field.text.is_empty() {
+            *self.unknown.entry(column).or_default().entry(field.text.clone()).or_insert(0) += 1;
+        }
+        None
     }
 
     /// Whether any of the images is synthetic.
@@ -94,13 +116,20 @@ impl Rows {
             let hint = "`missing_images = \"drop\"` drops such rows";
             return Err(if error.hint.is_some() || dropped == keep.len() { error } else { error.hint(hint) });
         }
-        for file in files.into_iter().flatten() {
+        let mut first_ids = HashMap::with_capacity(self.len());
+        for (id, file) in self.image_id.iter_mut().zip(&files) {
+            let Some(file) = file else { continue };
+            if let Some(first) = first_ids.insert((file.root, &file.path), id.clone()) {
+                let message = format!("images `{first}` and `{id}` are the same file, `{}`", file.path);
+                return Err(StageError::input(message).hint("each image must have one row"));
+            }
+            // Later stages look for the image by this name.
+            id_of_file(file).clone_into(id);
             self.folder.push(i64::from(file.root));
             self.path.push(file.path.clone());
         }
         if dropped > 0 {
-            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, dataset, folder: _, path: _ } =
-                &mut self;
+            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, dataset, .. } = &mut self;
             retain(lesion_id, &keep);
             retain(image_id, &keep);
             retain(class, &keep);
@@ -118,7 +147,9 @@ impl Rows {
 
 /// The columns of the CSV that are not used.
 pub fn unused_columns(csv: &Csv) -> impl Iterator<Item = &str> {
-    csv.header.iter().map(String::as_str).filter(|column| !COLUMNS.contains(column) && *column != DATASET)
+    let used: Vec<usize> = COLUMNS.into_iter().chain([DATASET]).filter_map(|column| csv.find(column)).collect();
+    let unused = csv.header.iter().enumerate().filter(move |(index, _)| !used.contains(index));
+    unused.map(|(_, column)| column.as_str())
 }
 
 fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
@@ -126,17 +157,31 @@ fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
     values.retain(|_| keep.next().copied().unwrap_or(false));
 }
 
-fn text(field: &Field) -> Option<String> {
-    (!field.text.is_empty()).then(|| field.text.clone())
+/// The word for a sex that may be abbreviated, as by the archive of ISIC.
+fn full_sex(sex: String) -> String {
+    match &sex[..] {
+        "m" => "male".to_owned(),
+        "f" => "female".to_owned(),
+        _ => sex,
+    }
 }
 
 fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageError> {
-    classes.iter().position(|class| class.label == field.text).ok_or_else(|| {
+    let in_any_case = || {
+        let mut alike = (0..classes.len()).filter(|index| classes[*index].label.eq_ignore_ascii_case(&field.text));
+        alike.next().filter(|_| alike.next().is_none())
+    };
+    let found = classes.iter().position(|class| class.label == field.text).or_else(in_any_case);
+    found.ok_or_else(|| {
+        if is_unknown(&field.text) {
+            let message = format!("line {} has no class: `dx` is `{}`", field.line, field.text);
+            return csv.error(field, message).hint("remove rows without a diagnosis, or add a class for them");
+        }
         let message = format!("unknown class `{}` in column `dx` of line {}", field.text, field.line);
         let mut error = csv.error(field, message);
         let known = || classes.iter().map(|class| class.label.as_str());
-        // `scc` is another diagnosis, not a misspelt `bcc`: only suggest classes that differ in length or case.
-        let is_typo = |label: &&str| label.len() != field.text.len() || label.eq_ignore_ascii_case(&field.text);
+        // `scc` is another diagnosis, not a misspelt `bcc`: only suggest classes that differ in length.
+        let is_typo = |label: &&str| label.len() != field.text.len();
         let listed = || {
             format!(
                 "known classes: `{}`; set them with the parameter `classes`",
@@ -151,12 +196,11 @@ fn class(csv: &Csv, field: &Field, classes: &[Class]) -> Result<usize, StageErro
 /// The maximum plausible age in years.
 const MAX_AGE: f64 = 130.0;
 
-fn age_of(csv: &Csv, field: &Field) -> Result<Option<f64>, StageError> {
-    if field.text.is_empty() {
-        return Ok(None);
-    }
-    match field.text.trim().parse::<f64>() {
-        Ok(age) if (0.0..=MAX_AGE).contains(&age) => Ok(Some(age)),
+fn age_of(csv: &Csv, field: &Field) -> Result<f64, StageError> {
+    // Where a comma cannot separate fields, it may be a decimal point.
+    let text = if csv.separator == ',' { field.text.clone() } else { field.text.replace(',', ".") };
+    match text.parse::<f64>() {
+        Ok(age) if (0.0..=MAX_AGE).contains(&age) => Ok(age),
         _ => {
             let message = format!("invalid age `{}` in line {}", field.text, field.line);
             Err(csv.error(field, message).hint("leave the field empty if the age is unknown"))

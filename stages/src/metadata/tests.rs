@@ -51,13 +51,54 @@ fn images_are_found_in_every_folder_at_any_depth() {
     assert_eq!(required_strings(&table, "label").unwrap(), ["mel", "bkl"]);
     assert_eq!(required_strings(&table, "cell_type").unwrap(), ["Melanoma", "Benign keratosis-like lesions"]);
     assert_eq!(floats(&table, "age").unwrap(), [None, Some(45.5)]);
-    assert_eq!(strings(&table, "sex").unwrap(), [Some("unknown".to_owned()), None]);
+    assert_eq!(strings(&table, "sex").unwrap(), [None, None]);
     let summary = ran.json("summary.json");
     assert_eq!(summary["lesions"], 1);
     assert_eq!(summary["images_beyond_first_of_lesion"], 1);
     assert_eq!(summary["images_without_rows"], 1);
     assert_eq!(summary["nulls"]["dx_type"], 1);
     assert_eq!(summary["synthetic"], false);
+    assert_eq!(summary["unknown_words"], json!({"sex": {"unknown": 1}}));
+    assert_eq!(summary["rows_without_lesion"], 0);
+}
+
+#[test]
+fn unknown_lesions_are_not_the_same_lesion() {
+    let files = images(&[(0, "i1.jpg"), (0, "i2.jpg"), (0, "i3.jpg")]);
+    let rows = "unknown,i1,mel,histo,nan,NA,n/a\nUnknown,i2,mel,histo,unknown,?,back\n,i3,NV,None,5,m,-\n";
+    let ran = run(rows, files, json!({})).unwrap();
+    let table = ran.table("table.parquet");
+    let lesions = required_strings(&table, "lesion_id").unwrap();
+    assert_eq!(lesions, ["lesion of i1", "lesion of i2", "lesion of i3"]);
+    assert_eq!(floats(&table, "age").unwrap(), [None, None, Some(5.0)]);
+    assert_eq!(strings(&table, "sex").unwrap(), [None, None, Some("male".to_owned())]);
+    assert_eq!(strings(&table, "localization").unwrap(), [None, Some("back".to_owned()), None]);
+    assert_eq!(required_strings(&table, "label").unwrap(), ["mel", "mel", "nv"]);
+    let summary = ran.json("summary.json");
+    assert_eq!((&summary["lesions"], &summary["rows_without_lesion"]), (&json!(3), &json!(3)));
+    let unknown = json!({"age": {"nan": 1, "unknown": 1}, "dx_type": {"None": 1}, "lesion_id": {"Unknown": 1, "unknown": 1},
+                         "localization": {"-": 1, "n/a": 1}, "sex": {"?": 1, "NA": 1}});
+    assert_eq!(summary["unknown_words"], unknown);
+    let warned = |event: &JobEvent| matches!(event, JobEvent::Warning { message } if message.starts_with("3 rows without a `lesion_id`"));
+    assert!(ran.events.iter().any(warned), "{:?}", ran.events);
+}
+
+#[test]
+fn every_way_of_writing_a_table_gives_the_same_table() {
+    let files = || images(&[(0, "a/i1.jpg"), (1, "I2.PNG")]);
+    let plain = run("l1,i1,mel,histo,50.5,male,back\nl2,I2,nv,,,,\n", files(), json!({})).unwrap();
+    for text in [
+        "\u{feff}Lesion ID;Image ID;DX;dx.type;Age;SEX;localization\r\nl1;i1;MEL;Histo;50,5;Male;Back\r\nl2;I2;nv;;;;\r\n",
+        "sep=\t\nimage_id\tlesion_id\tdx\tdx_type\tage\tsex\tlocalization\ni1.jpg\tl1\tmel\thisto\t50.5\tM\tback\nI2\tl2\tnv\tNA\tNA\tNA\tNA\n",
+        "# from R\n\"lesion_id\",\"image_id\",\"dx\",\"dx_type\",\"age\",\"sex\",\"localization\"\n\"1\",\"l1\",\"i1\",\"mel\",\"histo\",50.5,\"male\",\"back\"\n\"2\",\"l2\",\"I2\",\"nv\",NA,NA,NA,NA\n",
+        ",lesion_id,image_id,dx,dx_type,age,sex,localization,Unnamed: 8\n0,l1,data/a/i1.jpeg,mel,histo,50.5,male,back,\n1,l2,i2,nv,nan,,None,<NA>,\n",
+    ] {
+        let ran = run_text(text, None, files(), json!({})).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(ran.bytes("table.parquet"), plain.bytes("table.parquet"), "{text}");
+    }
+    let twice = run("l1,i2,mel,histo,5,male,back\nl1,I2.png,mel,histo,5,male,back\n", files(), json!({}));
+    let message = twice.map(|_| ()).unwrap_err().message;
+    assert_eq!(message, "images `i2` and `I2.png` are the same file, `I2.PNG`");
 }
 
 #[test]
@@ -94,12 +135,16 @@ fn errors_in_rows_name_the_line() {
     let other = error("l1,i1,scc,histo,5,male,back\n").hint.unwrap();
     assert!(other.starts_with("known classes: `akiec`, `bcc`, "), "{other}");
 
-    for age in ["old", "nan", "inf", "-5", "4500"] {
+    for age in ["old", "5O", "inf", "-5", "4500"] {
         let wrong = error(&format!("l1,i1,mel,histo,{age},male,back\n"));
         assert_eq!(wrong.message, format!("invalid age `{age}` in line 2"));
         assert_eq!(wrong.place.unwrap().line, 2);
     }
-    assert_eq!(error(",i1,mel,histo,5,male,back\n").message, "line 2 has no `lesion_id`");
+    for nothing in ["", "NA", "unknown"] {
+        assert_eq!(error(&format!("l1,{nothing},mel,histo,5,male,back\n")).message, "line 2 has no `image_id`");
+        let message = error(&format!("l1,i1,{nothing},histo,5,male,back\n")).message;
+        assert_eq!(message, format!("line 2 has no class: `dx` is `{nothing}`"));
+    }
     assert_eq!(error("l1,i1,mel\n").message, "line 2 has 3 fields, but the header has 7");
     assert_eq!(error("").message, "`meta.csv` has a header but no rows");
 }
@@ -147,7 +192,7 @@ fn the_output_bytes_match_the_revision() {
     let rows = "l1,i2,mel,histo,,unknown,back\nl1,i1,bkl,,45.5,,\n";
     let ran = run(rows, images(&[(0, "i1.jpg"), (1, "a/i2.png")]), json!({})).unwrap();
     let digest = golden(&ran, &["table.parquet", "summary.json"]);
-    assert_eq!((Metadata.spec().revision, digest.as_str()), (2, "03fff5341802"));
+    assert_eq!((Metadata.spec().revision, digest.as_str()), (3, "e0ffd757d2b0"));
 }
 
 // pd.read_csv("HAM10000_metadata.csv"), then .nunique(), .isna().sum(), .value_counts(), .age.describe()
@@ -165,16 +210,17 @@ fn the_counts_of_the_real_dataset_match_pandas() {
     assert_eq!(summary["age"], json!({"min": 0.0, "max": 85.0, "mean": mean, "missing": 57}));
     assert_eq!(
         summary["nulls"],
-        json!({"age": 57, "dx": 0, "dx_type": 0, "image_id": 0, "lesion_id": 0, "localization": 0, "sex": 0})
+        json!({"age": 57, "dx": 0, "dx_type": 0, "image_id": 0, "lesion_id": 0, "localization": 234, "sex": 57})
     );
     let counts = &summary["counts"];
     assert_eq!(
         counts["dx"],
         json!({"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142})
     );
-    assert_eq!(counts["sex"], json!({"female": 4552, "male": 5406, "unknown": 57}));
+    assert_eq!(counts["sex"], json!({"female": 4552, "male": 5406}));
     assert_eq!(counts["dx_type"], json!({"confocal": 69, "consensus": 902, "follow_up": 3704, "histo": 5340}));
-    assert_eq!(counts["localization"].as_object().unwrap().len(), 15);
+    assert_eq!(counts["localization"].as_object().unwrap().len(), 14);
+    assert_eq!(summary["unknown_words"], json!({"localization": {"unknown": 234}, "sex": {"unknown": 57}}));
     assert_eq!(counts["localization"]["back"], 2192);
     assert_eq!(counts["localization"]["acral"], 7);
     assert_eq!(summary["classes"][2]["label"], "bkl");

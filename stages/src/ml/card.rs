@@ -7,7 +7,8 @@ use hamflow_stage_api::{Input, StageError, near_miss};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::dataset::Class;
+use crate::dataset::{Class, find_flaw};
+use crate::imaging::Preparation;
 use crate::ml::model;
 use crate::ml::network::{LayerSummary, Network};
 use crate::ml::normalisation::Normalisation;
@@ -71,6 +72,50 @@ pub struct Training {
     pub synthetic: bool,
 }
 
+/// Maximum height and width of an input image in pixels, as for `preprocess`.
+const MAX_SIDE: usize = 4096;
+
+impl Card {
+    /// Parses a card that may come from elsewhere. The error is the end of a sentence.
+    ///
+    /// Whatever sizes an allocation or becomes part of a file name is checked here.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let card: Self =
+            serde_json::from_slice(bytes).map_err(|error| format!("`{CARD_NAME}` is not a valid card: {error}"))?;
+        card.check().map_err(|problem| format!("`{CARD_NAME}`: {problem}"))?;
+        Ok(card)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let MapShape { height, width, channels } = self.input;
+        if ![height, width].iter().all(|side| (1..=MAX_SIDE).contains(side)) || channels != 3 {
+            return Err(format!(
+                "`input` is {height}×{width}×{channels}, but height and width are at most {MAX_SIDE} and there are 3 channels"
+            ));
+        }
+        if let Some(flaw) = find_flaw(&self.classes) {
+            return Err(flaw.message);
+        }
+        let Normalisation { mean, standard_deviation } = self.normalisation;
+        if !mean.is_finite() || !standard_deviation.is_finite() || standard_deviation <= 0.0 {
+            return Err("`normalisation` needs a finite mean and a positive standard deviation".to_owned());
+        }
+        match self.preparation() {
+            Ok(prepared) if (prepared.height, prepared.width) != (height, width) => Err(format!(
+                "`preprocess` makes images of {}×{}, but `input` is {height}×{width}",
+                prepared.height, prepared.width
+            )),
+            // Models can be evaluated without preprocessing parameters, on shards.
+            _ => Ok(()),
+        }
+    }
+
+    /// The preprocessing that input images need.
+    pub fn preparation(&self) -> serde_json::Result<Preparation> {
+        Preparation::deserialize(&self.preprocess)
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -90,8 +135,7 @@ pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
         return Err(refuse(format!("format version {version} is not supported, only {FORMAT}"))
             .hint("use the hamflow version that trained it, or retrain it"));
     }
-    let card: Card =
-        serde_json::from_slice(&card).map_err(|error| refuse(format!("`{CARD_NAME}` is not a valid card: {error}")))?;
+    let card = Card::parse(&card).map_err(&refuse)?;
     let Some(model) = model::find(&card.model) else {
         let error = refuse(format!("unknown model `{}`", card.model));
         let names = model::MODELS.iter().map(|model| model.name);
@@ -102,10 +146,15 @@ pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
     };
     let network = Network::new(card.input, &(model.layers)(card.classes.len())).map_err(&refuse)?;
     let bytes = input.member(WEIGHTS_NAME)?.read()?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|error| refuse(format!("`{WEIGHTS_NAME}` is not a valid safetensors file: {error}")))?;
+    let tensors = read_weights(&bytes).map_err(&refuse)?;
     let weights = take_weights(&network, tensors).map_err(&refuse)?;
     Ok((card, network, weights))
+}
+
+/// Parses a file of weights. The error is the end of a sentence.
+pub(crate) fn read_weights(bytes: &[u8]) -> Result<HashMap<String, Tensor>, String> {
+    candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
+        .map_err(|error| format!("`{WEIGHTS_NAME}` is not a valid safetensors file: {error}"))
 }
 
 fn take_weights(network: &Network, mut tensors: HashMap<String, Tensor>) -> Result<Weights, String> {

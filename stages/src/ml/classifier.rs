@@ -38,7 +38,7 @@ impl Classifier {
 
     /// The preprocessing that input images need.
     pub fn preparation(&self) -> Result<Preparation, StageError> {
-        serde_json::from_value(self.card.preprocess.clone()).map_err(|error| {
+        self.card.preparation().map_err(|error| {
             StageError::input(format!("the model card has no valid preprocessing parameters: {error}"))
                 .hint("retrain the model with this version")
         })

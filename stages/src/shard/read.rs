@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Schema, UInt8Type};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::try_fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
-use arrow::ipc::root_as_footer;
+use arrow::ipc::{root_as_footer, root_as_message};
 use hamflow_stage_api::{Input, InputFile, StageError, Symlinks, open_regular};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -98,6 +98,11 @@ impl ShardReader {
         self.rows.iter().map(|(id, ..)| id.as_str())
     }
 
+    /// Whether `bytes` are a shard. For fuzzing.
+    pub fn is_shard(bytes: &[u8]) -> bool {
+        Shard::decode(&Buffer::from(bytes)).is_ok()
+    }
+
     /// The shape: height, width, channels.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
@@ -140,12 +145,28 @@ impl Shard {
                 .checked_add(head)
                 .filter(|length| offset.checked_add(*length).is_some_and(|end| end <= bytes.len()));
             let length = length.ok_or_else(|| corrupt("a block extends beyond the end of the file"))?;
-            if let Some(batch) = decoder.read_record_batch(block, &bytes.slice_with_length(offset, length))? {
+            let block_bytes = bytes.slice_with_length(offset, length);
+            if !has_valid_buffers(&block_bytes, head, body) {
+                return Err(corrupt("a block has an invalid buffer"));
+            }
+            if let Some(batch) = decoder.read_record_batch(block, &block_bytes)? {
                 batches.push(Batch::new(&batch).ok_or_else(|| corrupt("it has unexpected columns"))?);
             }
         }
         Ok(Self { shape, preprocess, batches })
     }
+}
+
+/// Whether all buffers of a block lie in its body. arrow panics otherwise.
+fn has_valid_buffers(block: &[u8], head: usize, body: usize) -> bool {
+    // A marker and the length of the message are in front of it; the marker is missing in files of old versions.
+    let start = if block.starts_with(&[0xff; 4]) { 8 } else { 4 };
+    let message = block.get(start..head).and_then(|bytes| root_as_message(bytes).ok());
+    let Some(batch) = message.and_then(|message| message.header_as_record_batch()) else { return false };
+    batch.buffers().iter().flatten().all(|buffer| {
+        let end = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
+        end.and_then(|(offset, length)| offset.checked_add(length)).is_some_and(|end| end <= body)
+    })
 }
 
 impl Batch {
@@ -162,7 +183,8 @@ fn tensor_shape(schema: &Schema) -> Option<[usize; 3]> {
     let DataType::FixedSizeList(item, size) = field.data_type() else { return None };
     let extension: Value = serde_json::from_str(field.metadata().get(EXTENSION_METADATA_KEY)?).ok()?;
     let shape: [usize; 3] = serde_json::from_value(extension.get("shape")?.clone()).ok()?;
-    let fits = usize::try_from(*size).is_ok_and(|size| shape.iter().product::<usize>() == size);
+    let length = shape.iter().try_fold(1, |length: usize, side| length.checked_mul(*side));
+    let fits = usize::try_from(*size).is_ok_and(|size| size > 0 && length == Some(size));
     (fits && *item.data_type() == DataType::UInt8).then_some(shape)
 }
 

@@ -3,6 +3,8 @@
 use hamflow_stage_api::{StageError, near_miss};
 use polars::prelude::{Column, DataFrame, DataType, StringChunked};
 
+use super::unknown::is_unknown;
+
 /// Whether the table has a column of this name.
 pub fn has_column(frame: &DataFrame, column: &str) -> bool {
     frame.get_column_index(column).is_some()
@@ -70,12 +72,12 @@ pub fn booleans(frame: &DataFrame, column: &str) -> Result<Vec<Option<bool>>, St
     Ok(values.iter().collect())
 }
 
-/// A column of names: text, or integers and booleans formatted as text.
+/// A column of names: text, or integers and booleans formatted as text. Words for unknown values count as missing.
 pub fn labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
     match find(frame, column)?.dtype() {
         DataType::Boolean => Ok(written(booleans(frame, column)?)),
         kind if kind.is_integer() => Ok(written(integers(frame, column)?)),
-        _ => strings(frame, column),
+        _ => Ok(strings(frame, column)?.into_iter().map(|value| value.filter(|value| !is_unknown(value))).collect()),
     }
 }
 

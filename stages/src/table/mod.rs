@@ -8,14 +8,16 @@ mod csv;
 mod parquet_read;
 mod parquet_write;
 pub mod statistics;
+mod unknown;
 
 pub use column::{
     DATASET, SYNTHETIC, booleans, field, floats, has_column, integers, labels, require_column, required_integers,
     required_strings, strings, synthetic,
 };
 pub use csv::{Csv, Field, Row};
-pub use parquet_read::{read, read_with};
+pub use parquet_read::{read, read_bytes, read_with, unreadable_columns};
 pub use parquet_write::write;
+pub use unknown::is_unknown;
 
 use hamflow_stage_api::StageError;
 use polars::prelude::{Column, DataFrame};

@@ -10,20 +10,37 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use polars::prelude::{Column, DataFrame};
 
 /// Reads a table, or some of its columns in the given order, after verifying the digest.
+///
+/// Without a list of columns, those of [unreadable](unreadable_columns) types are left out.
 pub fn read(file: &InputFile, columns: Option<&[&str]>) -> Result<DataFrame, StageError> {
     read_with(file, columns, &[])
 }
 
 /// Reads some columns, and optional ones if they exist.
 pub fn read_with(file: &InputFile, columns: Option<&[&str]>, optional: &[&str]) -> Result<DataFrame, StageError> {
-    let bytes = Bytes::from(file.read()?);
-    let damaged = |error: &dyn std::fmt::Display| {
-        StageError::input(format!("`{}` is not a valid Parquet file: {error}", file.path))
-    };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| damaged(&error))?;
+    read_bytes(&file.path, file.read()?, columns, optional)
+}
+
+/// The same for the bytes of a file called `name`.
+pub fn read_bytes(
+    name: &str,
+    bytes: Vec<u8>,
+    columns: Option<&[&str]>,
+    optional: &[&str],
+) -> Result<DataFrame, StageError> {
+    let damaged =
+        |error: &dyn std::fmt::Display| StageError::input(format!("`{name}` is not a valid Parquet file: {error}"));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|error| damaged(&error))?;
     let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let (mask, wanted) = match columns {
-        None => (ProjectionMask::all(), names.clone()),
+        None => {
+            let fields = builder.schema().fields().iter().enumerate();
+            let (indices, wanted): (Vec<usize>, Vec<String>) = fields
+                .filter(|(_, field)| target_type(field.data_type()).is_some())
+                .map(|(index, field)| (index, field.name().clone()))
+                .unzip();
+            (ProjectionMask::roots(builder.parquet_schema(), indices), wanted)
+        }
         Some(columns) => {
             let there = optional.iter().filter(|column| names.iter().any(|name| name == *column));
             let columns: Vec<&str> = columns.iter().chain(there).copied().collect();
@@ -50,23 +67,45 @@ pub fn read_with(file: &InputFile, columns: Option<&[&str]>, optional: &[&str]) 
     DataFrame::new(rows, columns).map_err(|error| damaged(&error))
 }
 
+/// The columns of a Parquet file whose types no stage can read, such as lists, with their types. The error is the end of
+/// a sentence that begins with the file's name.
+pub fn unreadable_columns(bytes: Vec<u8>) -> Result<Vec<String>, String> {
+    let invalid = |error: &dyn std::fmt::Display| format!("it is not Parquet that can be read: {error}");
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|error| invalid(&error))?;
+    let unreadable: Vec<String> = builder
+        .schema()
+        .fields()
+        .iter()
+        .filter(|field| target_type(field.data_type()).is_none())
+        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
+        .collect();
+    // Values may be compressed with a codec that is not supported.
+    for batch in builder.build().map_err(|error| invalid(&error))? {
+        batch.map_err(|error| invalid(&error))?;
+    }
+    Ok(unreadable)
+}
+
+/// The type to which a column is converted, if its type is supported.
+fn target_type(found: &ArrowType) -> Option<ArrowType> {
+    match found {
+        ArrowType::Dictionary(_, values) => target_type(values),
+        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View | ArrowType::Null => Some(ArrowType::Utf8),
+        ArrowType::Date32 | ArrowType::Date64 | ArrowType::Timestamp(..) => Some(ArrowType::Utf8),
+        ArrowType::Boolean => Some(ArrowType::Boolean),
+        kind if kind.is_integer() => Some(ArrowType::Int64),
+        kind if kind.is_floating() || kind.is_decimal() => Some(ArrowType::Float64),
+        _ => None,
+    }
+}
+
 fn column(name: &str, batches: &[RecordBatch]) -> Result<Column, StageError> {
     let arrays: Vec<&ArrayRef> = batches.iter().filter_map(|batch| batch.column_by_name(name)).collect();
     let found = arrays.first().map_or(&ArrowType::Null, |array| array.data_type());
-    let kind = match found {
-        ArrowType::Dictionary(_, values) => values.as_ref(),
-        kind => kind,
-    };
-    let target = match kind {
-        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View | ArrowType::Null => ArrowType::Utf8,
-        ArrowType::Boolean => ArrowType::Boolean,
-        kind if kind.is_integer() => ArrowType::Int64,
-        kind if kind.is_floating() => ArrowType::Float64,
-        kind => {
-            return Err(StageError::input(format!("column `{name}` has the unsupported type {kind}"))
-                .hint("supported types are text, integers, floats and booleans"));
-        }
-    };
+    let target = target_type(found).ok_or_else(|| {
+        StageError::input(format!("column `{name}` has the unsupported type {found}"))
+            .hint("supported types are text, numbers, booleans and dates")
+    })?;
     let mut texts: Vec<Option<&str>> = Vec::new();
     let mut wholes: Vec<Option<i64>> = Vec::new();
     let mut numbers: Vec<Option<f64>> = Vec::new();
@@ -89,11 +128,72 @@ fn column(name: &str, batches: &[RecordBatch]) -> Result<Column, StageError> {
 }
 
 fn widen(name: &str, array: &ArrayRef, target: &ArrowType) -> Result<ArrayRef, StageError> {
-    let widened =
-        cast(array, target).map_err(|error| StageError::input(format!("cannot read column `{name}`: {error}")))?;
+    let failed = |error| StageError::input(format!("cannot read column `{name}`: {error}"));
+    let in_utc = match array.data_type() {
+        // Without a database of time zones, only times in UTC can be written.
+        ArrowType::Timestamp(unit, Some(_)) => {
+            Some(cast(array, &ArrowType::Timestamp(*unit, Some("+00:00".into()))).map_err(failed)?)
+        }
+        _ => None,
+    };
+    let widened = cast(in_utc.as_ref().unwrap_or(array), target).map_err(failed)?;
     // A failed cast gives null, which must not be mistaken for a missing value.
     if widened.logical_null_count() != array.logical_null_count() {
         return Err(StageError::input(format!("column `{name}` contains integers of more than 63 bits")));
     }
     Ok(widened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::file;
+
+    // # pyarrow 25.0, pandas 3.0; run in this folder.
+    // import datetime, decimal, pyarrow as pa, pyarrow.parquet as pq
+    // utc = datetime.timezone.utc
+    // for codec in ("none", "snappy", "gzip", "brotli", "lz4", "zstd"):
+    //     pq.write_table(pa.table({
+    //         "name": ["a", None, "c"],
+    //         "when": pa.array([datetime.datetime(2020, 1, 2, 3, 4, 5)] * 3, pa.timestamp("us")),
+    //         "there": pa.array([datetime.datetime(2020, 1, 2, 3, tzinfo=utc)] * 3, pa.timestamp("ms", "Europe/Vienna")),
+    //         "day": [datetime.date(2020, 1, 2)] * 3,
+    //         "cost": pa.array([decimal.Decimal("1.25"), None, decimal.Decimal("-2.50")], pa.decimal128(5, 2)),
+    //         "list": [[1, 2]] * 3,
+    //         "bytes": [b"\xff"] * 3,
+    //         "span": pa.array([1] * 3, pa.duration("s")),
+    //     }), f"fixtures/{codec}.parquet", compression=codec)
+    macro_rules! fixture {
+        ($codec:literal) => {
+            include_bytes!(concat!("fixtures/", $codec, ".parquet")).as_slice()
+        };
+    }
+
+    #[test]
+    fn tables_of_every_codec_are_read_without_the_columns_of_other_types() {
+        let folder = tempfile::tempdir().unwrap();
+        for bytes in [
+            fixture!("none"),
+            fixture!("snappy"),
+            fixture!("gzip"),
+            fixture!("brotli"),
+            fixture!("lz4"),
+            fixture!("zstd"),
+        ] {
+            let written = file(folder.path(), "table.parquet", bytes);
+            let frame = read(&written, None).unwrap();
+            assert_eq!(frame.get_column_names_owned(), ["name", "when", "there", "day", "cost"]);
+            let texts = |column: &str| crate::table::strings(&frame, column).unwrap();
+            assert_eq!(texts("name"), [Some("a".to_owned()), None, Some("c".to_owned())]);
+            assert_eq!(texts("when")[0].as_deref(), Some("2020-01-02T03:04:05"));
+            assert_eq!(texts("there")[0].as_deref(), Some("2020-01-02T03:00:00Z"));
+            assert_eq!(texts("day")[0].as_deref(), Some("2020-01-02"));
+            assert_eq!(crate::table::floats(&frame, "cost").unwrap(), [Some(1.25), None, Some(-2.5)]);
+            let error = read(&written, Some(&["list"])).unwrap_err();
+            assert!(error.message.contains("column `list` has the unsupported type List"), "{error}");
+            let unreadable = unreadable_columns(bytes.to_vec()).unwrap();
+            assert_eq!(unreadable.len(), 3, "{unreadable:?}");
+            assert!(unreadable[0].starts_with("`list` (List"), "{unreadable:?}");
+        }
+    }
 }

@@ -1,14 +1,26 @@
-//! A strict CSV parser (RFC 4180, UTF-8) whose errors name the line.
+//! A CSV parser (RFC 4180) whose errors name the line, and which reads what spreadsheets, R and pandas write.
+//!
+//! Fields may be separated by commas, semicolons, tabs or bars. Byte order marks, `sep=` lines, lines that start with
+//! `#`, empty rows, spaces around fields and the row names of R are recognised.
+
+mod scanner;
+mod text;
 
 use hamflow_stage_api::{StageError, near_miss};
+
+use scanner::Scanner;
 
 /// A CSV file with a header. Every row has as many fields as the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csv {
     name: String,
-    /// The column names.
+    /// The character between fields.
+    pub separator: char,
+    /// The number of lines that start with `#`.
+    pub comments: usize,
+    /// The column names; a column of row names may have none.
     pub header: Vec<String>,
-    /// The rows, without empty lines.
+    /// The rows, without empty ones.
     pub rows: Vec<Row>,
 }
 
@@ -22,7 +34,7 @@ pub struct Row {
 /// A field with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// The content without quotes.
+    /// The content without quotes and without spaces around it.
     pub text: String,
     /// The line, 1-based.
     pub line: u64,
@@ -31,42 +43,54 @@ pub struct Field {
 }
 
 impl Csv {
-    /// Parses a file called `name`. A byte order mark, and carriage returns before line feeds, are ignored.
+    /// Parses a file called `name`.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, StageError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| {
-            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count() as u64;
-            StageError::input(format!("`{name}` is not UTF-8")).at(name, line, 0).hint("save it as UTF-8")
-        })?;
-        let mut scanner = Scanner::new(name, text.strip_prefix('\u{feff}').unwrap_or(text));
-        let Some(header) = scanner.row()? else { return Err(StageError::input(format!("`{name}` is empty"))) };
+        let text = text::decode(name, bytes)?;
+        let mut scanner = Scanner::new(name, &text);
+        let Some(mut header) = scanner.row()? else {
+            return Err(StageError::input(format!("`{name}` is empty")));
+        };
         let mut rows = Vec::new();
         while let Some(row) = scanner.row()? {
-            if row.fields.len() != header.fields.len() {
-                return Err(wrong_length(name, &row, &header));
+            if row.fields.iter().any(|field| !field.text.is_empty()) {
+                rows.push(row);
             }
-            rows.push(row);
         }
+        align(&mut header, &mut rows);
+        if let Some(row) = rows.iter().find(|row| row.fields.len() != header.fields.len()) {
+            return Err(wrong_length(name, row, &header, scanner.separator));
+        }
+        let line = header.fields.first().map_or(1, |field| field.line);
         let header: Vec<String> = header.fields.into_iter().map(|field| field.text).collect();
-        if let Some(twice) = header.iter().enumerate().find(|(i, column)| header[..*i].contains(column)) {
-            return Err(StageError::input(format!("duplicate column `{}` in `{name}`", twice.1)).at(name, 1, 0));
+        let is_repeated = |(i, column): &(usize, &String)| !column.is_empty() && header[..*i].contains(column);
+        if let Some((_, column)) = header.iter().enumerate().find(is_repeated) {
+            return Err(StageError::input(format!("duplicate column `{column}` in `{name}`")).at(name, line, 0));
         }
         if rows.is_empty() {
-            return Err(StageError::input(format!("`{name}` has a header but no rows")).at(name, 1, 0));
+            return Err(StageError::input(format!("`{name}` has a header but no rows")).at(name, line, 0));
         }
-        Ok(Self { name: name.to_owned(), header, rows })
+        let Scanner { separator, comments, .. } = scanner;
+        Ok(Self { name: name.to_owned(), separator, comments, header, rows })
+    }
+
+    /// The index of a column, if there is one. If none has exactly this name, case, spaces, dots and hyphens do not
+    /// count.
+    pub fn find(&self, column: &str) -> Option<usize> {
+        let exact = self.header.iter().position(|name| name == column);
+        exact.or_else(|| {
+            let wanted = plain_name(column);
+            let mut alike = (0..self.header.len()).filter(|index| plain_name(&self.header[*index]) == wanted);
+            alike.next().filter(|_| alike.next().is_none())
+        })
     }
 
     /// The index of a column; the hint of the error suggests the closest one.
     pub fn column(&self, column: &str) -> Result<usize, StageError> {
-        self.header.iter().position(|name| name == column).ok_or_else(|| {
+        self.find(column).ok_or_else(|| {
             let error = StageError::input(format!("`{}` has no column `{column}`", self.name)).at(&self.name, 1, 0);
-            let separator =
-                [";", "\t"].into_iter().find(|other| self.header.len() == 1 && self.header[0].contains(other));
-            match separator {
-                Some(";") => error.hint("the fields are separated by `;`; expected commas"),
-                Some(_) => error.hint("the fields are separated by tabs; expected commas"),
-                None => StageError { hint: near_miss::hint(column, self.header.iter().map(String::as_str)), ..error },
+            match self.header.len() {
+                1 if self.header[0].contains(' ') => error.hint("separate the fields with commas, semicolons or tabs"),
+                _ => StageError { hint: near_miss::hint(column, self.header.iter().map(String::as_str)), ..error },
             }
         })
     }
@@ -77,112 +101,35 @@ impl Csv {
     }
 }
 
-fn wrong_length(name: &str, row: &Row, header: &Row) -> StageError {
+fn plain_name(name: &str) -> String {
+    name.to_lowercase().replace([' ', '-', '.'], "_")
+}
+
+/// If each row has one field more than the header: the first is R's number of the row, or the last is behind a surplus
+/// separator.
+fn align(header: &mut Row, rows: &mut [Row]) {
+    let count = header.fields.len();
+    // A single row is more likely to have a separator in a field.
+    if rows.len() < 2 || rows.iter().any(|row| row.fields.len() != count + 1) {
+        return;
+    }
+    if rows.iter().all(|row| row.fields[count].text.is_empty()) {
+        rows.iter_mut().for_each(|row| drop(row.fields.pop()));
+    } else if rows.iter().all(|row| row.fields[0].text.parse::<u64>().is_ok()) {
+        let line = header.fields.first().map_or(1, |field| field.line);
+        header.fields.insert(0, Field { text: String::new(), line, column: 1 });
+    }
+}
+
+fn wrong_length(name: &str, row: &Row, header: &Row, separator: char) -> StageError {
     let (found, wanted) = (row.fields.len(), header.fields.len());
     let line = row.fields.first().map_or(0, |field| field.line);
     let fields = if found == 1 { "1 field".to_owned() } else { format!("{found} fields") };
     let error = StageError::input(format!("line {line} has {fields}, but the header has {wanted}")).at(name, line, 0);
-    if found < wanted {
-        error.hint("the file may be truncated")
-    } else {
-        error.hint("fields with a comma must be quoted")
-    }
-}
-
-struct Scanner<'a> {
-    name: &'a str,
-    rest: std::iter::Peekable<std::str::Chars<'a>>,
-    line: u64,
-    column: u64,
-}
-
-impl<'a> Scanner<'a> {
-    fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, rest: text.chars().peekable(), line: 1, column: 1 }
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let next = self.rest.next()?;
-        if next == '\n' {
-            self.line += 1;
-            self.column = 1;
-        } else {
-            self.column += 1;
-        }
-        Some(next)
-    }
-
-    /// Skips the end of a line, which may be the end of the text; returns whether there was one.
-    fn line_end(&mut self) -> bool {
-        let mut ahead = self.rest.clone();
-        match (ahead.next(), ahead.next()) {
-            (Some('\r'), Some('\n')) => {
-                self.next();
-                self.next();
-                true
-            }
-            (Some('\n'), _) => {
-                self.next();
-                true
-            }
-            (None, _) => true,
-            _ => false,
-        }
-    }
-
-    fn row(&mut self) -> Result<Option<Row>, StageError> {
-        while self.rest.peek().is_some() && self.line_end() {}
-        if self.rest.peek().is_none() {
-            return Ok(None);
-        }
-        let mut fields = Vec::new();
-        loop {
-            fields.push(self.field()?);
-            if self.line_end() {
-                return Ok(Some(Row { fields }));
-            }
-            // A field ends before a comma or at the end of a line.
-            self.next();
-        }
-    }
-
-    fn field(&mut self) -> Result<Field, StageError> {
-        let (line, column) = (self.line, self.column);
-        let mut text = String::new();
-        if self.rest.peek() == Some(&'"') {
-            self.next();
-            loop {
-                match self.next() {
-                    Some('"') if self.rest.peek() == Some(&'"') => {
-                        self.next();
-                        text.push('"');
-                    }
-                    Some('"') => break,
-                    Some(other) => text.push(other),
-                    None => {
-                        return Err(StageError::input("unclosed quote").at(self.name, line, column));
-                    }
-                }
-            }
-            let (end_line, end_column) = (self.line, self.column);
-            if self.rest.peek() != Some(&',') && !self.at_line_end() {
-                return Err(StageError::input("text after a closing quote").at(self.name, end_line, end_column));
-            }
-        } else {
-            while self.rest.peek() != Some(&',') && !self.at_line_end() {
-                text.extend(self.next());
-            }
-        }
-        Ok(Field { text, line, column })
-    }
-
-    fn at_line_end(&self) -> bool {
-        let mut ahead = self.rest.clone();
-        match ahead.next() {
-            Some('\r') => ahead.next() == Some('\n'),
-            Some('\n') | None => true,
-            Some(_) => false,
-        }
+    match separator {
+        _ if found < wanted => error.hint("the file may be truncated"),
+        ',' => error.hint("fields with a comma must be quoted"),
+        separator => error.hint(format!("fields with a {separator:?} must be quoted")),
     }
 }
 
@@ -237,8 +184,66 @@ mod tests {
         let error = csv.column("image_ids").unwrap_err();
         assert_eq!(error.message, "`a.csv` has no column `image_ids`");
         assert_eq!(error.hint.as_deref(), Some("did you mean `image_id`?"));
-        let csv = Csv::parse("a.csv", b"lesion;image_id\n1;2\n").unwrap();
-        let hint = csv.column("image_id").unwrap_err().hint.unwrap();
-        assert_eq!(hint, "the fields are separated by `;`; expected commas");
+        let csv = Csv::parse("a.csv", b"lesion image_id\n1 2\n").unwrap();
+        assert!(csv.column("image_id").unwrap_err().hint.unwrap().contains("commas, semicolons or tabs"));
+    }
+
+    /// All of these are the same table, as other programs write it.
+    #[test]
+    fn what_other_programs_write_is_read_with_the_same_result() {
+        let plain = texts(b"a,b,c\n1,x y,\n2,,z\n");
+        for (who, file) in [
+            ("a spreadsheet with semicolons", "a;b;c\n1;x y;\n2;;z\n"),
+            ("a spreadsheet with tabs", "a\tb\tc\r\n1\tx y\t\r\n2\t\tz\r\n"),
+            ("bars", "a|b|c\n1|x y|\n2||z\n"),
+            ("a `sep=` line", "sep=;\r\na;b;c\r\n1;x y;\r\n2;;z\r\n"),
+            ("a quoted `sep=` line", "\"sep=,\"\na,b,c\n1,x y,\n2,,z\n"),
+            ("an old Mac", "a,b,c\r1,x y,\r2,,z\r"),
+            ("line ends that were converted twice", "a,b,c\r\r\n1,x y,\r\r\n2,,z\r\r\n"),
+            ("comment lines", "# made by R\n#\na,b,c\n1,x y,\n# a remark, with commas\n2,,z\n"),
+            ("spaces", " a , b,c \n1, x y ,\n 2,, z\n"),
+            ("spaces before quotes", "a, \"b\" ,c\n1, \"x y\",\n2,,\"z\"\n"),
+            ("empty rows at the end", "a,b,c\n1,x y,\n2,,z\n,,\n,,\n"),
+            ("surplus separators", "a,b,c\n1,x y,,\n2,,z,\n"),
+            ("no final line end", "a,b,c\n1,x y,\n2,,z"),
+        ] {
+            assert_eq!(texts(file.as_bytes()), plain, "{who}");
+            let units: Vec<u16> = file.encode_utf16().collect();
+            let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+            let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+            assert_eq!(texts(&[b"\xff\xfe", &little[..]].concat()), plain, "{who}, UTF-16");
+            assert_eq!(texts(&[b"\xfe\xff", &big[..]].concat()), plain, "{who}, UTF-16");
+        }
+        let named = Csv::parse("a.csv", b"\"a\",\"b\"\n\"1\",\"x\",\"y\"\n\"2\",\"z\",\"w\"\n").unwrap();
+        assert_eq!(named.header, ["", "a", "b"], "R's row names");
+    }
+
+    #[test]
+    fn names_of_columns_are_found_in_any_case_unless_they_are_ambiguous() {
+        let csv = Csv::parse("a.csv", b"Lesion ID,IMAGE-ID,Sex,sex,x.y\n1,2,3,4,5\n").unwrap();
+        assert_eq!(
+            ["lesion_id", "image_id", "sex", "x_y"].map(|name| csv.find(name)),
+            [Some(0), Some(1), Some(3), Some(4)]
+        );
+        assert_eq!(csv.find("SEX"), None);
+    }
+
+    #[test]
+    fn files_that_are_not_csv_are_named() {
+        let message = |bytes: &[u8]| {
+            let error = Csv::parse("a.csv", bytes).unwrap_err();
+            assert!(error.hint.is_some(), "{error}");
+            error.message
+        };
+        assert_eq!(message(b"\x1f\x8b\x08\0"), "`a.csv` is compressed with gzip");
+        assert_eq!(message(b"PK\x03\x04"), "`a.csv` is a ZIP archive or an Excel workbook");
+        assert_eq!(message(b"\n <!DOCTYPE html>\n<html>"), "`a.csv` is a web page, not a table");
+        assert_eq!(
+            message(b"version https://git-lfs.github.com/spec/v1\n"),
+            "`a.csv` is a pointer of Git LFS, not the file itself"
+        );
+        assert_eq!(message(b"a,b\n1,\0\n"), "`a.csv` has a NUL character in line 2");
+        assert_eq!(message(b"a\0,\0b\0"), "`a.csv` has a NUL character in line 1");
+        assert_eq!(message(b"\xff\xfea"), "`a.csv` is neither UTF-16 nor UTF-8");
     }
 }
