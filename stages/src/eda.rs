@@ -22,6 +22,12 @@ pub struct Eda;
 #[serde(default, deny_unknown_fields)]
 pub struct EdaParams {}
 
+/// Incremented whenever equal inputs produce different figures.
+///
+/// 2: JPEGs of unusual structures are decoded as libjpeg-turbo does, or refused.
+/// 1: first revision.
+const REVISION: u32 = 2;
+
 impl Kind for Eda {
     type Params = EdaParams;
 
@@ -30,7 +36,7 @@ impl Kind for Eda {
             Port::new("table", ArtifactType::TABLE, "The table of `metadata`, before missing values are filled in.");
         let images = Port::new("images", artifact::IMAGES, "The image folders.").or_external();
         let summary = "Draws figures of the patients, lesions and images, and computes statistical findings.";
-        KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("eda", 1, summary, vec![table, images]) }
+        KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("eda", REVISION, summary, vec![table, images]) }
     }
 
     fn outputs(&self, _params: &EdaParams) -> Vec<Output> {

@@ -4,8 +4,10 @@ mod frame;
 mod huffman;
 mod idct;
 mod reduced;
+mod survey;
 
 use image::metadata::Orientation;
+use jpeg_decoder::{ColorTransform, PixelFormat};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
@@ -13,15 +15,27 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::pixels::{BadImage, Pixels, check_size};
 use super::planes::Planes;
-use frame::{EXIF, Frame};
+use frame::Frame;
 pub(super) use reduced::Scratch;
+use survey::{Colours, Route, Survey, orientation};
 
 /// Decodes a JPEG file to RGB as stored; returns its orientation.
 pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, BadImage> {
-    let Survey { width, height, orientation } = survey(bytes)?;
-    check_size(width, height)?;
-    decode_with(bytes, DecoderOptions::new_fast(), image)?;
-    Ok(orientation)
+    let survey = Survey::of(bytes)?;
+    let (width, height) = survey.size()?;
+    if height > 0 {
+        check_size(width, height)?;
+    }
+    match survey.route()? {
+        Route::Zune => {
+            decode_with(&survey.cleaned(), DecoderOptions::new_fast(), image)?;
+            if let Some(offset) = damage_offset(bytes) {
+                return Err(BadImage::new("is a damaged JPEG: its codes are invalid").at(offset));
+            }
+        }
+        Route::JpegDecoder(colours) => decode_with_jpeg_decoder(&survey, colours, image)?,
+    }
+    Ok(survey.orientation())
 }
 
 /// Decodes at a half, a quarter or an eighth of the size; returns the orientation.
@@ -71,85 +85,56 @@ fn decode_with(bytes: &[u8], options: DecoderOptions, image: &mut Pixels) -> Res
     decoder.decode_headers().map_err(|error| damaged(&error))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| damaged(&"it has no size"))?;
     if decoder.output_buffer_size() != Some(width * height * 3) {
-        return Err(BadImage::new("has colours that cannot become RGB"));
+        return Err(BadImage::new("is a JPEG with colours that cannot become RGB, which is not supported"));
     }
     image.resize(width, height);
     decoder.decode_into(&mut image.bytes).map_err(|error| damaged(&error))
 }
 
-const START_OF_IMAGE: u8 = 0xd8;
-const END_OF_IMAGE: u8 = 0xd9;
-const START_OF_SCAN: u8 = 0xda;
-const EXIF_SEGMENT: u8 = 0xe1;
-
-/// The information in a JPEG's segments.
-struct Survey {
-    width: u32,
-    height: u32,
-    /// The orientation in the first EXIF block.
-    orientation: Orientation,
-}
-
-/// Walks over the segments of a JPEG up to its end marker.
-///
-/// Decoders pad missing data at the end of a file. This check detects truncated files.
-fn survey(bytes: &[u8]) -> Result<Survey, BadImage> {
-    let truncated =
-        || BadImage::new(format!("is truncated: the JPEG has no end within its {} bytes", bytes.len())).at(bytes.len());
-    let (mut size, mut exif, mut scanned) = (None, None, false);
-    let mut position = 0;
-    loop {
-        position = next_marker(bytes, position).ok_or_else(truncated)?;
-        let marker = bytes[position];
-        position += 1;
-        match marker {
-            END_OF_IMAGE => break,
-            // Markers without a segment: restarts, and the start of the image.
-            START_OF_IMAGE | 0x01 | 0xd0..=0xd7 => {}
-            _ => {
-                let length = bytes.get(position..position + 2).ok_or_else(truncated)?;
-                let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-                let segment = bytes.get(position..position + length).ok_or_else(truncated)?;
-                // A start of frame of any coding process; c4, c8 and cc are other markers.
-                if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) && segment.len() >= 7 {
-                    let value = |i: usize| u32::from(u16::from_be_bytes([segment[i], segment[i + 1]]));
-                    size.get_or_insert((value(5), value(3)));
-                }
-                let content = segment.get(2..).unwrap_or_default();
-                if marker == EXIF_SEGMENT && !scanned && content.starts_with(EXIF) {
-                    exif.get_or_insert(&content[EXIF.len()..]);
-                }
-                scanned |= marker == START_OF_SCAN;
-                if marker == START_OF_SCAN && size.is_none() {
-                    break;
-                }
-                position += length;
-            }
+/// Decodes with jpeg-decoder, without SIMD, so that the pixels are the same on every machine.
+fn decode_with_jpeg_decoder(survey: &Survey<'_>, colours: Colours, image: &mut Pixels) -> Result<(), BadImage> {
+    let damaged = |error: &dyn std::fmt::Display| BadImage::new(format!("is a damaged JPEG: {error}"));
+    let bytes = survey.cleaned();
+    let mut decoder = jpeg_decoder::Decoder::new(&bytes[..]);
+    decoder.set_color_transform(match colours {
+        Colours::Grey => ColorTransform::Grayscale,
+        Colours::Rgb => ColorTransform::RGB,
+        Colours::YCbCr => ColorTransform::YCbCr,
+        Colours::Cmyk => ColorTransform::CMYK,
+        Colours::Ycck => ColorTransform::YCCK,
+    });
+    let pixels = decoder.decode().map_err(|error| match error {
+        jpeg_decoder::Error::Unsupported(feature) => {
+            BadImage::new(format!("is a JPEG that needs a feature which is not supported ({feature:?})"))
         }
+        error => damaged(&error),
+    })?;
+    let info = decoder.info().ok_or_else(|| damaged(&"it has no size"))?;
+    image.resize(usize::from(info.width), usize::from(info.height));
+    let target = image.bytes.chunks_exact_mut(3);
+    match info.pixel_format {
+        PixelFormat::L8 => target.zip(&pixels).for_each(|(pixel, grey)| pixel.fill(*grey)),
+        PixelFormat::RGB24 => target.zip(pixels.chunks_exact(3)).for_each(|(pixel, rgb)| pixel.copy_from_slice(rgb)),
+        PixelFormat::CMYK32 => target.zip(pixels.chunks_exact(4)).for_each(|(pixel, cmyk)| {
+            pixel.copy_from_slice(&rgb_of_cmyk(cmyk));
+        }),
+        PixelFormat::L16 => return Err(BadImage::new("is a JPEG of 16 bits per value, which is not supported")),
     }
-    let (width, height) = size.ok_or_else(|| BadImage::new("is a damaged JPEG: it has no frame"))?;
-    if height == 0 {
-        return Err(BadImage::new("is a JPEG that tells its height behind the pixels, which is not supported"));
-    }
-    Ok(Survey { width, height, orientation: orientation(exif) })
+    Ok(())
 }
 
-/// The orientation in an EXIF block.
-fn orientation(exif: Option<&[u8]>) -> Orientation {
-    exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
+/// The colour of an ink mixture whose values are inverted, as Adobe's programs write them and Pillow reads them
+/// (`cmyk2rgb` in `Convert.c`).
+fn rgb_of_cmyk(cmyk: &[u8]) -> [u8; 3] {
+    let white = 255 - cmyk[3];
+    [0, 1, 2].map(|channel| {
+        let product = u32::from(cmyk[channel]) * u32::from(white) + 128;
+        let absorbed = ((product >> 8) + product) >> 8;
+        white.saturating_sub(absorbed as u8)
+    })
 }
 
-/// The position of the next marker's second byte; skips scan data, stuffed zeros and fill bytes.
-fn next_marker(bytes: &[u8], mut position: usize) -> Option<usize> {
-    loop {
-        position += bytes.get(position..)?.iter().position(|byte| *byte == 0xff)? + 1;
-        match *bytes.get(position)? {
-            0x00 => position += 1,
-            0xff => {}
-            _ => return Some(position),
-        }
-    }
-}
-
+#[cfg(test)]
+mod corpus_tests;
 #[cfg(test)]
 mod tests;
