@@ -163,6 +163,19 @@ fn overriding_a_profile_suggests_what_to_set_instead() {
 }
 
 /// A project with a stage `pieces` that makes a folder, after its first run.
+#[test]
+fn entries_of_a_folder_that_cannot_be_data_are_skipped_with_one_note() {
+    let project = pieces();
+    std::os::unix::fs::symlink("/nonexistent/annex", project.path("data/gone")).unwrap();
+    std::os::unix::fs::symlink("..", project.path("data/up")).unwrap();
+    project.write("data/two\nlines", "");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let expected = "note: inputs.folder: skipped 3 entries: `gone` (broken symlink), `two\nlines` (name is not one line of UTF-8), `up` (symlink to a parent folder)\n";
+    assert!(ran.stderr.contains(expected), "{ran:?}");
+    assert!(ran.stderr.contains("nothing to do"), "{ran:?}");
+}
+
 fn pieces() -> Project {
     let project = Project::new("[inputs]\nfolder = \"data\"\n[stages.pieces]\nfolder = \"inputs.folder\"\n");
     project.write("data/a1", "one");

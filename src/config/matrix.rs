@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hamflow_stage_api::Resolved;
+use hamflow_stage_api::{Output, Resolved};
 
 use super::axis::{Axis, AxisValue, Role, seed};
 use super::diagnostic::{Mistake, Mistakes};
@@ -11,6 +11,7 @@ use super::pipeline::{Reference, Stage};
 use super::reference::{ReferenceTarget, Selection};
 use super::template::Template;
 use super::value::{Entry, Table};
+use crate::fs::MAX_NAME;
 
 /// The largest matrix; a larger one is taken for a mistake.
 const MAX_COMBINATIONS: usize = 1000;
@@ -31,6 +32,24 @@ pub(crate) fn expand(templates: &[Template], pipeline_seed: u64, mistakes: &mut 
         }
     }
     stages
+}
+
+/// The longest name of a stage, in bytes. It is part of the names of folders and files, together with a suffix.
+const MAX_STAGE_NAME: usize = 200;
+
+/// Why no file system would take the names of a stage and its outputs.
+fn length_problem(name: &str, outputs: &[Output]) -> Option<String> {
+    if name.len() > MAX_STAGE_NAME {
+        let length = name.len();
+        return Some(format!(
+            "the name of stage `{name}` has {length} bytes, but at most {MAX_STAGE_NAME} are possible"
+        ));
+    }
+    let is_long = |output: &&Output| output.path.split('/').any(|step| step.len() > MAX_NAME);
+    outputs.iter().find(is_long).map(|output| {
+        let Output { name: output, path, .. } = output;
+        format!("stage `{name}`: the path of output `{output}`, `{path}`, has a name of more than {MAX_NAME} bytes")
+    })
 }
 
 /// The dimensions of every template: its own axes and those of whatever it follows.
@@ -170,8 +189,14 @@ fn make_stage(
         combination.iter().map(|(_, axis, value)| (axis.name.clone(), value.label.clone())).collect();
     let params = resolve(template, &params, mistakes)?;
     let outputs = template.kind.outputs(&params);
+    let name = stage_name(&template.name, &axes);
+    if let Some(message) = length_problem(&name, &outputs) {
+        let hint = "shorten the name, the path or the values of the axes".to_owned();
+        mistakes.push(Mistake::new(template.header, message).hint(hint));
+        return None;
+    }
     Some(Stage {
-        name: stage_name(&template.name, &axes),
+        name,
         base: template.name.clone(),
         axes,
         kind: template.kind,

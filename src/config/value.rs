@@ -1,5 +1,7 @@
 //! The values of the file with their spans, in the order of the file.
 
+use std::ops::Range;
+
 use hamflow_stage_api::Params;
 use serde_json::Value as Json;
 use toml::Spanned;
@@ -166,14 +168,17 @@ pub(crate) fn label(node: &Node) -> Option<String> {
 
 /// Reads the text of a file (or of the left side of a `--set` with a dummy value).
 pub(crate) fn parse_document(source: usize, text: &str, mistakes: &mut Mistakes) -> Table {
-    let (table, errors) = DeTable::parse_recoverable(text);
+    // A value of several lines must not depend on the line ends of the editor.
+    let line_ends = LineEnds::of(text);
+    let unix = text.replace("\r\n", "\n");
+    let (table, errors) = DeTable::parse_recoverable(&unix);
     if errors.is_empty() {
-        return Reader { source, offset: 0, mistakes }.table(table.into_inner());
+        return Reader { source, offset: 0, line_ends, mistakes }.table(table.into_inner());
     }
     // One mistake often causes several parser errors on the same line; the first is the clearest.
     let mut last_line = None;
     for error in errors {
-        let range = error.span().unwrap_or_default();
+        let range = line_ends.original(error.span().unwrap_or_default());
         let line = text.get(..range.start).map(|before| before.matches('\n').count());
         if last_line != Some(line) {
             // For `epochs =` without a value, the parser's message is about quotes.
@@ -190,18 +195,41 @@ pub(crate) fn parse_document(source: usize, text: &str, mistakes: &mut Mistakes)
 pub(crate) fn parse_value(source: usize, offset: usize, text: &str) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
     let mut mistakes = Mistakes::default();
-    let node = Reader { source, offset, mistakes: &mut mistakes }.node("value", value)?;
+    let line_ends = LineEnds::default();
+    let node = Reader { source, offset, line_ends, mistakes: &mut mistakes }.node("value", value)?;
     mistakes.is_empty().then_some(node)
+}
+
+/// Where a text with the line ends of Unix has a carriage return less than the original.
+#[derive(Debug, Default)]
+struct LineEnds {
+    /// The positions of these line feeds in the text with the line ends of Unix.
+    shortened: Vec<usize>,
+}
+
+impl LineEnds {
+    fn of(original: &str) -> Self {
+        let returns = original.match_indices("\r\n").enumerate();
+        Self { shortened: returns.map(|(before, (position, _))| position - before).collect() }
+    }
+
+    /// A range of the original text.
+    fn original(&self, range: Range<usize>) -> Range<usize> {
+        let moved = |position: usize| position + self.shortened.partition_point(|line_feed| *line_feed < position);
+        moved(range.start)..moved(range.end)
+    }
 }
 
 struct Reader<'m> {
     source: usize,
     offset: usize,
+    line_ends: LineEnds,
     mistakes: &'m mut Mistakes,
 }
 
 impl Reader<'_> {
-    fn span(&self, range: std::ops::Range<usize>) -> Span {
+    fn span(&self, range: Range<usize>) -> Span {
+        let range = self.line_ends.original(range);
         Span { source: self.source, start: self.offset + range.start, end: self.offset + range.end }
     }
 
@@ -282,6 +310,25 @@ mod tests {
     fn integers_and_floats_stay_what_they_are() {
         let table = parse("a = 0x10\nb = 1e-3\nc = 1_000\nd = 2.0\n").unwrap();
         assert_eq!(serde_json::to_string(&table.to_params()).unwrap(), r#"{"a":16,"b":0.001,"c":1000,"d":2.0}"#);
+    }
+
+    #[test]
+    fn line_ends_do_not_matter() {
+        let unix = "# é\n[stages.a]\nrun = \"\"\"\na\nb\\\n  c\n\"\"\"\nx = \"\\r\\n\"\n\n[stages.b]\ny = 1\n";
+        let windows = unix.replace('\n', "\r\n");
+        let params = |text: &str| serde_json::to_string(&parse(text).unwrap().to_params()).unwrap();
+        assert_eq!(params(&windows), params(unix));
+        assert!(
+            params(unix).contains(r#""run":"a\nbc\n""#) && params(unix).contains(r#""x":"\r\n""#),
+            "{}",
+            params(unix)
+        );
+        let table = parse(&windows).unwrap();
+        let Value::Table(stages) = &table.get("stages").unwrap().node.value else { panic!() };
+        let header = stages.get("b").unwrap().header();
+        assert_eq!(&windows[header.start..header.end], "[stages.b]");
+        let errors = |text: &str| parse(text).unwrap_err().join("\n").replace('\r', "");
+        assert_eq!(errors("a = 1\r\n\r\nb = 2024-01-01\r\nc =\r\n"), errors("a = 1\n\nb = 2024-01-01\nc =\n"));
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::store::GcReport;
 type Step = fn(&mut Driver<'_>, &mut RunSummary) -> Result<(), StageError>;
 
 /// The steps after the last job, in order. Uploads and garbage collection come late, when everything that the run produced is safe.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
+    tell_of_skipped,
     stop_workers,
     end_fetches,
     store_parts,
@@ -41,6 +42,27 @@ pub fn finish(driver: &mut Driver<'_>, started: Instant) -> Result<RunSummary, S
     }
     (driver.report.events)(RunEvent::RunFinished(summary.clone()));
     Ok(summary)
+}
+
+/// Says which entries of the inputs' folders are not part of the data.
+fn tell_of_skipped(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
+    const SHOWN: usize = 3;
+    let pipeline = &driver.setting.graph.pipeline;
+    for input in &pipeline.inputs {
+        let folders: Vec<_> = input.paths.iter().map(|path| pipeline.root.join(path)).collect();
+        let index = driver.planner.index();
+        let skipped: Vec<String> =
+            folders.iter().flat_map(|folder| index.skipped(folder)).map(ToString::to_string).collect();
+        if skipped.is_empty() {
+            continue;
+        }
+        let entries = if skipped.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", skipped.len()) };
+        let more = if skipped.len() > SHOWN { ", …" } else { "" };
+        let shown = skipped[..skipped.len().min(SHOWN)].join(", ");
+        let (stage, message) = (format!("inputs.{}", input.name), format!("skipped {entries}: {shown}{more}"));
+        (driver.report.events)(RunEvent::Note { stage, message });
+    }
+    Ok(())
 }
 
 fn stop_workers(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {

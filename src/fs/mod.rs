@@ -292,10 +292,45 @@ pub struct Listed {
     pub stat: Stat,
 }
 
-/// All files below `folder`, sorted by path. Symlinks are followed; a name that is not UTF-8 is an error.
+/// An entry of a folder that a listing leaves out, so that things beside the data do not matter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` ({reason})")]
+pub struct Skipped {
+    /// Its path below the folder.
+    pub path: String,
+    /// Why it is left out.
+    pub reason: SkipReason,
+}
+
+/// Why a listing leaves an entry out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SkipReason {
+    /// A symlink whose target does not exist, or that leads to itself.
+    #[error("broken symlink")]
+    BrokenSymlink,
+    /// A symlink to a folder that contains it.
+    #[error("symlink to a parent folder")]
+    SymlinkLoop,
+    /// A name that listings cannot hold.
+    #[error("name is not one line of UTF-8")]
+    InvalidName,
+    /// A folder that this user may not list.
+    #[error("unreadable folder")]
+    Unreadable,
+    /// A socket, a pipe or a device.
+    #[error("not a regular file")]
+    Special,
+}
+
+/// All files below `folder`, sorted by path, without those that are [`Skipped`]. Symlinks are followed.
 ///
 /// Asking the system about many files is what takes time, so that is done on `threads` threads.
 pub fn list(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
+    list_with_skipped(folder, threads).map(|(files, _)| files)
+}
+
+/// Like [`list`], with the entries that were left out.
+pub fn list_with_skipped(folder: &Path, threads: usize) -> Result<(Vec<Listed>, Vec<Skipped>), FsError> {
     listed(folder, threads, look_at)
 }
 
@@ -310,6 +345,7 @@ pub fn list_usual(folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError>
             && !is_closed();
         if usual { look_at(entry, prefix) } else { Ok(Found::Other) }
     })
+    .map(|(files, _)| files)
 }
 
 /// All entries except folders below a folder owned by hamflow. Symlinks and special files, which do not belong there, are listed with
@@ -325,13 +361,23 @@ pub fn list_own(folder: &Path) -> Result<Vec<Listed>, FsError> {
             false => Found::File(Listed { path, stat: Stat::of(&metadata) }),
         })
     })
+    .map(|(files, _)| files)
 }
 
-fn listed(folder: &Path, threads: usize, look: impl Look) -> Result<Vec<Listed>, FsError> {
-    let mut found = Vec::new();
-    list_into(folder, "", 0, threads, &mut found, look)?;
-    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+fn listed(folder: &Path, threads: usize, look: impl Look) -> Result<(Vec<Listed>, Vec<Skipped>), FsError> {
+    let (mut files, mut skipped) = (Vec::new(), Vec::new());
+    let mut above = folders_above(folder);
+    list_into(folder, "", &mut above, threads, (&mut files, &mut skipped), look)?;
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    skipped.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok((files, skipped))
+}
+
+/// The folders that contain this one: a symlink to any of them would never end.
+fn folders_above(folder: &Path) -> Vec<sys::FileId> {
+    let canonical = folder.canonicalize().unwrap_or_default();
+    let above = canonical.ancestors().skip(1).filter_map(|folder| fs::metadata(folder).ok());
+    above.map(|metadata| sys::file_id(&metadata)).collect()
 }
 
 /// Looks at an entry of a folder with this path.
@@ -339,7 +385,7 @@ trait Look: Fn(&fs::DirEntry, &str) -> Result<Found, FsError> + Copy + Sync {}
 
 impl<T: Fn(&fs::DirEntry, &str) -> Result<Found, FsError> + Copy + Sync> Look for T {}
 
-/// Deeper than any data set, and where a circle of symlinks ends.
+/// Deeper than any dataset.
 const DEEPEST: usize = 64;
 
 /// Fewer entries than this are not worth a thread.
@@ -348,6 +394,7 @@ const ENTRIES_PER_THREAD: usize = 256;
 enum Found {
     File(Listed),
     Folder(PathBuf, String),
+    Skipped(Skipped),
     Other,
 }
 
@@ -358,13 +405,18 @@ fn invalid(message: &str) -> io::Error {
 fn list_into(
     folder: &Path,
     prefix: &str,
-    depth: usize,
+    above: &mut Vec<sys::FileId>,
     threads: usize,
-    found: &mut Vec<Listed>,
+    (files, skipped): (&mut Vec<Listed>, &mut Vec<Skipped>),
     look_at: impl Look,
 ) -> Result<(), FsError> {
-    if depth > DEEPEST {
-        return Err(at("list", folder)(invalid("more than 64 folders deep; is there a symlink loop?")));
+    let id = fs::metadata(folder).map(|metadata| sys::file_id(&metadata)).map_err(at("list", folder))?;
+    if above.contains(&id) {
+        skipped.push(Skipped { path: prefix.to_owned(), reason: SkipReason::SymlinkLoop });
+        return Ok(());
+    }
+    if prefix.split('/').count() > DEEPEST {
+        return Err(at("list", folder)(invalid("more than 64 folders deep")));
     }
     let entries: Vec<fs::DirEntry> = fs::read_dir(folder).and_then(Iterator::collect).map_err(at("list", folder))?;
     let share = entries.len().div_ceil(threads.max(1)).max(ENTRIES_PER_THREAD);
@@ -378,13 +430,18 @@ fn list_into(
         looked.extend(helpers.into_iter().map(|helper| helper.join().expect("looking at files does not panic")));
         looked
     });
+    above.push(id);
     for entry in looked.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
         match entry {
-            Found::File(listed) => found.push(listed),
-            Found::Folder(folder, path) => list_into(&folder, &path, depth + 1, threads, found, look_at)?,
+            Found::File(listed) => files.push(listed),
+            Found::Folder(folder, path) => {
+                list_into(&folder, &path, above, threads, (&mut *files, &mut *skipped), look_at)?;
+            }
+            Found::Skipped(entry) => skipped.push(entry),
             Found::Other => {}
         }
     }
+    above.pop();
     Ok(())
 }
 
@@ -395,20 +452,32 @@ fn one_line(name: &OsStr) -> Option<&str> {
 
 fn look_at(entry: &fs::DirEntry, prefix: &str) -> Result<Found, FsError> {
     let file_name = entry.file_name();
-    let name =
-        one_line(&file_name).ok_or_else(|| at("list", &entry.path())(invalid("the name is not one line of UTF-8")))?;
+    let below = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+    let skipped = |path: String, reason| Ok(Found::Skipped(Skipped { path, reason }));
+    let Some(name) = one_line(&file_name) else {
+        return skipped(below(&file_name.to_string_lossy()), SkipReason::InvalidName);
+    };
+    let path = below(name);
     let file_type = entry.file_type().map_err(|error| at("read", &entry.path())(error))?;
     // `entry.metadata` asks relative to the open folder, which is quicker but does not follow symlinks.
     let metadata = if file_type.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
-    let metadata = metadata.map_err(|error| at("read", &entry.path())(error))?;
-    let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-    Ok(if metadata.is_dir() {
-        Found::Folder(entry.path(), path)
+    let metadata = match metadata {
+        Err(error) if file_type.is_symlink() && sys::is_broken_symlink(&error) => {
+            return skipped(path, SkipReason::BrokenSymlink);
+        }
+        other => other.map_err(|error| at("read", &entry.path())(error))?,
+    };
+    if metadata.is_dir() {
+        let full = entry.path();
+        if !sys::may_list(&full) {
+            return skipped(path, SkipReason::Unreadable);
+        }
+        Ok(Found::Folder(full, path))
     } else if metadata.is_file() {
-        Found::File(Listed { path, stat: Stat::of(&metadata) })
+        Ok(Found::File(Listed { path, stat: Stat::of(&metadata) }))
     } else {
-        Found::Other
-    })
+        skipped(path, SkipReason::Special)
+    }
 }
 
 /// More files than this are synced by one call for the whole file system, where supported.
@@ -453,11 +522,48 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_symlinks_is_an_error() {
+    fn what_is_no_file_or_folder_of_the_data_is_skipped_with_a_reason() {
+        use std::os::unix::ffi::OsStrExt;
         let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
-        // The system itself may give up first (ELOOP); either way it ends and says where.
-        assert!(list(folder.path(), 2).unwrap_err().to_string().contains("again"));
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("sub")).unwrap();
+        fs::write(at("sub/file"), "x").unwrap();
+        fs::write(folder.path().join(OsStr::from_bytes(b"Kopie \xfc")), "x").unwrap();
+        fs::write(at("two\nlines"), "x").unwrap();
+        sys::make_fifo(&at("pipe"));
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (target, link) in
+            [("..", "sub/up"), (".", "here"), ("self", "self"), ("/nonexistent/annex", "gone"), ("sub", "twin")]
+        {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        let (files, skipped) = list_with_skipped(folder.path(), 2).unwrap();
+        assert_eq!(files.into_iter().map(|file| file.path).collect::<Vec<_>>(), ["sub/file", "twin/file"]);
+        let skipped: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+        let expected = [
+            "`Kopie \u{fffd}` (name is not one line of UTF-8)",
+            "`gone` (broken symlink)",
+            "`here` (symlink to a parent folder)",
+            "`pipe` (not a regular file)",
+            "`self` (broken symlink)",
+            "`socket` (not a regular file)",
+            "`sub/up` (symlink to a parent folder)",
+            "`twin/up` (symlink to a parent folder)",
+            "`two\nlines` (name is not one line of UTF-8)",
+        ];
+        assert_eq!(skipped, expected);
+    }
+
+    #[test]
+    fn a_circle_of_two_symlinks_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        fs::create_dir(&a).unwrap();
+        fs::create_dir(&b).unwrap();
+        std::os::unix::fs::symlink(&b, a.join("to_b")).unwrap();
+        std::os::unix::fs::symlink(&a, b.join("to_a")).unwrap();
+        let (files, skipped) = list_with_skipped(folder.path(), 1).unwrap();
+        assert!(files.is_empty() && skipped.len() == 2, "{skipped:?}");
     }
 
     #[test]

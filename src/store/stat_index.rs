@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hamflow_stage_api::envelope;
 
 use crate::digest::{self, Digest, FileDigest};
-use crate::fs::{self, Durability, FsError, Listed, RelativePath, Stat, Symlinks, at};
+use crate::fs::{self, Durability, FsError, Listed, RelativePath, Skipped, Stat, Symlinks, at};
 use crate::threads;
 
 const MAGIC: &[u8] = b"hamflow-index 1\n";
@@ -64,6 +64,8 @@ pub struct StatIndex {
     folders: BTreeMap<String, FileListing>,
     /// Files that were hashed elsewhere since they were listed, by absolute path.
     recorded: HashMap<PathBuf, IndexedFile>,
+    /// What the last listing of each directory left out.
+    skipped: BTreeMap<String, Vec<Skipped>>,
     changed: bool,
 }
 
@@ -73,7 +75,7 @@ impl StatIndex {
         let path = root.join("index");
         let read = fs::read_regular(&path, Symlinks::Refuse).ok();
         let folders = read.and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path, folders, recorded: HashMap::new(), changed: false }
+        Self { path, folders, recorded: HashMap::new(), skipped: BTreeMap::new(), changed: false }
     }
 
     /// Whether `body` is a valid index without its checksum. For fuzzing, since fuzzers cannot forge checksums.
@@ -92,9 +94,20 @@ impl StatIndex {
 
     /// The files below `folder` with their digests, sorted by path. Changed files are hashed on `threads` threads.
     pub fn folder(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
-        let listed = fs::list(folder, threads)?;
+        let listed = self.list(folder, threads)?;
         let name = folder.to_string_lossy().into_owned();
         self.refresh(name, folder, listed, threads)
+    }
+
+    fn list(&mut self, folder: &Path, threads: usize) -> Result<Vec<Listed>, FsError> {
+        let (files, skipped) = fs::list_with_skipped(folder, threads)?;
+        self.skipped.insert(folder.to_string_lossy().into_owned(), skipped);
+        Ok(files)
+    }
+
+    /// What the last listing of a directory left out; empty if it was not listed.
+    pub fn skipped(&self, folder: &Path) -> &[Skipped] {
+        self.skipped.get(folder.to_string_lossy().as_ref()).map_or(&[], Vec::as_slice)
     }
 
     /// Like [`folder`](Self::folder), for a directory that users write to ([`fs::list_usual`]).
@@ -111,8 +124,8 @@ impl StatIndex {
     }
 
     /// Lists the files below `folder` without hashing any, sorted by path. Files without a known digest are [unread](FileDigest::Unread).
-    pub fn listing(&self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
-        let listed = fs::list(folder, threads)?;
+    pub fn listing(&mut self, folder: &Path, threads: usize) -> Result<FileListing, FsError> {
+        let listed = self.list(folder, threads)?;
         let known = self.folders.get(folder.to_string_lossy().as_ref()).cloned().unwrap_or_default();
         let places = places(&known, &listed);
         let known = listed.into_iter().zip(places).map(|(file, place)| match place {

@@ -151,6 +151,20 @@ pub fn is_signal_ignored(signal: i32) -> bool {
     }
 }
 
+/// What a file is known by while it is there: its device and its inode.
+pub type FileId = (u64, u64);
+
+/// The id of a file.
+pub fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Whether a symlink cannot be followed: its target does not exist, or it leads to itself.
+pub fn is_broken_symlink(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || Errno::from_io_error(error) == Some(Errno::LOOP)
+}
+
 /// Returns standard output as a file, and sends whatever is printed from now on to standard error.
 pub fn take_stdout() -> io::Result<File> {
     let stdout = File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?);

@@ -77,6 +77,16 @@ hint: did you mean `command`? `hamflow kinds` lists all kinds
 }
 
 #[test]
+fn names_that_no_file_system_takes_are_refused() {
+    let long = "x".repeat(201);
+    let text = refused(&format!("[stages.{long}]\nkind = \"command\"\n"));
+    assert!(text.contains("has 201 bytes, but at most 200 are possible\n  --> pipeline.toml:1:1"), "{text}");
+    let (name, outputs) = ("y".repeat(256), "[stages.a]\nkind = \"command\"\n[stages.a.outputs]\n");
+    let text = refused(&format!("{outputs}b = {{ type = \"file\", path = \"c/{name}\" }}\n"));
+    assert!(text.contains("the path of output `b`") && text.contains("has a name of more than 255 bytes"), "{text}");
+}
+
+#[test]
 fn a_name_has_no_odd_characters() {
     assert_snapshot!(
         refused(
