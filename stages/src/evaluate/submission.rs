@@ -8,25 +8,40 @@ use super::rows::Row;
 /// The class order of the challenge.
 const ORDER: [&str; 7] = ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"];
 
-/// One line per image: its name, then one probability per class in the challenge's order. If the classes are not
-/// those of the challenge, they are in index order. Class names are in capitals.
+/// One line per image: its name, then one probability per class in the challenge's order; classes of the challenge that
+/// the model does not have are never predicted. If it has others, its classes are in index order. Class names are in
+/// capitals.
 pub fn csv(rows: &[&Row], probabilities: &[Vec<f64>], labels: &[String]) -> String {
-    let place = |label: &str| labels.iter().position(|found| found == label);
-    let order: Option<Vec<usize>> = ORDER.iter().map(|label| place(label)).collect();
-    let order = order.filter(|order| order.len() == labels.len()).unwrap_or_else(|| (0..labels.len()).collect());
+    let columns = columns(labels);
     let mut text = String::from("image");
-    for class in &order {
-        let _ = write!(text, ",{}", quoted(&labels[*class].to_uppercase()));
+    for (name, _) in &columns {
+        let _ = write!(text, ",{}", quoted(&name.to_uppercase()));
     }
     text.push('\n');
     for (row, probabilities) in rows.iter().zip(probabilities) {
         text.push_str(&quoted(&row.image_id));
-        for class in &order {
-            let _ = write!(text, ",{}", probabilities[*class]);
+        for (_, class) in &columns {
+            let _ = write!(text, ",{}", number(class.map_or(0.0, |class| probabilities[class])));
         }
         text.push('\n');
     }
     text
+}
+
+/// The name of each column, and the index of its class if the model has it.
+fn columns(labels: &[String]) -> Vec<(&str, Option<usize>)> {
+    let is_of_challenge = |label: &String| ORDER.iter().any(|known| known.eq_ignore_ascii_case(label));
+    if labels.iter().all(is_of_challenge) {
+        let place = |name: &str| labels.iter().position(|label| label.eq_ignore_ascii_case(name));
+        return ORDER.into_iter().map(|name| (name, place(name))).collect();
+    }
+    labels.iter().map(String::as_str).zip((0..).map(Some)).collect()
+}
+
+/// A number that the official scorer takes for a probability: with a point or an exponent, since it refuses a column of
+/// integers, and short, since it refuses long lines.
+fn number(value: f64) -> String {
+    if value == 0.0 || value >= 1e-4 { format!("{value:?}") } else { format!("{value:e}") }
 }
 
 /// A CSV field, quoted if necessary (RFC 4180).
@@ -53,10 +68,22 @@ mod tests {
         let labels = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"].map(str::to_owned);
         let rows = [row("ISIC_1")];
         let text = csv(&[&rows[0]], &[vec![0.0, 0.125, 0.0, 0.0, 0.25, 0.5, 0.125]], &labels);
-        assert_eq!(text, "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\nISIC_1,0.25,0.5,0.125,0,0,0,0.125\n");
+        assert_eq!(text, "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\nISIC_1,0.25,0.5,0.125,0.0,0.0,0.0,0.125\n");
+        let text = csv(&[&rows[0]], &[vec![0.0, 1.0]], &["nv".to_owned(), "Mel".to_owned()]);
+        assert_eq!(text, "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\nISIC_1,1.0,0.0,0.0,0.0,0.0,0.0,0.0\n");
         let text = csv(&[&rows[0]], &[vec![0.75, 0.25]], &["nv".to_owned(), "other".to_owned()]);
         assert_eq!(text, "image,NV,OTHER\nISIC_1,0.75,0.25\n");
         let text = csv(&[&row("a,\"b")], &[vec![0.75, 0.25]], &["nv".to_owned(), "x,y".to_owned()]);
         assert_eq!(text, "image,NV,\"X,Y\"\n\"a,\"\"b\",0.75,0.25\n");
+    }
+
+    #[test]
+    fn numbers_are_short_and_never_integers() {
+        for (value, expected) in [(1.0, "1.0"), (0.0, "0.0"), (0.5, "0.5"), (5e-324, "5e-324"), (1.25e-7, "1.25e-7")] {
+            assert_eq!(number(value), expected);
+        }
+        for value in [1.0 / 3.0, 1e-4, 9.999e-5, f64::MIN_POSITIVE, 2.0 / 3e10] {
+            assert!(number(value).len() <= 24 && number(value).parse::<f64>() == Ok(value), "{value}");
+        }
     }
 }
