@@ -4,9 +4,11 @@
 
 use std::path::Path;
 
+use crate::config::{self, Overrides};
 use crate::digest::Digest;
 use crate::exec::RunRecord;
 use crate::fs::RelativePath;
+use crate::graph;
 use crate::lock::Lockfile;
 use crate::out::OutRecord;
 use crate::plan::Seal;
@@ -17,7 +19,7 @@ use crate::store::{ActionKey, ActionResult, Memo, StatIndex, Store, Tree};
 pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     ("path", path),
     ("tree", tree),
     ("result", result),
@@ -29,6 +31,8 @@ pub const TARGETS: [Target; 11] = [
     ("record", record),
     ("laid", laid),
     ("index", index),
+    ("seal", seal),
+    ("pipeline", pipeline),
 ];
 
 /// Accepted paths stay inside their directory.
@@ -113,9 +117,33 @@ pub fn laid(bytes: &[u8]) -> bool {
     !stages.is_empty()
 }
 
-/// The stat index and the seal, without their checksums.
+/// The stat index without its checksum.
 pub fn index(bytes: &[u8]) -> bool {
-    StatIndex::is_body(bytes) | Seal::decode(bytes).is_some()
+    StatIndex::is_body(bytes)
+}
+
+/// The seal without its checksum.
+pub fn seal(bytes: &[u8]) -> bool {
+    Seal::decode(bytes).is_some()
+}
+
+/// `pipeline.toml`, with stages of a kind that has every form of parameter. Errors are rendered, too.
+pub fn pipeline(bytes: &[u8]) -> bool {
+    let Ok(folder) = tempfile() else { return false };
+    let file = folder.path.join("pipeline.toml");
+    if std::fs::write(&file, bytes).is_err() {
+        return false;
+    }
+    let loaded = config::load(&file, &[], &Overrides::default()).and_then(graph::build);
+    match loaded {
+        Ok(_) => true,
+        Err(diagnostics) => {
+            assert!(!diagnostics.is_empty(), "a rejected pipeline has an error");
+            let unknown_kind = diagnostics.iter().all(|diagnostic| diagnostic.message.contains("unknown kind"));
+            assert!(diagnostics.iter().all(|diagnostic| !diagnostic.render().is_empty()));
+            unknown_kind
+        }
+    }
 }
 
 /// A temporary directory, deleted on drop.

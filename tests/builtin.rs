@@ -197,6 +197,32 @@ fn predict_agrees_with_evaluate() {
 }
 
 #[test]
+#[ignore = "needs Python packages"]
+fn the_official_scorer_of_isic_accepts_the_submission() {
+    let project = small();
+    let predictions = "import sys, polars as pl\n\
+        rows = pl.read_parquet(sys.argv[1]).filter(pl.col('split') == 'test')\n\
+        classes = ['mel', 'nv', 'bcc', 'akiec', 'bkl', 'df', 'vasc']\n\
+        print(','.join(['image', *map(str.upper, classes)]))\n\
+        for image, label in rows.select('image_id', 'label').iter_rows():\n\
+        \x20   print(','.join([image, *('1.0' if label == name else '0.0' for name in classes)]))\n";
+    let python = python("isic_challenge_scoring, polars");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(&python).args(arguments).current_dir(project.root()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    project.write("truth.csv", run(&["-c", predictions, "out/evaluate/predictions.parquet"]));
+    let scorer = ["-m", "isic_challenge_scoring", "-o", "json", "classification", "truth.csv"];
+    let score = run(&[&scorer[..], &["out/evaluate/isic_2018_submission.csv"]].concat());
+    let score: serde_json::Value = serde_json::from_str(&score).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(&project.read("out/evaluate/metrics.json")).unwrap();
+    let ours = metrics["test"]["balanced_accuracy"].as_f64().unwrap();
+    let theirs = score["overall"].as_f64().unwrap();
+    assert!((ours - theirs).abs() < 1e-12, "hamflow {ours}, the scorer {theirs}");
+}
+
+#[test]
 fn the_help_includes_the_commands_of_the_stages() {
     let project = Project::builtin("");
     let help = |command: &[&str]| {
@@ -396,6 +422,106 @@ fn printed_secrets_stay_out_of_logs_records_and_messages() {
         texts.iter().any(|text| text.contains("pin 123")),
         "short secrets are not redacted, as documented: {texts:?}"
     );
+}
+
+#[test]
+fn a_secret_is_redacted_wherever_a_long_line_is_cut() {
+    let pipeline = "[stages.say]\nkind = \"command\"\nsecret_env = [\"TOKEN\"]\n\
+                    outputs = { to = { type = \"file\" } }\n\
+                    run = [\"sh\", \"-c\", \"for n in 16370 16372 16375 16380 16384 32760; do head -c $n /dev/zero | tr '\\\\0' x; \
+                    echo $TOKEN; done; printf $TOKEN; exit 3\"]\n";
+    let project = Project::builtin(pipeline);
+    let mut command = project.command(&["run"]);
+    command.env("TOKEN", "correct-horse-battery");
+    let ran = Project::finish(command);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let log = project.hamflow(&["log", "last", "say"]).stdout;
+    assert_eq!(log.matches("***").count(), 7, "{} characters", log.len());
+    for part in ["correct", "horse", "battery"] {
+        assert!(!log.contains(part) && !ran.stderr.contains(part), "{part} is readable");
+    }
+}
+
+#[test]
+fn the_run_lock_and_the_record_have_no_secret_of_the_command_line() {
+    let pipeline = "[stages.x]\nkind = \"command\"\nsecret_env = [\"TOKEN\"]\nparams = { p = \"\" }\n\
+                    outputs = { y = { type = \"file\" } }\nrun = \"cat cache/run.lock > {outputs.y}\"\n";
+    let project = Project::builtin(pipeline);
+    let mut command = project.command(&["run", "--set", "stages.x.params.p=correct-horse"]);
+    command.env("TOKEN", "correct-horse");
+    let ran = Project::finish(command);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let lock = project.read("out/x/y");
+    assert!(lock.contains("run --set stages.x.params.p=***"), "{lock}");
+    let log = project.hamflow(&["log"]).stdout;
+    assert!(log.contains("run --set stages.x.params.p=***"), "{log}");
+}
+
+#[test]
+fn a_remote_without_a_scheme_shows_no_password() {
+    let project = Project::builtin("[stages.synthetic]\n[cache.remote]\nurl = \"x\"\n");
+    for url in [
+        "ci:correct-horse@host/p",
+        "ci:correct-horse@host",
+        "https:/ci:correct-horse@host/p",
+        "//ci:correct-horse@host",
+    ] {
+        for ran in [
+            project.hamflow(&["cache", "info", "--remote", "--set", &format!("cache.remote.url={url}")]),
+            Project::finish({
+                let mut command = project.command(&["cache", "info", "--remote"]);
+                command.env("HAMFLOW_REMOTE", url);
+                command
+            }),
+        ] {
+            assert_eq!(ran.code, 2, "{ran:?}");
+            assert!(ran.stderr.contains("the URL has no scheme"), "{ran:?}");
+            assert!(!format!("{ran:?}").contains("correct-horse"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn a_mistake_beside_a_url_does_not_print_its_password() {
+    let pipeline = "[stages.synthetic]\n[cache]\nremote = { url = \"https://ci:correct-horse@host/p\", kesy = {} }\n";
+    let ran = Project::builtin(pipeline).hamflow(&["status"]);
+    assert!(ran.code == 2 && ran.stderr.contains("kesy") && ran.stderr.contains("https://***@host/p"), "{ran:?}");
+    assert!(!ran.stderr.contains("correct-horse"), "{ran:?}");
+}
+
+#[test]
+fn sizes_and_names_in_a_model_card_are_checked() {
+    let project = Project::builtin(SMALL);
+    project.run_with(&["train"]);
+    let image = project.files("out/synthetic/images")[0].0.clone();
+    for (name, bytes) in project.files("out/train/model") {
+        project.write(&name.replace("out/train/model", "m"), bytes);
+    }
+    let card: serde_json::Value = serde_json::from_str(&project.read("m/card.json")).unwrap();
+    for value in ["0", "12", "65536", "2147483648", "18446744073709551615", "-1", "1e400", "null", "\"11\""] {
+        for field in
+            ["/preprocess/height", "/preprocess/width", "/input/height", "/input/width", "/input/channels", "/format"]
+        {
+            let mut changed = card.clone();
+            *changed.pointer_mut(field).unwrap() = "CHANGED".into();
+            project.write("m/card.json", changed.to_string().replace("\"CHANGED\"", value));
+            let ran = project.hamflow(&["predict", "m", &image, "--gradcam", "heat"]);
+            assert_eq!(ran.code, 2, "{field} = {value}: {ran:?}");
+        }
+    }
+    let long = "x".repeat(300);
+    for (label, problem) in [
+        ("a/b", "is not valid"),
+        ("", "is empty"),
+        (card["classes"][1]["label"].as_str().unwrap(), "two classes"),
+        (&long, "is not valid"),
+    ] {
+        let mut changed = card.clone();
+        changed["classes"][2]["label"] = (*label).into();
+        project.write("m/card.json", changed.to_string());
+        let ran = project.hamflow(&["predict", "m", &image]);
+        assert!(ran.code == 2 && ran.stderr.contains(problem), "{label}: {ran:?}");
+    }
 }
 
 #[test]

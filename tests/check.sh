@@ -38,13 +38,14 @@ is_there() {
     "a C++ compiler") command -v "${CXX:-c++}" ;;
     "a GPU") nvidia-smi -L ;;
     "an evictable page cache") [ "${CI:-}" = true ] || [ "$(stat -f -c %T "${TMPDIR:-/tmp}")" != tmpfs ] ;;
+    cjpeg) command -v cjpeg && command -v djpeg && command -v jpegtran && python_has "numpy, PIL" ;;
     Azurite) [ -f "${HAMFLOW_AZURITE:-}" ] && command -v node ;;
     faketime) command -v faketime ;;
     gcp-storage-emulator) python_has gcp_storage_emulator ;;
     "mount namespaces") unshare --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /mnt' ;;
     nginx) command -v nginx ;;
     NVRTC) [ -n "$(nvrtc)" ] || ldconfig -p | grep -q libnvrtc.so ;;
-    "Python packages") python_has "datasets, numpy, polars, pyarrow, safetensors, tensorboard, yaml" ;;
+    "Python packages") python_has "datasets, isic_challenge_scoring, numpy, polars, pyarrow, safetensors, tensorboard, yaml" ;;
     PyTorch) python_has torch ;;
     reflinks) shares_blocks "${TMPDIR:-/tmp}" ;;
     s3s-fs) [ -x "${HAMFLOW_S3_SERVER:-}" ] ;;
@@ -118,15 +119,15 @@ if for_step services; then
   step "Python packages"
   if [ -z "${HAMFLOW_PYTHON:-}" ]; then
     venv="$caches/hamflow-python"
-    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, nvidia.cu13, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
-      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator numpy 'nvidia-cuda-nvrtc==13.*' polars pyarrow safetensors tensorboard pyyaml \
+    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, isic_challenge_scoring, nvidia.cu13, pandas, PIL, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
+      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator isic-challenge-scoring numpy 'pandas<3' pillow 'nvidia-cuda-nvrtc==13.*' polars pyarrow safetensors tensorboard pyyaml \
         || echo "cannot install the Python packages"
     fi
     export HAMFLOW_PYTHON="$venv/bin/python"
   fi
 
   step "servers"
-  { command -v nginx && command -v faketime; } > /dev/null || apt nginx-light faketime || true
+  { command -v nginx && command -v faketime && command -v cjpeg; } > /dev/null || apt nginx-light faketime libjpeg-turbo-progs || true
   servers="$caches/hamflow-servers"
   if [ ! -x "$servers/bin/s3s-fs" ]; then
     # In a separate target directory, since it needs other features of its dependencies.

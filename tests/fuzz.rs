@@ -114,13 +114,22 @@ fn parsers_neither_panic_nor_hang() {
     run(&fuzzing::TARGETS);
 }
 
+#[cfg(feature = "builtin")]
+#[test]
+fn parsers_of_the_stages_neither_panic_nor_hang() {
+    run(&hamflow_stages::fuzzing::TARGETS);
+}
+
 #[test]
 fn every_target_has_a_file_and_a_manifest_entry() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
-    for (name, _) in fuzzing::TARGETS {
+    let engine = fuzzing::TARGETS.iter().map(|(name, _)| ("hamflow", *name));
+    #[cfg(feature = "builtin")]
+    let engine = engine.chain(hamflow_stages::fuzzing::TARGETS.iter().map(|(name, _)| ("hamflow_stages", *name)));
+    for (package, name) in engine {
         let text = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
-        assert!(text.contains(&format!("fuzzing::{name}(bytes)")), "{name}");
+        assert!(text.contains(&format!("{package}::fuzzing::{name}(bytes)")), "{name}");
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
     }
 }

@@ -7,6 +7,8 @@ pub mod command;
 pub mod dataset;
 pub mod eda;
 pub mod evaluate;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gradcam;
 pub mod image_names;
 pub mod imaging;
