@@ -3,6 +3,7 @@
 mod check;
 mod interpreter;
 mod process;
+mod programs;
 mod shell;
 mod template;
 mod unchanged;
@@ -29,7 +30,7 @@ const REVISION: u32 = 1;
 /// Whether a text is a line with valid placeholders. For fuzzing.
 pub(crate) fn reads_as_line(text: &str) -> bool {
     Template::parse(text).is_ok_and(|template| {
-        let (shape, placeholders) = template.read_as_line(&CommandParams::default());
+        let (shape, placeholders) = template.read_as_line();
         assert_eq!(shape.places.len(), placeholders.len(), "every placeholder has a place");
         true
     })
@@ -144,23 +145,25 @@ impl CommandParams {
     /// Rejects placeholders whose values could become code.
     fn check_places(&self) -> Result<(), ParamError> {
         let template = |text: &str| Template::parse(text).unwrap_or_default();
-        let (line, code) = match &self.run {
-            Run::Line(line) => (Some(template(line)), None),
+        let (lines, code) = match &self.run {
+            Run::Line(line) => (vec![template(line)], Vec::new()),
             Run::Arguments(arguments) => {
-                let argument = |index: usize| arguments.get(index).map(|text| template(text));
-                (shell::script(arguments).and_then(argument), shell::code(arguments).and_then(argument))
+                let of = |indices: Vec<usize>| {
+                    let arguments = indices.into_iter().filter_map(|index| arguments.get(index));
+                    arguments.map(|text| template(text)).collect()
+                };
+                (of(programs::scripts(arguments)), of(programs::code(arguments)))
             }
         };
-        if let Some((placeholder, place)) = line.as_ref().and_then(|line| line.misplaced(self)) {
+        if let Some((placeholder, place)) = lines.iter().find_map(|line| line.misplaced(self)) {
             let message = format!("`{placeholder}` is {}, where its value could become code", place.describe());
-            let hint =
-                format!("write `{placeholder}` without quotes, as a word of its own: its value is always one word");
-            return Err(ParamError::new("run", message).hint(&hint));
+            return Err(ParamError::new("run", message).hint(&place.hint(&placeholder.to_string())));
         }
-        let code = code.unwrap_or_default();
-        if let Some(placeholder) = code.placeholders().find(|placeholder| placeholder.is_text(self)) {
-            let message = format!("`{placeholder}` is within code, where its value could become code, too");
-            let hint = format!("pass `{placeholder}` as an argument of its own, and let the code read its arguments");
+        let mut in_code = code.iter().flat_map(Template::placeholders);
+        if let Some(placeholder) = in_code.find(|placeholder| placeholder.is_text(self)) {
+            let message = format!("`{placeholder}` is part of a program text, so its value could be executed");
+            let hint =
+                format!("pass `{placeholder}` as an argument of its own, and let the program read its arguments");
             return Err(ParamError::new("run", message).hint(&hint));
         }
         Ok(())
@@ -185,7 +188,7 @@ impl CommandParams {
     /// Whether the command is a line with more than one command.
     fn has_several_commands(&self) -> bool {
         let Run::Line(line) = &self.run else { return false };
-        Template::parse(line).is_ok_and(|template| template.read_as_line(self).0.has_several_commands)
+        Template::parse(line).is_ok_and(|template| template.read_as_line().0.has_several_commands)
     }
 
     fn check_outputs(&self) -> Result<(), ParamError> {
@@ -267,7 +270,7 @@ impl Kind for Command {
         }
         let command_line = template::fill(params, context)?;
         let absent = Absent::of(&self.candidates(params), &context.job().project_dir);
-        process::run(&command_line, context)?;
+        process::run(&command_line, params.strict == Some(true), context)?;
         stamps.check(context.inputs())?;
         if let Some(made) = absent.made() {
             let made = made.display();
@@ -290,8 +293,8 @@ impl Files<CommandParams> for Command {
         let known = |text: &str| template::with_params(text, params);
         match &params.run {
             Run::Arguments(arguments) => {
-                let script = shell::script(arguments).and_then(|index| arguments.get(index));
-                let within: Vec<String> = script.into_iter().flat_map(|line| shell::words(line)).collect();
+                let scripts = programs::scripts(arguments).into_iter().filter_map(|index| arguments.get(index));
+                let within: Vec<String> = scripts.flat_map(|line| shell::words(line)).collect();
                 arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
             }
             Run::Line(line) => shell::words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),

@@ -7,8 +7,9 @@ use hamflow_stage_api::StageError;
 
 use super::shell::Shape;
 
-/// Shells that may know `set -o pipefail` (POSIX.1-2024), with arguments that make them read a line like Debian's `sh`.
-const CANDIDATES: [&[&str]; 2] = [&["sh"], &["bash", "--posix", "-O", "xpg_echo"]];
+/// Shells that may know `set -o pipefail` (POSIX.1-2024). The options make bash read a line more like dash: `echo`
+/// replaces backslashes, braces are not expanded, and `-e` holds in substitutions, too.
+const CANDIDATES: [&[&str]; 2] = [&["sh"], &["bash", "-O", "xpg_echo", "-O", "inherit_errexit", "+B"]];
 
 /// The shell and its options for a line of this shape.
 ///
@@ -26,7 +27,7 @@ fn with_pipefail() -> Result<&'static [&'static str], StageError> {
     static FOUND: OnceLock<Option<&[&str]>> = OnceLock::new();
     let found = FOUND.get_or_init(|| CANDIDATES.into_iter().find(|candidate| knows_pipefail(candidate)));
     found.ok_or_else(|| {
-        StageError::input("`run` has a pipe, but no shell here can tell whether a command in front of it fails")
+        StageError::input("`run` has a pipe, but no installed shell supports `set -o pipefail`")
             .hint("install bash; or set `strict = false`, so that only the last command decides")
     })
 }

@@ -21,7 +21,7 @@ const SIGPIPE_STATUS: i32 = 141;
 const PASSED: [&str; 2] = ["PATH", "HOME"];
 
 /// Runs `command_line` in the project's folder; an error unless it exits with 0.
-pub(super) fn run(command_line: &[String], context: &StageContext<'_>) -> Result<(), StageError> {
+pub(super) fn run(command_line: &[String], is_strict: bool, context: &StageContext<'_>) -> Result<(), StageError> {
     let job = context.job();
     let (program, arguments) = command_line.split_first().ok_or_else(|| StageError::bug("there is nothing to run"))?;
     let mut command = Command::new(located(program, &job.project_dir));
@@ -46,7 +46,7 @@ pub(super) fn run(command_line: &[String], context: &StageContext<'_>) -> Result
         last
     });
     let status = child.wait().map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
-    if status.success() { Ok(()) } else { Err(failed(program, status, &last)) }
+    if status.success() { Ok(()) } else { Err(failed(program, status, is_strict, &last)) }
 }
 
 /// Resolves a program: a name is looked up in `PATH`, a relative path is relative to the project's folder.
@@ -100,7 +100,7 @@ fn pass_on(stream: impl Read, context: &StageContext<'_>) -> VecDeque<String> {
     last
 }
 
-fn failed(program: &str, status: ExitStatus, last: &VecDeque<String>) -> StageError {
+fn failed(program: &str, status: ExitStatus, is_strict: bool, last: &VecDeque<String>) -> StageError {
     let how = match status.code() {
         Some(code) => format!("ended with exit status {code}"),
         None => sys::signal(status).map_or_else(
@@ -114,10 +114,13 @@ fn failed(program: &str, status: ExitStatus, last: &VecDeque<String>) -> StageEr
         message.push_str(line);
     }
     let error = StageError::failed(message);
-    if status.code() != Some(SIGPIPE_STATUS) {
-        return error;
+    match status.code() {
+        Some(SIGPIPE_STATUS) if is_strict => error.hint(
+            "a command was still writing when its reader ended (SIGPIPE), as `yes` in `yes | head`; if that is intended, set `strict = false`",
+        ),
+        Some(1) if is_strict => error.hint(
+            "every command of the line must succeed, and `grep` fails if nothing matches; add `|| true`, or set `strict = false`",
+        ),
+        _ => error,
     }
-    error.hint(
-        "a program wrote to one that had already ended, as in `| head`; if that is intended, set `strict = false`",
-    )
 }

@@ -9,9 +9,11 @@ use std::str::CharIndices;
 pub(super) enum Place {
     Quotes(char),
     Backslash,
+    Dollar,
     Backticks,
     HereDocument,
     Arithmetic,
+    Test,
 }
 
 impl Place {
@@ -19,10 +21,25 @@ impl Place {
     pub fn describe(self) -> String {
         match self {
             Self::Quotes(quote) => format!("within quotes ({quote})"),
-            Self::Backslash => "behind a backslash".to_owned(),
+            Self::Backslash => "after a backslash".to_owned(),
+            Self::Dollar => "after `$`".to_owned(),
             Self::Backticks => "within backticks".to_owned(),
             Self::HereDocument => "within a here-document".to_owned(),
-            Self::Arithmetic => "within `$((…))`".to_owned(),
+            Self::Arithmetic => "within arithmetic, which is evaluated".to_owned(),
+            Self::Test => "within `[[ … ]]`, which evaluates it".to_owned(),
+        }
+    }
+
+    /// What to write instead of this placeholder.
+    pub fn hint(self, placeholder: &str) -> String {
+        match self {
+            Self::Quotes(_) | Self::Backslash | Self::Dollar => {
+                format!("write `{placeholder}` as a word of its own, without quotes: its value is always one word")
+            }
+            Self::Backticks => format!("write `$(… {placeholder} …)` instead of backticks"),
+            Self::HereDocument => format!("print it instead: `printf '%s\\n' {placeholder} | …`"),
+            Self::Arithmetic => "use a number instead of a text for the parameter".to_owned(),
+            Self::Test => format!("write `[ {placeholder} … ]`"),
         }
     }
 }
@@ -32,7 +49,7 @@ impl Place {
 pub(super) struct Shape {
     /// For each placeholder, in order: its place, if values must not be there.
     pub places: Vec<Option<Place>>,
-    /// Whether the line has several commands, of which only the last would decide over success.
+    /// Whether the line has several commands, so that without `strict` only the status of the last one counts.
     pub has_several_commands: bool,
     /// Whether it has a pipe.
     pub has_pipe: bool,
@@ -41,12 +58,22 @@ pub(super) struct Shape {
 /// What the shell is reading (POSIX.1-2017, XCU 2.2, 2.3, 2.6 and 2.7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Context {
-    /// Commands; the number of open parentheses within.
-    Commands(usize),
+    /// Commands within `$(…)`.
+    Commands {
+        /// The number of open parentheses.
+        open: usize,
+        /// The number of open `case` commands, whose patterns end with a parenthesis.
+        cases: usize,
+    },
     Single,
+    /// `$'…'` of bash, in which a backslash quotes.
+    DollarSingle,
     Double,
     Backticks,
-    Arithmetic(usize),
+    /// `$((…))`, and `((…))` and `$[…]` of bash: the closing character, and how many of them are missing.
+    Arithmetic(char, usize),
+    /// `[[ … ]]` of bash.
+    Test,
 }
 
 /// Stands for a placeholder in a line that [`read`] gets.
@@ -54,38 +81,39 @@ pub(super) const PLACEHOLDER: char = '\u{fdef}';
 
 /// Reads a line in which [`PLACEHOLDER`] stands for each placeholder.
 pub(super) fn read(line: &str) -> Shape {
-    let mut reader = Reader { characters: line.char_indices().peekable(), line, ..Reader::default() };
+    let mut reader = Reader {
+        line,
+        characters: line.char_indices().peekable(),
+        contexts: vec![Context::Commands { open: 0, cases: 0 }],
+        shape: Shape::default(),
+        word: String::new(),
+        documents: Vec::new(),
+        ended: false,
+    };
     while let Some((position, character)) = reader.characters.next() {
         reader.step(position, character);
     }
     reader.shape
 }
 
+/// A here-document that starts after the next line feed.
+struct HereDocument {
+    delimiter: String,
+    /// Whether it was declared with `<<-`, so that tabs in front of the delimiter do not count.
+    is_indented: bool,
+}
+
 struct Reader<'a> {
     line: &'a str,
     characters: Peekable<CharIndices<'a>>,
+    /// The innermost is last; the first is the line itself.
     contexts: Vec<Context>,
     shape: Shape,
-    /// Whether the character before was part of a word, so that `#` starts no comment.
-    in_word: bool,
-    /// The delimiters of the here-documents that start behind the next line feed.
-    documents: Vec<String>,
+    /// The word so far, in commands.
+    word: String,
+    documents: Vec<HereDocument>,
     /// Whether a command has ended, so that what follows is another one.
     ended: bool,
-}
-
-impl Default for Reader<'_> {
-    fn default() -> Self {
-        Self {
-            line: "",
-            characters: "".char_indices().peekable(),
-            contexts: Vec::new(),
-            shape: Shape::default(),
-            in_word: false,
-            documents: Vec::new(),
-            ended: false,
-        }
-    }
 }
 
 impl Reader<'_> {
@@ -94,12 +122,14 @@ impl Reader<'_> {
     }
 
     fn step(&mut self, position: usize, character: char) {
-        match self.contexts.last().copied().unwrap_or(Context::Commands(0)) {
-            Context::Commands(_) => self.command(position, character),
-            Context::Single => self.single(character),
-            Context::Double => self.double(character),
-            Context::Backticks => self.within(character, '`', Place::Backticks),
-            Context::Arithmetic(_) => self.arithmetic(character),
+        match self.contexts.last().copied() {
+            None | Some(Context::Commands { .. }) => self.command(position, character),
+            Some(Context::Single) => self.single(character),
+            Some(Context::DollarSingle) => self.within(character, '\'', Place::Quotes('\'')),
+            Some(Context::Double) => self.double(character),
+            Some(Context::Backticks) => self.within(character, '`', Place::Backticks),
+            Some(Context::Arithmetic(..)) => self.arithmetic(character),
+            Some(Context::Test) => self.test(character),
         }
     }
 
@@ -118,7 +148,7 @@ impl Reader<'_> {
     fn double(&mut self, character: char) {
         match character {
             '"' => drop(self.contexts.pop()),
-            '$' if self.next_is('(') => self.substitution(),
+            '$' => self.dollar(Some(Place::Quotes('"'))),
             _ => self.within(character, '"', Place::Quotes('"')),
         }
     }
@@ -137,53 +167,102 @@ impl Reader<'_> {
         }
     }
 
-    /// Behind `$(`.
-    fn substitution(&mut self) {
-        let context = if self.next_is('(') { Context::Arithmetic(2) } else { Context::Commands(0) };
-        self.contexts.push(context);
-        (self.in_word, self.ended) = (false, false);
+    /// After `$`, within double quotes if there is a place.
+    fn dollar(&mut self, quotes: Option<Place>) {
+        if self.next_is('(') {
+            if self.next_is('(') {
+                self.contexts.push(Context::Arithmetic(')', 2));
+            } else {
+                self.contexts.push(Context::Commands { open: 0, cases: 0 });
+                self.word.clear();
+                self.ended = false;
+            }
+        } else if self.next_is('[') {
+            self.contexts.push(Context::Arithmetic(']', 1));
+        } else if quotes.is_none() && self.next_is('\'') {
+            self.contexts.push(Context::DollarSingle);
+        } else if self.next_is(PLACEHOLDER) {
+            self.placeholder(Some(quotes.unwrap_or(Place::Dollar)));
+        }
     }
 
     fn arithmetic(&mut self, character: char) {
-        let Some(Context::Arithmetic(open)) = self.contexts.last_mut() else { return };
-        match character {
-            '(' => *open += 1,
-            ')' => *open -= 1,
-            PLACEHOLDER => self.placeholder(Some(Place::Arithmetic)),
-            _ => {}
+        let Some(Context::Arithmetic(closing, missing)) = self.contexts.last_mut() else { return };
+        let opening = if *closing == ')' { '(' } else { '[' };
+        if character == opening {
+            *missing += 1;
+        } else if character == *closing {
+            *missing -= 1;
+        } else if character == PLACEHOLDER {
+            self.placeholder(Some(Place::Arithmetic));
         }
-        if self.contexts.last() == Some(&Context::Arithmetic(0)) {
+        if matches!(self.contexts.last(), Some(Context::Arithmetic(_, 0))) {
             self.contexts.pop();
         }
     }
 
+    fn test(&mut self, character: char) {
+        match character {
+            ']' if self.next_is(']') => drop(self.contexts.pop()),
+            '\'' => self.contexts.push(Context::Single),
+            '"' => self.contexts.push(Context::Double),
+            '\\' => drop(self.characters.next()),
+            PLACEHOLDER => self.placeholder(Some(Place::Test)),
+            _ => {}
+        }
+    }
+
     fn command(&mut self, position: usize, character: char) {
-        let was_in_word = std::mem::replace(&mut self.in_word, true);
         if self.ended && !character.is_whitespace() && !")#".contains(character) {
             self.shape.has_several_commands = true;
         }
         match character {
-            '\'' => self.contexts.push(Context::Single),
-            '"' => self.contexts.push(Context::Double),
-            '`' => self.contexts.push(Context::Backticks),
-            '\\' => {
-                if let Some((_, PLACEHOLDER)) = self.characters.next() {
-                    self.placeholder(Some(Place::Backslash));
+            '\'' => self.quote(Context::Single),
+            '"' => self.quote(Context::Double),
+            '`' => self.quote(Context::Backticks),
+            '\\' => match self.characters.next() {
+                Some((_, PLACEHOLDER)) => self.placeholder(Some(Place::Backslash)),
+                // A line that goes on; the word goes on, too.
+                Some((_, '\n')) => {}
+                _ => self.word.push('\\'),
+            },
+            '$' => {
+                self.word.push('$');
+                self.dollar(None);
+            }
+            '#' if self.word.is_empty() => self.skip_comment(),
+            '<' if self.next_is('<') => {
+                self.end_word();
+                // `<<<` is a string of bash, not a document.
+                if !self.next_is('<') {
+                    self.here_document();
                 }
             }
-            '$' if self.next_is('(') => self.substitution(),
-            '#' if !was_in_word => self.skip_comment(),
-            '<' if self.next_is('<') => self.here_document(),
-            '\n' => self.line_feed(position),
-            PLACEHOLDER => self.placeholder(None),
+            '\n' => {
+                self.end_word();
+                self.line_feed(position);
+            }
+            '(' if self.word.is_empty() && self.next_is('(') => self.contexts.push(Context::Arithmetic(')', 2)),
+            PLACEHOLDER => {
+                self.word.push(PLACEHOLDER);
+                self.placeholder(None);
+            }
             _ => self.operator(character),
         }
     }
 
+    fn quote(&mut self, context: Context) {
+        self.word.push('"');
+        self.contexts.push(context);
+    }
+
     /// Blanks, operators, and characters of words.
     fn operator(&mut self, character: char) {
-        let is_operator = character.is_whitespace() || "|&;()<>".contains(character);
-        self.in_word &= !is_operator;
+        if !character.is_whitespace() && !"|&;()<>".contains(character) {
+            self.word.push(character);
+            return;
+        }
+        let is_pattern = self.end_word();
         match character {
             '|' if !self.next_is('|') => {
                 self.next_is('&');
@@ -191,23 +270,43 @@ impl Reader<'_> {
                 self.shape.has_several_commands = true;
             }
             ';' => self.ended = true,
-            // `&&` needs no care: the shell stops at the first command that fails. `&` is part of `>&2`, too.
+            // `&` is part of `>&2`, too.
             '>' | '<' => drop(self.next_is('&') || self.next_is('|')),
+            // What follows `a && b` is another command, but `a && b` itself stops at the first that fails.
             '&' if !self.next_is('&') => self.ended = true,
-            '(' => self.parenthesis(1),
-            ')' => self.parenthesis(-1),
+            '(' => self.parenthesis(true),
+            ')' if !is_pattern => self.parenthesis(false),
             _ => {}
         }
     }
 
-    fn parenthesis(&mut self, change: isize) {
-        let Some(Context::Commands(open)) = self.contexts.last_mut() else { return };
-        match open.checked_add_signed(change) {
-            Some(now) => *open = now,
-            None => {
+    /// Ends the word; returns whether a closing parenthesis behind it would end a pattern of `case`.
+    fn end_word(&mut self) -> bool {
+        let word = std::mem::take(&mut self.word);
+        if word == "[[" {
+            self.contexts.push(Context::Test);
+        }
+        let Some(Context::Commands { open, cases }) = self.contexts.last_mut() else { return false };
+        match &word[..] {
+            "case" => *cases += 1,
+            "esac" => *cases = cases.saturating_sub(1),
+            _ => {}
+        }
+        *cases > 0 && *open == 0
+    }
+
+    fn parenthesis(&mut self, is_open: bool) {
+        let is_line = self.contexts.len() == 1;
+        let Some(Context::Commands { open, .. }) = self.contexts.last_mut() else { return };
+        match (is_open, *open) {
+            (true, _) => *open += 1,
+            (false, 1..) => *open -= 1,
+            (false, 0) if !is_line => {
                 self.contexts.pop();
-                self.in_word = true;
+                // What follows belongs to the word that the substitution is part of.
+                self.word.push('"');
             }
+            (false, _) => {}
         }
     }
 
@@ -219,29 +318,34 @@ impl Reader<'_> {
         }
     }
 
-    /// Behind `<<`: takes the delimiter.
+    /// After `<<`: takes the delimiter.
     fn here_document(&mut self) {
-        self.next_is('-');
+        let is_indented = self.next_is('-');
         while self.characters.next_if(|(_, c)| *c == ' ' || *c == '\t').is_some() {}
-        let mut delimiter = String::new();
-        while let Some((_, c)) = self.characters.next_if(|(_, c)| !c.is_whitespace() && !"|&;()<>".contains(*c)) {
+        let (mut delimiter, mut quote) = (String::new(), None);
+        while let Some((_, c)) =
+            self.characters.next_if(|(_, c)| quote.is_some() || !c.is_whitespace() && !"|&;()<>".contains(*c))
+        {
             match c {
-                '\'' | '"' | '\\' => {}
+                _ if quote == Some(c) => quote = None,
+                '\'' | '"' if quote.is_none() => quote = Some(c),
+                '\\' if quote != Some('\'') => {}
                 PLACEHOLDER => self.placeholder(Some(Place::HereDocument)),
                 _ => delimiter.push(c),
             }
         }
-        self.documents.push(delimiter);
+        self.documents.push(HereDocument { delimiter, is_indented });
     }
 
     fn line_feed(&mut self, position: usize) {
-        (self.in_word, self.ended) = (false, true);
+        self.ended = true;
         let mut rest = &self.line[position + 1..];
-        for delimiter in std::mem::take(&mut self.documents) {
+        for HereDocument { delimiter, is_indented } in std::mem::take(&mut self.documents) {
             while !rest.is_empty() {
                 let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
                 rest = behind;
-                if line.trim_start_matches('\t') == delimiter {
+                let line = if is_indented { line.trim_start_matches('\t') } else { line };
+                if line == delimiter {
                     break;
                 }
                 self.shape.places.extend(line.matches(PLACEHOLDER).map(|_| Some(Place::HereDocument)));
@@ -250,45 +354,6 @@ impl Reader<'_> {
         let next = self.line.len() - rest.len();
         while self.characters.next_if(|(at, _)| *at < next).is_some() {}
     }
-}
-
-/// Names of shells, without their folder.
-const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
-
-/// Programs that run an argument as code, with the options in front of it.
-const INTERPRETERS: [(&str, &[&str]); 8] = [
-    ("python", &["-c"]),
-    ("perl", &["-e", "-E", "-ne", "-pe", "-i.bak"]),
-    ("ruby", &["-e", "-ne", "-pe"]),
-    ("node", &["-e", "-p", "--eval", "--print"]),
-    ("Rscript", &["-e"]),
-    ("R", &["-e"]),
-    ("julia", &["-e", "-E"]),
-    ("php", &["-r"]),
-];
-
-fn base_name(argument: &str) -> &str {
-    argument.rsplit('/').next().unwrap_or_default()
-}
-
-/// The index of the shell script among the arguments: the first non-option after a shell's name and `-c`.
-pub(super) fn script(arguments: &[String]) -> Option<usize> {
-    let is_c = |argument: &String| argument.starts_with('-') && !argument.starts_with("--") && argument.contains('c');
-    let shell = arguments.iter().position(|argument| SHELLS.contains(&base_name(argument)))?;
-    let option = shell + arguments[shell..].iter().position(is_c)?;
-    let script = arguments[option + 1..].iter().position(|argument| !argument.starts_with('-'))?;
-    Some(option + 1 + script)
-}
-
-/// The index of the argument that an interpreter such as Python runs as code.
-pub(super) fn code(arguments: &[String]) -> Option<usize> {
-    let interpreter = |argument: &String| {
-        let name = base_name(argument).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-        INTERPRETERS.iter().find(|(known, _)| *known == name).map(|(_, options)| *options)
-    };
-    let (program, options) = arguments.iter().enumerate().find_map(|(at, it)| Some((at, interpreter(it)?)))?;
-    let option = arguments[program..].iter().position(|argument| options.contains(&&argument[..]))?;
-    Some(program + option + 1)
 }
 
 /// The words of a shell line (POSIX.1-2017, 2.2 and 2.3), except redirection targets (`> log.txt`). For a quoted word
@@ -352,6 +417,14 @@ mod tests {
             "echo a#' ' {}",
             "cat <<E | sort {}\nit's\nE\ncat {}",
             "echo ${x:-{}}",
+            "echo \"$(case x in x) echo {};; (y) cat {};; esac)\" {}",
+            "cat <<< 'a' > {}\necho {}",
+            "cat <<'A B' | sort {}\nit's\nA B\ncat {}",
+            "cat <<-E {}\n\tit's\n\tE\ncat {}",
+            "cat <<E {}\n\tE\nit's\nE\ncat {}",
+            "echo $'it\\'s' {}",
+            "echo \"a [[ b\" {}",
+            "[ {} = a ] && ( (echo {}) )",
         ] {
             let found = places(line);
             assert_eq!(found.len(), line.matches("{}").count(), "{line}");
@@ -374,6 +447,14 @@ mod tests {
             ("echo \\{}", Place::Backslash),
             ("echo $(( {} + 1 ))", Place::Arithmetic),
             ("echo $(( (1) + {} ))", Place::Arithmetic),
+            ("(( {} > 3 )) && true", Place::Arithmetic),
+            ("echo $[ {} ]", Place::Arithmetic),
+            ("[[ {} -gt 3 ]] && true", Place::Test),
+            ("echo ${}", Place::Dollar),
+            ("echo \"${}\"", double),
+            ("echo $'a\\' {}'", single),
+            ("echo \"$(case x in x) echo \"{}\";; esac)\"", double),
+            ("cat <<E\n\tE\n{}\nE", Place::HereDocument),
             ("python3 <<E\nprint('{}')\nE", Place::HereDocument),
             ("python3 <<-'E'\n\tprint({})\n\tE\ntrue", Place::HereDocument),
         ] {
@@ -385,7 +466,9 @@ mod tests {
 
     #[test]
     fn lines_of_several_commands_are_found() {
-        for line in ["a | b", "a; b", "a\nb", "a & b", "(a; b)", "x $(a | b)", "a |\nb", "if a; then b; fi"] {
+        for line in
+            ["a | b", "a; b", "a\nb", "a & b", "(a; b)", "x $(a | b)", "a |\nb", "if a; then b; fi", "a && b; c"]
+        {
             assert!(read(line).has_several_commands, "{line}");
         }
         for line in ["a b > c 2>&1", "a && b", "a || b", "a;", "a\n", "a 'b; c | d'", "a \\\n b", "a # b; c", "a &"] {
@@ -393,19 +476,5 @@ mod tests {
         }
         assert!(read("a | b").has_pipe && read("$(a|b)").has_pipe && read("a |& b").has_pipe);
         assert!(!read("a || b").has_pipe && !read("a >| b '|'").has_pipe);
-    }
-
-    #[test]
-    fn arguments_that_are_code_are_found() {
-        let find = |search: fn(&[String]) -> Option<usize>, line: &str| {
-            search(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
-        };
-        assert_eq!(find(script, "env X=1 /bin/bash -e -c SCRIPT a"), Some(5));
-        assert_eq!(find(script, "bash -ec SCRIPT"), Some(2));
-        assert_eq!(find(script, "bash script.sh -c"), None);
-        assert_eq!(find(script, "python3 -c X"), None);
-        assert_eq!(find(code, "/usr/bin/python3.11 -u -c CODE x"), Some(3));
-        assert_eq!(find(code, "perl -ne CODE"), Some(2));
-        assert_eq!(find(code, "python3 a.py x"), None);
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use hamflow_stage_api::{Input, StageContext, StageError, near_miss};
 use serde_json::Value;
 
-use super::interpreter;
 use super::shell::{self, Place, Shape};
 use super::{CommandParams, Run};
+use super::{interpreter, programs};
 
 /// A placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,28 +62,23 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    /// Reads the template as a line for the shell. Returns its shape, and the placeholders whose values may be any text;
-    /// numbers and truth values are safe everywhere.
-    pub fn read_as_line(&self, parameters: &CommandParams) -> (Shape, Vec<&Placeholder>) {
+    /// Reads the template as a line for the shell: its shape, and its placeholders.
+    pub fn read_as_line(&self) -> (Shape, Vec<&Placeholder>) {
         let mut line = String::new();
-        let mut texts = Vec::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => line.push_str(&text.replace(shell::PLACEHOLDER, "?")),
-                Piece::Placeholder(placeholder) if placeholder.is_text(parameters) => {
-                    line.push(shell::PLACEHOLDER);
-                    texts.push(placeholder);
-                }
-                Piece::Placeholder(_) => line.push('0'),
+                Piece::Placeholder(_) => line.push(shell::PLACEHOLDER),
             }
         }
-        (shell::read(&line), texts)
+        (shell::read(&line), self.placeholders().collect())
     }
 
-    /// The first placeholder of a line that is where a value must not be.
+    /// The first placeholder of a line that is where its value must not be. Numbers and truth values are safe everywhere.
     pub fn misplaced(&self, parameters: &CommandParams) -> Option<(&Placeholder, Place)> {
-        let (shape, texts) = self.read_as_line(parameters);
-        texts.into_iter().zip(shape.places).find_map(|(placeholder, place)| Some((placeholder, place?)))
+        let (shape, placeholders) = self.read_as_line();
+        let mut placed = placeholders.into_iter().zip(shape.places);
+        placed.find_map(|(placeholder, place)| Some((placeholder, place.filter(|_| placeholder.is_text(parameters))?)))
     }
 
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
@@ -144,76 +139,94 @@ pub(super) fn with_params(text: &str, parameters: &CommandParams) -> String {
 pub(super) fn fill(parameters: &CommandParams, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
     match &parameters.run {
         Run::Arguments(arguments) => {
-            let script = shell::script(arguments);
+            let scripts = programs::scripts(arguments);
             let mut filled = Vec::new();
             for (index, argument) in arguments.iter().enumerate() {
-                if Some(index) == script {
-                    filled.push(fill_script(argument, parameters, context)?);
+                if scripts.contains(&index) {
+                    filled.push(Script::fill(argument, parameters, context)?.with_assignments());
                 } else {
                     filled.extend(fill_argument(argument, parameters, context)?);
                 }
             }
             Ok(filled)
         }
-        Run::Line(line) => fill_line(line, parameters, context),
+        Run::Line(line) => {
+            let shape = parse(line)?.read_as_line().0;
+            let mut command_line = interpreter::of(&shape, parameters.strict)?;
+            command_line.push("-c".to_owned());
+            command_line.extend(Script::fill(line, parameters, context)?.with_arguments());
+            Ok(command_line)
+        }
     }
 }
 
-/// The shell with its arguments for a line.
-///
-/// The shell gets the values as arguments and copies them to variables, so that no value is ever part of the script.
-fn fill_line(line: &str, parameters: &CommandParams, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
-    let template = parse(line)?;
-    let shape = template.read_as_line(parameters).0;
-    let (mut script, mut assignments) = (String::new(), String::new());
-    let mut arguments = Vec::new();
-    for piece in template.0 {
-        match piece {
-            Piece::Text(text) => script.push_str(&text),
-            Piece::Placeholder(placeholder) => {
-                let is_text = placeholder.is_text(parameters);
-                for (number, value) in values(&placeholder, parameters, context)?.into_iter().enumerate() {
-                    if number > 0 {
-                        script.push(' ');
-                    }
-                    if is_text {
-                        arguments.push(value);
-                        let number = arguments.len();
-                        assignments.push_str(&format!("hamflow_{number}=${{{number}}};"));
-                        script.push_str(&format!("\"${{hamflow_{number}}}\""));
-                    } else {
-                        script.push_str(&value);
-                    }
+/// A script in which variables stand for the values, so that no value is ever part of the shell's syntax.
+struct Script {
+    text: String,
+    values: Vec<String>,
+}
+
+impl Script {
+    fn fill(line: &str, parameters: &CommandParams, context: &StageContext<'_>) -> Result<Self, StageError> {
+        let template = parse(line)?;
+        let (shape, _) = template.read_as_line();
+        let mut places = shape.places.into_iter();
+        let mut script = Self { text: String::new(), values: Vec::new() };
+        let mut pieces = template.0.into_iter().peekable();
+        while let Some(piece) = pieces.next() {
+            let placeholder = match piece {
+                Piece::Text(text) => {
+                    script.text.push_str(&text);
+                    continue;
                 }
+                Piece::Placeholder(placeholder) => placeholder,
+            };
+            let values = values(&placeholder, parameters, context)?;
+            // A number may be within quotes or arithmetic, where a variable would not be replaced or not be one word.
+            if places.next().flatten().is_some() {
+                script.text.push_str(&values.join(" "));
+                continue;
+            }
+            let next = match pieces.peek() {
+                Some(Piece::Text(text)) => text.chars().next(),
+                Some(Piece::Placeholder(_)) => Some('{'),
+                None => None,
+            };
+            let ends_word = |character: char| character.is_whitespace() || "|&;()<>".contains(character);
+            let is_word = script.text.chars().next_back().is_none_or(ends_word) && next.is_none_or(ends_word);
+            if values.len() != 1 && !is_word {
+                let count = values.len();
+                let message = format!("`{placeholder}` has {count} values, but is part of a word in `run`");
+                return Err(StageError::input(message).hint("put a space in front of it and after it"));
+            }
+            for (number, value) in values.into_iter().enumerate() {
+                script.text.push_str(if number > 0 { " " } else { "" });
+                script.values.push(value);
+                script.text.push_str(&format!("\"${{hamflow_{}}}\"", script.values.len()));
             }
         }
+        Ok(script)
     }
-    let mut command_line = interpreter::of(&shape, parameters.strict)?;
-    command_line.push("-c".to_owned());
-    if arguments.is_empty() {
-        command_line.push(script);
-    } else {
-        // Without its arguments, so that the line sees none.
-        command_line.extend([format!("{assignments}set --;{script}"), "sh".to_owned()]);
-        command_line.extend(arguments);
-    }
-    Ok(command_line)
-}
 
-/// A script that the user passes to a shell, with the values quoted.
-fn fill_script(script: &str, parameters: &CommandParams, context: &StageContext<'_>) -> Result<String, StageError> {
-    let mut filled = String::new();
-    for piece in parse(script)?.0 {
-        match piece {
-            Piece::Text(text) => filled.push_str(&text),
-            Piece::Placeholder(placeholder) => {
-                let values = values(&placeholder, parameters, context)?;
-                let quoted: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-                filled.push_str(&quoted.join(" "));
-            }
+    /// The arguments behind `-c`: the shell gets the values as arguments and copies them to variables. Then it forgets
+    /// its arguments, so that the script sees none.
+    fn with_arguments(self) -> Vec<String> {
+        if self.values.is_empty() {
+            return vec![self.text];
         }
+        let assign = |number: usize| format!("hamflow_{number}=${{{number}}};");
+        let assignments: String = (1..=self.values.len()).map(assign).collect();
+        let script = format!("{assignments}set --;{}", self.text);
+        [script, "sh".to_owned()].into_iter().chain(self.values).collect()
     }
-    Ok(filled)
+
+    /// The script with quoted values in front, for a shell whose arguments are the user's.
+    fn with_assignments(self) -> String {
+        let quoted = |value: &str| value.replace('\'', r"'\''");
+        let assign = |(number, value): (usize, &String)| format!("hamflow_{}='{}';", number + 1, quoted(value));
+        let assignments: String = self.values.iter().enumerate().map(assign).collect();
+        format!("{assignments}{}", self.text)
+    }
 }
 
 fn parse(text: &str) -> Result<Template, StageError> {
@@ -298,16 +311,6 @@ fn text(path: &Path) -> Result<String, StageError> {
     Ok(text.to_owned())
 }
 
-/// Quotes a value as one shell word.
-fn quoted(value: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&byte);
-    if !value.is_empty() && value.bytes().all(is_plain) {
-        value.to_owned()
-    } else {
-        format!("'{}'", value.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,13 +329,5 @@ mod tests {
         for text in ["{print $1}", "{", "a } b", "{input.x}", "{inputs.x", "{}"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn values_are_quoted_only_if_the_shell_would_split_them() {
-        assert_eq!(quoted("/a/b-c_1.txt"), "/a/b-c_1.txt");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

@@ -251,7 +251,7 @@ fn parameters_are_candidates_and_redirection_targets_are_not() {
 }
 
 /// Values that mean something to a shell.
-const SHELL_SYNTAX: [&str; 24] = [
+const SHELL_SYNTAX: [&str; 29] = [
     "a b",
     "it's",
     "q\"q",
@@ -259,12 +259,16 @@ const SHELL_SYNTAX: [&str; 24] = [
     "`touch PWN`",
     ";touch PWN;",
     "new\nline",
+    "a\ntouch PWN\n#",
     "-n",
     "--help",
     "*",
     "~",
     "$HOME",
+    "HOME",
+    "PATH=/nowhere",
     "\\",
+    "x\\';touch PWN;#",
     "&",
     "|",
     ">x",
@@ -276,21 +280,55 @@ const SHELL_SYNTAX: [&str; 24] = [
     "'; touch PWN #",
     "é",
     "${x:-y}",
+    "a[$(touch PWN)]",
 ];
 
 #[test]
 fn values_never_become_shell_syntax() {
-    let line = "f() {{ printf '%s\\n' {params.v} > {outputs.y}; }}; set -- x y; f z # {params.v}\ntrue";
-    let list = json!(["sh", "-c", "printf '%s\\n' {params.v} \"$(printf %s {params.v})\" > {outputs.y}"]);
+    let script = "f() {{ printf '%s\n' {params.v} > {outputs.y}; }}; set -- x y; f z # {params.v}\n\
+                  printf '%s\n' \"$(case x in x) printf %s {params.v};; esac)\" >> {outputs.y} # {params.v}\ntrue";
+    let piped = format!("true | true; {script}");
     for value in SHELL_SYNTAX {
-        for (run_as, expected) in [(json!(line), format!("{value}\n")), (list.clone(), format!("{value}\n{value}\n"))] {
-            let mut params = one_file(run_as);
+        let list = |shell: &str| json!([shell, "-c", script]);
+        for run_as in
+            [json!(script), json!(piped), list("sh"), list("bash"), json!(["bash", "-euo", "pipefail", "-c", piped])]
+        {
+            let mut params = one_file(run_as.clone());
             params["params"] = json!({ "v": value });
             let mut project = std::path::PathBuf::new();
             let ran = run_kind_with(&Command, &params, &[], |job| project.clone_from(&job.project_dir)).unwrap();
-            assert_eq!(String::from_utf8(ran.bytes("deep/y.txt")).unwrap(), expected, "{value:?}");
-            assert!(!project.join("PWN").exists() && !project.join("x").exists(), "{value:?} was executed");
+            let written = String::from_utf8(ran.bytes("deep/y.txt")).unwrap();
+            assert_eq!(written, format!("{value}\n{value}\n"), "{run_as}");
+            assert!(!project.join("PWN").exists() && !project.join("x").exists(), "{value:?} was executed: {run_as}");
         }
+    }
+}
+
+#[test]
+fn a_number_is_a_word_of_its_own() {
+    for (line, expected) in [
+        ("echo {params.n}>{outputs.y}", "2\n"),
+        ("echo {threads}>{outputs.y}", "2\n"),
+        ("echo \"a {params.n} b\" $(( {params.n} + 1 )) > {outputs.y}", "a 2 b 3\n"),
+    ] {
+        for run_as in [json!(line), json!(["sh", "-c", line])] {
+            let mut params = one_file(run_as.clone());
+            params["params"] = json!({ "n": 2 });
+            let ran = run(&params, &[]).unwrap();
+            assert_eq!(String::from_utf8(ran.bytes("deep/y.txt")).unwrap(), expected, "{run_as}");
+        }
+    }
+}
+
+#[test]
+fn a_placeholder_of_several_inputs_is_several_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = |name: &str| ("x", file_input(folder.path(), name, name.as_bytes(), None));
+    let ran = run(&one_file(json!("cat {inputs.x} > {outputs.y}")), &[input("a b"), input("c")]).unwrap();
+    assert_eq!(ran.bytes("deep/y.txt"), b"a bc");
+    for line in ["F={inputs.x}; touch {outputs.y}", "cat a{inputs.x} > {outputs.y}", "cat {inputs.x}.b > {outputs.y}"] {
+        let error = run(&one_file(json!(line)), &[input("a b"), input("c")]).err().unwrap();
+        assert!(error.message.contains("is part of a word in `run`"), "{line}: {error}");
     }
 }
 
@@ -301,23 +339,31 @@ fn a_placeholder_where_its_value_would_be_code_is_refused() {
         (json!("echo \"{params.v}\" > {outputs.y}"), "within quotes (\")"),
         (json!("bash -c \"cat {inputs.x}\" > {outputs.y}"), "within quotes (\")"),
         (json!("echo `cat {inputs.x}` > {outputs.y}"), "within backticks"),
-        (json!("echo $(({params.v} + 1)) > {outputs.y}"), "within `$((…))`"),
+        (json!("echo $(({params.v} + 1)) > {outputs.y}"), "within arithmetic"),
         (json!("python3 <<E > {outputs.y}\nprint({params.v})\nE"), "within a here-document"),
         (json!(["bash", "-euc", "echo '{params.v}' > {outputs.y}"]), "within quotes (')"),
-        (json!(["python3", "-c", "open('{outputs.y}', 'w')"]), "within code"),
-        (json!(["Rscript", "-e", "x <- '{inputs.x}'", "{outputs.y}"]), "within code"),
+        (json!(["bash", "-c", "[[ {params.v} -gt 1 ]]", "{outputs.y}"]), "within `[[ … ]]`"),
+        (json!(["python3", "-c", "open('{outputs.y}', 'w')"]), "part of a program text"),
+        (json!(["python3", "-Ic", "{params.v}", "{outputs.y}"]), "part of a program text"),
+        (json!(["perl", "-e", "1;", "-le", "{params.v}", "{outputs.y}"]), "part of a program text"),
+        (json!(["awk", "{{ print \"{params.v}\" }}", "{outputs.y}"]), "part of a program text"),
+        (json!(["Rscript", "-e", "x <- '{inputs.x}'", "{outputs.y}"]), "part of a program text"),
     ] {
         let mut params = one_file(line.clone());
         params["params"] = json!({ "v": "text" });
         let error = refused(params);
         assert!(error.path == ["run"] && error.message.contains(place) && error.hint.is_some(), "{line}: {error:?}");
     }
-    // Numbers, truth values and the number of threads are no code.
-    for line in
-        [json!("echo \"{params.n} {params.b} {threads}\" > {outputs.y}"), json!(["python3", "-c", "{params.n}"])]
-    {
+    // Numbers, truth values and the number of threads are no code; neither are options of a user's program.
+    for line in [
+        json!("echo \"{params.n} {params.b} {threads}\" > {outputs.y}"),
+        json!(["python3", "-c", "{params.n}"]),
+        json!(["python3", "train.py", "-c", "{params.v}", "{outputs.y}"]),
+        json!(["bash", "run.sh", "-config", "{params.v}", "{outputs.y}"]),
+        json!(["awk", "-v", "v={params.v}", "{{ print v }}", "{outputs.y}"]),
+    ] {
         let mut params = one_file(line);
-        params["params"] = json!({ "n": 1.5, "b": true });
+        params["params"] = json!({ "n": 1.5, "b": true, "v": "text" });
         resolve(&Command, &params).unwrap();
     }
 }
@@ -335,8 +381,13 @@ fn a_line_fails_if_any_of_its_commands_fails() {
     }
     let error = run(&one_file(json!("yes | head -1 > {outputs.y}")), &[]).err().unwrap();
     assert!(error.hint.unwrap().contains("strict = false"));
-    let ran = run(&one_file(json!("echo 'a\\tb' | cat > {outputs.y}")), &[]).unwrap();
-    assert_eq!(ran.bytes("deep/y.txt"), b"a\tb\n", "`echo` is that of `sh`, whichever shell runs the line");
+    for (line, expected) in
+        [("echo 'a\\tb' | cat", "a\tb\n"), ("echo -n abc | cat", "abc"), ("echo {{a,b}} | cat", "{a,b}\n")]
+    {
+        let ran = run(&one_file(json!(format!("{line} > {{outputs.y}}"))), &[]).unwrap();
+        let written = String::from_utf8(ran.bytes("deep/y.txt")).unwrap();
+        assert_eq!(written, expected, "{line}: whichever shell runs the line, it is read as by dash");
+    }
 }
 
 #[test]
