@@ -12,7 +12,8 @@ use crate::config::Kinds;
 use crate::digest::{self, Digest, FileDigest};
 use crate::fs::{self, Durability, disk_error};
 use crate::plan::Planner;
-use crate::{threads, ui};
+use crate::threads;
+use crate::ui::{self, Style};
 
 /// The grammar of a command: its positional arguments, the options that select a pipeline, its own options.
 pub fn grammar(spec: &SubcommandSpec) -> clap::Command {
@@ -83,8 +84,13 @@ impl Host for Engine<'_> {
 
     fn list(&self, folder: &Path) -> Result<Vec<String>, CommandError> {
         // An unreadable directory of the user is not a failure of hamflow's own disk.
-        let listed = fs::list(folder, threads::available()).map_err(|error| StageError::input(error.to_string()))?;
-        Ok(listed.into_iter().map(|listed| listed.path).collect())
+        let listed = fs::list_with_skipped(folder, threads::available());
+        let (files, skipped) = listed.map_err(|error| StageError::input(error.to_string()))?;
+        let label = Style::of(&std::io::stderr()).label("note");
+        for entry in skipped {
+            ui::say(&format!("{label} `{}`: skipped {entry}", folder.display()));
+        }
+        Ok(files.into_iter().map(|listed| listed.path).collect())
     }
 
     fn create_folder(&self, folder: &Path) -> Result<(), CommandError> {

@@ -7,7 +7,8 @@ use hamflow_stage_api::StageError;
 use super::driver::{Driver, milliseconds};
 use super::gc::{self, GcOptions, KEPT_RUNS};
 use super::{RunEvent, RunSummary};
-use crate::fs::{self, disk_error};
+use crate::config::InputDeclaration;
+use crate::fs::{self, SkipReason, Skipped, disk_error};
 use crate::plan::{SavedLock, Seal};
 use crate::store::GcReport;
 
@@ -47,22 +48,30 @@ pub fn finish(driver: &mut Driver<'_>, started: Instant) -> Result<RunSummary, S
 /// Says which entries of the inputs' folders are not part of the data.
 fn tell_of_skipped(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
     const SHOWN: usize = 3;
-    let pipeline = &driver.setting.graph.pipeline;
-    for input in &pipeline.inputs {
-        let folders: Vec<_> = input.paths.iter().map(|path| pipeline.root.join(path)).collect();
-        let index = driver.planner.index();
-        let skipped: Vec<String> =
-            folders.iter().flat_map(|folder| index.skipped(folder)).map(ToString::to_string).collect();
+    for input in &driver.setting.graph.pipeline.inputs {
+        let mut skipped = skipped(driver, input);
         if skipped.is_empty() {
             continue;
         }
+        skipped.sort_by_key(|entry| !may_hold_data(entry));
         let entries = if skipped.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", skipped.len()) };
         let more = if skipped.len() > SHOWN { ", …" } else { "" };
-        let shown = skipped[..skipped.len().min(SHOWN)].join(", ");
-        let (stage, message) = (format!("inputs.{}", input.name), format!("skipped {entries}: {shown}{more}"));
-        (driver.report.events)(RunEvent::Note { stage, message });
+        let shown: Vec<String> = skipped.iter().take(SHOWN).map(ToString::to_string).collect();
+        let message = format!("skipped {entries}: {}{more}", shown.join(", "));
+        (driver.report.events)(RunEvent::Note { stage: format!("inputs.{}", input.name), message });
     }
     Ok(())
+}
+
+/// What the listings of an input's folders left out.
+fn skipped(driver: &mut Driver<'_>, input: &InputDeclaration) -> Vec<Skipped> {
+    let root = &driver.setting.graph.pipeline.root;
+    let index = driver.planner.index();
+    input.paths.iter().flat_map(|path| index.skipped(&root.join(path)).to_vec()).collect()
+}
+
+fn may_hold_data(entry: &Skipped) -> bool {
+    matches!(entry.reason, SkipReason::InvalidName | SkipReason::Unreadable)
 }
 
 fn stop_workers(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
@@ -159,13 +168,17 @@ fn collect_garbage(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<
     Ok(())
 }
 
-/// Writes a seal if every stage was fresh. Without a seal the next run checks all stages again. Runs with flaws are not sealed, because a
-/// sealed run would not report them.
+/// Writes a seal if every stage was fresh. Without a seal the next run checks all stages again. Runs with flaws, or
+/// with skipped entries that may hold data, are not sealed, because a sealed run would not report them.
 fn seal(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageError> {
     let Some(invocation) = driver.setting.options.invocation.filter(|_| summary.is_idle() && summary.flawed == 0)
     else {
         return Ok(());
     };
+    let inputs = &driver.setting.graph.pipeline.inputs;
+    if inputs.iter().any(|input| skipped(driver, input).iter().any(may_hold_data)) {
+        return Ok(());
+    }
     let stages = driver.report.journal.record.stages.iter().map(|record| record.stage.clone()).collect();
     let lock = SavedLock { path: &driver.setting.options.lock_path, lock: &driver.locks.now };
     if let Some(seal) = Seal::of(&driver.planner, invocation, stages, lock) {

@@ -40,13 +40,10 @@ pub fn own_command() -> Vec<String> {
 fn without_values(command: Vec<String>) -> Vec<String> {
     let mut is_value = false;
     let hide = |word: String| {
-        let follows_set = std::mem::replace(&mut is_value, word == "--set");
-        let (option, assignment) = match word.strip_prefix("--set=") {
-            Some(assignment) => ("--set=", assignment),
-            None if follows_set => ("", &word[..]),
-            None => return word,
-        };
-        match assignment.split_once('=') {
+        let follows_set = std::mem::replace(&mut is_value, ["--set", "-s"].contains(&&word[..]));
+        let option = ["--set=", "-s=", "-s"].into_iter().find(|option| word.starts_with(option));
+        let option = if follows_set { "" } else { option.unwrap_or(&word) };
+        match word[option.len()..].split_once('=') {
             Some((name, _)) => format!("{option}{name}=***"),
             None => word,
         }
@@ -130,6 +127,10 @@ mod tests {
     fn values_of_set_are_hidden() {
         let hidden = |words: &[&str]| without_values(words.iter().map(|word| (*word).to_owned()).collect()).join(" ");
         assert_eq!(hidden(&["hamflow", "run", "--set", "a.b=c=d", "x=y"]), "hamflow run --set a.b=*** x=y");
+        assert_eq!(
+            hidden(&["hamflow", "run", "-s", "a.b=c", "-sd=e=f", "-s=g=h"]),
+            "hamflow run -s a.b=*** -sd=*** -s=g=***"
+        );
         assert_eq!(hidden(&["hamflow", "--set=a.b=c=d", "run", "--set", "e"]), "hamflow --set=a.b=*** run --set e");
     }
 

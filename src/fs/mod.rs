@@ -294,7 +294,7 @@ pub struct Listed {
 
 /// An entry of a folder that a listing leaves out, so that things beside the data do not matter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` ({reason})")]
+#[error("`{}` ({reason})", path.replace('\n', "\\n"))]
 pub struct Skipped {
     /// Its path below the folder.
     pub path: String,
@@ -549,7 +549,7 @@ mod tests {
             "`socket` (not a regular file)",
             "`sub/up` (symlink to a parent folder)",
             "`twin/up` (symlink to a parent folder)",
-            "`two\nlines` (name is not one line of UTF-8)",
+            r"`two\nlines` (name is not one line of UTF-8)",
         ];
         assert_eq!(skipped, expected);
     }

@@ -43,6 +43,7 @@ pub use seal::{Invocation, SavedLock, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;
+use crate::fs::SkipReason;
 use crate::graph::{Graph, Source, StageId};
 use crate::lock::Lockfile;
 use crate::out::{Differences, OutFolder};
@@ -196,6 +197,9 @@ impl<'a> Planner<'a> {
         for binding in &graph.edges[id.0 as usize] {
             let connected = binding.sources.iter().map(|source| self.connect(source, binding.port.access, results));
             inputs.push((binding.port.clone(), connected.collect::<Result<Vec<_>, _>>()?));
+            if spec.dynamic_ports {
+                self.require_trackable(&binding.sources)?;
+            }
         }
         inputs.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
 
@@ -376,6 +380,26 @@ impl<'a> Planner<'a> {
                 Ok(Connected { source: path.clone(), labels: Vec::new(), digest: digest.into(), content })
             }
         }
+    }
+
+    /// Fails if a folder has entries that a program can read, but that no key can name.
+    fn require_trackable(&mut self, sources: &[Source]) -> Result<(), StageError> {
+        let pipeline = &self.graph.pipeline;
+        let declared = sources.iter().filter_map(|source| match source {
+            Source::Declared { index } => Some(&pipeline.inputs[*index]),
+            _ => None,
+        });
+        for input in declared {
+            for path in &input.paths {
+                let skipped = self.world.index().skipped(&pipeline.root.join(path)).iter();
+                if let Some(entry) = skipped.clone().find(|entry| entry.reason == SkipReason::InvalidName) {
+                    let message =
+                        format!("`inputs.{}`: the program could read {entry}, but no key can name it", input.name);
+                    return Err(StageError::input(message).hint("rename the file or folder"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn views(&self, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> Result<Vec<FingerprintView>, StageError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use hamflow_stage_api::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -94,6 +95,30 @@ pub enum StaleReason {
     Seed { old: Option<u64>, new: Option<u64> },
     /// The device class.
     Device { old: Option<String>, new: Option<String> },
+}
+
+impl StaleReason {
+    /// The reason without secrets, which values of parameters and variables may contain.
+    pub fn redacted(self, redactor: &Redactor) -> Self {
+        let redact = |text: String| redactor.redact(&text).into_owned();
+        let value = |value: Option<Value>| value.map(|value| redacted_value(value, redactor));
+        match self {
+            Self::Param { name, old, new } => Self::Param { name, old: value(old), new: value(new) },
+            Self::Env { name, old, new } => Self::Env { name, old: old.map(redact), new: new.map(redact) },
+            other => other,
+        }
+    }
+}
+
+fn redacted_value(value: Value, redactor: &Redactor) -> Value {
+    match value {
+        Value::String(text) => Value::String(redactor.redact(&text).into_owned()),
+        Value::Array(values) => values.into_iter().map(|value| redacted_value(value, redactor)).collect(),
+        Value::Object(values) => {
+            values.into_iter().map(|(name, value)| (name, redacted_value(value, redactor))).collect()
+        }
+        other => other,
+    }
 }
 
 fn shown(value: Option<&Value>) -> String {

@@ -1,20 +1,18 @@
 //! Colours and human-readable numbers.
 
 use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
 use std::fmt::Display;
+use std::hash::{BuildHasher, Hasher};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use hamflow_stage_api::escape_controls;
 
-/// Ends a coloured text.
-const PLAIN: char = '\u{fdd0}';
-
 /// A colour of the output.
-///
-/// A text carries its colours as noncharacters of Unicode. Only [`Style::render`] makes escape sequences, so that one
-/// that comes from outside is never mistaken for one of hamflow's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colour {
+    Plain,
     Dim,
     Red,
     Green,
@@ -25,34 +23,32 @@ enum Colour {
 }
 
 impl Colour {
-    const ALL: [Self; 7] =
-        [Self::Dim, Self::Red, Self::Green, Self::Yellow, Self::BoldYellow, Self::Cyan, Self::BoldCyan];
+    /// The digit of its mark, and the parameters of SGR (ECMA-48, 8.3.117).
+    const ALL: [(Self, char, &'static str); 8] = [
+        (Self::Plain, '0', "0"),
+        (Self::Dim, '1', "2"),
+        (Self::Red, '2', "31;1"),
+        (Self::Green, '3', "32"),
+        (Self::Yellow, '4', "33"),
+        (Self::BoldYellow, '5', "33;1"),
+        (Self::Cyan, '6', "36"),
+        (Self::BoldCyan, '7', "36;1"),
+    ];
 
-    /// The character that starts this colour.
-    const fn mark(self) -> char {
-        match self {
-            Self::Dim => '\u{fdd1}',
-            Self::Red => '\u{fdd2}',
-            Self::Green => '\u{fdd3}',
-            Self::Yellow => '\u{fdd4}',
-            Self::BoldYellow => '\u{fdd5}',
-            Self::Cyan => '\u{fdd6}',
-            Self::BoldCyan => '\u{fdd7}',
-        }
+    /// What stands for the colour in a text until it is written.
+    fn mark(self) -> String {
+        let digit = Self::ALL.iter().find(|(colour, ..)| *colour == self).map_or('0', |(_, digit, _)| *digit);
+        format!("{}{digit}", mark_prefix())
     }
+}
 
-    /// The parameters of SGR (ECMA-48, 8.3.117).
-    const fn code(self) -> &'static str {
-        match self {
-            Self::Dim => "2",
-            Self::Red => "31;1",
-            Self::Green => "32",
-            Self::Yellow => "33",
-            Self::BoldYellow => "33;1",
-            Self::Cyan => "36",
-            Self::BoldCyan => "36;1",
-        }
-    }
+/// The start of every mark: a noncharacter and a number that differs from process to process.
+///
+/// Only [`Style::render`] makes escape sequences, so that one that comes from outside is never mistaken for one of
+/// hamflow's. Nobody outside knows the number, so a mark cannot be imitated either.
+fn mark_prefix() -> &'static str {
+    static PREFIX: OnceLock<String> = OnceLock::new();
+    PREFIX.get_or_init(|| format!("\u{fdd0}{:016x}", RandomState::new().build_hasher().finish()))
 }
 
 /// Whether output is coloured.
@@ -69,7 +65,7 @@ impl Style {
     }
 
     fn paint(self, colour: Colour, text: &str) -> String {
-        if self.colour { format!("{}{text}{PLAIN}", colour.mark()) } else { text.to_owned() }
+        if self.colour { format!("{}{text}{}", colour.mark(), Colour::Plain.mark()) } else { text.to_owned() }
     }
 
     /// The word for an outcome or a verdict, coloured and padded to eight columns.
@@ -96,19 +92,16 @@ impl Style {
 
     /// The text as a stream gets it: colours as escape sequences, all other control characters escaped.
     pub(super) fn render(self, text: &str) -> Cow<'_, str> {
-        let is_mark = |character: char| ('\u{fdd0}'..='\u{fdd7}').contains(&character);
-        if !self.colour || !text.contains(is_mark) {
+        if !self.colour || !text.contains(mark_prefix()) {
             return escape_controls(text);
         }
-        let mut rendered = String::with_capacity(text.len() + 16);
-        for piece in text.split_inclusive(is_mark) {
-            let mark = piece.chars().next_back().filter(|last| is_mark(*last));
-            rendered.push_str(&escape_controls(piece.strip_suffix(is_mark).unwrap_or(piece)));
+        let mut pieces = text.split(mark_prefix());
+        let mut rendered = escape_controls(pieces.next().unwrap_or_default()).into_owned();
+        for piece in pieces {
+            let (digit, text) = piece.split_at_checked(1).unwrap_or((piece, ""));
             let code =
-                mark.map(|mark| Colour::ALL.iter().find(|colour| colour.mark() == mark).map_or("0", |it| it.code()));
-            if let Some(code) = code {
-                rendered.push_str(&format!("\x1b[{code}m"));
-            }
+                Colour::ALL.iter().find(|(_, known, _)| digit.starts_with(*known)).map_or("0", |(.., code)| *code);
+            rendered.push_str(&format!("\x1b[{code}m{}", escape_controls(text)));
         }
         Cow::Owned(rendered)
     }
@@ -161,8 +154,10 @@ mod tests {
             let rendered = style.render(&style.word(word)).into_owned();
             assert!(rendered.starts_with("\x1b[") && rendered.ends_with("\x1b[0m"), "{rendered:?}");
         }
-        // A mark from outside is shown where nothing is coloured; elsewhere it changes a colour at most.
-        assert_eq!(Style { colour: false }.render("\u{fdd1}"), "\\ufdd1");
+        for colour in [true, false] {
+            let style = Style { colour };
+            assert_eq!(style.render("\u{fdd0}2\u{fdd7}"), "\\ufdd02\\ufdd7", "a mark cannot be imitated");
+        }
     }
 
     #[test]

@@ -135,7 +135,11 @@ impl Driver<'_> {
     }
 
     fn worker_lost(&mut self, job: JobId, how: &str, stderr: String) -> StageError {
-        let id = self.jobs.remove(&job).expect("the caller has looked").stage;
+        let lost = self.jobs.remove(&job).expect("the caller has looked");
+        let id = lost.stage;
+        if let Some(work) = self.stages.get_mut(&id).or_else(|| self.ahead.get_mut(&id)) {
+            work.busy.add(Instant::now(), lost.started.elapsed());
+        }
         let name = self.name(id).to_owned();
         let stderr = self.report.redactor.redact(&stderr).into_owned();
         for line in stderr.lines() {

@@ -37,7 +37,7 @@ impl Driver<'_> {
             return;
         }
         let (parts, parts_cached) = (work.parts.parts.len(), work.parts.cached);
-        let reasons = if self.setting.is_rebuild() { Vec::new() } else { work.reasons.clone() };
+        let reasons = if self.setting.is_rebuild() { Vec::new() } else { self.reasons(work) };
         let stage = self.name(id).to_owned();
         (self.report.events)(RunEvent::StageStarted { stage, reasons, parts, parts_cached });
     }
@@ -63,7 +63,7 @@ impl Driver<'_> {
         let outcome = self.count(done, key);
         // Parts built before the key was known count even if another stage then built the result.
         let ahead = self.ahead.remove(&id);
-        let reasons = work.reasons.clone();
+        let reasons = self.reasons(&work);
         let at_work = if work.is_committed { Some(work) } else { ahead };
         if at_work.as_ref().is_none_or(|work| !work.is_committed) {
             self.report.summary.transfers.fetched += usize::from(self.sharing.has_fetched(id, key));
@@ -192,8 +192,13 @@ impl Driver<'_> {
         }
         let check = work.as_ref().and_then(|work| work.check.as_ref());
         let key = check.map(|check| check.key.hex()).unwrap_or_default();
-        let reasons = work.as_ref().map(|work| work.reasons.clone()).unwrap_or_default();
+        let reasons = work.as_ref().map(|work| self.reasons(work)).unwrap_or_default();
         self.tell(id, Ending { outcome, key, reasons, outputs: BTreeMap::new(), error }, work.as_ref());
+    }
+
+    /// Why a stage is stale, without secrets.
+    fn reasons(&self, work: &StageWork) -> Vec<StaleReason> {
+        work.reasons.iter().map(|reason| reason.clone().redacted(&self.report.redactor)).collect()
     }
 
     /// The time in which a stage was worked on so far.

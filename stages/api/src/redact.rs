@@ -43,18 +43,13 @@ impl Redactor {
 
     /// The text without secrets.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let without_values = if self.secrets.iter().any(|secret| text.contains(&secret[..])) {
-            let mut stream = RedactedStream::new(self);
-            let mut bytes = stream.push(text.as_bytes());
-            bytes.extend(stream.finish());
-            Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-        } else {
-            Cow::Borrowed(text)
-        };
-        match without_userinfo(&without_values) {
-            Some(text) => Cow::Owned(text),
-            None => without_values,
+        if !text.contains("://") && !self.secrets.iter().any(|secret| text.contains(&secret[..])) {
+            return Cow::Borrowed(text);
         }
+        let mut stream = RedactedStream::new(self);
+        let mut bytes = stream.push(text.as_bytes());
+        bytes.extend(stream.finish());
+        Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -78,26 +73,36 @@ impl<'a> RedactedStream<'a> {
         let longest = self.redactor.secrets.first().map_or(0, String::len);
         // A secret that starts before this position lies in the pending text as a whole.
         let decided = (self.pending.len() + 1).saturating_sub(longest.max(1));
-        self.take(decided)
+        self.take(decided.min(self.unfinished_url()), false)
     }
 
     /// Returns the rest of the text. The stream can be used for another text afterwards.
     pub fn finish(&mut self) -> Vec<u8> {
-        self.take(self.pending.len())
+        self.take(self.pending.len(), true)
     }
 
-    fn take(&mut self, decided: usize) -> Vec<u8> {
-        let secrets = &self.redactor.secrets;
-        if secrets.is_empty() {
-            return std::mem::take(&mut self.pending);
-        }
+    /// Where a URL starts whose end is not there yet; the end of the text if there is none.
+    fn unfinished_url(&self) -> usize {
+        let length = self.pending.len();
+        // `://` itself may be cut.
+        let part = [":/", ":"].into_iter().find(|part| self.pending.ends_with(part.as_bytes()));
+        let end = length - part.map_or(0, str::len);
+        let start = length.saturating_sub(MAX_USERINFO);
+        let recent = &self.pending[start..];
+        let scheme = recent.windows(3).rposition(|window| window == b"://");
+        let scheme = scheme.filter(|place| !recent[*place..].iter().any(|byte| ends_url(*byte)));
+        scheme.map_or(end, |place| end.min(start + place))
+    }
+
+    fn take(&mut self, decided: usize, is_end: bool) -> Vec<u8> {
         let mut shown = Vec::with_capacity(decided);
         let mut position = 0;
         while position < decided {
-            match secrets.iter().find(|secret| self.pending[position..].starts_with(secret.as_bytes())) {
-                Some(secret) => {
+            match self.end_of_secrets(position) {
+                Some(end) if !is_end && end > decided => break,
+                Some(end) => {
                     shown.extend_from_slice(HIDDEN.as_bytes());
-                    position += secret.len();
+                    position = end;
                 }
                 None => {
                     shown.push(self.pending[position]);
@@ -106,28 +111,63 @@ impl<'a> RedactedStream<'a> {
             }
         }
         self.pending.drain(..position);
-        shown
+        without_userinfo(&shown).unwrap_or(shown)
+    }
+
+    /// The end of a secret that starts here, or of those that overlap with it.
+    fn end_of_secrets(&self, position: usize) -> Option<usize> {
+        let end_of = |start: usize| {
+            let text = &self.pending[start..];
+            self.redactor
+                .secrets
+                .iter()
+                .find(|secret| text.starts_with(secret.as_bytes()))
+                .map(|found| start + found.len())
+        };
+        let mut end = end_of(position)?;
+        let mut next = position + 1;
+        while next < end {
+            end = end_of(next).map_or(end, |other| other.max(end));
+            next += 1;
+        }
+        Some(end)
     }
 }
 
-/// The text without the user information (RFC 3986, 3.2.1) of its URLs; `None` if there is none.
-fn without_userinfo(text: &str) -> Option<String> {
-    let mut redacted = String::new();
+/// Maximum length of the start of a URL that is held back until its end is known.
+const MAX_USERINFO: usize = 1024;
+
+fn ends_url(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || b"\"'`<>".contains(&byte)
+}
+
+/// The text without the user information (RFC 3986, 3.2.1) of its URLs; `None` if there is none. Passwords in which `/` is
+/// not encoded are hidden, too.
+fn without_userinfo(text: &[u8]) -> Option<Vec<u8>> {
+    let mut redacted = Vec::new();
     let mut rest = text;
-    while let Some(place) = rest.find("://") {
+    let mut is_changed = false;
+    while let Some(place) = rest.windows(3).position(|window| window == b"://") {
         let (before, after) = rest.split_at(place + 3);
-        redacted.push_str(before);
-        let authority = after.split(|c: char| c == '/' || c.is_whitespace() || "\"'`".contains(c)).next().unwrap_or("");
-        rest = match authority.rfind('@') {
+        redacted.extend_from_slice(before);
+        let url = &after[..after.iter().position(|byte| ends_url(*byte)).unwrap_or(after.len())];
+        let authority = &url[..url.iter().position(|byte| *byte == b'/').unwrap_or(url.len())];
+        // `host:8080/a@b` has no password, `user:pass/word@host` has one.
+        let has_port =
+            authority.rsplit(|byte| *byte == b':').next().is_some_and(|port| port.iter().all(u8::is_ascii_digit));
+        let searched =
+            if authority.contains(&b':') && !authority.contains(&b'@') && !has_port { url } else { authority };
+        rest = match searched.iter().rposition(|byte| *byte == b'@') {
             Some(end) => {
-                redacted.push_str(HIDDEN);
+                is_changed = true;
+                redacted.extend_from_slice(HIDDEN.as_bytes());
                 &after[end..]
             }
             None => after,
         };
     }
-    redacted.push_str(rest);
-    (redacted != text).then_some(redacted)
+    redacted.extend_from_slice(rest);
+    is_changed.then_some(redacted)
 }
 
 #[cfg(test)]
@@ -175,6 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn overlapping_secrets_leave_nothing_readable() {
+        let redactor = redactor(&["abcdX", "cdXyz"]);
+        for text in ["abcdXyz", "abcdX cdXyz", "cdXyzabcdXyz"] {
+            for cut in 0..=text.len() {
+                let mut stream = RedactedStream::new(&redactor);
+                let mut shown = stream.push(&text.as_bytes()[..cut]);
+                shown.extend(stream.push(&text.as_bytes()[cut..]));
+                shown.extend(stream.finish());
+                let shown = String::from_utf8(shown).unwrap();
+                assert!(shown.bytes().all(|byte| b"* ".contains(&byte)), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_of_a_url_is_hidden_wherever_it_is_cut() {
+        let (none, text) = (Redactor::default(), "see https://ci:correct-horse@host/p now");
+        for cut in 0..=text.len() {
+            let mut stream = RedactedStream::new(&none);
+            let mut shown = stream.push(&text.as_bytes()[..cut]);
+            shown.extend(stream.push(&text.as_bytes()[cut..]));
+            shown.extend(stream.finish());
+            assert_eq!(String::from_utf8(shown).unwrap(), "see https://***@host/p now", "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn user_names_and_passwords_are_removed_from_urls() {
         let none = Redactor::default();
         for (text, expected) in [
@@ -182,6 +249,7 @@ mod tests {
             ("s3://key:horse@ham and az://a@b", "s3://***@ham and az://***@b"),
             ("https://host/a@b, x://", "https://host/a@b, x://"),
             ("https://a:b@c@host", "https://***@host"),
+            ("https://ci:pa/ss@host/p http://host:80/a@b", "https://***@host/p http://host:80/a@b"),
         ] {
             assert_eq!(none.redact(text), expected);
         }
