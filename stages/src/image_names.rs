@@ -56,12 +56,13 @@ impl<'a> ImageNames<'a> {
 
     /// The file of an image, if there is one; an ambiguous id is an error.
     ///
-    /// The id may have an extension and folders in front of it. If no file has exactly this name, case does not count.
+    /// If no file has exactly this name, an extension and folders in front of it do not count, and then case.
     pub fn find(&self, id: &str) -> Result<Option<&'a InputFile>, StageError> {
-        let id = bare_id(id);
+        let (written, id) = (id, bare_id(id));
         let found = self
             .by_id
-            .get(id)
+            .get(written)
+            .or_else(|| self.by_id.get(id))
             .or_else(|| self.by_lower_case.get(&id.to_lowercase())?.and_then(|id| self.by_id.get(id)));
         match found {
             None => Ok(None),

@@ -104,17 +104,18 @@ impl Kind for Metadata {
             context.log(format!("the fields of `{}` are separated by {:?}", file.path, csv.separator));
         }
         if csv.comments > 0 {
-            context.log(format!("skipped {} comment lines of `{}`", csv.comments, file.path));
-        }
-        if rows.without_lesion > 0 {
-            let rows =
-                if rows.without_lesion == 1 { "1 row".to_owned() } else { format!("{} rows", rows.without_lesion) };
-            context.warn(format!("{rows} without a `lesion_id`: each counts as a lesion of its own"));
+            let lines = if csv.comments == 1 { "1 line".to_owned() } else { format!("{} lines", csv.comments) };
+            context.warn(format!("skipped {lines} of `{}` that start with `#`", file.path));
         }
         for column in rows::unused_columns(&csv).filter(|column| !column.is_empty()) {
             context.log(format!("column `{column}` of `{}` is not used", file.path));
         }
         let (rows, dropped) = rows.join(&images, params.missing_images)?;
+        let alone = rows.without_lesion();
+        if alone > 0 {
+            let rows = if alone == 1 { "1 row has".to_owned() } else { format!("{alone} rows have") };
+            context.warn(format!("{rows} no `lesion_id`: each counts as a lesion of its own"));
+        }
         if dropped > 0 {
             let rows = if dropped == 1 { "row" } else { "rows" };
             context.warn(format!("dropped {dropped} {rows} without an image"));

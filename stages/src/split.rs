@@ -109,7 +109,11 @@ impl Kind for Split {
             return Err(StageError::input("the table has no rows to split"));
         }
         let ids = table::required_strings(&frame, "image_id")?;
-        let names = required_labels(&frame, &params.group)?;
+        let table::Groups { names, alone } = table::groups(&frame, &params.group, &ids)?;
+        if alone > 0 {
+            let rows = if alone == 1 { "1 row has".to_owned() } else { format!("{alone} rows have") };
+            context.warn(format!("{rows} no `{}`: each is a group of its own", params.group));
+        }
         let classes = required_labels(&frame, &params.stratify)?;
         let digests = match context.inputs().optional("images") {
             Some(images) => Some(digests(&ImageNames::new(images)?, &ids)?),

@@ -39,7 +39,7 @@ impl Rows {
         let frame = table::read(input.file()?, Some(&COLUMNS))?;
         let texts = |column: &str| table::required_strings(&frame, column);
         let named = |column: &str| -> Result<Vec<String>, StageError> {
-            let values = table::labels(&frame, column)?.into_iter();
+            let values = table::known_labels(&frame, column)?.into_iter();
             Ok(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect())
         };
         let image_ids = texts("image_id")?;
@@ -63,7 +63,7 @@ impl Rows {
         let name =
             |class: usize| names.get(&class).cloned().unwrap_or_else(|| (format!("class {class}"), String::new()));
         Ok(Self {
-            lesion_ids: texts("lesion_id")?,
+            lesion_ids: table::groups(&frame, "lesion_id", &image_ids)?.names,
             names: (0..count).map(name).collect(),
             sexes: named("sex")?,
             ways: named("dx_type")?,

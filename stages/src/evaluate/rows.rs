@@ -38,14 +38,16 @@ pub struct Row {
 /// Reads the rows of `splits` in table order.
 pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> {
     let frame = table::read(inputs.one("split")?.file()?, None)?;
-    let [image_ids, lesion_ids, labels, names] =
-        ["image_id", "lesion_id", "label", "split"].map(|column| table::required_strings(&frame, column));
+    let [image_ids, labels, names] =
+        ["image_id", "label", "split"].map(|column| table::required_strings(&frame, column));
+    let image_ids = image_ids?;
+    let lesion_ids = table::groups(&frame, "lesion_id", &image_ids)?.names;
     let indices = table::required_integers(&frame, "cell_type_idx")?;
     let attributes = attributes(&frame)?;
     let made = table::synthetic(&frame)?;
     let mut rows = Vec::new();
     for (place, ((((image_id, lesion_id), label), split), index)) in
-        image_ids?.into_iter().zip(lesion_ids?).zip(labels?).zip(names?).zip(indices).enumerate()
+        image_ids.into_iter().zip(lesion_ids).zip(labels?).zip(names?).zip(indices).enumerate()
     {
         if splits.contains(&split) {
             let class = usize::try_from(index).map_err(|_| {
@@ -65,7 +67,7 @@ fn attributes(frame: &DataFrame) -> Result<Vec<(&'static str, Vec<String>)>, Sta
 }
 
 fn values(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {
-    let values = table::labels(frame, column)?.into_iter();
+    let values = table::known_labels(frame, column)?.into_iter();
     Ok(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect())
 }
 

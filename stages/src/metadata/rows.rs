@@ -7,7 +7,7 @@ use hamflow_stage_api::{StageError, near_miss};
 use super::MissingImages;
 use crate::dataset::Class;
 use crate::image_names::{ImageNames, id_of_file};
-use crate::table::{Csv, DATASET, Field, SYNTHETIC, is_unknown};
+use crate::table::{Csv, DATASET, Field, group_of_one, is_synthetic, is_unknown};
 
 const COLUMNS: [&str; 7] = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"];
 
@@ -34,10 +34,8 @@ pub struct Rows {
     pub folder: Vec<i64>,
     /// The path of the image's file below that folder; filled in by `join`.
     pub path: Vec<String>,
-    /// The number of rows without a lesion. Each counts as a lesion of its own.
-    pub without_lesion: usize,
-    /// The words for unknown values by column, with the number of rows that have them.
-    pub unknown: BTreeMap<&'static str, BTreeMap<String, usize>>,
+    /// The words for unknown values: the row, the column and the word, which may be empty.
+    unknown: Vec<(usize, &'static str, String)>,
 }
 
 impl Rows {
@@ -47,7 +45,7 @@ impl Rows {
         for (index, column) in at.iter_mut().zip(COLUMNS) {
             *index = csv.column(column)?;
         }
-        let source = csv.find(DATASET);
+        let source = csv.optional_column(DATASET)?;
         let mut rows = Self { dataset: source.map(|_| Vec::with_capacity(csv.rows.len())), ..Self::default() };
         let mut seen: HashMap<&str, u64> = HashMap::with_capacity(csv.rows.len());
         for row in &csv.rows {
@@ -59,10 +57,9 @@ impl Rows {
                 let message = format!("duplicate image `{}` in lines {first} and {}", image.text, image.line);
                 return Err(csv.error(image, message).hint("each image must have one row"));
             }
-            let lesion = rows.known("lesion_id", lesion);
-            rows.without_lesion += usize::from(lesion.is_none());
-            rows.lesion_id.push(lesion.unwrap_or_else(|| format!("lesion of {}", image.text)));
             rows.image_id.push(image.text.clone());
+            let lesion = rows.known("lesion_id", lesion);
+            rows.lesion_id.push(lesion.unwrap_or_else(|| group_of_one(&image.text)));
             rows.class.push(class(csv, dx, classes)?);
             for (column, field) in [("dx_type", dx_type), ("sex", sex), ("localization", localization)] {
                 let value = rows.known(column, field).map(|value| value.to_lowercase());
@@ -82,20 +79,32 @@ impl Rows {
         Ok(rows)
     }
 
-    /// The value of a field unless it is unknown; counts the word for that.
+    /// The value of a field of the last row unless it is unknown; notes the word for that.
     fn known(&mut self, column: &'static str, field: &Field) -> Option<String> {
         if !is_unknown(&field.text) {
             return Some(field.text.clone());
         }
-        if !field.text.is_empty() {
-            *self.unknown.entry(column).or_default().entry(field.text.clone()).or_insert(0) += 1;
-        }
+        self.unknown.push((self.image_id.len().saturating_sub(1), column, field.text.clone()));
         None
+    }
+
+    /// The number of rows without a lesion. Each counts as a lesion of its own.
+    pub fn without_lesion(&self) -> usize {
+        self.unknown.iter().filter(|(_, column, _)| *column == "lesion_id").count()
+    }
+
+    /// The words for unknown values by column, with the number of rows that have them.
+    pub fn unknown_words(&self) -> BTreeMap<&'static str, BTreeMap<&str, usize>> {
+        let mut words: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (_, column, word) in self.unknown.iter().filter(|(.., word)| !word.is_empty()) {
+            *words.entry(*column).or_default().entry(&word[..]).or_insert(0) += 1;
+        }
+        words
     }
 
     /// Whether any of the images is synthetic.
     pub fn is_synthetic(&self) -> bool {
-        self.dataset.iter().flatten().any(|source| source.as_deref() == Some(SYNTHETIC))
+        self.dataset.iter().flatten().flatten().any(|source| is_synthetic(source))
     }
 
     /// The number of rows.
@@ -129,7 +138,8 @@ impl Rows {
             self.path.push(file.path.clone());
         }
         if dropped > 0 {
-            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, dataset, .. } = &mut self;
+            let Self { lesion_id, image_id, class, dx_type, age, sex, localization, dataset, unknown, .. } = &mut self;
+            unknown.retain(|(row, ..)| keep[*row]);
             retain(lesion_id, &keep);
             retain(image_id, &keep);
             retain(class, &keep);

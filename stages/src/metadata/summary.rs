@@ -41,8 +41,8 @@ impl Summary<'_> {
             "images_beyond_first_of_lesion": rows.len() - lesions,
             "rows_dropped": self.rows_dropped,
             "images_without_rows": self.images_without_rows,
-            "rows_without_lesion": rows.without_lesion,
-            "unknown_words": rows.unknown,
+            "rows_without_lesion": rows.without_lesion(),
+            "unknown_words": rows.unknown_words(),
             "synthetic": rows.is_synthetic(),
             "classes": classes,
             "age": {

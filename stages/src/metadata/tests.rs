@@ -79,7 +79,12 @@ fn unknown_lesions_are_not_the_same_lesion() {
     let unknown = json!({"age": {"nan": 1, "unknown": 1}, "dx_type": {"None": 1}, "lesion_id": {"Unknown": 1, "unknown": 1},
                          "localization": {"-": 1, "n/a": 1}, "sex": {"?": 1, "NA": 1}});
     assert_eq!(summary["unknown_words"], unknown);
-    let warned = |event: &JobEvent| matches!(event, JobEvent::Warning { message } if message.starts_with("3 rows without a `lesion_id`"));
+    let two = images(&[(0, "i2.jpg")]);
+    let dropped = run(rows, two, json!({"missing_images": "drop"})).unwrap().json("summary.json");
+    assert_eq!((&dropped["rows"], &dropped["rows_without_lesion"]), (&json!(1), &json!(1)));
+    let unknown = json!({"age": {"unknown": 1}, "lesion_id": {"Unknown": 1}, "sex": {"?": 1}});
+    assert_eq!(dropped["unknown_words"], unknown);
+    let warned = |event: &JobEvent| matches!(event, JobEvent::Warning { message } if message.starts_with("3 rows have no `lesion_id`"));
     assert!(ran.events.iter().any(warned), "{:?}", ran.events);
 }
 

@@ -22,7 +22,12 @@ pub fn synthetic(frame: &DataFrame) -> Result<Vec<bool>, StageError> {
     if !frame.column(DATASET).is_ok_and(|column| column.dtype() == &DataType::String) {
         return Ok(vec![false; frame.height()]);
     }
-    Ok(strings(frame, DATASET)?.iter().map(|source| source.as_deref() == Some(SYNTHETIC)).collect())
+    Ok(strings(frame, DATASET)?.iter().map(|source| source.as_deref().is_some_and(is_synthetic)).collect())
+}
+
+/// Whether a value of the column [`DATASET`] marks a synthetic image.
+pub fn is_synthetic(source: &str) -> bool {
+    source.eq_ignore_ascii_case(SYNTHETIC)
 }
 
 /// Escapes a value as one field of a line, injectively.
@@ -51,6 +56,9 @@ pub(super) fn texts<'a>(frame: &'a DataFrame, column: &str) -> Result<&'a String
 
 /// A column of numbers; integers are converted. NaN, which other programs write for missing values, becomes `None`.
 pub fn floats(frame: &DataFrame, column: &str) -> Result<Vec<Option<f64>>, StageError> {
+    if is_missing(frame, column)? {
+        return Ok(vec![None; frame.height()]);
+    }
     let found = typed(frame, column, "numbers", |kind| kind.is_primitive_numeric())?;
     let found = found.cast(&DataType::Float64).map_err(|error| unexpected(column, &error))?;
     let values = found.f64().map_err(|error| unexpected(column, &error))?;
@@ -59,6 +67,9 @@ pub fn floats(frame: &DataFrame, column: &str) -> Result<Vec<Option<f64>>, Stage
 
 /// A column of integers.
 pub fn integers(frame: &DataFrame, column: &str) -> Result<Vec<Option<i64>>, StageError> {
+    if is_missing(frame, column)? {
+        return Ok(vec![None; frame.height()]);
+    }
     let found = typed(frame, column, "integers", |kind| kind.is_integer())?;
     let found = found.strict_cast(&DataType::Int64).map_err(|error| unexpected(column, &error))?;
     let values = found.i64().map_err(|error| unexpected(column, &error))?;
@@ -67,18 +78,49 @@ pub fn integers(frame: &DataFrame, column: &str) -> Result<Vec<Option<i64>>, Sta
 
 /// A column of booleans.
 pub fn booleans(frame: &DataFrame, column: &str) -> Result<Vec<Option<bool>>, StageError> {
+    if is_missing(frame, column)? {
+        return Ok(vec![None; frame.height()]);
+    }
     let found = typed(frame, column, "booleans", |kind| kind == &DataType::Boolean)?;
     let values = found.bool().map_err(|error| unexpected(column, &error))?;
     Ok(values.iter().collect())
 }
 
-/// A column of names: text, or integers and booleans formatted as text. Words for unknown values count as missing.
+/// A column of names: text, or integers and booleans formatted as text.
 pub fn labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
     match find(frame, column)?.dtype() {
         DataType::Boolean => Ok(written(booleans(frame, column)?)),
         kind if kind.is_integer() => Ok(written(integers(frame, column)?)),
-        _ => Ok(strings(frame, column)?.into_iter().map(|value| value.filter(|value| !is_unknown(value))).collect()),
+        _ => strings(frame, column),
     }
+}
+
+/// Like [`labels`], but words for unknown values count as missing. Not for classes, of which one may be called `unknown`.
+pub fn known_labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
+    Ok(labels(frame, column)?.into_iter().map(|value| value.filter(|value| !is_unknown(value))).collect())
+}
+
+/// The names of groups whose rows belong together, such as lesions. A row without one is a group of its own, named after
+/// its image.
+pub fn groups(frame: &DataFrame, column: &str, image_ids: &[String]) -> Result<Groups, StageError> {
+    let names = known_labels(frame, column)?;
+    let alone = names.iter().filter(|name| name.is_none()).count();
+    let named = names.into_iter().zip(image_ids);
+    Ok(Groups { names: named.map(|(name, image)| name.unwrap_or_else(|| group_of_one(image))).collect(), alone })
+}
+
+/// The groups of the rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// The name of each row's group.
+    pub names: Vec<String>,
+    /// The number of rows that are groups of their own because their group is not known.
+    pub alone: usize,
+}
+
+/// The name of a group that consists of one image.
+pub fn group_of_one(image_id: &str) -> String {
+    format!("lesion of {image_id}")
 }
 
 fn written<T: ToString>(values: Vec<Option<T>>) -> Vec<Option<String>> {
@@ -111,6 +153,12 @@ fn find<'a>(frame: &'a DataFrame, column: &str) -> Result<&'a Column, StageError
         error.hint = near_miss::hint(column, frame.columns().iter().map(|column| column.name().as_str()));
         error
     })
+}
+
+/// Whether a column has rows but no value, so that its type says nothing.
+fn is_missing(frame: &DataFrame, column: &str) -> Result<bool, StageError> {
+    let found = find(frame, column)?;
+    Ok(!found.is_empty() && found.null_count() == found.len())
 }
 
 fn typed<'a>(
@@ -155,6 +203,20 @@ mod tests {
         assert_eq!(floats(&table(), "n").unwrap(), [Some(1.0), None]);
         assert_eq!(required_strings(&table(), "image_id").unwrap(), ["a", "b"]);
         assert_eq!(labels(&table(), "n").unwrap(), [Some("1".to_owned()), None]);
+        let nothing = df!("x" => [None::<&str>, None]).unwrap();
+        assert_eq!(floats(&nothing, "x").unwrap(), [None, None]);
+        assert_eq!(booleans(&nothing, "x").unwrap(), [None, None]);
+    }
+
+    #[test]
+    fn unknown_groups_are_groups_of_their_own() {
+        let table = df!("lesion_id" => [Some("unknown"), Some("l1"), None, Some("NA"), Some("l1")]).unwrap();
+        let images = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        let Groups { names, alone } = groups(&table, "lesion_id", &images).unwrap();
+        assert_eq!(names, ["lesion of a", "l1", "lesion of c", "lesion of d", "l1"]);
+        assert_eq!(alone, 3);
+        assert_eq!(labels(&table, "lesion_id").unwrap()[0].as_deref(), Some("unknown"), "it may be a class");
+        assert_eq!(known_labels(&table, "lesion_id").unwrap()[0], None);
     }
 
     #[test]

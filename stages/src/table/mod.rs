@@ -11,8 +11,8 @@ pub mod statistics;
 mod unknown;
 
 pub use column::{
-    DATASET, SYNTHETIC, booleans, field, floats, has_column, integers, labels, require_column, required_integers,
-    required_strings, strings, synthetic,
+    DATASET, Groups, SYNTHETIC, booleans, field, floats, group_of_one, groups, has_column, integers, is_synthetic,
+    known_labels, labels, require_column, required_integers, required_strings, strings, synthetic,
 };
 pub use csv::{Csv, Field, Row};
 pub use parquet_read::{read, read_bytes, read_with, unreadable_columns};

@@ -51,7 +51,7 @@ impl Csv {
             return Err(StageError::input(format!("`{name}` is empty")));
         };
         let mut rows = Vec::new();
-        while let Some(row) = scanner.row()? {
+        while let Some(row) = scanner.data_row(header.fields.len())? {
             if row.fields.iter().any(|field| !field.text.is_empty()) {
                 rows.push(row);
             }
@@ -78,18 +78,36 @@ impl Csv {
     pub fn find(&self, column: &str) -> Option<usize> {
         let exact = self.header.iter().position(|name| name == column);
         exact.or_else(|| {
-            let wanted = plain_name(column);
-            let mut alike = (0..self.header.len()).filter(|index| plain_name(&self.header[*index]) == wanted);
+            let mut alike = self.alike(column);
             alike.next().filter(|_| alike.next().is_none())
         })
     }
 
+    /// The index of a column, if there is one. Several that are alike are an error.
+    pub fn optional_column(&self, column: &str) -> Result<Option<usize>, StageError> {
+        let found = self.find(column);
+        let alike: Vec<&str> = self.alike(column).map(|index| &self.header[index][..]).collect();
+        if found.is_some() || alike.is_empty() {
+            return Ok(found);
+        }
+        let error = StageError::input(format!("`{}` has several columns `{}`", self.name, alike.join("`, `")));
+        Err(error.at(&self.name, 1, 0).hint(format!("name one of them `{column}`")))
+    }
+
+    fn alike(&self, column: &str) -> impl Iterator<Item = usize> {
+        let wanted = plain_name(column);
+        (0..self.header.len()).filter(move |index| plain_name(&self.header[*index]) == wanted)
+    }
+
     /// The index of a column; the hint of the error suggests the closest one.
     pub fn column(&self, column: &str) -> Result<usize, StageError> {
-        self.find(column).ok_or_else(|| {
+        self.optional_column(column)?.ok_or_else(|| {
             let error = StageError::input(format!("`{}` has no column `{column}`", self.name)).at(&self.name, 1, 0);
             match self.header.len() {
                 1 if self.header[0].contains(' ') => error.hint("separate the fields with commas, semicolons or tabs"),
+                _ if self.comments > 0 => {
+                    error.hint("lines that start with `#` are skipped; remove the `#` if one of them is the header")
+                }
                 _ => StageError { hint: near_miss::hint(column, self.header.iter().map(String::as_str)), ..error },
             }
         })
@@ -200,7 +218,7 @@ mod tests {
             ("a quoted `sep=` line", "\"sep=,\"\na,b,c\n1,x y,\n2,,z\n"),
             ("an old Mac", "a,b,c\r1,x y,\r2,,z\r"),
             ("line ends that were converted twice", "a,b,c\r\r\n1,x y,\r\r\n2,,z\r\r\n"),
-            ("comment lines", "# made by R\n#\na,b,c\n1,x y,\n# a remark, with commas\n2,,z\n"),
+            ("comment lines", "# made by R\n#\na,b,c\n1,x y,\n# a remark, with \"commas\n2,,z\n"),
             ("spaces", " a , b,c \n1, x y ,\n 2,, z\n"),
             ("spaces before quotes", "a, \"b\" ,c\n1, \"x y\",\n2,,\"z\"\n"),
             ("empty rows at the end", "a,b,c\n1,x y,\n2,,z\n,,\n,,\n"),
@@ -219,6 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_starts_with_a_hash_is_data() {
+        let csv = Csv::parse("a.csv", b"a,b\n#N/A,1\n\"#2\",2\n# remark\n#3,3\n").unwrap();
+        let firsts: Vec<&str> = csv.rows.iter().map(|row| &row.fields[0].text[..]).collect();
+        assert_eq!((firsts, csv.comments), (vec!["#N/A", "#2", "#3"], 1));
+        let csv = Csv::parse("a.csv", b"#lesion_id,b\nL1,1\n").unwrap_err();
+        assert!(csv.message.contains("no rows"), "{csv}");
+    }
+
+    #[test]
     fn names_of_columns_are_found_in_any_case_unless_they_are_ambiguous() {
         let csv = Csv::parse("a.csv", b"Lesion ID,IMAGE-ID,Sex,sex,x.y\n1,2,3,4,5\n").unwrap();
         assert_eq!(
@@ -226,6 +253,7 @@ mod tests {
             [Some(0), Some(1), Some(3), Some(4)]
         );
         assert_eq!(csv.find("SEX"), None);
+        assert_eq!(csv.column("SEX").unwrap_err().message, "`a.csv` has several columns `Sex`, `sex`");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::{Field, Row};
 const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];
 
 /// Reads a text from the front.
+#[derive(Clone)]
 pub(super) struct Scanner<'a> {
     name: &'a str,
     rest: Peekable<Chars<'a>>,
@@ -60,24 +61,47 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The next row behind a header of `count` fields. A line that starts with `#` is a row if it has as many fields.
+    pub fn data_row(&mut self, count: usize) -> Result<Option<Row>, StageError> {
+        loop {
+            while self.rest.peek().is_some() && self.line_end() {}
+            if self.rest.peek() != Some(&'#') {
+                return self.row();
+            }
+            let mut ahead = self.clone();
+            match ahead.fields() {
+                Ok(row) if [count, count + 1].contains(&row.fields.len()) => {
+                    *self = ahead;
+                    return Ok(Some(row));
+                }
+                _ => self.skip_comment(),
+            }
+        }
+    }
+
+    fn skip_comment(&mut self) {
+        self.comments += 1;
+        while self.next().is_some_and(|character| character != '\n') {}
+    }
+
     /// The next row that is neither an empty line nor a comment.
     pub fn row(&mut self) -> Result<Option<Row>, StageError> {
         loop {
             match self.rest.peek().copied() {
                 None => return Ok(None),
-                Some('#') => {
-                    self.comments += 1;
-                    while self.next().is_some_and(|character| character != '\n') {}
-                }
+                Some('#') => self.skip_comment(),
                 Some(_) if self.line_end() => {}
-                Some(_) => break,
+                Some(_) => return self.fields().map(Some),
             }
         }
+    }
+
+    fn fields(&mut self) -> Result<Row, StageError> {
         let mut fields = Vec::new();
         loop {
             fields.push(self.field()?);
             if self.line_end() {
-                return Ok(Some(Row { fields }));
+                return Ok(Row { fields });
             }
             // A field ends before a separator or at the end of a line.
             self.next();
@@ -135,9 +159,9 @@ impl<'a> Scanner<'a> {
 fn declared_separator(line: &str) -> Option<char> {
     let line = line.trim_matches('"');
     let (name, value) = line.split_at_checked(4)?;
-    let mut characters = value.chars();
-    let separator = characters.next().filter(|separator| SEPARATORS.contains(separator))?;
-    (name.eq_ignore_ascii_case("sep=") && characters.next().is_none()).then_some(separator)
+    let separator = value.chars().next().filter(|separator| SEPARATORS.contains(separator))?;
+    // Saved again, the line has as many separators as the table has columns.
+    (name.eq_ignore_ascii_case("sep=") && value.trim_matches(separator).is_empty()).then_some(separator)
 }
 
 /// The separator that is most frequent in the header, outside of quotes.

@@ -32,6 +32,14 @@ pub(super) fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, St
         Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text)),
         owned => owned,
     };
+    let start = text.trim_start();
+    for (beginnings, what) in
+        [(&["<?xml"][..], "is XML"), (&["{\\rtf"], "is a text document"), (&["{", "[{"], "is JSON")]
+    {
+        if beginnings.iter().any(|beginning| start.starts_with(beginning)) {
+            return Err(StageError::input(format!("`{name}` {what}, not CSV")).hint("save the table as CSV"));
+        }
+    }
     if is_page(&text) {
         return Err(StageError::input(format!("`{name}` is a web page, not a table"))
             .hint("the address may need a login, or lead to a page about the file; download the file itself"));
@@ -66,7 +74,7 @@ fn utf16(name: &str, bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, S
 fn is_page(text: &str) -> bool {
     let start = text.trim_start();
     let start = start.get(..start.len().min(14)).unwrap_or_default().to_ascii_lowercase();
-    ["<!doctype html", "<html", "<?xml"].iter().any(|page| start.starts_with(page))
+    ["<!doctype html", "<html"].iter().any(|page| start.starts_with(page))
 }
 
 /// Replaces the line ends of old Macs, and those that a program has converted twice.
