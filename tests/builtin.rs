@@ -164,6 +164,7 @@ fn predict_agrees_with_evaluate() {
 
     // Outside of the project, the model directory is enough. A file that is not an image is reported and skipped.
     project.write("elsewhere/broken.jpg", "no picture");
+    std::os::unix::fs::symlink("/nonexistent", project.path("elsewhere/gone.jpg")).unwrap();
     let first = answers[0]["image"].as_str().unwrap();
     std::fs::copy(project.path(first), project.path("elsewhere/good.jpg")).unwrap();
     let mut command = project.command(&["predict", "../out/train/model", ".", "--gradcam", "heat"]);
@@ -173,6 +174,7 @@ fn predict_agrees_with_evaluate() {
     });
     assert_eq!((ran.code, ran.stdout.lines().count()), (1, 1), "{ran:?}");
     assert!(ran.stderr.contains("broken.jpg` ") && !ran.stderr.contains("good.jpg"), "{ran:?}");
+    assert!(ran.stderr.contains("note: `.`: skipped `gone.jpg` (broken symlink)"), "{ran:?}");
     assert_eq!(&std::fs::read(project.path("elsewhere/heat/good_gradcam.png")).unwrap()[1..4], b"PNG");
     assert!(!project.path("elsewhere/heat/broken_gradcam.png").exists());
 

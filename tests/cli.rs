@@ -171,7 +171,7 @@ fn entries_of_a_folder_that_cannot_be_data_are_skipped_with_one_note() {
     project.write("data/two\nlines", "");
     let ran = project.hamflow(&["run"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let expected = "note: inputs.folder: skipped 3 entries: `gone` (broken symlink), `two\\nlines` (name is not one line of UTF-8), `up` (symlink to a parent folder)\n";
+    let expected = "note: inputs.folder: skipped 3 entries: `two\\nlines` (name is not one line of UTF-8), `gone` (broken symlink), `up` (symlink to a parent folder)\n";
     assert!(ran.stderr.contains(expected), "{ran:?}");
     assert!(ran.stderr.contains("nothing to do"), "{ran:?}");
 }

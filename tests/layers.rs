@@ -462,7 +462,7 @@ fn only_ui_writes_to_the_terminal() {
         }
         let text = std::fs::read_to_string(&file).unwrap();
         let code = without_tests(&text);
-        for word in ["println!(", "print!(", "eprintln!(", "eprint!("] {
+        for word in ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!(", "stdout().lock", "stderr().lock"] {
             assert!(!code.contains(word), "{} writes with `{word}`", file.display());
         }
     }

@@ -43,7 +43,6 @@ pub use seal::{Invocation, SavedLock, Seal};
 
 use crate::config::Stage;
 use crate::digest::Digest;
-use crate::fs::SkipReason;
 use crate::graph::{Graph, Source, StageId};
 use crate::lock::Lockfile;
 use crate::out::{Differences, OutFolder};
@@ -390,13 +389,10 @@ impl<'a> Planner<'a> {
             _ => None,
         });
         for input in declared {
-            for path in &input.paths {
-                let skipped = self.world.index().skipped(&pipeline.root.join(path)).iter();
-                if let Some(entry) = skipped.clone().find(|entry| entry.reason == SkipReason::InvalidName) {
-                    let message =
-                        format!("`inputs.{}`: the program could read {entry}, but no key can name it", input.name);
-                    return Err(StageError::input(message).hint("rename the file or folder"));
-                }
+            if let Some(entry) = self.world.untrackable(input, &pipeline.root) {
+                let message =
+                    format!("`inputs.{}`: the program could read {entry}, but no key can name it", input.name);
+                return Err(StageError::input(message).hint("rename the file or folder"));
             }
         }
         Ok(())

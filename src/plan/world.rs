@@ -16,7 +16,7 @@ use super::inputs::{self, Declared, Memory, ScanError};
 use super::trace::{DeviceChoice, Trace};
 use crate::config::{InputDeclaration, Stage};
 use crate::digest::Digest;
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, SkipReason, Skipped};
 use crate::lock::Lockfile;
 use crate::out::{Differences, OutFolder, StoredResult};
 use crate::store::{ActionKey, ActionResult, Files, StableEntry, StatIndex, Store};
@@ -133,6 +133,12 @@ impl<'a> World<'a> {
     pub fn list(&mut self, declaration: &InputDeclaration, root: &Path) -> Result<Declared, ScanError> {
         declaration.paths.iter().for_each(|path| self.read(root.join(path)));
         inputs::list(declaration, root, &mut self.index, self.threads)
+    }
+
+    /// Returns an entry of a listed input whose name no key can hold.
+    pub fn untrackable(&self, declaration: &InputDeclaration, root: &Path) -> Option<&Skipped> {
+        let mut skipped = declaration.paths.iter().flat_map(|path| self.index.skipped(&root.join(path)));
+        skipped.find(|entry| entry.reason == SkipReason::InvalidName)
     }
 
     /// Returns the last known state of a missing input, according to the lock and the store.

@@ -157,7 +157,7 @@ impl CommandParams {
         };
         if let Some((placeholder, place)) = lines.iter().find_map(|line| line.misplaced(self)) {
             let message = format!("`{placeholder}` is {}, where its value could become code", place.describe());
-            return Err(ParamError::new("run", message).hint(&place.hint(&placeholder.to_string())));
+            return Err(ParamError::new("run", message).hint(place.hint(&placeholder.to_string())));
         }
         let mut in_code = code.iter().flat_map(Template::placeholders);
         if let Some(placeholder) = in_code.find(|placeholder| placeholder.is_text(self)) {

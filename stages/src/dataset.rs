@@ -1,5 +1,7 @@
 //! The terms that all kinds share about a dataset: classes and splits.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,9 @@ pub struct Class {
 /// Maximum length of a label in bytes, which leaves room for the rest of a file name.
 const MAX_LABEL: usize = 100;
 
+/// More classes are taken for a damaged file.
+const MAX_CLASSES: usize = 10_000;
+
 /// What is wrong with the labels of a list of classes: the index of the class, and one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelFlaw {
@@ -31,6 +36,10 @@ pub fn find_flaw(classes: &[Class]) -> Option<LabelFlaw> {
     if classes.len() < 2 {
         return Some(LabelFlaw { index: None, message: "`classes` must list at least two classes".to_owned() });
     }
+    if classes.len() > MAX_CLASSES {
+        return Some(LabelFlaw { index: None, message: format!("there are more than {MAX_CLASSES} classes") });
+    }
+    let mut seen = BTreeSet::new();
     classes.iter().enumerate().find_map(|(index, Class { label, .. })| {
         let number = index + 1;
         // Labels become part of file and figure names.
@@ -38,8 +47,9 @@ pub fn find_flaw(classes: &[Class]) -> Option<LabelFlaw> {
         let message = if label.is_empty() {
             format!("the label of class {number} is empty")
         } else if !is_valid {
-            format!("the label of class {number}, `{}`, is not valid in a file name", label.escape_debug())
-        } else if classes[..index].iter().any(|other| other.label == *label) {
+            let shown: String = label.chars().take(MAX_LABEL).collect();
+            format!("the label of class {number}, `{}`, is not valid in a file name", shown.escape_debug())
+        } else if !seen.insert(label) {
             format!("two classes have the label `{label}`")
         } else {
             return None;

@@ -25,7 +25,11 @@ fn open(url: &str, root: &Path) -> OpenResult {
 /// Opens a directory.
 pub fn open_path(path: &str, root: &Path) -> OpenResult {
     // Not a path, but a URL with a password, which must not be shown.
-    if path.split('/').any(|step| step.split_once(':').is_some_and(|(_, rest)| rest.contains('@'))) {
+    let is_path =
+        ["./", "../"].iter().any(|start| path.starts_with(start)) || path.starts_with('/') && !path.starts_with("//");
+    let has_user =
+        |step: &str| step.split_once(':').is_some_and(|(_, rest)| rest.contains('@') || rest.contains("%40"));
+    if !is_path && path.split('/').any(has_user) {
         return Err("the URL has no scheme; a URL starts with one, as in `https://`".to_owned());
     }
     Ok(Box::new(Directory { root: root.join(path) }))

@@ -43,9 +43,7 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String
     };
     let unreadable = problem
         .map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))?;
-    Ok(unreadable.map(|columns| {
-        format!("output `{name}` has columns that other stages leave out, because of their types: {columns}")
-    }))
+    Ok(unreadable.map(|columns| format!("output `{name}` has columns that hamflow's own stages leave out: {columns}")))
 }
 
 /// Adds the permissions that the cache needs to read a file and to move it.

@@ -98,7 +98,7 @@ fn missing_outputs_and_wrong_types_are_errors() {
         ("folder", "touch {outputs.y}", "it is a file"),
         ("folder", "mkdir {outputs.y}", "it is empty"),
         ("folder", "mkdir {outputs.y} && ln -s / {outputs.y}/x", "is a symlink"),
-        ("table", "echo > {outputs.y}", "not Parquet"),
+        ("table", "echo > {outputs.y}", "cannot be read as Parquet"),
         ("metrics", "echo oops > {outputs.y}", "not JSON"),
         ("csv", "true > {outputs.y}", "no header"),
         ("csv", "printf '\\377\\n' > {outputs.y}", "not UTF-8"),

@@ -31,7 +31,9 @@ pub fn csv(rows: &[&Row], probabilities: &[Vec<f64>], labels: &[String]) -> Stri
 /// The name of each column, and the index of its class if the model has it.
 fn columns(labels: &[String]) -> Vec<(&str, Option<usize>)> {
     let is_of_challenge = |label: &String| ORDER.iter().any(|known| known.eq_ignore_ascii_case(label));
-    if labels.iter().all(is_of_challenge) {
+    let is_distinct =
+        |(index, label): (usize, &String)| !labels[..index].iter().any(|other| other.eq_ignore_ascii_case(label));
+    if labels.iter().all(is_of_challenge) && labels.iter().enumerate().all(is_distinct) {
         let place = |name: &str| labels.iter().position(|label| label.eq_ignore_ascii_case(name));
         return ORDER.into_iter().map(|name| (name, place(name))).collect();
     }

@@ -85,9 +85,12 @@ impl Painter {
     }
 }
 
+/// A narrow image is not enlarged to more than this height in pixels.
+const MAX_HEIGHT: usize = 4096;
+
 /// The same preprocessing, enlarged for display.
 pub fn enlarged(of_model: Preparation) -> Preparation {
-    let times = WIDTH.div_ceil(of_model.width);
+    let times = WIDTH.div_ceil(of_model.width).min((MAX_HEIGHT / of_model.height).max(1));
     Preparation { height: of_model.height * times, width: of_model.width * times, ..of_model }
 }
 

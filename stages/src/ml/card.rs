@@ -90,7 +90,7 @@ impl Card {
         let MapShape { height, width, channels } = self.input;
         if ![height, width].iter().all(|side| (1..=MAX_SIDE).contains(side)) || channels != 3 {
             return Err(format!(
-                "`input` is {height}×{width}×{channels}, but height and width are at most {MAX_SIDE} and there are 3 channels"
+                "`input` is {height}×{width}×{channels}, but must be 1 to {MAX_SIDE} pixels high and wide, with 3 channels"
             ));
         }
         if let Some(flaw) = find_flaw(&self.classes) {

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type};
 use bytes::Bytes;
 use hamflow_stage_api::{InputFile, StageError, near_miss};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use polars::prelude::{Column, DataFrame};
 
 /// Reads a table, or some of its columns in the given order, after verifying the digest.
@@ -30,7 +30,7 @@ pub fn read_bytes(
 ) -> Result<DataFrame, StageError> {
     let damaged =
         |error: &dyn std::fmt::Display| StageError::input(format!("`{name}` is not a valid Parquet file: {error}"));
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|error| damaged(&error))?;
+    let builder = open(bytes).map_err(|error| damaged(&error))?;
     let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let (mask, wanted) = match columns {
         None => {
@@ -63,25 +63,51 @@ pub fn read_bytes(
     for batch in reader {
         batches.push(batch.map_err(|error| damaged(&error))?);
     }
-    let columns = wanted.iter().map(|name| column(name, &batches)).collect::<Result<Vec<_>, _>>()?;
-    DataFrame::new(rows, columns).map_err(|error| damaged(&error))
+    let mut read: Vec<Column> = Vec::with_capacity(wanted.len());
+    for name in wanted {
+        match column(&name, &batches) {
+            // Of columns with the same name, the first counts.
+            Ok(_) if read.iter().any(|other| other.name().as_str() == name) => {}
+            Ok(column) => read.push(column),
+            Err(error) if columns.is_some() => return Err(error),
+            // Nobody asked for this one.
+            Err(_) => {}
+        }
+    }
+    DataFrame::new(rows, read).map_err(|error| damaged(&error))
 }
 
-/// The columns of a Parquet file whose types no stage can read, such as lists, with their types. The error is the end of
-/// a sentence that begins with the file's name.
+/// Opens a file; types of other programs that are not known here become those of Parquet.
+fn open(bytes: Vec<u8>) -> parquet::errors::Result<ParquetRecordBatchReaderBuilder<Bytes>> {
+    let bytes = Bytes::from(bytes);
+    ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).or_else(|_| {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
+    })
+}
+
+/// The columns of a Parquet file that no stage can read, such as lists and numbers that are too large, with the reason.
+/// The error is the end of a sentence that begins with the file's name.
 pub fn unreadable_columns(bytes: Vec<u8>) -> Result<Vec<String>, String> {
-    let invalid = |error: &dyn std::fmt::Display| format!("it is not Parquet that can be read: {error}");
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|error| invalid(&error))?;
-    let unreadable: Vec<String> = builder
-        .schema()
-        .fields()
-        .iter()
-        .filter(|field| target_type(field.data_type()).is_none())
-        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
-        .collect();
+    let invalid = |error: &dyn std::fmt::Display| format!("it cannot be read as Parquet: {error}");
+    let builder = open(bytes).map_err(|error| invalid(&error))?;
+    let fields = builder.schema().fields().clone();
+    let reader = builder.build().map_err(|error| invalid(&error))?;
     // Values may be compressed with a codec that is not supported.
-    for batch in builder.build().map_err(|error| invalid(&error))? {
-        batch.map_err(|error| invalid(&error))?;
+    let mut batches = vec![RecordBatch::new_empty(reader.schema())];
+    for batch in reader {
+        batches.push(batch.map_err(|error| invalid(&error))?);
+    }
+    let mut unreadable = Vec::new();
+    for (index, field) in fields.iter().enumerate() {
+        let name = field.name();
+        if fields[..index].iter().any(|other| other.name() == name) {
+            unreadable.push(format!("`{name}` (there are several)"));
+        } else if target_type(field.data_type()).is_none() {
+            unreadable.push(format!("`{name}` ({})", field.data_type()));
+        } else if let Err(error) = column(name, &batches) {
+            unreadable.push(format!("`{name}` ({})", error.message));
+        }
     }
     Ok(unreadable)
 }
@@ -167,6 +193,23 @@ mod tests {
         ($codec:literal) => {
             include_bytes!(concat!("fixtures/", $codec, ".parquet")).as_slice()
         };
+    }
+
+    // pq.write_table(pa.table([["a", "b"], pa.array([1, 2**64 - 1], pa.uint64()), [1, 2], [3, 4]],
+    //                         names=["name", "hash", "twice", "twice"]), "fixtures/odd.parquet")
+    #[test]
+    fn columns_that_nobody_reads_never_refuse_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = fixture!("odd");
+        let written = file(folder.path(), "table.parquet", bytes);
+        let frame = read(&written, None).unwrap();
+        assert_eq!(frame.get_column_names_owned(), ["name", "twice"]);
+        assert_eq!(crate::table::integers(&frame, "twice").unwrap(), [Some(1), Some(2)]);
+        assert!(read(&written, Some(&["hash"])).unwrap_err().message.contains("integers of more than 63 bits"));
+        let unreadable = unreadable_columns(bytes.to_vec()).unwrap();
+        assert_eq!(unreadable.len(), 2, "{unreadable:?}");
+        assert!(unreadable[0].starts_with("`hash` (column `hash` contains integers"), "{unreadable:?}");
+        assert_eq!(unreadable[1], "`twice` (there are several)");
     }
 
     #[test]

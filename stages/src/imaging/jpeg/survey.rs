@@ -194,7 +194,14 @@ impl<'a> Survey<'a> {
                 |spec: &[u8]| !self.huffman[usize::from(spec[1] >> 4)] || !self.huffman[16 + usize::from(spec[1] & 15)];
             self.uses_undefined_table |= specs.chunks_exact(2).any(is_undefined);
         }
-        self.scans.push(specs.chunks_exact(2).map(|spec| spec[0]).collect());
+        let ids: Vec<u8> = specs.chunks_exact(2).map(|spec| spec[0]).collect();
+        let place = |id: &u8| frame.components.iter().position(|component| component.id == *id);
+        let places: Vec<Option<usize>> = ids.iter().map(place).collect();
+        // libjpeg refuses them, too.
+        if !frame.has_repeated_id() && (places.contains(&None) || !places.is_sorted()) {
+            return Err(damaged("a scan has other components than the frame, or in another order"));
+        }
+        self.scans.push(ids);
         Ok(())
     }
 
