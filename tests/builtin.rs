@@ -593,3 +593,16 @@ fn a_table_without_a_required_column_is_rejected_before_anything_runs() {
     assert!(printed.contains("stage `train`: `clean` has no column `split`, which `split` requires"), "{printed}");
     assert!(printed.contains("hint: use `split = \"split\"`, which has this column"), "{printed}");
 }
+
+#[test]
+fn a_name_that_no_key_can_hold_is_an_error_of_a_stage_whose_program_could_read_it() {
+    let pipeline = "[inputs]\nim = \"im\"\n[stages.a]\nkind = \"command\"\ninputs = { im = \"inputs.im\" }\n\
+                    outputs = { y = { type = \"file\" } }\nrun = \"cat {inputs.im}/* > {outputs.y}\"\n";
+    let project = Project::builtin(pipeline);
+    project.write("im/plain.txt", "1");
+    assert_eq!(project.run().count("ran"), 1);
+    project.write("im/two\nlines.txt", "2");
+    let ran = project.hamflow(&["run"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("`inputs.im`: the program could read `two\\nlines.txt`"), "{ran:?}");
+}

@@ -139,19 +139,6 @@ fn unreadable_outputs_are_cached() {
 }
 
 #[test]
-fn a_name_that_no_key_can_hold_is_an_error_of_a_stage_whose_program_could_read_it() {
-    let pipeline = "[inputs]\nim = \"im\"\n[stages.a]\nkind = \"command\"\ninputs = { im = \"inputs.im\" }\n\
-                    outputs = { y = { type = \"file\" } }\nrun = \"cat {inputs.im}/* > {outputs.y}\"\n";
-    let project = Project::builtin(pipeline);
-    project.write("im/plain.txt", "1");
-    assert_eq!(project.run().count("ran"), 1);
-    project.write("im/two\nlines.txt", "2");
-    let ran = project.hamflow(&["run"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("`inputs.im`: the program could read `two\\nlines.txt`"), "{ran:?}");
-}
-
-#[test]
 fn an_invalid_output_name_is_an_error_of_the_program() {
     let project = Project::builtin(&command(FOLDER, "mkdir {outputs.y} && touch {outputs.y}/\"a\nb\"", ""));
     let ran = project.hamflow(&["run"]);
