@@ -139,3 +139,23 @@ fn labels_of_a_model_are_escaped() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("is not valid in a file name") && !ran.stderr.contains('\u{1b}'), "{ran:?}");
 }
+
+// `script` of other systems has other options.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_only_the_colours_of_hamflow() {
+    let pipeline = "[stages.x]\nkind = \"command\"\noutputs = { y = { type = \"file\" } }\nparams = { v = \"a\" }\n\
+                    run = \"printf '\\\\033[31m\\\\ufdd1red\\\\ufdd0' >&2; exit 3\"\n";
+    let project = Project::builtin(pipeline);
+    // `script` gives the program a terminal.
+    let command = format!("{} run", project.program().display());
+    let mut script = std::process::Command::new("script");
+    script
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(project.root())
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm");
+    let ran = Project::finish(script);
+    assert!(ran.stdout.contains("\u{1b}[31;1merror:\u{1b}[0m"), "{ran:?}");
+    assert!(ran.stdout.contains(r"\u001b[31m") && !ran.stdout.contains("\u{1b}[31mred"), "{ran:?}");
+}

@@ -120,12 +120,28 @@ fn png(bytes: &[u8]) -> Result<(RgbImage, Orientation), BadImage> {
     let mut limits = Limits::default();
     // Up to 16 bits in four channels.
     limits.max_alloc = Some(MAX_PIXELS * 8);
-    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(bad_png)?;
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(bad_png)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let pixels = DynamicImage::from_decoder(decoder).map_err(bad_png)?.into_rgb8();
+    let orientation = png_exif(bytes).and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
     Ok((pixels, orientation))
+}
+
+/// The EXIF block of a PNG, which may lie behind the pixels (PNG, third edition, 11.3.4.5).
+fn png_exif(bytes: &[u8]) -> Option<&[u8]> {
+    const SIGNATURE: usize = 8;
+    let mut rest = bytes.get(SIGNATURE..)?;
+    loop {
+        let (head, behind) = rest.split_first_chunk::<8>()?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let content = behind.get(..length)?;
+        if head[4..] == *b"eXIf" {
+            return Some(content);
+        }
+        // Behind the content is its checksum.
+        rest = behind.get(length + 4..)?;
+    }
 }
 
 fn bad_png(error: ImageError) -> BadImage {

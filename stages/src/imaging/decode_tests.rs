@@ -133,6 +133,20 @@ fn the_exif_orientation_is_applied() {
     }
 }
 
+// Pillow's ImageOps.exif_transpose turns both files alike; the checksum is Python's zlib.crc32.
+#[test]
+fn the_exif_orientation_of_a_png_is_applied_wherever_it_is() {
+    let plain = png(&[1, 2, 3, 4, 5, 6], 2, 1, ExtendedColorType::Rgb8);
+    let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
+    let chunk = [&(exif.len() as u32).to_be_bytes()[..], b"eXIf", exif, &[0x84, 0x5f, 0x64, 0xce]].concat();
+    // Behind the header (33 bytes), and in front of the last chunk (12 bytes).
+    for place in [33, plain.len() - 12] {
+        let turned = [&plain[..place], &chunk[..], &plain[place..]].concat();
+        let pixels: Vec<[u8; 3]> = decode(&turned).unwrap().pixels().map(|pixel| pixel.0).collect();
+        assert_eq!(pixels, [[4, 5, 6], [1, 2, 3]], "at byte {place}");
+    }
+}
+
 fn reason(bytes: &[u8]) -> String {
     decode(bytes).unwrap_err().reason
 }

@@ -108,11 +108,21 @@ fn check(folder: &Path, entry: &Entry, findings: &mut Findings) {
     let Some(expected) = expected.filter(|expected| entry.state != State::Damaged && !is_narrow(expected)) else {
         return;
     };
-    if let Ok(image) = decoder.decode_reduced(&bytes, |_, _| 0.5) {
-        let expected = if image.width == expected.width { expected } else { halved(&expected) };
-        match difference(image, &expected) {
+    let mut reduced = expected.clone();
+    for scale in [0.5, 0.25, 0.125] {
+        reduced = halved(&reduced);
+        // In smaller ones, most pixels are at an edge, where the two methods differ.
+        if reduced.width < 4 || reduced.height < 4 {
+            break;
+        }
+        let Ok(image) = decoder.decode_reduced(&bytes, |_, _| scale) else { continue };
+        let is_reduced = image.width != expected.width;
+        match difference(image, if is_reduced { &reduced } else { &expected }) {
             Some((_, mean)) if mean <= 6.0 => {}
-            found => findings.add("other pixels at half size", entry, &format!("{found:?}")),
+            found => findings.add("other pixels at reduced size", entry, &format!("{scale}: {found:?}")),
+        }
+        if is_reduced {
+            findings.add("reduced", entry, "");
         }
     }
 }
@@ -128,7 +138,7 @@ fn every_structure_of_jpeg_is_the_picture_of_libjpeg_turbo_or_refused() {
         check(folder.path(), entry, &mut findings);
     }
     for kind in
-        ["other pixels", "other pixels at half size", "another size", "called damaged", "truncated and accepted"]
+        ["other pixels", "other pixels at reduced size", "another size", "called damaged", "truncated and accepted"]
     {
         let found = findings.0.get(kind).cloned().unwrap_or_default();
         assert!(found.is_empty(), "{} {kind}:\n{}", found.len(), found.join("\n"));
@@ -145,6 +155,7 @@ fn every_structure_of_jpeg_is_the_picture_of_libjpeg_turbo_or_refused() {
     ] {
         assert_eq!(count("not supported", what), expected, "{what}");
     }
+    assert!(count("reduced", "") > 500, "{}", count("reduced", ""));
     // libjpeg-turbo only warns of these: bits are wrong, but the codes go on to the end.
-    assert_eq!(count("damaged and accepted", ""), 360);
+    assert_eq!(count("damaged and accepted", ""), 359);
 }

@@ -217,6 +217,7 @@ mod tests {
             ("a `sep=` line", "sep=;\r\na;b;c\r\n1;x y;\r\n2;;z\r\n"),
             ("a quoted `sep=` line", "\"sep=,\"\na,b,c\n1,x y,\n2,,z\n"),
             ("an old Mac", "a,b,c\r1,x y,\r2,,z\r"),
+            ("mixed line ends", "a,b,c\r\n1,x y,\r2,,z\n"),
             ("line ends that were converted twice", "a,b,c\r\r\n1,x y,\r\r\n2,,z\r\r\n"),
             ("comment lines", "# made by R\n#\na,b,c\n1,x y,\n# a remark, with \"commas\n2,,z\n"),
             ("spaces", " a , b,c \n1, x y ,\n 2,, z\n"),

@@ -47,18 +47,19 @@ impl<'a> Scanner<'a> {
     fn line_end(&mut self) -> bool {
         let is_there = self.at_line_end();
         if is_there && self.next() == Some('\r') {
-            self.next();
+            if self.rest.peek() == Some(&'\n') {
+                self.next();
+            } else {
+                // The line end of an old Mac, among others.
+                self.line += 1;
+                self.column = 1;
+            }
         }
         is_there
     }
 
-    fn at_line_end(&self) -> bool {
-        let mut ahead = self.rest.clone();
-        match ahead.next() {
-            Some('\r') => ahead.next() == Some('\n'),
-            Some('\n') | None => true,
-            Some(_) => false,
-        }
+    fn at_line_end(&mut self) -> bool {
+        matches!(self.rest.peek(), Some('\r' | '\n') | None)
     }
 
     /// The next row behind a header of `count` fields. A line that starts with `#` is a row if it has as many fields.
