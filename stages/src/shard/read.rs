@@ -134,6 +134,13 @@ impl Shard {
         let preprocess = schema.metadata().get(PREPROCESS_KEY);
         let preprocess = preprocess.and_then(|text| serde_json::from_str(text).ok());
         let preprocess = preprocess.ok_or_else(|| corrupt("it has no preprocessing parameters"))?;
+        let widths: Option<Vec<usize>> = schema
+            .fields()
+            .iter()
+            .map(|field| buffer_widths(field.data_type()))
+            .collect::<Option<Vec<_>>>()
+            .map(|all| all.concat());
+        let widths = widths.ok_or_else(|| corrupt("it has a column of an unexpected type"))?;
         let decoder = FileDecoder::new(Arc::new(schema), footer.version());
         let mut batches = Vec::new();
         for block in footer.recordBatches().iter().flatten() {
@@ -146,7 +153,7 @@ impl Shard {
                 .filter(|length| offset.checked_add(*length).is_some_and(|end| end <= bytes.len()));
             let length = length.ok_or_else(|| corrupt("a block extends beyond the end of the file"))?;
             let block_bytes = bytes.slice_with_length(offset, length);
-            if !has_valid_buffers(&block_bytes, head, body) {
+            if !has_valid_buffers(&block_bytes, head, body, &widths) {
                 return Err(corrupt("a block has an invalid buffer"));
             }
             if let Some(batch) = decoder.read_record_batch(block, &block_bytes)? {
@@ -157,15 +164,32 @@ impl Shard {
     }
 }
 
-/// Whether all buffers of a block lie in its body. arrow panics otherwise.
-fn has_valid_buffers(block: &[u8], head: usize, body: usize) -> bool {
+/// The size in bytes of a value in each buffer of a column (Arrow columnar format, *Buffer listing for each layout*);
+/// `None` for types that no shard has.
+fn buffer_widths(data_type: &DataType) -> Option<Vec<usize>> {
+    Some(match data_type {
+        DataType::Utf8 | DataType::Binary => vec![1, 4, 1],
+        DataType::LargeUtf8 | DataType::LargeBinary => vec![1, 8, 1],
+        DataType::Boolean | DataType::FixedSizeBinary(_) => vec![1, 1],
+        DataType::FixedSizeList(item, _) => [vec![1], buffer_widths(item.data_type())?].concat(),
+        DataType::List(item) => [vec![1, 4], buffer_widths(item.data_type())?].concat(),
+        other => vec![1, other.primitive_width()?],
+    })
+}
+
+/// Whether all buffers of a block lie in its body and hold whole values. arrow panics otherwise.
+fn has_valid_buffers(block: &[u8], head: usize, body: usize, widths: &[usize]) -> bool {
     // A marker and the length of the message are in front of it; the marker is missing in files of old versions.
     let start = if block.starts_with(&[0xff; 4]) { 8 } else { 4 };
     let message = block.get(start..head).and_then(|bytes| root_as_message(bytes).ok());
     let Some(batch) = message.and_then(|message| message.header_as_record_batch()) else { return false };
-    batch.buffers().iter().flatten().all(|buffer| {
-        let end = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
-        end.and_then(|(offset, length)| offset.checked_add(length)).is_some_and(|end| end <= body)
+    let Some(buffers) = batch.buffers().filter(|buffers| buffers.len() == widths.len()) else { return false };
+    buffers.iter().zip(widths).all(|(buffer, width)| {
+        let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
+        range.is_some_and(|(offset, length)| {
+            let is_inside = offset.checked_add(length).is_some_and(|end| end <= body);
+            is_inside && offset.is_multiple_of(8) && length.is_multiple_of(*width)
+        })
     })
 }
 
