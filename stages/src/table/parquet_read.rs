@@ -1,5 +1,7 @@
 //! Reads Parquet into a data frame.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchReader};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType as ArrowType, Float64Type, Int64Type};
@@ -28,6 +30,12 @@ pub fn read_bytes(
     columns: Option<&[&str]>,
     optional: &[&str],
 ) -> Result<DataFrame, StageError> {
+    // The library panics on some damaged files.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(name, bytes, columns, optional)));
+    decoded.unwrap_or_else(|_| Err(StageError::input(format!("`{name}` is a damaged Parquet file"))))
+}
+
+fn decode(name: &str, bytes: Vec<u8>, columns: Option<&[&str]>, optional: &[&str]) -> Result<DataFrame, StageError> {
     let damaged =
         |error: &dyn std::fmt::Display| StageError::input(format!("`{name}` is not a valid Parquet file: {error}"));
     let builder = open(bytes).map_err(|error| damaged(&error))?;
@@ -89,6 +97,10 @@ fn open(bytes: Vec<u8>) -> parquet::errors::Result<ParquetRecordBatchReaderBuild
 /// The columns of a Parquet file that no stage can read, such as lists and numbers that are too large, with the reason.
 /// The error is the end of a sentence that begins with the file's name.
 pub fn unreadable_columns(bytes: Vec<u8>) -> Result<Vec<String>, String> {
+    catch_unwind(|| find_unreadable_columns(bytes)).unwrap_or_else(|_| Err("it is a damaged Parquet file".to_owned()))
+}
+
+fn find_unreadable_columns(bytes: Vec<u8>) -> Result<Vec<String>, String> {
     let invalid = |error: &dyn std::fmt::Display| format!("it cannot be read as Parquet: {error}");
     let builder = open(bytes).map_err(|error| invalid(&error))?;
     let fields = builder.schema().fields().clone();
@@ -197,6 +209,15 @@ mod tests {
 
     // pq.write_table(pa.table([["a", "b"], pa.array([1, 2**64 - 1], pa.uint64()), [1, 2], [3, 4]],
     //                         names=["name", "hash", "twice", "twice"]), "fixtures/odd.parquet")
+    // Found by fuzzing: the dictionary of a column is missing.
+    #[test]
+    fn a_damaged_file_that_the_library_panics_on_is_an_error() {
+        let bytes = include_bytes!("../../../fuzz/seeds/parquet/without-dictionary").as_slice();
+        let error = read_bytes("t.parquet", bytes.to_vec(), None, &[]).unwrap_err();
+        assert_eq!(error.message, "`t.parquet` is a damaged Parquet file");
+        assert!(unreadable_columns(bytes.to_vec()).is_err());
+    }
+
     #[test]
     fn columns_that_nobody_reads_never_refuse_a_table() {
         let folder = tempfile::tempdir().unwrap();

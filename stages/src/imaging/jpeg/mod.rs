@@ -6,6 +6,8 @@ mod idct;
 mod reduced;
 mod survey;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use image::metadata::Orientation;
 use jpeg_decoder::{ColorTransform, PixelFormat};
 use zune_jpeg::JpegDecoder;
@@ -26,14 +28,15 @@ pub(super) fn decode(bytes: &[u8], image: &mut Pixels) -> Result<Orientation, Ba
     if height > 0 {
         check_size(width, height)?;
     }
-    match survey.route()? {
-        Route::Zune => {
-            decode_with(&survey.cleaned(), DecoderOptions::new_fast(), image)?;
-            if let Some(offset) = damage_offset(bytes) {
-                return Err(BadImage::new("is a damaged JPEG: its codes are invalid").at(offset));
-            }
-        }
-        Route::JpegDecoder(colours) => decode_with_jpeg_decoder(&survey, colours, image)?,
+    let route = survey.route()?;
+    // The libraries may panic on damaged files.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match route {
+        Route::Zune => decode_with(&survey.cleaned(), DecoderOptions::new_fast(), image),
+        Route::JpegDecoder(colours) => decode_with_jpeg_decoder(&survey, colours, image),
+    }));
+    decoded.unwrap_or_else(|_| Err(BadImage::new("is a damaged JPEG: its decoder gave up")))?;
+    if let (Route::Zune, Some(offset)) = (route, damage_offset(bytes)) {
+        return Err(BadImage::new("is a damaged JPEG: its codes are invalid").at(offset));
     }
     Ok(survey.orientation())
 }
