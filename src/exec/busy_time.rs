@@ -30,8 +30,13 @@ impl BusyTime {
 
     /// The same in milliseconds.
     pub fn milliseconds(&self) -> u64 {
-        u64::try_from(self.total().as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.total())
     }
+}
+
+/// A duration in whole milliseconds.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError, perform};
 
+use super::busy_time::milliseconds;
 use crate::sys;
 
 /// Resident memory, in bytes, above which a worker releases free memory after a job.
@@ -36,7 +37,7 @@ pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
                 Some(StageError::bug(message).hint("please report it with the stage's log"))
             }
         };
-        let (id, wall_ms) = (job.id, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let (id, wall_ms) = (job.id, milliseconds(started.elapsed()));
         // Memory freed by this job is not needed by the next one, but other programs may need it.
         drop(job);
         if sys::resident_memory().is_some_and(|bytes| bytes > KEPT_MEMORY) {

@@ -111,10 +111,8 @@ impl Kind for Metadata {
             context.log(format!("column `{column}` of `{}` is not used", file.path));
         }
         let (rows, dropped) = rows.join(&images, params.missing_images)?;
-        let alone = rows.without_lesion();
-        if alone > 0 {
-            let rows = if alone == 1 { "1 row has".to_owned() } else { format!("{alone} rows have") };
-            context.warn(format!("{rows} no `lesion_id`: each counts as a lesion of its own"));
+        if let Some(warning) = table::warning_of_lone_rows(rows.without_lesion(), "lesion_id") {
+            context.warn(warning);
         }
         if dropped > 0 {
             let rows = if dropped == 1 { "row" } else { "rows" };

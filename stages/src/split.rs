@@ -110,9 +110,8 @@ impl Kind for Split {
         }
         let ids = table::required_strings(&frame, "image_id")?;
         let table::Groups { names, alone } = table::groups(&frame, &params.group, &ids)?;
-        if alone > 0 {
-            let rows = if alone == 1 { "1 row has".to_owned() } else { format!("{alone} rows have") };
-            context.warn(format!("{rows} no `{}`: each is a group of its own", params.group));
+        if let Some(warning) = table::warning_of_lone_rows(alone, &params.group) {
+            context.warn(warning);
         }
         let classes = required_labels(&frame, &params.stratify)?;
         let digests = match context.inputs().optional("images") {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Driver;
 use super::work::{JobWork, PartKey, StageWork};
+use crate::exec::busy_time::milliseconds;
 use crate::exec::commit::{FinishedPart, StagedPart, is_assembled};
 use crate::exec::committer::Committer;
 use crate::exec::event::{JobId, Piece, SchedulerEvent};
@@ -226,7 +227,7 @@ impl Driver<'_> {
     pub(super) fn store_part(&mut self, job: JobId) -> Result<(), StageError> {
         let Some(running) = self.jobs.get_mut(&job) else { return Err(StageError::bug("a part of no job")) };
         let id = running.stage;
-        let cost_ms = u64::try_from(running.took.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let cost_ms = milliseconds(running.took.unwrap_or_default());
         let (flaws, work) = (std::mem::take(&mut running.flaws), running.folder.clone());
         let (key, fingerprint) = match self.key_of_made(job) {
             Ok(key) => key,

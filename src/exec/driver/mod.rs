@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use hamflow_stage_api::{Redactor, StageError};
 
+use super::busy_time;
 use super::committer::Committer;
 use super::event::{Action, JobId, SchedulerEvent};
 use super::ready::Ready;
@@ -229,5 +230,5 @@ pub fn lock_name(options: &RunOptions, store: &Store) -> String {
 
 /// Returns the milliseconds elapsed since `since`.
 pub fn milliseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    busy_time::milliseconds(since.elapsed())
 }

@@ -118,6 +118,16 @@ pub struct Groups {
     pub alone: usize,
 }
 
+/// The warning about rows that are groups of their own; `None` if there are none.
+pub fn warning_of_lone_rows(count: usize, column: &str) -> Option<String> {
+    let rows = match count {
+        0 => return None,
+        1 => "1 row has".to_owned(),
+        _ => format!("{count} rows have"),
+    };
+    Some(format!("{rows} no `{column}`: each counts as a group of its own"))
+}
+
 /// The name of a group that consists of one image.
 pub fn group_of_one(image_id: &str) -> String {
     format!("lesion of {image_id}")

@@ -13,6 +13,7 @@ mod unknown;
 pub use column::{
     DATASET, Groups, SYNTHETIC, booleans, field, floats, group_of_one, groups, has_column, integers, is_synthetic,
     known_labels, labels, require_column, required_integers, required_strings, strings, synthetic,
+    warning_of_lone_rows,
 };
 pub use csv::{Csv, Field, Row};
 pub use parquet_read::{read, read_bytes, read_with, unreadable_columns};
