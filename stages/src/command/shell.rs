@@ -280,7 +280,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Ends the word; returns whether a closing parenthesis behind it would end a pattern of `case`.
+    /// Ends the word; returns whether a closing parenthesis after it would end a pattern of `case`.
     fn end_word(&mut self) -> bool {
         let word = std::mem::take(&mut self.word);
         if word == "[[" {
@@ -342,8 +342,8 @@ impl Reader<'_> {
         let mut rest = &self.line[position + 1..];
         for HereDocument { delimiter, is_indented } in std::mem::take(&mut self.documents) {
             while !rest.is_empty() {
-                let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
-                rest = behind;
+                let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+                rest = after;
                 let line = if is_indented { line.trim_start_matches('\t') } else { line };
                 if line == delimiter {
                     break;

@@ -7,8 +7,7 @@ use hamflow_stage_api::{Input, StageContext, StageError, near_miss};
 use serde_json::Value;
 
 use super::shell::{self, Place, Shape};
-use super::{CommandParams, Run};
-use super::{interpreter, programs};
+use super::{CommandParams, Run, interpreter, programs};
 
 /// A placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +207,7 @@ impl Script {
         Ok(script)
     }
 
-    /// The arguments behind `-c`: the shell gets the values as arguments and copies them to variables. Then it forgets
+    /// The arguments after `-c`: the shell gets the values as arguments and copies them to variables. Then it forgets
     /// its arguments, so that the script sees none.
     fn with_arguments(self) -> Vec<String> {
         if self.values.is_empty() {

@@ -149,7 +149,7 @@ fn every_structure_of_jpeg_is_the_picture_of_libjpeg_turbo_or_refused() {
     };
     for (what, expected) in [
         ("has an unusual sampling", 113),
-        ("tells its height behind the pixels", 3),
+        ("stores its height after the pixels", 3),
         ("has several components of the same id", 1),
         ("", 117),
     ] {

@@ -77,8 +77,8 @@ pub(super) struct Survey<'a> {
     has_jfif: bool,
     /// The colour transform of the last Adobe segment before the first scan.
     adobe: Option<u8>,
-    has_adobe_behind_scan: bool,
-    has_quantisation_behind_scan: bool,
+    has_adobe_after_scan: bool,
+    has_quantisation_after_scan: bool,
     /// Which Huffman tables are defined: DC 0 to 15, then AC.
     huffman: [bool; 32],
     uses_undefined_table: bool,
@@ -133,14 +133,14 @@ impl<'a> Survey<'a> {
             // A start of frame of any coding process; c4, c8 and cc are other markers.
             0xc0..=0xcf if !matches!(marker, HUFFMAN_TABLES | 0xc8 | 0xcc) => self.take_frame(marker, content)?,
             HUFFMAN_TABLES => self.take_huffman(content),
-            QUANTISATION_TABLES => self.has_quantisation_behind_scan |= has_scans,
-            LINES => self.unsupported = Some("tells its height behind the pixels"),
+            QUANTISATION_TABLES => self.has_quantisation_after_scan |= has_scans,
+            LINES => self.unsupported = Some("stores its height after the pixels"),
             HIERARCHY | EXPANSION => self.unsupported = Some("is hierarchical"),
             START_OF_SCAN => self.take_scan(content)?,
             JFIF_SEGMENT if !has_scans => self.has_jfif |= content.len() >= 14 && content.starts_with(b"JFIF\0"),
             ADOBE_SEGMENT if content.len() >= 12 && content.starts_with(b"Adobe") => {
                 if has_scans {
-                    self.has_adobe_behind_scan = true;
+                    self.has_adobe_after_scan = true;
                 } else {
                     self.adobe = Some(content[11]);
                 }
@@ -238,7 +238,7 @@ impl<'a> Survey<'a> {
         if self.scans.iter().any(|scan| frame.is_misread_alone(scan)) {
             return Err(unsupported("has an unusual sampling"));
         }
-        if frame.process == PROGRESSIVE && self.has_quantisation_behind_scan {
+        if frame.process == PROGRESSIVE && self.has_quantisation_after_scan {
             return Err(unsupported("changes its quantisation while it is progressive"));
         }
         Ok(Route::JpegDecoder(colours))
@@ -288,7 +288,7 @@ impl<'a> Survey<'a> {
         let is_interleaved =
             frame.process == PROGRESSIVE || matches!(&self.scans[..], [scan] if scan.len() == frame.components.len());
         chosen == Some(colours)
-            && !self.has_adobe_behind_scan
+            && !self.has_adobe_after_scan
             && !self.uses_undefined_table
             && is_interleaved
             && frame.has_usual_sampling()
@@ -332,7 +332,7 @@ impl Frame {
         match self.components.len() {
             _ if self.precision != 8 => Some("does not have 8 bits per value"),
             _ if self.has_repeated_id() => Some("has several components of the same id"),
-            1 | 3 | 4 if self.height == 0 => Some("tells its height behind the pixels"),
+            1 | 3 | 4 if self.height == 0 => Some("stores its height after the pixels"),
             1 | 3 | 4 if self.components.iter().any(has_fraction) => Some("has a fractional sampling"),
             1 | 3 | 4 => None,
             _ => Some("does not have one, three or four components"),

@@ -186,7 +186,7 @@ fn a_height_after_the_pixels_is_reported() {
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 5..frame + 7].fill(0);
     let error = decode(&bytes, &mut Pixels::default()).unwrap_err();
-    assert!(error.reason.contains("tells its height behind the pixels"), "{error}");
+    assert!(error.reason.contains("stores its height after the pixels"), "{error}");
 }
 
 #[test]

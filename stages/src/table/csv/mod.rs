@@ -123,7 +123,7 @@ fn plain_name(name: &str) -> String {
     name.to_lowercase().replace([' ', '-', '.'], "_")
 }
 
-/// If each row has one field more than the header: the first is R's number of the row, or the last is behind a surplus
+/// If each row has one field more than the header: the first is R's number of the row, or the last is after a surplus
 /// separator.
 fn align(header: &mut Row, rows: &mut [Row]) {
     let count = header.fields.len();

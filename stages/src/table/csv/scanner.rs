@@ -23,11 +23,11 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Starts at the first line, or behind a `sep=` line.
+    /// Starts at the first line, or after a `sep=` line.
     pub fn new(name: &'a str, text: &'a str) -> Self {
-        let (first, behind) = text.split_once('\n').unwrap_or((text, ""));
+        let (first, after) = text.split_once('\n').unwrap_or((text, ""));
         let declared = declared_separator(first.trim_end_matches('\r'));
-        let (text, line) = if declared.is_some() { (behind, 2) } else { (text, 1) };
+        let (text, line) = if declared.is_some() { (after, 2) } else { (text, 1) };
         let separator = declared.unwrap_or_else(|| most_frequent_separator(text));
         Self { name, rest: text.chars().peekable(), line, column: 1, separator, comments: 0 }
     }
@@ -62,7 +62,7 @@ impl<'a> Scanner<'a> {
         matches!(self.rest.peek(), Some('\r' | '\n') | None)
     }
 
-    /// The next row behind a header of `count` fields. A line that starts with `#` is a row if it has as many fields.
+    /// The next row after a header of `count` fields. A line that starts with `#` is a row if it has as many fields.
     pub fn data_row(&mut self, count: usize) -> Result<Option<Row>, StageError> {
         loop {
             while self.rest.peek().is_some() && self.line_end() {}
