@@ -1,88 +1,110 @@
-//! How long a step of training takes: forward, backward, Adam, over batches that are in memory.
+//! How long a step of training takes: forward, backward, Adam, over batches that are in memory; and a prediction.
 //!
-//! `cargo bench --bench training` prints milliseconds per step, medians of rounds. With `-- serve` it answers lines `BATCH STEPS`
-//! with milliseconds per step: `bench/training.py` puts other programs beside it, in interleaved rounds.
+//! `cargo bench --bench training` prints milliseconds per step, medians of rounds. With `-- serve` it answers lines
+//! `NETWORK train|predict HEIGHT WIDTH BATCH STEPS` with milliseconds per step: `bench/training.py` puts other programs
+//! beside it, in interleaved rounds.
 
+use std::collections::HashMap;
 use std::io::BufRead;
 use std::time::Instant;
 
+use candle_core::{Device, Tensor};
 use hamflow_stage_api::Random;
-use hamflow_stages::ml::kernels::Level;
-use hamflow_stages::ml::layer::{Pass, mix};
 use hamflow_stages::ml::loss::{Loss, Target};
 use hamflow_stages::ml::model;
 use hamflow_stages::ml::network::{Batch, Network, Workspace};
+use hamflow_stages::ml::op::{Pass, mix};
 use hamflow_stages::ml::optimiser::Adam;
 use hamflow_stages::ml::shape::MapShape;
 use hamflow_stages::ml::weights::Weights;
 
-const BATCHES: [usize; 3] = [10, 32, 64];
+const CASES: [&str; 6] = [
+    "baseline train 75 100 10",
+    "baseline train 75 100 32",
+    "baseline train 75 100 64",
+    "efficientnet-lite0 train 112 150 32",
+    "efficientnet-lite0 predict 112 150 32",
+    "resnet-18 train 112 150 32",
+];
 const ROUNDS: usize = 5;
-const SHAPE: MapShape = MapShape { height: 75, width: 100, channels: 3 };
 const CLASSES: usize = 7;
 
-struct Training {
+/// A network with a batch.
+struct Case {
     network: Network,
     weights: Weights,
     adam: Adam,
     work: Workspace,
     images: Vec<f32>,
     targets: Vec<Target>,
+    is_training: bool,
 }
 
-impl Training {
-    fn new() -> Self {
-        let layers = (model::find("baseline").expect("there is a baseline").layers)(CLASSES);
-        let network = Network::new(SHAPE, &layers).expect("it fits");
+impl Case {
+    /// From `NETWORK train|predict HEIGHT WIDTH BATCH`.
+    fn new(text: &str) -> Self {
+        let [name, mode, height, width, batch] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let [height, width, batch] = [height, width, batch].map(|number| number.parse::<usize>().expect("a number"));
+        let shape = MapShape { height, width, channels: 3 };
+        let model = model::find(name).expect("a model");
+        let network = model.network(shape, CLASSES).expect("it fits");
         let mut random = Random::new(1, "bench");
-        let weights = Weights::draw(network.parameters(), &mut random).expect("there is memory");
-        let most = BATCHES[BATCHES.len() - 1];
+        let weights = Weights::draw(network.tensors(), &mut random).expect("there is memory");
         Self {
             adam: Adam::new(network.parameter_count()),
-            images: (0..most * SHAPE.len()).map(|_| random.uniform(-2.0, 2.0) as f32).collect(),
-            targets: (0..most).map(|row| Target::new(row % CLASSES, 1.0)).collect(),
+            images: (0..batch * shape.len()).map(|_| random.uniform(-2.0, 2.0) as f32).collect(),
+            targets: (0..batch).map(|row| Target::new(row % CLASSES, 1.0)).collect(),
             network,
             weights,
             work: Workspace::default(),
+            is_training: mode == "train",
         }
     }
 
-    fn step(&mut self, batch: usize) {
-        let pass = Pass { level: Level::detect(), dropout: Some(mix(1, self.adam.steps())) };
-        let of_batch = Batch {
-            images: &self.images[..batch * SHAPE.len()],
-            targets: &self.targets[..batch],
-            loss: Loss::default(),
-        };
+    fn step(&mut self) {
+        if self.is_training {
+            return self.train();
+        }
+        let MapShape { height, width, channels } = self.network.input();
+        let shape = (self.targets.len(), height, width, channels);
+        let images = Tensor::from_slice(&self.images, shape, &Device::Cpu).expect("there is memory");
+        std::hint::black_box(self.network.predict(&self.weights, &images).expect("the weights are here"));
+    }
+
+    fn train(&mut self) {
+        let pass = Pass::training(mix(1, self.adam.steps()));
+        let batch = Batch { images: &self.images, targets: &self.targets, loss: Loss::default() };
         let (network, work) = (&self.network, &mut self.work);
-        let loss = self.weights.with_slices(|weights| network.gradients(weights, &pass, of_batch, work));
+        let loss = self.weights.with_slices(|weights| network.gradients(weights, &pass, batch, work));
         std::hint::black_box(loss.expect("the weights are here"));
+        network.update_statistics(&self.work, &self.weights).expect("the weights are here");
         let gradient = self.work.gradient();
         self.adam.step(pass.level, 1e-3, network.parameters(), gradient, &self.weights).expect("the weights are here");
     }
 
     /// Milliseconds per step.
-    fn measure(&mut self, batch: usize, steps: usize) -> f64 {
-        self.step(batch);
+    fn measure(&mut self, steps: usize) -> f64 {
+        self.step();
         let started = Instant::now();
-        (0..steps).for_each(|_| self.step(batch));
+        (0..steps).for_each(|_| self.step());
         started.elapsed().as_secs_f64() * 1e3 / steps as f64
     }
 }
 
 fn main() {
-    let mut training = Training::new();
+    let mut cases: HashMap<String, Case> = HashMap::new();
     if std::env::args().any(|argument| argument == "serve") {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let mut numbers = line.split(' ').map(|number| number.parse::<usize>().expect("BATCH STEPS"));
-            let (batch, steps) = (numbers.next().expect("a batch"), numbers.next().expect("steps"));
-            println!("{:.3}", training.measure(batch, steps));
+            let (text, steps) = line.rsplit_once(' ').expect("CASE STEPS");
+            let case = cases.entry(text.to_owned()).or_insert_with(|| Case::new(text));
+            println!("{:.3}", case.measure(steps.parse().expect("a number of steps")));
         }
         return;
     }
-    for batch in BATCHES {
-        let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| training.measure(batch, (200 / batch).max(4))).collect();
+    for text in CASES {
+        let mut case = Case::new(text);
+        let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| case.measure(4)).collect();
         rounds.sort_by(f64::total_cmp);
-        println!("batch {batch:>2}: {:>7.1} ms per step, least {:.1}", rounds[ROUNDS / 2], rounds[0]);
+        println!("{text}: {:>7.1} ms per step, least {:.1}", rounds[ROUNDS / 2], rounds[0]);
     }
 }

@@ -194,7 +194,8 @@ fn warn_of_gaps(context: &StageContext<'_>, examples: &Examples) {
 fn network(recipe: &Recipe, shape: [usize; 3], classes: usize) -> Result<Network, StageError> {
     let [height, width, channels] = shape;
     let model = recipe.model().map_err(|error| StageError::bug(error.to_string()))?;
-    Network::new(MapShape { height, width, channels }, &(model.layers)(classes))
+    model
+        .network(MapShape { height, width, channels }, classes)
         .map_err(|error| StageError::input(format!("model `{}` cannot process the images: {error}", recipe.model)))
 }
 

@@ -144,7 +144,7 @@ pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
             None => error,
         });
     };
-    let network = Network::new(card.input, &(model.layers)(card.classes.len())).map_err(&refuse)?;
+    let network = model.network(card.input, card.classes.len()).map_err(&refuse)?;
     let bytes = input.member(WEIGHTS_NAME)?.read()?;
     let tensors = read_weights(&bytes).map_err(&refuse)?;
     let weights = take_weights(&network, tensors).map_err(&refuse)?;
@@ -159,7 +159,7 @@ pub(crate) fn read_weights(bytes: &[u8]) -> Result<HashMap<String, Tensor>, Stri
 
 fn take_weights(network: &Network, mut tensors: HashMap<String, Tensor>) -> Result<Weights, String> {
     let mut values = Vec::new();
-    for parameter in network.parameters() {
+    for parameter in network.tensors() {
         let name = &parameter.name;
         let tensor = tensors.remove(name).ok_or_else(|| format!("`{WEIGHTS_NAME}` has no tensor `{name}`"))?;
         if tensor.dtype() != DType::F32 || tensor.dims() != parameter.config.shape {
@@ -175,5 +175,5 @@ fn take_weights(network: &Network, mut tensors: HashMap<String, Tensor>) -> Resu
     if let Some(name) = tensors.keys().min() {
         return Err(format!("`{WEIGHTS_NAME}` has an unexpected tensor `{name}`"));
     }
-    Weights::from_values(network.parameters(), values.into_iter()).map_err(|error| error.to_string())
+    Weights::from_values(network.tensors(), values.into_iter()).map_err(|error| error.to_string())
 }

@@ -90,14 +90,14 @@ impl Classifier {
             .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))
     }
 
-    /// A Grad-CAM heat map of the last convolution for each image and class.
+    /// A Grad-CAM heat map of the last feature map for each image and class.
     ///
     /// The result for an image depends neither on the other images nor on `threads`.
     pub fn heat_maps(&self, images: &[(&[u8], usize)], threads: usize) -> Result<Vec<HeatMap>, StageError> {
         self.check_sizes(&images.iter().map(|(image, _)| *image).collect::<Vec<_>>())?;
         let values = self.card.normalisation.table();
         let grad_cam = GradCam::new(&self.network).ok_or_else(|| {
-            let message = format!("model `{}` has no convolution, which Grad-CAM requires", self.card.model);
+            let message = format!("model `{}` has no feature map, which Grad-CAM requires", self.card.model);
             StageError::input(message)
         })?;
         let work = |weights: &[&[f32]]| {

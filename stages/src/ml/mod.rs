@@ -1,4 +1,4 @@
-//! Machine learning: layers with gradients, models, optimiser, augmentation, training and inference.
+//! Machine learning: operations with gradients, graphs, models, optimiser, augmentation, training and inference.
 
 pub mod augment;
 pub mod backend;
@@ -8,13 +8,14 @@ pub mod classifier;
 pub mod cuda;
 pub mod device;
 pub mod examples;
+pub mod graph;
 pub mod kernels;
-pub mod layer;
 pub mod loss;
 pub mod mixup;
 pub mod model;
 pub mod network;
 pub mod normalisation;
+pub mod op;
 pub mod optimiser;
 pub mod precision;
 pub mod recipe;
@@ -25,7 +26,7 @@ pub mod tensorboard;
 pub mod trainer;
 pub mod weights;
 
-/// Values in [-0.5, 0.5) · `scale` by a formula that `fixtures/layers.py` also implements.
+/// Values in [-0.5, 0.5) · `scale` by a formula that `fixtures/reference.py` also implements.
 #[cfg(test)]
 fn wave(salt: u32, count: usize, scale: f32) -> Vec<f32> {
     (1..=count as u32)

@@ -110,7 +110,7 @@ impl InplaceOp1 for Move<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ml::layer::{Initial, ParameterConfig};
+    use crate::ml::op::{Initial, ParameterConfig};
 
     // import numpy as np
     // w, m, v = np.array([0.5, -1.0]), np.zeros(2), np.zeros(2)
@@ -120,9 +120,9 @@ mod tests {
     // np.set_printoptions(precision=17); print(w)
     #[test]
     fn two_steps_match_keras() {
-        let config = ParameterConfig { name: "weight", shape: vec![2], initial: Initial::Zeros };
+        let config = ParameterConfig::vector("weight", 2, Initial::Zeros);
         let parameters = [Parameter { name: "w".into(), config, range: 0..2 }];
-        let weights = Weights::from_values(&parameters, [vec![0.5f32, -1.0]].into_iter()).unwrap();
+        let weights = Weights::from_values(parameters.iter(), [vec![0.5f32, -1.0]].into_iter()).unwrap();
         let mut adam = Adam::new(2);
         for gradient in [[0.25, -3.0], [-1.0, 1e-6]] {
             adam.step(Level::detect(), 1e-3, &parameters, &gradient, &weights).unwrap();

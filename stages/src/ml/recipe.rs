@@ -22,7 +22,8 @@ const MAX_ALPHA: f64 = 2.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// The network architecture: `baseline` has two blocks of two 3×3 convolutions and two dense layers.
+    /// The network architecture (docs/guide/networks.md): `baseline`, `efficientnet-lite0`, `efficientnet-lite1`,
+    /// `efficientnet-lite2`, `resnet-18` or `mobilenet-v2`.
     pub model: String,
     /// Number of epochs. Each epoch draws as many images as there are training images.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -109,6 +110,12 @@ impl Recipe {
     pub fn check(&self) -> Result<(), ParamError> {
         self.model()?;
         self.device.check(self.precision)?;
+        let needs_cuda = self.device == Device::Cuda || self.precision != Precision::F32;
+        if needs_cuda && !self.is_on_cuda() {
+            let name = if self.device == Device::Cuda { "device" } else { "precision" };
+            return Err(ParamError::new(name, format!("model `{}` is not available on CUDA yet", self.model))
+                .hint("remove `device` and `precision`, or set `model = \"baseline\"`"));
+        }
         if self.mixup != 0.0 && !(MIN_ALPHA..=MAX_ALPHA).contains(&self.mixup) {
             let message = format!("`mixup` must be 0, or between {MIN_ALPHA} and {MAX_ALPHA}, not {}", self.mixup);
             return Err(ParamError::new("mixup", message));
@@ -132,6 +139,11 @@ impl Recipe {
                 None => error,
             }
         })
+    }
+
+    /// Whether CUDA has all operations of the model.
+    pub fn is_on_cuda(&self) -> bool {
+        self.model == "baseline"
     }
 
     /// The plateau parameters, if the schedule uses them.

@@ -1,11 +1,12 @@
 //! The weights of a network as named candle variables.
 
+use std::cell::Cell;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, Device, Layout, Storage, Tensor, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor, Var};
 use hamflow_stage_api::Random;
 
-use crate::ml::layer::{Initial, ParameterConfig};
+use crate::ml::op::{Initial, ParameterConfig};
 
 /// A weight tensor with its name in the file, e.g. `conv1.weight`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,25 +28,36 @@ pub struct Weights {
 
 impl Weights {
     /// Draws the initial weights.
-    pub fn draw(parameters: &[Parameter], random: &mut Random) -> candle_core::Result<Self> {
-        let values = parameters.iter().map(|parameter| match parameter.config.initial {
+    pub fn draw<'p>(
+        parameters: impl Iterator<Item = &'p Parameter> + Clone,
+        random: &mut Random,
+    ) -> candle_core::Result<Self> {
+        let values = parameters.clone().map(|parameter| match parameter.config.initial {
             Initial::Zeros => vec![0.0; parameter.config.len()],
+            Initial::Ones => vec![1.0; parameter.config.len()],
             Initial::GlorotUniform { fan_in, fan_out } => {
                 let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
                 (0..parameter.config.len()).map(|_| random.uniform(-limit, limit) as f32).collect()
+            }
+            Initial::HeNormal { fan_out } => {
+                let deviation = (2.0 / fan_out as f64).sqrt();
+                (0..parameter.config.len()).map(|_| (deviation * normal(random)) as f32).collect()
             }
         });
         Self::from_values(parameters, values)
     }
 
     /// Creates weights from values in parameter order.
-    pub fn from_values(parameters: &[Parameter], values: impl Iterator<Item = Vec<f32>>) -> candle_core::Result<Self> {
-        let variables = parameters
-            .iter()
-            .zip(values)
-            .map(|(parameter, values)| Var::from_vec(values, &parameter.config.shape[..], &Device::Cpu))
-            .collect::<candle_core::Result<_>>()?;
-        Ok(Self { names: parameters.iter().map(|parameter| parameter.name.clone()).collect(), variables })
+    pub fn from_values<'p>(
+        parameters: impl Iterator<Item = &'p Parameter>,
+        values: impl Iterator<Item = Vec<f32>>,
+    ) -> candle_core::Result<Self> {
+        let (mut names, mut variables) = (Vec::new(), Vec::new());
+        for (parameter, values) in parameters.zip(values) {
+            names.push(parameter.name.clone());
+            variables.push(Var::from_vec(values, &parameter.config.shape[..], &Device::Cpu)?);
+        }
+        Ok(Self { names, variables })
     }
 
     /// The names and tensors.
@@ -75,6 +87,35 @@ impl Weights {
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         Ok(work(&slices))
+    }
+}
+
+/// A draw from the standard normal distribution (Box, Muller 1958).
+fn normal(random: &mut Random) -> f64 {
+    let (u, v) = (1.0 - random.unit(), random.unit());
+    (-2.0 * libm::log(u)).sqrt() * libm::cos(2.0 * std::f64::consts::PI * v)
+}
+
+/// Changes the values of a contiguous tensor in place.
+pub fn change(tensor: &Tensor, change: impl FnOnce(&mut [f32])) -> candle_core::Result<()> {
+    tensor.inplace_op1(&Change(Cell::new(Some(change))))
+}
+
+struct Change<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for Change<F> {
+    fn name(&self) -> &'static str {
+        "change"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("weights must be contiguous f32");
+        };
+        if let Some(change) = self.0.take() {
+            change(&mut values[start..end]);
+        }
+        Ok(())
     }
 }
 

@@ -98,10 +98,10 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ml::layer::{Initial, ParameterConfig};
+    use crate::ml::op::{Initial, ParameterConfig, WeightLayout};
 
     fn parameter(name: &'static str, shape: Vec<usize>, start: usize) -> Parameter {
-        let config = ParameterConfig { name, shape, initial: Initial::Zeros };
+        let config = ParameterConfig { name, shape, initial: Initial::Zeros, layout: WeightLayout::Same };
         Parameter { name: name.to_owned(), range: start..start + config.len(), config }
     }
 

@@ -6,8 +6,8 @@ use super::CudaError;
 use super::buffer::Number;
 use super::parameters::Placement;
 use super::queue::Convolution;
-use crate::ml::layer::LayerConfig;
 use crate::ml::network::Network;
+use crate::ml::op::{Dense, DirectConv, ImageDropout, MaxPool, RowDropout};
 use crate::ml::precision::Precision;
 use crate::ml::shape::MapShape;
 
@@ -108,7 +108,8 @@ impl Plan {
         let input = network.input();
         let number = if precision == Precision::Bf16 { Number::Bf16 } else { Number::F32 };
         // Sixteen bytes, the load size of tensor cores.
-        let is_padded = matches!(network.configs().first(), Some(LayerConfig::Conv { .. }));
+        let lowered = network.lowered();
+        let is_padded = lowered.steps.first().is_some_and(|step| step.op.downcast::<DirectConv>().is_some());
         let stride = if is_padded { input.channels.next_multiple_of(16 / number.size()) } else { input.channels };
         let placement = Placement::new(network.parameters(), stride);
         let mut plan = Self {
@@ -121,29 +122,31 @@ impl Plan {
             classes: network.classes(),
         };
         let mut map = MapShape { channels: stride, ..input };
-        let (mut width, mut parameter) = (None, 0);
-        for (layer, config) in (0..).zip(network.configs()) {
-            match *config {
-                LayerConfig::Conv { filters } => {
-                    let (weights, bias) = plan.take_parameters(&mut parameter);
-                    plan.layers.push(LayerPlan::Conv { input: map, filters, weights, bias });
-                    map.channels = filters;
-                }
-                LayerConfig::MaxPool => {
-                    plan.layers.push(LayerPlan::Pool { input: map, dropout: None });
-                    map = map.halved();
-                }
-                LayerConfig::Dropout { rate } => {
-                    plan.push_dropout(layer, rate, width.unwrap_or(map.len()), width.is_none())
-                }
-                LayerConfig::Flatten => width = Some(map.len()),
-                LayerConfig::Dense { units, relu } => {
-                    let (weights, bias) = plan.take_parameters(&mut parameter);
-                    let inputs = width.unwrap_or(map.len());
-                    plan.layers.push(LayerPlan::Dense { inputs, units, relu, weights, bias });
-                    width = Some(units);
-                }
+        for step in &lowered.steps {
+            if let Some(conv) = step.op.downcast::<DirectConv>().filter(|conv| conv.has_bias_and_relu()) {
+                let (weights, bias) = plan.take_parameters(step.parameters.start);
+                let filters = conv.filters();
+                plan.layers.push(LayerPlan::Conv { input: map, filters, weights, bias });
+                map.channels = filters;
+            } else if step.op.downcast::<MaxPool>().is_some_and(MaxPool::is_halving) {
+                plan.layers.push(LayerPlan::Pool { input: map, dropout: None });
+                map = map.halved();
+            } else if let Some(dropout) = step.op.downcast::<ImageDropout>() {
+                plan.push_dropout(dropout.number(), dropout.rate(), map.len(), true);
+            } else {
+                return unsupported(format!("`{}` ({}) is not available on CUDA yet", step.name, step.op.kind()));
             }
+        }
+        let mut inputs = map.len();
+        for row in &lowered.rows {
+            let Some(op) = &row.op else { continue };
+            if let Some(dense) = op.downcast::<Dense>() {
+                let (weights, bias) = plan.take_parameters(row.parameters.start);
+                plan.layers.push(LayerPlan::Dense { inputs, units: row.output, relu: dense.has_relu(), weights, bias });
+            } else if let Some(dropout) = op.downcast::<RowDropout>() {
+                plan.push_dropout(dropout.number(), dropout.rate(), inputs, false);
+            }
+            inputs = row.output;
         }
         if !matches!(plan.layers.last(), Some(LayerPlan::Dense { relu: false, .. })) {
             return unsupported("the network must end with a dense layer without ReLU".into());
@@ -157,17 +160,17 @@ impl Plan {
         Ok(plan)
     }
 
-    fn take_parameters(&self, next: &mut usize) -> (Range<usize>, Range<usize>) {
-        *next += 2;
-        (self.placement.range(*next - 2), self.placement.range(*next - 1))
+    /// The ranges of the weights and the bias, given the index of the weights.
+    fn take_parameters(&self, first: usize) -> (Range<usize>, Range<usize>) {
+        (self.placement.range(first), self.placement.range(first + 1))
     }
 
     /// Adds dropout, fused into a directly preceding pooling layer.
-    fn push_dropout(&mut self, layer: u32, rate: f64, length: usize, is_per_image: bool) {
+    fn push_dropout(&mut self, layer: u64, rate: f64, length: usize, is_per_image: bool) {
         // The same values as in `DropoutMask::new`.
         let threshold = (rate * 4_294_967_296.0) as u32;
         let plan = DropoutPlan { slot: self.dropout_layers.len(), threshold, scale: (1.0 / (1.0 - rate)) as f32 };
-        self.dropout_layers.push(layer);
+        self.dropout_layers.push(layer as u32);
         match self.layers.last_mut() {
             Some(LayerPlan::Pool { dropout: dropout @ None, .. }) if is_per_image => *dropout = Some(plan),
             _ => self.layers.push(LayerPlan::Dropout { length, dropout: plan, is_per_image }),
@@ -199,11 +202,8 @@ mod tests {
 
     #[test]
     fn the_baseline_fuses_dropout_into_pooling() {
-        let network = Network::new(
-            MapShape { height: 75, width: 100, channels: 3 },
-            &(model::find("baseline").unwrap().layers)(7),
-        )
-        .unwrap();
+        let shape = MapShape { height: 75, width: 100, channels: 3 };
+        let network = model::find("baseline").unwrap().network(shape, 7).unwrap();
         let plan = Plan::new(&network, Precision::Bf16, 10).unwrap();
         assert_eq!((plan.stride, plan.classes, plan.layers.len()), (8, 7, 9));
         assert_eq!(plan.dropout_layers, [3, 7, 10]);
@@ -211,5 +211,8 @@ mod tests {
         assert_eq!(plan.most_values(), 75 * 100 * 32);
         let error = Plan::new(&network, Precision::F32, 10_000).unwrap_err();
         assert!(error.to_string().contains("exceeds the limit"), "{error}");
+        let network = model::find("resnet-18").unwrap().network(shape, 7).unwrap();
+        let error = Plan::new(&network, Precision::F32, 10).unwrap_err();
+        assert!(error.to_string().contains("`conv1` (conv 7×7, stride 2) is not available on CUDA yet"), "{error}");
     }
 }

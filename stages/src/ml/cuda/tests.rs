@@ -5,7 +5,6 @@ use super::compile::{compile, is_possible};
 use super::host_tests::HostQueue;
 use super::{CudaEngine, CudaError, Gpu, usable};
 use crate::ml::model;
-use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::Recipe;
@@ -69,7 +68,7 @@ fn recipe() -> Recipe {
 /// Passes a trainer on the CPU queue to `work`.
 fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) -> R) -> R {
     let queue = HostQueue::new();
-    let network = Network::new(SHAPE, &(model::find("baseline").unwrap().layers)(3)).unwrap();
+    let network = model::find("baseline").unwrap().network(SHAPE, 3).unwrap();
     let images: Vec<Vec<u8>> =
         (0..count + 5).map(|i| (0..SHAPE.len()).map(|k| ((i * 31 + k * (1 + i % 3)) % 256) as u8).collect()).collect();
     let samples = |range: std::ops::Range<usize>| Samples {

@@ -98,6 +98,53 @@ macro_rules! lanes_of_two_registers {
     };
 }
 
+/// One register of sixteen lanes. May only be used in functions compiled with AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx512Single(__m512);
+
+/// One register of eight lanes. May only be used in functions compiled with AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub struct Avx2Single(__m256);
+
+macro_rules! lanes_of_one_register {
+    ($name:ident, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul_add:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        impl Lanes for $name {
+            const COUNT: usize = $lanes;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                // SAFETY: functions that use this type are compiled for, and run on, a processor with the instruction.
+                Self(unsafe { $splat(value) })
+            }
+
+            #[inline(always)]
+            fn load(values: &[f32]) -> Self {
+                let values: &[f32; $lanes] = values.first_chunk().expect("a block is within its row");
+                // SAFETY: as above; the load is within the array and may be unaligned.
+                unsafe { Self($load(values.as_ptr())) }
+            }
+
+            #[inline(always)]
+            fn store(self, values: &mut [f32]) {
+                let values: &mut [f32; $lanes] = values.first_chunk_mut().expect("a block is within its row");
+                // SAFETY: as above.
+                unsafe { $store(values.as_mut_ptr(), self.0) };
+            }
+
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { $mul_add(self.0, factor.0, addend.0) })
+            }
+        }
+    };
+}
+
+lanes_of_one_register!(Avx512Single, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
+lanes_of_one_register!(Avx2Single, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
 lanes_of_two_registers!(Avx512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
 lanes_of_two_registers!(Avx2, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
 

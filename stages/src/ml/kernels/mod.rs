@@ -9,14 +9,23 @@
 
 mod conv;
 mod dense;
+mod depthwise;
 mod lanes;
 mod pointwise;
 mod pool;
+mod product;
+mod view;
 
 pub use conv::{ConvShape, Epilogue, conv3x3, conv3x3_weight_gradient, flip};
 pub use dense::{DenseShape, dense, dense_input_gradient, dense_weight_gradient};
+pub use depthwise::{Correlation, Tap, correlate, row_weight_gradient};
 pub use pointwise::{AdamStep, DropoutMask, adam, add, dropout, relu_gradient};
-pub use pool::{max_pool, max_pool_gradient};
+pub use pool::{Windows, max_pool, max_pool_gradient, window_max, window_max_gradient};
+pub use product::{Matrix, ProductShape, outer_product, pack, packed_len, product};
+pub use view::{
+    Activation, NormCoefficients, NormSums, View, norm_gradient, norm_gradient_in_place, statistics, view,
+    view_columns, view_gradient, view_gradient_sums,
+};
 
 /// A set of CPU features. A value exists only if the processor supports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

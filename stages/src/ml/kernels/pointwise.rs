@@ -1,7 +1,7 @@
 //! Elementwise operations: ReLU's gradient, dropout, sums, and the optimiser's update.
 
 use super::kernel;
-use crate::ml::shape::MapShape;
+use crate::ml::shape::Layout;
 
 /// The dropout mask: a hash of a key and the value's index, so that it does not depend on the order of threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,8 +55,8 @@ kernel! {
 kernel! {
     /// Sets the gradient to 0 where ReLU's output is 0, and writes the bias gradient, summed over the pixels of each
     /// row, then over the rows.
-    pub fn relu_gradient(shape: MapShape, output: &[f32], gradient: &mut [f32], bias: &mut [f32]) {
-        relu_backward(shape, output, gradient, bias)
+    pub fn relu_gradient(layout: Layout, output: &[f32], gradient: &mut [f32], bias: &mut [f32]) {
+        relu_backward(layout, output, gradient, bias)
     }
 }
 
@@ -82,24 +82,24 @@ fn mask_values(mask: DropoutMask, first: u32, values: &[f32], output: &mut [f32]
 }
 
 #[inline(always)]
-fn relu_backward(shape: MapShape, output: &[f32], gradient: &mut [f32], bias: &mut [f32]) {
+fn relu_backward(layout: Layout, output: &[f32], gradient: &mut [f32], bias: &mut [f32]) {
     bias.fill(0.0);
     let mut first = 0;
-    while first + 32 <= shape.channels {
-        relu_strip::<32>(shape, output, gradient, bias, first);
+    while first + 32 <= layout.shape.channels {
+        relu_strip::<32>(layout, output, gradient, bias, first);
         first += 32;
     }
-    while first < shape.channels {
-        relu_strip::<1>(shape, output, gradient, bias, first);
+    while first < layout.shape.channels {
+        relu_strip::<1>(layout, output, gradient, bias, first);
         first += 1;
     }
 }
 
 #[inline(always)]
-fn relu_strip<const N: usize>(shape: MapShape, output: &[f32], gradient: &mut [f32], bias: &mut [f32], first: usize) {
-    for y in 0..shape.height {
-        let output = shape.row(output, y).chunks_exact(shape.channels);
-        let gradient = shape.row_mut(gradient, y).chunks_exact_mut(shape.channels);
+fn relu_strip<const N: usize>(layout: Layout, output: &[f32], gradient: &mut [f32], bias: &mut [f32], first: usize) {
+    for y in 0..layout.shape.height {
+        let output = layout.row(output, y).chunks_exact(layout.shape.channels);
+        let gradient = layout.row_mut(gradient, y).chunks_exact_mut(layout.shape.channels);
         let mut sums = [0.0; N];
         for (output, gradient) in output.zip(gradient) {
             let output = output[first..].first_chunk::<N>().expect("a strip is within its pixel");

@@ -1,8 +1,13 @@
 //! The table of models: a new model is one file and one line here.
 
 mod baseline;
+mod efficientnet_lite;
+mod mobilenet_v2;
+mod resnet;
 
-use crate::ml::layer::LayerConfig;
+use crate::ml::graph::{Builder, Graph, Value};
+use crate::ml::network::Network;
+use crate::ml::shape::MapShape;
 
 /// A network architecture.
 #[derive(Debug, Clone, Copy)]
@@ -11,14 +16,31 @@ pub struct Model {
     pub name: &'static str,
     /// One sentence for the reference documentation.
     pub summary: &'static str,
-    /// The layers for a given number of classes; the last one outputs one value per class.
-    pub layers: fn(usize) -> Vec<LayerConfig>,
+    /// Adds the operations from the image to one value per class.
+    pub build: fn(&mut Builder<'_>, Value, usize) -> Result<Value, String>,
 }
 
 /// Every model, in documentation order.
-pub const MODELS: &[Model] = &[baseline::MODEL];
+pub const MODELS: &[Model] = &[
+    baseline::MODEL,
+    efficientnet_lite::LITE0,
+    efficientnet_lite::LITE1,
+    efficientnet_lite::LITE2,
+    resnet::RESNET_18,
+    mobilenet_v2::MODEL,
+];
 
 /// Looks up a model by name.
 pub fn find(name: &str) -> Option<&'static Model> {
     MODELS.iter().find(|model| model.name == name)
 }
+
+impl Model {
+    /// The network for images of shape `input`; the error is the end of a sentence.
+    pub fn network(&self, input: MapShape, classes: usize) -> Result<Network, String> {
+        Network::new(Graph::build(input, |builder, image| (self.build)(builder, image, classes))?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

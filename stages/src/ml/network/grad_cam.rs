@@ -1,10 +1,12 @@
 //! Grad-CAM (Selvaraju et al., ICCV 2017).
 
-use super::{ImageSeen, Network, Pass, lock};
-use crate::ml::shape::MapShape;
 use std::sync::Mutex;
 
-/// A heat map: how much each position of the last convolution contributes to a class; never negative.
+use super::workspace::lock;
+use super::{Network, Workspace};
+use crate::ml::shape::MapShape;
+
+/// A heat map: how much each position of the last feature map contributes to a class; never negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     /// The number of rows.
@@ -15,68 +17,32 @@ pub struct HeatMap {
     pub values: Vec<f64>,
 }
 
-/// The buffers of one thread.
-struct Buffers {
-    maps: Vec<Vec<f32>>,
-    gradient_maps: Vec<Vec<f32>>,
-    weight_gradient: Vec<f32>,
-}
-
 /// Computes heat maps of one network with reusable buffers.
 pub struct GradCam<'a> {
     network: &'a Network,
-    /// The index of the last convolution.
-    layer: usize,
-    spare: Mutex<Vec<Buffers>>,
+    /// The map that is explained.
+    map: usize,
+    spare: Mutex<Vec<Workspace>>,
 }
 
 impl<'a> GradCam<'a> {
-    /// For the last convolution of `network`; `None` if it has none.
+    /// For the last feature map of `network`; `None` if it has none.
     pub fn new(network: &'a Network) -> Option<Self> {
-        let layer = network.images.iter().rposition(|placed| !placed.parameters.is_empty())?;
-        Some(Self { network, layer, spare: Mutex::new(Vec::new()) })
+        let map = network.lowered.features?;
+        Some(Self { network, map, spare: Mutex::new(Vec::new()) })
     }
 
     /// The heat map of a normalised image (`[height, width, channels]`) for `class`.
     ///
-    /// With the activations Aᵏ of the last convolution (after its ReLU) and the logit y of the class, the heat is
+    /// With the activations Aᵏ of the last feature map (after its activation) and the logit y of the class, the heat is
     /// ReLU(Σₖ αₖ Aᵏ), where αₖ is the mean of ∂y/∂Aᵏ over all positions (Selvaraju et al. 2017, equations 1 and 2).
     pub fn heat(&self, weights: &[&[f32]], image: &[f32], class: usize) -> HeatMap {
-        let mut buffers = lock(&self.spare).pop().unwrap_or_else(|| self.new_buffers());
-        self.gradients(weights, image, class, &mut buffers);
-        let shape = self.network.images[self.layer].layer.output();
-        let heat = combine(shape, &buffers.maps[self.layer + 1], &buffers.gradient_maps[self.layer + 1]);
-        lock(&self.spare).push(buffers);
+        let mut work = lock(&self.spare).pop().unwrap_or_default();
+        let (activations, gradient) = self.network.class_gradient(weights, image, class, self.map, &mut work);
+        let layout = self.network.lowered.maps[self.map].layout;
+        let heat = combine(layout.shape, &activations, &gradient);
+        lock(&self.spare).push(work);
         heat
-    }
-
-    fn new_buffers(&self) -> Buffers {
-        let network = self.network;
-        let weight_gradient = vec![0.0; network.parameter_count()];
-        Buffers { maps: network.new_maps(), gradient_maps: network.new_maps(), weight_gradient }
-    }
-
-    /// Writes the activations to `maps` and the gradients of the logit to `gradient_maps`, down to the layer's output.
-    fn gradients(&self, weights: &[&[f32]], image: &[f32], class: usize, buffers: &mut Buffers) {
-        let network = self.network;
-        let Buffers { maps, gradient_maps, weight_gradient } = buffers;
-        let pass = Pass::inference();
-        network.forward_image(&pass, weights, 0, image, maps);
-        let last = network.images.len();
-        let map = network.map();
-        let mut vector = vec![0.0; map.len()];
-        map.take(&maps[last], &mut vector);
-        let mut rows = vec![vector];
-        network.forward_rows(&pass, weights, 1, &mut rows);
-        let mut gradient = vec![0.0; network.classes()];
-        gradient[class] = 1.0;
-        let gradient = network.backward_rows(&pass, weights, 1, &rows, gradient, weight_gradient);
-        map.put(&gradient, &mut gradient_maps[last]);
-        for (i, placed) in network.images.iter().enumerate().skip(self.layer + 1).rev() {
-            let seen = ImageSeen { weights: &[], prepared: &[], image: 0, input: &maps[i], output: &maps[i + 1] };
-            let (before, after) = gradient_maps.split_at_mut(i + 1);
-            placed.layer.backward(&pass, seen, &mut after[0], &mut [], Some(&mut before[i]));
-        }
     }
 }
 
@@ -84,18 +50,15 @@ impl<'a> GradCam<'a> {
 fn combine(shape: MapShape, activations: &[f32], gradients: &[f32]) -> HeatMap {
     let MapShape { height, width, channels } = shape;
     let mut importance = vec![0.0; channels];
-    for y in 0..height {
-        for pixel in shape.row(gradients, y).chunks_exact(channels) {
-            importance.iter_mut().zip(pixel).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
-        }
+    for pixel in gradients.chunks_exact(channels) {
+        importance.iter_mut().zip(pixel).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
     }
     importance.iter_mut().for_each(|sum| *sum /= (height * width) as f64);
     let heat = |pixel: &[f32]| {
         let sum: f64 = importance.iter().zip(pixel).map(|(weight, value)| weight * f64::from(*value)).sum();
         sum.max(0.0)
     };
-    let rows = (0..height).flat_map(|y| shape.row(activations, y).chunks_exact(channels));
-    HeatMap { height, width, values: rows.map(heat).collect() }
+    HeatMap { height, width, values: activations.chunks_exact(channels).map(heat).collect() }
 }
 
 impl HeatMap {

@@ -2,9 +2,9 @@ use super::*;
 use crate::ml::network::tests::{baseline, wave_weights};
 use crate::ml::wave;
 
-/// The heat map of a 13×18 image for each of three classes, by the formulas in `fixtures/layers.py`.
+/// The heat map of a 13×18 image for each of three classes, by the formulas in `fixtures/reference.py`.
 fn heat(class: usize) -> HeatMap {
-    let network = baseline(13, 18, 3, false);
+    let network = baseline(13, 18, 3);
     let image = wave(2000, 13 * 18 * 3, 4.0);
     let grad_cam = GradCam::new(&network).unwrap();
     wave_weights(&network).with_slices(|weights| grad_cam.heat(weights, &image, class)).unwrap()
@@ -18,7 +18,7 @@ fn assert_near(found: &[f64], expected: &[f64]) {
     }
 }
 
-// The lists are printed by fixtures/layers.py.
+// The lists are printed by fixtures/reference.py.
 #[test]
 fn heat_maps_match_pytorch() {
     for (class, expected) in HEAT.iter().enumerate() {
@@ -40,11 +40,14 @@ fn heat_maps_are_resized_as_in_pytorch() {
 }
 
 #[test]
-fn a_network_without_a_convolution_has_no_heat_map() {
-    use crate::ml::layer::LayerConfig;
+fn a_network_without_a_feature_map_has_no_heat_map() {
+    use crate::ml::graph::Graph;
     use crate::ml::shape::MapShape;
-    let layers = [LayerConfig::Flatten, LayerConfig::Dense { units: 2, relu: false }];
-    let network = Network::new(MapShape { height: 2, width: 2, channels: 3 }, &layers).unwrap();
+    let build = |b: &mut crate::ml::graph::Builder<'_>, image| {
+        let x = b.flatten("flatten", image);
+        Ok(b.dense("dense", x, 2))
+    };
+    let network = Graph::build(MapShape { height: 2, width: 2, channels: 3 }, build).and_then(Network::new).unwrap();
     assert!(GradCam::new(&network).is_none());
 }
 

@@ -1,22 +1,27 @@
 //! Compares the whole network with PyTorch, and asserts bit-identical results on any number of threads.
 
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use hamflow_stage_api::Random;
+use serde::Deserialize;
+
 use super::*;
+use crate::ml::graph::{Builder, Value};
 use crate::ml::kernels::Level;
 use crate::ml::model;
+use crate::ml::op::{ConvConfig, Initial, Pass};
 use crate::ml::optimiser::Adam;
 use crate::ml::wave;
-use hamflow_stage_api::Random;
+use crate::ml::weights::Weights;
 
-pub(super) fn baseline(height: usize, width: usize, classes: usize, dropout: bool) -> Network {
-    let configs = (model::find("baseline").unwrap().layers)(classes);
-    let configs: Vec<_> =
-        configs.into_iter().filter(|config| dropout || !matches!(config, LayerConfig::Dropout { .. })).collect();
-    Network::new(MapShape { height, width, channels: 3 }, &configs).unwrap()
+pub(super) fn baseline(height: usize, width: usize, classes: usize) -> Network {
+    model::find("baseline").unwrap().network(MapShape { height, width, channels: 3 }, classes).unwrap()
 }
 
 #[test]
 fn the_baseline_has_the_parameters_of_the_notebook() {
-    let network = baseline(75, 100, 7, true);
+    let network = baseline(75, 100, 7);
     assert_eq!(network.parameter_count(), 3_752_999);
     let rows: Vec<_> = network.layers().iter().map(|layer| (layer.name.as_str(), layer.parameters)).collect();
     assert_eq!(rows[0], ("conv1", 896));
@@ -27,29 +32,27 @@ fn the_baseline_has_the_parameters_of_the_notebook() {
 
 #[test]
 fn an_image_that_is_too_small_is_rejected() {
-    let configs = (model::find("baseline").unwrap().layers)(3);
-    let error = Network::new(MapShape { height: 3, width: 8, channels: 3 }, &configs).err().unwrap();
-    assert!(error.contains("3×8"), "{error}");
+    let model = model::find("baseline").unwrap();
+    let error = model.network(MapShape { height: 3, width: 8, channels: 3 }, 3).err().unwrap();
+    assert!(error.contains("1×4"), "{error}");
 }
 
-/// Weights by the formula in `fixtures/layers.py`.
+/// Weights by the formula in `fixtures/reference.py`.
 pub(super) fn wave_weights(network: &Network) -> Weights {
     let values = (100..).zip(network.parameters()).map(|(salt, parameter)| {
         let scale = match parameter.config.initial {
-            crate::ml::layer::Initial::Zeros => 0.1,
-            crate::ml::layer::Initial::GlorotUniform { fan_in, fan_out } => {
-                2.0 * (6.0 / (fan_in + fan_out) as f64).sqrt()
-            }
+            Initial::GlorotUniform { fan_in, fan_out } => 2.0 * (6.0 / (fan_in + fan_out) as f64).sqrt(),
+            _ => 0.1,
         };
         wave(salt, parameter.config.len(), scale as f32)
     });
-    Weights::from_values(network.parameters(), values).unwrap()
+    Weights::from_values(network.tensors(), values).unwrap()
 }
 
-// Both lists are printed by fixtures/layers.py.
+// Both lists are printed by fixtures/reference.py.
 #[test]
 fn twenty_steps_match_pytorch() {
-    let network = baseline(13, 18, 3, false);
+    let network = baseline(13, 18, 3);
     let weights = wave_weights(&network);
     let mut work = Workspace::default();
     let mut adam = Adam::new(network.parameter_count());
@@ -85,8 +88,8 @@ const LOSSES: [f64; 20] = [
 
 /// The weights after two steps with dropout on images of the given size.
 fn two_steps((height, width): (usize, usize), images: usize, threads: usize, level: Level) -> Vec<u32> {
-    let network = baseline(height, width, 3, true);
-    let weights = Weights::draw(network.parameters(), &mut Random::new(1, "init")).unwrap();
+    let network = baseline(height, width, 3);
+    let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
     let mut work = Workspace::default();
     let mut adam = Adam::new(network.parameter_count());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -95,7 +98,7 @@ fn two_steps((height, width): (usize, usize), images: usize, threads: usize, lev
             let pixels = wave(step, images * height * width * 3, 4.0);
             let targets: Vec<Target> = (0..images).map(|i| Target::new(i % 3, 1.0)).collect();
             let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
-            let pass = Pass { level, dropout: Some(u64::from(step)) };
+            let pass = Pass { level, ..Pass::training(u64::from(step)) };
             weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
             adam.step(level, 1e-3, network.parameters(), work.gradient(), &weights).unwrap();
         }
@@ -137,8 +140,8 @@ fn the_weights_do_not_depend_on_the_instruction_set() {
 
 #[test]
 fn the_prediction_for_an_image_does_not_depend_on_the_batch() {
-    let network = baseline(9, 14, 3, true);
-    let weights = Weights::draw(network.parameters(), &mut Random::new(1, "init")).unwrap();
+    let network = baseline(9, 14, 3);
+    let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
     let pixels = wave(8, 5 * 9 * 14 * 3, 4.0);
     let predict = |pixels: &[f32]| {
         let shape = (pixels.len() / (9 * 14 * 3), 9, 14, 3);
@@ -148,4 +151,133 @@ fn the_prediction_for_an_image_does_not_depend_on_the_batch() {
     let together = predict(&pixels);
     let alone: Vec<_> = pixels.chunks(9 * 14 * 3).flat_map(predict).collect();
     assert_eq!(together, alone);
+}
+
+/// PyTorch's results in f64, written by `fixtures/reference.py`.
+#[derive(Deserialize)]
+struct Reference {
+    loss: f64,
+    norms: BTreeMap<String, f64>,
+    logits: Vec<f64>,
+}
+
+/// Weights and statistics by the formula of `fill` in `fixtures/reference.py`.
+fn wave_state(network: &Network) -> Weights {
+    let mut names: Vec<&str> = network.tensors().map(|tensor| &tensor.name[..]).collect();
+    names.sort_unstable();
+    let values = network.tensors().map(|Parameter { name, config, .. }| {
+        let salt = 100 + names.iter().position(|other| other == name).unwrap() as u32;
+        let inputs: usize = config.shape[..config.shape.len() - 1].iter().product();
+        match config.shape.len() {
+            1 => {
+                let centre = if name.ends_with("weight") || name.ends_with("running_var") { 1.0 } else { 0.0 };
+                wave(salt, config.len(), 1.0).into_iter().map(|value| centre + value).collect()
+            }
+            2 => wave(salt, config.len(), 2.0 / (inputs as f32).sqrt()),
+            _ => wave(salt, config.len(), 6.0 / (inputs as f32).sqrt()),
+        }
+    });
+    Weights::from_values(network.tensors(), values).unwrap()
+}
+
+/// Compares the first step of a network, and its evaluation with the statistics of that step, with PyTorch.
+fn assert_matches(name: &str, network: &Network, count: usize) {
+    let references: BTreeMap<String, Reference> =
+        serde_json::from_str(include_str!("../fixtures/networks.json")).unwrap();
+    let reference = &references[name];
+    let (weights, shape) = (wave_state(network), network.input());
+    let pixels = wave(1000, count * shape.len(), 4.0);
+    let targets: Vec<Target> = (0..count).map(|i| Target::new(i * i % network.classes(), 1.0)).collect();
+    let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
+    let (pass, mut work) = (Pass { batch_statistics: true, ..Pass::inference() }, Workspace::default());
+    let loss = weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
+    let loss = loss.sum / count as f64;
+    assert!((loss - reference.loss).abs() < 1e-4 * reference.loss, "{name}: {loss} {}", reference.loss);
+    assert_eq!(network.parameters().len(), reference.norms.len());
+    let largest = reference.norms.values().copied().fold(0.0, f64::max);
+    for parameter in network.parameters() {
+        let values = &work.gradient()[parameter.range.clone()];
+        let ours = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        let theirs = reference.norms[&parameter.name];
+        // PyTorch itself in f32 differs by up to 1e-3 from f64 here, where a value passes the kink of a ReLU.
+        assert!((ours - theirs).abs() < 5e-3 * theirs + 1e-6 * largest, "{name}, {}: {ours} {theirs}", parameter.name);
+    }
+    network.update_statistics(&work, &weights).unwrap();
+    let shape = (count, shape.height, shape.width, shape.channels);
+    let images = Tensor::from_slice(&pixels, shape, &candle_core::Device::Cpu).unwrap();
+    let logits: Vec<f32> = network.predict(&weights, &images).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let largest = reference.logits.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+    for (ours, theirs) in logits.iter().zip(&reference.logits) {
+        assert!((f64::from(*ours) - theirs).abs() < 1e-3 * largest, "{name}: logit {ours}, not {theirs}");
+    }
+}
+
+/// Every way in which normalisation, activation and addition can meet.
+fn mixed(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
+    let a = b.conv("conv1", image, ConvConfig::new(8, 3))?;
+    let x = b.batch_norm("bn1", a, 1e-3);
+    let x = b.activation(x, Activation::Silu);
+    let y = b.conv("conv2", x, ConvConfig::new(8, 3))?;
+    let y = b.batch_norm("bn2", y, 1e-5);
+    let c = b.add("add1", [y, x])?;
+    let d = b.conv("conv3", c, ConvConfig::new(8, 5).depthwise())?;
+    let d = b.batch_norm("bn3", d, 1e-5);
+    let e = b.batch_norm("bn4", a, 1e-5);
+    let d = b.add("add2", [d, e])?;
+    let d = b.activation(d, Activation::Relu);
+    let x = b.overlapping_max_pool("pool", d)?;
+    let x = b.conv("conv4", x, ConvConfig { groups: 2, ..ConvConfig::new(12, 3).stride(2).bias() })?;
+    let x = b.activation(x, Activation::Relu6);
+    b.features(x);
+    let x = b.global_pool("mean", x);
+    let x = b.flatten("flatten", x);
+    Ok(b.dense("fc", x, 3))
+}
+
+#[test]
+fn networks_match_pytorch() {
+    let shape = |height, width| MapShape { height, width, channels: 3 };
+    let network = Graph::build(shape(13, 18), mixed).and_then(Network::new).unwrap();
+    assert_matches("mixed", &network, 5);
+    for (name, height, width, count) in [
+        ("efficientnet-lite0", 75, 100, 6),
+        ("efficientnet-lite1", 64, 64, 4),
+        ("efficientnet-lite2", 64, 64, 4),
+        ("resnet-18", 75, 100, 6),
+        ("mobilenet-v2", 75, 100, 6),
+    ] {
+        assert_matches(name, &model::find(name).unwrap().network(shape(height, width), 7).unwrap(), count);
+    }
+}
+
+#[test]
+fn normalised_networks_do_not_depend_on_threads_and_instructions() {
+    let network = Graph::build(MapShape { height: 9, width: 12, channels: 3 }, mixed).and_then(Network::new).unwrap();
+    let weights = wave_state(&network);
+    let run = |threads: usize, level: Level| {
+        let pixels = wave(5, 5 * network.input().len(), 4.0);
+        let targets: Vec<Target> = (0..5).map(|i| Target::new(i % 3, 1.0)).collect();
+        let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
+        let (pass, mut work) = (Pass { level, ..Pass::training(3) }, Workspace::default());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
+            // A second step, in buffers that are not empty.
+            weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
+        });
+        work.gradient().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+    };
+    let expected = run(1, Level::PORTABLE);
+    for level in Level::available() {
+        for threads in [1, 3] {
+            assert!(run(threads, level) == expected, "{threads} threads, {level:?}");
+        }
+    }
+}
+
+#[test]
+fn the_output_of_a_graph_must_be_its_last_dense_layer() {
+    let shape = MapShape { height: 4, width: 4, channels: 3 };
+    let error = Graph::build(shape, |b, image| Ok(b.flatten("flatten", image))).unwrap_err();
+    assert!(error.contains("must end with a dense layer"), "{error}");
 }

@@ -53,10 +53,13 @@ fn values(weights: &Weights) -> Result<Vec<Vec<f32>>, StageError> {
 }
 
 /// The weights, if their number matches the network.
-fn weights(parameters: &[Parameter], values: Vec<Vec<f32>>) -> Result<Option<Weights>, StageError> {
-    let fit = values.len() == parameters.len()
-        && parameters.iter().zip(&values).all(|(parameter, values)| parameter.config.len() == values.len());
-    fit.then(|| Weights::from_values(parameters, values.into_iter()).map_err(candle_failed)).transpose()
+fn weights<'p>(
+    tensors: impl Iterator<Item = &'p Parameter> + Clone,
+    values: Vec<Vec<f32>>,
+) -> Result<Option<Weights>, StageError> {
+    let fit = values.len() == tensors.clone().count()
+        && tensors.clone().zip(&values).all(|(parameter, values)| parameter.config.len() == values.len());
+    fit.then(|| Weights::from_values(tensors, values.into_iter()).map_err(candle_failed)).transpose()
 }
 
 fn decode(bytes: &[u8]) -> Option<State> {
@@ -89,7 +92,6 @@ impl Trainer<'_> {
 
     /// Restores a state that was saved with the same seed, recipe, network and data, if it has at most `most` epochs.
     pub fn restore(&mut self, bytes: &[u8], most: usize) -> Result<Restored, StageError> {
-        let parameters = self.network.parameters();
         let count = self.network.parameter_count();
         let fits = |state: &State| state.first.len() == count && state.second.len() == count;
         let Some(state) = decode(bytes).filter(fits) else { return Ok(Restored::Unusable) };
@@ -99,10 +101,10 @@ impl Trainer<'_> {
         if state.history.len() > most {
             return Ok(Restored::Longer);
         }
-        let Some(current) = weights(parameters, state.weights)? else { return Ok(Restored::Unusable) };
+        let Some(current) = weights(self.network.tensors(), state.weights)? else { return Ok(Restored::Unusable) };
         let best = match state.best {
             None => None,
-            Some(BestState { epoch, accuracy, weights: values }) => match weights(parameters, values)? {
+            Some(BestState { epoch, accuracy, weights: values }) => match weights(self.network.tensors(), values)? {
                 None => return Ok(Restored::Unusable),
                 Some(weights) => Some(Best { epoch, accuracy, weights }),
             },

@@ -270,7 +270,7 @@ impl<'a> Trainer<'a> {
 
 /// The initial weights.
 pub fn first_weights(network: &Network, recipe: &Recipe) -> Result<Weights, StageError> {
-    Weights::draw(network.parameters(), &mut Random::new(recipe.seed, "init")).map_err(candle_failed)
+    Weights::draw(network.tensors(), &mut Random::new(recipe.seed, "init")).map_err(candle_failed)
 }
 
 #[cfg(test)]

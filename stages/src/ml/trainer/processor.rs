@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use super::{Data, Engine, Epoch, Samples, Step, Steps, Tally, candle_failed, worst_gradient};
 use crate::ml::augment::{Affine, change_colours};
 use crate::ml::kernels::Level;
-use crate::ml::layer::{Pass, mix};
 use crate::ml::loss::{BatchLoss, Loss, Target};
 use crate::ml::network::{Batch, Network, Workspace};
+use crate::ml::op::{Pass, mix};
 use crate::ml::optimiser::Adam;
 use crate::ml::weights::Weights;
 
@@ -44,7 +44,8 @@ impl<'a> Processor<'a> {
         if let Some(mix) = epoch.mix(step) {
             mix.apply(&mut images, &mut targets);
         }
-        let pass = Pass { level: self.level, dropout: Some(mix(epoch.recipe.seed, self.adam.steps() + 1)) };
+        let key = mix(epoch.recipe.seed, self.adam.steps() + 1);
+        let pass = Pass { level: self.level, ..Pass::training(key) };
         let batch = Batch { images: &images, targets: &targets, loss: epoch.recipe.loss() };
         let (network, work) = (self.network, &mut self.work);
         let loss = self
@@ -60,6 +61,7 @@ impl<'a> Processor<'a> {
         self.adam
             .step(self.level, step.learning_rate, network.parameters(), self.work.gradient(), &self.weights)
             .map_err(candle_failed)?;
+        network.update_statistics(&self.work, &self.weights).map_err(candle_failed)?;
         Ok(loss)
     }
 

@@ -38,7 +38,7 @@ fn with_trainer<R: Send>(
     threads: usize,
     work: impl FnOnce(Trainer<'_>) -> Result<R, StageError> + Send,
 ) -> Result<R, StageError> {
-    let network = Network::new(SHAPE, &(model::find("baseline").unwrap().layers)(3)).unwrap();
+    let network = model::find("baseline").unwrap().network(SHAPE, 3).unwrap();
     let (training, validation) = (images(60, "training"), images(31, "validation"));
     let samples = |set: &'static str| {
         let (images, classes) = if set == "training" { &training } else { &validation };

@@ -6,9 +6,11 @@ use super::Finding;
 use crate::ml::augment::Augmentation;
 use crate::ml::cuda::CudaEngine;
 use crate::ml::cuda::queue::Queue;
-use crate::ml::layer::LayerConfig::{self, Conv, Dense, Dropout, Flatten, MaxPool};
+use crate::ml::graph::{Builder, Graph, Value};
+use crate::ml::kernels::Activation::Relu;
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
+use crate::ml::op::ConvConfig;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::{ClassWeights, Recipe, Sampling};
 use crate::ml::schedule::Curve;
@@ -19,23 +21,29 @@ use crate::ml::trainer::{Data, Samples, Trainer, first_weights};
 /// Odd before and after the first pooling.
 const SHAPE: MapShape = MapShape { height: 13, width: 18, channels: 3 };
 const CLASSES: usize = 3;
-/// Every kind of layer in every position, with few enough filters to run the kernels on the CPU.
-const LAYERS: [LayerConfig; 12] = [
-    Conv { filters: 16 },
-    Conv { filters: 16 },
-    MaxPool,
-    Dropout { rate: 0.25 },
-    Conv { filters: 32 },
-    Dropout { rate: 0.1 },
-    MaxPool,
-    Flatten,
-    Dropout { rate: 0.2 },
-    Dense { units: 24, relu: true },
-    Dropout { rate: 0.5 },
-    Dense { units: CLASSES, relu: false },
-];
 /// The number of training and validation images. With batches of 4, the last step of an epoch has 3 images.
 const IMAGES: [usize; 2] = [39, 11];
+
+/// Every operation in every position, with few enough filters to run the kernels on the CPU.
+fn layers(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
+    let conv = |b: &mut Builder<'_>, name: &str, x, filters| {
+        let x = b.conv(name, x, ConvConfig::new(filters, 3).bias().glorot())?;
+        Ok::<_, String>(b.activation(x, Relu))
+    };
+    let x = conv(b, "conv1", image, 16)?;
+    let x = conv(b, "conv2", x, 16)?;
+    let x = b.max_pool("pool1", x)?;
+    let x = b.dropout("dropout1", x, 0.25);
+    let x = conv(b, "conv3", x, 32)?;
+    let x = b.dropout("dropout2", x, 0.1);
+    let x = b.max_pool("pool2", x)?;
+    let x = b.flatten("flatten", x);
+    let x = b.row_dropout("dropout3", x, 0.2);
+    let x = b.dense("dense1", x, 24);
+    let x = b.activation(x, Relu);
+    let x = b.row_dropout("dropout4", x, 0.5);
+    Ok(b.dense("dense2", x, CLASSES))
+}
 
 /// The tolerance for losses after up to 20 steps.
 fn of_losses(precision: Precision) -> f64 {
@@ -102,7 +110,7 @@ fn train<Q: Queue>(
     epochs: usize,
     engine: impl for<'n> FnOnce(&'n Network, &Data<'_>) -> Result<Option<CudaEngine<'n, Q>>, StageError>,
 ) -> Result<Losses, StageError> {
-    let network = Network::new(SHAPE, &LAYERS).map_err(StageError::bug)?;
+    let network = Graph::build(SHAPE, layers).and_then(Network::new).map_err(StageError::bug)?;
     let [training, validation] = IMAGES;
     let (training, validation) = (images(training, "training"), images(validation, "validation"));
     let data = Data {

@@ -10,8 +10,7 @@ use crate::ml::cuda::queue::{
     Argument::{self, U32},
     Queue,
 };
-use crate::ml::kernels::{max_pool, max_pool_gradient};
-use crate::ml::layer::{Dense, ImageDropout, ImageLayer, ImageSeen, RowDropout, RowLayer, RowsSeen};
+use crate::ml::op::{Dense, ImageDropout, ImagePass, MaxPool, RowDropout, RowOp, RowsSeen, apply};
 use crate::ml::shape::MapShape;
 
 impl<Q: Queue> Device<'_, Q> {
@@ -25,28 +24,16 @@ impl<Q: Queue> Device<'_, Q> {
         let (mut expected, mut expected_gradient) = (Vec::new(), Vec::new());
         let dropout = ImageDropout::new(half, RATE, LAYER.into());
         let pass = Self::pass();
-        let bordered = |shape: MapShape, values: &[f32]| {
-            let mut map = vec![0.0; shape.bordered_len()];
-            shape.put(values, &mut map);
-            map
-        };
-        let plain = |shape: MapShape, map: &[f32]| {
-            let mut values = vec![0.0; shape.len()];
-            shape.take(map, &mut values);
-            values
-        };
+        let pooling = MaxPool::halving(shape).map_err(|what| CudaError::Unsupported { what })?;
         for image in 0..IMAGES {
-            let input = bordered(shape, &values[image * shape.len()..][..shape.len()]);
-            let mut gradient = bordered(half, &slopes[image * half.len()..][..half.len()]);
-            let [mut pooled, mut dropped, mut masked] = [(); 3].map(|()| vec![0.0; half.bordered_len()]);
-            max_pool(pass.level, shape, &input, &mut pooled);
-            dropout.forward(&pass, &[], image, &pooled, &mut dropped);
-            expected.extend(plain(half, &dropped));
-            let seen = ImageSeen { weights: &[], prepared: &[], image, input: &pooled, output: &dropped };
-            dropout.backward(&pass, seen, &mut gradient, &mut [], Some(&mut masked));
-            let mut back = vec![0.0; shape.bordered_len()];
-            max_pool_gradient(pass.level, shape, &input, &masked, &mut back);
-            expected_gradient.extend(plain(shape, &back));
+            let pass = ImagePass { pass: &pass, image };
+            let input = (shape, &values[image * shape.len()..][..shape.len()]);
+            let pooled = apply::forward(&pooling, &pass, &[], &[input]);
+            expected.extend(apply::forward(&dropout, &pass, &[], &[(half, &pooled)]));
+            let gradient = &slopes[image * half.len()..][..half.len()];
+            let (_, masked) = apply::backward(&dropout, &pass, &[], &[(half, &pooled)], gradient);
+            let (_, back) = apply::backward(&pooling, &pass, &[], &[input], &masked[0]);
+            expected_gradient.extend(&back[0]);
         }
         let (input, gradient) = (self.map(&values)?, self.map(&slopes)?);
         let output = self.queue.allocate(self.number, IMAGES * half.len())?;
@@ -118,12 +105,8 @@ impl<Q: Queue> Device<'_, Q> {
         let mut of_maps = Vec::new();
         let layer = ImageDropout::new(shape, RATE, LAYER.into());
         for (image, values) in values.chunks(shape.len()).enumerate() {
-            let (mut input, mut output) = (vec![0.0; shape.bordered_len()], vec![0.0; shape.bordered_len()]);
-            shape.put(values, &mut input);
-            layer.forward(&Self::pass(), &[], image, &input, &mut output);
-            let mut plain = vec![0.0; shape.len()];
-            shape.take(&output, &mut plain);
-            of_maps.extend(plain);
+            let pass = Self::pass();
+            of_maps.extend(apply::forward(&layer, &ImagePass { pass: &pass, image }, &[], &[(shape, values)]));
         }
         let mut of_rows = vec![0.0; values.len()];
         let layer = RowDropout::new(shape.len(), RATE, LAYER.into());

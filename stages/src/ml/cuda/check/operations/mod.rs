@@ -17,8 +17,8 @@ use crate::ml::cuda::queue::{
     Queue,
 };
 use crate::ml::kernels::{AdamStep, Level, adam};
-use crate::ml::layer::{Pass, mix};
 use crate::ml::loss::{Loss, Target};
+use crate::ml::op::{Pass, mix};
 use crate::ml::precision::Precision;
 use crate::ml::shape::MapShape;
 
@@ -126,7 +126,7 @@ impl<Q: Queue> Device<'_, Q> {
 
     /// The dropout of the reference in the same step.
     fn pass() -> Pass {
-        Pass { level: Level::detect(), dropout: Some(mix(SEED, 7)) }
+        Pass::training(mix(SEED, 7))
     }
 
     /// The threshold and the scale of dropout.

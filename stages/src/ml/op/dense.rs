@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Initial, ParameterConfig, Pass, RowLayer, RowsSeen};
+use super::{Initial, ParameterConfig, Pass, RowOp, RowsSeen, WeightLayout};
 use crate::ml::kernels::{DenseShape, add, dense, dense_input_gradient, dense_weight_gradient};
 
 /// Inputs per task. Sums over the inputs add the sums over these ranges in order.
@@ -22,13 +22,22 @@ impl Dense {
         Self { inputs, units, relu }
     }
 
+    /// Whether ReLU follows.
+    pub fn has_relu(&self) -> bool {
+        self.relu
+    }
+
     fn shape(&self, rows: usize, range: usize) -> DenseShape {
         let inputs = RANGE.min(self.inputs - range * RANGE);
         DenseShape { rows, stride: self.inputs, inputs, outputs: self.units }
     }
 }
 
-impl RowLayer for Dense {
+impl RowOp for Dense {
+    fn kind(&self) -> String {
+        if self.relu { "dense, ReLU" } else { "dense" }.to_owned()
+    }
+
     fn output(&self) -> usize {
         self.units
     }
@@ -36,8 +45,13 @@ impl RowLayer for Dense {
     fn parameters(&self) -> Vec<ParameterConfig> {
         let initial = Initial::GlorotUniform { fan_in: self.inputs, fan_out: self.units };
         vec![
-            ParameterConfig { name: "weight", shape: vec![self.inputs, self.units], initial },
-            ParameterConfig { name: "bias", shape: vec![self.units], initial: Initial::Zeros },
+            ParameterConfig {
+                name: "weight",
+                shape: vec![self.inputs, self.units],
+                initial,
+                layout: WeightLayout::Dense,
+            },
+            ParameterConfig::vector("bias", self.units, Initial::Zeros),
         ]
     }
 

@@ -1,0 +1,425 @@
+//! A convolution of any kernel size, stride, padding and number of groups, by copying patches (im2col).
+
+use std::ops::Range;
+
+use super::access::{TILE, part};
+use super::{
+    Depthwise, DirectConv, ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, Padding,
+    ParameterConfig, Pointwise, Requires, Scratch, Sink, Source, WeightLayout,
+};
+use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
+use crate::ml::shape::{Layout, MapShape, Span, spans};
+
+/// The configuration of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvConfig {
+    /// The number of output channels.
+    pub filters: usize,
+    /// The height and width of the kernel.
+    pub kernel: usize,
+    /// The distance between windows.
+    pub stride: usize,
+    /// The padding.
+    pub padding: Padding,
+    /// The number of groups: output channels of a group only see the input channels of the same group.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Whether weights are drawn as Keras draws them (Glorot, Bengio 2010), not as torchvision does (He et al. 2015).
+    pub glorot: bool,
+}
+
+impl ConvConfig {
+    /// A convolution with stride 1, padding of half the kernel, one group and no bias.
+    pub fn new(filters: usize, kernel: usize) -> Self {
+        Self { filters, kernel, stride: 1, padding: Padding::Both(kernel / 2), groups: 1, bias: false, glorot: false }
+    }
+
+    /// With another stride.
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// With TensorFlow's "SAME" padding.
+    pub fn same(self) -> Self {
+        Self { padding: Padding::Same, ..self }
+    }
+
+    /// With one group per channel.
+    pub fn depthwise(self) -> Self {
+        Self { groups: self.filters, ..self }
+    }
+
+    /// With a bias.
+    pub fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    /// With Keras's initial weights.
+    pub fn glorot(self) -> Self {
+        Self { glorot: true, ..self }
+    }
+
+    /// The distribution of the initial weights for a number of input channels.
+    pub(super) fn initial(self, inputs: usize) -> Initial {
+        let Self { filters, kernel, groups, .. } = self;
+        let area = kernel * kernel;
+        let fan_out = area * filters / groups;
+        match self.glorot {
+            true => Initial::GlorotUniform { fan_in: area * inputs / groups, fan_out },
+            false => Initial::HeNormal { fan_out },
+        }
+    }
+
+    /// Whether [`DirectConv`] computes it, up to the bias.
+    pub fn is_direct(self, input: MapShape) -> bool {
+        let is_same = |length| self.padding.resolve(length, self.kernel, 1) == Some((1, length));
+        (self.kernel, self.stride, self.groups) == (3, 1, 1) && is_same(input.height) && is_same(input.width)
+    }
+
+    /// The fastest operation for this configuration; the error is the end of a sentence.
+    pub fn build(self, input: MapShape) -> Result<Box<dyn MapOp>, String> {
+        let Self { filters, kernel, stride, groups, bias, .. } = self;
+        let conv = Conv::new(input, self)?;
+        if bias {
+            return Ok(Box::new(conv));
+        }
+        let is_pointwise = kernel == 1 && stride == 1 && groups == 1;
+        let is_depthwise = groups == input.channels && groups == filters && groups > 1;
+        Ok(match () {
+            () if is_pointwise => Box::new(Pointwise::new(input, filters)),
+            () if is_depthwise => Box::new(Depthwise::new(input, self)?),
+            () if self.is_direct(input) => Box::new(DirectConv::new(input, self, false)),
+            () => Box::new(conv),
+        })
+    }
+}
+
+/// Where the weights of a filter lie on the input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taps {
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    /// The padding above and to the left.
+    pub(super) padding: [usize; 2],
+}
+
+/// `[height, width, inputs]` → `[height', width', filters]`; weights `[k, k, inputs / groups, filters]`, optionally a
+/// bias `[filters]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv {
+    input: MapShape,
+    output: MapShape,
+    config: ConvConfig,
+    padding: [usize; 2],
+}
+
+impl Conv {
+    /// A convolution of `input`; the error is the end of a sentence.
+    pub fn new(input: MapShape, config: ConvConfig) -> Result<Self, String> {
+        let ConvConfig { filters, kernel, stride, padding, groups, .. } = config;
+        if groups == 0 || !input.channels.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
+            return Err(format!(
+                "{} input channels and {filters} filters cannot be split into {groups} groups",
+                input.channels
+            ));
+        }
+        let (Some((above, height)), Some((left, width))) =
+            (padding.resolve(input.height, kernel, stride), padding.resolve(input.width, kernel, stride))
+        else {
+            return Err(format!(
+                "a map of {}×{} is too small for a {kernel}×{kernel} convolution",
+                input.height, input.width
+            ));
+        };
+        Ok(Self { input, output: MapShape { height, width, channels: filters }, config, padding: [above, left] })
+    }
+
+    /// The padding above and to the left.
+    pub fn padding(&self) -> [usize; 2] {
+        self.padding
+    }
+
+    fn taps(&self) -> Taps {
+        Taps { kernel: self.config.kernel, stride: self.config.stride, padding: self.padding }
+    }
+
+    /// Input channels per group, output channels per group, and values per patch.
+    fn group(&self) -> (usize, usize, usize) {
+        let ConvConfig { filters, kernel, groups, .. } = self.config;
+        let inputs = self.input.channels / groups;
+        (inputs, filters / groups, kernel * kernel * inputs)
+    }
+
+    /// For each pixel of the span and row of the kernel: the offset in the patch, the offset in the map, and the number
+    /// of pixels, of the part of the patch inside the map. `channels` is the number of values per pixel in the patch.
+    fn parts(&self, layout: Layout, span: Span, channels: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let Self { input, output, config, padding } = *self;
+        let (kernel, stride) = (config.kernel, config.stride);
+        (0..span.count).flat_map(move |pixel| {
+            let (y, x) = ((span.first + pixel) / output.width, (span.first + pixel) % output.width);
+            let left = x * stride;
+            let first = padding[1].saturating_sub(left);
+            let count = kernel.min((input.width + padding[1]).saturating_sub(left)).saturating_sub(first);
+            (0..kernel).filter_map(move |row| {
+                let from =
+                    (y * stride + row).checked_sub(padding[0]).filter(|from| *from < input.height && count > 0)?;
+                let offset = (pixel * kernel * kernel + row * kernel + first) * channels;
+                Some((offset, layout.at(from, left + first - padding[1]), count))
+            })
+        })
+    }
+
+    /// Copies the patches of a span for one group: `[pixels, k, k, inputs / groups]`.
+    fn patches<'s>(&self, input: &Source<'_>, span: Span, group: usize, scratch: &'s mut Vec<f32>) -> &'s [f32] {
+        let (inputs, _, length) = self.group();
+        let patches = part(scratch, span.count * length);
+        patches.fill(0.0);
+        let channels = self.input.channels;
+        for (offset, from, count) in self.parts(input.layout, span, inputs) {
+            if inputs == channels {
+                patches[offset..][..count * inputs].copy_from_slice(&input.stored[from..][..count * inputs]);
+                continue;
+            }
+            let pixels = patches[offset..][..count * inputs].chunks_exact_mut(inputs);
+            for (patch, pixel) in pixels.zip(input.stored[from..].chunks(channels)) {
+                patch.copy_from_slice(&pixel[group * inputs..][..inputs]);
+            }
+        }
+        patches
+    }
+
+    /// Adds the gradients of patches to the map.
+    fn scatter(&self, layout: Layout, span: Span, group: usize, patches: &[f32], map: &mut [f32]) {
+        let (inputs, ..) = self.group();
+        let channels = self.input.channels;
+        for (offset, to, count) in self.parts(layout, span, inputs) {
+            let pixels = patches[offset..][..count * inputs].chunks_exact(inputs);
+            for (patch, pixel) in pixels.zip(map[to..].chunks_mut(channels)) {
+                pixel[group * inputs..][..inputs].iter_mut().zip(patch).for_each(|(pixel, patch)| *pixel += patch);
+            }
+        }
+    }
+}
+
+impl MapOp for Conv {
+    fn kind(&self) -> String {
+        let ConvConfig { kernel, stride, groups, .. } = self.config;
+        let mut kind = format!("conv {kernel}×{kernel}");
+        if stride > 1 {
+            kind.push_str(&format!(", stride {stride}"));
+        }
+        if groups > 1 {
+            kind.push_str(&format!(", {groups} groups"));
+        }
+        kind
+    }
+
+    fn output(&self) -> MapShape {
+        self.output
+    }
+
+    fn parameters(&self) -> Vec<ParameterConfig> {
+        let ConvConfig { filters, kernel, bias, groups, .. } = self.config;
+        let shape = vec![kernel, kernel, self.input.channels / groups, filters];
+        let initial = self.config.initial(self.input.channels);
+        let mut configs = vec![ParameterConfig { name: "weight", shape, initial, layout: WeightLayout::Conv }];
+        if bias {
+            configs.push(ParameterConfig::vector("bias", filters, Initial::Zeros));
+        }
+        configs
+    }
+
+    fn requires(&self) -> Requires {
+        Requires::Values
+    }
+
+    fn prepare_forward(&self, level: Level, weights: &[&[f32]], prepared: &mut Vec<f32>) {
+        let (_, outputs, length) = self.group();
+        let size = packed_len(length, outputs);
+        let prepared = part(prepared, self.config.groups * size);
+        for (group, prepared) in prepared.chunks_exact_mut(size).enumerate() {
+            let values = &weights[0][group * outputs..];
+            pack(level, Matrix { values, inputs: length, outputs, strides: [self.config.filters, 1] }, prepared);
+        }
+    }
+
+    fn prepare_backward(&self, level: Level, weights: &[&[f32]], prepared: &mut Vec<f32>) {
+        let (_, outputs, length) = self.group();
+        let size = packed_len(outputs, length);
+        let prepared = part(prepared, self.config.groups * size);
+        for (group, prepared) in prepared.chunks_exact_mut(size).enumerate() {
+            let values = &weights[0][group * outputs..];
+            pack(
+                level,
+                Matrix { values, inputs: outputs, outputs: length, strides: [1, self.config.filters] },
+                prepared,
+            );
+        }
+    }
+
+    fn forward(
+        &self,
+        pass: &ImagePass<'_>,
+        weights: OpWeights<'_>,
+        inputs: &[Source<'_>],
+        output: &mut Sink<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let (level, (_, outputs, length)) = (pass.pass.level, self.group());
+        let size = packed_len(length, outputs);
+        for span in spans(&[output.layout], TILE) {
+            for group in 0..self.config.groups {
+                let patches = self.patches(&inputs[0], span, group, &mut scratch.input);
+                let shape = ProductShape {
+                    rows: span.count,
+                    inputs: length,
+                    outputs,
+                    input_stride: length,
+                    output_stride: self.config.filters,
+                };
+                let values = &mut output.span(span)[group * outputs..];
+                product(level, shape, patches, &weights.forward[group * size..][..size], false, values);
+            }
+            if self.config.bias {
+                for pixel in output.span(span).chunks_exact_mut(self.config.filters) {
+                    pixel.iter_mut().zip(weights.tensors[1]).for_each(|(value, bias)| *value += bias);
+                }
+            }
+            output.finish(level, span);
+        }
+    }
+
+    fn backward(
+        &self,
+        pass: &ImagePass<'_>,
+        weights: OpWeights<'_>,
+        inputs: &[Source<'_>],
+        output: &mut OutputGradient<'_>,
+        mut weight_gradient: Option<&mut [f32]>,
+        input_gradients: &mut [Option<InputGradient<'_>>],
+        scratch: &mut Scratch,
+    ) {
+        let (level, (group_inputs, outputs, length)) = (pass.pass.level, self.group());
+        let (filters, groups) = (self.config.filters, self.config.groups);
+        if let Some(weight_gradient) = &mut weight_gradient {
+            weight_gradient.fill(0.0);
+        }
+        if let Some(input_gradient) = input_gradients[0].as_mut().filter(|gradient| !gradient.adds) {
+            let layout = input_gradient.source.layout;
+            spans(&[layout], usize::MAX).for_each(|span| input_gradient.span(span).fill(0.0));
+        }
+        for span in spans(&[output.layout], TILE) {
+            let gradient = output.resolve(level, span);
+            let shape = ProductShape {
+                rows: span.count,
+                inputs: length,
+                outputs,
+                input_stride: length,
+                output_stride: filters,
+            };
+            if let Some(weight_gradient) = &mut weight_gradient {
+                for group in 0..groups {
+                    let patches = self.patches(&inputs[0], span, group, &mut scratch.input);
+                    let gradient = &gradient[group * outputs..];
+                    if groups == 1 {
+                        outer_product(level, shape, patches, gradient, &mut weight_gradient[..length * filters]);
+                        continue;
+                    }
+                    let of_group = part(&mut scratch.result, length * outputs);
+                    of_group.fill(0.0);
+                    outer_product(level, shape, patches, gradient, of_group);
+                    let rows = weight_gradient.chunks_exact_mut(filters).zip(of_group.chunks_exact(outputs));
+                    for (row, added) in rows {
+                        row[group * outputs..].iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+                if self.config.bias {
+                    let bias = &mut weight_gradient[length * filters..];
+                    for pixel in gradient.chunks_exact(filters) {
+                        bias.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+            }
+            let Some(input_gradient) = &mut input_gradients[0] else { continue };
+            let size = packed_len(outputs, length);
+            for group in 0..groups {
+                let patches = part(&mut scratch.gradient, span.count * length);
+                let shape = ProductShape {
+                    rows: span.count,
+                    inputs: outputs,
+                    outputs: length,
+                    input_stride: filters,
+                    output_stride: length,
+                };
+                let packed = &weights.backward[group * size..][..size];
+                product(level, shape, &gradient[group * outputs..], packed, false, patches);
+                let layout = input_gradient.source.layout;
+                debug_assert!(group_inputs > 0);
+                self.scatter(layout, span, group, patches, input_gradient.gradient);
+            }
+        }
+        if let Some(input_gradient) = &mut input_gradients[0] {
+            spans(&[input_gradient.source.layout], TILE).for_each(|span| input_gradient.finish(level, span));
+        }
+    }
+
+    fn weight_row_len(&self) -> Option<usize> {
+        (self.config.groups == 1 && !self.config.bias).then_some(self.config.filters)
+    }
+
+    fn weight_rows(
+        &self,
+        level: Level,
+        rows: Range<usize>,
+        input: &Source<'_>,
+        output: (Layout, &[f32]),
+        weight_gradient: &mut [f32],
+        _scratch: &mut Scratch,
+    ) {
+        weight_rows_of_taps(level, self.taps(), rows, input, output, weight_gradient);
+    }
+}
+
+/// Adds one image's contribution to some rows of the gradient of weights `[k, k, inputs, filters]`, without patches: for
+/// one weight of the filter, the inputs under it are pixels of a row at a fixed distance.
+pub(super) fn weight_rows_of_taps(
+    level: Level,
+    taps: Taps,
+    rows: Range<usize>,
+    input: &Source<'_>,
+    (layout, gradient): (Layout, &[f32]),
+    weight_gradient: &mut [f32],
+) {
+    let Taps { kernel, stride, padding } = taps;
+    let (inputs, outputs) = (input.layout.shape, layout.shape);
+    let channels = inputs.channels;
+    let mut first = rows.start;
+    while first < rows.end {
+        let (tap, channel) = (first / channels, first % channels);
+        let count = (channels - channel).min(rows.end - first);
+        let weights = &mut weight_gradient[(first - rows.start) * outputs.channels..][..count * outputs.channels];
+        first += count;
+        let (row, column) = (tap / kernel, tap % kernel);
+        // The outputs whose input column is inside the map.
+        let start = padding[1].saturating_sub(column).div_ceil(stride);
+        let end = (inputs.width + padding[1]).saturating_sub(column).div_ceil(stride).min(outputs.width);
+        if start >= end {
+            continue;
+        }
+        let shape = ProductShape {
+            rows: end - start,
+            inputs: count,
+            outputs: outputs.channels,
+            input_stride: stride * channels,
+            output_stride: outputs.channels,
+        };
+        for y in 0..outputs.height {
+            let Some(from) = (y * stride + row).checked_sub(padding[0]).filter(|from| *from < inputs.height) else {
+                continue;
+            };
+            let values = &input.stored[input.layout.at(from, start * stride + column - padding[1]) + channel..];
+            outer_product(level, shape, values, &gradient[layout.at(y, start)..], weights);
+        }
+    }
+}
