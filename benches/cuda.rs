@@ -60,7 +60,7 @@ impl Training {
             colours: false,
             mixes: false,
             seed: 1,
-            normalisation: Normalisation { mean: 128.0, standard_deviation: 64.0 },
+            normalisation: Normalisation::shared(128.0, 64.0),
         };
         let mut session = Session::new(Gpu::new(precision)?, &network, settings)?;
         let images = session.queue.allocate(Number::U8, IMAGES * SHAPE.len())?;

@@ -74,7 +74,7 @@ fn main() {
     let mut rounds: [Vec<f64>; 4] = Default::default();
     for _ in 0..ROUNDS {
         let decoding = seconds(|| drop(std::hint::black_box(prepare(&classifier, &images, threads))));
-        let forward = seconds(|| drop(std::hint::black_box(classifier.probabilities(&tensors, threads))));
+        let forward = seconds(|| drop(std::hint::black_box(classifier.probabilities(&tensors, 1, threads))));
         let program = seconds(|| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_hamflow"));
             command.arg("predict").arg(model).arg(folder).stdout(Stdio::null());

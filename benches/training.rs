@@ -14,7 +14,7 @@ use hamflow_stages::ml::loss::{Loss, Target};
 use hamflow_stages::ml::model;
 use hamflow_stages::ml::network::{Batch, Network, Workspace};
 use hamflow_stages::ml::op::{Pass, mix};
-use hamflow_stages::ml::optimiser::Adam;
+use hamflow_stages::ml::optim::{self, Adam, OptimiserState};
 use hamflow_stages::ml::shape::MapShape;
 use hamflow_stages::ml::weights::Weights;
 
@@ -33,7 +33,8 @@ const CLASSES: usize = 7;
 struct Case {
     network: Network,
     weights: Weights,
-    adam: Adam,
+    optimiser: OptimiserState,
+    rates: Vec<Option<f64>>,
     work: Workspace,
     images: Vec<f32>,
     targets: Vec<Target>,
@@ -51,7 +52,8 @@ impl Case {
         let mut random = Random::new(1, "bench");
         let weights = Weights::draw(network.tensors(), &mut random).expect("there is memory");
         Self {
-            adam: Adam::new(network.parameter_count()),
+            optimiser: OptimiserState::zeros(2, network.parameter_count()),
+            rates: vec![Some(1e-3); network.parameters().len()],
             images: (0..batch * shape.len()).map(|_| random.uniform(-2.0, 2.0) as f32).collect(),
             targets: (0..batch).map(|row| Target::new(row % CLASSES, 1.0)).collect(),
             network,
@@ -72,14 +74,16 @@ impl Case {
     }
 
     fn train(&mut self) {
-        let pass = Pass::training(mix(1, self.adam.steps()));
-        let batch = Batch { images: &self.images, targets: &self.targets, loss: Loss::default() };
+        let pass = Pass::training(mix(1, self.optimiser.steps));
+        let batch = Batch { images: &self.images, targets: &self.targets, loss: Loss::default(), offsets: &[] };
         let (network, work) = (&self.network, &mut self.work);
         let loss = self.weights.with_slices(|weights| network.gradients(weights, &pass, batch, work));
         std::hint::black_box(loss.expect("the weights are here"));
         network.update_statistics(&self.work, &self.weights).expect("the weights are here");
-        let gradient = self.work.gradient();
-        self.adam.step(pass.level, 1e-3, network.parameters(), gradient, &self.weights).expect("the weights are here");
+        let parameters = (network.parameters(), &self.rates[..]);
+        let (gradient, weights) = (self.work.gradient(), &self.weights);
+        optim::step(&Adam, &mut self.optimiser, pass.level, parameters, gradient, weights)
+            .expect("the weights are here");
     }
 
     /// Milliseconds per step.

@@ -30,8 +30,7 @@ const REVISION: u32 = 1;
 /// Whether a text is a line with valid placeholders. For fuzzing.
 pub(crate) fn reads_as_line(text: &str) -> bool {
     Template::parse(text).is_ok_and(|template| {
-        let (shape, placeholders) = template.read_as_line();
-        assert_eq!(shape.places.len(), placeholders.len(), "every placeholder has a place");
+        template.read_as_line();
         true
     })
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::metric::{METRICS, SplitMetrics};
 use crate::ml::card::{CARD_NAME, Card, WEIGHTS_NAME};
+use crate::ml::normalisation::Channels;
 use crate::plot::grouped;
 
 /// The metrics that a card shows; `metrics.json` contains all.
@@ -67,9 +68,17 @@ impl ModelCard<'_> {
 
     fn details(&self) -> String {
         let Card { model, layers, parameters, input, classes, normalisation, preprocess, training, .. } = self.card;
+        let start = match &training.pretrained {
+            None => "trained from random ones".to_owned(),
+            Some(source) => format!("trained from those in `{}` (digest `{}`)", source.file, source.digest),
+        };
+        let origin = match training.pretrained {
+            None => "mean and standard deviation of the training images",
+            Some(_) => "those of the weights that training started from",
+        };
         let mut text = format!(
             "A convolutional network, `{model}`, that gives an image of {}×{} pixels a probability for each of {} classes. It has \
-             {} weights in {} layers, trained from random ones.\n\n",
+             {} weights in {} layers, {start}.\n\n",
             input.height,
             input.width,
             classes.len(),
@@ -85,13 +94,12 @@ impl ModelCard<'_> {
         let _ = write!(
             text,
             "\n- Weights: `{WEIGHTS_NAME}` (safetensors, f32). Everything needed to prepare an image for them: `{CARD_NAME}`.\n\
-             - Pixels: bytes of red, green and blue, less {:.4}, divided by {:.4} (mean and standard deviation of the training \
-             images).\n\
+             - Pixels: bytes of red, green and blue, less {}, divided by {} ({origin}).\n\
              - Images were prepared with `{preprocess}`.\n\
              - Seed {}, {} epochs of Adam; the weights are those of epoch {}.\n\
              - The licence of the weights follows from that of the training images{}.\n",
-            normalisation.mean,
-            normalisation.standard_deviation,
+            numbers(normalisation.mean),
+            numbers(normalisation.standard_deviation),
             training.seed,
             training.epochs,
             training.epoch,
@@ -291,6 +299,14 @@ fn ethics() -> String {
      out who they are. A wrong answer about a lesion can do harm in both directions: a melanoma that is called harmless, and a \
      harmless spot that is cut out. People whose skin the training data does not show get worse answers.\n"
         .to_owned()
+}
+
+/// A number, or one for each channel.
+fn numbers(channels: Channels) -> String {
+    match channels {
+        Channels::All(value) => format!("{value:.4}"),
+        Channels::Each(values) => values.map(|value| format!("{value:.4}")).join(", "),
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ impl Subcommand for Predict {
                 Form::PathOption { placeholder: "DIR" },
                 "Also write a Grad-CAM overlay of each image as PNG to this directory",
             ),
+            argument("tta", Form::Flag, "Average the probabilities over eight flips and quarter turns of each image"),
             argument("json", Form::Flag, "Print one JSON object per image, with the probability of every class"),
         ];
         SubcommandSpec { name: "predict", summary: "Classify your own images with a trained model", arguments }
@@ -51,8 +52,13 @@ impl Subcommand for Predict {
             check_overlays(&images, pictures)?;
             host.create_folder(pictures)?;
         }
-        let request =
-            Classify { model: &model, images: &images, overlays: pictures.is_some(), threads: host.threads() };
+        let request = Classify {
+            model: &model,
+            images: &images,
+            views: if arguments.flag("tta") { 8 } else { 1 },
+            overlays: pictures.is_some(),
+            threads: host.threads(),
+        };
         let mut failed = 0;
         let mut tell = |labels: &[String], classified: Classified| -> Result<(), CommandError> {
             failed += usize::from(classified.answer.is_err());

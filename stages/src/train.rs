@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Columns, Devices, Input, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext,
-    StageError, View, Views,
+    StageError, View, Views, available_memory,
 };
 use serde_json::{Value, json};
 
@@ -16,14 +16,16 @@ use crate::artifact;
 use crate::dataset::Class;
 use crate::json;
 use crate::ml::backend;
-use crate::ml::card::{self, Card, Training, encode_weights};
+use crate::ml::card::{self, Card, Source, Training, encode_weights};
 use crate::ml::classifier::thread_pool;
 use crate::ml::examples::{self, Examples, Role};
-use crate::ml::network::Network;
+use crate::ml::network::{Network, Workspace};
 use crate::ml::normalisation::Normalisation;
+use crate::ml::pretrained::Pretrained;
 use crate::ml::recipe::{Keep, Recipe};
 use crate::ml::shape::MapShape;
-use crate::ml::trainer::{Data, Samples, Trained, Trainer};
+use crate::ml::trainer::{Data, Samples, Trained, Trainer, first_weights};
+use crate::ml::weights::Weights;
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use checkpoint::Checkpoint;
@@ -50,6 +52,13 @@ impl Kind for Train {
                 "The table with `split`, `label`, `cell_type` and `cell_type_idx`.",
             )
             .access(Access::View),
+            Port::new(
+                "pretrained",
+                ArtifactType::FILE,
+                "Public weights of the model to start from: safetensors, or saved by PyTorch (docs/guide/networks.md).",
+            )
+            .or_external()
+            .optional(),
         ];
         let summary = "Trains a network on the training rows and selects the best epoch by the validation rows.";
         KindSpec { seeded: true, extendable: &["epochs"], ..KindSpec::new("train", REVISION, summary, ports) }
@@ -98,14 +107,14 @@ impl Devices<Recipe> for Train {
 }
 
 impl Columns<Recipe> for Train {
-    fn read(&self, _recipe: &Recipe) -> Vec<(&'static str, String)> {
-        examples::COLUMNS.map(|column| ("split", column.to_owned())).to_vec()
+    fn read(&self, recipe: &Recipe) -> Vec<(&'static str, String)> {
+        examples::columns(recipe.row_weights.as_ref()).into_iter().map(|column| ("split", column.to_owned())).collect()
     }
 }
 
 impl Views<Recipe> for Train {
-    fn project(&self, _recipe: &Recipe, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let (rows, images) = examples::view(planning.inputs.one("split")?)?;
+    fn project(&self, recipe: &Recipe, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        let (rows, images) = examples::view(planning.inputs.one("split")?, recipe.row_weights.as_ref())?;
         let mut digests = String::new();
         for row in read_index(planning.inputs.one("shards")?.member(INDEX_NAME)?)? {
             if images.contains(&row.image_id) {
@@ -136,18 +145,24 @@ fn preparation(planning: Planning<'_>) -> Result<String, StageError> {
 fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> {
     let split = context.input("split")?;
     let shards = ShardReader::open(context.input("shards")?)?;
-    let examples = Examples::read(split, |image| shards.contains(image))?;
+    let examples = Examples::read(split, recipe.row_weights.as_ref(), |image| shards.contains(image))?;
     warn_of_gaps(context, &examples);
     if examples.of(Role::Validation).next().is_none() && recipe.keep == Keep::Best {
         return Err(StageError::input(format!("`{}` has no validation rows to select the best epoch", split.name))
             .hint("set `fractions.validation` of the split, or set `keep = \"last\"`"));
     }
     let network = network(recipe, shards.shape(), examples.classes.len())?;
+    check_batch(recipe, &network, available_memory())?;
     let training = samples(&examples, Role::Training, &shards)?;
-    let normalisation = Normalisation::fit(&training.images);
+    let (weights, pretrained) = initial_weights(context, recipe, &network)?;
+    let model = recipe.model().map_err(|error| StageError::bug(error.to_string()))?;
+    let normalisation = match &pretrained {
+        Some(_) => model.normalisation,
+        None => Normalisation::fit(&training.images),
+    };
     let validation = samples(&examples, Role::Validation, &shards)?;
     let data = Data { training, validation, normalisation };
-    let engine = backend::engine(&network, recipe, &data, |note| context.note(note))?;
+    let engine = backend::engine(&network, recipe, &data, weights, |note| context.note(note))?;
     let mut trainer = Trainer::with_engine(&network, recipe.clone(), data, engine);
     let class_weights = trainer.class_weights().to_vec();
     let stopped = run_epochs(context, recipe, &mut trainer, examples.of(Role::Training).count())?;
@@ -170,6 +185,7 @@ fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> 
             chosen_by_validation: recipe.keep == Keep::Best,
             steered_by_validation: recipe.early_stopping > 0 || recipe.followed_plateau().is_some(),
             synthetic: examples.synthetic,
+            pretrained,
         },
     };
     Finished { recipe, card, trained, stopped, examples, class_weights }.write(context)
@@ -189,6 +205,52 @@ fn warn_of_gaps(context: &StageContext<'_>, examples: &Examples) {
         };
         context.warn(message);
     }
+}
+
+/// Rejects batches that the network cannot train with, or that do not fit into memory.
+fn check_batch(recipe: &Recipe, network: &Network, memory: Option<u64>) -> Result<(), StageError> {
+    let Recipe { batch_size, .. } = *recipe;
+    if batch_size == 1 && network.is_normalised() {
+        let message =
+            format!("model `{}` has batch normalisation, which needs at least 2 images per step", recipe.model);
+        return Err(StageError::input(message).hint("set `batch_size` to 16 or more"));
+    }
+    let Some(memory) = memory else { return Ok(()) };
+    // Weights, the best ones, their average and the moments of the optimiser.
+    let fixed = 6 * size_of::<f32>() * network.parameter_count();
+    let needed = |images: usize| (Workspace::bytes_for(network, images) + fixed) as u64;
+    if needed(batch_size) <= memory {
+        return Ok(());
+    }
+    let fitting = (1..batch_size).rev().find(|images| needed(*images) <= memory);
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let (needed, available) = (gigabytes(needed(batch_size)), gigabytes(memory));
+    let message =
+        format!("a step of {batch_size} images needs about {needed} of memory, but {available} are available");
+    Err(StageError::input(message).hint(match fitting {
+        Some(images) => format!("`batch_size = {images}` fits"),
+        None => "use a smaller model or smaller images".to_owned(),
+    }))
+}
+
+/// The initial weights, and the file that they come from if it is not the random number generator.
+fn initial_weights(
+    context: &StageContext<'_>,
+    recipe: &Recipe,
+    network: &Network,
+) -> Result<(Weights, Option<Source>), StageError> {
+    let drawn = first_weights(network, recipe)?;
+    let Some(input) = context.inputs().optional("pretrained") else { return Ok((drawn, None)) };
+    let file = input.file()?;
+    let model = recipe.model().map_err(|error| StageError::bug(error.to_string()))?;
+    let refuse = |problem: String| {
+        StageError::input(format!("`{}` {problem}", file.path))
+            .hint(format!("`pretrained` takes public weights of `{}` (docs/guide/networks.md)", model.name))
+    };
+    let read = Pretrained::read(&file.source, &file.read()?).map_err(refuse)?;
+    let weights = read.weights(model, network, &drawn).map_err(refuse)?;
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
+    Ok((weights, Some(Source { file: name, digest: file.known_digest()?.to_string() })))
 }
 
 fn network(recipe: &Recipe, shape: [usize; 3], classes: usize) -> Result<Network, StageError> {
@@ -216,7 +278,8 @@ fn run_epochs(
     while trainer.history().len() < recipe.epochs {
         // Checked before an epoch, not after one: a checkpoint may already satisfy the criterion.
         if trainer.is_exhausted() {
-            let reason = format!("no better validation accuracy in {} epochs", recipe.early_stopping);
+            let metric = recipe.keep_metric.replace('_', " ");
+            let reason = format!("no better validation {metric} in {} epochs", recipe.early_stopping);
             context.note(format!("stopped early after epoch {}: {reason}", trainer.history().len()));
             return Ok(Some(reason));
         }
@@ -238,7 +301,8 @@ fn run_epochs(
 
 fn samples<'a>(examples: &Examples, role: Role, shards: &'a ShardReader) -> Result<Samples<'a>, StageError> {
     let images = examples.of(role).map(|example| shards.tensor(&example.image_id)).collect::<Result<_, _>>()?;
-    Ok(Samples { images, classes: examples.of(role).map(|example| example.class).collect() })
+    let classes = examples.of(role).map(|example| example.class).collect();
+    Ok(Samples { images, classes, weights: examples.of(role).map(|example| example.weight).collect() })
 }
 
 /// A finished training run.
@@ -268,8 +332,20 @@ impl Finished<'_> {
         };
         context.write(&format!("{folder}/README.md"), model_card.markdown().as_bytes())?;
         pictures::write(context, card, trained)?;
-        context.write("history.json", &json::indented(&json!({ "epochs": trained.history }))?)?;
+        context.write("history.json", &json::indented(&self.history())?)?;
         context.write("summary.json", &json::indented(&self.summary())?)
+    }
+
+    /// The epochs, with the metric that chose the epoch if it is not the accuracy.
+    fn history(&self) -> Value {
+        let Self { recipe, trained, .. } = self;
+        let mut epochs = json!(trained.history);
+        if recipe.keep_metric != "accuracy" {
+            for (epoch, score) in epochs.as_array_mut().into_iter().flatten().zip(&trained.scores) {
+                epoch[format!("validation_{}", recipe.keep_metric)] = json!(score);
+            }
+        }
+        json!({ "epochs": epochs })
     }
 
     /// The summary metrics, keys sorted.
@@ -285,7 +361,7 @@ impl Finished<'_> {
                 "weight": class_weights[index],
             })
         };
-        BTreeMap::from([
+        let mut summary = BTreeMap::from([
             ("best_epoch", json!(trained.epoch)),
             ("classes", examples.classes.iter().enumerate().map(class).collect()),
             ("epochs", json!(recipe.epochs)),
@@ -298,7 +374,15 @@ impl Finished<'_> {
             ("parameters", json!(card.parameters)),
             ("stopped", json!(stopped)),
             ("rows", json!({ "train": card.training.training_rows, "validation": card.training.validation_rows })),
-        ])
+        ]);
+        if recipe.keep_metric != "accuracy" {
+            let score = trained.scores.get(trained.epoch.wrapping_sub(1));
+            summary.insert("kept_score", json!({ "metric": recipe.keep_metric, "value": score }));
+        }
+        if let Some(pretrained) = &card.training.pretrained {
+            summary.insert("pretrained", json!(pretrained));
+        }
+        summary
     }
 }
 

@@ -45,4 +45,4 @@ pub use random::Random;
 pub use redact::{RedactedStream, Redactor};
 pub use remaining_time::remaining_time;
 pub use subcommand::{Argument, Arguments, CommandError, Form, Host, Subcommand, SubcommandSpec, Wanted};
-pub use sys::Symlinks;
+pub use sys::{Symlinks, available_memory};

@@ -24,7 +24,31 @@ pub enum Symlinks {
 
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]
 mod linux {
-    use std::fs::File;
+    use std::fs::{File, OpenOptions};
+    use std::io::Read;
+    use std::path::Path;
+
+    /// Bytes of memory that a process can get without swapping: the least of what the system and the control group have
+    /// left. `None` if neither tells.
+    pub fn available_memory() -> Option<u64> {
+        let read = |path: &str| {
+            let mut text = String::new();
+            let options = &mut OpenOptions::new();
+            let mut file =
+                super::open_nonblocking(options.read(true), Path::new(path), super::Symlinks::Follow).ok()?;
+            file.read_to_string(&mut text).ok().map(|_| text)
+        };
+        let number = |text: String| text.trim().parse::<u64>().ok();
+        let system = read("/proc/meminfo").and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim();
+            Some(line.strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+        });
+        let group = || {
+            let limit = number(read("/sys/fs/cgroup/memory.max")?)?;
+            Some(limit.saturating_sub(number(read("/sys/fs/cgroup/memory.current")?)?))
+        };
+        system.into_iter().chain(group()).min()
+    }
 
     /// Advises the system to fetch all of a file soon (`posix_fadvise(2)`, `WILLNEED`).
     pub(crate) fn advise_will_read(file: &File) {
@@ -37,14 +61,23 @@ mod linux {
 mod portable {
     use std::fs::File;
 
+    /// POSIX has no interface for it.
+    pub fn available_memory() -> Option<u64> {
+        None
+    }
+
     /// Does nothing: POSIX systems need not take advice on reading ahead, and macOS does not.
     pub(crate) fn advise_will_read(_file: &File) {}
 }
 
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]
 pub(crate) use linux::advise_will_read;
+#[cfg(all(target_os = "linux", not(hamflow_portable)))]
+pub use linux::available_memory;
 #[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
 pub(crate) use portable::advise_will_read;
+#[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
+pub use portable::available_memory;
 
 /// The error of a file that is not a regular one.
 pub(crate) fn not_regular() -> io::Error {

@@ -206,7 +206,11 @@ impl Reader<'_> {
             ']' if self.next_is(']') => drop(self.contexts.pop()),
             '\'' => self.contexts.push(Context::Single),
             '"' => self.contexts.push(Context::Double),
-            '\\' => drop(self.characters.next()),
+            '\\' => {
+                if let Some((_, PLACEHOLDER)) = self.characters.next() {
+                    self.placeholder(Some(Place::Test));
+                }
+            }
             PLACEHOLDER => self.placeholder(Some(Place::Test)),
             _ => {}
         }
@@ -450,6 +454,7 @@ mod tests {
             ("(( {} > 3 )) && true", Place::Arithmetic),
             ("echo $[ {} ]", Place::Arithmetic),
             ("[[ {} -gt 3 ]] && true", Place::Test),
+            ("[[ a = \\{} ]] && true", Place::Test),
             ("echo ${}", Place::Dollar),
             ("echo \"${}\"", double),
             ("echo $'a\\' {}'", single),

@@ -70,7 +70,10 @@ impl Template {
                 Piece::Placeholder(_) => line.push(shell::PLACEHOLDER),
             }
         }
-        (shell::read(&line), self.placeholders().collect())
+        let (shape, placeholders): (_, Vec<_>) = (shell::read(&line), self.placeholders().collect());
+        // With a place too few, the later placeholders would be judged by the places of others.
+        assert_eq!(shape.places.len(), placeholders.len(), "every placeholder has a place");
+        (shape, placeholders)
     }
 
     /// The first placeholder of a line that is where its value must not be. Numbers and truth values are safe everywhere.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::{Interval, interval};
 use super::calibration::{at_temperature, temperature};
 use super::{
-    CLASS_METRICS, Direction, Gap, METRICS, Measured, Ranking, Scores, Subgroup, Undefined, class_counts,
+    CLASS_METRICS, Decision, Direction, Gap, METRICS, Measured, Ranking, Scores, Subgroup, Undefined, class_counts,
     confusion_matrix,
 };
 
@@ -36,6 +36,9 @@ pub struct SplitMetrics {
     pub resamples: Option<String>,
     /// The effect of temperature scaling; `None` if no temperature was fitted.
     pub calibration: Option<Calibration>,
+    /// The metrics with the decision for rare classes; `None` if there is no validation split to choose its power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// The same metrics for subgroups of the rows, by attribute (`sex`).
     pub subgroups: BTreeMap<String, Vec<Subgroup>>,
     /// The differences between subgroups.
@@ -148,6 +151,7 @@ impl SplitMetrics {
             intervals: BTreeMap::new(),
             resamples: None,
             calibration: None,
+            decision: None,
             subgroups: BTreeMap::new(),
             gaps: Vec::new(),
             undefined,
@@ -200,6 +204,7 @@ impl SplitMetrics {
 
     /// Adds the effect on `scores` of the temperature that fits `fitted` best.
     pub fn add_calibration(&mut self, scores: &Scores, fitted: &Scores) {
+        self.decision = Decision::of(scores, fitted);
         let measured = temperature(fitted).and_then(|temperature| {
             let [log_loss, brier, expected_calibration_error] = at_temperature(scores, temperature)?;
             Ok(Calibration { temperature, log_loss, brier, expected_calibration_error })

@@ -8,7 +8,7 @@ use crate::ml::device::{Device, NoCuda};
 use crate::ml::network::Network;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::Recipe;
-use crate::ml::trainer::{Data, Engine, Processor, first_weights};
+use crate::ml::trainer::{Data, Engine, Processor};
 use crate::ml::weights::Weights;
 
 /// The device class of all CPUs, which give identical results.
@@ -28,17 +28,17 @@ pub fn class(recipe: &Recipe) -> Result<String, ParamError> {
     }
 }
 
-/// Creates the engine that a recipe trains with; calls `note` if CUDA is supported by this build but not available.
+/// Creates the engine that a recipe trains with, from initial weights; calls `note` if CUDA is supported by this build but not available.
 pub fn engine<'a>(
     network: &'a Network,
     recipe: &Recipe,
     data: &Data<'_>,
+    weights: Weights,
     note: impl FnOnce(String),
 ) -> Result<Box<dyn Engine + 'a>, StageError> {
     let Recipe { device, precision, .. } = *recipe;
-    let weights = first_weights(network, recipe)?;
     if device == Device::Cpu || (device == Device::Auto && !recipe.is_on_cuda()) {
-        return Ok(Box::new(Processor::new(network, weights)));
+        return Ok(Box::new(Processor::new(network, recipe, weights)?));
     }
     let is_wanted = device == Device::Cuda || precision != Precision::F32;
     match cuda_class() {
@@ -47,7 +47,7 @@ pub fn engine<'a>(
         Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => note(format!("training on the CPU: {message}")),
         Err(_) => {}
     }
-    Ok(Box::new(Processor::new(network, weights)))
+    Ok(Box::new(Processor::new(network, recipe, weights)?))
 }
 
 /// The device class of the CUDA device.

@@ -49,7 +49,7 @@ pub struct Card {
 }
 
 /// The provenance of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Training {
     /// The seed.
     pub seed: u64,
@@ -70,6 +70,18 @@ pub struct Training {
     /// Whether the table marked any of those rows as synthetic.
     #[serde(default)]
     pub synthetic: bool,
+    /// The public weights that training started from; `None` for random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<Source>,
+}
+
+/// A file of weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub file: String,
+    /// The digest of its content.
+    pub digest: String,
 }
 
 /// Maximum height and width of an input image in pixels, as for `preprocess`.
@@ -96,8 +108,7 @@ impl Card {
         if let Some(flaw) = find_flaw(&self.classes) {
             return Err(flaw.message);
         }
-        let Normalisation { mean, standard_deviation } = self.normalisation;
-        if !mean.is_finite() || !standard_deviation.is_finite() || standard_deviation <= 0.0 {
+        if !self.normalisation.is_valid() {
             return Err("`normalisation` needs a finite mean and a positive standard deviation".to_owned());
         }
         match self.preparation() {

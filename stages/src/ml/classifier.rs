@@ -8,7 +8,9 @@ use crate::imaging::Preparation;
 use crate::ml::card::{self, Card};
 use crate::ml::loss::softmax;
 use crate::ml::network::{GradCam, HeatMap, Network};
-use crate::ml::trainer::{INFERENCE_BATCH, predict};
+use crate::ml::normalisation::normalise;
+use crate::ml::trainer::{INFERENCE_BATCH, predict_view};
+use crate::ml::tta::views;
 use crate::ml::weights::Weights;
 use crate::shard::ShardReader;
 
@@ -71,17 +73,30 @@ impl Classifier {
         &self.card
     }
 
-    /// The class probabilities of each image (height × width × channels bytes); they sum to 1.
+    /// The class probabilities of each image (height × width × channels bytes), averaged over a number of
+    /// [views](crate::ml::tta::views); they sum to 1.
     ///
     /// The result for an image depends neither on the other images nor on `threads`.
-    pub fn probabilities(&self, images: &[&[u8]], threads: usize) -> Result<Vec<Vec<f64>>, StageError> {
+    pub fn probabilities(
+        &self,
+        images: &[&[u8]],
+        view_count: usize,
+        threads: usize,
+    ) -> Result<Vec<Vec<f64>>, StageError> {
         self.check_sizes(images)?;
         let values = self.card.normalisation.table();
         let work = || {
             let mut probabilities = Vec::with_capacity(images.len());
             for batch in images.chunks(INFERENCE_BATCH) {
-                let logits = predict(&self.network, &self.weights, &values, batch)?;
-                probabilities.extend(logits.chunks_exact(self.network.classes()).map(softmax));
+                let mut sums = vec![vec![0.0; self.network.classes()]; batch.len()];
+                for view in views(view_count) {
+                    let logits = predict_view(&self.network, &self.weights, &values, batch, &view)?;
+                    for (sums, logits) in sums.iter_mut().zip(logits.chunks_exact(self.network.classes())) {
+                        sums.iter_mut().zip(softmax(logits)).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+                sums.iter_mut().flatten().for_each(|sum| *sum /= view_count as f64);
+                probabilities.extend(sums);
             }
             Ok(probabilities)
         };
@@ -102,7 +117,8 @@ impl Classifier {
         })?;
         let work = |weights: &[&[f32]]| {
             let heat = |(image, class): &(&[u8], usize)| {
-                let pixels: Vec<f32> = image.iter().map(|byte| values[usize::from(*byte)]).collect();
+                let mut pixels = vec![0.0; image.len()];
+                normalise(image, self.card.input.channels, &values, &mut pixels);
                 grad_cam.heat(weights, &pixels, *class)
             };
             images.par_iter().map(heat).collect()

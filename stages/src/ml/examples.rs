@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use hamflow_stage_api::{Input, StageError, near_miss};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, SPLITS};
 use crate::table;
@@ -18,7 +20,7 @@ pub enum Role {
 }
 
 /// An image and its class.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// The image id.
     pub image_id: String,
@@ -26,10 +28,12 @@ pub struct Example {
     pub class: usize,
     /// The role.
     pub role: Role,
+    /// The weight of its loss.
+    pub weight: f64,
 }
 
 /// The examples of a split table in table order, and their classes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Examples {
     /// The examples.
     pub rows: Vec<Example>,
@@ -51,16 +55,38 @@ struct Row {
     cell_type: String,
     index: i64,
     role: Role,
+    weight: f64,
+}
+
+/// Weights of rows in the loss by the value of a column, such as the way of diagnosis (Gessert et al. 2019).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowWeights {
+    /// The column of the split table.
+    pub column: String,
+    /// The weight of each value; rows with other values have weight 1.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// The columns that are read with these weights.
+pub fn columns(weights: Option<&RowWeights>) -> Vec<&str> {
+    let known = weights.map(|weights| &weights.column[..]).filter(|column| !COLUMNS.contains(column));
+    COLUMNS.into_iter().chain(known).collect()
 }
 
 /// Reads the training and validation rows, and whether any of them is synthetic. Of a test row, only its role is read.
-fn read_rows(split: &Input) -> Result<(Vec<Row>, bool), StageError> {
-    let frame = table::read_with(split.file()?, Some(&COLUMNS), &[table::DATASET])?;
+fn read_rows(split: &Input, row_weights: Option<&RowWeights>) -> Result<(Vec<Row>, bool), StageError> {
+    let frame = table::read_with(split.file()?, Some(&columns(row_weights)), &[table::DATASET])?;
     let made = table::synthetic(&frame)?;
     let mut synthetic = false;
     let text = |column| table::strings(&frame, column);
     let (ids, labels, names) = (text("image_id")?, text("label")?, text("cell_type")?);
     let indices = table::integers(&frame, "cell_type_idx")?;
+    let weighted = row_weights.map(|weights| Ok::<_, StageError>((text(&weights.column)?, weights))).transpose()?;
+    let weight = |number: usize| {
+        let (values, weights) = weighted.as_ref()?;
+        weights.values.get(values[number].as_ref()?).copied()
+    };
     let mut rows = Vec::new();
     for (number, role) in text("split")?.into_iter().enumerate() {
         let role = match role.as_deref() {
@@ -77,6 +103,7 @@ fn read_rows(split: &Input) -> Result<(Vec<Row>, bool), StageError> {
             cell_type: names[number].clone().ok_or_else(|| missing("cell_type"))?,
             index: indices[number].ok_or_else(|| missing("cell_type_idx"))?,
             role,
+            weight: weight(number).unwrap_or(1.0),
         });
     }
     Ok((rows, synthetic))
@@ -92,19 +119,23 @@ fn unknown_split(split: &Input, number: usize, value: Option<&str>) -> StageErro
 }
 
 /// The canonical text of what training reads from a split table, one line per row, and the image ids of these rows.
-pub fn view(split: &Input) -> Result<(String, BTreeSet<String>), StageError> {
+pub fn view(split: &Input, row_weights: Option<&RowWeights>) -> Result<(String, BTreeSet<String>), StageError> {
     let (mut text, mut ids) = (String::new(), BTreeSet::new());
-    let (rows, synthetic) = read_rows(split)?;
+    let (rows, synthetic) = read_rows(split, row_weights)?;
     if synthetic {
         text.push_str("made by a program\n");
     }
-    for Row { image_id, label, cell_type, index, role } in rows {
+    for Row { image_id, label, cell_type, index, role, weight } in rows {
         let role = match role {
             Role::Training => "train",
             Role::Validation => "validation",
         };
         let [image, label, cell_type] = [&image_id, &label, &cell_type].map(|value| table::field(value));
-        writeln!(text, "{image}\t{label}\t{cell_type}\t{index}\t{role}").expect("writing to a string cannot fail");
+        write!(text, "{image}\t{label}\t{cell_type}\t{index}\t{role}").expect("writing to a string cannot fail");
+        if weight != 1.0 {
+            write!(text, "\t{weight}").expect("writing to a string cannot fail");
+        }
+        text.push('\n');
         ids.insert(image_id);
     }
     Ok((text, ids))
@@ -122,8 +153,12 @@ pub fn unnamed_class(index: usize) -> Class {
 impl Examples {
     /// Reads a split table, skipping rows whose image is missing. A class index without rows gets a
     /// [placeholder](unnamed_class) class.
-    pub fn read(split: &Input, is_there: impl Fn(&str) -> bool) -> Result<Self, StageError> {
-        let (rows, synthetic) = read_rows(split)?;
+    pub fn read(
+        split: &Input,
+        row_weights: Option<&RowWeights>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<Self, StageError> {
+        let (rows, synthetic) = read_rows(split, row_weights)?;
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for row in &rows {
             let class = Class { label: row.label.clone(), name: row.cell_type.clone() };
@@ -148,6 +183,7 @@ impl Examples {
             image_id: row.image_id,
             class: usize::try_from(row.index).expect("indices were checked to be non-negative"),
             role: row.role,
+            weight: row.weight,
         };
         Ok(Self {
             rows: rows.into_iter().map(example).collect(),

@@ -1,15 +1,21 @@
-//! MixUp: blends pairs of training images and their targets (Zhang, Cissé, Dauphin, Lopez-Paz, ICLR 2018).
+//! MixUp (Zhang, Cissé, Dauphin, Lopez-Paz, ICLR 2018) blends pairs of training images and their targets; CutMix (Yun et
+//! al., ICCV 2019) pastes a rectangle of one into the other.
+
+use std::ops::Range;
 
 use hamflow_stage_api::Random;
 use rayon::prelude::*;
 
 use crate::ml::loss::Target;
+use crate::ml::shape::MapShape;
 
 /// The mixing of a batch: image i becomes `share` of itself plus the rest of image `partners[i]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
     share: f64,
     partners: Vec<usize>,
+    /// The rows and columns that come from the partner, with CutMix.
+    pasted: Option<[Range<usize>; 2]>,
 }
 
 impl Mix {
@@ -18,17 +24,41 @@ impl Mix {
         let share = beta(random, alpha);
         let mut partners: Vec<usize> = (0..count).collect();
         random.shuffle(&mut partners);
-        Self { share, partners }
+        Self { share, partners, pasted: None }
+    }
+
+    /// Draws the area from Beta(α, α) and the centre of the rectangle uniformly, as the paper's code does. The share
+    /// follows from the part of the rectangle that is inside the image.
+    pub fn cut(random: &mut Random, alpha: f64, count: usize, shape: MapShape) -> Self {
+        let part = (1.0 - beta(random, alpha)).sqrt();
+        let range = |length: usize, random: &mut Random| {
+            let (half, centre) = ((part * length as f64) as usize / 2, random.below(length as u64) as usize);
+            centre.saturating_sub(half)..(centre + half).min(length)
+        };
+        let (rows, columns) = (range(shape.height, random), range(shape.width, random));
+        let mut partners: Vec<usize> = (0..count).collect();
+        random.shuffle(&mut partners);
+        let share = 1.0 - (rows.len() * columns.len()) as f64 / shape.pixels() as f64;
+        Self { share, partners, pasted: Some([rows, columns]) }
     }
 
     /// Mixes a batch of images, stored consecutively in `images`, and their targets.
-    pub fn apply(&self, images: &mut Vec<f32>, targets: &mut [Target]) {
-        let length = images.len() / self.partners.len().max(1);
+    pub fn apply(&self, shape: MapShape, images: &mut Vec<f32>, targets: &mut [Target]) {
+        let length = shape.len();
         let share = self.share as f32;
         let mut mixed = vec![0.0; images.len()];
-        mixed.par_chunks_mut(length.max(1)).zip(&self.partners).enumerate().for_each(|(number, (mixed, &partner))| {
+        mixed.par_chunks_mut(length).zip(&self.partners).enumerate().for_each(|(number, (mixed, &partner))| {
             let own = &images[number * length..][..length];
             let other = &images[partner * length..][..length];
+            if let Some([rows, columns]) = &self.pasted {
+                mixed.copy_from_slice(own);
+                for row in rows.clone() {
+                    let start = (row * shape.width + columns.start) * shape.channels;
+                    let range = start..start + columns.len() * shape.channels;
+                    mixed[range.clone()].copy_from_slice(&other[range]);
+                }
+                return;
+            }
             for (mixed, (own, other)) in mixed.iter_mut().zip(own.iter().zip(other)) {
                 *mixed = share.mul_add(own - other, *other);
             }
@@ -112,12 +142,30 @@ mod tests {
 
     #[test]
     fn images_and_targets_are_mixed_equally() {
-        let mix = Mix { share: 0.75, partners: vec![1, 0] };
+        let mix = Mix { share: 0.75, partners: vec![1, 0], pasted: None };
         let mut images = vec![1.0, 2.0, 5.0, 6.0];
         let mut targets = [Target::new(0, 1.0), Target::new(2, 2.0)];
-        mix.apply(&mut images, &mut targets);
+        mix.apply(MapShape { height: 1, width: 2, channels: 1 }, &mut images, &mut targets);
         assert_eq!(images, [2.0, 3.0, 4.0, 5.0]);
         assert_eq!(targets[0], Target { class: 0, weight: 0.75, mixed: Some((2, 0.5)) });
         assert_eq!(targets[1], Target { class: 2, weight: 1.5, mixed: Some((0, 0.25)) });
+    }
+
+    #[test]
+    fn a_rectangle_is_pasted_and_its_area_is_the_partners_share() {
+        let shape = MapShape { height: 20, width: 30, channels: 1 };
+        let mut areas = Vec::new();
+        for seed in 0..300 {
+            let mix = Mix::cut(&mut Random::new(seed, "cut"), 1.0, 2, shape);
+            let mut images = [vec![1.0; 600], vec![2.0; 600]].concat();
+            let mut targets = [Target::new(0, 1.0), Target::new(1, 1.0)];
+            mix.apply(shape, &mut images, &mut targets);
+            let pasted = images[..600].iter().filter(|value| **value == 2.0).count() as f64 / 600.0;
+            let expected = if mix.partners[0] == 1 { 1.0 - mix.share } else { 0.0 };
+            assert!((pasted - expected).abs() < 1e-12, "{pasted} {expected}");
+            assert!((targets[0].weight + targets[0].mixed.unwrap().1 - 1.0).abs() < 1e-12);
+            areas.push(1.0 - mix.share);
+        }
+        assert!(areas.iter().any(|area| *area > 0.5) && areas.iter().any(|area| *area < 0.05));
     }
 }

@@ -16,14 +16,16 @@ pub mod model;
 pub mod network;
 pub mod normalisation;
 pub mod op;
-pub mod optimiser;
+pub mod optim;
 pub mod precision;
+pub mod pretrained;
 pub mod recipe;
 pub mod schedule;
 pub mod shape;
 pub mod switch;
 pub mod tensorboard;
 pub mod trainer;
+pub mod tta;
 pub mod weights;
 
 /// Values in [-0.5, 0.5) · `scale` by a formula that `fixtures/reference.py` also implements.

@@ -2,15 +2,20 @@
 //!
 //! It is both the parameters of `train` and what the trainer uses, so a new hyperparameter is a field here and its use.
 
+use std::collections::BTreeMap;
+
 use hamflow_stage_api::{ParamError, near_miss};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::metric::{Direction, METRICS, Metric};
 use crate::ml::augment::Augmentation;
 use crate::ml::device::Device;
+use crate::ml::examples::RowWeights;
 use crate::ml::loss::Loss;
 use crate::ml::mixup::MIN_ALPHA;
 use crate::ml::model::{self, Model};
+use crate::ml::optim::{OptimiserConfig, OptimiserKind};
 use crate::ml::precision::Precision;
 use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::switch::Switch;
@@ -31,7 +36,7 @@ pub struct Recipe {
     /// Number of images per optimisation step.
     #[schemars(range(min = 1, max = 4096))]
     pub batch_size: usize,
-    /// Learning rate of Adam: the initial one, or the maximum with `schedule = "one-cycle"`.
+    /// Learning rate: the initial one, or the maximum with `schedule = "one-cycle"`.
     #[schemars(range(max = 10), extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Random geometric and colour augmentation of training images; `false` disables it.
@@ -73,6 +78,52 @@ pub struct Recipe {
     /// Precision of the products in convolutions and dense layers: `f32`, or `tf32` and `bf16` with CUDA. Weights are
     /// always f32.
     pub precision: Precision,
+    /// The optimiser.
+    #[serde(skip_serializing_if = "is_default")]
+    pub optimiser: OptimiserKind,
+    /// Weight decay of AdamW and SGD, for weights with two or more dimensions (Loshchilov, Hutter 2019).
+    #[schemars(range(min = 0, max = 10))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub weight_decay: f64,
+    /// Momentum of SGD.
+    #[schemars(range(min = 0, max = 0.9999))]
+    #[serde(skip_serializing_if = "is_usual_momentum")]
+    pub momentum: f64,
+    /// Decay of a moving average of the weights, which is validated and kept in place of the last weights (Polyak, Juditsky
+    /// 1992); 0 disables it, 0.999 is common.
+    #[schemars(range(min = 0, max = 0.999_999))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub ema: f64,
+    /// The τ of the logit-adjusted loss (Menon et al. 2021): adds τ times the logarithm of a class's share of the training
+    /// images to its logit during training, so that the model gives every class the same prior; 0 disables it, 1 is common.
+    #[schemars(range(min = 0, max = 10))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub logit_adjustment: f64,
+    /// The α of CutMix (Yun et al. 2019), which pastes a rectangle of one image into another and mixes their targets; 0
+    /// disables it, 1 is common. With MixUp too, each step draws one of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cutmix: f64,
+    /// Weights of rows in the loss by the value of a column (Gessert et al. 2019):
+    /// `{ column = "dx_type", values = { histo = 1.5 } }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_weights: Option<RowWeights>,
+    /// The metric on the validation images that chooses the epoch, and that `plateau` and `early_stopping` follow: the name
+    /// of any metric of `evaluate`, such as `balanced_accuracy`.
+    #[serde(skip_serializing_if = "is_accuracy")]
+    pub keep_metric: String,
+    /// Layers that do not train: names such as `blocks.0`, or beginnings of names that end before a dot. Their batch
+    /// normalisation uses its running statistics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Factors of the learning rate for layers, by name as in `freeze`; `head` is the last dense layer. The longest name that
+    /// fits counts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rate_factors: BTreeMap<String, f64>,
+    /// Gradual unfreezing (Howard, Ruder 2018): the head trains from the first epoch, and after this many epochs at a time
+    /// the next block towards the image joins; 0 trains everything from the start.
+    #[schemars(range(max = 1_000_000))]
+    #[serde(skip_serializing_if = "is_default")]
+    pub unfreeze_epochs: usize,
     /// The seed of all random numbers. It is no parameter: whoever trains sets it.
     #[serde(skip)]
     pub seed: u64,
@@ -100,9 +151,37 @@ impl Default for Recipe {
             keep: Keep::default(),
             device: Device::default(),
             precision: Precision::default(),
+            optimiser: OptimiserKind::default(),
+            weight_decay: 0.0,
+            momentum: USUAL_MOMENTUM,
+            ema: 0.0,
+            logit_adjustment: 0.0,
+            cutmix: 0.0,
+            row_weights: None,
+            keep_metric: ACCURACY.to_owned(),
+            freeze: Vec::new(),
+            rate_factors: BTreeMap::new(),
+            unfreeze_epochs: 0,
             seed: 0,
         }
     }
+}
+
+const USUAL_MOMENTUM: f64 = 0.9;
+
+const ACCURACY: &str = "accuracy";
+
+/// Parameters that came later are left out of the key at their defaults, so that older results stay valid.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_usual_momentum(value: &f64) -> bool {
+    *value == USUAL_MOMENTUM
+}
+
+fn is_accuracy(name: &str) -> bool {
+    name == ACCURACY
 }
 
 impl Recipe {
@@ -113,12 +192,29 @@ impl Recipe {
         let needs_cuda = self.device == Device::Cuda || self.precision != Precision::F32;
         if needs_cuda && !self.is_on_cuda() {
             let name = if self.device == Device::Cuda { "device" } else { "precision" };
-            return Err(ParamError::new(name, format!("model `{}` is not available on CUDA yet", self.model))
-                .hint("remove `device` and `precision`, or set `model = \"baseline\"`"));
+            return Err(ParamError::new(name, "this model, or a parameter of it, is not available on CUDA yet").hint(
+                "remove `device` and `precision`; CUDA has the model `baseline` with Adam (docs/guide/cuda.md)",
+            ));
         }
-        if self.mixup != 0.0 && !(MIN_ALPHA..=MAX_ALPHA).contains(&self.mixup) {
-            let message = format!("`mixup` must be 0, or between {MIN_ALPHA} and {MAX_ALPHA}, not {}", self.mixup);
-            return Err(ParamError::new("mixup", message));
+        for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            if alpha != 0.0 && !(MIN_ALPHA..=MAX_ALPHA).contains(&alpha) {
+                let message = format!("`{name}` must be 0, or between {MIN_ALPHA} and {MAX_ALPHA}, not {alpha}");
+                return Err(ParamError::new(name, message));
+            }
+        }
+        self.metric()?;
+        if let Some((name, factor)) = self.rate_factors.iter().find(|(_, factor)| !(0.0..=1000.0).contains(*factor)) {
+            let message = format!("`rate_factors.{name}` must be between 0 and 1000, not {factor}");
+            return Err(ParamError { path: vec!["rate_factors".to_owned(), name.clone()], message, hint: None });
+        }
+        let weights = self.row_weights.iter().flat_map(|weights| &weights.values);
+        if let Some((value, weight)) = weights.into_iter().find(|(_, weight)| !(0.0..=1000.0).contains(*weight)) {
+            let message = format!("`row_weights.values.{value}` must be between 0 and 1000, not {weight}");
+            return Err(ParamError::new("row_weights", message));
+        }
+        if self.weight_decay > 0.0 && self.optimiser == OptimiserKind::Adam {
+            return Err(ParamError::new("weight_decay", "`weight_decay` has no effect with Adam")
+                .hint("set `optimiser = \"adam-w\"`"));
         }
         if self.schedule == Curve::OneCycle && self.warmup_epochs > 0.0 {
             return Err(ParamError::new(
@@ -143,7 +239,43 @@ impl Recipe {
 
     /// Whether CUDA has all operations of the model.
     pub fn is_on_cuda(&self) -> bool {
+        let usual = Self::default();
         self.model == "baseline"
+            && (self.optimiser, self.ema) == (usual.optimiser, usual.ema)
+            && (self.logit_adjustment, self.cutmix) == (usual.logit_adjustment, usual.cutmix)
+            && self.keep_metric == usual.keep_metric
+            && (&self.freeze, &self.rate_factors) == (&usual.freeze, &usual.rate_factors)
+            && self.unfreeze_epochs == usual.unfreeze_epochs
+            && self.augment.0.is_none_or(|augment| augment.erasing == 0.0)
+    }
+
+    /// The metric that chooses the epoch.
+    pub fn metric(&self) -> Result<&'static Metric, ParamError> {
+        let usable = || METRICS.iter().filter(|metric| metric.direction != Direction::Neither);
+        usable().find(|metric| metric.name == self.keep_metric).ok_or_else(|| {
+            let message = format!("`keep_metric` cannot be `{}`", self.keep_metric);
+            let names = || usable().map(|metric| metric.name);
+            let hint = near_miss::hint(&self.keep_metric, names());
+            let all = || format!("available: `{}`", names().collect::<Vec<_>>().join("`, `"));
+            ParamError::new("keep_metric", message).hint(hint.unwrap_or_else(all))
+        })
+    }
+
+    /// The optimiser with its options.
+    pub fn optimiser_config(&self) -> OptimiserConfig {
+        OptimiserConfig { kind: self.optimiser, weight_decay: self.weight_decay, momentum: self.momentum }
+    }
+
+    /// What is added to the logit of each class in the loss, given the classes of the training images; empty for nothing.
+    ///
+    /// A class without images counts as if it had one.
+    pub fn logit_offsets(&self, classes: &[usize], count: usize) -> Vec<f32> {
+        if self.logit_adjustment == 0.0 {
+            return Vec::new();
+        }
+        let rows = |class: usize| classes.iter().filter(|other| **other == class).count().max(1);
+        let share = |class: usize| rows(class) as f64 / classes.len() as f64;
+        (0..count).map(|class| (self.logit_adjustment * libm::log(share(class))) as f32).collect()
     }
 
     /// The plateau parameters, if the schedule uses them.
@@ -172,7 +304,7 @@ pub enum Sampling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// The epoch with the highest validation accuracy; the first one in a tie.
+    /// The epoch with the best validation accuracy, or other `keep_metric`; the first one in a tie.
     #[default]
     Best,
     /// The last epoch.

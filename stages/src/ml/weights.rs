@@ -6,6 +6,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor, Var};
 use hamflow_stage_api::Random;
 
+use crate::ml::kernels::{Level, blend};
 use crate::ml::op::{Initial, ParameterConfig};
 
 /// A weight tensor with its name in the file, e.g. `conv1.weight`.
@@ -69,6 +70,16 @@ impl Weights {
     pub fn snapshot(&self) -> candle_core::Result<Self> {
         let variables = self.variables.iter().map(|v| Var::from_tensor(&v.copy()?)).collect::<Result<_, _>>()?;
         Ok(Self { names: self.names.clone(), variables })
+    }
+
+    /// Moves all weights towards others' by the fraction `share`.
+    pub fn blend(&self, level: Level, share: f32, others: &Self) -> candle_core::Result<()> {
+        others.with_slices(|slices| {
+            let pairs = self.variables.iter().zip(slices);
+            pairs
+                .into_iter()
+                .try_for_each(|(variable, values)| change(variable, |own| blend(level, share, values, own)))
+        })?
     }
 
     /// Whether all weights are finite.

@@ -24,6 +24,8 @@ pub struct Classify<'a> {
     pub model: &'a Input,
     /// The image files.
     pub images: &'a [PathBuf],
+    /// The number of views of each image whose probabilities are averaged.
+    pub views: usize,
     /// Whether to draw a heat map overlay for each image.
     pub overlays: bool,
     /// The maximum number of threads.
@@ -67,7 +69,7 @@ pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), Com
                 .collect()
         });
         let images: Vec<&[u8]> = prepared.iter().flatten().map(Vec::as_slice).collect();
-        let probabilities = classifier.probabilities(&images, asked.threads)?;
+        let probabilities = classifier.probabilities(&images, asked.views, asked.threads)?;
         let overlays = if asked.overlays {
             let shown = paths.iter().zip(&prepared).filter(|(_, prepared)| prepared.is_ok()).map(|(path, _)| &**path);
             let explained = images.iter().zip(&probabilities).map(|(image, row)| (*image, most_probable(row)));

@@ -29,6 +29,7 @@ pub fn section(sources: &Sources) -> Markup {
                 summary { h3 { "On the " (split) " split: " (grouped(metrics.rows as u64)) " images" } }
                 (class_table(sources, split, metrics))
                 (calibration(metrics))
+                (decision(metrics))
                 (notes(metrics))
                 @for (number, file) in of(split) { (figure::from_file(file, number)) }
             }
@@ -159,6 +160,23 @@ fn calibration(metrics: &SplitMetrics) -> Markup {
             (change("log_loss", calibration.log_loss)) ", the Brier score " (change("brier", calibration.brier))
             " and the calibration error " (change("expected_calibration_error", calibration.expected_calibration_error))
             ". No prediction changes by it; the numbers above are without it."
+        }
+    }
+}
+
+/// The decision for rare classes.
+fn decision(metrics: &SplitMetrics) -> Markup {
+    let Some(decision) = metrics.decision.as_ref().filter(|decision| decision.power > 0.0) else { return html! {} };
+    let change = |name: &str| match (metrics.value(name), decision.value(name)) {
+        (Some(before), Some(after)) => format!("from {before:.3} to {after:.3}"),
+        _ => String::new(),
+    };
+    html! {
+        p {
+            "A decision for rare classes divides each probability by the share of its class to the power of "
+            strong { (format!("{:.1}", decision.power)) } ", which was chosen on the validation rows. It takes balanced "
+            "accuracy " (change("balanced_accuracy")) ", macro F1 " (change("f1_macro")) " and accuracy "
+            (change("accuracy")) ". The numbers above are without it."
         }
     }
 }

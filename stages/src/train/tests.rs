@@ -191,13 +191,13 @@ fn the_model_is_self_contained_and_classifies_images() {
     assert_eq!(classifier.shape(), SHAPE);
     assert_eq!(classifier.classes()[2].label, "df");
     let images: Vec<&[u8]> = fixture.images.iter().map(Vec::as_slice).collect();
-    let probabilities = classifier.probabilities(&images, 2).unwrap();
-    assert_eq!(classifier.probabilities(&images[3..4], 1).unwrap()[0], probabilities[3]);
+    let probabilities = classifier.probabilities(&images, 1, 2).unwrap();
+    assert_eq!(classifier.probabilities(&images[3..4], 1, 1).unwrap()[0], probabilities[3]);
     let right = |(row, class): (&Vec<f64>, &i64)| row.iter().all(|p| *p <= row[*class as usize]);
     let correct = probabilities.iter().zip(&fixture.classes).filter(|pair| right(*pair)).count();
     assert!(correct >= 36, "{correct} of 40");
     assert!(probabilities.iter().all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-12));
-    assert!(classifier.probabilities(&[&[0; 5]], 1).unwrap_err().message.contains("8×10×3"));
+    assert!(classifier.probabilities(&[&[0; 5]], 1, 1).unwrap_err().message.contains("8×10×3"));
 }
 
 #[test]
@@ -426,4 +426,60 @@ fn parameters_are_validated() {
         assert!(error.message.contains("does not support CUDA") && error.hint.unwrap().contains("--features cuda"));
         assert_eq!(Train.device_class(&resolved).unwrap().as_deref(), Some("cpu"));
     }
+}
+
+#[test]
+fn batches_that_do_not_fit_are_rejected_with_the_size_that_does() {
+    use crate::ml::shape::MapShape;
+    let recipe = |batch_size| Recipe { batch_size, model: "efficientnet-lite0".to_owned(), ..Recipe::default() };
+    let model = recipe(1).model().unwrap();
+    let network = model.network(MapShape { height: 150, width: 200, channels: 3 }, 7).unwrap();
+    let error = check_batch(&recipe(64), &network, Some(1_500_000_000)).unwrap_err();
+    assert!(error.message.contains("a step of 64 images needs about"), "{}", error.message);
+    let hint = error.hint.unwrap();
+    let fitting: usize = hint.split(' ').nth(2).unwrap().trim_end_matches('`').parse().unwrap();
+    assert!((20..64).contains(&fitting), "{hint}");
+    check_batch(&recipe(fitting), &network, Some(1_500_000_000)).unwrap();
+    check_batch(&recipe(fitting + 1), &network, Some(1_500_000_000)).unwrap_err();
+    check_batch(&recipe(64), &network, None).unwrap();
+    let error = check_batch(&recipe(1), &network, None).unwrap_err();
+    assert!(error.message.contains("at least 2 images per step"), "{}", error.message);
+}
+
+#[test]
+fn rows_are_weighted_by_a_column() {
+    let fixture = Fixture::new(40);
+    let with = |weights: Value| {
+        let mut params = short();
+        params["row_weights"] = weights;
+        run_kind(&Train, &params, &fixture.inputs()).unwrap().bytes(WEIGHTS)
+    };
+    let plain = fixture.train().bytes(WEIGHTS);
+    assert!(with(json!({ "column": "label", "values": { "bcc": 3.0 } })) != plain);
+    assert!(with(json!({ "column": "label", "values": { "none such": 3.0 } })) == plain);
+    let mut params = short();
+    params["row_weights"] = json!({ "column": "lable", "values": {} });
+    let error = run_kind(&Train, &params, &fixture.inputs()).err().unwrap().render();
+    assert!(error.contains("lable"), "{error}");
+}
+
+#[test]
+fn training_starts_from_pretrained_weights() {
+    let fixture = Fixture::new(40);
+    let params = json!({ "model": "efficientnet-lite0", "epochs": 1, "batch_size": 20, "device": "cpu" });
+    let ran = run_kind(&Train, &params, &fixture.inputs()).unwrap();
+    assert!(ran.json("model/card.json")["training"].get("pretrained").is_none());
+    // A model of hamflow has the names of public weights, but in another order of dimensions.
+    let folder = tempfile::tempdir().unwrap();
+    let mut inputs = fixture.inputs().to_vec();
+    inputs.push((
+        "pretrained",
+        file_input(folder.path(), "weights.safetensors", &ran.bytes(WEIGHTS), Some(ArtifactType::FILE)),
+    ));
+    let error = run_kind(&Train, &params, &inputs).err().unwrap().render();
+    assert!(
+        error.contains("`weights.safetensors` has the tensor `conv_stem.weight` of shape [3, 3, 3, 32]"),
+        "{error}"
+    );
+    assert!(error.contains("`pretrained` takes public weights of `efficientnet-lite0`"), "{error}");
 }

@@ -11,10 +11,10 @@ use super::epoch_buffer::{EpochBuffer, EpochValues};
 use super::queue::Queue;
 use super::session::{Session, Settings, Source};
 use crate::ml::network::Network;
-use crate::ml::optimiser::Adam;
+use crate::ml::optim::OptimiserState;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::Recipe;
-use crate::ml::trainer::{Data, Engine, Epoch, INFERENCE_BATCH, Steps, Tally, worst_gradient};
+use crate::ml::trainer::{Data, Engine, EngineState, Epoch, INFERENCE_BATCH, Steps, Tally, Validated, worst_gradient};
 use crate::ml::weights::Weights;
 
 /// Steps between two reads of the cursor, frequent enough for a progress display.
@@ -40,7 +40,7 @@ pub struct CudaEngine<'a, Q: Queue> {
     /// The recorded commands of a step, by its number of images.
     recordings: BTreeMap<(Part, usize), Q::Recording>,
     weights: Weights,
-    adam: Adam,
+    optimiser: OptimiserState,
     /// Whether these weights and moments are on the device.
     is_loaded: bool,
     /// Whether the loss of a step was not finite.
@@ -64,6 +64,11 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
     ) -> Result<Self, CudaError> {
         let (trained, validated) = (data.training.images.len(), data.validation.images.len());
         let validation_batch = INFERENCE_BATCH.max(recipe.batch_size);
+        let (mean, deviation) = (data.normalisation.mean, data.normalisation.standard_deviation);
+        let (Some(mean), Some(deviation)) = (mean.shared(), deviation.shared()) else {
+            return Err(CudaError::Unsupported { what: "a normalisation of each channel".to_owned() });
+        };
+        let normalisation = [mean, deviation];
         let colours = recipe
             .augment
             .0
@@ -77,7 +82,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             colours: colours && network.input().channels == 3,
             mixes: recipe.mixup > 0.0,
             seed: recipe.seed,
-            normalisation: data.normalisation,
+            normalisation,
         };
         let mut session = Session::new(queue, network, settings)?;
         let training = source(&mut session.queue, &data.training.images, recipe.batch_size)?;
@@ -90,7 +95,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             validation_batch,
             recordings: BTreeMap::new(),
             weights,
-            adam: Adam::new(network.parameter_count()),
+            optimiser: OptimiserState::zeros(2, network.parameter_count()),
             is_loaded: false,
             diverged: false,
         };
@@ -150,7 +155,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
 
     fn load(&mut self) -> Result<(), StageError> {
         if !self.is_loaded {
-            let (first, second) = self.adam.moments();
+            let [first, second] = &self.optimiser.moments[..] else { unreachable!("Adam has two moments") };
             let weights = self.weights.with_slices(|slices| slices.concat()).map_err(weights_failed)?;
             self.session.load(&weights, first, second)?;
             self.is_loaded = true;
@@ -185,8 +190,8 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let [weights, first, second] = self.session.state()?;
         let parameters = self.network.parameters();
         let values = parameters.iter().map(|parameter| weights[parameter.range.clone()].to_vec());
-        self.weights = Weights::from_values(parameters, values).map_err(weights_failed)?;
-        self.adam = Adam::from_moments(steps, first, second);
+        self.weights = Weights::from_values(parameters.iter(), values).map_err(weights_failed)?;
+        self.optimiser = OptimiserState { steps, moments: vec![first, second] };
         Ok(())
     }
 }
@@ -221,20 +226,20 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
         &self.weights
     }
 
-    fn adam(&self) -> &Adam {
-        &self.adam
+    fn optimiser(&self) -> &OptimiserState {
+        &self.optimiser
     }
 
-    fn restore(&mut self, weights: Weights, adam: Adam) -> Result<(), StageError> {
-        (self.weights, self.adam, self.is_loaded) = (weights, adam, false);
+    fn restore(&mut self, state: EngineState) -> Result<(), StageError> {
+        (self.weights, self.optimiser, self.is_loaded) = (state.weights, state.optimiser, false);
         Ok(())
     }
 
     fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError> {
         self.load()?;
-        let values = EpochValues::draw(epoch, &self.adam, self.network.input());
+        let values = EpochValues::draw(epoch, self.optimiser.steps, self.network.input());
         self.training.epoch.upload(&mut self.session.queue, &values)?;
-        let before = self.adam.steps();
+        let before = self.optimiser.steps;
         self.session.set_cursor(self.training.cursor, Cursor { step: before, ..Cursor::default() })?;
         self.order_epoch(epoch, observe)?;
         let cursor = Cursor::from_bytes(&self.session.queue.download(self.training.cursor)?);
@@ -251,14 +256,15 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
         Ok(Steps::Done(tally(cursor)))
     }
 
-    fn validate(&mut self, data: &Data<'_>) -> Result<Tally, StageError> {
+    fn validate(&mut self, data: &Data<'_>) -> Result<Validated, StageError> {
         self.load()?;
         self.session.set_cursor(self.validation.cursor, Cursor::default())?;
         for images in data.validation.images.chunks(self.validation_batch) {
             self.replay(Part::Validation, images.len())?;
         }
         let cursor = Cursor::from_bytes(&self.session.queue.download(self.validation.cursor)?);
-        Ok(Tally { images: data.validation.images.len(), ..tally(cursor) })
+        let tally = Tally { images: data.validation.images.len(), ..tally(cursor) };
+        Ok(Validated { tally, probabilities: None })
     }
 
     fn worst_gradient(&mut self) -> Result<String, StageError> {

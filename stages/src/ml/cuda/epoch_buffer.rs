@@ -7,7 +7,7 @@ use super::buffer::{Buffer, Number, bytes_of, f32_bytes};
 use super::queue::Queue;
 use crate::ml::augment::Affine;
 use crate::ml::loss::Target;
-use crate::ml::optimiser::Adam;
+use crate::ml::optim::Adam;
 use crate::ml::shape::MapShape;
 use crate::ml::trainer::Epoch;
 
@@ -112,17 +112,17 @@ fn target_bytes(target: Target) -> [u8; TARGET_SIZE] {
 
 impl EpochValues {
     /// Draws an epoch from the same random numbers as on the CPU.
-    pub fn draw(epoch: &Epoch<'_>, adam: &Adam, shape: MapShape) -> Self {
+    pub fn draw(epoch: &Epoch<'_>, steps: u64, shape: MapShape) -> Self {
         let mut values = Self { order: epoch.order.iter().map(|&image| image as u32).collect(), ..Self::default() };
         for (number, step) in (1..).zip(epoch.steps()) {
             let mut targets = epoch.targets(step);
-            if let Some(mix) = epoch.mix(step) {
+            if let Some(mix) = epoch.mix(step, shape) {
                 mix.apply_to_targets(&mut targets);
                 values.shares.push(mix.share() as f32);
                 values.partners.extend(mix.partners().iter().map(|&partner| partner as u32));
             }
             values.targets.extend(targets);
-            values.alphas.push(Adam::numbers(step.learning_rate, adam.steps() + number).alpha);
+            values.alphas.push(Adam::coefficients(step.learning_rate, steps + number).alpha);
         }
         // On all threads, because the device waits for it.
         let draw = |position| epoch.draw(position).map(|draw| (Affine::new(&draw, shape).rows(), draw.colour));

@@ -74,6 +74,7 @@ fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) 
     let samples = |range: std::ops::Range<usize>| Samples {
         images: images[range.clone()].iter().map(Vec::as_slice).collect(),
         classes: range.map(|i| i % 3).collect(),
+        weights: Vec::new(),
     };
     let (training, validation) = (samples(0..count), samples(count..count + 5));
     let data = Data { normalisation: Normalisation::fit(&training.images), training, validation };

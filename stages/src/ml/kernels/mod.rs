@@ -19,7 +19,7 @@ mod view;
 pub use conv::{ConvShape, Epilogue, conv3x3, conv3x3_weight_gradient, flip};
 pub use dense::{DenseShape, dense, dense_input_gradient, dense_weight_gradient};
 pub use depthwise::{Correlation, Tap, correlate, row_weight_gradient};
-pub use pointwise::{AdamStep, DropoutMask, adam, add, dropout, relu_gradient};
+pub use pointwise::{AdamStep, DropoutMask, adam, add, blend, dropout, momentum, relu_gradient, scale};
 pub use pool::{Windows, max_pool, max_pool_gradient, window_max, window_max_gradient};
 pub use product::{Matrix, ProductShape, outer_product, pack, packed_len, product};
 pub use view::{

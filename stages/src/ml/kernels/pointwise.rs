@@ -74,6 +74,36 @@ kernel! {
     }
 }
 
+kernel! {
+    /// Multiplies values by a factor.
+    pub fn scale(factor: f32, values: &mut [f32]) {
+        values.iter_mut().for_each(|value| *value *= factor)
+    }
+}
+
+kernel! {
+    /// Updates weights by one step of gradient descent with the coefficients momentum, weight decay and learning rate.
+    pub fn momentum(coefficients: [f32; 3], gradient: &[f32], velocity: &mut [f32], weights: &mut [f32]) {
+        momentum_values(coefficients, gradient, velocity, weights)
+    }
+}
+
+kernel! {
+    /// Moves averages towards values by the fraction `share`.
+    pub fn blend(share: f32, values: &[f32], averages: &mut [f32]) {
+        averages.iter_mut().zip(values).for_each(|(average, value)| *average = (value - *average).mul_add(share, *average))
+    }
+}
+
+#[inline(always)]
+fn momentum_values(coefficients: [f32; 3], gradient: &[f32], velocity: &mut [f32], weights: &mut [f32]) {
+    let [momentum, decay, rate] = coefficients;
+    for ((gradient, velocity), weight) in gradient.iter().zip(velocity).zip(weights) {
+        *velocity = velocity.mul_add(momentum, weight.mul_add(decay, *gradient));
+        *weight -= rate * *velocity;
+    }
+}
+
 #[inline(always)]
 fn mask_values(mask: DropoutMask, first: u32, values: &[f32], output: &mut [f32]) {
     for (i, (value, output)) in (0..).zip(values.iter().zip(output)) {

@@ -149,6 +149,13 @@ fn all_other_kernels_are_identical_at_every_level() {
         adam(level, step, &values, &mut first, &mut second, &mut weights);
         [first, second, weights].concat()
     });
+    at_every_level("momentum", |level| {
+        let (mut velocity, mut weights) = (wave(4, 1003, 1.0), wave(6, 1003, 1.0));
+        momentum(level, [0.9, 1e-2, 1e-1], &values, &mut velocity, &mut weights);
+        scale(level, 0.75, &mut weights);
+        blend(level, 0.3, &velocity, &mut weights);
+        [velocity, weights].concat()
+    });
     at_every_level("add", |level| {
         let mut sums = wave(7, 1003, 1.0);
         add(level, &values, &mut sums);

@@ -1,8 +1,9 @@
 //! The network of the notebook that this pipeline is based on.
 
-use super::Model;
+use super::{Model, same_names};
 use crate::ml::graph::{Builder, Value};
 use crate::ml::kernels::Activation::Relu;
+use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
 
 /// Two blocks of two convolutions, then two dense layers: 3,752,999 parameters for input 75×100×3 and 7 classes.
@@ -10,6 +11,8 @@ pub const MODEL: Model = Model {
     name: "baseline",
     summary: "two blocks of two 3×3 convolutions (32 and 64 filters) with max pooling and dropout, then dense 128 and the classes",
     build,
+    normalisation: Normalisation::IMAGENET,
+    other_names: same_names,
 };
 
 fn build(b: &mut Builder<'_>, image: Value, classes: usize) -> Result<Value, String> {

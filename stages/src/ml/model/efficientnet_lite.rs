@@ -6,6 +6,7 @@
 use super::Model;
 use crate::ml::graph::{Builder, Value};
 use crate::ml::kernels::Activation::Relu6;
+use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
 
 /// EfficientNet-Lite0.
@@ -13,6 +14,8 @@ pub const LITE0: Model = Model {
     name: "efficientnet-lite0",
     summary: "EfficientNet-Lite0: 16 inverted residual blocks with depthwise convolutions, 3.4 million parameters",
     build: |b, image, classes| build(b, image, classes, [1.0, 1.0, 0.2]),
+    normalisation: NORMALISATION,
+    other_names,
 };
 
 /// EfficientNet-Lite1.
@@ -20,6 +23,8 @@ pub const LITE1: Model = Model {
     name: "efficientnet-lite1",
     summary: "EfficientNet-Lite1: as Lite0 with 23 blocks, 4.1 million parameters",
     build: |b, image, classes| build(b, image, classes, [1.0, 1.1, 0.2]),
+    normalisation: NORMALISATION,
+    other_names,
 };
 
 /// EfficientNet-Lite2.
@@ -27,7 +32,12 @@ pub const LITE2: Model = Model {
     name: "efficientnet-lite2",
     summary: "EfficientNet-Lite2: as Lite1 with 1.1 times the filters, 4.8 million parameters",
     build: |b, image, classes| build(b, image, classes, [1.1, 1.2, 0.3]),
+    normalisation: NORMALISATION,
+    other_names,
 };
+
+/// Google's: bytes less 127, divided by 128.
+const NORMALISATION: Normalisation = Normalisation::shared(127.0, 128.0);
 
 const EPSILON: f64 = 1e-3;
 
@@ -120,4 +130,44 @@ fn conv(b: &mut Builder<'_>, names: [&str; 2], x: Value, config: ConvConfig, rel
     let x = b.conv(names[0], x, config)?;
     let x = b.batch_norm(names[1], x, EPSILON);
     Ok(if relu { b.activation(x, Relu6) } else { x })
+}
+
+/// The names of the package efficientnet_lite_pytorch, which numbers blocks through all stages.
+fn other_names(names: &[String]) -> Vec<String> {
+    let mut blocks: Vec<&str> = Vec::new();
+    let mut renamed = Vec::with_capacity(names.len());
+    let expands = |block: &str| {
+        names.iter().any(|name| name.strip_prefix(block).is_some_and(|rest| rest.starts_with(".conv_pwl")))
+    };
+    for name in names {
+        let (layer, tensor) = name.rsplit_once('.').unwrap_or((name, ""));
+        let other = match layer.rsplit_once('.') {
+            None => match layer {
+                "conv_stem" => "_conv_stem".to_owned(),
+                "bn1" => "_bn0".to_owned(),
+                "conv_head" => "_conv_head".to_owned(),
+                "bn2" => "_bn1".to_owned(),
+                "classifier" => "_fc".to_owned(),
+                other => other.to_owned(),
+            },
+            Some((block, layer)) => {
+                let number = blocks.iter().position(|known| *known == block).unwrap_or_else(|| {
+                    blocks.push(block);
+                    blocks.len() - 1
+                });
+                let other = match (layer, expands(block)) {
+                    ("conv_pw", true) => "_expand_conv",
+                    ("bn1", true) => "_bn0",
+                    ("conv_dw", _) => "_depthwise_conv",
+                    ("bn2", true) | ("bn1", false) => "_bn1",
+                    ("conv_pwl", _) | ("conv_pw", false) => "_project_conv",
+                    ("bn3", _) | ("bn2", false) => "_bn2",
+                    (other, _) => other,
+                };
+                format!("_blocks.{number}.{other}")
+            }
+        };
+        renamed.push(format!("{other}.{tensor}"));
+    }
+    renamed
 }

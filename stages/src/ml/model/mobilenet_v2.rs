@@ -1,8 +1,9 @@
 //! MobileNetV2 (Sandler et al. 2018). Names of weights are torchvision's.
 
-use super::Model;
+use super::{Model, same_names};
 use crate::ml::graph::{Builder, Value};
 use crate::ml::kernels::Activation::Relu6;
+use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
 
 /// MobileNetV2 with width 1.
@@ -10,6 +11,8 @@ pub const MODEL: Model = Model {
     name: "mobilenet-v2",
     summary: "MobileNetV2: 17 inverted residual blocks with depthwise convolutions, 2.2 million parameters",
     build,
+    normalisation: Normalisation::IMAGENET,
+    other_names: same_names,
 };
 
 const EPSILON: f64 = 1e-5;

@@ -7,6 +7,7 @@ mod resnet;
 
 use crate::ml::graph::{Builder, Graph, Value};
 use crate::ml::network::Network;
+use crate::ml::normalisation::Normalisation;
 use crate::ml::shape::MapShape;
 
 /// A network architecture.
@@ -18,6 +19,15 @@ pub struct Model {
     pub summary: &'static str,
     /// Adds the operations from the image to one value per class.
     pub build: fn(&mut Builder<'_>, Value, usize) -> Result<Value, String>,
+    /// The normalisation of images for public weights.
+    pub normalisation: Normalisation,
+    /// The names of tensors in another public implementation, given those of this one.
+    pub other_names: fn(&[String]) -> Vec<String>,
+}
+
+/// No other names.
+fn same_names(names: &[String]) -> Vec<String> {
+    names.to_vec()
 }
 
 /// Every model, in documentation order.

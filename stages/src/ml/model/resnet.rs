@@ -1,8 +1,9 @@
 //! ResNet-18 (He et al. 2016). Names of weights are torchvision's.
 
-use super::Model;
+use super::{Model, same_names};
 use crate::ml::graph::{Builder, Value};
 use crate::ml::kernels::Activation::Relu;
+use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
 
 /// ResNet-18.
@@ -10,6 +11,8 @@ pub const RESNET_18: Model = Model {
     name: "resnet-18",
     summary: "ResNet-18: eight residual blocks of two 3×3 convolutions, 11.2 million parameters",
     build,
+    normalisation: Normalisation::IMAGENET,
+    other_names: same_names,
 };
 
 const EPSILON: f64 = 1e-5;

@@ -6,11 +6,12 @@ use rayon::prelude::*;
 
 use super::forward::{Shared, add_up};
 use super::plan::{Place, WeightGradient};
+use super::trainable::Trainable;
 use super::workspace::{SUM_CHUNK, Slot, Thread, Workspace};
 use super::{Batch, Network};
 use crate::ml::kernels::{NormSums, add};
 use crate::ml::loss::{BatchLoss, Loss, Target};
-use crate::ml::op::{ImagePass, InputGradient, NormState, OutputGradient, Pass, RowsSeen, Source};
+use crate::ml::op::{Backward, ImagePass, InputGradient, NormState, OutputGradient, Pass, RowsSeen, Source};
 use crate::ml::shape::spans;
 use crate::ml::weights::{Weights, change};
 
@@ -25,33 +26,43 @@ impl Network {
     pub fn gradients(&self, weights: &[&[f32]], pass: &Pass, batch: Batch<'_>, work: &mut Workspace) -> BatchLoss {
         let count = batch.targets.len();
         work.prepare(self, pass.level, weights, count);
-        let Workspace { slots, threads, prepared, norms, sums, rows, row_gradients, image_sums, gradient } = work;
+        let Workspace { slots, threads, prepared, norms, sums, rows, row_gradients, image_sums, gradient, trainable } =
+            work;
+        let trainable = &*trainable;
         let slots = &mut slots[..count];
-        self.forward_maps(pass, weights, batch, (slots, threads, prepared), (norms, sums));
+        self.forward_maps(pass, weights, batch, (slots, threads, prepared, trainable), (norms, sums));
         self.flatten(slots, norms, pass, &mut rows[0]);
         self.forward_rows(pass, weights, count, rows);
 
-        let (last, logits) = (rows.len() - 1, rows.last().expect("a network has a row operation"));
+        let (last, logits) = (rows.len() - 1, rows.last_mut().expect("a network has a row operation"));
+        if !batch.offsets.is_empty() {
+            let rows = logits.chunks_exact_mut(batch.offsets.len());
+            rows.for_each(|row| row.iter_mut().zip(batch.offsets).for_each(|(logit, offset)| *logit += offset));
+        }
         let (loss, row_gradient) = batch.loss.of(logits, batch.targets);
         row_gradients[last].copy_from_slice(&row_gradient);
         self.backward_rows(pass, weights, count, rows, row_gradients, gradient);
-        self.unflatten(slots, norms, pass, &row_gradients[0]);
+        self.unflatten(slots, trainable, norms, pass, &row_gradients[0]);
 
         let phases = &self.plan.phases;
-        self.differentiate_norms(phases.len(), pass, slots, (norms, sums), gradient);
+        let freed = (pass.batch_statistics, trainable);
+        self.differentiate_norms(phases.len(), freed, slots, (norms, sums), gradient);
         for (number, steps) in phases.iter().enumerate().rev() {
-            let shared = Shared { network: self, pass, weights, prepared, norms, stop: None };
+            let shared = Shared { network: self, pass, weights, prepared, norms, trainable, stop: None };
             slots.par_iter_mut().enumerate().for_each(|(image, slot)| {
                 threads.with(self, |thread| shared.backward(steps.clone(), image, slot, thread));
             });
             for step in steps.clone() {
-                if let WeightGradient::Split { row } = self.plan.weight_gradients[step] {
+                let split = &self.plan.weight_gradients[step];
+                if let (WeightGradient::Split { row }, true) = (split, trainable.steps[step]) {
+                    let row = *row;
                     self.split_gradient(step, row, &shared, (slots, threads), gradient);
                 }
             }
-            self.differentiate_norms(number, pass, slots, (norms, sums), gradient);
+            self.differentiate_norms(number, freed, slots, (norms, sums), gradient);
         }
         self.add_image_gradients(pass, slots, image_sums, gradient);
+        trainable.clear_frozen(gradient);
         loss
     }
 
@@ -68,17 +79,19 @@ impl Network {
         let pass = &Pass::inference();
         let targets = [Target::new(class, 1.0)];
         work.prepare(self, pass.level, weights, 1);
-        let Workspace { slots, threads, prepared, norms, sums, rows, row_gradients, gradient, .. } = work;
-        let batch = Batch { images: image, targets: &targets, loss: Loss::default() };
-        self.forward_maps(pass, weights, batch, (&mut slots[..1], threads, prepared), (norms, sums));
+        work.freeze(self, &[]);
+        let Workspace { slots, threads, prepared, norms, sums, rows, row_gradients, gradient, trainable, .. } = work;
+        let trainable = &*trainable;
+        let batch = Batch { images: image, targets: &targets, loss: Loss::default(), offsets: &[] };
+        self.forward_maps(pass, weights, batch, (&mut slots[..1], threads, prepared, trainable), (norms, sums));
         self.flatten(&slots[..1], norms, pass, &mut rows[0]);
         self.forward_rows(pass, weights, 1, rows);
         let of_logits = row_gradients.last_mut().expect("a network has a row operation");
         of_logits.fill(0.0);
         of_logits[class] = 1.0;
         self.backward_rows(pass, weights, 1, rows, row_gradients, gradient);
-        self.unflatten(&mut slots[..1], norms, pass, &row_gradients[0]);
-        let shared = Shared { network: self, pass, weights, prepared, norms, stop: Some(map) };
+        self.unflatten(&mut slots[..1], trainable, norms, pass, &row_gradients[0]);
+        let shared = Shared { network: self, pass, weights, prepared, norms, trainable, stop: Some(map) };
         let first = self.lowered.steps.iter().position(|step| step.output == map).map_or(0, |step| step + 1);
         threads.with(self, |thread| {
             shared.backward(first..self.lowered.steps.len(), 0, &mut slots[0], thread);
@@ -104,7 +117,8 @@ impl Network {
     /// Moves the running statistics towards those of the last batch.
     pub fn update_statistics(&self, work: &Workspace, weights: &Weights) -> candle_core::Result<()> {
         let statistics: Vec<_> = weights.iter().skip(self.parameters().len()).map(|(_, tensor)| tensor).collect();
-        for (norm, state) in self.lowered.norms.iter().zip(&work.norms) {
+        let norms = self.lowered.norms.iter().zip(&work.norms).zip(&work.trainable.norms);
+        for ((norm, state), _) in norms.filter(|(_, trains)| **trains) {
             let [mean, variance] = [statistics[norm.statistics], statistics[norm.statistics + 1]];
             change(mean, |running| norm.config.update(running, state.mean.iter().copied().map(f64::from)))?;
             change(variance, |running| norm.config.update(running, state.variance.iter().copied()))?;
@@ -133,9 +147,9 @@ impl Network {
     }
 
     /// Copies the gradient of the vectors to the map that was flattened.
-    fn unflatten(&self, slots: &mut [Slot], norms: &[NormState], pass: &Pass, vectors: &[f32]) {
+    fn unflatten(&self, slots: &mut [Slot], trainable: &Trainable, norms: &[NormState], pass: &Pass, vectors: &[f32]) {
         let (map, layout) = self.flattened();
-        if !self.wanted[map] {
+        if !trainable.wanted[map] {
             return;
         }
         let Some(Place::Image(buffer)) = self.plan.places[map] else { unreachable!("the flattened map has a buffer") };
@@ -175,19 +189,20 @@ impl Network {
     fn differentiate_norms(
         &self,
         phase: usize,
-        pass: &Pass,
+        (batch_statistics, trainable): (bool, &Trainable),
         slots: &[Slot],
         (norms, sums): (&mut [NormState], &mut Vec<f64>),
         gradient: &mut [f32],
     ) {
-        for (index, plan) in self.plan.norms.iter().enumerate().filter(|(_, plan)| plan.completed == phase) {
+        let completed = self.plan.norms.iter().enumerate().filter(|(_, plan)| plan.completed == phase);
+        for (index, plan) in completed.filter(|(index, _)| trainable.norms[*index]) {
             let norm = &self.lowered.norms[index];
             let channels = norm.config.channels;
             add_up(slots.iter().map(|slot| &slot.backward_sums[plan.offset..][..2 * channels]), sums);
             let (gradients, products) = sums.split_at(channels);
             let count = slots.len() * self.lowered.maps[norm.map].layout.shape.pixels();
             let of_weights = &mut gradient[norm.gradient.clone()];
-            norm.config.differentiate(gradients, products, count, pass.batch_statistics, of_weights, &mut norms[index]);
+            norm.config.differentiate(gradients, products, count, batch_statistics, of_weights, &mut norms[index]);
         }
     }
 
@@ -249,7 +264,7 @@ impl Shared<'_> {
         let network = self.network;
         let map = *network.lowered.steps[step].inputs.get(input)?;
         let consumers = &network.lowered.maps[map].consumers;
-        network.wanted[map].then(|| InputGradient {
+        self.trainable.wanted[map].then(|| InputGradient {
             source,
             gradient: &mut gradient[..source.layout.len()],
             adds: consumers.last() != Some(&step),
@@ -265,7 +280,7 @@ impl Shared<'_> {
         let pass = &ImagePass { pass, image };
         for index in steps.rev() {
             let step = &lowered.steps[index];
-            if !network.wanted[step.output] {
+            if !self.trainable.wanted[step.output] {
                 continue;
             }
             let Slot { maps, gradients, weight_gradient, backward_sums, .. } = slot;
@@ -276,7 +291,7 @@ impl Shared<'_> {
             };
             let mut output = take(step.output);
             let mut inputs: [Vec<f32>; 2] = Default::default();
-            for (buffer, map) in inputs.iter_mut().zip(&step.inputs).filter(|(_, map)| network.wanted[**map]) {
+            for (buffer, map) in inputs.iter_mut().zip(&step.inputs).filter(|(_, map)| self.trainable.wanted[**map]) {
                 *buffer = take(*map);
             }
             let layout = lowered.maps[step.output].layout;
@@ -293,7 +308,9 @@ impl Shared<'_> {
             };
             let sources = [source(0), source(1)];
             let of_weights = match &plan.weight_gradients[index] {
-                WeightGradient::PerImage(range) => Some(&mut weight_gradient[range.clone()]),
+                WeightGradient::PerImage(range) if self.trainable.steps[index] => {
+                    Some(&mut weight_gradient[range.clone()])
+                }
                 _ => None,
             };
             let [first, second] = &mut inputs;
@@ -305,22 +322,20 @@ impl Shared<'_> {
                 self.input_gradient(index, 1, sources[1], (second, of_second)),
             ];
             let count = step.inputs.len();
-            step.op.backward(
-                pass,
-                self.weights(index),
-                &sources[..count],
-                &mut of_output,
-                of_weights,
-                &mut input_gradients[..count],
-                &mut thread.scratch,
-            );
+            let backward = Backward {
+                inputs: &sources[..count],
+                output: &mut of_output,
+                weight_gradient: of_weights,
+                input_gradients: &mut input_gradients[..count],
+            };
+            step.op.backward(pass, self.weights(index), backward, &mut thread.scratch);
             let mut give = |map: usize, values: Vec<f32>| match plan.places[map] {
                 Some(Place::Image(buffer)) => gradients[buffer] = values,
                 Some(Place::Thread(buffer)) => thread.buffers[buffer] = values,
                 None => {}
             };
             give(step.output, output);
-            for (values, map) in inputs.into_iter().zip(&step.inputs).filter(|(_, map)| network.wanted[**map]) {
+            for (values, map) in inputs.into_iter().zip(&step.inputs).filter(|(_, map)| self.trainable.wanted[**map]) {
                 give(*map, values);
             }
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::trainable::Trainable;
 use super::workspace::{Prepared, Slot, Threads};
 use super::{Batch, Network};
 use crate::ml::op::{ImagePass, NormState, OpWeights, Pass, Scratch, Sink};
@@ -17,6 +18,7 @@ pub(super) struct Shared<'a> {
     pub(super) weights: &'a [&'a [f32]],
     pub(super) prepared: &'a Prepared,
     pub(super) norms: &'a [NormState],
+    pub(super) trainable: &'a Trainable,
     /// The map whose gradient is left without its activation.
     pub(super) stop: Option<usize>,
 }
@@ -27,6 +29,11 @@ impl<'a> Shared<'a> {
         OpWeights { tensors: &self.weights[self.network.lowered.steps[step].parameters.clone()], forward, backward }
     }
 
+    /// Whether a normalisation uses the statistics of the batch.
+    fn uses_batch(&self, norm: usize) -> bool {
+        self.pass.batch_statistics && self.trainable.norms[norm]
+    }
+
     /// Runs steps for one image.
     pub(super) fn forward(&self, steps: Range<usize>, image: usize, slot: &mut Slot, scratch: &mut Scratch) {
         let Self { network, pass, norms, .. } = *self;
@@ -35,7 +42,7 @@ impl<'a> Shared<'a> {
             let step = &network.lowered.steps[index];
             let mut values = std::mem::take(&mut slot.maps[step.output]);
             let map = &network.lowered.maps[step.output];
-            let statistics = map.norm.filter(|_| pass.pass.batch_statistics).map(|norm| {
+            let statistics = map.norm.filter(|norm| self.uses_batch(*norm)).map(|norm| {
                 let channels = map.layout.shape.channels;
                 let sums = &mut slot.forward_sums[network.plan.norms[norm].offset..][..2 * channels];
                 sums.fill(0.0);
@@ -61,22 +68,20 @@ impl Network {
         pass: &Pass,
         weights: &[&[f32]],
         batch: Batch<'_>,
-        (slots, threads, prepared): (&mut [Slot], &Threads, &Prepared),
+        (slots, threads, prepared, trainable): (&mut [Slot], &Threads, &Prepared, &Trainable),
         (norms, sums): (&mut [NormState], &mut Vec<f64>),
     ) {
         let input = self.lowered.maps[0].layout;
         let images = batch.images.par_chunks(input.shape.len());
         images.zip(&mut *slots).for_each(|(image, slot)| input.put(image, &mut slot.maps[0]));
-        if !pass.batch_statistics {
-            self.recall_statistics(weights, norms);
-        }
+        self.recall_statistics(weights, norms);
         for (number, steps) in self.plan.phases.iter().enumerate() {
-            let shared = Shared { network: self, pass, weights, prepared, norms, stop: None };
+            let shared = Shared { network: self, pass, weights, prepared, norms, trainable, stop: None };
             slots.par_iter_mut().enumerate().for_each(|(image, slot)| {
                 threads.with(self, |thread| shared.forward(steps.clone(), image, slot, &mut thread.scratch));
             });
             if pass.batch_statistics {
-                self.measure_statistics(number, weights, slots, norms, sums);
+                self.measure_statistics(number, weights, (slots, trainable), norms, sums);
             }
         }
     }
@@ -95,11 +100,12 @@ impl Network {
         &self,
         phase: usize,
         weights: &[&[f32]],
-        slots: &[Slot],
+        (slots, trainable): (&[Slot], &Trainable),
         norms: &mut [NormState],
         sums: &mut Vec<f64>,
     ) {
-        for (index, plan) in self.plan.norms.iter().enumerate().filter(|(_, plan)| plan.written == phase) {
+        let written = self.plan.norms.iter().enumerate().filter(|(_, plan)| plan.written == phase);
+        for (index, plan) in written.filter(|(index, _)| trainable.norms[*index]) {
             let norm = &self.lowered.norms[index];
             let channels = norm.config.channels;
             add_up(slots.iter().map(|slot| &slot.forward_sums[plan.offset..][..2 * channels]), sums);

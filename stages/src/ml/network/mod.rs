@@ -5,6 +5,7 @@ mod forward;
 mod grad_cam;
 mod inference;
 mod plan;
+mod trainable;
 mod workspace;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub struct Batch<'a> {
     pub targets: &'a [Target],
     /// The loss function.
     pub loss: Loss,
+    /// Numbers that are added to the logits of each class before the loss; empty for none.
+    pub offsets: &'a [f32],
 }
 
 /// The operations of a network with their shapes, without the weights.
@@ -53,8 +56,6 @@ pub struct Network {
     lowered: Lowered,
     plan: Plan,
     layers: Vec<LayerSummary>,
-    /// Whether the gradient of each map is needed.
-    wanted: Vec<bool>,
 }
 
 impl Network {
@@ -62,12 +63,7 @@ impl Network {
     pub fn new(graph: Graph) -> Result<Self, String> {
         let lowered = Lowered::new(graph)?;
         let (plan, layers) = (Plan::new(&lowered), summary(&lowered));
-        let mut wanted = vec![false; lowered.maps.len()];
-        for step in &lowered.steps {
-            let has_weights = !step.gradient.is_empty() || lowered.maps[step.output].norm.is_some();
-            wanted[step.output] = has_weights || step.inputs.iter().any(|map| wanted[*map]);
-        }
-        Ok(Self { lowered, plan, layers, wanted })
+        Ok(Self { lowered, plan, layers })
     }
 
     /// The shape of an input image.
@@ -103,6 +99,16 @@ impl Network {
     /// The number of trainable weights.
     pub fn parameter_count(&self) -> usize {
         self.lowered.parameter_count()
+    }
+
+    /// Whether there is batch normalisation.
+    pub fn is_normalised(&self) -> bool {
+        !self.lowered.norms.is_empty()
+    }
+
+    /// The name of the last dense layer.
+    pub fn head(&self) -> &str {
+        self.lowered.rows.last().map_or("", |row| &row.name)
     }
 
     /// The layer summary.

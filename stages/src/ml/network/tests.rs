@@ -11,7 +11,7 @@ use crate::ml::graph::{Builder, Value};
 use crate::ml::kernels::Level;
 use crate::ml::model;
 use crate::ml::op::{ConvConfig, Initial, Pass};
-use crate::ml::optimiser::Adam;
+use crate::ml::optim::{self, Adam, OptimiserState};
 use crate::ml::wave;
 use crate::ml::weights::Weights;
 
@@ -55,13 +55,14 @@ fn twenty_steps_match_pytorch() {
     let network = baseline(13, 18, 3);
     let weights = wave_weights(&network);
     let mut work = Workspace::default();
-    let mut adam = Adam::new(network.parameter_count());
+    let mut state = OptimiserState::zeros(2, network.parameter_count());
+    let rates = vec![Some(1e-3); network.parameters().len()];
     for step in 1..=20usize {
         let images = wave(1000 + step as u32, 6 * 13 * 18 * 3, 4.0);
         let class_weights = if step <= 10 { [1.0; 3] } else { [0.5, 2.0, 1.25] };
         let targets: Vec<Target> =
             (0..6usize).map(|i| (step + i * i) % 3).map(|class| Target::new(class, class_weights[class])).collect();
-        let batch = Batch { images: &images, targets: &targets, loss: Loss::default() };
+        let batch = Batch { images: &images, targets: &targets, loss: Loss::default(), offsets: &[] };
         let loss =
             weights.with_slices(|slices| network.gradients(slices, &Pass::inference(), batch, &mut work)).unwrap();
         if step == 1 {
@@ -73,7 +74,8 @@ fn twenty_steps_match_pytorch() {
         }
         let expected = LOSSES[step - 1];
         assert!((loss.sum / 6.0 - expected).abs() < 1e-4 * expected, "step {step}: {} {expected}", loss.sum / 6.0);
-        adam.step(Level::detect(), 1e-3, network.parameters(), work.gradient(), &weights).unwrap();
+        let parameters = (network.parameters(), &rates[..]);
+        optim::step(&Adam, &mut state, Level::detect(), parameters, work.gradient(), &weights).unwrap();
     }
 }
 
@@ -91,16 +93,18 @@ fn two_steps((height, width): (usize, usize), images: usize, threads: usize, lev
     let network = baseline(height, width, 3);
     let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
     let mut work = Workspace::default();
-    let mut adam = Adam::new(network.parameter_count());
+    let mut state = OptimiserState::zeros(2, network.parameter_count());
+    let rates = vec![Some(1e-3); network.parameters().len()];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         for step in 0..2u32 {
             let pixels = wave(step, images * height * width * 3, 4.0);
             let targets: Vec<Target> = (0..images).map(|i| Target::new(i % 3, 1.0)).collect();
-            let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
+            let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
             let pass = Pass { level, ..Pass::training(u64::from(step)) };
             weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
-            adam.step(level, 1e-3, network.parameters(), work.gradient(), &weights).unwrap();
+            let parameters = (network.parameters(), &rates[..]);
+            optim::step(&Adam, &mut state, level, parameters, work.gradient(), &weights).unwrap();
         }
     });
     weights
@@ -188,7 +192,7 @@ fn assert_matches(name: &str, network: &Network, count: usize) {
     let (weights, shape) = (wave_state(network), network.input());
     let pixels = wave(1000, count * shape.len(), 4.0);
     let targets: Vec<Target> = (0..count).map(|i| Target::new(i * i % network.classes(), 1.0)).collect();
-    let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
+    let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
     let (pass, mut work) = (Pass { batch_statistics: true, ..Pass::inference() }, Workspace::default());
     let loss = weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
     let loss = loss.sum / count as f64;
@@ -257,7 +261,7 @@ fn normalised_networks_do_not_depend_on_threads_and_instructions() {
     let run = |threads: usize, level: Level| {
         let pixels = wave(5, 5 * network.input().len(), 4.0);
         let targets: Vec<Target> = (0..5).map(|i| Target::new(i % 3, 1.0)).collect();
-        let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default() };
+        let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
         let (pass, mut work) = (Pass { level, ..Pass::training(3) }, Workspace::default());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
@@ -280,4 +284,19 @@ fn the_output_of_a_graph_must_be_its_last_dense_layer() {
     let shape = MapShape { height: 4, width: 4, channels: 3 };
     let error = Graph::build(shape, |b, image| Ok(b.flatten("flatten", image))).unwrap_err();
     assert!(error.contains("must end with a dense layer"), "{error}");
+}
+
+#[test]
+fn the_estimate_of_memory_is_what_a_step_allocates() {
+    let network =
+        model::find("efficientnet-lite0").unwrap().network(MapShape { height: 64, width: 64, channels: 3 }, 7);
+    let network = network.unwrap();
+    let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
+    let pixels = wave(1, 3 * network.input().len(), 4.0);
+    let targets = [0, 1, 2].map(|class| Target::new(class, 1.0));
+    let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
+    let mut work = Workspace::default();
+    weights.with_slices(|slices| network.gradients(slices, &Pass::training(1), batch, &mut work)).unwrap();
+    let (estimate, allocated) = (Workspace::bytes_for(&network, 3) as f64, work.allocated() as f64);
+    assert!((estimate / allocated - 1.0).abs() < 0.1, "{estimate} {allocated}");
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use rayon::prelude::*;
 
 use super::Network;
+use super::trainable::Trainable;
 use crate::ml::kernels::Level;
 use crate::ml::op::{NormState, Scratch};
 
@@ -27,6 +28,7 @@ pub struct Workspace {
     /// The sums over the images of the gradients that are computed per image.
     pub(super) image_sums: Vec<f32>,
     pub(super) gradient: Vec<f32>,
+    pub(super) trainable: Trainable,
 }
 
 /// The state of one image of a batch.
@@ -138,10 +140,29 @@ impl Workspace {
         norm
     }
 
+    /// The bytes of the buffers that a step of `images` images needs, besides the weights and the state of the optimiser.
+    pub fn bytes_for(network: &Network, images: usize) -> usize {
+        let plan = &network.plan;
+        let maps: usize = network.lowered.maps.iter().map(|map| map.layout.len()).sum();
+        let of_image = maps + plan.image_buffers.iter().sum::<usize>() + plan.gradient_len + 4 * plan.sums_len;
+        let rows: usize = network.lowered.rows.iter().map(|row| 2 * row.output).sum();
+        // The gradient, and the weights rearranged for both passes.
+        let of_step = 3 * network.parameter_count() + plan.gradient_len;
+        size_of::<f32>() * (images * (of_image + rows) + of_step)
+    }
+
+    /// Freezes some parameters: their gradients are not computed, and frozen normalisations use their running statistics.
+    pub fn freeze(&mut self, network: &Network, frozen: &[bool]) {
+        self.trainable = Trainable::new(network, frozen);
+    }
+
     /// Makes room for a batch, and rearranges the weights.
     pub(super) fn prepare(&mut self, network: &Network, level: Level, weights: &[&[f32]], count: usize) {
         while self.slots.len() < count {
             self.slots.push(Slot::new(network));
+        }
+        if self.trainable.wanted.is_empty() {
+            self.freeze(network, &[]);
         }
         self.prepared.update(network, level, weights, true);
         self.norms.resize_with(network.lowered.norms.len(), NormState::default);
@@ -152,5 +173,21 @@ impl Workspace {
             buffers.resize_with(rows.len(), Vec::new);
             buffers.iter_mut().zip(rows).for_each(|(buffer, row)| buffer.resize(count * row.output, 0.0));
         }
+    }
+}
+
+#[cfg(test)]
+impl Workspace {
+    /// The bytes of all buffers.
+    pub(super) fn allocated(&self) -> usize {
+        let all = |buffers: &[Vec<f32>]| buffers.iter().map(Vec::capacity).sum::<usize>();
+        let of_slot = |slot: &Slot| {
+            let floats = all(&slot.maps) + all(&slot.gradients) + slot.weight_gradient.capacity();
+            floats + 2 * (slot.forward_sums.capacity() + slot.backward_sums.capacity())
+        };
+        let prepared: usize = self.prepared.steps.iter().map(|buffers| all(buffers)).sum();
+        let slots: usize = self.slots.iter().map(of_slot).sum();
+        let shared = self.image_sums.capacity() + self.gradient.capacity();
+        size_of::<f32>() * (slots + prepared + shared + all(&self.rows) + all(&self.row_gradients))
     }
 }

@@ -1,7 +1,7 @@
 //! The sum of two maps, as in residual connections (He et al. 2016).
 
 use super::access::TILE;
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Scratch, Sink, Source};
+use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source};
 use crate::ml::kernels::add;
 use crate::ml::shape::{MapShape, spans};
 
@@ -51,10 +51,7 @@ impl MapOp for Add {
         &self,
         pass: &ImagePass<'_>,
         _weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        _weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, input_gradients, .. }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let level = pass.pass.level;

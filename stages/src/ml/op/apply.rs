@@ -1,6 +1,6 @@
 //! Runs an operation on the values of one image, outside of a network.
 
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Requires, Scratch, Sink, Source};
+use super::{Backward, ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Requires, Scratch, Sink, Source};
 use crate::ml::kernels::{Activation, Level, View};
 use crate::ml::shape::{Layout, MapShape};
 
@@ -97,8 +97,9 @@ pub fn backward(
         })
         .collect();
     let (of_op, scratch) = (applied.weights(), &mut Scratch::default());
-    op.backward(pass, of_op, &sources, &mut output, Some(&mut of_weights), &mut input_gradients, scratch);
-    drop(input_gradients);
+    let weight_gradient = Some(&mut of_weights[..]);
+    let (inputs, output, input_gradients) = (&sources[..], &mut output, &mut input_gradients[..]);
+    op.backward(pass, of_op, Backward { inputs, output, weight_gradient, input_gradients }, scratch);
     let layouts = applied.inputs.iter().map(|(layout, _)| *layout);
     (of_weights, of_inputs.iter().zip(layouts).map(|(map, layout)| plain(layout, map)).collect())
 }

@@ -70,9 +70,9 @@ impl BatchNorm {
     /// Takes the running statistics.
     pub fn recall(&self, running: [&[f32]; 2], weights: [&[f32]; 2], state: &mut NormState) {
         state.resize(self.channels);
-        for c in 0..self.channels {
-            state.variance[c] = f64::from(running[1][c]);
-            self.place(c, f64::from(running[0][c]), f64::from(running[1][c]), weights, state);
+        for (c, (mean, variance)) in running[0].iter().zip(running[1]).enumerate() {
+            state.variance[c] = f64::from(*variance);
+            self.place(c, f64::from(*mean), f64::from(*variance), weights, state);
             state.coefficients[0][c] = state.scale[c];
             [state.coefficients[1][c], state.coefficients[2][c]] = [0.0; 2];
         }

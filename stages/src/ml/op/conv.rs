@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::access::{TILE, part};
 use super::{
-    Depthwise, DirectConv, ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, Padding,
-    ParameterConfig, Pointwise, Requires, Scratch, Sink, Source, WeightLayout,
+    Backward, Depthwise, DirectConv, ImagePass, Initial, MapOp, OpWeights, Padding, ParameterConfig, Pointwise,
+    Requires, Scratch, Sink, Source, WeightLayout,
 };
 use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
 use crate::ml::shape::{Layout, MapShape, Span, spans};
@@ -189,6 +189,41 @@ impl Conv {
         patches
     }
 
+    /// Adds the contribution of a span of the output, whose gradient is given, to the gradients of all weights.
+    fn add_weight_gradient(
+        &self,
+        level: Level,
+        input: &Source<'_>,
+        (span, gradient): (Span, &[f32]),
+        weight_gradient: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (_, outputs, length) = self.group();
+        let ConvConfig { filters, groups, bias, .. } = self.config;
+        let shape =
+            ProductShape { rows: span.count, inputs: length, outputs, input_stride: length, output_stride: filters };
+        let (of_weights, of_bias) = weight_gradient.split_at_mut(length * filters);
+        for group in 0..groups {
+            let patches = self.patches(input, span, group, &mut scratch.input);
+            let gradient = &gradient[group * outputs..];
+            if groups == 1 {
+                outer_product(level, shape, patches, gradient, of_weights);
+                continue;
+            }
+            let of_group = part(&mut scratch.result, length * outputs);
+            of_group.fill(0.0);
+            outer_product(level, shape, patches, gradient, of_group);
+            for (row, added) in of_weights.chunks_exact_mut(filters).zip(of_group.chunks_exact(outputs)) {
+                row[group * outputs..].iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        if bias {
+            for pixel in gradient.chunks_exact(filters) {
+                of_bias.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+            }
+        }
+    }
+
     /// Adds the gradients of patches to the map.
     fn scatter(&self, layout: Layout, span: Span, group: usize, patches: &[f32], map: &mut [f32]) {
         let (inputs, ..) = self.group();
@@ -294,13 +329,10 @@ impl MapOp for Conv {
         &self,
         pass: &ImagePass<'_>,
         weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        mut weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, mut weight_gradient, input_gradients }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
-        let (level, (group_inputs, outputs, length)) = (pass.pass.level, self.group());
+        let (level, (_, outputs, length)) = (pass.pass.level, self.group());
         let (filters, groups) = (self.config.filters, self.config.groups);
         if let Some(weight_gradient) = &mut weight_gradient {
             weight_gradient.fill(0.0);
@@ -311,35 +343,8 @@ impl MapOp for Conv {
         }
         for span in spans(&[output.layout], TILE) {
             let gradient = output.resolve(level, span);
-            let shape = ProductShape {
-                rows: span.count,
-                inputs: length,
-                outputs,
-                input_stride: length,
-                output_stride: filters,
-            };
             if let Some(weight_gradient) = &mut weight_gradient {
-                for group in 0..groups {
-                    let patches = self.patches(&inputs[0], span, group, &mut scratch.input);
-                    let gradient = &gradient[group * outputs..];
-                    if groups == 1 {
-                        outer_product(level, shape, patches, gradient, &mut weight_gradient[..length * filters]);
-                        continue;
-                    }
-                    let of_group = part(&mut scratch.result, length * outputs);
-                    of_group.fill(0.0);
-                    outer_product(level, shape, patches, gradient, of_group);
-                    let rows = weight_gradient.chunks_exact_mut(filters).zip(of_group.chunks_exact(outputs));
-                    for (row, added) in rows {
-                        row[group * outputs..].iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
-                    }
-                }
-                if self.config.bias {
-                    let bias = &mut weight_gradient[length * filters..];
-                    for pixel in gradient.chunks_exact(filters) {
-                        bias.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
-                    }
-                }
+                self.add_weight_gradient(level, &inputs[0], (span, gradient), weight_gradient, scratch);
             }
             let Some(input_gradient) = &mut input_gradients[0] else { continue };
             let size = packed_len(outputs, length);
@@ -355,7 +360,6 @@ impl MapOp for Conv {
                 let packed = &weights.backward[group * size..][..size];
                 product(level, shape, &gradient[group * outputs..], packed, false, patches);
                 let layout = input_gradient.source.layout;
-                debug_assert!(group_inputs > 0);
                 self.scatter(layout, span, group, patches, input_gradient.gradient);
             }
         }

@@ -2,8 +2,8 @@
 
 use super::access::{part, row};
 use super::{
-    Conv, ConvConfig, ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, ParameterConfig, Scratch,
-    Sink, Source, WeightLayout,
+    Backward, Conv, ConvConfig, ImagePass, Initial, InputGradient, MapOp, OpWeights, ParameterConfig, Scratch, Sink,
+    Source, WeightLayout,
 };
 use crate::ml::kernels::{Correlation, Level, Tap, correlate, row_weight_gradient};
 use crate::ml::shape::MapShape;
@@ -141,10 +141,7 @@ impl MapOp for Depthwise {
         &self,
         pass: &ImagePass<'_>,
         weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        mut weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, mut weight_gradient, input_gradients }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let (level, channels) = (pass.pass.level, self.input.channels);

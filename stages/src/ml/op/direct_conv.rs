@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::access::part;
 use super::conv::weight_rows_of_taps;
 use super::{
-    ConvConfig, ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, ParameterConfig, Requires,
-    Scratch, Sink, Source, WeightLayout,
+    Backward, ConvConfig, ImagePass, Initial, MapOp, OpWeights, ParameterConfig, Requires, Scratch, Sink, Source,
+    WeightLayout,
 };
 use crate::ml::kernels::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip, relu_gradient};
 use crate::ml::shape::{Layout, MapShape, spans};
@@ -87,10 +87,7 @@ impl MapOp for DirectConv {
         &self,
         pass: &ImagePass<'_>,
         weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, weight_gradient, input_gradients }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let level = pass.pass.level;

@@ -1,7 +1,7 @@
 //! Dropout: during training, sets random values to 0 and scales the others to preserve the mean (Srivastava et al. 2014).
 
 use super::access::row;
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Pass, RowOp, RowsSeen, Scratch, Sink, Source};
+use super::{Backward, ImagePass, MapOp, OpWeights, Pass, RowOp, RowsSeen, Scratch, Sink, Source};
 use crate::ml::kernels::{DropoutMask, dropout};
 use crate::ml::op::access::part;
 use crate::ml::shape::MapShape;
@@ -89,10 +89,7 @@ impl MapOp for ImageDropout {
         &self,
         pass: &ImagePass<'_>,
         _weights: OpWeights<'_>,
-        _inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        _weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { output, input_gradients, .. }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let Some(input_gradient) = &mut input_gradients[0] else { return };

@@ -1,7 +1,7 @@
 //! Global average pooling: the mean of each channel.
 
 use super::access::TILE;
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Scratch, Sink, Source};
+use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source};
 use crate::ml::shape::{MapShape, Span, spans};
 
 /// `[height, width, channels]` → `[1, 1, channels]`; no weights.
@@ -55,10 +55,7 @@ impl MapOp for GlobalPool {
         &self,
         pass: &ImagePass<'_>,
         _weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        _weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, input_gradients, .. }: Backward<'_>,
         _scratch: &mut Scratch,
     ) {
         let level = pass.pass.level;

@@ -1,7 +1,7 @@
 //! A copy of a map with its normalisation and activation applied, for operations that need stored values.
 
 use super::access::TILE;
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Scratch, Sink, Source};
+use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source};
 use crate::ml::shape::{MapShape, spans};
 
 /// `[height, width, channels]` → same shape; no weights.
@@ -45,10 +45,7 @@ impl MapOp for Materialise {
         &self,
         pass: &ImagePass<'_>,
         _weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        _weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, input_gradients, .. }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let Some(input_gradient) = &mut input_gradients[0] else { return };

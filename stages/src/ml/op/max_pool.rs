@@ -1,6 +1,6 @@
 //! Max pooling: over 2×2 windows, or over larger, overlapping ones.
 
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Padding, Requires, Scratch, Sink, Source};
+use super::{Backward, ImagePass, MapOp, OpWeights, Padding, Requires, Scratch, Sink, Source};
 use crate::ml::kernels::{Windows, max_pool, max_pool_gradient, window_max, window_max_gradient};
 use crate::ml::op::access::{TILE, part};
 use crate::ml::shape::{MapShape, spans};
@@ -78,10 +78,7 @@ impl MapOp for MaxPool {
         &self,
         pass: &ImagePass<'_>,
         _weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        _weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, input_gradients, .. }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let Some(input_gradient) = &mut input_gradients[0] else { return };

@@ -95,6 +95,18 @@ pub enum WeightLayout {
     Dense,
 }
 
+impl WeightLayout {
+    /// The shape in PyTorch of a tensor with this shape here.
+    pub fn public_shape(self, shape: &[usize]) -> Vec<usize> {
+        match (self, shape) {
+            (Self::Conv, &[height, width, inputs, outputs]) => vec![outputs, inputs, height, width],
+            (Self::Depthwise, &[height, width, channels]) => vec![channels, 1, height, width],
+            (Self::Dense, &[inputs, outputs]) => vec![outputs, inputs],
+            _ => shape.to_vec(),
+        }
+    }
+}
+
 /// The configuration of a weight tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterConfig {
@@ -168,6 +180,20 @@ pub struct OpWeights<'a> {
     pub backward: &'a [f32],
 }
 
+/// The gradients of an operation for one image, and what its backward pass knows about the forward pass.
+#[derive(Debug)]
+pub struct Backward<'a> {
+    /// The inputs.
+    pub inputs: &'a [Source<'a>],
+    /// The output and its gradient.
+    pub output: &'a mut OutputGradient<'a>,
+    /// Where the gradients of all weights go, in parameter order. `None` if the weights are frozen, or if their gradient is
+    /// computed by [`MapOp::weight_rows`] afterwards; then the gradient of the output must be left resolved.
+    pub weight_gradient: Option<&'a mut [f32]>,
+    /// The gradients of the inputs; `None` for those that are not needed.
+    pub input_gradients: &'a mut [Option<InputGradient<'a>>],
+}
+
 /// What an operation requires of its inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requires {
@@ -213,20 +239,8 @@ pub trait MapOp: Any + Debug + Send + Sync {
         scratch: &mut Scratch,
     );
 
-    /// Writes the gradients of the inputs that ask for it, and of all weights to `weight_gradient` in parameter order.
-    ///
-    /// Without `weight_gradient`, the weights are either frozen, or their gradient is computed by
-    /// [`MapOp::weight_rows`] afterwards; then the gradient of the output must be left as `output.resolve` makes it.
-    fn backward(
-        &self,
-        pass: &ImagePass<'_>,
-        weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
-        scratch: &mut Scratch,
-    );
+    /// Writes the gradients of the inputs and of the weights.
+    fn backward(&self, pass: &ImagePass<'_>, weights: OpWeights<'_>, backward: Backward<'_>, scratch: &mut Scratch);
 
     /// Adds one image's contribution to some rows of the gradient of the only weight tensor, which is
     /// `[rows, outputs]`. `gradient` is the resolved gradient of the output, in the layout of the output.

@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use super::access::{TILE, part};
-use super::{
-    ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, ParameterConfig, Scratch, Sink, Source,
-    WeightLayout,
-};
+use super::{Backward, ImagePass, Initial, MapOp, OpWeights, ParameterConfig, Scratch, Sink, Source, WeightLayout};
 use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product, view_columns};
 use crate::ml::shape::{Layout, MapShape, spans};
 
@@ -83,10 +80,7 @@ impl MapOp for Pointwise {
         &self,
         pass: &ImagePass<'_>,
         weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        mut weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, mut weight_gradient, input_gradients }: Backward<'_>,
         scratch: &mut Scratch,
     ) {
         let level = pass.pass.level;

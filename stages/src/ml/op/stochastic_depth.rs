@@ -3,7 +3,7 @@
 
 use super::access::TILE;
 use super::dropout::key_of;
-use super::{ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Scratch, Sink, Source, mix};
+use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source, mix};
 use crate::ml::shape::{MapShape, spans};
 
 /// `[height, width, channels]` → same shape; no weights.
@@ -60,10 +60,7 @@ impl MapOp for StochasticDepth {
         &self,
         pass: &ImagePass<'_>,
         _weights: OpWeights<'_>,
-        inputs: &[Source<'_>],
-        output: &mut OutputGradient<'_>,
-        _weight_gradient: Option<&mut [f32]>,
-        input_gradients: &mut [Option<InputGradient<'_>>],
+        Backward { inputs, output, input_gradients, .. }: Backward<'_>,
         _scratch: &mut Scratch,
     ) {
         let Some(input_gradient) = &mut input_gradients[0] else { return };

@@ -3,7 +3,7 @@
 use hamflow_stage_api::StageError;
 
 use super::{Data, Epoch};
-use crate::ml::optimiser::Adam;
+use crate::ml::optim::OptimiserState;
 use crate::ml::weights::Parameter;
 use crate::ml::weights::Weights;
 
@@ -46,6 +46,26 @@ pub enum Steps {
     },
 }
 
+/// The results on the validation images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Validated {
+    /// Loss and right answers.
+    pub tally: Tally,
+    /// The class probabilities of each image; `None` if the engine does not return them.
+    pub probabilities: Option<Vec<Vec<f64>>>,
+}
+
+/// What an engine needs to continue.
+#[derive(Debug, Clone)]
+pub struct EngineState {
+    /// The weights.
+    pub weights: Weights,
+    /// The moving average of the weights, if it is enabled.
+    pub average: Option<Weights>,
+    /// The state of the optimiser.
+    pub optimiser: OptimiserState,
+}
+
 /// A device that trains. It holds the weights and the optimiser's moments.
 ///
 /// Random numbers and learning rates are part of the epoch, so all engines give the same results up to rounding.
@@ -53,22 +73,27 @@ pub trait Engine {
     /// The weights after the last complete epoch.
     fn weights(&self) -> &Weights;
 
-    /// The moments after the last complete epoch.
-    fn adam(&self) -> &Adam;
+    /// The moving average of the weights, if it is enabled. It is what is validated and kept.
+    fn average(&self) -> Option<&Weights> {
+        None
+    }
 
-    /// Replaces weights and moments.
-    fn restore(&mut self, weights: Weights, adam: Adam) -> Result<(), StageError>;
+    /// The state of the optimiser after the last complete epoch.
+    fn optimiser(&self) -> &OptimiserState;
+
+    /// Replaces the state.
+    fn restore(&mut self, state: EngineState) -> Result<(), StageError>;
 
     /// Executes the steps of an epoch. Calls `observe` occasionally with the results so far and the learning rate.
     fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError>;
 
     /// Evaluates the validation images, which must not be empty.
-    fn validate(&mut self, data: &Data<'_>) -> Result<Tally, StageError>;
+    fn validate(&mut self, data: &Data<'_>) -> Result<Validated, StageError>;
 
     /// A description of the largest gradient in the last step, or in the diverged step, for an error message.
     fn worst_gradient(&mut self) -> Result<String, StageError>;
 
-    /// Returns the weights.
+    /// Returns the weights, or their average if it is enabled.
     fn into_weights(self: Box<Self>) -> Weights;
 }
 

@@ -2,11 +2,12 @@
 
 use hamflow_stage_api::Random;
 
-use super::Data;
+use super::{Data, Samples};
 use crate::ml::augment::Draw;
 use crate::ml::loss::Target;
 use crate::ml::mixup::Mix;
 use crate::ml::recipe::Recipe;
+use crate::ml::shape::MapShape;
 
 /// An epoch, independent of the engine.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Epoch<'e> {
     pub data: &'e Data<'e>,
     /// The weight of each class in the loss.
     pub class_weights: &'e [f64],
+    /// What is added to the logit of each class in the loss; empty for nothing.
+    pub logit_offsets: &'e [f32],
 }
 
 /// One step of an epoch.
@@ -57,18 +60,23 @@ impl Epoch<'_> {
     /// The targets of a step's images, before MixUp.
     pub fn targets(&self, step: Step<'_>) -> Vec<Target> {
         let target = |&image: &usize| {
-            let class = self.data.training.classes[image];
-            Target::new(class, self.class_weights[class])
+            let Samples { classes, weights, .. } = &self.data.training;
+            let class = classes[image];
+            Target::new(class, self.class_weights[class] * weights.get(image).copied().unwrap_or(1.0))
         };
         step.images.iter().map(target).collect()
     }
 
-    /// The MixUp of a step, if enabled.
-    pub fn mix(&self, step: Step<'_>) -> Option<Mix> {
-        let alpha = self.recipe.mixup;
-        (alpha > 0.0).then(|| {
-            let purpose = format!("mixup {} {}", self.number, step.position);
-            Mix::draw(&mut Random::new(self.recipe.seed, &purpose), alpha, step.images.len())
-        })
+    /// The MixUp or CutMix of a step, if enabled.
+    pub fn mix(&self, step: Step<'_>, shape: MapShape) -> Option<Mix> {
+        let Recipe { mixup, cutmix, seed, .. } = *self.recipe;
+        let random = |purpose: &str| Random::new(seed, &format!("{purpose} {} {}", self.number, step.position));
+        let count = step.images.len();
+        let blends = mixup > 0.0 && (cutmix == 0.0 || random("mixup or cutmix").unit() < 0.5);
+        match (blends, cutmix > 0.0) {
+            (true, _) => Some(Mix::draw(&mut random("mixup"), mixup, count)),
+            (false, true) => Some(Mix::cut(&mut random("cutmix"), cutmix, count, shape)),
+            (false, false) => None,
+        }
     }
 }

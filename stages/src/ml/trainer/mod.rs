@@ -4,16 +4,19 @@ mod checkpoint;
 mod class_weights;
 mod engine;
 mod epoch;
+mod groups;
 mod processor;
 
 pub use checkpoint::Restored;
-pub use engine::{Engine, Steps, Tally, worst_gradient};
+pub use engine::{Engine, EngineState, Steps, Tally, Validated, worst_gradient};
 pub use epoch::{Epoch, Step};
-pub use processor::{INFERENCE_BATCH, Processor, predict};
+pub use groups::HEAD;
+pub use processor::{INFERENCE_BATCH, Processor, predict, predict_view};
 
 use hamflow_stage_api::{Random, StageError};
 use serde::{Deserialize, Serialize};
 
+use crate::metric::{Direction, Scores};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::recipe::{Keep, Recipe, Sampling};
@@ -30,6 +33,8 @@ pub struct Samples<'a> {
     pub images: Vec<&'a [u8]>,
     /// The class of each image.
     pub classes: Vec<usize>,
+    /// The weight of each image in the loss; empty if all are 1.
+    pub weights: Vec<f64>,
 }
 
 /// The data to train and validate on.
@@ -81,17 +86,20 @@ pub struct Trainer<'a> {
     recipe: Recipe,
     data: Data<'a>,
     class_weights: Vec<f64>,
+    logit_offsets: Vec<f32>,
     engine: Box<dyn Engine + 'a>,
     schedule: Schedule,
     best: Option<Best>,
     history: Vec<EpochRecord>,
+    /// For each epoch of the history, the metric that chooses the epoch; `None` if it is undefined.
+    scores: Vec<Option<f64>>,
     diverged: bool,
 }
 
 /// The best epoch so far.
 struct Best {
     epoch: usize,
-    accuracy: f64,
+    score: f64,
     weights: Weights,
 }
 
@@ -103,6 +111,8 @@ pub struct Trained {
     pub epoch: usize,
     /// The history of all epochs.
     pub history: Vec<EpochRecord>,
+    /// For each epoch of the history, the metric that chooses the epoch; `None` if it is undefined.
+    pub scores: Vec<Option<f64>>,
 }
 
 impl Trained {
@@ -119,7 +129,7 @@ fn candle_failed(error: candle_core::Error) -> StageError {
 impl<'a> Trainer<'a> {
     /// Trains on the CPU.
     pub fn new(network: &'a Network, recipe: Recipe, data: Data<'a>) -> Result<Self, StageError> {
-        let engine = Processor::new(network, first_weights(network, &recipe)?);
+        let engine = Processor::new(network, &recipe, first_weights(network, &recipe)?)?;
         Ok(Self::with_engine(network, recipe, data, Box::new(engine)))
     }
 
@@ -128,12 +138,14 @@ impl<'a> Trainer<'a> {
         Self {
             network,
             class_weights: recipe.class_weights(&data.training.classes, network.classes()),
+            logit_offsets: recipe.logit_offsets(&data.training.classes, network.classes()),
             schedule: Schedule::new(recipe.learning_rate),
             recipe,
             data,
             engine,
             best: None,
             history: Vec::new(),
+            scores: Vec::new(),
             diverged: false,
         }
     }
@@ -152,8 +164,8 @@ impl<'a> Trainer<'a> {
         let order = self.order(number);
         let rates = self.rates(order.len());
         let learning_rate = rates.last().copied().unwrap_or(self.schedule.learning_rate);
-        let Self { recipe, data, class_weights, engine, .. } = self;
-        let epoch = Epoch { number, order, rates, recipe, data, class_weights };
+        let Self { recipe, data, class_weights, logit_offsets, engine, .. } = self;
+        let epoch = Epoch { number, order, rates, recipe, data, class_weights, logit_offsets };
         let mut tell = |done: Tally, learning_rate: f64| {
             let (images, loss, accuracy) = (done.images, done.mean_loss(), done.accuracy());
             observe(StepReport { epoch: number, images, loss, accuracy, learning_rate });
@@ -169,10 +181,11 @@ impl<'a> Trainer<'a> {
                 .hint(DIVERGED_HINT));
             }
         };
-        let validation = match self.data.validation.images.is_empty() {
+        let validated = match self.data.validation.images.is_empty() {
             true => None,
             false => Some(self.engine.validate(&self.data)?),
         };
+        let validation = validated.as_ref().map(|validated| validated.tally);
         let measurable = validation.is_none_or(|tally| tally.loss.is_finite());
         if !measurable || !self.engine.weights().are_finite().map_err(candle_failed)? {
             self.diverged = true;
@@ -190,18 +203,41 @@ impl<'a> Trainer<'a> {
             validation_loss: validation.map(|tally| tally.mean_loss()),
             validation_accuracy: validation.map(|tally| tally.accuracy()),
         };
-        if let Some(accuracy) = record.validation_accuracy {
+        let score = validated.and_then(|validated| self.score(validated));
+        if let Some(score) = score {
+            let better = score * self.sign();
             if let Some(plateau) = &self.recipe.followed_plateau() {
-                self.schedule.observe(plateau, accuracy);
+                self.schedule.observe(plateau, better);
             }
-            let is_best = self.best.as_ref().is_none_or(|best| accuracy > best.accuracy);
+            let is_best = self.best.as_ref().is_none_or(|best| better > best.score * self.sign());
             if is_best && self.recipe.keep == Keep::Best {
-                let weights = self.engine.weights().snapshot().map_err(candle_failed)?;
-                self.best = Some(Best { epoch: number, accuracy, weights });
+                let weights = self.engine.average().unwrap_or(self.engine.weights());
+                let weights = weights.snapshot().map_err(candle_failed)?;
+                self.best = Some(Best { epoch: number, score, weights });
             }
         }
         self.history.push(record);
+        self.scores.push(score);
         Ok(record)
+    }
+
+    /// The metric that chooses the epoch; `None` if it is undefined.
+    fn score(&self, validated: Validated) -> Option<f64> {
+        let Ok(metric) = self.recipe.metric() else { return None };
+        if metric.name == "accuracy" {
+            return Some(validated.tally.accuracy());
+        }
+        let truth = self.data.validation.classes.clone();
+        let scores = Scores::new(truth, validated.probabilities?, self.network.classes()).ok()?;
+        (metric.measure)(&scores).ok()
+    }
+
+    /// 1 if a higher metric is better, −1 if a lower one is.
+    fn sign(&self) -> f64 {
+        match self.recipe.metric().map(|metric| metric.direction) {
+            Ok(Direction::Lower) => -1.0,
+            _ => 1.0,
+        }
     }
 
     /// Whether training has diverged. The weights since the previous epoch are lost.
@@ -217,12 +253,13 @@ impl<'a> Trainer<'a> {
     /// Whether the patience of early stopping is exhausted.
     pub fn is_exhausted(&self) -> bool {
         let patience = self.recipe.early_stopping;
-        let accuracies = || self.history.iter().filter_map(|record| record.validation_accuracy);
-        let best = accuracies().enumerate().fold(None, |best: Option<(usize, f64)>, (epoch, accuracy)| match best {
-            Some((_, highest)) if accuracy <= highest => best,
-            _ => Some((epoch, accuracy)),
+        let scores = self.scores.iter().map(|score| score.map_or(f64::NEG_INFINITY, |score| score * self.sign()));
+        let best = scores.enumerate().fold(None, |best: Option<(usize, f64)>, (epoch, score)| match best {
+            Some((_, highest)) if score <= highest => best,
+            _ => Some((epoch, score)),
         });
-        patience > 0 && best.is_some_and(|(epoch, _)| self.history.len() - (epoch + 1) >= patience)
+        let is_validated = self.history.iter().any(|record| record.validation_accuracy.is_some());
+        patience > 0 && is_validated && best.is_some_and(|(epoch, _)| self.history.len() - (epoch + 1) >= patience)
     }
 
     /// The indices of the images of an epoch, in order.
@@ -254,7 +291,7 @@ impl<'a> Trainer<'a> {
         let Recipe { epochs, batch_size, schedule, warmup_epochs, .. } = self.recipe;
         let steps = images.div_ceil(batch_size) as u64;
         let warmup = libm::round(warmup_epochs * steps as f64) as u64;
-        let before = self.engine.adam().steps();
+        let before = self.engine.optimiser().steps;
         let rate = |step| self.schedule.learning_rate * schedule.factor(before + step, steps * epochs as u64, warmup);
         (0..steps).map(rate).collect()
     }
@@ -262,8 +299,11 @@ impl<'a> Trainer<'a> {
     /// Returns the weights that the recipe selects.
     pub fn finish(self) -> Trained {
         match self.best {
-            Some(Best { epoch, weights, .. }) => Trained { weights, epoch, history: self.history },
-            None => Trained { weights: self.engine.into_weights(), epoch: self.history.len(), history: self.history },
+            Some(Best { epoch, weights, .. }) => Trained { weights, epoch, history: self.history, scores: self.scores },
+            None => {
+                let (epoch, weights) = (self.history.len(), self.engine.into_weights());
+                Trained { weights, epoch, history: self.history, scores: self.scores }
+            }
         }
     }
 }

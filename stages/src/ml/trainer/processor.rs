@@ -4,13 +4,16 @@ use candle_core::{Device, Tensor};
 use hamflow_stage_api::StageError;
 use rayon::prelude::*;
 
-use super::{Data, Engine, Epoch, Samples, Step, Steps, Tally, candle_failed, worst_gradient};
-use crate::ml::augment::{Affine, change_colours};
+use super::groups::ParameterGroups;
+use super::{Data, Engine, EngineState, Epoch, Samples, Step, Steps, Tally, Validated, candle_failed, worst_gradient};
+use crate::ml::augment::{Affine, Draw, change_colours, erase};
 use crate::ml::kernels::Level;
-use crate::ml::loss::{BatchLoss, Loss, Target};
+use crate::ml::loss::{BatchLoss, Loss, Target, softmax};
 use crate::ml::network::{Batch, Network, Workspace};
+use crate::ml::normalisation::{Table, normalise};
 use crate::ml::op::{Pass, mix};
-use crate::ml::optimiser::Adam;
+use crate::ml::optim::{self, Optimiser, OptimiserState};
+use crate::ml::recipe::Recipe;
 use crate::ml::weights::Weights;
 
 /// The number of images per forward pass outside training.
@@ -22,31 +25,40 @@ pub struct Processor<'a> {
     level: Level,
     work: Workspace,
     weights: Weights,
-    adam: Adam,
+    average: Option<Weights>,
+    optimiser: Box<dyn Optimiser>,
+    state: OptimiserState,
+    groups: ParameterGroups,
 }
 
 impl<'a> Processor<'a> {
     /// Starts with these weights.
-    pub fn new(network: &'a Network, weights: Weights) -> Self {
-        Self {
-            network,
+    pub fn new(network: &'a Network, recipe: &Recipe, weights: Weights) -> Result<Self, StageError> {
+        let optimiser = recipe.optimiser_config().build();
+        let average = (recipe.ema > 0.0).then(|| weights.snapshot()).transpose().map_err(candle_failed)?;
+        Ok(Self {
             level: Level::detect(),
             work: Workspace::default(),
             weights,
-            adam: Adam::new(network.parameter_count()),
-        }
+            average,
+            state: OptimiserState::zeros(optimiser.vectors(), network.parameter_count()),
+            optimiser,
+            groups: ParameterGroups::new(network, recipe),
+            network,
+        })
     }
 
     /// Executes one step, unless its loss is not finite.
     fn run_step(&mut self, epoch: &Epoch<'_>, step: Step<'_>) -> Result<BatchLoss, StageError> {
         let mut images = self.batch(epoch, step);
         let mut targets = epoch.targets(step);
-        if let Some(mix) = epoch.mix(step) {
-            mix.apply(&mut images, &mut targets);
+        if let Some(mix) = epoch.mix(step, self.network.input()) {
+            mix.apply(self.network.input(), &mut images, &mut targets);
         }
-        let key = mix(epoch.recipe.seed, self.adam.steps() + 1);
+        let key = mix(epoch.recipe.seed, self.state.steps + 1);
         let pass = Pass { level: self.level, ..Pass::training(key) };
-        let batch = Batch { images: &images, targets: &targets, loss: epoch.recipe.loss() };
+        let batch =
+            Batch { images: &images, targets: &targets, loss: epoch.recipe.loss(), offsets: epoch.logit_offsets };
         let (network, work) = (self.network, &mut self.work);
         let loss = self
             .weights
@@ -58,10 +70,17 @@ impl<'a> Processor<'a> {
         if epoch.recipe.clip_norm > 0.0 {
             self.work.clip(epoch.recipe.clip_norm);
         }
-        self.adam
-            .step(self.level, step.learning_rate, network.parameters(), self.work.gradient(), &self.weights)
+        let rates = self.groups.rates(step.learning_rate);
+        let parameters = (network.parameters(), &rates[..]);
+        let (gradient, weights) = (self.work.gradient(), &self.weights);
+        optim::step(&*self.optimiser, &mut self.state, self.level, parameters, gradient, weights)
             .map_err(candle_failed)?;
         network.update_statistics(&self.work, &self.weights).map_err(candle_failed)?;
+        if let Some(average) = &self.average {
+            // The first steps count fully, so that the average does not remember the initial weights.
+            let decay = epoch.recipe.ema.min((1 + self.state.steps) as f64 / (10 + self.state.steps) as f64);
+            average.blend(self.level, (1.0 - decay) as f32, &self.weights).map_err(candle_failed)?;
+        }
         Ok(loss)
     }
 
@@ -79,8 +98,11 @@ impl<'a> Processor<'a> {
                     if draw.colour != [1.0; 3] && shape.channels == 3 {
                         change_colours(draw.colour, normalisation, output);
                     }
+                    if let Some(erased) = draw.erased {
+                        erase(erased, shape, output);
+                    }
                 }
-                None => normalise(image, &values, output),
+                None => normalise(image, shape.channels, &values, output),
             }
         });
         batch
@@ -92,22 +114,28 @@ impl Engine for Processor<'_> {
         &self.weights
     }
 
-    fn adam(&self) -> &Adam {
-        &self.adam
+    fn average(&self) -> Option<&Weights> {
+        self.average.as_ref()
     }
 
-    fn restore(&mut self, weights: Weights, adam: Adam) -> Result<(), StageError> {
-        (self.weights, self.adam) = (weights, adam);
+    fn optimiser(&self) -> &OptimiserState {
+        &self.state
+    }
+
+    fn restore(&mut self, state: EngineState) -> Result<(), StageError> {
+        (self.weights, self.average, self.state) = (state.weights, state.average, state.optimiser);
         Ok(())
     }
 
     fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError> {
         let mut tally = Tally::default();
+        self.groups.begin_epoch(epoch.number);
+        self.work.freeze(self.network, self.groups.frozen());
         for step in epoch.steps() {
             let loss = self.run_step(epoch, step)?;
             let learning_rate = step.learning_rate;
             if !loss.sum.is_finite() {
-                return Ok(Steps::Diverged { step: self.adam.steps() + 1, loss: loss.sum, learning_rate });
+                return Ok(Steps::Diverged { step: self.state.steps + 1, loss: loss.sum, learning_rate });
             }
             tally.images += step.images.len();
             tally.loss += loss.sum;
@@ -117,18 +145,21 @@ impl Engine for Processor<'_> {
         Ok(Steps::Done(tally))
     }
 
-    fn validate(&mut self, data: &Data<'_>) -> Result<Tally, StageError> {
-        let Samples { images, classes } = &data.validation;
+    fn validate(&mut self, data: &Data<'_>) -> Result<Validated, StageError> {
+        let Samples { images, classes, .. } = &data.validation;
         let values = data.normalisation.table();
+        let weights = self.average.as_ref().unwrap_or(&self.weights);
         let mut tally = Tally { images: images.len(), ..Tally::default() };
+        let mut probabilities = Vec::with_capacity(images.len());
         for (images, classes) in images.chunks(INFERENCE_BATCH).zip(classes.chunks(INFERENCE_BATCH)) {
-            let logits = predict(self.network, &self.weights, &values, images).map_err(candle_failed)?;
+            let logits = predict(self.network, weights, &values, images).map_err(candle_failed)?;
             let targets: Vec<Target> = classes.iter().map(|&class| Target::new(class, 1.0)).collect();
             let (loss, _) = Loss::default().of(&logits, &targets);
             tally.loss += loss.sum;
             tally.correct += loss.correct;
+            probabilities.extend(logits.chunks_exact(self.network.classes()).map(softmax));
         }
-        Ok(tally)
+        Ok(Validated { tally, probabilities: Some(probabilities) })
     }
 
     fn worst_gradient(&mut self) -> Result<String, StageError> {
@@ -136,7 +167,7 @@ impl Engine for Processor<'_> {
     }
 
     fn into_weights(self: Box<Self>) -> Weights {
-        self.weights
+        self.average.unwrap_or(self.weights)
     }
 }
 
@@ -144,18 +175,26 @@ impl Engine for Processor<'_> {
 pub fn predict(
     network: &Network,
     weights: &Weights,
-    values: &[f32; 256],
+    values: &Table,
     images: &[&[u8]],
+) -> candle_core::Result<Vec<f32>> {
+    predict_view(network, weights, values, images, &Draw::NONE)
+}
+
+/// The logits of a view of images given as bytes, `[images, classes]`.
+pub fn predict_view(
+    network: &Network,
+    weights: &Weights,
+    values: &Table,
+    images: &[&[u8]],
+    view: &Draw,
 ) -> candle_core::Result<Vec<f32>> {
     let shape = network.input();
     let mut batch = vec![0.0; images.len() * shape.len()];
-    batch.par_chunks_mut(shape.len()).zip(images).for_each(|(output, image)| normalise(image, values, output));
+    batch.par_chunks_mut(shape.len()).zip(images).for_each(|(output, image)| match *view == Draw::NONE {
+        true => normalise(image, shape.channels, values, output),
+        false => Affine::new(view, shape).apply(shape, image, values, output),
+    });
     let batch = Tensor::from_vec(batch, (images.len(), shape.height, shape.width, shape.channels), &Device::Cpu)?;
     network.predict(weights, &batch)?.flatten_all()?.to_vec1()
-}
-
-fn normalise(image: &[u8], values: &[f32; 256], output: &mut [f32]) {
-    for (output, &byte) in output.iter_mut().zip(image) {
-        *output = values[usize::from(byte)];
-    }
 }

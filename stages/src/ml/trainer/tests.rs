@@ -42,7 +42,7 @@ fn with_trainer<R: Send>(
     let (training, validation) = (images(60, "training"), images(31, "validation"));
     let samples = |set: &'static str| {
         let (images, classes) = if set == "training" { &training } else { &validation };
-        Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone() }
+        Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone(), weights: Vec::new() }
     };
     let training = samples("training");
     let normalisation = Normalisation::fit(&training.images);
@@ -227,6 +227,7 @@ fn early_stopping_counts_epochs_without_improvement() {
         let mut exhausted = Vec::new();
         for accuracy in [0.5, 0.6, 0.6, 0.5, 0.7, 0.6, 0.6] {
             trainer.history.push(record(accuracy));
+            trainer.scores.push(Some(accuracy));
             exhausted.push(trainer.is_exhausted());
         }
         assert_eq!(exhausted, [false, false, false, true, false, false, true]);
@@ -270,4 +271,88 @@ fn the_best_weights_before_divergence_are_kept() {
         Ok(())
     })
     .unwrap();
+}
+
+/// Recipes with options that change the result, each of which must train, resume and not depend on threads.
+fn options() -> Vec<(&'static str, Recipe)> {
+    use crate::ml::optim::OptimiserKind::{AdamW, Sgd};
+    let augment = Augmentation { crop: 0.5, quarter_turns: true, erasing: 0.5, ..Augmentation::default() };
+    vec![
+        ("adam-w", Recipe { optimiser: AdamW, weight_decay: 0.01, ..recipe() }),
+        ("sgd", Recipe { optimiser: Sgd, weight_decay: 1e-4, learning_rate: 1e-2, ..recipe() }),
+        ("ema", Recipe { ema: 0.9, ..recipe() }),
+        ("logit adjustment", Recipe { logit_adjustment: 1.0, ..recipe() }),
+        ("cutmix", Recipe { cutmix: 1.0, ..recipe() }),
+        ("cutmix and mixup", Recipe { cutmix: 1.0, mixup: 0.2, ..recipe() }),
+        ("augmentation", Recipe { augment: Switch(Some(augment)), ..recipe() }),
+        ("balanced accuracy", Recipe { keep_metric: "balanced_accuracy".into(), ..recipe() }),
+        ("frozen", Recipe { freeze: vec!["conv1".into(), "conv2".into()], ..recipe() }),
+        ("unfreezing", Recipe { unfreeze_epochs: 1, ..recipe() }),
+        ("rates", Recipe { rate_factors: [("head".to_owned(), 3.0)].into(), ..recipe() }),
+    ]
+}
+
+#[test]
+fn every_option_changes_the_result_and_resumes_bit_identically() {
+    let (_, plain) = train(recipe(), 2, 2).unwrap();
+    for (name, recipe) in options() {
+        let (_, whole) = train(recipe.clone(), 2, 2).unwrap();
+        let has_effect = name != "balanced accuracy";
+        assert_eq!(whole != plain, has_effect, "{name}");
+        let saved = with_trainer(recipe.clone(), 1, |mut trainer| {
+            trainer.run_epoch(|_| ())?;
+            trainer.checkpoint()
+        });
+        let resumed = with_trainer(recipe, 3, |mut trainer| {
+            assert_eq!(trainer.restore(&saved?, 9)?, Restored::After(1));
+            trainer.run_epoch(|_| ())?;
+            crate::ml::card::encode_weights(&trainer.finish().weights)
+        });
+        assert!(resumed.unwrap() == whole, "{name}");
+    }
+}
+
+#[test]
+fn frozen_layers_keep_their_weights() {
+    let recipe = Recipe { freeze: vec!["conv1".into(), "dense1.bias".into()], keep: Keep::Last, ..recipe() };
+    let (trained, _) = train(recipe.clone(), 2, 2).unwrap();
+    let network = model::find("baseline").unwrap().network(SHAPE, 3).unwrap();
+    let first = first_weights(&network, &recipe).unwrap();
+    for ((name, before), (_, after)) in first.iter().zip(trained.weights.iter()) {
+        let values = |tensor: &candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let is_frozen = name.starts_with("conv1.") || name == "dense1.bias";
+        assert_eq!(values(before) == values(after), is_frozen, "{name}");
+    }
+}
+
+#[test]
+fn the_epoch_is_chosen_by_the_metric() {
+    for (keep_metric, sign) in [("balanced_accuracy", 1.0), ("log_loss", -1.0)] {
+        let (trained, _) = train(Recipe { keep_metric: keep_metric.into(), ..recipe() }, 6, 2).unwrap();
+        let score = |epoch: usize| sign * trained.scores[epoch].unwrap();
+        let best = (0..6).map(score).fold(f64::NEG_INFINITY, f64::max);
+        assert_eq!(score(trained.epoch - 1), best, "{keep_metric}: {:?}", trained.scores);
+    }
+    let (by_loss, _) = train(Recipe { keep_metric: "log_loss".into(), ..recipe() }, 6, 2).unwrap();
+    let losses = by_loss.history.iter().map(|record| record.validation_loss.unwrap());
+    for (score, loss) in by_loss.scores.iter().zip(losses) {
+        assert!((score.unwrap() - loss).abs() < 1e-9, "{score:?} {loss}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_the_previous_version_is_resumed() {
+    let (saved, whole) = with_trainer(recipe(), 2, |mut trainer| {
+        trainer.run_epoch(|_| ())?;
+        let saved = trainer.checkpoint_of_version_3()?;
+        trainer.run_epoch(|_| ())?;
+        Ok((saved, trainer.checkpoint()?))
+    })
+    .unwrap();
+    let resumed = with_trainer(recipe(), 2, |mut trainer| {
+        assert_eq!(trainer.restore(&saved, 9)?, Restored::After(1));
+        trainer.run_epoch(|_| ())?;
+        trainer.checkpoint()
+    });
+    assert!(resumed.unwrap() == whole);
 }

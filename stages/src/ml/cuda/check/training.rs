@@ -114,7 +114,7 @@ fn train<Q: Queue>(
     let [training, validation] = IMAGES;
     let (training, validation) = (images(training, "training"), images(validation, "validation"));
     let data = Data {
-        normalisation: Normalisation { mean: 60.0, standard_deviation: 55.0 },
+        normalisation: Normalisation::shared(60.0, 55.0),
         training: samples(&training),
         validation: samples(&validation),
     };
@@ -131,7 +131,7 @@ fn train<Q: Queue>(
 }
 
 fn samples((images, classes): &(Vec<Vec<u8>>, Vec<usize>)) -> Samples<'_> {
-    Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone() }
+    Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone(), weights: Vec::new() }
 }
 
 fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {

@@ -11,7 +11,7 @@ use crate::ml::cuda::queue::{
     Argument::{self, F32, F64, Nothing, U32},
     Convolution, ConvolutionPass, Matrix, Product, Queue,
 };
-use crate::ml::optimiser::Adam;
+use crate::ml::optim::Adam;
 use crate::ml::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
@@ -140,7 +140,7 @@ impl<Q: Queue> Session<Q> {
     }
 
     pub(super) fn adam(&mut self, source: &Source) -> Result<(), CudaError> {
-        let numbers = Adam::numbers(0.0, 1);
+        let numbers = Adam::coefficients(0.0, 1);
         let length = self.weights.length;
         let arguments = [
             Argument::Buffer(self.gradient),

@@ -10,7 +10,6 @@ use crate::ml::cuda::queue::{
     Convolution, ConvolutionPass, Matrix, Product, Queue,
 };
 use crate::ml::loss::Loss;
-use crate::ml::normalisation::Normalisation;
 use crate::ml::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
@@ -62,7 +61,7 @@ impl<Q: Queue> Session<Q> {
             return Ok(());
         }
         if colours && channels == 3 {
-            let Normalisation { mean, standard_deviation } = self.settings.normalisation;
+            let [mean, standard_deviation] = self.settings.normalisation;
             let arguments = [
                 Argument::Buffer(self.pixels),
                 Argument::Buffer(source.epoch.colours),

@@ -40,8 +40,8 @@ pub struct Settings {
     pub mixes: bool,
     /// The seed of dropout.
     pub seed: u64,
-    /// The normalisation of the image bytes.
-    pub normalisation: Normalisation,
+    /// The mean and the standard deviation of the image bytes.
+    pub normalisation: [f64; 2],
 }
 
 /// The inputs of the steps: images on the device, and an epoch's random numbers.
@@ -146,7 +146,10 @@ impl<Q: Queue> Session<Q> {
         };
         let layers = bytes_of(&session.plan.dropout_layers, u32::to_le_bytes);
         session.queue.upload(session.dropout_layers, &layers)?;
-        session.queue.upload(session.values, &f32_bytes(&settings.normalisation.table()))?;
+        session.queue.upload(
+            session.values,
+            &f32_bytes(&Normalisation::shared(settings.normalisation[0], settings.normalisation[1]).table()[0]),
+        )?;
         Ok(session)
     }
 

@@ -43,8 +43,9 @@ impl<Q: Queue> Device<'_, Q> {
         let (cursor, _) = self.begun(&epoch)?;
         let bytes = self.queue.allocate(Number::U8, all * SHAPE.len())?;
         self.queue.upload(bytes, &images.concat())?;
-        let normalisation = Normalisation { mean: 131.0, standard_deviation: 47.0 };
-        let table = self.floats(&normalisation.table())?;
+        let [mean, deviation] = [131.0, 47.0];
+        let normalisation = Normalisation::shared(mean, deviation);
+        let table = self.floats(&normalisation.table()[0])?;
         let output = self.queue.allocate(self.number, IMAGES * SHAPE.len() / 3 * stride)?;
         let pixels = self.queue.allocate(Number::F32, IMAGES * SHAPE.len())?;
         let area = SHAPE.height * SHAPE.width;
@@ -75,7 +76,7 @@ impl<Q: Queue> Device<'_, Q> {
             change_colours(draws[place].colour, &normalisation, expected);
         }
         let arguments = [pixels, epoch.colours, cursor].map(Argument::Buffer);
-        let numbers = [U32(area as u32), F64(normalisation.mean), F64(normalisation.standard_deviation)];
+        let numbers = [U32(area as u32), F64(mean), F64(deviation)];
         self.queue.launch(Kernel::ChangeColours, IMAGES, &[&arguments[..], &numbers].concat())?;
         let coloured = self.read(pixels)?;
         findings.push(Finding::new(self.named("colours change"), &coloured, &expected, 1e-5));
