@@ -394,6 +394,50 @@ print("read", rows, "tensors")
 }
 
 #[test]
+#[ignore = "needs Python packages"]
+fn onnxruntime_gives_the_probabilities_of_exported_models() {
+    let python = python("onnx, onnxruntime, pyarrow, numpy, safetensors");
+    let project = Project::builtin(&format!("{SMALL}\n[stages.export]\nmodel = \"train\"\n"));
+    let script = r#"
+import glob, json, sys
+import numpy, onnx, onnxruntime, pyarrow as pa, pyarrow.parquet as pq, safetensors.numpy
+model = onnx.load("out/export/model.onnx")
+onnx.checker.check_model(model, full_check=True)
+session = onnxruntime.InferenceSession("out/export/model.onnx")
+[images], [probabilities] = session.get_inputs(), session.get_outputs()
+assert (images.name, images.shape, images.type) == ("images", ["batch", 11, 15, 3], "tensor(uint8)"), images
+labels = json.load(open("out/export/hugging_face/config.json"))["id2label"]
+expected = {row["image_id"]: [row[f"probability_{labels[str(i)]}"] for i in range(len(labels))] for row in pq.read_table("out/evaluate/predictions.parquet").to_pylist()}
+seen, worst = 0, 0.0
+for path in sorted(glob.glob("out/preprocess/shards/*.arrow")):
+    with pa.memory_map(path) as source:
+        shard = pa.ipc.open_file(source).read_all()
+    tensor = shard.column("image").combine_chunks()
+    tensor = tensor.chunk(0) if isinstance(tensor, pa.ChunkedArray) else tensor
+    known = [(row, expected[name]) for row, name in enumerate(shard.column("image_id").to_pylist()) if name in expected]
+    if known:
+        rows, theirs = zip(*known)
+        ours = session.run(None, {"images": tensor.to_numpy_ndarray()[list(rows)]})[0]
+        worst = max(worst, float(numpy.abs(ours - numpy.array(theirs)).max()))
+        seen += len(rows)
+assert seen == len(expected) > 40 and worst < 1e-5, (seen, worst)
+weights = safetensors.numpy.load_file("out/export/hugging_face/model.safetensors")
+constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+assert all((weights[name] == constants[name]).all() for name in weights) and len(weights) > 10
+front = open("out/export/hugging_face/README.md").read().split("---")[1]
+assert "license: cc-by-nc-4.0" in front and "pipeline_tag: image-classification" in front, front
+print("seen", seen)
+"#;
+    for model in ["baseline", "efficientnet-lite0", "resnet-18", "mobilenet-v2"] {
+        let set = format!("stages.train.model={model}");
+        let ran = project.run_with(&["--set", &set, "--set", "stages.train.batch_size=20", "evaluate", "export"]);
+        assert_eq!(ran.code, 0, "{model}: {ran:?}");
+        let output = Command::new(&python).args(["-c", script]).current_dir(project.root()).output().unwrap();
+        assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
 fn artifacts_of_the_wrong_type_are_rejected_before_anything_runs() {
     let project = Project::builtin(&SMALL.replace("shards = \"preprocess\"", "shards = \"split\""));
     let ran = project.hamflow(&["run"]);

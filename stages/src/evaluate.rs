@@ -21,6 +21,7 @@ use crate::artifact;
 use crate::dataset::SPLITS;
 use crate::json;
 use crate::metric::{Scores, SplitMetrics};
+use crate::ml::card::Card;
 use crate::ml::classifier::Classifier;
 use crate::ml::tta::VIEW_COUNTS;
 use crate::plot::{Figure, grouped};
@@ -139,7 +140,7 @@ impl Kind for Evaluate {
         let shards = ShardReader::open(context.input("shards")?)?;
         classifier.require_its_images(&shards)?;
         let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
-        let rows = rows::read(context.inputs(), &params.splits)?;
+        let rows = rows::read(context.inputs(), &params.splits, classifier.card().training.fold)?;
         rows::check_classes(&rows, &labels)?;
         let (rows, left_out) = drop_missing_images(rows, &shards, context)?;
 
@@ -199,7 +200,8 @@ impl Columns<EvaluateParams> for Evaluate {
 
 impl Views<EvaluateParams> for Evaluate {
     fn project(&self, params: &EvaluateParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        rows::views(planning.inputs, &params.splits)
+        let fold = Card::read(planning.inputs.one("model")?)?.training.fold;
+        rows::views(planning.inputs, &params.splits, fold)
     }
 }
 

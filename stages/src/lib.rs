@@ -6,7 +6,9 @@ pub mod artifact;
 pub mod command;
 pub mod dataset;
 pub mod eda;
+pub mod ensemble;
 pub mod evaluate;
+pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gradcam;

@@ -4,7 +4,9 @@ use hamflow_stage_api::{AnyKind, Subcommand};
 
 use crate::command::Command;
 use crate::eda::Eda;
+use crate::ensemble::Ensemble;
 use crate::evaluate::Evaluate;
+use crate::export::Export;
 use crate::gradcam::GradCam;
 use crate::impute::Impute;
 use crate::metadata::Metadata;
@@ -16,8 +18,21 @@ use crate::synthetic::Synthetic;
 use crate::train::Train;
 
 /// Every built-in kind, in the order of the reference.
-pub const KINDS: &[&dyn AnyKind] =
-    &[&Metadata, &Eda, &Impute, &Split, &Preprocess, &Train, &Evaluate, &GradCam, &Report, &Command, &Synthetic];
+pub const KINDS: &[&dyn AnyKind] = &[
+    &Metadata,
+    &Eda,
+    &Impute,
+    &Split,
+    &Preprocess,
+    &Train,
+    &Ensemble,
+    &Evaluate,
+    &GradCam,
+    &Export,
+    &Report,
+    &Command,
+    &Synthetic,
+];
 
 /// Every command that comes with the kinds.
 pub const COMMANDS: &[&dyn Subcommand] = &[&Predict];

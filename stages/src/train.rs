@@ -108,13 +108,13 @@ impl Devices<Recipe> for Train {
 
 impl Columns<Recipe> for Train {
     fn read(&self, recipe: &Recipe) -> Vec<(&'static str, String)> {
-        examples::columns(recipe.row_weights.as_ref()).into_iter().map(|column| ("split", column.to_owned())).collect()
+        recipe.selection().columns().into_iter().map(|column| ("split", column.to_owned())).collect()
     }
 }
 
 impl Views<Recipe> for Train {
     fn project(&self, recipe: &Recipe, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let (rows, images) = examples::view(planning.inputs.one("split")?, recipe.row_weights.as_ref())?;
+        let (rows, images) = examples::view(planning.inputs.one("split")?, recipe.selection())?;
         let mut digests = String::new();
         for row in read_index(planning.inputs.one("shards")?.member(INDEX_NAME)?)? {
             if images.contains(&row.image_id) {
@@ -145,7 +145,7 @@ fn preparation(planning: Planning<'_>) -> Result<String, StageError> {
 fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> {
     let split = context.input("split")?;
     let shards = ShardReader::open(context.input("shards")?)?;
-    let examples = Examples::read(split, recipe.row_weights.as_ref(), |image| shards.contains(image))?;
+    let examples = Examples::read(split, recipe.selection(), |image| shards.contains(image))?;
     warn_of_gaps(context, &examples);
     if examples.of(Role::Validation).next().is_none() && recipe.keep == Keep::Best {
         return Err(StageError::input(format!("`{}` has no validation rows to select the best epoch", split.name))
@@ -170,6 +170,7 @@ fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> 
     let card = Card {
         format: card::FORMAT,
         model: recipe.model.clone(),
+        members: Vec::new(),
         layers: network.layers().to_vec(),
         parameters: network.parameter_count(),
         input: network.input(),
@@ -185,6 +186,7 @@ fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> 
             chosen_by_validation: recipe.keep == Keep::Best,
             steered_by_validation: recipe.early_stopping > 0 || recipe.followed_plateau().is_some(),
             synthetic: examples.synthetic,
+            fold: recipe.fold,
             pretrained,
         },
     };
@@ -386,5 +388,7 @@ impl Finished<'_> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod test_fixture;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use hamflow_stage_api::{Inputs, StageError, View};
 use polars::prelude::DataFrame;
 
-use crate::ml::examples::unnamed_class;
+use crate::ml::examples::{self, unnamed_class};
 use crate::shard;
 use crate::table;
 
@@ -35,9 +35,12 @@ pub struct Row {
     pub synthetic: bool,
 }
 
-/// Reads the rows of `splits` in table order.
-pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> {
-    let frame = table::read(inputs.one("split")?.file()?, None)?;
+/// Reads the rows of `splits` in table order. With a fold, its rows are the validation split, and all others outside the
+/// test split the training split.
+pub fn read(inputs: &Inputs, splits: &[String], fold: Option<u32>) -> Result<Vec<Row>, StageError> {
+    let table = inputs.one("split")?;
+    let frame = table::read(table.file()?, None)?;
+    let folds = fold.map(|fold| examples::folds(&frame, fold, &table.name)).transpose()?;
     let [image_ids, labels, names] =
         ["image_id", "label", "split"].map(|column| table::required_strings(&frame, column));
     let image_ids = image_ids?;
@@ -49,6 +52,10 @@ pub fn read(inputs: &Inputs, splits: &[String]) -> Result<Vec<Row>, StageError> 
     for (place, ((((image_id, lesion_id), label), split), index)) in
         image_ids.into_iter().zip(lesion_ids).zip(labels?).zip(names?).zip(indices).enumerate()
     {
+        let split = match &folds {
+            Some(folds) if split != "test" => if folds[place] == fold { "validation" } else { "train" }.to_owned(),
+            _ => split,
+        };
         if splits.contains(&split) {
             let class = usize::try_from(index).map_err(|_| {
                 StageError::input(format!("`cell_type_idx` of image `{image_id}` must be a class index, not {index}"))
@@ -91,8 +98,8 @@ fn age_bands(frame: &DataFrame) -> Result<Vec<String>, StageError> {
 }
 
 /// The views that determine the result: the rows of `splits` and the digests of their tensors.
-pub fn views(inputs: &Inputs, splits: &[String]) -> Result<Vec<View>, StageError> {
-    let rows = read(inputs, splits)?;
+pub fn views(inputs: &Inputs, splits: &[String], fold: Option<u32>) -> Result<Vec<View>, StageError> {
+    let rows = read(inputs, splits, fold)?;
     let index = shard::read_index(inputs.one("shards")?.member(shard::INDEX_NAME)?)?;
     let digests: BTreeMap<&str, &str> = index.iter().map(|row| (row.image_id.as_str(), row.digest.as_str())).collect();
     let (mut text, mut tensors) = (String::new(), String::new());

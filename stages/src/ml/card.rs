@@ -32,6 +32,9 @@ pub struct Card {
     pub format: u32,
     /// The model's name.
     pub model: String,
+    /// The directories of the members of an ensemble, each with a card and weights; empty for one network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
     /// Its layers.
     pub layers: Vec<LayerSummary>,
     /// The number of trainable parameters.
@@ -70,6 +73,9 @@ pub struct Training {
     /// Whether the table marked any of those rows as synthetic.
     #[serde(default)]
     pub synthetic: bool,
+    /// The fold whose rows were for validation, with cross-validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<u32>,
     /// The public weights that training started from; `None` for random ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<Source>,
@@ -82,6 +88,17 @@ pub struct Source {
     pub file: String,
     /// The digest of its content.
     pub digest: String,
+}
+
+/// The name of the model of an ensemble.
+pub const ENSEMBLE: &str = "ensemble";
+
+/// Maximum number of members of an ensemble.
+pub const MAX_MEMBERS: usize = 100;
+
+/// Whether a name is that of a file in the same directory on every system.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// Maximum height and width of an input image in pixels, as for `preprocess`.
@@ -98,12 +115,31 @@ impl Card {
         Ok(card)
     }
 
+    /// Reads the card of a model.
+    pub fn read(input: &Input) -> Result<Self, StageError> {
+        Self::read_below(input, "")
+    }
+
+    /// Reads the card in a directory of a model, which is empty or ends with `/`.
+    fn read_below(input: &Input, directory: &str) -> Result<Self, StageError> {
+        let card = input.member(&format!("{directory}{CARD_NAME}"))?.read()?;
+        let version = serde_json::from_slice::<Value>(&card).ok().and_then(|card| card.get("format")?.as_u64());
+        if let Some(version) = version.filter(|version| *version != u64::from(FORMAT)) {
+            return Err(refuse(input, format!("format version {version} is not supported, only {FORMAT}"))
+                .hint("use the hamflow version that trained it, or retrain it"));
+        }
+        Self::parse(&card).map_err(|problem| refuse(input, problem))
+    }
+
     fn check(&self) -> Result<(), String> {
         let MapShape { height, width, channels } = self.input;
         if ![height, width].iter().all(|side| (1..=MAX_SIDE).contains(side)) || channels != 3 {
             return Err(format!(
                 "`input` is {height}×{width}×{channels}, but must be 1 to {MAX_SIDE} pixels high and wide, with 3 channels"
             ));
+        }
+        if self.members.len() > MAX_MEMBERS || !self.members.iter().all(|member| is_plain_name(member)) {
+            return Err(format!("`members` must be at most {MAX_MEMBERS} names of directories"));
         }
         if let Some(flaw) = find_flaw(&self.classes) {
             return Err(flaw.message);
@@ -137,16 +173,43 @@ pub fn encode_weights(weights: &Weights) -> Result<Vec<u8>, StageError> {
         .map_err(|error| StageError::bug(format!("cannot serialise the weights: {error}")))
 }
 
-/// Loads a model's card, network and weights, and checks that they are consistent.
-pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
-    let refuse = |what: String| StageError::input(format!("cannot load model `{}`: {what}", input.name));
-    let card = input.member(CARD_NAME)?.read()?;
-    let version = serde_json::from_slice::<Value>(&card).ok().and_then(|card| card.get("format")?.as_u64());
-    if let Some(version) = version.filter(|version| *version != u64::from(FORMAT)) {
-        return Err(refuse(format!("format version {version} is not supported, only {FORMAT}"))
-            .hint("use the hamflow version that trained it, or retrain it"));
+/// The error of a model that cannot be loaded.
+fn refuse(input: &Input, what: impl std::fmt::Display) -> StageError {
+    StageError::input(format!("cannot load model `{}`: {what}", input.name))
+}
+
+/// A network with its weights.
+pub struct Member {
+    /// Its card.
+    pub card: Card,
+    /// The network.
+    pub network: Network,
+    /// The weights.
+    pub weights: Weights,
+}
+
+/// Loads the members of an ensemble, or the only network of a model, and checks that they are consistent.
+pub fn load(input: &Input) -> Result<(Card, Vec<Member>), StageError> {
+    let card = Card::read(input)?;
+    if card.members.is_empty() {
+        return Ok((card, vec![load_member(input, "")?]));
     }
-    let card = Card::parse(&card).map_err(&refuse)?;
+    let members: Vec<Member> =
+        card.members.iter().map(|name| load_member(input, &format!("{name}/"))).collect::<Result<_, _>>()?;
+    let differs = |member: &Member| (member.card.input, &member.card.classes) != (card.input, &card.classes);
+    match members.iter().position(differs) {
+        Some(index) => {
+            let what = format!("its member `{}` has other classes or another image size", card.members[index]);
+            Err(refuse(input, what))
+        }
+        None => Ok((card, members)),
+    }
+}
+
+/// Loads one network.
+pub fn load_member(input: &Input, directory: &str) -> Result<Member, StageError> {
+    let refuse = |what: String| refuse(input, what);
+    let card = Card::read_below(input, directory)?;
     let Some(model) = model::find(&card.model) else {
         let error = refuse(format!("unknown model `{}`", card.model));
         let names = model::MODELS.iter().map(|model| model.name);
@@ -156,10 +219,10 @@ pub fn load(input: &Input) -> Result<(Card, Network, Weights), StageError> {
         });
     };
     let network = model.network(card.input, card.classes.len()).map_err(&refuse)?;
-    let bytes = input.member(WEIGHTS_NAME)?.read()?;
+    let bytes = input.member(&format!("{directory}{WEIGHTS_NAME}"))?.read()?;
     let tensors = read_weights(&bytes).map_err(&refuse)?;
     let weights = take_weights(&network, tensors).map_err(&refuse)?;
-    Ok((card, network, weights))
+    Ok(Member { card, network, weights })
 }
 
 /// Parses a file of weights. The error is the end of a sentence.

@@ -5,27 +5,25 @@ use rayon::prelude::*;
 
 use crate::dataset::Class;
 use crate::imaging::Preparation;
-use crate::ml::card::{self, Card};
+use crate::ml::card::{self, Card, Member};
 use crate::ml::loss::softmax;
-use crate::ml::network::{GradCam, HeatMap, Network};
+use crate::ml::network::{GradCam, HeatMap};
 use crate::ml::normalisation::normalise;
 use crate::ml::trainer::{INFERENCE_BATCH, predict_view};
 use crate::ml::tta::views;
-use crate::ml::weights::Weights;
 use crate::shard::ShardReader;
 
-/// A trained model with its classes and normalisation.
+/// A trained model, or an ensemble of them, with its classes and normalisation.
 pub struct Classifier {
     card: Card,
-    network: Network,
-    weights: Weights,
+    members: Vec<Member>,
 }
 
 impl Classifier {
-    /// Loads the model of a `train` stage.
+    /// Loads the model of a `train` or `ensemble` stage.
     pub fn load(model: &Input) -> Result<Self, StageError> {
-        let (card, network, weights) = card::load(model)?;
-        Ok(Self { card, network, weights })
+        let (card, members) = card::load(model)?;
+        Ok(Self { card, members })
     }
 
     /// The classes in index order.
@@ -74,7 +72,7 @@ impl Classifier {
     }
 
     /// The class probabilities of each image (height × width × channels bytes), averaged over a number of
-    /// [views](crate::ml::tta::views); they sum to 1.
+    /// [views](crate::ml::tta::views) and over the members of an ensemble; they sum to 1.
     ///
     /// The result for an image depends neither on the other images nor on `threads`.
     pub fn probabilities(
@@ -84,32 +82,61 @@ impl Classifier {
         threads: usize,
     ) -> Result<Vec<Vec<f64>>, StageError> {
         self.check_sizes(images)?;
-        let values = self.card.normalisation.table();
-        let work = || {
-            let mut probabilities = Vec::with_capacity(images.len());
-            for batch in images.chunks(INFERENCE_BATCH) {
-                let mut sums = vec![vec![0.0; self.network.classes()]; batch.len()];
-                for view in views(view_count) {
-                    let logits = predict_view(&self.network, &self.weights, &values, batch, &view)?;
-                    for (sums, logits) in sums.iter_mut().zip(logits.chunks_exact(self.network.classes())) {
-                        sums.iter_mut().zip(softmax(logits)).for_each(|(sum, value)| *sum += value);
-                    }
-                }
-                sums.iter_mut().flatten().for_each(|sum| *sum /= view_count as f64);
-                probabilities.extend(sums);
-            }
-            Ok(probabilities)
-        };
+        let mut sums = vec![vec![0.0; self.card.classes.len()]; images.len()];
         thread_pool(threads)?
-            .install(work)
-            .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))
+            .install(|| {
+                self.members.iter().try_for_each(|member| member.add_probabilities(images, view_count, &mut sums))
+            })
+            .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))?;
+        let count = (view_count * self.members.len()) as f64;
+        sums.iter_mut().flatten().for_each(|sum| *sum /= count);
+        Ok(sums)
     }
 
-    /// A Grad-CAM heat map of the last feature map for each image and class.
+    /// A Grad-CAM heat map of the last feature map for each image and class. That of an ensemble is the mean of its members'
+    /// maps, each divided by its peak, in the largest size.
     ///
     /// The result for an image depends neither on the other images nor on `threads`.
     pub fn heat_maps(&self, images: &[(&[u8], usize)], threads: usize) -> Result<Vec<HeatMap>, StageError> {
         self.check_sizes(&images.iter().map(|(image, _)| *image).collect::<Vec<_>>())?;
+        let pool = thread_pool(threads)?;
+        let of_members = self.members.iter().map(|member| pool.install(|| member.heat_maps(images)));
+        let mut of_members = of_members.collect::<Result<Vec<_>, _>>()?;
+        match &mut of_members[..] {
+            [only] => Ok(std::mem::take(only)),
+            all => Ok((0..images.len())
+                .map(|image| HeatMap::mean(&all.iter().map(|maps| &maps[image]).collect::<Vec<_>>()))
+                .collect()),
+        }
+    }
+
+    fn check_sizes(&self, images: &[&[u8]]) -> Result<(), StageError> {
+        let length = self.card.input.len();
+        let Some(image) = images.iter().find(|image| image.len() != length) else { return Ok(()) };
+        let [height, width, channels] = self.shape();
+        Err(StageError::input(format!(
+            "an image has {} bytes, but the model requires {height}×{width}×{channels}",
+            image.len()
+        )))
+    }
+}
+
+impl Member {
+    /// Adds the probabilities of each view of the images.
+    fn add_probabilities(&self, images: &[&[u8]], view_count: usize, sums: &mut [Vec<f64>]) -> candle_core::Result<()> {
+        let values = self.card.normalisation.table();
+        for (batch, sums) in images.chunks(INFERENCE_BATCH).zip(sums.chunks_mut(INFERENCE_BATCH)) {
+            for view in views(view_count) {
+                let logits = predict_view(&self.network, &self.weights, &values, batch, &view)?;
+                for (sums, logits) in sums.iter_mut().zip(logits.chunks_exact(self.network.classes())) {
+                    sums.iter_mut().zip(softmax(logits)).for_each(|(sum, value)| *sum += value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn heat_maps(&self, images: &[(&[u8], usize)]) -> Result<Vec<HeatMap>, StageError> {
         let values = self.card.normalisation.table();
         let grad_cam = GradCam::new(&self.network).ok_or_else(|| {
             let message = format!("model `{}` has no feature map, which Grad-CAM requires", self.card.model);
@@ -123,19 +150,8 @@ impl Classifier {
             };
             images.par_iter().map(heat).collect()
         };
-        thread_pool(threads)?
-            .install(|| self.weights.with_slices(work))
-            .map_err(|error| StageError::bug(format!("cannot read the weights: {error}")))
-    }
-
-    fn check_sizes(&self, images: &[&[u8]]) -> Result<(), StageError> {
-        let length = self.card.input.len();
-        let Some(image) = images.iter().find(|image| image.len() != length) else { return Ok(()) };
-        let [height, width, channels] = self.shape();
-        Err(StageError::input(format!(
-            "an image has {} bytes, but the model requires {height}×{width}×{channels}",
-            image.len()
-        )))
+        let maps = self.weights.with_slices(work);
+        maps.map_err(|error| StageError::bug(format!("cannot read the weights: {error}")))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use hamflow_stage_api::{Input, StageError, near_miss};
+use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,30 +69,66 @@ pub struct RowWeights {
     pub values: BTreeMap<String, f64>,
 }
 
-/// The columns that are read with these weights.
-pub fn columns(weights: Option<&RowWeights>) -> Vec<&str> {
-    let known = weights.map(|weights| &weights.column[..]).filter(|column| !COLUMNS.contains(column));
-    COLUMNS.into_iter().chain(known).collect()
+/// The column of the folds of cross-validation.
+pub const FOLD: &str = "fold";
+
+/// How rows are chosen and weighted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection<'a> {
+    /// The weights of rows.
+    pub weights: Option<&'a RowWeights>,
+    /// The fold whose rows are for validation, while all other rows outside the test split are for training.
+    pub fold: Option<u32>,
+}
+
+impl Selection<'_> {
+    /// The columns that are read.
+    pub fn columns(&self) -> Vec<&str> {
+        let of_weights = self.weights.map(|weights| &weights.column[..]);
+        let further = [of_weights, self.fold.map(|_| FOLD)].into_iter().flatten();
+        COLUMNS.into_iter().chain(further.filter(|column| !COLUMNS.contains(column))).collect()
+    }
+}
+
+/// For each row, its fold; `None` for test rows. An error if the column is missing or the fold has no rows.
+pub fn folds(frame: &DataFrame, fold: u32, name: &str) -> Result<Vec<Option<u32>>, StageError> {
+    let hint = "set `folds` of the split to 2 or more";
+    if !table::has_column(frame, FOLD) {
+        return Err(StageError::input(format!("`{name}` has no column `{FOLD}`")).hint(hint));
+    }
+    let folds: Vec<Option<u32>> =
+        table::integers(frame, FOLD)?.into_iter().map(|fold| u32::try_from(fold?).ok()).collect();
+    match folds.contains(&Some(fold)) {
+        true => Ok(folds),
+        false => Err(StageError::input(format!("`{name}` has no rows in fold {fold}"))
+            .hint("folds are numbered from 0; `folds` of the split is their number")),
+    }
 }
 
 /// Reads the training and validation rows, and whether any of them is synthetic. Of a test row, only its role is read.
-fn read_rows(split: &Input, row_weights: Option<&RowWeights>) -> Result<(Vec<Row>, bool), StageError> {
-    let frame = table::read_with(split.file()?, Some(&columns(row_weights)), &[table::DATASET])?;
+fn read_rows(split: &Input, selection: Selection<'_>) -> Result<(Vec<Row>, bool), StageError> {
+    let frame = table::read_with(split.file()?, Some(&selection.columns()), &[table::DATASET, FOLD])?;
+    let folds = selection.fold.map(|fold| folds(&frame, fold, &split.name)).transpose()?;
     let made = table::synthetic(&frame)?;
     let mut synthetic = false;
     let text = |column| table::strings(&frame, column);
     let (ids, labels, names) = (text("image_id")?, text("label")?, text("cell_type")?);
     let indices = table::integers(&frame, "cell_type_idx")?;
-    let weighted = row_weights.map(|weights| Ok::<_, StageError>((text(&weights.column)?, weights))).transpose()?;
+    let weighted =
+        selection.weights.map(|weights| Ok::<_, StageError>((text(&weights.column)?, weights))).transpose()?;
     let weight = |number: usize| {
         let (values, weights) = weighted.as_ref()?;
         weights.values.get(values[number].as_ref()?).copied()
     };
     let mut rows = Vec::new();
     for (number, role) in text("split")?.into_iter().enumerate() {
+        let of_fold = folds.as_ref().map(|folds| match folds[number] == selection.fold {
+            true => Role::Validation,
+            false => Role::Training,
+        });
         let role = match role.as_deref() {
-            Some("train") => Role::Training,
-            Some("validation") => Role::Validation,
+            Some("train") => of_fold.unwrap_or(Role::Training),
+            Some("validation") => of_fold.unwrap_or(Role::Validation),
             Some("test") => continue,
             other => return Err(unknown_split(split, number, other)),
         };
@@ -119,9 +156,9 @@ fn unknown_split(split: &Input, number: usize, value: Option<&str>) -> StageErro
 }
 
 /// The canonical text of what training reads from a split table, one line per row, and the image ids of these rows.
-pub fn view(split: &Input, row_weights: Option<&RowWeights>) -> Result<(String, BTreeSet<String>), StageError> {
+pub fn view(split: &Input, selection: Selection<'_>) -> Result<(String, BTreeSet<String>), StageError> {
     let (mut text, mut ids) = (String::new(), BTreeSet::new());
-    let (rows, synthetic) = read_rows(split, row_weights)?;
+    let (rows, synthetic) = read_rows(split, selection)?;
     if synthetic {
         text.push_str("made by a program\n");
     }
@@ -153,12 +190,8 @@ pub fn unnamed_class(index: usize) -> Class {
 impl Examples {
     /// Reads a split table, skipping rows whose image is missing. A class index without rows gets a
     /// [placeholder](unnamed_class) class.
-    pub fn read(
-        split: &Input,
-        row_weights: Option<&RowWeights>,
-        is_there: impl Fn(&str) -> bool,
-    ) -> Result<Self, StageError> {
-        let (rows, synthetic) = read_rows(split, row_weights)?;
+    pub fn read(split: &Input, selection: Selection<'_>, is_there: impl Fn(&str) -> bool) -> Result<Self, StageError> {
+        let (rows, synthetic) = read_rows(split, selection)?;
         let mut classes: BTreeMap<usize, Class> = BTreeMap::new();
         for row in &rows {
             let class = Class { label: row.label.clone(), name: row.cell_type.clone() };

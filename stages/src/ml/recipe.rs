@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::metric::{Direction, METRICS, Metric};
 use crate::ml::augment::Augmentation;
 use crate::ml::device::Device;
-use crate::ml::examples::RowWeights;
+use crate::ml::examples::{RowWeights, Selection};
 use crate::ml::loss::Loss;
 use crate::ml::mixup::MIN_ALPHA;
 use crate::ml::model::{self, Model};
@@ -107,6 +107,10 @@ pub struct Recipe {
     /// `{ column = "dx_type", values = { histo = 1.5 } }`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_weights: Option<RowWeights>,
+    /// Cross-validation: the fold whose rows are for validation; all other rows outside the test split are for training.
+    /// The split needs `folds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold: Option<u32>,
     /// The metric on the validation images that chooses the epoch, and that `plateau` and `early_stopping` follow: the name
     /// of any metric of `evaluate`, such as `balanced_accuracy`.
     #[serde(skip_serializing_if = "is_accuracy")]
@@ -158,6 +162,7 @@ impl Default for Recipe {
             logit_adjustment: 0.0,
             cutmix: 0.0,
             row_weights: None,
+            fold: None,
             keep_metric: ACCURACY.to_owned(),
             freeze: Vec::new(),
             rate_factors: BTreeMap::new(),
@@ -259,6 +264,11 @@ impl Recipe {
             let all = || format!("available: `{}`", names().collect::<Vec<_>>().join("`, `"));
             ParamError::new("keep_metric", message).hint(hint.unwrap_or_else(all))
         })
+    }
+
+    /// How rows are chosen and weighted.
+    pub fn selection(&self) -> Selection<'_> {
+        Selection { weights: self.row_weights.as_ref(), fold: self.fold }
     }
 
     /// The optimiser with its options.

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor, Var};
 use hamflow_stage_api::Random;
 
 use crate::ml::kernels::{Level, blend};
-use crate::ml::op::{Initial, ParameterConfig};
+use crate::ml::op::{Initial, ParameterConfig, WeightLayout};
 
 /// A weight tensor with its name in the file, e.g. `conv1.weight`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,17 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Change<F> {
         }
         Ok(())
     }
+}
+
+/// The values of a weight tensor in PyTorch's order of dimensions.
+pub fn public_values(parameter: &Parameter, tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    let ordered = match parameter.config.layout {
+        WeightLayout::Same => tensor.clone(),
+        WeightLayout::Conv => tensor.permute((3, 2, 0, 1))?,
+        WeightLayout::Depthwise => tensor.permute((2, 0, 1))?,
+        WeightLayout::Dense => tensor.t()?,
+    };
+    ordered.contiguous()?.flatten_all()?.to_vec1()
 }
 
 /// The values of a contiguous tensor.

@@ -1,5 +1,6 @@
 //! Reads tensors from memory-mapped shards without copying.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -123,6 +124,12 @@ impl Shard {
     }
 
     fn decode(bytes: &Buffer) -> Result<Self, ArrowError> {
+        // The library panics on some damaged files.
+        let decoded = catch_unwind(AssertUnwindSafe(|| Self::decode_unguarded(bytes)));
+        decoded.unwrap_or_else(|_| Err(ArrowError::ParseError("it is damaged".to_owned())))
+    }
+
+    fn decode_unguarded(bytes: &Buffer) -> Result<Self, ArrowError> {
         let corrupt = |what: &str| ArrowError::ParseError(what.to_owned());
         let trailer = bytes.len().checked_sub(10).ok_or_else(|| corrupt("it is too short"))?;
         let ending = bytes[trailer..].try_into().expect("the slice has ten bytes");

@@ -1,110 +1,15 @@
 //! Tests of `train` through the interface of the engine.
 
-use hamflow_stage_api::{AnyKind, ArtifactType, Input, Inputs, JobEvent};
-use polars::prelude::{Column, NamedFrom, Series};
+use hamflow_stage_api::{AnyKind, ArtifactType, JobEvent};
 use serde_json::json;
-use tempfile::TempDir;
 
+use super::test_fixture::{Fixture, SHAPE, short};
 use super::*;
 use crate::artifact;
 use crate::ml::classifier::Classifier;
-use crate::shard::{IndexRow, encode_index, tensor_digest};
-use crate::table;
 use crate::test_support::{
-    Ran, file, file_input, files_input, folder_input, golden, resolve as resolve_kind, run_kind, run_kind_with, shard,
+    Ran, file, file_input, files_input, folder_input, golden, resolve as resolve_kind, run_kind, run_kind_with,
 };
-
-/// A split table and shards of small images. Row `i` has class `i mod 3`; of ten rows one is for validation and two
-/// are for testing.
-struct Fixture {
-    folder: TempDir,
-    ids: Vec<String>,
-    classes: Vec<i64>,
-    splits: Vec<&'static str>,
-    images: Vec<Vec<u8>>,
-}
-
-const LABELS: [(&str, &str); 3] =
-    [("akiec", "Actinic keratoses"), ("bcc", "Basal cell carcinoma"), ("df", "Dermatofibroma")];
-const SHAPE: [usize; 3] = [8, 10, 3];
-
-fn split(row: usize) -> &'static str {
-    match row % 10 {
-        2 | 6 => "test",
-        4 => "validation",
-        _ => "train",
-    }
-}
-
-impl Fixture {
-    fn new(rows: usize) -> Self {
-        let mut random = hamflow_stage_api::Random::new(9, "fixture");
-        let image = |i: usize, random: &mut hamflow_stage_api::Random| {
-            (0..SHAPE.iter().product()).map(|k| random.below(90) as u8 + if k % 3 == i % 3 { 140 } else { 0 }).collect()
-        };
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            ids: (0..rows).map(|i| format!("ISIC_{i:04}")).collect(),
-            classes: (0..rows as i64).map(|i| i % 3).collect(),
-            splits: (0..rows).map(split).collect(),
-            images: (0..rows).map(|i| image(i, &mut random)).collect(),
-        }
-    }
-
-    fn split(&self) -> Input {
-        let text = |values: Vec<&str>, name: &str| Column::from(Series::new(name.into(), values));
-        let class = |i: &i64| LABELS[*i as usize];
-        let frame = table::frame(vec![
-            text(self.ids.iter().map(String::as_str).collect(), "image_id"),
-            text(self.classes.iter().map(|i| class(i).0).collect(), "label"),
-            text(self.classes.iter().map(|i| class(i).1).collect(), "cell_type"),
-            Column::from(Series::new("cell_type_idx".into(), self.classes.clone())),
-            text(self.splits.clone(), "split"),
-        ])
-        .unwrap();
-        file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
-    }
-
-    fn shards(&self) -> Input {
-        let mut index = Vec::new();
-        for (row, (id, image)) in (0..).zip(self.ids.iter().zip(&self.images)) {
-            let shard = "shard-ISIC_0000.arrow".to_owned();
-            index.push(IndexRow { image_id: id.clone(), shard, row, digest: tensor_digest(image) });
-        }
-        let rows = self.ids.iter().zip(&self.images).map(|(id, image)| (&id[..], &image[..]));
-        let shard = shard(SHAPE, &json!({ "height": 8, "width": 10 }), rows);
-        let shard = file(self.folder.path(), "shard-ISIC_0000.arrow", &shard);
-        let index = file(self.folder.path(), INDEX_NAME, &encode_index(&index).unwrap());
-        files_input(vec![shard, index], Some(artifact::SHARDS))
-    }
-
-    fn inputs(&self) -> [(&'static str, Input); 2] {
-        [("shards", self.shards()), ("split", self.split())]
-    }
-
-    fn train(&self) -> Ran {
-        run_kind(&Train, &short(), &self.inputs()).unwrap()
-    }
-
-    fn views(&self) -> Vec<View> {
-        let inputs = Inputs(self.inputs().into_iter().map(|(port, input)| (port.to_owned(), vec![input])).collect());
-        let params = resolve_kind(&Train, &json!({})).unwrap();
-        AnyKind::views(&Train, &params, Planning { inputs: &inputs, seed: Some(1) }).unwrap()
-    }
-
-    /// Permutes the classes of the test rows.
-    fn permute_test_labels(&mut self) {
-        for (class, split) in self.classes.iter_mut().zip(&self.splits) {
-            if *split == "test" {
-                *class = (*class + 1) % 3;
-            }
-        }
-    }
-}
-
-fn short() -> Value {
-    json!({ "epochs": 2, "batch_size": 7, "learning_rate": 2e-3, "device": "cpu" })
-}
 
 const WEIGHTS: &str = "model/model.safetensors";
 
@@ -482,4 +387,29 @@ fn training_starts_from_pretrained_weights() {
         "{error}"
     );
     assert!(error.contains("`pretrained` takes public weights of `efficientnet-lite0`"), "{error}");
+}
+
+#[test]
+fn a_fold_is_for_validation_and_all_others_are_for_training() {
+    let fixture = Fixture::new(40);
+    let train = |fold: u32| {
+        let mut params = short();
+        params["fold"] = json!(fold);
+        run_kind(&Train, &params, &fixture.inputs())
+    };
+    let of_fold = |fold: i64| fixture.folds().iter().filter(|other| **other == Some(fold)).count();
+    let mut weights = Vec::new();
+    for fold in 0..3 {
+        let ran = train(fold).unwrap();
+        let rows = ran.json("summary.json")["rows"].clone();
+        let all: usize = (0..3).map(of_fold).sum();
+        let validation = of_fold(i64::from(fold));
+        assert_eq!(rows, json!({ "train": all - validation, "validation": validation }));
+        assert_eq!(ran.json("model/card.json")["training"]["fold"], json!(fold));
+        weights.push(ran.bytes(WEIGHTS));
+    }
+    assert!(weights[0] != weights[1] && weights[1] != weights[2]);
+    let error = train(3).err().unwrap().render();
+    assert!(error.contains("has no rows in fold 3") && error.contains("numbered from 0"), "{error}");
+    assert!(fixture.train().json("model/card.json")["training"].get("fold").is_none());
 }

@@ -79,6 +79,20 @@ impl HeatMap {
         Self { height, width, values }
     }
 
+    /// The mean of maps, each divided by its peak, in the size of the largest one.
+    pub fn mean(maps: &[&Self]) -> Self {
+        let largest = maps.iter().max_by_key(|map| map.height * map.width);
+        let (height, width) = largest.map_or((0, 0), |map| (map.height, map.width));
+        let mut values = vec![0.0; height * width];
+        for map in maps {
+            let Some(peak) = map.peak() else { continue };
+            let resized = map.resized(height, width);
+            values.iter_mut().zip(resized.values).for_each(|(sum, value)| *sum += value / peak);
+        }
+        values.iter_mut().for_each(|sum| *sum /= maps.len() as f64);
+        Self { height, width, values }
+    }
+
     /// The maximum; `None` if all values are 0.
     pub fn peak(&self) -> Option<f64> {
         let peak = self.values.iter().copied().fold(0.0, f64::max);

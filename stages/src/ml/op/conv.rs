@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::access::{TILE, part};
 use super::{
     Backward, Depthwise, DirectConv, ImagePass, Initial, MapOp, OpWeights, Padding, ParameterConfig, Pointwise,
-    Requires, Scratch, Sink, Source, WeightLayout,
+    Requires, Scratch, Sink, Source, WeightLayout, Window,
 };
 use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
 use crate::ml::shape::{Layout, MapShape, Span, spans};
@@ -138,6 +138,16 @@ impl Conv {
     /// The padding above and to the left.
     pub fn padding(&self) -> [usize; 2] {
         self.padding
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> ConvConfig {
+        self.config
+    }
+
+    /// The window.
+    pub fn window(&self) -> Window {
+        Window::new(self.config.kernel, self.config.stride, self.padding, [self.input, self.output])
     }
 
     fn taps(&self) -> Taps {

@@ -3,7 +3,7 @@
 use super::access::{part, row};
 use super::{
     Backward, Conv, ConvConfig, ImagePass, Initial, InputGradient, MapOp, OpWeights, ParameterConfig, Scratch, Sink,
-    Source, WeightLayout,
+    Source, WeightLayout, Window,
 };
 use crate::ml::kernels::{Correlation, Level, Tap, correlate, row_weight_gradient};
 use crate::ml::shape::MapShape;
@@ -31,6 +31,11 @@ impl Depthwise {
             return Err(format!("a depthwise convolution of {kernel}×{kernel} with stride {stride} is not supported"));
         }
         Ok(Self { input, output: conv.output(), kernel, stride, padding: conv.padding() })
+    }
+
+    /// The window.
+    pub fn window(&self) -> Window {
+        Window::new(self.kernel, self.stride, self.padding, [self.input, self.output])
     }
 
     /// Pixels of an input row with zeros on both sides.

@@ -62,6 +62,10 @@ impl MapOp for ImageDropout {
         self.shape
     }
 
+    fn is_identity_in_inference(&self) -> bool {
+        true
+    }
+
     fn forward(
         &self,
         pass: &ImagePass<'_>,

@@ -26,6 +26,10 @@ impl MapOp for Materialise {
         self.shape
     }
 
+    fn is_identity_in_inference(&self) -> bool {
+        true
+    }
+
     fn forward(
         &self,
         pass: &ImagePass<'_>,

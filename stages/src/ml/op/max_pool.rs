@@ -1,6 +1,6 @@
 //! Max pooling: over 2×2 windows, or over larger, overlapping ones.
 
-use super::{Backward, ImagePass, MapOp, OpWeights, Padding, Requires, Scratch, Sink, Source};
+use super::{Backward, ImagePass, MapOp, OpWeights, Padding, Requires, Scratch, Sink, Source, Window};
 use crate::ml::kernels::{Windows, max_pool, max_pool_gradient, window_max, window_max_gradient};
 use crate::ml::op::access::{TILE, part};
 use crate::ml::shape::{MapShape, spans};
@@ -8,6 +8,7 @@ use crate::ml::shape::{MapShape, spans};
 /// `[height, width, channels]` → `[height', width', channels]`; no weights.
 #[derive(Debug, Clone, Copy)]
 pub struct MaxPool {
+    input: MapShape,
     output: MapShape,
     /// Size, stride and padding of overlapping windows; `None` for 2×2 windows without overlap.
     overlapping: Option<[usize; 3]>,
@@ -19,7 +20,7 @@ impl MaxPool {
         let output = input.halved();
         match output.is_empty() {
             true => Err(format!("a map of {}×{} is too small for 2×2 pooling", input.height, input.width)),
-            false => Ok(Self { output, overlapping: None }),
+            false => Ok(Self { input, output, overlapping: None }),
         }
     }
 
@@ -30,7 +31,16 @@ impl MaxPool {
         let (Some(height), Some(width)) = (length(input.height), length(input.width)) else {
             return Err(format!("a map of {}×{} is too small for 3×3 pooling", input.height, input.width));
         };
-        Ok(Self { output: MapShape { height, width, ..input }, overlapping: Some([size, stride, padding]) })
+        Ok(Self { input, output: MapShape { height, width, ..input }, overlapping: Some([size, stride, padding]) })
+    }
+
+    /// The window.
+    pub fn window(&self) -> Window {
+        match self.overlapping {
+            // An odd last row or column is ignored, as it is in ONNX without padding.
+            None => Window { size: 2, stride: 2, padding: [0; 4] },
+            Some([size, stride, padding]) => Window::new(size, stride, [padding; 2], [self.input, self.output]),
+        }
     }
 
     /// Whether the windows are 2×2 and do not overlap.

@@ -205,6 +205,28 @@ pub enum Requires {
     Border,
 }
 
+/// The window of a convolution or of pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The height and width.
+    pub size: usize,
+    /// The distance between windows.
+    pub stride: usize,
+    /// The padding above, to the left, below, to the right.
+    pub padding: [usize; 4],
+}
+
+impl Window {
+    /// The window of an operation with this padding above and to the left.
+    pub(crate) fn new(size: usize, stride: usize, [above, left]: [usize; 2], shapes: [MapShape; 2]) -> Self {
+        let [input, output] = shapes;
+        let after =
+            |before: usize, input: usize, output: usize| ((output - 1) * stride + size).saturating_sub(input + before);
+        let below = after(above, input.height, output.height);
+        Self { size, stride, padding: [above, left, below, after(left, input.width, output.width)] }
+    }
+}
+
 /// An operation on the maps of one image.
 pub trait MapOp: Any + Debug + Send + Sync {
     /// A short description, e.g. `conv 3×3`.
@@ -216,6 +238,11 @@ pub trait MapOp: Any + Debug + Send + Sync {
     /// The configurations of its weights.
     fn parameters(&self) -> Vec<ParameterConfig> {
         Vec::new()
+    }
+
+    /// Whether it only copies in inference.
+    fn is_identity_in_inference(&self) -> bool {
+        false
     }
 
     /// What the operation requires of its inputs.

@@ -38,6 +38,10 @@ impl MapOp for StochasticDepth {
         self.shape
     }
 
+    fn is_identity_in_inference(&self) -> bool {
+        true
+    }
+
     fn forward(
         &self,
         pass: &ImagePass<'_>,
