@@ -397,7 +397,8 @@ print("read", rows, "tensors")
 #[ignore = "needs Python packages"]
 fn onnxruntime_gives_the_probabilities_of_exported_models() {
     let python = python("onnx, onnxruntime, pyarrow, numpy, safetensors");
-    let project = Project::builtin(&format!("{SMALL}\n[stages.export]\nmodel = \"train\"\n"));
+    let project =
+        Project::builtin(&format!("{SMALL}\n[stages.export]\nmodel = \"train\"\nlicence = \"cc-by-nc-4.0\"\n"));
     let script = r#"
 import glob, json, sys
 import numpy, onnx, onnxruntime, pyarrow as pa, pyarrow.parquet as pq, safetensors.numpy
@@ -435,6 +436,33 @@ print("seen", seen)
         let output = Command::new(&python).args(["-c", script]).current_dir(project.root()).output().unwrap();
         assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn folds_are_evaluated_on_their_rows_and_an_ensemble_of_them_on_test_rows_only() {
+    let pipeline = &SMALL[..SMALL.find("[stages.eda]").unwrap()];
+    let pipeline = pipeline.replace("table = \"clean\"\nimages", "folds = 3\ntable = \"clean\"\nimages").replace(
+        "[stages.evaluate]",
+        "[stages.train.matrix]\nfold = [0, 1, 2]\n[stages.ensemble]\nmodels = \"train[*]\"\n[stages.joined]\nkind = \"evaluate\"\nmodel = \"ensemble\"\nshards = \"preprocess\"\nsplit = \"split\"\nsplits = [\"test\"]\n[stages.evaluate]",
+    );
+    let project = Project::builtin(&pipeline);
+    let ran = project.run();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let metrics: Vec<serde_json::Value> = project
+        .files("out")
+        .iter()
+        .filter(|(name, _)| name.contains("evaluate") && name.ends_with("metrics.json"))
+        .map(|(_, bytes)| serde_json::from_slice(bytes).unwrap())
+        .collect();
+    let rows = |metrics: &serde_json::Value, split: &str| metrics[split]["rows"].as_u64().unwrap();
+    assert_eq!(metrics.len(), 3);
+    let validation: u64 = metrics.iter().map(|metrics| rows(metrics, "validation")).sum();
+    assert_eq!(validation + rows(&metrics[0], "test"), 180, "each row outside the test split is in one fold");
+    let joined: serde_json::Value = serde_json::from_str(&project.read("out/joined/metrics.json")).unwrap();
+    assert_eq!(rows(&joined, "test"), rows(&metrics[0], "test"));
+    let ran = project.hamflow(&["run", "--set", "stages.joined.splits=[\"validation\"]"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("were trained on different folds"), "{ran:?}");
 }
 
 #[test]

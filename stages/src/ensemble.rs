@@ -50,7 +50,13 @@ impl Kind for Ensemble {
             members,
             layers: Vec::new(),
             parameters: cards.iter().map(|card| card.parameters).sum(),
-            training: Training { fold: None, ..first.training.clone() },
+            training: Training {
+                fold: None,
+                folds: cards.iter().filter_map(|card| card.training.fold).collect(),
+                synthetic: cards.iter().any(|card| card.training.synthetic),
+                pretrained: None,
+                ..first.training.clone()
+            },
             ..first.clone()
         };
         context.write(&format!("{}/{CARD_NAME}", card::FOLDER), &json::indented(&card)?)?;

@@ -139,6 +139,7 @@ impl Kind for Evaluate {
         let classifier = Classifier::load(model)?;
         let shards = ShardReader::open(context.input("shards")?)?;
         classifier.require_its_images(&shards)?;
+        check_folds(&classifier, &params.splits)?;
         let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
         let rows = rows::read(context.inputs(), &params.splits, classifier.card().training.fold)?;
         rows::check_classes(&rows, &labels)?;
@@ -200,8 +201,21 @@ impl Columns<EvaluateParams> for Evaluate {
 
 impl Views<EvaluateParams> for Evaluate {
     fn project(&self, params: &EvaluateParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
-        let fold = Card::read(planning.inputs.one("model")?)?.training.fold;
+        let card = planning.inputs.optional("model").map(Card::read).transpose()?;
+        let fold = card.and_then(|card| card.training.fold);
         rows::views(planning.inputs, &params.splits, fold)
+    }
+}
+
+/// Rejects splits whose rows some members of an ensemble were trained on.
+fn check_folds(classifier: &Classifier, splits: &[String]) -> Result<(), StageError> {
+    let seen = splits.iter().find(|split| *split != "test");
+    match seen.filter(|_| !classifier.card().training.folds.is_empty()) {
+        None => Ok(()),
+        Some(split) => Err(StageError::input(format!(
+            "the members of the ensemble were trained on different folds, so rows of `{split}` were for training in some of them"
+        ))
+        .hint("set `splits = [\"test\"]`")),
     }
 }
 

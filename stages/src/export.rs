@@ -18,17 +18,12 @@ const REVISION: u32 = 1;
 pub struct Export;
 
 /// The parameters of `export`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportParams {
-    /// The licence in the front matter of the model card, as an identifier of the Hub such as `cc-by-nc-4.0`.
-    licence: String,
-}
-
-impl Default for ExportParams {
-    fn default() -> Self {
-        Self { licence: "cc-by-nc-4.0".to_owned() }
-    }
+    /// The licence in the front matter of the model card, as an identifier of the Hub such as `cc-by-nc-4.0`; none if it is
+    /// not set.
+    licence: Option<String>,
 }
 
 impl Kind for Export {
@@ -42,9 +37,10 @@ impl Kind for Export {
 
     fn check(&self, params: &ExportParams) -> Result<(), ParamError> {
         let is_identifier = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
-        match !params.licence.is_empty() && params.licence.bytes().all(is_identifier) {
+        let Some(licence) = &params.licence else { return Ok(()) };
+        match !licence.is_empty() && licence.bytes().all(is_identifier) {
             true => Ok(()),
-            false => Err(ParamError::new("licence", format!("`{}` is no identifier of a licence", params.licence))
+            false => Err(ParamError::new("licence", format!("`{licence}` is not a licence identifier"))
                 .hint("for example `cc-by-nc-4.0`")),
         }
     }
@@ -78,7 +74,7 @@ impl Kind for Export {
                 network: &network,
                 weights: &weights,
                 readme,
-                licence: &params.licence,
+                licence: params.licence.as_deref(),
             },
         )
     }

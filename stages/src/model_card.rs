@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::metric::{METRICS, SplitMetrics};
 use crate::ml::card::{CARD_NAME, Card, WEIGHTS_NAME};
 use crate::ml::normalisation::Channels;
+use crate::ml::optim::OptimiserKind;
 use crate::plot::grouped;
 
 /// The metrics that a card shows; `metrics.json` contains all.
@@ -68,9 +69,22 @@ impl ModelCard<'_> {
 
     fn details(&self) -> String {
         let Card { model, layers, parameters, input, classes, normalisation, preprocess, training, .. } = self.card;
+        if !self.card.members.is_empty() {
+            return format!(
+                "An ensemble of {} networks that gives an image of {}×{} pixels a probability for each of {} classes: the mean of \
+                 theirs. It has {} weights. Each member is in a directory of its own (`{}`) with its card.\n\n\
+                 - Images were prepared with `{preprocess}`.\n",
+                self.card.members.len(),
+                input.height,
+                input.width,
+                classes.len(),
+                grouped(*parameters as u64),
+                self.card.members.join("`, `")
+            );
+        }
         let start = match &training.pretrained {
             None => "trained from random ones".to_owned(),
-            Some(source) => format!("trained from those in `{}` (digest `{}`)", source.file, source.digest),
+            Some(digest) => format!("trained from public ones (digest `{digest}`)"),
         };
         let origin = match training.pretrained {
             None => "mean and standard deviation of the training images",
@@ -96,13 +110,19 @@ impl ModelCard<'_> {
             "\n- Weights: `{WEIGHTS_NAME}` (safetensors, f32). Everything needed to prepare an image for them: `{CARD_NAME}`.\n\
              - Pixels: bytes of red, green and blue, less {}, divided by {} ({origin}).\n\
              - Images were prepared with `{preprocess}`.\n\
-             - Seed {}, {} epochs of Adam; the weights are those of epoch {}.\n\
-             - The licence of the weights follows from that of the training images{}.\n",
+             - Seed {}, {} epochs of {}; the weights are those of epoch {}.\n\
+             - The licence of the weights follows from that of the training images{}{}.\n",
             numbers(normalisation.mean),
             numbers(normalisation.standard_deviation),
             training.seed,
             training.epochs,
+            match training.optimiser {
+                OptimiserKind::Adam => "Adam",
+                OptimiserKind::AdamW => "AdamW",
+                OptimiserKind::Sgd => "SGD with momentum",
+            },
             training.epoch,
+            if training.pretrained.is_some() { " and of the weights that training started from" } else { "" },
             if self.synthetic { ", which a program made" } else { " (of HAM10000: CC BY-NC 4.0)" }
         );
         text

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
     Access, ArtifactType, Columns, Devices, Input, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext,
-    StageError, View, Views, available_memory,
+    StageError, View, Views, available_memory, near_miss,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::artifact;
 use crate::dataset::Class;
 use crate::json;
 use crate::ml::backend;
-use crate::ml::card::{self, Card, Source, Training, encode_weights};
+use crate::ml::card::{self, Card, Training, encode_weights};
 use crate::ml::classifier::thread_pool;
 use crate::ml::examples::{self, Examples, Role};
 use crate::ml::network::{Network, Workspace};
@@ -24,7 +24,7 @@ use crate::ml::normalisation::Normalisation;
 use crate::ml::pretrained::Pretrained;
 use crate::ml::recipe::{Keep, Recipe};
 use crate::ml::shape::MapShape;
-use crate::ml::trainer::{Data, Samples, Trained, Trainer, first_weights};
+use crate::ml::trainer::{Data, HEAD, Samples, Trained, Trainer, first_weights, has_layers};
 use crate::ml::weights::Weights;
 use crate::model_card::ModelCard;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
@@ -152,12 +152,15 @@ fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> 
             .hint("set `fractions.validation` of the split, or set `keep = \"last\"`"));
     }
     let network = network(recipe, shards.shape(), examples.classes.len())?;
-    check_batch(recipe, &network, available_memory())?;
+    check_names(recipe, &network)?;
+    let on_cpu = backend::class(recipe).is_ok_and(|class| class == backend::PROCESSOR);
+    let memory = if on_cpu { available_memory() } else { None };
+    check_batch(recipe, &network, examples.of(Role::Training).count(), memory)?;
     let training = samples(&examples, Role::Training, &shards)?;
     let (weights, pretrained) = initial_weights(context, recipe, &network)?;
     let model = recipe.model().map_err(|error| StageError::bug(error.to_string()))?;
     let normalisation = match &pretrained {
-        Some(_) => model.normalisation,
+        Some((read, _)) => read.normalisation().unwrap_or(model.normalisation),
         None => Normalisation::fit(&training.images),
     };
     let validation = samples(&examples, Role::Validation, &shards)?;
@@ -187,7 +190,9 @@ fn train(context: &StageContext<'_>, recipe: &Recipe) -> Result<(), StageError> 
             steered_by_validation: recipe.early_stopping > 0 || recipe.followed_plateau().is_some(),
             synthetic: examples.synthetic,
             fold: recipe.fold,
-            pretrained,
+            folds: Vec::new(),
+            optimiser: recipe.optimiser,
+            pretrained: pretrained.map(|(_, digest)| digest),
         },
     };
     Finished { recipe, card, trained, stopped, examples, class_weights }.write(context)
@@ -210,21 +215,22 @@ fn warn_of_gaps(context: &StageContext<'_>, examples: &Examples) {
 }
 
 /// Rejects batches that the network cannot train with, or that do not fit into memory.
-fn check_batch(recipe: &Recipe, network: &Network, memory: Option<u64>) -> Result<(), StageError> {
-    let Recipe { batch_size, .. } = *recipe;
-    if batch_size == 1 && network.is_normalised() {
+fn check_batch(recipe: &Recipe, network: &Network, rows: usize, memory: Option<u64>) -> Result<(), StageError> {
+    if recipe.batch_size == 1 && network.is_normalised() {
         let message =
             format!("model `{}` has batch normalisation, which needs at least 2 images per step", recipe.model);
         return Err(StageError::input(message).hint("set `batch_size` to 16 or more"));
     }
     let Some(memory) = memory else { return Ok(()) };
+    let batch_size = recipe.batch_size.min(rows);
     // Weights, the best ones, their average and the moments of the optimiser.
     let fixed = 6 * size_of::<f32>() * network.parameter_count();
     let needed = |images: usize| (Workspace::bytes_for(network, images) + fixed) as u64;
     if needed(batch_size) <= memory {
         return Ok(());
     }
-    let fitting = (1..batch_size).rev().find(|images| needed(*images) <= memory);
+    let least = if network.is_normalised() { 2 } else { 1 };
+    let fitting = (least..batch_size).rev().find(|images| needed(*images) <= memory);
     let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let (needed, available) = (gigabytes(needed(batch_size)), gigabytes(memory));
     let message =
@@ -235,12 +241,26 @@ fn check_batch(recipe: &Recipe, network: &Network, memory: Option<u64>) -> Resul
     }))
 }
 
-/// The initial weights, and the file that they come from if it is not the random number generator.
+/// Rejects names of layers that the network does not have.
+fn check_names(recipe: &Recipe, network: &Network) -> Result<(), StageError> {
+    let given = recipe.freeze.iter().map(|name| ("freeze", name));
+    let given = given.chain(recipe.rate_factors.keys().map(|name| ("rate_factors", name)));
+    let unknown = given.into_iter().find(|(_, name)| !has_layers(network, name));
+    let Some((parameter, name)) = unknown else { return Ok(()) };
+    let message = format!("`{name}` in `{parameter}` is no layer of model `{}`", recipe.model);
+    let layers = network.layers().iter().map(|layer| &layer.name[..]).chain([HEAD]);
+    let hint = near_miss::hint(name, layers);
+    Err(StageError::input(message).hint(hint.unwrap_or_else(|| {
+        "layers are in `out/train/summary.json`; a name stands for all layers below it, such as `blocks`".to_owned()
+    })))
+}
+
+/// The initial weights, and the digest of the file that they come from if they are not drawn.
 fn initial_weights(
     context: &StageContext<'_>,
     recipe: &Recipe,
     network: &Network,
-) -> Result<(Weights, Option<Source>), StageError> {
+) -> Result<(Weights, Option<(Pretrained, String)>), StageError> {
     let drawn = first_weights(network, recipe)?;
     let Some(input) = context.inputs().optional("pretrained") else { return Ok((drawn, None)) };
     let file = input.file()?;
@@ -250,9 +270,10 @@ fn initial_weights(
             .hint(format!("`pretrained` takes public weights of `{}` (docs/guide/networks.md)", model.name))
     };
     let read = Pretrained::read(&file.source, &file.read()?).map_err(refuse)?;
+    // The file is read by its path, too: it must still be the one with this digest.
+    file.read()?;
     let weights = read.weights(model, network, &drawn).map_err(refuse)?;
-    let name = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
-    Ok((weights, Some(Source { file: name, digest: file.known_digest()?.to_string() })))
+    Ok((weights, Some((read, file.known_digest()?.to_string()))))
 }
 
 fn network(recipe: &Recipe, shape: [usize; 3], classes: usize) -> Result<Network, StageError> {

@@ -28,26 +28,40 @@ mod linux {
     use std::io::Read;
     use std::path::Path;
 
-    /// Bytes of memory that a process can get without swapping: the least of what the system and the control group have
-    /// left. `None` if neither tells.
+    /// Bytes of memory that a process can get without swapping: the least of what the system and its control groups
+    /// (version 2) have left. `None` if neither tells.
     pub fn available_memory() -> Option<u64> {
-        let read = |path: &str| {
-            let mut text = String::new();
-            let options = &mut OpenOptions::new();
-            let mut file =
-                super::open_nonblocking(options.read(true), Path::new(path), super::Symlinks::Follow).ok()?;
-            file.read_to_string(&mut text).ok().map(|_| text)
+        let system = field(&read("/proc/meminfo")?, "MemAvailable:").map(|kilobytes| kilobytes * 1024);
+        system.into_iter().chain(left_in_groups()).min()
+    }
+
+    fn read(path: &str) -> Option<String> {
+        let mut text = String::new();
+        let options = &mut OpenOptions::new();
+        let mut file = super::open_nonblocking(options.read(true), Path::new(path), super::Symlinks::Follow).ok()?;
+        file.read_to_string(&mut text).ok().map(|_| text)
+    }
+
+    /// The number after a name at the start of a line.
+    fn field(text: &str, name: &str) -> Option<u64> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
+    /// What each limited control group of this process has left. Cached files do not count as used: the kernel drops them.
+    fn left_in_groups() -> Vec<u64> {
+        let own = read("/proc/self/cgroup").unwrap_or_default();
+        let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::")) else { return Vec::new() };
+        let left = |group: &Path| {
+            let number = |name: &str| read(&format!("{}/{name}", group.display()))?.trim().parse::<u64>().ok();
+            let limit = number("memory.max")?;
+            let statistics = read(&format!("{}/memory.stat", group.display())).unwrap_or_default();
+            let cached = ["inactive_file ", "active_file ", "slab_reclaimable "];
+            let cached: u64 = cached.iter().filter_map(|name| field(&statistics, name)).sum();
+            Some(limit.saturating_sub(number("memory.current")?.saturating_sub(cached)))
         };
-        let number = |text: String| text.trim().parse::<u64>().ok();
-        let system = read("/proc/meminfo").and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim();
-            Some(line.strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-        });
-        let group = || {
-            let limit = number(read("/sys/fs/cgroup/memory.max")?)?;
-            Some(limit.saturating_sub(number(read("/sys/fs/cgroup/memory.current")?)?))
-        };
-        system.into_iter().chain(group()).min()
+        let group = Path::new("/sys/fs/cgroup").join(own.trim_start_matches('/'));
+        group.ancestors().take_while(|group| group.starts_with("/sys/fs/cgroup")).filter_map(left).collect()
     }
 
     /// Advises the system to fetch all of a file soon (`posix_fadvise(2)`, `WILLNEED`).

@@ -47,7 +47,8 @@ fn the_probabilities_are_the_mean_of_the_members() {
 fn models_of_other_classes_cannot_be_joined() {
     let (fixture, mut other) = (Fixture::new(40), Fixture::new(40));
     other.rename_class("bcc", "scc");
-    let inputs = [train(&fixture, "baseline", 1), train(&other, "baseline", 1)].each_ref().map(model);
+    let trained = [train(&fixture, "baseline", 1), train(&other, "baseline", 1)];
+    let inputs = trained.each_ref().map(model);
     let error = run_kind(&Ensemble, &json!({}), &inputs.map(|input| ("models", input))).err().unwrap().render();
     assert!(error.contains("has other classes than"), "{error}");
 }

@@ -405,5 +405,5 @@ fn the_golden_digest_of_the_revision() {
         hasher.update(name.as_bytes()).update(figure.draw().unwrap().file().as_bytes()).update(&figure.json());
     }
     assert_eq!(Kind::spec(&Evaluate).revision, 5);
-    assert_eq!(hasher.finalize().to_hex().as_str(), "7a17f4c47d3dec686fcafa1d31faaf8bd283e945827abdf994941e652710c8c9");
+    assert_eq!(hasher.finalize().to_hex().as_str(), "c5ec2a8590e0f642743dbc8fb1f0a92ac2ddf108108ec3680fd1929267c453e5");
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::json;
 use crate::ml::card::Card;
 use crate::ml::network::Network;
+use crate::ml::pretrained::NORMALISATION_KEY;
 use crate::ml::weights::{Weights, public_values};
 
 /// The folder below the output directory.
@@ -22,7 +23,7 @@ pub struct Export<'a> {
     /// The model card in Markdown, if the model has one.
     pub readme: Option<Vec<u8>>,
     /// The identifier of the licence.
-    pub licence: &'a str,
+    pub licence: Option<&'a str>,
 }
 
 /// Writes weights in PyTorch's order of dimensions, the configuration, the preprocessing and a card with front matter.
@@ -45,7 +46,8 @@ impl Export<'_> {
         });
         let tensors: Vec<_> = tensors.collect::<candle_core::Result<_>>().map_err(|error| failed(&error))?;
         // Libraries of the Hub read the framework from here.
-        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        let normalisation = serde_json::to_string(&self.card.normalisation).map_err(|error| failed(&error))?;
+        let metadata = [("format".to_owned(), "pt".to_owned()), (NORMALISATION_KEY.to_owned(), normalisation)].into();
         safetensors::serialize(tensors, Some(metadata)).map_err(|error| failed(&error))
     }
 
@@ -63,6 +65,8 @@ impl Export<'_> {
             "label2id": ids,
             "input_size": [card.input.channels, card.input.height, card.input.width],
             "library": "hamflow",
+            // The order of the values of a map that becomes a vector.
+            "flatten_order": "height, width, channels",
         })
     }
 
@@ -85,8 +89,9 @@ impl Export<'_> {
         let body = self.readme.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let body = body.unwrap_or_else(|| format!("# {}\n", self.card.model));
         format!(
-            "---\nlicense: {}\npipeline_tag: image-classification\nlibrary_name: hamflow\ntags:\n- dermoscopy\n- image-classification\n- {}\n---\n\n{body}",
-            self.licence, self.card.model
+            "---\n{}pipeline_tag: image-classification\nlibrary_name: hamflow\ntags:\n- dermoscopy\n- image-classification\n- {}\n---\n\n{body}",
+            self.licence.map_or_else(String::new, |licence| format!("license: {licence}\n")),
+            self.card.model
         )
     }
 }

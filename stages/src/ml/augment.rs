@@ -142,7 +142,8 @@ impl Draw {
     /// Restricts the image to a random part of this area, with an aspect ratio between 3 : 4 and 4 : 3 of the image's, as
     /// torchvision's `RandomResizedCrop`.
     fn crop(&mut self, area: f64, random: &mut Random) {
-        let limit = libm::log(4.0 / 3.0);
+        // With a ratio beyond this, a side would be longer than the image's.
+        let limit = libm::log(4.0 / 3.0).min(-libm::log(area));
         let ratio = libm::exp(random.uniform(-limit, limit));
         for (axis, part) in [(area / ratio).sqrt(), (area * ratio).sqrt()].into_iter().enumerate() {
             let part = part.min(1.0);
@@ -382,10 +383,10 @@ mod tests {
             output[..4].to_vec()
         };
         assert_eq!(turned(0), [0.0, 1.0, 2.0, 3.0]);
-        let mut found = [turned(1), turned(2), turned(3)];
-        found.sort_by(|a, b| a.partial_cmp(b).unwrap());
-        assert_eq!(found, [[3.0, 7.0, 11.0, 15.0], [12.0, 8.0, 4.0, 0.0], [15.0, 14.0, 13.0, 12.0]]);
-        // Four turns of an image that is not square are the image itself, up to interpolation.
+        assert_eq!(turned(1), [3.0, 7.0, 11.0, 15.0]);
+        assert_eq!(turned(2), [15.0, 14.0, 13.0, 12.0]);
+        assert_eq!(turned(3), [12.0, 8.0, 4.0, 0.0]);
+        // An image that is not square is stretched to its frame.
         let corner = |quarter_turns| Affine::new(&Draw { quarter_turns, ..Draw::NONE }, SHAPE).rows;
         for (row, expected) in corner(1).iter().zip([[0.0, 5.0 / 6.0, 0.0], [-6.0 / 5.0, 0.0, 5.0]]) {
             // The centre stays, and edges map to edges.
@@ -397,11 +398,19 @@ mod tests {
 
     #[test]
     fn crops_stay_inside_the_image_and_have_the_area() {
-        let augmentation =
-            Augmentation { rotation: 0.0, zoom: 0.0, shift: 0.0, crop: 0.3, erasing: 1.0, ..Augmentation::default() };
-        for seed in 0..200 {
-            let draw = augmentation.draw(&mut Random::new(seed, "crop"));
-            assert!((0.29..=1.0).contains(&(draw.zoom[0] * draw.zoom[1])), "{draw:?}");
+        let augmentation = |minimum| Augmentation {
+            rotation: 0.0,
+            zoom: 0.0,
+            shift: 0.0,
+            crop: minimum,
+            erasing: 1.0,
+            ..Augmentation::default()
+        };
+        for seed in 0..400 {
+            let minimum = if seed % 2 == 0 { 0.3 } else { 0.9 };
+            let draw = augmentation(minimum).draw(&mut Random::new(seed, "crop"));
+            let area = draw.zoom[0] * draw.zoom[1];
+            assert!((minimum - 1e-9..=1.0 + 1e-9).contains(&area), "{draw:?}");
             for axis in [0, 1] {
                 // The part of the axis that is visible, from 0 to 1.
                 let (centre, half) = (0.5 + draw.shift[axis], draw.zoom[axis] / 2.0);

@@ -12,7 +12,7 @@ use crate::ml::trainer::{Data, Engine, Processor};
 use crate::ml::weights::Weights;
 
 /// The device class of all CPUs, which give identical results.
-const PROCESSOR: &str = "cpu";
+pub const PROCESSOR: &str = "cpu";
 
 /// The device class of a recipe; an error if the requested device is not available.
 pub fn class(recipe: &Recipe) -> Result<String, ParamError> {

@@ -12,6 +12,7 @@ use crate::imaging::Preparation;
 use crate::ml::model;
 use crate::ml::network::{LayerSummary, Network};
 use crate::ml::normalisation::Normalisation;
+use crate::ml::optim::OptimiserKind;
 use crate::ml::shape::MapShape;
 use crate::ml::weights::Weights;
 
@@ -76,18 +77,19 @@ pub struct Training {
     /// The fold whose rows were for validation, with cross-validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fold: Option<u32>,
-    /// The public weights that training started from; `None` for random ones.
+    /// The folds of an ensemble's members: rows of its validation split were for training in some of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folds: Vec<u32>,
+    /// The optimiser.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub optimiser: OptimiserKind,
+    /// The digest of the file of weights that training started from; `None` for random ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pretrained: Option<Source>,
+    pub pretrained: Option<String>,
 }
 
-/// A file of weights.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// Its name.
-    pub file: String,
-    /// The digest of its content.
-    pub digest: String,
+fn is_usual(optimiser: &OptimiserKind) -> bool {
+    *optimiser == OptimiserKind::default()
 }
 
 /// The name of the model of an ensemble.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{ParamError, near_miss};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::metric::{Direction, METRICS, Metric};
@@ -27,8 +27,7 @@ const MAX_ALPHA: f64 = 2.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// The network architecture (docs/guide/networks.md): `baseline`, `efficientnet-lite0`, `efficientnet-lite1`,
-    /// `efficientnet-lite2`, `resnet-18` or `mobilenet-v2`.
+    #[schemars(schema_with = "models")]
     pub model: String,
     /// Number of epochs. Each epoch draws as many images as there are training images.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -172,6 +171,14 @@ impl Default for Recipe {
     }
 }
 
+/// The schema of the name of a model, from the table of models.
+fn models(_: &mut SchemaGenerator) -> Schema {
+    let each = model::MODELS.iter().map(|model| format!("`{}` ({})", model.name, model.summary));
+    let description =
+        format!("The network architecture (docs/guide/networks.md): {}.", each.collect::<Vec<_>>().join("; "));
+    json_schema!({ "description": description, "type": "string" })
+}
+
 const USUAL_MOMENTUM: f64 = 0.9;
 
 const ACCURACY: &str = "accuracy";
@@ -208,6 +215,13 @@ impl Recipe {
             }
         }
         self.metric()?;
+        if self.logit_adjustment > 0.0 && self.sampling == Sampling::Balanced {
+            return Err(ParamError::new(
+                "logit_adjustment",
+                "`logit_adjustment` cannot be combined with `sampling = \"balanced\"`, which evens out the classes already",
+            )
+            .hint("remove one of them"));
+        }
         if let Some((name, factor)) = self.rate_factors.iter().find(|(_, factor)| !(0.0..=1000.0).contains(*factor)) {
             let message = format!("`rate_factors.{name}` must be between 0 and 1000, not {factor}");
             return Err(ParamError { path: vec!["rate_factors".to_owned(), name.clone()], message, hint: None });

@@ -339,15 +339,16 @@ fn batches_that_do_not_fit_are_rejected_with_the_size_that_does() {
     let recipe = |batch_size| Recipe { batch_size, model: "efficientnet-lite0".to_owned(), ..Recipe::default() };
     let model = recipe(1).model().unwrap();
     let network = model.network(MapShape { height: 150, width: 200, channels: 3 }, 7).unwrap();
-    let error = check_batch(&recipe(64), &network, Some(1_500_000_000)).unwrap_err();
+    let error = check_batch(&recipe(64), &network, 1000, Some(1_500_000_000)).unwrap_err();
     assert!(error.message.contains("a step of 64 images needs about"), "{}", error.message);
     let hint = error.hint.unwrap();
     let fitting: usize = hint.split(' ').nth(2).unwrap().trim_end_matches('`').parse().unwrap();
     assert!((20..64).contains(&fitting), "{hint}");
-    check_batch(&recipe(fitting), &network, Some(1_500_000_000)).unwrap();
-    check_batch(&recipe(fitting + 1), &network, Some(1_500_000_000)).unwrap_err();
-    check_batch(&recipe(64), &network, None).unwrap();
-    let error = check_batch(&recipe(1), &network, None).unwrap_err();
+    check_batch(&recipe(fitting), &network, 1000, Some(1_500_000_000)).unwrap();
+    check_batch(&recipe(fitting + 1), &network, 1000, Some(1_500_000_000)).unwrap_err();
+    check_batch(&recipe(64), &network, 1000, None).unwrap();
+    check_batch(&recipe(4096), &network, fitting, Some(1_500_000_000)).expect("a step has at most all rows");
+    let error = check_batch(&recipe(1), &network, 1000, None).unwrap_err();
     assert!(error.message.contains("at least 2 images per step"), "{}", error.message);
 }
 
@@ -375,18 +376,43 @@ fn training_starts_from_pretrained_weights() {
     let ran = run_kind(&Train, &params, &fixture.inputs()).unwrap();
     assert!(ran.json("model/card.json")["training"].get("pretrained").is_none());
     // A model of hamflow has the names of public weights, but in another order of dimensions.
+    // A model of hamflow has the names of public weights, but in another order of dimensions.
     let folder = tempfile::tempdir().unwrap();
-    let mut inputs = fixture.inputs().to_vec();
-    inputs.push((
-        "pretrained",
-        file_input(folder.path(), "weights.safetensors", &ran.bytes(WEIGHTS), Some(ArtifactType::FILE)),
-    ));
-    let error = run_kind(&Train, &params, &inputs).err().unwrap().render();
+    let with = |weights: Vec<u8>, params: &Value| {
+        let weights = file_input(folder.path(), "weights.safetensors", &weights, Some(ArtifactType::FILE));
+        let inputs = [&fixture.inputs()[..], &[("pretrained", weights)]].concat();
+        run_kind(&Train, params, &inputs)
+    };
+    let error = with(ran.bytes(WEIGHTS), &params).err().unwrap().render();
     assert!(
         error.contains("`weights.safetensors` has the tensor `conv_stem.weight` of shape [3, 3, 3, 32]"),
         "{error}"
     );
     assert!(error.contains("`pretrained` takes public weights of `efficientnet-lite0`"), "{error}");
+
+    // What `export` writes is read, with its normalisation. With a rate of almost 0, only the head differs.
+    let model = folder_input(&[&ran.output_dir().join("model")], Some(artifact::MODEL));
+    let exported = run_kind(&crate::export::Export, &json!({}), &[("model", model)]).unwrap();
+    let mut still = params.clone();
+    (still["learning_rate"], still["freeze"]) =
+        (json!(1e-30), json!(["conv_stem", "bn1", "blocks", "conv_head", "bn2"]));
+    let next = with(exported.bytes("hugging_face/model.safetensors"), &still).unwrap();
+    let tensors =
+        |ran: &Ran| candle_core::safetensors::load_buffer(&ran.bytes(WEIGHTS), &candle_core::Device::Cpu).unwrap();
+    let (before, after) = (tensors(&ran), tensors(&next));
+    for (name, tensor) in &before {
+        let [before, after] =
+            [tensor, &after[name]].map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        assert!(before == after || name.starts_with("classifier."), "{name}");
+    }
+    let cards = [&ran, &next].map(|ran| ran.json("model/card.json"));
+    assert_eq!(cards[0]["normalisation"], cards[1]["normalisation"]);
+    assert!(cards[1]["training"]["pretrained"].is_string() && cards[0]["training"].get("pretrained").is_none());
+
+    let mut misspelt = params.clone();
+    misspelt["freeze"] = json!(["conv_stm"]);
+    let error = run_kind(&Train, &misspelt, &fixture.inputs()).err().unwrap().render();
+    assert!(error.contains("`conv_stm` in `freeze` is no layer") && error.contains("`conv_stem`"), "{error}");
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let parameters = self.network.parameters();
         let values = parameters.iter().map(|parameter| weights[parameter.range.clone()].to_vec());
         self.weights = Weights::from_values(parameters.iter(), values).map_err(weights_failed)?;
-        self.optimiser = OptimiserState { steps, moments: vec![first, second] };
+        self.optimiser = OptimiserState { steps, counts: Vec::new(), moments: vec![first, second] };
         Ok(())
     }
 }

@@ -104,7 +104,14 @@ impl Lowered {
         let is_relu = |node: &Node| matches!(node.op, NodeOp::Activation(Activation::Relu));
         let relu = graph.nodes.iter().map(is_relu).collect();
         let features = graph.features;
-        let mut lowering = Lowering { users, relu, lowered: Self::default(), maps: Vec::new(), copies: HashMap::new() };
+        let mut lowering = Lowering {
+            users,
+            relu,
+            lowered: Self::default(),
+            maps: Vec::new(),
+            copies: HashMap::new(),
+            vectors: Vec::new(),
+        };
         for node in graph.nodes {
             let map = lowering.node(node)?;
             lowering.maps.push(map);
@@ -154,12 +161,19 @@ struct Lowering {
     maps: Vec<usize>,
     /// Copies of maps with their view applied.
     copies: HashMap<usize, usize>,
+    /// Whether each node so far is a vector.
+    vectors: Vec<bool>,
 }
 
 impl Lowering {
     /// Lowers a node; returns the map that holds its output.
     fn node(&mut self, Node { name, op, inputs, shape }: Node) -> Result<usize, String> {
         let index = self.maps.len();
+        let is_vector = inputs.iter().any(|value| self.vectors[value.index()]);
+        self.vectors.push(is_vector || matches!(op, NodeOp::Flatten));
+        if is_vector && matches!(op, NodeOp::Conv(_) | NodeOp::Map(_) | NodeOp::BatchNorm(_) | NodeOp::Flatten) {
+            return Err(format!("`{name}` must come before `flatten`"));
+        }
         let input = inputs.first().map_or(0, |value| self.maps[value.index()]);
         Ok(match op {
             NodeOp::Image => self.map(shape),
@@ -177,6 +191,11 @@ impl Lowering {
             NodeOp::Activation(activation) => {
                 if self.is_fused(index, inputs[0]) {
                     return Ok(input);
+                }
+                if is_vector {
+                    return Err(format!(
+                        "after `flatten`, only ReLU directly after a dense layer is possible, not {activation:?}"
+                    ));
                 }
                 let map = self.viewable(input, inputs[0], |map| map.activation == Activation::Identity);
                 self.lowered.maps[map].activation = activation;
@@ -224,7 +243,10 @@ impl Lowering {
             self.lowered.steps.iter().find(|step| step.output == map && self.lowered.maps[map].norm.is_none());
         let of_map = producer.and_then(|step| step.op.downcast::<DirectConv>());
         let of_row = self.lowered.rows.last().and_then(|row| row.op.as_ref()?.downcast::<Dense>());
-        of_row.is_some_and(Dense::has_relu) || of_map.is_some_and(DirectConv::has_bias_and_relu)
+        match self.vectors[input.index()] {
+            true => of_row.is_some_and(Dense::has_relu),
+            false => of_map.is_some_and(DirectConv::has_bias_and_relu),
+        }
     }
 
     fn map(&mut self, shape: MapShape) -> usize {

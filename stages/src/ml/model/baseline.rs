@@ -11,7 +11,8 @@ pub const MODEL: Model = Model {
     name: "baseline",
     summary: "two blocks of two 3×3 convolutions (32 and 64 filters) with max pooling and dropout, then dense 128 and the classes",
     build,
-    normalisation: Normalisation::IMAGENET,
+    // There are no public weights; those that hamflow exports name their own.
+    normalisation: Normalisation::shared(127.5, 127.5),
     other_names: same_names,
 };
 

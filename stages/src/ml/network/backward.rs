@@ -10,10 +10,16 @@ use super::trainable::Trainable;
 use super::workspace::{SUM_CHUNK, Slot, Thread, Workspace};
 use super::{Batch, Network};
 use crate::ml::kernels::{NormSums, add};
-use crate::ml::loss::{BatchLoss, Loss, Target};
+use crate::ml::loss::{BatchLoss, Loss, Target, argmax};
 use crate::ml::op::{Backward, ImagePass, InputGradient, NormState, OutputGradient, Pass, RowsSeen, Source};
 use crate::ml::shape::spans;
 use crate::ml::weights::{Weights, change};
+
+/// The number of images whose class has the largest logit.
+fn count_correct(logits: &[f32], targets: &[Target]) -> usize {
+    let rows = logits.chunks_exact(logits.len() / targets.len().max(1)).zip(targets);
+    rows.filter(|(logits, target)| argmax(logits) == target.class).count()
+}
 
 /// Rows of a large weight gradient per task.
 const BLOCK_ROWS: usize = 48;
@@ -35,11 +41,14 @@ impl Network {
         self.forward_rows(pass, weights, count, rows);
 
         let (last, logits) = (rows.len() - 1, rows.last_mut().expect("a network has a row operation"));
+        let right = count_correct(logits, batch.targets);
         if !batch.offsets.is_empty() {
             let rows = logits.chunks_exact_mut(batch.offsets.len());
             rows.for_each(|row| row.iter_mut().zip(batch.offsets).for_each(|(logit, offset)| *logit += offset));
         }
         let (loss, row_gradient) = batch.loss.of(logits, batch.targets);
+        // Answers count without the offsets, as on validation images.
+        let loss = BatchLoss { correct: right, ..loss };
         row_gradients[last].copy_from_slice(&row_gradient);
         self.backward_rows(pass, weights, count, rows, row_gradients, gradient);
         self.unflatten(slots, trainable, norms, pass, &row_gradients[0]);

@@ -80,7 +80,7 @@ impl Plan {
         for norm in &lowered.norms {
             let map = &lowered.maps[norm.map];
             let written = lowered.steps.iter().position(|step| step.output == norm.map).map_or(0, phase_of);
-            let completed = map.consumers.first().map_or(phases.len() - 1, |step| phase_of(*step));
+            let completed = map.consumers.first().map_or(phases.len(), |step| phase_of(*step));
             norms.push(NormPlan { offset: sums_len, written, completed });
             sums_len += 2 * map.layout.shape.channels;
         }

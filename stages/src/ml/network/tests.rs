@@ -300,3 +300,42 @@ fn the_estimate_of_memory_is_what_a_step_allocates() {
     let (estimate, allocated) = (Workspace::bytes_for(&network, 3) as f64, work.allocated() as f64);
     assert!((estimate / allocated - 1.0).abs() < 0.1, "{estimate} {allocated}");
 }
+
+/// A normalised map that is flattened directly.
+fn flattened(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
+    let x = b.conv("conv1", image, ConvConfig::new(6, 3).stride(2))?;
+    let x = b.batch_norm("bn1", x, 1e-5);
+    let x = b.activation(x, Activation::Relu);
+    b.features(x);
+    let x = b.flatten("flatten", x);
+    Ok(b.dense("fc", x, 3))
+}
+
+#[test]
+fn a_normalised_map_can_be_flattened() {
+    let shape = MapShape { height: 5, width: 7, channels: 3 };
+    let network = Graph::build(shape, flattened).and_then(Network::new).unwrap();
+    assert_matches("flattened", &network, 4);
+}
+
+#[test]
+fn vectors_only_take_dense_layers_dropout_and_relu() {
+    let shape = MapShape { height: 4, width: 4, channels: 3 };
+    let error = |build: fn(&mut Builder<'_>, Value) -> Result<Value, String>| {
+        Graph::build(shape, build).and_then(Network::new).unwrap_err()
+    };
+    let found = error(|b, image| {
+        let x = b.flatten("flatten", image);
+        let x = b.dense("dense1", x, 4);
+        let x = b.activation(x, Activation::Relu6);
+        Ok(b.dense("dense2", x, 2))
+    });
+    assert!(found.contains("only ReLU directly after a dense layer"), "{found}");
+    let found = error(|b, image| {
+        let x = b.flatten("flatten", image);
+        let x = b.dense("dense1", x, 4);
+        let x = b.batch_norm("bn", x, 1e-3);
+        Ok(b.dense("dense2", x, 2))
+    });
+    assert!(found.contains("`bn` must come before `flatten`"), "{found}");
+}

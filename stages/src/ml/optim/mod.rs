@@ -48,6 +48,8 @@ pub struct OptimiserConfig {
 pub struct OptimiserState {
     /// The number of steps so far.
     pub steps: u64,
+    /// For each parameter, the number of steps in which it trained; empty if it trained in all.
+    pub counts: Vec<u64>,
     /// Vectors with one value per weight.
     pub moments: Vec<Vec<f32>>,
 }
@@ -55,7 +57,7 @@ pub struct OptimiserState {
 impl OptimiserState {
     /// All zeros, with this many vectors for `count` weights.
     pub fn zeros(vectors: usize, count: usize) -> Self {
-        Self { steps: 0, moments: vec![vec![0.0; count]; vectors] }
+        Self { moments: vec![vec![0.0; count]; vectors], ..Self::default() }
     }
 }
 
@@ -104,11 +106,16 @@ pub fn step(
     gradient: &[f32],
     weights: &Weights,
 ) -> candle_core::Result<()> {
+    if state.counts.is_empty() {
+        state.counts = vec![state.steps; parameters.0.len()];
+    }
     state.steps += 1;
-    let step = state.steps;
     let tensors = weights.iter().map(|(_, tensor)| tensor);
-    for ((parameter, rate), tensor) in parameters.0.iter().zip(parameters.1).zip(tensors) {
+    let counts = state.counts.iter_mut();
+    for (((parameter, rate), tensor), step) in parameters.0.iter().zip(parameters.1).zip(tensors).zip(counts) {
         let Some(learning_rate) = *rate else { continue };
+        *step += 1;
+        let step = *step;
         let range = parameter.range.clone();
         let decays = parameter.config.shape.len() > 1;
         let update = Update { level, step, learning_rate, decays, gradient: &gradient[range.clone()] };
@@ -191,6 +198,25 @@ mod tests {
         for (ours, keras) in four_steps(config).iter().zip(ADAM) {
             assert!((ours - keras).abs() < 1e-6, "{ours} {keras}");
         }
+    }
+
+    // A parameter that joins later takes the steps of one that has just begun, as in PyTorch, which counts them per tensor.
+    #[test]
+    fn bias_correction_counts_the_steps_of_each_parameter() {
+        let config = ParameterConfig::vector("weight", 1, Initial::Zeros);
+        let parameter = |name: &str, range| Parameter { name: name.into(), config: config.clone(), range };
+        let parameters = [parameter("a", 0..1), parameter("b", 1..2)];
+        let weights = Weights::from_values(parameters.iter(), vec![vec![0.0]; 2].into_iter()).unwrap();
+        let mut state = OptimiserState::zeros(2, 2);
+        let optimiser = AdamW { weight_decay: 0.0 };
+        let mut run = |rates: &[Option<f64>]| {
+            step(&optimiser, &mut state, Level::detect(), (&parameters, rates), &[0.5, 0.5], &weights).unwrap();
+        };
+        (0..1000).for_each(|_| run(&[Some(1e-3), None]));
+        (0..3).for_each(|_| run(&[None, Some(1e-3)]));
+        let values = weights.with_slices(|slices| slices.concat()).unwrap();
+        assert!((values[1] + 3e-3).abs() < 1e-6, "each step of a constant gradient is the learning rate: {values:?}");
+        assert_eq!(state.counts, [1000, 3]);
     }
 
     #[test]

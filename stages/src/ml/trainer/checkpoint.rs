@@ -61,7 +61,7 @@ impl From<State3> for State {
             weights,
             average: None,
             best,
-            optimiser: OptimiserState { steps, moments: vec![first, second] },
+            optimiser: OptimiserState { steps, counts: Vec::new(), moments: vec![first, second] },
         }
     }
 }
@@ -179,7 +179,7 @@ impl Trainer<'_> {
 impl Trainer<'_> {
     /// The state as version 3 wrote it.
     pub(super) fn checkpoint_of_version_3(&self) -> Result<Vec<u8>, StageError> {
-        let OptimiserState { steps, moments } = self.engine.optimiser().clone();
+        let OptimiserState { steps, moments, .. } = self.engine.optimiser().clone();
         let [first, second] = moments.try_into().expect("Adam has two moments");
         let best = self.best.as_ref().map(|best| {
             let weights = values(&best.weights)?;

@@ -42,11 +42,11 @@ pub struct Step<'e> {
 impl Epoch<'_> {
     /// The steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = Step<'_>> {
-        let size = self.recipe.batch_size;
-        self.order.chunks(size).zip(&self.rates).enumerate().map(move |(number, (images, &learning_rate))| Step {
-            position: number * size,
-            images,
-            learning_rate,
+        let (size, last) = (self.recipe.batch_size, self.rates.len().saturating_sub(1));
+        self.rates.iter().enumerate().map(move |(number, &learning_rate)| {
+            let position = number * size;
+            let end = if number == last { self.order.len() } else { position + size };
+            Step { position, images: &self.order[position..end], learning_rate }
         })
     }
 

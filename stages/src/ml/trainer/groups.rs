@@ -6,6 +6,17 @@ use crate::ml::recipe::Recipe;
 /// The name of the last dense layer in the parameters.
 pub const HEAD: &str = "head";
 
+/// Whether a parameter belongs to a layer, to the layers below a name, or to the head.
+fn is_in(network: &Network, parameter: &str, group: &str) -> bool {
+    let group = if group == HEAD { network.head() } else { group };
+    parameter.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a network has layers of this name.
+pub fn has_layers(network: &Network, group: &str) -> bool {
+    network.parameters().iter().any(|parameter| is_in(network, &parameter.name, group))
+}
+
 /// The learning rates and states of all parameters.
 pub(super) struct ParameterGroups {
     /// For each parameter: the factor of the learning rate.
@@ -19,10 +30,7 @@ pub(super) struct ParameterGroups {
 impl ParameterGroups {
     pub(super) fn new(network: &Network, recipe: &Recipe) -> Self {
         let names: Vec<&str> = network.parameters().iter().map(|parameter| &parameter.name[..]).collect();
-        let in_group = |name: &str, group: &str| {
-            let group = if group == HEAD { network.head() } else { group };
-            name.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
+        let in_group = |name: &str, group: &str| is_in(network, name, group);
         let factor = |name: &&str| {
             // The longest group that fits.
             let fitting = recipe.rate_factors.iter().filter(|(group, _)| in_group(name, group));

@@ -10,7 +10,7 @@ mod processor;
 pub use checkpoint::Restored;
 pub use engine::{Engine, EngineState, Steps, Tally, Validated, worst_gradient};
 pub use epoch::{Epoch, Step};
-pub use groups::HEAD;
+pub use groups::{HEAD, has_layers};
 pub use processor::{INFERENCE_BATCH, Processor, predict, predict_view};
 
 use hamflow_stage_api::{Random, StageError};
@@ -203,7 +203,7 @@ impl<'a> Trainer<'a> {
             validation_loss: validation.map(|tally| tally.mean_loss()),
             validation_accuracy: validation.map(|tally| tally.accuracy()),
         };
-        let score = validated.and_then(|validated| self.score(validated));
+        let score = validated.map(|validated| self.score(validated)).transpose()?;
         if let Some(score) = score {
             let better = score * self.sign();
             if let Some(plateau) = &self.recipe.followed_plateau() {
@@ -221,15 +221,18 @@ impl<'a> Trainer<'a> {
         Ok(record)
     }
 
-    /// The metric that chooses the epoch; `None` if it is undefined.
-    fn score(&self, validated: Validated) -> Option<f64> {
-        let Ok(metric) = self.recipe.metric() else { return None };
-        if metric.name == "accuracy" {
-            return Some(validated.tally.accuracy());
-        }
-        let truth = self.data.validation.classes.clone();
-        let scores = Scores::new(truth, validated.probabilities?, self.network.classes()).ok()?;
-        (metric.measure)(&scores).ok()
+    /// The metric that chooses the epoch.
+    fn score(&self, validated: Validated) -> Result<f64, StageError> {
+        let metric = self.recipe.metric().map_err(|error| StageError::bug(error.to_string()))?;
+        let (Some(probabilities), false) = (validated.probabilities, metric.name == "accuracy") else {
+            return Ok(validated.tally.accuracy());
+        };
+        let scores = Scores::new(self.data.validation.classes.clone(), probabilities, self.network.classes());
+        let scores = scores.map_err(|error| StageError::bug(error.to_string()))?;
+        (metric.measure)(&scores).map_err(|undefined| {
+            let message = format!("`{}` is undefined on the validation rows: {}", metric.name, undefined.reason);
+            StageError::input(message).hint("choose another `keep_metric`")
+        })
     }
 
     /// 1 if a higher metric is better, −1 if a lower one is.
@@ -289,7 +292,9 @@ impl<'a> Trainer<'a> {
     /// The learning rate of each step of the next epoch of `images` images.
     fn rates(&self, images: usize) -> Vec<f64> {
         let Recipe { epochs, batch_size, schedule, warmup_epochs, .. } = self.recipe;
-        let steps = images.div_ceil(batch_size) as u64;
+        // The statistics of a single image would spoil the running ones: it joins the step before.
+        let joins = self.network.is_normalised() && images > batch_size && images % batch_size == 1;
+        let steps = (images.div_ceil(batch_size) - usize::from(joins)) as u64;
         let warmup = libm::round(warmup_epochs * steps as f64) as u64;
         let before = self.engine.optimiser().steps;
         let rate = |step| self.schedule.learning_rate * schedule.factor(before + step, steps * epochs as u64, warmup);

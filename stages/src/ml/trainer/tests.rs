@@ -356,3 +356,44 @@ fn a_checkpoint_of_the_previous_version_is_resumed() {
     });
     assert!(resumed.unwrap() == whole);
 }
+
+#[test]
+fn logit_offsets_are_the_logarithms_of_the_shares() {
+    let recipe = Recipe { logit_adjustment: 2.0, ..recipe() };
+    let offsets = recipe.logit_offsets(&[0, 0, 0, 1], 3);
+    for (ours, share) in offsets.iter().zip([0.75f64, 0.25, 0.25]) {
+        assert!((f64::from(*ours) - 2.0 * share.ln()).abs() < 1e-6, "{offsets:?}");
+    }
+    assert!(self::recipe().logit_offsets(&[0, 1], 2).is_empty());
+}
+
+#[test]
+fn a_single_last_image_joins_the_step_before_with_batch_norm() {
+    let network =
+        model::find("mobilenet-v2").unwrap().network(MapShape { height: 32, width: 32, channels: 3 }, 3).unwrap();
+    let image = vec![7u8; 32 * 32 * 3];
+    let sizes = |count: usize| {
+        let samples = Samples { images: vec![&image[..]; count], classes: vec![0; count], weights: vec![2.0; count] };
+        let data =
+            Data { training: samples, validation: Samples::default(), normalisation: Normalisation::shared(0.0, 1.0) };
+        let recipe = Recipe { keep: Keep::Last, batch_size: 4, ..recipe() };
+        let trainer = Trainer::new(&network, recipe.clone(), data.clone()).unwrap();
+        let rates = trainer.rates(count);
+        let epoch = Epoch {
+            number: 1,
+            order: (0..count).collect(),
+            rates,
+            recipe: &recipe,
+            data: &data,
+            class_weights: &[0.5; 3],
+            logit_offsets: &[],
+        };
+        let targets: Vec<f64> =
+            epoch.steps().flat_map(|step| epoch.targets(step)).map(|target| target.weight).collect();
+        assert_eq!(targets, vec![1.0; count], "weights of rows and classes are multiplied");
+        epoch.steps().map(|step| step.images.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(8), [4, 4]);
+    assert_eq!(sizes(9), [4, 5]);
+    assert_eq!(sizes(10), [4, 4, 2]);
+}
