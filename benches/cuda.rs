@@ -20,8 +20,6 @@ use hamflow_stages::ml::cuda::session::{Session, Settings, Source};
 use hamflow_stages::ml::cuda::{CudaError, Gpu, usable};
 use hamflow_stages::ml::loss::{Loss, Target};
 use hamflow_stages::ml::model;
-use hamflow_stages::ml::network::Network;
-use hamflow_stages::ml::normalisation::Normalisation;
 use hamflow_stages::ml::precision::Precision;
 use hamflow_stages::ml::shape::MapShape;
 use hamflow_stages::ml::weights::Weights;
@@ -47,10 +45,10 @@ struct Training {
 
 impl Training {
     fn new(precision: Precision, batch: usize) -> Result<Self, CudaError> {
-        let layers = (model::find("baseline").expect("there is a baseline").layers)(CLASSES);
-        let network = Network::new(SHAPE, &layers).expect("it fits");
+        let model = model::find("baseline").expect("there is a baseline");
+        let network = model.network(SHAPE, CLASSES).expect("it fits");
         let mut random = Random::new(1, "bench");
-        let weights = Weights::draw(network.parameters(), &mut random).expect("there is memory");
+        let weights = Weights::draw(network.tensors(), &mut random).expect("there is memory");
         let settings = Settings {
             precision,
             images: batch,
@@ -60,7 +58,7 @@ impl Training {
             colours: false,
             mixes: false,
             seed: 1,
-            normalisation: Normalisation::shared(128.0, 64.0),
+            normalisation: [128.0, 64.0],
         };
         let mut session = Session::new(Gpu::new(precision)?, &network, settings)?;
         let images = session.queue.allocate(Number::U8, IMAGES * SHAPE.len())?;

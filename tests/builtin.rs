@@ -461,7 +461,7 @@ fn folds_are_evaluated_on_their_rows_and_an_ensemble_of_them_on_test_rows_only()
     let joined: serde_json::Value = serde_json::from_str(&project.read("out/joined/metrics.json")).unwrap();
     assert_eq!(rows(&joined, "test"), rows(&metrics[0], "test"));
     let ran = project.hamflow(&["run", "--set", "stages.joined.splits=[\"validation\"]"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("were trained on different folds"), "{ran:?}");
 }
 

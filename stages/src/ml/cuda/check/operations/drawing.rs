@@ -27,6 +27,9 @@ const AUGMENT: Augmentation = Augmentation {
     brightness: 0.3,
     contrast: 0.4,
     saturation: 0.5,
+    crop: 0.5,
+    quarter_turns: true,
+    erasing: 0.0,
 };
 
 impl<Q: Queue> Device<'_, Q> {
@@ -56,7 +59,7 @@ impl<Q: Queue> Device<'_, Q> {
         for (what, is_moved) in steps {
             for (expected, place) in expected.chunks_mut(SHAPE.len()).zip(IMAGES..) {
                 let image = &images[order[place] as usize];
-                let draw = if is_moved { draws[place] } else { still() };
+                let draw = if is_moved { draws[place] } else { Draw::NONE };
                 Affine::new(&draw, SHAPE).apply(SHAPE, image, &normalisation.table(), expected);
             }
             let moves = if is_moved { Argument::Buffer(epoch.moves) } else { Nothing };
@@ -81,7 +84,7 @@ impl<Q: Queue> Device<'_, Q> {
         let coloured = self.read(pixels)?;
         findings.push(Finding::new(self.named("colours change"), &coloured, &expected, 1e-5));
 
-        mixed.apply(&mut expected, &mut [Target::new(0, 1.0); IMAGES]);
+        mixed.apply(SHAPE, &mut expected, &mut [Target::new(0, 1.0); IMAGES]);
         let arguments = [pixels, epoch.shares, epoch.partners, cursor, output].map(Argument::Buffer);
         let sizes = [IMAGES, area, 3, stride].map(|size| U32(size as u32));
         let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
@@ -110,9 +113,4 @@ fn epoch_values(draws: &[Draw], order: &[u32], mixed: &Mix) -> EpochValues {
 fn without_padding(padded: &[f32]) -> Vec<f32> {
     let pixels = padded.chunks(STRIDE);
     pixels.flat_map(|pixel| if pixel[3..] == [0.0; 5] { &pixel[..3] } else { &[] }).copied().collect()
-}
-
-/// The identity augmentation.
-fn still() -> Draw {
-    Draw { rotation: 0.0, shift: [0.0; 2], zoom: [1.0; 2], flip: [false; 2], colour: [1.0; 3] }
 }

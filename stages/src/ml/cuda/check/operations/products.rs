@@ -6,7 +6,7 @@ use crate::ml::cuda::buffer::Number;
 use crate::ml::cuda::check::{Finding, of_products};
 use crate::ml::cuda::queue::{Convolution, ConvolutionPass, Matrix, Product, Queue};
 use crate::ml::kernels::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip};
-use crate::ml::shape::MapShape;
+use crate::ml::shape::{Layout, MapShape};
 
 /// The results of a convolution and its gradients on the host.
 struct Reference {
@@ -29,24 +29,25 @@ fn reference(convolution: &Convolution, values: &[f32], weights: &[f32], slopes:
     let shape = ConvShape { height, width, inputs, outputs };
     let back = ConvShape { inputs: outputs, outputs: inputs, ..shape };
     let (from, to) = (MapShape { channels: inputs, ..SHAPE }, MapShape { channels: outputs, ..SHAPE });
+    let (from, to) = (Layout::bordered(from), Layout::bordered(to));
     let mut flipped = vec![0.0; weights.len()];
     flip(shape, weights, &mut flipped);
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
     let mut of_weights = vec![0.0f32; weights.len()];
     for image in 0..images {
-        let [mut input, mut back_map] = [(); 2].map(|()| vec![0.0; from.bordered_len()]);
-        let [mut gradient, mut output] = [(); 2].map(|()| vec![0.0; to.bordered_len()]);
-        from.put(&values[image * from.len()..][..from.len()], &mut input);
-        to.put(&slopes[image * to.len()..][..to.len()], &mut gradient);
+        let [mut input, mut back_map] = [(); 2].map(|()| vec![0.0; from.len()]);
+        let [mut gradient, mut output] = [(); 2].map(|()| vec![0.0; to.len()]);
+        from.put(&values[image * from.shape.len()..][..from.shape.len()], &mut input);
+        to.put(&slopes[image * to.shape.len()..][..to.shape.len()], &mut gradient);
         conv3x3(level, shape, &input, weights, Epilogue::Plain, &mut output);
         conv3x3(level, back, &gradient, &flipped, Epilogue::Plain, &mut back_map);
         let mut sums = vec![0.0; weights.len()];
         conv3x3_weight_gradient(level, shape, &input, &gradient, &mut sums);
         of_weights.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
-        let mut plain = vec![0.0; to.len()];
+        let mut plain = vec![0.0; to.shape.len()];
         to.take(&output, &mut plain);
         forward.extend(plain);
-        let mut plain = vec![0.0; from.len()];
+        let mut plain = vec![0.0; from.shape.len()];
         from.take(&back_map, &mut plain);
         backward.extend(plain);
     }
