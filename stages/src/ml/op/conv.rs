@@ -10,6 +10,10 @@ use super::{
 use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
 use crate::ml::shape::{Layout, MapShape, Span, spans};
 
+/// Maps of fewer pixels go through patches: [`DirectConv`] rearranges its weights for each image, which pays only where
+/// many pixels share them.
+const DIRECT_PIXELS: usize = 600;
+
 /// The configuration of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvConfig {
@@ -89,7 +93,9 @@ impl ConvConfig {
         Ok(match () {
             () if is_pointwise => Box::new(Pointwise::new(input, filters)),
             () if is_depthwise => Box::new(Depthwise::new(input, self)?),
-            () if self.is_direct(input) => Box::new(DirectConv::new(input, self, false)),
+            () if self.is_direct(input) && input.pixels() >= DIRECT_PIXELS => {
+                Box::new(DirectConv::new(input, self, false))
+            }
             () => Box::new(conv),
         })
     }
