@@ -77,14 +77,14 @@ pub struct Recipe {
     /// Precision of the products in convolutions and dense layers: `f32`, or `tf32` and `bf16` with CUDA. Weights are
     /// always f32.
     pub precision: Precision,
-    /// The optimiser.
+    /// The optimiser; `adam` by default.
     #[serde(skip_serializing_if = "is_default")]
     pub optimiser: OptimiserKind,
     /// Weight decay of AdamW and SGD, for weights with two or more dimensions (Loshchilov, Hutter 2019).
     #[schemars(range(min = 0, max = 10))]
     #[serde(skip_serializing_if = "is_default")]
     pub weight_decay: f64,
-    /// Momentum of SGD.
+    /// Momentum of SGD; 0.9 by default.
     #[schemars(range(min = 0, max = 0.9999))]
     #[serde(skip_serializing_if = "is_usual_momentum")]
     pub momentum: f64,
@@ -111,7 +111,7 @@ pub struct Recipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold: Option<u32>,
     /// The metric on the validation images that chooses the epoch, and that `plateau` and `early_stopping` follow: the name
-    /// of any metric of `evaluate`, such as `balanced_accuracy`.
+    /// of any metric of `evaluate`, such as `balanced_accuracy`; `accuracy` by default.
     #[serde(skip_serializing_if = "is_accuracy")]
     pub keep_metric: String,
     /// Layers that do not train: names such as `blocks.0`, or beginnings of names that end before a dot. Their batch
