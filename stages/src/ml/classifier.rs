@@ -72,7 +72,7 @@ impl Classifier {
     }
 
     /// The class probabilities of each image (height × width × channels bytes), averaged over a number of
-    /// [views](crate::ml::tta::views) and over the members of an ensemble; they sum to 1.
+    /// [`views`] and over the members of an ensemble; they sum to 1.
     ///
     /// The result for an image depends neither on the other images nor on `threads`.
     pub fn probabilities(

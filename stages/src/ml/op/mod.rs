@@ -17,7 +17,7 @@
 //! | dense layer | `dense.rs` |
 //!
 //! A [`MapOp`] processes the maps of one image, a [`RowOp`] the vectors of a batch. Normalisation and activation are no
-//! operations of their own: they are the [`View`] through which the next operation reads a map. So a convolution with
+//! operations of their own: they are the [`View`](crate::ml::kernels::View) through which the next operation reads a map. So a convolution with
 //! normalisation and activation reads and writes memory once.
 //!
 //! The backward passes are hand-written. candle's autograd allocates a zero tensor for every gradient and adds to it,
