@@ -43,14 +43,16 @@ fn describe(kind: &dyn AnyKind) {
             types.push("a declared input");
         }
         let mut notes = Vec::new();
-        if !port.required {
-            notes.push("optional");
+        match port.unless {
+            Some(other) => notes.push(format!("in place of `{other}`")),
+            None if !port.required => notes.push("optional".to_owned()),
+            None => {}
         }
         if port.many {
-            notes.push("may be a list");
+            notes.push("may be a list".to_owned());
         }
         if port.access == Access::Names {
-            notes.push("file names only");
+            notes.push("file names only".to_owned());
         }
         let notes = if notes.is_empty() { String::new() } else { format!(" [{}]", notes.join(", ")) };
         ui::data(&format!("  {:<14} {}{notes}: {}", port.name, types.join(" or "), port.doc));

@@ -59,6 +59,7 @@ fn read_declared_ports(
             any: true,
             external: true,
             required: true,
+            unless: None,
             many,
             access: Access::Content,
             doc: "Declared by the stage.",
@@ -86,7 +87,7 @@ fn read_port(place: &str, port: &Port, entry: &Entry, mistakes: &mut Mistakes) -
         }
     };
     // An empty list at an optional port is how a profile disconnects it.
-    if items.is_empty() && port.required {
+    if items.is_empty() && port.required && port.unless.is_none() {
         mistakes.push(Mistake::new(node.span, format!("{place}: the list at `{name}` is empty")));
     }
     let mut references = Vec::new();

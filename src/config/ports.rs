@@ -49,15 +49,27 @@ fn clash(a: &Output, b: &Output) -> Option<String> {
         .then(|| format!("the output `{}` would lie inside the file of `{}`, `{}`", b.name, a.name, a.path))
 }
 
-/// Rejects stages whose required ports are missing, with a hint at stages that make such an artifact.
+/// Rejects stages whose required ports are missing, with a hint at stages that make such an artifact, and ports that
+/// exclude each other.
 pub(crate) fn require_ports(templates: &[Template], stages: &[Stage], mistakes: &mut Mistakes) {
     for template in templates {
-        for port in template.spec.ports.iter().filter(|port| port.required) {
-            // An invalid reference has its own mistake.
-            let written = template.written_ports.contains(&port.name);
-            let axis = template.axes.iter().any(|axis| matches!(&axis.role, Role::Port(at) if at.name == port.name));
-            if !written && !axis {
-                mistakes.push(missing(template.header, &template.name, port, stages));
+        // An invalid reference is connected, too: it has its own mistake.
+        let is_connected = |name: &str| {
+            let is_axis = |role: &Role| matches!(role, Role::Port(port) if port.name == name);
+            template.written_ports.iter().any(|written| written == name)
+                || template.axes.iter().any(|axis| is_axis(&axis.role))
+        };
+        for port in &template.spec.ports {
+            match (is_connected(&port.name), port.unless.filter(|other| is_connected(other))) {
+                (true, Some(other)) => {
+                    let message =
+                        format!("stage `{}`: `{}` and `{other}` exclude each other", template.name, port.name);
+                    mistakes.push(Mistake::new(template.header, message).hint("remove one of them".to_owned()));
+                }
+                (false, None) if port.required => {
+                    mistakes.push(missing(template.header, &template.name, port, stages));
+                }
+                _ => {}
             }
         }
     }
@@ -65,7 +77,8 @@ pub(crate) fn require_ports(templates: &[Template], stages: &[Stage], mistakes: 
 
 fn missing(span: Span, stage: &str, port: &Port, stages: &[Stage]) -> Mistake {
     let message = format!("stage `{stage}`: `{}` is missing: it takes {}", port.name, wanted(port));
-    Mistake::new(span, message).hint(ways(port, stages, stage))
+    let other = port.unless.map_or_else(String::new, |other| format!(", or `{other}` in its place"));
+    Mistake::new(span, message).hint(ways(port, stages, stage) + &other)
 }
 
 /// What could be written at a port of the stage `reader`.

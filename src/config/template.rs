@@ -108,7 +108,7 @@ pub(crate) fn read_stage(
     let spec = Arc::clone(&known.spec);
     let references = read_references(&place, &spec, table, mistakes);
     let written_ports =
-        spec.ports.iter().filter(|port| table.get(&port.name).is_some()).map(|port| port.name.clone()).collect();
+        spec.ports.iter().filter(|port| is_written(port, table)).map(|port| port.name.clone()).collect();
     let params = read_params(&place, &known, table, mistakes);
     let axes = section.matrix.as_ref().map(|matrix| read_matrix(&place, &known, matrix, mistakes)).unwrap_or_default();
     if let Some(seed) = table.get("seed").filter(|_| !spec.seeded) {
@@ -132,6 +132,15 @@ pub(crate) fn read_stage(
         secret_env: section.secret_env(),
         seed: section.seed,
         memory: section.memory(),
+    })
+}
+
+/// Whether the stage connects the port, validly or not. An empty list disconnects a port that may be left out.
+fn is_written(port: &Port, table: &Table) -> bool {
+    let is_required = port.required && port.unless.is_none();
+    table.get(&port.name).is_some_and(|entry| match &entry.node.value {
+        Value::Array(items) => is_required || !items.is_empty(),
+        _ => true,
     })
 }
 

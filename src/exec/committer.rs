@@ -143,6 +143,7 @@ mod tests {
             artifact_type: ArtifactType::FOLDER,
             path: "pieces".to_owned(),
             from_parts: true,
+            measured: false,
         }];
         let below = folder.path();
         std::fs::write(below.join("probe"), "bytes").unwrap();

@@ -85,6 +85,8 @@ pub enum SchedulerEvent {
     Fetched(StageId),
     /// A stage's work was split and its parts were looked up, or the fetch of its parts has ended.
     Prepared(StageId, Result<Prepared, StageError>),
+    /// The next round of a stage's parts, looked up; none if there is no further round.
+    Extended(StageId, Result<Vec<PreparedPart>, StageError>),
     /// A cached result was written to `out/`; false if its bytes turned out to be damaged.
     Restored(StageId, Result<bool, StageError>),
     /// A job succeeded.
@@ -143,6 +145,8 @@ pub enum Action {
     Prepare(StageId, Cause),
     /// Split the work of a stage without a key: [`SchedulerEvent::Prepared`], or [`SchedulerEvent::LookedUp`] if that is not possible.
     PrepareUnhashed(StageId),
+    /// Determine the next round of parts, now that all are built: [`SchedulerEvent::Extended`].
+    Extend(StageId),
     /// Write a cached result to `out/`: [`SchedulerEvent::Restored`].
     Restore(StageId),
     /// Report that a stage has jobs.

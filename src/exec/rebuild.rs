@@ -73,6 +73,7 @@ pub fn rebuild(
     let Again { id, results, threads } = again;
     let started = Instant::now();
     let (store, stage) = (planner.store(), planner.graph().stage(id));
+    let outputs = stage.outputs.clone();
     let check = planner.check(id, results)?;
     let Some((_, before)) = &check.result else {
         let error = StageError::input(format!("`{}` has no stored result to compare with", stage.name));
@@ -102,7 +103,12 @@ pub fn rebuild(
     let result = made.results.remove(&id).ok_or_else(|| StageError::bug("a stage that ran again has no result"))?;
     let after =
         scratch.store.files(&result).ok_or_else(|| StageError::bug("the result that was just stored is incomplete"))?;
-    let differences = differences(before, &after);
+    let is_measured = |path: &RelativePath| {
+        let mut measured = outputs.iter().filter(|output| output.measured);
+        measured.any(|output| path.as_str() == output.path || path.as_str().starts_with(&format!("{}/", output.path)))
+    };
+    let differences =
+        differences(before, &after).into_iter().filter(|found| !is_measured(&found.path)).collect::<Vec<_>>();
     let kept = if differences.is_empty() { None } else { Some(scratch.keep(store, &stage.name, &differences)?) };
     let paths: BTreeSet<&RelativePath> = before.keys().chain(after.keys()).collect();
     let bytes = before.values().map(Digest::size).sum();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hamflow_stage_api::{StageError, Threads};
 
-use super::event::{Action, Cause, Done, Found, JobId, Lookup, Piece, Prepared, SchedulerEvent};
+use super::event::{Action, Cause, Done, Found, JobId, Lookup, Piece, Prepared, PreparedPart, SchedulerEvent};
 use super::ready::Ready;
 use super::resources::{Grant, Resources};
 use super::state::{IllegalTransition, NodeState, States};
@@ -79,7 +79,8 @@ struct Keys {
     executed: BTreeSet<ActionKey>,
     /// Each is requested from the remote once.
     asked: BTreeSet<(StageId, ActionKey)>,
-    parts_asked: BTreeSet<(StageId, ActionKey)>,
+    /// The parts of each round, known by the number of parts so far.
+    parts_asked: BTreeSet<(StageId, ActionKey, usize)>,
 }
 
 /// Why no more work is started.
@@ -144,6 +145,7 @@ impl RunLoop {
             SchedulerEvent::LookedUp(stage, lookup) => self.looked_up(stage, lookup)?,
             SchedulerEvent::Fetched(stage) => self.fetched(stage)?,
             SchedulerEvent::Prepared(stage, prepared) => self.prepared(stage, prepared)?,
+            SchedulerEvent::Extended(stage, parts) => self.extended(stage, parts)?,
             SchedulerEvent::Restored(stage, outcome) => self.restored(stage, outcome)?,
             SchedulerEvent::JobDone(job) => self.job_done(job)?,
             SchedulerEvent::JobFailed(job, error) => self.job_failed(job, error)?,
@@ -306,16 +308,7 @@ impl RunLoop {
         work.is_split = parts.is_some();
         work.ran = ran;
         work.parts = parts.unwrap_or_default().iter().map(|part| (part.bytes, part.made)).collect();
-        let lacks_parts = work.parts.iter().any(|(_, made)| !made);
-        let forced = self.nodes[stage.index()].forced;
-        if lacks_parts
-            && self.policy.has_remote
-            && !forced
-            && let Some(key) = key
-            && self.keys.parts_asked.insert((stage, key))
-        {
-            self.set(stage, NodeState::Fetching)?;
-            self.actions.push(Action::FetchParts(stage));
+        if self.fetch_parts(stage)? {
             return Ok(());
         }
         let was_fetching = self.is_in(stage, NodeState::Fetching);
@@ -326,19 +319,69 @@ impl RunLoop {
         Ok(())
     }
 
+    /// Fetches the missing parts of a stage from the remote, once per round; returns false if they are not requested.
+    fn fetch_parts(&mut self, stage: StageId) -> Result<bool, IllegalTransition> {
+        let Some(Work { key: Some(key), parts, .. }) = self.work.get(&stage) else { return Ok(false) };
+        let lacks_parts = parts.iter().any(|(_, made)| !made);
+        if !lacks_parts || !self.policy.has_remote || self.nodes[stage.index()].forced {
+            return Ok(false);
+        }
+        if !self.keys.parts_asked.insert((stage, *key, parts.len())) {
+            return Ok(false);
+        }
+        self.set(stage, NodeState::Fetching)?;
+        self.actions.push(Action::FetchParts(stage));
+        Ok(true)
+    }
+
     /// Queues the missing pieces of a stage.
     fn launch(&mut self, stage: StageId) -> Stepped {
         self.set(stage, NodeState::Running)?;
-        let rank = self.ready.rank(stage);
-        let work = &self.work[&stage];
-        if !work.is_split {
-            self.queue.insert((rank, Reverse(0), Piece::Whole));
-        } else if work.parts.iter().all(|(_, made)| *made) {
-            self.queue.insert((rank, Reverse(0), Piece::Merge));
-        }
-        let missing = work.parts.iter().enumerate().filter(|(_, (_, made))| !made);
-        self.queue.extend(missing.map(|(number, (bytes, _))| (rank, Reverse(*bytes), Piece::Part(number))));
         self.actions.push(Action::Announce(stage));
+        let rank = self.ready.rank(stage);
+        if !self.work[&stage].is_split {
+            self.queue.insert((rank, Reverse(0), Piece::Whole));
+            return Ok(());
+        }
+        self.queue_parts(stage);
+        Ok(())
+    }
+
+    /// Queues the missing parts of a stage, or asks for the next round if there are none.
+    fn queue_parts(&mut self, stage: StageId) {
+        let rank = self.ready.rank(stage);
+        let parts = &self.work[&stage].parts;
+        if parts.iter().all(|(_, made)| *made) {
+            return self.extend(stage);
+        }
+        let missing = parts.iter().enumerate().filter(|(_, (_, made))| !made);
+        self.queue.extend(missing.map(|(number, (bytes, _))| (rank, Reverse(*bytes), Piece::Part(number))));
+    }
+
+    /// Asks for the next round of parts. Like a lookup, it is answered before other stages are looked up.
+    fn extend(&mut self, stage: StageId) {
+        self.looking_up.insert(stage);
+        self.actions.push(Action::Extend(stage));
+    }
+
+    fn extended(&mut self, stage: StageId, parts: Result<Vec<PreparedPart>, StageError>) -> Stepped {
+        self.looking_up.remove(&stage);
+        if self.stop.is_some() || !self.is_in(stage, NodeState::Running) {
+            return Ok(());
+        }
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(error) => return self.stage_failed(stage, error),
+        };
+        if parts.is_empty() {
+            self.queue.insert((self.ready.rank(stage), Reverse(0), Piece::Merge));
+            return Ok(());
+        }
+        let Some(work) = self.work.get_mut(&stage) else { return Ok(()) };
+        work.parts.extend(parts.iter().map(|part| (part.bytes, part.made)));
+        if !self.fetch_parts(stage)? {
+            self.queue_parts(stage);
+        }
         Ok(())
     }
 

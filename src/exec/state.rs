@@ -9,6 +9,7 @@
 //!                 │        ├─ Fetching ◀─────┤                                             │
 //!                 │        │   │             ▼                                             │
 //!                 │        └─ Running ─▶ Committing ─── stored and restored ─────────────▶ │
+//!                 │             ⇅ Fetching: the parts of a further round
 //!                 ▼
 //!               Skipped          Failed: from every state with work in it; Interrupted: from Running and Committing;
 //!                                back to Waiting after damage: from Fetching, Restoring, Running and Committing
@@ -79,7 +80,7 @@ impl NodeState {
             S::Fetching => matches!(next, S::Waiting | S::Running | S::Failed | S::Skipped),
             S::Restoring => matches!(next, S::Waiting | S::LookingUp | S::Fetching | S::Done | S::Failed | S::Skipped),
             S::Running => {
-                matches!(next, S::Waiting | S::Committing | S::Failed | S::Skipped | S::Interrupted)
+                matches!(next, S::Waiting | S::Fetching | S::Committing | S::Failed | S::Skipped | S::Interrupted)
             }
             S::Committing => matches!(next, S::Waiting | S::Done | S::Failed | S::Skipped | S::Interrupted),
             S::Done => matches!(next, S::Waiting),

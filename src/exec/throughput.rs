@@ -12,7 +12,7 @@ pub(super) struct Amount {
 }
 
 impl Amount {
-    /// The amount that a part reads.
+    /// The amount of work of a part.
     pub(super) fn of(part: &Part, inputs: &Inputs) -> Self {
         let mut amount = Self::default();
         for (port, indices) in &part.files {
@@ -20,7 +20,11 @@ impl Amount {
             let files = indices.iter().filter_map(|index| input.files.get(*index as usize));
             amount = files.fold(amount, |sum, file| sum + Self { files: 1, bytes: file.digest.size() });
         }
-        amount
+        match part.amount {
+            // Such parts read the same bytes again, so their size says nothing.
+            Some(files) => Self { files, bytes: 0 },
+            None => amount,
+        }
     }
 }
 

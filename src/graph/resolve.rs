@@ -259,6 +259,7 @@ impl<'p> Resolver<'p> {
                     any: false,
                     external: true,
                     required: true,
+                    unless: None,
                     many: false,
                     access: Access::Content,
                     doc: "A project file that an argument refers to.",

@@ -233,6 +233,8 @@ impl Parts<PreprocessParams> for Preprocess {
                 key: part.iter().map(|image| image.image_id.as_str()).collect(),
                 data: Value::Null,
                 files: BTreeMap::from([("images".to_owned(), files[start..end].to_vec())]),
+                checkpoint: None,
+                amount: None,
             });
             start = end;
         }

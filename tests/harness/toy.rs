@@ -229,7 +229,8 @@ impl Parts<Params> for Pieces {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             if parts.last().is_none_or(|part| part.name != name) {
                 let files = [("folder".to_owned(), Vec::new())].into();
-                parts.push(Part { name, key: json!([]), data: Value::Null, files });
+                let (data, checkpoint, amount) = (Value::Null, None, None);
+                parts.push(Part { name, key: json!([]), data, files, checkpoint, amount });
             }
             let part = parts.last_mut().expect("there is one now");
             part.key.as_array_mut().expect("it is a list").push(json!(file.path));

@@ -183,6 +183,7 @@ impl Kind for Gather {
             Port::new("metrics", ArtifactType::METRICS, "What is compared.").many().optional(),
             Port::new("model", ArtifactType::folder("model"), "What is judged.").optional(),
             Port::new("other", ArtifactType::folder("model"), "What it is judged against.").optional(),
+            Port::new("shards", ArtifactType::folder("shards"), "What it is judged on.").unless("metrics").optional(),
         ];
         KindSpec::new("gather", 1, "Compares.", ports)
     }

@@ -50,7 +50,11 @@ impl Driver<'_> {
             }
         };
         let side = self.report.journal.stage_dir(&stage.name);
-        let checkpoint = self.checkpoint(id, work);
+        let checkpoint = match piece {
+            Piece::Whole => self.checkpoint(id, work),
+            Piece::Part(number) => self.part_checkpoint(id, work, &work.parts.parts[number]),
+            Piece::Merge => None,
+        };
         let tmp = self.setting.target.tmp_dir();
         let places = Places {
             store: self.setting.store,
@@ -89,7 +93,18 @@ impl Driver<'_> {
         Some(self.setting.target.checkpoints_dir().join(key.hex()))
     }
 
-    fn part_outputs(&self, work: &StageWork, id: StageId) -> Vec<PartOutput> {
+    /// Returns the checkpoint directory of a part that can resume; `None` if it must run from scratch.
+    fn part_checkpoint(&self, id: StageId, work: &StageWork, part: &Part) -> Option<std::path::PathBuf> {
+        let resumed = part.checkpoint.clone().filter(|_| !work.reasons.contains(&StaleReason::Forced))?;
+        let resumed = Part { key: resumed, ..part.clone() };
+        let digests = job::known_digests(&job::part_inputs(&work.inputs, part).ok()?, part).ok()?;
+        let (key, _) = self.part_key(id, work.device.clone(), &resumed, digests);
+        // Stages that run at the same time may have equal parts.
+        let key = ActionKey::of(&format!("checkpoint of `{}` {}", self.name(id), key.hex()));
+        Some(self.setting.target.checkpoints_dir().join(key.hex()))
+    }
+
+    pub(super) fn part_outputs(&self, work: &StageWork, id: StageId) -> Vec<PartOutput> {
         let (outputs, content) = (&self.setting.graph.stage(id).outputs, &self.setting.target.content);
         let made = work.parts.made.iter().flatten();
         let output = |(part, (_, files)): (&Part, &super::work::KnownPart)| {

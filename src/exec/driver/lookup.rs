@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{Part, Plan, StageError};
+use hamflow_stage_api::{Access, Params, Part, Plan, Planning, StageError};
 use serde_json::Value;
 
 use super::Driver;
 use super::work::{KnownPart, PartsWork, StageWork};
 use crate::digest::Digest;
 use crate::exec::commit::{is_assembled, part_files};
-use crate::exec::event::{Cause, Found, Lookup, Prepared};
+use crate::exec::event::{Cause, Found, Lookup, Prepared, PreparedPart};
 use crate::exec::job;
 use crate::graph::StageId;
 use crate::lock::LockedStage;
@@ -126,6 +126,23 @@ impl Driver<'_> {
         Ok(prepared)
     }
 
+    /// Adds the next round to the parts of a stage, all of which are built, and looks the new parts up.
+    pub(super) fn extend(&mut self, id: StageId) -> Result<Vec<PreparedPart>, StageError> {
+        let missing = || StageError::bug("a stage without work is extended");
+        let mut work = self.stages.remove(&id).ok_or_else(missing)?;
+        let stage = self.setting.graph.stage(id);
+        let before = work.parts.parts.len();
+        let planning = Planning { inputs: &work.inputs, seed: stage.spec.seeded.then_some(stage.seed) };
+        let parts = stage.kind.extend(&stage.params, planning, &self.part_outputs(&work, id))?;
+        work.parts.append(parts, &work.inputs);
+        if !work.reasons.contains(&StaleReason::Forced) {
+            self.find_parts(id, &mut work)?;
+        }
+        let added = work.prepared().parts.unwrap_or_default().split_off(before);
+        self.stages.insert(id, work);
+        Ok(added)
+    }
+
     /// Records which parts of a stage are in the store; returns the keys of the others.
     pub(super) fn find_parts(&self, id: StageId, work: &mut StageWork) -> Result<Vec<ActionKey>, StageError> {
         let mut absent = Vec::new();
@@ -161,13 +178,16 @@ impl Driver<'_> {
         id: StageId,
         device: Option<String>,
         part: &Part,
-        files: BTreeMap<String, Vec<Digest>>,
+        mut files: BTreeMap<String, Vec<Digest>>,
     ) -> (ActionKey, Value) {
         let stage = self.setting.graph.stage(id);
+        // The part's own key has what it reads from views.
+        let is_view = |name: &str| stage.spec.ports.iter().any(|port| port.name == name && port.access == Access::View);
+        files.retain(|port, _| !is_view(port));
         let fingerprint = PartFingerprint {
             kind: stage.spec.name.to_owned(),
             revision: stage.spec.revision,
-            params: stage.params.json().clone(),
+            params: if stage.kind.parts_key_parameters() { stage.params.json().clone() } else { Params::new() },
             part: part.key.clone(),
             files,
             seed: stage.spec.seeded.then_some(stage.seed),

@@ -180,6 +180,7 @@ impl<'a> Driver<'a> {
             Action::PrepareUnhashed(stage) => return Some(self.prepare_unhashed(stage)),
             Action::Fetch(stage, key) => return self.fetch(stage, key),
             Action::FetchParts(stage) => return self.fetch_parts(stage),
+            Action::Extend(stage) => return Some(E::Extended(stage, self.extend(stage))),
             Action::Restore(stage) => return Some(E::Restored(stage, self.restore_cached(stage))),
             Action::Submit { job, stage, piece, threads } => {
                 return self.submit(job, stage, piece, threads).err().map(|error| E::JobFailed(job, error));

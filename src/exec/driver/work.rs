@@ -74,6 +74,13 @@ impl PartsWork {
         }
     }
 
+    /// Adds parts that are not looked up yet.
+    pub fn append(&mut self, parts: Vec<Part>, inputs: &Inputs) {
+        self.made.resize(self.parts.len() + parts.len(), None);
+        self.amounts.extend(parts.iter().map(|part| Amount::of(part, inputs)));
+        self.parts.extend(parts);
+    }
+
     /// Returns the number of parts that are built.
     pub fn made_count(&self) -> usize {
         self.made.iter().flatten().count()

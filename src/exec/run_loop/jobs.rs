@@ -1,7 +1,5 @@
 //! Dispatches pieces of work to workers and handles their results.
 
-use std::cmp::Reverse;
-
 use hamflow_stage_api::{StageError, Threads};
 
 use super::{Job, MAX_PENDING_COMMITS, RunLoop, Stepped};
@@ -90,7 +88,7 @@ impl RunLoop {
             return Ok(());
         }
         if work.key.is_some() {
-            self.queue.insert((self.ready.rank(stage), Reverse(0), Piece::Merge));
+            self.extend(stage);
             return Ok(());
         }
         // All inputs are hashed now, so the key can be computed.

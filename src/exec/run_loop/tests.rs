@@ -20,16 +20,18 @@ struct Stage {
     forced: bool,
     requested: bool,
     parts: Option<u8>,
+    /// How many rounds of two parts follow.
+    rounds: u8,
     found: u8,
     is_unhashed: bool,
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
     let shape = (prop::collection::vec(any::<prop::sample::Index>(), 0..3), 0..6u8, 0..3u8, 0..150u64);
-    let work = (prop::bool::weighted(0.1), prop::bool::weighted(0.9), prop::option::of(0..4u8), 0..4u8);
+    let work = (prop::bool::weighted(0.1), prop::bool::weighted(0.9), prop::option::of(0..4u8), 0..4u8, 0..3u8);
     (shape, work, prop::bool::weighted(0.2)).prop_map(|((reads, key, threads, memory), work, is_unhashed)| {
-        let (forced, requested, parts, found) = work;
-        Stage { reads, key, threads, memory, forced, requested, parts, found, is_unhashed }
+        let (forced, requested, parts, found, rounds) = work;
+        Stage { reads, key, threads, memory, forced, requested, parts, rounds, found, is_unhashed }
     })
 }
 
@@ -48,6 +50,8 @@ struct Simulation {
     ended: BTreeMap<StageId, &'static str>,
     hashed: BTreeSet<StageId>,
     made: BTreeMap<StageId, BTreeSet<usize>>,
+    /// How many further rounds of parts each stage was given.
+    rounds: BTreeMap<StageId, u8>,
     damaged: Option<StageId>,
     reopened: bool,
     interrupted: bool,
@@ -91,6 +95,7 @@ impl Simulation {
             ended: BTreeMap::new(),
             hashed: BTreeSet::new(),
             made: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             damaged: None,
             reopened: false,
             interrupted: false,
@@ -127,6 +132,9 @@ impl Simulation {
                 assert!(self.ended.insert(*stage, "done").is_none(), "{stage:?} ends twice");
                 self.done.insert(*stage);
                 if *done == Done::Ran {
+                    let facts = &self.stages[stage.index()];
+                    let rounds = if facts.parts.is_some() { facts.rounds } else { 0 };
+                    assert_eq!(self.rounds.get(stage).copied().unwrap_or(0), rounds, "{stage:?} lacks rounds");
                     *self.executed.entry(self.stages[stage.index()].key).or_default() += 1;
                 }
             }
@@ -140,6 +148,7 @@ impl Simulation {
                 assert_eq!(self.ended.remove(stage), Some("done"));
                 self.done.remove(stage);
                 self.made.remove(stage);
+                self.rounds.remove(stage);
                 self.reopened = true;
             }
             Action::Abandon(stage) => {
@@ -178,8 +187,11 @@ impl Simulation {
                 SchedulerEvent::Prepared(stage, Err(bad()))
             }
             Action::Prepare(stage, _) | Action::FetchParts(stage) => {
+                self.rounds.remove(&stage);
                 SchedulerEvent::Prepared(stage, Ok(self.prepared(stage)))
             }
+            Action::Extend(stage) if how > 245 => SchedulerEvent::Extended(stage, Err(bad())),
+            Action::Extend(stage) => SchedulerEvent::Extended(stage, Ok(self.extended(stage, how))),
             Action::Fetch(stage, _) => SchedulerEvent::Fetched(stage),
             Action::Restore(stage) if how > 200 => SchedulerEvent::Restored(stage, Ok(false)),
             Action::Restore(stage) if how > 190 => SchedulerEvent::Restored(stage, Err(bad())),
@@ -238,6 +250,16 @@ impl Simulation {
         Prepared { key: Some(self.key(stage)), parts: parts.map(|count| (0..count).map(part).collect()), ran: 0 }
     }
 
+    /// Two parts for each round, as long as there are rounds.
+    fn extended(&mut self, stage: StageId, how: u8) -> Vec<PreparedPart> {
+        let round = self.rounds.entry(stage).or_default();
+        if *round >= self.stages[stage.index()].rounds {
+            return Vec::new();
+        }
+        *round += 1;
+        (0..2u8).map(|number| PreparedPart { bytes: 1, made: (how + number).is_multiple_of(3) }).collect()
+    }
+
     /// Runs to the end; `choices` says which open action is answered next, and how.
     fn run(&mut self, choices: &[(prop::sample::Index, u8)], interrupt_at: Option<usize>) {
         self.step(SchedulerEvent::Start);
@@ -291,6 +313,7 @@ fn source(key: u8, found: u8) -> Stage {
         forced: false,
         requested: true,
         parts: None,
+        rounds: 0,
         found,
         is_unhashed: false,
     }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    EventSink, Job, JobPart, Kind, KindSpec, Output, ParamError, Params, PartOutput, Plan, Planning, StageContext,
-    StageError, View, parameters,
+    EventSink, Job, JobPart, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
+    StageContext, StageError, View, parameters,
 };
 
 /// The validated parameters of a stage with all defaults: as JSON and in the form that its kind works with.
@@ -85,6 +85,12 @@ pub trait AnyKind: Sync {
     /// [`Parts::plan`](crate::Parts::plan); [`Plan::Whole`] by default.
     fn plan(&self, params: &Resolved, planning: Planning<'_>) -> Result<Plan, StageError>;
 
+    /// [`Parts::extend`](crate::Parts::extend); none by default.
+    fn extend(&self, params: &Resolved, planning: Planning<'_>, parts: &[PartOutput]) -> Result<Vec<Part>, StageError>;
+
+    /// [`Parts::keys_parameters`](crate::Parts::keys_parameters).
+    fn parts_key_parameters(&self) -> bool;
+
     /// [`Preview::render`](crate::Preview::render); `None` if the kind has no preview.
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError>;
 
@@ -149,6 +155,14 @@ impl<K: Kind> AnyKind for K {
             Some(parts) => parts.plan(params.get(), planning).map(Plan::Parts),
             None => Ok(Plan::Whole),
         }
+    }
+
+    fn extend(&self, params: &Resolved, planning: Planning<'_>, parts: &[PartOutput]) -> Result<Vec<Part>, StageError> {
+        self.parts().map_or_else(|| Ok(Vec::new()), |split| split.extend(params.get(), planning, parts))
+    }
+
+    fn parts_key_parameters(&self) -> bool {
+        self.parts().is_none_or(|split| split.keys_parameters())
     }
 
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {

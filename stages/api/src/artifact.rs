@@ -80,6 +80,8 @@ pub struct Port {
     pub external: bool,
     /// Whether the port must be connected.
     pub required: bool,
+    /// The port that takes this one's place: exactly one of the two must be connected if this one is required.
+    pub unless: Option<&'static str>,
     /// Whether it accepts a list of inputs.
     pub many: bool,
     /// Which part of the input enters the key.
@@ -97,6 +99,7 @@ impl Port {
             any: false,
             external: false,
             required: true,
+            unless: None,
             many: false,
             access: Access::Content,
             doc,
@@ -111,6 +114,12 @@ impl Port {
     /// Makes the port optional.
     pub fn optional(mut self) -> Self {
         self.required = false;
+        self
+    }
+
+    /// Requires the port unless another one is connected, and rejects it beside that one.
+    pub fn unless(mut self, other: &'static str) -> Self {
+        self.unless = Some(other);
         self
     }
 
@@ -145,12 +154,20 @@ pub struct Output {
     /// Whether the engine assembles it from the parts' files of the same path. [`Parts::merge`](crate::Parts::merge) does not see
     /// those bytes.
     pub from_parts: bool,
+    /// Whether it is a measurement of the machine, which differs between runs. A rebuild to verify a result does not compare it.
+    pub measured: bool,
 }
 
 impl Output {
     /// An output that the stage writes itself.
     pub fn new(name: &str, artifact_type: ArtifactType, path: &str) -> Self {
-        Self { name: name.to_owned(), artifact_type, path: path.to_owned(), from_parts: false }
+        Self { name: name.to_owned(), artifact_type, path: path.to_owned(), from_parts: false, measured: false }
+    }
+
+    /// Makes the output a measurement.
+    pub fn measured(mut self) -> Self {
+        self.measured = true;
+        self
     }
 
     /// Makes the output the union of the parts' files.

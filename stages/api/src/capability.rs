@@ -18,6 +18,19 @@ pub trait Parts<P> {
     /// digests of the inputs once all are known.
     fn plan(&self, params: &P, planning: Planning<'_>) -> Result<Vec<Part>, StageError>;
 
+    /// The parts of the next round, given all parts so far in order; none if the work is complete, which is the default.
+    ///
+    /// Called in the engine's process whenever all parts are built, so it must be fast. Its result must depend on nothing but its
+    /// arguments.
+    fn extend(&self, _params: &P, _planning: Planning<'_>, _parts: &[PartOutput]) -> Result<Vec<Part>, StageError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether the parameters of the stage are in the key of each part. If not, [`Part::key`] must contain what the part depends on.
+    fn keys_parameters(&self) -> bool {
+        true
+    }
+
     /// Runs one part, in a worker.
     fn run_part(&self, params: &P, context: &StageContext<'_>) -> Result<(), StageError>;
 

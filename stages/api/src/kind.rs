@@ -42,7 +42,7 @@ pub struct KindSpec {
     pub extendable: &'static [&'static str],
     /// The number of threads that a job can use.
     pub threads: Threads,
-    /// The unit in which the files read by parts are counted.
+    /// The unit in which the work of parts is counted: their files, or [`Part::amount`](crate::Part::amount).
     pub part_unit: &'static str,
     /// Whether every part reads each of its files exactly once, with [`ReadAhead`](crate::ReadAhead), and reports the digests
     /// ([`StageContext::read`](crate::StageContext::read)), while plans and views use only the file names of ports with

@@ -27,6 +27,13 @@ pub fn parse<P: DeserializeOwned>(params: &Params) -> Result<P, ParamError> {
     serde_path_to_error::deserialize(Value::Object(params.clone())).map_err(|error| explain(&error))
 }
 
+/// Parses parameters and rejects numbers out of the ranges that their fields declare.
+pub fn resolve<P: Serialize + DeserializeOwned + JsonSchema + 'static>(params: &Params) -> Result<P, ParamError> {
+    let parsed = parse(params)?;
+    check_ranges::<P>(&to_json(&parsed)?)?;
+    Ok(parsed)
+}
+
 /// The JSON Schema of a parameter struct, self-contained.
 pub fn schema<P: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);

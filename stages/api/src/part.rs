@@ -11,14 +11,16 @@ use serde_json::Value;
 pub enum Plan {
     /// One call of [`Kind::run`](crate::Kind::run).
     Whole,
-    /// One job per part, each with its own key, followed by one call of [`Parts::merge`](crate::Parts::merge).
+    /// One job per part, each with its own key, perhaps further rounds of parts ([`Parts::extend`](crate::Parts::extend)), and one
+    /// call of [`Parts::merge`](crate::Parts::merge).
     Parts(Vec<Part>),
 }
 
 /// A piece of a stage's work with its own key.
 ///
-/// The key covers the kind, its revision, the stage's parameters, `key`, and the digests of `files` in order. It covers no other
-/// inputs of the stage.
+/// The key covers the kind, its revision, the stage's parameters unless [`Parts::keys_parameters`](crate::Parts::keys_parameters)
+/// is false, `key`, and the digests of `files` in order. Files at ports with [`Access::View`](crate::Access::View) are not in the
+/// key: `key` must contain what the part reads from them. It covers no other inputs of the stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// Unique within the stage and stable for equal content, e.g. the first image id; must be a valid file name.
@@ -31,6 +33,13 @@ pub struct Part {
     /// The files that the part reads, by port: indices into [`Input::files`](crate::Input::files) of the port's first input.
     #[serde(default)]
     pub files: BTreeMap<String, Vec<u32>>,
+    /// What a checkpoint of the part depends on, if the part can resume. Parts of later rounds with an equal value continue from the
+    /// checkpoint; parts of one round must have different ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Value>,
+    /// The amount of work in [`KindSpec::part_unit`](crate::KindSpec::part_unit); the number of files that the part reads by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<u64>,
 }
 
 /// The output of one part, as passed to [`Parts::merge`](crate::Parts::merge).

@@ -293,6 +293,33 @@ hint: write `csv = "inputs.NAME"` and declare NAME under `[inputs]`
 }
 
 #[test]
+fn inputs_that_exclude_each_other_are_named() {
+    assert_snapshot!(
+        refused(
+            &[
+                HEAD,
+                r#"[stages.fit]
+shards = "pack"
+
+[stages.gather]
+metrics = "fit"
+shards = "pack"
+"#
+            ]
+            .concat()
+        ),
+        @r#"
+error: stage `gather`: `shards` and `metrics` exclude each other
+  --> pipeline.toml:10:1
+   |
+10 | [stages.gather]
+   | ^^^^^^^^^^^^^^^
+hint: remove one of them
+"#
+    );
+}
+
+#[test]
 fn a_missing_input_that_nothing_makes_says_so() {
     assert_snapshot!(
         refused(
