@@ -443,7 +443,7 @@ fn folds_are_evaluated_on_their_rows_and_an_ensemble_of_them_on_test_rows_only()
     let pipeline = &SMALL[..SMALL.find("[stages.eda]").unwrap()];
     let pipeline = pipeline.replace("table = \"clean\"\nimages", "folds = 3\ntable = \"clean\"\nimages").replace(
         "[stages.evaluate]",
-        "[stages.train.matrix]\nfold = [0, 1, 2]\n[stages.ensemble]\nmodels = \"train[*]\"\n[stages.joined]\nkind = \"evaluate\"\nmodel = \"ensemble\"\nshards = \"preprocess\"\nsplit = \"split\"\nsplits = [\"test\"]\n[stages.evaluate]",
+        "[stages.train.matrix]\nfold = [0, 1, 2]\n[stages.ensemble]\nmodels = \"train[*]\"\n[stages.joined]\nkind = \"evaluate\"\nmodel = \"ensemble\"\nshards = \"preprocess\"\nsplit = \"split\"\nsplits = [\"test\"]\n[stages.out-of-fold]\nkind = \"evaluate\"\npredictions = \"evaluate[*]\"\nsplit = \"split\"\nsplits = [\"validation\"]\n[stages.evaluate]",
     );
     let project = Project::builtin(&pipeline);
     let ran = project.run();
@@ -460,9 +460,22 @@ fn folds_are_evaluated_on_their_rows_and_an_ensemble_of_them_on_test_rows_only()
     assert_eq!(validation + rows(&metrics[0], "test"), 180, "each row outside the test split is in one fold");
     let joined: serde_json::Value = serde_json::from_str(&project.read("out/joined/metrics.json")).unwrap();
     assert_eq!(rows(&joined, "test"), rows(&metrics[0], "test"));
+    let pooled: serde_json::Value = serde_json::from_str(&project.read("out/out-of-fold/metrics.json")).unwrap();
+    assert_eq!(rows(&pooled, "validation"), validation);
+    assert!(pooled["validation"]["intervals"]["balanced_accuracy"].is_array(), "{pooled}");
+    assert_eq!(pooled["validation"]["warnings"]["rows"], serde_json::Value::Null);
     let ran = project.hamflow(&["run", "--set", "stages.joined.splits=[\"validation\"]"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("were trained on different folds"), "{ran:?}");
+    let ran = project.hamflow(&["run", "--set", "stages.out-of-fold.splits=[\"test\"]"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.stderr.contains("has two predictions") && ran.stderr.contains("every fold predicts the test rows"),
+        "{ran:?}"
+    );
+    let ran = project.hamflow(&["run", "--set", "stages.out-of-fold.model=\"ensemble\""]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("`model` and `predictions` exclude each other"), "{ran:?}");
 }
 
 #[test]

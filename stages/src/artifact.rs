@@ -15,8 +15,14 @@ pub const INDEX: ArtifactType = ArtifactType::file("index");
 pub const MODEL: ArtifactType = ArtifactType::folder("model");
 /// One JSON file: one row per epoch.
 pub const HISTORY: ArtifactType = ArtifactType::file("history");
+/// One JSON file: the trials of a hyperparameter search.
+pub const SEARCH: ArtifactType = ArtifactType::file("search");
 /// One Parquet file: one row per image with its class probabilities.
 pub const PREDICTIONS: ArtifactType = ArtifactType::file("predictions");
+/// One JSON file: metrics of several models on the same rows.
+pub const COMPARISON: ArtifactType = ArtifactType::file("comparison");
+/// One JSON file: the measured time of a prediction of several models.
+pub const LATENCY: ArtifactType = ArtifactType::file("latency");
 /// A folder of SVG files, each next to a JSON file with its data.
 pub const FIGURES: ArtifactType = ArtifactType::folder("figures");
 /// A CSV file with the columns of `HAM10000_metadata.csv`.
@@ -25,7 +31,7 @@ pub const CSV: ArtifactType = ArtifactType::file("csv");
 pub const IMAGES: ArtifactType = ArtifactType::folder("images");
 
 /// Every type that a `command` can declare, in documentation order.
-pub const ALL: [ArtifactType; 15] = [
+pub const ALL: [ArtifactType; 18] = [
     ArtifactType::TABLE,
     SUMMARY,
     BALANCE,
@@ -33,8 +39,11 @@ pub const ALL: [ArtifactType; 15] = [
     INDEX,
     MODEL,
     HISTORY,
+    SEARCH,
     PREDICTIONS,
     ArtifactType::METRICS,
+    COMPARISON,
+    LATENCY,
     FIGURES,
     ArtifactType::PAGE,
     CSV,

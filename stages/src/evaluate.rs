@@ -2,6 +2,7 @@
 
 mod figures;
 mod measure;
+mod pooled;
 mod predictions;
 mod rows;
 mod submission;
@@ -104,10 +105,17 @@ impl Kind for Evaluate {
 
     fn spec(&self) -> KindSpec {
         let ports = vec![
-            Port::new("model", artifact::MODEL, "The model to evaluate."),
-            Port::new("shards", artifact::SHARDS, "The tensors of the images.").access(Access::View),
+            Port::new("model", artifact::MODEL, "The model to evaluate.").unless(POOLED),
+            Port::new("shards", artifact::SHARDS, "The tensors of the images.").access(Access::View).unless(POOLED),
             Port::new("split", ArtifactType::TABLE, "The table that assigns the images to splits.")
                 .access(Access::View),
+            Port::new(
+                POOLED,
+                artifact::PREDICTIONS,
+                "Predictions to pool, such as those of one model per fold. No image may be in two of them.",
+            )
+            .optional()
+            .many(),
         ];
         let summary = "Predicts the rows of some splits and computes metrics with confidence intervals.";
         KindSpec { seeded: true, ..KindSpec::new("evaluate", REVISION, summary, ports) }
@@ -135,22 +143,11 @@ impl Kind for Evaluate {
     }
 
     fn run(&self, params: &EvaluateParams, context: &StageContext<'_>) -> Result<(), StageError> {
-        let model = context.input("model")?;
-        let classifier = Classifier::load(model)?;
-        let shards = ShardReader::open(context.input("shards")?)?;
-        classifier.require_its_images(&shards)?;
-        check_folds(&classifier, &params.splits)?;
-        let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
-        let rows = rows::read(context.inputs(), &params.splits, classifier.card().training.fold)?;
-        rows::check_classes(&rows, &labels)?;
-        let (rows, left_out) = drop_missing_images(rows, &shards, context)?;
-
-        let mut probabilities: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
-        for batch in rows.chunks(params.batch_size) {
-            let images = batch.iter().map(|row| shards.tensor(&row.image_id)).collect::<Result<Vec<&[u8]>, _>>()?;
-            probabilities.extend(classifier.probabilities(&images, params.tta, context.threads())?);
-            context.progress(probabilities.len() as u64, rows.len() as u64, "images", "");
-        }
+        let predicted = match context.inputs().all(POOLED) {
+            [] => predict(params, context)?,
+            tables => pooled::read(tables, params, context)?,
+        };
+        let Predicted { rows, probabilities, labels, left_out } = predicted;
         let (rows, probabilities, undefined) = drop_non_finite(rows, probabilities);
         let scores = measure(&rows, probabilities, labels.len())?;
 
@@ -193,6 +190,40 @@ impl Kind for Evaluate {
     }
 }
 
+/// The port for predictions in place of a model.
+const POOLED: &str = "predictions";
+
+/// Rows with their predictions, before those are measured.
+struct Predicted {
+    /// The rows.
+    rows: Vec<Row>,
+    /// The probability of each class, by row.
+    probabilities: Vec<Vec<f64>>,
+    /// The class labels in index order.
+    labels: Vec<String>,
+    /// By split, a note about rows without a prediction.
+    left_out: BTreeMap<String, String>,
+}
+
+/// Predicts the rows with the model.
+fn predict(params: &EvaluateParams, context: &StageContext<'_>) -> Result<Predicted, StageError> {
+    let classifier = Classifier::load(context.input("model")?)?;
+    let shards = ShardReader::open(context.input("shards")?)?;
+    classifier.require_its_images(&shards)?;
+    check_folds(&classifier, &params.splits)?;
+    let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
+    let rows = rows::read(context.inputs(), &params.splits, classifier.card().training.fold)?;
+    rows::check_classes(&rows, &labels)?;
+    let (rows, left_out) = drop_missing_images(rows, &shards, context)?;
+    let mut probabilities: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
+    for batch in rows.chunks(params.batch_size) {
+        let images = batch.iter().map(|row| shards.tensor(&row.image_id)).collect::<Result<Vec<&[u8]>, _>>()?;
+        probabilities.extend(classifier.probabilities(&images, params.tta, context.threads())?);
+        context.progress(probabilities.len() as u64, rows.len() as u64, "images", "");
+    }
+    Ok(Predicted { rows, probabilities, labels, left_out })
+}
+
 impl Columns<EvaluateParams> for Evaluate {
     fn read(&self, _params: &EvaluateParams) -> Vec<(&'static str, String)> {
         ["image_id", "lesion_id", "label", "split", "cell_type_idx"].map(|column| ("split", column.to_owned())).to_vec()
@@ -201,6 +232,9 @@ impl Columns<EvaluateParams> for Evaluate {
 
 impl Views<EvaluateParams> for Evaluate {
     fn project(&self, params: &EvaluateParams, planning: Planning<'_>) -> Result<Vec<View>, StageError> {
+        if !planning.inputs.all(POOLED).is_empty() {
+            return rows::pooled_views(planning.inputs);
+        }
         let card = planning.inputs.optional("model").map(Card::read).transpose()?;
         let fold = card.and_then(|card| card.training.fold);
         rows::views(planning.inputs, &params.splits, fold)

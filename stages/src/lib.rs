@@ -4,6 +4,8 @@
 
 pub mod artifact;
 pub mod command;
+pub mod compare;
+pub mod comparison_record;
 pub mod dataset;
 pub mod eda;
 pub mod ensemble;
@@ -22,14 +24,18 @@ pub mod ml;
 pub mod model_card;
 pub mod plot;
 pub mod predict;
+pub mod prediction_table;
 pub mod preprocess;
 pub mod registry;
 pub mod report;
+pub mod search;
+pub mod search_record;
 pub mod shard;
 pub mod split;
 pub mod synthetic;
 pub mod table;
 pub mod train;
+pub mod training;
 
 #[cfg(test)]
 pub mod test_support;

@@ -3,6 +3,7 @@
 use hamflow_stage_api::{AnyKind, Subcommand};
 
 use crate::command::Command;
+use crate::compare::Compare;
 use crate::eda::Eda;
 use crate::ensemble::Ensemble;
 use crate::evaluate::Evaluate;
@@ -13,6 +14,7 @@ use crate::metadata::Metadata;
 use crate::predict::Predict;
 use crate::preprocess::Preprocess;
 use crate::report::Report;
+use crate::search::Search;
 use crate::split::Split;
 use crate::synthetic::Synthetic;
 use crate::train::Train;
@@ -25,8 +27,10 @@ pub const KINDS: &[&dyn AnyKind] = &[
     &Split,
     &Preprocess,
     &Train,
+    &Search,
     &Ensemble,
     &Evaluate,
+    &Compare,
     &GradCam,
     &Export,
     &Report,

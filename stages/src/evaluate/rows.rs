@@ -6,6 +6,7 @@ use std::fmt::Write;
 use hamflow_stage_api::{Inputs, StageError, View};
 use polars::prelude::DataFrame;
 
+use crate::dataset::SPLITS;
 use crate::ml::examples::{self, unnamed_class};
 use crate::shard;
 use crate::table;
@@ -102,23 +103,37 @@ pub fn views(inputs: &Inputs, splits: &[String], fold: Option<u32>) -> Result<Ve
     let rows = read(inputs, splits, fold)?;
     let index = shard::read_index(inputs.one("shards")?.member(shard::INDEX_NAME)?)?;
     let digests: BTreeMap<&str, &str> = index.iter().map(|row| (row.image_id.as_str(), row.digest.as_str())).collect();
-    let (mut text, mut tensors) = (String::new(), String::new());
-    for Row { image_id, lesion_id, label, class, split, attributes, synthetic } in &rows {
+    let mut tensors = String::new();
+    for row in &rows {
+        if let Some(digest) = digests.get(row.image_id.as_str()) {
+            let _ = writeln!(tensors, "{}\t{digest}", table::field(&row.image_id));
+        }
+    }
+    let of = splits.join(" and ");
+    Ok(vec![
+        View { name: format!("image, lesion, class, split and attributes of the {of} rows"), text: text(&rows) },
+        View { name: format!("tensors of the {of} rows"), text: tensors },
+    ])
+}
+
+/// The views that determine the result of pooled predictions, beside those: the rows of every split.
+pub fn pooled_views(inputs: &Inputs) -> Result<Vec<View>, StageError> {
+    let rows = read(inputs, &SPLITS.map(str::to_owned), None)?;
+    Ok(vec![View { name: "image, lesion, class, split and attributes of the rows".to_owned(), text: text(&rows) }])
+}
+
+/// One line per row.
+fn text(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for Row { image_id, lesion_id, label, class, split, attributes, synthetic } in rows {
         let [image, lesion, label] = [image_id, lesion_id, label].map(|value| table::field(value));
         let _ = write!(text, "{image}\t{lesion}\t{label}\t{class}\t{split}");
         for (name, value) in attributes {
             let _ = write!(text, "\t{name}={}", table::field(value));
         }
         text.push_str(if *synthetic { "\tmade by a program\n" } else { "\n" });
-        if let Some(digest) = digests.get(image_id.as_str()) {
-            let _ = writeln!(tensors, "{image}\t{digest}");
-        }
     }
-    let of = splits.join(" and ");
-    Ok(vec![
-        View { name: format!("image, lesion, class, split and attributes of the {of} rows"), text },
-        View { name: format!("tensors of the {of} rows"), text: tensors },
-    ])
+    text
 }
 
 /// Fails if a class has a different index in the table than in the model.

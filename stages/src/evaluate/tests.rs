@@ -407,3 +407,64 @@ fn the_golden_digest_of_the_revision() {
     assert_eq!(Kind::spec(&Evaluate).revision, 5);
     assert_eq!(hasher.finalize().to_hex().as_str(), "c5ec2a8590e0f642743dbc8fb1f0a92ac2ddf108108ec3680fd1929267c453e5");
 }
+
+/// A predictions table as an input.
+fn predictions(fixture: &Fixture, name: &str, frame: &polars::prelude::DataFrame) -> Input {
+    let bytes = table::write(frame).unwrap();
+    Input {
+        name: name.to_owned(),
+        ..file_input(fixture.folder.path(), &format!("{name}.parquet"), &bytes, Some(artifact::PREDICTIONS))
+    }
+}
+
+#[test]
+fn pooled_predictions_are_measured_like_those_of_one_model() {
+    let fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    let params = json!({ "splits": ["validation", "test"] });
+    let whole = run_kind(&Evaluate, &params, &fixture.inputs(&model)).unwrap();
+    let frame = whole.table("predictions.parquet");
+    let (first, rest) = (frame.slice(0, 7), frame.slice(7, 100));
+    let [first, rest] = [("fold-0", &first), ("fold-1", &rest)].map(|(name, frame)| predictions(&fixture, name, frame));
+    let inputs = |tables: [&Input; 2]| {
+        let [a, b] = tables.map(|table| ("predictions", table.clone()));
+        [a, b, ("split", fixture.split())]
+    };
+    let pooled = run_kind(&Evaluate, &params, &inputs([&rest, &first])).unwrap();
+    for name in ["predictions.parquet", "metrics.json", "isic_2018_submission.csv"] {
+        assert!(pooled.bytes(name) == whole.bytes(name), "{name}");
+    }
+    let error = run_kind(&Evaluate, &params, &inputs([&first, &first])).err().unwrap();
+    assert!(error.message.starts_with("image `ISIC_"), "{error:?}");
+    assert!(error.message.ends_with("has two predictions, in `fold-0` and in `fold-0`"), "{error:?}");
+    assert!(error.hint.unwrap().contains("an `ensemble`"));
+
+    let mut other = Fixture::new(40);
+    other.rows[0].class = 1;
+    other.rows[0].label = "bcc".to_owned();
+    other.rows.truncate(30);
+    let inputs = [("predictions", rest.clone()), ("split", other.split())];
+    let error = run_kind(&Evaluate, &params, &inputs).err().unwrap();
+    assert_eq!(error.message, "image `ISIC_0033` of `fold-1` is not in the table `split`");
+}
+
+#[test]
+fn rows_outside_the_test_split_that_no_fold_predicts_are_named() {
+    let mut fixture = Fixture::new(40);
+    let (_trained, model) = fixture.model();
+    for row in fixture.rows.iter_mut().filter(|row| row.split == "train").take(4) {
+        row.split = "validation".to_owned();
+    }
+    let params = json!({ "splits": ["validation"] });
+    let frame = run_kind(&Evaluate, &params, &fixture.inputs(&model)).unwrap().table("predictions.parquet");
+    // Four of the predicted rows are for training in the other folds, and so in the table.
+    let original = Fixture::new(40);
+    let inputs = [("predictions", predictions(&original, "fold-0", &frame)), ("split", original.split())];
+    let ran = run_kind(&Evaluate, &params, &inputs).unwrap();
+    let metrics = ran.json("metrics.json");
+    assert_eq!(metrics["validation"]["rows"], 12);
+    assert_eq!(
+        metrics["validation"]["warnings"]["rows"],
+        "skipped 20 rows of `validation` without a prediction (first: `ISIC_0006`)"
+    );
+}

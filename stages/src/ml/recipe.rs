@@ -280,6 +280,11 @@ impl Recipe {
         })
     }
 
+    /// Whether a higher value of the metric that chooses the epoch is better.
+    pub fn prefers_higher_scores(&self) -> bool {
+        self.metric().is_ok_and(|metric| metric.direction == Direction::Higher)
+    }
+
     /// How rows are chosen and weighted.
     pub fn selection(&self) -> Selection<'_> {
         Selection { weights: self.row_weights.as_ref(), fold: self.fold }

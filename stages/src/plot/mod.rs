@@ -11,12 +11,15 @@ mod confusion_matrix;
 mod count_bars;
 mod heat_maps;
 mod learning_curves;
+mod model_comparison;
 mod panels;
 mod precision_recall_curves;
 mod reliability;
 mod roc_curves;
 mod sample_grid;
 mod scale;
+mod search_curves;
+mod search_scores;
 mod stacked_histogram;
 mod subgroups;
 mod svg;
@@ -33,11 +36,14 @@ pub use confusion_matrix::ConfusionMatrixPlot;
 pub use count_bars::CountBarsPlot;
 pub use heat_maps::{HeatExample, HeatMapsPlot, heat_colour};
 pub use learning_curves::{EpochPoint, LearningCurvesPlot};
+pub use model_comparison::{ComparedModel, ModelComparisonPlot};
 pub use precision_recall_curves::PrecisionRecallCurvesPlot;
 pub use reliability::{ReliabilityBin, ReliabilityPlot};
 pub use roc_curves::{ClassCurve, RocCurvesPlot};
 pub use sample_grid::{Sample, SampleGridPlot, SampleRow};
 pub use scale::grouped;
+pub use search_curves::SearchCurvesPlot;
+pub use search_scores::{SearchScoresPlot, SearchedParameter};
 pub use stacked_histogram::{HistogramSeries, StackedHistogramPlot};
 pub use subgroups::{AttributeParts, Part, SubgroupsPlot};
 pub use svg::{STYLE, Svg};
@@ -97,6 +103,21 @@ pub const PLOTS: &[Plot] = &[
         name: ArchitecturePlot::PLOT,
         doc: "The layers of a network as blocks, with what comes out of each and its number of weights.",
         draw: draw::<ArchitecturePlot>,
+    },
+    Plot {
+        name: SearchScoresPlot::PLOT,
+        doc: "The score of each trial of a search by each of its parameters, with the best marked.",
+        draw: draw::<SearchScoresPlot>,
+    },
+    Plot {
+        name: SearchCurvesPlot::PLOT,
+        doc: "The score of each trial of a search over the epochs, with the best marked.",
+        draw: draw::<SearchCurvesPlot>,
+    },
+    Plot {
+        name: ModelComparisonPlot::PLOT,
+        doc: "Metrics of several models on the same rows, with their intervals.",
+        draw: draw::<ModelComparisonPlot>,
     },
     Plot {
         name: ConfusionMatrixPlot::PLOT,

@@ -2,12 +2,12 @@
 
 use hamflow_stage_api::{AnyKind, ArtifactType, Input, Inputs};
 use polars::prelude::{Column, NamedFrom, Series};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::artifact;
-use crate::shard::{IndexRow, encode_index, tensor_digest};
+use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
 use crate::test_support::{Ran, file, file_input, files_input, resolve as resolve_kind, run_kind, shard};
 
@@ -55,6 +55,7 @@ impl Fixture {
         let class = |i: &i64| self.labels[*i as usize];
         let frame = table::frame(vec![
             text(self.ids.iter().map(String::as_str).collect(), "image_id"),
+            text(self.ids.iter().map(String::as_str).collect(), "lesion_id"),
             text(self.classes.iter().map(|i| class(i).0).collect(), "label"),
             text(self.classes.iter().map(|i| class(i).1).collect(), "cell_type"),
             Column::from(Series::new("cell_type_idx".into(), self.classes.clone())),

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{StageContext, StageError, Symlinks, open_with, remaining_time};
@@ -12,6 +13,9 @@ use crate::ml::trainer::{EpochRecord, StepReport};
 /// Reports training progress: to the terminal, and to files that can be read while training runs.
 pub(super) struct ProgressReporter<'a> {
     context: &'a StageContext<'a>,
+    trial: Option<&'a str>,
+    /// Where the files for other programs are.
+    folder: PathBuf,
     events: EventFile,
     epochs: usize,
     images: usize,
@@ -25,11 +29,17 @@ pub(super) struct ProgressReporter<'a> {
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 impl<'a> ProgressReporter<'a> {
-    pub(super) fn new(context: &'a StageContext<'a>, epochs: usize, images: usize) -> Result<Self, StageError> {
+    pub(super) fn new(
+        context: &'a StageContext<'a>,
+        trial: Option<&'a str>,
+        epochs: usize,
+        images: usize,
+    ) -> Result<Self, StageError> {
         let now = Instant::now();
-        let folder = context.side_dir();
-        let events = EventFile::create(folder).map_err(|source| StageError::io("make a file in", folder, &source))?;
-        Ok(Self { context, events, epochs, images, started: (now, 0), epoch_started: now, told: now })
+        let folder = trial.map_or_else(|| context.side_dir().to_owned(), |trial| context.side_dir().join(trial));
+        std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
+        let events = EventFile::create(&folder).map_err(|source| StageError::io("make a file in", &folder, &source))?;
+        Ok(Self { context, trial, folder, events, epochs, images, started: (now, 0), epoch_started: now, told: now })
     }
 
     pub(super) fn resume_after(&mut self, epochs: usize) {
@@ -79,7 +89,10 @@ impl<'a> ProgressReporter<'a> {
             message.push_str(&format!(", validation loss {loss:.4}, validation accuracy {accuracy:.3}"));
         }
         message.push_str(&format!(", {:.0} images/s, {}", self.speed(self.images), self.time_left(epoch, 0)));
-        self.context.log(&*message);
+        match self.trial {
+            Some(trial) => self.context.log(format!("{trial}: {message}")),
+            None => self.context.log(&*message),
+        }
         self.tell(epoch * self.images, message);
         self.epoch_started = Instant::now();
         self.append(record)
@@ -94,11 +107,10 @@ impl<'a> ProgressReporter<'a> {
         ];
         scalars.extend(record.validation_loss.map(|loss| ("loss/validation", loss)));
         scalars.extend(record.validation_accuracy.map(|accuracy| ("accuracy/validation", accuracy)));
-        let folder = self.context.side_dir();
         let added = self.events.scalars(record.epoch as u64, &scalars);
-        added.map_err(|source| StageError::io("write events to", folder, &source))?;
+        added.map_err(|source| StageError::io("write events to", &self.folder, &source))?;
 
-        let path = self.context.side_dir().join("history.jsonl");
+        let path = self.folder.join("history.jsonl");
         let mut line = serde_json::to_vec(record)
             .map_err(|error| StageError::bug(format!("cannot serialise an epoch: {error}")))?;
         line.push(b'\n');

@@ -11,8 +11,9 @@
 
 use std::path::PathBuf;
 
-use hamflow_stage_api::{StageContext, StageError, Symlinks, envelope, read_regular};
+use hamflow_stage_api::{StageError, Symlinks, envelope, read_regular};
 
+use super::Run;
 use crate::ml::trainer::{Restored, Trainer};
 
 const MAGIC: &[u8] = b"hamflow-checkpoint 1\n";
@@ -22,7 +23,7 @@ const UNHASHED_MAGIC: &[u8] = b"hamflow-training ";
 
 /// The checkpoint of a training run, from which a killed or extended run resumes.
 pub(super) struct Checkpoint<'a> {
-    context: &'a StageContext<'a>,
+    run: Run<'a>,
     /// `None` if nothing is to be saved: the engine gave no directory, or the existing checkpoint is further than
     /// this run will get.
     file: Option<PathBuf>,
@@ -31,10 +32,10 @@ pub(super) struct Checkpoint<'a> {
 }
 
 impl<'a> Checkpoint<'a> {
-    pub(super) fn of(context: &'a StageContext<'a>) -> Self {
-        let folder = context.checkpoint_dir();
+    pub(super) fn of(run: Run<'a>) -> Self {
+        let folder = run.context.checkpoint_dir();
         let owner = folder.and_then(|folder| folder.file_name()).unwrap_or_default().as_encoded_bytes().to_vec();
-        Self { context, file: folder.map(|folder| folder.join("training")), owner }
+        Self { run, file: folder.map(|folder| folder.join("training")), owner }
     }
 
     /// Resumes the trainer from the checkpoint, if there is one of at most `epochs` epochs.
@@ -46,14 +47,15 @@ impl<'a> Checkpoint<'a> {
                 true => "from an earlier version of hamflow",
                 false => "damaged or belongs to another training run",
             };
-            self.context.note(format!("training starts from scratch: the checkpoint is {problem}"));
+            self.run.note(format!("training starts from scratch: the checkpoint is {problem}"));
             return Ok(());
         };
         match trainer.restore(state, epochs)? {
-            Restored::After(epoch) => self.context.note(format!("training resumes from the checkpoint of epoch {epoch}")),
+            Restored::After(epoch) => self.run.note(format!("training resumes from the checkpoint of epoch {epoch}")),
             Restored::Longer => self.file = None,
-            Restored::OtherPlan => self.context.note(
-                "training starts from scratch: the learning rate schedule depends on `epochs`, which differs from the checkpoint's",
+            Restored::OtherPlan => self.run.note(
+                "training starts from scratch: the learning rate schedule depends on `epochs`, which differs from the checkpoint's"
+                    .to_owned(),
             ),
             Restored::Unusable => {}
         }
@@ -70,7 +72,7 @@ impl<'a> Checkpoint<'a> {
         if let Err(error) = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, file)) {
             let _ = std::fs::remove_file(&staged);
             let message = format!("cannot save the checkpoint `{}`: {error}", file.display());
-            self.context.warn(format!("{message}; an interrupted run will start from scratch"));
+            self.run.context.warn(format!("{message}; an interrupted run will start from scratch"));
             self.file = None;
         }
         Ok(())

@@ -1,0 +1,333 @@
+//! The kind `compare`: compares models that were evaluated on the same rows.
+
+mod latency;
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::{Input, Kind, KindSpec, Output, ParamError, Port, Random, StageContext, StageError, near_miss};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::artifact;
+use crate::comparison_record::{ComparisonRecord, Difference, ModelFacts, ModelRecord};
+use crate::dataset::SPLITS;
+use crate::json;
+use crate::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
+use crate::ml::card::Card;
+use crate::plot::{Drawing, Figure, ModelComparisonPlot};
+use crate::prediction_table::PredictionTable;
+
+/// Incremented whenever equal inputs produce different results.
+const REVISION: u32 = 1;
+
+/// The kind `compare`.
+pub struct Compare;
+
+/// The parameters of `compare`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompareParams {
+    /// The split to compare on: `train`, `validation` or `test`.
+    split: String,
+    /// The metrics to show, by their names in `evaluate`.
+    metrics: Vec<String>,
+    /// The display names of the models; the architectures by default.
+    names: Vec<String>,
+    /// Number of bootstrap resamples of the lesions for the 95 % confidence intervals; 0 for no intervals.
+    #[schemars(range(max = 10_000))]
+    bootstrap: usize,
+    /// Measure the time of a prediction on this machine. The measurement is an output of its own, `latency`, which
+    /// `hamflow verify --rebuild` does not compare.
+    latency: bool,
+}
+
+impl Default for CompareParams {
+    fn default() -> Self {
+        let metrics =
+            ["balanced_accuracy", "f1_macro", "roc_auc_macro", "accuracy", "log_loss", "expected_calibration_error"];
+        Self {
+            split: "test".to_owned(),
+            metrics: metrics.map(str::to_owned).to_vec(),
+            names: Vec::new(),
+            bootstrap: 1000,
+            latency: true,
+        }
+    }
+}
+
+impl CompareParams {
+    fn check(&self) -> Result<(), ParamError> {
+        if !SPLITS.contains(&self.split.as_str()) {
+            return Err(ParamError::new("split", format!("unknown split `{}`", self.split))
+                .hint(crate::evaluate::split_hint(&self.split)));
+        }
+        if self.metrics.is_empty() {
+            return Err(ParamError::new("metrics", "`metrics` must not be empty"));
+        }
+        for (place, name) in self.metrics.iter().enumerate() {
+            if metric(name).is_none() {
+                let names = || METRICS.iter().map(|metric| metric.name);
+                let all = || format!("available: `{}`", names().collect::<Vec<_>>().join("`, `"));
+                let hint = near_miss::hint(name, names()).unwrap_or_else(all);
+                return Err(ParamError::new("metrics", format!("unknown metric `{name}`")).hint(hint));
+            }
+            if self.metrics[..place].contains(name) {
+                return Err(ParamError::new("metrics", format!("duplicate metric `{name}`")));
+            }
+        }
+        if let Some((_, name)) = self.names.iter().enumerate().find(|(place, name)| self.names[..*place].contains(name))
+        {
+            return Err(ParamError::new("names", format!("duplicate name `{name}`")));
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
+        self.metrics.iter().filter_map(|name| metric(name))
+    }
+}
+
+impl Kind for Compare {
+    type Params = CompareParams;
+
+    fn spec(&self) -> KindSpec {
+        let ports = vec![
+            Port::new(
+                "predictions",
+                artifact::PREDICTIONS,
+                "The predictions of each model; the first is the reference.",
+            )
+            .many(),
+            Port::new("models", artifact::MODEL, "The models, in the order of their predictions.").optional().many(),
+        ];
+        let summary = "Compares models on the same rows: metrics, paired differences, size and speed.";
+        KindSpec { seeded: true, ..KindSpec::new("compare", REVISION, summary, ports) }
+    }
+
+    fn check(&self, params: &CompareParams) -> Result<(), ParamError> {
+        params.check()
+    }
+
+    fn outputs(&self, params: &CompareParams) -> Vec<Output> {
+        let mut outputs = vec![
+            Output::new("comparison", artifact::COMPARISON, "comparison.json"),
+            Output::new("figures", artifact::FIGURES, "figures"),
+        ];
+        if params.latency {
+            outputs.push(Output::new("latency", artifact::LATENCY, "latency.json").measured());
+        }
+        outputs
+    }
+
+    fn run(&self, params: &CompareParams, context: &StageContext<'_>) -> Result<(), StageError> {
+        let inputs = context.inputs().all("predictions");
+        let models = context.inputs().all("models");
+        if !models.is_empty() && models.len() != inputs.len() {
+            let (models, predictions) = (models.len(), inputs.len());
+            return Err(StageError::input(format!("there are {models} `models`, but {predictions} `predictions`"))
+                .hint("list them in the same order, or remove `models`"));
+        }
+        if !params.names.is_empty() && params.names.len() != inputs.len() {
+            let (names, predictions) = (params.names.len(), inputs.len());
+            return Err(StageError::input(format!("there are {names} `names`, but {predictions} `predictions`")));
+        }
+        let compared = Compared::read(params, inputs)?;
+        let cards: Vec<Card> = models.iter().map(Card::read).collect::<Result<_, _>>()?;
+        check_classes(&cards, models, &compared)?;
+        let record = compared.record(params, &facts(models, &cards)?, context.seed()?);
+        let record = ComparisonRecord { synthetic: cards.iter().any(|card| card.training.synthetic), ..record };
+        context.write("comparison.json", &json::indented(&record)?)?;
+        write_figures(context, &record)?;
+        match (params.latency, models) {
+            (false, _) => Ok(()),
+            (true, []) => {
+                Err(StageError::input("`latency` needs `models`").hint("add `models`, or set `latency = false`"))
+            }
+            (true, models) => context.write("latency.json", &json::indented(&latency::measure(models, context)?)?),
+        }
+    }
+}
+
+/// The predictions of all models for the same rows.
+struct Compared {
+    labels: Vec<String>,
+    lesions: Vec<String>,
+    scores: Vec<Scores>,
+}
+
+impl Compared {
+    /// Reads the tables and brings their rows into the order of the first.
+    fn read(params: &CompareParams, inputs: &[Input]) -> Result<Self, StageError> {
+        let splits = std::slice::from_ref(&params.split);
+        let tables: Vec<PredictionTable> =
+            inputs.iter().map(|input| PredictionTable::read(input, splits)).collect::<Result<_, _>>()?;
+        let (Some(first), Some(reference)) = (tables.first(), inputs.first()) else {
+            return Err(StageError::input("a comparison needs the predictions of at least one model"));
+        };
+        if first.rows.is_empty() {
+            let message = format!("`{}` has no predictions of the split `{}`", reference.name, params.split);
+            return Err(StageError::input(message).hint("evaluate that split, or set `split`"));
+        }
+        let images: Vec<&str> = first.rows.iter().map(|row| row.image_id.as_str()).collect();
+        let lesions = first.rows.iter().map(|row| row.lesion_id.clone()).collect();
+        let mut scores = Vec::new();
+        for (input, table) in inputs.iter().zip(&tables) {
+            let table = in_order(table, &images, first, [&input.name, &reference.name])?;
+            scores.push(table.scores(input)?);
+        }
+        Ok(Self { labels: first.labels.clone(), lesions, scores })
+    }
+
+    fn record(&self, params: &CompareParams, facts: &[ModelFacts], seed: u64) -> ComparisonRecord {
+        let resampling = Resampling::over(self.lesions.iter().map(String::as_str));
+        let metrics: Vec<&Metric> = params.metrics().collect();
+        let value = |scores: &Scores, metric: &Metric| (metric.measure)(scores).ok();
+        // For each resample, model and metric. The same lesions are drawn for all models.
+        let drawn: Vec<Vec<Vec<Option<f64>>>> = (0..params.bootstrap)
+            .into_par_iter()
+            .map(|number| {
+                let counts = resampling.draw(&mut Random::new(seed, &format!("bootstrap {number}")));
+                let of_model = |scores: &Scores| {
+                    let resampled = scores.resampled(counts.clone());
+                    metrics.iter().map(|metric| value(&resampled, metric)).collect()
+                };
+                self.scores.iter().map(of_model).collect()
+            })
+            .collect();
+        let names = names(params, facts, self.scores.len());
+        let model = |(place, scores): (usize, &Scores)| {
+            let values = METRICS.iter().map(|metric| (metric.name.to_owned(), value(scores, metric))).collect();
+            let interval_of = |(number, metric): (usize, &&Metric)| {
+                let drawn: Vec<Option<f64>> = drawn.iter().map(|models| models[place][number]).collect();
+                Some((metric.name.to_owned(), interval(&drawn)?))
+            };
+            ModelRecord {
+                name: names[place].clone(),
+                card: facts.get(place).cloned(),
+                confusion_matrix: confusion_matrix(scores),
+                intervals: metrics.iter().enumerate().filter_map(interval_of).collect(),
+                values,
+            }
+        };
+        let models: Vec<ModelRecord> = self.scores.iter().enumerate().map(model).collect();
+        let mut differences = Vec::new();
+        for other in 1..models.len() {
+            for (number, metric) in metrics.iter().enumerate() {
+                let of = |model: usize| models[model].values.get(metric.name).copied().flatten();
+                let between = |models: &Vec<Vec<Option<f64>>>| Some(models[other][number]? - models[0][number]?);
+                let drawn: Vec<Option<f64>> = drawn.iter().map(between).collect();
+                let value = of(other).zip(of(0)).map(|(other, reference)| other - reference);
+                let interval = value.and_then(|_| interval(&drawn));
+                differences.push(Difference { metric: metric.name.to_owned(), model: other, value, interval });
+            }
+        }
+        ComparisonRecord {
+            classes: self.labels.clone(),
+            differences,
+            lesions: resampling.groups(),
+            metrics: params.metrics.clone(),
+            models,
+            resamples: params.bootstrap,
+            rows: self.lesions.len(),
+            split: params.split.clone(),
+            synthetic: false,
+        }
+    }
+}
+
+/// The rows of a table in the order of `images`. Fails unless both tables have the same images, classes and labels.
+fn in_order(
+    table: &PredictionTable,
+    images: &[&str],
+    first: &PredictionTable,
+    [name, reference]: [&str; 2],
+) -> Result<PredictionTable, StageError> {
+    if table.labels != first.labels {
+        let (of, others) = (table.labels.join("`, `"), first.labels.join("`, `"));
+        return Err(StageError::input(format!("`{name}` has the classes `{of}`, but `{reference}` has `{others}`")));
+    }
+    let mut by_image = BTreeMap::new();
+    for row in &table.rows {
+        if by_image.insert(row.image_id.as_str(), row).is_some() {
+            return Err(StageError::input(format!("`{name}` has two predictions for image `{}`", row.image_id)));
+        }
+    }
+    let other_rows = |image: &str, [with, without]: [&str; 2]| {
+        StageError::input(format!("`{with}` has a prediction for image `{image}`, but `{without}` has none"))
+            .hint("evaluate all models on the same split")
+    };
+    let mut rows = Vec::with_capacity(images.len());
+    for (image, expected) in images.iter().zip(&first.rows) {
+        let row = by_image.remove(image).ok_or_else(|| other_rows(image, [reference, name]))?;
+        if row.class != expected.class {
+            let (class, other) = (&row.label, &expected.label);
+            let message = format!("image `{image}` is `{class}` in `{name}`, but `{other}` in `{reference}`");
+            return Err(StageError::input(message));
+        }
+        rows.push(row.clone());
+    }
+    match by_image.keys().next() {
+        Some(image) => Err(other_rows(image, [name, reference])),
+        None => Ok(PredictionTable { labels: table.labels.clone(), rows }),
+    }
+}
+
+fn check_classes(cards: &[Card], models: &[Input], compared: &Compared) -> Result<(), StageError> {
+    for (card, model) in cards.iter().zip(models) {
+        let labels: Vec<&String> = card.classes.iter().map(|class| &class.label).collect();
+        if labels != compared.labels.iter().collect::<Vec<_>>() {
+            return Err(StageError::input(format!("`{}` has other classes than the predictions", model.name))
+                .hint("list `models` in the order of `predictions`"));
+        }
+    }
+    Ok(())
+}
+
+fn facts(models: &[Input], cards: &[Card]) -> Result<Vec<ModelFacts>, StageError> {
+    let facts = |(model, card): (&Input, &Card)| {
+        let bytes = model.files.iter().map(|file| file.digest.size()).sum();
+        let digest = model.digest.known().map(|digest| digest.to_string()).unwrap_or_default();
+        Ok(ModelFacts {
+            architecture: card.model.clone(),
+            bytes,
+            digest,
+            epochs: card.training.epochs,
+            input: [card.input.height, card.input.width, card.input.channels],
+            parameters: card.parameters,
+        })
+    };
+    models.iter().zip(cards).map(facts).collect()
+}
+
+/// The display names: those of the parameters, or the architectures, numbered if equal.
+fn names(params: &CompareParams, facts: &[ModelFacts], count: usize) -> Vec<String> {
+    if !params.names.is_empty() {
+        return params.names.clone();
+    }
+    let architecture = |place: usize| facts.get(place).map_or("model", |facts| facts.architecture.as_str());
+    let name = |place: usize| {
+        let own = architecture(place);
+        let number = (0..=place).filter(|other| architecture(*other) == own).count();
+        let is_only = (0..count).filter(|other| architecture(*other) == own).count() == 1;
+        if is_only { own.to_owned() } else { format!("{own} {number}") }
+    };
+    (0..count).map(name).collect()
+}
+
+fn write_figures(context: &StageContext<'_>, record: &ComparisonRecord) -> Result<(), StageError> {
+    let mut figures = vec![(ModelComparisonPlot::PLOT.to_owned(), Figure::new(&record.plot()))];
+    for (number, model) in (1..).zip(&record.models) {
+        let figure = Figure::new(&record.confusion_plot(model));
+        figures.push((format!("confusion_matrix_model_{number}"), figure));
+    }
+    for (name, figure) in figures {
+        let svg = figure.draw().map_err(|error| StageError::bug(error.problem))?;
+        context.write(&format!("figures/{name}.svg"), svg.file().as_bytes())?;
+        context.write(&format!("figures/{name}.json"), &figure.json())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
