@@ -30,6 +30,8 @@ mod rebuild;
 mod remote;
 mod scheduling;
 mod sealed;
+#[cfg(feature = "builtin")]
+mod search;
 mod security;
 #[cfg(feature = "builtin")]
 mod terminal;

@@ -78,15 +78,20 @@ read -r last before < <("$hamflow" log --json | python3 -c 'import json,sys; pri
 compared=$("$hamflow" compare --profile real "$before" "$last")
 [ -z "${HAMFLOW_BROWSER_MODULES:-}" ] || node "$tests/browser.mjs" "$HAMFLOW_BROWSER_MODULES" "$page" "$compared" ${HAMFLOW_SCREENSHOTS:-}
 
-echo "-- one epoch of EfficientNet-Lite0 from public weights"
+echo "-- one epoch of EfficientNet-Lite0 from public weights, compared with the baseline"
 cp "$data/weights/efficientnet-lite0.safetensors" weights.safetensors
 "$hamflow" run --profile real-transfer --json > run.json || { cat run.json; exit 1; }
 python3 - <<'P'
 import json
-test = json.load(open("out/evaluate/metrics.json"))["test"]
+test = json.load(open("out/evaluate-fine-tuned/metrics.json"))["test"]
 print({name: round(test[name], 3) for name in ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc_macro")})
 # The baseline reaches a balanced accuracy of 0.2 to 0.3 after one epoch.
 assert test["balanced_accuracy"] > 0.45 and test["roc_auc_macro"] > 0.85, test
+compared = json.load(open("out/compare/comparison.json"))
+print(compared["differences"][0])
+assert [model["name"] for model in compared["models"]] == ["baseline", "efficientnet-lite0"], compared
+assert compared["differences"][0]["metric"] == "balanced_accuracy" and compared["differences"][0]["interval"][0] > 0
+assert "Model comparison" in open("out/report/index.html").read()
 P
 
 echo "-- rebuilt stages are identical"

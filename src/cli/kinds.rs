@@ -1,7 +1,7 @@
 //! `hamflow kinds`: the reference of the kinds of stage, generated from their specifications.
 
 use clap::Args;
-use hamflow_stage_api::{Access, AnyKind, Params};
+use hamflow_stage_api::{Access, AnyKind};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -62,9 +62,10 @@ fn describe(kind: &dyn AnyKind) {
     } else if spec.ports.is_empty() {
         ui::data("  none");
     }
-    if let Ok(params) = kind.resolve(&Params::new()) {
+    let outputs = kind.default_outputs();
+    if !outputs.is_empty() {
         ui::data("\noutputs");
-        for output in kind.outputs(&params) {
+        for output in outputs {
             ui::data(&format!("  {:<14} {} ({})", output.name, output.artifact_type, output.path));
         }
     }

@@ -37,7 +37,7 @@ pub struct CompareParams {
     /// Number of bootstrap resamples of the lesions for the 95 % confidence intervals; 0 for no intervals.
     #[schemars(range(max = 10_000))]
     bootstrap: usize,
-    /// Measure the time of a prediction on this machine. The measurement is an output of its own, `latency`, which
+    /// Measure the time of a prediction and of a training step on this machine. The measurement is an output of its own, `latency`, which
     /// `hamflow verify --rebuild` does not compare.
     latency: bool,
 }
@@ -293,6 +293,7 @@ fn facts(models: &[Input], cards: &[Card]) -> Result<Vec<ModelFacts>, StageError
             bytes,
             digest,
             epochs: card.training.epochs,
+            training_rows: card.training.training_rows,
             input: [card.input.height, card.input.width, card.input.channels],
             parameters: card.parameters,
         })

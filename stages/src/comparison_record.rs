@@ -56,6 +56,8 @@ pub struct ModelFacts {
     pub digest: String,
     /// The number of epochs of training.
     pub epochs: usize,
+    /// The number of training rows.
+    pub training_rows: usize,
     /// Height, width and channels of its images.
     pub input: [usize; 3],
     /// The number of weights.
@@ -75,7 +77,7 @@ pub struct Difference {
     pub interval: Option<Interval>,
 }
 
-/// The time of a prediction, by number of images at a time.
+/// The time of predictions and of training steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// The models, in the order of the comparison.
@@ -91,6 +93,9 @@ pub struct ModelLatency {
     pub one_image_ms: f64,
     /// The median milliseconds per image in a batch of [`BATCH`](Self::BATCH).
     pub batch_ms_per_image: f64,
+    /// The median milliseconds per image of a training step with a batch of [`BATCH`](Self::BATCH), without
+    /// augmentation. That of an ensemble is the sum over its members.
+    pub training_ms_per_image: f64,
 }
 
 impl ModelLatency {

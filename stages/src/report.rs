@@ -1,5 +1,6 @@
 //! The kind `report`: one HTML page about a pipeline's data, training and evaluation.
 
+mod comparison;
 mod data;
 mod evaluation;
 mod explanations;
@@ -10,6 +11,7 @@ mod figure;
 mod layout;
 mod page;
 mod provenance;
+mod search;
 mod sources;
 mod splits;
 mod subgroups;
@@ -27,10 +29,11 @@ use crate::model_card::ModelCard;
 
 /// Incremented whenever equal inputs produce a different page.
 ///
+/// 4: deep networks are drawn in groups of layers.
 /// 3: everything derived from synthetic data is marked as such; calibration is judged by its effect on the rows that
 /// are shown.
 /// 2: the first numbered revision.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 /// Writes the report page.
 pub struct Report;
@@ -64,7 +67,7 @@ impl Kind for Report {
     type Params = ReportParams;
 
     fn spec(&self) -> KindSpec {
-        use crate::artifact::{BALANCE, FIGURES, HISTORY, MODEL, PREDICTIONS, SUMMARY};
+        use crate::artifact::{BALANCE, COMPARISON, FIGURES, HISTORY, LATENCY, MODEL, PREDICTIONS, SEARCH, SUMMARY};
         const METRICS: ArtifactType = ArtifactType::METRICS;
         let ports = vec![
             Port::new("metadata", SUMMARY, "The summary of the dataset.").optional(),
@@ -86,6 +89,9 @@ impl Kind for Report {
             Port::new("figures", FIGURES, "Figures to show.").optional().many(),
             Port::new("explanations", FIGURES, "Grad-CAM heat maps.").optional(),
             Port::new("localisation", METRICS, "The localisation metrics of the heat maps.").optional(),
+            Port::new("search", SEARCH, "The trials of a hyperparameter search.").optional(),
+            Port::new("comparison", COMPARISON, "The comparison of several models.").optional(),
+            Port::new("latency", LATENCY, "The measured times of the compared models.").optional(),
         ];
         let summary = "Writes one self-contained HTML page about data, split, training, evaluation and explanations, and the model's card.";
         KindSpec { threads: Threads::One, ..KindSpec::new("report", REVISION, summary, ports) }

@@ -103,5 +103,33 @@ impl SearchRecord {
 
 /// Parameter values as people write them: `learning_rate = 0.001, optimiser = "adam-w"`.
 pub fn assignments(values: &Map<String, Value>) -> String {
-    values.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ")
+    values.iter().map(|(name, value)| format!("{name} = {}", toml(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// A value as it is written in `pipeline.toml`. Numbers, booleans and texts of JSON are also TOML.
+pub fn toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) if entries.is_empty() => "{}".to_owned(),
+        Value::Object(entries) => {
+            // A key is quoted, since a name such as `blocks.0` would otherwise be a path.
+            let entry = |(key, value): (&String, &Value)| format!("{} = {}", Value::from(key.as_str()), toml(value));
+            format!("{{ {} }}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_toml() {
+        let value = json!({ "rate_factors": { "blocks.0": 0.1 }, "freeze": ["stem"], "plateau": false, "a": 1e-3 });
+        let expected = "a = 0.001, freeze = [\"stem\"], plateau = false, rate_factors = { \"blocks.0\" = 0.1 }";
+        assert_eq!(assignments(value.as_object().unwrap()), expected);
+    }
 }

@@ -59,6 +59,9 @@ pub trait AnyKind: Sync {
     /// The outputs of a stage with these parameters.
     fn outputs(&self, params: &Resolved) -> Vec<Output>;
 
+    /// The outputs with the default parameters, also where some parameter has no valid default; none if they depend on it.
+    fn default_outputs(&self) -> Vec<Output>;
+
     /// [`Columns::read`](crate::Columns::read); none by default.
     fn columns_read(&self, params: &Resolved) -> Vec<(&'static str, String)>;
 
@@ -119,6 +122,10 @@ impl<K: Kind> AnyKind for K {
 
     fn outputs(&self, params: &Resolved) -> Vec<Output> {
         Kind::outputs(self, params.get())
+    }
+
+    fn default_outputs(&self) -> Vec<Output> {
+        parameters::parse(&Params::new()).map_or_else(|_| Vec::new(), |params| Kind::outputs(self, &params))
     }
 
     fn columns_read(&self, params: &Resolved) -> Vec<(&'static str, String)> {

@@ -66,6 +66,11 @@ impl Classifier {
         Err(StageError::input(message).hint(hint))
     }
 
+    /// The networks with their weights.
+    pub fn into_members(self) -> Vec<Member> {
+        self.members
+    }
+
     /// The model's card.
     pub fn card(&self) -> &Card {
         &self.card

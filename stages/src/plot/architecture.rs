@@ -1,4 +1,4 @@
-//! Draws a network architecture: one block per layer, sized by its output.
+//! Draws a network architecture: one block per layer, or per group of layers of a deep network, sized by its output.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ const COLUMN: f64 = 76.0;
 const HEIGHT: f64 = 130.0;
 /// The oblique projection of depth, horizontally and vertically.
 const SLANT: (f64, f64) = (0.28, 0.2);
+/// The number of blocks that a drawing has at most, if the names of the layers allow grouping them.
+const MOST: usize = 24;
 
 /// The layers of a network, from input to output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,25 +38,51 @@ pub struct LayerBlock {
     pub parameters: usize,
 }
 
-/// The colours of layer types, by the prefix of their description.
-const SORTS: [(&str, &str); 6] = [
+/// The colours of layer types, by the prefix of their description; the last one is for all others.
+const SORTS: [(&str, &str); 10] = [
     ("image", "hf-k7"),
     ("conv", "hf-k0"),
     ("max pool", "hf-k2"),
     ("dropout", "hf-k5"),
     ("flatten", "hf-k6"),
     ("dense", "hf-k1"),
+    ("block", "hf-k3"),
+    ("depthwise conv", "hf-k4"),
+    ("global average pool", "hf-k2"),
+    ("other", "hf-k7"),
 ];
 
 fn sort(kind: &str) -> usize {
-    SORTS.iter().position(|(sort, _)| kind.starts_with(sort)).unwrap_or(0)
+    SORTS.iter().position(|(sort, _)| kind.starts_with(sort)).unwrap_or(SORTS.len() - 1)
+}
+
+/// Merges layers whose names begin alike, such as `blocks.0.1.conv` and `blocks.0.1.add`, as far as [`MOST`] requires.
+fn grouped_layers(layers: &[LayerBlock]) -> Vec<LayerBlock> {
+    let deepest = layers.iter().map(|layer| layer.name.split('.').count()).max().unwrap_or(0);
+    let merged = |depth: usize| {
+        let mut groups: Vec<LayerBlock> = Vec::new();
+        for layer in layers {
+            let name = layer.name.split('.').take(depth).collect::<Vec<_>>().join(".");
+            match groups.last_mut().filter(|group| group.name == name) {
+                Some(group) => {
+                    group.kind = "block".to_owned();
+                    group.output.clone_from(&layer.output);
+                    group.parameters += layer.parameters;
+                }
+                None => groups.push(LayerBlock { name, ..layer.clone() }),
+            }
+        }
+        groups
+    };
+    (1..=deepest).rev().map(merged).find(|groups| groups.len() <= MOST).unwrap_or_else(|| layers.to_vec())
 }
 
 impl Drawing for ArchitecturePlot {
     const PLOT: &'static str = "architecture";
 
     fn draw(&self) -> Svg {
-        let highest = self.layers.iter().filter(|layer| layer.output.len() == 3).map(|layer| layer.output[0]);
+        let layers = grouped_layers(&self.layers);
+        let highest = layers.iter().filter(|layer| layer.output.len() == 3).map(|layer| layer.output[0]);
         let highest = highest.max().unwrap_or(1) as f64;
         let sentence = |layer: &LayerBlock| {
             let weights = if layer.parameters > 0 {
@@ -64,18 +92,19 @@ impl Drawing for ArchitecturePlot {
             };
             format!("{} ({}): {}{weights}", layer.name, layer.kind, size(layer))
         };
-        let sentences: Vec<String> = self.layers.iter().map(sentence).collect();
+        let sentences: Vec<String> = layers.iter().map(sentence).collect();
+        let column = layers.iter().map(|layer| text_width(&layer.name, 11.0) * 1.1 + 10.0).fold(COLUMN, f64::max);
         let description = format!("The layers from the image to the classes. {}.", sentences.join("; "));
-        let width = LEFT + COLUMN * self.layers.len() as f64 + 24.0;
+        let width = LEFT + column * layers.len() as f64 + 24.0;
         let floor = TOP + HEIGHT + 46.0;
         let mut svg = Svg::new(width, floor + 72.0, &self.title, &description);
         svg.text("hf-ink hf-head", (16.0, 24.0), Anchor::Start, &self.title);
-        self.draw_legend(&mut svg);
+        draw_legend(&mut svg, &layers);
         let flow = floor - HEIGHT / 2.0 - 16.0;
-        let last = LEFT + COLUMN * (self.layers.len() as f64 - 0.5);
-        svg.line("hf-mark", (LEFT + COLUMN / 2.0, flow), (last, flow));
-        for (number, layer) in self.layers.iter().enumerate() {
-            let middle = LEFT + COLUMN * (number as f64 + 0.5);
+        let last = LEFT + column * (layers.len() as f64 - 0.5);
+        svg.line("hf-mark", (LEFT + column / 2.0, flow), (last, flow));
+        for (number, layer) in layers.iter().enumerate() {
+            let middle = LEFT + column * (number as f64 + 0.5);
             draw_block(&mut svg, (middle, flow), highest, layer);
             svg.text("hf-ink hf-small hf-strong", (middle, floor + 22.0), Anchor::Middle, &layer.name);
             svg.text("hf-ink hf-small", (middle, floor + 38.0), Anchor::Middle, &size(layer));
@@ -88,18 +117,16 @@ impl Drawing for ArchitecturePlot {
     }
 }
 
-impl ArchitecturePlot {
-    fn draw_legend(&self, svg: &mut Svg) {
-        let mut x = 16.0;
-        for (number, (name, colour)) in SORTS.iter().enumerate() {
-            if self.layers.iter().any(|layer| sort(&layer.kind) == number) {
-                svg.rect(colour, (x, 38.0), (11.0, 11.0), 1.0);
-                svg.text("hf-soft", (x + 16.0, 48.0), Anchor::Start, name);
-                x += 34.0 + text_width(name, 13.0);
-            }
+fn draw_legend(svg: &mut Svg, layers: &[LayerBlock]) {
+    let mut x = 16.0;
+    for (number, (name, colour)) in SORTS.iter().enumerate() {
+        if layers.iter().any(|layer| sort(&layer.kind) == number) {
+            svg.rect(colour, (x, 38.0), (11.0, 11.0), 1.0);
+            svg.text("hf-soft", (x + 16.0, 48.0), Anchor::Start, name);
+            x += 34.0 + text_width(name, 13.0);
         }
-        svg.text("hf-soft hf-small", (x + 6.0, 48.0), Anchor::Start, "below: output and number of weights");
     }
+    svg.text("hf-soft hf-small", (x + 6.0, 48.0), Anchor::Start, "below: output and number of weights");
 }
 
 fn size(layer: &LayerBlock) -> String {
@@ -158,5 +185,27 @@ mod tests {
         assert!(svg.contains(">28,800<") && svg.contains("dense1 (dense): 7, 903 weights"));
         assert_eq!(svg.matches("<polygon").count(), 8, "two faces of two boxes, each upon paper");
         assert!(!svg.contains(">dropout<"), "the legend has what is drawn");
+    }
+    #[test]
+    fn the_layers_of_a_deep_network_are_grouped_by_name() {
+        let layer = |name: String, parameters| LayerBlock {
+            name,
+            kind: "conv 1×1".to_owned(),
+            output: vec![4, 5, parameters],
+            parameters,
+        };
+        let mut layers = vec![layer("stem".to_owned(), 1)];
+        layers
+            .extend((0..30).map(|number| layer(format!("blocks.{}.{}.conv{number}", number / 10, number / 3), number)));
+        let groups = grouped_layers(&layers);
+        let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+        // `blocks.0.3` and `blocks.1.3` have the layers 9 and 10, 11.
+        assert_eq!(names[..6], ["stem", "blocks.0.0", "blocks.0.1", "blocks.0.2", "blocks.0.3", "blocks.1.3"]);
+        assert_eq!(
+            (groups[5].parameters, &groups[5].output[..], &groups[5].kind[..]),
+            (10 + 11, &[4, 5, 11][..], "block")
+        );
+        assert_eq!((&groups[4].kind[..], groups.len()), ("conv 1×1", 13));
+        assert_eq!(grouped_layers(&layers[..5]), layers[..5], "few layers are drawn one by one");
     }
 }

@@ -4,7 +4,10 @@ use hamflow_stage_api::RUN_DETAILS;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::sources::Sources;
-use super::{data, evaluation, explanations, exploration, failures, provenance, splits, subgroups, summary, training};
+use super::{
+    comparison, data, evaluation, explanations, exploration, failures, provenance, search, splits, subgroups, summary,
+    training,
+};
 use crate::plot;
 
 const STYLE: &str = include_str!("style.css");
@@ -29,7 +32,9 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
         ("exploration", "What the data looks like", exploration::section(sources)),
         ("split", "Split", splits::section(sources)),
         ("training", "Training", training::section(sources)),
+        ("search", "Search", search::section(sources)),
         ("evaluation", "Evaluation", Some(evaluation::section(sources))),
+        ("comparison", "Model comparison", comparison::section(sources)),
         ("subgroups", "Subgroups", subgroups::section(sources)),
         ("explanations", "Where the model looks", explanations::section(sources)),
         ("failures", "Failures worth looking at", failures::section(sources, failures)),

@@ -7,9 +7,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::comparison_record::{ComparisonRecord, Latency};
 use crate::dataset::SPLITS;
 use crate::metric::SplitMetrics;
 use crate::plot::EpochPoint;
+use crate::search_record::SearchRecord;
 use crate::table;
 
 /// The content of all inputs; unconnected inputs are empty.
@@ -43,6 +45,12 @@ pub struct Sources {
     pub explanations: Vec<FigureFile>,
     /// The localisation metrics, by split.
     pub localisation: Option<Value>,
+    /// The trials of a search.
+    pub search: Option<SearchRecord>,
+    /// The comparison of models.
+    pub comparison: Option<ComparisonRecord>,
+    /// The measured times of the compared models.
+    pub latency: Option<Latency>,
     /// The digest of every input by port.
     pub digests: Vec<(String, Digest)>,
 }
@@ -90,10 +98,8 @@ struct History {
 impl Sources {
     /// Reads every input; the error for an invalid file names it.
     pub fn read(inputs: &Inputs) -> Result<Self, StageError> {
-        let value = |port| -> Result<Option<Value>, StageError> {
-            inputs.optional(port).map(|input| json(input, input.file()?)).transpose()
-        };
-        let history = inputs.optional("history").map(|input| json::<History>(input, input.file()?)).transpose()?;
+        let value = |port| parsed::<Value>(inputs, port);
+        let history = parsed::<History>(inputs, "history")?;
         let metrics = inputs.one("metrics")?;
         let card = inputs.optional("model").map(|input| json(input, input.member("card.json")?)).transpose()?;
         Ok(Self {
@@ -111,6 +117,9 @@ impl Sources {
             findings: value("findings")?,
             explanations: inputs.optional("explanations").map(figures).transpose()?.unwrap_or_default(),
             localisation: value("localisation")?,
+            search: parsed(inputs, "search")?,
+            comparison: parsed(inputs, "comparison")?,
+            latency: parsed(inputs, "latency")?,
             digests: digests(inputs),
         })
     }
@@ -119,7 +128,10 @@ impl Sources {
     pub fn synthetic(&self) -> bool {
         let says = |value: Option<&Value>| value.and_then(|value| value.get("synthetic")?.as_bool()) == Some(true);
         let trained = self.card.as_ref().and_then(|card| card.get("training"));
-        says(self.metadata.as_ref()) || says(trained) || self.metrics.values().any(|split| split.synthetic)
+        says(self.metadata.as_ref())
+            || says(trained)
+            || self.metrics.values().any(|split| split.synthetic)
+            || self.comparison.as_ref().is_some_and(|comparison| comparison.synthetic)
     }
 
     /// The evaluated splits: test first, then validation, train and others by name.
@@ -145,6 +157,10 @@ impl Sources {
 /// The position of a split on the page.
 pub fn split_rank(name: &str) -> usize {
     SPLITS.iter().rev().position(|known| *known == name).unwrap_or(SPLITS.len())
+}
+
+fn parsed<T: DeserializeOwned>(inputs: &Inputs, port: &str) -> Result<Option<T>, StageError> {
+    inputs.optional(port).map(|input| json(input, input.file()?)).transpose()
 }
 
 fn json<T: DeserializeOwned>(input: &Input, file: &InputFile) -> Result<T, StageError> {

@@ -9,6 +9,9 @@ use super::layout::scroll;
 use super::sources::Sources;
 use crate::plot::{ArchitecturePlot, LayerBlock, LearningCurvesPlot};
 
+/// The number of layers up to which their table is shown at once.
+const MOST_LAYERS: usize = 20;
+
 /// Renders the section, if anything is known about training.
 pub fn section(sources: &Sources) -> Option<Markup> {
     if sources.history.is_empty() && sources.training.is_none() {
@@ -26,7 +29,8 @@ pub fn section(sources: &Sources) -> Option<Markup> {
         @if let Some(layers) = layers {
             h3 { "Layers" }
             @if let Some(plot) = architecture(training, layers) { (figure::drawn(&plot, "architecture", "The network")) }
-            (layer_table(layers, training.and_then(|training| training.get("parameters"))))
+            @let table = layer_table(layers, training.and_then(|training| training.get("parameters")));
+            @if layers.len() > MOST_LAYERS { details { summary { "All " (layers.len()) " layers" } (table) } } @else { (table) }
         }
         @if let Some(training) = training {
             h3 { "Settings and rows" }
