@@ -10,7 +10,7 @@ use crate::ml::card::Card;
 use crate::ml::graph::{Lowered, Step};
 use crate::ml::kernels::Activation;
 use crate::ml::network::Network;
-use crate::ml::op::{Add, Conv, Depthwise, DirectConv, GlobalPool, MapOp, MaxPool, Pointwise, Window};
+use crate::ml::op::{Add, Conv, Depthwise, DirectConv, GlobalPool, MapOp, MaxPool, Pointwise, Window, WinogradConv};
 use crate::ml::weights::{Weights, public_values};
 
 /// The version of the set of operators: the first in which everything here has its present form.
@@ -242,6 +242,9 @@ fn convolution(op: &dyn MapOp) -> Option<(Window, usize, bool)> {
     }
     if let Some(conv) = op.downcast::<DirectConv>() {
         return Some((Window { size: 3, stride: 1, padding: [1; 4] }, 1, conv.has_bias_and_relu()));
+    }
+    if op.downcast::<WinogradConv>().is_some() {
+        return Some((Window { size: 3, stride: 1, padding: [1; 4] }, 1, false));
     }
     if op.downcast::<Pointwise>().is_some() {
         return Some((Window { size: 1, stride: 1, padding: [0; 4] }, 1, false));

@@ -158,10 +158,16 @@ pub fn accumulate<L: Lanes, const R: usize>(
     weights: impl ExactSizeIterator<Item = L>,
 ) {
     let length = weights.len();
-    let rows = rows.map(|row| &row[..length]);
+    for row in &rows {
+        assert!(row.len() >= length, "a row is shorter than its weights");
+    }
+    let rows = rows.map(<[f32]>::as_ptr);
     for (k, weights) in (0..length).zip(weights) {
         for r in 0..R {
-            block[r] = L::splat(rows[r][k]).mul_add(weights, block[r]);
+            // SAFETY: every row has at least `length` values. With checks here, the lengths of all rows would take the
+            // registers of their addresses.
+            let value = unsafe { *rows[r].add(k) };
+            block[r] = L::splat(value).mul_add(weights, block[r]);
         }
     }
 }

@@ -15,6 +15,7 @@ mod pointwise;
 mod pool;
 mod product;
 mod view;
+mod winograd;
 
 pub use conv::{ConvShape, Epilogue, conv3x3, conv3x3_weight_gradient, flip};
 pub use dense::{DenseShape, dense, dense_input_gradient, dense_weight_gradient};
@@ -25,6 +26,10 @@ pub use product::{Matrix, ProductShape, outer_product, pack, packed_len, product
 pub use view::{
     Activation, NormCoefficients, NormSums, View, norm_gradient, norm_gradient_in_place, statistics, view,
     view_columns, view_gradient, view_gradient_sums,
+};
+pub use winograd::{
+    OUTSIDE, POSITIONS, winograd_filter, winograd_filter_gradient, winograd_input, winograd_output,
+    winograd_output_gradient,
 };
 
 /// A set of CPU features. A value exists only if the processor supports them.

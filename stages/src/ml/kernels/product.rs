@@ -69,24 +69,24 @@ kernel! {
 }
 
 kernel! {
-    /// Adds to `weights[i, o]` the sum over the rows of `input[r, i] · gradient[r, o]`, with rows in order.
+    /// Writes, or adds, to `weights[i, o]` the sum over the rows of `input[r, i] · gradient[r, o]`, with rows in order.
     ///
     /// `shape.output_stride` is the distance between two rows of the gradient.
-    pub fn outer_product(shape: ProductShape, input: &[f32], gradient: &[f32], weights: &mut [f32]) {
+    pub fn outer_product(shape: ProductShape, input: &[f32], gradient: &[f32], adds: bool, weights: &mut [f32]) {
         avx512 => {
-            let first = outer_strips::<Avx512, 12>(shape, input, gradient, 0, weights);
-            let first = outer_strips::<Avx512Single, 12>(shape, input, gradient, first, weights);
-            let first = outer_strips::<Avx2Single, 12>(shape, input, gradient, first, weights);
-            outer_strips::<[f32; 1], 8>(shape, input, gradient, first, weights);
+            let first = outer_strips::<Avx512, 12>(shape, input, (gradient, adds), 0, weights);
+            let first = outer_strips::<Avx512Single, 12>(shape, input, (gradient, adds), first, weights);
+            let first = outer_strips::<Avx2Single, 12>(shape, input, (gradient, adds), first, weights);
+            outer_strips::<[f32; 1], 8>(shape, input, (gradient, adds), first, weights);
         },
         avx2 => {
-            let first = outer_strips::<Avx2, 6>(shape, input, gradient, 0, weights);
-            let first = outer_strips::<Avx2Single, 8>(shape, input, gradient, first, weights);
-            outer_strips::<[f32; 1], 8>(shape, input, gradient, first, weights);
+            let first = outer_strips::<Avx2, 6>(shape, input, (gradient, adds), 0, weights);
+            let first = outer_strips::<Avx2Single, 8>(shape, input, (gradient, adds), first, weights);
+            outer_strips::<[f32; 1], 8>(shape, input, (gradient, adds), first, weights);
         },
         portable => {
-            let first = outer_strips::<[f32; 8], 4>(shape, input, gradient, 0, weights);
-            outer_strips::<[f32; 1], 8>(shape, input, gradient, first, weights);
+            let first = outer_strips::<[f32; 8], 4>(shape, input, (gradient, adds), 0, weights);
+            outer_strips::<[f32; 1], 8>(shape, input, (gradient, adds), first, weights);
         },
     }
 }
@@ -230,22 +230,37 @@ fn store_some<L: Lanes>(sums: L, values: &mut [f32], used: usize) {
 fn outer_strips<L: Lanes, const J: usize>(
     shape: ProductShape,
     input: &[f32],
-    gradient: &[f32],
+    (gradient, adds): (&[f32], bool),
     mut first: usize,
     weights: &mut [f32],
 ) -> usize {
     while first + L::COUNT <= shape.outputs {
         let mut i = 0;
         while i + J <= shape.inputs {
-            outer_block::<L, J>(shape, &input[i..], &gradient[first..], &mut weights[i * shape.outputs + first..]);
+            outer_block::<L, J>(
+                shape,
+                &input[i..],
+                (&gradient[first..], adds),
+                &mut weights[i * shape.outputs + first..],
+            );
             i += J;
         }
         while i + 4 <= shape.inputs {
-            outer_block::<L, 4>(shape, &input[i..], &gradient[first..], &mut weights[i * shape.outputs + first..]);
+            outer_block::<L, 4>(
+                shape,
+                &input[i..],
+                (&gradient[first..], adds),
+                &mut weights[i * shape.outputs + first..],
+            );
             i += 4;
         }
         while i < shape.inputs {
-            outer_block::<L, 1>(shape, &input[i..], &gradient[first..], &mut weights[i * shape.outputs + first..]);
+            outer_block::<L, 1>(
+                shape,
+                &input[i..],
+                (&gradient[first..], adds),
+                &mut weights[i * shape.outputs + first..],
+            );
             i += 1;
         }
         first += L::COUNT;
@@ -254,12 +269,18 @@ fn outer_strips<L: Lanes, const J: usize>(
 }
 
 #[inline(always)]
-fn outer_block<L: Lanes, const J: usize>(shape: ProductShape, input: &[f32], gradient: &[f32], weights: &mut [f32]) {
+fn outer_block<L: Lanes, const J: usize>(
+    shape: ProductShape,
+    input: &[f32],
+    (gradient, adds): (&[f32], bool),
+    weights: &mut [f32],
+) {
     let mut sums = [L::splat(0.0); J];
     accumulate_outer(&mut sums, (input, shape.input_stride), (gradient, shape.output_stride), shape.rows);
     for (j, sum) in sums.iter().enumerate() {
         let weights = &mut weights[j * shape.outputs..];
         // The sum of earlier runs, times one, plus this run's sum.
-        L::load(weights).mul_add(L::splat(1.0), *sum).store(weights);
+        let sum = if adds { L::load(weights).mul_add(L::splat(1.0), *sum) } else { *sum };
+        sum.store(weights);
     }
 }

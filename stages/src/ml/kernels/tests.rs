@@ -196,7 +196,7 @@ fn packed_products_are_identical_at_every_level() {
         let start = wave(5, inputs * outputs, 1.0);
         let outer = at_every_level("outer_product", |level| {
             let mut sums = start.clone();
-            outer_product(level, shape, &input, &gradient, &mut sums);
+            outer_product(level, shape, &input, &gradient, true, &mut sums);
             sums
         });
         for i in 0..inputs {

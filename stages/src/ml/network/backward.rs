@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::forward::{Shared, add_up};
-use super::plan::{Place, WeightGradient};
+use super::plan::{GROUP, MOST_TOGETHER, Place, WeightGradient, images_together};
 use super::trainable::Trainable;
 use super::workspace::{SUM_CHUNK, Slot, Thread, Workspace};
 use super::{Batch, Network};
@@ -32,8 +32,19 @@ impl Network {
     pub fn gradients(&self, weights: &[&[f32]], pass: &Pass, batch: Batch<'_>, work: &mut Workspace) -> BatchLoss {
         let count = batch.targets.len();
         work.prepare(self, pass.level, weights, count);
-        let Workspace { slots, threads, prepared, norms, sums, rows, row_gradients, image_sums, gradient, trainable } =
-            work;
+        let Workspace {
+            slots,
+            threads,
+            prepared,
+            norms,
+            sums,
+            rows,
+            row_gradients,
+            image_sums,
+            group_gradients,
+            gradient,
+            trainable,
+        } = work;
         let trainable = &*trainable;
         let slots = &mut slots[..count];
         self.forward_maps(pass, weights, batch, (slots, threads, prepared, trainable), (norms, sums));
@@ -58,14 +69,25 @@ impl Network {
         self.differentiate_norms(phases.len(), freed, slots, (norms, sums), gradient);
         for (number, steps) in phases.iter().enumerate().rev() {
             let shared = Shared { network: self, pass, weights, prepared, norms, trainable, stop: None };
-            slots.par_iter_mut().enumerate().for_each(|(image, slot)| {
-                threads.with(self, |thread| shared.backward(steps.clone(), image, slot, thread));
-            });
-            for step in steps.clone() {
-                let split = &self.plan.weight_gradients[step];
-                if let (WeightGradient::Split { row }, true) = (split, trainable.steps[step]) {
-                    let row = *row;
-                    self.split_gradient(step, row, &shared, (slots, threads), gradient);
+            if self.plan.grouped[number] {
+                let together = images_together(slots.len());
+                slots.par_chunks_mut(together).enumerate().for_each(|(chunk, slots)| {
+                    threads.with(self, |thread| shared.backward_group(steps.clone(), chunk * together, slots, thread));
+                });
+            } else {
+                slots.par_iter_mut().enumerate().for_each(|(image, slot)| {
+                    threads.with(self, |thread| shared.backward(steps.clone(), image, slot, thread));
+                });
+            }
+            for step in steps.clone().filter(|step| trainable.steps[*step]) {
+                match self.plan.weight_gradients[step] {
+                    WeightGradient::Split { row } => {
+                        self.split_gradient(step, row, &shared, (slots, threads), gradient);
+                    }
+                    WeightGradient::Grouped => {
+                        self.group_gradient(step, &shared, (slots, threads, group_gradients), gradient);
+                    }
+                    WeightGradient::None | WeightGradient::PerImage(_) => {}
                 }
             }
             self.differentiate_norms(number, freed, slots, (norms, sums), gradient);
@@ -245,6 +267,38 @@ impl Network {
         });
     }
 
+    /// The gradient of the weights of a grouped operation: for each group of images, summed in the order of the groups.
+    fn group_gradient(
+        &self,
+        index: usize,
+        shared: &Shared<'_>,
+        (slots, threads, group_gradients): (&[Slot], &super::workspace::Threads, &mut [Vec<f32>]),
+        gradient: &mut [f32],
+    ) {
+        let step = &self.lowered.steps[index];
+        let (input, layout) = (step.inputs[0], self.lowered.maps[step.output].layout);
+        let Some(Place::Image(buffer)) = self.plan.places[step.output] else {
+            unreachable!("the gradients of all images are kept")
+        };
+        let (level, length) = (shared.pass.level, step.gradient.len());
+        let groups = &mut group_gradients[..slots.len().div_ceil(GROUP)];
+        slots.par_chunks(GROUP).zip(&mut *groups).for_each(|(slots, of_group)| {
+            let sources: Vec<_> =
+                slots.iter().map(|slot| self.source(input, &slot.maps[input], shared.norms)).collect();
+            let outputs: Vec<_> = slots.iter().map(|slot| (layout, &slot.gradients[buffer][..layout.len()])).collect();
+            let of_group = &mut of_group[..length];
+            threads.with(self, |thread| {
+                step.op.group_weight_gradient(level, &sources, &outputs, of_group, &mut thread.scratch);
+            });
+        });
+        gradient[step.gradient.clone()].par_chunks_mut(SUM_CHUNK).enumerate().for_each(|(chunk, sums)| {
+            sums.fill(0.0);
+            for of_group in &*groups {
+                add(level, &of_group[chunk * SUM_CHUNK..][..sums.len()], sums);
+            }
+        });
+    }
+
     /// Adds the gradients that were computed per image.
     fn add_image_gradients(&self, pass: &Pass, slots: &[Slot], sums: &mut [f32], gradient: &mut [f32]) {
         sums.par_chunks_mut(SUM_CHUNK).enumerate().for_each(|(chunk, sums)| {
@@ -280,6 +334,61 @@ impl Shared<'_> {
             is_last: consumers.first() == Some(&step) && self.stop != Some(map),
             sums: network.norm_sums(map, self.norms, sums),
         })
+    }
+
+    /// Runs the backward pass of steps for some images, of which the first has this index in the batch.
+    fn backward_group(&self, steps: Range<usize>, first: usize, slots: &mut [Slot], thread: &mut Thread) {
+        for index in steps.rev() {
+            if self.network.lowered.steps[index].op.is_grouped() {
+                self.backward_grouped_step(index, slots, thread);
+                continue;
+            }
+            for (place, slot) in slots.iter_mut().enumerate() {
+                self.backward(index..index + 1, first + place, slot, thread);
+            }
+        }
+    }
+
+    /// Runs the backward pass of a grouped operation.
+    fn backward_grouped_step(&self, index: usize, slots: &mut [Slot], thread: &mut Thread) {
+        let Self { network, pass, norms, .. } = *self;
+        let (lowered, plan) = (&network.lowered, &network.plan);
+        let step = &lowered.steps[index];
+        let (map, of_output) = (step.inputs[0], &lowered.maps[step.output]);
+        if !self.trainable.wanted[step.output] {
+            return;
+        }
+        let buffer = |map: usize| match plan.places[map] {
+            Some(Place::Image(buffer)) => buffer,
+            _ => unreachable!("phases with grouped operations keep the gradients of all images"),
+        };
+        let buffers = [Some(step.output), Some(map).filter(|map| self.trainable.wanted[*map])];
+        let buffers = buffers.map(|map| map.map(buffer));
+        let mut taken: [[Vec<f32>; 2]; MOST_TOGETHER] = Default::default();
+        let (mut outputs, mut inputs) = (Vec::with_capacity(slots.len()), Vec::with_capacity(slots.len()));
+        for (slot, taken) in slots.iter_mut().zip(&mut taken) {
+            let Slot { maps, gradients, backward_sums, .. } = slot;
+            *taken =
+                buffers.map(|buffer| buffer.map(|buffer| std::mem::take(&mut gradients[buffer])).unwrap_or_default());
+            let [output, input] = taken;
+            outputs.push(OutputGradient {
+                layout: of_output.layout,
+                stored: &maps[step.output],
+                gradient: &mut output[..of_output.layout.len()],
+                norm: of_output.norm.map(|norm| norms[norm].coefficients.each_ref().map(|values| &values[..])),
+            });
+            let source = network.source(map, &maps[map], norms);
+            let sums = &mut backward_sums[network.sums_range(map)];
+            inputs.extend(self.input_gradient(index, 0, source, (input, sums)));
+        }
+        step.op.backward_group(pass, self.weights(index), &mut outputs, &mut inputs, &mut thread.scratch);
+        for (slot, taken) in slots.iter_mut().zip(taken) {
+            for (buffer, values) in buffers.into_iter().zip(taken) {
+                if let Some(buffer) = buffer {
+                    slot.gradients[buffer] = values;
+                }
+            }
+        }
     }
 
     /// Runs the backward pass of steps for one image.

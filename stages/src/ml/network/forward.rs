@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::plan::{MOST_TOGETHER, images_together};
 use super::trainable::Trainable;
 use super::workspace::{Prepared, Slot, Threads};
 use super::{Batch, Network};
@@ -35,29 +36,62 @@ impl<'a> Shared<'a> {
     }
 
     /// Runs steps for one image.
-    pub(super) fn forward(&self, steps: Range<usize>, image: usize, slot: &mut Slot, scratch: &mut Scratch) {
+    fn forward(&self, steps: Range<usize>, image: usize, slot: &mut Slot, scratch: &mut Scratch) {
         let Self { network, pass, norms, .. } = *self;
         let pass = &ImagePass { pass, image };
         for index in steps {
             let step = &network.lowered.steps[index];
             let mut values = std::mem::take(&mut slot.maps[step.output]);
-            let map = &network.lowered.maps[step.output];
-            let statistics = map.norm.filter(|norm| self.uses_batch(*norm)).map(|norm| {
-                let channels = map.layout.shape.channels;
-                let sums = &mut slot.forward_sums[network.plan.norms[norm].offset..][..2 * channels];
-                sums.fill(0.0);
-                let (sums, squares) = sums.split_at_mut(channels);
-                [sums, squares]
-            });
-            let mut sink = Sink { layout: map.layout, values: &mut values, statistics };
+            let Slot { maps, forward_sums, .. } = slot;
+            let mut sink = self.sink(index, &mut values, forward_sums);
             let sources = |input: usize| {
                 let map = step.inputs[input.min(step.inputs.len() - 1)];
-                network.source(map, &slot.maps[map], norms)
+                network.source(map, &maps[map], norms)
             };
             let sources = [sources(0), sources(1)];
             step.op.forward(pass, self.weights(index), &sources[..step.inputs.len()], &mut sink, scratch);
             slot.maps[step.output] = values;
         }
+    }
+
+    /// Runs steps for some images, of which the first has this index in the batch.
+    fn forward_group(&self, steps: Range<usize>, first: usize, slots: &mut [Slot], scratch: &mut Scratch) {
+        let Self { network, pass, norms, .. } = *self;
+        for index in steps {
+            let step = &network.lowered.steps[index];
+            if !step.op.is_grouped() {
+                for (place, slot) in slots.iter_mut().enumerate() {
+                    self.forward(index..index + 1, first + place, slot, scratch);
+                }
+                continue;
+            }
+            let mut values: [Vec<f32>; MOST_TOGETHER] = Default::default();
+            let (mut sources, mut sinks) = (Vec::with_capacity(slots.len()), Vec::with_capacity(slots.len()));
+            for (slot, values) in slots.iter_mut().zip(&mut values) {
+                let Slot { maps, forward_sums, .. } = slot;
+                *values = std::mem::take(&mut maps[step.output]);
+                sources.push(network.source(step.inputs[0], &maps[step.inputs[0]], norms));
+                sinks.push(self.sink(index, values, forward_sums));
+            }
+            step.op.forward_group(pass, self.weights(index), &sources, &mut sinks, scratch);
+            for (slot, values) in slots.iter_mut().zip(values) {
+                slot.maps[step.output] = values;
+            }
+        }
+    }
+
+    /// Where a step writes its output and the sums over it.
+    fn sink<'b>(&self, step: usize, values: &'b mut [f32], sums: &'b mut [f64]) -> Sink<'b> {
+        let Network { lowered, plan, .. } = self.network;
+        let map = &lowered.maps[lowered.steps[step].output];
+        let statistics = map.norm.filter(|norm| self.uses_batch(*norm)).map(|norm| {
+            let channels = map.layout.shape.channels;
+            let sums = &mut sums[plan.norms[norm].offset..][..2 * channels];
+            sums.fill(0.0);
+            let (sums, squares) = sums.split_at_mut(channels);
+            [sums, squares]
+        });
+        Sink { layout: map.layout, values, statistics }
     }
 }
 
@@ -77,9 +111,18 @@ impl Network {
         self.recall_statistics(weights, norms);
         for (number, steps) in self.plan.phases.iter().enumerate() {
             let shared = Shared { network: self, pass, weights, prepared, norms, trainable, stop: None };
-            slots.par_iter_mut().enumerate().for_each(|(image, slot)| {
-                threads.with(self, |thread| shared.forward(steps.clone(), image, slot, &mut thread.scratch));
-            });
+            if self.plan.grouped[number] {
+                let together = images_together(slots.len());
+                slots.par_chunks_mut(together).enumerate().for_each(|(chunk, slots)| {
+                    threads.with(self, |thread| {
+                        shared.forward_group(steps.clone(), chunk * together, slots, &mut thread.scratch);
+                    });
+                });
+            } else {
+                slots.par_iter_mut().enumerate().for_each(|(image, slot)| {
+                    threads.with(self, |thread| shared.forward(steps.clone(), image, slot, &mut thread.scratch));
+                });
+            }
             if pass.batch_statistics {
                 self.measure_statistics(number, weights, (slots, trainable), norms, sums);
             }

@@ -1,28 +1,45 @@
 //! Inference: the logits of images, with running statistics and without dropout.
 
+use std::sync::Mutex;
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::Network;
-use super::workspace::Prepared;
+use super::plan::{MOST_TOGETHER, images_together};
+use super::workspace::{Prepared, lock};
 use crate::ml::kernels::Level;
 use crate::ml::op::{ImagePass, NormState, OpWeights, Pass, Scratch, Sink};
 use crate::ml::shape::{MapShape, spans};
 use crate::ml::weights::{Weights, slice};
 
-/// Images that a thread processes together, so that weights are read from the cache for most of them.
-const GROUP: usize = 4;
+/// Images that a thread processes step by step if no operation is grouped, so that weights are read from the cache for
+/// most of them.
+const IMAGES: usize = 4;
+
+/// The memory of a prediction, kept for the next one: the system takes long to provide it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    prepared: Prepared,
+    norms: Vec<NormState>,
+    /// The buffers of threads that are not in use.
+    buffers: Mutex<Vec<Buffers>>,
+}
 
 /// The buffers of one thread: for each image of a group, the maps.
+#[derive(Debug, Default)]
 struct Buffers {
     images: Vec<Vec<Vec<f32>>>,
     scratch: Scratch,
 }
 
 impl Buffers {
-    fn new(network: &Network) -> Self {
+    /// Makes room for a number of images.
+    fn prepare(&mut self, network: &Network, count: usize) {
         let maps = || network.plan.inference_buffers.iter().map(|size| vec![0.0; *size]).collect();
-        Self { images: (0..GROUP).map(|_| maps()).collect(), scratch: Scratch::default() }
+        while self.images.len() < count {
+            self.images.push(maps());
+        }
     }
 }
 
@@ -35,22 +52,25 @@ impl Network {
     /// The logits, `[images, classes]`. Those of an image do not depend on the other ones.
     pub(super) fn logits(&self, weights: &[&[f32]], images: &[f32]) -> Vec<f32> {
         let pass = Pass::inference();
-        let (mut prepared, mut norms) = (Prepared::default(), Vec::new());
+        let mut memory = lock(&self.memory).pop().unwrap_or_default();
+        let Memory { prepared, norms, buffers } = &mut memory;
         prepared.update(self, pass.level, weights, false);
         norms.resize_with(self.lowered.norms.len(), NormState::default);
-        self.recall_statistics(weights, &mut norms);
+        self.recall_statistics(weights, norms);
         let length = self.input().len();
         let count = images.len() / length;
         let width = self.flattened().1.shape.len();
         let mut rows: Vec<Vec<f32>> = self.lowered.rows.iter().map(|row| vec![0.0; count * row.output]).collect();
-        let groups = images.par_chunks(GROUP * length).zip(rows[0].par_chunks_mut(GROUP * width));
-        groups.for_each_init(
-            || Buffers::new(self),
-            |buffers, (images, vectors)| {
-                let group = Group { network: self, pass: &pass, weights, prepared: &prepared, norms: &norms };
-                group.run(images, vectors, buffers);
-            },
-        );
+        let together = if self.plan.grouped.contains(&true) { images_together(count) } else { IMAGES };
+        let groups = images.par_chunks(together * length).zip(rows[0].par_chunks_mut(together * width));
+        let group = Group { network: self, pass: &pass, weights, prepared, norms };
+        groups.for_each(|(images, vectors)| {
+            let mut of_thread = lock(buffers).pop().unwrap_or_default();
+            of_thread.prepare(self, together);
+            group.run(images, vectors, &mut of_thread);
+            lock(buffers).push(of_thread);
+        });
+        lock(&self.memory).push(memory);
         self.forward_rows(&pass, weights, count, &mut rows);
         rows.pop().unwrap_or_default()
     }
@@ -75,6 +95,11 @@ impl Group<'_> {
         }
         let count = images.len() / input.shape.len();
         for index in 0..lowered.steps.len() {
+            if lowered.steps[index].op.is_grouped() {
+                self.grouped_step(index, &mut maps[..count], scratch);
+                continue;
+            }
+            // One step for all images, so that weights are read from the cache for most of them.
             for (image, maps) in maps[..count].iter_mut().enumerate() {
                 self.step(index, image, maps, scratch);
             }
@@ -93,6 +118,29 @@ impl Group<'_> {
         self.pass.level
     }
 
+    /// Runs a grouped step for all images.
+    fn grouped_step(&self, index: usize, images: &mut [Vec<Vec<f32>>], scratch: &mut Scratch) {
+        let (network, places) = (self.network, &self.network.plan.inference);
+        let step = &network.lowered.steps[index];
+        let layout = network.lowered.maps[step.output].layout;
+        let mut values: [Vec<f32>; MOST_TOGETHER] = Default::default();
+        let (mut sources, mut sinks) = (Vec::with_capacity(images.len()), Vec::with_capacity(images.len()));
+        for (maps, values) in images.iter_mut().zip(&mut values) {
+            *values = std::mem::take(&mut maps[places[step.output]]);
+            sinks.push(Sink { layout, values: &mut values[..layout.len()], statistics: None });
+            sources.push(network.source(step.inputs[0], &maps[places[step.inputs[0]]], self.norms));
+        }
+        step.op.forward_group(self.pass, self.weights_of(index), &sources, &mut sinks, scratch);
+        for (maps, values) in images.iter_mut().zip(values) {
+            maps[places[step.output]] = values;
+        }
+    }
+
+    fn weights_of(&self, index: usize) -> OpWeights<'_> {
+        let [forward, backward] = self.prepared.of(index);
+        OpWeights { tensors: &self.weights[self.network.lowered.steps[index].parameters.clone()], forward, backward }
+    }
+
     /// Runs a step for one image.
     fn step(&self, index: usize, image: usize, maps: &mut [Vec<f32>], scratch: &mut Scratch) {
         let (network, places) = (self.network, &self.network.plan.inference);
@@ -105,10 +153,8 @@ impl Group<'_> {
             network.source(map, &maps[places[map]], self.norms)
         };
         let sources = [source(0), source(1)];
-        let [forward, backward] = self.prepared.of(index);
-        let weights = OpWeights { tensors: &self.weights[step.parameters.clone()], forward, backward };
         let pass = ImagePass { pass: self.pass, image };
-        step.op.forward(&pass, weights, &sources[..step.inputs.len()], &mut sink, scratch);
+        step.op.forward(&pass, self.weights_of(index), &sources[..step.inputs.len()], &mut sink, scratch);
         maps[places[step.output]] = values;
     }
 }

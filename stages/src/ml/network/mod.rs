@@ -8,6 +8,8 @@ mod plan;
 mod trainable;
 mod workspace;
 
+use std::sync::Mutex;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ml::graph::{Graph, Lowered};
@@ -16,6 +18,7 @@ use crate::ml::loss::{Loss, Target};
 use crate::ml::op::{NormState, Source};
 use crate::ml::shape::{Layout, MapShape};
 pub use crate::ml::weights::Parameter;
+use inference::Memory;
 use plan::Plan;
 
 pub use grad_cam::{GradCam, HeatMap};
@@ -56,6 +59,8 @@ pub struct Network {
     lowered: Lowered,
     plan: Plan,
     layers: Vec<LayerSummary>,
+    /// Memory of predictions that is not in use.
+    memory: Mutex<Vec<Memory>>,
 }
 
 impl Network {
@@ -63,7 +68,7 @@ impl Network {
     pub fn new(graph: Graph) -> Result<Self, String> {
         let lowered = Lowered::new(graph)?;
         let (plan, layers) = (Plan::new(&lowered), summary(&lowered));
-        Ok(Self { lowered, plan, layers })
+        Ok(Self { lowered, plan, layers, memory: Mutex::default() })
     }
 
     /// The shape of an input image.

@@ -30,6 +30,20 @@ pub(super) enum WeightGradient {
         /// Values per row.
         row: usize,
     },
+    /// For a group of images at a time, summed over the groups afterwards.
+    Grouped,
+}
+
+/// Images over which grouped operations add up gradients of weights at once. Sums over a batch depend on it.
+pub(super) const GROUP: usize = 8;
+
+/// The most images that a thread runs through the steps of a phase together.
+pub(super) const MOST_TOGETHER: usize = 16;
+
+/// The number of images that a thread runs together if there are grouped operations: all its share, since more images
+/// use each weight that was loaded more often. Results do not depend on it.
+pub(super) fn images_together(count: usize) -> usize {
+    count.div_ceil(rayon::current_num_threads()).clamp(1, MOST_TOGETHER)
 }
 
 /// The plan of a network.
@@ -40,8 +54,12 @@ pub(super) struct Plan {
     pub(super) phases: Vec<Range<usize>>,
     /// For each step.
     pub(super) weight_gradients: Vec<WeightGradient>,
+    /// For each phase, whether it has grouped operations.
+    pub(super) grouped: Vec<bool>,
     /// Gradients per image.
     pub(super) gradient_len: usize,
+    /// Gradients per group of images, for the largest grouped operation.
+    pub(super) group_len: usize,
     /// For each map; the image has none.
     pub(super) places: Vec<Option<Place>>,
     /// The sizes of the buffers per image.
@@ -75,6 +93,10 @@ impl Plan {
         let phase_of =
             |step: usize| phases.iter().position(|phase| phase.contains(&step)).expect("every step has a phase");
         let (weight_gradients, gradient_len) = weight_gradients(lowered);
+        let is_grouped = |phase: &Range<usize>| lowered.steps[phase.clone()].iter().any(|step| step.op.is_grouped());
+        let grouped: Vec<bool> = phases.iter().map(is_grouped).collect();
+        let of_groups = lowered.steps.iter().filter(|step| step.op.is_grouped()).map(|step| step.gradient.len());
+        let group_len = of_groups.max().unwrap_or(0);
         let mut norms = Vec::new();
         let mut sums_len = 0;
         for norm in &lowered.norms {
@@ -84,12 +106,14 @@ impl Plan {
             norms.push(NormPlan { offset: sums_len, written, completed });
             sums_len += 2 * map.layout.shape.channels;
         }
-        let (places, image_buffers, thread_buffers) = gradients(lowered, &phases, &weight_gradients);
+        let (places, image_buffers, thread_buffers) = gradients(lowered, &phases, &weight_gradients, &grouped);
         let (inference, inference_buffers) = inference(lowered);
         Self {
             phases,
             weight_gradients,
+            grouped,
             gradient_len,
+            group_len,
             places,
             image_buffers,
             thread_buffers,
@@ -122,6 +146,7 @@ fn weight_gradients(lowered: &Lowered) -> (Vec<WeightGradient>, usize) {
     let mut length = 0;
     let of_step = |step: &crate::ml::graph::Step| match (step.gradient.len(), step.op.weight_row_len()) {
         (0, _) => WeightGradient::None,
+        _ if step.op.is_grouped() => WeightGradient::Grouped,
         (count, Some(row)) if count > MAX_PER_IMAGE => WeightGradient::Split { row },
         (count, _) => {
             length += count;
@@ -166,6 +191,7 @@ fn gradients(
     lowered: &Lowered,
     phases: &[Range<usize>],
     weight_gradients: &[WeightGradient],
+    grouped: &[bool],
 ) -> (Vec<Option<Place>>, Vec<usize>, Vec<usize>) {
     let last = phases.len() - 1;
     let phase_of = |step: usize| phases.iter().position(|phase| phase.contains(&step)).expect("every step has a phase");
@@ -179,8 +205,8 @@ fn gradients(
         let produced = phase_of(index);
         let is_flattened = step.output == lowered.flattened;
         let consumed = map.consumers.last().map_or(last, |step| phase_of(*step));
-        let is_local =
-            consumed == produced && !is_flattened && !matches!(weight_gradients[index], WeightGradient::Split { .. });
+        let is_kept = matches!(weight_gradients[index], WeightGradient::Split { .. }) || grouped[produced];
+        let is_local = consumed == produced && !is_flattened && !is_kept;
         if is_local && map.norm.is_none() {
             places[step.output] = Some(Place::Thread(thread_buffers.len()));
             thread_buffers.push(map.layout.len());

@@ -288,17 +288,17 @@ fn the_output_of_a_graph_must_be_its_last_dense_layer() {
 
 #[test]
 fn the_estimate_of_memory_is_what_a_step_allocates() {
-    let network =
-        model::find("efficientnet-lite0").unwrap().network(MapShape { height: 64, width: 64, channels: 3 }, 7);
-    let network = network.unwrap();
-    let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
-    let pixels = wave(1, 3 * network.input().len(), 4.0);
-    let targets = [0, 1, 2].map(|class| Target::new(class, 1.0));
-    let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
-    let mut work = Workspace::default();
-    weights.with_slices(|slices| network.gradients(slices, &Pass::training(1), batch, &mut work)).unwrap();
-    let (estimate, allocated) = (Workspace::bytes_for(&network, 3) as f64, work.allocated() as f64);
-    assert!((estimate / allocated - 1.0).abs() < 0.1, "{estimate} {allocated}");
+    for name in ["efficientnet-lite0", "resnet-18"] {
+        let network = model::find(name).unwrap().network(MapShape { height: 64, width: 64, channels: 3 }, 7).unwrap();
+        let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
+        let pixels = wave(1, 3 * network.input().len(), 4.0);
+        let targets = [0, 1, 2].map(|class| Target::new(class, 1.0));
+        let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
+        let mut work = Workspace::default();
+        weights.with_slices(|slices| network.gradients(slices, &Pass::training(1), batch, &mut work)).unwrap();
+        let (estimate, allocated) = (Workspace::bytes_for(&network, 3) as f64, work.allocated() as f64);
+        assert!((estimate / allocated - 1.0).abs() < 0.1, "{name}: {estimate} {allocated}");
+    }
 }
 
 /// A normalised map that is flattened directly.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use rayon::prelude::*;
 
 use super::Network;
+use super::plan::GROUP;
 use super::trainable::Trainable;
 use crate::ml::kernels::Level;
 use crate::ml::op::{NormState, Scratch};
@@ -27,6 +28,8 @@ pub struct Workspace {
     pub(super) row_gradients: Vec<Vec<f32>>,
     /// The sums over the images of the gradients that are computed per image.
     pub(super) image_sums: Vec<f32>,
+    /// For each group of images, the gradient of the weights of one grouped operation.
+    pub(super) group_gradients: Vec<Vec<f32>>,
     pub(super) gradient: Vec<f32>,
     pub(super) trainable: Trainable,
 }
@@ -146,8 +149,10 @@ impl Workspace {
         let maps: usize = network.lowered.maps.iter().map(|map| map.layout.len()).sum();
         let of_image = maps + plan.image_buffers.iter().sum::<usize>() + plan.gradient_len + 4 * plan.sums_len;
         let rows: usize = network.lowered.rows.iter().map(|row| 2 * row.output).sum();
+        let prepared: usize = network.lowered.steps.iter().map(|step| step.op.prepared_len()).sum();
+        let of_groups = images.div_ceil(GROUP) * plan.group_len;
         // The gradient, and the weights rearranged for both passes.
-        let of_step = 3 * network.parameter_count() + plan.gradient_len;
+        let of_step = network.parameter_count() + prepared + plan.gradient_len + of_groups;
         size_of::<f32>() * (images * (of_image + rows) + of_step)
     }
 
@@ -166,6 +171,8 @@ impl Workspace {
         }
         self.prepared.update(network, level, weights, true);
         self.norms.resize_with(network.lowered.norms.len(), NormState::default);
+        self.group_gradients.resize_with(count.div_ceil(GROUP).max(self.group_gradients.len()), Vec::new);
+        self.group_gradients.iter_mut().for_each(|gradient| gradient.resize(network.plan.group_len, 0.0));
         self.image_sums.resize(network.plan.gradient_len, 0.0);
         self.gradient.resize(network.parameter_count(), 0.0);
         let rows = &network.lowered.rows;
@@ -187,7 +194,7 @@ impl Workspace {
         };
         let prepared: usize = self.prepared.steps.iter().map(|buffers| all(buffers)).sum();
         let slots: usize = self.slots.iter().map(of_slot).sum();
-        let shared = self.image_sums.capacity() + self.gradient.capacity();
+        let shared = self.image_sums.capacity() + self.gradient.capacity() + all(&self.group_gradients);
         size_of::<f32>() * (slots + prepared + shared + all(&self.rows) + all(&self.row_gradients))
     }
 }

@@ -18,6 +18,8 @@ pub struct Scratch {
     pub gradient: Vec<f32>,
     /// Gradients of the input.
     pub result: Vec<f32>,
+    /// Sums over several images.
+    pub sums: Vec<f32>,
 }
 
 /// The first `length` values of a buffer, which grows if needed.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::access::{TILE, part};
 use super::{
     Backward, Depthwise, DirectConv, ImagePass, Initial, MapOp, OpWeights, Padding, ParameterConfig, Pointwise,
-    Requires, Scratch, Sink, Source, WeightLayout, Window,
+    Requires, Scratch, Sink, Source, WeightLayout, Window, WinogradConv,
 };
 use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
 use crate::ml::shape::{Layout, MapShape, Span, spans};
@@ -93,6 +93,7 @@ impl ConvConfig {
         Ok(match () {
             () if is_pointwise => Box::new(Pointwise::new(input, filters)),
             () if is_depthwise => Box::new(Depthwise::new(input, self)?),
+            () if WinogradConv::fits(input, self) => Box::new(WinogradConv::new(input, self)),
             () if self.is_direct(input) && input.pixels() >= DIRECT_PIXELS => {
                 Box::new(DirectConv::new(input, self, false))
             }
@@ -223,12 +224,12 @@ impl Conv {
             let patches = self.patches(input, span, group, &mut scratch.input);
             let gradient = &gradient[group * outputs..];
             if groups == 1 {
-                outer_product(level, shape, patches, gradient, of_weights);
+                outer_product(level, shape, patches, gradient, true, of_weights);
                 continue;
             }
             let of_group = part(&mut scratch.result, length * outputs);
             of_group.fill(0.0);
-            outer_product(level, shape, patches, gradient, of_group);
+            outer_product(level, shape, patches, gradient, true, of_group);
             for (row, added) in of_weights.chunks_exact_mut(filters).zip(of_group.chunks_exact(outputs)) {
                 row[group * outputs..].iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
             }
@@ -439,7 +440,7 @@ pub(super) fn weight_rows_of_taps(
                 continue;
             };
             let values = &input.stored[input.layout.at(from, start * stride + column - padding[1]) + channel..];
-            outer_product(level, shape, values, &gradient[layout.at(y, start)..], weights);
+            outer_product(level, shape, values, &gradient[layout.at(y, start)..], true, weights);
         }
     }
 }

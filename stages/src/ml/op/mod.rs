@@ -4,6 +4,7 @@
 //! |---|---|
 //! | convolution k×k with stride, padding, groups | `conv.rs` |
 //! | 3×3 convolution with stride 1, optionally with bias and ReLU | `direct_conv.rs` |
+//! | 3×3 convolution of many channels with stride 1 | `winograd.rs` |
 //! | depthwise convolution | `depthwise.rs` |
 //! | 1×1 convolution | `pointwise.rs` |
 //! | batch normalisation | `batch_norm.rs` |
@@ -38,6 +39,7 @@ mod max_pool;
 mod padding;
 mod pointwise;
 mod stochastic_depth;
+mod winograd;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -57,6 +59,7 @@ pub use max_pool::MaxPool;
 pub use padding::Padding;
 pub use pointwise::Pointwise;
 pub use stochastic_depth::StochasticDepth;
+pub use winograd::WinogradConv;
 
 use crate::ml::kernels::Level;
 use crate::ml::shape::MapShape;
@@ -250,6 +253,11 @@ pub trait MapOp: Any + Debug + Send + Sync {
         Requires::Anything
     }
 
+    /// The number of values that [`MapOp::prepare_forward`] and [`MapOp::prepare_backward`] write, at most.
+    fn prepared_len(&self) -> usize {
+        2 * self.parameters().iter().map(ParameterConfig::len).sum::<usize>()
+    }
+
     /// Rearranges the weights for the forward pass; called once per step, for all images.
     fn prepare_forward(&self, _level: Level, _weights: &[&[f32]], _prepared: &mut Vec<f32>) {}
 
@@ -286,6 +294,49 @@ pub trait MapOp: Any + Debug + Send + Sync {
     /// The length of a row of the weight tensor, if [`MapOp::weight_rows`] is implemented.
     fn weight_row_len(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether it processes the only input of several images at once, with the methods below.
+    fn is_grouped(&self) -> bool {
+        false
+    }
+
+    /// Writes the outputs of several images.
+    fn forward_group(
+        &self,
+        _pass: &Pass,
+        _weights: OpWeights<'_>,
+        _inputs: &[Source<'_>],
+        _outputs: &mut [Sink<'_>],
+        _scratch: &mut Scratch,
+    ) {
+        unreachable!("the operation is not grouped")
+    }
+
+    /// Resolves the gradients of the outputs of several images, and writes the gradients of the inputs unless `inputs` is
+    /// empty.
+    fn backward_group(
+        &self,
+        _pass: &Pass,
+        _weights: OpWeights<'_>,
+        _outputs: &mut [OutputGradient<'_>],
+        _inputs: &mut [InputGradient<'_>],
+        _scratch: &mut Scratch,
+    ) {
+        unreachable!("the operation is not grouped")
+    }
+
+    /// Writes the gradient of all weights over several images. `outputs` are the resolved gradients of
+    /// the outputs, in the layout of the output.
+    fn group_weight_gradient(
+        &self,
+        _level: Level,
+        _inputs: &[Source<'_>],
+        _outputs: &[(crate::ml::shape::Layout, &[f32])],
+        _weight_gradient: &mut [f32],
+        _scratch: &mut Scratch,
+    ) {
+        unreachable!("the operation is not grouped")
     }
 }
 

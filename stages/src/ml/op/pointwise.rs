@@ -93,7 +93,7 @@ impl MapOp for Pointwise {
                 Some(weight_gradient) => {
                     let gradient = output.span(level, span, &mut scratch.gradient);
                     let values = inputs[0].span(level, span, &mut scratch.input);
-                    outer_product(level, self.shape(span.count), values, gradient, weight_gradient);
+                    outer_product(level, self.shape(span.count), values, gradient, true, weight_gradient);
                     gradient
                 }
             };
@@ -126,12 +126,19 @@ impl MapOp for Pointwise {
             let shape = ProductShape { inputs: rows.len(), ..self.shape(span.count) };
             let gradient = &gradient[layout.range(span)];
             if input.view.is_identity() {
-                outer_product(level, shape, &stored[rows.start..], gradient, weight_gradient);
+                outer_product(level, shape, &stored[rows.start..], gradient, true, weight_gradient);
                 continue;
             }
             let values = part(&mut scratch.input, span.count * rows.len());
             view_columns(level, input.view, rows.clone(), stored, values);
-            outer_product(level, ProductShape { input_stride: rows.len(), ..shape }, values, gradient, weight_gradient);
+            outer_product(
+                level,
+                ProductShape { input_stride: rows.len(), ..shape },
+                values,
+                gradient,
+                true,
+                weight_gradient,
+            );
         }
     }
 }

@@ -99,6 +99,7 @@ fn convolutions_match_pytorch() {
         ("conv 5x5", map(9, 14, 4), conv(6, 5, 1, both(2), 1, false)),
         ("conv 5x5 groups", map(9, 14, 6), conv(9, 5, 2, both(2), 3, true)),
         ("conv 4x4 same", map(9, 14, 4), conv(6, 4, 1, same, 1, false)),
+        ("conv 3x3 many", map(9, 14, 37), conv(50, 3, 1, both(1), 1, false)),
         ("conv 1x1", map(38, 50, 40), conv(61, 1, 1, both(0), 1, false)),
         ("conv 1x1 stride 2", map(19, 26, 24), conv(40, 1, 2, both(0), 1, false)),
         ("depthwise 3x3", map(75, 100, 24), conv(24, 3, 1, both(1), 24, false)),
@@ -117,7 +118,7 @@ fn convolutions_match_pytorch() {
     }
     let direct = DirectConv::new(map(5, 7, 3), ConvConfig::new(5, 3).bias(), true);
     assert_is(&references["conv 3x3 bias relu"], "conv 3x3 bias relu", &direct, &[map(5, 7, 3)]);
-    assert_eq!(references.keys().filter(|name| name.starts_with("conv") || name.starts_with("depth")).count(), 19);
+    assert_eq!(references.keys().filter(|name| name.starts_with("conv") || name.starts_with("depth")).count(), 20);
 }
 
 #[test]
