@@ -71,8 +71,8 @@ pub fn write(
 
 /// What is known of a trial after the last rung that it was in.
 fn record(plan: &Plan, trial: &Trial, results: &Results) -> TrialRecord {
-    let rungs = results.iter().enumerate().filter_map(|(rung, of_rung)| Some((rung, of_rung.get(&trial.number)?)));
-    let (rung, result) = rungs.last().map_or((0, None), |(rung, result)| (rung, Some(result.clone())));
+    let mut rungs = results.iter().enumerate().filter_map(|(rung, of_rung)| Some((rung, of_rung.get(&trial.number)?)));
+    let (rung, result) = rungs.next_back().map_or((0, None), |(rung, result)| (rung, Some(result.clone())));
     let TrialResult { best_epoch, curve, reason, score } =
         result.unwrap_or(TrialResult { best_epoch: None, curve: Vec::new(), reason: None, score: None });
     let status = match () {

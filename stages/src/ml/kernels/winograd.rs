@@ -6,6 +6,8 @@
 //! Lanes run over channels, and every value is computed by the same additions at every level: a sum is a multiply-add with
 //! the factor 1, a difference one with −1.
 
+#![expect(clippy::needless_range_loop, reason = "indices say which row and column of a tile is meant")]
+
 use super::kernel;
 use super::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
