@@ -22,10 +22,14 @@ pub struct LockedStage {
 }
 
 impl LockedStage {
-    /// Whether both describe the same result of the same inputs. The device class is ignored: it is part of the key, and older lock files
-    /// do not list it.
-    pub fn agrees_with(&self, other: &Self) -> bool {
-        (&self.key, &self.inputs, &self.outputs) == (&other.key, &other.inputs, &other.outputs)
+    /// Whether both describe the same result of the same inputs, except for the outputs in `measured`, which differ by nature. The
+    /// device class is ignored: it is part of the key, and older lock files do not list it.
+    pub fn agrees_with(&self, other: &Self, measured: &[&str]) -> bool {
+        let outputs = |stage: &Self| -> Vec<(String, Digest)> {
+            let kept = stage.outputs.iter().filter(|(name, _)| !measured.contains(&name.as_str()));
+            kept.map(|(name, digest)| (name.clone(), *digest)).collect()
+        };
+        (&self.key, &self.inputs) == (&other.key, &other.inputs) && outputs(self) == outputs(other)
     }
 }
 

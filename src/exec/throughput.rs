@@ -49,9 +49,16 @@ pub(super) fn rate(ran: Amount, files_left: u64, elapsed: Duration, unit: &str) 
         return String::new();
     }
     let per_second = ran.files as f64 / seconds;
-    let megabytes = ran.bytes as f64 / 1e6 / seconds;
     let left = remaining_time(files_left as f64 / per_second);
-    format!("{per_second:.0} {unit}/s, {megabytes:.1} MB/s, {left}")
+    let rate = match per_second {
+        slow if slow < 10.0 => format!("{slow:.2} {unit}/s"),
+        fast => format!("{fast:.0} {unit}/s"),
+    };
+    // Parts that count their own amounts of work have no bytes.
+    match ran.bytes {
+        0 => format!("{rate}, {left}"),
+        bytes => format!("{rate}, {:.1} MB/s, {left}", bytes as f64 / 1e6 / seconds),
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +71,8 @@ mod tests {
         let said = rate(ran, 8895, Duration::from_secs(2), "images");
         assert_eq!(said, "560 images/s, 154.0 MB/s, 16 s left");
         assert!(rate(ran, 5_000_000, Duration::from_secs(2), "files").ends_with("2.5 h left"));
+        let epochs = Amount { files: 3, bytes: 0 };
+        assert_eq!(rate(epochs, 6, Duration::from_secs(10), "epochs"), "0.30 epochs/s, 20 s left");
         assert_eq!(rate(Amount::default(), 8895, Duration::from_secs(2), "images"), "");
     }
 }

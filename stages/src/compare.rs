@@ -32,7 +32,7 @@ pub struct CompareParams {
     split: String,
     /// The metrics to show, by their names in `evaluate`.
     metrics: Vec<String>,
-    /// The display names of the models; the architectures by default.
+    /// The display names of the models. By default the architectures if `models` are given, or else numbers.
     names: Vec<String>,
     /// Number of bootstrap resamples of the lesions for the 95 % confidence intervals; 0 for no intervals.
     #[schemars(range(max = 10_000))]
@@ -51,7 +51,7 @@ impl Default for CompareParams {
             metrics: metrics.map(str::to_owned).to_vec(),
             names: Vec::new(),
             bootstrap: 1000,
-            latency: true,
+            latency: false,
         }
     }
 }
@@ -141,9 +141,7 @@ impl Kind for Compare {
         write_figures(context, &record)?;
         match (params.latency, models) {
             (false, _) => Ok(()),
-            (true, []) => {
-                Err(StageError::input("`latency` needs `models`").hint("add `models`, or set `latency = false`"))
-            }
+            (true, []) => Err(StageError::input("`latency` needs `models`").hint("add `models`, or remove `latency`")),
             (true, models) => context.write("latency.json", &json::indented(&latency::measure(models, context)?)?),
         }
     }

@@ -17,6 +17,7 @@ use crate::artifact;
 use crate::ml::backend;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
+use crate::ml::device::Device;
 use crate::ml::recipe::Recipe;
 use crate::ml::switch::Switch;
 use crate::training::{self, Outcome, Run};
@@ -38,11 +39,12 @@ pub struct SearchParams {
     space: Space,
     /// How trials are chosen: `grid` (every combination) or `random` (Bergstra, Bengio 2012).
     method: Method,
-    /// Number of trials with `method = "random"`. A higher number keeps the trials so far.
+    /// Number of different trials with `method = "random"`. A higher number keeps the trials so far.
     #[schemars(range(min = 1, max = 1000))]
     trials: usize,
-    /// Successive halving (Jamieson, Talwalkar 2016; Li et al. 2018): after `min_epochs`, and then after `factor` times as many
-    /// epochs each, only the best 1 / `factor` of the trials continue; `false` (default) trains all to the end.
+    /// Successive halving (Jamieson, Talwalkar 2016; Li et al. 2018): only the best 1 / `factor` of the trials continue after
+    /// each of the budgets, which are the epochs divided by `factor`, by its square, and so on, as long as they are at least
+    /// `min_epochs`; `false` (default) trains all to the end.
     halving: Switch<Halving>,
     /// The metric on the validation rows that scores the trials and chooses the epoch of each: the name of any metric of
     /// `evaluate`, such as `balanced_accuracy`.
@@ -106,6 +108,11 @@ impl SearchParams {
             let message = error.message.replace("`keep_metric`", "`metric`");
             ParamError { path: vec!["metric".to_owned()], message, hint: error.hint }
         })?;
+        self.base().check().map_err(|mut error| {
+            // The metric is the only difference to what was checked before.
+            error.path = vec!["metric".to_owned()];
+            error
+        })?;
         space::check(&self.space, &self.base(), self.method == Method::Random)?;
         if self.method == Method::Grid {
             space::grid(&self.space)?.iter().try_for_each(|point| space::recipe(&self.base(), point).map(drop))?;
@@ -119,19 +126,26 @@ impl SearchParams {
                 hint: None,
             });
         }
-        if halving.min_epochs >= self.train.epochs {
+        let Halving { min_epochs, factor } = halving;
+        if self.train.epochs / factor < min_epochs {
             let message = format!(
-                "`halving.min_epochs` must be less than `train.epochs` ({}), not {}",
-                self.train.epochs, halving.min_epochs
+                "`halving` needs `train.epochs` of at least `min_epochs` · `factor` = {}, not {}",
+                min_epochs.saturating_mul(factor),
+                self.train.epochs
             );
             return Err(ParamError::new("halving.min_epochs", message));
         }
         Ok(())
     }
 
-    /// The recipe that all trials share.
+    /// The recipe that all trials share. All run on one device: with `device = "auto"` on the CPU, unless CUDA has the
+    /// operations of every trial.
     fn base(&self) -> Recipe {
-        Recipe { keep_metric: self.metric.clone(), ..self.train.clone() }
+        let base = Recipe { keep_metric: self.metric.clone(), ..self.train.clone() };
+        match base.device {
+            Device::Auto if !space::is_on_cuda(&self.space, &base) => Recipe { device: Device::Cpu, ..base },
+            _ => base,
+        }
     }
 
     /// The trials, with the epochs after which they are compared.
@@ -206,7 +220,7 @@ impl Kind for Search {
 
 impl Devices<SearchParams> for Search {
     fn class(&self, params: &SearchParams) -> Result<String, ParamError> {
-        backend::class(&params.train)
+        backend::class(&params.base())
     }
 
     fn accepts_others(&self, _params: &SearchParams) -> bool {

@@ -48,7 +48,7 @@ pub enum TrialStatus {
     Completed,
     /// Successive halving ended it in favour of better trials.
     Pruned,
-    /// It diverged before there were weights to keep.
+    /// A step diverged. If the trial has a score, it is that of the epoch before.
     Diverged,
 }
 

@@ -78,7 +78,9 @@ impl Driver<'_> {
         }
         let locked = self.locked(work)?;
         let expected = self.planner.lock().stages.get(self.name(id));
-        if expected.is_some_and(|expected| expected.agrees_with(&locked)) {
+        let outputs = self.setting.graph.stage(id).outputs.iter();
+        let measured: Vec<&str> = outputs.filter(|output| output.measured).map(|output| &output.name[..]).collect();
+        if expected.is_some_and(|expected| expected.agrees_with(&locked, &measured)) {
             return Ok(());
         }
         let error = StageError::input("its outputs or inputs differ from `pipeline.lock`");
@@ -130,17 +132,21 @@ impl Driver<'_> {
     pub(super) fn extend(&mut self, id: StageId) -> Result<Vec<PreparedPart>, StageError> {
         let missing = || StageError::bug("a stage without work is extended");
         let mut work = self.stages.remove(&id).ok_or_else(missing)?;
+        let extended = self.extend_work(id, &mut work);
+        self.stages.insert(id, work);
+        extended
+    }
+
+    fn extend_work(&self, id: StageId, work: &mut StageWork) -> Result<Vec<PreparedPart>, StageError> {
         let stage = self.setting.graph.stage(id);
         let before = work.parts.parts.len();
         let planning = Planning { inputs: &work.inputs, seed: stage.spec.seeded.then_some(stage.seed) };
-        let parts = stage.kind.extend(&stage.params, planning, &self.part_outputs(&work, id))?;
+        let parts = stage.kind.extend(&stage.params, planning, &self.part_outputs(work, id))?;
         work.parts.append(parts, &work.inputs);
         if !work.reasons.contains(&StaleReason::Forced) {
-            self.find_parts(id, &mut work)?;
+            self.find_parts(id, work)?;
         }
-        let added = work.prepared().parts.unwrap_or_default().split_off(before);
-        self.stages.insert(id, work);
-        Ok(added)
+        Ok(work.prepared().parts.unwrap_or_default().split_off(before))
     }
 
     /// Records which parts of a stage are in the store; returns the keys of the others.

@@ -25,11 +25,11 @@ pub fn measure(models: &[Input], context: &StageContext<'_>) -> Result<Latency, 
         let [height, width, channels] = classifier.shape();
         let image: Vec<u8> = (0..height * width * channels).map(|place| (place % 251) as u8).collect();
         let batch = vec![&image[..]; ModelLatency::BATCH];
-        let predict = |images: &[&[u8]]| median(&mut || classifier.probabilities(images, 1, threads).map(|_| ()));
+        let pool = thread_pool(threads)?;
+        let predict = |images: &[&[u8]]| median(&mut || classifier.probabilities_in(&pool, images, 1).map(drop));
         let one_image_ms = rounded(predict(&batch[..1])?);
         let batch_ms_per_image = rounded(predict(&batch)? / ModelLatency::BATCH as f64);
         let mut training_ms = 0.0;
-        let pool = thread_pool(threads)?;
         for member in classifier.into_members() {
             training_ms += pool.install(|| training_step(&member, &image))?;
         }

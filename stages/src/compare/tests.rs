@@ -71,7 +71,7 @@ fn models_are_measured_as_evaluate_measures_them() {
         inputs.push(("predictions", evaluated.input("predictions.parquet", artifact::PREDICTIONS)));
         inputs.push(("models", model.clone()));
     }
-    let ran = run_kind(&Compare, &json!({}), &inputs).unwrap();
+    let ran = run_kind(&Compare, &json!({ "latency": true }), &inputs).unwrap();
     let found = record(&ran);
     for (model, (_, _, evaluated)) in found.models.iter().zip(&parts) {
         let metrics = &evaluated.json("metrics.json")["test"];
@@ -92,7 +92,7 @@ fn models_are_measured_as_evaluate_measures_them() {
 #[test]
 fn differences_are_paired_over_lesions() {
     let better = ROWS.map(|(image, lesion, class, _)| (image, lesion, class, if class == 1 { 0.9 } else { 0.1 }));
-    let params = json!({ "metrics": ["accuracy"], "latency": false });
+    let params = json!({ "metrics": ["accuracy"] });
     let ran = compare(&params, &[predictions(&ROWS), predictions(&better)]).unwrap();
     let found = record(&ran);
     let [difference] = &found.differences[..] else { panic!("one difference") };
@@ -114,7 +114,7 @@ fn differences_are_paired_over_lesions() {
 fn the_order_of_rows_does_not_matter() {
     let mut reversed = ROWS;
     reversed.reverse();
-    let params = json!({ "latency": false, "bootstrap": 50 });
+    let params = json!({ "bootstrap": 50 });
     let first = compare(&params, &[predictions(&ROWS), predictions(&ROWS)]).unwrap();
     let second = compare(&params, &[predictions(&ROWS), predictions(&reversed)]).unwrap();
     assert_eq!(first.json("comparison.json"), second.json("comparison.json"));
@@ -122,7 +122,7 @@ fn the_order_of_rows_does_not_matter() {
 
 #[test]
 fn predictions_that_are_not_comparable_are_rejected() {
-    let params = json!({ "latency": false });
+    let params = json!({});
     let message = |other: &[(&str, &str, usize, f64)]| {
         compare(&params, &[predictions(&ROWS), predictions(other)]).map(drop).unwrap_err().message
     };
@@ -136,12 +136,11 @@ fn predictions_that_are_not_comparable_are_rejected() {
     let mut relabelled = ROWS;
     relabelled[0].2 = 1;
     assert!(message(&relabelled).contains("image `i1` is `b` in"));
-    let error = compare(&json!({ "split": "train", "latency": false }), &[predictions(&ROWS)]).map(drop).unwrap_err();
+    let error = compare(&json!({ "split": "train" }), &[predictions(&ROWS)]).map(drop).unwrap_err();
     assert!(error.message.contains("has no predictions of the split `train`"));
-    let error = compare(&json!({}), &[predictions(&ROWS)]).map(drop).unwrap_err();
+    let error = compare(&json!({ "latency": true }), &[predictions(&ROWS)]).map(drop).unwrap_err();
     assert_eq!(error.message, "`latency` needs `models`");
-    let error =
-        compare(&json!({ "latency": false, "names": ["a", "b"] }), &[predictions(&ROWS)]).map(drop).unwrap_err();
+    let error = compare(&json!({ "names": ["a", "b"] }), &[predictions(&ROWS)]).map(drop).unwrap_err();
     assert_eq!(error.message, "there are 2 `names`, but 1 `predictions`");
 }
 

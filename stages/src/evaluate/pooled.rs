@@ -25,6 +25,10 @@ pub fn read(tables: &[Input], params: &EvaluateParams, context: &StageContext<'_
             probabilities.push(prediction.probabilities.clone());
         }
     }
+    if let Some(split) = params.splits.iter().find(|split| rows.iter().all(|row| row.split != **split)) {
+        let message = format!("`predictions` have no rows of the split `{split}`");
+        return Err(StageError::input(message).hint("evaluate that split, or leave it out of `splits`"));
+    }
     let left_out = missing(&known, &pool, &params.splits);
     for note in left_out.values() {
         context.warn(note.clone());

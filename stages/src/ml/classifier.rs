@@ -86,13 +86,22 @@ impl Classifier {
         view_count: usize,
         threads: usize,
     ) -> Result<Vec<Vec<f64>>, StageError> {
+        self.probabilities_in(&thread_pool(threads)?, images, view_count)
+    }
+
+    /// Like [`Classifier::probabilities`], on the threads of a pool.
+    pub fn probabilities_in(
+        &self,
+        pool: &rayon::ThreadPool,
+        images: &[&[u8]],
+        view_count: usize,
+    ) -> Result<Vec<Vec<f64>>, StageError> {
         self.check_sizes(images)?;
         let mut sums = vec![vec![0.0; self.card.classes.len()]; images.len()];
-        thread_pool(threads)?
-            .install(|| {
-                self.members.iter().try_for_each(|member| member.add_probabilities(images, view_count, &mut sums))
-            })
-            .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))?;
+        pool.install(|| {
+            self.members.iter().try_for_each(|member| member.add_probabilities(images, view_count, &mut sums))
+        })
+        .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))?;
         let count = (view_count * self.members.len()) as f64;
         sums.iter_mut().flatten().for_each(|sum| *sum /= count);
         Ok(sums)

@@ -13,7 +13,8 @@ pub fn section(sources: &Sources) -> Option<Markup> {
     let metric = record.metric.replace('_', " ");
     Some(html! {
         p {
-            (record.trials.len()) " trials were compared by the " strong { (metric) } " on the validation rows"
+            @match record.trials.len() { 1 => "1 trial was scored", count => { (count) " trials were compared" } }
+            " by the " strong { (metric) } " on the validation rows"
             @if record.budgets.len() > 1 { ", after " (budgets(record)) " epochs each time with fewer of them" }
             ". Test rows were not looked at."
         }
@@ -36,8 +37,8 @@ fn best_trial(record: &SearchRecord, best: &TrialRecord) -> Markup {
         p {
             "The best is trial " strong { (best.trial) }
             @if let Some(score) = best.score { " with " strong { (format!("{score:.4}")) } }
-            ", chosen among " (record.trials.len()) ": its score is optimistic, since the same rows chose it. Its parameters for "
-            code { "train" } ":"
+            @if record.trials.len() > 1 { ". Its score is optimistic, since the same rows chose it" }
+            ". Its parameters for " code { "train" } ":"
         }
         pre { (lines.join("\n")) }
     }
@@ -45,13 +46,18 @@ fn best_trial(record: &SearchRecord, best: &TrialRecord) -> Markup {
 
 fn table(record: &SearchRecord) -> Markup {
     let mut trials: Vec<&TrialRecord> = record.trials.iter().collect();
-    // Trials that got further come first; then by score, best first.
+    // The best first, then those that were trained to the end, then by the budget that was reached, then by score.
+    let rung = |trial: &TrialRecord| match trial.status {
+        TrialStatus::Completed => usize::MAX,
+        _ => record.budgets.iter().filter(|budget| **budget <= trial.curve.len()).count(),
+    };
+    let place = |trial: &TrialRecord| (trial.trial != record.best, std::cmp::Reverse(rung(trial)));
     let score = |trial: &TrialRecord| match trial.score {
         Some(score) if record.higher_is_better => -score,
         Some(score) => score,
         None => f64::INFINITY,
     };
-    trials.sort_by(|a, b| b.curve.len().cmp(&a.curve.len()).then(score(a).total_cmp(&score(b))));
+    trials.sort_by(|a, b| place(a).cmp(&place(b)).then(score(a).total_cmp(&score(b))));
     html! {
         table {
             caption { "Trials, best first" }

@@ -41,7 +41,11 @@ fn headline(sources: &Sources, name: &str, metrics: &SplitMetrics) -> Markup {
             "On " strong { (grouped(metrics.rows as u64)) " images" }
             @if !lesions.is_empty() { " of " (grouped(lesions.len() as u64)) " lesions" }
             " of the " strong { (name) } " split, "
-            @if name == "train" { "to which the model was fitted, " } @else { "none of which the model was fitted to, " }
+            @match name {
+                "train" => "to which the model was fitted, ",
+                "validation" => "to which the model was not fitted, but which may have chosen its epoch, ",
+                _ => "none of which the model was fitted to, ",
+            }
             (verdict(metrics))
         }
         ul.tiles {

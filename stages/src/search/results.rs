@@ -59,10 +59,16 @@ pub fn write(
         context.write(&format!("figures/{name}.json"), &figure.json())?;
     }
     warn_of_diverged(context, &record);
+    if let Some(TrialRecord { status: TrialStatus::Diverged, reason: Some(reason), .. }) = record.best_trial() {
+        context.flaw(format!("the best trial diverged after the epoch that was kept: {reason}"));
+    }
     let score = record.best_trial().and_then(|trial| trial.score).unwrap_or(f64::NAN);
     context.note(format!(
-        "the best of {} trials is trial {best} ({}) with a validation {} of {score:.4}",
-        record.trials.len(),
+        "the best of {} is trial {best} ({}) with a validation {} of {score:.4}",
+        match record.trials.len() {
+            1 => "1 trial".to_owned(),
+            count => format!("{count} trials"),
+        },
         assignments(&trial.values),
         params.metric.replace('_', " ")
     ));
@@ -73,10 +79,10 @@ pub fn write(
 fn record(plan: &Plan, trial: &Trial, results: &Results) -> TrialRecord {
     let mut rungs = results.iter().enumerate().filter_map(|(rung, of_rung)| Some((rung, of_rung.get(&trial.number)?)));
     let (rung, result) = rungs.next_back().map_or((0, None), |(rung, result)| (rung, Some(result.clone())));
-    let TrialResult { best_epoch, curve, reason, score } =
-        result.unwrap_or(TrialResult { best_epoch: None, curve: Vec::new(), reason: None, score: None });
+    let nothing = TrialResult { best_epoch: None, curve: Vec::new(), diverged: true, reason: None, score: None };
+    let TrialResult { best_epoch, curve, diverged, reason, score } = result.unwrap_or(nothing);
     let status = match () {
-        () if best_epoch.is_none() => TrialStatus::Diverged,
+        () if diverged => TrialStatus::Diverged,
         () if rung + 1 < plan.budgets().len() => TrialStatus::Pruned,
         () => TrialStatus::Completed,
     };
@@ -132,6 +138,7 @@ fn no_best(context: &StageContext<'_>, trials: &[TrialRecord], table: &[u8]) -> 
     }
     let left: Vec<&TrialRecord> = trials.iter().filter(|trial| trial.status != TrialStatus::Pruned).collect();
     let mut message = match left.len() {
+        0 => "no trial has a score".to_owned(),
         1 => "the only trial diverged".to_owned(),
         count if count == trials.len() => format!("all {count} trials diverged"),
         count => format!("all {count} trials that were left diverged"),

@@ -17,6 +17,9 @@ use crate::search_record::assignments;
 /// The maximum number of trials.
 pub const MAX_TRIALS: usize = 1000;
 
+/// Random draws per trial, after which a space counts as exhausted.
+const DRAWS_PER_TRIAL: usize = 50;
+
 /// Parameters of `train` that a search cannot vary, and why.
 const FIXED: &[(&str, &str)] = &[
     ("device", "it is the same for all trials"),
@@ -109,19 +112,16 @@ pub fn check(space: &Space, base: &Recipe, takes_ranges: bool) -> Result<(), Par
     }
     for (name, dimension) in space {
         let refuse = |problem: String| ParamError { path: path(name), message: problem, hint: None };
-        if let Some((_, reason)) = FIXED.iter().find(|(fixed, _)| fixed == name) {
-            return Err(refuse(format!("`{name}` cannot vary in a search: {reason}")).hint("set it in `train`"));
+        let first = name.split('.').next();
+        if let Some((fixed, reason)) = FIXED.iter().find(|(fixed, _)| Some(*fixed) == first) {
+            let hint = if *fixed == "keep_metric" { "set `metric`" } else { "set it in `train`" };
+            return Err(refuse(format!("`{fixed}` cannot vary in a search: {reason}")).hint(hint));
         }
         match dimension {
             Dimension::Values(values) if values.is_empty() => {
                 return Err(refuse(format!("`space.{name}` has no values")));
             }
-            Dimension::Values(values) => {
-                let mut pairs = values.iter().enumerate();
-                if let Some((_, twice)) = pairs.find(|(place, value)| values[..*place].contains(value)) {
-                    return Err(refuse(format!("`space.{name}` has the value {twice} twice")));
-                }
-            }
+            Dimension::Values(_) => {}
             Dimension::Range(_) if !takes_ranges => {
                 return Err(refuse(format!("`space.{name}` is a range, which has no grid"))
                     .hint("list its values, or set `method = \"random\"`"));
@@ -135,8 +135,14 @@ pub fn check(space: &Space, base: &Recipe, takes_ranges: bool) -> Result<(), Par
                 }
             }
         }
+        let mut recipes: Vec<Recipe> = Vec::new();
         for value in bounds(dimension, name)? {
-            recipe(base, &Point::from_iter([(name.clone(), value)]))?;
+            let made = recipe(base, &Point::from_iter([(name.clone(), value.clone())]))?;
+            // The same number may be written in two ways.
+            if recipes.contains(&made) && matches!(dimension, Dimension::Values(_)) {
+                return Err(refuse(format!("`space.{name}` has the value {value} twice")));
+            }
+            recipes.push(made);
         }
     }
     Ok(())
@@ -150,14 +156,17 @@ fn path(name: &str) -> Vec<String> {
 fn bounds(dimension: &Dimension, name: &str) -> Result<Vec<Value>, ParamError> {
     match dimension {
         Dimension::Values(values) => Ok(values.clone()),
-        Dimension::Range(Range { min, max, .. }) => [*min, *max].iter().map(|end| number(*end, name)).collect(),
+        Dimension::Range(Range { min, max, .. }) => Ok([*min, *max].map(|end| number(end, name)).to_vec()),
     }
 }
 
 /// A number as the parameter takes it: an integer if it is one.
-fn number(value: f64, name: &str) -> Result<Value, ParamError> {
-    let is_integer = schema_type(name).as_deref() == Some("integer");
-    Ok(if is_integer { Value::from(libm::round(value) as i64) } else { Value::from(value) })
+fn number(value: f64, name: &str) -> Value {
+    if is_integer(name) { Value::from(libm::round(value) as i64) } else { Value::from(value) }
+}
+
+fn is_integer(name: &str) -> bool {
+    schema_type(name).as_deref() == Some("integer")
 }
 
 /// The type of a parameter of `train` in its JSON Schema.
@@ -189,20 +198,35 @@ pub fn recipe(base: &Recipe, point: &Point) -> Result<Recipe, ParamError> {
     })
 }
 
+/// Whether CUDA has the operations of every trial. Each parameter decides on its own.
+pub fn is_on_cuda(space: &Space, base: &Recipe) -> bool {
+    let of_value = |name: &String, value: Value| {
+        recipe(base, &Point::from_iter([(name.clone(), value)])).is_ok_and(|recipe| recipe.is_on_cuda())
+    };
+    base.is_on_cuda()
+        && space.iter().all(|(name, dimension)| {
+            bounds(dimension, name).is_ok_and(|values| values.into_iter().all(|value| of_value(name, value)))
+        })
+}
+
 /// Sets a parameter by its dotted name.
 fn set(params: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), ParamError> {
-    let Some((first, rest)) = name.split_once('.') else {
-        params.insert(name.to_owned(), value);
-        return Ok(());
-    };
-    match params.get_mut(first) {
-        Some(Value::Object(table)) => set(table, rest, value),
-        _ => Err(ParamError {
-            path: path(name),
-            message: format!("`{first}` is no table, so `{name}` cannot be set"),
-            hint: near_miss::hint(first, params.keys().map(String::as_str)),
-        }),
+    let mut steps: Vec<&str> = name.split('.').collect();
+    let last = steps.pop().unwrap_or_default();
+    let mut table = params;
+    for step in steps {
+        let names: Vec<String> = table.keys().cloned().collect();
+        let Some(Value::Object(next)) = table.get_mut(step) else {
+            return Err(ParamError {
+                path: path(name),
+                message: format!("`{step}` is no table, so `{name}` cannot be set"),
+                hint: near_miss::hint(step, names.iter().map(String::as_str)),
+            });
+        };
+        table = next;
     }
+    table.insert(last.to_owned(), value);
+    Ok(())
 }
 
 /// All combinations of the values; the last parameter varies fastest.
@@ -227,16 +251,20 @@ pub fn grid(space: &Space) -> Result<Vec<Point>, ParamError> {
     Ok(points)
 }
 
-/// `count` random points. Each has a random stream of its own, so a higher `count` keeps the first ones. Equal points count once.
+/// `count` different random points, or fewer if the space has not so many. Each draw has a random stream of its own, so a
+/// higher `count` keeps the first ones.
 pub fn random(space: &Space, count: usize, seed: u64) -> Result<Vec<Point>, ParamError> {
     let mut points: Vec<Point> = Vec::with_capacity(count);
-    for draw in 0..count {
+    for draw in 0..DRAWS_PER_TRIAL * count {
+        if points.len() == count {
+            break;
+        }
         let mut point = Point::new();
         for (name, dimension) in space {
             let mut random = Random::new(seed, &format!("trial {draw} {name}"));
             let value = match dimension {
                 Dimension::Values(values) => values[random.below(values.len() as u64) as usize].clone(),
-                Dimension::Range(range) => number(range.draw(&mut random), name)?,
+                Dimension::Range(range) => range.value(&mut random, name),
             };
             point.insert(name.clone(), value);
         }
@@ -248,6 +276,15 @@ pub fn random(space: &Space, count: usize, seed: u64) -> Result<Vec<Point>, Para
 }
 
 impl Range {
+    /// A random value for a parameter. All integers of a range are equally likely.
+    fn value(self, random: &mut Random, name: &str) -> Value {
+        if self.log || !is_integer(name) {
+            return number(self.draw(random), name);
+        }
+        let (min, max) = (libm::round(self.min) as i64, libm::round(self.max) as i64);
+        Value::from(min + random.below((max - min).unsigned_abs() + 1) as i64)
+    }
+
     /// A value with three significant digits.
     fn draw(self, random: &mut Random) -> f64 {
         let share = random.unit();
@@ -316,9 +353,32 @@ mod tests {
     }
 
     #[test]
-    fn equal_random_points_count_once() {
-        let points = random(&space(json!({ "optimiser": ["adam", "sgd"] })), 30, 1).unwrap();
-        assert_eq!(points.len(), 2);
+    fn all_integers_of_a_range_are_equally_likely() {
+        let space = space(json!({ "warmup_epochs": [0.0, 1.0], "epochs": { "min": 1, "max": 3 } }));
+        let mut counts = [0; 3];
+        for seed in 0..300 {
+            let point = &random(&space, 1, seed).unwrap()[0];
+            counts[point["epochs"].as_u64().unwrap() as usize - 1] += 1;
+        }
+        // 100 each, with a standard deviation of 8.
+        assert!(counts.iter().all(|count| (70..130).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn one_value_that_cuda_lacks_keeps_all_trials_on_the_cpu() {
+        let base = Recipe::default();
+        assert!(is_on_cuda(&space(json!({ "learning_rate": [0.1, 0.2] })), &base));
+        assert!(!is_on_cuda(&space(json!({ "optimiser": ["adam", "sgd"] })), &base));
+        assert!(!is_on_cuda(&space(json!({ "model": ["baseline", "resnet-18"], "epochs": [1, 2] })), &base));
+    }
+
+    #[test]
+    fn random_points_differ() {
+        let two = space(json!({ "optimiser": ["adam", "sgd"] }));
+        assert_eq!(random(&two, 30, 1).unwrap().len(), 2);
+        for seed in 0..20 {
+            assert_eq!(random(&two, 2, seed).unwrap().len(), 2, "equal draws are repeated");
+        }
     }
 
     #[test]
@@ -336,6 +396,21 @@ mod tests {
                 json!({ "fold": [0, 1] }),
                 "`fold` cannot vary in a search: trials are only comparable on the same validation rows",
                 "fold",
+            ),
+            (
+                json!({ "row_weights.column": ["dx_type", "sex"] }),
+                "`row_weights` cannot vary in a search: trials are only comparable on the same rows",
+                "row_weights.column",
+            ),
+            (
+                json!({ "learning_rate": [1, 0.1, 1.0] }),
+                "`space.learning_rate` has the value 1.0 twice",
+                "learning_rate",
+            ),
+            (
+                json!({ "augment.zoom.x": [1] }),
+                "`zoom` is no table, so `augment.zoom.x` cannot be set",
+                "augment.zoom.x",
             ),
             (json!({ "epochs": [] }), "`space.epochs` has no values", "epochs"),
             (json!({ "epochs": [1, 2, 1] }), "`space.epochs` has the value 1 twice", "epochs"),

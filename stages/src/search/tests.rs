@@ -282,7 +282,7 @@ fn wrong_parameters_are_rejected_with_their_place() {
         ("`metric` cannot be `acuracy`", Some("did you mean `accuracy`?"))
     );
     let error = refused(json!({ "space": space, "train": { "epochs": 3 }, "halving": { "min_epochs": 3 } }));
-    assert_eq!(error.message, "`halving.min_epochs` must be less than `train.epochs` (3), not 3");
+    assert_eq!(error.message, "`halving` needs `train.epochs` of at least `min_epochs` · `factor` = 9, not 3");
     let error = refused(json!({ "space": { "epochs": [1, 2] }, "halving": true }));
     assert_eq!(error.message, "`epochs` cannot vary with `halving`, which gives the trials their epochs");
     let error = refused(json!({ "space": { "learning_rate": { "min": 0.1, "max": 1.0 } } }));

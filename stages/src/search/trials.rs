@@ -55,6 +55,8 @@ pub struct TrialResult {
     pub best_epoch: Option<usize>,
     /// The score after each epoch.
     pub curve: Vec<Option<f64>>,
+    /// Whether a step diverged. If there is a `best_epoch`, its weights are from before that.
+    pub diverged: bool,
     /// Why the trial ended before its last epoch, if it did.
     pub reason: Option<String>,
     /// The score at the kept epoch.
@@ -67,6 +69,7 @@ impl TrialResult {
         Self {
             best_epoch: Some(finished.trained.epoch),
             curve: finished.trained.scores.clone(),
+            diverged: matches!(finished.stopped, Some(Stopped::Diverged(_))),
             reason: finished.stopped.as_ref().map(Stopped::reason).map(str::to_owned),
             score: finished.score(),
         }
@@ -74,7 +77,7 @@ impl TrialResult {
 
     /// The result of a run that diverged.
     pub fn diverged(error: &StageError) -> Self {
-        Self { best_epoch: None, curve: Vec::new(), reason: Some(error.message.clone()), score: None }
+        Self { best_epoch: None, curve: Vec::new(), diverged: true, reason: Some(error.message.clone()), score: None }
     }
 }
 

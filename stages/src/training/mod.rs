@@ -113,9 +113,16 @@ impl<'a> Run<'a> {
         if self.trial.is_none() {
             warn_of_gaps(context, &examples);
         }
-        if examples.of(Role::Validation).next().is_none() && recipe.keep == Keep::Best {
-            return Err(StageError::input(format!("`{}` has no validation rows to select the best epoch", split.name))
-                .hint("set `fractions.validation` of the split, or set `keep = \"last\"`"));
+        if examples.of(Role::Validation).next().is_none() {
+            if self.trial.is_some() {
+                return Err(StageError::input(format!("`{}` has no validation rows to score the trials", split.name))
+                    .hint("set `fractions.validation` of the split"));
+            }
+            if recipe.keep == Keep::Best {
+                let message = format!("`{}` has no validation rows to select the best epoch", split.name);
+                let hint = "set `fractions.validation` of the split, or set `keep = \"last\"`";
+                return Err(StageError::input(message).hint(hint));
+            }
         }
         let network = network(recipe, shards.shape(), examples.classes.len())?;
         check_names(recipe, &network)?;

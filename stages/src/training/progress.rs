@@ -37,6 +37,15 @@ impl<'a> ProgressReporter<'a> {
     ) -> Result<Self, StageError> {
         let now = Instant::now();
         let folder = trial.map_or_else(|| context.side_dir().to_owned(), |trial| context.side_dir().join(trial));
+        if trial.is_some() {
+            // A trial that continues in a later round writes all its epochs again.
+            match std::fs::remove_dir_all(&folder) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StageError::io("remove", &folder, &source));
+                }
+                _ => {}
+            }
+        }
         std::fs::create_dir_all(&folder).map_err(|source| StageError::io("create", &folder, &source))?;
         let events = EventFile::create(&folder).map_err(|source| StageError::io("make a file in", &folder, &source))?;
         Ok(Self { context, trial, folder, events, epochs, images, started: (now, 0), epoch_started: now, told: now })

@@ -254,29 +254,82 @@ fn networks_match_pytorch() {
     }
 }
 
+/// Convolutions of many channels, which run for several images at once.
+fn wide(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
+    let x = b.conv("conv1", image, ConvConfig::new(33, 3).stride(2))?;
+    let x = b.batch_norm("bn1", x, 1e-5);
+    let shortcut = b.activation(x, Activation::Relu);
+    let x = b.conv("conv2", shortcut, ConvConfig::new(40, 3))?;
+    let x = b.batch_norm("bn2", x, 1e-5);
+    let x = b.activation(x, Activation::Relu);
+    let x = b.conv("conv3", x, ConvConfig::new(33, 3))?;
+    let x = b.batch_norm("bn3", x, 1e-5);
+    let x = b.add("add", [x, shortcut])?;
+    b.features(x);
+    let x = b.global_pool("pool", x);
+    let x = b.flatten("flatten", x);
+    Ok(b.dense("fc", x, 3))
+}
+
 #[test]
 fn normalised_networks_do_not_depend_on_threads_and_instructions() {
-    let network = Graph::build(MapShape { height: 9, width: 12, channels: 3 }, mixed).and_then(Network::new).unwrap();
-    let weights = wave_state(&network);
+    for (build, count) in [(mixed as fn(&mut Builder<'_>, Value) -> Result<Value, String>, 5), (wide, 9)] {
+        // Large enough for several chunks of tiles.
+        let (height, width) = if count > 5 { (22, 28) } else { (9, 12) };
+        let network = Graph::build(MapShape { height, width, channels: 3 }, build).and_then(Network::new).unwrap();
+        assert_is_independent(&network, count);
+    }
+}
+
+/// The gradients of a batch, and predictions, have the same bits with any number of threads and at any level.
+fn assert_is_independent(network: &Network, count: usize) {
+    let weights = wave_state(network);
     let run = |threads: usize, level: Level| {
-        let pixels = wave(5, 5 * network.input().len(), 4.0);
-        let targets: Vec<Target> = (0..5).map(|i| Target::new(i % 3, 1.0)).collect();
+        let pixels = wave(5, count * network.input().len(), 4.0);
+        let targets: Vec<Target> = (0..count).map(|i| Target::new(i % 3, 1.0)).collect();
         let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
         let (pass, mut work) = (Pass { level, ..Pass::training(3) }, Workspace::default());
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
+        let logits = pool.install(|| {
             weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
             // A second step, in buffers that are not empty.
             weights.with_slices(|slices| network.gradients(slices, &pass, batch, &mut work)).unwrap();
+            weights.with_slices(|slices| network.logits(slices, &pixels)).unwrap()
         });
-        work.gradient().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+        work.gradient().iter().chain(&logits).map(|value| value.to_bits()).collect::<Vec<_>>()
     };
     let expected = run(1, Level::PORTABLE);
     for level in Level::available() {
-        for threads in [1, 3] {
+        for threads in [1, 3, 9] {
             assert!(run(threads, level) == expected, "{threads} threads, {level:?}");
         }
     }
+}
+
+/// If a digest changes, so do the bytes of trained models: increment the revision of `train`.
+#[test]
+fn the_golden_digests_of_the_gradients() {
+    let digests = [
+        ("baseline", "94b2d103edb3"),
+        ("efficientnet-lite0", "a549d9cc09a3"),
+        ("efficientnet-lite1", "f7fbc5cba755"),
+        ("efficientnet-lite2", "cc8bff2d26e7"),
+        ("resnet-18", "17fa61a3443f"),
+        ("mobilenet-v2", "29804c880230"),
+    ];
+    assert_eq!(digests.len(), model::MODELS.len());
+    let found = digests.map(|(name, _)| {
+        let network = model::find(name).unwrap().network(MapShape { height: 33, width: 40, channels: 3 }, 7).unwrap();
+        let weights = Weights::draw(network.tensors(), &mut Random::new(1, "init")).unwrap();
+        let pixels = wave(5, 3 * network.input().len(), 4.0);
+        let targets = [0, 3, 5].map(|class| Target::new(class, 1.0));
+        let batch = Batch { images: &pixels, targets: &targets, loss: Loss::default(), offsets: &[] };
+        let mut work = Workspace::default();
+        weights.with_slices(|slices| network.gradients(slices, &Pass::training(1), batch, &mut work)).unwrap();
+        let bytes: Vec<u8> = work.gradient().iter().flat_map(|value| value.to_le_bytes()).collect();
+        (name, blake3::hash(&bytes).to_hex()[..12].to_owned())
+    });
+    assert_eq!(found.each_ref().map(|(name, digest)| (*name, &digest[..])), digests);
 }
 
 #[test]

@@ -231,7 +231,7 @@ impl<'a> Trainer<'a> {
         let scores = scores.map_err(|error| StageError::bug(error.to_string()))?;
         (metric.measure)(&scores).map_err(|undefined| {
             let message = format!("`{}` is undefined on the validation rows: {}", metric.name, undefined.reason);
-            StageError::input(message).hint("choose another `keep_metric`")
+            StageError::input(message).hint("choose another metric: `keep_metric` of `train`, or `metric` of `search`")
         })
     }
 
