@@ -78,6 +78,7 @@ impl SearchRecord {
         SearchScoresPlot {
             title: format!("Validation {} by parameter", self.metric.replace('_', " ")),
             metric: format!("validation {}", self.metric.replace('_', " ")),
+            higher_is_better: self.higher_is_better,
             best: self.best_place(),
             scores: self.trials.iter().map(|trial| trial.score).collect(),
             parameters: self.parameters.iter().map(parameter).collect(),

@@ -3,14 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::Drawing;
-use super::scale::{Scale, tick_label, ticks};
-use super::svg::{Anchor, Svg, text_width};
+use super::scale::{Scale, extent, tick_label, ticks};
+use super::svg::{Anchor, Svg, shortened, text_width};
 
 const ROW: f64 = 24.0;
 const HEAD: f64 = 26.0;
 const PANEL_GAP: f64 = 34.0;
 const PLOT_WIDTH: f64 = 440.0;
 const TOP: f64 = 48.0;
+/// The width of the longest name that is drawn as a whole.
+const NAMES: f64 = 240.0;
 
 /// Metrics of models that were evaluated on the same rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ impl Drawing for ModelComparisonPlot {
 
     fn draw(&self) -> Svg {
         let names = self.models.iter().map(|model| text_width(&model.name, 13.0)).fold(40.0, f64::max);
-        let left = 24.0 + names.min(240.0) + 12.0;
+        let left = 24.0 + names.min(NAMES) + 12.0;
         let panel = HEAD + ROW * self.models.len() as f64 + 18.0;
         let height = TOP + (panel + PANEL_GAP) * self.metrics.len() as f64;
         let mut svg = Svg::new(left + PLOT_WIDTH + 70.0, height, &self.title, &self.describe());
@@ -72,11 +74,8 @@ impl ModelComparisonPlot {
             let interval = model.intervals.get(place).copied().flatten();
             model.values.get(place).copied().flatten().into_iter().chain(interval.into_iter().flatten())
         });
-        let ends: Vec<f64> = ends.filter(|end| end.is_finite()).collect();
-        let low = ends.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = ends.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         svg.line("hf-axis", (left, bottom), (right, bottom));
-        let scale = (!ends.is_empty()).then(|| {
+        let scale = extent(ends).map(|(low, high)| {
             let marks = ticks(low, high, 5);
             let x = Scale::new((marks[0], marks[marks.len() - 1]), (left, right));
             for &mark in &marks {
@@ -88,7 +87,7 @@ impl ModelComparisonPlot {
         });
         for (row, model) in self.models.iter().enumerate() {
             let y = first + ROW * (row as f64 + 0.5);
-            svg.text("hf-ink", (left - 12.0, y + 4.5), Anchor::End, &model.name);
+            svg.text("hf-ink", (left - 12.0, y + 4.5), Anchor::End, &shortened(&model.name, 13.0, NAMES));
             let value = model.values.get(place).copied().flatten();
             let (Some(value), Some(x)) = (value, scale) else {
                 svg.text("hf-soft hf-small", (left + 8.0, y + 4.0), Anchor::Start, "undefined");

@@ -33,6 +33,17 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect()
 }
 
+/// The lowest and the highest of some values, a little apart if they are equal. `None` if there are none.
+pub fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let ends = values.filter(|value| value.is_finite()).fold(None, |ends: Option<(f64, f64)>, value| {
+        Some(ends.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+    });
+    ends.map(|(low, high)| {
+        let around = (0.05 * low.abs()).max(1e-3);
+        if high > low { (low, high) } else { (low - around, high + around) }
+    })
+}
+
 /// A tick label with as many decimals as the step requires.
 pub fn tick_label(value: f64, step: f64) -> String {
     let decimals = if step >= 1.0 { 0 } else { libm::ceil(-libm::log10(step) - 1e-9) as usize };
@@ -65,6 +76,14 @@ mod tests {
         assert_eq!(ticks(0.0, 1.0, 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert_eq!(ticks(0.0, 6705.0, 4), [0.0, 2000.0, 4000.0, 6000.0, 8000.0]);
         assert_eq!(ticks(3.0, 3.0, 2), [3.0, 3.5, 4.0]);
+    }
+
+    #[test]
+    fn equal_values_have_a_narrow_extent_around_them() {
+        assert_eq!(extent([0.2, f64::NAN, 0.6].into_iter()), Some((0.2, 0.6)));
+        assert_eq!(extent([0.8, 0.8].into_iter()), Some((0.76, 0.8400000000000001)));
+        assert_eq!(extent([0.0].into_iter()), Some((-1e-3, 1e-3)));
+        assert_eq!(extent([f64::NAN].into_iter()), None);
     }
 
     #[test]

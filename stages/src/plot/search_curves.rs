@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Drawing;
-use super::scale::{Scale, tick_label, ticks};
+use super::scale::{Scale, extent, tick_label, ticks};
 use super::svg::{Anchor, Svg};
 
 const LEFT: f64 = 64.0;
@@ -37,14 +37,10 @@ impl Drawing for SearchCurvesPlot {
         svg.text("hf-ink", (50.0, 45.5), Anchor::Start, "best trial");
         svg.polyline("hf-axis", &[(140.0, 41.0), (168.0, 41.0)], 1.5);
         svg.text("hf-ink", (174.0, 45.5), Anchor::Start, "other trials");
-        let scores: Vec<f64> =
-            self.curves.iter().flatten().flatten().copied().filter(|score| score.is_finite()).collect();
-        if scores.is_empty() {
+        let Some((low, high)) = extent(self.curves.iter().flatten().flatten().copied()) else {
             svg.text("hf-soft", (LEFT + WIDTH / 2.0, TOP + HEIGHT / 2.0), Anchor::Middle, "no scores");
             return svg;
-        }
-        let low = scores.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        };
         let marks = ticks(low, high, 5);
         let y = Scale::new((marks[0], marks[marks.len() - 1]), (bottom, TOP));
         for &mark in &marks {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Drawing;
-use super::scale::{Scale, tick_label, ticks};
-use super::svg::{Anchor, Svg};
+use super::scale::{Scale, extent, tick_label, ticks};
+use super::svg::{Anchor, Svg, shortened};
 
 const PANEL_WIDTH: f64 = 250.0;
 const PANEL_HEIGHT: f64 = 170.0;
@@ -24,6 +24,8 @@ pub struct SearchScoresPlot {
     pub title: String,
     /// The name of the score.
     pub metric: String,
+    /// Whether a higher score is better.
+    pub higher_is_better: bool,
     /// The place of the best trial.
     pub best: Option<usize>,
     /// The score of each trial; `None` if it diverged.
@@ -88,14 +90,11 @@ impl SearchScoresPlot {
     fn draw_panel(&self, svg: &mut Svg, (left, top): (f64, f64), parameter: &SearchedParameter) {
         let (right, bottom) = (left + PANEL_WIDTH, top + PANEL_HEIGHT);
         svg.text("hf-ink hf-strong", (left, top - 8.0), Anchor::Start, &parameter.name);
-        let scores: Vec<f64> = self.scores.iter().flatten().copied().filter(|score| score.is_finite()).collect();
-        let low = scores.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         svg.rect("hf-cell", (left, top), (PANEL_WIDTH, PANEL_HEIGHT), 1.0);
-        if scores.is_empty() {
+        let Some((low, high)) = extent(self.scores.iter().flatten().copied()) else {
             svg.text("hf-soft", ((left + right) / 2.0, (top + bottom) / 2.0), Anchor::Middle, "no scores");
             return;
-        }
+        };
         let marks = ticks(low, high, 4);
         let y = Scale::new((marks[0], marks[marks.len() - 1]), (bottom - 8.0, top + 8.0));
         for &mark in &marks {
@@ -105,13 +104,18 @@ impl SearchScoresPlot {
         }
         let axis = Axis::of(&parameter.values, (left + 22.0, right - 22.0));
         for (place, label) in &axis.labels {
-            svg.text("hf-soft hf-small", (*place, bottom + 16.0), Anchor::Middle, label);
+            let width = 1.8 * (PANEL_WIDTH / axis.labels.len().max(2) as f64).min(*place - left + 22.0);
+            svg.text("hf-soft hf-small", (*place, bottom + 16.0), Anchor::Middle, &shortened(label, 11.0, width));
         }
         let trials = || axis.places.iter().zip(&self.scores).enumerate();
         for (trial, (place, score)) in trials() {
             match (place, score) {
                 (Some(place), Some(score)) if Some(trial) != self.best => svg.dot("hf-p0", (*place, y.at(*score)), 4.0),
-                (Some(place), None) => svg.text("hf-soft", (*place, bottom - 2.0), Anchor::Middle, "×"),
+                // At the bad end of the scale.
+                (Some(place), None) => {
+                    let y = if self.higher_is_better { bottom - 2.0 } else { top + 12.0 };
+                    svg.text("hf-soft", (*place, y), Anchor::Middle, "×");
+                }
                 _ => {}
             }
         }
@@ -180,6 +184,7 @@ mod tests {
         SearchScoresPlot {
             title: "Scores".to_owned(),
             metric: "balanced accuracy".to_owned(),
+            higher_is_better: true,
             best: Some(1),
             scores: vec![Some(0.5), Some(0.7), None],
             parameters: vec![

@@ -182,6 +182,16 @@ fn coordinates(points: &[(f64, f64)]) -> String {
     text
 }
 
+/// A text that is cut with an ellipsis if it is wider than `width` pixels.
+pub fn shortened(text: &str, size: f64, width: f64) -> String {
+    if text_width(text, size) <= width {
+        return text.to_owned();
+    }
+    let mut kept: String = text.to_owned();
+    while kept.pop().is_some() && text_width(&kept, size) + size > width {}
+    kept + "…"
+}
+
 /// An upper estimate of the width of a text in pixels, for the widest of the fonts in [`STYLE`].
 pub fn text_width(text: &str, size: f64) -> f64 {
     let ems: f64 = text
@@ -201,6 +211,13 @@ pub fn text_width(text: &str, size: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(shortened("short", 10.0, 40.0), "short");
+        let cut = shortened("a long name of a model", 10.0, 60.0);
+        assert!(cut.starts_with("a long") && cut.ends_with('…') && text_width(&cut, 10.0) <= 60.0, "{cut}");
+    }
 
     #[test]
     fn names_are_escaped() {

@@ -6,7 +6,7 @@ use super::figure;
 use super::layout::scroll;
 use super::sources::Sources;
 use crate::comparison_record::{ComparisonRecord, Difference, Latency, ModelFacts, ModelLatency, ModelRecord};
-use crate::metric::{Interval, metric};
+use crate::metric::{Direction, Interval, metric};
 use crate::plot::grouped;
 
 /// Renders the section, if models were compared.
@@ -42,6 +42,12 @@ fn title(name: &str) -> &str {
     metric(name).map_or(name, |metric| metric.title)
 }
 
+/// The head of a metric's column, with its direction if lower is better.
+fn heading(name: &str) -> Markup {
+    let is_lower = metric(name).is_some_and(|metric| metric.direction == Direction::Lower);
+    html! { th.number scope="col" { (title(name)) @if is_lower { span.interval { "lower is better" } } } }
+}
+
 fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "undefined".to_owned(), |value| format!("{value:.3}"))
 }
@@ -57,7 +63,7 @@ fn metrics(record: &ComparisonRecord) -> Markup {
             thead {
                 tr {
                     th scope="col" { "model" }
-                    @for name in &record.metrics { th.number scope="col" { (title(name)) } }
+                    @for name in &record.metrics { (heading(name)) }
                 }
             }
             tbody {
@@ -87,7 +93,7 @@ fn differences(record: &ComparisonRecord) -> Markup {
             thead {
                 tr {
                     th scope="col" { "model" }
-                    @for name in &record.metrics { th.number scope="col" { (title(name)) } }
+                    @for name in &record.metrics { (heading(name)) }
                 }
             }
             tbody {
