@@ -274,9 +274,7 @@ fn drop_missing_images(
     let notes: BTreeMap<String, String> = by_split
         .into_iter()
         .map(|(split, (count, first))| {
-            let note = format!(
-                "{count} rows of `{split}` are left out: the shards have no image of theirs (first: `{first}`)"
-            );
+            let note = format!("skipped {count} rows of `{split}` without an image in the shards (first: `{first}`)");
             (split, note)
         })
         .collect();

@@ -223,7 +223,7 @@ fn a_row_without_an_image_is_skipped_and_counted() {
     let metrics = run_kind(&Evaluate, &json!({}), &inputs).unwrap().json("metrics.json");
     assert_eq!(metrics["test"]["rows"], 7);
     let warning = metrics["test"]["warnings"]["rows"].as_str().unwrap();
-    assert_eq!(warning, "1 rows of `test` are left out: the shards have no image of theirs (first: `ISIC_0003`)");
+    assert_eq!(warning, "skipped 1 rows of `test` without an image in the shards (first: `ISIC_0003`)");
 
     partial.rows.truncate(3);
     partial.images.truncate(3);

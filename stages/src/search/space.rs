@@ -219,7 +219,7 @@ fn set(params: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), 
         let Some(Value::Object(next)) = table.get_mut(step) else {
             return Err(ParamError {
                 path: path(name),
-                message: format!("`{step}` is no table, so `{name}` cannot be set"),
+                message: format!("`{step}` is not a table, so `{name}` cannot be set"),
                 hint: near_miss::hint(step, names.iter().map(String::as_str)),
             });
         };
@@ -409,7 +409,7 @@ mod tests {
             ),
             (
                 json!({ "augment.zoom.x": [1] }),
-                "`zoom` is no table, so `augment.zoom.x` cannot be set",
+                "`zoom` is not a table, so `augment.zoom.x` cannot be set",
                 "augment.zoom.x",
             ),
             (json!({ "epochs": [] }), "`space.epochs` has no values", "epochs"),
@@ -434,7 +434,7 @@ mod tests {
                 "the trial with batch_size = 0 is rejected: `batch_size` must be between 1 and 4096, not 0",
                 "batch_size",
             ),
-            (json!({ "zoom.x": [1] }), "`zoom` is no table, so `zoom.x` cannot be set", "zoom.x"),
+            (json!({ "zoom.x": [1] }), "`zoom` is not a table, so `zoom.x` cannot be set", "zoom.x"),
         ] {
             assert_eq!(problem(value), (message.to_owned(), vec!["space".to_owned(), name.to_owned()]));
         }
