@@ -7,7 +7,7 @@ use crate::command::reads_as_line;
 use crate::imaging::Decoder;
 use crate::ml::card::{Card, read_weights};
 use crate::shard::ShardReader;
-use crate::table::{Csv, read_bytes};
+use crate::table::{Sheet, read_bytes};
 
 /// A target with its name, which is also that of its fuzz binary and of its seed directory. Returns whether the parser
 /// accepted the bytes.
@@ -26,8 +26,12 @@ pub const TARGETS: [Target; 7] = [
 
 /// A table as CSV.
 pub fn csv(bytes: &[u8]) -> bool {
-    let Ok(csv) = Csv::parse("fuzz.csv", bytes) else { return false };
-    assert!(csv.rows.iter().all(|row| row.fields.len() == csv.header.len()));
+    let Ok(csv) = Sheet::read("fuzz.csv", bytes.to_vec()) else { return false };
+    let last = csv.height() - 1;
+    for column in 0..csv.header.len() {
+        assert_eq!(csv.text(last, column), csv.text(last, column).trim());
+        assert!(csv.error(last, column, "").place.is_none_or(|place| place.line > 0));
+    }
     true
 }
 

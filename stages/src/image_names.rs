@@ -1,24 +1,25 @@
 //! Looks up image files by id: the file name without its extension.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::OnceLock;
 
-use hamflow_stage_api::{Input, InputFile, StageError};
+use hamflow_stage_api::{Digest, Input, InputFile, ReadAhead, StageError};
+
+use crate::fast_map::{self, FastMap};
 
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
-
-/// The first file of an id, and a second one if the id is ambiguous.
-struct Found<'a> {
-    first: &'a InputFile,
-    second: Option<&'a InputFile>,
-}
 
 /// The images of an input by id.
 pub struct ImageNames<'a> {
     input: &'a Input,
-    /// Only used for lookups: the iteration order must not affect any output.
-    by_id: HashMap<&'a str, Found<'a>>,
-    /// The id in the case of its file by the id in lower case; `None` if several ids differ only in case.
-    by_lower_case: HashMap<String, Option<&'a str>>,
+    /// The index of the first file by id. Only used for lookups: the iteration order must not affect any output.
+    by_id: FastMap<&'a str, u32>,
+    /// The other files of an id, if there are any.
+    others: FastMap<&'a str, Vec<u32>>,
+    /// The id in the case of its file by the id in lower case; `None` if several ids differ only in case. Made when an id is
+    /// not found otherwise.
+    by_lower_case: OnceLock<HashMap<String, Option<&'a str>>>,
     count: usize,
 }
 
@@ -28,25 +29,18 @@ impl<'a> ImageNames<'a> {
         if !input.folder {
             return Err(StageError::input(format!("`{}` is a file; expected folders of images", input.name)));
         }
-        let mut by_id: HashMap<&str, Found> = HashMap::with_capacity(input.files.len());
+        let mut by_id: FastMap<&str, u32> = fast_map::with_capacity(input.files.len());
+        let mut others: FastMap<&str, Vec<u32>> = FastMap::default();
         let mut count = 0;
-        for file in &input.files {
-            let Some(id) = id_of(&file.path).filter(|id| !is_resource_fork(id)) else { continue };
+        for (number, file) in (0..).zip(&input.files) {
+            let Some(id) = id_of_image(file) else { continue };
             count += 1;
-            let mut is_second = true;
-            let found = by_id.entry(id).or_insert_with(|| {
-                is_second = false;
-                Found { first: file, second: None }
-            });
-            if is_second {
-                found.second.get_or_insert(file);
+            match by_id.entry(id) {
+                Entry::Vacant(free) => drop(free.insert(number)),
+                Entry::Occupied(_) => others.entry(id).or_default().push(number),
             }
         }
-        let mut by_lower_case: HashMap<String, Option<&str>> = HashMap::with_capacity(by_id.len());
-        for id in by_id.keys() {
-            by_lower_case.entry(id.to_lowercase()).and_modify(|id| *id = None).or_insert(Some(*id));
-        }
-        Ok(Self { input, by_id, by_lower_case, count })
+        Ok(Self { input, by_id, others, by_lower_case: OnceLock::new(), count })
     }
 
     /// The number of images.
@@ -54,29 +48,60 @@ impl<'a> ImageNames<'a> {
         self.count
     }
 
-    /// The file of an image, if there is one; an ambiguous id is an error.
+    /// The number of ids that have several files.
+    pub fn ids_of_several_files(&self) -> usize {
+        self.others.len()
+    }
+
+    /// The input.
+    pub fn input(&self) -> &'a Input {
+        self.input
+    }
+
+    /// The index of the first file of an id that is written as the file's name.
+    pub fn first(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).map(|number| *number as usize)
+    }
+
+    /// The file of an image, if there is one. Of several files with the same bytes, the first; different ones are an error.
     ///
     /// If no file has exactly this name, an extension and folders in front of it do not count, and then case.
     pub fn find(&self, id: &str) -> Result<Option<&'a InputFile>, StageError> {
+        Ok(self.find_number(id)?.map(|number| &self.input.files[number]))
+    }
+
+    /// The index of that file among the files of the input.
+    pub fn find_number(&self, id: &str) -> Result<Option<usize>, StageError> {
         let (written, id) = (id, bare_id(id));
-        let found = self
-            .by_id
-            .get(written)
-            .or_else(|| self.by_id.get(id))
-            .or_else(|| self.by_lower_case.get(&id.to_lowercase())?.and_then(|id| self.by_id.get(id)));
-        match found {
-            None => Ok(None),
-            Some(Found { first, second: None }) => Ok(Some(first)),
-            Some(Found { first, second: Some(second) }) => Err(StageError::input(format!(
-                "image `{id}` has two files in `{}`: `{}` in {} and `{}` in {}",
-                self.input.name,
-                first.path,
-                folder(first),
-                second.path,
-                folder(second)
-            ))
-            .hint("keep one of them")),
+        let exact = self.by_id.get_key_value(written).or_else(|| self.by_id.get_key_value(id));
+        let Some((found, number)) = exact.or_else(|| self.in_any_case(id)) else { return Ok(None) };
+        let first = &self.input.files[*number as usize];
+        let others = if self.others.is_empty() { None } else { self.others.get(found) };
+        for other in others.into_iter().flatten().map(|number| &self.input.files[*number as usize]) {
+            if !same_bytes(first, other)? {
+                return Err(StageError::input(format!(
+                    "image `{id}` has two files in `{}`: `{}` in {} and `{}` in {}",
+                    self.input.name,
+                    first.path,
+                    folder(first),
+                    other.path,
+                    folder(other)
+                ))
+                .hint("keep one of them"));
+            }
         }
+        Ok(Some(*number as usize))
+    }
+
+    fn in_any_case(&self, id: &str) -> Option<(&&'a str, &u32)> {
+        let ids = self.by_lower_case.get_or_init(|| {
+            let mut ids: HashMap<String, Option<&str>> = HashMap::with_capacity(self.by_id.len());
+            for id in self.by_id.keys() {
+                ids.entry(id.to_lowercase()).and_modify(|id| *id = None).or_insert(Some(*id));
+            }
+            ids
+        });
+        ids.get(&id.to_lowercase())?.and_then(|id| self.by_id.get_key_value(id))
     }
 
     /// The error for ids without an image: their number, and the first few ids.
@@ -97,6 +122,21 @@ impl<'a> ImageNames<'a> {
     }
 }
 
+/// Whether two files have the same bytes, which are only read if they have not been hashed.
+fn same_bytes(first: &InputFile, second: &InputFile) -> Result<bool, StageError> {
+    let digest = |file: &InputFile| match file.digest.known() {
+        Some(digest) => Ok(digest),
+        None => read_digest(file),
+    };
+    Ok(digest(first)? == digest(second)?)
+}
+
+fn read_digest(file: &InputFile) -> Result<Digest, StageError> {
+    let opened = ReadAhead::new(std::slice::from_ref(file)).next();
+    let opened = opened.ok_or_else(|| StageError::bug("a list of one file is empty"))?;
+    opened.read(&mut Vec::new()).map(|(_, digest)| digest)
+}
+
 fn folder(file: &InputFile) -> String {
     format!("folder {}", file.root + 1)
 }
@@ -111,8 +151,13 @@ pub fn id_of_file(file: &InputFile) -> &str {
     id_of(&file.path).unwrap_or(&file.path)
 }
 
+/// The id of a file, if it is an image.
+pub fn id_of_image(file: &InputFile) -> Option<&str> {
+    id_of(&file.path).filter(|id| !is_resource_fork(id))
+}
+
 /// An image's id without folders and without the extension of an image.
-fn bare_id(id: &str) -> &str {
+pub fn bare_id(id: &str) -> &str {
     let name = id.rsplit(['/', '\\']).next().unwrap_or(id);
     id_of(name).unwrap_or(name)
 }

@@ -96,25 +96,35 @@ impl Kind for Impute {
         let values = table::floats(&frame, &params.column)?;
         let missing: Vec<bool> = values.iter().map(Option::is_none).collect();
         let n_missing = missing.iter().filter(|missing| **missing).count();
-        let fit = Fit::new(&frame, &values, params)?;
+        let is_fitted = !matches!(params.strategy, Strategy::Constant | Strategy::Drop);
+        let is_absent = is_fitted && !values.is_empty() && n_missing == values.len();
+        if is_absent {
+            context.warn(format!("column `{}` has no values, so none are filled in", params.column));
+        }
+        let fit = match is_absent {
+            true => Fit::default(),
+            false => Fit::new(&frame, &values, params)?,
+        };
         let filled = fit.fill(&values);
 
         let (column, marks) = (params.column.as_str(), format!("{}_imputed", params.column));
         table::with_column(&mut frame, Column::new(column.into(), filled))?;
         let is_drop = params.strategy == Strategy::Drop;
+        let is_filled = !is_drop && !is_absent;
         // Values that an earlier stage filled in stay marked.
         let before = filled_before(&frame, &marks, missing.len());
         let marked: Vec<bool> = missing
             .iter()
             .zip(before)
-            .map(|(missing, before)| (*missing && !is_drop) || before == Some(true))
+            .map(|(missing, before)| (*missing && is_filled) || before == Some(true))
             .collect();
         table::with_column(&mut frame, Column::new(marks.as_str().into(), marked))?;
         if is_drop {
             let keep = BooleanChunked::from_iter_values("keep".into(), missing.iter().map(|missing| !missing));
             frame = frame.filter(&keep).map_err(|error| StageError::bug(format!("cannot drop rows: {error}")))?;
         }
-        let (filled, dropped) = if is_drop { (0, n_missing) } else { (n_missing, 0) };
+        let filled = if is_filled { n_missing } else { 0 };
+        let dropped = if is_drop { n_missing } else { 0 };
         let summary = json!({
             "column": column,
             "strategy": params.strategy,

@@ -11,6 +11,7 @@ pub mod eda;
 pub mod ensemble;
 pub mod evaluate;
 pub mod export;
+mod fast_map;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gradcam;

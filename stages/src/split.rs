@@ -77,6 +77,12 @@ impl Fractions {
 /// The kind `split`.
 pub struct Split;
 
+/// Incremented whenever equal inputs produce a different split or balance.
+///
+/// 2: the balance counts the rows without a group.
+/// 1: first revision.
+const REVISION: u32 = 2;
+
 impl Kind for Split {
     type Params = SplitParams;
 
@@ -85,7 +91,7 @@ impl Kind for Split {
         let images = Port::new("images", artifact::IMAGES, "The images; byte-identical ones are in the same split.");
         let ports = vec![table, images.or_external().optional().access(Access::Content)];
         let summary = "Splits by group, evenly over the classes, identical images together, and proves it.";
-        KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", 1, summary, ports) }
+        KindSpec { seeded: true, threads: Threads::One, ..KindSpec::new("split", REVISION, summary, ports) }
     }
 
     fn check(&self, params: &SplitParams) -> Result<(), ParamError> {
@@ -109,8 +115,13 @@ impl Kind for Split {
             return Err(StageError::input("the table has no rows to split"));
         }
         let ids = table::required_strings(&frame, "image_id")?;
-        let table::Groups { names, alone } = table::groups(&frame, &params.group, &ids)?;
-        if let Some(warning) = table::warning_of_lone_rows(alone, &params.group) {
+        let table::Groups { names, unnamed, alone } = table::groups(&frame, &params.group, &ids)?;
+        if alone == ids.len() {
+            context.warn(format!(
+                "no row has a `{}`: whether images of one lesion or patient are in different splits cannot be checked",
+                params.group
+            ));
+        } else if let Some(warning) = table::warning_of_lone_rows(unnamed, &params.group) {
             context.warn(warning);
         }
         let classes = required_labels(&frame, &params.stratify)?;
@@ -128,6 +139,7 @@ impl Kind for Split {
             params,
             ids: &ids,
             names: &names,
+            alone,
             images_checked: digests.is_some(),
             groups: &groups,
             splits: &per_row,

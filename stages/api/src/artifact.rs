@@ -111,6 +111,12 @@ impl Port {
         self.any || self.accepts.contains(&artifact_type)
     }
 
+    /// Accepts another artifact type, too.
+    pub fn or(mut self, artifact_type: ArtifactType) -> Self {
+        self.accepts.push(artifact_type);
+        self
+    }
+
     /// Makes the port optional.
     pub fn optional(mut self) -> Self {
         self.required = false;

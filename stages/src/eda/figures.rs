@@ -70,28 +70,49 @@ pub fn figures(rows: &Rows, images: &ImageNames<'_>, seed: u64) -> Result<Vec<(S
         "male" => 1,
         _ => GREY,
     };
-    let sex = Grouping::new("sex", &rows.sexes, of_sex);
-    let cell_type = Grouping::new("cell type", &cell_types, of_class);
-    let way = Grouping::new("way of diagnosis", &rows.ways, |_, _| 0);
-    let site = Grouping::new("site", &rows.sites, |_, _| 0);
+    let sex = rows.sexes.as_ref().map(|sexes| Grouping::new("sex", sexes, of_sex));
+    let cell_type = Some(Grouping::new("cell type", &cell_types, of_class));
+    let way = rows.ways.as_ref().map(|ways| Grouping::new("way of diagnosis", ways, |_, _| 0));
+    let site = rows.sites.as_ref().map(|sites| Grouping::new("site", sites, |_, _| 0));
     let mut figures = Vec::new();
     for (name, grouping) in [("sex", &sex), ("cell_type", &cell_type), ("dx_type", &way), ("localization", &site)] {
+        let Some(grouping) = grouping else { continue };
         figures.push((format!("images_by_{name}"), Figure::new(&counts(grouping))));
-        if name != "sex" {
-            figures.push((format!("images_by_{name}_and_sex"), Figure::new(&counts_by(grouping, &sex))));
+        if let (Some(sex), true) = (&sex, name != "sex") {
+            figures.push((format!("images_by_{name}_and_sex"), Figure::new(&counts_by(grouping, sex))));
         }
     }
-    // Only the most frequent sites get a colour; the others are combined.
-    let few: Vec<String> = site.order.iter().filter(|site| *site != UNKNOWN).take(GREY).cloned().collect();
-    let shown = |site: &String| if few.contains(site) { site.clone() } else { "other or unknown".to_owned() };
-    let sites: Vec<String> = rows.sites.iter().map(shown).collect();
-    let few_sites = Grouping::new("site", &sites, |_, name| few.iter().position(|site| site == name).unwrap_or(GREY));
-    figures.push(("age".to_owned(), Figure::new(&ages(rows))));
-    for (name, grouping) in [("sex", &sex), ("cell_type", &cell_type), ("localization", &few_sites)] {
-        figures.push((format!("age_by_{name}"), Figure::new(&ages_by(rows, grouping))));
+    if let Some(ages) = &rows.ages {
+        figures.push(("age".to_owned(), Figure::new(&ages_of(ages))));
+        let few_sites = rows.sites.as_deref().zip(site.as_ref()).map(|(sites, site)| few(sites, site));
+        let few_sites = few_sites.as_ref().map(FewSites::grouping);
+        for (name, grouping) in [("sex", &sex), ("cell_type", &cell_type), ("localization", &few_sites)] {
+            if let Some(grouping) = grouping {
+                figures.push((format!("age_by_{name}"), Figure::new(&ages_by(ages, grouping))));
+            }
+        }
     }
     figures.push(("samples".to_owned(), Figure::new(&samples(rows, images, seed)?)));
     Ok(figures)
+}
+
+/// The sites, of which only the most frequent get a colour; the others are combined.
+struct FewSites {
+    coloured: Vec<String>,
+    sites: Vec<String>,
+}
+
+fn few(sites: &[String], grouping: &Grouping<'_>) -> FewSites {
+    let coloured: Vec<String> = grouping.order.iter().filter(|site| *site != UNKNOWN).take(GREY).cloned().collect();
+    let shown = |site: &String| if coloured.contains(site) { site.clone() } else { "other or unknown".to_owned() };
+    FewSites { sites: sites.iter().map(shown).collect(), coloured }
+}
+
+impl FewSites {
+    fn grouping(&self) -> Grouping<'_> {
+        let colour = |_: usize, name: &str| self.coloured.iter().position(|site| site == name).unwrap_or(GREY);
+        Grouping::new("site", &self.sites, colour)
+    }
 }
 
 fn counts(grouping: &Grouping<'_>) -> CountBarsPlot {
@@ -120,34 +141,39 @@ fn bin(bounds: &[f64], value: f64) -> usize {
     above.clamp(1, bounds.len() - 1) - 1
 }
 
-fn ages(rows: &Rows) -> StackedHistogramPlot {
-    let known = || rows.ages.iter().flatten();
+fn ages_of(ages: &[Option<f64>]) -> StackedHistogramPlot {
+    let known = || ages.iter().flatten();
     let (least, most) = known().fold((f64::INFINITY, 0.0_f64), |(least, most), age| (least.min(*age), most.max(*age)));
     let (least, most) = if least < most { (least, most) } else { (0.0, most.max(1.0)) };
     let bounds: Vec<f64> = (0..=BINS).map(|i| least + (most - least) * i as f64 / BINS as f64).collect();
     let mut counts = vec![0; BINS];
     known().for_each(|age| counts[bin(&bounds, *age)] += 1);
     let series = vec![HistogramSeries { name: "images".to_owned(), colour: 0, counts }];
-    histogram("Images by age".to_owned(), bounds, series, rows)
+    histogram("Images by age".to_owned(), bounds, series, ages)
 }
 
-fn ages_by(rows: &Rows, grouping: &Grouping<'_>) -> StackedHistogramPlot {
-    let most = rows.ages.iter().flatten().fold(STEP, |most: f64, age| most.max(*age));
+fn ages_by(ages: &[Option<f64>], grouping: &Grouping<'_>) -> StackedHistogramPlot {
+    let most = ages.iter().flatten().fold(STEP, |most: f64, age| most.max(*age));
     let bins = libm::floor(most / STEP) as usize + 1;
     let bounds: Vec<f64> = (0..=bins).map(|i| STEP * i as f64).collect();
     let mut counts = vec![vec![0; bins]; grouping.order.len()];
-    for (age, value) in rows.ages.iter().zip(grouping.values) {
+    for (age, value) in ages.iter().zip(grouping.values) {
         if let Some(age) = age {
             counts[grouping.place(value)][bin(&bounds, *age)] += 1;
         }
     }
     let series = grouping.order.iter().zip(&grouping.colours).zip(counts);
     let series = series.map(|((name, colour), counts)| HistogramSeries { name: name.clone(), colour: *colour, counts });
-    histogram(format!("Images by age and {}", grouping.title), bounds, series.collect(), rows)
+    histogram(format!("Images by age and {}", grouping.title), bounds, series.collect(), ages)
 }
 
-fn histogram(title: String, bounds: Vec<f64>, series: Vec<HistogramSeries>, rows: &Rows) -> StackedHistogramPlot {
-    let unknown = rows.ages.iter().filter(|age| age.is_none()).count() as u64;
+fn histogram(
+    title: String,
+    bounds: Vec<f64>,
+    series: Vec<HistogramSeries>,
+    ages: &[Option<f64>],
+) -> StackedHistogramPlot {
+    let unknown = ages.iter().filter(|age| age.is_none()).count() as u64;
     StackedHistogramPlot { title, axis: "age in years".to_owned(), bounds, series, unknown }
 }
 

@@ -113,26 +113,33 @@ fn identical(rows: &Rows, images: &ImageNames<'_>) -> Result<Value, StageError> 
 }
 
 fn unknown(rows: &Rows) -> Value {
-    let unknown = |values: &[String]| values.iter().filter(|value| *value == UNKNOWN).count();
-    json!({
-        "age": rows.ages.iter().filter(|age| age.is_none()).count(),
-        "sex": unknown(&rows.sexes),
-        "localization": unknown(&rows.sites),
-        "dx_type": unknown(&rows.ways),
-    })
+    let unknown = |values: &Vec<String>| values.iter().filter(|value| *value == UNKNOWN).count();
+    let ages = rows.ages.as_ref().map(|ages| ages.iter().filter(|age| age.is_none()).count());
+    let counts = [
+        ("age", ages),
+        ("sex", rows.sexes.as_ref().map(unknown)),
+        ("localization", rows.sites.as_ref().map(unknown)),
+        ("dx_type", rows.ways.as_ref().map(unknown)),
+    ];
+    counts
+        .into_iter()
+        .filter_map(|(name, count)| Some((name.to_owned(), json!(count?))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn concentrations(rows: &Rows) -> Value {
     let lesions = rows.first_of_lesions();
     let classes = rows.names.len();
+    let site_of = |place: usize| rows.sites.as_ref().map(|sites| &sites[place]);
     let sites: BTreeSet<&String> =
-        lesions.iter().map(|place| &rows.sites[*place]).filter(|site| *site != UNKNOWN).collect();
+        lesions.iter().filter_map(|place| site_of(*place)).filter(|site| *site != UNKNOWN).collect();
     let corrected = |p: f64, tests: usize| (p * tests as f64).min(1.0);
     let of_class = |class: usize| {
         let (inside, outside): (Vec<usize>, Vec<usize>) =
             lesions.iter().partition(|place| rows.classes[**place] == class);
         let ages = |places: &[usize]| {
-            let mut ages: Vec<f64> = places.iter().filter_map(|place| rows.ages[*place]).collect();
+            let mut ages: Vec<f64> = places.iter().filter_map(|place| rows.ages.as_ref()?[*place]).collect();
             ages.sort_by(f64::total_cmp);
             ages
         };
@@ -141,7 +148,7 @@ fn concentrations(rows: &Rows) -> Value {
         let age = age.map(|((Test { effect, p }, own), other)| {
             json!({"quartiles": own, "quartiles_of_the_rest": other, "effect": effect, "p": corrected(p, classes)})
         });
-        let at = |places: &[usize], site: &String| places.iter().filter(|place| rows.sites[**place] == *site).count();
+        let at = |places: &[usize], site: &String| places.iter().filter(|place| site_of(**place) == Some(site)).count();
         let tests = sites.iter().filter_map(|site| {
             let (own, other) = (at(&inside, site), at(&outside, site));
             let test = chi_squared([[own, inside.len() - own], [other, outside.len() - other]])?;

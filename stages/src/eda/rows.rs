@@ -19,28 +19,33 @@ pub struct Rows {
     pub classes: Vec<usize>,
     /// Labels and names of the classes, in index order.
     pub names: Vec<(String, String)>,
-    /// The sex of the patient; missing values are `unknown`.
-    pub sexes: Vec<String>,
+    /// The sex of the patient; missing values are `unknown`. `None` if the dataset does not have it, as for those below.
+    pub sexes: Option<Vec<String>>,
     /// The method of diagnosis; missing values are `unknown`.
-    pub ways: Vec<String>,
+    pub ways: Option<Vec<String>>,
     /// The body site; missing values are `unknown`.
-    pub sites: Vec<String>,
+    pub sites: Option<Vec<String>>,
     /// The age in years.
-    pub ages: Vec<Option<f64>>,
+    pub ages: Option<Vec<Option<f64>>>,
 }
 
 /// The columns that are read.
-pub const COLUMNS: [&str; 9] =
-    ["image_id", "lesion_id", "label", "cell_type", "cell_type_idx", "sex", "dx_type", "localization", "age"];
+pub const COLUMNS: [&str; 5] = ["image_id", "lesion_id", "label", "cell_type", "cell_type_idx"];
+
+/// The columns that a table may lack, or have without values.
+const OPTIONAL: [&str; 4] = ["sex", "dx_type", "localization", "age"];
 
 impl Rows {
     /// Reads the columns; a missing column is an error.
     pub fn read(input: &Input) -> Result<Self, StageError> {
-        let frame = table::read(input.file()?, Some(&COLUMNS))?;
+        let frame = table::read_with(input.file()?, Some(&COLUMNS), &OPTIONAL)?;
         let texts = |column: &str| table::required_strings(&frame, column);
-        let named = |column: &str| -> Result<Vec<String>, StageError> {
+        let named = |column: &str| -> Result<Option<Vec<String>>, StageError> {
+            if !table::has_values(&frame, column)? {
+                return Ok(None);
+            }
             let values = table::known_labels(&frame, column)?.into_iter();
-            Ok(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect())
+            Ok(Some(values.map(|value| value.unwrap_or_else(|| UNKNOWN.to_owned())).collect()))
         };
         let image_ids = texts("image_id")?;
         let indices = table::required_integers(&frame, "cell_type_idx")?;
@@ -68,7 +73,7 @@ impl Rows {
             sexes: named("sex")?,
             ways: named("dx_type")?,
             sites: named("localization")?,
-            ages: table::floats(&frame, "age")?,
+            ages: table::has_values(&frame, "age")?.then(|| table::floats(&frame, "age")).transpose()?,
             image_ids,
             classes,
         })

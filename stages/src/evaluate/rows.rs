@@ -11,7 +11,7 @@ use crate::ml::examples::{self, unnamed_class};
 use crate::shard;
 use crate::table;
 
-/// The columns that define subgroups, if the table has them.
+/// The columns that define subgroups, if the table has values in them.
 pub const ATTRIBUTES: [&str; 4] = ["sex", "age", "localization", "dx_type"];
 
 /// The placeholder for missing values.
@@ -30,7 +30,7 @@ pub struct Row {
     pub class: usize,
     /// The split.
     pub split: String,
-    /// The values of the columns in [`ATTRIBUTES`] that the table has; ages as bands.
+    /// The values of the columns in [`ATTRIBUTES`] that have any; ages as bands.
     pub attributes: BTreeMap<&'static str, String>,
     /// Whether the image is synthetic.
     pub synthetic: bool,
@@ -70,8 +70,13 @@ pub fn read(inputs: &Inputs, splits: &[String], fold: Option<u32>) -> Result<Vec
 
 /// The values of the available attributes, by row.
 fn attributes(frame: &DataFrame) -> Result<Vec<(&'static str, Vec<String>)>, StageError> {
-    let there = ATTRIBUTES.into_iter().filter(|name| table::has_column(frame, name));
-    there.map(|name| Ok((name, if name == "age" { age_bands(frame)? } else { values(frame, name)? }))).collect()
+    let mut found = Vec::new();
+    for name in ATTRIBUTES {
+        if table::has_values(frame, name)? {
+            found.push((name, if name == "age" { age_bands(frame)? } else { values(frame, name)? }));
+        }
+    }
+    Ok(found)
 }
 
 fn values(frame: &DataFrame, column: &str) -> Result<Vec<String>, StageError> {

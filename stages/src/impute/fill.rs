@@ -11,6 +11,7 @@ use crate::table::statistics::{mean, median};
 use crate::table::{has_column, labels, required_strings};
 
 /// A replacement per group, and a default.
+#[derive(Default)]
 pub struct Fit {
     all: Option<f64>,
     groups: BTreeMap<String, Option<f64>>,

@@ -1,6 +1,6 @@
 //! Tests of `impute` on a small table and on the real dataset.
 
-use hamflow_stage_api::{AnyKind, ArtifactType, StageError};
+use hamflow_stage_api::{AnyKind, ArtifactType, JobEvent, StageError};
 use polars::prelude::{Column, DataFrame, df};
 use serde_json::{Value, json};
 
@@ -89,8 +89,14 @@ fn tables_that_cannot_be_filled_in_are_errors() {
     assert_eq!(error.message, "`fit = \"train\"` needs a table with a column `split`");
 
     let empty = df!("age" => [None::<f64>, None]).unwrap();
-    let error = run(&empty, json!({})).map(|_| ()).unwrap_err();
-    assert_eq!(error.message, "no row has a value in column `age`");
+    let ran = run(&empty, json!({})).unwrap();
+    assert_eq!(ran.bytes("table.parquet"), {
+        let with_marks = df!("age" => [None::<f64>, None], "age_imputed" => [false, false]).unwrap();
+        write(&with_marks).unwrap()
+    });
+    assert_eq!(ran.json("summary.json")["filled"], 0);
+    let warned = |event: &JobEvent| matches!(event, JobEvent::Warning { message } if message.contains("has no values"));
+    assert!(ran.events.iter().any(warned));
 }
 
 #[test]

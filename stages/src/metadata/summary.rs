@@ -1,83 +1,115 @@
 //! The summary of the metadata.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::rows::Rows;
+use super::role::Role;
+use super::rows::{Rows, count_distinct};
 use crate::dataset::Class;
 use crate::table::statistics::mean;
 
 /// The data that is summarised.
 pub struct Summary<'a> {
+    /// The name of the layout.
+    pub layout: &'a str,
     /// The rows of the table.
-    pub rows: &'a Rows,
+    pub rows: &'a Rows<'a>,
     /// The classes in index order.
     pub classes: &'a [Class],
     /// The number of rows dropped for lack of an image.
     pub rows_dropped: usize,
+    /// The number of rows that the parameters leave out.
+    pub rows_excluded: usize,
     /// The number of images without a row.
     pub images_without_rows: usize,
 }
+
+/// The columns that a dataset may lack.
+const OPTIONAL: [Role; 4] = [Role::DxType, Role::Age, Role::Sex, Role::Localization];
 
 impl Summary<'_> {
     /// The summary as JSON.
     pub fn to_json(&self) -> Value {
         let rows = self.rows;
-        let lesions = rows.lesion_id.iter().collect::<BTreeSet<_>>().len();
-        let classes: Vec<Value> = (0..)
-            .zip(self.classes)
-            .map(|(index, class)| {
-                let of_class = || rows.class.iter().zip(&rows.lesion_id).filter(|(i, _)| **i == index);
-                let lesions = of_class().map(|(_, lesion)| lesion).collect::<BTreeSet<_>>().len();
-                let Class { label, name } = class;
-                json!({"index": index, "label": label, "name": name, "rows": of_class().count(), "lesions": lesions})
-            })
-            .collect();
-        let known = rows.age.iter().flatten().copied();
+        let (lesion_of_row, lesions) = count_distinct(rows.lesions.ids.iter().map(AsRef::as_ref));
         json!({
+            "layout": self.layout,
             "rows": rows.len(),
             "lesions": lesions,
             "images_beyond_first_of_lesion": rows.len() - lesions,
             "rows_dropped": self.rows_dropped,
+            "rows_excluded": self.rows_excluded,
             "images_without_rows": self.images_without_rows,
-            "rows_without_lesion": rows.without_lesion(),
-            "unknown_words": rows.unknown_words(),
+            "rows_without_lesion": rows.lesions.alone,
+            "smaller_copies": rows.lesions.copies,
+            "groups": if rows.lesions.are_patients { "patients" } else { "lesions" },
+            "unknown_words": rows.unknown,
             "synthetic": rows.is_synthetic(),
-            "classes": classes,
-            "age": {
-                "min": known.clone().reduce(f64::min),
-                "max": known.reduce(f64::max),
-                "mean": mean(&rows.age),
-                "missing": nulls(&rows.age),
-            },
-            "nulls": {
-                "lesion_id": 0,
-                "image_id": 0,
-                "dx": 0,
-                "dx_type": nulls(&rows.dx_type),
-                "age": nulls(&rows.age),
-                "sex": nulls(&rows.sex),
-                "localization": nulls(&rows.localization),
-            },
-            "counts": {
-                "dx": counts(rows.class.iter().map(|&class| self.classes[class].label.as_str())),
-                "dx_type": counts(rows.dx_type.iter().flatten().map(String::as_str)),
-                "sex": counts(rows.sex.iter().flatten().map(String::as_str)),
-                "localization": counts(rows.localization.iter().flatten().map(String::as_str)),
-            },
+            "classes": self.class_counts(&lesion_of_row),
+            "absent": OPTIONAL.into_iter().filter(|role| self.nulls(*role).is_none()).map(Role::name).collect::<Vec<_>>(),
+            "age": self.ages(),
+            "nulls": self.all_nulls(),
+            "counts": self.counts(),
         })
     }
-}
 
-fn nulls<T>(values: &[Option<T>]) -> usize {
-    values.iter().filter(|value| value.is_none()).count()
-}
-
-fn counts<'a>(values: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
-    let mut counts = BTreeMap::new();
-    for value in values {
-        *counts.entry(value).or_insert(0) += 1;
+    fn class_counts(&self, lesion_of_row: &[u32]) -> Value {
+        let mut pairs: Vec<(u32, u32)> = self.rows.class.iter().copied().zip(lesion_of_row.iter().copied()).collect();
+        pairs.sort_unstable();
+        let rows_of =
+            |class: u32| pairs.partition_point(|pair| pair.0 <= class) - pairs.partition_point(|pair| pair.0 < class);
+        let mut lesions_of = vec![0; self.classes.len()];
+        for (class, _) in pairs.chunk_by(|a, b| a == b).map(|same| same[0]) {
+            lesions_of[class as usize] += 1;
+        }
+        let each = (0u32..).zip(self.classes).zip(lesions_of).map(|((index, Class { label, name }), lesions)| {
+            json!({"index": index, "label": label, "name": name, "rows": rows_of(index), "lesions": lesions})
+        });
+        each.collect()
     }
-    counts
+
+    /// The number of rows without a value of a column; `None` if the dataset does not have it.
+    fn nulls(&self, role: Role) -> Option<usize> {
+        match role {
+            Role::Age => self.rows.age.as_ref().map(|ages| ages.iter().filter(|age| age.is_none()).count()),
+            _ => self.rows.words.get(&role).map(|words| words.nulls()),
+        }
+    }
+
+    fn all_nulls(&self) -> Value {
+        let mut nulls: Map<String, Value> =
+            ["lesion_id", "image_id", "dx"].map(|column| (column.to_owned(), json!(0))).into_iter().collect();
+        for role in OPTIONAL {
+            if let Some(count) = self.nulls(role) {
+                nulls.insert(role.name().to_owned(), json!(count));
+            }
+        }
+        Value::Object(nulls)
+    }
+
+    fn ages(&self) -> Value {
+        let Some(ages) = &self.rows.age else { return Value::Null };
+        let known = ages.iter().flatten().copied();
+        json!({
+            "min": known.clone().reduce(f64::min),
+            "max": known.reduce(f64::max),
+            "mean": mean(ages),
+            "missing": self.nulls(Role::Age),
+        })
+    }
+
+    fn counts(&self) -> Value {
+        let mut of_class = vec![0usize; self.classes.len()];
+        self.rows.class.iter().for_each(|class| of_class[*class as usize] += 1);
+        let labels = self.classes.iter().map(|class| class.label.as_str());
+        let dx: BTreeMap<&str, usize> = labels.zip(of_class).filter(|(_, count)| *count > 0).collect();
+        let mut counts = Map::from_iter([("dx".to_owned(), json!(dx))]);
+        for role in OPTIONAL.into_iter().filter(|role| *role != Role::Age) {
+            if let Some(words) = self.rows.words.get(&role) {
+                counts.insert(role.name().to_owned(), json!(words.occurring().collect::<BTreeMap<_, _>>()));
+            }
+        }
+        Value::Object(counts)
+    }
 }

@@ -11,8 +11,18 @@ use crate::dataset::SPLITS;
 use crate::plot::{ClassCountsPlot, grouped};
 
 /// The parts of the balance with a dedicated presentation; everything else is shown generically.
-const SHOWN: [&str; 9] =
-    ["classes", "splits", "groups_crossing", "identical_images", "folds", "group", "groups", "targets", "stratify"];
+const SHOWN: [&str; 10] = [
+    "rows_without_group",
+    "classes",
+    "splits",
+    "groups_crossing",
+    "identical_images",
+    "folds",
+    "group",
+    "groups",
+    "targets",
+    "stratify",
+];
 
 /// Renders the section, if the balance is known.
 pub fn section(sources: &Sources) -> Option<Markup> {
@@ -60,6 +70,8 @@ fn proof(balance: &Value) -> Markup {
     let number = |value: Option<&Value>| value.and_then(Value::as_u64);
     let group = balance.get("group").map_or_else(|| "group".to_owned(), text);
     let crossing = number(balance.get("groups_crossing"));
+    let alone = number(balance.get("rows_without_group")).unwrap_or(0);
+    let is_unproven = alone > 0 && Some(alone) == number(balance.get("rows"));
     let identical = balance.get("identical_images");
     let checked = identical.and_then(|identical| identical.get("checked")?.as_bool()) == Some(true);
     let sets = identical.and_then(|identical| identical.get("sets")?.as_array()).map_or(0, Vec::len);
@@ -67,9 +79,20 @@ fn proof(balance: &Value) -> Markup {
     html! {
         p { "What must not happen is that the model is tested on something that it was fitted to. Counted on the finished table:" }
         ul.proof {
-            @if let (Some(crossing), Some(groups)) = (crossing, number(balance.get("groups"))) {
+            @if is_unproven {
+                li.bad {
+                    "No image has a " code { (group) } ", so nothing proves that no lesion or patient has images in more than one split. "
+                    "The numbers may be too good."
+                }
+            } @else if let (Some(crossing), Some(groups)) = (crossing, number(balance.get("groups"))) {
                 li class=(mark(crossing)) {
                     strong { (grouped(crossing)) } " of " (grouped(groups)) " groups (" code { (group) } ") have images in more than one split."
+                }
+            }
+            @if alone > 0 && !is_unproven {
+                li {
+                    strong { (grouped(alone)) } @if alone == 1 { " image has" } @else { " images have" } " no " code { (group) }
+                    ". Each counts as a group of its own."
                 }
             }
             @if checked && sets == 0 {

@@ -140,5 +140,7 @@ fn data_sentence(sources: &Sources) -> Markup {
 
 fn lesions_kept_together(sources: &Sources) -> bool {
     let balance = sources.balance.as_ref();
-    balance.is_some_and(|balance| balance["group"] == "lesion_id" && balance["groups_crossing"] == 0)
+    let is_known = |balance: &serde_json::Value| balance.get("rows_without_group").is_none_or(|alone| alone == 0);
+    balance
+        .is_some_and(|balance| balance["group"] == "lesion_id" && balance["groups_crossing"] == 0 && is_known(balance))
 }

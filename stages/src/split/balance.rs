@@ -16,6 +16,8 @@ pub struct Balance<'a> {
     pub ids: &'a [String],
     /// The value of the group column in each row.
     pub names: &'a [String],
+    /// The number of rows that are groups of their own because their group is not known.
+    pub alone: usize,
     /// Whether byte-identical images were looked for.
     pub images_checked: bool,
     /// The groups of the rows.
@@ -54,6 +56,7 @@ impl Balance<'_> {
             "targets": self.params.fractions,
             "rows": self.ids.len(),
             "groups": groups.names,
+            "rows_without_group": self.alone,
             "groups_joined_by_identical_images": groups.names - groups.groups.len(),
             "groups_with_contradicting_classes": groups.groups.iter().filter(|group| group.classes.len() > 1).count(),
             "largest_group": groups.groups.iter().map(|group| group.size()).max(),

@@ -10,6 +10,15 @@ pub fn has_column(frame: &DataFrame, column: &str) -> bool {
     frame.get_column_index(column).is_some()
 }
 
+/// Whether the table has a column of this name with at least one known value.
+pub fn has_values(frame: &DataFrame, column: &str) -> Result<bool, StageError> {
+    Ok(has_column(frame, column)
+        && match frame.column(column).map(|column| column.dtype().is_float()) {
+            Ok(true) => floats(frame, column)?.iter().any(Option::is_some),
+            _ => !is_missing(frame, column)? && known_labels(frame, column)?.iter().any(Option::is_some),
+        })
+}
+
 /// The column with the source of an image, as in HAM10000's metadata.
 pub const DATASET: &str = "dataset";
 
@@ -95,6 +104,14 @@ pub fn labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, St
     }
 }
 
+/// Any column, formatted as text.
+pub(super) fn as_text(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
+    match find(frame, column)?.dtype() {
+        kind if kind.is_float() => Ok(written(floats(frame, column)?)),
+        _ => labels(frame, column),
+    }
+}
+
 /// Like [`labels`], but words for unknown values count as missing. Not for classes, of which one may be called `unknown`.
 pub fn known_labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String>>, StageError> {
     Ok(labels(frame, column)?.into_iter().map(|value| value.filter(|value| !is_unknown(value))).collect())
@@ -104,9 +121,11 @@ pub fn known_labels(frame: &DataFrame, column: &str) -> Result<Vec<Option<String
 /// its image.
 pub fn groups(frame: &DataFrame, column: &str, image_ids: &[String]) -> Result<Groups, StageError> {
     let names = known_labels(frame, column)?;
-    let alone = names.iter().filter(|name| name.is_none()).count();
+    let unnamed = names.iter().filter(|name| name.is_none()).count();
     let named = names.into_iter().zip(image_ids);
-    Ok(Groups { names: named.map(|(name, image)| name.unwrap_or_else(|| group_of_one(image))).collect(), alone })
+    let names: Vec<String> = named.map(|(name, image)| name.unwrap_or_else(|| group_of_one(image))).collect();
+    let alone = names.iter().zip(image_ids).filter(|(name, image)| **name == group_of_one(image)).count();
+    Ok(Groups { names, unnamed, alone })
 }
 
 /// The groups of the rows of a table.
@@ -114,7 +133,10 @@ pub fn groups(frame: &DataFrame, column: &str, image_ids: &[String]) -> Result<G
 pub struct Groups {
     /// The name of each row's group.
     pub names: Vec<String>,
-    /// The number of rows that are groups of their own because their group is not known.
+    /// The number of rows whose group the table does not have.
+    pub unnamed: usize,
+    /// The number of rows that are groups of their own because their group is not known: those, and the ones that
+    /// `metadata` has named.
     pub alone: usize,
 }
 
@@ -222,9 +244,12 @@ mod tests {
     fn unknown_groups_are_groups_of_their_own() {
         let table = df!("lesion_id" => [Some("unknown"), Some("l1"), None, Some("NA"), Some("l1")]).unwrap();
         let images = ["a", "b", "c", "d", "e"].map(str::to_owned);
-        let Groups { names, alone } = groups(&table, "lesion_id", &images).unwrap();
+        let Groups { names, unnamed, alone } = groups(&table, "lesion_id", &images).unwrap();
         assert_eq!(names, ["lesion of a", "l1", "lesion of c", "lesion of d", "l1"]);
-        assert_eq!(alone, 3);
+        assert_eq!((unnamed, alone), (3, 3));
+        let named = df!("lesion_id" => names.clone()).unwrap();
+        let again = groups(&named, "lesion_id", &images).unwrap();
+        assert_eq!((again.names, again.unnamed, again.alone), (names, 0, 3));
         assert_eq!(labels(&table, "lesion_id").unwrap()[0].as_deref(), Some("unknown"), "it may be a class");
         assert_eq!(known_labels(&table, "lesion_id").unwrap()[0], None);
     }

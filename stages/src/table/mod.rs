@@ -5,19 +5,21 @@
 
 mod column;
 mod csv;
+mod fields;
 mod parquet_read;
 mod parquet_write;
+mod sheet;
 pub mod statistics;
 mod unknown;
 
 pub use column::{
-    DATASET, Groups, SYNTHETIC, booleans, field, floats, group_of_one, groups, has_column, integers, is_synthetic,
-    known_labels, labels, require_column, required_integers, required_strings, strings, synthetic,
+    DATASET, Groups, SYNTHETIC, booleans, field, floats, group_of_one, groups, has_column, has_values, integers,
+    is_synthetic, known_labels, labels, require_column, required_integers, required_strings, strings, synthetic,
     warning_of_lone_rows,
 };
-pub use csv::{Csv, Field, Row};
 pub use parquet_read::{read, read_bytes, read_with, unreadable_columns};
 pub use parquet_write::write;
+pub use sheet::{Sheet, Source};
 pub use unknown::is_unknown;
 
 use hamflow_stage_api::StageError;

@@ -1,37 +1,33 @@
 //! The text of a file that should be CSV, and what it is if it is none.
 
-use std::borrow::Cow;
-
 use hamflow_stage_api::StageError;
 
 /// Formats that are mistaken for CSV: the first bytes, what it is, and what to do.
-const OTHERS: [(&[u8], &str, &str); 10] = [
+const OTHERS: [(&[u8], &str, &str); 9] = [
     (b"\x1f\x8b", "is compressed with gzip", "decompress it with `gunzip`"),
     (b"BZh", "is compressed with bzip2", "decompress it with `bunzip2`"),
     (b"\xfd7zXZ", "is compressed with xz", "decompress it with `unxz`"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "decompress it with `unzstd`"),
     (b"PK\x03\x04", "is a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook", "save the sheet as CSV"),
-    (b"PAR1", "is a Parquet file", "write it as CSV, for example with `pandas.read_parquet(…).to_csv(…)`"),
     (b"%PDF", "is a PDF", "export the table as CSV"),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself", "fetch it with `git lfs pull`"),
     (b"/annex/objects/", "is a pointer of git-annex, not the file itself", "fetch it with `git annex get`"),
 ];
 
 /// The text of a file called `name`, without byte order mark, each line ended by a line feed.
-pub(super) fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, StageError> {
+pub(super) fn decode(name: &str, bytes: Vec<u8>) -> Result<String, StageError> {
     if let Some((_, what, hint)) = OTHERS.iter().find(|(start, ..)| bytes.starts_with(start)) {
         return Err(StageError::input(format!("`{name}` {what}")).hint(*hint));
     }
-    let text = match bytes {
-        [0xff, 0xfe, rest @ ..] => Cow::Owned(utf16(name, rest, u16::from_le_bytes)?),
-        [0xfe, 0xff, rest @ ..] => Cow::Owned(utf16(name, rest, u16::from_be_bytes)?),
-        _ => Cow::Borrowed(utf8(name, bytes)?),
+    let mut text = match &bytes[..] {
+        [0xff, 0xfe, rest @ ..] => utf16(name, rest, u16::from_le_bytes)?,
+        [0xfe, 0xff, rest @ ..] => utf16(name, rest, u16::from_be_bytes)?,
+        _ => utf8(name, bytes)?,
     };
-    let text = match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text)),
-        owned => owned,
-    };
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
     let start = text.trim_start();
     for (beginnings, what) in
         [(&["<?xml"][..], "is XML"), (&["{\\rtf"], "is a text document"), (&["{", "[{"], "is JSON")]
@@ -53,9 +49,9 @@ pub(super) fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, St
     Ok(with_line_feeds(text))
 }
 
-fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, StageError> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, StageError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count() as u64;
         StageError::input(format!("`{name}` is not UTF-8")).at(name, line, 0).hint("save it as UTF-8")
     })
@@ -78,12 +74,12 @@ fn is_page(text: &str) -> bool {
 }
 
 /// Replaces the line ends of old Macs, and those that a program has converted twice.
-fn with_line_feeds(text: Cow<'_, str>) -> Cow<'_, str> {
+fn with_line_feeds(text: String) -> String {
     if text.contains("\r\r\n") {
-        return Cow::Owned(text.replace("\r\r\n", "\n"));
+        return text.replace("\r\r\n", "\n");
     }
     if text.contains('\r') && !text.contains('\n') {
-        return Cow::Owned(text.replace('\r', "\n"));
+        return text.replace('\r', "\n");
     }
     text
 }
