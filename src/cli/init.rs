@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use hamflow_stage_api::{DetectedProject, ProjectDetector};
 
 use super::CliError;
 use crate::fs::{self, Durability, Symlinks};
@@ -14,9 +15,9 @@ pub struct InitArguments {
     /// The directory of the new project
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// The template to use
-    #[arg(long, value_enum, default_value_t = Template::Ham10000)]
-    template: Template,
+    /// The template to use [default: a pipeline for the dataset in the directory, or else `ham10000`]
+    #[arg(long, value_enum)]
+    template: Option<Template>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -37,7 +38,7 @@ const GITIGNORE: &str = ".gitignore";
 const IGNORED: &str = "/cache/\n/out/\n/data/\n";
 
 /// Runs the command.
-pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
+pub fn execute(arguments: &InitArguments, detect: Option<ProjectDetector>) -> Result<u8, CliError> {
     let path = arguments.folder.join("pipeline.toml");
     if path.exists() {
         return Err(CliError::user(format!("`{}` already exists", path.display())).hint("choose another directory"));
@@ -46,10 +47,20 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
         return Err(CliError::user(format!("`{}` is not a directory", arguments.folder.display()))
             .hint("choose another directory"));
     }
+    let detected = match (arguments.template, detect) {
+        (None, Some(detect)) if arguments.folder.is_dir() => detect(&arguments.folder)?,
+        _ => None,
+    };
+    if let Some(DetectedProject { found, .. }) = &detected {
+        ui::say(&format!("found in `{}`:", arguments.folder.display()));
+        found.iter().for_each(|line| ui::say(&format!("  {line}")));
+    }
     fs::create_dir(&arguments.folder)?;
-    let mut files = match arguments.template {
-        Template::Ham10000 => vec![("pipeline.toml", HAM10000)],
-        Template::Command => vec![("pipeline.toml", COMMAND), ("poem.txt", POEM)],
+    let template = arguments.template.unwrap_or(Template::Ham10000);
+    let mut files = match (&detected, template) {
+        (Some(detected), _) => vec![("pipeline.toml", &detected.pipeline[..])],
+        (None, Template::Ham10000) => vec![("pipeline.toml", HAM10000)],
+        (None, Template::Command) => vec![("pipeline.toml", COMMAND), ("poem.txt", POEM)],
     };
     files.push((GITIGNORE, IGNORED));
     for (name, text) in files {
@@ -70,7 +81,8 @@ pub fn execute(arguments: &InitArguments) -> Result<u8, CliError> {
             ui::say(&format!("created {}", path.display()));
         }
     }
-    ui::say(match arguments.template {
+    ui::say(match template {
+        _ if detected.is_some() => "next: `hamflow run`",
         Template::Ham10000 => {
             "next: `hamflow run --profile demo` (needs no data), or put HAM10000 into `data/` and run `hamflow run`"
         }

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use hamflow_stage_api::{Subcommand as Contributed, escape_controls};
+use hamflow_stage_api::{ProjectDetector, Subcommand as Contributed, escape_controls};
 
 use crate::config::Kinds;
 use crate::ui;
@@ -45,6 +45,8 @@ pub struct Program {
     pub kinds: Kinds,
     /// The commands that come with them.
     pub commands: &'static [&'static dyn Contributed],
+    /// What `init` looks for in a folder.
+    pub detect: Option<ProjectDetector>,
 }
 
 /// Runs dataflow pipelines and reruns only the stages that a change affects
@@ -194,7 +196,7 @@ fn execute(invocation: Invocation, program: Program) -> Result<u8, CliError> {
         Command::Compare(arguments) => compare::execute(&arguments, kinds),
         Command::Preview(arguments) => preview::execute(&arguments, kinds),
         Command::Log(arguments) => log::execute(&arguments, kinds),
-        Command::Init(arguments) => init::execute(&arguments),
+        Command::Init(arguments) => init::execute(&arguments, program.detect),
         Command::Schema => schema::execute(kinds),
         Command::Kinds(arguments) => kinds::execute(&arguments, kinds),
         Command::Cache(arguments) => cache::execute(&arguments, kinds),

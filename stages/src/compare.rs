@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact;
 use crate::comparison_record::{ComparisonRecord, Difference, ModelFacts, ModelRecord};
-use crate::dataset::SPLITS;
+use crate::dataset::{EXTERNAL, SPLITS};
 use crate::json;
 use crate::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
 use crate::ml::card::Card;
@@ -28,7 +28,7 @@ pub struct Compare;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompareParams {
-    /// The split to compare on: `train`, `validation` or `test`.
+    /// The split to compare on: `train`, `validation`, `test`, or `external` for an external test set.
     split: String,
     /// The metrics to show, by their names in `evaluate`.
     metrics: Vec<String>,
@@ -58,7 +58,7 @@ impl Default for CompareParams {
 
 impl CompareParams {
     fn check(&self) -> Result<(), ParamError> {
-        if !SPLITS.contains(&self.split.as_str()) {
+        if self.split != EXTERNAL && !SPLITS.contains(&self.split.as_str()) {
             return Err(ParamError::new("split", format!("unknown split `{}`", self.split))
                 .hint(crate::evaluate::split_hint(&self.split)));
         }

@@ -58,5 +58,8 @@ pub fn find_flaw(classes: &[Class]) -> Option<LabelFlaw> {
     })
 }
 
+/// The name under which `evaluate` measures an external test set.
+pub const EXTERNAL: &str = "external";
+
 /// The names of the splits, in the order in which tables and figures list them.
 pub const SPLITS: [&str; 3] = ["train", "validation", "test"];

@@ -61,10 +61,11 @@ impl GradCamParams {
 
 /// Incremented whenever equal inputs produce different figures or metrics.
 ///
+/// 4: masks of labels (0 and 1) and palettes are masks, too.
 /// 3: JPEGs of unusual structures are decoded as libjpeg-turbo does, or refused.
 /// 2: shards whose preprocessing differs from the model's are rejected.
 /// 1: first revision.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 impl Kind for GradCam {
     type Params = GradCamParams;
@@ -80,7 +81,7 @@ impl Kind for GradCam {
             Port::new(
                 "masks",
                 artifact::IMAGES,
-                "A folder of lesion masks, named `IMAGE_ID_segmentation` or `IMAGE_ID`, with white lesion pixels.",
+                "A folder of lesion masks, named `IMAGE_ID_segmentation` or `IMAGE_ID`: lesion pixels are white, or brighter than the others (docs/guide/datasets.md).",
             )
             .or_external()
             .optional()

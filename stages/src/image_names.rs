@@ -153,13 +153,18 @@ pub fn id_of_file(file: &InputFile) -> &str {
 
 /// The id of a file, if it is an image.
 pub fn id_of_image(file: &InputFile) -> Option<&str> {
-    id_of(&file.path).filter(|id| !is_resource_fork(id))
+    id_of_path(&file.path)
 }
 
 /// An image's id without folders and without the extension of an image.
 pub fn bare_id(id: &str) -> &str {
     let name = id.rsplit(['/', '\\']).next().unwrap_or(id);
     id_of(name).unwrap_or(name)
+}
+
+/// The id of a path, if it is that of an image.
+pub fn id_of_path(path: &str) -> Option<&str> {
+    id_of(path).filter(|id| !is_resource_fork(id))
 }
 
 fn id_of(path: &str) -> Option<&str> {

@@ -7,6 +7,7 @@ pub mod command;
 pub mod compare;
 pub mod comparison_record;
 pub mod dataset;
+pub mod detect;
 pub mod eda;
 pub mod ensemble;
 pub mod evaluate;

@@ -4,6 +4,7 @@ mod cases;
 mod classes;
 mod declared;
 mod files;
+mod inspection;
 mod layout;
 #[cfg(test)]
 mod layout_tests;
@@ -31,6 +32,7 @@ use crate::{artifact, json};
 use cases::Cases;
 use classes::Classes;
 use files::Kept;
+pub use inspection::{Inspection, inspect};
 use layout::{LAYOUTS, Layout};
 pub use params::MetadataParams;
 use role::Role;

@@ -1,20 +1,135 @@
-//! The predictions table: one row per image with its class probabilities, as `evaluate` writes it.
+//! The artifact `predictions`: a table with one row per image and its class probabilities.
 //!
 //! | column | content |
 //! |---|---|
-//! | `image_id`, `lesion_id`, `split` | texts |
-//! | `label`, `cell_type_idx` | the true class and its index |
-//! | `probability_LABEL` | one per class, in index order; each row sums to 1 |
+//! | `image_id` | the image |
+//! | `probability_LABEL` | one per class; each row sums to 1 |
+//! | `split`, `lesion_id` | texts; optional |
+//! | `label`, `cell_type_idx` | the true class and its index; optional |
+//!
+//! `evaluate` writes all of them as Parquet. A program may write the required ones alone, also as CSV.
 
 use hamflow_stage_api::{Input, StageError};
 
 use crate::metric::Scores;
 use crate::ml::examples::unnamed_class;
-use crate::table;
+use crate::table::Sheet;
 
 const PROBABILITY: &str = "probability_";
 
-/// The content of a predictions table.
+/// The largest deviation of a sum of probabilities from 1. Programs that compute with 32 bits stay far below.
+const SUM_TOLERANCE: f64 = 1e-3;
+
+/// Below this deviation, probabilities are left as they are.
+const EXACT: f64 = 1e-8;
+
+/// The probabilities of a table, as any program may write it.
+pub struct ProbabilityTable {
+    input: String,
+    sheet: Sheet,
+    image: usize,
+    /// The class labels, in the order of the columns.
+    pub labels: Vec<String>,
+    columns: Vec<usize>,
+}
+
+impl ProbabilityTable {
+    /// Reads a table, Parquet or CSV.
+    pub fn read(input: &Input) -> Result<Self, StageError> {
+        let file = input.file()?;
+        Self::parse(&input.name, &file.path, file.read()?)
+    }
+
+    /// Fails unless the bytes of the file `path` are a table with an image and valid probabilities in every row.
+    pub fn check(path: &str, bytes: Vec<u8>) -> Result<(), StageError> {
+        let table = Self::parse(path, path, bytes)?;
+        (0..table.height()).try_for_each(|row| {
+            table.image_id(row)?;
+            table.probabilities(row).map(|_| ())
+        })
+    }
+
+    fn parse(input: &str, path: &str, bytes: Vec<u8>) -> Result<Self, StageError> {
+        let sheet = Sheet::read(path, bytes)?;
+        let is_probability = |(_, name): &(usize, &String)| name.starts_with(PROBABILITY);
+        let found = sheet.header.iter().enumerate().filter(is_probability);
+        let (columns, labels): (Vec<usize>, Vec<String>) =
+            found.map(|(column, name)| (column, name[PROBABILITY.len()..].to_owned())).unzip();
+        if labels.len() < 2 {
+            let has = if labels.is_empty() { "no column" } else { "only one column" };
+            return Err(StageError::input(format!("`{input}` has {has} `{PROBABILITY}…`"))
+                .hint("a predictions table has one column of probabilities per class, such as `probability_mel`"));
+        }
+        let image = sheet.column("image_id")?;
+        Ok(Self { input: input.to_owned(), sheet, image, labels, columns })
+    }
+
+    /// The number of rows.
+    pub fn height(&self) -> usize {
+        self.sheet.height()
+    }
+
+    /// The image of a row.
+    pub fn image_id(&self, row: usize) -> Result<&str, StageError> {
+        match self.sheet.text(row, self.image) {
+            "" => Err(self.error(row, &format!("{} has no `image_id`", self.sheet.row_name(row)))),
+            image => Ok(image),
+        }
+    }
+
+    /// The text of an optional column; `None` if the table does not have the column.
+    pub fn text(&self, row: usize, column: &str) -> Result<Option<&str>, StageError> {
+        Ok(self.sheet.optional_column(column)?.map(|column| self.sheet.text(row, column)))
+    }
+
+    /// The text of a column that must have one.
+    fn required(&self, row: usize, column: &str) -> Result<&str, StageError> {
+        let missing = || {
+            StageError::input(format!("`{}` has no column `{column}`", self.input))
+                .hint("connect the predictions to `evaluate`, and use its predictions")
+        };
+        match self.text(row, column)?.ok_or_else(missing)? {
+            "" => Err(self.error(row, &format!("column `{column}` has no value in {}", self.sheet.row_name(row)))),
+            text => Ok(text),
+        }
+    }
+
+    /// An error about a row.
+    pub fn error(&self, row: usize, message: &str) -> StageError {
+        self.sheet.error(row, self.image, format!("`{}`: {message}", self.input))
+    }
+
+    /// The probabilities of a row, in the order of the labels. They are divided by their sum if that is not quite 1.
+    pub fn probabilities(&self, row: usize) -> Result<Vec<f64>, StageError> {
+        let mut values = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let text = self.sheet.text(row, *column);
+            let value = text.parse::<f64>().ok().filter(|value| value.is_nan() || (0.0..=1.0).contains(value));
+            values.push(value.ok_or_else(|| {
+                let (name, row_name) = (&self.sheet.header[*column], self.sheet.row_name(row));
+                let found = if text.is_empty() { "nothing".to_owned() } else { format!("`{text}`") };
+                let message = format!("`{}`: column `{name}` of {row_name} has {found}", self.input);
+                let error =
+                    self.sheet.error(row, *column, format!("{message}, expected a probability between 0 and 1"));
+                match text.parse::<f64>() {
+                    Ok(_) => error.hint("apply the softmax if the columns are logits"),
+                    Err(_) => error.hint("each class needs a probability, also one of 0"),
+                }
+            })?);
+        }
+        let sum: f64 = values.iter().sum();
+        if (sum - 1.0).abs() > SUM_TOLERANCE {
+            let message = format!("the probabilities of {} sum to {sum:.4}, expected 1", self.sheet.row_name(row));
+            return Err(self.error(row, &message).hint("each row needs one probability per class"));
+        }
+        if (sum - 1.0).abs() > EXACT {
+            values.iter_mut().for_each(|value| *value /= sum);
+        }
+        Ok(values)
+    }
+}
+
+/// The content of a predictions table that `evaluate` wrote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictionTable {
     /// The class labels in index order.
@@ -43,38 +158,35 @@ pub struct PredictionRow {
 impl PredictionTable {
     /// Reads the rows of some splits. An error names the input and the row.
     pub fn read(input: &Input, splits: &[String]) -> Result<Self, StageError> {
-        let frame = table::read(input.file()?, None)?;
-        let names = frame.get_column_names();
-        let labels: Vec<String> =
-            names.iter().filter_map(|name| name.strip_prefix(PROBABILITY)).map(str::to_owned).collect();
-        if labels.is_empty() {
-            return Err(StageError::input(format!("`{}` has no column `{PROBABILITY}…`", input.name))
-                .hint("a predictions table has one column of probabilities per class, such as `probability_mel`"));
-        }
-        let [image_ids, lesion_ids, in_splits, true_labels] =
-            ["image_id", "lesion_id", "split", "label"].map(|column| table::required_strings(&frame, column));
-        let classes = table::required_integers(&frame, "cell_type_idx")?;
-        let of_class = |label: &String| table::floats(&frame, &format!("{PROBABILITY}{label}"));
-        let probabilities: Vec<Vec<Option<f64>>> = labels.iter().map(of_class).collect::<Result<_, _>>()?;
-        let texts = image_ids?.into_iter().zip(lesion_ids?).zip(in_splits?).zip(true_labels?);
+        let table = ProbabilityTable::read(input)?;
         let mut rows = Vec::new();
-        for (place, ((((image_id, lesion_id), split), label), class)) in texts.zip(classes).enumerate() {
+        for row in 0..table.height() {
+            let split = table.required(row, "split")?.to_owned();
             if !splits.contains(&split) {
                 continue;
             }
-            let lacking =
-                |what: &str| StageError::input(format!("`{}` has no {what} for image `{image_id}`", input.name));
+            let (image_id, label) = (table.image_id(row)?.to_owned(), table.required(row, "label")?.to_owned());
             // A class that only test rows have is not known to the model by its label.
             let is_class = |class: usize, own: &String| *own == label || *own == unnamed_class(class).label;
-            let class = usize::try_from(class).ok();
-            let class = class.filter(|class| labels.get(*class).is_some_and(|own| is_class(*class, own)));
-            let class =
-                class.ok_or_else(|| lacking(&format!("class `{label}` among its probabilities at its index")))?;
-            let row: Option<Vec<f64>> = probabilities.iter().map(|column| column[place]).collect();
-            let probabilities = row.ok_or_else(|| lacking("complete probabilities"))?;
-            rows.push(PredictionRow { image_id, lesion_id, split, label, class, probabilities });
+            let class = table.required(row, "cell_type_idx")?.parse::<usize>().ok();
+            let class = class.filter(|class| table.labels.get(*class).is_some_and(|own| is_class(*class, own)));
+            let class = class.ok_or_else(|| {
+                let name = &input.name;
+                StageError::input(format!(
+                    "`{name}` has no class `{label}` among its probabilities at its index for image `{image_id}`"
+                ))
+            })?;
+            let lesion_id = table.required(row, "lesion_id")?.to_owned();
+            rows.push(PredictionRow {
+                image_id,
+                lesion_id,
+                split,
+                label,
+                class,
+                probabilities: table.probabilities(row)?,
+            });
         }
-        Ok(Self { labels, rows })
+        Ok(Self { labels: table.labels, rows })
     }
 
     /// The true classes and probabilities of all rows.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     hamflow::cli::main(Program {
         kinds: &[&Shout, &Join, &Names, &Rows, &PIECES, &ONCE, &Dice, &Wait, &Hold, &Crash, &OnDevice],
         commands: &[&Contains],
+        detect: None,
     })
 }
 

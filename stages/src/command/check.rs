@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::prediction_table::ProbabilityTable;
 use crate::{artifact, table};
 use arrow::ipc::reader::FileReader;
 use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular, read_regular, sys};
@@ -113,7 +114,15 @@ fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Resu
 
 /// Checks a file; returns the columns that no other stage can read.
 fn file(artifact_type: ArtifactType, path: &Path) -> Result<Option<String>, String> {
-    if matches!(artifact_type, ArtifactType::TABLE | artifact::INDEX | artifact::PREDICTIONS) {
+    if artifact_type == artifact::PREDICTIONS {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let checked = ProbabilityTable::check(&name, read(path)?);
+        return checked.map(|()| None).map_err(|error| match error.hint {
+            Some(hint) => format!("{}; {hint}", error.message),
+            None => error.message,
+        });
+    }
+    if matches!(artifact_type, ArtifactType::TABLE | artifact::INDEX) {
         let unreadable = table::unreadable_columns(read(path)?)?;
         return Ok((!unreadable.is_empty()).then(|| unreadable.join(", ")));
     }

@@ -53,6 +53,15 @@ pub fn of_split(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Vec<(St
         ),
         named(split, &reliability(split, scores, metrics)),
     ];
+    if let Some(malignant) = &metrics.malignant
+        && let Some((area, points)) = malignant.curve(scores, classes)
+    {
+        let label = "malignant".to_owned();
+        let curve = ClassCurve { label, support: malignant.rows, area: Some(area), points, undefined: None };
+        let title = format!("ROC curve of {} against the others, {split}", malignant.classes.join(", "));
+        let figure = Figure::new(&RocCurvesPlot { title, classes: vec![curve] });
+        figures.push((format!("{}_malignant_{split}", RocCurvesPlot::PLOT), figure));
+    }
     if !metrics.subgroups.is_empty() {
         figures.push(named(split, &subgroups(split, metrics)));
     }

@@ -4,7 +4,7 @@ use hamflow_stage_api::{Random, StageError};
 use rayon::prelude::*;
 
 use super::rows::{ATTRIBUTES, Row};
-use crate::metric::{Resampling, Scores, SplitMetrics};
+use crate::metric::{Malignant, Resampling, Scores, SplitMetrics};
 use crate::plot::grouped;
 
 /// The evaluated rows and their scores.
@@ -15,6 +15,8 @@ pub struct Evaluated<'a> {
     pub scores: &'a Scores,
     /// The class labels in index order.
     pub labels: &'a [String],
+    /// The labels of the malignant classes.
+    pub malignant: &'a [String],
     /// The number of bootstrap resamples; 0 for no intervals.
     pub resamples: usize,
     /// The seed of the resampling.
@@ -46,6 +48,7 @@ impl Evaluated<'_> {
             .map(|number| resampling.draw(&mut Random::new(self.seed, &format!("bootstrap {name} {number}"))))
             .collect();
         metrics.add_intervals(scores, &draws, &format!("{} lesions", grouped(resampling.groups() as u64)));
+        metrics.malignant = Malignant::of(scores, self.labels, self.malignant, &draws);
         for attribute in ATTRIBUTES {
             let values: Option<Vec<&str>> =
                 rows.iter().map(|row| row.attributes.get(attribute).map(String::as_str)).collect();

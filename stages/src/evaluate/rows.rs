@@ -42,19 +42,30 @@ pub fn read(inputs: &Inputs, splits: &[String], fold: Option<u32>) -> Result<Vec
     let table = inputs.one("split")?;
     let frame = table::read(table.file()?, None)?;
     let folds = fold.map(|fold| examples::folds(&frame, fold, &table.name)).transpose()?;
+    of_frame(&frame, splits, fold.zip(folds))
+}
+
+/// The rows of a table, with the fold of each row if there is one.
+pub fn of_frame(
+    frame: &DataFrame,
+    splits: &[String],
+    folds: Option<(u32, Vec<Option<u32>>)>,
+) -> Result<Vec<Row>, StageError> {
     let [image_ids, labels, names] =
-        ["image_id", "label", "split"].map(|column| table::required_strings(&frame, column));
+        ["image_id", "label", "split"].map(|column| table::required_strings(frame, column));
     let image_ids = image_ids?;
-    let lesion_ids = table::groups(&frame, "lesion_id", &image_ids)?.names;
-    let indices = table::required_integers(&frame, "cell_type_idx")?;
-    let attributes = attributes(&frame)?;
-    let made = table::synthetic(&frame)?;
+    let lesion_ids = table::groups(frame, "lesion_id", &image_ids)?.names;
+    let indices = table::required_integers(frame, "cell_type_idx")?;
+    let attributes = attributes(frame)?;
+    let made = table::synthetic(frame)?;
     let mut rows = Vec::new();
     for (place, ((((image_id, lesion_id), label), split), index)) in
         image_ids.into_iter().zip(lesion_ids).zip(labels?).zip(names?).zip(indices).enumerate()
     {
         let split = match &folds {
-            Some(folds) if split != "test" => if folds[place] == fold { "validation" } else { "train" }.to_owned(),
+            Some((fold, folds)) if split != "test" => {
+                if folds[place] == Some(*fold) { "validation" } else { "train" }.to_owned()
+            }
             _ => split,
         };
         if splits.contains(&split) {
@@ -128,7 +139,7 @@ pub fn pooled_views(inputs: &Inputs) -> Result<Vec<View>, StageError> {
 }
 
 /// One line per row.
-fn text(rows: &[Row]) -> String {
+pub fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     for Row { image_id, lesion_id, label, class, split, attributes, synthetic } in rows {
         let [image, lesion, label] = [image_id, lesion_id, label].map(|value| table::field(value));

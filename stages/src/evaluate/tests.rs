@@ -20,14 +20,14 @@ const LABELS: [(&str, &str); 3] =
 const SHAPE: [usize; 3] = [8, 10, 3];
 
 /// A split table and shards of small images, two images per lesion.
-struct Fixture {
-    folder: TempDir,
-    rows: Vec<Row>,
-    images: Vec<Vec<u8>>,
+pub struct Fixture {
+    pub folder: TempDir,
+    pub rows: Vec<Row>,
+    pub images: Vec<Vec<u8>>,
 }
 
 impl Fixture {
-    fn new(rows: usize) -> Self {
+    pub fn new(rows: usize) -> Self {
         let mut random = hamflow_stage_api::Random::new(3, "fixture");
         let row = |i: usize| Row {
             image_id: format!("ISIC_{i:04}"),
@@ -50,7 +50,7 @@ impl Fixture {
         }
     }
 
-    fn split(&self) -> Input {
+    pub fn split(&self) -> Input {
         let text = |name: &str, of: &dyn Fn(&Row) -> String| {
             Column::new(name.into(), self.rows.iter().map(of).collect::<Vec<String>>())
         };
@@ -69,7 +69,7 @@ impl Fixture {
         file_input(self.folder.path(), "split.parquet", &table::write(&frame).unwrap(), Some(ArtifactType::TABLE))
     }
 
-    fn shards(&self) -> Input {
+    pub fn shards(&self) -> Input {
         let mut index = Vec::new();
         for (number, (row, image)) in (0..).zip(self.rows.iter().zip(&self.images)) {
             let shard = "shard-ISIC_0000.arrow".to_owned();
@@ -83,14 +83,14 @@ impl Fixture {
     }
 
     /// Trains a model. The returned run owns its folder.
-    fn model(&self) -> (Ran, Input) {
+    pub fn model(&self) -> (Ran, Input) {
         let inputs = [("shards", self.shards()), ("split", self.split())];
         let ran = run_kind(&Train, &json!({ "epochs": 2, "batch_size": 7, "device": "cpu" }), &inputs).unwrap();
         let model = folder_input(&[&ran.output_dir().join("model")], Some(artifact::MODEL));
         (ran, model)
     }
 
-    fn inputs(&self, model: &Input) -> [(&'static str, Input); 3] {
+    pub fn inputs(&self, model: &Input) -> [(&'static str, Input); 3] {
         [("model", model.clone()), ("shards", self.shards()), ("split", self.split())]
     }
 
@@ -437,7 +437,11 @@ fn pooled_predictions_are_measured_like_those_of_one_model() {
     let error = run_kind(&Evaluate, &params, &inputs([&first, &first])).err().unwrap();
     assert!(error.message.starts_with("image `ISIC_"), "{error:?}");
     assert!(error.message.ends_with("has two predictions, in `fold-0` and in `fold-0`"), "{error:?}");
-    assert!(error.hint.unwrap().contains("an `ensemble`"));
+    assert_eq!(error.hint.unwrap(), "each image must have one row in a table");
+    let again = predictions(&fixture, "fold-2", &frame.slice(0, 7));
+    let error = run_kind(&Evaluate, &params, &inputs([&first, &again])).err().unwrap();
+    assert!(error.message.ends_with("has two predictions, in `fold-0` and in `fold-2`"), "{error:?}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("an `ensemble`") || hint.contains("different folds")));
 
     let mut other = Fixture::new(40);
     other.rows[0].class = 1;

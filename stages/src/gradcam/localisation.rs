@@ -7,7 +7,7 @@ use hamflow_stage_api::{Input, InputFile, StageError};
 use serde::Serialize;
 
 use crate::image_names::ImageNames;
-use crate::imaging::{ColourConstancy, Decoding, Filter, HairRemoval, Preparation, Preparer};
+use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, HairRemoval, Preparation, Preparer};
 use crate::ml::classifier::Classifier;
 use crate::ml::network::HeatMap;
 
@@ -53,19 +53,31 @@ impl<'a> Masks<'a> {
         Ok(Self { names: ImageNames::new(input)?, name: &input.name, size, preparer })
     }
 
-    /// The mask of an image; `None` if it has none, or one that is all white or all black.
+    /// The mask of an image; `None` if it has none, or one that is all lesion or none.
     pub fn read(&self, image_id: &str) -> Result<Option<Mask>, StageError> {
         let Some(file) = mask_of(&self.names, image_id)? else { return Ok(None) };
-        let mut pixels = vec![0; self.size.0 * self.size.1 * 3];
-        self.preparer.borrow_mut().prepare(&file.read()?, &mut pixels).map_err(|bad| {
+        let mask = decode(&mut self.preparer.borrow_mut(), &file.read()?, self.size);
+        mask.map_err(|bad| {
             StageError::input(format!("the mask `{}` in `{}` {bad}", file.path, self.name))
                 .hint("replace it, or remove `masks`")
-        })?;
-        let lesion: Vec<bool> = pixels.chunks_exact(3).map(|pixel| pixel[0] >= 128).collect();
-        let says_something = lesion.contains(&true) && lesion.contains(&false);
-        let (height, width) = self.size;
-        Ok(says_something.then_some(Mask { height, width, lesion }))
+        })
     }
+}
+
+/// The mask in an image file of any size, scaled to `size` (height, width); `None` if it is all lesion or none.
+fn decode(preparer: &mut Preparer, bytes: &[u8], size: (usize, usize)) -> Result<Option<Mask>, BadImage> {
+    let (height, width) = size;
+    let mut pixels = vec![0; height * width * 3];
+    preparer.prepare(bytes, &mut pixels)?;
+    let values: Vec<u8> =
+        pixels.as_chunks::<3>().0.iter().map(|[red, green, blue]| *red.max(green).max(blue)).collect();
+    let largest = values.iter().copied().max().unwrap_or(0);
+    // Masks of labels (0 and 1) and palettes are darker. In a JPEG, dark values are noise.
+    let is_lossy = bytes.starts_with(b"\xff\xd8");
+    let threshold = if largest >= 128 || is_lossy { 128 } else { largest.div_ceil(2).max(1) };
+    let lesion: Vec<bool> = values.iter().map(|value| *value >= threshold).collect();
+    let says_something = lesion.contains(&true) && lesion.contains(&false);
+    Ok(says_something.then_some(Mask { height, width, lesion }))
 }
 
 /// Accumulated sums over images.
@@ -206,6 +218,56 @@ mod tests {
 
     fn heat(values: &[f64]) -> HeatMap {
         HeatMap { height: 1, width: values.len(), values: values.to_vec() }
+    }
+
+    fn png(width: u32, height: u32, values: &[u8]) -> Vec<u8> {
+        let image = image::GrayImage::from_raw(width, height, values.to_vec()).unwrap();
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    // Pillow: p = Image.new("P", (4, 2)); p.putpalette([0, 0, 0, 128, 0, 0]); p.putdata([0, 0, 1, 1] * 2); p.save(…)
+    const PALETTE: &str = "89504e470d0a1a0a0000000d49484452000000040000000201030000004566ef2000000006504c54450000008000004452a24f0000000c49444154789c633060620000009800332f04781e0000000049454e44ae426082";
+    // Pillow: p = Image.new("1", (4, 2)); p.putdata([0, 0, 255, 255] * 2); p.save(…)
+    const ONE_BIT: &str = "89504e470d0a1a0a0000000d494844520000000400000002010000000057d340ce0000000c49444154789c633060620000009800332f04781e0000000049454e44ae426082";
+
+    #[test]
+    fn masks_of_every_kind_have_the_same_lesion() {
+        let hex = |text: &str| -> Vec<u8> {
+            text.as_bytes()
+                .chunks(2)
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+                .collect()
+        };
+        let twice = |row: [u8; 4]| [row, row].concat();
+        let larger: Vec<u8> = (0..4 * 8).map(|place| if place % 8 < 4 { 0 } else { 255 }).collect();
+        let kinds = [
+            ("0 and 255", png(4, 2, &twice([0, 0, 255, 255]))),
+            ("0 and 1", png(4, 2, &twice([0, 0, 1, 1]))),
+            ("0 and 2", png(4, 2, &twice([0, 0, 2, 2]))),
+            ("soft", png(4, 2, &twice([0, 100, 160, 255]))),
+            ("another size", png(8, 4, &larger)),
+            ("palette", hex(PALETTE)),
+            ("one bit", hex(ONE_BIT)),
+        ];
+        let preparation = Preparation {
+            height: 2,
+            width: 4,
+            filter: Filter::Bilinear,
+            fit: crate::imaging::Fit::Stretch,
+            decode: Decoding::Exact,
+            colour_constancy: ColourConstancy::None,
+            hair_removal: HairRemoval::None,
+        };
+        let mut preparer = Preparer::new(preparation);
+        for (kind, bytes) in kinds {
+            let mask = decode(&mut preparer, &bytes, (2, 4)).unwrap().unwrap_or_else(|| panic!("{kind}"));
+            assert_eq!(mask.lesion, [false, false, true, true].repeat(2), "{kind}");
+        }
+        for empty in [0, 1, 255] {
+            assert_eq!(decode(&mut preparer, &png(4, 2, &[empty; 8]), (2, 4)).unwrap(), None);
+        }
     }
 
     // numpy: heat = [0, 1, 3, 0]; mask = [0, 0, 1, 1]: argmax 2 is in the mask, 3/4 of the heat, half of the image;

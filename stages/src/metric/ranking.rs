@@ -74,6 +74,13 @@ impl Ranking {
         Ok(found.unwrap_or(0) as f64 / self.positives as f64)
     }
 
+    /// The maximum specificity over the thresholds with at least `percent` sensitivity.
+    pub fn specificity_at(&self, percent: usize) -> Measured {
+        self.require_both()?;
+        let found = self.corners.iter().find(|(_, right)| right * 100 >= self.positives * percent);
+        Ok(1.0 - found.map_or(self.negatives, |(wrong, _)| *wrong) as f64 / self.negatives as f64)
+    }
+
     /// Recall and precision at decreasing thresholds.
     pub fn precision_recall_points(&self) -> Vec<(f64, f64)> {
         let point = |(wrong, right): &(usize, usize)| {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::{Interval, interval};
 use super::calibration::{at_temperature, temperature};
 use super::{
-    CLASS_METRICS, Decision, Direction, Gap, METRICS, Measured, Ranking, Scores, Subgroup, Undefined, class_counts,
-    confusion_matrix,
+    CLASS_METRICS, Decision, Direction, Gap, Independence, METRICS, Malignant, Measured, Population, Ranking, Scores,
+    Subgroup, Undefined, class_counts, confusion_matrix,
 };
 
 /// The metrics of one split.
@@ -39,10 +39,19 @@ pub struct SplitMetrics {
     /// The metrics with the decision for rare classes; `None` if there is no validation split to choose its power.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// How well malignant classes are told from the others; `None` if no class or every class is malignant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub malignant: Option<Malignant>,
     /// The same metrics for subgroups of the rows, by attribute (`sex`).
     pub subgroups: BTreeMap<String, Vec<Subgroup>>,
     /// The differences between subgroups.
     pub gaps: Vec<Gap>,
+    /// What the rows are like; only beside an external test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub population: Option<Population>,
+    /// The proof that the rows are independent of the training; only of an external test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub independence: Option<Independence>,
     /// The reason for each null value, by name.
     pub undefined: BTreeMap<String, String>,
     /// The reason for each 0 that stands for 0/0, by name.
@@ -152,6 +161,9 @@ impl SplitMetrics {
             resamples: None,
             calibration: None,
             decision: None,
+            malignant: None,
+            population: None,
+            independence: None,
             subgroups: BTreeMap::new(),
             gaps: Vec::new(),
             undefined,

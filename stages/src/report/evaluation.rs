@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::figure;
 use super::layout::scroll;
 use super::sources::{FigureFile, Sources};
-use crate::metric::{CLASS_METRICS, METRICS, Metric, SplitMetrics};
+use crate::metric::{CLASS_METRICS, MALIGNANT_METRICS, METRICS, Malignant, Metric, SplitMetrics};
 use crate::plot::{PLOTS, grouped};
 
 /// Renders the section.
@@ -23,6 +23,7 @@ pub fn section(sources: &Sources) -> Markup {
         .collect();
     html! {
         (metric_table(&splits))
+        (malignant_table(&splits))
         @for sentence in interval_sentences(&splits) { p { (sentence) } }
         @for (i, (split, metrics)) in splits.iter().enumerate() {
             details.split open[i == 0] {
@@ -81,6 +82,54 @@ fn value(metrics: &SplitMetrics, metric: &Metric) -> Markup {
         (None, Some(reason)) => html! { abbr title=(reason) { "undefined" } },
         (None, None) => html! { "–" },
     }
+}
+
+/// The metrics of malignant classes against the others, by split.
+fn malignant_table(splits: &[(&str, &SplitMetrics)]) -> Markup {
+    let measured: Vec<(&str, &Malignant)> =
+        splits.iter().filter_map(|(split, metrics)| Some((*split, metrics.malignant.as_ref()?))).collect();
+    let Some((_, first)) = measured.first() else { return html! {} };
+    let cell = |malignant: &Malignant, name: &str| {
+        html! {
+            @match malignant.value(name) {
+                None => "–",
+                Some(value) => {
+                    (format!("{value:.3}"))
+                    @if let Some([low, high]) = malignant.intervals.get(name) {
+                        " " span.interval { (format!("{low:.3} to {high:.3}")) }
+                    }
+                }
+            }
+        }
+    };
+    let caption = format!("Malignant ({}) against the other classes", first.classes.join(", "));
+    let table = html! {
+        table {
+            caption { (caption) }
+            thead {
+                tr {
+                    th scope="col" { "metric" }
+                    @for (split, _) in &measured { th.number scope="col" { (split) } }
+                    th.says scope="col" { "what it says" }
+                }
+            }
+            tbody {
+                tr {
+                    th scope="row" { "Malignant images" }
+                    @for (_, malignant) in &measured { td.number { (grouped(malignant.rows as u64)) } }
+                    td.says { "The probability of malignancy is the sum over the malignant classes." }
+                }
+                @for metric in MALIGNANT_METRICS {
+                    tr {
+                        th scope="row" { (metric.title) }
+                        @for (_, malignant) in &measured { td.number { (cell(malignant, metric.name)) } }
+                        td.says { (metric.doc) }
+                    }
+                }
+            }
+        }
+    };
+    scroll(&caption, &table)
 }
 
 /// The 95 % interval of a metric, if there is one.

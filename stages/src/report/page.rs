@@ -5,8 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::sources::Sources;
 use super::{
-    comparison, data, evaluation, explanations, exploration, failures, provenance, search, splits, subgroups, summary,
-    training,
+    comparison, data, evaluation, explanations, exploration, external, failures, provenance, search, splits, subgroups,
+    summary, training,
 };
 use crate::plot;
 
@@ -34,6 +34,7 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
         ("training", "Training", training::section(sources)),
         ("search", "Search", search::section(sources)),
         ("evaluation", "Evaluation", Some(evaluation::section(sources))),
+        ("external", "External test set", external::section(sources)),
         ("comparison", "Model comparison", comparison::section(sources)),
         ("subgroups", "Subgroups", subgroups::section(sources)),
         ("explanations", "Where the model looks", explanations::section(sources)),

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::comparison_record::{ComparisonRecord, Latency};
-use crate::dataset::SPLITS;
+use crate::dataset::{EXTERNAL, SPLITS};
 use crate::metric::SplitMetrics;
 use crate::plot::EpochPoint;
 use crate::search_record::SearchRecord;
@@ -156,7 +156,8 @@ impl Sources {
 
 /// The position of a split on the page.
 pub fn split_rank(name: &str) -> usize {
-    SPLITS.iter().rev().position(|known| *known == name).unwrap_or(SPLITS.len())
+    let [train, validation, test] = SPLITS;
+    [test, EXTERNAL, validation, train].iter().position(|known| *known == name).unwrap_or(SPLITS.len() + 1)
 }
 
 fn parsed<T: DeserializeOwned>(inputs: &Inputs, port: &str) -> Result<Option<T>, StageError> {

@@ -5,27 +5,40 @@ use maud::{Markup, html};
 use super::facts::words;
 use super::layout::scroll;
 use super::sources::Sources;
+use crate::dataset::EXTERNAL;
 use crate::metric::{Gap, METRICS, MIN_ROWS, Metric, SplitMetrics, Subgroup, metric};
 use crate::plot::grouped;
 
 /// The metrics that are shown for each subgroup; `metrics.json` contains all.
 const SHOWN: [&str; 5] = ["accuracy", "balanced_accuracy", "f1_macro", "log_loss", "expected_calibration_error"];
 
-/// Renders the section for the first split, if there are subgroups.
+/// Renders the section for the first split and an external test set, if there are subgroups.
 pub fn section(sources: &Sources) -> Option<Markup> {
-    let (split, metrics) = *sources.splits().first()?;
-    if metrics.subgroups.is_empty() {
-        return None;
-    }
+    let splits = sources.splits();
+    let first = splits.first().into_iter();
+    let shown = first.chain(splits.iter().skip(1).filter(|(name, _)| *name == EXTERNAL));
+    let shown: Vec<_> = shown.filter(|(_, metrics)| !metrics.subgroups.is_empty()).collect();
+    let several = shown.len() > 1;
+    (!shown.is_empty()).then(|| {
+        html! {
+            @for (split, metrics) in shown {
+                @if several { h3 { "On the " (split) " split" } }
+                (of_split(split, metrics))
+            }
+        }
+    })
+}
+
+fn of_split(split: &str, metrics: &SplitMetrics) -> Markup {
     let shown: Vec<&Metric> = METRICS.iter().filter(|metric| SHOWN.contains(&metric.name)).collect();
-    Some(html! {
+    html! {
         p {
             "The numbers of the " (split) " split for subgroups of its rows, with their 95 % intervals. Small subgroups have wide \
              intervals, and classes fall on them unevenly: a difference is a reason to look, not yet a finding."
         }
         (gaps(metrics))
         @for (attribute, parts) in &metrics.subgroups { (table(&words(attribute), parts, &shown)) }
-    })
+    }
 }
 
 /// The largest difference in balanced accuracy for each attribute.

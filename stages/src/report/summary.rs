@@ -109,8 +109,23 @@ fn tiles(metrics: &SplitMetrics) -> Vec<Tile> {
         tile("F1, macro", "f1_macro", false, "mean over the classes; 1 is best".to_owned()),
         tile("ROC-AUC, macro", "roc_auc_macro", false, "one class against the rest; chance is 0.5".to_owned()),
     ];
-    tiles.extend(melanoma(metrics));
+    tiles.extend(malignant(metrics).or_else(|| melanoma(metrics)));
     tiles
+}
+
+/// The sensitivity for malignant classes, if there are any.
+fn malignant(metrics: &SplitMetrics) -> Option<Tile> {
+    let malignant = metrics.malignant.as_ref()?;
+    let [sensitivity, specificity] = ["sensitivity", "specificity"].map(|name| malignant.value(name));
+    let interval = malignant.intervals.get("sensitivity");
+    let interval = interval.map(|[low, high]| format!("95 %: {} to {}; ", percent(*low), percent(*high)));
+    let note = format!(
+        "{}share of {} found as any of them, while {} of the others are not taken for one",
+        interval.unwrap_or_default(),
+        malignant.classes.join(", "),
+        percent(specificity?)
+    );
+    Some(Tile { title: "Malignant sensitivity", value: percent(sensitivity?), note })
 }
 
 /// The melanoma sensitivity, if that class exists.
