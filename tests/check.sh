@@ -45,7 +45,7 @@ is_there() {
     "mount namespaces") unshare --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /mnt' ;;
     nginx) command -v nginx ;;
     NVRTC) [ -n "$(nvrtc)" ] || ldconfig -p | grep -q libnvrtc.so ;;
-    "Python packages") python_has "datasets, isic_challenge_scoring, numpy, onnx, onnxruntime, polars, pyarrow, safetensors, tensorboard, yaml" ;;
+    "Python packages") python_has "datasets, isic_challenge_scoring, matplotlib, numpy, onnx, onnxruntime, pandas, polars, pyarrow, safetensors, sklearn, tensorboard, yaml" ;;
     PyTorch) python_has torch ;;
     reflinks) shares_blocks "${TMPDIR:-/tmp}" ;;
     s3s-fs) [ -x "${HAMFLOW_S3_SERVER:-}" ] ;;
@@ -119,8 +119,8 @@ if for_step services; then
   step "Python packages"
   if [ -z "${HAMFLOW_PYTHON:-}" ]; then
     venv="$caches/hamflow-python"
-    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, numpy, isic_challenge_scoring, nvidia.cu13, pandas, PIL, polars, pyarrow, safetensors, tensorboard, yaml' 2>/dev/null; then
-      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator isic-challenge-scoring numpy 'pandas<3' pillow 'nvidia-cuda-nvrtc==13.*' onnx onnxruntime polars pyarrow safetensors tensorboard pyyaml \
+    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, matplotlib, numpy, isic_challenge_scoring, nvidia.cu13, pandas, PIL, polars, pyarrow, safetensors, sklearn, tensorboard, yaml' 2>/dev/null; then
+      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator isic-challenge-scoring matplotlib numpy 'pandas<3' pillow 'nvidia-cuda-nvrtc==13.*' onnx onnxruntime polars pyarrow safetensors scikit-learn tensorboard pyyaml \
         || echo "cannot install the Python packages"
     fi
     export HAMFLOW_PYTHON="$venv/bin/python"

@@ -340,26 +340,66 @@ fn imports(block: &str) -> Vec<&str> {
     named.filter_map(|rest| rest.split([' ', '.']).next()).collect()
 }
 
+/// A project of every stage that the page about Python reads.
+fn project_for_python(model: &str) -> Project {
+    let project = Project::builtin(&format!(
+        r#"
+[stages.synthetic]
+images = 120
+[stages.metadata]
+csv = "synthetic.metadata"
+images = "synthetic.images"
+[stages.split]
+table = "metadata"
+[stages.preprocess]
+table = "metadata"
+images = "synthetic.images"
+part_size = 16
+[stages.train]
+shards = "preprocess"
+split = "split"
+model = "{model}"
+epochs = 1
+[stages.evaluate]
+model = "train"
+shards = "preprocess"
+split = "split"
+bootstrap = 10
+[stages.export]
+model = "train"
+"#
+    ));
+    assert_eq!(project.run().count("ran"), 7);
+    project
+}
+
 #[test]
 #[ignore = "needs Python packages"]
-fn the_ways_to_read_shards_work() {
-    assert_shards_can_be_read(&["pyarrow", "polars", "datasets"], |imports| !imports.contains(&"torch"));
+fn the_ways_to_read_from_python_work() {
+    let project = project_for_python("baseline");
+    assert_blocks_run(&project, &["pyarrow", "polars", "datasets", "pandas", "matplotlib"], |imports| {
+        !imports.contains(&"torch")
+    });
 }
 
-// PyTorch from PyPI brings gigabytes of CUDA, which is too much for a test of fifteen lines: CI may lack it.
+// PyTorch from PyPI brings gigabytes of CUDA, which is too much for a test of some lines: CI may lack it.
 #[test]
 #[ignore = "needs PyTorch"]
-fn the_way_to_read_shards_with_pytorch_works() {
-    assert_shards_can_be_read(&["torch"], |imports| imports.contains(&"torch"));
+fn the_ways_to_read_tensors_and_weights_with_pytorch_work() {
+    for model in
+        ["baseline", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "resnet-18", "mobilenet-v2"]
+    {
+        let project = project_for_python(model);
+        let wanted: &[&str] = if model == "baseline" { &["torch", "timm"] } else { &["timm"] };
+        assert_blocks_run(&project, wanted, |imports| wanted.iter().any(|module| imports.contains(module)));
+    }
 }
 
-/// Runs the chosen blocks of the guide, which import all `wanted` modules.
-fn assert_shards_can_be_read(wanted: &[&str], is_chosen: impl Fn(&[&str]) -> bool) {
-    let pipeline = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\npart_size = 16\n";
-    let project = Project::builtin(pipeline);
-    assert_eq!(project.run().count("ran"), 3);
+/// Runs the chosen blocks of the page, which import all `wanted` modules.
+fn assert_blocks_run(project: &Project, wanted: &[&str], is_chosen: impl Fn(&[&str]) -> bool) {
     let mut wanted: BTreeSet<&str> = wanted.iter().copied().collect();
-    for block in blocks("docs/guide/images.md", "python") {
+    let path = format!("{}:{}", project.program().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    for block in blocks("docs/guide/python.md", "python") {
         let imports = imports(&block);
         if !is_chosen(&imports) {
             continue;
@@ -368,12 +408,14 @@ fn assert_shards_can_be_read(wanted: &[&str], is_chosen: impl Fn(&[&str]) -> boo
         let ran = Command::new(python(&imports.join(", ")))
             .args(["-c", &block])
             .current_dir(project.root())
+            .env("PATH", &path)
+            .env("MPLBACKEND", "Agg")
             .output()
             .unwrap();
         assert!(ran.status.success(), "{block}\n{}", String::from_utf8_lossy(&ran.stderr));
         assert!(!ran.stdout.is_empty(), "{block}");
     }
-    assert!(wanted.is_empty(), "no block shows how to read shards with {wanted:?}");
+    assert!(wanted.is_empty(), "no block shows how to read with {wanted:?}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod cli;
 #[cfg(feature = "cloud")]
 mod clouds;
 mod crash;
+#[cfg(feature = "builtin")]
+mod datasets;
 mod devices;
 mod disks;
 #[cfg(feature = "builtin")]

@@ -94,6 +94,43 @@ assert compared["differences"][0]["metric"] == "balanced_accuracy" and compared[
 assert "Model comparison" in open("out/report/index.html").read()
 P
 
+echo "-- datasets of other layouts: init, and one epoch to the report"
+layout() { # the folder, the layout that init finds, the number of images
+  mkdir "$1" && ln -s "$project/shared/ham10000/HAM10000_images_part_1" "$1/a" && ln -s "$project/shared/ham10000/HAM10000_images_part_2" "$1/b"
+  for table in "${@:4}"; do cp "$data/datasets/$table" "$1"; done
+  (
+    cd "$1"
+    "$hamflow" init
+    sed -i 's/epochs = 50/epochs = 1/' pipeline.toml
+    "$hamflow" run
+    python3 - "$2" "$3" <<'P'
+import json, sys
+summary = json.load(open("out/metadata/summary.json"))
+assert (summary["layout"], summary["rows"]) == (sys.argv[1], int(sys.argv[2])), summary
+page = open("out/report/index.html").read()
+for column, title in [("age", "Images by age"), ("sex", "Images by sex"), ("localization", "Images by site")]:
+    assert (title in page) == (column not in summary["absent"]), (column, title)
+P
+  )
+}
+layout dataverse ham10000 400 HAM10000_metadata_first_400.tab
+layout pandas ham10000 400 HAM10000_pandas_export_first_400.csv
+layout isic-2018 isic-one-hot 7470 ISIC2018_Task3_Training_GroundTruth.csv
+layout isic-2019 isic-one-hot 600 ISIC_2019_Training_GroundTruth_600.csv ISIC_2019_Training_Metadata_600.csv
+layout pad-ufes-20 table 300 PAD-UFES-20_metadata_300.csv
+python3 - <<'P'
+import json
+balance = json.load(open("isic-2018/out/split/balance.json"))
+assert balance["rows"] == balance["rows_without_group"] == 7470, balance
+for entry in balance["classes"]:
+    for name, side in entry["splits"].items():
+        assert abs(side["fraction"] - side["target"]) < 0.01, (entry["class"], name, side)
+P
+
+echo "-- the training images of ISIC 2018 are no external test set of HAM10000"
+"$hamflow" run --profile real-external evaluate > /dev/null 2> refused.txt && exit 1
+grep "the external test set .isic-2018. shares .* images with training and validation" refused.txt
+
 echo "-- rebuilt stages are identical"
 "$hamflow" verify --profile real --rebuild clean split preprocess
 

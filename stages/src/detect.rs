@@ -27,6 +27,8 @@ struct Dataset {
     images: Vec<String>,
     /// The folder of the masks, if there is one.
     masks: Option<String>,
+    /// Other tables that name images.
+    others: Vec<String>,
 }
 
 /// Looks for a dataset below `folder`; `None` if there is none that a pipeline could read.
@@ -59,6 +61,7 @@ fn find(folder: &Path, found: &Found) -> Option<Dataset> {
         true => folders(&images).map(|inspection| (inspection, Vec::new())),
         false => best(&sheets, &images, &tables),
     };
+    let named: Vec<String> = tables.into_iter().cloned().collect();
     let (inspection, tables) = dataset?;
     let images = match tables.is_empty() {
         // The folders below it are the classes.
@@ -66,7 +69,8 @@ fn find(folder: &Path, found: &Found) -> Option<Dataset> {
         false => walk::folders_of(&inspection.images),
     };
     let masks = walk::folders_of(&found.images.iter().filter(|path| is_mask(path)).cloned().collect::<Vec<_>>());
-    Some(Dataset { inspection, tables, images, masks: masks.into_iter().next() })
+    let others = named.into_iter().filter(|path| !tables.contains(path)).collect();
+    Some(Dataset { inspection, tables, images, masks: masks.into_iter().next(), others })
 }
 
 /// The table, or all tables joined, that explain the most images. Fewer tables win a tie.
@@ -152,7 +156,8 @@ fn lines(dataset: &Dataset) -> Vec<String> {
     }
     let missing = match without_image {
         0 => String::new(),
-        missing => format!("; {} without an image are dropped", count(*missing, "row", "rows")),
+        1 => "; 1 row without an image is dropped".to_owned(),
+        missing => format!("; {} rows without an image are dropped", grouped(*missing as u64)),
     };
     lines.push(format!("{} in {}{missing}", count(*rows, "image", "images"), quoted(&dataset.images)));
     let each: Vec<String> =
@@ -164,6 +169,9 @@ fn lines(dataset: &Dataset) -> Vec<String> {
     }
     if let Some(masks) = &dataset.masks {
         lines.push(format!("masks in `{masks}`"));
+    }
+    if !dataset.others.is_empty() {
+        lines.push(format!("not used: {}", quoted(&dataset.others)));
     }
     lines
 }

@@ -35,7 +35,7 @@ use files::Kept;
 pub use inspection::{Inspection, inspect};
 use layout::{LAYOUTS, Layout};
 pub use params::MetadataParams;
-use role::Role;
+pub use role::Role;
 use rows::Rows;
 
 /// The kind `metadata`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Dataset;
-use crate::metadata::MetadataParams;
+use crate::metadata::{MetadataParams, Role};
 
 /// Writes `pipeline.toml`. `found` is what was found, one line each.
 pub fn text(dataset: &Dataset, name: &str, found: &[String]) -> String {
@@ -22,11 +22,11 @@ pub fn text(dataset: &Dataset, name: &str, found: &[String]) -> String {
         text.push_str("[stages.clean]                  # unknown ages become the mean\nkind = \"impute\"\ntable = \"metadata\"\ncolumn = \"age\"\nstrategy = \"mean\"\n\n");
     }
     let table = if has_ages { "clean" } else { "metadata" };
-    let _ = writeln!(
-        text,
-        "[stages.split]\ntable = {}\nimages = \"inputs.images\"\nfractions = {{ train = 0.72, validation = 0.08, test = 0.20 }}\n",
-        quoted(table)
-    );
+    let _ = writeln!(text, "[stages.split]\ntable = {}\nimages = \"inputs.images\"", quoted(table));
+    if dataset.inspection.params.columns.contains_key(&Role::PatientId) {
+        text.push_str("group = \"patient_id\"            # all images of a patient are on one side\n");
+    }
+    text.push_str("fractions = { train = 0.72, validation = 0.08, test = 0.20 }\n\n");
     text.push_str(STAGES);
     if dataset.masks.is_some() {
         text.push_str("masks = \"inputs.masks\"\n");
@@ -81,6 +81,14 @@ fn metadata(text: &mut String, dataset: &Dataset) {
         let pairs: Vec<String> = pairs.iter().map(|(role, name)| format!("{role} = {}", quoted(name))).collect();
         let _ = writeln!(text, "columns = {{ {} }}", pairs.join(", "));
     }
+    let renamed: Vec<String> = OTHER_LABELS
+        .iter()
+        .filter(|(other, _)| dataset.inspection.classes.iter().any(|(label, ..)| label == other))
+        .map(|(other, known)| format!("{other} = {}", quoted(known)))
+        .collect();
+    if !renamed.is_empty() {
+        let _ = writeln!(text, "# labels = {{ {} }}     # the codes of HAM10000 and ISIC", renamed.join(", "));
+    }
     if !exclude_classes.is_empty() {
         let words: Vec<String> = exclude_classes.iter().map(|word| quoted(word)).collect();
         let _ = writeln!(text, "exclude_classes = [{}]     # rows without a diagnosis", words.join(", "));
@@ -90,6 +98,16 @@ fn metadata(text: &mut String, dataset: &Dataset) {
     }
     text.push('\n');
 }
+
+/// Codes of other datasets for classes of HAM10000 and the ISIC challenges.
+const OTHER_LABELS: [(&str, &str); 6] = [
+    ("nev", "nv"),
+    ("nevus", "nv"),
+    ("melanoma", "mel"),
+    ("ack", "ak"),
+    ("sek", "bkl"),
+    ("seborrheic keratosis", "bkl"),
+];
 
 /// A text as TOML.
 fn quoted(text: &str) -> String {

@@ -46,7 +46,7 @@ fn tables_that_belong_together_are_joined() {
     assert!(found.pipeline.contains("csv = [\"inputs.table_1\", \"inputs.table_2\"]"), "{}", found.pipeline);
     assert_eq!(
         found.found,
-        ["`about.csv` and `truth.csv`; layout `isic-one-hot`", "3 images in `p` and `q`", "2 classes: mel 1, nv 2"]
+        ["`about.csv` and `truth.csv`; layout `isic-one-hot`", "3 images in `p` and `q`", "2 classes: nv 2, mel 1"]
     );
     let alone = detected(&with_images(&[("truth.csv", truth)])).unwrap();
     assert!(

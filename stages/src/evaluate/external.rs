@@ -73,8 +73,10 @@ impl<'a> External<'a> {
         let images: BTreeSet<&str> = seen.iter().map(|row| row.image_id.as_str()).collect();
         let lesions: BTreeSet<&str> =
             seen.iter().filter(|row| has_lesion(row)).map(|row| row.lesion_id.as_str()).collect();
-        self.refuse(rows, "images", |row| images.contains(row.image_id.as_str()).then(|| row.image_id.clone()))?;
-        self.refuse(rows, "lesions", |row| {
+        self.refuse(rows, ["image", "images"], |row| {
+            images.contains(row.image_id.as_str()).then(|| row.image_id.clone())
+        })?;
+        self.refuse(rows, ["lesion", "lesions"], |row| {
             (has_lesion(row) && lesions.contains(row.lesion_id.as_str())).then(|| row.lesion_id.clone())
         })?;
         let tensors = self.tensors()?;
@@ -83,7 +85,7 @@ impl<'a> External<'a> {
                 .iter()
                 .filter_map(|row| Some((internal.get(&row.image_id)?.as_str(), row.image_id.as_str())))
                 .collect();
-            self.refuse(rows, "pictures", |row| {
+            self.refuse(rows, ["picture", "pictures"], |row| {
                 let same = by_tensor.get(external.get(&row.image_id)?.as_str())?;
                 Some(format!("{} (training: {same})", row.image_id))
             })?;
@@ -99,7 +101,12 @@ impl<'a> External<'a> {
     }
 
     /// Fails if `shared` names anything of a row that training has seen.
-    fn refuse(&self, rows: &[Row], what: &str, shared: impl Fn(&Row) -> Option<String>) -> Result<(), StageError> {
+    fn refuse(
+        &self,
+        rows: &[Row],
+        [one, many]: [&str; 2],
+        shared: impl Fn(&Row) -> Option<String>,
+    ) -> Result<(), StageError> {
         const SHOWN: usize = 3;
         let found: BTreeSet<String> = rows.iter().filter_map(shared).collect();
         if found.is_empty() {
@@ -109,7 +116,7 @@ impl<'a> External<'a> {
         if found.len() > SHOWN {
             names.push_str(", …");
         }
-        let count = found.len();
+        let (count, what) = (found.len(), if found.len() == 1 { one } else { many });
         Err(StageError::input(format!(
             "the external test set `{}` shares {count} {what} with training and validation: {names}",
             self.table.name

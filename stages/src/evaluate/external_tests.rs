@@ -90,18 +90,18 @@ fn what_training_has_seen_is_no_external_test() {
     let same_name = error(&|external| external.rows[4].image_id = "ISIC_0001".to_owned());
     assert_eq!(
         same_name.message,
-        "the external test set `elsewhere` shares 1 images with training and validation: `ISIC_0001`"
+        "the external test set `elsewhere` shares 1 image with training and validation: `ISIC_0001`"
     );
     assert!(same_name.hint.unwrap().contains("`exclude_images`"));
     let same_lesion = error(&|external| external.rows[4].lesion_id = "HAM_0000".to_owned());
     assert_eq!(
         same_lesion.message,
-        "the external test set `elsewhere` shares 1 lesions with training and validation: `HAM_0000`"
+        "the external test set `elsewhere` shares 1 lesion with training and validation: `HAM_0000`"
     );
     let same_pixels = error(&|external| external.images[4] = Fixture::new(40).images[2].clone());
     assert_eq!(
         same_pixels.message,
-        "the external test set `elsewhere` shares 1 pictures with training and validation: `OTHER_0004 (training: ISIC_0002)`"
+        "the external test set `elsewhere` shares 1 picture with training and validation: `OTHER_0004 (training: ISIC_0002)`"
     );
     let unknown = error(&|external| external.rows[4].label = "scc".to_owned());
     assert_eq!(
@@ -140,7 +140,7 @@ fn the_views_have_everything_that_the_proof_depends_on() {
     let mut changed = Fixture::new(40);
     changed.rows[0].lesion_id = "LESION_0001".to_owned();
     let after = views(&changed, &other());
-    assert_eq!((&after[..4] == &before[..4], after[4] == before[4]), (true, false));
+    assert_eq!((after[..4] == before[..4], after[4] == before[4]), (true, false));
     let mut external = other();
     external.images[0][0] ^= 1;
     assert_ne!(views(&internal, &external)[3], before[3]);

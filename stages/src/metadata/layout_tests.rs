@@ -201,6 +201,8 @@ fn refusals_name_the_place_and_the_way_out() {
     let pad = "img_id,diagnostic,gender\ni1,NEV,MALE\n";
     let cases: &[Refusal<'_>] = &[
         ("columns with known other names", &[("t.csv", pad)], json!({})),
+        ("a table of pixels", &[("hmnist_28_28_L.csv", "pixel0000,pixel0001,pixel0002,label\n1,2,3,4\n")], json!({})),
+        ("an archive of arrays", &[("dermamnist.npz", "PK\u{3}\u{4}")], json!({})),
         ("columns with unknown names", &[("t.csv", "picture,verdict\na,b\n")], json!({})),
         (
             "a column that does not exist",

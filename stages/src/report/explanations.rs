@@ -25,10 +25,14 @@ pub fn section(sources: &Sources) -> Option<Markup> {
         return None;
     }
     Some(html! {
-        p {
-            "Grad-CAM (Selvaraju et al. 2017) shows which places of the last convolution speak for the predicted class. Of each class \
-             the predictions are shown that the model was most certain of, right ones and wrong ones. Heat says where the model \
-             looked, not why, and not whether it was right to. A white line is the border of the lesion, where its mask is known."
+        @if sources.localisation.is_some() {
+            p {
+                "Grad-CAM (Selvaraju et al. 2017) shows which places of the last convolution speak for the predicted class. Of each class \
+                 the predictions are shown that the model was most certain of, right ones and wrong ones. Heat says where the model \
+                 looked, not why, and not whether it was right to. A white line is the border of the lesion, where its mask is known."
+            }
+        } @else {
+            p { "What the program that made the predictions says about where its model looks. hamflow shows its figures as they are." }
         }
         @for (split, of_split) in sources.localisation.as_ref().and_then(Value::as_object).into_iter().flatten() {
             (table(sources, split, of_split))

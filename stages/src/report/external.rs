@@ -8,7 +8,7 @@ use super::facts::words;
 use super::layout::{percent, scroll};
 use super::sources::Sources;
 use crate::dataset::EXTERNAL;
-use crate::metric::{Independence, Population, SplitMetrics};
+use crate::metric::{ColourSummary, Independence, Population, SplitMetrics};
 use crate::plot::grouped;
 
 /// Renders the section, if there is an external test set.
@@ -114,7 +114,8 @@ fn differences(described: &[(&str, &Population)]) -> Markup {
 }
 
 fn colours(described: &[(&str, &Population)]) -> Markup {
-    let rows: [(&str, fn(&crate::metric::ColourSummary) -> f64); 5] = [
+    type Row = (&'static str, fn(&ColourSummary) -> f64);
+    const ROWS: [Row; 5] = [
         ("brightness, mean", |colours| colours.brightness),
         ("brightness, standard deviation between images", |colours| colours.brightness_deviation),
         ("red, mean", |colours| colours.mean[0]),
@@ -124,7 +125,7 @@ fn colours(described: &[(&str, &Population)]) -> Markup {
     html! {
         @if described.iter().any(|(_, of)| of.colours.is_some()) {
             tr { th scope="rowgroup" colspan=(described.len() + 1) { "pixels, from 0 to 1" } }
-            @for (title, value) in rows {
+            @for (title, value) in ROWS {
                 tr {
                     th scope="row" { (title) }
                     @for (_, of) in described { td.number { (of.colours.as_ref().map_or("–".to_owned(), |of| format!("{:.3}", value(of)))) } }

@@ -74,6 +74,12 @@ fn unknown_layout(source: &Source<'_>) -> StageError {
     let Some(sheet) = source.sheets.first() else { return StageError::bug("no layout fits a dataset without tables") };
     let lacking: Vec<Role> =
         [Role::ImageId, Role::Dx].into_iter().filter(|role| sheet.find(role.name()).is_none()).collect();
+    if sheet.header.iter().filter(|name| name.starts_with("pixel")).count() > sheet.header.len() / 2 {
+        let message = format!("`{}` holds pixels without the names of images and lesions", sheet.name());
+        return sheet.in_header(StageError::input(message)).hint(
+            "such a table cannot be split without leakage; use the images and the metadata that it was made from",
+        );
+    }
     let names = lacking.iter().map(|role| format!("`{}`", role.name())).collect::<Vec<_>>().join(" and ");
     let columns = if lacking.len() == 1 { "column" } else { "columns" };
     let error = sheet.in_header(StageError::input(format!("`{}` has no {columns} {names}", sheet.name())));

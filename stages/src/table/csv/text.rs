@@ -17,6 +17,10 @@ const OTHERS: [(&[u8], &str, &str); 9] = [
 
 /// The text of a file called `name`, without byte order mark, each line ended by a line feed.
 pub(super) fn decode(name: &str, bytes: Vec<u8>) -> Result<String, StageError> {
+    if name.to_lowercase().ends_with(".npz") {
+        return Err(StageError::input(format!("`{name}` is an archive of NumPy arrays, such as those of MedMNIST"))
+            .hint("it has no lesions, so it cannot be split without leakage; use the images and the metadata that it was made from"));
+    }
     if let Some((_, what, hint)) = OTHERS.iter().find(|(start, ..)| bytes.starts_with(start)) {
         return Err(StageError::input(format!("`{name}` {what}")).hint(*hint));
     }
