@@ -129,7 +129,7 @@ P
 
 echo "-- the training images of ISIC 2018 are no external test set of HAM10000"
 "$hamflow" run --profile real-external evaluate > /dev/null 2> refused.txt && exit 1
-grep "the external test set .isic-2018. shares .* images with training and validation" refused.txt
+grep "the external test set .isic-2018.table. shares .* images with training and validation" refused.txt
 
 echo "-- rebuilt stages are identical"
 "$hamflow" verify --profile real --rebuild clean split preprocess

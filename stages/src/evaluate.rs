@@ -98,14 +98,15 @@ impl Kind for Evaluate {
     }
 
     fn run(&self, params: &EvaluateParams, context: &StageContext<'_>) -> Result<(), StageError> {
+        // Before the predictions, which take longer.
+        let external = External::of(context.inputs())?;
+        let independence = external.map(|external| external.prove()).transpose()?;
         let predicted = match context.inputs().all(POOLED) {
             [] => predict::predict(params, context)?,
             tables => pooled::read(tables, params, context)?,
         };
         let Predicted { rows, probabilities, labels, left_out, colours } = predicted;
         let mut splits = params.splits.clone();
-        let external = External::of(context.inputs())?;
-        let independence = external.map(|external| external.prove(&rows_of(&rows, EXTERNAL))).transpose()?;
         splits.extend(independence.as_ref().map(|_| EXTERNAL.to_owned()));
         let malignant = params.malignant_of(&labels)?;
         let (rows, probabilities, undefined) = drop_non_finite(rows, probabilities);
@@ -189,11 +190,6 @@ impl Views<EvaluateParams> for Evaluate {
         }
         Ok(views)
     }
-}
-
-/// The rows of a split.
-fn rows_of(rows: &[Row], split: &str) -> Vec<Row> {
-    rows.iter().filter(|row| row.split == split).cloned().collect()
 }
 
 /// A split with predictions that are not finite.

@@ -67,7 +67,8 @@ impl<'a> External<'a> {
 
     /// Compares the rows with all rows that may have been for training or validation. Shared images, lesions and tensors
     /// are an error.
-    pub fn prove(&self, rows: &[Row]) -> Result<Independence, StageError> {
+    pub fn prove(&self) -> Result<Independence, StageError> {
+        let rows = &self.unnumbered_rows()?[..];
         let known = rows::read(self.inputs, &SPLITS.map(str::to_owned), None)?;
         let (test, seen): (Vec<Row>, Vec<Row>) = known.into_iter().partition(|row| row.split == "test");
         let images: BTreeSet<&str> = seen.iter().map(|row| row.image_id.as_str()).collect();
