@@ -117,7 +117,8 @@ fn what_training_has_seen_is_no_external_test() {
         run(&internal, &model, &external).unwrap().json("metrics.json")["external"]["independence"].clone();
     assert_eq!((&independence["in_test"], &independence["without_lesion"]), (&json!(1), &json!(1)));
 
-    let without_shards = &inputs(&internal, &model, &other())[..4];
+    let external = other();
+    let without_shards = &inputs(&internal, &model, &external)[..4];
     let error = run_kind(&Evaluate, &json!({}), without_shards).map(|_| ()).unwrap_err();
     assert_eq!(error.message, "`external` needs `external_shards`");
 }
