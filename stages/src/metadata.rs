@@ -170,7 +170,7 @@ impl Notes<'_> {
     fn tell(&self, context: &StageContext<'_>) -> Result<(), StageError> {
         let params = self.source.params;
         if params.layout.is_none() && self.layout.name != "ham10000" {
-            context.log(format!("the layout is `{}`: {}", self.layout.name, self.layout.summary));
+            context.note(format!("read as layout `{}`: {}", self.layout.name, self.layout.summary));
         }
         for sheet in self.source.sheets {
             self.columns(sheet, context)?;

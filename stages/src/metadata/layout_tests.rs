@@ -45,7 +45,7 @@ fn notes(ran: &Ran) -> Vec<&str> {
     ran.events
         .iter()
         .filter_map(|event| match event {
-            JobEvent::Warning { message } => Some(&message[..]),
+            JobEvent::Warning { message } | JobEvent::Note { message } => Some(&message[..]),
             JobEvent::Log { line } => Some(&line[..]),
             _ => None,
         })
@@ -82,7 +82,7 @@ fn one_hot_tables_are_joined_on_the_image() {
         assert_eq!((&summary["layout"], &summary["absent"]), (&json!("isic-one-hot"), &json!(["dx_type"])));
         assert_eq!(summary["classes"].as_array().unwrap().len(), 2, "no image is of `UNK`");
         let notes = notes(&ran);
-        assert!(notes.iter().any(|note| note.starts_with("the layout is `isic-one-hot`")), "{notes:?}");
+        assert!(notes.iter().any(|note| note.starts_with("read as layout `isic-one-hot`")), "{notes:?}");
         assert!(notes.contains(&"skipped 1 row of `about.csv` whose images are not in `truth.csv`"), "{notes:?}");
         assert!(notes.contains(&"1 row has no `lesion_id`: each counts as a group of its own"), "{notes:?}");
     }

@@ -13,7 +13,6 @@ use super::role::Role;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetadataParams {
-    /// How the dataset says which images there are; detected if it can only be one.
     #[schemars(schema_with = "super::layouts")]
     #[serde(skip_serializing_if = "is_default")]
     pub layout: Option<String>,
