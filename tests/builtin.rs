@@ -69,6 +69,19 @@ fn small() -> Project {
 }
 
 #[test]
+fn a_run_ends_with_its_headline_metric_and_its_page() {
+    let project = Project::builtin(SMALL);
+    let ran = project.hamflow(&["run"]);
+    let lines: Vec<&str> = ran.stderr.lines().rev().take(3).collect();
+    assert_eq!(lines[0], "open out/report/index.html", "{ran:?}");
+    let value = lines[1].strip_prefix("evaluate.test.balanced_accuracy  0.");
+    assert!(value.is_some_and(|digits| digits.len() == 4), "{ran:?}");
+    assert!(lines[2].starts_with("finished in "), "{ran:?}");
+    let again = project.hamflow(&["run"]).stderr;
+    assert!(again.starts_with("nothing to do: 10 stages are fresh") && again.lines().count() == 1, "{again}");
+}
+
+#[test]
 fn outputs_are_identical_for_any_number_of_threads() {
     let mut first: Option<Vec<(String, Vec<u8>)>> = None;
     for threads in ["1", "2", "3", "7"] {

@@ -122,7 +122,8 @@ pub fn shown(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.4}") }
 }
 
-fn of_lock(opened: &Project) -> Result<Numbers, CliError> {
+/// The current metrics.
+pub fn of_lock(opened: &Project) -> Result<Numbers, CliError> {
     let lock = opened.own_lock()?;
     let digests = |stage: &str| lock.stages.get(stage).map(|locked| locked.outputs.clone()).unwrap_or_default();
     Ok(collect(opened, digests))

@@ -1,6 +1,7 @@
 //! The command line: parses arguments, runs a command, returns an exit code.
 
 mod cache;
+mod closing;
 mod compare;
 mod completions;
 mod contributed;

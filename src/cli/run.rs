@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::error::exit_code;
 use super::project::Project;
-use super::{CliError, Common, project, remote, status};
+use super::{CliError, Common, closing, project, remote, status};
 use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions, SealedRun, Workers};
 use crate::graph::StageId;
@@ -103,7 +103,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let mut executor = Local::new(sender.clone());
     let mut reporter = reporter(arguments.json);
     let options = RunOptions {
-        targets,
+        targets: targets.clone(),
         force: arguments.force,
         keep_going: arguments.keep_going,
         threads: arguments.jobs.map_or_else(threads::available, usize::from),
@@ -117,6 +117,9 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     };
     let workers = Workers { executor: &mut executor, sender: &sender, messages: &heard };
     let summary = exec::run(planner, &options, workers, &mut |event| reporter.event(&event))?;
+    if !arguments.json && summary.ran + summary.cached > 0 && !summary.interrupted && summary.failures.worst.is_none() {
+        closing::tell(&opened, &targets);
+    }
     Ok(match (summary.interrupted, summary.failures.worst) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),

@@ -153,7 +153,7 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
     let mut outputs = Vec::new();
     let mut trees = Vec::new();
     for output in finished.outputs {
-        let Output { name, artifact_type, path, from_parts: _, measured: _ } = output;
+        let Output { name, artifact_type, path, from_parts: _, measured: _, headline: _ } = output;
         let folder = artifact_type.is_folder();
         let digest = if folder {
             let entries: Vec<TreeEntry> = files
@@ -210,7 +210,7 @@ pub fn stage(store: &Store, finished: &Finished<'_>) -> Result<ActionResult, Sta
 }
 
 fn not_made(output: &Output, below: &Path) -> StageError {
-    let Output { name, artifact_type, path, from_parts: _, measured: _ } = output;
+    let Output { name, artifact_type, path, from_parts: _, measured: _, headline: _ } = output;
     let there = below.join(path);
     let (wanted, other) = if artifact_type.is_folder() { ("folder", "file") } else { ("file", "folder") };
     if there.is_dir() || there.is_file() {

@@ -144,6 +144,7 @@ mod tests {
             path: "pieces".to_owned(),
             from_parts: true,
             measured: false,
+            headline: &[],
         }];
         let below = folder.path();
         std::fs::write(below.join("probe"), "bytes").unwrap();

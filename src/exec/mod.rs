@@ -205,6 +205,8 @@ pub enum RunEvent {
         total: u64,
         /// The unit, such as `images`.
         unit: String,
+        /// How the amounts read if the work has rounds, such as `epoch 3/6 · 412/1007 images`.
+        round: Option<String>,
         /// A short status text.
         message: String,
     },

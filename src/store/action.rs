@@ -177,7 +177,7 @@ impl Outputs {
         let Self::Stage(outputs) = self else { return false };
         outputs.len() == declared.len()
             && outputs.iter().zip(declared).all(|(made, declared)| {
-                let Output { name, artifact_type, path, from_parts: _, measured: _ } = declared;
+                let Output { name, artifact_type, path, from_parts: _, measured: _, headline: _ } = declared;
                 (&made.name[..], &made.type_name[..], made.folder, made.path.as_str())
                     == (name, artifact_type.name(), artifact_type.is_folder(), path)
             })

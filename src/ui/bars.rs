@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use console::Term;
 use hamflow_stage_api::escape_controls;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -15,12 +16,14 @@ pub struct Bars {
     style: Style,
     all: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
+    columns: u16,
 }
 
 impl Bars {
     /// Creates the reporter without any bars.
     pub fn new(style: Style) -> Self {
-        Self { style, all: MultiProgress::new(), bars: BTreeMap::new() }
+        let columns = Term::stderr().size_checked().map_or(80, |(_, columns)| columns);
+        Self { style, all: MultiProgress::new(), bars: BTreeMap::new(), columns }
     }
 
     fn bar(&mut self, stage: &str) -> &ProgressBar {
@@ -43,10 +46,15 @@ fn spinner() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4}  {wide_msg}").expect("the template is valid")
 }
 
-fn measured() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {prefix:<16} {elapsed:>4} [{bar:24}] {pos}/{len} {wide_msg}")
-        .expect("the template is valid")
-        .progress_chars("=> ")
+/// Below this width in columns, a bar would leave no room for the amounts.
+const NARROW: u16 = 90;
+
+fn measured(columns: u16) -> ProgressStyle {
+    let template = match columns {
+        ..NARROW => "{spinner} {prefix:<12!} {percent:>3}% {wide_msg}",
+        _ => "{spinner} {prefix:<16} {elapsed:>4} [{bar:20}] {percent:>3}% {wide_msg}",
+    };
+    ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ")
 }
 
 impl Reporter for Bars {
@@ -56,14 +64,15 @@ impl Reporter for Bars {
                 let why = plain::reasons_text(stage, reasons);
                 self.bar(stage).set_message(one_line(&why));
             }
-            RunEvent::Progress { stage, done, total, unit, message } => {
+            RunEvent::Progress { stage, done, total, .. } => {
+                let columns = self.columns;
                 let bar = self.bar(stage);
                 if *total > 0 && bar.length() != Some(*total) {
                     bar.set_length(*total);
-                    bar.set_style(measured());
+                    bar.set_style(measured(columns));
                 }
                 bar.set_position(*done);
-                bar.set_message(one_line(&format!("{unit}  {message}")));
+                bar.set_message(one_line(&plain::progress_text(event)));
             }
             RunEvent::StageFinished { stage, .. } => {
                 if let Some(bar) = self.bars.remove(stage) {

@@ -39,10 +39,14 @@ impl Reporter for Plain {
     }
 }
 
-/// The text of a progress event without its stage: `3/50 epochs  val accuracy 0.71`.
+/// The text of a progress event without its stage: `3/50 parts  120 images/s`.
 pub fn progress_text(event: &RunEvent) -> String {
-    let RunEvent::Progress { done, total, unit, message, .. } = event else { return String::new() };
-    let count = if *total > 0 { format!("{done}/{total} {unit}") } else { format!("{done} {unit}") };
+    let RunEvent::Progress { done, total, unit, round, message, .. } = event else { return String::new() };
+    let count = match round {
+        Some(round) => round.clone(),
+        None if *total > 0 => format!("{done}/{total} {unit}"),
+        None => format!("{done} {unit}"),
+    };
     if message.is_empty() { count } else { format!("{count}  {message}") }
 }
 

@@ -83,7 +83,7 @@ impl Kind for Evaluate {
     fn outputs(&self, _params: &EvaluateParams) -> Vec<Output> {
         vec![
             Output::new("predictions", artifact::PREDICTIONS, "predictions.parquet"),
-            Output::new("metrics", ArtifactType::METRICS, "metrics.json"),
+            Output::new("metrics", ArtifactType::METRICS, "metrics.json").headline(&HEADLINE),
             Output::new("figures", artifact::FIGURES, "figures"),
             Output::new("submission", ArtifactType::FILE, "isic_2018_submission.csv"),
         ]
@@ -164,6 +164,9 @@ impl Kind for Evaluate {
         context.write("metrics.json", &json::write(&metrics)?)
     }
 }
+
+/// The metric that stands for all at the end of a run.
+const HEADLINE: [&str; 2] = ["test.balanced_accuracy", "validation.balanced_accuracy"];
 
 /// The port for predictions in place of a model.
 const POOLED: &str = "predictions";

@@ -199,8 +199,8 @@ impl Driver<'_> {
                 running.flaws.push(message.clone());
                 JobEvent::Flaw { message }
             }
-            JobEvent::Progress { done, total, unit, message } => {
-                JobEvent::Progress { done, total, unit, message: hide(message) }
+            JobEvent::Progress { done, total, unit, round, message } => {
+                JobEvent::Progress { done, total, unit, round: round.map(hide), message: hide(message) }
             }
             JobEvent::Log { line } => JobEvent::Log { line: hide(line) },
             JobEvent::Note { message } => JobEvent::Note { message: hide(message) },
@@ -219,8 +219,8 @@ impl Driver<'_> {
         match said {
             // The progress of a split stage is counted by its finished parts.
             JobEvent::Progress { .. } if matches!(piece, Piece::Part(_)) => {}
-            JobEvent::Progress { done, total, unit, message } => {
-                events(RunEvent::Progress { stage, done, total, unit, message });
+            JobEvent::Progress { done, total, unit, round, message } => {
+                events(RunEvent::Progress { stage, done, total, unit, round, message });
             }
             JobEvent::Log { line } => log(&line),
             JobEvent::Flaw { message } => log(&format!("flaw: {message}")),
@@ -295,6 +295,7 @@ impl Driver<'_> {
             done: behind.files,
             total: all.files,
             unit: unit.to_owned(),
+            round: None,
             message,
         });
         if is_whole && work.check.is_none() {

@@ -162,12 +162,27 @@ pub struct Output {
     pub from_parts: bool,
     /// Whether it is a measurement of the machine, which differs between runs. A rebuild to verify a result does not compare it.
     pub measured: bool,
+    /// Of metrics, the names of the number that stands for all of them; the first that exists is shown at the end of a run.
+    pub headline: &'static [&'static str],
 }
 
 impl Output {
     /// An output that the stage writes itself.
     pub fn new(name: &str, artifact_type: ArtifactType, path: &str) -> Self {
-        Self { name: name.to_owned(), artifact_type, path: path.to_owned(), from_parts: false, measured: false }
+        Self {
+            name: name.to_owned(),
+            artifact_type,
+            path: path.to_owned(),
+            from_parts: false,
+            measured: false,
+            headline: &[],
+        }
+    }
+
+    /// Names the number that stands for all metrics, such as `test.balanced_accuracy`; then those in its place.
+    pub fn headline(mut self, names: &'static [&'static str]) -> Self {
+        self.headline = names;
+        self
     }
 
     /// Makes the output a measurement.

@@ -113,7 +113,13 @@ impl<'a> StageContext<'a> {
 
     /// Reports progress; a `total` of 0 means unknown.
     pub fn progress(&self, done: u64, total: u64, unit: &str, message: impl Into<String>) {
-        self.events.emit(JobEvent::Progress { done, total, unit: unit.to_owned(), message: message.into() });
+        let (unit, message) = (unit.to_owned(), message.into());
+        self.events.emit(JobEvent::Progress { done, total, unit, round: None, message });
+    }
+
+    /// Reports progress of work in rounds; `round` says how the amounts read, e.g. `epoch 3/6 · 412/1007 images`.
+    pub fn progress_of_round(&self, done: u64, total: u64, unit: &str, round: String, message: String) {
+        self.events.emit(JobEvent::Progress { done, total, unit: unit.to_owned(), round: Some(round), message });
     }
 
     /// Adds a line to the stage's log.

@@ -79,6 +79,9 @@ pub enum JobEvent {
         total: u64,
         /// The unit, e.g. `images` or `epochs`.
         unit: String,
+        /// How the amounts read if the work has rounds, e.g. `epoch 3/6 · 412/1007 images`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        round: Option<String>,
         /// Further information, e.g. the validation accuracy; may be empty.
         message: String,
     },

@@ -68,9 +68,11 @@ impl<'a> ProgressReporter<'a> {
         images as f64 / self.epoch_started.elapsed().as_secs_f64().max(1e-9)
     }
 
-    fn tell(&self, images: usize, message: String) {
-        let total = self.epochs * self.images;
-        self.context.progress(images as u64, total as u64, "images", message);
+    /// Reports the images of an epoch so far, numbered from 1.
+    fn tell(&self, epoch: usize, images: usize, message: String) {
+        let (done, total) = ((epoch - 1) * self.images + images, self.epochs * self.images);
+        let round = format!("epoch {epoch}/{} · {images}/{} images", self.epochs, self.images);
+        self.context.progress_of_round(done as u64, total as u64, "images", round, message);
     }
 
     pub(super) fn step(&mut self, report: StepReport) {
@@ -80,29 +82,27 @@ impl<'a> ProgressReporter<'a> {
         self.told = Instant::now();
         let StepReport { epoch, images, loss, accuracy, learning_rate } = report;
         let message = format!(
-            "epoch {epoch}/{}, loss {loss:.4}, accuracy {accuracy:.3}, learning rate {learning_rate:.2e}, {:.0} images/s, {}",
-            self.epochs,
+            "loss {loss:.4}, accuracy {accuracy:.3}, learning rate {learning_rate:.2e}, {:.0} images/s, {}",
             self.speed(images),
             self.time_left(epoch - 1, images)
         );
-        self.tell((epoch - 1) * self.images + images, message);
+        self.tell(epoch, images, message);
     }
 
     pub(super) fn epoch(&mut self, record: &EpochRecord) -> Result<(), StageError> {
         let EpochRecord { epoch, learning_rate, train_loss, train_accuracy, .. } = *record;
-        let mut message = format!(
-            "epoch {epoch}/{}, loss {train_loss:.4}, accuracy {train_accuracy:.3}, learning rate {learning_rate:.2e}",
-            self.epochs
-        );
+        let mut message =
+            format!("loss {train_loss:.4}, accuracy {train_accuracy:.3}, learning rate {learning_rate:.2e}");
         if let (Some(loss), Some(accuracy)) = (record.validation_loss, record.validation_accuracy) {
             message.push_str(&format!(", validation loss {loss:.4}, validation accuracy {accuracy:.3}"));
         }
         message.push_str(&format!(", {:.0} images/s, {}", self.speed(self.images), self.time_left(epoch, 0)));
+        let of_epoch = format!("epoch {epoch}/{}, {message}", self.epochs);
         match self.trial {
-            Some(trial) => self.context.log(format!("{trial}: {message}")),
-            None => self.context.log(&*message),
+            Some(trial) => self.context.log(format!("{trial}: {of_epoch}")),
+            None => self.context.log(of_epoch),
         }
-        self.tell(epoch * self.images, message);
+        self.tell(epoch, self.images, message);
         self.epoch_started = Instant::now();
         self.append(record)
     }
