@@ -117,9 +117,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     };
     let workers = Workers { executor: &mut executor, sender: &sender, messages: &heard };
     let summary = exec::run(planner, &options, workers, &mut |event| reporter.event(&event))?;
-    if !arguments.json && summary.ran + summary.cached > 0 && !summary.interrupted && summary.failures.worst.is_none() {
-        closing::tell(&opened, &targets);
-    }
+    let is_told = !arguments.json && summary.is_complete();
+    is_told.then(|| closing::tell(&opened, &targets));
     Ok(match (summary.interrupted, summary.failures.worst) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),

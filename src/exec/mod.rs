@@ -132,6 +132,11 @@ pub struct Failures {
 }
 
 impl RunSummary {
+    /// Whether the run made something, and all that it was asked for.
+    pub fn is_complete(&self) -> bool {
+        self.ran + self.cached > 0 && !self.interrupted && self.failures.worst.is_none()
+    }
+
     /// Whether every stage was fresh and the run was not interrupted.
     pub fn is_idle(&self) -> bool {
         self.ran + self.cached + self.failed + self.skipped == 0 && !self.interrupted
