@@ -185,10 +185,8 @@ impl Notes<'_> {
         }
         match self.source.images.ids_of_several_files() {
             0 => {}
-            1 => context.log("1 image has several files with the same bytes; the first is used"),
-            ids => {
-                context.log(format!("{ids} images have several files with the same bytes; the first of each is used"))
-            }
+            1 => context.log("1 image has several files of its name; the first is used"),
+            ids => context.log(format!("{ids} images have several files of their name; the first of each is used")),
         }
         let Kept { without_image, excluded, .. } = self.kept;
         match without_image {

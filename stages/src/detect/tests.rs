@@ -75,9 +75,8 @@ fn folders_are_classes_unless_they_are_parts() {
     assert_eq!(detected(&IMAGES[..1]), None);
 }
 
-/// The pipeline that is written reads the dataset that was found.
 #[test]
-fn names_with_quotes_are_valid_toml() {
+fn quotes_in_names_are_escaped() {
     let found = detected(&[("a \"b\"/nevus/i1.jpg", ""), ("a \"b\"/melanoma/i2.jpg", "")]).unwrap();
     assert!(found.pipeline.contains("\"a \\\"b\\\"\""), "{}", found.pipeline);
 }

@@ -53,6 +53,11 @@ impl<'a> Cells<'a> {
         Self { sheet, column, rows: None }
     }
 
+    /// The column of a table that was joined; `rows` has the row of each case.
+    pub fn joined(sheet: &'a Sheet, column: usize, rows: &Arc<[u32]>) -> Self {
+        Self { sheet, column, rows: Some(Arc::clone(rows)) }
+    }
+
     /// The name of the column in its file.
     pub fn name(&self) -> &'a str {
         &self.sheet.header[self.column]
@@ -134,11 +139,4 @@ pub fn join(ids: &Cells<'_>, other: &Cells<'_>) -> Result<(Arc<[u32]>, usize), S
     };
     let of_case: Arc<[u32]> = (0..ids.sheet.height()).map(find).collect();
     Ok((of_case, height.saturating_sub(joined)))
-}
-
-impl<'a> Cells<'a> {
-    /// Another column of the same row of a joined table.
-    pub fn joined(sheet: &'a Sheet, column: usize, rows: &Arc<[u32]>) -> Self {
-        Self { sheet, column, rows: Some(Arc::clone(rows)) }
-    }
 }

@@ -153,7 +153,7 @@ fn files_of_one_id_must_have_the_same_bytes() {
     let csv = b"image_id,dx\ni1,nv\ni2,mel\n";
     let ran = run(&[("t.csv", csv)], images(&twice), json!({})).unwrap();
     assert_eq!(required_strings(&ran.table("table.parquet"), "path").unwrap(), ["Part_1/i1.jpg", "i2.jpg"]);
-    assert!(notes(&ran).contains(&"1 image has several files with the same bytes; the first is used"));
+    assert!(notes(&ran).contains(&"1 image has several files of its name; the first is used"));
 }
 
 #[test]

@@ -196,7 +196,8 @@ fn progress_is_reported_during_training() {
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(Value::Array(lines), ran.json("history.json")["epochs"]);
     let told = ran.events.iter().any(|event| {
-        matches!(event, JobEvent::Progress { done: 56, total: 56, message, .. } if message.contains("validation accuracy"))
+        let JobEvent::Progress { done: 56, total: 56, round: Some(round), message, .. } = event else { return false };
+        round == "epoch 2/2 · 28/28 images" && message.contains("validation accuracy")
     });
     assert!(told, "{:?}", ran.events);
 }

@@ -114,7 +114,7 @@ impl Layout {
         params.columns.get(&role).map(String::as_str).or_else(of_layout)
     }
 
-    /// The column of a role in a table. A column that the parameter `columns` names must exist in one of `source`.
+    /// The column of a role in a table, if it has one. Several that are alike are an error.
     pub fn find(
         &'static self,
         role: Role,
