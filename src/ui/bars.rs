@@ -27,13 +27,27 @@ impl Bars {
     }
 
     fn bar(&mut self, stage: &str) -> &ProgressBar {
+        let narrow = self.columns < NARROW;
         self.bars.entry(stage.to_owned()).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new_spinner());
             bar.set_style(spinner());
-            bar.set_prefix(escape_controls(stage).into_owned());
+            bar.set_prefix(if narrow {
+                shortened(&escape_controls(stage))
+            } else {
+                escape_controls(stage).into_owned()
+            });
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         })
+    }
+}
+
+/// A name of at most 16 characters. Of a longer one the middle is left out: stages of a matrix differ at the end.
+fn shortened(name: &str) -> String {
+    let characters: Vec<char> = name.chars().collect();
+    match characters.len() {
+        ..=16 => name.to_owned(),
+        count => characters[..5].iter().chain(&['…']).chain(&characters[count - 10..]).collect(),
     }
 }
 
@@ -51,7 +65,7 @@ const NARROW: u16 = 90;
 
 fn measured(columns: u16) -> ProgressStyle {
     let template = match columns {
-        ..NARROW => "{spinner} {prefix:<12!} {percent:>3}% {wide_msg}",
+        ..NARROW => "{spinner} {prefix:<16} {percent:>3}% {wide_msg}",
         _ => "{spinner} {prefix:<16} {elapsed:>4} [{bar:20}] {percent:>3}% {wide_msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ")
@@ -85,5 +99,18 @@ impl Reporter for Bars {
         for line in plain::lines(event, self.style) {
             self.all.suspend(|| super::say(&line));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_of_a_matrix_have_different_short_names() {
+        assert_eq!(shortened("evaluate-tuned"), "evaluate-tuned");
+        assert_eq!(shortened("train[learning_rate=0.001]"), "train…ate=0.001]");
+        assert_eq!(shortened("train[learning_rate=0.0003]"), "train…te=0.0003]");
+        assert!(shortened("train[learning_rate=0.0003]").chars().count() <= 16);
     }
 }
