@@ -10,6 +10,7 @@ use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use hamflow_kernels::shape::MapShape;
 use hamflow_stage_api::{Random, StageError};
 use hamflow_stages::ml::cuda::buffer::Number;
 use hamflow_stages::ml::cuda::check::check;
@@ -21,7 +22,6 @@ use hamflow_stages::ml::cuda::{CudaError, Gpu, usable};
 use hamflow_stages::ml::loss::{Loss, Target};
 use hamflow_stages::ml::model;
 use hamflow_stages::ml::precision::Precision;
-use hamflow_stages::ml::shape::MapShape;
 use hamflow_stages::ml::weights::Weights;
 
 const PRECISIONS: [(&str, Precision); 3] =

@@ -9,13 +9,13 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
+use hamflow_kernels::shape::MapShape;
 use hamflow_stage_api::Random;
 use hamflow_stages::ml::loss::{Loss, Target};
 use hamflow_stages::ml::model;
 use hamflow_stages::ml::network::{Batch, Network, Workspace};
 use hamflow_stages::ml::op::{Pass, mix};
 use hamflow_stages::ml::optim::{self, Adam, OptimiserState};
-use hamflow_stages::ml::shape::MapShape;
 use hamflow_stages::ml::weights::Weights;
 
 const CASES: [&str; 6] = [

@@ -4,10 +4,10 @@
 //! `fuzz/` has a binary for each target; `tests/fuzz.rs` briefly runs all of them on seeds and mutated seeds.
 
 use crate::command::reads_as_line;
-use crate::imaging::Decoder;
 use crate::ml::card::{Card, read_weights};
 use crate::shard::ShardReader;
 use crate::table::{Sheet, read_bytes};
+use hamflow_kernels::imaging::Decoder;
 
 /// A target with its name, which is also that of its fuzz binary and of its seed directory. Returns whether the parser
 /// accepted the bytes.

@@ -17,7 +17,6 @@ mod fast_map;
 pub mod fuzzing;
 pub mod gradcam;
 pub mod image_names;
-pub mod imaging;
 pub mod impute;
 pub mod json;
 pub mod metadata;

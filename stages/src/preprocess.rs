@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::artifact;
-use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
 use crate::json::indented as to_json;
 use crate::shard::{self, Dtype, IndexRow, ShardWriter, encode_index};
 use crate::table;
+use hamflow_kernels::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation};
 use listing::{TableRow, part_name, read_rows, split_into_parts};
 use making::prepare_all;
 

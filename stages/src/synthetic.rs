@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact;
-use crate::imaging::Lesion;
 use cohort::{Case, Cohort, Photo};
+use hamflow_kernels::imaging::Lesion;
 
 /// Incremented whenever an equal seed produces a different data set.
 ///

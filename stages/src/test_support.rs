@@ -222,17 +222,3 @@ pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item =
     writer.finish().unwrap();
     fs::read(path).unwrap()
 }
-
-/// Every `step`-th JPEG of a folder of the real dataset, sorted by name.
-pub fn jpegs(folder: &str, step: usize) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(shared(folder)).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
-    paths.sort();
-    paths.iter().step_by(step).map(|path| fs::read(path).unwrap()).collect()
-}
-
-/// The 64-bit FNV-1a hash, which is easy to reimplement in other languages.
-pub fn fnv(data: &[u8]) -> u64 {
-    data.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}

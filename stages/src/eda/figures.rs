@@ -4,9 +4,11 @@ use hamflow_stage_api::{Random, StageError};
 
 use super::rows::{Rows, UNKNOWN, by_frequency};
 use crate::image_names::ImageNames;
-use crate::imaging::{ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer, jpeg_base64};
 use crate::plot::{
     CountBarsPlot, Figure, HistogramSeries, PALETTE, Sample, SampleGridPlot, SampleRow, StackedHistogramPlot,
+};
+use hamflow_kernels::imaging::{
+    ColourConstancy, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer, jpeg_base64,
 };
 
 /// Number of bins of the age histogram.

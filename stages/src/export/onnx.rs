@@ -8,10 +8,10 @@ use super::proto::{
 };
 use crate::ml::card::Card;
 use crate::ml::graph::{Lowered, Step};
-use crate::ml::kernels::Activation;
 use crate::ml::network::Network;
 use crate::ml::op::{Add, Conv, Depthwise, DirectConv, GlobalPool, MapOp, MaxPool, Pointwise, Window, WinogradConv};
 use crate::ml::weights::{Weights, public_values};
+use hamflow_kernels::network::Activation;
 
 /// The version of the set of operators: the first in which everything here has its present form.
 const OPSET: i64 = 17;

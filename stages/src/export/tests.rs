@@ -7,9 +7,9 @@ use super::*;
 use crate::ml::card::Card;
 use crate::ml::model::MODELS;
 use crate::ml::recipe::Recipe;
-use crate::ml::shape::MapShape;
 use crate::ml::trainer::first_weights;
 use crate::test_support::resolve;
+use hamflow_kernels::shape::MapShape;
 use serde_json::json;
 
 fn card(model: &str) -> Card {

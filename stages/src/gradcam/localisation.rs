@@ -7,9 +7,9 @@ use hamflow_stage_api::{Input, InputFile, StageError};
 use serde::Serialize;
 
 use crate::image_names::ImageNames;
-use crate::imaging::{BadImage, ColourConstancy, Decoding, Filter, HairRemoval, Preparation, Preparer};
 use crate::ml::classifier::Classifier;
 use crate::ml::network::HeatMap;
+use hamflow_kernels::imaging::{BadImage, ColourConstancy, Decoding, Filter, HairRemoval, Preparation, Preparer};
 
 /// The mask file of an image, if there is one.
 pub fn mask_of<'a>(names: &ImageNames<'a>, image_id: &str) -> Result<Option<&'a InputFile>, StageError> {
@@ -255,7 +255,7 @@ mod tests {
             height: 2,
             width: 4,
             filter: Filter::Bilinear,
-            fit: crate::imaging::Fit::Stretch,
+            fit: hamflow_kernels::imaging::Fit::Stretch,
             decode: Decoding::Exact,
             colour_constancy: ColourConstancy::None,
             hair_removal: HairRemoval::None,

@@ -7,10 +7,10 @@ use hamflow_stage_api::StageError;
 use super::localisation::{Mask, Masks};
 use super::rows::Row;
 use crate::image_names::ImageNames;
-use crate::imaging::{Preparation, Preparer, jpeg_base64};
 use crate::ml::classifier::Classifier;
 use crate::ml::network::HeatMap;
 use crate::plot::{Figure, HeatExample, HeatMapsPlot, heat_colour};
+use hamflow_kernels::imaging::{Preparation, Preparer, jpeg_base64};
 
 /// Minimum width of the pictures; the width is a multiple of that of the model's images.
 const WIDTH: usize = 200;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ml::normalisation::{Normalisation, Table};
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 /// Random augmentation of training images, drawn anew in each epoch. Pixels outside the image repeat the nearest pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dataset::{Class, find_flaw};
-use crate::imaging::Preparation;
 use crate::ml::model;
 use crate::ml::network::{LayerSummary, Network};
 use crate::ml::normalisation::Normalisation;
 use crate::ml::optim::OptimiserKind;
-use crate::ml::shape::MapShape;
 use crate::ml::weights::Weights;
+use hamflow_kernels::imaging::Preparation;
+use hamflow_kernels::shape::MapShape;
 
 /// The model's folder below the output directory.
 pub const FOLDER: &str = "model";

@@ -4,7 +4,6 @@ use hamflow_stage_api::{Input, StageError};
 use rayon::prelude::*;
 
 use crate::dataset::Class;
-use crate::imaging::Preparation;
 use crate::ml::card::{self, Card, Member};
 use crate::ml::loss::softmax;
 use crate::ml::network::{GradCam, HeatMap};
@@ -12,6 +11,7 @@ use crate::ml::normalisation::normalise;
 use crate::ml::trainer::{INFERENCE_BATCH, predict_view};
 use crate::ml::tta::views;
 use crate::shard::ShardReader;
+use hamflow_kernels::imaging::Preparation;
 
 /// A trained model, or an ensemble of them, with its classes and normalisation.
 pub struct Classifier {

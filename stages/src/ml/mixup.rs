@@ -7,7 +7,7 @@ use hamflow_stage_api::Random;
 use rayon::prelude::*;
 
 use crate::ml::loss::Target;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 /// The mixing of a batch: image i becomes `share` of itself plus the rest of image `partners[i]`.
 #[derive(Debug, Clone, PartialEq)]

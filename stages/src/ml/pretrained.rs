@@ -171,8 +171,8 @@ mod tests {
     use crate::ml::graph::{Builder, Value};
     use crate::ml::model;
     use crate::ml::op::ConvConfig;
-    use crate::ml::shape::MapShape;
     use crate::ml::trainer::first_weights;
+    use hamflow_kernels::shape::MapShape;
 
     /// The network of `fixtures/pretrained.py`.
     const TINY: Model = Model {
@@ -309,7 +309,7 @@ mod tests {
         }
         for (image, expected, class) in LOGITS {
             let path = crate::test_support::shared("ham10000/HAM10000_images_part_1").join(format!("{image}.jpg"));
-            let pixels = crate::imaging::decode(&std::fs::read(path).unwrap()).unwrap().into_raw();
+            let pixels = hamflow_kernels::imaging::decode(&std::fs::read(path).unwrap()).unwrap().into_raw();
             let logits =
                 crate::ml::trainer::predict(&network, &weights, &lite.normalisation.table(), &[&pixels]).unwrap();
             for (ours, theirs) in logits.iter().step_by(125).zip(expected) {

@@ -19,7 +19,7 @@ pub fn views(count: usize) -> impl Iterator<Item = Draw> {
 mod tests {
     use super::*;
     use crate::ml::augment::Affine;
-    use crate::ml::shape::MapShape;
+    use hamflow_kernels::shape::MapShape;
 
     #[test]
     fn eight_views_are_the_symmetries_of_a_square() {

@@ -6,8 +6,8 @@ use std::ops::Range;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor, Var};
 use hamflow_stage_api::Random;
 
-use crate::ml::kernels::{Level, blend};
 use crate::ml::op::{Initial, ParameterConfig, WeightLayout};
+use hamflow_kernels::network::{Level, blend};
 
 /// A weight tensor with its name in the file, e.g. `conv1.weight`.
 #[derive(Debug, Clone, PartialEq, Eq)]

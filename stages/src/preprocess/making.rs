@@ -6,8 +6,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use hamflow_stage_api::{Digest, InputFile, ReadAhead, StageContext, StageError};
 
 use super::{BadImages, PreprocessParams, Quarantined};
-use crate::imaging::{BadImage, Preparer};
 use crate::shard::{ShardWriter, tensor_hash};
+use hamflow_kernels::imaging::{BadImage, Preparer};
 
 /// Adds a part's images to its shard, in order. Returns the indices and tensor hashes of those that were added.
 ///

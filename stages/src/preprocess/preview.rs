@@ -5,7 +5,7 @@ use std::io::Cursor;
 use hamflow_stage_api::{InputFile, StageError};
 use image::{ImageFormat, Rgb, RgbImage, imageops};
 
-use crate::imaging::{Preparation, Preparer, decode};
+use hamflow_kernels::imaging::{Preparation, Preparer, decode};
 
 /// The height of each image in pixels.
 const HEIGHT: u32 = 225;

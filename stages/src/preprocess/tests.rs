@@ -9,9 +9,9 @@ use polars::prelude::{Column, DataFrame};
 
 use super::*;
 use crate::artifact;
-use crate::imaging::{Resizer, decode};
 use crate::shard::{ShardReader, read_index, tensor_digest};
 use crate::test_support::{allocations, file, file_input, files_input, job, resolve, shared};
+use hamflow_kernels::imaging::{Resizer, decode};
 
 struct Silent;
 
@@ -96,7 +96,7 @@ fn small() -> Value {
 
 /// Files of the `image` encoder, with the standard tables, and one with other subsampling.
 fn two_sorts() -> Vec<Vec<u8>> {
-    vec![jpeg(1), include_bytes!("../imaging/fixtures/noise-422.jpg").to_vec()]
+    vec![jpeg(1), include_bytes!("../../kernels/src/imaging/fixtures/noise-422.jpg").to_vec()]
 }
 
 #[test]

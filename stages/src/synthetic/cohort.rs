@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use hamflow_stage_api::Random;
 
-use crate::imaging::Diagnosis;
 use crate::table::{DATASET, SYNTHETIC};
+use hamflow_kernels::imaging::Diagnosis;
 
 /// Values with their relative frequencies in HAM10000.
 type Shares = &'static [(&'static str, u32)];

@@ -49,7 +49,7 @@ fn every_row_has_its_image_and_two_are_byte_identical() {
         let paths = [1, 2].map(|part| format!("/images/HAM10000_images_part_{part}/{id}.jpg"));
         let found: Vec<_> = paths.iter().filter_map(|path| files.get(path)).collect();
         assert_eq!(found.len(), 1, "{id}");
-        assert_eq!(crate::imaging::decode(found[0]).unwrap().dimensions(), (40, 30));
+        assert_eq!(hamflow_kernels::imaging::decode(found[0]).unwrap().dimensions(), (40, 30));
         images.push(found[0]);
     }
     images.sort();

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn batches_that_do_not_fit_are_rejected_with_the_size_that_does() {
-        use crate::ml::shape::MapShape;
+        use hamflow_kernels::shape::MapShape;
         let recipe = |batch_size| Recipe { batch_size, model: "efficientnet-lite0".to_owned(), ..Recipe::default() };
         let model = recipe(1).model().unwrap();
         let network = model.network(MapShape { height: 150, width: 200, channels: 3 }, 7).unwrap();

@@ -20,13 +20,13 @@ use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::pretrained::Pretrained;
 use crate::ml::recipe::{Keep, Recipe};
-use crate::ml::shape::MapShape;
 use crate::ml::trainer::{Data, Samples, Trainer, first_weights};
 use crate::ml::weights::Weights;
 use crate::shard::{INDEX_NAME, ShardReader, read_index};
 use checkpoint::Checkpoint;
 use checks::{check_batch, check_names, warn_of_gaps};
 pub use finished::{Finished, Stopped};
+use hamflow_kernels::shape::MapShape;
 use progress::ProgressReporter;
 
 /// The input ports of a training run.

@@ -8,8 +8,8 @@ use super::queue::Queue;
 use crate::ml::augment::Affine;
 use crate::ml::loss::Target;
 use crate::ml::optim::Adam;
-use crate::ml::shape::MapShape;
 use crate::ml::trainer::Epoch;
+use hamflow_kernels::shape::MapShape;
 
 /// The size of a `Target` in `source/prelude.cu` in bytes.
 const TARGET_SIZE: usize = 24;

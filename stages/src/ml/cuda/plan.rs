@@ -9,7 +9,7 @@ use super::queue::Convolution;
 use crate::ml::network::Network;
 use crate::ml::op::{Dense, DirectConv, ImageDropout, MaxPool, RowDropout};
 use crate::ml::precision::Precision;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 /// The exclusive maximum size of a buffer: kernels use 32-bit indices, which must not overflow when a stride is added.
 const MAX_VALUES: usize = 1 << 31;

@@ -8,8 +8,8 @@ use crate::ml::model;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::Recipe;
-use crate::ml::shape::MapShape;
 use crate::ml::trainer::{Data, Restored, Samples, Trainer, first_weights};
+use hamflow_kernels::shape::MapShape;
 
 /// Devices from Ampere to Blackwell; compilation requires none of them.
 const CAPABILITIES: [(i32, i32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];

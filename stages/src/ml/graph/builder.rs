@@ -1,11 +1,11 @@
 //! Builds graphs: one method per operation, with names below a scope.
 
 use super::{Graph, Node, NodeOp};
-use crate::ml::kernels::Activation;
 use crate::ml::op::{
     Add, BatchNorm, Conv, ConvConfig, GlobalPool, ImageDropout, MapOp, MaxPool, RowDropout, RowOp, StochasticDepth,
 };
-use crate::ml::shape::MapShape;
+use hamflow_kernels::network::Activation;
+use hamflow_kernels::shape::MapShape;
 
 /// The output of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{Graph, Node, NodeOp, Value};
-use crate::ml::kernels::Activation;
 use crate::ml::op::{BatchNorm, ConvConfig, Dense, DirectConv, MapOp, Materialise, ParameterConfig, Requires, RowOp};
-use crate::ml::shape::{Layout, MapShape};
 use crate::ml::weights::Parameter;
+use hamflow_kernels::network::Activation;
+use hamflow_kernels::shape::{Layout, MapShape};
 
 /// A stored map.
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@ mod lower;
 pub use builder::{Builder, Value};
 pub use lower::{Lowered, Map, Norm, Row, Step};
 
-use crate::ml::kernels::Activation;
 use crate::ml::op::{BatchNorm, ConvConfig, MapOp, RowOp};
-use crate::ml::shape::MapShape;
+use hamflow_kernels::network::Activation;
+use hamflow_kernels::shape::MapShape;
 
 /// What a node computes.
 #[derive(Debug)]

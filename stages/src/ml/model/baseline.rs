@@ -2,9 +2,9 @@
 
 use super::{Model, same_names};
 use crate::ml::graph::{Builder, Value};
-use crate::ml::kernels::Activation::Relu;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
+use hamflow_kernels::network::Activation::Relu;
 
 /// Two blocks of two convolutions, then two dense layers: 3,752,999 parameters for input 75×100×3 and 7 classes.
 pub const MODEL: Model = Model {

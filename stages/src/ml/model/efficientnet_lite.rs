@@ -5,9 +5,9 @@
 
 use super::Model;
 use crate::ml::graph::{Builder, Value};
-use crate::ml::kernels::Activation::Relu6;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
+use hamflow_kernels::network::Activation::Relu6;
 
 /// EfficientNet-Lite0.
 pub const LITE0: Model = Model {

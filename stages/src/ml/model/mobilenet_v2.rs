@@ -2,9 +2,9 @@
 
 use super::{Model, same_names};
 use crate::ml::graph::{Builder, Value};
-use crate::ml::kernels::Activation::Relu6;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
+use hamflow_kernels::network::Activation::Relu6;
 
 /// MobileNetV2 with width 1.
 pub const MODEL: Model = Model {

@@ -8,7 +8,7 @@ mod resnet;
 use crate::ml::graph::{Builder, Graph, Value};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 /// A network architecture.
 #[derive(Debug, Clone, Copy)]

@@ -2,9 +2,9 @@
 
 use super::{Model, same_names};
 use crate::ml::graph::{Builder, Value};
-use crate::ml::kernels::Activation::Relu;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
+use hamflow_kernels::network::Activation::Relu;
 
 /// ResNet-18.
 pub const RESNET_18: Model = Model {

@@ -9,11 +9,11 @@ use super::plan::{GROUP, MOST_TOGETHER, Place, WeightGradient, images_together};
 use super::trainable::Trainable;
 use super::workspace::{SUM_CHUNK, Slot, Thread, Workspace};
 use super::{Batch, Network};
-use crate::ml::kernels::{NormSums, add};
 use crate::ml::loss::{BatchLoss, Loss, Target, argmax};
 use crate::ml::op::{Backward, ImagePass, InputGradient, NormState, OutputGradient, Pass, RowsSeen, Source};
-use crate::ml::shape::spans;
 use crate::ml::weights::{Weights, change};
+use hamflow_kernels::network::{NormSums, add};
+use hamflow_kernels::shape::spans;
 
 /// The number of images whose class has the largest logit.
 fn count_correct(logits: &[f32], targets: &[Target]) -> usize {

@@ -9,7 +9,7 @@ use super::trainable::Trainable;
 use super::workspace::{Prepared, Slot, Threads};
 use super::{Batch, Network};
 use crate::ml::op::{ImagePass, NormState, OpWeights, Pass, Scratch, Sink};
-use crate::ml::shape::spans;
+use hamflow_kernels::shape::spans;
 
 /// What all images of a pass share.
 #[derive(Clone, Copy)]

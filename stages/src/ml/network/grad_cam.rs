@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::workspace::lock;
 use super::{Network, Workspace};
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 /// A heat map: how much each position of the last feature map contributes to a class; never negative.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ml::network::tests::{baseline, wave_weights};
-use crate::ml::wave;
+use hamflow_kernels::wave;
 
 /// The heat map of a 13×18 image for each of three classes, by the formulas in `fixtures/reference.py`.
 fn heat(class: usize) -> HeatMap {
@@ -42,7 +42,7 @@ fn heat_maps_are_resized_as_in_pytorch() {
 #[test]
 fn a_network_without_a_feature_map_has_no_heat_map() {
     use crate::ml::graph::Graph;
-    use crate::ml::shape::MapShape;
+    use hamflow_kernels::shape::MapShape;
     let build = |b: &mut crate::ml::graph::Builder<'_>, image| {
         let x = b.flatten("flatten", image);
         Ok(b.dense("dense", x, 2))

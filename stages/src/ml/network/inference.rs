@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use super::Network;
 use super::plan::{MOST_TOGETHER, images_together};
 use super::workspace::{Prepared, lock};
-use crate::ml::kernels::Level;
 use crate::ml::op::{ImagePass, NormState, OpWeights, Pass, Scratch, Sink};
-use crate::ml::shape::{MapShape, spans};
 use crate::ml::weights::{Weights, slice};
+use hamflow_kernels::network::Level;
+use hamflow_kernels::shape::{MapShape, spans};
 
 /// Images that a thread processes step by step if no operation is grouped, so that weights are read from the cache for
 /// most of them.

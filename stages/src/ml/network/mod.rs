@@ -13,11 +13,11 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::ml::graph::{Graph, Lowered};
-use crate::ml::kernels::{Activation, View};
 use crate::ml::loss::{Loss, Target};
 use crate::ml::op::{NormState, Source};
-use crate::ml::shape::{Layout, MapShape};
 pub use crate::ml::weights::Parameter;
+use hamflow_kernels::network::{Activation, View};
+use hamflow_kernels::shape::{Layout, MapShape};
 use inference::Memory;
 use plan::Plan;
 

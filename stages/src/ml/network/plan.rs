@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::ml::graph::{Lowered, Map};
-use crate::ml::shape::Layout;
+use hamflow_kernels::shape::Layout;
 
 /// Weight tensors of at most this many values get their gradient per image, summed over the images afterwards. Larger
 /// ones get it in blocks of rows over all images, to save memory.

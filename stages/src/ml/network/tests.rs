@@ -8,12 +8,12 @@ use serde::Deserialize;
 
 use super::*;
 use crate::ml::graph::{Builder, Value};
-use crate::ml::kernels::Level;
 use crate::ml::model;
 use crate::ml::op::{ConvConfig, Initial, Pass};
 use crate::ml::optim::{self, Adam, OptimiserState};
-use crate::ml::wave;
 use crate::ml::weights::Weights;
+use hamflow_kernels::network::Level;
+use hamflow_kernels::wave;
 
 pub(super) fn baseline(height: usize, width: usize, classes: usize) -> Network {
     model::find("baseline").unwrap().network(MapShape { height, width, channels: 3 }, classes).unwrap()

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::Network;
 use super::plan::GROUP;
 use super::trainable::Trainable;
-use crate::ml::kernels::Level;
 use crate::ml::op::{NormState, Scratch};
+use hamflow_kernels::network::Level;
 
 /// Gradients per summation task.
 pub(super) const SUM_CHUNK: usize = 4096;

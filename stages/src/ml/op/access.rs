@@ -1,10 +1,10 @@
 //! How operations read and write maps, with normalisation and activation applied on the way.
 
-use crate::ml::kernels::{
+use hamflow_kernels::network::{
     Level, NormCoefficients, NormSums, View, norm_gradient, norm_gradient_in_place, statistics, view, view_gradient,
     view_gradient_sums,
 };
-use crate::ml::shape::{Layout, Span};
+use hamflow_kernels::shape::{Layout, Span};
 
 /// Pixels that are processed at once: few enough for the L2 cache, a multiple of all block sizes.
 pub(super) const TILE: usize = 60;

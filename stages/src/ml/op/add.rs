@@ -2,8 +2,8 @@
 
 use super::access::TILE;
 use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source};
-use crate::ml::kernels::add;
-use crate::ml::shape::{MapShape, spans};
+use hamflow_kernels::network::add;
+use hamflow_kernels::shape::{MapShape, spans};
 
 /// Two maps `[height, width, channels]` → same shape; no weights.
 #[derive(Debug, Clone, Copy)]

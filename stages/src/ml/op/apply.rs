@@ -1,8 +1,8 @@
 //! Runs an operation on the values of one image, outside of a network.
 
 use super::{Backward, ImagePass, InputGradient, MapOp, OpWeights, OutputGradient, Requires, Scratch, Sink, Source};
-use crate::ml::kernels::{Activation, Level, View};
-use crate::ml::shape::{Layout, MapShape};
+use hamflow_kernels::network::{Activation, Level, View};
+use hamflow_kernels::shape::{Layout, MapShape};
 
 /// A map without border, and its shape.
 pub type Plain<'a> = (MapShape, &'a [f32]);

@@ -7,8 +7,8 @@ use super::{
     Backward, Depthwise, DirectConv, ImagePass, Initial, MapOp, OpWeights, Padding, ParameterConfig, Pointwise,
     Requires, Scratch, Sink, Source, WeightLayout, Window, WinogradConv,
 };
-use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
-use crate::ml::shape::{Layout, MapShape, Span, spans};
+use hamflow_kernels::network::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
+use hamflow_kernels::shape::{Layout, MapShape, Span, spans};
 
 /// Maps of fewer pixels go through patches: [`DirectConv`] rearranges its weights for each image, which pays only where
 /// many pixels share them.

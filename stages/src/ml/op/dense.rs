@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Initial, ParameterConfig, Pass, RowOp, RowsSeen, WeightLayout};
-use crate::ml::kernels::{DenseShape, add, dense, dense_input_gradient, dense_weight_gradient};
+use hamflow_kernels::network::{DenseShape, add, dense, dense_input_gradient, dense_weight_gradient};
 
 /// Inputs per task. Sums over the inputs add the sums over these ranges in order.
 const RANGE: usize = 1024;

@@ -5,8 +5,8 @@ use super::{
     Backward, Conv, ConvConfig, ImagePass, Initial, InputGradient, MapOp, OpWeights, ParameterConfig, Scratch, Sink,
     Source, WeightLayout, Window,
 };
-use crate::ml::kernels::{Correlation, Level, Tap, correlate, row_weight_gradient};
-use crate::ml::shape::MapShape;
+use hamflow_kernels::network::{Correlation, Level, Tap, correlate, row_weight_gradient};
+use hamflow_kernels::shape::MapShape;
 
 /// The largest kernel.
 const MAX_KERNEL: usize = 7;

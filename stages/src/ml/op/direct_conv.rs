@@ -8,8 +8,8 @@ use super::{
     Backward, ConvConfig, ImagePass, Initial, MapOp, OpWeights, ParameterConfig, Requires, Scratch, Sink, Source,
     WeightLayout,
 };
-use crate::ml::kernels::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip, relu_gradient};
-use crate::ml::shape::{Layout, MapShape, spans};
+use hamflow_kernels::network::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip, relu_gradient};
+use hamflow_kernels::shape::{Layout, MapShape, spans};
 
 /// `[height, width, inputs]` → `[height, width, filters]`; weights `[3, 3, inputs, filters]`, bias `[filters]`.
 #[derive(Debug, Clone, Copy)]

@@ -2,9 +2,9 @@
 
 use super::access::row;
 use super::{Backward, ImagePass, MapOp, OpWeights, Pass, RowOp, RowsSeen, Scratch, Sink, Source};
-use crate::ml::kernels::{DropoutMask, dropout};
 use crate::ml::op::access::part;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::network::{DropoutMask, dropout};
+use hamflow_kernels::shape::MapShape;
 
 /// Mixes `word` into `state` (SplitMix64).
 pub fn mix(state: u64, word: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::access::TILE;
 use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source};
-use crate::ml::shape::{MapShape, Span, spans};
+use hamflow_kernels::shape::{MapShape, Span, spans};
 
 /// `[height, width, channels]` → `[1, 1, channels]`; no weights.
 #[derive(Debug, Clone, Copy)]

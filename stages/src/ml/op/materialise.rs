@@ -2,7 +2,7 @@
 
 use super::access::TILE;
 use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source};
-use crate::ml::shape::{MapShape, spans};
+use hamflow_kernels::shape::{MapShape, spans};
 
 /// `[height, width, channels]` → same shape; no weights.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! Max pooling: over 2×2 windows, or over larger, overlapping ones.
 
 use super::{Backward, ImagePass, MapOp, OpWeights, Padding, Requires, Scratch, Sink, Source, Window};
-use crate::ml::kernels::{Windows, max_pool, max_pool_gradient, window_max, window_max_gradient};
 use crate::ml::op::access::{TILE, part};
-use crate::ml::shape::{MapShape, spans};
+use hamflow_kernels::network::{Windows, max_pool, max_pool_gradient, window_max, window_max_gradient};
+use hamflow_kernels::shape::{MapShape, spans};
 
 /// `[height, width, channels]` → `[height', width', channels]`; no weights.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@
 //! | depthwise convolution | `depthwise.rs` |
 //! | 1×1 convolution | `pointwise.rs` |
 //! | batch normalisation | `batch_norm.rs` |
-//! | ReLU, ReLU6, SiLU | [`Activation`](crate::ml::kernels::Activation) |
+//! | ReLU, ReLU6, SiLU | [`Activation`](hamflow_kernels::network::Activation) |
 //! | max pooling | `max_pool.rs` |
 //! | global average pooling | `global_pool.rs` |
 //! | sum of two maps | `add.rs` |
@@ -18,7 +18,7 @@
 //! | dense layer | `dense.rs` |
 //!
 //! A [`MapOp`] processes the maps of one image, a [`RowOp`] the vectors of a batch. Normalisation and activation are no
-//! operations of their own: they are the [`View`](crate::ml::kernels::View) through which the next operation reads a map. So a convolution with
+//! operations of their own: they are the [`View`](hamflow_kernels::network::View) through which the next operation reads a map. So a convolution with
 //! normalisation and activation reads and writes memory once.
 //!
 //! The backward passes are hand-written. candle's autograd allocates a zero tensor for every gradient and adds to it,
@@ -61,8 +61,8 @@ pub use pointwise::Pointwise;
 pub use stochastic_depth::StochasticDepth;
 pub use winograd::WinogradConv;
 
-use crate::ml::kernels::Level;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::network::Level;
+use hamflow_kernels::shape::MapShape;
 
 /// The initialisation of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,7 +284,7 @@ pub trait MapOp: Any + Debug + Send + Sync {
         _level: Level,
         _rows: Range<usize>,
         _input: &Source<'_>,
-        _output: (crate::ml::shape::Layout, &[f32]),
+        _output: (hamflow_kernels::shape::Layout, &[f32]),
         _weight_gradient: &mut [f32],
         _scratch: &mut Scratch,
     ) {
@@ -332,7 +332,7 @@ pub trait MapOp: Any + Debug + Send + Sync {
         &self,
         _level: Level,
         _inputs: &[Source<'_>],
-        _outputs: &[(crate::ml::shape::Layout, &[f32])],
+        _outputs: &[(hamflow_kernels::shape::Layout, &[f32])],
         _weight_gradient: &mut [f32],
         _scratch: &mut Scratch,
     ) {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::access::{TILE, part};
 use super::{Backward, ImagePass, Initial, MapOp, OpWeights, ParameterConfig, Scratch, Sink, Source, WeightLayout};
-use crate::ml::kernels::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product, view_columns};
-use crate::ml::shape::{Layout, MapShape, spans};
+use hamflow_kernels::network::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product, view_columns};
+use hamflow_kernels::shape::{Layout, MapShape, spans};
 
 /// `[height, width, inputs]` → `[height, width, filters]`; weights `[1, 1, inputs, filters]`, no bias.
 #[derive(Debug, Clone, Copy)]

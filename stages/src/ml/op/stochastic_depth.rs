@@ -4,7 +4,7 @@
 use super::access::TILE;
 use super::dropout::key_of;
 use super::{Backward, ImagePass, MapOp, OpWeights, Scratch, Sink, Source, mix};
-use crate::ml::shape::{MapShape, spans};
+use hamflow_kernels::shape::{MapShape, spans};
 
 /// `[height, width, channels]` → same shape; no weights.
 #[derive(Debug, Clone, Copy)]

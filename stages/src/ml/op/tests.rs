@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::*;
-use crate::ml::shape::MapShape;
-use crate::ml::wave;
+use hamflow_kernels::shape::MapShape;
+use hamflow_kernels::wave;
 
 /// Few numbers that depend on every value and its place.
 #[derive(Deserialize)]

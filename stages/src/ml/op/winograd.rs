@@ -5,11 +5,11 @@ use super::{
     Backward, ConvConfig, ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, ParameterConfig, Pass,
     Requires, Scratch, Sink, Source, WeightLayout,
 };
-use crate::ml::kernels::{
+use hamflow_kernels::network::{
     Level, Matrix, OUTSIDE, POSITIONS, ProductShape, outer_product, pack, packed_len, product, winograd_filter,
     winograd_filter_gradient, winograd_input, winograd_output, winograd_output_gradient,
 };
-use crate::ml::shape::{Layout, MapShape, spans};
+use hamflow_kernels::shape::{Layout, MapShape, spans};
 
 /// The fewest channels for which the transforms pay.
 const LEAST_CHANNELS: usize = 32;

@@ -1,7 +1,7 @@
 //! Adam as in Keras.
 
 use super::{Optimiser, Update};
-use crate::ml::kernels::{AdamStep, adam};
+use hamflow_kernels::network::{AdamStep, adam};
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;

@@ -1,7 +1,7 @@
 //! AdamW as in PyTorch.
 
 use super::{Optimiser, Update};
-use crate::ml::kernels::{AdamStep, adam, scale};
+use hamflow_kernels::network::{AdamStep, adam, scale};
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;

@@ -13,8 +13,8 @@ pub use adam::Adam;
 pub use adamw::AdamW;
 pub use sgd::Sgd;
 
-use crate::ml::kernels::Level;
 use crate::ml::weights::{Parameter, Weights, change};
+use hamflow_kernels::network::Level;
 
 /// Weights per task.
 const CHUNK: usize = 16_384;

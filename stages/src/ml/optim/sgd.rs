@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum as in PyTorch.
 
 use super::{Optimiser, Update};
-use crate::ml::kernels::momentum;
+use hamflow_kernels::network::momentum;
 
 /// v ← momentum · v + gradient + weight_decay · weights; weights ← weights − learning rate · v.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use crate::ml::augment::Draw;
 use crate::ml::loss::Target;
 use crate::ml::mixup::Mix;
 use crate::ml::recipe::Recipe;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 /// An epoch, independent of the engine.
 #[derive(Debug, Clone)]

@@ -90,7 +90,7 @@ fn stages(names: &[&str], head: &str) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::ml::model;
-    use crate::ml::shape::MapShape;
+    use hamflow_kernels::shape::MapShape;
 
     fn network() -> Network {
         let shape = MapShape { height: 64, width: 64, channels: 3 };

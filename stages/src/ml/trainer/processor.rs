@@ -7,7 +7,6 @@ use rayon::prelude::*;
 use super::groups::ParameterGroups;
 use super::{Data, Engine, EngineState, Epoch, Samples, Step, Steps, Tally, Validated, candle_failed, worst_gradient};
 use crate::ml::augment::{Affine, Draw, change_colours, erase};
-use crate::ml::kernels::Level;
 use crate::ml::loss::{BatchLoss, Loss, Target, softmax};
 use crate::ml::network::{Batch, Network, Workspace};
 use crate::ml::normalisation::{Table, normalise};
@@ -15,6 +14,7 @@ use crate::ml::op::{Pass, mix};
 use crate::ml::optim::{self, Optimiser, OptimiserState};
 use crate::ml::recipe::Recipe;
 use crate::ml::weights::Weights;
+use hamflow_kernels::network::Level;
 
 /// The number of images per forward pass outside training.
 pub const INFERENCE_BATCH: usize = 64;

@@ -5,8 +5,8 @@ use crate::ml::augment::Augmentation;
 use crate::ml::model;
 use crate::ml::recipe::ClassWeights;
 use crate::ml::schedule::Curve;
-use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
+use hamflow_kernels::shape::MapShape;
 
 const SHAPE: MapShape = MapShape { height: 8, width: 9, channels: 3 };
 

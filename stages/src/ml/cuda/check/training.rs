@@ -7,16 +7,16 @@ use crate::ml::augment::Augmentation;
 use crate::ml::cuda::CudaEngine;
 use crate::ml::cuda::queue::Queue;
 use crate::ml::graph::{Builder, Graph, Value};
-use crate::ml::kernels::Activation::Relu;
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::op::ConvConfig;
 use crate::ml::precision::Precision;
 use crate::ml::recipe::{ClassWeights, Recipe, Sampling};
 use crate::ml::schedule::Curve;
-use crate::ml::shape::MapShape;
 use crate::ml::switch::Switch;
 use crate::ml::trainer::{Data, Samples, Trainer, first_weights};
+use hamflow_kernels::network::Activation::Relu;
+use hamflow_kernels::shape::MapShape;
 
 /// Odd before and after the first pooling.
 const SHAPE: MapShape = MapShape { height: 13, width: 18, channels: 3 };

@@ -12,7 +12,7 @@ use crate::ml::cuda::queue::{
     Convolution, ConvolutionPass, Matrix, Product, Queue,
 };
 use crate::ml::optim::Adam;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
     /// Propagates the gradient of the loss to all weights.

@@ -10,7 +10,7 @@ use crate::ml::cuda::queue::{
     Convolution, ConvolutionPass, Matrix, Product, Queue,
 };
 use crate::ml::loss::Loss;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
     pub(super) fn begin(&mut self, source: &Source, images: usize, layers: usize) -> Result<(), CudaError> {

@@ -11,7 +11,7 @@ use crate::ml::cuda::queue::{
     Queue,
 };
 use crate::ml::op::{Dense, ImageDropout, ImagePass, MaxPool, RowDropout, RowOp, RowsSeen, apply};
-use crate::ml::shape::MapShape;
+use hamflow_kernels::shape::MapShape;
 
 impl<Q: Queue> Device<'_, Q> {
     pub(super) fn pooling(&mut self, channels: usize) -> Result<Vec<Finding>, CudaError> {

@@ -16,11 +16,11 @@ use crate::ml::cuda::queue::{
     Argument::{self, F32, F64, U32, U64},
     Queue,
 };
-use crate::ml::kernels::{AdamStep, Level, adam};
 use crate::ml::loss::{Loss, Target};
 use crate::ml::op::{Pass, mix};
 use crate::ml::precision::Precision;
-use crate::ml::shape::MapShape;
+use hamflow_kernels::network::{AdamStep, Level, adam};
+use hamflow_kernels::shape::MapShape;
 
 const SEED: u64 = 11;
 const IMAGES: usize = 5;

@@ -5,8 +5,8 @@ use crate::ml::cuda::CudaError;
 use crate::ml::cuda::buffer::Number;
 use crate::ml::cuda::check::{Finding, of_products};
 use crate::ml::cuda::queue::{Convolution, ConvolutionPass, Matrix, Product, Queue};
-use crate::ml::kernels::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip};
-use crate::ml::shape::{Layout, MapShape};
+use hamflow_kernels::network::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip};
+use hamflow_kernels::shape::{Layout, MapShape};
 
 /// The results of a convolution and its gradients on the host.
 struct Reference {

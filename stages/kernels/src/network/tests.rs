@@ -1,8 +1,8 @@
 //! All levels give identical bits, which match a reference in f64.
 
 use super::*;
-use crate::ml::shape::{Layout, MapShape};
-use crate::ml::wave;
+use crate::shape::{Layout, MapShape};
+use crate::wave;
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()

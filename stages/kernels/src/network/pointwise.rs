@@ -1,7 +1,7 @@
 //! Elementwise operations: ReLU's gradient, dropout, sums, and the optimiser's update.
 
 use super::kernel;
-use crate::ml::shape::Layout;
+use crate::shape::Layout;
 
 /// The dropout mask: a hash of a key and the value's index, so that it does not depend on the order of threads.
 #[derive(Debug, Clone, Copy, PartialEq)]

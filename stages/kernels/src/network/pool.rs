@@ -4,7 +4,7 @@
 //! places for odd sizes.
 
 use super::kernel;
-use crate::ml::shape::Layout;
+use crate::shape::Layout;
 
 kernel! {
     /// Writes the maximum of each 2×2 window to a map of half the size; an odd last row or column is ignored.

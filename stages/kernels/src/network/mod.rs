@@ -87,7 +87,7 @@ macro_rules! kernel {
         avx512 => $avx512:expr, avx2 => $avx2:expr, portable => $portable:expr $(,)?
     }) => {
         $(#[$doc])*
-        pub fn $name(level: $crate::ml::kernels::Level, $($argument: $type),*) {
+        pub fn $name(level: $crate::network::Level, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             fn with_avx512($($argument: $type),*) {
@@ -99,13 +99,13 @@ macro_rules! kernel {
                 $avx2
             }
             match level.0 {
-                $crate::ml::kernels::Instructions::Portable => $portable,
+                $crate::network::Instructions::Portable => $portable,
                 // SAFETY: a `Level` with these instructions is only constructed if the processor supports them.
                 #[cfg(target_arch = "x86_64")]
-                $crate::ml::kernels::Instructions::Avx2 => unsafe { with_avx2($($argument),*) },
+                $crate::network::Instructions::Avx2 => unsafe { with_avx2($($argument),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::ml::kernels::Instructions::Avx512 => unsafe { with_avx512($($argument),*) },
+                $crate::network::Instructions::Avx512 => unsafe { with_avx512($($argument),*) },
             }
         }
     };
