@@ -1,45 +1,109 @@
-//! The section about the evaluation: all metrics of every split, also per class, and the figures.
+//! The sections about the evaluation: results, curves, and how sure the model is.
 
 use maud::{Markup, html};
 
 use super::figure;
 use super::layout::scroll;
 use super::sources::{FigureFile, Sources};
+use super::thresholds;
 use crate::metric::{CLASS_METRICS, MALIGNANT_METRICS, METRICS, Malignant, Metric, SplitMetrics};
 use crate::plot::{PLOTS, grouped};
 
-/// Renders the section.
-pub fn section(sources: &Sources) -> Markup {
+/// Plots that belong to another section than the curves.
+const RESULT_PLOTS: [&str; 2] = ["confusion_matrix", "class_scores"];
+const CERTAINTY_PLOTS: [&str; 1] = ["reliability"];
+/// The plot in the section about subgroups.
+pub const SUBGROUP_PLOT: &str = "subgroups";
+
+/// Renders what is right and wrong: the confusion matrix beside the classes, then every metric.
+pub fn results(sources: &Sources) -> Markup {
     let splits = sources.splits();
-    let mut figures: Vec<(usize, &FigureFile)> = sources.figures.iter().enumerate().collect();
-    figures.sort_by_key(|(i, file)| (plot_rank(&file.name), *i));
-    let of = |split: &str| -> Vec<(usize, &FigureFile)> {
-        figures.iter().filter(|(_, file)| file.name.ends_with(&format!("_{split}"))).copied().collect()
-    };
-    let others: Vec<(usize, &FigureFile)> = figures
-        .iter()
-        .filter(|(_, file)| !splits.iter().any(|(split, _)| file.name.ends_with(&format!("_{split}"))))
-        .copied()
-        .collect();
     html! {
-        (metric_table(&splits))
-        (malignant_table(&splits))
-        @for sentence in interval_sentences(&splits) { p { (sentence) } }
-        @for (i, (split, metrics)) in splits.iter().enumerate() {
-            details.split open[i == 0] {
-                summary { h3 { "On the " (split) " split: " (grouped(metrics.rows as u64)) " images" } }
-                (class_table(sources, split, metrics))
-                (calibration(metrics))
-                (decision(metrics))
-                (notes(metrics))
-                @for (number, file) in of(split) { (figure::from_file(file, number)) }
+        (by_split(&splits, |split, metrics| html! {
+            div.with-figure {
+                (figures(sources, split, |plot| plot == RESULT_PLOTS[0]))
+                div { (class_table(sources, split, metrics)) }
+            }
+            (figures(sources, split, |plot| plot == RESULT_PLOTS[1]))
+            (notes(metrics))
+        }))
+        div.blocks { (metric_table(&splits)) (malignant_table(&splits)) }
+        @for sentence in interval_sentences(&splits) { p.footnote { (sentence) } }
+    }
+}
+
+/// Renders the curves of every class and the figures of other programs; `None` without any.
+pub fn curves(sources: &Sources) -> Option<Markup> {
+    let splits = sources.splits();
+    let of_other_sections =
+        |plot: &str| RESULT_PLOTS.contains(&plot) || CERTAINTY_PLOTS.contains(&plot) || plot == SUBGROUP_PLOT;
+    let others: Vec<(usize, &FigureFile)> = sources
+        .figures
+        .iter()
+        .enumerate()
+        .filter(|(_, file)| !splits.iter().any(|(split, _)| plot_of(file, split).is_some()))
+        .collect();
+    let curves = |split: &str| figures(sources, split, |plot| !of_other_sections(plot));
+    let any = splits.iter().any(|(split, _)| !curves(split).0.is_empty());
+    (any || !others.is_empty()).then(|| {
+        html! {
+            @if any { (by_split(&splits, |split, _| curves(split))) }
+            @if !others.is_empty() {
+                h3 { "Other figures" }
+                div.figures { @for (number, file) in others { (figure::from_file(file, number)) } }
             }
         }
-        @if !others.is_empty() {
-            h3 { "Other figures" }
-            @for (number, file) in others { (figure::from_file(file, number)) }
+    })
+}
+
+/// Renders how sure the model is: calibration, the decision for rare classes, and thresholds for malignant classes.
+pub fn certainty(sources: &Sources) -> Option<Markup> {
+    let splits = sources.splits();
+    let reliability = |split: &str| figures(sources, split, |plot| CERTAINTY_PLOTS.contains(&plot));
+    let explorer = thresholds::explorer(sources);
+    let any = splits.iter().any(|(split, metrics)| {
+        metrics.calibration.is_some() || metrics.decision.is_some() || !reliability(split).0.is_empty()
+    });
+    (any || explorer.is_some()).then(|| {
+        html! {
+            @if any {
+                (by_split(&splits, |split, metrics| html! { (calibration(metrics)) (decision(metrics)) (reliability(split)) }))
+            }
+            @if let Some(explorer) = explorer { (explorer) }
+        }
+    })
+}
+
+/// The same for every split: the first at once, the others to open.
+fn by_split(splits: &[(&str, &SplitMetrics)], content: impl Fn(&str, &SplitMetrics) -> Markup) -> Markup {
+    html! {
+        @for (i, (split, metrics)) in splits.iter().enumerate() {
+            @let content = content(split, metrics);
+            @if i == 0 {
+                p.of-split { "On the " strong { (split) } " split: " (grouped(metrics.rows as u64)) " images." }
+                (content)
+            } @else if !content.0.is_empty() {
+                details.split {
+                    summary { h3 { "On the " (split) " split: " (grouped(metrics.rows as u64)) " images" } }
+                    (content)
+                }
+            }
         }
     }
+}
+
+/// The plot of a figure of a split, from its file name `PLOT_SPLIT`.
+fn plot_of<'a>(file: &'a FigureFile, split: &str) -> Option<&'a str> {
+    file.name.strip_suffix(split)?.strip_suffix('_')
+}
+
+/// The figures of a split whose plot is chosen, in the order of the plots.
+pub fn figures(sources: &Sources, split: &str, chosen: impl Fn(&str) -> bool) -> Markup {
+    let of_split = sources.figures.iter().enumerate();
+    let mut shown: Vec<(usize, &FigureFile)> =
+        of_split.filter(|(_, file)| plot_of(file, split).is_some_and(&chosen)).collect();
+    shown.sort_by_key(|(i, file)| (plot_rank(&file.name), *i));
+    html! { @if !shown.is_empty() { div.figures { @for (number, file) in shown { (figure::from_file(file, number)) } } } }
 }
 
 fn plot_rank(name: &str) -> usize {
@@ -54,20 +118,17 @@ fn metric_table(splits: &[(&str, &SplitMetrics)]) -> Markup {
                 tr {
                     th scope="col" { "metric" }
                     @for (split, _) in splits { th.number scope="col" { (split) } }
-                    th.says scope="col" { "what it says" }
                 }
             }
             tbody {
                 tr {
                     th scope="row" { "Rows" }
                     @for (_, metrics) in splits { td.number { (grouped(metrics.rows as u64)) } }
-                    td.says { "Images that were evaluated." }
                 }
                 @for metric in METRICS {
                     tr {
-                        th scope="row" { (metric.title) }
+                        th scope="row" { abbr title={ (metric.doc) " (" (metric.unit.name()) ", " (metric.direction.name()) ")" } { (metric.title) } }
                         @for (_, metrics) in splits { td.number { (value(metrics, metric)) } }
-                        td.says { (metric.doc) " (" (metric.unit.name()) ", " (metric.direction.name()) ")" }
                     }
                 }
             }
@@ -110,20 +171,17 @@ fn malignant_table(splits: &[(&str, &SplitMetrics)]) -> Markup {
                 tr {
                     th scope="col" { "metric" }
                     @for (split, _) in &measured { th.number scope="col" { (split) } }
-                    th.says scope="col" { "what it says" }
                 }
             }
             tbody {
                 tr {
-                    th scope="row" { "Malignant images" }
+                    th scope="row" { abbr title="The probability of malignancy is the sum over the malignant classes." { "Malignant images" } }
                     @for (_, malignant) in &measured { td.number { (grouped(malignant.rows as u64)) } }
-                    td.says { "The probability of malignancy is the sum over the malignant classes." }
                 }
                 @for metric in MALIGNANT_METRICS {
                     tr {
-                        th scope="row" { (metric.title) }
+                        th scope="row" { abbr title=(metric.doc) { (metric.title) } }
                         @for (_, malignant) in &measured { td.number { (cell(malignant, metric.name)) } }
-                        td.says { (metric.doc) }
                     }
                 }
             }

@@ -68,7 +68,7 @@ fn comparison(sources: &Sources, external: &SplitMetrics) -> Markup {
         .collect();
     html! {
         @if !changes.is_empty() {
-            p { "From the internal test to the external one: " (changes.join(", ")) ". All metrics, the calibration and the figures of both are under " a href="#evaluation" { "Evaluation" } "." }
+            p { "From the internal test to the external one: " (changes.join(", ")) ". All metrics of both are under " a href="#results" { "Results" } ", their figures in the sections after it." }
         }
     }
 }

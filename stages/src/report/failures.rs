@@ -133,6 +133,7 @@ mod tests {
             label: "nv".to_owned(),
             predicted: "mel".to_owned(),
             confidence: 0.123456,
+            malignancy: None,
         };
         let data = data(&[row]);
         assert!(!data.contains('<') && data.contains("0.1235"));

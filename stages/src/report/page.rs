@@ -28,18 +28,20 @@ struct Section {
 pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
     let sections: Vec<Section> = [
         ("summary", "Summary", Some(summary::section(sources))),
+        ("results", "Results", Some(evaluation::results(sources))),
+        ("curves", "Curves", evaluation::curves(sources)),
+        ("failures", "Errors worth looking at", failures::section(sources, failures)),
+        ("predictions", "Predictions", failures::explorer(sources)),
+        ("explanations", "Where the model looks", explanations::section(sources)),
+        ("certainty", "Calibration and thresholds", evaluation::certainty(sources)),
+        ("subgroups", "Subgroups", subgroups::section(sources)),
+        ("external", "External test set", external::section(sources)),
+        ("comparison", "Model comparison", comparison::section(sources)),
+        ("search", "Search", search::section(sources)),
+        ("training", "Model and training", training::section(sources)),
         ("data", "Data", data::section(sources)),
         ("exploration", "What the data looks like", exploration::section(sources)),
         ("split", "Split", splits::section(sources)),
-        ("training", "Training", training::section(sources)),
-        ("search", "Search", search::section(sources)),
-        ("evaluation", "Evaluation", Some(evaluation::section(sources))),
-        ("external", "External test set", external::section(sources)),
-        ("comparison", "Model comparison", comparison::section(sources)),
-        ("subgroups", "Subgroups", subgroups::section(sources)),
-        ("explanations", "Where the model looks", explanations::section(sources)),
-        ("failures", "Failures worth looking at", failures::section(sources, failures)),
-        ("predictions", "Predictions", failures::explorer(sources)),
         ("provenance", "Provenance", Some(provenance::section(sources))),
     ]
     .into_iter()
@@ -69,15 +71,17 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
                 }
                 // The page itself does not depend on time, host or duration.
                 (PreEscaped(RUN_DETAILS))
-                nav aria-label="Contents" {
-                    h2 { "Contents" }
-                    ol { @for section in &sections { li { a href={ "#" (section.id) } { (section.title) } } } }
-                }
-                main {
-                    @for section in &sections {
-                        section id=(section.id) aria-labelledby={ (section.id) "-title" } {
-                            h2 id={ (section.id) "-title" } { (section.title) }
-                            (section.body)
+                div.columns {
+                    nav #contents aria-label="Contents" {
+                        h2 { "Contents" }
+                        ol { @for section in &sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+                    }
+                    main {
+                        @for section in &sections {
+                            section id=(section.id) aria-labelledby={ (section.id) "-title" } {
+                                h2 id={ (section.id) "-title" } { (section.title) }
+                                (section.body)
+                            }
                         }
                     }
                 }

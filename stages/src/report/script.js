@@ -1,5 +1,54 @@
 (function () {
   "use strict";
+  var links = Array.prototype.slice.call(document.querySelectorAll("#contents a"));
+  var sections = links.map(function (link) { return document.getElementById(link.getAttribute("href").slice(1)); });
+  var waiting = false;
+  function mark() {
+    waiting = false;
+    var current = 0;
+    sections.forEach(function (section, i) { if (section.getBoundingClientRect().top < 120) current = i; });
+    if (window.innerHeight + window.scrollY >= document.documentElement.scrollHeight - 2) current = sections.length - 1;
+    links.forEach(function (link, i) {
+      if (i === current) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    });
+  }
+  window.addEventListener("scroll", function () {
+    if (!waiting) { waiting = true; window.requestAnimationFrame(mark); }
+  }, { passive: true });
+  mark();
+})();
+(function () {
+  "use strict";
+  var source = document.getElementById("threshold-data");
+  if (!source) return;
+  var byId = function (id) { return document.getElementById(id); };
+  var sides = JSON.parse(source.textContent);
+  var slider = byId("threshold"), line = byId("threshold-line");
+  var left = Number(line.dataset.left), width = Number(line.dataset.width);
+  var all = sides[0].length + sides[1].length;
+  function flagged(side, threshold) {
+    return side.filter(function (value) { return value >= threshold; }).length;
+  }
+  function percent(share) { return (100 * share).toFixed(1) + " %"; }
+  function update() {
+    var threshold = Number(slider.value);
+    var found = flagged(sides[0], threshold), vain = flagged(sides[1], threshold);
+    byId("threshold-value").textContent = threshold.toFixed(2);
+    byId("threshold-sensitivity").textContent = percent(found / sides[0].length);
+    byId("threshold-specificity").textContent = percent(1 - vain / sides[1].length);
+    byId("threshold-found").textContent = (100 * found / all).toFixed(1);
+    byId("threshold-missed").textContent = (100 * (sides[0].length - found) / all).toFixed(1);
+    byId("threshold-vain").textContent = (100 * vain / all).toFixed(1);
+    line.setAttribute("x1", left + width * threshold);
+    line.setAttribute("x2", left + width * threshold);
+  }
+  slider.addEventListener("input", update);
+  byId("thresholds").hidden = false;
+  update();
+})();
+(function () {
+  "use strict";
   var source = document.getElementById("explorer-data");
   if (!source) return;
   var rows = JSON.parse(source.textContent);

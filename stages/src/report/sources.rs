@@ -70,6 +70,8 @@ pub struct Prediction {
     pub predicted: String,
     /// The probability of the predicted class.
     pub confidence: f64,
+    /// The sum of the probabilities of the malignant classes, if there are any.
+    pub malignancy: Option<f64>,
 }
 
 impl Prediction {
@@ -101,6 +103,8 @@ impl Sources {
         let value = |port| parsed::<Value>(inputs, port);
         let history = parsed::<History>(inputs, "history")?;
         let metrics = inputs.one("metrics")?;
+        let metrics: BTreeMap<String, SplitMetrics> = json(metrics, metrics.file()?)?;
+        let malignant = metrics.values().find_map(|split| Some(split.malignant.as_ref()?.classes.clone()));
         let card = inputs.optional("model").map(|input| json(input, input.member("card.json")?)).transpose()?;
         Ok(Self {
             metadata: value("metadata")?,
@@ -110,8 +114,12 @@ impl Sources {
             card,
             history: history.map(|history| history.epochs).unwrap_or_default(),
             training: value("training")?,
-            metrics: json(metrics, metrics.file()?)?,
-            predictions: inputs.optional("predictions").map(predictions).transpose()?.unwrap_or_default(),
+            predictions: inputs
+                .optional("predictions")
+                .map(|input| predictions(input, &malignant.unwrap_or_default()))
+                .transpose()?
+                .unwrap_or_default(),
+            metrics,
             figures: inputs.all("figures").iter().map(figures).collect::<Result<Vec<_>, _>>()?.concat(),
             exploration: inputs.optional("exploration").map(figures).transpose()?.unwrap_or_default(),
             findings: value("findings")?,
@@ -171,19 +179,32 @@ fn json<T: DeserializeOwned>(input: &Input, file: &InputFile) -> Result<T, Stage
     })
 }
 
-fn predictions(input: &Input) -> Result<Vec<Prediction>, StageError> {
+/// The rows of the predictions table; `malignant` names the malignant classes.
+fn predictions(input: &Input, malignant: &[String]) -> Result<Vec<Prediction>, StageError> {
     let columns = ["image_id", "lesion_id", "split", "label", "predicted", "confidence"];
-    let frame = table::read(input.file()?, Some(&columns))?;
+    let of_malignant: Vec<String> = malignant.iter().map(|label| format!("probability_{label}")).collect();
+    let frame = table::read(
+        input.file()?,
+        Some(&columns.into_iter().chain(of_malignant.iter().map(String::as_str)).collect::<Vec<_>>()),
+    )?;
     let confidences = table::floats(&frame, "confidence")?;
+    let mut malignancy: Vec<Option<f64>> = vec![(!malignant.is_empty()).then_some(0.0); confidences.len()];
+    for column in &of_malignant {
+        for (sum, value) in malignancy.iter_mut().zip(table::floats(&frame, column)?) {
+            *sum = sum.zip(value).map(|(sum, value)| sum + value);
+        }
+    }
     let [image_ids, lesion_ids, splits, labels, predicted] =
         ["image_id", "lesion_id", "split", "label", "predicted"].map(|column| table::required_strings(&frame, column));
     let texts = image_ids?.into_iter().zip(lesion_ids?).zip(splits?).zip(labels?).zip(predicted?);
     let mut predictions = Vec::with_capacity(confidences.len());
-    for (((((image_id, lesion_id), split), label), predicted), confidence) in texts.zip(confidences) {
+    for ((((((image_id, lesion_id), split), label), predicted), confidence), malignancy) in
+        texts.zip(confidences).zip(malignancy)
+    {
         let confidence = confidence
             .filter(|confidence| confidence.is_finite())
             .ok_or_else(|| StageError::input(format!("`{}` has no `confidence` for image `{image_id}`", input.name)))?;
-        predictions.push(Prediction { image_id, lesion_id, split, label, predicted, confidence });
+        predictions.push(Prediction { image_id, lesion_id, split, label, predicted, confidence, malignancy });
     }
     Ok(predictions)
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::evaluation;
 use super::facts::words;
 use super::layout::scroll;
 use super::sources::Sources;
@@ -24,6 +25,7 @@ pub fn section(sources: &Sources) -> Option<Markup> {
             @for (split, metrics) in shown {
                 @if several { h3 { "On the " (split) " split" } }
                 (of_split(split, metrics))
+                (evaluation::figures(sources, split, |plot| plot == evaluation::SUBGROUP_PLOT))
             }
         }
     })

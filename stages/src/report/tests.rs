@@ -328,7 +328,7 @@ fn the_model_card_contains_the_evaluation_or_the_reason_for_its_absence() {
 fn metrics_alone_make_a_page() {
     let folder = tempfile::tempdir().unwrap();
     let page = page(&[metrics_input(folder.path(), 20)]);
-    assert_eq!(attributes(&page, "aria-labelledby"), ["summary-title", "evaluation-title", "provenance-title"]);
+    assert_eq!(attributes(&page, "aria-labelledby"), ["summary-title", "results-title", "provenance-title"]);
     assert!(!page.contains("Synthetic data"));
 }
 
@@ -379,9 +379,9 @@ fn the_golden_digest_of_the_revision() {
     use hamflow_stage_api::Kind;
     let folder = tempfile::tempdir().unwrap();
     let page = page(&everything(folder.path()));
-    assert_eq!(Report.spec().revision, 5);
+    assert_eq!(Report.spec().revision, 6);
     assert_eq!(
         blake3::hash(page.as_bytes()).to_hex().as_str(),
-        "fb1fe67745b1ad3b56b62972d99b7611ca8b19d5f9c69c81617bb8dc9695c81f"
+        "496c88d51c98716171b8ef5f84ab16b60f3c06aefd70c386aca97c412e2b44b9"
     );
 }
