@@ -106,6 +106,18 @@ fn kinds_and_schema_are_generated_from_the_kinds() {
 }
 
 #[test]
+fn man_pages_are_written_for_every_command() {
+    let project = chain();
+    let ran = project.hamflow(&["man", "share/man1"]);
+    assert_eq!((ran.code, &ran.stderr[..]), (0, "wrote the man pages to share/man1\n"), "{ran:?}");
+    let page = project.read("share/man1/hamflow-run.1");
+    assert!(page.contains("hamflow\\-run \\- Run the stages that are not up to date"), "{page}");
+    assert!(
+        project.path("share/man1/hamflow.1").is_file() && project.path("share/man1/hamflow-cache-push.1").is_file()
+    );
+}
+
+#[test]
 fn a_dry_run_respects_force() {
     let project = chain();
     let ran = project.hamflow(&["run", "--dry-run", "--force", "first"]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hamflow_stage_api::{DetectedProject, ProjectDetector};
 
-use super::CliError;
+use super::{CliError, Common, project};
 use crate::fs::{self, Durability, Symlinks};
 use crate::ui;
 
@@ -36,6 +36,20 @@ const GITIGNORE: &str = ".gitignore";
 
 /// Directories that do not belong in a repository.
 const IGNORED: &str = "/cache/\n/out/\n/data/\n";
+
+/// Creates `pipeline.toml` from the template of HAM10000 if there is none here or in a parent, so that its demo runs anywhere.
+pub fn prepare_demo(common: &Common) -> Result<(), CliError> {
+    let is_demo = common.profile.as_deref() == Some("demo");
+    if !cfg!(feature = "builtin") || !is_demo || common.file.is_some() {
+        return Ok(());
+    }
+    let path = project::pipeline_file(common);
+    if !path.exists() {
+        fs::write(&path, HAM10000.as_bytes(), Durability::Relaxed)?;
+        ui::say(&format!("created {}, the pipeline of `hamflow init`, to run its demo", path.display()));
+    }
+    Ok(())
+}
 
 /// Runs the command.
 pub fn execute(arguments: &InitArguments, detect: Option<ProjectDetector>) -> Result<u8, CliError> {

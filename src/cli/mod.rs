@@ -12,6 +12,7 @@ mod guard;
 mod init;
 mod kinds;
 mod log;
+mod man;
 mod metrics;
 mod pages;
 mod preview;
@@ -103,6 +104,8 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Generate a shell completion script
     Completions(completions::CompletionsArguments),
+    /// Write man pages of all commands to a directory
+    Man(man::ManArguments),
     /// Execute jobs received on standard input (internal; started by `run`)
     #[command(hide = true)]
     Worker,
@@ -203,6 +206,7 @@ fn execute(invocation: Invocation, program: Program) -> Result<u8, CliError> {
         Command::Cache(arguments) => cache::execute(&arguments, kinds),
         Command::Verify(arguments) => verify::execute(&arguments, kinds),
         Command::Completions(arguments) => completions::execute(&arguments, program),
+        Command::Man(arguments) => man::execute(&arguments, program),
         Command::Worker => crate::exec::serve(kinds).map(|()| 0).map_err(|error| CliError::bug(error.to_string())),
     }
 }

@@ -1,7 +1,7 @@
 //! `hamflow run`: runs the stages that are not up to date.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::error::exit_code;
 use super::project::Project;
-use super::{CliError, Common, closing, project, remote, status};
+use super::{CliError, Common, closing, init, project, remote, status};
 use crate::config::{self, Kinds};
 use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions, SealedRun, Workers};
 use crate::graph::StageId;
@@ -54,26 +54,44 @@ pub struct RunArguments {
     no_wait: bool,
 }
 
+/// The root of the project and what this run would be sealed as, if the pipeline can be located.
+fn invoked(arguments: &RunArguments) -> Option<(PathBuf, Invocation)> {
+    let (root, file) = config::locate(&project::pipeline_file(&arguments.common)).ok()?;
+    let Common { file: _, profile, set } = &arguments.common;
+    let invocation = Invocation::new(&file, profile.as_deref(), set, &arguments.stages)?;
+    Some((root, invocation))
+}
+
+/// Reports the run if the seal of the last one holds.
+fn nothing_to_do(
+    arguments: &RunArguments,
+    kinds: Kinds,
+    (root, invocation): &(PathBuf, Invocation),
+    started: Instant,
+) -> Result<bool, CliError> {
+    if arguments.force || arguments.dry_run {
+        return Ok(false);
+    }
+    let Some(seal) = Seal::read(root, *invocation) else { return Ok(false) };
+    let guard = hold_if_writable(&Seal::store(root), arguments)?;
+    if !seal.holds(kinds) {
+        return Ok(false);
+    }
+    let mut reporter = reporter(arguments.json);
+    let run = SealedRun { seal: &seal, root, guard: guard.as_ref(), started };
+    exec::run_sealed(run, &mut |event| reporter.event(&event))?;
+    Ok(true)
+}
+
 /// Runs the command.
 pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let started = Instant::now();
-    let located = config::locate(&project::pipeline_file(&arguments.common)).ok();
-    let invocation = located.as_ref().and_then(|(_, file)| {
-        let Common { file: _, profile, set } = &arguments.common;
-        Invocation::new(file, profile.as_deref(), set, &arguments.stages)
-    });
-    if let Some(((root, _), invocation)) = located.as_ref().zip(invocation)
-        && !arguments.force
-        && !arguments.dry_run
-        && let Some(seal) = Seal::read(root, invocation)
+    init::prepare_demo(&arguments.common)?;
+    let invoked = invoked(arguments);
+    if let Some(invoked) = &invoked
+        && nothing_to_do(arguments, kinds, invoked, started)?
     {
-        let guard = hold_if_writable(&Seal::store(root), arguments)?;
-        if seal.holds(kinds) {
-            let mut reporter = reporter(arguments.json);
-            let run = SealedRun { seal: &seal, root, guard: guard.as_ref(), started };
-            exec::run_sealed(run, &mut |event| reporter.event(&event))?;
-            return Ok(0);
-        }
+        return Ok(0);
     }
     let mut opened = project::open(&arguments.common, kinds)?;
     let targets = opened.graph.select(&arguments.stages)?;
@@ -112,7 +130,7 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         began: Some(started),
         remote,
         limits: Some(opened.graph.pipeline.cache.limits),
-        invocation,
+        invocation: invoked.map(|(_, invocation)| invocation),
         ..RunOptions::default()
     };
     let workers = Workers { executor: &mut executor, sender: &sender, messages: &heard };
