@@ -3,8 +3,7 @@
 
 `python3 bench/preprocess.py [--images N] [--rounds N] [--originals FOLDER] [--no-peers] [--cold-disk] [--changes N]` creates N
 distinct JPEGs (default 10,015: the originals repeated, each with a number in a comment) and a virtual environment with the other
-libraries. For each image size it runs, in interleaved rounds: the bare decoder on these files (`cargo bench --bench preprocess`), a
-cold `hamflow run` (empty cache, including the hashing of all files and the table), and each library with one process per core.
+libraries. For each image size it runs, in interleaved rounds: the bare decoder on these files (`benches/preprocess`), a cold `hamflow run` (empty cache, including the hashing of all files and the table), and each library with one process per core.
 
 The efficiency of a cold run relative to its bare decoder is the median of the ratios of the rounds, both by wall time and by CPU time;
 the latter is less meaningful, but also valid on a busy machine.
@@ -256,8 +255,8 @@ def linked(folder: Path, originals: Path, count: int) -> Path:
 
 
 def bare(*arguments: str) -> dict[str, tuple[float, float]]:
-    """The output of `cargo bench --bench preprocess` by name: images per second, and the second number of the row."""
-    command = ["cargo", "bench", "--bench", "preprocess", "--", *arguments]
+    """The output of `cargo run --release --manifest-path benches/preprocess/Cargo.toml` by name: images per second, and the second number of the row."""
+    command = ["cargo", "run", "--release", "--manifest-path", "benches/preprocess/Cargo.toml", "--", *arguments]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     rows = re.findall(r"^(\S.*?)\s{2,}(\d+)\s+(\d+)$", printed, re.M)
     if not rows:

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use hamflow::digest::{Digest, of_file};
 use hamflow_stage_api::{Input, InputFile};
-use hamflow_stages::imaging::Preparer;
+use hamflow_stages::kernels::imaging::Preparer;
 use hamflow_stages::ml::classifier::Classifier;
 
 const ROUNDS: usize = 5;

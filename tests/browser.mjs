@@ -138,26 +138,73 @@ async function explorer(tab) {
   }
 }
 
+/// The threshold explorer, by keyboard.
+async function thresholds(tab) {
+  if ((await tab.locator("#threshold").count()) === 0) return;
+  const shown = async () => Promise.all(["value", "sensitivity", "specificity"].map((name) => tab.locator(`#threshold-${name}`).textContent()));
+  await tab.locator("#threshold").focus();
+  await tab.keyboard.press("ArrowLeft");
+  check("an arrow key moves the threshold by a step", (await shown())[0] === "0.49", await shown());
+  await tab.keyboard.press("Home");
+  check("at 0 every image is flagged", JSON.stringify(await shown()) === '["0.00","100.0 %","0.0 %"]', await shown());
+  for (let step = 0; step < 50; step += 1) await tab.keyboard.press("ArrowRight");
+  const row = tab.locator("#certainty tbody tr", { has: tab.locator("th", { hasText: "0.50" }) });
+  const listed = await row.locator("td").allTextContents();
+  check("the slider and the table agree", JSON.stringify((await shown()).slice(1)) === JSON.stringify(listed.slice(0, 2)), { shown: await shown(), listed });
+  const numbers = await Promise.all(["found", "missed", "vain"].map((name) => tab.locator(`#threshold-${name}`).textContent()));
+  check("the numbers per 100 images agree", JSON.stringify(numbers) === JSON.stringify(listed.slice(2)), { numbers, listed });
+}
+
+/// The contents beside the sections: in view wherever the page is, with the section that is read marked.
+async function contents(tab) {
+  for (const id of ["results", "training", "provenance"]) {
+    await tab.locator(`#contents a[href="#${id}"]`).click();
+    await tab.waitForFunction((id) => document.querySelector(`#contents a[href="#${id}"]`).hasAttribute("aria-current"), id, { timeout: 5000 }).catch(() => {});
+    const marked = await tab.locator("#contents a[aria-current]").evaluateAll((links) => links.map((link) => link.getAttribute("href")));
+    check(`the contents mark #${id}`, JSON.stringify(marked) === JSON.stringify([`#${id}`]), marked);
+    const top = await tab.locator("#contents").evaluate((nav) => nav.getBoundingClientRect().top);
+    check(`the contents stay in view at #${id}`, top >= -1 && top < 400, String(top));
+  }
+}
+
+/// At the width of A4 without margins, no figure is wider than the paper.
+async function printed(file) {
+  const { tab, close } = await open(file, { viewport: { width: 688, height: 1000 } });
+  await tab.emulateMedia({ media: "print" });
+  const { wide } = await overflow(tab);
+  check("nothing is wider than the paper", wide.length === 0, wide);
+  const cut = await tab.evaluate(() =>
+    [...document.querySelectorAll("figure")]
+      .filter((figure) => figure.querySelector("svg, img")?.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+      .map((figure) => figure.textContent.trim().slice(0, 60)),
+  );
+  check("no figure is cut in print", cut.length === 0, cut);
+  await shoot(tab, "print");
+  await close();
+}
+
 const paper = (tab) => tab.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector(".hf-paper") ?? document.body).fill]);
 
 async function report(file) {
-  const wide = await open(file, { viewport: { width: 1200, height: 900 } });
+  const wide = await open(file, { viewport: { width: 1600, height: 900 } });
   const { tab } = wide;
   await tab.keyboard.press("Tab");
   const focused = await tab.evaluate(() => document.activeElement.className);
   check("the first tab stop is the skip link", focused === "skip", focused);
   await explorer(tab);
+  await thresholds(tab);
+  await contents(tab);
   const light = await paper(tab);
   const { count, problems } = await figures(tab);
   check("there are figures", count > 0);
   check("every figure has a size and no clipped or overlapping texts", problems.length === 0, problems.slice(0, 20));
-  await accessibility(tab, "light, 1200 px");
-  await shoot(tab, "light-1200");
+  await accessibility(tab, "light, 1600 px");
+  await shoot(tab, "light-1600");
   await tab.emulateMedia({ colorScheme: "dark" });
   const dark = await paper(tab);
   check("the page and its figures have a dark theme", light[0] !== dark[0] && light[1] !== dark[1], { light, dark });
-  await accessibility(tab, "dark, 1200 px");
-  await shoot(tab, "dark-1200");
+  await accessibility(tab, "dark, 1600 px");
+  await shoot(tab, "dark-1600");
   await tab.emulateMedia({ colorScheme: "light", media: "print" });
   check("the table of contents is hidden in print", !(await tab.locator("nav").isVisible()));
   await tab.emulateMedia({ media: "screen" });
@@ -170,14 +217,23 @@ async function report(file) {
   check("no network requests", wide.requests.length === 0, wide.requests);
   await wide.close();
 
-  const narrow = await open(file, { viewport: { width: 375, height: 800 } });
-  await narrow.tab.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
-  const found = await overflow(narrow.tab);
-  check("no horizontal scrolling at 375 px", found.scroll <= found.width, found);
-  await accessibility(narrow.tab, "light, 375 px");
-  await shoot(narrow.tab, "light-375");
-  check("no error messages at 375 px", narrow.errors.length === 0, narrow.errors);
-  await narrow.close();
+  for (const width of [1000, 375]) {
+    const narrow = await open(file, { viewport: { width, height: 800 } });
+    await narrow.tab.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+    const found = await overflow(narrow.tab);
+    check(`no horizontal scrolling at ${width} px`, found.scroll <= found.width, found);
+    const cut = await narrow.tab.evaluate(() =>
+      [...document.querySelectorAll("figure")]
+        .filter((figure) => [...figure.querySelectorAll(".scroll")].some((box) => box.scrollWidth > box.clientWidth + 1))
+        .map((figure) => figure.textContent.trim().slice(0, 60)),
+    );
+    check(`no figure scrolls at ${width} px`, cut.length === 0, cut);
+    await accessibility(narrow.tab, `light, ${width} px`);
+    await shoot(narrow.tab, `light-${width}`);
+    check(`no error messages at ${width} px`, narrow.errors.length === 0, narrow.errors);
+    await narrow.close();
+  }
+  await printed(file);
 }
 
 async function sideBySide(file) {

@@ -38,5 +38,8 @@ pub mod table;
 pub mod train;
 pub mod training;
 
+/// The inner loops, for benchmarks.
+pub use hamflow_kernels as kernels;
+
 #[cfg(test)]
 pub mod test_support;

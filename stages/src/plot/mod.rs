@@ -68,6 +68,8 @@ pub struct Plot {
     pub name: &'static str,
     /// One sentence for the reference documentation.
     pub doc: &'static str,
+    /// What to see in it, for the reader of a page.
+    pub caption: &'static str,
     /// Draws the data of a figure's JSON file.
     pub draw: fn(&Value) -> Result<Svg, FigureError>,
 }
@@ -77,84 +79,105 @@ pub const PLOTS: &[Plot] = &[
     Plot {
         name: CountBarsPlot::PLOT,
         doc: "Rows of each value, or of each value and another's, with their counts.",
+        caption: "The number of images of each value, and their share of all.",
         draw: draw::<CountBarsPlot>,
     },
     Plot {
         name: StackedHistogramPlot::PLOT,
         doc: "Rows in each range of a number, series upon series.",
+        caption: "The number of images in each range; the series stand upon each other.",
         draw: draw::<StackedHistogramPlot>,
     },
     Plot {
         name: SampleGridPlot::PLOT,
         doc: "Some images of each class with their names.",
+        caption: "Images drawn at random, a row for each class.",
         draw: draw::<SampleGridPlot>,
     },
     Plot {
         name: ClassCountsPlot::PLOT,
         doc: "Rows of each class, one bar per split, with their counts.",
+        caption: "The classes should have the same proportions in every split.",
         draw: draw::<ClassCountsPlot>,
     },
     Plot {
         name: LearningCurvesPlot::PLOT,
         doc: "Loss, accuracy and learning rate over the epochs, with the chosen epoch marked.",
+        caption: "If the validation loss rises while the training loss falls, the model overfits. The marked epoch was kept.",
         draw: draw::<LearningCurvesPlot>,
     },
     Plot {
         name: ArchitecturePlot::PLOT,
         doc: "The layers of a network as blocks, with what comes out of each and its number of weights.",
+        caption: "From the image to the classes: the shape of what each layer makes, and its number of weights.",
         draw: draw::<ArchitecturePlot>,
     },
     Plot {
         name: SearchScoresPlot::PLOT,
         doc: "The score of each trial of a search by each of its parameters, with the best marked.",
+        caption: "Each point is a trial. A parameter along whose axis the points rise or fall matters.",
         draw: draw::<SearchScoresPlot>,
     },
     Plot {
         name: SearchCurvesPlot::PLOT,
         doc: "The score of each trial of a search over the epochs, with the best marked.",
+        caption: "Each line is a trial; lines that end early were stopped.",
         draw: draw::<SearchCurvesPlot>,
     },
     Plot {
         name: ModelComparisonPlot::PLOT,
         doc: "Metrics of several models on the same rows, with their intervals.",
+        caption: "Intervals that overlap widely do not tell the models apart.",
         draw: draw::<ModelComparisonPlot>,
     },
     Plot {
         name: ConfusionMatrixPlot::PLOT,
         doc: "Counts by true class (row) and predicted class (column), shaded by share of the row, in index order.",
+        caption: "A row shows what the images of a class were taken for. Those on the diagonal are right.",
         draw: draw::<ConfusionMatrixPlot>,
     },
     Plot {
         name: ClassScoresPlot::PLOT,
         doc: "Recall and precision of each class as bars.",
+        caption: "High precision with low recall: the class is often missed. The reverse: others are taken for it.",
         draw: draw::<ClassScoresPlot>,
     },
     Plot {
         name: RocCurvesPlot::PLOT,
         doc: "The ROC curve of each class against the rest, one panel per class, with its area.",
+        caption: "The nearer to the upper left corner, the better a class is told from the rest. The diagonal is chance.",
         draw: draw::<RocCurvesPlot>,
     },
     Plot {
         name: PrecisionRecallCurvesPlot::PLOT,
         doc: "The precision–recall curve of each class against the rest, one panel per class, with its average precision.",
+        caption: "The nearer to the upper right corner, the better. A classifier by chance stays at the share of the class.",
         draw: draw::<PrecisionRecallCurvesPlot>,
     },
     Plot {
         name: ReliabilityPlot::PLOT,
         doc: "How often the model is right, by how sure it is, with the rows of each bin.",
+        caption: "On the diagonal, the model is right as often as it is sure. Below it, it is too sure of itself.",
         draw: draw::<ReliabilityPlot>,
     },
     Plot {
         name: SubgroupsPlot::PLOT,
         doc: "One metric of every part of the rows (sex, age, site) with its interval.",
+        caption: "Lines are 95 % intervals. Where they overlap, a difference may be chance.",
         draw: draw::<SubgroupsPlot>,
     },
     Plot {
         name: HeatMapsPlot::PLOT,
         doc: "Images, where the model looked for the class that it predicted, and both upon each other.",
+        caption: "Marked is what spoke for the predicted class. Marks beside the lesion are a reason to look closer.",
         draw: draw::<HeatMapsPlot>,
     },
 ];
+
+/// The caption of the plot with this name; empty if there is none.
+pub fn caption(name: &str) -> &'static str {
+    PLOTS.iter().find(|plot| plot.name == name).map_or("", |plot| plot.caption)
+}
 
 fn draw<T: Drawing>(data: &Value) -> Result<Svg, FigureError> {
     let data = T::deserialize(data)

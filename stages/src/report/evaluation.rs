@@ -20,11 +20,8 @@ pub fn results(sources: &Sources) -> Markup {
     let splits = sources.splits();
     html! {
         (by_split(&splits, |split, metrics| html! {
-            div.with-figure {
-                (figures(sources, split, |plot| plot == RESULT_PLOTS[0]))
-                div { (class_table(sources, split, metrics)) }
-            }
-            (figures(sources, split, |plot| plot == RESULT_PLOTS[1]))
+            (figures(sources, split, |plot| RESULT_PLOTS.contains(&plot)))
+            (class_table(sources, split, metrics))
             (notes(metrics))
         }))
         div.blocks { (metric_table(&splits)) (malignant_table(&splits)) }

@@ -6,11 +6,11 @@ use maud::{Markup, PreEscaped, html};
 
 use super::layout::scroll;
 use super::sources::FigureFile;
-use crate::plot::{Drawing, Figure, FigureError, Svg};
+use crate::plot::{Drawing, Figure, FigureError, Svg, caption};
 
 /// Draws data as a figure; `id` must be unique in the page.
 pub fn drawn<T: Drawing>(data: &T, id: &str, label: &str) -> Markup {
-    inline(&data.draw(), id, label)
+    inline(&data.draw(), T::PLOT, id, label)
 }
 
 /// Embeds a figure from a folder.
@@ -18,9 +18,12 @@ pub fn drawn<T: Drawing>(data: &T, id: &str, label: &str) -> Markup {
 /// It is drawn again from its data, so that it uses the page's colours and unique ids. An SVG file without usable
 /// data is embedded as an image, in which no scripts run and no resources are loaded.
 pub fn from_file(file: &FigureFile, number: usize) -> Markup {
-    let redrawn = file.data.as_deref().map(Figure::from_json).map(|figure| figure.and_then(|figure| figure.draw()));
+    let redrawn = file.data.as_deref().map(|data| {
+        let figure = Figure::from_json(data)?;
+        Ok((figure.draw()?, figure.plot))
+    });
     match redrawn {
-        Some(Ok(svg)) => inline(&svg, &format!("figure-{number}"), &file.name),
+        Some(Ok((svg, plot))) => inline(&svg, &plot, &format!("figure-{number}"), &file.name),
         Some(Err(FigureError { .. })) | None => html! {
             figure {
                 (scroll(&file.name, &html! { img alt=(file.name) src=(data_url(&file.svg)); }))
@@ -30,8 +33,8 @@ pub fn from_file(file: &FigureFile, number: usize) -> Markup {
     }
 }
 
-fn inline(svg: &Svg, id: &str, label: &str) -> Markup {
-    html! { figure { (scroll(label, &PreEscaped(svg.inline(id)))) } }
+fn inline(svg: &Svg, plot: &str, id: &str, label: &str) -> Markup {
+    html! { figure { (scroll(label, &PreEscaped(svg.inline(id)))) figcaption { (caption(plot)) } } }
 }
 
 fn data_url(svg: &[u8]) -> String {

@@ -53,6 +53,10 @@ fn predictions_input(folder: &Path, rows: usize) -> (&'static str, Input) {
         text("label", &|row| LABELS[scores.truth()[row]].to_owned()),
         text("predicted", &|row| LABELS[scores.predicted()[row]].to_owned()),
         Column::new("confidence".into(), confidence),
+        Column::new(
+            format!("probability_{}", LABELS[2]).into(),
+            scores.probabilities().iter().map(|row| row[2]).collect::<Vec<f64>>(),
+        ),
     ])
     .unwrap();
     let bytes = table::write(&frame).unwrap();
@@ -373,6 +377,31 @@ fn the_page_for_all_of_ham10000_is_small() {
     assert!(page.len() < 1_500_000, "{} bytes", page.len());
 }
 
+// truth is malignant in every fifth of 35 rows; the probability of malignancy is 0.5 in every seventh and 0.25 in the others:
+// from sklearn.metrics import confusion_matrix
+// confusion_matrix([r % 5 == 0 for r in range(35)], [r % 7 == 0 for r in range(35)]).ravel()  # [24 4 6 1]
+#[test]
+fn thresholds_of_malignant_classes_are_shown_with_what_they_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut metrics = metrics(35);
+    metrics["test"]["malignant"] = json!({"classes": [LABELS[2]], "rows": 7, "values": {}, "intervals": {}});
+    let metrics = ("metrics", json_input(folder.path(), "metrics", ArtifactType::METRICS, &metrics));
+    let page = page(&[metrics, predictions_input(folder.path(), 35)]);
+    let row = |threshold: &str, cells: [&str; 5]| {
+        let cells: String = cells.iter().map(|cell| format!("<td class=\"number\">{cell}</td>")).collect();
+        format!("<th class=\"number\" scope=\"row\">{threshold}</th>{cells}")
+    };
+    for expected in [
+        row("0.20", ["100.0 %", "0.0 %", "20.0", "0.0", "80.0"]),
+        row("0.50", ["14.3 %", "85.7 %", "2.9", "17.1", "11.4"]),
+        row("0.70", ["0.0 %", "100.0 %", "0.0", "20.0", "0.0"]),
+    ] {
+        assert!(page.contains(&expected), "{expected}");
+    }
+    assert!(page.contains("<script id=\"threshold-data\" type=\"application/json\">[[0.25,0.25,"), "the script's data");
+    assert!(page.contains("</polyline>"), "elements of the drawing are closed");
+}
+
 /// If this digest changes, increment `REVISION`; otherwise caches return results of the old version.
 #[test]
 fn the_golden_digest_of_the_revision() {
@@ -382,6 +411,6 @@ fn the_golden_digest_of_the_revision() {
     assert_eq!(Report.spec().revision, 6);
     assert_eq!(
         blake3::hash(page.as_bytes()).to_hex().as_str(),
-        "496c88d51c98716171b8ef5f84ab16b60f3c06aefd70c386aca97c412e2b44b9"
+        "95d734b5469b8a104c95a77f755645bcb939703c1c630c285668f7ebfde81412"
     );
 }

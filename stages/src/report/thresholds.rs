@@ -84,12 +84,14 @@ pub fn explorer(sources: &Sources) -> Option<Markup> {
                 div #thresholds hidden {
                     label.slider for="threshold" { "Threshold" output #threshold-value for="threshold" { "0.50" } }
                     input #threshold type="range" min="0" max="1" step=(1.0 / f64::from(STEPS)) value="0.5";
-                    dl.facts role="status" {
-                        div { dt { "sensitivity" } dd #threshold-sensitivity {} }
-                        div { dt { "specificity" } dd #threshold-specificity {} }
-                        div { dt { "of 100 images: malignant, flagged" } dd #threshold-found {} }
-                        div { dt { "of 100 images: malignant, missed" } dd #threshold-missed {} }
-                        div { dt { "of 100 images: benign, flagged" } dd #threshold-vain {} }
+                    div role="status" {
+                        dl.facts {
+                            div { dt { "sensitivity" } dd #threshold-sensitivity {} }
+                            div { dt { "specificity" } dd #threshold-specificity {} }
+                            div { dt { "of 100 images: malignant, flagged" } dd #threshold-found {} }
+                            div { dt { "of 100 images: malignant, missed" } dd #threshold-missed {} }
+                            div { dt { "of 100 images: benign, flagged" } dd #threshold-vain {} }
+                        }
                     }
                 }
                 (table(&probabilities))
@@ -129,7 +131,7 @@ fn table(probabilities: &Probabilities) -> Markup {
 
 /// The curves of sensitivity and specificity over the threshold. The script moves the line.
 fn chart(probabilities: &Probabilities) -> Markup {
-    let (left, top, width, height) = (46.0, 14.0, 400.0, 220.0);
+    let (left, top, width, height) = (56.0, 14.0, 400.0, 220.0);
     let x = |value: f64| left + width * value;
     let y = |value: f64| top + height * (1.0 - value);
     let curve = |of: fn(&Outcome) -> f64| {
@@ -141,16 +143,16 @@ fn chart(probabilities: &Probabilities) -> Markup {
     };
     let ticks = [0.0, 0.25, 0.5, 0.75, 1.0];
     html! {
-        svg.hf-figure viewBox="0 0 470 282" role="img" aria-label="Sensitivity and specificity by threshold" {
+        svg.hf-figure viewBox="0 0 480 282" role="img" aria-label="Sensitivity and specificity by threshold" {
             @for tick in ticks {
-                line.hf-grid x1=(x(0.0)) x2=(x(1.0)) y1=(y(tick)) y2=(y(tick));
+                line.hf-grid x1=(x(0.0)) x2=(x(1.0)) y1=(y(tick)) y2=(y(tick)) {}
                 text.hf-soft x=(left - 8.0) y=(y(tick) + 4.0) text-anchor="end" { (format!("{:.0} %", 100.0 * tick)) }
                 text.hf-soft x=(x(tick)) y=(y(0.0) + 18.0) text-anchor="middle" { (tick) }
             }
             text.hf-soft x=(x(0.5)) y=(y(0.0) + 40.0) text-anchor="middle" { "threshold" }
-            polyline.hf-l0 stroke-width="2" points=(curve(|outcome| outcome.sensitivity));
-            polyline.hf-l1 stroke-width="2" points=(curve(|outcome| outcome.specificity));
-            line #threshold-line .hf-axis stroke-width="2" data-left=(left) data-width=(width) x1=(x(0.5)) x2=(x(0.5)) y1=(y(1.0)) y2=(y(0.0));
+            polyline.hf-l0 stroke-width="2" points=(curve(|outcome| outcome.sensitivity)) {}
+            polyline.hf-l1 stroke-width="2" points=(curve(|outcome| outcome.specificity)) {}
+            line #threshold-line .hf-axis stroke-width="2" data-left=(left) data-width=(width) x1=(x(0.5)) x2=(x(0.5)) y1=(y(1.0)) y2=(y(0.0)) {}
         }
     }
 }

@@ -1,14 +1,14 @@
 //! How fast JPEGs decode, decoder beside decoder, in a bare loop over bytes in memory.
 //!
-//! `cargo bench --bench preprocess [-- FOLDER]` prints images per second on all threads: medians of interleaved rounds.
-//! `… -- FOLDER --alone HEIGHTxWIDTH` decodes each file of a large folder once, with the chosen decoder and nothing else.
+//! `cargo run --release --manifest-path benches/preprocess/Cargo.toml [FOLDER]` prints images per second on all threads: medians of interleaved rounds.
+//! `… FOLDER --alone HEIGHTxWIDTH` decodes each file of a large folder once, with the chosen decoder and nothing else.
 //! `bench/preprocess.py` puts whole runs and other programs beside it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use hamflow_stages::imaging::{ColourConstancy, Decoder, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer};
+use hamflow_kernels::imaging::{ColourConstancy, Decoder, Decoding, Filter, Fit, HairRemoval, Preparation, Preparer};
 
 const ROUNDS: usize = 5;
 
