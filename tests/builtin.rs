@@ -238,6 +238,19 @@ fn the_official_scorer_of_isic_accepts_the_submission() {
 }
 
 #[test]
+fn the_demo_runs_in_a_directory_without_a_pipeline() {
+    let project = Project::builtin("");
+    std::fs::remove_file(project.path("pipeline.toml")).unwrap();
+    let other = project.hamflow(&["run", "--profile", "other"]);
+    assert!(other.code != 0 && other.stderr.contains("`hamflow init` writes one"), "{other:?}");
+    assert!(!project.path("pipeline.toml").exists());
+    let demo = project.hamflow(&["run", "--profile", "demo", "--dry-run", "metadata"]);
+    assert_eq!(demo.code, 0, "{demo:?}");
+    assert!(demo.stderr.starts_with("created pipeline.toml, the pipeline of `hamflow init`"), "{demo:?}");
+    assert_eq!(project.read("pipeline.toml"), include_str!("../pipeline.toml"));
+}
+
+#[test]
 fn the_help_includes_the_commands_of_the_stages() {
     let project = Project::builtin("");
     let help = |command: &[&str]| {
