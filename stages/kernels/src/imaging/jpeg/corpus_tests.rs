@@ -27,7 +27,7 @@ enum State {
 /// Writes the corpus to a folder.
 fn corpus(folder: &Path) -> Vec<Entry> {
     let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/jpegs.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/jpegs.py");
     let made = Command::new(python).arg(script).arg(folder).status().unwrap();
     assert!(made.success());
     serde_json::from_slice(&std::fs::read(folder.join("corpus.json")).unwrap()).unwrap()
