@@ -13,10 +13,10 @@ use crate::artifact;
 use crate::comparison_record::{ComparisonRecord, Difference, ModelFacts, ModelRecord};
 use crate::dataset::{EXTERNAL, SPLITS};
 use crate::json;
-use crate::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
 use crate::ml::card::Card;
 use crate::plot::{Drawing, Figure, ModelComparisonPlot};
 use crate::prediction_table::PredictionTable;
+use hamflow_kernels::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
 
 /// Incremented whenever equal inputs produce different results.
 const REVISION: u32 = 1;

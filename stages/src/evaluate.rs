@@ -27,9 +27,9 @@ use self::rows::Row;
 use crate::artifact;
 use crate::dataset::EXTERNAL;
 use crate::json;
-use crate::metric::{Scores, SplitMetrics};
 use crate::ml::card::Card;
 use crate::plot::{Figure, grouped};
+use hamflow_kernels::metric::{Scores, SplitMetrics};
 
 /// Evaluates a model. The only kind that computes metrics from test rows.
 pub struct Evaluate;

@@ -20,7 +20,6 @@ pub mod image_names;
 pub mod impute;
 pub mod json;
 pub mod metadata;
-pub mod metric;
 pub mod ml;
 pub mod model_card;
 pub mod plot;

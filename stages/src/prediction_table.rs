@@ -11,9 +11,9 @@
 
 use hamflow_stage_api::{Input, StageError};
 
-use crate::metric::Scores;
 use crate::ml::examples::unnamed_class;
 use crate::table::Sheet;
+use hamflow_kernels::metric::Scores;
 
 const PROBABILITY: &str = "probability_";
 

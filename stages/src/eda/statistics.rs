@@ -1,6 +1,6 @@
 //! Tests of association between a class and other columns, with effect sizes.
 
-use crate::metric::percentile;
+use hamflow_kernels::metric::percentile;
 
 /// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::rows::Row;
-use crate::metric::{ColourSummary, Population};
+use hamflow_kernels::metric::{ColourSummary, Population};
 
 /// Adds up the colours of images.
 #[derive(Debug, Clone, Copy, Default)]

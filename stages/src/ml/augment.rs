@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ml::normalisation::{Normalisation, Table};
+use hamflow_kernels::imaging::warp;
 use hamflow_kernels::shape::MapShape;
 
 /// Random augmentation of training images, drawn anew in each epoch. Pixels outside the image repeat the nearest pixel.
@@ -228,21 +229,7 @@ impl Affine {
     /// Writes the transformed image with bilinear interpolation; outside the image, the nearest pixel is repeated.
     /// `values` maps bytes to normalised values.
     pub fn apply(&self, shape: MapShape, image: &[u8], values: &Table, output: &mut [f32]) {
-        let row_length = shape.width * shape.channels;
-        for (y, row) in output.chunks_exact_mut(row_length).enumerate() {
-            for (x, pixel) in row.chunks_exact_mut(shape.channels).enumerate() {
-                let [source_y, source_x] = self.rows.map(|[a, b, c]| (y as f64).mul_add(a, (x as f64).mul_add(b, c)));
-                let (upper, lower, down) = neighbours(source_y, shape.height);
-                let (left, right, across) = neighbours(source_x, shape.width);
-                let at = |y: usize, x: usize| &image[y * row_length + x * shape.channels..][..shape.channels];
-                let corners = [at(upper, left), at(upper, right), at(lower, left), at(lower, right)];
-                for (channel, value) in pixel.iter_mut().enumerate() {
-                    let [a, b, c, d] = corners.map(|corner| values[channel][usize::from(corner[channel])]);
-                    let (above, below) = (across.mul_add(b - a, a), across.mul_add(d - c, c));
-                    *value = down.mul_add(below - above, above);
-                }
-            }
-        }
+        warp(self.rows, shape, image, values, output);
     }
 }
 
@@ -267,13 +254,6 @@ pub fn change_colours([brightness, contrast, saturation]: [f64; 3], normalisatio
             *output = ((value - mean[i]) / deviation[i]) as f32;
         }
     }
-}
-
-/// The two pixels next to a coordinate, clamped to the image, and the interpolation weight of the second.
-fn neighbours(coordinate: f64, length: usize) -> (usize, usize, f32) {
-    let inside = coordinate.clamp(0.0, (length - 1) as f64);
-    let first = inside as usize;
-    (first, (first + 1).min(length - 1), (inside - first as f64) as f32)
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use hamflow_stage_api::{ParamError, near_miss};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Direction, METRICS, Metric};
 use crate::ml::augment::Augmentation;
 use crate::ml::device::Device;
 use crate::ml::examples::{RowWeights, Selection};
@@ -19,6 +18,7 @@ use crate::ml::optim::{OptimiserConfig, OptimiserKind};
 use crate::ml::precision::Precision;
 use crate::ml::schedule::{Curve, Plateau};
 use crate::ml::switch::Switch;
+use hamflow_kernels::metric::{Direction, METRICS, Metric};
 
 /// The maximum α of MixUp.
 const MAX_ALPHA: f64 = 2.0;

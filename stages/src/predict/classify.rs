@@ -7,9 +7,9 @@ use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
 use crate::gradcam::pictures::{enlarged, paint};
-use crate::metric::most_probable;
 use crate::ml::classifier::{Classifier, thread_pool};
 use hamflow_kernels::imaging::{Preparation, Preparer};
+use hamflow_kernels::metric::most_probable;
 
 /// The number of images per batch.
 const BATCH: usize = 256;

@@ -10,6 +10,7 @@ mod pixels;
 mod planes;
 mod preparation;
 mod resize;
+mod warp;
 
 pub use decode::{Decoder, decode};
 pub use embed::jpeg_base64;
@@ -17,3 +18,4 @@ pub use lesion::{Diagnosis, Lesion};
 pub use pixels::{BadImage, MAX_PIXELS, Pixels};
 pub use preparation::{ColourConstancy, Decoding, Fit, HairRemoval, Preparation, Preparer};
 pub use resize::{Filter, Resizer, Span};
+pub use warp::warp;

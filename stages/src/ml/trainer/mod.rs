@@ -16,12 +16,12 @@ pub use processor::{INFERENCE_BATCH, Processor, predict, predict_view};
 use hamflow_stage_api::{Random, StageError};
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Direction, Scores};
 use crate::ml::network::Network;
 use crate::ml::normalisation::Normalisation;
 use crate::ml::recipe::{Keep, Recipe, Sampling};
 use crate::ml::schedule::Schedule;
 use crate::ml::weights::Weights;
+use hamflow_kernels::metric::{Direction, Scores};
 
 /// The hint for diverged training.
 const DIVERGED_HINT: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";

@@ -22,7 +22,8 @@ mod scores;
 mod split_metrics;
 mod subgroups;
 
-#[cfg(test)]
+/// Scores for tests, here and in the stages.
+#[doc(hidden)]
 pub mod fixture;
 
 pub use bootstrap::{Interval, Resampling, interval, percentile};

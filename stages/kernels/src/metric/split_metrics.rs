@@ -39,7 +39,7 @@ pub struct SplitMetrics {
     /// The metrics with the decision for rare classes; `None` if there is no validation split to choose its power.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// How well malignant classes are told from the others; `None` if no class or every class is malignant.
+    /// How well malignant classes are separated from the others; `None` if no class or every class is malignant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub malignant: Option<Malignant>,
     /// The same metrics for subgroups of the rows, by attribute (`sex`).

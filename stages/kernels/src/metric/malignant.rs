@@ -1,4 +1,4 @@
-//! How well malignant classes are told from the others.
+//! How well malignant classes are separated from the others.
 
 use std::collections::BTreeMap;
 
