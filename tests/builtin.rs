@@ -244,7 +244,9 @@ fn the_demo_runs_in_a_directory_without_a_pipeline() {
     let other = project.hamflow(&["run", "--profile", "other"]);
     assert!(other.code != 0 && other.stderr.contains("`hamflow init` writes one"), "{other:?}");
     assert!(!project.path("pipeline.toml").exists());
-    let demo = project.hamflow(&["run", "--profile", "demo", "--dry-run", "metadata"]);
+    let dry = project.hamflow(&["run", "--profile", "demo", "--dry-run"]);
+    assert!(dry.code != 0 && !project.path("pipeline.toml").exists(), "{dry:?}");
+    let demo = project.hamflow(&["run", "--profile", "demo", "--set", "stages.synthetic.images=180", "metadata"]);
     assert_eq!(demo.code, 0, "{demo:?}");
     assert!(demo.stderr.starts_with("created pipeline.toml, the pipeline of `hamflow init`"), "{demo:?}");
     assert_eq!(project.read("pipeline.toml"), include_str!("../pipeline.toml"));

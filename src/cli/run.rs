@@ -86,7 +86,9 @@ fn nothing_to_do(
 /// Runs the command.
 pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let started = Instant::now();
-    init::prepare_demo(&arguments.common)?;
+    if !arguments.dry_run {
+        init::prepare_demo(&arguments.common)?;
+    }
     let invoked = invoked(arguments);
     if let Some(invoked) = &invoked
         && nothing_to_do(arguments, kinds, invoked, started)?
