@@ -151,7 +151,7 @@ async function thresholds(tab) {
   const row = tab.locator("#certainty tbody tr", { has: tab.locator("th", { hasText: "0.50" }) });
   const listed = await row.locator("td").allTextContents();
   check("the slider and the table agree", JSON.stringify((await shown()).slice(1)) === JSON.stringify(listed.slice(0, 2)), { shown: await shown(), listed });
-  const numbers = await Promise.all(["found", "missed", "vain"].map((name) => tab.locator(`#threshold-${name}`).textContent()));
+  const numbers = await Promise.all(["found", "missed", "false"].map((name) => tab.locator(`#threshold-${name}`).textContent()));
   check("the numbers per 100 images agree", JSON.stringify(numbers) === JSON.stringify(listed.slice(2)), { numbers, listed });
 }
 

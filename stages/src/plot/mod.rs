@@ -85,7 +85,7 @@ pub const PLOTS: &[Plot] = &[
     Plot {
         name: StackedHistogramPlot::PLOT,
         doc: "Rows in each range of a number, series upon series.",
-        caption: "The number of images in each range; the series stand upon each other.",
+        caption: "The number of images in each range, with the series stacked.",
         draw: draw::<StackedHistogramPlot>,
     },
     Plot {
@@ -115,7 +115,7 @@ pub const PLOTS: &[Plot] = &[
     Plot {
         name: SearchScoresPlot::PLOT,
         doc: "The score of each trial of a search by each of its parameters, with the best marked.",
-        caption: "Each point is a trial. A parameter along whose axis the points rise or fall matters.",
+        caption: "Each point is a trial. A parameter matters if the points rise or fall along its axis.",
         draw: draw::<SearchScoresPlot>,
     },
     Plot {
@@ -133,43 +133,43 @@ pub const PLOTS: &[Plot] = &[
     Plot {
         name: ConfusionMatrixPlot::PLOT,
         doc: "Counts by true class (row) and predicted class (column), shaded by share of the row, in index order.",
-        caption: "A row shows what the images of a class were taken for. Those on the diagonal are right.",
+        caption: "Each row shows how the images of one class were predicted. The diagonal is correct.",
         draw: draw::<ConfusionMatrixPlot>,
     },
     Plot {
         name: ClassScoresPlot::PLOT,
         doc: "Recall and precision of each class as bars.",
-        caption: "High precision with low recall: the class is often missed. The reverse: others are taken for it.",
+        caption: "Low recall: the class is often missed. Low precision: other classes are often predicted as it.",
         draw: draw::<ClassScoresPlot>,
     },
     Plot {
         name: RocCurvesPlot::PLOT,
         doc: "The ROC curve of each class against the rest, one panel per class, with its area.",
-        caption: "The nearer to the upper left corner, the better a class is told from the rest. The diagonal is chance.",
+        caption: "Closer to the upper left corner is better. The diagonal is chance.",
         draw: draw::<RocCurvesPlot>,
     },
     Plot {
         name: PrecisionRecallCurvesPlot::PLOT,
         doc: "The precision–recall curve of each class against the rest, one panel per class, with its average precision.",
-        caption: "The nearer to the upper right corner, the better. A classifier by chance stays at the share of the class.",
+        caption: "Closer to the upper right corner is better. Chance is the share of the class.",
         draw: draw::<PrecisionRecallCurvesPlot>,
     },
     Plot {
         name: ReliabilityPlot::PLOT,
         doc: "How often the model is right, by how sure it is, with the rows of each bin.",
-        caption: "On the diagonal, the model is right as often as it is sure. Below it, it is too sure of itself.",
+        caption: "On the diagonal, confidence equals accuracy. Below it, the model is overconfident.",
         draw: draw::<ReliabilityPlot>,
     },
     Plot {
         name: SubgroupsPlot::PLOT,
         doc: "One metric of every part of the rows (sex, age, site) with its interval.",
-        caption: "Lines are 95 % intervals. Where they overlap, a difference may be chance.",
+        caption: "Lines are 95 % intervals. If they overlap, a difference may be chance.",
         draw: draw::<SubgroupsPlot>,
     },
     Plot {
         name: HeatMapsPlot::PLOT,
         doc: "Images, where the model looked for the class that it predicted, and both upon each other.",
-        caption: "Marked is what spoke for the predicted class. Marks beside the lesion are a reason to look closer.",
+        caption: "Highlighted regions support the predicted class. Regions outside the lesion deserve a closer look.",
         draw: draw::<HeatMapsPlot>,
     },
 ];

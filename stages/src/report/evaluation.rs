@@ -6,8 +6,8 @@ use super::figure;
 use super::layout::scroll;
 use super::sources::{FigureFile, Sources};
 use super::thresholds;
-use crate::metric::{CLASS_METRICS, MALIGNANT_METRICS, METRICS, Malignant, Metric, SplitMetrics};
 use crate::plot::{PLOTS, grouped};
+use hamflow_kernels::metric::{CLASS_METRICS, MALIGNANT_METRICS, METRICS, Malignant, Metric, SplitMetrics};
 
 /// Plots that belong to another section than the curves.
 const RESULT_PLOTS: [&str; 2] = ["confusion_matrix", "class_scores"];
@@ -202,8 +202,8 @@ fn interval_sentences(splits: &[(&str, &SplitMetrics)]) -> Vec<String> {
     let each: Vec<String> = splits.iter().filter_map(of).collect();
     let sentence = |each: String| {
         format!(
-            "Below the numbers stand their 95 % percentile intervals, by drawing whole lesions again with replacement, because \
-             images of one lesion say the same twice ({each})."
+            "The second line of a cell is a 95 % percentile interval, from a bootstrap that resamples whole lesions, because \
+             images of one lesion are not independent ({each})."
         )
     };
     (!each.is_empty()).then(|| sentence(each.join("; "))).into_iter().collect()

@@ -30,16 +30,17 @@
   function flagged(side, threshold) {
     return side.filter(function (value) { return value >= threshold; }).length;
   }
-  function percent(share) { return (100 * share).toFixed(1) + " %"; }
+  // One decimal, ties upwards, as in the table.
+  function tenths(value) { return (Math.round(10 * value) / 10).toFixed(1); }
   function update() {
     var threshold = Number(slider.value);
-    var found = flagged(sides[0], threshold), vain = flagged(sides[1], threshold);
+    var found = flagged(sides[0], threshold), falsely = flagged(sides[1], threshold);
     byId("threshold-value").textContent = threshold.toFixed(2);
-    byId("threshold-sensitivity").textContent = percent(found / sides[0].length);
-    byId("threshold-specificity").textContent = percent(1 - vain / sides[1].length);
-    byId("threshold-found").textContent = (100 * found / all).toFixed(1);
-    byId("threshold-missed").textContent = (100 * (sides[0].length - found) / all).toFixed(1);
-    byId("threshold-vain").textContent = (100 * vain / all).toFixed(1);
+    byId("threshold-sensitivity").textContent = tenths(100 * (found / sides[0].length)) + " %";
+    byId("threshold-specificity").textContent = tenths(100 * ((sides[1].length - falsely) / sides[1].length)) + " %";
+    byId("threshold-found").textContent = tenths(100 * found / all);
+    byId("threshold-missed").textContent = tenths(100 * (sides[0].length - found) / all);
+    byId("threshold-false").textContent = tenths(100 * falsely / all);
     line.setAttribute("x1", left + width * threshold);
     line.setAttribute("x2", left + width * threshold);
   }

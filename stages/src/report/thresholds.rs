@@ -1,9 +1,9 @@
-//! The explorer of thresholds for the malignant classes: what each would find, miss, and flag in vain.
+//! The explorer of thresholds for the malignant classes: what each would find, miss, and flag falsely.
 
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
 
-use super::layout::{percent, scroll};
+use super::layout::scroll;
 use super::sources::Sources;
 use crate::plot::grouped;
 
@@ -31,21 +31,21 @@ struct Outcome {
     /// Malignant rows that are not, of 100 rows.
     missed: f64,
     /// Benign rows that are flagged, of 100 rows.
-    in_vain: f64,
+    false_alarms: f64,
 }
 
 impl Probabilities {
     fn at(&self, threshold: f64) -> Outcome {
         let flagged = |of: &[f64]| (of.len() - of.partition_point(|probability| *probability < threshold)) as f64;
         let (malignant, benign) = (self.malignant.len() as f64, self.benign.len() as f64);
-        let (found, in_vain) = (flagged(&self.malignant), flagged(&self.benign));
+        let (found, false_alarms) = (flagged(&self.malignant), flagged(&self.benign));
         let of_100 = |rows: f64| 100.0 * rows / (malignant + benign);
         Outcome {
             sensitivity: found / malignant,
-            specificity: (benign - in_vain) / benign,
+            specificity: (benign - false_alarms) / benign,
             found: of_100(found),
             missed: of_100(malignant - found),
-            in_vain: of_100(in_vain),
+            false_alarms: of_100(false_alarms),
         }
     }
 }
@@ -70,12 +70,12 @@ pub fn explorer(sources: &Sources) -> Option<Markup> {
     Some(html! {
         h3 { "Thresholds for malignant classes" }
         p {
-            "Suppose that an image is flagged if the probabilities of " (classes.join(", ")) " together reach a threshold. A low \
+            "Suppose that an image is flagged if the probabilities of " (classes.join(", ")) " add up to at least a threshold. A low \
              threshold misses fewer malignant images and flags more benign ones. Of the " (grouped(rows as u64)) " images of the "
             (split) " split, " (grouped(probabilities.malignant.len() as u64)) " are malignant; in other collections, and in a \
-             practice, the share is another, and so are the numbers per 100 images. Choose a threshold on validation rows, not here."
+             practice, that share differs, and so do the numbers per 100 images. Choose a threshold on validation rows, not here."
         }
-        div.with-figure {
+        div.side-by-side {
             figure {
                 (chart(&probabilities))
                 figcaption { "Solid: sensitivity. Dashed: specificity. The vertical line is the threshold." }
@@ -88,9 +88,9 @@ pub fn explorer(sources: &Sources) -> Option<Markup> {
                         dl.facts {
                             div { dt { "sensitivity" } dd #threshold-sensitivity {} }
                             div { dt { "specificity" } dd #threshold-specificity {} }
-                            div { dt { "of 100 images: malignant, flagged" } dd #threshold-found {} }
-                            div { dt { "of 100 images: malignant, missed" } dd #threshold-missed {} }
-                            div { dt { "of 100 images: benign, flagged" } dd #threshold-vain {} }
+                            div { dt { "per 100 images: found" } dd #threshold-found {} }
+                            div { dt { "per 100 images: missed" } dd #threshold-missed {} }
+                            div { dt { "per 100 images: false alarms" } dd #threshold-false {} }
                         }
                     }
                 }
@@ -101,14 +101,19 @@ pub fn explorer(sources: &Sources) -> Option<Markup> {
     })
 }
 
+/// One decimal, ties upwards as in the script.
+fn tenths(value: f64) -> String {
+    format!("{:.1}", (10.0 * value).round() / 10.0)
+}
+
 fn table(probabilities: &Probabilities) -> Markup {
-    let caption = "Some thresholds";
+    let caption = "Selected thresholds";
     let table = html! {
         table {
             caption { (caption) }
             thead {
                 tr {
-                    @for name in ["threshold", "sensitivity", "specificity", "found of 100", "missed of 100", "flagged in vain of 100"] {
+                    @for name in ["threshold", "sensitivity", "specificity", "found per 100", "missed per 100", "false alarms per 100"] {
                         th.number scope="col" { (name) }
                     }
                 }
@@ -118,9 +123,9 @@ fn table(probabilities: &Probabilities) -> Markup {
                     @let outcome = probabilities.at(threshold);
                     tr {
                         th.number scope="row" { (format!("{threshold:.2}")) }
-                        td.number { (percent(outcome.sensitivity)) }
-                        td.number { (percent(outcome.specificity)) }
-                        @for rows in [outcome.found, outcome.missed, outcome.in_vain] { td.number { (format!("{rows:.1}")) } }
+                        td.number { (tenths(100.0 * outcome.sensitivity)) " %" }
+                        td.number { (tenths(100.0 * outcome.specificity)) " %" }
+                        @for rows in [outcome.found, outcome.missed, outcome.false_alarms] { td.number { (tenths(rows)) } }
                     }
                 }
             }
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn outcomes_are_those_of_the_confusion_matrix_at_the_threshold() {
         let probabilities = Probabilities { malignant: vec![0.1, 0.5, 0.9], benign: vec![0.0, 0.2, 0.3, 0.4, 0.6] };
-        for (threshold, [negatives, in_vain, missed, found]) in [
+        for (threshold, [negatives, false_alarms, missed, found]) in [
             (0.0, [0.0, 5.0, 0.0, 3.0]),
             (0.25, [2.0, 3.0, 1.0, 2.0]),
             (0.5, [4.0, 1.0, 1.0, 2.0]),
@@ -179,9 +184,15 @@ mod tests {
                 specificity: negatives / 5.0,
                 found: 100.0 * found / 8.0,
                 missed: 100.0 * missed / 8.0,
-                in_vain: 100.0 * in_vain / 8.0,
+                false_alarms: 100.0 * false_alarms / 8.0,
             };
             assert_eq!(probabilities.at(threshold), expected, "{threshold}");
         }
+    }
+
+    #[test]
+    fn ties_are_rounded_upwards_as_by_the_script() {
+        // Math.round(10 * value) / 10 in JavaScript; `{:.1}` alone would give 1.2 and 12.2.
+        assert_eq!([1.25, 12.25, 2.75, 0.04].map(tenths), ["1.3", "12.3", "2.8", "0.0"]);
     }
 }
