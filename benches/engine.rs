@@ -130,6 +130,7 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         params: params.json().clone(),
         seed: None,
         part: JobPart::Whole,
+        lineage: None,
         inputs: Inputs(BTreeMap::from([("csv".into(), vec![csv]), ("images".into(), vec![images])])),
         output_dir: folder.to_owned(),
         scratch_dir: folder.to_owned(),

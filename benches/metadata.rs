@@ -117,6 +117,7 @@ fn once(layout: &Layout, rows: usize) {
         kind: "metadata".to_owned(),
         seed: None,
         part: JobPart::Whole,
+        lineage: None,
         inputs,
         params: params.json().clone(),
         output_dir: folder.join("out"),

@@ -121,6 +121,20 @@ fn the_whole_pipeline_reruns_only_what_a_change_affects() {
 }
 
 #[test]
+fn the_report_knows_the_parameters_behind_it_and_no_name_of_a_stage() {
+    let project = small();
+    let page = project.read("out/report/index.html");
+    assert!(page.contains("<h3>Recipe</h3>") && page.contains("<dt>batch size</dt>"), "the parameters of the training");
+    assert!(page.contains("gradcam reads ") && page.contains("<h4>synthetic</h4>"), "the graph and all parameters");
+    let renamed =
+        SMALL.replace("[stages.gradcam]", "[stages.heat]\nkind = \"gradcam\"").replace("\"gradcam\"\n", "\"heat\"\n");
+    let renamed = renamed.replace("kind = \"heat\"", "kind = \"gradcam\"");
+    project.write("pipeline.toml", renamed);
+    let ran = project.run();
+    assert_eq!((ran.ran(), ran.with_outcome("cached")), (Vec::new(), vec!["heat".to_owned()]));
+}
+
+#[test]
 fn the_report_and_the_comparison_show_the_run_records() {
     let project = small();
     project.run_with(&["--set", "stages.train.epochs=1"]);
@@ -145,7 +159,10 @@ fn the_report_and_the_comparison_show_the_run_records() {
         page.contains("<strong>train</strong>: <code>epochs</code> changed from 2 to 1</li>"),
         "differences are listed"
     );
-    assert!(page.contains("evaluate.test.balanced_accuracy") && page.matches("<iframe").count() == 2);
+    assert!(page.contains("<h3>evaluate: test</h3>") && page.contains("<th scope=\"row\">balanced accuracy</th>"));
+    assert!(page.contains("<span class=\"interval\">") && page.contains("equal metrics</summary>"), "{page}");
+    assert!(page.contains("alt=\"Learning curves of train in both runs\" src=\"data:image/svg+xml;base64,"), "{page}");
+    assert_eq!(page.matches("<iframe").count(), 2);
     assert!(!page.contains("<strong>preprocess</strong>"), "equal stages are not listed");
 }
 

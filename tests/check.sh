@@ -211,9 +211,17 @@ if for_step browser; then
   fi
 fi
 
+if for_step browser && [ -n "${HAMFLOW_BROWSER_MODULES:-}" ]; then
+  step "the live view of the demo"
+  cargo build --release
+  live=$(mktemp -d)
+  removed+=("$live")
+  cp pipeline.toml "$live/"
+  node tests/live.mjs "$HAMFLOW_BROWSER_MODULES" "${CARGO_TARGET_DIR:-target}/release/hamflow" "$live" ${HAMFLOW_SCREENSHOTS:-}
+fi
+
 if for_step real browser; then
   step "real data"
-  [ "$wanted" != browser ] || cargo build --release
   if [ -d "$data/ham10000" ]; then
     bash tests/real.sh "$data"
   else

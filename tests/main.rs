@@ -35,5 +35,6 @@ mod sealed;
 #[cfg(feature = "builtin")]
 mod search;
 mod security;
+mod serve;
 #[cfg(feature = "builtin")]
 mod terminal;

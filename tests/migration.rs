@@ -34,7 +34,7 @@ fn only_what_has_a_new_revision_runs_again() {
         let named = |reason: &serde_json::Value| reason["reason"].as_str().unwrap().to_owned();
         causes.extend(reasons.map(|reason| (event["stage"].as_str().unwrap().to_owned(), named(reason))));
     }
-    assert!(causes.iter().all(|(_, cause)| ["revision", "param", "input"].contains(&&cause[..])), "{causes:?}");
+    assert!(causes.iter().all(|(_, cause)| ["revision", "param", "input", "view"].contains(&&cause[..])), "{causes:?}");
     let params: Vec<_> = causes.iter().filter(|(_, cause)| cause == "param").map(|(stage, _)| stage).collect();
     // `metadata` no longer lists the classes of HAM10000 unless they are declared.
     assert_eq!(params, ["words", "metadata"]);

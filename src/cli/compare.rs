@@ -1,10 +1,12 @@
 //! `hamflow compare`: compares two runs on one HTML page.
 
+mod curves;
+mod metric_tables;
+
 use clap::Args;
 use hamflow_stage_api::Access;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::metrics::{self, Numbers};
 use super::project::Project;
 use super::{CliError, Common, pages, project};
 use crate::config::Kinds;
@@ -45,8 +47,9 @@ pub fn execute(arguments: &CompareArguments, kinds: Kinds) -> Result<u8, CliErro
     Ok(0)
 }
 
-fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
-    let numbers = runs.map(|run| metrics::of_record(opened, run));
+/// Renders the page: first what differs, then the metrics, the curves, and the runs themselves.
+pub fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
+    let curves = curves::figures(opened, runs);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -60,9 +63,10 @@ fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
             body {
                 header { h1 { "Run comparison" } }
                 main {
+                    section { h2 { "What differs" } (differences(opened, runs)) }
+                    section { h2 { "Metrics" } (metric_tables::section(opened, runs)) }
+                    @if !curves.is_empty() { section { h2 { "Learning curves" } div.figures { @for figure in &curves { (figure) } } } }
                     section { h2 { "Runs" } (facts(runs)) }
-                    section { h2 { "Differences" } (differences(opened, runs)) }
-                    section { h2 { "Metrics" } (metric_table(runs, &numbers)) }
                     section { h2 { "Stages" } (stage_table(runs)) }
                     @for (stage, artifact) in pages::page_stages(opened) {
                         section.wide {
@@ -76,10 +80,6 @@ fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
     }
 }
 
-fn scroll(label: &str, table: &Markup) -> Markup {
-    html! { div.scroll tabindex="0" role="group" aria-label=(label) { (table) } }
-}
-
 fn facts(runs: [&RunRecord; 2]) -> Markup {
     let [a, b] = runs.map(pages::facts);
     let table = html! {
@@ -87,7 +87,7 @@ fn facts(runs: [&RunRecord; 2]) -> Markup {
             tbody { @for ((name, first), (_, second)) in a.into_iter().zip(b) { tr { th scope="row" { (name) } td { (first) } td { (second) } } } }
         }
     };
-    scroll("Runs", &table)
+    pages::scroll("Runs", &table)
 }
 
 /// How a stage differs between the two runs.
@@ -190,39 +190,6 @@ fn with_code(text: &str) -> Markup {
     }
 }
 
-fn metric_table(runs: [&RunRecord; 2], numbers: &[Numbers; 2]) -> Markup {
-    let mut names: Vec<&(String, String)> = numbers.iter().flat_map(Numbers::keys).collect();
-    names.sort_unstable();
-    names.dedup();
-    let cell = |value: Option<f64>| value.map_or("–".to_owned(), metrics::shown);
-    let table = html! {
-        table {
-            thead {
-                tr {
-                    th scope="col" { "metric" }
-                    @for run in runs { th.number scope="col" { (run.run) } }
-                    th.number scope="col" { "difference" }
-                }
-            }
-            tbody {
-                @for name in &names {
-                    @let [a, b] = [&numbers[0], &numbers[1]].map(|numbers| numbers.get(*name).copied());
-                    tr {
-                        th scope="row" { (metrics::full_name(name)) }
-                        td.number { (cell(a)) }
-                        td.number { (cell(b)) }
-                        td.number { @if let (Some(a), Some(b)) = (a, b) { (metrics::difference(a, b)) } }
-                    }
-                }
-            }
-        }
-    };
-    html! {
-        @if names.is_empty() { p { "Neither run has metrics in the cache." } }
-        @else { (scroll("Metrics", &table)) }
-    }
-}
-
 fn stage_table(runs: [&RunRecord; 2]) -> Markup {
     let mut names: Vec<&str> = Vec::new();
     for stage in runs.iter().flat_map(|run| &run.stages) {
@@ -243,7 +210,7 @@ fn stage_table(runs: [&RunRecord; 2]) -> Markup {
             tbody { @for name in names { tr { th scope="row" { (name) } @for run in runs { td { (cell(found(run, name))) } } } } }
         }
     };
-    scroll("Stages", &table)
+    pages::scroll("Stages", &table)
 }
 
 /// The page of a run in an iframe, so that the IDs and scripts of the two pages do not interfere.

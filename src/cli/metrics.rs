@@ -145,25 +145,54 @@ fn of_run(opened: &Project, run: &str) -> Result<Numbers, CliError> {
 }
 
 fn all_of_record(opened: &Project, record: &RunRecord) -> Numbers {
-    let digests = |stage: &str| {
-        let found = record.stages.iter().find(|found| found.stage == stage);
-        found.map(|found| found.outputs.clone()).unwrap_or_default()
-    };
-    collect(opened, digests)
+    collect(opened, |stage| outputs(record, stage))
+}
+
+fn outputs(record: &RunRecord, stage: &str) -> BTreeMap<String, Digest> {
+    let found = record.stages.iter().find(|found| found.stage == stage);
+    found.map(|found| found.outputs.clone()).unwrap_or_default()
+}
+
+/// Confidence intervals by stage and by the path of the metric.
+pub type Intervals = BTreeMap<(String, String), [f64; 2]>;
+
+/// The confidence intervals of a run: a metrics file has those of an object's numbers in its member `intervals`, by name.
+pub fn intervals_of_record(opened: &Project, record: &RunRecord) -> Intervals {
+    let mut intervals = Intervals::new();
+    read(opened, |stage| outputs(record, stage), |stage, value| collect_intervals(stage, "", value, &mut intervals));
+    intervals
+}
+
+fn collect_intervals(stage: &str, path: &str, value: &Value, intervals: &mut Intervals) {
+    let Some(map) = value.as_object() else { return };
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    for (name, ends) in map.get("intervals").and_then(Value::as_object).into_iter().flatten() {
+        if let Ok(ends) = serde_json::from_value::<[f64; 2]>(ends.clone()) {
+            intervals.insert((stage.to_owned(), below(name)), ends);
+        }
+    }
+    for (name, value) in map {
+        collect_intervals(stage, &below(name), value, intervals);
+    }
 }
 
 fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>) -> Numbers {
     let mut numbers = Numbers::new();
+    read(opened, digests, |stage, value| flatten(stage, "", value, &mut numbers));
+    numbers
+}
+
+/// Passes every metrics file to `each`, with the name of its stage.
+fn read(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>, mut each: impl FnMut(&str, &Value)) {
     for stage in &opened.graph.pipeline.stages {
         let made = digests(&stage.name);
         for output in stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::METRICS) {
             let bytes = made.get(&output.name).and_then(|digest| opened.store.content.read(digest));
             if let Some(value) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
-                flatten(&stage.name, "", &value, &mut numbers);
+                each(&stage.name, &value);
             }
         }
     }
-    numbers
 }
 
 /// Collects the numbers of nested objects by their path. Arrays (such as a confusion matrix) are left to the report.
@@ -202,5 +231,17 @@ mod tests {
         assert_eq!(numbers, Numbers::from([(("evaluate".to_owned(), "test.accuracy".to_owned()), 0.5)]));
         flatten("e", "", &json!({"test": {"auc": null, "undefined": {"auc": "no rows"}}}), &mut numbers);
         assert_eq!(shown(numbers[&("e".to_owned(), "test.auc".to_owned())]), "undefined");
+    }
+
+    #[test]
+    fn intervals_belong_to_the_numbers_beside_them() {
+        let mut intervals = Intervals::new();
+        let value =
+            json!({"test": {"auc": 0.5, "intervals": {"auc": [0.25, 0.75], "per_class.a.f1": [0, 1], "bad": [1]}}});
+        collect_intervals("e", "", &value, &mut intervals);
+        let interval = |path: &str| intervals.get(&("e".to_owned(), path.to_owned())).copied();
+        assert_eq!(interval("test.auc"), Some([0.25, 0.75]));
+        assert_eq!(interval("test.per_class.a.f1"), Some([0.0, 1.0]));
+        assert_eq!(intervals.len(), 2);
     }
 }

@@ -5,6 +5,7 @@ mod closing;
 mod compare;
 mod completions;
 mod contributed;
+mod curves;
 mod dag;
 mod error;
 mod follow;
@@ -21,6 +22,7 @@ mod remote;
 mod report;
 mod run;
 mod schema;
+mod serve;
 mod status;
 mod trust;
 mod verify;
@@ -87,6 +89,8 @@ enum Command {
     Report(report::ReportArguments),
     /// Compare two runs on one HTML page
     Compare(compare::CompareArguments),
+    /// Serve a live view of runs, logs, curves and artifacts to the browser
+    Serve(serve::ServeArguments),
     /// Render what a stage does to a sample of its inputs, without running it
     Preview(preview::PreviewArguments),
     /// List past runs, or show one run or the log of a stage
@@ -198,6 +202,7 @@ fn execute(invocation: Invocation, program: Program) -> Result<u8, CliError> {
         Command::Metrics(arguments) => metrics::execute(&arguments, kinds),
         Command::Report(arguments) => report::execute(&arguments, kinds),
         Command::Compare(arguments) => compare::execute(&arguments, kinds),
+        Command::Serve(arguments) => serve::execute(&arguments, kinds),
         Command::Preview(arguments) => preview::execute(&arguments, kinds),
         Command::Log(arguments) => log::execute(&arguments, kinds),
         Command::Init(arguments) => init::execute(&arguments, program.detect),

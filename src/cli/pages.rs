@@ -106,7 +106,7 @@ pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
 }
 
 /// The start time as `2026-11-22 20:15:30`, parsed from the run's ID.
-fn started(record: &RunRecord) -> String {
+pub fn started(record: &RunRecord) -> String {
     let digits: Vec<char> = record.run.chars().collect();
     let part = |from: usize, to: usize| digits.get(from..to).map(|part| part.iter().collect::<String>());
     let parts = [(0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15)].map(|(from, to)| part(from, to));
@@ -162,6 +162,11 @@ pub fn outcome(stage: &StageRecord) -> String {
         0 => word.to_owned(),
         parts => format!("{word}, {} of {parts} parts", stage.parts_ran),
     }
+}
+
+/// A table that scrolls in its box if the window is too narrow.
+pub fn scroll(label: &str, table: &Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="group" aria-label=(label) { (table) } }
 }
 
 /// Writes a page to the record directory of a run and returns its absolute path.

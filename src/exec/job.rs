@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::{Input, Inputs, Job, JobPart, Part, Redactor, StageError, Threads};
+use hamflow_stage_api::{Input, Inputs, Job, JobPart, Lineage, Part, Redactor, StageError, Threads};
 
 use crate::config::Stage;
 use crate::digest::{Digest, FileDigest};
@@ -86,13 +86,15 @@ pub struct Piece {
     pub part: JobPart,
     /// The inputs of the job.
     pub inputs: Inputs,
+    /// The lineage of the inputs, for kinds that ask for it.
+    pub lineage: Option<Lineage>,
     /// Number of threads that the job may use.
     pub threads: usize,
 }
 
 /// Creates the job and its directories.
 pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, StageError> {
-    let Piece { id, part, inputs, threads } = piece;
+    let Piece { id, part, inputs, lineage, threads } = piece;
     let spec = &stage.spec;
     let work = work_dir(places.tmp, id);
     let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));
@@ -114,6 +116,7 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
         params: stage.params.json().clone(),
         seed: spec.seeded.then_some(stage.seed),
         part,
+        lineage,
         inputs,
         output_dir,
         scratch_dir,

@@ -183,20 +183,23 @@ impl Journal {
 
 /// The names of all recorded runs, newest first.
 pub fn list_runs(runs: &Path) -> Vec<String> {
+    let mut names = run_names(runs);
+    names.retain(|name| read_run(runs, name).is_some());
+    names
+}
+
+/// The names of the folders that may belong to runs, newest first, without reading the records.
+pub fn run_names(runs: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter(|entry| read_run(runs, &entry.file_name().to_string_lossy()).is_some())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit())).collect();
     names.sort_unstable_by(|a, b| b.cmp(a));
     names
 }
 
 /// The newest run if it has written something and has not finished. A killed run never finishes.
 pub fn newest_unfinished_run(runs: &Path) -> Option<String> {
-    let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let newest = names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit())).max()?;
+    let newest = run_names(runs).into_iter().next()?;
     read_run(runs, &newest).is_none_or(|record| record.wall_ms == 0).then_some(newest)
 }
 

@@ -8,6 +8,7 @@ use hamflow_stage_api::StageError;
 use super::driver::{Driver, LockUpdate, Report, Setting};
 use super::finish::finish;
 use super::guard::own_command;
+use super::progress::ProgressFile;
 use super::record::{Journal, RunRecord, run_name};
 use super::secrets::redactor;
 use super::{RunEvent, RunOptions, RunSummary, Workers, gc, rebuild};
@@ -31,6 +32,11 @@ pub fn run(
     let (graph, store) = (planner.graph(), planner.store());
     let started = options.began.unwrap_or_else(Instant::now);
     let record = record(graph, options);
+    let mut progress = ProgressFile::new(&store.runs_dir(), &record.run);
+    let events: &mut dyn FnMut(RunEvent) = &mut |event| {
+        progress.event(&event);
+        events(event);
+    };
     events(RunEvent::RunStarted { run: record.run.clone(), stages: graph.upstream(&options.targets).len() });
     if options.locked {
         refuse_surplus(graph, planner.lock())?;

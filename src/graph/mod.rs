@@ -1,6 +1,7 @@
 //! The dependency graph: connects the stages of a [`Pipeline`], resolves references, checks types and rejects cycles.
 
 mod columns;
+mod lineage;
 mod order;
 pub mod render;
 mod resolve;

@@ -9,6 +9,7 @@
 //! | kind and its `REVISION` | the stage's name |
 //! | parameters, defaults filled in | whether a value came from the file, a profile or `--set` |
 //! | digests, by port, of the inputs' bytes, their names or the views that the kind reads | paths, names of upstream stages, times |
+//! | kinds, parameters and seeds of the stages upstream, for kinds that ask for their lineage (`report`) | |
 //! | axis values of gathered stages | the order in which stages ran |
 //! | declared environment | any other environment, `secret_env` |
 //! | the seed, for kinds that declare randomness | threads, host, executor, SIMD level |
@@ -48,6 +49,9 @@ use crate::lock::Lockfile;
 use crate::out::{Differences, OutFolder};
 use crate::store::{ActionResult, Files, StatIndex, Store};
 use world::World;
+
+/// The name of the view of a stage's lineage.
+const LINEAGE: &str = "parameters of the stages upstream";
 
 /// The action that a stage needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,6 +249,10 @@ impl<'a> Planner<'a> {
         }
         if has_views {
             fingerprint.views = self.views(stage, &inputs)?;
+        }
+        if spec.lineage {
+            let digest = self.world.keep(graph.lineage(id).text());
+            fingerprint.views.push(FingerprintView { name: LINEAGE.to_owned(), digest });
         }
         let key = fingerprint.key();
         let (result, foreign) = self.world.result(stage, &key);

@@ -12,6 +12,7 @@ mod figure;
 mod layout;
 mod page;
 mod provenance;
+mod recipe;
 mod search;
 mod sources;
 mod splits;
@@ -31,13 +32,14 @@ use crate::model_card::ModelCard;
 
 /// Incremented whenever equal inputs produce a different page.
 ///
+/// 7: the recipe of the model and the graph of the pipeline.
 /// 6: results first, on the width of the screen; thresholds for malignant classes.
 /// 5: external test sets, malignant classes, and what a dataset does not have.
 /// 4: deep networks are drawn in groups of layers.
 /// 3: everything derived from synthetic data is marked as such; calibration is judged by its effect on the rows that
 /// are shown.
 /// 2: the first numbered revision.
-const REVISION: u32 = 6;
+const REVISION: u32 = 7;
 
 /// Writes the report page.
 pub struct Report;
@@ -98,7 +100,7 @@ impl Kind for Report {
             Port::new("latency", LATENCY, "The measured times of the compared models.").optional(),
         ];
         let summary = "Writes one self-contained HTML page about data, split, training, evaluation and explanations, and the model's card.";
-        KindSpec { threads: Threads::One, ..KindSpec::new("report", REVISION, summary, ports) }
+        KindSpec { threads: Threads::One, lineage: true, ..KindSpec::new("report", REVISION, summary, ports) }
     }
 
     fn check(&self, params: &ReportParams) -> Result<(), ParamError> {
@@ -113,7 +115,8 @@ impl Kind for Report {
     }
 
     fn run(&self, params: &ReportParams, context: &StageContext<'_>) -> Result<(), StageError> {
-        let sources = Sources::read(context.inputs())?;
+        let lineage = context.job().lineage.clone().unwrap_or_default();
+        let sources = Sources { lineage, ..Sources::read(context.inputs())? };
         let page = page::page(&params.title, params.failures, &sources);
         context.write("index.html", page.into_string().as_bytes())?;
         context.write("model_card.md", model_card(&sources).as_bytes())

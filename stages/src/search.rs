@@ -5,8 +5,8 @@ mod space;
 mod trials;
 
 use hamflow_stage_api::{
-    Columns, Devices, Kind, KindSpec, Output, ParamError, Part, PartOutput, Parts, Planning, StageContext, StageError,
-    Threads, View, Views,
+    Columns, Curves, Devices, Kind, KindSpec, Output, ParamError, Part, PartOutput, Parts, Planning, StageContext,
+    StageError, Threads, View, Views,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::ml::classifier::thread_pool;
 use crate::ml::device::Device;
 use crate::ml::recipe::Recipe;
 use crate::ml::switch::Switch;
+use crate::training::curves::LearningCurves;
 use crate::training::{self, Outcome, Run};
 
 /// Incremented whenever equal inputs produce different results.
@@ -195,6 +196,10 @@ impl Kind for Search {
             Output::new("record", artifact::SEARCH, results::RECORD),
             Output::new("trials", hamflow_stage_api::ArtifactType::TABLE, results::TRIALS),
         ]
+    }
+
+    fn curves(&self) -> Option<&dyn Curves> {
+        Some(&LearningCurves)
     }
 
     fn devices(&self) -> Option<&dyn Devices<SearchParams>> {

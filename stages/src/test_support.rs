@@ -171,6 +171,7 @@ pub fn job(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)], folder:
         kind: spec.name.to_owned(),
         seed: spec.seeded.then_some(1234),
         part: JobPart::Whole,
+        lineage: None,
         inputs: Inputs(by_port),
         params: params.json().clone(),
         output_dir: make("out"),

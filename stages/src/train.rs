@@ -1,7 +1,7 @@
 //! The kind `train`: trains a network on the training rows and selects the best epoch by the validation rows.
 
 use hamflow_stage_api::{
-    Columns, Devices, Kind, KindSpec, Output, ParamError, Planning, StageContext, StageError, View, Views,
+    Columns, Curves, Devices, Kind, KindSpec, Output, ParamError, Planning, StageContext, StageError, View, Views,
 };
 
 use crate::artifact;
@@ -9,6 +9,7 @@ use crate::ml::backend;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
 use crate::ml::recipe::Recipe;
+use crate::training::curves::LearningCurves;
 use crate::training::{self, Outcome, Run, Stopped};
 
 /// Incremented whenever equal inputs produce a different model.
@@ -40,6 +41,10 @@ impl Kind for Train {
             Output::new("summary", artifact::SUMMARY, "summary.json"),
             Output::new("figures", artifact::FIGURES, "figures"),
         ]
+    }
+
+    fn curves(&self) -> Option<&dyn Curves> {
+        Some(&LearningCurves)
     }
 
     fn devices(&self) -> Option<&dyn Devices<Recipe>> {

@@ -64,7 +64,8 @@ impl Driver<'_> {
             checkpoint: checkpoint.as_deref(),
             redactor: &self.report.redactor,
         };
-        let job = job::make(stage, job::Piece { id: number, part, inputs, threads }, &places)?;
+        let lineage = stage.spec.lineage.then(|| self.setting.graph.lineage(id));
+        let job = job::make(stage, job::Piece { id: number, part, inputs, lineage, threads }, &places)?;
         self.executor.submit(&job).map_err(|error| {
             StageError::failed(format!("cannot start a worker: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")

@@ -37,7 +37,12 @@ impl Driver<'_> {
             return;
         }
         let (parts, parts_cached) = (work.parts.parts.len(), work.parts.cached);
-        let reasons = if self.setting.is_rebuild() { Vec::new() } else { self.reasons(work) };
+        let reasons = if self.setting.is_rebuild() {
+            Vec::new()
+        } else {
+            self.report.journal.save_soon();
+            self.reasons(work)
+        };
         let stage = self.name(id).to_owned();
         (self.report.events)(RunEvent::StageStarted { stage, reasons, parts, parts_cached });
     }

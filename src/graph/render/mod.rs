@@ -1,6 +1,5 @@
 //! Renders a graph as a tree for the terminal, as Graphviz, Mermaid or JSON, or as an SVG image.
 
-mod layout;
 mod svg;
 mod text;
 
@@ -163,10 +162,10 @@ struct Colours {
 
 fn colours(status: Option<&str>) -> Colours {
     let (fill, line) = match status {
-        Some("fresh") => ("#e6f4ea", "#1e7a44"),
+        Some("fresh" | "ran") => ("#e6f4ea", "#1e7a44"),
         Some("cached") => ("#e3effb", "#1b62a5"),
-        Some("stale") => ("#fdf0d5", "#96590a"),
-        Some("pending") => ("#efeff3", "#5b6072"),
+        Some("stale" | "interrupted") => ("#fdf0d5", "#96590a"),
+        Some("pending" | "skipped") => ("#efeff3", "#5b6072"),
         Some("running") => ("#ece6fa", "#5b3fb0"),
         Some("failed") => ("#fce4e2", "#b3261e"),
         _ => ("#ffffff", "#4a5060"),

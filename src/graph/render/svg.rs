@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use hamflow_stage_api::layout::{Layout, Placed, Size, lay_out};
 use hamflow_stage_api::svg::{self, escape};
 
-use super::layout::{Layout, Placed, Size, lay_out};
 use super::{Scene, SceneNode, colours};
 
 /// The width of a monospaced character relative to the font size (DejaVu Sans Mono: 0.602, others less).

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    EventSink, Job, JobPart, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
+    Curves, EventSink, Job, JobPart, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
     StageContext, StageError, View, parameters,
 };
 
@@ -94,6 +94,9 @@ pub trait AnyKind: Sync {
     /// [`Parts::keys_parameters`](crate::Parts::keys_parameters).
     fn parts_key_parameters(&self) -> bool;
 
+    /// [`Kind::curves`]; none by default.
+    fn curves(&self) -> Option<&dyn Curves>;
+
     /// [`Preview::render`](crate::Preview::render); `None` if the kind has no preview.
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError>;
 
@@ -170,6 +173,10 @@ impl<K: Kind> AnyKind for K {
 
     fn parts_key_parameters(&self) -> bool {
         self.parts().is_none_or(|split| split.keys_parameters())
+    }
+
+    fn curves(&self) -> Option<&dyn Curves> {
+        Kind::curves(self)
     }
 
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {

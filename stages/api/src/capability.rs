@@ -98,3 +98,25 @@ pub trait Preview<P> {
     /// A PNG that shows the effect of these parameters on about `sample` inputs without running the stage.
     fn render(&self, params: &P, planning: Planning<'_>, sample: usize) -> Result<Vec<u8>, StageError>;
 }
+
+/// The values that a stage has recorded so far, or those of a finished one, for [`Curves::draw`].
+#[derive(Debug, Clone, Copy)]
+pub struct Series<'a> {
+    /// The name that tells the series from others in the same image.
+    pub name: &'a str,
+    /// The content of [`Curves::side_file`] or of [`Curves::output`].
+    pub values: &'a [u8],
+}
+
+/// Curves of what a stage measures while it works, such as the loss of a training.
+pub trait Curves: Sync {
+    /// The file among the side outputs that the stage appends to while it works. A stage that makes several trials has one in the folder
+    /// of each.
+    fn side_file(&self) -> &'static str;
+
+    /// The output that holds the same values once the stage is done.
+    fn output(&self) -> &'static str;
+
+    /// Draws the series in one SVG image. An incomplete last line, which is still being written, is left out.
+    fn draw(&self, series: &[Series<'_>]) -> Result<String, StageError>;
+}

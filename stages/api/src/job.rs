@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Inputs, Params, PartOutput, Redactor, StageError};
+use crate::{Digest, Inputs, Lineage, Params, PartOutput, Redactor, StageError};
 
 /// Which piece of a stage's work a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Job {
     pub seed: Option<u64>,
     /// The piece of work.
     pub part: JobPart,
+    /// The stages that the inputs come from, for kinds that [ask](crate::KindSpec::lineage) for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
     /// The inputs; for a part, only the files that the part lists.
     pub inputs: Inputs,
     /// Where outputs are written; exists and is empty.

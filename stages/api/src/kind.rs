@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::parameters;
-use crate::{Columns, Devices, Files, Output, ParamError, Parts, Port, Preview, StageContext, StageError, Views};
+use crate::{
+    Columns, Curves, Devices, Files, Output, ParamError, Parts, Port, Preview, StageContext, StageError, Views,
+};
 
 /// Parameters as JSON values, sorted by name.
 pub type Params = Map<String, Value>;
@@ -42,6 +44,8 @@ pub struct KindSpec {
     pub extendable: &'static [&'static str],
     /// The number of threads that a job can use.
     pub threads: Threads,
+    /// Whether it gets the [lineage](crate::Lineage) of its inputs, which then enters the key.
+    pub lineage: bool,
     /// The unit in which the work of parts is counted: their files, or [`Part::amount`](crate::Part::amount).
     pub part_unit: &'static str,
     /// Whether every part reads each of its files exactly once, with [`ReadAhead`](crate::ReadAhead), and reports the digests
@@ -62,6 +66,7 @@ impl KindSpec {
             seeded: false,
             extendable: &[],
             threads: Threads::All,
+            lineage: false,
             part_unit: "files",
             reads_once: false,
         }
@@ -133,6 +138,11 @@ pub trait Kind: Sync {
 
     /// The files of the project that parameters name, if they may name any.
     fn files(&self) -> Option<&dyn Files<Self::Params>> {
+        None
+    }
+
+    /// The curves of what a stage measures while it works, if it measures anything.
+    fn curves(&self) -> Option<&dyn Curves> {
         None
     }
 

@@ -13,9 +13,11 @@ mod heat_maps;
 mod learning_curves;
 mod model_comparison;
 mod panels;
+mod pipeline_graph;
 mod precision_recall_curves;
 mod reliability;
 mod roc_curves;
+mod run_curves;
 mod sample_grid;
 mod scale;
 mod search_curves;
@@ -37,9 +39,11 @@ pub use count_bars::CountBarsPlot;
 pub use heat_maps::{HeatExample, HeatMapsPlot, heat_colour};
 pub use learning_curves::{EpochPoint, LearningCurvesPlot};
 pub use model_comparison::{ComparedModel, ModelComparisonPlot};
+pub use pipeline_graph::{GraphNode, PipelineGraphPlot};
 pub use precision_recall_curves::PrecisionRecallCurvesPlot;
 pub use reliability::{ReliabilityBin, ReliabilityPlot};
 pub use roc_curves::{ClassCurve, RocCurvesPlot};
+pub use run_curves::{NamedCurves, RunCurvesPlot};
 pub use sample_grid::{Sample, SampleGridPlot, SampleRow};
 pub use scale::grouped;
 pub use search_curves::SearchCurvesPlot;
@@ -107,10 +111,22 @@ pub const PLOTS: &[Plot] = &[
         draw: draw::<LearningCurvesPlot>,
     },
     Plot {
+        name: RunCurvesPlot::PLOT,
+        doc: "Loss and accuracy of several trainings over the epochs.",
+        caption: "Compare the validation curves: the lower loss, or the same loss after fewer epochs, is better.",
+        draw: draw::<RunCurvesPlot>,
+    },
+    Plot {
         name: ArchitecturePlot::PLOT,
         doc: "The layers of a network as blocks, with what comes out of each and its number of weights.",
         caption: "From the image to the classes: the shape of what each layer makes, and its number of weights.",
         draw: draw::<ArchitecturePlot>,
+    },
+    Plot {
+        name: PipelineGraphPlot::PLOT,
+        doc: "The stages of a pipeline and what they read.",
+        caption: "Each arrow goes from what is read to the stage that reads it. Boxes without a colour are inputs from outside.",
+        draw: draw::<PipelineGraphPlot>,
     },
     Plot {
         name: SearchScoresPlot::PLOT,

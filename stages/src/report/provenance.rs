@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::facts::facts;
 use super::layout::scroll;
+use super::recipe;
 use super::sources::Sources;
 
 /// Renders the section.
@@ -28,6 +29,7 @@ pub fn section(sources: &Sources) -> Markup {
              which " code { "hamflow report --open" } " shows above this page, and not on the page itself."
         }
         (scroll("What this page was made from", &table))
+        @if let Some(pipeline) = recipe::pipeline(&sources.lineage) { (pipeline) }
         @if let Some(card) = &sources.card {
             details {
                 summary { h3 { "The model's card" } }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{Digest, Input, InputFile, Inputs, StageError};
+use hamflow_stage_api::{Digest, Input, InputFile, Inputs, Lineage, StageError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -51,6 +51,8 @@ pub struct Sources {
     pub comparison: Option<ComparisonRecord>,
     /// The measured times of the compared models.
     pub latency: Option<Latency>,
+    /// The stages that the inputs come from.
+    pub lineage: Lineage,
     /// The digest of every input by port.
     pub digests: Vec<(String, Digest)>,
 }
@@ -128,6 +130,7 @@ impl Sources {
             search: parsed(inputs, "search")?,
             comparison: parsed(inputs, "comparison")?,
             latency: parsed(inputs, "latency")?,
+            lineage: Lineage::default(),
             digests: digests(inputs),
         })
     }

@@ -4,9 +4,9 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::facts::{facts, text};
-use super::figure;
 use super::layout::scroll;
 use super::sources::Sources;
+use super::{figure, recipe};
 use crate::plot::{ArchitecturePlot, LayerBlock, LearningCurvesPlot};
 
 /// The number of layers up to which their table is shown at once.
@@ -26,6 +26,7 @@ pub fn section(sources: &Sources) -> Option<Markup> {
             @let plot = LearningCurvesPlot { title: "Learning curves".to_owned(), epochs: sources.history.clone(), chosen };
             (figure::drawn(&plot, "learning-curves", "Learning curves"))
         }
+        @if let Some(recipe) = recipe::model(&sources.lineage) { (recipe) }
         @if let Some(layers) = layers {
             h3 { "Layers" }
             @if let Some(plot) = architecture(training, layers) { (figure::drawn(&plot, "architecture", "The network")) }

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod checks;
+pub mod curves;
 mod finished;
 mod pictures;
 mod progress;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{StageContext, StageError, Symlinks, open_with, remaining_time};
 
+use super::curves::SIDE_FILE;
 use crate::ml::tensorboard::EventFile;
 use crate::ml::trainer::{EpochRecord, StepReport};
 
@@ -119,7 +120,7 @@ impl<'a> ProgressReporter<'a> {
         let added = self.events.scalars(record.epoch as u64, &scalars);
         added.map_err(|source| StageError::io("write events to", &self.folder, &source))?;
 
-        let path = self.folder.join("history.jsonl");
+        let path = self.folder.join(SIDE_FILE);
         let mut line = serde_json::to_vec(record)
             .map_err(|error| StageError::bug(format!("cannot serialise an epoch: {error}")))?;
         line.push(b'\n');

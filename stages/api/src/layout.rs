@@ -7,44 +7,53 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The size of a box.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
-    pub(super) width: f64,
-    pub(super) height: f64,
+pub struct Size {
+    /// The width.
+    pub width: f64,
+    /// The height.
+    pub height: f64,
     /// Whether the box is placed directly before its first reader, as inputs are.
-    pub(super) late: bool,
+    pub late: bool,
 }
 
 /// A box, or a waypoint of an edge.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Placed {
-    pub(super) left: f64,
-    pub(super) right: f64,
+pub struct Placed {
+    /// The left edge.
+    pub left: f64,
+    /// The right edge.
+    pub right: f64,
     /// The vertical centre.
-    pub(super) y: f64,
-    pub(super) height: f64,
+    pub y: f64,
+    /// The height.
+    pub height: f64,
     layer: usize,
 }
 
 /// Positions, and the line segments between adjacent columns.
-pub(super) struct Layout {
+#[derive(Debug, Clone)]
+pub struct Layout {
     /// The boxes in the given order, followed by the waypoints.
-    pub(super) nodes: Vec<Placed>,
+    pub nodes: Vec<Placed>,
     /// Pairs of nodes in adjacent columns.
-    pub(super) segments: Vec<(usize, usize)>,
+    pub segments: Vec<(usize, usize)>,
     /// The right edge of each node's column.
-    pub(super) column_right: Vec<f64>,
-    pub(super) width: f64,
-    pub(super) height: f64,
+    pub column_right: Vec<f64>,
+    /// The width of the drawing.
+    pub width: f64,
+    /// The height of the drawing.
+    pub height: f64,
 }
 
-pub(super) const MARGIN: f64 = 20.0;
+/// The distance of the boxes from the edges of the drawing.
+pub const MARGIN: f64 = 20.0;
 const COLUMN_GAP: f64 = 56.0;
 const ROW_GAP: f64 = 18.0;
 const WAYPOINT: f64 = 6.0;
 const ROUNDS: usize = 12;
 
 /// Lays out boxes. `edges` must be acyclic.
-pub(super) fn lay_out(sizes: &[Size], edges: &[(usize, usize)]) -> Layout {
+pub fn lay_out(sizes: &[Size], edges: &[(usize, usize)]) -> Layout {
     let mut layers = layers(sizes.len(), edges);
     pull_late(sizes, edges, &mut layers);
     let segments = segments(edges, &mut layers);
@@ -265,7 +274,7 @@ fn place(sizes: &[Size], layers: &[usize], heights: &[f64], ys: Vec<f64>, segmen
 
 #[cfg(test)]
 mod tests {
-    use hamflow_stage_api::Random;
+    use crate::Random;
 
     use super::*;
 

@@ -1,0 +1,42 @@
+// Makes report.png and live-view.png from the demo.
+//
+//   node docs/images/screenshots.mjs MODULES HAMFLOW
+//
+// MODULES is a directory with node_modules/playwright-core (created by tests/check.sh), HAMFLOW the program.
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const images = dirname(fileURLToPath(import.meta.url));
+const [modules, hamflow] = process.argv.slice(2).map((path) => resolve(path));
+const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
+const executablePath = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+
+const project = mkdtempSync(join(tmpdir(), "demo-"));
+copyFileSync(join(images, "../../pipeline.toml"), join(project, "pipeline.toml"));
+const server = spawn(hamflow, ["serve"], { cwd: project, stdio: ["ignore", "pipe", "inherit"] });
+const site = await new Promise((done) => createInterface({ input: server.stdout }).once("line", done));
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+const tab = await browser.newPage({ viewport: { width: 1200, height: 900 }, colorScheme: "light" });
+try {
+  const run = spawn(hamflow, ["run", "--profile", "demo"], { cwd: project, stdio: "ignore" });
+  const ended = new Promise((done) => run.once("exit", done));
+  await tab.goto(site);
+  await tab.locator('[data-part="runs"] tbody a').first().click({ timeout: 60000 });
+  await tab.locator("text=/epoch 4\\/6/").waitFor({ timeout: 120000 });
+  await tab.locator('[data-part="curves"] img').waitFor();
+  await tab.waitForTimeout(1500);
+  await tab.screenshot({ path: join(images, "live-view.png") });
+  if ((await ended) !== 0) throw new Error("the demo failed");
+  await tab.setViewportSize({ width: 1400, height: 1250 });
+  await tab.goto(pathToFileURL(join(project, "out/report/index.html")).href);
+  await tab.screenshot({ path: join(images, "report.png") });
+} finally {
+  await browser.close();
+  server.kill();
+  rmSync(project, { recursive: true, force: true });
+}

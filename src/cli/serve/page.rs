@@ -1,0 +1,74 @@
+//! The frame of every page of the site, and the page of a log.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::reply::segment;
+use crate::exec::{Outcome, RunRecord, StageRecord};
+
+/// A page of the site.
+pub struct Page<'a> {
+    /// The title.
+    pub title: &'a str,
+    /// The relative path to the site's root, such as `../../`.
+    pub root: &'a str,
+    /// Whether the page shows something that changes, so that its script asks for it again.
+    pub live: bool,
+    /// The content. The script replaces elements with the attribute `data-part` when they have changed.
+    pub body: Markup,
+}
+
+impl Page<'_> {
+    /// Renders the page.
+    pub fn render(&self) -> Markup {
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) " – hamflow" }
+                    link rel="icon" href={ (self.root) "icon.svg" };
+                    link rel="stylesheet" href={ (self.root) "serve.css" };
+                    script src={ (self.root) "serve.js" } defer {}
+                }
+                body data-live=[self.live.then_some("yes")] {
+                    header {
+                        @if !self.root.is_empty() { nav aria-label="Site" { a href={ (self.root) "." } { "Runs" } } }
+                        h1 { (self.title) }
+                    }
+                    p #offline role="status" hidden { "The server does not answer. Is `hamflow serve` still running?" }
+                    main { (self.body) }
+                }
+            }
+        }
+    }
+}
+
+/// A state in one word, with its colour.
+pub fn state(word: &str) -> Markup {
+    html! { span.state data-state=(word) { (word) } }
+}
+
+/// The word for the outcome of a whole run.
+pub fn run_word(record: &RunRecord) -> &'static str {
+    let has = |outcome| record.stages.iter().any(|stage: &StageRecord| stage.outcome == outcome);
+    match () {
+        () if has(Outcome::Failed) => "failed",
+        () if record.interrupted => "interrupted",
+        () => "done",
+    }
+}
+
+/// The log of a stage; the script appends what is written after `length` bytes.
+pub fn log(record: &RunRecord, stage: &str, text: &str, is_tail: bool, length: u64) -> Markup {
+    let title = format!("Log of {stage}");
+    let body = html! {
+        p {
+            "Run " a href="." { (record.run) }
+            @if is_tail { ". Earlier lines are left out; " code { "hamflow log " (record.run) " " (stage) } " prints all." }
+        }
+        pre #log tabindex="0" data-from=(length) data-source={ "log?stage=" (segment(stage)) } { (text) }
+    };
+    Page { title: &title, root: "../../", live: record.wall_ms == 0, body }.render()
+}

@@ -1,0 +1,118 @@
+//! The list of runs.
+
+use maud::{Markup, html};
+
+use super::page::{Page, run_word, state};
+use super::reply::{Url, segment};
+use super::runs::RunState;
+use super::site::Site;
+use crate::cli::pages;
+use crate::exec::{Outcome, RunRecord};
+use crate::ui::duration;
+
+/// Runs on one page of the list.
+const PAGE: usize = 100;
+
+/// Renders the list: 100 runs, all of them or those that contain the text `q` in name, command, profile or state.
+pub fn page(site: &mut Site, url: &Url) -> Markup {
+    let filter = url.get("q").unwrap_or_default().trim().to_lowercase();
+    let names = site.runs.names();
+    let total = names.len();
+    let wanted: Vec<RunRecord> = if filter.is_empty() {
+        let first = offset(url).min(total);
+        names[first..].iter().take(PAGE).filter_map(|name| site.runs.get(name)).collect()
+    } else {
+        let records = names.iter().filter_map(|name| site.runs.get(name));
+        records.filter(|record| contains(record, &filter)).skip(offset(url)).take(PAGE).collect()
+    };
+    let title = site.project(None).map_or_else(|_| "Runs".to_owned(), |project| project.graph.pipeline.name.clone());
+    let error = site.project(None).err();
+    let body = html! {
+        @if let Some(error) = error { div.error role="alert" data-part="error" { p { "The pipeline file has errors:" } pre { (error) } } }
+        @else { div data-part="error" {} }
+        form.search role="search" {
+            label { "Filter " input type="search" name="q" value=(url.get("q").unwrap_or_default()) placeholder="run, command, profile or state"; }
+            " " button { "Filter" }
+        }
+        form #compare action="compare" {
+            div.bar {
+                p data-part="count" { (total) @if total == 1 { " run" } @else { " runs" } }
+                button disabled[true] { "Compare two runs" }
+            }
+            div.scroll tabindex="0" role="group" aria-label="Runs" { (table(site, &wanted)) }
+        }
+        (pager(url, &filter, wanted.len(), total))
+    };
+    Page { title: &title, root: "", live: true, body }.render()
+}
+
+fn offset(url: &Url) -> usize {
+    url.get("from").and_then(|from| from.parse().ok()).unwrap_or(0)
+}
+
+fn contains(record: &RunRecord, filter: &str) -> bool {
+    let profile = record.profile.as_deref().unwrap_or_default();
+    let text = format!("{} {} {profile} {}", record.run, record.command[1..].join(" "), run_word(record));
+    text.to_lowercase().contains(filter)
+}
+
+fn table(site: &Site, records: &[RunRecord]) -> Markup {
+    html! {
+        table data-part="runs" {
+            caption.hidden { "Runs, newest first" }
+            thead {
+                tr {
+                    th scope="col" { "compare" } th scope="col" { "run" } th scope="col" { "state" } th scope="col" { "command" }
+                    th.number scope="col" { "time" } th scope="col" { "stages" }
+                }
+            }
+            tbody {
+                @for record in records { (row(site, record)) }
+                @if records.is_empty() { tr { td colspan="6" { "No runs. Runs with nothing to do are not recorded." } } }
+            }
+        }
+    }
+}
+
+fn row(site: &Site, record: &RunRecord) -> Markup {
+    let run_state = site.runs.state(record);
+    let word = match &run_state {
+        RunState::Ended => run_word(record),
+        RunState::Running(_) => "running",
+        RunState::Killed => "killed",
+    };
+    let stages = match &run_state {
+        RunState::Running(progress) => format!("{} of {} ended", progress.ended.len(), progress.stages),
+        _ => counts(record),
+    };
+    html! {
+        tr {
+            td { input type="checkbox" name="run" value=(record.run) aria-label={ "Compare " (record.run) }; }
+            th scope="row" { a href={ "run/" (segment(&record.run)) "/" } { (pages::started(record)) } }
+            td { (state(word)) }
+            td { code { "hamflow " (record.command.get(1..).unwrap_or_default().join(" ")) } }
+            td.number { @if record.wall_ms > 0 { (duration(record.wall_ms)) } @else { "–" } }
+            td { (stages) }
+        }
+    }
+}
+
+/// `3 ran, 7 cached`.
+fn counts(record: &RunRecord) -> String {
+    let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
+    let counted = [Outcome::Ran, Outcome::Cached, Outcome::Fresh, Outcome::Failed, Outcome::Skipped];
+    let counted = counted.into_iter().map(|outcome| (count(outcome), outcome.word())).filter(|(count, _)| *count > 0);
+    counted.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+}
+
+fn pager(url: &Url, filter: &str, shown: usize, total: usize) -> Markup {
+    let from = offset(url);
+    let link = |from: usize| format!("?from={from}&q={}", segment(filter));
+    let has_more = shown == PAGE && (from + shown < total);
+    html! {
+        nav.pager aria-label="Pages" {
+            @if from > 0 { a href=(link(from.saturating_sub(PAGE))) { "Newer runs" } }
+            @if has_more { a href=(link(from + PAGE)) { "Older runs" } }
+        }
+    }
+}
