@@ -124,6 +124,11 @@ async function comparison() {
   check("the choice survives an update of the list", await button.isEnabled());
   await button.click();
   check("the comparison opens", await appears("h1:has-text('Run comparison')"));
+  const frames = tab.frames().filter((frame) => frame !== tab.mainFrame());
+  check("both reports are beside each other", frames.length === 2, String(frames.length));
+  for (const frame of frames) {
+    check("a report works in its frame", await frame.locator("#explorer-table tbody tr").first().waitFor({ state: "attached" }).then(() => true, () => false));
+  }
   await shoot("comparison");
 }
 
