@@ -4,30 +4,13 @@
 //
 // MODULES is a directory with node_modules/playwright-core and axe-core (created by tests/check.sh), PAGE a report, COMPARED a page of
 // `hamflow compare`, SCREENSHOTS a directory for screenshots.
-import { createRequire } from "node:module";
-import { mkdirSync, readFileSync, existsSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { join, resolve } from "node:path";
+import { check, finish, launch } from "./browser_tools.mjs";
 
 const [modules, page, compared, screenshots] = process.argv.slice(2);
-const require = createRequire(join(resolve(modules), "package.json"));
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const program = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-
-let failures = 0;
-let checks = 0;
-function check(what, good, found = "") {
-  checks += 1;
-  if (good) return;
-  failures += 1;
-  console.error(`FAILED: ${what}${found === "" ? "" : `: ${typeof found === "string" ? found : JSON.stringify(found, null, 1)}`}`);
-}
-
-const browser = await chromium.launch({
-  executablePath: program,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const { browser, accessibility } = await launch(modules);
 
 /// A tab that records error messages and network requests.
 async function open(file, options) {
@@ -52,17 +35,6 @@ async function shoot(tab, name) {
   if (!screenshots) return;
   mkdirSync(screenshots, { recursive: true });
   await tab.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
-}
-
-async function accessibility(tab, what) {
-  await tab.evaluate(axe);
-  const violations = await tab.evaluate(async () => {
-    const found = await globalThis.axe.run(document, { iframes: false });
-    return found.violations
-      .filter((violation) => ["serious", "critical"].includes(violation.impact))
-      .map((violation) => ({ id: violation.id, help: violation.help, nodes: violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)), count: violation.nodes.length }));
-  });
-  check(`${what}: no serious accessibility violations`, violations.length === 0, violations);
 }
 
 /// The widths of page and window, and the elements that overflow.
@@ -257,5 +229,4 @@ async function sideBySide(file) {
 await report(page);
 if (compared) await sideBySide(compared);
 await browser.close();
-console.log(`${checks - failures} of ${checks} page checks passed`);
-process.exit(failures === 0 && checks > 0 ? 0 : 1);
+finish("page");

@@ -5,33 +5,17 @@
 // MODULES is a directory with node_modules/playwright-core and axe-core (created by tests/check.sh), HAMFLOW the program, FOLDER an empty
 // directory for the project, SCREENSHOTS a directory for screenshots.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { check, finish, launch } from "./browser_tools.mjs";
 
 const [modules, hamflow, folder, screenshots] = process.argv.slice(2).map((path) => resolve(path));
-const require = createRequire(join(modules, "package.json"));
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const executablePath = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
 const RUN = ["run", "--profile", "demo", "--set", "stages.train.epochs=2"];
-
-let failures = 0;
-let checks = 0;
-function check(what, good, found = "") {
-  checks += 1;
-  if (good) return;
-  failures += 1;
-  console.error(`FAILED: ${what}${found === "" ? "" : `: ${typeof found === "string" ? found : JSON.stringify(found, null, 1)}`}`);
-}
 
 const server = spawn(hamflow, ["serve"], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
 const site = await new Promise((done) => createInterface({ input: server.stdout }).once("line", done));
-const browser = await chromium.launch({
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const { browser, accessibility } = await launch(modules);
 const context = await browser.newContext({ viewport: { width: 1600, height: 900 } });
 const tab = await context.newPage();
 const errors = [];
@@ -41,7 +25,7 @@ tab.on("pageerror", (error) => errors.push(String(error)));
 context.on("request", (request) => !request.url().startsWith(site) && !/^(data|about):/.test(request.url()) && elsewhere.push(request.url()));
 
 async function shoot(name) {
-  if (!process.argv[5]) return;
+  if (!screenshots) return;
   mkdirSync(screenshots, { recursive: true });
   await tab.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
 }
@@ -57,14 +41,7 @@ async function look(name) {
   await tab.setViewportSize({ width: 1600, height: 900 });
   for (const colorScheme of ["light", "dark"]) {
     await tab.emulateMedia({ colorScheme });
-    await tab.evaluate(axe);
-    const violations = await tab.evaluate(async () => {
-      const found = await globalThis.axe.run(document, { iframes: false });
-      return found.violations
-        .filter((violation) => ["serious", "critical"].includes(violation.impact))
-        .map((violation) => ({ id: violation.id, help: violation.help, nodes: violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)) }));
-    });
-    check(`${name}, ${colorScheme}: no serious accessibility violations`, violations.length === 0, violations);
+    await accessibility(tab, `${name}, ${colorScheme}`);
     if (colorScheme === "dark") await shoot(`${name}-dark`);
   }
   await tab.emulateMedia({ colorScheme: "light" });
@@ -170,5 +147,4 @@ try {
   await browser.close();
   server.kill();
 }
-console.log(`${checks - failures} of ${checks} live checks passed`);
-process.exit(failures === 0 && checks > 0 ? 0 : 1);
+finish("live");

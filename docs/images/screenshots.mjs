@@ -4,23 +4,21 @@
 //
 // MODULES is a directory with node_modules/playwright-core (created by tests/check.sh), HAMFLOW the program.
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { launch } from "../../tests/browser_tools.mjs";
 
 const images = dirname(fileURLToPath(import.meta.url));
 const [modules, hamflow] = process.argv.slice(2).map((path) => resolve(path));
-const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
-const executablePath = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
 
 const project = mkdtempSync(join(tmpdir(), "demo-"));
 copyFileSync(join(images, "../../pipeline.toml"), join(project, "pipeline.toml"));
 const server = spawn(hamflow, ["serve"], { cwd: project, stdio: ["ignore", "pipe", "inherit"] });
 const site = await new Promise((done) => createInterface({ input: server.stdout }).once("line", done));
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+const { browser } = await launch(modules);
 const tab = await browser.newPage({ viewport: { width: 1200, height: 900 }, colorScheme: "light" });
 try {
   const run = spawn(hamflow, ["run", "--profile", "demo"], { cwd: project, stdio: "ignore" });

@@ -54,10 +54,7 @@ pub fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
         (DOCTYPE)
         html lang="en" {
             head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Runs " (runs[0].run) " and " (runs[1].run) }
+                (pages::head(&format!("Runs {} and {}", runs[0].run, runs[1].run)))
                 style { (PreEscaped(STYLE)) }
             }
             body {

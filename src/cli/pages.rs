@@ -164,6 +164,16 @@ pub fn outcome(stage: &StageRecord) -> String {
     }
 }
 
+/// What the heads of all pages about runs begin with.
+pub fn head(title: &str) -> Markup {
+    html! {
+        meta charset="utf-8";
+        meta name="viewport" content="width=device-width, initial-scale=1";
+        meta name="color-scheme" content="light dark";
+        title { (title) }
+    }
+}
+
 /// A table that scrolls in its box if the window is too narrow.
 pub fn scroll(label: &str, table: &Markup) -> Markup {
     html! { div.scroll tabindex="0" role="group" aria-label=(label) { (table) } }

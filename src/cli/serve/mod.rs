@@ -11,6 +11,7 @@ mod runs;
 mod runs_page;
 mod site;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::Args;
@@ -41,8 +42,11 @@ pub fn execute(arguments: &ServeArguments, kinds: Kinds) -> Result<u8, CliError>
     let site = Site::new(arguments.common.clone(), kinds)?;
     let wanted = SocketAddr::new(arguments.host, arguments.port);
     let listener = TcpListener::bind(wanted).map_err(|error| {
-        CliError::user(format!("cannot listen on {wanted}: {error}"))
-            .hint("choose another `--port`, or leave it out to get a free one")
+        let hint = match error.kind() {
+            ErrorKind::AddrNotAvailable => "`--host` takes an address of this machine",
+            _ => "choose another `--port`, or leave it out to get a free one",
+        };
+        CliError::user(format!("cannot listen on {wanted}: {error}")).hint(hint)
     })?;
     let address =
         listener.local_addr().map_err(|error| CliError::user(format!("cannot listen on {wanted}: {error}")))?;

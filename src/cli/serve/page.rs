@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::reply::segment;
+use crate::cli::pages;
 use crate::exec::{Outcome, RunRecord, StageRecord};
 
 /// A page of the site.
@@ -24,10 +25,7 @@ impl Page<'_> {
             (DOCTYPE)
             html lang="en" {
                 head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (self.title) " – hamflow" }
+                    (pages::head(&format!("{} – hamflow", self.title)))
                     link rel="icon" href={ (self.root) "icon.svg" };
                     link rel="stylesheet" href={ (self.root) "serve.css" };
                     script src={ (self.root) "serve.js" } defer {}

@@ -18,15 +18,19 @@ pub fn page(site: &mut Site, url: &Url) -> Markup {
     let filter = url.get("q").unwrap_or_default().trim().to_lowercase();
     let names = site.runs.names();
     let total = names.len();
-    let wanted: Vec<RunRecord> = if filter.is_empty() {
-        let first = offset(url).min(total);
-        names[first..].iter().take(PAGE).filter_map(|name| site.runs.get(name)).collect()
+    // One more than is shown, to know whether others follow.
+    let mut wanted: Vec<RunRecord> = if filter.is_empty() {
+        names.iter().skip(offset(url)).take(PAGE + 1).filter_map(|name| site.runs.get(name)).collect()
     } else {
         let records = names.iter().filter_map(|name| site.runs.get(name));
-        records.filter(|record| contains(record, &filter)).skip(offset(url)).take(PAGE).collect()
+        records.filter(|record| contains(record, &filter)).skip(offset(url)).take(PAGE + 1).collect()
     };
-    let title = site.project(None).map_or_else(|_| "Runs".to_owned(), |project| project.graph.pipeline.name.clone());
-    let error = site.project(None).err();
+    let has_more = wanted.len() > PAGE;
+    wanted.truncate(PAGE);
+    let (title, error) = match site.project(None) {
+        Ok(project) => (project.graph.pipeline.name.clone(), None),
+        Err(error) => ("Runs".to_owned(), Some(error)),
+    };
     let body = html! {
         @if let Some(error) = error { div.error role="alert" data-part="error" { p { "The pipeline file has errors:" } pre { (error) } } }
         @else { div data-part="error" {} }
@@ -41,7 +45,7 @@ pub fn page(site: &mut Site, url: &Url) -> Markup {
             }
             div.scroll tabindex="0" role="group" aria-label="Runs" { (table(site, &wanted)) }
         }
-        (pager(url, &filter, wanted.len(), total))
+        (pager(url, &filter, has_more))
     };
     Page { title: &title, root: "", live: true, body }.render()
 }
@@ -52,7 +56,12 @@ fn offset(url: &Url) -> usize {
 
 fn contains(record: &RunRecord, filter: &str) -> bool {
     let profile = record.profile.as_deref().unwrap_or_default();
-    let text = format!("{} {} {profile} {}", record.run, record.command[1..].join(" "), run_word(record));
+    let text = format!(
+        "{} {} {profile} {}",
+        record.run,
+        record.command.get(1..).unwrap_or_default().join(" "),
+        run_word(record)
+    );
     text.to_lowercase().contains(filter)
 }
 
@@ -105,10 +114,9 @@ fn counts(record: &RunRecord) -> String {
     counted.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
 }
 
-fn pager(url: &Url, filter: &str, shown: usize, total: usize) -> Markup {
+fn pager(url: &Url, filter: &str, has_more: bool) -> Markup {
     let from = offset(url);
     let link = |from: usize| format!("?from={from}&q={}", segment(filter));
-    let has_more = shown == PAGE && (from + shown < total);
     html! {
         nav.pager aria-label="Pages" {
             @if from > 0 { a href=(link(from.saturating_sub(PAGE))) { "Newer runs" } }
