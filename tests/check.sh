@@ -217,11 +217,12 @@ if for_step browser && [ -n "${HAMFLOW_BROWSER_MODULES:-}" ]; then
   live=$(mktemp -d)
   removed+=("$live")
   cp pipeline.toml "$live/"
-  node tests/live.mjs "$HAMFLOW_BROWSER_MODULES" "${CARGO_TARGET_DIR:-target}/release/hamflow" "$live" ${HAMFLOW_SCREENSHOTS:-}
+  node tests/live.mjs "$HAMFLOW_BROWSER_MODULES" "${CARGO_TARGET_DIR:-target}/release/hamflow" "$live" ${HAMFLOW_SCREENSHOTS:+"$HAMFLOW_SCREENSHOTS"}
 fi
 
 if for_step real browser; then
   step "real data"
+  cargo build --release
   if [ -d "$data/ham10000" ]; then
     bash tests/real.sh "$data"
   else

@@ -27,7 +27,7 @@ fn figure(opened: &Project, runs: [&RunRecord; 2], stage: &str) -> Option<Markup
     Some(html! {
         figure {
             img alt={ "Learning curves of " (stage) " in both runs" } src={ "data:image/svg+xml;base64," (STANDARD.encode(svg)) };
-            figcaption { (stage) ": compare the thick validation curves. The lower loss, or the same loss after fewer epochs, is better." }
+            figcaption { (stage) ": the thick lines are validation. A lower loss, or the same loss after fewer epochs, is better." }
         }
     })
 }
