@@ -70,6 +70,7 @@ async function liveRun() {
   await tab.goBack();
   check("the page sees the end of the run", await appears('[data-part="state"] [data-state="done"]'));
   check("the run succeeded", (await ended) === 0);
+  await tab.waitForFunction(() => [...document.querySelectorAll("main img")].every((image) => image.complete));
   const pictures = await tab.locator("main img").evaluateAll((images) => images.map((image) => image.complete && image.naturalWidth > 0));
   check("curves and graph are drawn", pictures.length === 2 && pictures.every(Boolean), pictures);
   await look("run");
@@ -97,7 +98,8 @@ async function comparison() {
   await tab.locator('#compare input[type="checkbox"]').nth(0).check();
   await tab.locator('#compare input[type="checkbox"]').nth(1).check();
   check("two chosen runs can be compared", await button.isEnabled());
-  await tab.waitForTimeout(2500);
+  // Two more answers: the list was replaced in between.
+  for (let i = 0; i < 2; i += 1) await tab.waitForResponse((response) => response.url() === site);
   check("the choice survives an update of the list", await button.isEnabled());
   await button.click();
   check("the comparison opens", await appears("h1:has-text('Run comparison')"));

@@ -131,12 +131,14 @@ pub struct Journal {
     pub record: RunRecord,
     logs: BTreeMap<String, File>,
     saved: Option<Instant>,
+    /// Whether the record has changed since it was saved.
+    unsaved: bool,
 }
 
 impl Journal {
     /// Creates the journal of a run in the directory `runs`.
     pub fn new(runs: &Path, record: RunRecord) -> Self {
-        Self { folder: runs.join(&record.run), record, logs: BTreeMap::new(), saved: None }
+        Self { folder: runs.join(&record.run), record, logs: BTreeMap::new(), saved: None, unsaved: false }
     }
 
     /// The directory of the log and the side outputs of a stage.
@@ -167,9 +169,15 @@ impl Journal {
 
     /// Saves the record unless it was saved recently. The end of a run must call [`save`](Self::save).
     pub fn save_soon(&mut self) {
-        if self.saved.is_none_or(|saved| saved.elapsed() > BETWEEN_SAVES) {
+        self.unsaved = true;
+        self.save_pending();
+    }
+
+    /// Saves what [`save_soon`](Self::save_soon) has put off, once enough time has passed.
+    pub fn save_pending(&mut self) {
+        if self.unsaved && self.saved.is_none_or(|saved| saved.elapsed() > BETWEEN_SAVES) {
             self.save();
-            self.saved = Some(Instant::now());
+            (self.saved, self.unsaved) = (Some(Instant::now()), false);
         }
     }
 

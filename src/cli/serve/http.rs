@@ -77,11 +77,9 @@ impl Server {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        if let Some(location) = reply.location.and_then(|location| HeaderValue::from_str(&location).ok()) {
-            headers.insert(header::LOCATION, location);
-        }
         if let Some(next) = reply.next {
             headers.insert("x-next", HeaderValue::from(next));
+            headers.insert("x-ended", HeaderValue::from_static(if reply.ended { "yes" } else { "no" }));
         }
         response
     }

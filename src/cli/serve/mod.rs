@@ -18,6 +18,7 @@ use clap::Args;
 
 use super::{CliError, Common, pages};
 use crate::config::Kinds;
+use crate::sys;
 use crate::ui;
 use site::Site;
 
@@ -56,7 +57,11 @@ pub fn execute(arguments: &ServeArguments, kinds: Kinds) -> Result<u8, CliError>
             "warning: {address} can be reached from other machines, by everybody who knows the address below"
         ));
     }
-    let url = format!("http://{address}/{token}/");
+    let shown = match address.ip().is_unspecified() {
+        true => format!("{}:{}", sys::host_name(), address.port()),
+        false => address.to_string(),
+    };
+    let url = format!("http://{shown}/{token}/");
     ui::data(&url);
     ui::say("serving until interrupted (Ctrl-C)");
     if arguments.open {

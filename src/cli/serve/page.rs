@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::reply::segment;
+use super::runs::RunState;
 use crate::cli::pages;
 use crate::exec::{Outcome, RunRecord, StageRecord};
 
@@ -35,7 +36,7 @@ impl Page<'_> {
                         @if !self.root.is_empty() { nav aria-label="Site" { a href={ (self.root) "." } { "Runs" } } }
                         h1 { (self.title) }
                     }
-                    p #offline role="status" hidden { "The server does not answer. Is `hamflow serve` still running?" }
+                    p #offline role="status" hidden { "The server does not answer, or has a new address: look at the terminal of `hamflow serve`." }
                     main { (self.body) }
                 }
             }
@@ -48,18 +49,33 @@ pub fn state(word: &str) -> Markup {
     html! { span.state data-state=(word) { (word) } }
 }
 
-/// The word for the outcome of a whole run.
-pub fn run_word(record: &RunRecord) -> &'static str {
+/// The state of a whole run in one word.
+pub fn run_word(record: &RunRecord, run_state: &RunState) -> &'static str {
     let has = |outcome| record.stages.iter().any(|stage: &StageRecord| stage.outcome == outcome);
-    match () {
-        () if has(Outcome::Failed) => "failed",
-        () if record.interrupted => "interrupted",
-        () => "done",
+    match run_state {
+        RunState::Running(_) => "running",
+        RunState::Killed => "killed",
+        RunState::Ended if has(Outcome::Failed) => "failed",
+        RunState::Ended if record.interrupted => "interrupted",
+        RunState::Ended => "done",
     }
 }
 
-/// The log of a stage; the script appends what is written after `length` bytes.
-pub fn log(record: &RunRecord, stage: &str, text: &str, is_tail: bool, length: u64) -> Markup {
+/// A piece of a log.
+pub struct LogText<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// Whether earlier lines are left out.
+    pub is_tail: bool,
+    /// The length of the log in bytes.
+    pub length: u64,
+    /// Whether the run is in progress, so that more may follow.
+    pub live: bool,
+}
+
+/// The log of a stage; the script appends what is written later.
+pub fn log(record: &RunRecord, stage: &str, log: &LogText<'_>) -> Markup {
+    let LogText { text, is_tail, length, live } = *log;
     let title = format!("Log of {stage}");
     let body = html! {
         p {
@@ -68,5 +84,5 @@ pub fn log(record: &RunRecord, stage: &str, text: &str, is_tail: bool, length: u
         }
         pre #log tabindex="0" data-from=(length) data-source={ "log?stage=" (segment(stage)) } { (text) }
     };
-    Page { title: &title, root: "../../", live: record.wall_ms == 0, body }.render()
+    Page { title: &title, root: "../../", live, body }.render()
 }

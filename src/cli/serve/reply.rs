@@ -6,8 +6,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 const SITE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                            base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// What pages and figures that stages made may do: nothing outside themselves, and nothing with the site.
-const ARTIFACT_POLICY: &str = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; \
+/// What other files that stages made may do: be shown.
+const FILE_POLICY: &str =
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// What reports and comparisons may do: nothing outside themselves, and nothing with the site.
+const PAGE_POLICY: &str = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; \
                                script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// A path and its query, decoded.
@@ -58,16 +62,16 @@ pub struct Reply {
     pub policy: &'static str,
     /// The body.
     pub body: Vec<u8>,
-    /// Where to go instead.
-    pub location: Option<String>,
     /// The length of the log up to the end of the body.
     pub next: Option<u64>,
+    /// Whether the run of the log has ended, so that nothing follows.
+    pub ended: bool,
 }
 
 impl Reply {
     /// A reply with the status 200.
     fn new(content_type: &'static str, policy: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, content_type, policy, body: body.into(), location: None, next: None }
+        Self { status: 200, content_type, policy, body: body.into(), next: None, ended: false }
     }
 
     /// A page of the site.
@@ -77,17 +81,17 @@ impl Reply {
 
     /// An HTML file that a stage made.
     pub fn artifact_page(page: String) -> Self {
-        Self::new("text/html; charset=utf-8", ARTIFACT_POLICY, page)
+        Self::new("text/html; charset=utf-8", PAGE_POLICY, page)
     }
 
     /// A drawing.
     pub fn svg(text: impl Into<Vec<u8>>) -> Self {
-        Self::new("image/svg+xml", ARTIFACT_POLICY, text)
+        Self::new("image/svg+xml", FILE_POLICY, text)
     }
 
     /// A file of an artifact.
     pub fn file(content_type: &'static str, bytes: Vec<u8>) -> Self {
-        Self::new(content_type, ARTIFACT_POLICY, bytes)
+        Self::new(content_type, FILE_POLICY, bytes)
     }
 
     /// A style sheet, script or text of the site.

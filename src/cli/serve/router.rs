@@ -1,6 +1,8 @@
 //! Which page an address names.
 
+use super::page::LogText;
 use super::reply::{Reply, Url};
+use super::runs::RunState;
 use super::site::Site;
 use super::{artifacts, curves, page, run_page, runs_page};
 use crate::cli::{compare, pages};
@@ -62,15 +64,19 @@ impl Site {
         let Some(log) = log else {
             return Reply::error(404, &format!("stage `{stage}` has no log in run `{}`", record.run));
         };
+        let live = matches!(self.runs.state(record), RunState::Running(_));
         let length = log.len() as u64;
         let from = url.get("from").and_then(|from| from.parse::<u64>().ok());
         let start = usize::try_from(from.unwrap_or(length.saturating_sub(LOG_TAIL)).min(length)).unwrap_or(log.len());
         let text = String::from_utf8_lossy(&log[start..]).into_owned();
         let mut reply = match from {
             Some(_) => Reply::own("text/plain; charset=utf-8", text),
-            None => Reply::page(page::log(record, stage, &text, start > 0, length)),
+            None => {
+                let log = LogText { text: &text, is_tail: start > 0, length, live };
+                Reply::page(page::log(record, stage, &log))
+            }
         };
-        reply.next = Some(length);
+        (reply.next, reply.ended) = (Some(length), !live);
         reply
     }
 

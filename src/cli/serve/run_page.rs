@@ -16,13 +16,16 @@ use crate::graph::StageId;
 use crate::graph::render::{Annotation, Drawing};
 use crate::ui::{bytes, duration};
 
+/// Pipelines with more stages are not drawn.
+const MAX_DRAWN: usize = 200;
+
 /// Renders the page.
 pub fn page(site: &mut Site, record: &RunRecord) -> Markup {
     let run_state = site.runs.state(record);
-    let (word, progress) = match &run_state {
-        RunState::Ended => (run_word(record), RunProgress::default()),
-        RunState::Running(progress) => ("running", progress.clone()),
-        RunState::Killed => ("killed", RunProgress::default()),
+    let word = run_word(record, &run_state);
+    let progress = match &run_state {
+        RunState::Running(progress) => progress.clone(),
+        _ => RunProgress::default(),
     };
     let live = matches!(run_state, RunState::Running(_));
     let title = format!("Run of {}", pages::started(record));
@@ -201,6 +204,9 @@ pub fn graph(site: &mut Site, record: &RunRecord) -> Result<String, String> {
     };
     let project = site.project(record.profile.as_deref())?;
     let graph = &project.graph;
+    if graph.order.len() > MAX_DRAWN {
+        return Err(format!("graphs of more than {MAX_DRAWN} stages are not drawn; `hamflow dag` lists them"));
+    }
     let mut annotations: BTreeMap<StageId, Annotation> = BTreeMap::new();
     let mut annotate = |name: &str, status: &str| {
         if let Some(id) = graph.find(name) {

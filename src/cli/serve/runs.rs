@@ -60,6 +60,10 @@ impl RunIndex {
         if is_newest && RunGuard::is_held(&self.cache) {
             return RunState::Running(RunProgress::read(&self.runs, &record.run).unwrap_or_default());
         }
-        RunState::Killed
+        // The run may have ended since its record was read.
+        match read_run(&self.runs, &record.run) {
+            Some(now) if now.wall_ms > 0 => RunState::Ended,
+            _ => RunState::Killed,
+        }
     }
 }

@@ -20,14 +20,14 @@ pub fn page(site: &mut Site, url: &Url) -> Markup {
     let total = names.len();
     // One more than is shown, to know whether others follow.
     let mut wanted: Vec<RunRecord> = if filter.is_empty() {
-        names.iter().skip(offset(url)).take(PAGE + 1).filter_map(|name| site.runs.get(name)).collect()
+        names.iter().filter_map(|name| site.runs.get(name)).skip(offset(url)).take(PAGE + 1).collect()
     } else {
-        let records = names.iter().filter_map(|name| site.runs.get(name));
-        records.filter(|record| contains(record, &filter)).skip(offset(url)).take(PAGE + 1).collect()
+        let records: Vec<RunRecord> = names.iter().filter_map(|name| site.runs.get(name)).collect();
+        records.into_iter().filter(|record| contains(site, record, &filter)).skip(offset(url)).take(PAGE + 1).collect()
     };
     let has_more = wanted.len() > PAGE;
     wanted.truncate(PAGE);
-    let (title, error) = match site.project(None) {
+    let (title, error) = match site.selected() {
         Ok(project) => (project.graph.pipeline.name.clone(), None),
         Err(error) => ("Runs".to_owned(), Some(error)),
     };
@@ -41,7 +41,7 @@ pub fn page(site: &mut Site, url: &Url) -> Markup {
         form #compare action="compare" {
             div.bar {
                 p data-part="count" { (total) @if total == 1 { " run" } @else { " runs" } }
-                button disabled[true] { "Compare two runs" }
+                button { "Compare two runs" }
             }
             div.scroll tabindex="0" role="group" aria-label="Runs" { (table(site, &wanted)) }
         }
@@ -54,14 +54,10 @@ fn offset(url: &Url) -> usize {
     url.get("from").and_then(|from| from.parse().ok()).unwrap_or(0)
 }
 
-fn contains(record: &RunRecord, filter: &str) -> bool {
+fn contains(site: &Site, record: &RunRecord, filter: &str) -> bool {
     let profile = record.profile.as_deref().unwrap_or_default();
-    let text = format!(
-        "{} {} {profile} {}",
-        record.run,
-        record.command.get(1..).unwrap_or_default().join(" "),
-        run_word(record)
-    );
+    let command = record.command.get(1..).unwrap_or_default().join(" ");
+    let text = format!("{} {command} {profile} {}", record.run, run_word(record, &site.runs.state(record)));
     text.to_lowercase().contains(filter)
 }
 
@@ -85,11 +81,7 @@ fn table(site: &Site, records: &[RunRecord]) -> Markup {
 
 fn row(site: &Site, record: &RunRecord) -> Markup {
     let run_state = site.runs.state(record);
-    let word = match &run_state {
-        RunState::Ended => run_word(record),
-        RunState::Running(_) => "running",
-        RunState::Killed => "killed",
-    };
+    let word = run_word(record, &run_state);
     let stages = match &run_state {
         RunState::Running(progress) => format!("{} of {} ended", progress.ended.len(), progress.stages),
         _ => counts(record),

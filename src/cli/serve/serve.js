@@ -27,7 +27,7 @@ function replace(page) {
 
 async function refresh() {
   const answer = await fetch(location.href, { cache: "no-store" });
-  if (!answer.ok) return;
+  if (!answer.ok) throw new Error(answer.statusText);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   replace(page);
   if (page.body.dataset.live !== "yes") delete document.body.dataset.live;
@@ -35,9 +35,10 @@ async function refresh() {
 
 async function append(log) {
   const answer = await fetch(`${log.dataset.source}&from=${log.dataset.from}`, { cache: "no-store" });
-  if (!answer.ok) return;
+  if (!answer.ok) throw new Error(answer.statusText);
   const text = await answer.text();
   log.dataset.from = answer.headers.get("x-next");
+  if (answer.headers.get("x-ended") === "yes") delete document.body.dataset.live;
   if (text === "") return;
   const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
   log.append(text);

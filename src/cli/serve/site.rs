@@ -42,7 +42,14 @@ impl Site {
         Ok(Self { common, kinds, store, runs, projects: Projects::default() })
     }
 
-    /// The project with the profile of a run, read again whenever the pipeline file has changed. The error is one for the user.
+    /// The project that the command line selects.
+    pub fn selected(&mut self) -> Result<&Project, String> {
+        let profile = self.common.profile.clone();
+        self.project(profile.as_deref())
+    }
+
+    /// The project with the profile of a run, or without one, read again whenever the pipeline file has changed. The error is one for the
+    /// user.
     pub fn project(&mut self, profile: Option<&str>) -> Result<&Project, String> {
         let text = fs::read_text(&project::pipeline_file(&self.common), Symlinks::Follow).unwrap_or_default();
         let digest = Some(Digest::of(text.as_bytes()));
@@ -50,7 +57,7 @@ impl Site {
             self.projects = Projects { file: digest, ..Projects::default() };
         }
         let (common, kinds) = (&self.common, self.kinds);
-        let profile = profile.map(str::to_owned).or_else(|| common.profile.clone());
+        let profile = profile.map(str::to_owned);
         let opened = self.projects.by_profile.entry(profile).or_insert_with_key(|profile| {
             let common = Common { profile: profile.clone(), ..common.clone() };
             project::open(&common, kinds).map_err(|error| error.to_string())

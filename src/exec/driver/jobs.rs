@@ -212,6 +212,9 @@ impl Driver<'_> {
         let (journal, events) = (&mut self.report.journal, &mut self.report.events);
         // A rebuild reports only progress and warnings, and records nothing.
         let recorded = !self.setting.is_rebuild();
+        if recorded {
+            journal.save_pending();
+        }
         let mut log = |line: &str| {
             if recorded {
                 journal.log(&stage, line);

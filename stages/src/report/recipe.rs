@@ -10,21 +10,29 @@ use super::facts::facts;
 use super::figure;
 use crate::plot::{GraphNode, PipelineGraphPlot};
 
-/// The kinds that make a model, the one that is preferred first.
+/// The kinds that make a model.
 const TRAINING: [&str; 2] = ["train", "search"];
+
+/// The ports of the page at which the training or its model is connected.
+const PORTS: [&str; 2] = ["training", "model"];
 
 /// Pipelines with more stages are not drawn.
 const MAX_STAGES: usize = 60;
 
 /// The parameters of the training, if the page knows them.
 pub fn model(lineage: &Lineage) -> Option<Markup> {
-    let stages = lineage.stages.iter();
-    let of_kind = |kind: &&str| stages.clone().find(|stage| stage.kind == *kind);
-    let stage = TRAINING.iter().find_map(of_kind)?;
-    let preprocess = of_kind(&"preprocess");
+    let page = lineage.stages.last()?;
+    let read = |port: &&str| page.inputs.iter().find(|input| input.port == *port)?.stage;
+    let stage = PORTS.iter().find_map(read).and_then(|place| lineage.stages.get(place))?;
+    if !TRAINING.contains(&&stage.kind[..]) {
+        return None;
+    }
+    let upstream = stage.inputs.iter().filter_map(|input| lineage.stages.get(input.stage?));
+    let preprocess = upstream.into_iter().find(|stage| stage.kind == "preprocess");
     Some(html! {
         h3 { "Recipe" }
-        p { "All parameters of the training, and how its images were prepared. Parameters that are off are left out." }
+        p { "The parameters of the training, and how its images were prepared. Those that are zero, false or none are omitted; "
+            "all are listed under " a href="#provenance" { "Provenance" } "." }
         (parameters(stage))
         @if let Some(preprocess) = preprocess { h4 { "Images" } (parameters(preprocess)) }
     })
@@ -126,6 +134,22 @@ mod tests {
                 stage("report", json!({"title": "t"}), &[("model", Some(1)), ("training", Some(1))]),
             ],
         }
+    }
+
+    #[test]
+    fn the_recipe_is_that_of_the_model_on_the_page() {
+        let mut lineage = lineage();
+        let mut other = lineage.stages[1].clone();
+        other.params.insert("batch_size".to_owned(), json!(77));
+        // Another training, which a comparison reads, comes first.
+        lineage.stages.insert(1, other);
+        lineage.stages[3].inputs = vec![
+            LineageInput { port: "comparison".to_owned(), stage: Some(1) },
+            LineageInput { port: "model".to_owned(), stage: Some(2) },
+        ];
+        assert!(!model(&lineage).unwrap().into_string().contains("77"));
+        lineage.stages[3].inputs.pop();
+        assert!(model(&lineage).is_none());
     }
 
     #[test]
