@@ -50,7 +50,8 @@ fn side_files(folder: PathBuf, file: &str) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     let trials = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path().join(file)));
     let mut trials: Vec<(String, PathBuf)> = trials.filter(|(_, path)| path.is_file()).collect();
-    trials.sort_unstable();
+    // By number: `trial-2` before `trial-10`.
+    trials.sort_unstable_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
     trials.truncate(MAX_TRIALS);
     trials
 }

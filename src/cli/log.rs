@@ -3,7 +3,7 @@
 use clap::Args;
 use hamflow_stage_api::near_miss::did_you_mean;
 
-use super::{CliError, Common, follow, project};
+use super::{CliError, Common, follow, pages, project};
 use crate::config::Kinds;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
 use crate::fs::{self, Symlinks};
@@ -127,13 +127,7 @@ fn json(record: &RunRecord) -> String {
 }
 
 fn headline(record: &RunRecord) -> String {
-    let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
-    let counts = [Outcome::Ran, Outcome::Cached, Outcome::Fresh, Outcome::Failed];
-    let counts: Vec<String> = counts
-        .iter()
-        .filter(|outcome| count(**outcome) > 0)
-        .map(|outcome| format!("{} {}", count(*outcome), outcome.word()))
-        .collect();
+    let counts = pages::counts(record, &[Outcome::Ran, Outcome::Cached, Outcome::Fresh, Outcome::Failed]);
     let time = if record.wall_ms == 0 { "unfinished".to_owned() } else { duration(record.wall_ms) };
     let counts = if record.interrupted { [counts, vec!["interrupted".to_owned()]].concat() } else { counts };
     let command: Vec<&str> = record.command.iter().skip(1).map(String::as_str).collect();

@@ -155,6 +155,13 @@ pub fn stages(record: &RunRecord) -> Markup {
     }
 }
 
+/// The number of stages with each of these outcomes, as in `3 ran`; without those that no stage has.
+pub fn counts(record: &RunRecord, outcomes: &[Outcome]) -> Vec<String> {
+    let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
+    let counted = outcomes.iter().map(|outcome| (count(*outcome), outcome.word())).filter(|(count, _)| *count > 0);
+    counted.map(|(count, word)| format!("{count} {word}")).collect()
+}
+
 /// The outcome of a stage, with the number of parts that ran if it has parts.
 pub fn outcome(stage: &StageRecord) -> String {
     let word = stage.outcome.word();

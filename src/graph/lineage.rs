@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{Lineage, LineageInput, LineageStage, Params};
+use hamflow_stage_api::{Lineage, LineageInput, LineageSource, LineageStage, Params};
 
 use super::{Binding, Graph, Source, StageId};
 
@@ -12,6 +12,7 @@ impl Graph {
         let mut lineage = Lineage::default();
         let mut places: BTreeMap<StageId, usize> = BTreeMap::new();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut outside: Vec<&Source> = Vec::new();
         // Each stage is visited twice: to push what it reads, and then to be added after it.
         let mut todo = vec![(stage, false)];
         while let Some((id, is_ready)) = todo.pop() {
@@ -30,14 +31,16 @@ impl Graph {
             let kind = of.spec.name.to_owned();
             let count = counts.entry(kind.clone()).or_default();
             *count += 1;
-            let input = |port: &str, source: &Source| LineageInput {
-                port: port.to_owned(),
-                stage: stage_of(source).and_then(|id| places.get(&id).copied()),
-            };
-            let inputs = bindings
-                .iter()
-                .flat_map(|binding| binding.sources.iter().map(|source| input(&binding.port.name, source)))
-                .collect();
+            let mut inputs = Vec::new();
+            for binding in bindings {
+                for source in &binding.sources {
+                    let from = match stage_of(source) {
+                        Some(id) => LineageSource::Stage(places[&id]),
+                        None => LineageSource::Outside(number(&mut outside, source)),
+                    };
+                    inputs.push(LineageInput { port: binding.port.name.clone(), from });
+                }
+            }
             let added = LineageStage {
                 label: if *count == 1 { kind.clone() } else { format!("{kind} {count}") },
                 params: if of.spec.dynamic_ports { Params::new() } else { of.params.json().clone() },
@@ -56,6 +59,14 @@ impl Graph {
         bindings.sort_by(|a, b| a.port.name.cmp(&b.port.name));
         bindings
     }
+}
+
+/// The place of a source among those known so far; a new one is added.
+fn number<'a>(known: &mut Vec<&'a Source>, source: &'a Source) -> usize {
+    known.iter().position(|found| *found == source).unwrap_or_else(|| {
+        known.push(source);
+        known.len() - 1
+    })
 }
 
 fn stage_of(source: &Source) -> Option<StageId> {

@@ -1,5 +1,8 @@
 //! Which page an address names.
 
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
 use super::page::LogText;
 use super::reply::{Reply, Url};
 use super::runs::RunState;
@@ -60,15 +63,13 @@ impl Site {
         let stage = url.get("stage").unwrap_or_default();
         let is_plain = stage.split('/').all(|step| !step.is_empty() && ![".", ".."].contains(&step));
         let path = stage_log(&self.store.runs_dir(), &record.run, stage);
-        let log = Some(path).filter(|_| is_plain).and_then(|path| fs::read_regular(&path, Symlinks::Refuse).ok());
-        let Some(log) = log else {
+        let from = url.get("from").and_then(|from| from.parse::<u64>().ok());
+        let Some((start, text)) = Some(path).filter(|_| is_plain).and_then(|path| read_from(&path, from).ok()) else {
             return Reply::error(404, &format!("stage `{stage}` has no log in run `{}`", record.run));
         };
         let live = matches!(self.runs.state(record), RunState::Running(_));
-        let length = log.len() as u64;
-        let from = url.get("from").and_then(|from| from.parse::<u64>().ok());
-        let start = usize::try_from(from.unwrap_or(length.saturating_sub(LOG_TAIL)).min(length)).unwrap_or(log.len());
-        let text = String::from_utf8_lossy(&log[start..]).into_owned();
+        let length = start + text.len() as u64;
+        let text = String::from_utf8_lossy(&text).into_owned();
         let mut reply = match from {
             Some(_) => Reply::own("text/plain; charset=utf-8", text),
             None => {
@@ -113,4 +114,15 @@ impl Site {
             Err(error) => Reply::error(404, &error),
         }
     }
+}
+
+/// The bytes of a log from `from`, or else its tail, with where they start.
+fn read_from(path: &Path, from: Option<u64>) -> io::Result<(u64, Vec<u8>)> {
+    let mut file = fs::open_regular(path, Symlinks::Refuse)?;
+    let length = file.metadata()?.len();
+    let start = from.unwrap_or(length.saturating_sub(LOG_TAIL)).min(length);
+    file.seek(SeekFrom::Start(start))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok((start, text))
 }

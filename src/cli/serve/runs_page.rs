@@ -84,7 +84,7 @@ fn row(site: &Site, record: &RunRecord) -> Markup {
     let word = run_word(record, &run_state);
     let stages = match &run_state {
         RunState::Running(progress) => format!("{} of {} ended", progress.ended.len(), progress.stages),
-        _ => counts(record),
+        _ => pages::counts(record, &COUNTED).join(", "),
     };
     html! {
         tr {
@@ -98,13 +98,7 @@ fn row(site: &Site, record: &RunRecord) -> Markup {
     }
 }
 
-/// `3 ran, 7 cached`.
-fn counts(record: &RunRecord) -> String {
-    let count = |outcome| record.stages.iter().filter(|stage| stage.outcome == outcome).count();
-    let counted = [Outcome::Ran, Outcome::Cached, Outcome::Fresh, Outcome::Failed, Outcome::Skipped];
-    let counted = counted.into_iter().map(|outcome| (count(outcome), outcome.word())).filter(|(count, _)| *count > 0);
-    counted.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
-}
+const COUNTED: [Outcome; 5] = [Outcome::Ran, Outcome::Cached, Outcome::Fresh, Outcome::Failed, Outcome::Skipped];
 
 fn pager(url: &Url, filter: &str, has_more: bool) -> Markup {
     let from = offset(url);

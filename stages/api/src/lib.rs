@@ -41,7 +41,7 @@ pub use escape::escape_controls;
 pub use input::{Input, InputFile, Inputs, Opened, ReadAhead};
 pub use job::{Job, JobEvent, JobPart, JobResult};
 pub use kind::{Kind, KindSpec, Params, Threads};
-pub use lineage::{Lineage, LineageInput, LineageStage};
+pub use lineage::{Lineage, LineageInput, LineageSource, LineageStage};
 pub use open::{open_regular, open_with, read_regular, read_text};
 pub use output::OutputFile;
 pub use part::{Part, PartOutput, Plan};

@@ -35,8 +35,18 @@ pub struct LineageStage {
 pub struct LineageInput {
     /// The port.
     pub port: String,
-    /// The place of the stage that makes it in [`Lineage::stages`]; `None` for what comes from outside.
-    pub stage: Option<usize>,
+    /// Where it comes from.
+    pub from: LineageSource,
+}
+
+/// What an edge of a lineage starts at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineageSource {
+    /// The stage at this place in [`Lineage::stages`].
+    Stage(usize),
+    /// An input from outside the pipeline; equal numbers are the same input.
+    Outside(usize),
 }
 
 impl Lineage {
@@ -45,9 +55,9 @@ impl Lineage {
         let mut rows = BTreeMap::new();
         let upstream = self.stages.len().saturating_sub(1);
         for (place, stage) in self.stages.iter().enumerate() {
-            let reads = stage.inputs.iter().map(|input| match input.stage {
-                Some(from) => format!("{}={}", input.port, self.stages[from].label),
-                None => input.port.clone(),
+            let reads = stage.inputs.iter().map(|input| match input.from {
+                LineageSource::Stage(from) => format!("{}={}", input.port, self.stages[from].label),
+                LineageSource::Outside(number) => format!("{}=input {}", input.port, number + 1),
             });
             rows.insert(format!("{} reads", stage.label), reads.collect::<Vec<_>>().join(", "));
             // The own parameters are in the key anyway.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{Lineage, LineageStage};
+use hamflow_stage_api::{Lineage, LineageSource, LineageStage};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
@@ -22,20 +22,28 @@ const MAX_STAGES: usize = 60;
 /// The parameters of the training, if the page knows them.
 pub fn model(lineage: &Lineage) -> Option<Markup> {
     let page = lineage.stages.last()?;
-    let read = |port: &&str| page.inputs.iter().find(|input| input.port == *port)?.stage;
-    let stage = PORTS.iter().find_map(read).and_then(|place| lineage.stages.get(place))?;
-    if !TRAINING.contains(&&stage.kind[..]) {
+    let read = |port: &&str| stage(lineage, page.inputs.iter().find(|input| input.port == *port)?.from);
+    let training = PORTS.iter().find_map(read)?;
+    if !TRAINING.contains(&&training.kind[..]) {
         return None;
     }
-    let upstream = stage.inputs.iter().filter_map(|input| lineage.stages.get(input.stage?));
-    let preprocess = upstream.into_iter().find(|stage| stage.kind == "preprocess");
+    let mut upstream = training.inputs.iter().filter_map(|input| stage(lineage, input.from));
+    let preprocess = upstream.find(|stage| stage.kind == "preprocess");
     Some(html! {
         h3 { "Recipe" }
         p { "The parameters of the training, and how its images were prepared. Those that are zero, false or none are omitted; "
             "all are listed under " a href="#provenance" { "Provenance" } "." }
-        (parameters(stage))
+        (parameters(training))
         @if let Some(preprocess) = preprocess { h4 { "Images" } (parameters(preprocess)) }
     })
+}
+
+/// The stage that an edge starts at; `None` for an input from outside.
+fn stage(lineage: &Lineage, from: LineageSource) -> Option<&LineageStage> {
+    match from {
+        LineageSource::Stage(place) => lineage.stages.get(place),
+        LineageSource::Outside(_) => None,
+    }
 }
 
 /// The parameters that are set and not off, and the seed.
@@ -81,26 +89,27 @@ pub fn pipeline(lineage: &Lineage) -> Option<Markup> {
     })
 }
 
-/// The graph: inputs from outside, named by the ports that read them, then the stages.
+/// The graph: inputs from outside, each named by the first port that reads it, then the stages.
 fn graph(lineage: &Lineage) -> PipelineGraphPlot {
-    let mut outside: BTreeMap<&str, usize> = BTreeMap::new();
-    let external = lineage.stages.iter().flat_map(|stage| &stage.inputs).filter(|input| input.stage.is_none());
-    for input in external {
-        let next = outside.len();
-        outside.entry(&input.port).or_insert(next);
+    let mut outside: BTreeMap<usize, &str> = BTreeMap::new();
+    for input in lineage.stages.iter().flat_map(|stage| &stage.inputs) {
+        if let LineageSource::Outside(number) = input.from {
+            outside.entry(number).or_insert(&input.port);
+        }
     }
-    let mut nodes: Vec<GraphNode> = vec![GraphNode { label: String::new(), outside: true }; outside.len()];
-    for (port, place) in &outside {
-        (*port).clone_into(&mut nodes[*place].label);
-    }
-    let first = nodes.len();
-    nodes.extend(lineage.stages.iter().map(|stage| GraphNode { label: stage.label.clone(), outside: false }));
+    let places: BTreeMap<usize, usize> = outside.keys().copied().zip(0..).collect();
+    let node = |label: &str, outside| GraphNode { label: label.to_owned(), outside };
+    let mut nodes: Vec<GraphNode> = outside.values().map(|port| node(port, true)).collect();
+    nodes.extend(lineage.stages.iter().map(|stage| node(&stage.label, false)));
     let mut edges = Vec::new();
     for (place, stage) in lineage.stages.iter().enumerate() {
         for input in &stage.inputs {
-            let from = input.stage.map_or_else(|| outside[&input.port[..]], |stage| first + stage);
-            if !edges.contains(&(from, first + place)) {
-                edges.push((from, first + place));
+            let from = match input.from {
+                LineageSource::Stage(stage) => outside.len() + stage,
+                LineageSource::Outside(number) => places[&number],
+            };
+            if !edges.contains(&(from, outside.len() + place)) {
+                edges.push((from, outside.len() + place));
             }
         }
     }
@@ -115,23 +124,28 @@ mod tests {
     use super::*;
 
     fn lineage() -> Lineage {
-        let stage = |kind: &str, params: Value, inputs: &[(&str, Option<usize>)]| LineageStage {
+        let stage = |kind: &str, params: Value, inputs: &[(&str, LineageSource)]| LineageStage {
             label: kind.to_owned(),
             kind: kind.to_owned(),
             params: params.as_object().unwrap().clone(),
             seed: (kind == "train").then_some(1234),
-            inputs: inputs
-                .iter()
-                .map(|(port, stage)| LineageInput { port: (*port).to_owned(), stage: *stage })
-                .collect(),
+            inputs: inputs.iter().map(|(port, from)| LineageInput { port: (*port).to_owned(), from: *from }).collect(),
         };
         let train =
             json!({"model": "<b>", "learning_rate": 0.001, "mixup": 0.0, "cutmix": null, "augment": {"flip": true}});
         Lineage {
             stages: vec![
-                stage("preprocess", json!({"width": 100, "hair_removal": "none"}), &[("images", None)]),
-                stage("train", train, &[("shards", Some(0)), ("split", None)]),
-                stage("report", json!({"title": "t"}), &[("model", Some(1)), ("training", Some(1))]),
+                stage(
+                    "preprocess",
+                    json!({"width": 100, "hair_removal": "none"}),
+                    &[("images", LineageSource::Outside(0))],
+                ),
+                stage("train", train, &[("shards", LineageSource::Stage(0)), ("split", LineageSource::Outside(1))]),
+                stage(
+                    "report",
+                    json!({"title": "t"}),
+                    &[("model", LineageSource::Stage(1)), ("training", LineageSource::Stage(1))],
+                ),
             ],
         }
     }
@@ -144,8 +158,8 @@ mod tests {
         // Another training, which a comparison reads, comes first.
         lineage.stages.insert(1, other);
         lineage.stages[3].inputs = vec![
-            LineageInput { port: "comparison".to_owned(), stage: Some(1) },
-            LineageInput { port: "model".to_owned(), stage: Some(2) },
+            LineageInput { port: "comparison".to_owned(), from: LineageSource::Stage(1) },
+            LineageInput { port: "model".to_owned(), from: LineageSource::Stage(2) },
         ];
         assert!(!model(&lineage).unwrap().into_string().contains("77"));
         lineage.stages[3].inputs.pop();
@@ -174,6 +188,10 @@ mod tests {
         let labels: Vec<&str> = plot.nodes.iter().map(|node| &node.label[..]).collect();
         assert_eq!(labels, ["images", "split", "preprocess", "train", "report"]);
         assert_eq!(plot.edges, [(0, 2), (2, 3), (1, 3), (3, 4)]);
+        // Two inputs that are read through ports of the same name are two boxes.
+        let mut two = lineage();
+        two.stages[1].inputs.push(LineageInput { port: "images".to_owned(), from: LineageSource::Outside(2) });
+        assert_eq!(graph(&two).nodes.iter().filter(|node| node.label == "images").count(), 2);
         let page = pipeline(&lineage()).unwrap().into_string();
         assert!(
             page.contains("train reads split, preprocess.") || page.contains("train reads preprocess, split."),
