@@ -169,20 +169,11 @@ fn differences(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
                 @for Difference { stage, own, follows } in &found {
                     li {
                         strong { (stage) } ": "
-                        @if own.is_empty() { "upstream changes only" } @else { (with_code(&own.join("; "))) }
-                        @if !follows.is_empty() { details { summary { "upstream changes" } (with_code(&follows.join("; "))) } }
+                        @if own.is_empty() { "upstream changes only" } @else { (pages::with_code(&own.join("; "))) }
+                        @if !follows.is_empty() { details { summary { "upstream changes" } (pages::with_code(&follows.join("; "))) } }
                     }
                 }
             }
-        }
-    }
-}
-
-/// Renders text in backticks as `<code>`.
-fn with_code(text: &str) -> Markup {
-    html! {
-        @for (number, part) in text.split('`').enumerate() {
-            @if number % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -79,7 +79,7 @@ pub fn with_facts(page: &str, facts: &Markup) -> String {
 /// The details of one run as HTML.
 pub fn run_facts(record: &RunRecord) -> Markup {
     html! {
-        aside aria-label="The run" style="max-width:1080px;margin-inline:auto" {
+        aside aria-label="The run" style="max-width:1080px" {
             details {
                 summary { strong { "The run " (record.run) } ": " (took(record)) ", hamflow " (record.version) ", " (devices(record)) }
                 dl.facts {
@@ -147,10 +147,19 @@ pub fn stages(record: &RunRecord) -> Markup {
                         td { (outcome(stage)) }
                         td.number { @if stage.wall_ms > 0 { (duration(stage.wall_ms)) } @else { "–" } }
                         td.number { @if stage.peak_memory > 0 { (bytes(stage.peak_memory)) } @else { "–" } }
-                        td { @if let Some(reason) = stage.reasons.first() { (reason) } }
+                        td { @if let Some(reason) = stage.reasons.first() { (with_code(&reason.to_string())) } }
                     }
                 }
             }
+        }
+    }
+}
+
+/// Renders text in backticks as `<code>`.
+pub fn with_code(text: &str) -> Markup {
+    html! {
+        @for (number, part) in text.split('`').enumerate() {
+            @if number % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -166,7 +166,7 @@ fn running_row(name: &str, stage: &StageProgress, has_log: bool) -> Markup {
             }
             td.number { (duration(now_ms().saturating_sub(*started_ms))) }
             td {}
-            td { (reason) }
+            td { (pages::with_code(reason)) }
             td { (log_link(name, has_log)) }
             td {}
         }
@@ -189,7 +189,7 @@ fn ended_row(stage: &StageRecord, has_log: bool) -> Markup {
             td { (state(word)) @if parts > 0 { " " (stage.parts_ran) " of " (parts) " parts" } }
             td.number { @if stage.wall_ms > 0 { (duration(stage.wall_ms)) } }
             td.number { @if stage.peak_memory > 0 { (bytes(stage.peak_memory)) } }
-            td { @if let Some(reason) = stage.reasons.first() { (reason) } }
+            td { @if let Some(reason) = stage.reasons.first() { (pages::with_code(&reason.to_string())) } }
             td { (log_link(&stage.stage, has_log)) }
             td { (artifacts::links(stage)) }
         }
