@@ -405,6 +405,31 @@ fn invalid_remote_settings_are_rejected_before_anything_runs() {
 
 #[test]
 #[ignore = "needs nginx"]
+fn certificates_are_trusted_if_the_system_trusts_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let nginx = services::nginx_with_tls(folder.path());
+    let keys = keygen(&Project::new(CHAIN));
+    let shared = Shared::new(&format!("https://127.0.0.1:{}/ham", nginx.port), "main", &keys[1]);
+    let certificate = folder.path().join("certificate.pem");
+    let trusted = ("SSL_CERT_FILE", certificate.to_str().unwrap());
+    let ran = run(&shared.machine(), &[("HAMFLOW_SIGNING_KEY", &keys[0]), trusted]);
+    assert_eq!((ran.count("uploaded"), warnings(&ran)), (4, Vec::new()), "{ran:?}");
+    let ran = run(&shared.machine(), &[trusted]);
+    assert_eq!((ran.count("fetched"), warnings(&ran)), (4, Vec::new()), "{ran:?}");
+    // Neither among the system's certificates nor without any.
+    for (unrelated, problem) in [
+        ("/etc/ssl/certs/ca-certificates.crt", "the server's certificate is not trusted (UnknownIssuer)"),
+        ("/dev/null", "the system has no certificates"),
+    ] {
+        let ran = run(&shared.machine(), &[("SSL_CERT_FILE", unrelated), ("SSL_CERT_DIR", "/nonexistent")]);
+        assert_eq!((ran.code, ran.count("ran")), (0, 4), "{ran:?}");
+        let warnings = warnings(&ran);
+        assert!(warnings.len() == 1 && warnings[0].contains(problem), "{warnings:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs nginx"]
 fn nginx_with_webdav_works_as_a_remote() {
     let folder = tempfile::tempdir().unwrap();
     let nginx = services::nginx(folder.path());

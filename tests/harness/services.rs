@@ -52,12 +52,29 @@ impl Service {
 
 /// nginx with WebDAV, as packaged by Debian, with its objects below `folder/objects`.
 pub fn nginx(folder: &Path) -> Service {
+    nginx_with(folder, "")
+}
+
+/// The same, encrypted, with the new certificate `folder/certificate.pem`, which nobody has signed.
+pub fn nginx_with_tls(folder: &Path) -> Service {
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]);
+    openssl.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let made = openssl.arg("-out").arg(&certificate).arg("-keyout").arg(&key).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let tls = format!(" ssl; ssl_certificate {}; ssl_certificate_key {}", certificate.display(), key.display());
+    nginx_with(folder, &tls)
+}
+
+fn nginx_with(folder: &Path, listen: &str) -> Service {
     let port = free_port();
     let at = folder.display();
     std::fs::create_dir_all(folder.join("objects")).unwrap();
     std::fs::create_dir_all(folder.join("tmp")).unwrap();
     let config = format!(
-        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {at}/tmp; client_max_body_size 0;\nproxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2; uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\nserver {{ listen 127.0.0.1:{port}; root {at}/objects; dav_methods PUT; create_full_put_path on; }} }}\n"
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {at}/tmp; client_max_body_size 0;\nproxy_temp_path {at}/t1; fastcgi_temp_path {at}/t2; uwsgi_temp_path {at}/t3; scgi_temp_path {at}/t4;\nserver {{ listen 127.0.0.1:{port}{listen}; root {at}/objects; dav_methods PUT; create_full_put_path on; }} }}\n"
     );
     std::fs::write(folder.join("nginx.conf"), config).unwrap();
     let mut command = Command::new("nginx");

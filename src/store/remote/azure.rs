@@ -25,7 +25,7 @@ fn from_environment() -> MicrosoftAzureBuilder {
 
 fn open(url: &str, _root: &Path) -> OpenResult {
     let (container, prefix) = bucket_and_prefix(url)?;
-    let client = Client::new()?;
+    let client = Client::new();
     let mut builder =
         from_environment().with_container_name(container).with_retry(no_retries()).with_http_connector(client.clone());
     if env_var("AZURE_STORAGE_ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("http://")) {

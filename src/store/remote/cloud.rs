@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     fn cloud() -> Box<dyn Backend> {
-        Cloud::open(InMemory::new(), Client::new().unwrap(), "/ham/", "mem://ham".into(), "").unwrap()
+        Cloud::open(InMemory::new(), Client::new(), "/ham/", "mem://ham".into(), "").unwrap()
     }
 
     #[test]

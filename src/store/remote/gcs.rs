@@ -24,7 +24,7 @@ fn from_environment() -> GoogleCloudStorageBuilder {
 
 fn open(url: &str, _root: &Path) -> OpenResult {
     let (bucket, prefix) = bucket_and_prefix(url)?;
-    let client = Client::new()?;
+    let client = Client::new();
     let mut builder =
         from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     // Google's client libraries use the same variable. An emulator accepts any credentials.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use ureq::tls::{RootCerts, TlsConfig};
+
 use super::backend::{Backend, RemoteError, sink_error};
 use super::{OpenResult, RemoteKind, env_var};
 
@@ -22,6 +24,20 @@ fn open(url: &str, _root: &Path) -> OpenResult {
 
 /// The timeout for connecting. Requests have no timeout of their own; the caller watches their progress.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Creates a client, which trusts the certificates that the system trusts.
+pub fn agent() -> ureq::Agent {
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    let config = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .http_status_as_error(false)
+        // Following a redirect would turn a PUT into a GET.
+        .max_redirects(0)
+        .max_idle_connections_per_host(16)
+        .tls_config(tls)
+        .user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")));
+    config.build().into()
+}
 
 /// Objects below a URL, accessed with `GET`, `HEAD` and `PUT`.
 pub struct Http {
@@ -53,16 +69,8 @@ impl Http {
             let decoded: Vec<u8> = percent_encoding::percent_decode_str(user).collect();
             format!("Basic {}", BASE64_STANDARD.encode(decoded))
         });
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .http_status_as_error(false)
-            // Following a redirect would turn a PUT into a GET.
-            .max_redirects(0)
-            .max_idle_connections_per_host(16)
-            .user_agent(concat!("hamflow/", env!("CARGO_PKG_VERSION")))
-            .build();
         Ok(Self {
-            agent: config.into(),
+            agent: agent(),
             url: format!("{scheme}://{host}/{path}").trim_end_matches('/').to_owned(),
             authorization: basic.or_else(|| env_var(AUTHORIZATION)),
         })
@@ -77,7 +85,26 @@ impl Http {
 }
 
 fn unreachable(error: &ureq::Error) -> RemoteError {
-    RemoteError::Unreachable(error.to_string())
+    RemoteError::Unreachable(reason(error))
+}
+
+/// Why a request failed, without its URL, which may be presigned, and with what helps against untrusted certificates.
+pub fn reason(error: &ureq::Error) -> String {
+    let text = match error {
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::BadUri(_) => "invalid URL".to_owned(),
+        error => error.to_string(),
+    };
+    if let Some((_, problem)) = text.split_once("invalid peer certificate: ") {
+        return format!(
+            "the server's certificate is not trusted ({problem}); add its issuer to the system's certificates, or set `SSL_CERT_FILE`"
+        );
+    }
+    if text.contains("No CA certificates") {
+        return "the system has no certificates; install them (`ca-certificates` on Debian), or set `SSL_CERT_FILE`"
+            .to_owned();
+    }
+    text
 }
 
 /// Whether the object exists, according to the status of a response.

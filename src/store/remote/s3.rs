@@ -24,7 +24,7 @@ fn from_environment() -> AmazonS3Builder {
 
 fn open(url: &str, _root: &Path) -> OpenResult {
     let (bucket, prefix) = bucket_and_prefix(url)?;
-    let client = Client::new()?;
+    let client = Client::new();
     let mut builder =
         from_environment().with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(client.clone());
     let ours = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
