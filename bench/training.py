@@ -16,7 +16,7 @@ from pathlib import Path
 
 from project import ROOT
 
-FIXTURES = ROOT / "stages/src/ml/fixtures"
+FIXTURES = ROOT / "stages/ml/src/fixtures"
 
 COMMON = """
 import os, sys, time

@@ -11,18 +11,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use hamflow_kernels::shape::MapShape;
+use hamflow_ml::cuda::buffer::Number;
+use hamflow_ml::cuda::check::check;
+use hamflow_ml::cuda::cursor::Cursor;
+use hamflow_ml::cuda::epoch_buffer::{EpochBuffer, EpochValues};
+use hamflow_ml::cuda::queue::Queue;
+use hamflow_ml::cuda::session::{Session, Settings, Source};
+use hamflow_ml::cuda::{CudaError, Gpu, usable};
+use hamflow_ml::loss::{Loss, Target};
+use hamflow_ml::model;
+use hamflow_ml::precision::Precision;
+use hamflow_ml::weights::Weights;
 use hamflow_stage_api::{Random, StageError};
-use hamflow_stages::ml::cuda::buffer::Number;
-use hamflow_stages::ml::cuda::check::check;
-use hamflow_stages::ml::cuda::cursor::Cursor;
-use hamflow_stages::ml::cuda::epoch_buffer::{EpochBuffer, EpochValues};
-use hamflow_stages::ml::cuda::queue::Queue;
-use hamflow_stages::ml::cuda::session::{Session, Settings, Source};
-use hamflow_stages::ml::cuda::{CudaError, Gpu, usable};
-use hamflow_stages::ml::loss::{Loss, Target};
-use hamflow_stages::ml::model;
-use hamflow_stages::ml::precision::Precision;
-use hamflow_stages::ml::weights::Weights;
 
 const PRECISIONS: [(&str, Precision); 3] =
     [("f32", Precision::F32), ("tf32", Precision::Tf32), ("bf16", Precision::Bf16)];

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use hamflow_kernels::shape::MapShape;
+use hamflow_ml::loss::{Loss, Target};
+use hamflow_ml::model;
+use hamflow_ml::network::{Batch, Network, Workspace};
+use hamflow_ml::op::{Pass, mix};
+use hamflow_ml::optim::{self, Adam, OptimiserState};
+use hamflow_ml::weights::Weights;
 use hamflow_stage_api::Random;
-use hamflow_stages::ml::loss::{Loss, Target};
-use hamflow_stages::ml::model;
-use hamflow_stages::ml::network::{Batch, Network, Workspace};
-use hamflow_stages::ml::op::{Pass, mix};
-use hamflow_stages::ml::optim::{self, Adam, OptimiserState};
-use hamflow_stages::ml::weights::Weights;
 
 const CASES: [&str; 6] = [
     "baseline train 75 100 10",

@@ -47,7 +47,7 @@ put pipeline small < pipeline.toml
 put pipeline ham10000 < "$root/pipeline.toml"
 put pipeline matrix < "$root/examples/matrix/pipeline.toml"
 put pipeline command < "$root/examples/command/pipeline.toml"
-for codec in none gzip brotli lz4 zstd; do put parquet "$codec" < "$root/stages/src/table/fixtures/$codec.parquet"; done
+for codec in none gzip brotli lz4 zstd; do put parquet "$codec" < "$root/stages/ml/src/table/fixtures/$codec.parquet"; done
 # Two tensors: a header of JSON behind its length, then the numbers.
 header='{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[],"data_offsets":[8,12]}}'
 length=$(printf '\\x%x' "${#header}")

@@ -182,10 +182,10 @@ if for_step services; then
   nvrtc=$(nvrtc)
   (
     [ -z "$nvrtc" ] || export LD_LIBRARY_PATH="$nvrtc/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-    for module in ml::cuda ml::device; do
+    for module in cuda:: device::; do
       cargo test -q --release --features cuda --lib -- "$module" --list | grep ': test$' > /dev/null || { echo "no tests in $module" >&2; exit 1; }
     done
-    cargo test --release --features cuda --lib -- ml::cuda ml::device "${chosen[@]}"
+    cargo test --release --features cuda --lib -- cuda:: device:: "${chosen[@]}"
   )
 fi
 

@@ -6,7 +6,6 @@ pub mod artifact;
 pub mod command;
 pub mod compare;
 pub mod comparison_record;
-pub mod dataset;
 pub mod detect;
 pub mod eda;
 pub mod ensemble;
@@ -20,7 +19,6 @@ pub mod image_names;
 pub mod impute;
 pub mod json;
 pub mod metadata;
-pub mod ml;
 pub mod model_card;
 pub mod plot;
 pub mod predict;
@@ -30,15 +28,15 @@ pub mod registry;
 pub mod report;
 pub mod search;
 pub mod search_record;
-pub mod shard;
 pub mod split;
 pub mod synthetic;
-pub mod table;
 pub mod train;
 pub mod training;
 
 /// The inner loops, for benchmarks.
 pub use hamflow_kernels as kernels;
+pub use hamflow_ml as ml;
+pub use hamflow_ml::{dataset, shard, table};
 
 #[cfg(test)]
 pub mod test_support;

@@ -5,15 +5,13 @@ mod cohort;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hamflow_stage_api::{Kind, KindSpec, Output, Random, StageContext, StageError};
-use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact;
 use cohort::{Case, Cohort, Photo};
-use hamflow_kernels::imaging::Lesion;
+use hamflow_kernels::imaging::{Lesion, encode_jpeg};
 
 /// Incremented whenever an equal seed produces a different data set.
 ///
@@ -74,7 +72,9 @@ impl Kind for Synthetic {
             let lesion = Lesion::new(case.diagnosis, &mut traits);
             let mut scene = Random::new(seed, &format!("view {}", photo.drawn_as));
             let image = lesion.view(params.width, params.height, &mut scene);
-            context.write(&format!("{IMAGES}/{}", cohort.path(photo)), &jpeg(&image, params.quality)?)?;
+            let (width, height) = (image.width() as usize, image.height() as usize);
+            let jpeg = encode_jpeg(image.as_raw(), width, height, params.quality)?;
+            context.write(&format!("{IMAGES}/{}", cohort.path(photo)), &jpeg)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             if done.is_multiple_of(50) || done == total {
                 context.progress(done, total, "images", "");
@@ -88,14 +88,6 @@ impl Kind for Synthetic {
         let photos: Vec<(&Case, &Photo)> = cohort.photos().collect();
         pool.install(|| photos.into_par_iter().try_for_each(draw))
     }
-}
-
-fn jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, StageError> {
-    let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, quality)
-        .encode_image(image)
-        .map_err(|error| StageError::bug(format!("cannot encode an image: {error}")))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

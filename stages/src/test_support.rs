@@ -1,38 +1,22 @@
-//! Test helpers: inputs and jobs in temporary folders, and access to the real dataset.
+//! Test helpers: inputs and jobs in temporary folders.
 
 pub mod allocations;
+// Shared with the tests of `hamflow-ml`.
+#[path = "../ml/src/test_support.rs"]
+mod files;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{
-    AnyKind, ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, OutputFile, ParamError,
-    Redactor, Resolved, StageError, perform,
+    AnyKind, ArtifactType, Digest, EventSink, Input, InputFile, Inputs, Job, JobEvent, JobPart, ParamError, Redactor,
+    Resolved, StageError, perform,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::shard::{Dtype, ShardWriter};
-
-/// The folder with the real dataset: `$HAMFLOW_DATA`, or `shared` next to the repository.
-///
-/// If it is missing, the calling test fails; such tests are ignored by default.
-pub fn shared(path: &str) -> PathBuf {
-    let root = std::env::var_os("HAMFLOW_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let full = root.join(path);
-    assert!(full.exists(), "`{}` is missing; `$HAMFLOW_DATA` names the folder with the real dataset", full.display());
-    full
-}
-
-/// Writes a file below `folder` and returns it as an input file.
-pub fn file(folder: &Path, path: &str, bytes: &[u8]) -> InputFile {
-    let source = folder.join(path);
-    fs::create_dir_all(source.parent().unwrap()).unwrap();
-    fs::write(&source, bytes).unwrap();
-    InputFile { root: 0, path: path.to_owned(), digest: Digest::of(bytes).into(), source }
-}
+pub use files::{file, files_input, shard, shared};
 
 /// Writes a file and returns it as an input. `artifact_type` is `None` for an external input.
 pub fn file_input(folder: &Path, path: &str, bytes: &[u8], artifact_type: Option<ArtifactType>) -> Input {
@@ -77,21 +61,6 @@ pub fn folder_input(roots: &[&Path], artifact_type: Option<ArtifactType>) -> Inp
         }
     }
     files_input(files, artifact_type)
-}
-
-/// An input for a folder or list of folders with these files.
-pub fn files_input(mut files: Vec<InputFile>, artifact_type: Option<ArtifactType>) -> Input {
-    files.sort_by(|a, b| (a.root, &a.path).cmp(&(b.root, &b.path)));
-    let listing: String = files.iter().map(|file| format!("{} {} {}\n", file.root, file.path, file.digest)).collect();
-    Input {
-        name: "inputs.folder".to_owned(),
-        is_artifact: artifact_type.is_some(),
-        labels: Vec::new(),
-        digest: Digest::of(listing.as_bytes()).into(),
-        files,
-        folder: true,
-        path: None,
-    }
 }
 
 /// The result of a run: its output folder and events.
@@ -207,19 +176,4 @@ pub fn run_kind_with(
         assert!(job.output_dir.join(&output.path).exists(), "the output `{}` is missing", output.name);
     }
     Ok(Ran { folder, events: events.0.into_inner().unwrap() })
-}
-
-/// The bytes of a shard with the given `u8` tensors.
-pub fn shard<'a>(shape: [usize; 3], card: &Value, rows: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
-    let (ids, tensors): (Vec<String>, Vec<&[u8]>) =
-        rows.into_iter().map(|(id, tensor)| (id.to_owned(), tensor)).unzip();
-    let folder = tempfile::tempdir().unwrap();
-    let file = OutputFile::create(folder.path().join("shard.arrow")).unwrap();
-    let path = file.path().to_owned();
-    let mut writer = ShardWriter::create(file, shape, Dtype::U8, card, &ids).unwrap();
-    for tensor in tensors {
-        writer.push(tensor).unwrap();
-    }
-    writer.finish().unwrap();
-    fs::read(path).unwrap()
 }

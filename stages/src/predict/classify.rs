@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use hamflow_stage_api::{CommandError, Input, StageError, Symlinks, read_regular};
-use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 
 use crate::gradcam::pictures::{enlarged, paint};
 use crate::ml::classifier::{Classifier, thread_pool};
-use hamflow_kernels::imaging::{Preparation, Preparer};
+use hamflow_kernels::imaging::{Preparation, Preparer, encode_png};
 use hamflow_kernels::metric::most_probable;
 
 /// The number of images per batch.
@@ -116,10 +115,7 @@ fn overlays(
         // The file was read a moment ago; if it has been deleted since, it gets no overlay.
         let image = prepare(preparer, large, path).ok()?;
         let (_, overlay) = paint(&image, &heat.resized(large.height, large.width));
-        let mut png = Vec::new();
-        let encoder = image::codecs::png::PngEncoder::new(&mut png);
-        encoder.write_image(&overlay, large.width as u32, large.height as u32, ExtendedColorType::Rgb8).ok()?;
-        Some(png)
+        encode_png(&overlay, large.width, large.height).ok()
     };
     let pool = thread_pool(threads)?;
     Ok(pool.install(|| paths.par_iter().zip(&heat).map_init(|| Preparer::new(large), draw).collect()))

@@ -1,11 +1,9 @@
 //! The preview: pairs of images before and after preprocessing.
 
-use std::io::Cursor;
-
 use hamflow_stage_api::{InputFile, StageError};
-use image::{ImageFormat, Rgb, RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
 
-use hamflow_kernels::imaging::{Preparation, Preparer, decode};
+use hamflow_kernels::imaging::{Preparation, Preparer, decode, encode_png};
 
 /// The height of each image in pixels.
 const HEIGHT: u32 = 225;
@@ -35,11 +33,7 @@ pub(super) fn draw(preparation: &Preparation, files: &[&InputFile]) -> Result<Ve
         imageops::replace(&mut sheet, before, i64::from(x), y);
         imageops::replace(&mut sheet, after, i64::from(x + left + GAP / 2), y);
     }
-    let mut png = Vec::new();
-    sheet
-        .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
-        .map_err(|error| StageError::bug(format!("cannot encode the preview: {error}")))?;
-    Ok(png)
+    encode_png(sheet.as_raw(), sheet.width() as usize, sheet.height() as usize)
 }
 
 fn pair(

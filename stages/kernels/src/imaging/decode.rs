@@ -123,9 +123,24 @@ fn png(bytes: &[u8]) -> Result<(RgbImage, Orientation), BadImage> {
     let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(bad_png)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
-    let pixels = DynamicImage::from_decoder(decoder).map_err(bad_png)?.into_rgb8();
+    let pixels = rgb(DynamicImage::from_decoder(decoder).map_err(bad_png)?);
     let orientation = png_exif(bytes).and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
     Ok((pixels, orientation))
+}
+
+/// Like `into_rgb8`, which converts each pixel to floating point and back.
+fn rgb(image: DynamicImage) -> RgbImage {
+    let (width, height) = (image.width(), image.height());
+    let pixels: Vec<[u8; 3]> = match &image {
+        DynamicImage::ImageLuma8(grey) => grey.as_raw().iter().map(|&value| [value; 3]).collect(),
+        DynamicImage::ImageLumaA8(grey) => grey.as_raw().as_chunks().0.iter().map(|&[value, _]| [value; 3]).collect(),
+        DynamicImage::ImageRgba8(colours) => {
+            let chunks = colours.as_raw().as_chunks().0;
+            chunks.iter().map(|&[red, green, blue, _]| [red, green, blue]).collect()
+        }
+        _ => return image.into_rgb8(),
+    };
+    RgbImage::from_raw(width, height, pixels.into_flattened()).expect("there are three values per pixel")
 }
 
 /// The EXIF block of a PNG, which may lie behind the pixels (PNG, third edition, 11.3.4.5).

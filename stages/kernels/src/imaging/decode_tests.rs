@@ -135,6 +135,19 @@ fn the_exif_orientation_is_applied() {
 
 // Pillow's ImageOps.exif_transpose turns both files alike; the checksum is Python's zlib.crc32.
 #[test]
+fn pixels_of_eight_bits_are_converted_like_those_of_the_image_crate() {
+    let values: Vec<u8> = (0..4 * 256).map(|place| (place * 7 + place / 4) as u8).collect();
+    let side = |channels: usize| (values.len() / channels) as u32;
+    for image in [
+        DynamicImage::ImageLuma8(image::ImageBuffer::from_raw(side(1), 1, values.clone()).unwrap()),
+        DynamicImage::ImageLumaA8(image::ImageBuffer::from_raw(side(2), 1, values.clone()).unwrap()),
+        DynamicImage::ImageRgba8(image::ImageBuffer::from_raw(side(4), 1, values.clone()).unwrap()),
+    ] {
+        assert_eq!(rgb(image.clone()), image.into_rgb8());
+    }
+}
+
+#[test]
 fn the_exif_orientation_of_a_png_is_applied_wherever_it_is() {
     let plain = png(&[1, 2, 3, 4, 5, 6], 2, 1, ExtendedColorType::Rgb8);
     let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";

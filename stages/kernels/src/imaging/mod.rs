@@ -2,7 +2,7 @@
 
 mod constancy;
 mod decode;
-mod embed;
+mod encode;
 mod hair;
 mod jpeg;
 mod lesion;
@@ -13,7 +13,7 @@ mod resize;
 mod warp;
 
 pub use decode::{Decoder, decode};
-pub use embed::jpeg_base64;
+pub use encode::{encode_jpeg, encode_png, jpeg_base64};
 pub use lesion::{Diagnosis, Lesion};
 pub use pixels::{BadImage, MAX_PIXELS, Pixels};
 pub use preparation::{ColourConstancy, Decoding, Fit, HairRemoval, Preparation, Preparer};

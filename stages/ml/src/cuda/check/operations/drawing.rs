@@ -1,0 +1,116 @@
+//! From image bytes to the network's input.
+
+use super::{Device, IMAGES, SHAPE};
+use crate::augment::{Affine, Augmentation, Draw, change_colours};
+use crate::cuda::CudaError;
+use crate::cuda::buffer::Number;
+use crate::cuda::check::Finding;
+use crate::cuda::epoch_buffer::{EpochBuffer, EpochValues};
+use crate::cuda::kernel::Kernel;
+use crate::cuda::queue::{
+    Argument::{self, F64, Nothing, U32},
+    Queue,
+};
+use crate::loss::Target;
+use crate::mixup::Mix;
+use crate::normalisation::Normalisation;
+
+/// The number of values per pixel, including padding.
+const STRIDE: usize = 8;
+
+const AUGMENT: Augmentation = Augmentation {
+    rotation: 40.0,
+    zoom: 0.1,
+    shift: 0.1,
+    flip_horizontal: true,
+    flip_vertical: true,
+    brightness: 0.3,
+    contrast: 0.4,
+    saturation: 0.5,
+    crop: 0.5,
+    quarter_turns: true,
+    erasing: 0.0,
+};
+
+impl<Q: Queue> Device<'_, Q> {
+    pub(super) fn drawing(&mut self) -> Result<Vec<Finding>, CudaError> {
+        let (all, stride) = (2 * IMAGES, STRIDE);
+        let images: Vec<Vec<u8>> =
+            (0..all).map(|_| (0..SHAPE.len()).map(|_| self.random.below(256) as u8).collect()).collect();
+        let draws: Vec<Draw> = (0..all).map(|_| AUGMENT.draw(&mut self.random)).collect();
+        let order: Vec<u32> = (0..all as u32).map(|i| (i * 7 + 3) % all as u32).collect();
+        let mixed = Mix::draw(&mut self.random, 1.0, IMAGES);
+        let epoch = EpochBuffer::new(self.queue, all, 2)?;
+        let values = epoch_values(&draws, &order, &mixed);
+        epoch.upload(self.queue, &values)?;
+        let (cursor, _) = self.begun(&epoch)?;
+        let bytes = self.queue.allocate(Number::U8, all * SHAPE.len())?;
+        self.queue.upload(bytes, &images.concat())?;
+        let [mean, deviation] = [131.0, 47.0];
+        let normalisation = Normalisation::shared(mean, deviation);
+        let table = self.floats(&normalisation.table()[0])?;
+        let output = self.queue.allocate(self.number, IMAGES * SHAPE.len() / 3 * stride)?;
+        let pixels = self.queue.allocate(Number::F32, IMAGES * SHAPE.len())?;
+        let area = SHAPE.height * SHAPE.width;
+
+        let mut findings = Vec::new();
+        let mut expected = vec![0.0; IMAGES * SHAPE.len()];
+        let steps: [(&str, bool); 2] = [("bytes are normalised", false), ("images are moved", true)];
+        for (what, is_moved) in steps {
+            for (expected, place) in expected.chunks_mut(SHAPE.len()).zip(IMAGES..) {
+                let image = &images[order[place] as usize];
+                let draw = if is_moved { draws[place] } else { Draw::NONE };
+                Affine::new(&draw, SHAPE).apply(SHAPE, image, &normalisation.table(), expected);
+            }
+            let moves = if is_moved { Argument::Buffer(epoch.moves) } else { Nothing };
+            let inputs = [Argument::Buffer(bytes), Argument::Buffer(epoch.order), moves, Argument::Buffer(table)];
+            let sizes = [IMAGES, SHAPE.height, SHAPE.width, SHAPE.channels].map(|size| U32(size as u32));
+            let to = [Argument::Buffer(cursor), Argument::Buffer(output)];
+            let kernel = self.either(Kernel::DrawF32, Kernel::DrawBf16);
+            let arguments = [&inputs[..], &to, &sizes, &[U32(stride as u32)]].concat();
+            self.launch(kernel, IMAGES * area, &arguments)?;
+            let drawn = without_padding(&self.read(output)?);
+            findings.push(self.finding(what, &drawn, &expected));
+            let to = [Argument::Buffer(cursor), Argument::Buffer(pixels)];
+            self.launch(Kernel::DrawF32, IMAGES * area, &[&inputs[..], &to, &sizes, &[U32(3)]].concat())?;
+        }
+
+        for (expected, place) in expected.chunks_mut(SHAPE.len()).zip(IMAGES..) {
+            change_colours(draws[place].colour, &normalisation, expected);
+        }
+        let arguments = [pixels, epoch.colours, cursor].map(Argument::Buffer);
+        let numbers = [U32(area as u32), F64(mean), F64(deviation)];
+        self.queue.launch(Kernel::ChangeColours, IMAGES, &[&arguments[..], &numbers].concat())?;
+        let coloured = self.read(pixels)?;
+        findings.push(Finding::new(self.named("colours change"), &coloured, &expected, 1e-5));
+
+        mixed.apply(SHAPE, &mut expected, &mut [Target::new(0, 1.0); IMAGES]);
+        let arguments = [pixels, epoch.shares, epoch.partners, cursor, output].map(Argument::Buffer);
+        let sizes = [IMAGES, area, 3, stride].map(|size| U32(size as u32));
+        let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
+        self.launch(kernel, IMAGES * area, &[&arguments[..], &sizes].concat())?;
+        let mixed = without_padding(&self.read(output)?);
+        findings.push(self.finding("images are mixed", &mixed, &expected));
+        Ok(findings)
+    }
+}
+
+/// The parameters of an epoch of two steps that draw these images.
+fn epoch_values(draws: &[Draw], order: &[u32], mixed: &Mix) -> EpochValues {
+    let partners: Vec<u32> = mixed.partners().iter().map(|&partner| partner as u32).collect();
+    EpochValues {
+        moves: draws.iter().flat_map(|draw| Affine::new(draw, SHAPE).rows().concat()).collect(),
+        colours: draws.iter().flat_map(|draw| draw.colour).collect(),
+        targets: Vec::new(),
+        order: order.to_vec(),
+        partners: partners.repeat(2),
+        alphas: vec![0.0; 2],
+        shares: vec![mixed.share() as f32; 2],
+    }
+}
+
+/// Pixels without their zero padding.
+fn without_padding(padded: &[f32]) -> Vec<f32> {
+    let pixels = padded.chunks(STRIDE);
+    pixels.flat_map(|pixel| if pixel[3..] == [0.0; 5] { &pixel[..3] } else { &[] }).copied().collect()
+}

@@ -1,0 +1,149 @@
+//! Whole training runs on the device and on the CPU, from the same weights and random numbers.
+
+use hamflow_stage_api::{Random, StageError};
+
+use super::Finding;
+use crate::augment::Augmentation;
+use crate::cuda::CudaEngine;
+use crate::cuda::queue::Queue;
+use crate::graph::{Builder, Graph, Value};
+use crate::network::Network;
+use crate::normalisation::Normalisation;
+use crate::op::ConvConfig;
+use crate::precision::Precision;
+use crate::recipe::{ClassWeights, Recipe, Sampling};
+use crate::schedule::Curve;
+use crate::switch::Switch;
+use crate::trainer::{Data, Samples, Trainer, first_weights};
+use hamflow_kernels::network::Activation::Relu;
+use hamflow_kernels::shape::MapShape;
+
+/// Odd before and after the first pooling.
+const SHAPE: MapShape = MapShape { height: 13, width: 18, channels: 3 };
+const CLASSES: usize = 3;
+/// The number of training and validation images. With batches of 4, the last step of an epoch has 3 images.
+const IMAGES: [usize; 2] = [39, 11];
+
+/// Every operation in every position, with few enough filters to run the kernels on the CPU.
+fn layers(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
+    let conv = |b: &mut Builder<'_>, name: &str, x, filters| {
+        let x = b.conv(name, x, ConvConfig::new(filters, 3).bias().glorot())?;
+        Ok::<_, String>(b.activation(x, Relu))
+    };
+    let x = conv(b, "conv1", image, 16)?;
+    let x = conv(b, "conv2", x, 16)?;
+    let x = b.max_pool("pool1", x)?;
+    let x = b.dropout("dropout1", x, 0.25);
+    let x = conv(b, "conv3", x, 32)?;
+    let x = b.dropout("dropout2", x, 0.1);
+    let x = b.max_pool("pool2", x)?;
+    let x = b.flatten("flatten", x);
+    let x = b.row_dropout("dropout3", x, 0.2);
+    let x = b.dense("dense1", x, 24);
+    let x = b.activation(x, Relu);
+    let x = b.row_dropout("dropout4", x, 0.5);
+    Ok(b.dense("dense2", x, CLASSES))
+}
+
+/// The tolerance for losses after up to 20 steps.
+fn of_losses(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-4,
+        Precision::Tf32 => 1e-2,
+        Precision::Bf16 => 5e-2,
+    }
+}
+
+fn recipe() -> Recipe {
+    Recipe { seed: 5, epochs: 20, batch_size: 100, learning_rate: 1e-3, augment: Switch(None), ..Recipe::default() }
+}
+
+pub(super) fn check<Q: Queue>(
+    mut make: impl FnMut() -> Result<Q, StageError>,
+    precision: Precision,
+    findings: &mut Vec<Finding>,
+) -> Result<(), StageError> {
+    let augment = Augmentation {
+        flip_horizontal: true,
+        brightness: 0.2,
+        contrast: 0.2,
+        saturation: 0.2,
+        ..Augmentation::default()
+    };
+    let everything = Recipe {
+        augment: Switch(Some(augment)),
+        mixup: 0.4,
+        sampling: Sampling::Balanced,
+        class_weights: ClassWeights::Balanced,
+        label_smoothing: 0.1,
+        focal_gamma: 1.5,
+        clip_norm: 0.5,
+        schedule: Curve::Cosine,
+        warmup_epochs: 0.5,
+        ..recipe()
+    };
+    for (what, recipe, epochs) in [
+        // One step per epoch, so that the loss of every step is compared.
+        ("20 steps", recipe(), 20),
+        ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
+        ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
+    ] {
+        let theirs = train(&recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
+        let ours = train(&recipe, epochs, |network, data| {
+            let weights = first_weights(network, &recipe)?;
+            Ok(Some(CudaEngine::new(make()?, network, &recipe, precision, data, weights)?))
+        })?;
+        for (of, ours, theirs) in [("training", &ours.0, &theirs.0), ("validation", &ours.1, &theirs.1)] {
+            let what = format!("{what}: loss of {of}, {precision:?}").to_lowercase();
+            findings.push(Finding::new(what, ours, theirs, of_losses(precision)));
+        }
+    }
+    Ok(())
+}
+
+/// Training and validation losses.
+type Losses = (Vec<f32>, Vec<f32>);
+
+/// Trains on noise images with a bright stripe, on the CPU if there is no other engine.
+fn train<Q: Queue>(
+    recipe: &Recipe,
+    epochs: usize,
+    engine: impl for<'n> FnOnce(&'n Network, &Data<'_>) -> Result<Option<CudaEngine<'n, Q>>, StageError>,
+) -> Result<Losses, StageError> {
+    let network = Graph::build(SHAPE, layers).and_then(Network::new).map_err(StageError::bug)?;
+    let [training, validation] = IMAGES;
+    let (training, validation) = (images(training, "training"), images(validation, "validation"));
+    let data = Data {
+        normalisation: Normalisation::shared(60.0, 55.0),
+        training: samples(&training),
+        validation: samples(&validation),
+    };
+    let mut trainer = match engine(&network, &data)? {
+        Some(engine) => Trainer::with_engine(&network, recipe.clone(), data.clone(), Box::new(engine)),
+        None => Trainer::new(&network, recipe.clone(), data.clone())?,
+    };
+    for _ in 0..epochs {
+        trainer.run_epoch(|_| ())?;
+    }
+    let history = trainer.history();
+    let validation = history.iter().filter_map(|record| record.validation_loss);
+    Ok((history.iter().map(|record| record.train_loss as f32).collect(), validation.map(|loss| loss as f32).collect()))
+}
+
+fn samples((images, classes): &(Vec<Vec<u8>>, Vec<usize>)) -> Samples<'_> {
+    Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone(), weights: Vec::new() }
+}
+
+fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
+    let mut random = Random::new(3, purpose);
+    let mut image = |class: usize| -> Vec<u8> {
+        let place = random.below(8) as usize + 2;
+        let byte = |i: usize| {
+            let (y, x) = (i / (SHAPE.width * 3), i / 3 % SHAPE.width);
+            let is_bright = (class == 0 && y == place) || (class == 1 && x == place);
+            random.below(60) as u8 + if is_bright { 180 } else { 0 }
+        };
+        (0..SHAPE.len()).map(byte).collect()
+    };
+    (0..count).map(|i| (image(i % CLASSES), i % CLASSES)).unzip()
+}

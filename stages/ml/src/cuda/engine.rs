@@ -1,0 +1,278 @@
+//! The training engine for a CUDA device.
+
+use std::collections::BTreeMap;
+
+use hamflow_stage_api::StageError;
+
+use super::CudaError;
+use super::buffer::{Buffer, Number};
+use super::cursor::Cursor;
+use super::epoch_buffer::{EpochBuffer, EpochValues};
+use super::queue::Queue;
+use super::session::{Session, Settings, Source};
+use crate::network::Network;
+use crate::optim::OptimiserState;
+use crate::precision::Precision;
+use crate::recipe::Recipe;
+use crate::trainer::{Data, Engine, EngineState, Epoch, INFERENCE_BATCH, Steps, Tally, Validated, worst_gradient};
+use crate::weights::Weights;
+
+/// Steps between two reads of the cursor, frequent enough for a progress display.
+const CURSOR_INTERVAL: usize = 64;
+
+/// Images per upload to the device.
+const UPLOAD: usize = 1024;
+
+/// The phase that a recording belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Training,
+    Validation,
+}
+
+/// The engine that trains on a device.
+pub struct CudaEngine<'a, Q: Queue> {
+    network: &'a Network,
+    session: Session<Q>,
+    training: Source,
+    validation: Source,
+    validation_batch: usize,
+    /// The recorded commands of a step, by its number of images.
+    recordings: BTreeMap<(Part, usize), Q::Recording>,
+    weights: Weights,
+    optimiser: OptimiserState,
+    /// Whether these weights and moments are on the device.
+    is_loaded: bool,
+    /// Whether the loss of a step was not finite.
+    diverged: bool,
+}
+
+/// The sizes of the steps for `images` images in batches.
+fn step_sizes(images: usize, batch: usize) -> impl Iterator<Item = usize> {
+    [batch.min(images), images % batch].into_iter().filter(|&size| size > 0)
+}
+
+impl<'a, Q: Queue> CudaEngine<'a, Q> {
+    /// Uploads the images, allocates all memory for training, and records the steps.
+    pub fn new(
+        queue: Q,
+        network: &'a Network,
+        recipe: &Recipe,
+        precision: Precision,
+        data: &Data<'_>,
+        weights: Weights,
+    ) -> Result<Self, CudaError> {
+        let (trained, validated) = (data.training.images.len(), data.validation.images.len());
+        let validation_batch = INFERENCE_BATCH.max(recipe.batch_size);
+        let (mean, deviation) = (data.normalisation.mean, data.normalisation.standard_deviation);
+        let (Some(mean), Some(deviation)) = (mean.shared(), deviation.shared()) else {
+            return Err(CudaError::Unsupported { what: "a normalisation of each channel".to_owned() });
+        };
+        let normalisation = [mean, deviation];
+        let colours = recipe
+            .augment
+            .0
+            .is_some_and(|augment| augment.brightness > 0.0 || augment.contrast > 0.0 || augment.saturation > 0.0);
+        let settings = Settings {
+            precision,
+            images: recipe.batch_size.min(trained).max(validation_batch.min(validated)),
+            loss: recipe.loss(),
+            clip_norm: recipe.clip_norm,
+            moves: recipe.augment.0.is_some(),
+            colours: colours && network.input().channels == 3,
+            mixes: recipe.mixup > 0.0,
+            seed: recipe.seed,
+            normalisation,
+        };
+        let mut session = Session::new(queue, network, settings)?;
+        let training = source(&mut session.queue, &data.training.images, recipe.batch_size)?;
+        let validation = source(&mut session.queue, &data.validation.images, validation_batch)?;
+        let mut engine = Self {
+            network,
+            session,
+            training,
+            validation,
+            validation_batch,
+            recordings: BTreeMap::new(),
+            weights,
+            optimiser: OptimiserState::zeros(2, network.parameter_count()),
+            is_loaded: false,
+            diverged: false,
+        };
+        let training = step_sizes(trained, recipe.batch_size).map(|size| (Part::Training, size));
+        let validation = step_sizes(validated, validation_batch).map(|size| (Part::Validation, size));
+        let parts: Vec<_> = training.chain(validation).collect();
+        let convolutions: Vec<_> =
+            parts.iter().flat_map(|(_, size)| engine.session.plan().convolutions(*size)).collect();
+        engine.session.queue.prepare(&convolutions)?;
+        for (part, size) in parts {
+            engine.record(part, size)?;
+        }
+        if validated > 0 {
+            let steps = validated.div_ceil(validation_batch);
+            let values = EpochValues::of_validation(&data.validation.classes, steps);
+            engine.validation.epoch.upload(&mut engine.session.queue, &values)?;
+        }
+        Ok(engine)
+    }
+
+    /// Records a step of `size` images. Runs it once before, so that the libraries load what they need.
+    fn record(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        // With a cursor after a non-finite loss, weights and results do not change.
+        let idle = Cursor { bad_step: u64::MAX, ..Cursor::default() };
+        let source = self.source(part);
+        self.session.set_cursor(source.cursor, idle)?;
+        self.order(part, size)?;
+        self.session.queue.begin_recording()?;
+        self.order(part, size)?;
+        let recording = self.session.queue.end_recording()?;
+        self.recordings.insert((part, size), recording);
+        Ok(())
+    }
+
+    fn order(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        let source = self.source(part);
+        match part {
+            Part::Training => self.session.train(&source, size),
+            Part::Validation => self.session.validate(&source, size),
+        }
+    }
+
+    fn source(&self, part: Part) -> Source {
+        match part {
+            Part::Training => self.training,
+            Part::Validation => self.validation,
+        }
+    }
+
+    fn replay(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        let recording = self
+            .recordings
+            .get(&(part, size))
+            .ok_or_else(|| CudaError::Unsupported { what: format!("unexpected step size of {size} images") })?;
+        self.session.queue.replay(recording)
+    }
+
+    fn load(&mut self) -> Result<(), StageError> {
+        if !self.is_loaded {
+            let [first, second] = &self.optimiser.moments[..] else { unreachable!("Adam has two moments") };
+            let weights = self.weights.with_slices(|slices| slices.concat()).map_err(weights_failed)?;
+            self.session.load(&weights, first, second)?;
+            self.is_loaded = true;
+        }
+        Ok(())
+    }
+
+    /// Enqueues an epoch; stops early if a read of the cursor reveals a non-finite loss.
+    fn order_epoch(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<(), CudaError> {
+        let mut looked = None;
+        for (number, step) in (1..).zip(epoch.steps()) {
+            self.replay(Part::Training, step.images.len())?;
+            if number % CURSOR_INTERVAL != 0 {
+                continue;
+            }
+            let slot = number / CURSOR_INTERVAL % 2;
+            self.session.queue.send_back(self.training.cursor, slot)?;
+            // The cursor of the previous read; meanwhile, the device executes the commands since then.
+            if let Some((slot, learning_rate)) = looked.replace((slot, step.learning_rate)) {
+                let cursor = Cursor::from_bytes(&self.session.queue.received(slot)?);
+                if cursor.bad_step != 0 {
+                    return Ok(());
+                }
+                observe(tally(cursor), learning_rate);
+            }
+        }
+        Ok(())
+    }
+
+    /// Downloads weights and moments from the device.
+    fn take_state(&mut self, steps: u64) -> Result<(), StageError> {
+        let [weights, first, second] = self.session.state()?;
+        let parameters = self.network.parameters();
+        let values = parameters.iter().map(|parameter| weights[parameter.range.clone()].to_vec());
+        self.weights = Weights::from_values(parameters.iter(), values).map_err(weights_failed)?;
+        self.optimiser = OptimiserState { steps, counts: Vec::new(), moments: vec![first, second] };
+        Ok(())
+    }
+}
+
+fn weights_failed(error: candle_core::Error) -> StageError {
+    StageError::bug(format!("cannot store the weights: {error}"))
+}
+
+/// Uploads images and allocates buffers for the epoch's random numbers.
+fn source<Q: Queue>(queue: &mut Q, images: &[&[u8]], batch: usize) -> Result<Source, CudaError> {
+    let length: usize = images.iter().map(|image| image.len()).sum();
+    let buffer: Buffer = queue.allocate(Number::U8, length)?;
+    let mut start = 0;
+    for chunk in images.chunks(UPLOAD) {
+        let bytes = chunk.concat();
+        queue.upload(buffer.slice(start..start + bytes.len()), &bytes)?;
+        start += bytes.len();
+    }
+    Ok(Source {
+        images: buffer,
+        epoch: EpochBuffer::new(queue, images.len(), images.len().div_ceil(batch))?,
+        cursor: queue.allocate(Number::U8, Cursor::SIZE)?,
+    })
+}
+
+fn tally(cursor: Cursor) -> Tally {
+    Tally { images: cursor.next as usize, loss: cursor.loss, correct: cursor.correct as usize }
+}
+
+impl<Q: Queue> Engine for CudaEngine<'_, Q> {
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    fn optimiser(&self) -> &OptimiserState {
+        &self.optimiser
+    }
+
+    fn restore(&mut self, state: EngineState) -> Result<(), StageError> {
+        (self.weights, self.optimiser, self.is_loaded) = (state.weights, state.optimiser, false);
+        Ok(())
+    }
+
+    fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError> {
+        self.load()?;
+        let values = EpochValues::draw(epoch, self.optimiser.steps, self.network.input());
+        self.training.epoch.upload(&mut self.session.queue, &values)?;
+        let before = self.optimiser.steps;
+        self.session.set_cursor(self.training.cursor, Cursor { step: before, ..Cursor::default() })?;
+        self.order_epoch(epoch, observe)?;
+        let cursor = Cursor::from_bytes(&self.session.queue.download(self.training.cursor)?);
+        let rate = |step: u64| epoch.rates[(step - before) as usize - 1];
+        if cursor.bad_step != 0 {
+            (self.diverged, self.is_loaded) = (true, false);
+            let learning_rate = rate(cursor.bad_step);
+            return Ok(Steps::Diverged { step: cursor.bad_step, loss: cursor.loss, learning_rate });
+        }
+        self.take_state(cursor.step)?;
+        if cursor.step > before {
+            observe(tally(cursor), rate(cursor.step));
+        }
+        Ok(Steps::Done(tally(cursor)))
+    }
+
+    fn validate(&mut self, data: &Data<'_>) -> Result<Validated, StageError> {
+        self.load()?;
+        self.session.set_cursor(self.validation.cursor, Cursor::default())?;
+        for images in data.validation.images.chunks(self.validation_batch) {
+            self.replay(Part::Validation, images.len())?;
+        }
+        let cursor = Cursor::from_bytes(&self.session.queue.download(self.validation.cursor)?);
+        let tally = Tally { images: data.validation.images.len(), ..tally(cursor) };
+        Ok(Validated { tally, probabilities: None })
+    }
+
+    fn worst_gradient(&mut self) -> Result<String, StageError> {
+        let gradient = self.session.last_gradient(self.diverged)?;
+        Ok(worst_gradient(self.network.parameters(), &gradient))
+    }
+
+    fn into_weights(self: Box<Self>) -> Weights {
+        self.weights
+    }
+}

@@ -1,0 +1,133 @@
+//! The device commands on the CPU, and compilation of the kernels with NVRTC.
+
+use super::check::{Finding, check};
+use super::compile::{compile, is_possible};
+use super::host_tests::HostQueue;
+use super::{CudaEngine, CudaError, Gpu, usable};
+use crate::model;
+use crate::normalisation::Normalisation;
+use crate::precision::Precision;
+use crate::recipe::Recipe;
+use crate::trainer::{Data, Restored, Samples, Trainer, first_weights};
+use hamflow_kernels::shape::MapShape;
+
+/// Devices from Ampere to Blackwell; compilation requires none of them.
+const CAPABILITIES: [(i32, i32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
+
+#[test]
+#[ignore = "needs NVRTC"]
+fn every_kernel_compiles() {
+    assert!(is_possible(), "no NVRTC (`pip install nvidia-cuda-nvrtc`, its folder on LD_LIBRARY_PATH)");
+    for capability in CAPABILITIES {
+        let code = compile(capability).unwrap_or_else(|error| panic!("{capability:?}: {error}"));
+        assert!(code.starts_with(b"\x7fELF"), "{capability:?}");
+    }
+    assert!(matches!(compile((1, 0)), Err(CudaError::Compile { .. })), "an unsupported compute capability");
+}
+
+/// Asserts that the device commands, executed on the CPU, match the CPU kernels.
+fn check_on_the_processor(precision: Precision) {
+    let findings = check(precision, |_| Ok::<_, CudaError>(HostQueue::new())).unwrap();
+    for Finding { what, difference, allowed } in &findings {
+        eprintln!("{difference:.1e} of {allowed:.1e}: {what}");
+    }
+    let bad: Vec<_> = findings.iter().filter(|finding| !finding.is_good()).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(findings.len() > 40, "{}", findings.len());
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn device_commands_match_the_cpu_in_f32() {
+    check_on_the_processor(Precision::F32);
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn device_commands_match_the_cpu_in_bf16() {
+    check_on_the_processor(Precision::Bf16);
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn a_real_device_matches_the_cpu() {
+    usable().unwrap();
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let findings = check(precision, Gpu::new).unwrap();
+        let bad: Vec<_> = findings.iter().filter(|finding| !finding.is_good()).collect();
+        assert!(bad.is_empty(), "{bad:#?}");
+    }
+}
+
+const SHAPE: MapShape = MapShape { height: 8, width: 9, channels: 3 };
+
+fn recipe() -> Recipe {
+    Recipe { seed: 5, epochs: 3, batch_size: 7, learning_rate: 2e-3, ..Recipe::default() }
+}
+
+/// Passes a trainer on the CPU queue to `work`.
+fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) -> R) -> R {
+    let queue = HostQueue::new();
+    let network = model::find("baseline").unwrap().network(SHAPE, 3).unwrap();
+    let images: Vec<Vec<u8>> =
+        (0..count + 5).map(|i| (0..SHAPE.len()).map(|k| ((i * 31 + k * (1 + i % 3)) % 256) as u8).collect()).collect();
+    let samples = |range: std::ops::Range<usize>| Samples {
+        images: images[range.clone()].iter().map(Vec::as_slice).collect(),
+        classes: range.map(|i| i % 3).collect(),
+        weights: Vec::new(),
+    };
+    let (training, validation) = (samples(0..count), samples(count..count + 5));
+    let data = Data { normalisation: Normalisation::fit(&training.images), training, validation };
+    let weights = first_weights(&network, &recipe).unwrap();
+    let engine = CudaEngine::new(queue, &network, &recipe, Precision::F32, &data, weights).unwrap();
+    work(Trainer::with_engine(&network, recipe, data.clone(), Box::new(engine)))
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn training_on_a_device_resumes_bit_identically_from_a_checkpoint() {
+    let run = |trainer: &mut Trainer<'_>, epochs: usize| {
+        (0..epochs).for_each(|_| {
+            trainer.run_epoch(|_| ()).unwrap();
+        });
+    };
+    let (saved, whole) = with_trainer(recipe(), 17, |mut trainer| {
+        run(&mut trainer, 1);
+        let saved = trainer.checkpoint().unwrap();
+        run(&mut trainer, 2);
+        (saved, trainer.checkpoint().unwrap())
+    });
+    let gone_on = with_trainer(recipe(), 17, |mut trainer| {
+        // Previous state on the device must be overwritten.
+        run(&mut trainer, 2);
+        assert_eq!(trainer.restore(&saved, 3).unwrap(), Restored::After(1));
+        run(&mut trainer, 2);
+        trainer.checkpoint().unwrap()
+    });
+    assert!(gone_on == whole, "weights, moments, schedule, best and history");
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn progress_is_reported_during_an_epoch() {
+    let (told, loss) = with_trainer(Recipe { batch_size: 1, ..recipe() }, 200, |mut trainer| {
+        let mut told = Vec::new();
+        let record = trainer.run_epoch(|report| told.push((report.images, report.loss))).unwrap();
+        (told, record.train_loss)
+    });
+    assert_eq!(told.iter().map(|(images, _)| *images).collect::<Vec<_>>(), [64, 128, 200]);
+    assert!(told.iter().all(|(_, loss)| loss.is_finite()));
+    assert_eq!(told[2].1, loss);
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn a_nan_loss_names_its_step_and_keeps_the_best_weights() {
+    let error = with_trainer(Recipe { learning_rate: 1e30, ..recipe() }, 17, |mut trainer| {
+        let error = trainer.run_epoch(|_| ()).err().unwrap();
+        assert!(trainer.diverged() && !trainer.has_best());
+        error
+    });
+    assert!(error.message.starts_with("the loss became ") && error.message.contains("at step 2 (epoch 1)"), "{error}");
+    assert!(error.message.contains("the worst gradient was not finite in `"), "{error}");
+}
