@@ -6,12 +6,13 @@
 #   bash tests/check.sh services    all tests, also those that need servers, Python packages, mounts or the real data
 #   bash tests/check.sh real        the demo and the real data
 #   bash tests/check.sh browser     the pages of the real data, in a browser too
+#   bash tests/check.sh release     the wheel and the archive, built and installed
 #
 # The real data is expected at $HAMFLOW_DATA or ../shared. With CI=true, everything must be there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wanted="${1:-all}"
-case "$wanted" in all | quick | services | real | browser) ;; *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+case "$wanted" in all | quick | services | real | browser | release) ;; *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 # Whether one of these steps was asked for.
 for_step() { local step; for step in all "$@"; do [ "$wanted" = "$step" ] && return 0; done; return 1; }
@@ -227,6 +228,22 @@ if for_step real browser; then
     bash tests/real.sh "$data"
   else
     missing "real data at $data" "tests/real.sh"
+  fi
+fi
+
+if for_step release; then
+  step "release"
+  venv="$caches/hamflow-maturin"
+  if [ ! -x "$venv/bin/maturin" ]; then
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check 'maturin>=1.9,<2' || echo "cannot install maturin"
+  fi
+  if [ -x "$venv/bin/maturin" ]; then
+    released=$(mktemp -d)
+    removed+=("$released")
+    PATH="$venv/bin:$PATH" bash release/build.sh "$released"
+    bash release/test.sh "$released"
+  else
+    missing maturin "the wheel and the archive"
   fi
 fi
 step "the checks passed: $wanted"

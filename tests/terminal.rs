@@ -1,5 +1,8 @@
 //! Text from outside never reaches the terminal with control characters.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use hamflow_stage_api::escape_controls;
 
 use crate::harness::{Project, Ran};
@@ -158,4 +161,58 @@ fn a_terminal_gets_only_the_colours_of_hamflow() {
     let ran = Project::finish(script);
     assert!(ran.stdout.contains("\u{1b}[31;1merror:\u{1b}[0m"), "{ran:?}");
     assert!(ran.stdout.contains(r"\u001b[31m") && !ran.stdout.contains("\u{1b}[31mred"), "{ran:?}");
+}
+
+/// The lines of running stages that a terminal got. Each begins with a frame of the spinner and fills the width, so that
+/// the next one needs no line feed.
+fn bars(output: &str) -> Vec<String> {
+    let mut bars: Vec<String> = Vec::new();
+    for line in output.split(['\r', '\n']) {
+        let mut is_bar = false;
+        let mut rest = line.chars().peekable();
+        while let Some(character) = rest.next() {
+            if character == '\u{1b}' && rest.next_if_eq(&'[').is_some() {
+                while rest.next_if(|next| !next.is_ascii_alphabetic()).is_some() {}
+                rest.next();
+                continue;
+            }
+            if ('\u{2800}'..='\u{28ff}').contains(&character) {
+                bars.push(String::new());
+                is_bar = true;
+            }
+            if is_bar {
+                bars.last_mut().unwrap().push(character);
+            }
+        }
+    }
+    bars
+}
+
+#[test]
+fn the_table_of_parallel_stages_fits_60_columns() {
+    let names = ["preprocess-of-the-large-images", "preprocess-of-the-small-images", "short"];
+    let stages = names.map(|name| format!("[stages.{name}]\nkind = \"hold\"\nname = \"{name}\"\n"));
+    let project = Project::new(&stages.concat());
+    let command = format!("stty cols 60 rows 24; exec {} run --jobs 3", project.program().display());
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).current_dir(project.root());
+    script.env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null()).stdout(Stdio::piped());
+    let running = script.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_to_string(project.path("order")).map_or(0, |order| order.lines().count()) < names.len() {
+        assert!(Instant::now() < deadline, "the stages did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Three ticks of the spinner.
+    std::thread::sleep(Duration::from_millis(400));
+    project.write("go-on", "");
+    let output = running.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let bars = bars(&String::from_utf8(output.stdout).unwrap());
+    for shown in ["prepr…rge-images", "prepr…all-images", "short           "] {
+        let bar = bars.iter().find(|bar| bar.contains(&format!(" {shown}  50% 1/2 steps  ")));
+        assert!(bar.is_some(), "`{shown}` in {bars:?}");
+    }
+    let widest = bars.iter().map(|bar| bar.chars().count()).max().unwrap();
+    assert!(widest <= 60, "{widest}: {bars:?}");
 }

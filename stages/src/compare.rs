@@ -14,9 +14,9 @@ use crate::comparison_record::{ComparisonRecord, Difference, ModelFacts, ModelRe
 use crate::dataset::{EXTERNAL, SPLITS};
 use crate::json;
 use crate::ml::card::Card;
+use crate::ml::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
 use crate::plot::{Drawing, Figure, ModelComparisonPlot};
 use crate::prediction_table::PredictionTable;
-use hamflow_kernels::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
 
 /// Incremented whenever equal inputs produce different results.
 const REVISION: u32 = 1;

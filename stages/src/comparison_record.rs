@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ml::metric::{Interval, METRICS};
 use crate::plot::{ComparedModel, ConfusionMatrixPlot, ModelComparisonPlot};
-use hamflow_kernels::metric::{Interval, METRICS};
 
 /// Models that were evaluated on the same rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

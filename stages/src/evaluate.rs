@@ -28,8 +28,8 @@ use crate::artifact;
 use crate::dataset::EXTERNAL;
 use crate::json;
 use crate::ml::card::Card;
+use crate::ml::metric::{Scores, SplitMetrics};
 use crate::plot::{Figure, grouped};
-use hamflow_kernels::metric::{Scores, SplitMetrics};
 
 /// Evaluates a model. The only kind that computes metrics from test rows.
 pub struct Evaluate;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::ml::card::{CARD_NAME, Card, WEIGHTS_NAME};
+use crate::ml::metric::{METRICS, SplitMetrics};
 use crate::ml::normalisation::Channels;
 use crate::ml::optim::OptimiserKind;
 use crate::plot::grouped;
-use hamflow_kernels::metric::{METRICS, SplitMetrics};
 
 /// The metrics that a card shows; `metrics.json` contains all.
 const SHOWN: [&str; 10] = [
@@ -368,7 +368,7 @@ mod tests {
     fn a_card_describes_the_role_of_rows_correctly() {
         let mut card = card();
         card.training.chosen_by_validation = false;
-        let scores = hamflow_kernels::metric::fixture::certain(&[(0, 0), (1, 1)], 2);
+        let scores = crate::ml::metric::fixture::certain(&[(0, 0), (1, 1)], 2);
         let labels = ["mel", "nv"].map(str::to_owned);
         let splits = ["test", "train"].map(|name| (name.to_owned(), SplitMetrics::of(&scores, &labels)));
         let splits = BTreeMap::from(splits);
@@ -411,11 +411,8 @@ mod tests {
 
     #[test]
     fn the_card_of_an_evaluated_model_has_metrics_with_intervals() {
-        let scores = hamflow_kernels::metric::Scores::new(
-            vec![0, 0, 1],
-            vec![vec![0.9, 0.1], vec![0.2, 0.8], vec![0.3, 0.7]],
-            2,
-        );
+        let scores =
+            crate::ml::metric::Scores::new(vec![0, 0, 1], vec![vec![0.9, 0.1], vec![0.2, 0.8], vec![0.3, 0.7]], 2);
         let mut split = SplitMetrics::of(&scores.unwrap(), &["mel".to_owned(), "nv".to_owned()]);
         split.intervals.insert("accuracy".to_owned(), [0.25, 1.0]);
         split.values.insert("log_loss".to_owned(), None);

@@ -12,8 +12,8 @@
 use hamflow_stage_api::{Input, StageError};
 
 use crate::ml::examples::unnamed_class;
+use crate::ml::metric::Scores;
 use crate::table::Sheet;
-use hamflow_kernels::metric::Scores;
 
 const PROBABILITY: &str = "probability_";
 

@@ -1,11 +1,9 @@
-//! The inner loops of hamflow's stages: decoding and resizing of images, the operations of networks on slices of `f32`,
-//! and metrics with their intervals.
+//! The inner loops of hamflow's stages: decoding and resizing of images, and the operations of networks on slices of `f32`.
 //!
 //! They are a crate of their own because they are compiled with the highest optimization, in one codegen unit
 //! (`[profile.release.package]` in the workspace's `Cargo.toml`); the stages around them compile faster.
 
 pub mod imaging;
-pub mod metric;
 pub mod network;
 pub mod shape;
 

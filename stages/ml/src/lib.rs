@@ -1,4 +1,4 @@
-//! What stages compute with: tables, shards of images, and networks with their training and inference.
+//! What stages compute with: tables, shards of images, networks with their training and inference, and metrics.
 //!
 //! Nothing here knows of stages. All of it is compiled with optimization, unlike the stages themselves.
 
@@ -13,6 +13,7 @@ pub mod device;
 pub mod examples;
 pub mod graph;
 pub mod loss;
+pub mod metric;
 pub mod mixup;
 pub mod model;
 pub mod network;

@@ -12,13 +12,13 @@ use crate::augment::Augmentation;
 use crate::device::Device;
 use crate::examples::{RowWeights, Selection};
 use crate::loss::Loss;
+use crate::metric::{Direction, METRICS, Metric};
 use crate::mixup::MIN_ALPHA;
 use crate::model::{self, Model};
 use crate::optim::{OptimiserConfig, OptimiserKind};
 use crate::precision::Precision;
 use crate::schedule::{Curve, Plateau};
 use crate::switch::Switch;
-use hamflow_kernels::metric::{Direction, METRICS, Metric};
 
 /// The maximum α of MixUp.
 const MAX_ALPHA: f64 = 2.0;

@@ -1,6 +1,6 @@
 //! Tests of association between a class and other columns, with effect sizes.
 
-use hamflow_kernels::metric::percentile;
+use crate::ml::metric::percentile;
 
 /// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,9 +7,9 @@ use hamflow_stage_api::{Input, Inputs, StageError, View};
 
 use super::rows::{self, Row};
 use crate::dataset::{EXTERNAL, SPLITS};
+use crate::ml::metric::Independence;
 use crate::shard;
 use crate::table::{self, group_of_one};
-use hamflow_kernels::metric::Independence;
 
 /// The port with the table of the external test set.
 pub const TABLE: &str = "external";

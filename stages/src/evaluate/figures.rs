@@ -1,11 +1,11 @@
 //! The figures of one split.
 
+use crate::ml::metric::{
+    Ranking, RocCurve, Scores, SplitMetrics, Undefined, bins, confusion_matrix, metric, roc_curve,
+};
 use crate::plot::{
     AttributeParts, ClassCurve, ClassScoresPlot, ConfusionMatrixPlot, Drawing, Figure, Part, PrecisionRecallCurvesPlot,
     ReliabilityBin, ReliabilityPlot, RocCurvesPlot, SubgroupsPlot, grouped,
-};
-use hamflow_kernels::metric::{
-    Ranking, RocCurve, Scores, SplitMetrics, Undefined, bins, confusion_matrix, metric, roc_curve,
 };
 
 /// The metric that is compared between subgroups. A mean over rows, because subgroups contain different classes.
@@ -87,7 +87,7 @@ fn curves(
 }
 
 fn reliability(split: &str, scores: &Scores, metrics: &SplitMetrics) -> ReliabilityPlot {
-    let bin = |bin: &hamflow_kernels::metric::Bin| {
+    let bin = |bin: &crate::ml::metric::Bin| {
         let share = |sum: f64| (bin.rows > 0).then(|| sum / bin.rows as f64);
         ReliabilityBin { rows: bin.rows, confidence: share(bin.confidence), accuracy: share(bin.right as f64) }
     };
@@ -100,7 +100,7 @@ fn reliability(split: &str, scores: &Scores, metrics: &SplitMetrics) -> Reliabil
 
 fn subgroups(split: &str, metrics: &SplitMetrics) -> SubgroupsPlot {
     let title = metric(COMPARED).map_or(COMPARED, |metric| metric.title);
-    let attribute = |(name, parts): (&String, &Vec<hamflow_kernels::metric::Subgroup>)| AttributeParts {
+    let attribute = |(name, parts): (&String, &Vec<crate::ml::metric::Subgroup>)| AttributeParts {
         name: name.clone(),
         parts: parts
             .iter()
@@ -127,7 +127,7 @@ fn named<T: Drawing>(split: &str, data: &T) -> (String, Figure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hamflow_kernels::metric::Scores;
+    use crate::ml::metric::Scores;
 
     #[test]
     fn each_figure_is_named_after_its_plot_and_split() {

@@ -4,8 +4,8 @@ use hamflow_stage_api::{Random, StageError};
 use rayon::prelude::*;
 
 use super::rows::{ATTRIBUTES, Row};
+use crate::ml::metric::{Malignant, Resampling, Scores, SplitMetrics};
 use crate::plot::grouped;
-use hamflow_kernels::metric::{Malignant, Resampling, Scores, SplitMetrics};
 
 /// The evaluated rows and their scores.
 pub struct Evaluated<'a> {

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::SPLITS;
+use crate::ml::metric::MALIGNANT;
 use crate::ml::tta::VIEW_COUNTS;
-use hamflow_kernels::metric::MALIGNANT;
 
 /// The parameters of `evaluate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

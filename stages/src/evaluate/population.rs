@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::rows::Row;
-use hamflow_kernels::metric::{ColourSummary, Population};
+use crate::ml::metric::{ColourSummary, Population};
 
 /// Adds up the colours of images.
 #[derive(Debug, Clone, Copy, Default)]

@@ -4,8 +4,8 @@ use hamflow_stage_api::StageError;
 use polars::prelude::{Column, DataFrame};
 
 use super::rows::Row;
+use crate::ml::metric::Scores;
 use crate::table;
-use hamflow_kernels::metric::Scores;
 
 /// Builds the table; `labels` are the class labels in index order.
 pub fn frame(rows: &[Row], scores: &Scores, labels: &[String]) -> Result<DataFrame, StageError> {

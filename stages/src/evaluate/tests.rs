@@ -9,11 +9,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::artifact;
+use crate::ml::metric::{Resampling, SplitMetrics, fixture};
 use crate::shard::{INDEX_NAME, IndexRow, encode_index, tensor_digest};
 use crate::table;
 use crate::test_support::{Ran, file, file_input, files_input, folder_input, resolve, run_kind, run_kind_with, shard};
 use crate::train::Train;
-use hamflow_kernels::metric::{Resampling, SplitMetrics, fixture};
 
 const LABELS: [(&str, &str); 3] =
     [("akiec", "Actinic keratoses"), ("bcc", "Basal cell carcinoma"), ("df", "Dermatofibroma")];

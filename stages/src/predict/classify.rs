@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use crate::gradcam::pictures::{enlarged, paint};
 use crate::ml::classifier::{Classifier, thread_pool};
+use crate::ml::metric::most_probable;
 use hamflow_kernels::imaging::{Preparation, Preparer, encode_png};
-use hamflow_kernels::metric::most_probable;
 
 /// The number of images per batch.
 const BATCH: usize = 256;

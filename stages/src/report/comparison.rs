@@ -6,8 +6,8 @@ use super::figure;
 use super::layout::scroll;
 use super::sources::Sources;
 use crate::comparison_record::{ComparisonRecord, Difference, Latency, ModelFacts, ModelLatency, ModelRecord};
+use crate::ml::metric::{Direction, Interval, metric};
 use crate::plot::grouped;
-use hamflow_kernels::metric::{Direction, Interval, metric};
 
 /// Renders the section, if models were compared.
 pub fn section(sources: &Sources) -> Option<Markup> {

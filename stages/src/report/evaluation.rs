@@ -6,8 +6,8 @@ use super::figure;
 use super::layout::scroll;
 use super::sources::{FigureFile, Sources};
 use super::thresholds;
+use crate::ml::metric::{CLASS_METRICS, MALIGNANT_METRICS, METRICS, Malignant, Metric, SplitMetrics};
 use crate::plot::{PLOTS, grouped};
-use hamflow_kernels::metric::{CLASS_METRICS, MALIGNANT_METRICS, METRICS, Malignant, Metric, SplitMetrics};
 
 /// Plots that belong to another section than the curves.
 const RESULT_PLOTS: [&str; 2] = ["confusion_matrix", "class_scores"];

@@ -8,8 +8,8 @@ use super::facts::words;
 use super::layout::{percent, scroll};
 use super::sources::Sources;
 use crate::dataset::EXTERNAL;
+use crate::ml::metric::{ColourSummary, Independence, Population, SplitMetrics};
 use crate::plot::grouped;
-use hamflow_kernels::metric::{ColourSummary, Independence, Population, SplitMetrics};
 
 /// Renders the section, if there is an external test set.
 pub fn section(sources: &Sources) -> Option<Markup> {

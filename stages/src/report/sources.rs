@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::comparison_record::{ComparisonRecord, Latency};
 use crate::dataset::{EXTERNAL, SPLITS};
+use crate::ml::metric::SplitMetrics;
 use crate::plot::EpochPoint;
 use crate::search_record::SearchRecord;
 use crate::table;
-use hamflow_kernels::metric::SplitMetrics;
 
 /// The content of all inputs; unconnected inputs are empty.
 #[derive(Debug, Default)]

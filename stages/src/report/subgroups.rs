@@ -7,8 +7,8 @@ use super::facts::words;
 use super::layout::scroll;
 use super::sources::Sources;
 use crate::dataset::EXTERNAL;
+use crate::ml::metric::{Gap, METRICS, MIN_ROWS, Metric, SplitMetrics, Subgroup, metric};
 use crate::plot::grouped;
-use hamflow_kernels::metric::{Gap, METRICS, MIN_ROWS, Metric, SplitMetrics, Subgroup, metric};
 
 /// The metrics that are shown for each subgroup; `metrics.json` contains all.
 const SHOWN: [&str; 5] = ["accuracy", "balanced_accuracy", "f1_macro", "log_loss", "expected_calibration_error"];

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 
 use super::layout::percent;
 use super::sources::Sources;
+use crate::ml::metric::SplitMetrics;
 use crate::plot::grouped;
-use hamflow_kernels::metric::SplitMetrics;
 
 /// A headline metric.
 struct Tile {

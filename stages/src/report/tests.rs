@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::artifact;
+use crate::ml::metric::{Scores, SplitMetrics};
 use crate::plot::{ConfusionMatrixPlot, CountBarsPlot, Drawing, Figure, HeatExample, HeatMapsPlot};
 use crate::table;
 use crate::test_support::{file, file_input, files_input, run_kind};
-use hamflow_kernels::metric::{Scores, SplitMetrics};
 
 const LABELS: [&str; 3] = ["akiec", "nv", "m<b>el"];
 

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::ml::metric::METRICS;
 use crate::search_record::{SearchRecord, TrialStatus};
 use crate::table;
 use crate::test_support::{file, job, resolve, run_kind};
 use crate::train::Train;
 use crate::train::test_fixture::{Fixture, short};
-use hamflow_kernels::metric::METRICS;
 
 #[derive(Default)]
 struct Said(Mutex<Vec<JobEvent>>);

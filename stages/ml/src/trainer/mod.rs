@@ -16,12 +16,12 @@ pub use processor::{INFERENCE_BATCH, Processor, predict, predict_view};
 use hamflow_stage_api::{Random, StageError};
 use serde::{Deserialize, Serialize};
 
+use crate::metric::{Direction, Scores};
 use crate::network::Network;
 use crate::normalisation::Normalisation;
 use crate::recipe::{Keep, Recipe, Sampling};
 use crate::schedule::Schedule;
 use crate::weights::Weights;
-use hamflow_kernels::metric::{Direction, Scores};
 
 /// The hint for diverged training.
 const DIVERGED_HINT: &str = "a smaller `learning_rate`, or `clip_norm`, usually helps";
