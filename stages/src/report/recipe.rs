@@ -21,12 +21,7 @@ const MAX_STAGES: usize = 60;
 
 /// The parameters of the training, if the page knows them.
 pub fn model(lineage: &Lineage) -> Option<Markup> {
-    let page = lineage.stages.last()?;
-    let read = |port: &&str| stage(lineage, page.inputs.iter().find(|input| input.port == *port)?.from);
-    let training = PORTS.iter().find_map(read)?;
-    if !TRAINING.contains(&&training.kind[..]) {
-        return None;
-    }
+    let training = training(lineage)?;
     let mut upstream = training.inputs.iter().filter_map(|input| stage(lineage, input.from));
     let preprocess = upstream.find(|stage| stage.kind == "preprocess");
     Some(html! {
@@ -36,6 +31,19 @@ pub fn model(lineage: &Lineage) -> Option<Markup> {
         (parameters(training))
         @if let Some(preprocess) = preprocess { h4 { "Images" } (parameters(preprocess)) }
     })
+}
+
+/// The entries of a summary of the training that only repeat its parameters.
+pub fn repeated<'a>(lineage: &'a Lineage, summary: &Value) -> Vec<&'a str> {
+    let params = training(lineage).into_iter().flat_map(|training| &training.params);
+    params.filter(|(name, value)| summary.get(name.as_str()) == Some(value)).map(|(name, _)| name.as_str()).collect()
+}
+
+/// The stage that made the model of the page.
+fn training(lineage: &Lineage) -> Option<&LineageStage> {
+    let page = lineage.stages.last()?;
+    let read = |port: &&str| stage(lineage, page.inputs.iter().find(|input| input.port == *port)?.from);
+    PORTS.iter().find_map(read).filter(|training| TRAINING.contains(&&training.kind[..]))
 }
 
 /// The stage that an edge starts at; `None` for an input from outside.
@@ -148,6 +156,13 @@ mod tests {
                 ),
             ],
         }
+    }
+
+    #[test]
+    fn a_summary_repeats_only_parameters_with_the_same_value() {
+        let summary = json!({"model": "<b>", "learning_rate": 0.002, "rows": 7});
+        assert_eq!(repeated(&lineage(), &summary), ["model"]);
+        assert_eq!(repeated(&Lineage::default(), &summary), [""; 0]);
     }
 
     #[test]

@@ -411,6 +411,6 @@ fn the_golden_digest_of_the_revision() {
     assert_eq!(Report.spec().revision, 7);
     assert_eq!(
         blake3::hash(page.as_bytes()).to_hex().as_str(),
-        "1fbec71ca1a07c6b01f6c863665b61254bc79cb963327b779be03d8ff2187f7a"
+        "bec2cf8d4081be2dd3ccfcdb379de5a8cb088b08d29582908f3bcdd10dd61b74"
     );
 }

@@ -35,7 +35,9 @@ pub fn section(sources: &Sources) -> Option<Markup> {
         }
         @if let Some(training) = training {
             h3 { "Settings and rows" }
-            (facts(training, &["layers", "parameters", "best_epoch", "kept"]))
+            @let shown_elsewhere = ["layers", "parameters", "best_epoch", "kept"];
+            @let skip: Vec<&str> = recipe::repeated(&sources.lineage, training).into_iter().chain(shown_elsewhere).collect();
+            (facts(training, &skip))
         }
         @if !sources.history.is_empty() { (epoch_table(sources)) }
     })
