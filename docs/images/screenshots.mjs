@@ -1,10 +1,10 @@
-// Makes report.png and live-view.png from the demo.
+// Makes report.png, live-view.png and run.svg from the demo.
 //
 //   node docs/images/screenshots.mjs MODULES HAMFLOW
 //
 // MODULES is a directory with node_modules/playwright-core (created by tests/check.sh), HAMFLOW the program.
-import { spawn } from "node:child_process";
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -33,6 +33,17 @@ try {
   await tab.setViewportSize({ width: 1400, height: 1250 });
   await tab.goto(pathToFileURL(join(project, "out/report/index.html")).href);
   await tab.screenshot({ path: join(images, "report.png") });
+  const commands = [
+    "run --profile demo --set stages.gradcam.examples=3",
+    "why train --profile demo --set stages.train.epochs=60",
+    "run --profile demo --set stages.gradcam.examples=3",
+  ];
+  const shown = commands.map((command) => {
+    const { stdout, stderr } = spawnSync(hamflow, command.split(" "), { cwd: project, encoding: "utf8" });
+    return `$ hamflow ${command}\n${stderr}${stdout}`;
+  });
+  const text = shown.join("\n");
+  writeFileSync(join(images, "run.svg"), execFileSync("python3", [join(images, "terminal.py")], { input: text }));
 } finally {
   await browser.close();
   server.kill();
