@@ -1,5 +1,5 @@
-//! The HTTP client of all remotes, and how `object_store` uses it. The latter counts the bytes that it sends, so that a slow
-//! connection can be told apart from a dead one.
+//! Lets `object_store` use the HTTP client of the other remotes. It counts the bytes that it sends, so that a slow connection
+//! can be told apart from a dead one.
 
 use std::io::{self, Read};
 use std::pin::Pin;

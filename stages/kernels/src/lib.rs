@@ -10,7 +10,7 @@ pub mod shape;
 #[cfg(test)]
 mod test_support;
 
-/// Values in [-0.5, 0.5) · `scale` by a formula that `fixtures/reference.py` of the stages also implements, for tests.
+/// Values in [-0.5, 0.5) · `scale` by a formula that `fixtures/reference.py` of `hamflow-ml` also implements, for tests.
 #[doc(hidden)]
 pub fn wave(salt: u32, count: usize, scale: f32) -> Vec<f32> {
     (1..=count as u32)
