@@ -96,19 +96,7 @@ pub fn enlarged(of_model: Preparation) -> Preparation {
 
 /// The heat map in colour, and its overlay on the image of the same size. The maximum has the last colour of the map.
 pub fn paint(image: &[u8], heat: &HeatMap) -> (Vec<u8>, Vec<u8>) {
-    let peak = heat.peak().unwrap_or(1.0);
-    let mut map = Vec::with_capacity(image.len());
-    let mut overlay = Vec::with_capacity(image.len());
-    for (pixel, heat) in image.chunks_exact(3).zip(&heat.values) {
-        let heat = heat / peak;
-        let colour = heat_colour(heat);
-        map.extend_from_slice(&colour);
-        for (below, above) in pixel.iter().zip(colour) {
-            let mixed = f64::from(*below) + (f64::from(above) - f64::from(*below)) * heat * COVER;
-            overlay.push((mixed + 0.5) as u8);
-        }
-    }
-    (map, overlay)
+    heat.over(image, heat_colour, COVER)
 }
 
 /// Draws the lesion's outline in white, on pixels whose right or lower neighbour is on the other side of the boundary.

@@ -79,6 +79,25 @@ impl HeatMap {
         Self { height, width, values }
     }
 
+    /// The map in colours, and over an image of its size: RGB pixels, `[height, width, 3]`.
+    ///
+    /// `colour` maps a fraction of the peak; `cover` is the opacity at the peak, and decreases with the heat.
+    pub fn over(&self, image: &[u8], colour: fn(f64) -> [u8; 3], cover: f64) -> (Vec<u8>, Vec<u8>) {
+        let peak = self.peak().unwrap_or(1.0);
+        let mut map = Vec::with_capacity(image.len());
+        let mut overlay = Vec::with_capacity(image.len());
+        for (pixel, heat) in image.chunks_exact(3).zip(&self.values) {
+            let heat = heat / peak;
+            let colour = colour(heat);
+            map.extend_from_slice(&colour);
+            for (below, above) in pixel.iter().zip(colour) {
+                let mixed = f64::from(*below) + (f64::from(above) - f64::from(*below)) * heat * cover;
+                overlay.push((mixed + 0.5) as u8);
+            }
+        }
+        (map, overlay)
+    }
+
     /// The mean of maps, each divided by its peak, in the size of the largest one.
     pub fn mean(maps: &[&Self]) -> Self {
         let largest = maps.iter().max_by_key(|map| map.height * map.width);
