@@ -164,6 +164,19 @@ fn the_report_and_the_comparison_show_the_run_records() {
     assert!(page.contains("alt=\"Learning curves of train in both runs\" src=\"data:image/svg+xml;base64,"), "{page}");
     assert_eq!(page.matches("<iframe").count(), 2);
     assert!(!page.contains("<strong>preprocess</strong>"), "equal stages are not listed");
+
+    // Another model on the same rows.
+    project.run_with(&["--set", "stages.train.learning_rate=0.01"]);
+    let ran = project.hamflow(&["compare", &first, "last"]);
+    let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
+    assert!(page.contains("That of a difference is paired: it resamples the same lesions for both runs."), "{page}");
+    // Other rows cannot be paired; the page says why.
+    project.run_with(&["--set", "stages.split.seed=7"]);
+    let ran = project.hamflow(&["compare", &first, "last"]);
+    let page = std::fs::read_to_string(ran.stdout.trim()).unwrap();
+    let unpaired =
+        format!("Differences of <strong>evaluate</strong> have no interval: <code>run {first}</code> has a prediction");
+    assert!(page.contains(&unpaired) && !page.contains("is paired"), "{page}");
 }
 
 #[test]

@@ -219,6 +219,12 @@ if for_step browser && [ -n "${HAMFLOW_BROWSER_MODULES:-}" ]; then
   removed+=("$live")
   cp pipeline.toml "$live/"
   node tests/live.mjs "$HAMFLOW_BROWSER_MODULES" "${CARGO_TARGET_DIR:-target}/release/hamflow" "$live" ${HAMFLOW_SCREENSHOTS:+"$HAMFLOW_SCREENSHOTS"}
+
+  step "the images of the README"
+  images=$(mktemp -d)
+  removed+=("$images")
+  node docs/images/screenshots.mjs "$HAMFLOW_BROWSER_MODULES" "${CARGO_TARGET_DIR:-target}/release/hamflow" "$images"
+  for image in docs/images/*.png docs/images/*.svg; do [ -s "$images/${image##*/}" ] || { echo "docs/images/screenshots.mjs does not make $image" >&2; exit 1; }; done
 fi
 
 if for_step real browser; then

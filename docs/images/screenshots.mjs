@@ -1,8 +1,9 @@
 // Makes report.png, live-view.png and run.svg from the demo.
 //
-//   node docs/images/screenshots.mjs MODULES HAMFLOW
+//   node docs/images/screenshots.mjs MODULES HAMFLOW [FOLDER]
 //
 // MODULES is a directory with node_modules/playwright-core (created by tests/check.sh), HAMFLOW the program.
+// The images are written to FOLDER, by default to this one.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,11 +12,11 @@ import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { launch } from "../../tests/browser_tools.mjs";
 
-const images = dirname(fileURLToPath(import.meta.url));
-const [modules, hamflow] = process.argv.slice(2).map((path) => resolve(path));
+const here = dirname(fileURLToPath(import.meta.url));
+const [modules, hamflow, images = here] = process.argv.slice(2).map((path) => resolve(path));
 
 const project = mkdtempSync(join(tmpdir(), "demo-"));
-copyFileSync(join(images, "../../pipeline.toml"), join(project, "pipeline.toml"));
+copyFileSync(join(here, "../../pipeline.toml"), join(project, "pipeline.toml"));
 const server = spawn(hamflow, ["serve"], { cwd: project, stdio: ["ignore", "pipe", "inherit"] });
 const site = await new Promise((done) => createInterface({ input: server.stdout }).once("line", done));
 const { browser } = await launch(modules);
@@ -43,7 +44,7 @@ try {
     return `$ hamflow ${command}\n${stderr}${stdout}`;
   });
   const text = shown.join("\n");
-  writeFileSync(join(images, "run.svg"), execFileSync("python3", [join(images, "terminal.py")], { input: text }));
+  writeFileSync(join(images, "run.svg"), execFileSync("python3", [join(here, "terminal.py")], { input: text }));
 } finally {
   await browser.close();
   server.kill();

@@ -2,6 +2,7 @@
 
 mod curves;
 mod metric_tables;
+mod paired;
 
 use clap::Args;
 use hamflow_stage_api::Access;

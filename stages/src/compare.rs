@@ -2,10 +2,7 @@
 
 mod latency;
 
-use std::collections::BTreeMap;
-
-use hamflow_stage_api::{Input, Kind, KindSpec, Output, ParamError, Port, Random, StageContext, StageError, near_miss};
-use rayon::prelude::*;
+use hamflow_stage_api::{Input, Kind, KindSpec, Output, ParamError, Port, StageContext, StageError, near_miss};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +11,9 @@ use crate::comparison_record::{ComparisonRecord, Difference, ModelFacts, ModelRe
 use crate::dataset::{EXTERNAL, SPLITS};
 use crate::json;
 use crate::ml::card::Card;
-use crate::ml::metric::{METRICS, Metric, Resampling, Scores, confusion_matrix, interval, metric};
+use crate::ml::metric::{METRICS, Metric, PairedBootstrap, Resampling, Scores, confusion_matrix, metric};
+use crate::paired_predictions::PairedPredictions;
 use crate::plot::{Drawing, Figure, ModelComparisonPlot};
-use crate::prediction_table::PredictionTable;
 
 /// Incremented whenever equal inputs produce different results.
 const REVISION: u32 = 1;
@@ -132,10 +129,10 @@ impl Kind for Compare {
             let (names, predictions) = (params.names.len(), inputs.len());
             return Err(StageError::input(format!("there are {names} `names`, but {predictions} `predictions`")));
         }
-        let compared = Compared::read(params, inputs)?;
+        let compared = PairedPredictions::read(&params.split, inputs)?;
         let cards: Vec<Card> = models.iter().map(Card::read).collect::<Result<_, _>>()?;
         check_classes(&cards, models, &compared)?;
-        let record = compared.record(params, &facts(models, &cards)?, context.seed()?);
+        let record = record_of(&compared, params, &facts(models, &cards)?, context.seed()?);
         let record = ComparisonRecord { synthetic: cards.iter().any(|card| card.training.synthetic), ..record };
         context.write("comparison.json", &json::indented(&record)?)?;
         write_figures(context, &record)?;
@@ -147,131 +144,54 @@ impl Kind for Compare {
     }
 }
 
-/// The predictions of all models for the same rows.
-struct Compared {
-    labels: Vec<String>,
-    lesions: Vec<String>,
-    scores: Vec<Scores>,
-}
-
-impl Compared {
-    /// Reads the tables and brings their rows into the order of the first.
-    fn read(params: &CompareParams, inputs: &[Input]) -> Result<Self, StageError> {
-        let splits = std::slice::from_ref(&params.split);
-        let tables: Vec<PredictionTable> =
-            inputs.iter().map(|input| PredictionTable::read(input, splits)).collect::<Result<_, _>>()?;
-        let (Some(first), Some(reference)) = (tables.first(), inputs.first()) else {
-            return Err(StageError::input("a comparison needs the predictions of at least one model"));
-        };
-        if first.rows.is_empty() {
-            let message = format!("`{}` has no predictions of the split `{}`", reference.name, params.split);
-            return Err(StageError::input(message).hint("evaluate that split, or set `split`"));
+/// Measures all models.
+fn record_of(
+    compared: &PairedPredictions,
+    params: &CompareParams,
+    facts: &[ModelFacts],
+    seed: u64,
+) -> ComparisonRecord {
+    let resampling = Resampling::over(compared.lesions.iter().map(String::as_str));
+    let metrics: Vec<&Metric> = params.metrics().collect();
+    let value = |scores: &Scores, metric: &Metric| (metric.measure)(scores).ok();
+    let paired = PairedBootstrap::draw(&compared.scores, &resampling, &metrics, params.bootstrap, seed);
+    let names = names(params, facts, compared.scores.len());
+    let model = |(place, scores): (usize, &Scores)| {
+        let values = METRICS.iter().map(|metric| (metric.name.to_owned(), value(scores, metric))).collect();
+        let interval_of =
+            |(number, metric): (usize, &&Metric)| Some((metric.name.to_owned(), paired.interval(place, number)?));
+        ModelRecord {
+            name: names[place].clone(),
+            card: facts.get(place).cloned(),
+            confusion_matrix: confusion_matrix(scores),
+            intervals: metrics.iter().enumerate().filter_map(interval_of).collect(),
+            values,
         }
-        let images: Vec<&str> = first.rows.iter().map(|row| row.image_id.as_str()).collect();
-        let lesions = first.rows.iter().map(|row| row.lesion_id.clone()).collect();
-        let mut scores = Vec::new();
-        for (input, table) in inputs.iter().zip(&tables) {
-            let table = in_order(table, &images, first, [&input.name, &reference.name])?;
-            scores.push(table.scores(input)?);
-        }
-        Ok(Self { labels: first.labels.clone(), lesions, scores })
-    }
-
-    fn record(&self, params: &CompareParams, facts: &[ModelFacts], seed: u64) -> ComparisonRecord {
-        let resampling = Resampling::over(self.lesions.iter().map(String::as_str));
-        let metrics: Vec<&Metric> = params.metrics().collect();
-        let value = |scores: &Scores, metric: &Metric| (metric.measure)(scores).ok();
-        // For each resample, model and metric. The same lesions are drawn for all models.
-        let drawn: Vec<Vec<Vec<Option<f64>>>> = (0..params.bootstrap)
-            .into_par_iter()
-            .map(|number| {
-                let counts = resampling.draw(&mut Random::new(seed, &format!("bootstrap {number}")));
-                let of_model = |scores: &Scores| {
-                    let resampled = scores.resampled(counts.clone());
-                    metrics.iter().map(|metric| value(&resampled, metric)).collect()
-                };
-                self.scores.iter().map(of_model).collect()
-            })
-            .collect();
-        let names = names(params, facts, self.scores.len());
-        let model = |(place, scores): (usize, &Scores)| {
-            let values = METRICS.iter().map(|metric| (metric.name.to_owned(), value(scores, metric))).collect();
-            let interval_of = |(number, metric): (usize, &&Metric)| {
-                let drawn: Vec<Option<f64>> = drawn.iter().map(|models| models[place][number]).collect();
-                Some((metric.name.to_owned(), interval(&drawn)?))
-            };
-            ModelRecord {
-                name: names[place].clone(),
-                card: facts.get(place).cloned(),
-                confusion_matrix: confusion_matrix(scores),
-                intervals: metrics.iter().enumerate().filter_map(interval_of).collect(),
-                values,
-            }
-        };
-        let models: Vec<ModelRecord> = self.scores.iter().enumerate().map(model).collect();
-        let mut differences = Vec::new();
-        for other in 1..models.len() {
-            for (number, metric) in metrics.iter().enumerate() {
-                let of = |model: usize| models[model].values.get(metric.name).copied().flatten();
-                let between = |models: &Vec<Vec<Option<f64>>>| Some(models[other][number]? - models[0][number]?);
-                let drawn: Vec<Option<f64>> = drawn.iter().map(between).collect();
-                let value = of(other).zip(of(0)).map(|(other, reference)| other - reference);
-                let interval = value.and_then(|_| interval(&drawn));
-                differences.push(Difference { metric: metric.name.to_owned(), model: other, value, interval });
-            }
-        }
-        ComparisonRecord {
-            classes: self.labels.clone(),
-            differences,
-            lesions: resampling.groups(),
-            metrics: params.metrics.clone(),
-            models,
-            resamples: params.bootstrap,
-            rows: self.lesions.len(),
-            split: params.split.clone(),
-            synthetic: false,
-        }
-    }
-}
-
-/// The rows of a table in the order of `images`. Fails unless both tables have the same images, classes and labels.
-fn in_order(
-    table: &PredictionTable,
-    images: &[&str],
-    first: &PredictionTable,
-    [name, reference]: [&str; 2],
-) -> Result<PredictionTable, StageError> {
-    if table.labels != first.labels {
-        let (of, others) = (table.labels.join("`, `"), first.labels.join("`, `"));
-        return Err(StageError::input(format!("`{name}` has the classes `{of}`, but `{reference}` has `{others}`")));
-    }
-    let mut by_image = BTreeMap::new();
-    for row in &table.rows {
-        if by_image.insert(row.image_id.as_str(), row).is_some() {
-            return Err(StageError::input(format!("`{name}` has two predictions for image `{}`", row.image_id)));
-        }
-    }
-    let other_rows = |image: &str, [with, without]: [&str; 2]| {
-        StageError::input(format!("`{with}` has a prediction for image `{image}`, but `{without}` has none"))
-            .hint("evaluate all models on the same split")
     };
-    let mut rows = Vec::with_capacity(images.len());
-    for (image, expected) in images.iter().zip(&first.rows) {
-        let row = by_image.remove(image).ok_or_else(|| other_rows(image, [reference, name]))?;
-        if row.class != expected.class {
-            let (class, other) = (&row.label, &expected.label);
-            let message = format!("image `{image}` is `{class}` in `{name}`, but `{other}` in `{reference}`");
-            return Err(StageError::input(message));
+    let models: Vec<ModelRecord> = compared.scores.iter().enumerate().map(model).collect();
+    let mut differences = Vec::new();
+    for other in 1..models.len() {
+        for (number, metric) in metrics.iter().enumerate() {
+            let of = |model: usize| models[model].values.get(metric.name).copied().flatten();
+            let value = of(other).zip(of(0)).map(|(other, reference)| other - reference);
+            let interval = value.and_then(|_| paired.difference([0, other], number));
+            differences.push(Difference { metric: metric.name.to_owned(), model: other, value, interval });
         }
-        rows.push(row.clone());
     }
-    match by_image.keys().next() {
-        Some(image) => Err(other_rows(image, [name, reference])),
-        None => Ok(PredictionTable { labels: table.labels.clone(), rows }),
+    ComparisonRecord {
+        classes: compared.labels.clone(),
+        differences,
+        lesions: resampling.groups(),
+        metrics: params.metrics.clone(),
+        models,
+        resamples: params.bootstrap,
+        rows: compared.lesions.len(),
+        split: params.split.clone(),
+        synthetic: false,
     }
 }
 
-fn check_classes(cards: &[Card], models: &[Input], compared: &Compared) -> Result<(), StageError> {
+fn check_classes(cards: &[Card], models: &[Input], compared: &PairedPredictions) -> Result<(), StageError> {
     for (card, model) in cards.iter().zip(models) {
         let labels: Vec<&String> = card.classes.iter().map(|class| &class.label).collect();
         if labels != compared.labels.iter().collect::<Vec<_>>() {

@@ -3,6 +3,7 @@
 mod external;
 mod figures;
 mod measure;
+mod paired;
 mod params;
 mod pooled;
 mod population;
@@ -14,12 +15,13 @@ mod submission;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Columns, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext, StageError, View,
-    Views,
+    Access, ArtifactType, Columns, Kind, KindSpec, Output, Pairs, ParamError, Planning, Port, StageContext, StageError,
+    View, Views,
 };
 
 use self::external::External;
 use self::measure::Evaluated;
+use self::paired::PairedEvaluations;
 pub use self::params::{EvaluateParams, split_hint};
 use self::population::population;
 use self::predict::Predicted;
@@ -95,6 +97,10 @@ impl Kind for Evaluate {
 
     fn views(&self) -> Option<&dyn Views<EvaluateParams>> {
         Some(self)
+    }
+
+    fn pairs(&self) -> Option<&dyn Pairs> {
+        Some(&PairedEvaluations)
     }
 
     fn run(&self, params: &EvaluateParams, context: &StageContext<'_>) -> Result<(), StageError> {

@@ -20,6 +20,7 @@ pub mod impute;
 pub mod json;
 pub mod metadata;
 pub mod model_card;
+mod paired_predictions;
 pub mod plot;
 pub mod predict;
 pub mod prediction_table;

@@ -9,6 +9,8 @@
 //!
 //! `evaluate` writes all of them as Parquet. A program may write the required ones alone, also as CSV.
 
+use std::collections::BTreeSet;
+
 use hamflow_stage_api::{Input, StageError};
 
 use crate::ml::examples::unnamed_class;
@@ -156,6 +158,12 @@ pub struct PredictionRow {
 }
 
 impl PredictionTable {
+    /// The splits of the rows.
+    pub fn splits(input: &Input) -> Result<BTreeSet<String>, StageError> {
+        let table = ProbabilityTable::read(input)?;
+        (0..table.height()).map(|row| Ok(table.required(row, "split")?.to_owned())).collect()
+    }
+
     /// Reads the rows of some splits. An error names the input and the row.
     pub fn read(input: &Input, splits: &[String]) -> Result<Self, StageError> {
         let table = ProbabilityTable::read(input)?;

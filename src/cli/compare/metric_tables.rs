@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
+use super::paired::{self, Differences};
 use crate::cli::metrics::{self, Intervals, Numbers};
 use crate::cli::pages;
 use crate::cli::project::Project;
@@ -15,6 +16,8 @@ struct Compared {
     name: String,
     values: [Option<f64>; 2],
     intervals: [Option<[f64; 2]>; 2],
+    /// The interval of the difference, if the runs measured the same rows.
+    paired: Option<[f64; 2]>,
 }
 
 impl Compared {
@@ -35,24 +38,36 @@ impl Compared {
         let [a, b] = self.values.map(|value| value.map(f64::to_bits));
         a == b
     }
+
+    /// Whether the interval of the difference excludes 0.
+    fn is_clear(&self) -> bool {
+        self.paired.is_some_and(|[low, high]| low > 0.0 || high < 0.0)
+    }
 }
 
 /// Renders the section.
 pub fn section(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
     let numbers = runs.map(|run| metrics::of_record(opened, run));
     let intervals = runs.map(|run| metrics::intervals_of_record(opened, run));
+    let paired = paired::of_runs(opened, runs);
     let headline = |stage: &str, path: &str| {
         let stage = opened.graph.pipeline.stages.iter().find(|found| found.name == stage);
         stage.is_some_and(|stage| stage.outputs.iter().any(|output| output.headline.contains(&path)))
     };
-    let groups = groups(&numbers, &intervals, &headline);
+    let groups = groups(&numbers, &intervals, &paired.differences, &headline);
     html! {
         @if groups.is_empty() { p { "Neither run has metrics in the cache." } }
         @for (name, metrics) in &groups { (group(name, metrics, runs)) }
         @if groups.values().flatten().any(|metric| !metric.is_equal()) {
             p.soft {
-                "Intervals are 95 % confidence intervals of each run alone. Bars show the difference relative to the larger value; the longest \
-                 bar of a table is its largest relative difference."
+                "Intervals below values and differences are 95 % confidence intervals. "
+                @if !paired.differences.is_empty() {
+                    "That of a difference is paired: it resamples the same lesions for both runs. A difference is bold if its interval excludes 0. "
+                }
+                "Bars show the difference relative to the larger value; the longest bar of a table is its largest relative difference."
+            }
+            @for (stage, reason) in &paired.unpaired {
+                p.soft { "Differences of " strong { (stage) } " have no interval: " (pages::with_code(reason)) }
             }
         }
     }
@@ -62,6 +77,7 @@ pub fn section(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
 fn groups(
     numbers: &[Numbers; 2],
     intervals: &[Intervals; 2],
+    paired: &Differences,
     is_headline: &dyn Fn(&str, &str) -> bool,
 ) -> BTreeMap<String, Vec<Compared>> {
     let mut names: Vec<&(String, String)> = numbers.iter().flat_map(Numbers::keys).collect();
@@ -77,7 +93,13 @@ fn groups(
         };
         let values = [&numbers[0], &numbers[1]].map(|numbers| numbers.get(key).copied());
         let intervals = [&intervals[0], &intervals[1]].map(|intervals| intervals.get(key).copied());
-        groups.entry(group).or_default().push(Compared { name: name.to_owned(), values, intervals });
+        let mut compared = Compared { name: name.to_owned(), values, intervals, paired: None };
+        // A kind that measures something else under the same name does not describe this difference.
+        let describes = |(value, _): &&(f64, [f64; 2])| {
+            compared.difference().is_some_and(|own| own != 0.0 && (own - value).abs() < 1e-9)
+        };
+        compared.paired = paired.get(key).filter(describes).map(|(_, interval)| *interval);
+        groups.entry(group).or_default().push(compared);
     }
     groups
 }
@@ -100,7 +122,15 @@ fn table(name: &str, metrics: &[&Compared], runs: [&RunRecord; 2]) -> Markup {
     let cell = |metric: &Compared, place: usize| {
         html! {
             (metric.values[place].map_or("–".to_owned(), metrics::shown))
-            @if let Some([low, high]) = metric.intervals[place] { span.interval { (metrics::shown(low)) " to " (metrics::shown(high)) } }
+            (interval(metric.intervals[place], metrics::shown))
+        }
+    };
+    let difference = |metric: &Compared| {
+        let [Some(a), Some(b)] = metric.values else { return html! {} };
+        let text = metrics::difference(a, b);
+        html! {
+            @if metric.is_clear() { strong { (text) } } @else { (text) }
+            (interval(metric.paired, |end| format!("{end:+.4}")))
         }
     };
     html! {
@@ -120,13 +150,17 @@ fn table(name: &str, metrics: &[&Compared], runs: [&RunRecord; 2]) -> Markup {
                         th scope="row" { (metric.name.replace('_', " ")) }
                         td.number { (cell(metric, 0)) }
                         td.number { (cell(metric, 1)) }
-                        td.number { @if let [Some(a), Some(b)] = metric.values { (metrics::difference(a, b)) } }
+                        td.number { (difference(metric)) }
                         @if largest > 0.0 { td { @if let Some(share) = metric.relative() { (bar(share / largest)) } } }
                     }
                 }
             }
         }
     }
+}
+
+fn interval(ends: Option<[f64; 2]>, shown: impl Fn(f64) -> String) -> Markup {
+    html! { @if let Some([low, high]) = ends { span.interval { (shown(low)) " to " (shown(high)) } } }
 }
 
 /// A bar from the middle to the left or right, for a share from -1 to 1.
@@ -161,20 +195,27 @@ mod tests {
             numbers(&[("test.accuracy", 0.75), ("test.balanced_accuracy", 0.2), ("train.accuracy", 1.0)]),
         ];
         let ends = Intervals::from([(("evaluate".to_owned(), "test.accuracy".to_owned()), [0.25, 0.75])]);
-        let groups = groups(&both, &[ends, Intervals::new()], &|_, path| path == "test.balanced_accuracy");
+        let key = |path: &str| ("evaluate".to_owned(), path.to_owned());
+        let paired = Differences::from([
+            (key("test.accuracy"), (0.25, [0.125, 0.5])),
+            (key("test.balanced_accuracy"), (0.125, [-0.5, 0.5])),
+        ]);
+        let groups = groups(&both, &[ends, Intervals::new()], &paired, &|_, path| path == "test.balanced_accuracy");
         let names: Vec<&String> = groups.keys().collect();
         assert_eq!(names, ["evaluate", "evaluate: test", "evaluate: train"]);
         let test = &groups["evaluate: test"];
         assert_eq!((&test[0].name[..], &test[1].name[..]), ("balanced_accuracy", "accuracy"));
         assert_eq!(test[1].intervals, [Some([0.25, 0.75]), None]);
         assert_eq!((test[1].difference(), test[1].relative()), (Some(0.25), Some(0.25 / 0.75)));
+        assert_eq!((test[0].paired, test[1].paired), (None, Some([0.125, 0.5])), "of another difference; of this one");
+        assert!(!test[0].is_clear() && test[1].is_clear());
         assert!(groups["evaluate: train"][0].is_equal());
         assert_eq!(groups["evaluate"][0].values, [Some(3.0), None]);
     }
 
     #[test]
     fn equal_undefined_and_zero_values_can_be_compared() {
-        let metric = |a, b| Compared { name: String::new(), values: [a, b], intervals: [None, None] };
+        let metric = |a, b| Compared { name: String::new(), values: [a, b], intervals: [None, None], paired: None };
         assert!(metric(Some(f64::NAN), Some(f64::NAN)).is_equal());
         assert_eq!(metric(Some(f64::NAN), Some(1.0)).difference(), None);
         assert_eq!(metric(Some(0.0), Some(-0.0)).relative(), None);

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Curves, EventSink, Job, JobPart, Kind, KindSpec, Output, ParamError, Params, Part, PartOutput, Plan, Planning,
-    StageContext, StageError, View, parameters,
+    Curves, EventSink, Job, JobPart, Kind, KindSpec, Output, Pairs, ParamError, Params, Part, PartOutput, Plan,
+    Planning, StageContext, StageError, View, parameters,
 };
 
 /// The validated parameters of a stage with all defaults: as JSON and in the form that its kind works with.
@@ -97,6 +97,9 @@ pub trait AnyKind: Sync {
     /// [`Kind::curves`]; none by default.
     fn curves(&self) -> Option<&dyn Curves>;
 
+    /// [`Kind::pairs`]; none by default.
+    fn pairs(&self) -> Option<&dyn Pairs>;
+
     /// [`Preview::render`](crate::Preview::render); `None` if the kind has no preview.
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError>;
 
@@ -177,6 +180,10 @@ impl<K: Kind> AnyKind for K {
 
     fn curves(&self) -> Option<&dyn Curves> {
         Kind::curves(self)
+    }
+
+    fn pairs(&self) -> Option<&dyn Pairs> {
+        Kind::pairs(self)
     }
 
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {

@@ -1,6 +1,6 @@
 //! What only some kinds can do, each a trait of its own over the kind's parameters `P`.
 
-use crate::{Inputs, ParamError, Part, PartOutput, StageContext, StageError};
+use crate::{Input, Inputs, ParamError, Part, PartOutput, StageContext, StageError};
 
 /// The information that is available before a stage runs, besides its parameters.
 #[derive(Debug, Clone, Copy)]
@@ -119,4 +119,24 @@ pub trait Curves: Sync {
 
     /// Draws the series in one SVG image. An incomplete last line, which is still being written, is left out.
     fn draw(&self, series: &[Series<'_>]) -> Result<String, StageError>;
+}
+
+/// How a metric differs between two results of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairedDifference {
+    /// The path of the metric within the metrics of the stage, such as `test.accuracy`.
+    pub metric: String,
+    /// The second result's value minus the first's.
+    pub value: f64,
+    /// The 95 % confidence interval of the difference.
+    pub interval: [f64; 2],
+}
+
+/// The comparison of two results of a stage that measured the same rows.
+pub trait Pairs: Sync {
+    /// The output that is compared.
+    fn output(&self) -> &'static str;
+
+    /// The differences of the metrics. An error says why the results cannot be paired.
+    fn differences(&self, results: [&Input; 2]) -> Result<Vec<PairedDifference>, StageError>;
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::parameters;
 use crate::{
-    Columns, Curves, Devices, Files, Output, ParamError, Parts, Port, Preview, StageContext, StageError, Views,
+    Columns, Curves, Devices, Files, Output, Pairs, ParamError, Parts, Port, Preview, StageContext, StageError, Views,
 };
 
 /// Parameters as JSON values, sorted by name.
@@ -143,6 +143,11 @@ pub trait Kind: Sync {
 
     /// The curves of what a stage measures while it works, if it measures anything.
     fn curves(&self) -> Option<&dyn Curves> {
+        None
+    }
+
+    /// The paired comparison of two results of a stage, if it measures rows.
+    fn pairs(&self) -> Option<&dyn Pairs> {
         None
     }
 

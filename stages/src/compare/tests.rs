@@ -151,3 +151,21 @@ fn wrong_parameters_are_rejected() {
     assert_eq!(refused(json!({ "split": "tset" })).message, "unknown split `tset`");
     assert_eq!(refused(json!({ "names": ["a", "a"] })).message, "duplicate name `a`");
 }
+
+#[test]
+fn two_evaluations_are_paired_split_by_split() {
+    use hamflow_stage_api::Kind;
+    let pairs = Evaluate.pairs().unwrap();
+    let mut better = ROWS;
+    better[1].3 = 0.4;
+    let differences = pairs.differences([&predictions(&ROWS), &predictions(&better)]).unwrap();
+    let accuracy = differences.iter().find(|found| found.metric == "test.accuracy").unwrap();
+    assert!((accuracy.value - 1.0 / 6.0).abs() < 1e-12);
+    // Only the lesion l1 differs, which a resample of five lesions has between 0 and 4 times with its two rows.
+    let [low, high] = accuracy.interval;
+    assert!(low == 0.0 && (2.0 / 7.0..=0.5).contains(&high), "{low} {high}");
+    assert_eq!(pairs.output(), "predictions");
+
+    let error = pairs.differences([&predictions(&ROWS), &predictions(&ROWS[..5])]).unwrap_err();
+    assert!(error.message.contains("has a prediction for image `i6`, but"), "{error}");
+}
