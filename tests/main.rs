@@ -28,6 +28,8 @@ mod migration;
 mod plan;
 #[cfg(feature = "builtin")]
 mod preprocess;
+#[cfg(feature = "builtin")]
+mod programs;
 mod rebuild;
 mod remote;
 mod scheduling;

@@ -8,6 +8,9 @@ use super::reader::read;
 use super::sections::StageSection;
 use super::value::{Entry, Node, Table, Value, label};
 
+/// The parameter that has values by name.
+pub(crate) const VALUES: &str = "params";
+
 /// One axis of a matrix.
 pub(crate) struct Axis {
     pub(crate) name: String,
@@ -20,6 +23,8 @@ pub(crate) struct Axis {
 /// What an axis varies.
 pub(crate) enum Role {
     Parameter,
+    /// A value in the parameter `params`, which has the values of a program by name.
+    Value,
     Seed,
     Port(Port),
 }
@@ -32,8 +37,19 @@ pub(crate) struct AxisValue {
 
 /// Reads `[stages.NAME.matrix]`, sorted by axis.
 ///
-/// An axis overrides a plain value of the same name, so that a profile can sweep a parameter that the file sets.
-pub(crate) fn read_matrix(place: &str, kind: &KnownKind, table: &Table, mistakes: &mut Mistakes) -> Vec<Axis> {
+/// An axis overrides a plain value of the same name, so that a profile can sweep a parameter that the file sets. `stage` is the table of
+/// the stage.
+pub(crate) fn read_matrix(
+    place: &str,
+    kind: &KnownKind,
+    stage: &Table,
+    table: &Table,
+    mistakes: &mut Mistakes,
+) -> Vec<Axis> {
+    let values = stage.get(VALUES).and_then(|entry| match &entry.node.value {
+        Value::Table(values) => Some(values),
+        _ => None,
+    });
     let (spec, properties) = (&kind.spec, kind.properties());
     let mut axes = Vec::new();
     for entry in &table.entries {
@@ -44,10 +60,16 @@ pub(crate) fn read_matrix(place: &str, kind: &KnownKind, table: &Table, mistakes
             Role::Port(port.clone())
         } else if properties.is_none_or(|names| names.iter().any(|known| known == name)) {
             Role::Parameter
+        } else if values.is_some_and(|values| values.get(name).is_some()) {
+            Role::Value
         } else {
             let known = properties.unwrap_or_default().iter().map(String::as_str);
+            let known = known.chain(values.into_iter().flat_map(Table::keys));
             let hint = did_you_mean(name, known.chain(spec.ports.iter().map(|port| port.name.as_str())))
-                .unwrap_or_else(|| "an axis is a parameter of the stage, one of its inputs, or `seed`".to_owned());
+                .unwrap_or_else(|| match properties.unwrap_or_default().iter().any(|known| known == VALUES) {
+                    true => format!("for a value of the program, set a default: `params = {{ {name} = … }}`"),
+                    false => "an axis is a parameter of the stage, one of its inputs, or `seed`".to_owned(),
+                });
             mistakes.push(Mistake::new(entry.key_span, format!("{place}: unknown axis `{name}`")).hint(hint));
             continue;
         };

@@ -59,9 +59,10 @@ impl Diagnostic {
         let mut text = format!("error: {}", self.message);
         if let Some(Location { file, line, column, width, text: shown }) = &self.place {
             let digits = line.to_string().len().max(2);
-            let shown = shown.trim_end_matches('\r');
-            let (before, marked) = split_at_character(shown, column - 1);
-            let (marked, _) = split_at_character(marked, *width);
+            let excerpt = excerpt(shown.trim_end_matches('\r'), column - 1, *width);
+            let (shown, width) = (&excerpt.text[..], excerpt.width);
+            let (before, marked) = split_at_character(shown, excerpt.start);
+            let (marked, _) = split_at_character(marked, width);
             // Tabs stay tabs, so that the caret is below its column at any tab width.
             let indent: String = escape_controls(before).chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             let width = width + escape_controls(marked).chars().count() - marked.chars().count();
@@ -76,6 +77,34 @@ impl Diagnostic {
         }
         text
     }
+}
+
+/// Longer lines are shown in part.
+const MAX_SHOWN: usize = 400;
+
+/// How much of a long line is shown in front of what is marked.
+const SHOWN_BEFORE: usize = 60;
+
+/// The part of a line that is shown, and what is marked in it; in characters.
+struct Excerpt {
+    text: String,
+    start: usize,
+    width: usize,
+}
+
+/// Cuts a long line to the surroundings of what is marked.
+fn excerpt(line: &str, start: usize, width: usize) -> Excerpt {
+    if line.chars().count() <= MAX_SHOWN {
+        return Excerpt { text: line.to_owned(), start, width };
+    }
+    let cut = start.saturating_sub(SHOWN_BEFORE);
+    let (_, rest) = split_at_character(line, cut);
+    let (kept, lost) = split_at_character(rest, MAX_SHOWN);
+    let (before, after) = (if cut > 0 { "…" } else { "" }, if lost.is_empty() { "" } else { "…" });
+    let start = start - cut + before.chars().count();
+    let text = format!("{before}{kept}{after}");
+    let width = width.min(text.chars().count().saturating_sub(start)).max(1);
+    Excerpt { text, start, width }
 }
 
 /// Splits a text behind its first `count` characters.
@@ -259,6 +288,21 @@ mod tests {
              \x20  | ^^^^^\n\
              hint: did you mean `epochs`?"
         );
+    }
+
+    #[test]
+    fn of_a_long_line_the_surroundings_are_shown() {
+        let line = |length: usize| format!("run = \"{}\"", "x".repeat(length));
+        let shown = |text: String, start: usize, end: usize| {
+            let rendered = Sources::new("p", text).diagnostic(span(start, end), "wrong").render();
+            rendered.lines().skip(3).map(|line| line[5..].to_owned()).collect::<Vec<_>>()
+        };
+        let all = shown(line(70_000), 6, 70_008);
+        assert_eq!(all[0], format!("run = \"{}…", "x".repeat(393)));
+        assert_eq!(all[1], format!("{}{}", " ".repeat(6), "^".repeat(395)));
+        let middle = shown(line(70_000), 50_000, 50_003);
+        assert_eq!(middle[0], format!("…{}…", "x".repeat(400)));
+        assert_eq!(middle[1], format!("{}^^^", " ".repeat(61)));
     }
 
     #[test]

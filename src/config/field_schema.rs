@@ -80,6 +80,9 @@ pub(super) fn expected(schema: &Value) -> String {
     if let Some(branches) = schema["anyOf"].as_array() {
         return joined(&branches.iter().map(expected).collect::<Vec<_>>(), "or");
     }
+    if let Some(values) = schema["enum"].as_array() {
+        return joined(&values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>(), "or");
+    }
     match schema["type"].as_str() {
         Some("integer") => match schema["minimum"].as_u64() {
             Some(minimum) => format!("a whole number from {minimum}"),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use hamflow_stage_api::{Output, Resolved};
 
-use super::axis::{Axis, AxisValue, Role, seed};
+use super::axis::{Axis, AxisValue, Role, VALUES, seed};
 use super::diagnostic::{Mistake, Mistakes};
 use super::pipeline::{Reference, Stage};
 use super::reference::{ReferenceTarget, Selection};
 use super::template::Template;
-use super::value::{Entry, Table};
+use super::value::{Entry, Table, Value};
 use crate::fs::MAX_NAME;
 
 /// The largest matrix; a larger one is taken for a mistake.
@@ -173,6 +173,11 @@ fn make_stage(
             Role::Parameter => {
                 params.insert(Entry { key: axis.name.clone(), key_span: axis.span, node: value.node.clone() })
             }
+            Role::Value => {
+                if let Some(Value::Table(values)) = params.get_mut(VALUES).map(|entry| &mut entry.node.value) {
+                    values.insert(Entry { key: axis.name.clone(), key_span: axis.span, node: value.node.clone() });
+                }
+            }
             Role::Seed => {
                 if let Some(seed) = seed(&format!("stage `{}`", template.name), &value.node, mistakes) {
                     stage_seed = seed;
@@ -207,7 +212,7 @@ fn make_stage(
         env: template.env.clone(),
         secret_env: template.secret_env.clone(),
         seed: stage_seed,
-        memory: template.memory,
+        needs: template.needs,
         span: template.header,
     })
 }

@@ -36,4 +36,4 @@ pub use pipeline::{Kinds, Overrides, Pipeline, Reference, Stage};
 pub use quantity::{parse_age, parse_size};
 pub use reference::{ReferenceTarget, Selection};
 pub use schema::{json_schema, of_every_stage};
-pub use sections::{CacheOptions, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode, RemoteOptions};
+pub use sections::{CacheOptions, Cpus, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode, Needs, RemoteOptions};

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hamflow_stage_api::{AnyKind, KindSpec, Output, Port, Resolved};
+use hamflow_stage_api::{AnyKind, KindSpec, Output, Params, Port, Resolved};
 
 use super::diagnostic::{Diagnostic, Sources, Span};
-use super::sections::{CacheOptions, InputDeclaration};
+use super::sections::{CacheOptions, InputDeclaration, Needs};
 
 /// The kinds that a build of hamflow knows.
 pub type Kinds = &'static [&'static dyn AnyKind];
@@ -68,10 +68,18 @@ pub struct Stage {
     pub secret_env: Vec<String>,
     /// `seed` of the stage, or the pipeline's.
     pub seed: u64,
-    /// Bytes of memory that one of its jobs needs, if declared.
-    pub memory: Option<u64>,
+    /// What one of its jobs needs, as far as it is declared.
+    pub needs: Needs,
     /// Where the stage's table begins.
     pub span: Span,
+}
+
+impl Stage {
+    /// The parameters that are part of keys.
+    pub fn keyed_params(&self) -> Params {
+        let params = self.params.json().iter().filter(|(name, _)| !self.spec.unkeyed.contains(&&name[..]));
+        params.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
 }
 
 /// What is written at a port: `inputs.NAME`, `STAGE`, `STAGE.ARTIFACT`, `STAGE[*]`, `STAGE[*].ARTIFACT`.

@@ -149,11 +149,16 @@ impl Wording<'_> {
 
     /// The table that holds the value at `path`, and what the value is called in it.
     fn subject(&self, path: &[Step]) -> (String, String) {
-        let names: Vec<&str> =
-            std::iter::once(self.place).filter(|place| !place.is_empty()).chain(keys(path)).collect();
-        let (name, tables) = names.split_last().map_or(("", &[][..]), |(name, tables)| (*name, tables));
+        let keys: Vec<&str> = keys(path).collect();
         let is_item = matches!(path.last(), Some(Step::Index(_)));
-        (tables.join("."), if is_item { format!("an item of `{name}`") } else { format!("`{name}`") })
+        let subject = |name: &str| if is_item { format!("an item of `{name}`") } else { format!("`{name}`") };
+        // A phrase, such as "stage `train`", is not the name of a table.
+        if self.place.contains(' ') {
+            return (self.place.to_owned(), subject(&keys.join(".")));
+        }
+        let names: Vec<&str> = std::iter::once(self.place).filter(|place| !place.is_empty()).chain(keys).collect();
+        let (name, tables) = names.split_last().map_or(("", &[][..]), |(name, tables)| (*name, tables));
+        (tables.join("."), subject(name))
     }
 }
 

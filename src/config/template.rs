@@ -13,7 +13,7 @@ use super::known_kinds::{KnownKind, KnownKinds};
 use super::pipeline::Reference;
 use super::port_reader::read_references;
 use super::reader::read;
-use super::sections::{StageSection, is_name};
+use super::sections::{Needs, StageSection, is_name};
 use super::value::{Entry, Node, Table, Value};
 
 /// A stage as written: before its matrix is expanded and its parameters are resolved.
@@ -33,7 +33,7 @@ pub(crate) struct Template {
     pub(crate) env: Vec<String>,
     pub(crate) secret_env: Vec<String>,
     pub(crate) seed: Option<u64>,
-    pub(crate) memory: Option<u64>,
+    pub(crate) needs: Needs,
 }
 
 impl Template {
@@ -110,15 +110,9 @@ pub(crate) fn read_stage(
     let written_ports =
         spec.ports.iter().filter(|port| is_written(port, table)).map(|port| port.name.clone()).collect();
     let params = read_params(&place, &known, table, mistakes);
-    let axes = section.matrix.as_ref().map(|matrix| read_matrix(&place, &known, matrix, mistakes)).unwrap_or_default();
-    if let Some(seed) = table.get("seed").filter(|_| !spec.seeded) {
-        let message = format!("{place}: `seed` has no effect, because `{}` draws no random numbers", spec.name);
-        mistakes.push(Mistake::new(seed.key_span, message));
-    }
-    if let (Some(twice), Some(entry)) = (section.twice(), table.get("secret_env")) {
-        let message = format!("{place}: `{twice}` is in `env` and in `secret_env`");
-        mistakes.push(Mistake::new(entry.key_span, message));
-    }
+    let axes =
+        section.matrix.as_ref().map(|matrix| read_matrix(&place, &known, table, matrix, mistakes)).unwrap_or_default();
+    check_section(&place, table, &section, &spec, mistakes);
     Some(Template {
         name,
         header: entry.header(),
@@ -131,8 +125,24 @@ pub(crate) fn read_stage(
         env: section.env(),
         secret_env: section.secret_env(),
         seed: section.seed,
-        memory: section.memory(),
+        needs: section.needs(),
     })
+}
+
+/// Reports keys that contradict each other or have no effect.
+fn check_section(place: &str, table: &Table, section: &StageSection, spec: &KindSpec, mistakes: &mut Mistakes) {
+    if let Some(seed) = table.get("seed").filter(|_| !spec.seeded) {
+        let message = format!("{place}: `seed` has no effect, because `{}` draws no random numbers", spec.name);
+        mistakes.push(Mistake::new(seed.key_span, message));
+    }
+    if let (Some(twice), Some(entry)) = (section.twice(), table.get("secret_env")) {
+        let message = format!("{place}: `{twice}` is in `env` and in `secret_env`");
+        mistakes.push(Mistake::new(entry.key_span, message));
+    }
+    if let (true, Some(entry)) = (section.says_memory_twice(), table.get("memory")) {
+        let message = format!("{place}: `memory` is also in `resources`");
+        mistakes.push(Mistake::new(entry.key_span, message));
+    }
 }
 
 /// Whether the stage connects the port, validly or not. An empty list disconnects a port that may be left out.

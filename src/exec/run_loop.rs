@@ -12,6 +12,7 @@ use super::event::{Action, Cause, Done, Found, JobId, Lookup, Piece, Prepared, P
 use super::ready::Ready;
 use super::resources::{Grant, Resources};
 use super::state::{IllegalTransition, NodeState, States};
+use crate::config::Cpus;
 use crate::graph::StageId;
 use crate::store::ActionKey;
 
@@ -33,6 +34,8 @@ pub struct NodeSpec {
     pub requested: bool,
     /// How many threads a job of the stage can use.
     pub threads: Threads,
+    /// The declared number of cores of a job.
+    pub cpus: Option<Cpus>,
     /// The declared memory of a job, in bytes.
     pub memory: u64,
     /// Whether the stage runs even if its result is known.

@@ -209,7 +209,7 @@ impl<'a> Planner<'a> {
         let mut fingerprint = Fingerprint {
             kind: spec.name.to_owned(),
             revision: spec.revision,
-            params: stage.params.json().clone(),
+            params: stage.keyed_params(),
             inputs: Vec::new(),
             views: Vec::new(),
             env: environment(&self.world, stage)?,
@@ -434,7 +434,7 @@ fn environment(world: &World<'_>, stage: &Stage) -> Result<BTreeMap<String, Opti
 /// Returns the memo key of a view or a plan, which covers everything it is computed from.
 fn question(what: &str, stage: &Stage, inputs: &[(Port, Vec<Connected>)]) -> String {
     let spec = &stage.spec;
-    let params = canonical(&serde_json::Value::Object(stage.params.json().clone()));
+    let params = canonical(&serde_json::Value::Object(stage.keyed_params()));
     let seed = spec.seeded.then_some(stage.seed);
     let mut text = format!("{what} 2 {} {} {seed:?} {params}", spec.name, spec.revision);
     for (port, connected) in inputs {

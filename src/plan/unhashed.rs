@@ -113,7 +113,7 @@ impl Planner<'_> {
         let stage = self.graph.stage(id);
         let (kind, revision) = (stage.spec.name, stage.spec.revision);
         // Round-tripped through JSON like the parameters of a stored result: a parsed number may differ from the written one.
-        let params = canonical(&Value::Object(stage.params.json().clone()));
+        let params = canonical(&Value::Object(stage.keyed_params()));
         let params: Value = serde_json::from_str(&params).expect("what was just written is JSON");
         let alike = |of: &Value| of["kind"] == kind && of["revision"] == revision && of["params"] == params;
         let Some(keys) = self.world.keys() else { return true };

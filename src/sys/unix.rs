@@ -118,9 +118,12 @@ pub fn is_process_alive(process: i32) -> bool {
     !matches!(found, None | Some(Err(Errno::SRCH)))
 }
 
-/// Lets `command` lead a process group of its own and see `name` as its own name.
-pub fn lead_process_group<'a>(command: &'a mut Command, name: &str) -> &'a mut Command {
-    command.arg0(name).process_group(0)
+/// Lets `command` lead a session, and so a process group, of its own and see `name` as its own name. It and what it starts cannot reach
+/// the terminal: they do not get its signals and cannot wait for it.
+pub fn lead_session<'a>(command: &'a mut Command, name: &str) -> &'a mut Command {
+    let lead = || rustix::process::setsid().map(|_| ()).map_err(io::Error::from);
+    // SAFETY: between fork and exec, the function makes one system call, which is safe there (signal-safety(7)).
+    unsafe { command.arg0(name).pre_exec(lead) }
 }
 
 /// Kills a child that leads a process group, with all programs of the group; the child must not have been waited for.

@@ -1,5 +1,6 @@
 //! The kind `command`: runs any program with declared inputs and outputs.
 
+mod attempts;
 mod check;
 mod interpreter;
 mod process;
@@ -10,15 +11,18 @@ mod unchanged;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use hamflow_stage_api::{
-    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, near_miss, parameters,
+    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, Threads, near_miss,
+    parameters,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact;
+use process::Program;
 use template::{Placeholder, Template};
 use unchanged::{Absent, Stamps};
 
@@ -50,11 +54,26 @@ pub struct CommandParams {
     /// Otherwise only the last command decides. The default is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
+    /// The shell of a line, such as `bash`; by default `sh`, or bash for a line with a pipe if `sh` cannot tell that a command in
+    /// front of the pipe failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<String>,
+    /// How long the program may run, such as `30s`, `90m` or `2h`. By default, there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<String>,
+    /// How often a program that fails or exceeds `timeout` is started again.
+    #[schemars(range(max = 100))]
+    #[serde(skip_serializing_if = "is_zero")]
+    retries: u32,
     /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional.
     outputs: BTreeMap<String, Declared>,
     /// Values for `{params.z}`.
     #[schemars(schema_with = "scalars")]
     params: BTreeMap<String, Value>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The command to run.
@@ -74,6 +93,15 @@ impl Default for Run {
 }
 
 impl Run {
+    /// Ends all lines as POSIX does: a shell takes the carriage return in a file from Windows for a part of the last word.
+    fn with_posix_line_ends(self) -> Self {
+        let replace = |text: String| text.replace("\r\n", "\n");
+        match self {
+            Self::Arguments(arguments) => Self::Arguments(arguments.into_iter().map(replace).collect()),
+            Self::Line(line) => Self::Line(replace(line)),
+        }
+    }
+
     fn texts(&self) -> &[String] {
         match self {
             Self::Arguments(arguments) => arguments,
@@ -125,6 +153,7 @@ impl CommandParams {
             return Err(ParamError::new("run", "`run` is empty").hint(hint));
         }
         self.check_outputs()?;
+        self.check_process()?;
         for (name, value) in &self.params {
             if value.is_array() || value.is_object() || value.is_null() {
                 let message = format!("`params.{name}` must be a string, a number, true or false");
@@ -139,6 +168,30 @@ impl CommandParams {
             }
         }
         self.check_places()
+    }
+
+    fn check_process(&self) -> Result<(), ParamError> {
+        if let Some(shell) = &self.shell {
+            if matches!(self.run, Run::Arguments(_)) {
+                let hint = "write the command as one line, or remove `shell`";
+                return Err(ParamError::new("shell", "`shell` has no effect on a list of arguments").hint(hint));
+            }
+            if !interpreter::is_shell(shell) {
+                let message = format!("`shell` cannot be `{shell}`, expected {}", interpreter::shells());
+                let hint = format!("for another interpreter, write `run = [\"{shell}\", …]`");
+                return Err(ParamError::new("shell", message).hint(&hint));
+            }
+        }
+        self.time_limit().map(|_| ())
+    }
+
+    fn time_limit(&self) -> Result<Option<Duration>, ParamError> {
+        let Some(text) = &self.timeout else { return Ok(None) };
+        match humantime::parse_duration(text) {
+            Ok(limit) if !limit.is_zero() => Ok(Some(limit)),
+            _ => Err(ParamError::new("timeout", format!("`timeout` cannot be `{text}`"))
+                .hint("write a time with a unit, such as `30s`, `90m` or `2h`")),
+        }
     }
 
     /// Rejects placeholders whose values could become code.
@@ -237,7 +290,8 @@ impl Kind for Command {
 
     fn spec(&self) -> KindSpec {
         let summary = "Runs any program on declared inputs and keeps its declared outputs.";
-        KindSpec { dynamic_ports: true, ..KindSpec::new("command", REVISION, summary, Vec::new()) }
+        let spec = KindSpec::new("command", REVISION, summary, Vec::new());
+        KindSpec { dynamic_ports: true, threads: Threads::One, unkeyed: &["timeout", "retries"], ..spec }
     }
 
     /// Fills in the paths of the outputs, so that they enter the key.
@@ -246,6 +300,7 @@ impl Kind for Command {
         for (name, declared) in &mut parsed.outputs {
             declared.path = Some(declared.path(name));
         }
+        parsed.run = parsed.run.with_posix_line_ends();
         parsed.check()?;
         // Only where it makes a difference, so that it is not in the key of other commands.
         parsed.strict = parsed.has_several_commands().then(|| parsed.strict.unwrap_or(true));
@@ -269,7 +324,9 @@ impl Kind for Command {
         }
         let command_line = template::fill(params, context)?;
         let absent = Absent::of(&self.candidates(params), &context.job().project_dir);
-        process::run(&command_line, params.strict == Some(true), context)?;
+        let timeout = params.time_limit().map_err(|error| StageError::bug(error.message))?;
+        let program = Program { command_line: &command_line, is_strict: params.strict == Some(true), timeout };
+        attempts::run(program, params.retries, &outputs, context)?;
         stamps.check(context.inputs())?;
         if let Some(made) = absent.made() {
             let made = made.display();

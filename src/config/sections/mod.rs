@@ -13,6 +13,7 @@ pub use inputs::InputDeclaration;
 pub(super) use inputs::{NAME_PATTERN, is_name};
 pub use remote::RemoteOptions;
 pub(super) use stage::StageSection;
+pub use stage::{Cpus, Needs};
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -24,7 +24,10 @@ pub(crate) struct StageSection {
     env: Vec<VariableName>,
     /// Variables that are passed and neither keyed nor stored; their values are hidden in logs and messages, but for lines of fewer than 4 characters.
     secret_env: Vec<VariableName>,
-    /// What a job needs, such as `"2GB"`.
+    /// What a job needs; at most as many jobs run at once as there are cores and memory for.
+    #[schemars(extend("errorMessage" = "write `resources = { cpus = 4, memory = \"2GB\" }`"))]
+    resources: ResourcesSection,
+    /// The same as `memory` in `resources`.
     memory: Option<Memory>,
     /// One stage per combination of these values.
     #[schemars(extend("errorMessage" = "write `matrix = { lr = [1e-3, 3e-4] }`"))]
@@ -55,9 +58,90 @@ impl StageSection {
         secret.find(|name| self.env.iter().any(|VariableName(other)| other == name))
     }
 
-    /// Bytes of memory that a job needs.
-    pub(crate) fn memory(&self) -> Option<u64> {
-        self.memory.map(|(Memory::Bytes(bytes) | Memory::Size(bytes))| bytes)
+    /// What a job needs.
+    pub(crate) fn needs(&self) -> Needs {
+        let memory = self.resources.memory.or(self.memory);
+        Needs { cpus: self.resources.cpus, memory: memory.map(|(Memory::Bytes(bytes) | Memory::Size(bytes))| bytes) }
+    }
+
+    /// Whether the memory is written in two places.
+    pub(crate) fn says_memory_twice(&self) -> bool {
+        self.resources.memory.is_some() && self.memory.is_some()
+    }
+}
+
+/// What a job needs, as far as the stage declares it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The cores.
+    pub cpus: Option<Cpus>,
+    /// The bytes of memory.
+    pub memory: Option<u64>,
+}
+
+/// The table `resources` of a stage.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
+struct ResourcesSection {
+    /// How many cores a job uses: a number, or `"all"`. A program uses one by default.
+    cpus: Option<Cpus>,
+    /// How much memory a job needs, such as `"2GB"`.
+    memory: Option<Memory>,
+}
+
+/// A number of cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged, inline, extend("errorMessage" = "write a number of cores from 1, or `\"all\"`"))]
+pub enum Cpus {
+    /// All that the run has.
+    #[schemars(with = "AllWord")]
+    All,
+    /// This many, or all if the run has fewer.
+    Count(#[schemars(range(min = 1))] usize),
+}
+
+/// The word for all cores.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "it describes a value that is read by hand")]
+enum AllWord {
+    #[schemars(rename = "all")]
+    All,
+}
+
+impl Cpus {
+    /// The number of cores of a run that has `available`.
+    pub fn of(self, available: usize) -> usize {
+        match self {
+            Self::All => available,
+            Self::Count(count) => count.min(available),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Cpus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CpusVisitor)
+    }
+}
+
+struct CpusVisitor;
+
+impl Visitor<'_> for CpusVisitor {
+    type Value = Cpus;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of cores")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Cpus, E> {
+        if text == "all" { Ok(Cpus::All) } else { Err(E::invalid_value(Unexpected::Str(text), &self)) }
+    }
+
+    fn visit_i64<E: Error>(self, count: i64) -> Result<Cpus, E> {
+        let positive = usize::try_from(count).ok().filter(|count| *count > 0);
+        positive.map(Cpus::Count).ok_or_else(|| E::invalid_value(Unexpected::Signed(count), &self))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Project, loaded, overrides, refused};
-use crate::config::{LinkMode, Origin, Pipeline, Stage};
+use crate::config::{Cpus, LinkMode, Needs, Origin, Pipeline, Stage};
 
 const BASE: &str = r#"
 [pipeline]
@@ -112,10 +112,23 @@ fn a_stage_has_its_own_seed_memory_and_environment() {
     );
     let stage = stage(&pipeline, "a");
     assert_eq!((stage.env.join(" "), stage.secret_env.join(" ")), ("A B".to_owned(), "TOKEN".to_owned()));
-    assert_eq!(stage.memory, Some(2_000_000_000));
+    assert_eq!(stage.needs.memory, Some(2_000_000_000));
+    assert_eq!(stage.needs.cpus, None);
     let ports: Vec<(&str, bool, bool)> =
         stage.references.iter().map(|(port, _)| (port.name.as_str(), port.many, port.external)).collect();
     assert_eq!(ports, [("x", false, true), ("all", true, true)]);
+}
+
+#[test]
+fn a_stage_declares_what_a_job_needs() {
+    let needs = |resources: &str| {
+        let text = format!("[stages.a]\nkind = \"command\"\nresources = {resources}\n");
+        stage(&loaded(&text), "a").needs
+    };
+    let gib = 1 << 30;
+    assert_eq!(needs("{ cpus = 4, memory = \"2GiB\" }"), Needs { cpus: Some(Cpus::Count(4)), memory: Some(2 * gib) });
+    assert_eq!(needs("{ cpus = \"all\" }"), Needs { cpus: Some(Cpus::All), memory: None });
+    assert_eq!([Cpus::All.of(8), Cpus::Count(4).of(8), Cpus::Count(4).of(2)], [8, 4, 2]);
 }
 
 const HEAD: &str = "[inputs]\nrows = \"rows.csv\"\n[stages.source]\ncsv = \"inputs.rows\"\n[stages.pack]\n\

@@ -193,7 +193,7 @@ impl Driver<'_> {
         let fingerprint = PartFingerprint {
             kind: stage.spec.name.to_owned(),
             revision: stage.spec.revision,
-            params: if stage.kind.parts_key_parameters() { stage.params.json().clone() } else { Params::new() },
+            params: if stage.kind.parts_key_parameters() { stage.keyed_params() } else { Params::new() },
             part: part.key.clone(),
             files,
             seed: stage.spec.seeded.then_some(stage.seed),

@@ -158,7 +158,8 @@ impl<'a> Driver<'a> {
         let node = |(index, stage): (usize, &crate::config::Stage)| NodeSpec {
             requested: requested.contains(&StageId::from_index(index)),
             threads: stage.spec.threads,
-            memory: stage.memory.unwrap_or(0),
+            cpus: stage.needs.cpus,
+            memory: stage.needs.memory.unwrap_or(0),
             forced: options.force && options.targets.contains(&StageId::from_index(index)),
         };
         let nodes = graph.pipeline.stages.iter().enumerate().map(node).collect();

@@ -25,8 +25,7 @@ impl Driver<'_> {
             return None;
         }
         let stage = self.setting.graph.stage(id);
-        let (kind, revision, params) =
-            (stage.spec.name, stage.spec.revision, Value::Object(stage.params.json().clone()));
+        let (kind, revision, params) = (stage.spec.name, stage.spec.revision, Value::Object(stage.keyed_params()));
         let recipe = blake3::hash(format!("{kind} {revision} {}", canonical(&params)).as_bytes());
         let recipe = u64::from_le_bytes(*recipe.as_bytes().first_chunk().expect("a hash has 32 bytes"));
         Some(Lookup::Unhashed { inputs, recipe })

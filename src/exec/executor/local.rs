@@ -46,8 +46,9 @@ impl Local {
     fn start(&mut self, pool_threads: usize) -> io::Result<usize> {
         let count = pool_threads.to_string();
         let mut command = Command::new(self.program.path()?);
-        // A separate process group, so that Ctrl-C only reaches the engine, which then stops the workers in an orderly way.
-        let mut child = sys::lead_process_group(&mut command, "hamflow")
+        // A session of its own: Ctrl-C only reaches the engine, which then stops the workers in an orderly way, and no program can wait for
+        // the terminal.
+        let mut child = sys::lead_session(&mut command, "hamflow")
             .arg("worker")
             .env("RAYON_NUM_THREADS", &count)
             .env("POLARS_MAX_THREADS", &count)

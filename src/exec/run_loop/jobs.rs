@@ -22,10 +22,11 @@ impl RunLoop {
             }
             let stage = self.ready.at(rank);
             let node = &self.nodes[stage.index()];
-            let threads = match node.threads {
-                Threads::All => self.resources.cores(),
-                Threads::Spare if is_part => (self.resources.free_cores() / self.queue.len()).max(1),
-                Threads::One | Threads::Spare => 1,
+            let threads = match (node.cpus, node.threads) {
+                (Some(cpus), _) => cpus.of(self.resources.cores()),
+                (None, Threads::All) => self.resources.cores(),
+                (None, Threads::Spare) if is_part => (self.resources.free_cores() / self.queue.len()).max(1),
+                (None, Threads::One | Threads::Spare) => 1,
             };
             let Some(grant) = self.resources.acquire(threads, node.memory) else { return };
             self.queue.remove(&queued);

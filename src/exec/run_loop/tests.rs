@@ -16,6 +16,7 @@ struct Stage {
     /// Stages with equal numbers have equal keys.
     key: u8,
     threads: u8,
+    cpus: Option<Cpus>,
     memory: u64,
     forced: bool,
     requested: bool,
@@ -27,11 +28,18 @@ struct Stage {
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
-    let shape = (prop::collection::vec(any::<prop::sample::Index>(), 0..3), 0..6u8, 0..3u8, 0..150u64);
+    let shape = (
+        prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        0..6u8,
+        0..3u8,
+        0..150u64,
+        prop::option::weighted(0.3, 0..5usize),
+    );
     let work = (prop::bool::weighted(0.1), prop::bool::weighted(0.9), prop::option::of(0..4u8), 0..4u8, 0..3u8);
-    (shape, work, prop::bool::weighted(0.2)).prop_map(|((reads, key, threads, memory), work, is_unhashed)| {
+    (shape, work, prop::bool::weighted(0.2)).prop_map(|((reads, key, threads, memory, cpus), work, is_unhashed)| {
         let (forced, requested, parts, found, rounds) = work;
-        Stage { reads, key, threads, memory, forced, requested, parts, rounds, found, is_unhashed }
+        let cpus = cpus.map(|count| if count == 0 { Cpus::All } else { Cpus::Count(count) });
+        Stage { reads, key, threads, cpus, memory, forced, requested, parts, rounds, found, is_unhashed }
     })
 }
 
@@ -77,6 +85,7 @@ impl Simulation {
         let node = |(stage, requested): (&Stage, &bool)| NodeSpec {
             requested: *requested,
             threads: [Threads::One, Threads::Spare, Threads::All][usize::from(stage.threads)],
+            cpus: stage.cpus,
             memory: stage.memory,
             forced: stage.forced,
         };
@@ -309,6 +318,7 @@ fn source(key: u8, found: u8) -> Stage {
         reads: Vec::new(),
         key,
         threads: 0,
+        cpus: None,
         memory: 0,
         forced: false,
         requested: true,

@@ -40,6 +40,8 @@ pub struct KindSpec {
     pub dynamic_ports: bool,
     /// Whether it uses random numbers; if so, the seed enters the key.
     pub seeded: bool,
+    /// The parameters that have no influence on outputs and so are not part of the key (`timeout`).
+    pub unkeyed: &'static [&'static str],
     /// The parameters that can be increased to continue from a checkpoint (`epochs`).
     pub extendable: &'static [&'static str],
     /// The number of threads that a job can use.
@@ -64,6 +66,7 @@ impl KindSpec {
             ports,
             dynamic_ports: false,
             seeded: false,
+            unkeyed: &[],
             extendable: &[],
             threads: Threads::All,
             lineage: false,

@@ -1,18 +1,22 @@
 //! Runs a program in a clean environment and logs its output line by line.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::thread;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
+use hamflow_process::{Ended, Line, Lines};
 use hamflow_stage_api::{RedactedStream, StageContext, StageError, sys};
 
-/// Maximum length of a logged line in bytes; longer lines are split.
-const MAX_LINE: u64 = 16 * 1024;
-
-/// The number of last lines of stderr that an error quotes.
+/// The number of last lines of the output that an error quotes.
 const LAST_LINES: usize = 20;
+
+/// Maximum length of a quoted line in characters.
+const MAX_QUOTED: usize = 500;
+
+/// How often the state of a line that is still being written is shown, such as that of a progress bar.
+const STATE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The exit status of a shell whose command was killed by SIGPIPE (128 + 13).
 const SIGPIPE_STATUS: i32 = 141;
@@ -20,33 +24,57 @@ const SIGPIPE_STATUS: i32 = 141;
 /// Variables that are inherited without being declared. Outputs should not depend on them.
 const PASSED: [&str; 2] = ["PATH", "HOME"];
 
-/// Runs `command_line` in the project's folder; an error unless it exits with 0.
-pub(super) fn run(command_line: &[String], is_strict: bool, context: &StageContext<'_>) -> Result<(), StageError> {
+/// A program to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Program<'a> {
+    /// The program and its arguments.
+    pub command_line: &'a [String],
+    /// Whether it is a line of which every command must succeed.
+    pub is_strict: bool,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+}
+
+/// Runs a program in the project's folder; an error unless it exits with 0.
+pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<(), StageError> {
+    let Program { command_line, is_strict, timeout } = program;
     let job = context.job();
     let (program, arguments) = command_line.split_first().ok_or_else(|| StageError::bug("there is nothing to run"))?;
+    let scratch = context.scratch_dir().display().to_string();
     let mut command = Command::new(located(program, &job.project_dir));
     command
         .args(arguments)
         .env_clear()
         .envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .env("TMPDIR", context.scratch_dir())
+        .env("TMPDIR", &scratch)
         .envs(&job.env)
-        .current_dir(&job.project_dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| cannot_start(program, &error))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let last = thread::scope(|scope| {
-        let stdout = stdout.map(|stream| scope.spawn(|| pass_on(stream, context)));
-        let last = stderr.map(|stream| pass_on(stream, context)).unwrap_or_default();
-        if let Some(thread) = stdout {
-            thread.join().expect("the logging thread does not panic");
-        }
-        last
-    });
-    let status = child.wait().map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
+        .current_dir(&job.project_dir);
+    let mut output = Output::new(context);
+    let ended = hamflow_process::run(command, ("TMPDIR", &scratch), timeout, |piece| output.push(piece));
+    let last = output.finish();
+    let Ended { status, timed_out, left_behind, is_output_open } =
+        ended.map_err(|error| cannot_start(program, &error))?;
+    if !left_behind.is_empty() {
+        context.warn(left_behind_text(&left_behind));
+    }
+    if is_output_open {
+        context.warn("something that the program started still holds its output open; what it writes is not kept");
+    }
+    if let Some(limit) = timeout.filter(|_| timed_out) {
+        let how = format!("took longer than {} and was stopped", humantime::format_duration(limit));
+        return Err(StageError::failed(with_quoted(program, &how, &last))
+            .hint("raise `timeout`, or find out what it waits for"));
+    }
     if status.success() { Ok(()) } else { Err(failed(program, status, is_strict, &last)) }
+}
+
+/// Names the programs that were ended.
+fn left_behind_text(names: &[String]) -> String {
+    let mut distinct: Vec<&str> = names.iter().map(String::as_str).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let were = if names.len() == 1 { "was still running and was" } else { "were still running and were" };
+    format!("when the program ended, `{}` {were} stopped: a stage ends with its program", distinct.join("`, `"))
 }
 
 /// Resolves a program: a name is looked up in `PATH`, a relative path is relative to the project's folder.
@@ -66,38 +94,62 @@ fn cannot_start(program: &str, error: &std::io::Error) -> StageError {
     }
 }
 
-/// Logs every line of a stream without secrets, and returns the last ones.
-fn pass_on(stream: impl Read, context: &StageContext<'_>) -> VecDeque<String> {
-    let mut reader = BufReader::new(stream);
-    let mut redacted = RedactedStream::new(&context.job().redactor);
-    let mut last = VecDeque::new();
-    let mut say = |line: &[u8]| {
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim_end_matches(['\n', '\r']);
-        context.log(text);
-        if last.len() == LAST_LINES {
-            last.pop_front();
-        }
-        last.push_back(text.to_owned());
-    };
-    let mut piece = Vec::new();
-    // A read error ends the stream.
-    while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut piece).is_ok_and(|read| read > 0) {
-        let mut line = redacted.push(&piece);
-        let is_whole = piece.ends_with(b"\n");
-        if is_whole {
-            line.extend(redacted.finish());
-        }
-        if is_whole || !line.is_empty() {
-            say(&line);
-        }
-        piece.clear();
+/// Logs the output of a program without secrets, and keeps the last lines.
+struct Output<'a> {
+    context: &'a StageContext<'a>,
+    redacted: RedactedStream<'a>,
+    lines: Lines,
+    last: VecDeque<String>,
+    shown: Instant,
+}
+
+impl<'a> Output<'a> {
+    fn new(context: &'a StageContext<'a>) -> Self {
+        let redacted = RedactedStream::new(&context.job().redactor);
+        Self { context, redacted, lines: Lines::default(), last: VecDeque::new(), shown: Instant::now() }
     }
-    let rest = redacted.finish();
-    if !rest.is_empty() {
-        say(&rest);
+
+    fn push(&mut self, piece: &[u8]) {
+        // No secret goes on after a line feed, so nothing need be held back there.
+        let (whole, rest) = piece.split_at(piece.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        if !whole.is_empty() {
+            let mut text = self.redacted.push(whole);
+            text.extend(self.redacted.finish());
+            self.say(&text);
+        }
+        let text = self.redacted.push(rest);
+        self.say(&text);
     }
-    last
+
+    fn say(&mut self, text: &[u8]) {
+        let Self { context, lines, last, shown, .. } = self;
+        lines.push(text, &mut |line| keep(line, context, last, shown));
+    }
+
+    fn finish(mut self) -> VecDeque<String> {
+        let rest = self.redacted.finish();
+        self.say(&rest);
+        let Self { context, mut lines, mut last, mut shown, .. } = self;
+        lines.finish(&mut |line| keep(line, context, &mut last, &mut shown));
+        last
+    }
+}
+
+fn keep(line: Line, context: &StageContext<'_>, last: &mut VecDeque<String>, shown: &mut Instant) {
+    match line {
+        Line::Whole(text) => {
+            context.log(text.as_str());
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(text);
+        }
+        Line::State(text) if shown.elapsed() >= STATE_INTERVAL => {
+            context.progress_of_round(0, 0, "", text, String::new());
+            *shown = Instant::now();
+        }
+        Line::State(_) => {}
+    }
 }
 
 fn failed(program: &str, status: ExitStatus, is_strict: bool, last: &VecDeque<String>) -> StageError {
@@ -108,12 +160,7 @@ fn failed(program: &str, status: ExitStatus, is_strict: bool, last: &VecDeque<St
             |number| format!("was terminated by signal {number}"),
         ),
     };
-    let mut message = format!("`{program}` {how}");
-    for line in last {
-        message.push_str("\n  | ");
-        message.push_str(line);
-    }
-    let error = StageError::failed(message);
+    let error = StageError::failed(with_quoted(program, &how, last));
     match status.code() {
         Some(SIGPIPE_STATUS) if is_strict => error.hint(
             "a command was still writing when its reader ended (SIGPIPE), as `yes` in `yes | head`; if that is intended, set `strict = false`",
@@ -123,4 +170,17 @@ fn failed(program: &str, status: ExitStatus, is_strict: bool, last: &VecDeque<St
         ),
         _ => error,
     }
+}
+
+/// What happened to a program, and the last lines of its output.
+fn with_quoted(program: &str, how: &str, last: &VecDeque<String>) -> String {
+    let mut message = format!("`{program}` {how}");
+    for line in last {
+        message.push_str("\n  | ");
+        message.extend(line.chars().take(MAX_QUOTED));
+        if line.chars().count() > MAX_QUOTED {
+            message.push('…');
+        }
+    }
+    message
 }

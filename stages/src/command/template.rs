@@ -125,6 +125,9 @@ fn placeholder(text: &str) -> Result<Placeholder, String> {
     }
 }
 
+/// The length in bytes from which a script is not passed as an argument; Linux takes 128 KiB (execve(2)).
+const MAX_ARGUMENT: usize = 120 * 1024;
+
 /// Substitutes the parameters and keeps all other placeholders.
 pub(super) fn with_params(text: &str, parameters: &CommandParams) -> String {
     let Ok(Template(pieces)) = Template::parse(text) else { return text.to_owned() };
@@ -145,7 +148,7 @@ pub(super) fn fill(parameters: &CommandParams, context: &StageContext<'_>) -> Re
             let mut filled = Vec::new();
             for (index, argument) in arguments.iter().enumerate() {
                 if scripts.contains(&index) {
-                    filled.push(Script::fill(argument, parameters, context)?.with_assignments());
+                    filled.push(Script::fill(argument, parameters, context)?.with_quoted_values());
                 } else {
                     filled.extend(fill_argument(argument, parameters, context)?);
                 }
@@ -154,9 +157,8 @@ pub(super) fn fill(parameters: &CommandParams, context: &StageContext<'_>) -> Re
         }
         Run::Line(line) => {
             let shape = parse(line)?.read_as_line().0;
-            let mut command_line = interpreter::of(&shape, parameters.strict)?;
-            command_line.push("-c".to_owned());
-            command_line.extend(Script::fill(line, parameters, context)?.with_arguments());
+            let mut command_line = interpreter::of(&shape, parameters.strict, parameters.shell.as_deref())?;
+            command_line.extend(Script::fill(line, parameters, context)?.with_arguments(context)?);
             Ok(command_line)
         }
     }
@@ -210,25 +212,37 @@ impl Script {
         Ok(script)
     }
 
-    /// The arguments after `-c`: the shell gets the values as arguments and copies them to variables. Then it forgets
-    /// its arguments, so that the script sees none.
-    fn with_arguments(self) -> Vec<String> {
-        if self.values.is_empty() {
-            return vec![self.text];
+    /// The arguments of the shell: it gets the values as arguments and copies them to variables. Then it forgets its
+    /// arguments, so that the script sees none. A script that is too long for an argument is a file.
+    fn with_arguments(self, context: &StageContext<'_>) -> Result<Vec<String>, StageError> {
+        let Self { text, values } = self;
+        let script = with_assignments(text, values.len());
+        if script.len() < MAX_ARGUMENT {
+            let name = Some("sh".to_owned()).filter(|_| !values.is_empty());
+            return Ok(["-c".to_owned(), script].into_iter().chain(name).chain(values).collect());
         }
-        let assign = |number: usize| format!("hamflow_{number}=${{{number}}};");
-        let assignments: String = (1..=self.values.len()).map(assign).collect();
-        let script = format!("{assignments}set --;{}", self.text);
-        [script, "sh".to_owned()].into_iter().chain(self.values).collect()
+        let path = context.scratch_dir().join("line.sh");
+        std::fs::write(&path, script).map_err(|source| StageError::io("write", &path, &source))?;
+        Ok([path.display().to_string()].into_iter().chain(values).collect())
     }
 
     /// The script with quoted values in front, for a shell whose arguments are the user's.
-    fn with_assignments(self) -> String {
+    fn with_quoted_values(self) -> String {
         let quoted = |value: &str| value.replace('\'', r"'\''");
         let assign = |(number, value): (usize, &String)| format!("hamflow_{}='{}';", number + 1, quoted(value));
         let assignments: String = self.values.iter().enumerate().map(assign).collect();
         format!("{assignments}{}", self.text)
     }
+}
+
+/// A script that begins with copying its arguments to variables.
+fn with_assignments(text: String, count: usize) -> String {
+    if count == 0 {
+        return text;
+    }
+    let assign = |number: usize| format!("hamflow_{number}=${{{number}}};");
+    let assignments: String = (1..=count).map(assign).collect();
+    format!("{assignments}set --;{text}")
 }
 
 fn parse(text: &str) -> Result<Template, StageError> {

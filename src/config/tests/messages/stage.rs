@@ -420,6 +420,35 @@ hint: write `inputs = { name = "reference" }`
 }
 
 #[test]
+fn the_resources_of_a_stage_are_checked() {
+    assert_snapshot!(
+        refused(&[HEAD, "[stages.fit]\nresources = { cpus = 0, memory = \"more\", cores = 1 }\nshards = \"pack\"\n"].concat()),
+        @r#"
+error: stage `fit`: `resources.cpus` takes `"all"` or a whole number from 1
+  --> pipeline.toml:8:22
+   |
+ 8 | resources = { cpus = 0, memory = "more", cores = 1 }
+   |                      ^
+hint: write a number of cores from 1, or `"all"`
+
+error: stage `fit`: `resources.memory` cannot be `more`
+  --> pipeline.toml:8:34
+   |
+ 8 | resources = { cpus = 0, memory = "more", cores = 1 }
+   |                                  ^^^^^^
+hint: write it as `"2GB"` or `"512MiB"`
+
+error: stage `fit`: unknown key `resources.cores`
+  --> pipeline.toml:8:42
+   |
+ 8 | resources = { cpus = 0, memory = "more", cores = 1 }
+   |                                          ^^^^^
+hint: the known keys are `cpus` and `memory`
+"#
+    );
+}
+
+#[test]
 fn the_engine_s_own_keys_are_checked() {
     assert_snapshot!(
         refused(
