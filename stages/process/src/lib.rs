@@ -3,6 +3,7 @@
 //! | on Linux | elsewhere |
 //! | --- | --- |
 //! | programs that outlive the first one are ended | they go on; their output is no longer read |
+//! | the files that programs use are [observed](Watch) | they are not |
 //!
 //! Only this package and `sys` modules name interfaces of an operating system. Everything else of a stage stays with its kind.
 
@@ -13,6 +14,7 @@ mod system;
 #[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
 #[path = "portable.rs"]
 mod system;
+mod watch;
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,7 +22,10 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use system::Observation;
+
 pub use lines::{Line, Lines};
+pub use watch::{Listed, Observed, Stamp, State, Use, Watch};
 
 /// How long programs that outlive the first one may still hold its output open once they were ended.
 const GRACE: Duration = Duration::from_secs(1);
@@ -34,25 +39,40 @@ pub struct Ended {
     pub timed_out: bool,
     /// The names of the programs that it had started and that outlived it. They were ended, too.
     pub left_behind: Vec<String>,
+    /// The files that were used, if that was asked for.
+    pub observed: Option<Observed>,
     /// Whether something still holds its output open that could not be ended.
     pub is_output_open: bool,
 }
 
-/// Runs a program until it ends or `timeout` is over, and ends what it leaves behind.
+/// How a program is run.
+#[derive(Debug)]
+pub struct Running<'a> {
+    /// A variable in the environment of the command and its value, which no other program has: by it, descendants are recognized.
+    pub marker: (&'a str, &'a str),
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// Which uses of files are observed.
+    pub watch: Option<Watch>,
+}
+
+/// Runs a program until it ends or its time is over, and ends what it leaves behind.
 ///
 /// Standard input is empty. Standard output and standard error are one pipe, so that they arrive in the order in which they were written;
-/// `heard` gets every piece. The environment of `command` must have a variable `marker`, whose value no other program has: by it,
-/// descendants are recognized.
-pub fn run(
-    mut command: Command,
-    marker: (&str, &str),
-    timeout: Option<Duration>,
-    mut heard: impl FnMut(&[u8]) + Send,
-) -> io::Result<Ended> {
+/// `heard` gets every piece.
+pub fn run(mut command: Command, running: Running<'_>, mut heard: impl FnMut(&[u8]) + Send) -> io::Result<Ended> {
+    let Running { marker, timeout, watch } = running;
     let (mut reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     system::adopt_orphans();
-    let mut child = command.spawn()?;
+    let observation = watch.map(|watch| Observation::of(&mut command, watch));
+    let (mut observation, problem) = match observation.transpose() {
+        Ok(observation) => (observation, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let spawned = command.spawn();
+    observation.iter_mut().for_each(Observation::started);
+    let mut child = spawned?;
     // The command holds the ends of the pipe that are written to.
     drop(command);
     let (sender, receiver) = channel::<Vec<u8>>();
@@ -93,7 +113,11 @@ pub fn run(
             }
         };
         let (status, timed_out, left_behind) = waiting.join().expect("the waiting thread does not panic")?;
-        Ok(Ended { status, timed_out, left_behind, is_output_open })
+        let observed = match problem {
+            Some(problem) => Some(system::unobserved(&problem)),
+            None => observation.map(Observation::end),
+        };
+        Ok(Ended { status, timed_out, left_behind, observed, is_output_open })
     })
 }
 

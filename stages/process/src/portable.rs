@@ -1,5 +1,36 @@
 //! What systems other than Linux have.
 
+use std::convert::Infallible;
+use std::io;
+use std::process::Command;
+
+use crate::watch::{Observed, Watch};
+
+/// Programs cannot be observed, so there is none.
+pub struct Observation(Infallible);
+
+impl Observation {
+    /// Fails.
+    pub fn of(_command: &mut Command, _watch: Watch) -> io::Result<Self> {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    /// Cannot happen.
+    pub fn started(&mut self) {
+        match self.0 {}
+    }
+
+    /// Cannot happen.
+    pub fn end(self) -> Observed {
+        match self.0 {}
+    }
+}
+
+/// An observation that saw nothing.
+pub fn unobserved(why: &str) -> Observed {
+    Observed { problem: Some(why.to_owned()), ..Observed::default() }
+}
+
 /// Orphans cannot be adopted.
 pub fn adopt_orphans() {}
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use hamflow_process::{Ended, Line, Lines};
+use hamflow_process::{Ended, Line, Lines, Running};
 use hamflow_stage_api::{RedactedStream, StageContext, StageError, sys};
 
 /// The number of last lines of the output that an error quotes.
@@ -49,10 +49,11 @@ pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<()
         .env("TMPDIR", &scratch)
         .envs(&job.env)
         .current_dir(&job.project_dir);
+    let running = Running { marker: ("TMPDIR", &scratch), timeout, watch: None };
     let mut output = Output::new(context);
-    let ended = hamflow_process::run(command, ("TMPDIR", &scratch), timeout, |piece| output.push(piece));
+    let ended = hamflow_process::run(command, running, |piece| output.push(piece));
     let last = output.finish();
-    let Ended { status, timed_out, left_behind, is_output_open } =
+    let Ended { status, timed_out, left_behind, is_output_open, .. } =
         ended.map_err(|error| cannot_start(program, &error))?;
     if !left_behind.is_empty() {
         context.warn(left_behind_text(&left_behind));

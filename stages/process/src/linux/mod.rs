@@ -1,5 +1,7 @@
-//! What Linux has: orphans that are adopted, so that none is left behind.
+//! What Linux has: orphans are adopted, so that none is left behind, and programs are observed.
 
 mod descendants;
+mod trace;
 
 pub use descendants::{adopt_orphans, end_descendants, end_orphans};
+pub use trace::{Observation, unobserved};

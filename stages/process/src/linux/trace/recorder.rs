@@ -1,0 +1,353 @@
+//! From system calls to uses of files.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::environments::Environments;
+use super::filter::{Call, calls};
+use super::listener::{Notification, read_memory, read_path};
+use crate::watch::{Listed, Observed, Stamp, State, Use, Watch};
+
+/// What a call does to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Look,
+    Read,
+    Execute,
+    List,
+    Write,
+    ReadAndWrite,
+}
+
+/// A call, resolved to its paths and to what is there before it.
+pub struct Event {
+    thread: u32,
+    steps: Vec<(Action, PathBuf, Option<State>)>,
+}
+
+/// Collects the uses of files.
+pub struct Recorder {
+    watch: Watch,
+    calls: HashMap<i32, Call>,
+    environments: Environments,
+    /// Folders as programs name them, and without symlinks.
+    folders: HashMap<PathBuf, PathBuf>,
+    /// The watched folder that each thread asked about in its last call.
+    asked: HashMap<u32, PathBuf>,
+    /// The folder that each thread may have listed to find a module; its next calls tell.
+    searching: HashMap<u32, PathBuf>,
+    /// The folders in which a process has looked for modules of Python.
+    searched: HashSet<(u32, PathBuf)>,
+    buffer: Vec<u8>,
+    observed: Observed,
+}
+
+impl Recorder {
+    /// Starts with nothing observed.
+    pub fn new(watch: Watch) -> Self {
+        let calls =
+            calls().into_iter().filter_map(|(number, call)| Some((i32::try_from(number).ok()?, call))).collect();
+        Self {
+            environments: Environments::new(&watch.roots),
+            watch,
+            calls,
+            folders: HashMap::new(),
+            asked: HashMap::new(),
+            searching: HashMap::new(),
+            searched: HashSet::new(),
+            buffer: Vec::new(),
+            observed: Observed::default(),
+        }
+    }
+
+    /// What was observed.
+    pub fn into_observed(mut self) -> Observed {
+        for (_, folder) in std::mem::take(&mut self.searching) {
+            self.was_listed(&folder, Listed::All);
+        }
+        self.observed
+    }
+
+    /// Reads the paths of a call that is about to happen. `None` if it concerns no file.
+    pub fn resolve(&mut self, notification: &Notification) -> Option<Event> {
+        let thread = notification.pid;
+        let arguments = &notification.arguments;
+        let place = |index: usize, at: bool| (index, at.then(|| arguments[index - 1] as i32));
+        let one = |recorder: &mut Self, action, (index, folder)| {
+            let path = recorder.path(thread, folder, arguments[index])?;
+            Some(Event { thread, steps: vec![recorder.step(action, path)] })
+        };
+        match *self.calls.get(&notification.number)? {
+            Call::Open { path, flags, at } => one(self, of_flags(arguments[flags])?, place(path, at)),
+            Call::OpenHow => {
+                let mut flags = [0; 8];
+                read_memory(thread, arguments[2], &mut flags).ok()?;
+                one(self, of_flags(u64::from_ne_bytes(flags))?, place(1, true))
+            }
+            Call::Create => one(self, Action::Write, place(0, false)),
+            Call::Look { path, at } => one(self, Action::Look, place(path, at)),
+            Call::Execute { path, at } => one(self, Action::Execute, place(path, at)),
+            Call::Change { path, at } => one(self, Action::Write, place(path, at)),
+            Call::List => {
+                let path = open_file(thread, arguments[0] as i32)?;
+                Some(Event { thread, steps: vec![self.step(Action::List, path)] })
+            }
+            Call::Move { from, to, at } => {
+                let mut steps = Vec::new();
+                for index in [from, to] {
+                    let (index, folder) = place(index, at);
+                    let path = self.path(thread, folder, arguments[index])?;
+                    steps.push(self.step(Action::Write, path));
+                }
+                Some(Event { thread, steps })
+            }
+        }
+    }
+
+    fn step(&mut self, action: Action, path: PathBuf) -> (Action, PathBuf, Option<State>) {
+        let state = self.is_watched(&path).then(|| state(&path));
+        (action, path, state)
+    }
+
+    fn is_watched(&mut self, path: &Path) -> bool {
+        self.watch.roots.iter().any(|root| path.starts_with(root))
+            && !self.watch.except.iter().any(|except| path.starts_with(except))
+            && !self.environments.contain(path)
+    }
+
+    /// The path at an address, absolute and without symlinks in front of its last step.
+    fn path(&mut self, thread: u32, folder: Option<i32>, address: u64) -> Option<PathBuf> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = read_path(thread, address, &mut buffer);
+        let path = PathBuf::from(OsStr::from_bytes(&buffer));
+        self.buffer = buffer;
+        read.ok()?;
+        if path.as_os_str().is_empty() {
+            return None;
+        }
+        let path = match folder.filter(|folder| *folder != libc::AT_FDCWD) {
+            _ if path.is_absolute() => path,
+            Some(folder) => open_file(thread, folder)?.join(path),
+            None => fs::read_link(format!("/proc/{thread}/cwd")).ok()?.join(path),
+        };
+        Some(self.without_symlinks(path))
+    }
+
+    fn without_symlinks(&mut self, path: PathBuf) -> PathBuf {
+        match path.components().next_back() {
+            Some(Component::Normal(name)) => match path.parent() {
+                Some(parent) => self.real_folder(parent).join(name),
+                None => path,
+            },
+            _ => self.real_folder(&path),
+        }
+    }
+
+    /// A folder without symlinks; of one that does not exist, as much as exists.
+    fn real_folder(&mut self, folder: &Path) -> PathBuf {
+        if let Some(known) = self.folders.get(folder) {
+            return known.clone();
+        }
+        match fs::canonicalize(folder) {
+            Ok(real) => {
+                self.folders.insert(folder.to_owned(), real.clone());
+                real
+            }
+            Err(_) => match (folder.parent(), folder.components().next_back()) {
+                (Some(parent), Some(Component::Normal(name))) => self.real_folder(parent).join(name),
+                (Some(parent), Some(Component::ParentDir)) => {
+                    let parent = self.real_folder(parent);
+                    parent.parent().map_or_else(|| parent.clone(), Path::to_owned)
+                }
+                _ => folder.to_owned(),
+            },
+        }
+    }
+
+    /// Records a call that happens.
+    pub fn record(&mut self, Event { thread, steps }: Event) {
+        for (action, path, state) in steps {
+            self.end_search(thread, action, &path);
+            if action == Action::Execute && (state.is_some() || path.is_file()) {
+                self.observed.programs.insert(path.clone());
+            }
+            let Some(before) = state else {
+                self.asked.remove(&thread);
+                if action == Action::Read && !is_of_the_kernel(&path) {
+                    self.observed.others.insert(path);
+                }
+                continue;
+            };
+            // Every program may look at the folder that it runs in.
+            if action == Action::Look && self.watch.roots.contains(&path) {
+                self.asked.insert(thread, path);
+                continue;
+            }
+            let is_search = action == Action::List && self.is_search(thread, &path);
+            match action {
+                Action::Look => drop(self.asked.insert(thread, path.clone())),
+                // The folder is opened to be listed.
+                Action::Read if self.asked.get(&thread) == Some(&path) => {}
+                _ => drop(self.asked.remove(&thread)),
+            }
+            if is_search {
+                self.searching.insert(thread, path.clone());
+            }
+            let is_file = before != State::Folder;
+            let writes = matches!(action, Action::Write | Action::ReadAndWrite);
+            let is_first_write = action == Action::Write;
+            let used = self.observed.uses.entry(path).or_insert_with(|| Use {
+                before,
+                is_written_first: is_first_write,
+                is_written: false,
+                is_opened: false,
+                listed: None,
+            });
+            used.is_written |= writes;
+            used.is_opened |= is_file && matches!(action, Action::Read | Action::Execute | Action::ReadAndWrite);
+            if action == Action::List && !is_search {
+                used.listed = Some(Listed::All);
+            }
+        }
+    }
+
+    fn was_listed(&mut self, folder: &Path, listed: Listed) {
+        if let Some(used) = self.observed.uses.get_mut(folder) {
+            used.listed = used.listed.max(Some(listed));
+        }
+    }
+
+    /// Whether a thread may list a folder to find a module.
+    ///
+    /// The import system of Python (`FileFinder` in `importlib`) asks for the time of a folder in `sys.path` and lists it once in each
+    /// process. What it does next tells whether it was that: see [`Recorder::end_search`].
+    fn is_search(&mut self, thread: u32, path: &Path) -> bool {
+        if self.searching.get(&thread).is_some_and(|folder| folder == path) {
+            // A listing takes several calls.
+            return true;
+        }
+        self.asked.get(&thread).is_some_and(|asked| asked == path)
+            && process_of(thread).is_some_and(|process| {
+                is_module_folder(process, path, &self.observed) && self.searched.insert((process, path.to_owned()))
+            })
+    }
+
+    /// Decides what a folder was listed for by the calls that follow. The import system next opens a module in it, once it has asked which of
+    /// its suffixes is there, or asks for the time of the library's folder. A program that lists the folder itself and then imports a module
+    /// makes the import system list it again.
+    fn end_search(&mut self, thread: u32, action: Action, path: &Path) {
+        let Some(folder) = self.searching.get(&thread) else { return };
+        let is_in_it = path.starts_with(folder) && path != folder;
+        let listed = match action {
+            Action::List if path == folder => return,
+            Action::Look if is_in_it && is_module(path) => return,
+            Action::Read if is_in_it && is_module(path) => Listed::Modules,
+            Action::Look if !is_in_it && is_library(path) => Listed::Modules,
+            _ => Listed::All,
+        };
+        if let Some(folder) = self.searching.remove(&thread) {
+            self.was_listed(&folder, listed);
+        }
+    }
+}
+
+/// Whether a file can be a module of Python, or a folder can be a package.
+fn is_module(path: &Path) -> bool {
+    path.extension().is_none_or(|suffix| ["py", "pyc", "so"].iter().any(|known| suffix == *known))
+}
+
+/// Whether a folder belongs to the library of a Python: `/usr/lib/python3.11`.
+fn is_library(path: &Path) -> bool {
+    path.components().any(|step| step.as_os_str().as_bytes().starts_with(b"python"))
+}
+
+/// What an opening does, by its flags (open(2)); `None` for a nameless temporary file.
+fn of_flags(flags: u64) -> Option<Action> {
+    let flags = flags as i32;
+    let has = |flag: i32| flags & flag == flag;
+    if has(libc::O_TMPFILE) {
+        return None;
+    }
+    if has(libc::O_PATH) {
+        return Some(Action::Look);
+    }
+    Some(match flags & libc::O_ACCMODE {
+        libc::O_RDONLY if has(libc::O_TRUNC) => Action::Write,
+        libc::O_RDONLY => Action::Read,
+        libc::O_RDWR if !has(libc::O_TRUNC) && !has(libc::O_EXCL) => Action::ReadAndWrite,
+        _ => Action::Write,
+    })
+}
+
+/// The path of an open file.
+fn open_file(thread: u32, descriptor: i32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{thread}/fd/{descriptor}")).ok()?;
+    path.is_absolute().then_some(path)
+}
+
+/// Whether a file is an interface of the kernel rather than data.
+fn is_of_the_kernel(path: &Path) -> bool {
+    ["/proc", "/sys", "/dev"].iter().any(|folder| path.starts_with(folder))
+}
+
+fn state(path: &Path) -> State {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => State::File(stamp(&metadata)),
+        Ok(metadata) if metadata.is_dir() => State::Folder,
+        Ok(_) => State::Other,
+        Err(_) => State::Absent,
+    }
+}
+
+/// The stamp of a file.
+pub fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        size: metadata.len(),
+        modified: [metadata.mtime(), metadata.mtime_nsec()],
+        changed: [metadata.ctime(), metadata.ctime_nsec()],
+        inode: metadata.ino(),
+    }
+}
+
+/// The process of a thread (proc_pid_status(5)).
+fn process_of(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Whether a process is a Python that looks for modules in a folder: that of its script, or that of a package which it has imported.
+fn is_module_folder(process: u32, folder: &Path, observed: &Observed) -> bool {
+    let Ok(program) = fs::read_link(format!("/proc/{process}/exe")) else { return false };
+    if !program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"python")) {
+        return false;
+    }
+    let is_package = observed.uses.get(&folder.join("__init__.py")).is_some_and(|used| used.is_opened);
+    is_package || script_folder(process).is_some_and(|script| script == folder)
+}
+
+/// The folder of the script that a Python runs; the current one for `-c` and `-m`.
+fn script_folder(process: u32) -> Option<PathBuf> {
+    let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
+    let current = fs::read_link(format!("/proc/{process}/cwd")).ok()?;
+    let mut arguments = line.split(|byte| *byte == 0).skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument {
+            b"-W" | b"-X" => drop(arguments.next()),
+            b"-" => return Some(current),
+            [b'-', options @ ..] => {
+                if !options.starts_with(b"-") && options.iter().any(|option| b"cm".contains(option)) {
+                    return Some(current);
+                }
+            }
+            script => {
+                let script = fs::canonicalize(current.join(std::ffi::OsString::from_vec(script.to_vec()))).ok()?;
+                return script.parent().map(Path::to_owned);
+            }
+        }
+    }
+    None
+}
