@@ -138,6 +138,7 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         checkpoint_dir: None,
         threads: 1,
         pool_threads: 1,
+        own_paths: Vec::new(),
         project_dir: folder.to_owned(),
         env: BTreeMap::new(),
         redactor: Redactor::default(),

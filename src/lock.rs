@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hamflow_stage_api::ReadKind;
+
 use crate::digest::Digest;
 use crate::fs::{self, Durability, FsError, Symlinks};
 
@@ -19,6 +21,8 @@ pub struct LockedStage {
     pub inputs: BTreeMap<(String, String), Digest>,
     /// The digests of the outputs, by artifact.
     pub outputs: BTreeMap<String, Digest>,
+    /// The files that the program used without a declaration, by path: what it depends on, and its state. `None` if that was not observed.
+    pub reads: Option<BTreeMap<String, (ReadKind, String)>>,
 }
 
 impl LockedStage {
@@ -119,16 +123,24 @@ impl Lockfile {
 
     fn text(&self) -> String {
         let mut lines = Vec::new();
-        for (name, LockedStage { key, device, inputs, outputs }) in &self.stages {
+        for (name, LockedStage { key, device, inputs, outputs, reads }) in &self.stages {
             lines.push(format!("{name}\tkey\t{key}"));
             lines.extend(device.iter().map(|device| format!("{name}\tdevice\t{device}")));
             lines.extend(inputs.iter().map(|((port, source), digest)| {
                 format!("{name}\tinput\t{}\t{}\t{digest}", escaped(port), escaped(source))
             }));
+            if let Some(reads) = reads {
+                lines.push(format!("{name}\treads\t{}", reads.len()));
+                let line = |(path, (kind, state)): (&String, &(ReadKind, String))| {
+                    format!("{name}\tread\t{}\t{}\t{state}", kind.name(), escaped(path))
+                };
+                lines.extend(reads.iter().map(line));
+            }
             lines.extend(outputs.iter().map(|(artifact, digest)| format!("{name}\toutput\t{artifact}\t{digest}")));
         }
         lines.sort_unstable();
-        let mut text = HEADER.to_owned();
+        let has_reads = self.stages.values().any(|stage| stage.reads.is_some());
+        let mut text = if has_reads { HEADER.replace("\t1\n", "\t2\n") } else { HEADER.to_owned() };
         for line in lines {
             text.push_str(&line);
             text.push('\n');
@@ -148,8 +160,9 @@ impl Lockfile {
             let fields: Vec<&str> = line.split('\t').collect();
             match fields[..] {
                 _ if line.is_empty() || line.starts_with('#') => {}
-                ["version", "1"] => {}
-                ["version", version] if version.parse::<u32>().is_ok_and(|version| version > 1) => {
+                // Version 2 has lines for `read`.
+                ["version", "1" | "2"] => {}
+                ["version", version] if version.parse::<u32>().is_ok_and(|version| version > 2) => {
                     return Err(LockError::Newer { path: path.to_owned() });
                 }
                 [stage, "key", key] if key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
@@ -162,6 +175,14 @@ impl Lockfile {
                     let digest = digest.parse().map_err(|_| malformed())?;
                     let stage = stages.entry(stage.to_owned()).or_default();
                     stage.inputs.insert((unescaped(port), unescaped(source)), digest);
+                }
+                [stage, "read", kind, path, state] => {
+                    let kind = ReadKind::parse(kind).ok_or_else(malformed)?;
+                    let stage = stages.entry(stage.to_owned()).or_default();
+                    stage.reads.get_or_insert_default().insert(unescaped(path), (kind, state.to_owned()));
+                }
+                [stage, "reads", _count] => {
+                    stages.entry(stage.to_owned()).or_default().reads.get_or_insert_default();
                 }
                 [stage, "output", artifact, digest] => {
                     let digest = digest.parse().map_err(|_| malformed())?;
@@ -217,6 +238,11 @@ mod tests {
             device: Some("cpu".into()),
             inputs: BTreeMap::from([(("csv".into(), "inputs.metadata".into()), digest)]),
             outputs: BTreeMap::from([("table".into(), digest)]),
+            reads: Some(
+                [("~/x\ty", (ReadKind::Presence, "absent")), ("a", (ReadKind::Names, "blake3"))]
+                    .map(|(path, (kind, state))| (path.to_owned(), (kind, state.to_owned())))
+                    .into(),
+            ),
         };
         Lockfile { stages: BTreeMap::from([("metadata".into(), stage.clone()), ("train[lr=0.1]".into(), stage)]) }
     }

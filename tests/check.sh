@@ -174,7 +174,7 @@ if for_step; then
   # What macOS would compile (src/sys/portable.rs), with dependencies of its own: the flag is in their fingerprints.
   python3 tests/portable.py
   RUSTFLAGS="${RUSTFLAGS:-} --cfg hamflow_portable" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/portable" \
-    cargo test --release -p hamflow -p hamflow-stage-api --no-default-features -- "${chosen[@]}"
+    cargo test --release -p hamflow -p hamflow-stage-api -p hamflow-process --no-default-features -- "${chosen[@]}"
 fi
 
 if for_step services; then

@@ -30,6 +30,8 @@ mod plan;
 mod preprocess;
 #[cfg(feature = "builtin")]
 mod programs;
+#[cfg(feature = "builtin")]
+mod reads;
 mod rebuild;
 mod remote;
 mod scheduling;

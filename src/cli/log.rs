@@ -3,10 +3,11 @@
 use clap::Args;
 use hamflow_stage_api::near_miss::did_you_mean;
 
-use super::{CliError, Common, follow, pages, project};
+use super::{CliError, Common, follow, pages, project, reads};
 use crate::config::Kinds;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
 use crate::fs::{self, Symlinks};
+use crate::store::Store;
 use crate::ui::{self, Style, bytes, duration};
 
 /// Arguments of `hamflow log`.
@@ -20,7 +21,10 @@ pub struct LogArguments {
     /// Follow the log of the named stage until it ends
     #[arg(short, long)]
     follow: bool,
-    /// Print the run records as JSON
+    /// List the files that the program of the named stage used
+    #[arg(long, conflicts_with = "follow")]
+    reads: bool,
+    /// Print the run records, or with `--reads` the files, as JSON
     #[arg(long, conflicts_with = "follow")]
     json: bool,
     /// Maximum number of runs to list
@@ -55,6 +59,9 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
             return Ok(0);
         }
         ui::say("no run is in progress; showing the most recent log:");
+    }
+    if arguments.reads {
+        return show_reads(&store, &arguments.what, &stages, arguments.json);
     }
     match &arguments.what[..] {
         [] => {
@@ -92,6 +99,17 @@ pub fn execute(arguments: &LogArguments, kinds: Kinds) -> Result<u8, CliError> {
         _ => return Err(CliError::user("`hamflow log` takes at most a run and a stage")),
     }
     Ok(0)
+}
+
+fn show_reads(store: &Store, what: &[String], stages: &[&str], json: bool) -> Result<u8, CliError> {
+    let runs = store.runs_dir();
+    let (candidates, stage) = match what {
+        [stage] if stages.contains(&&stage[..]) => (list_runs(&runs), stage),
+        [stage] => return Err(unknown(stages, stage)),
+        [run, stage] => (vec![project::past_run(store, run)?.run], stage),
+        _ => return Err(CliError::user("`--reads` requires the name of a stage").hint("`hamflow log --reads STAGE`")),
+    };
+    reads::show(&runs, &candidates, stage, json).map(|()| 0)
 }
 
 fn unknown(stages: &[&str], what: &str) -> CliError {

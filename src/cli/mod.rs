@@ -18,6 +18,7 @@ mod metrics;
 mod pages;
 mod preview;
 mod project;
+mod reads;
 mod remote;
 mod report;
 mod run;

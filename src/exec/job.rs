@@ -18,6 +18,8 @@ pub struct Places<'a> {
     pub tmp: &'a Path,
     /// The project root.
     pub project: &'a Path,
+    /// What hamflow itself keeps in the project.
+    pub own: &'a [PathBuf],
     /// The directory for side outputs of the stage.
     pub side: &'a Path,
     /// The checkpoint directory, for kinds that can resume.
@@ -125,6 +127,7 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
         threads,
         pool_threads: if spec.threads == Threads::All { threads } else { 1 },
         project_dir: places.project.to_owned(),
+        own_paths: places.own.to_vec(),
         env,
         redactor: places.redactor.clone(),
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::Params;
+use hamflow_stage_api::{Params, ReadKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +33,9 @@ pub struct FingerprintView {
     pub digest: Digest,
 }
 
+/// The uses of files by path: what the program depends on, and its state: a digest, `absent`, `file`, `folder` or `other`.
+pub type Reads = BTreeMap<String, (ReadKind, String)>;
+
 /// Everything that determines the outputs of a stage.
 ///
 /// It never contains the stage's name, paths, times, the host, the number of threads or the executor.
@@ -58,6 +61,9 @@ pub struct Fingerprint {
     /// The device class, if numbers depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// The files that the program used without a declaration, by path; `None` if that was not observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Reads>,
 }
 
 impl Fingerprint {
@@ -175,6 +181,7 @@ mod tests {
             env: BTreeMap::new(),
             seed: Some(1),
             device: None,
+            reads: None,
         }
     }
 
@@ -187,7 +194,7 @@ mod tests {
     #[test]
     fn every_field_is_in_the_key() {
         let base = fingerprint();
-        let mut others = vec![base.clone(); 8];
+        let mut others = vec![base.clone(); 10];
         others[0].kind = "other".into();
         others[1].revision = 2;
         others[2].params.insert("c".into(), json!(0));
@@ -196,6 +203,8 @@ mod tests {
         others[5].env.insert("LANG".into(), None);
         others[6].seed = Some(2);
         others[7].device = Some("cpu".into());
+        others[8].reads = Some(Reads::new());
+        others[9].reads = Some([("x".into(), (ReadKind::Presence, "absent".into()))].into());
         for other in others {
             assert_ne!(other.key(), base.key(), "{other:?}");
         }

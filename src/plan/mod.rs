@@ -24,20 +24,22 @@ mod device;
 mod explain;
 mod fingerprint;
 mod inputs;
+mod look;
+mod reads;
 mod reason;
 mod seal;
 mod trace;
 mod unhashed;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, StageError};
+use hamflow_stage_api::{Access, Inputs, Plan, Planning, Port, ReadKind, StageError};
 
 pub use check::Check;
 use check::read_inputs;
-pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, canonical};
+pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, Reads, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
 pub use seal::{Invocation, SavedLock, Seal};
@@ -76,6 +78,8 @@ pub struct Planner<'a> {
     world: World<'a>,
     allow_missing: bool,
     declared: Vec<Option<Arc<Declared>>>,
+    /// The states of files that programs use, by path and by what matters of them.
+    states: HashMap<(String, ReadKind), String>,
 }
 
 impl<'a> Planner<'a> {
@@ -83,7 +87,7 @@ impl<'a> Planner<'a> {
     pub fn new(graph: &'a Graph, store: &'a Store, lock: &'a Lockfile, allow_missing: bool) -> Self {
         let declared = graph.pipeline.inputs.iter().map(|_| None).collect();
         let world = World::new(store, &graph.pipeline.root);
-        Self { graph, lock, world, allow_missing, declared }
+        Self { graph, lock, world, allow_missing, declared, states: HashMap::new() }
     }
 
     /// The lock that explanations compare with.
@@ -215,6 +219,7 @@ impl<'a> Planner<'a> {
             env: environment(&self.world, stage)?,
             seed: spec.seeded.then_some(stage.seed),
             device,
+            reads: None,
         };
         let mut texts = Vec::new();
         let mut listings = Vec::new();
@@ -254,8 +259,7 @@ impl<'a> Planner<'a> {
             let digest = self.world.keep(graph.lineage(id).text());
             fingerprint.views.push(FingerprintView { name: LINEAGE.to_owned(), digest });
         }
-        let key = fingerprint.key();
-        let (result, foreign) = self.world.result(stage, &key);
+        let (key, (result, foreign)) = self.look_up(stage, &mut fingerprint);
         Ok(Check { fingerprint, key, inputs, result, foreign, names: texts, listings })
     }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hamflow_stage_api::Redactor;
+use hamflow_stage_api::{ReadKind, Redactor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::fingerprint::{Fingerprint, FingerprintInput};
+use super::fingerprint::{Fingerprint, FingerprintInput, Reads};
 use crate::digest::Digest;
 use crate::lock::LockedStage;
 use crate::store::Tree;
@@ -93,6 +93,8 @@ pub enum StaleReason {
     Env { name: String, old: Option<String>, new: Option<String> },
     /// The seed.
     Seed { old: Option<u64>, new: Option<u64> },
+    /// A file that the program used without a declaration.
+    Read { path: String, old: Option<String>, new: Option<String>, changes: Option<Changes> },
     /// The device class.
     Device { old: Option<String>, new: Option<String> },
 }
@@ -165,6 +167,20 @@ impl fmt::Display for StaleReason {
                 let shown = |value: &Option<u64>| value.map_or("none".into(), |value| value.to_string());
                 write!(f, "seed changed from {} to {}", shown(old), shown(new))
             }
+            Self::Read { path, old, new, changes } => {
+                let state = |side: &Option<String>| side.clone().unwrap_or_default();
+                match (&state(old)[..], &state(new)[..], changes) {
+                    ("", _, _) => write!(f, "`{path}` is read now"),
+                    (_, "", _) => write!(f, "`{path}` is no longer read"),
+                    ("absent", _, _) => write!(f, "`{path}` was not there when it was looked for"),
+                    (_, "absent", _) => write!(f, "`{path}`, which is read, is gone"),
+                    (_, _, Some(changes)) => {
+                        write!(f, "the entries of `{path}` changed: {changes}")?;
+                        write_sample(f, changes)
+                    }
+                    _ => write!(f, "`{path}`, which is read, changed"),
+                }
+            }
             Self::Device { old, new } => {
                 let shown = |value: &Option<String>| value.clone().unwrap_or("none".into());
                 write!(f, "device changed from {} to {}", shown(old), shown(new))
@@ -185,7 +201,9 @@ impl StaleReason {
     /// The names behind the counts, for `why`.
     pub fn details(&self) -> &[String] {
         match self {
-            Self::Input { changes: Some(changes), .. } | Self::View { changes: Some(changes), .. }
+            Self::Input { changes: Some(changes), .. }
+            | Self::View { changes: Some(changes), .. }
+            | Self::Read { changes: Some(changes), .. }
                 if changes.sample.len() > 1 =>
             {
                 &changes.sample
@@ -205,7 +223,7 @@ pub fn difference(
     source_of: &dyn Fn(&FingerprintInput) -> String,
 ) -> Vec<StaleReason> {
     // Destructured so that a new field does not compile until it is explained as well.
-    let Fingerprint { kind, revision, params, inputs, views, env, seed, device } = new;
+    let Fingerprint { kind, revision, params, inputs, views, env, seed, device, reads } = new;
     let mut reasons = Vec::new();
     if *kind != old.kind {
         reasons.push(StaleReason::Kind { old: old.kind.clone(), new: kind.clone() });
@@ -248,10 +266,28 @@ pub fn difference(
     if *seed != old.seed {
         reasons.push(StaleReason::Seed { old: old.seed, new: *seed });
     }
+    let none = Reads::new();
+    push_reads(read, old.reads.as_ref().unwrap_or(&none), reads.as_ref().unwrap_or(&none), &mut reasons);
     if *device != old.device {
         reasons.push(StaleReason::Device { old: old.device.clone(), new: device.clone() });
     }
     reasons
+}
+
+fn push_reads(read: &dyn Fn(&Digest) -> Option<String>, old: &Reads, new: &Reads, reasons: &mut Vec<StaleReason>) {
+    for path in old.keys().chain(new.keys().filter(|path| !old.contains_key(*path))) {
+        let (was, is) = (old.get(path), new.get(path));
+        if was == is {
+            continue;
+        }
+        let names = |side: Option<&(ReadKind, String)>| {
+            let (kind, state) = side?;
+            matches!(kind, ReadKind::Names | ReadKind::Modules).then(|| state.parse::<Digest>().ok())?
+        };
+        let changes = names(was).zip(names(is)).and_then(|(was, is)| text_changes(read, &was, &is));
+        let state = |side: Option<&(ReadKind, String)>| side.map(|(_, state)| state.clone());
+        reasons.push(StaleReason::Read { path: path.clone(), old: state(was), new: state(is), changes });
+    }
 }
 
 /// Returns the differences between the fingerprints of two results, independent of the current pipeline.

@@ -12,11 +12,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::{Params, envelope};
+use hamflow_stage_api::{Params, ReadKind, envelope};
 use serde::{Deserialize, Serialize};
 
-use super::Planner;
 use super::trace::{DeviceChoice, Trace};
+use super::{Planner, look};
 use crate::config::{DEFAULT_CACHE_DIR, Kinds};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Listed, Stat, Symlinks};
@@ -25,7 +25,7 @@ use crate::store::StableEntry;
 use crate::store::remote::SCOPE_VARIABLE;
 use crate::threads;
 
-const MAGIC: &[u8] = b"hamflow-seal 1\n";
+const MAGIC: &[u8] = b"hamflow-seal 2\n";
 
 /// A BLAKE3 hash as bytes.
 type Hash = [u8; 32];
@@ -62,6 +62,10 @@ pub struct Seal {
     files: Vec<(PathBuf, Stat)>,
     /// Folders, by the hash of their files' names and stats.
     folders: Vec<(PathBuf, Hash)>,
+    /// What is at paths that programs looked for.
+    presence: Vec<(PathBuf, String)>,
+    /// Folders that programs listed, by the digest of the names; the flag is set for the project's root.
+    names: Vec<(PathBuf, ReadKind, bool, Hash)>,
 }
 
 /// The lock file as left by a run.
@@ -111,7 +115,7 @@ impl Seal {
             return None;
         }
         let (trace, began) = planner.world.trace();
-        let Trace { variables, devices, paths, results, blobs, is_open } = &*trace.borrow();
+        let Trace { variables, devices, paths, presence, names, results, blobs, is_open } = &*trace.borrow();
         let is_unhashed = planner.declared.iter().flatten().any(|declared| declared.digest.is_unread());
         if *is_open || is_unhashed {
             return None;
@@ -125,6 +129,11 @@ impl Seal {
             named: planner.graph().looked_for().collect::<BTreeSet<_>>().into_iter().collect(),
             files: Vec::new(),
             folders: Vec::new(),
+            presence: presence.iter().map(|(path, state)| (path.clone(), state.clone())).collect(),
+            names: names
+                .iter()
+                .map(|((path, kind, is_project), digest)| (path.clone(), *kind, *is_project, *digest.hash()))
+                .collect(),
         };
         for path in paths {
             match planner.world.stable_entry(path)? {
@@ -146,7 +155,8 @@ impl Seal {
 
     /// Whether everything is unchanged since it was sealed.
     pub fn holds(&self, kinds: Kinds) -> bool {
-        let Self { invocation: _, stages: _, texts, environment, devices, named, files, folders } = self;
+        let Self { invocation: _, stages: _, texts, environment, devices, named, files, folders, presence, names } =
+            self;
         environment.iter().all(|(name, value)| variable(name) == *value)
             && devices.iter().all(|device| device.holds(kinds))
             && all(texts, |(path, hash)| {
@@ -155,6 +165,11 @@ impl Seal {
             && all(named, |(path, is_file)| path.is_file() == *is_file)
             && all(files, |(path, stat)| std::fs::metadata(path).is_ok_and(|found| Stat::of(&found) == *stat))
             && all(folders, |(path, hash)| holds_folder(path, hash))
+            && all(presence, |(path, state)| look::presence(path) == *state)
+            && all(names, |(path, kind, is_project, hash)| {
+                look::names(path, *kind, *is_project)
+                    .is_some_and(|names| blake3::hash(names.as_bytes()).as_bytes() == hash)
+            })
     }
 }
 

@@ -3,9 +3,10 @@
 //! Planning reads the world only through [`World`](super::world::World), whose methods add what they read to the trace. A
 //! [`Seal`](super::Seal) is this trace with the state of everything in it, so it cannot omit a dependency.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use hamflow_stage_api::ReadKind;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -31,6 +32,10 @@ pub struct Trace {
     pub devices: Vec<DeviceChoice>,
     /// Files and folders outside the store: inputs, project files, folders of `out/`.
     pub paths: BTreeSet<PathBuf>,
+    /// What is at paths that programs looked for: `absent`, `file`, `folder` or `other`.
+    pub presence: BTreeMap<PathBuf, String>,
+    /// The names in folders that programs listed; the flag is set for the project's root.
+    pub names: BTreeMap<(PathBuf, ReadKind, bool), Digest>,
     /// Results in the store.
     pub results: Vec<ActionKey>,
     /// Blobs in the store.

@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{FileStamp, ReadKind, StageError, UndeclaredRead};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::inputs::{self, Declared, Memory, ScanError};
+use super::look;
 use super::trace::{DeviceChoice, Trace};
 use crate::config::{InputDeclaration, Stage};
 use crate::digest::Digest;
-use crate::fs::{self, FsError, SkipReason, Skipped};
+use crate::fs::{self, FsError, SkipReason, Skipped, Stat};
 use crate::lock::Lockfile;
 use crate::out::{Differences, OutFolder, StoredResult};
 use crate::store::{ActionKey, ActionResult, Files, StableEntry, StatIndex, Store};
@@ -157,6 +158,45 @@ impl<'a> World<'a> {
     pub fn hash(&mut self, path: &Path) -> Result<Digest, FsError> {
         self.read(path.to_owned());
         self.index.file(path)
+    }
+
+    /// Fails if a file is not what a program read.
+    pub fn require_unchanged(&self, read: &UndeclaredRead, project: &Path) -> Result<(), StageError> {
+        let path = look::full(&read.path, project);
+        let now = std::fs::metadata(&path).ok();
+        let stamp = |now: &std::fs::Metadata| {
+            let Stat { size, mtime: modified, inode, .. } = Stat::of(now);
+            FileStamp { size, modified, inode }
+        };
+        let is_same = match read.stamp {
+            Some(then) => now.as_ref().is_some_and(|now| stamp(now) == then),
+            None => !(read.was_absent && now.is_some()),
+        };
+        if is_same { Ok(()) } else { Err(StageError::input_changed(&path)) }
+    }
+
+    /// Returns the state of a file that a program used, as a key has it.
+    pub fn state(&mut self, path: &str, kind: ReadKind, project: &Path) -> String {
+        let path = &look::full(path, project);
+        let is_project = path == project;
+        match kind {
+            ReadKind::Content if path.is_file() => match self.hash(path) {
+                Ok(digest) => return digest.to_string(),
+                // It is read again in the next check.
+                Err(_) => self.trace.borrow_mut().is_open = true,
+            },
+            ReadKind::Names | ReadKind::Modules => {
+                if let Some(names) = look::names(path, kind, is_project) {
+                    let digest = self.keep(names);
+                    self.trace.borrow_mut().names.insert((path.to_owned(), kind, is_project), digest);
+                    return digest.to_string();
+                }
+            }
+            ReadKind::Content | ReadKind::Presence => {}
+        }
+        let state = look::presence(path);
+        self.trace.borrow_mut().presence.insert(path.to_owned(), state.to_owned());
+        state.to_owned()
     }
 
     /// Records the digest of an input file that a part has read.

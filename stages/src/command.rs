@@ -5,6 +5,7 @@ mod check;
 mod interpreter;
 mod process;
 mod programs;
+mod reads;
 mod shell;
 mod template;
 mod unchanged;
@@ -14,8 +15,8 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use hamflow_stage_api::{
-    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, Threads, near_miss,
-    parameters,
+    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, Threads, Undeclared,
+    near_miss, parameters,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -23,13 +24,15 @@ use serde_json::Value;
 
 use crate::artifact;
 use process::Program;
+use reads::Places;
 use template::{Placeholder, Template};
-use unchanged::{Absent, Stamps};
+use unchanged::Stamps;
 
 /// Incremented whenever the program is invoked differently for equal inputs.
 ///
+/// 2: files that the command names are inputs only if the program reads them; lines end as on POSIX systems.
 /// 1: first revision.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// Whether a text is a line with valid placeholders. For fuzzing.
 pub(crate) fn reads_as_line(text: &str) -> bool {
@@ -63,8 +66,14 @@ pub struct CommandParams {
     timeout: Option<String>,
     /// How often a program that fails or exceeds `timeout` is started again.
     #[schemars(range(max = 100))]
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     retries: u32,
+    /// What happens if the program reads a file of the project that no input declares.
+    #[serde(skip_serializing_if = "is_default")]
+    undeclared: Undeclared,
+    /// Folders outside of the project and the home directory in which every file that the program uses counts, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    track: Vec<String>,
     /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional.
     outputs: BTreeMap<String, Declared>,
     /// Values for `{params.z}`.
@@ -72,8 +81,8 @@ pub struct CommandParams {
     params: BTreeMap<String, Value>,
 }
 
-fn is_zero(number: &u32) -> bool {
-    *number == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The command to run.
@@ -291,7 +300,13 @@ impl Kind for Command {
     fn spec(&self) -> KindSpec {
         let summary = "Runs any program on declared inputs and keeps its declared outputs.";
         let spec = KindSpec::new("command", REVISION, summary, Vec::new());
-        KindSpec { dynamic_ports: true, threads: Threads::One, unkeyed: &["timeout", "retries"], ..spec }
+        KindSpec {
+            dynamic_ports: true,
+            threads: Threads::One,
+            observed: true,
+            unkeyed: &["timeout", "retries", "undeclared"],
+            ..spec
+        }
     }
 
     /// Fills in the paths of the outputs, so that they enter the key.
@@ -311,6 +326,10 @@ impl Kind for Command {
         params.outputs.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
     }
 
+    fn observes(&self, params: &CommandParams) -> bool {
+        params.undeclared != Undeclared::Off && hamflow_process::can_observe()
+    }
+
     fn files(&self) -> Option<&dyn Files<CommandParams>> {
         Some(self)
     }
@@ -323,17 +342,20 @@ impl Kind for Command {
             context.output_file(&output.path)?;
         }
         let command_line = template::fill(params, context)?;
-        let absent = Absent::of(&self.candidates(params), &context.job().project_dir);
         let timeout = params.time_limit().map_err(|error| StageError::bug(error.message))?;
-        let program = Program { command_line: &command_line, is_strict: params.strict == Some(true), timeout };
-        attempts::run(program, params.retries, &outputs, context)?;
-        stamps.check(context.inputs())?;
-        if let Some(made) = absent.made() {
-            let made = made.display();
-            context.warn(format!(
-                "the program created `{made}`, which the command mentions, so the next run will treat it as an input; write it to `$TMPDIR` or declare it as an output"
-            ));
+        let places = (params.undeclared != Undeclared::Off).then(|| Places::of(params, context));
+        let watch = places.as_ref().map(Places::watch);
+        let program = Program {
+            command_line: &command_line,
+            is_strict: params.strict == Some(true),
+            timeout,
+            watch: watch.as_ref(),
+        };
+        let observed = attempts::run(program, params.retries, &outputs, context)?;
+        if let (Some(observed), Some(places)) = (observed, places) {
+            reads::report(&observed, params, &places, context)?;
         }
+        stamps.check(context.inputs())?;
         for output in &outputs {
             if let Some(warning) = check::output(output, &context.job().output_dir)? {
                 context.warn(warning);
@@ -345,27 +367,8 @@ impl Kind for Command {
 
 impl Files<CommandParams> for Command {
     fn candidates(&self, params: &CommandParams) -> Vec<String> {
-        // A parameter names a file only in the context of the argument that it is substituted into.
-        let known = |text: &str| template::with_params(text, params);
-        match &params.run {
-            Run::Arguments(arguments) => {
-                let scripts = programs::scripts(arguments).into_iter().filter_map(|index| arguments.get(index));
-                let within: Vec<String> = scripts.flat_map(|line| shell::words(line)).collect();
-                arguments.iter().chain(&within).map(|it| known(it)).flat_map(|it| candidates(&it)).collect()
-            }
-            Run::Line(line) => shell::words(line).iter().map(|it| known(it)).flat_map(|it| candidates(&it)).collect(),
-        }
+        params.run.texts().iter().flat_map(|text| template::files(text)).collect()
     }
-}
-
-/// The substrings of an argument that could be a path in the project: all of it, or the value of `--option=`.
-fn candidates(argument: &str) -> Vec<String> {
-    let value = argument.split_once('=').map(|(_, value)| value);
-    [Some(argument), value].into_iter().flatten().filter(|text| is_candidate(text)).map(str::to_owned).collect()
-}
-
-fn is_candidate(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with('-') && !text.contains(['\0', '\n'])
 }
 
 #[cfg(test)]

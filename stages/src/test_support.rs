@@ -149,6 +149,7 @@ pub fn job(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)], folder:
         checkpoint_dir: None,
         threads: 2,
         pool_threads: 1,
+        own_paths: Vec::new(),
         project_dir: folder.to_path_buf(),
         env: BTreeMap::new(),
         redactor: Redactor::default(),

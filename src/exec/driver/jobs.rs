@@ -56,10 +56,12 @@ impl Driver<'_> {
             Piece::Merge => None,
         };
         let tmp = self.setting.target.tmp_dir();
+        let own = self.own_paths(id);
         let places = Places {
             store: self.setting.store,
             tmp: &tmp,
             project: &self.setting.graph.pipeline.root,
+            own: &own,
             side: &side,
             checkpoint: checkpoint.as_deref(),
             redactor: &self.report.redactor,
@@ -75,6 +77,8 @@ impl Driver<'_> {
             piece,
             part_key,
             read: BTreeMap::new(),
+            undeclared: None,
+            warns: false,
             flaws: Vec::new(),
             started: Instant::now(),
             took: None,
@@ -82,6 +86,13 @@ impl Driver<'_> {
         };
         self.jobs.insert(number, job);
         Ok(())
+    }
+
+    /// What hamflow itself keeps in the project, as far as a stage might read it: the cache, the lock, and its own former outputs.
+    fn own_paths(&mut self, id: StageId) -> Vec<std::path::PathBuf> {
+        let name = self.name(id);
+        let out = self.planner.out().of_stage(name);
+        [self.setting.store.root().to_owned(), self.setting.options.lock_path.clone(), out].to_vec()
     }
 
     /// Returns the checkpoint directory of a stage; `None` if the stage must run from scratch.
@@ -195,6 +206,10 @@ impl Driver<'_> {
         let hide = |text: String| self.report.redactor.redact(&text).into_owned();
         let said = match event {
             JobEvent::Read { port, digests } => return drop(running.read.insert(port, digests)),
+            JobEvent::Undeclared { reads, warn, problem } => {
+                (running.undeclared, running.warns) = (reads, warn);
+                return self.cannot_observe(problem);
+            }
             JobEvent::Flaw { message } => {
                 let message = hide(message);
                 running.flaws.push(message.clone());
@@ -238,7 +253,17 @@ impl Driver<'_> {
                 log(&format!("warning: {message}"));
                 events(RunEvent::Warning { stage: Some(stage), message });
             }
-            JobEvent::Read { .. } | JobEvent::Finished(_) => {}
+            JobEvent::Read { .. } | JobEvent::Undeclared { .. } | JobEvent::Finished(_) => {}
+        }
+    }
+
+    /// Says once in a run that programs are not observed.
+    fn cannot_observe(&mut self, problem: Option<String>) {
+        if let Some(problem) = problem.filter(|_| !std::mem::replace(&mut self.seen.unobserved, true)) {
+            self.warn(
+                None,
+                format!("the files that programs use cannot be observed ({problem}): only declared inputs count"),
+            );
         }
     }
 

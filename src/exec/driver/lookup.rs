@@ -96,6 +96,7 @@ impl Driver<'_> {
             device: check.fingerprint.device.clone(),
             inputs: check.locked_inputs(),
             outputs: outputs_by_name(result),
+            reads: check.fingerprint.reads.clone(),
         })
     }
 

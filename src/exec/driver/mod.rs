@@ -101,6 +101,8 @@ struct Seen {
     remade: BTreeSet<StageId>,
     /// Keys under which a foreign result was found and reported.
     foreign: BTreeSet<ActionKey>,
+    /// Whether it was said that programs are not observed.
+    unobserved: bool,
     /// Keys that were executed.
     executed: BTreeSet<ActionKey>,
 }

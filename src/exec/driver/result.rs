@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hamflow_stage_api::{ErrorCategory, StageError};
+use hamflow_stage_api::{ErrorCategory, ReadKind, StageError, UndeclaredRead};
 
 use super::Driver;
+use crate::exec::RunEvent;
 use crate::exec::commit::{self, Finished};
 use crate::exec::event::{JobId, SchedulerEvent};
 use crate::fs::{self, disk_error};
@@ -21,6 +22,10 @@ impl Driver<'_> {
         let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a result of a stage without work"))?;
         let check = work.check()?.clone();
         self.planner.check_unchanged(id, &check)?;
+        let (check, new) = match self.setting.graph.stage(id).spec.observed {
+            true => self.planner.with_reads(id, &check, ended.undeclared.as_deref())?,
+            false => (check, Vec::new()),
+        };
         let parts: Vec<_> = work.parts.made.iter().flatten().cloned().collect();
         let finished = Finished {
             key: &check.key,
@@ -42,10 +47,38 @@ impl Driver<'_> {
                 return Err(StageError { category: ErrorCategory::Disk, message, place: None, hint: None });
             }
         }
+        if !self.setting.is_rebuild() {
+            self.tell_of_undeclared(id, ended.undeclared.as_deref().unwrap_or_default(), &new, ended.warns);
+        }
         let work = self.stages.get_mut(&id).ok_or_else(|| StageError::bug("a result of a stage without work"))?;
         (work.result, work.is_committed) = (Some(result), true);
+        work.check = Some(check);
         self.agree_with_lock(id, &self.stages[&id])?;
         fs::remove(&ended.folder).map_err(|error| disk_error(&error))
+    }
+
+    /// Says which files a program used without a declaration, if they were not known before or are to be warned of, and how to declare one.
+    fn tell_of_undeclared(&mut self, id: StageId, reads: &[UndeclaredRead], new: &[String], warns: bool) {
+        const SHOWN: usize = 3;
+        let is_told = |read: &&UndeclaredRead| {
+            let is_read = !read.was_absent && matches!(read.kind, ReadKind::Content | ReadKind::Names);
+            is_read && !read.is_named && (warns || new.contains(&read.path))
+        };
+        let told: Vec<&str> = reads.iter().filter(is_told).map(|read| &read.path[..]).collect();
+        let Some(first) = told.first() else { return };
+        let more = if told.len() > SHOWN { format!(" and {} more", told.len() - SHOWN) } else { String::new() };
+        let shown = told.iter().take(SHOWN).map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+        let (is, counts) = if told.len() == 1 { ("is", "counts as an input") } else { ("are", "count as inputs") };
+        let message = format!(
+            "the program reads {shown}{more}, which {is} not declared and {counts} from now on; to declare the first, write `x = \"{first}\"` \
+             under `[inputs]` and `inputs = {{ x = \"inputs.x\" }}` in the stage"
+        );
+        if warns {
+            self.warn(Some(id), message);
+        } else {
+            let stage = self.name(id).to_owned();
+            (self.report.events)(RunEvent::Note { stage, message });
+        }
     }
 
     /// Writes the cached result of a stage to `out/`; returns false if its bytes are damaged.

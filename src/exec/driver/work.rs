@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hamflow_stage_api::{Inputs, Part, StageError};
+use hamflow_stage_api::{Inputs, Part, StageError, UndeclaredRead};
 use serde_json::Value;
 
 use crate::digest::Digest;
@@ -137,6 +137,10 @@ pub struct JobWork {
     pub part_key: PartKey,
     /// The digests that the part reported to have read, by port.
     pub read: BTreeMap<String, Vec<Digest>>,
+    /// The files that the job used without a declaration; `None` if that was not observed.
+    pub undeclared: Option<Vec<UndeclaredRead>>,
+    /// Whether to warn of those files each time.
+    pub warns: bool,
     /// The flaws that the job reported.
     pub flaws: Vec<String>,
     /// When the job was submitted.

@@ -94,6 +94,9 @@ pub trait AnyKind: Sync {
     /// [`Parts::keys_parameters`](crate::Parts::keys_parameters).
     fn parts_key_parameters(&self) -> bool;
 
+    /// [`Kind::observes`].
+    fn observes(&self, params: &Resolved) -> bool;
+
     /// [`Kind::curves`]; none by default.
     fn curves(&self) -> Option<&dyn Curves>;
 
@@ -153,6 +156,10 @@ impl<K: Kind> AnyKind for K {
 
     fn accepts_other_devices(&self, params: &Resolved) -> bool {
         self.devices().is_some_and(|devices| devices.accepts_others(params.get()))
+    }
+
+    fn observes(&self, params: &Resolved) -> bool {
+        Kind::observes(self, params.get())
     }
 
     fn candidate_files(&self, params: &Resolved) -> Vec<String> {

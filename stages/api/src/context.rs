@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError};
+use crate::{Digest, Input, Inputs, Job, JobEvent, JobPart, OutputFile, Random, StageError, UndeclaredRead};
 
 /// Receives the events of a running stage.
 pub trait EventSink: Sync {
@@ -120,6 +120,11 @@ impl<'a> StageContext<'a> {
     /// Reports progress of work in rounds; `round` says how the amounts read, e.g. `epoch 3/6 · 412/1007 images`.
     pub fn progress_of_round(&self, done: u64, total: u64, unit: &str, round: String, message: String) {
         self.events.emit(JobEvent::Progress { done, total, unit: unit.to_owned(), round: Some(round), message });
+    }
+
+    /// Reports the files that a program used without a declaration. They become part of the stage's key.
+    pub fn undeclared(&self, reads: Option<Vec<UndeclaredRead>>, warn: bool, problem: Option<String>) {
+        self.events.emit(JobEvent::Undeclared { reads, warn, problem });
     }
 
     /// Adds a line to the stage's log.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Inputs, Lineage, Params, PartOutput, Redactor, StageError};
+use crate::{Digest, Inputs, Lineage, Params, PartOutput, Redactor, StageError, UndeclaredRead};
 
 /// Which piece of a stage's work a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct Job {
     pub pool_threads: usize,
     /// The project's root; only for `command`.
     pub project_dir: PathBuf,
+    /// What hamflow itself keeps in the project: the cache, the lock. What a program reads there does not count.
+    pub own_paths: Vec<PathBuf>,
     /// The declared environment variables, including secrets.
     pub env: BTreeMap<String, String>,
     /// Hides the secrets in what a program prints.
@@ -114,6 +116,15 @@ pub enum JobEvent {
         port: String,
         /// The digests of the part's files at that port, in order.
         digests: Vec<Digest>,
+    },
+    /// The files that a program used without a declaration.
+    Undeclared {
+        /// The uses; `None` if nothing was observed.
+        reads: Option<Vec<UndeclaredRead>>,
+        /// Whether each run warns of them.
+        warn: bool,
+        /// Why nothing was observed.
+        problem: Option<String>,
     },
     /// The end of the job.
     Finished(JobResult),

@@ -40,6 +40,9 @@ pub struct KindSpec {
     pub dynamic_ports: bool,
     /// Whether it uses random numbers; if so, the seed enters the key.
     pub seeded: bool,
+    /// Whether it runs a program whose uses of files can be [reported](crate::StageContext::undeclared), so that they become part of the
+    /// key; [`Kind::observes`] tells whether they are.
+    pub observed: bool,
     /// The parameters that have no influence on outputs and so are not part of the key (`timeout`).
     pub unkeyed: &'static [&'static str],
     /// The parameters that can be increased to continue from a checkpoint (`epochs`).
@@ -66,6 +69,7 @@ impl KindSpec {
             ports,
             dynamic_ports: false,
             seeded: false,
+            observed: false,
             unkeyed: &[],
             extendable: &[],
             threads: Threads::All,
@@ -142,6 +146,11 @@ pub trait Kind: Sync {
     /// The files of the project that parameters name, if they may name any.
     fn files(&self) -> Option<&dyn Files<Self::Params>> {
         None
+    }
+
+    /// Whether the uses of files of the program would be observed on this machine.
+    fn observes(&self, _params: &Self::Params) -> bool {
+        false
     }
 
     /// The curves of what a stage measures while it works, if it measures anything.

@@ -5,7 +5,7 @@
 //! | programs that outlive the first one are ended | they go on; their output is no longer read |
 //! | the files that programs use are [observed](Watch) | they are not |
 //!
-//! Only this package and `sys` modules name interfaces of an operating system. Everything else of a stage stays with its kind.
+//! What differs between systems is in `linux` and `portable`.
 
 mod lines;
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]
@@ -23,6 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use system::Observation;
+pub use system::can_observe;
 
 pub use lines::{Line, Lines};
 pub use watch::{Listed, Observed, Stamp, State, Use, Watch};

@@ -26,6 +26,11 @@ impl Observation {
     }
 }
 
+/// Programs cannot be observed.
+pub fn can_observe() -> bool {
+    false
+}
+
 /// An observation that saw nothing.
 pub fn unobserved(why: &str) -> Observed {
     Observed { problem: Some(why.to_owned()), ..Observed::default() }

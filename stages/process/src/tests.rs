@@ -256,31 +256,4 @@ mod observed {
         assert!(observed.others.contains(&project.root.join("env/lib/x.py")), "{:?}", observed.others);
         drop(project.folder);
     }
-
-    #[test]
-    #[ignore = "measures"]
-    fn overhead() {
-        let folder = tempfile::tempdir().unwrap();
-        let value = folder.path().display().to_string();
-        let python = std::env::var("HAMFLOW_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        for (program, arguments) in
-            [(&python[..], ["-c", "import numpy, pandas"]), ("sh", ["-c", "cat /dev/null | sort | head -1"])]
-        {
-            let mut times = [Vec::new(), Vec::new()];
-            for round in 0..40 {
-                let mut command = Command::new(program);
-                command.args(arguments).current_dir(folder.path()).env("TMPDIR", &value);
-                let watch = (round % 2 == 1)
-                    .then(|| Watch { roots: vec![folder.path().canonicalize().unwrap()], except: Vec::new() });
-                let started = Instant::now();
-                run(command, Running { marker: ("TMPDIR", &value), timeout: None, watch }, |_| {}).unwrap();
-                times[round % 2].push(started.elapsed().as_secs_f64() * 1000.0);
-            }
-            let [without, with] = times.map(|mut times| {
-                times.sort_by(f64::total_cmp);
-                times[times.len() / 2]
-            });
-            println!("{program}: {without:.1} ms, observed {with:.1} ms ({:.3})", with / without);
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use hamflow_process::Observed;
 use hamflow_stage_api::{ErrorCategory, Output, StageContext, StageError};
 
 use super::process::{self, Program};
@@ -12,7 +13,7 @@ pub(super) fn run(
     retries: u32,
     outputs: &[Output],
     context: &StageContext<'_>,
-) -> Result<(), StageError> {
+) -> Result<Option<Observed>, StageError> {
     let attempts = retries + 1;
     for attempt in 1.. {
         let started = Instant::now();

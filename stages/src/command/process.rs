@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use hamflow_process::{Ended, Line, Lines, Running};
+use hamflow_process::{Ended, Line, Lines, Observed, Running, Watch};
 use hamflow_stage_api::{RedactedStream, StageContext, StageError, sys};
 
 /// The number of last lines of the output that an error quotes.
@@ -33,11 +33,13 @@ pub(super) struct Program<'a> {
     pub is_strict: bool,
     /// How long it may run.
     pub timeout: Option<Duration>,
+    /// Which uses of files are observed.
+    pub watch: Option<&'a Watch>,
 }
 
-/// Runs a program in the project's folder; an error unless it exits with 0.
-pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<(), StageError> {
-    let Program { command_line, is_strict, timeout } = program;
+/// Runs a program in the project's folder, and returns what was observed; an error unless it exits with 0.
+pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<Option<Observed>, StageError> {
+    let Program { command_line, is_strict, timeout, watch } = program;
     let job = context.job();
     let (program, arguments) = command_line.split_first().ok_or_else(|| StageError::bug("there is nothing to run"))?;
     let scratch = context.scratch_dir().display().to_string();
@@ -49,11 +51,11 @@ pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<()
         .env("TMPDIR", &scratch)
         .envs(&job.env)
         .current_dir(&job.project_dir);
-    let running = Running { marker: ("TMPDIR", &scratch), timeout, watch: None };
+    let running = Running { marker: ("TMPDIR", &scratch), timeout, watch: watch.cloned() };
     let mut output = Output::new(context);
     let ended = hamflow_process::run(command, running, |piece| output.push(piece));
     let last = output.finish();
-    let Ended { status, timed_out, left_behind, is_output_open, .. } =
+    let Ended { status, timed_out, left_behind, observed, is_output_open } =
         ended.map_err(|error| cannot_start(program, &error))?;
     if !left_behind.is_empty() {
         context.warn(left_behind_text(&left_behind));
@@ -66,7 +68,7 @@ pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<()
         return Err(StageError::failed(with_quoted(program, &how, &last))
             .hint("raise `timeout`, or find out what it waits for"));
     }
-    if status.success() { Ok(()) } else { Err(failed(program, status, is_strict, &last)) }
+    if status.success() { Ok(observed) } else { Err(failed(program, status, is_strict, &last)) }
 }
 
 /// Names the programs that were ended.

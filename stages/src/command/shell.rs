@@ -360,45 +360,6 @@ impl Reader<'_> {
     }
 }
 
-/// The words of a shell line (POSIX.1-2017, 2.2 and 2.3), except redirection targets (`> log.txt`). For a quoted word
-/// with spaces, also the words within, because it may be a file name or a line for another shell.
-pub(super) fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let (mut word, mut quote, mut is_target) = (String::new(), None, false);
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (Some(open), _) if character == open => quote = None,
-            (None, '\'' | '"') => quote = Some(character),
-            // A backslash before a line feed continues the line.
-            (None | Some('"'), '\\') => word.extend(characters.next().filter(|next| *next != '\n')),
-            (Some(_), _) => word.push(character),
-            (None, _) if character.is_whitespace() || "|<>;&()`".contains(character) => {
-                if !word.is_empty() {
-                    let done = std::mem::take(&mut word);
-                    if !std::mem::take(&mut is_target) {
-                        words.push(done);
-                    }
-                }
-                match character {
-                    '>' => is_target = true,
-                    '<' | ';' | '(' | ')' => is_target = false,
-                    // After `>`, these belong to the operator, as in `>&2` and `>|`.
-                    _ => {}
-                }
-            }
-            (None, _) => word.push(character),
-        }
-    }
-    if !word.is_empty() && !is_target {
-        words.push(word);
-    }
-    let with_spaces = words.iter().filter(|word| word.contains(char::is_whitespace));
-    let within: Vec<String> = with_spaces.flat_map(|word| self::words(word)).collect();
-    words.extend(within);
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@ pub(super) enum Placeholder {
     Input(String),
     Output(String),
     Param(String),
+    /// A file of the project, which is an input.
+    File(String),
     Threads,
 }
 
@@ -97,7 +99,7 @@ impl Placeholder {
         match self {
             Self::Threads => false,
             Self::Param(name) => parameters.params.get(name).is_none_or(Value::is_string),
-            Self::Input(_) | Self::Output(_) => true,
+            Self::Input(_) | Self::Output(_) | Self::File(_) => true,
         }
     }
 }
@@ -108,19 +110,23 @@ impl fmt::Display for Placeholder {
             Self::Input(name) => write!(f, "{{inputs.{name}}}"),
             Self::Output(name) => write!(f, "{{outputs.{name}}}"),
             Self::Param(name) => write!(f, "{{params.{name}}}"),
+            Self::File(path) => write!(f, "{{file:{path}}}"),
             Self::Threads => f.write_str("{threads}"),
         }
     }
 }
 
 fn placeholder(text: &str) -> Result<Placeholder, String> {
+    if let Some(path) = text.strip_prefix("file:") {
+        return Ok(Placeholder::File(path.to_owned()));
+    }
     match text.split_once('.') {
         Some(("inputs", name)) => Ok(Placeholder::Input(name.to_owned())),
         Some(("outputs", name)) => Ok(Placeholder::Output(name.to_owned())),
         Some(("params", name)) => Ok(Placeholder::Param(name.to_owned())),
         None if text == "threads" => Ok(Placeholder::Threads),
         _ => Err(format!(
-            "unknown placeholder `{{{text}}}`; expected `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}` or `{{threads}}`"
+            "unknown placeholder `{{{text}}}`; expected `{{inputs.…}}`, `{{outputs.…}}`, `{{params.…}}`, `{{file:…}}` or `{{threads}}`"
         )),
     }
 }
@@ -128,16 +134,14 @@ fn placeholder(text: &str) -> Result<Placeholder, String> {
 /// The length in bytes from which a script is not passed as an argument; Linux takes 128 KiB (execve(2)).
 const MAX_ARGUMENT: usize = 120 * 1024;
 
-/// Substitutes the parameters and keeps all other placeholders.
-pub(super) fn with_params(text: &str, parameters: &CommandParams) -> String {
-    let Ok(Template(pieces)) = Template::parse(text) else { return text.to_owned() };
-    let shown = |piece: Piece| match piece {
-        Piece::Text(text) => text,
-        Piece::Placeholder(Placeholder::Param(name)) => parameters.params.get(&name).map(plain).unwrap_or_default(),
-        // A path cannot contain this character.
-        Piece::Placeholder(_) => "\0".to_owned(),
+/// The files that a text names with `{file:PATH}`.
+pub(super) fn files(text: &str) -> Vec<String> {
+    let template = Template::parse(text).unwrap_or_default();
+    let file = |placeholder: &Placeholder| match placeholder {
+        Placeholder::File(path) => Some(path.clone()),
+        _ => None,
     };
-    pieces.into_iter().map(shown).collect()
+    template.placeholders().filter_map(file).collect()
 }
 
 /// The program and its arguments with all placeholders substituted.
@@ -304,6 +308,13 @@ fn values(
             Some(value) => Ok(vec![plain(value)]),
             None => Err(StageError::bug(format!("no parameter `{name}`"))),
         },
+        Placeholder::File(path) => {
+            if !context.job().project_dir.join(path).is_file() {
+                let message = format!("`run` names `{{file:{path}}}`, but there is no file `{path}`");
+                return Err(StageError::input(message).hint("the path is relative to the folder of `pipeline.toml`"));
+            }
+            Ok(vec![path.clone()])
+        }
         Placeholder::Threads => Ok(vec![context.threads().to_string()]),
     }
 }

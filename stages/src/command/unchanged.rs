@@ -1,7 +1,7 @@
 //! Detects programs that change their own inputs.
 
 use std::fs::{self, Metadata};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use hamflow_stage_api::{Input, InputFile, Inputs, StageError, sys};
@@ -56,23 +56,6 @@ impl Stamps {
             }
         }
         Ok(())
-    }
-}
-
-/// Files in the project that the command mentions and that did not exist before it ran.
-pub(super) struct Absent(Vec<PathBuf>);
-
-impl Absent {
-    /// The files of these names that do not exist below `project`.
-    pub fn of(names: &[String], project: &Path) -> Self {
-        let is_inside = |name: &&String| Path::new(name).components().all(|step| step != Component::ParentDir);
-        let below = names.iter().filter(is_inside).map(|name| project.join(name));
-        Self(below.filter(|path| path.starts_with(project) && path.symlink_metadata().is_err()).collect())
-    }
-
-    /// A file that exists now. Because the command mentions it, it will be an input of the next run.
-    pub fn made(&self) -> Option<&Path> {
-        self.0.iter().find(|path| path.is_file()).map(PathBuf::as_path)
     }
 }
 

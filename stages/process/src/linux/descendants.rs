@@ -23,6 +23,8 @@ pub fn end_orphans(marker: (&str, &str)) -> Vec<String> {
     if !has_children() {
         return Vec::new();
     }
+    // One that was started a moment ago still has the name of its parent.
+    std::thread::sleep(Duration::from_millis(20));
     let names = descendants(marker).into_iter().filter_map(name).collect();
     end_descendants(marker);
     names

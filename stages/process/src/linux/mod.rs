@@ -4,4 +4,4 @@ mod descendants;
 mod trace;
 
 pub use descendants::{adopt_orphans, end_descendants, end_orphans};
-pub use trace::{Observation, unobserved};
+pub use trace::{Observation, can_observe, unobserved};

@@ -45,6 +45,11 @@ impl Environments {
         path.parent().is_some_and(|folder| self.is_inside(folder)) || self.is_one(path)
     }
 
+    /// Whether a folder is already known to be in such a folder.
+    pub fn know(&self, folder: &Path) -> bool {
+        self.known.get(folder) == Some(&true)
+    }
+
     fn is_inside(&mut self, folder: &Path) -> bool {
         if let Some(known) = self.known.get(folder) {
             return *known;

@@ -19,6 +19,11 @@ use recorder::Recorder;
 
 use crate::watch::{Observed, Watch};
 
+/// Whether the kernel can report calls. It may still refuse to, such as below a program that is observed itself.
+pub fn can_observe() -> bool {
+    filter::program().is_some() && listener::is_available()
+}
+
 /// An observation that has begun.
 pub struct Observation {
     /// The end of the connection that the child has.
@@ -61,10 +66,14 @@ fn observe(socket: &UnixStream, stop: &UnixStream, watch: Watch) -> Observed {
     };
     let mut recorder = Recorder::new(watch);
     while let Some(notification) = listener.next(stop) {
-        let event = recorder.resolve(&notification);
-        if listener.go_on(&notification)
-            && let Some(event) = event
-        {
+        let Some(named) = recorder.read(&notification) else {
+            listener.go_on(&notification);
+            continue;
+        };
+        let must_wait = recorder.must_wait(&named);
+        let happens = must_wait || listener.go_on(&notification);
+        let event = recorder.resolve(named);
+        if happens && (!must_wait || listener.go_on(&notification)) {
             recorder.record(event);
         }
     }

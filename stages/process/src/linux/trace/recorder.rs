@@ -23,7 +23,13 @@ enum Action {
     ReadAndWrite,
 }
 
-/// A call, resolved to its paths and to what is there before it.
+/// A call with the absolute paths that it names.
+pub struct Named {
+    thread: u32,
+    steps: Vec<(Action, PathBuf)>,
+}
+
+/// A call, resolved to its paths without symlinks and, below the roots, to what is there before it.
 pub struct Event {
     thread: u32,
     steps: Vec<(Action, PathBuf, Option<State>)>,
@@ -42,6 +48,8 @@ pub struct Recorder {
     searching: HashMap<u32, PathBuf>,
     /// The folders in which a process has looked for modules of Python.
     searched: HashSet<(u32, PathBuf)>,
+    /// Folders, as programs name them, in which nothing is watched. Most calls ask about files in them.
+    unwatched: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
     observed: Observed,
 }
@@ -59,6 +67,7 @@ impl Recorder {
             asked: HashMap::new(),
             searching: HashMap::new(),
             searched: HashSet::new(),
+            unwatched: HashSet::new(),
             buffer: Vec::new(),
             observed: Observed::default(),
         }
@@ -73,70 +82,104 @@ impl Recorder {
     }
 
     /// Reads the paths of a call that is about to happen. `None` if it concerns no file.
-    pub fn resolve(&mut self, notification: &Notification) -> Option<Event> {
+    pub fn read(&mut self, notification: &Notification) -> Option<Named> {
         let thread = notification.pid;
         let arguments = &notification.arguments;
-        let place = |index: usize, at: bool| (index, at.then(|| arguments[index - 1] as i32));
-        let one = |recorder: &mut Self, action, (index, folder)| {
-            let path = recorder.path(thread, folder, arguments[index])?;
-            Some(Event { thread, steps: vec![recorder.step(action, path)] })
+        let call = *self.calls.get(&notification.number)?;
+        if let Call::Look { path, .. } = call {
+            return self.read_look(thread, call, arguments, path);
+        }
+        let mut path = |index: usize, at: bool| {
+            let folder = at.then(|| arguments[index - 1] as i32);
+            self.path(thread, folder, arguments[index])
         };
-        match *self.calls.get(&notification.number)? {
-            Call::Open { path, flags, at } => one(self, of_flags(arguments[flags])?, place(path, at)),
+        let one = |action, path| Some(Named { thread, steps: vec![(action, path?)] });
+        match call {
+            Call::Open { path: index, flags, at } => one(of_flags(arguments[flags])?, path(index, at)),
             Call::OpenHow => {
                 let mut flags = [0; 8];
                 read_memory(thread, arguments[2], &mut flags).ok()?;
-                one(self, of_flags(u64::from_ne_bytes(flags))?, place(1, true))
+                one(of_flags(u64::from_ne_bytes(flags))?, path(1, true))
             }
-            Call::Create => one(self, Action::Write, place(0, false)),
-            Call::Look { path, at } => one(self, Action::Look, place(path, at)),
-            Call::Execute { path, at } => one(self, Action::Execute, place(path, at)),
-            Call::Change { path, at } => one(self, Action::Write, place(path, at)),
-            Call::List => {
-                let path = open_file(thread, arguments[0] as i32)?;
-                Some(Event { thread, steps: vec![self.step(Action::List, path)] })
-            }
+            Call::Create => one(Action::Write, path(0, false)),
+            Call::Look { .. } => None,
+            Call::Execute { path: index, at } => one(Action::Execute, path(index, at)),
+            Call::Change { path: index, at } => one(Action::Write, path(index, at)),
+            Call::List => one(Action::List, open_file(thread, arguments[0] as i32)),
             Call::Move { from, to, at } => {
-                let mut steps = Vec::new();
-                for index in [from, to] {
-                    let (index, folder) = place(index, at);
-                    let path = self.path(thread, folder, arguments[index])?;
-                    steps.push(self.step(Action::Write, path));
-                }
-                Some(Event { thread, steps })
+                let steps = vec![(Action::Write, path(from, at)?), (Action::Write, path(to, at)?)];
+                Some(Named { thread, steps })
             }
         }
     }
 
-    fn step(&mut self, action: Action, path: PathBuf) -> (Action, PathBuf, Option<State>) {
-        let state = self.is_watched(&path).then(|| state(&path));
-        (action, path, state)
+    /// Like [`Recorder::read`], for a call that asks about a path. `None` if nothing can be watched there.
+    fn read_look(&mut self, thread: u32, call: Call, arguments: &[u64; 6], index: usize) -> Option<Named> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = read_path(thread, arguments[index], &mut buffer);
+        let is_unwatched = split(&buffer).is_some_and(|folder| self.unwatched.contains(folder));
+        let is_idle = self.asked.is_empty() && self.searching.is_empty();
+        let path = (read.is_ok() && !(is_unwatched && is_idle)).then(|| PathBuf::from(OsStr::from_bytes(&buffer)));
+        self.buffer = buffer;
+        let folder = matches!(call, Call::Look { at: true, .. }).then(|| arguments[index - 1] as i32);
+        Some(Named { thread, steps: vec![(Action::Look, absolute(thread, folder, path?)?)] })
+    }
+
+    /// Remembers a folder, as a program names it, in which nothing is watched.
+    fn remember_unwatched(&mut self, named: &Path, real: &Path) {
+        let Some((named, real)) = split(named.as_os_str().as_bytes()).zip(real.parent()) else { return };
+        let is_apart = |root: &PathBuf| !real.starts_with(root) && !root.starts_with(real);
+        if self.environments.know(real) || self.watch.roots.iter().all(is_apart) {
+            self.unwatched.insert(named.to_vec());
+        }
+    }
+
+    /// Whether the call must wait until it is resolved, because it may change what is there.
+    ///
+    /// Most calls are about software outside of the roots, which need not wait. If a symlink leads from there into a root, the state is
+    /// taken a moment later.
+    pub fn must_wait(&self, named: &Named) -> bool {
+        named.steps.iter().any(|(_, path)| {
+            let bytes = path.as_os_str().as_bytes();
+            let is_below = |folder: &PathBuf| bytes.starts_with(folder.as_os_str().as_bytes());
+            self.watch.roots.iter().any(is_below) && !path.parent().is_some_and(|folder| self.environments.know(folder))
+        })
+    }
+
+    /// Resolves the paths of a call.
+    pub fn resolve(&mut self, Named { thread, steps }: Named) -> Event {
+        let steps = steps.into_iter().map(|(action, path)| {
+            let named = path;
+            let path = if action == Action::List { named.clone() } else { self.without_symlinks(named.clone()) };
+            let state = self.is_watched(&path).then(|| state(&path));
+            if state.is_none() {
+                self.remember_unwatched(&named, &path);
+            }
+            (action, path, state)
+        });
+        Event { thread, steps: steps.collect() }
     }
 
     fn is_watched(&mut self, path: &Path) -> bool {
-        self.watch.roots.iter().any(|root| path.starts_with(root))
+        let bytes = path.as_os_str().as_bytes();
+        // Comparing steps takes longer.
+        let may_be_below = |folder: &PathBuf| bytes.starts_with(folder.as_os_str().as_bytes());
+        self.watch.roots.iter().any(|root| may_be_below(root) && path.starts_with(root))
             && !self.watch.except.iter().any(|except| path.starts_with(except))
             && !self.environments.contain(path)
     }
 
-    /// The path at an address, absolute and without symlinks in front of its last step.
+    /// The path at an address, made absolute.
     fn path(&mut self, thread: u32, folder: Option<i32>, address: u64) -> Option<PathBuf> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = read_path(thread, address, &mut buffer);
         let path = PathBuf::from(OsStr::from_bytes(&buffer));
         self.buffer = buffer;
         read.ok()?;
-        if path.as_os_str().is_empty() {
-            return None;
-        }
-        let path = match folder.filter(|folder| *folder != libc::AT_FDCWD) {
-            _ if path.is_absolute() => path,
-            Some(folder) => open_file(thread, folder)?.join(path),
-            None => fs::read_link(format!("/proc/{thread}/cwd")).ok()?.join(path),
-        };
-        Some(self.without_symlinks(path))
+        absolute(thread, folder, path)
     }
 
+    /// A path without symlinks in front of its last step.
     fn without_symlinks(&mut self, path: PathBuf) -> PathBuf {
         match path.components().next_back() {
             Some(Component::Normal(name)) => match path.parent() {
@@ -147,25 +190,25 @@ impl Recorder {
         }
     }
 
-    /// A folder without symlinks; of one that does not exist, as much as exists.
+    /// A folder without symlinks.
     fn real_folder(&mut self, folder: &Path) -> PathBuf {
         if let Some(known) = self.folders.get(folder) {
             return known.clone();
         }
-        match fs::canonicalize(folder) {
-            Ok(real) => {
-                self.folders.insert(folder.to_owned(), real.clone());
-                real
+        let real = match (folder.parent(), folder.components().next_back()) {
+            (Some(parent), Some(Component::Normal(name))) => {
+                let real = self.real_folder(parent).join(name);
+                // A symlink to itself leads nowhere.
+                if real.is_symlink() { real.canonicalize().unwrap_or(real) } else { real }
             }
-            Err(_) => match (folder.parent(), folder.components().next_back()) {
-                (Some(parent), Some(Component::Normal(name))) => self.real_folder(parent).join(name),
-                (Some(parent), Some(Component::ParentDir)) => {
-                    let parent = self.real_folder(parent);
-                    parent.parent().map_or_else(|| parent.clone(), Path::to_owned)
-                }
-                _ => folder.to_owned(),
-            },
-        }
+            (Some(parent), Some(Component::ParentDir)) => {
+                let parent = self.real_folder(parent);
+                parent.parent().map_or_else(|| parent.clone(), Path::to_owned)
+            }
+            _ => folder.to_owned(),
+        };
+        self.folders.insert(folder.to_owned(), real.clone());
+        real
     }
 
     /// Records a call that happens.
@@ -253,6 +296,25 @@ impl Recorder {
             self.was_listed(&folder, listed);
         }
     }
+}
+
+/// The folder of an absolute path whose last step is a name.
+fn split(path: &[u8]) -> Option<&[u8]> {
+    let end = path.iter().rposition(|byte| *byte == b'/').filter(|_| path.starts_with(b"/"))?;
+    let name = &path[end + 1..];
+    (!matches!(name, b"" | b"." | b"..")).then_some(&path[..end])
+}
+
+/// A path of a thread, made absolute: relative to an open folder, or to the current one.
+fn absolute(thread: u32, folder: Option<i32>, path: PathBuf) -> Option<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    Some(match folder.filter(|folder| *folder != libc::AT_FDCWD) {
+        _ if path.is_absolute() => path,
+        Some(folder) => open_file(thread, folder)?.join(path),
+        None => fs::read_link(format!("/proc/{thread}/cwd")).ok()?.join(path),
+    })
 }
 
 /// Whether a file can be a module of Python, or a folder can be a package.
