@@ -126,6 +126,7 @@ fn once(layout: &Layout, rows: usize) {
         checkpoint_dir: None,
         threads: 2,
         pool_threads: 2,
+        own_paths: Vec::new(),
         project_dir: folder.clone(),
         env: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),

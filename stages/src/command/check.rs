@@ -10,7 +10,8 @@ use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Fails unless `output` is below `output_dir` and has its type. Returns a warning about what no other stage can read.
+/// Fails unless `output` is below `output_dir` and has its type. Returns a warning about what no other stage can read, or what the
+/// cache does not keep.
 pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String>, StageError> {
     let Output { name, artifact_type, path, .. } = output;
     let full = output_dir.join(path);
@@ -35,16 +36,18 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String
         Err(format!("it is a {}", if metadata.is_dir() { "folder" } else { "file" }))
     } else if metadata.is_dir() {
         make_readable(&full, &metadata);
-        listing(&full).and_then(|files| folder(*artifact_type, &full, &files)).map(|()| None)
+        listing(&full).and_then(|listed| {
+            folder(*artifact_type, &full, &listed.files).map(|()| empty_folders(name, &full, &listed.empty))
+        })
     } else if !metadata.is_file() {
         Err("it is neither a file nor a folder".to_owned())
     } else {
         make_readable(&full, &metadata);
-        file(*artifact_type, &full)
+        refuse_not_a_number(output, &full)?;
+        let left_out = |columns| format!("output `{name}` has columns that hamflow's own stages leave out: {columns}");
+        file(*artifact_type, &full).map(|columns| columns.map(left_out))
     };
-    let unreadable = problem
-        .map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))?;
-    Ok(unreadable.map(|columns| format!("output `{name}` has columns that hamflow's own stages leave out: {columns}")))
+    problem.map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))
 }
 
 /// Adds the permissions that the cache needs to read a file and to move it.
@@ -56,11 +59,32 @@ fn make_readable(path: &Path, metadata: &fs::Metadata) {
     }
 }
 
-/// Every file below a folder. An empty folder, a symlink or a name that the cache cannot store is an error.
-fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut files = Vec::new();
+/// Says which folders are lost.
+fn empty_folders(output: &str, folder: &Path, empty: &[PathBuf]) -> Option<String> {
+    let first = empty.iter().min()?.strip_prefix(folder).ok()?.display().to_string();
+    let which = match empty.len() {
+        1 => format!("the empty folder `{first}`"),
+        count => format!("{count} empty folders, such as `{first}`"),
+    };
+    Some(format!(
+        "output `{output}` has {which}, and the cache keeps only files; write a file into each folder that matters"
+    ))
+}
+
+/// What is below a folder.
+#[derive(Default)]
+struct Listing {
+    files: Vec<PathBuf>,
+    /// The folders with nothing in them.
+    empty: Vec<PathBuf>,
+}
+
+/// Every file below a folder. No file at all, a symlink or a name that the cache cannot store is an error.
+fn listing(folder: &Path) -> Result<Listing, String> {
+    let Listing { mut files, mut empty } = Listing::default();
     let mut pending = vec![folder.to_path_buf()];
     while let Some(current) = pending.pop() {
+        let mut is_empty = true;
         for entry in fs::read_dir(&current).map_err(|error| error.to_string())? {
             let entry = entry.map_err(|error| error.to_string())?;
             let kind = entry.file_type().map_err(|error| error.to_string())?;
@@ -77,10 +101,18 @@ fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {
             if !kind.is_dir() && !kind.is_file() {
                 return Err(format!("`{}` is neither a file nor a folder", entry.path().display()));
             }
-            if kind.is_dir() { pending.push(entry.path()) } else { files.push(entry.path()) }
+            if kind.is_dir() {
+                pending.push(entry.path())
+            } else {
+                files.push(entry.path())
+            }
+            is_empty = false;
+        }
+        if is_empty {
+            empty.push(current);
         }
     }
-    if files.is_empty() { Err("it is empty".to_owned()) } else { Ok(files) }
+    if files.is_empty() { Err("it is empty".to_owned()) } else { Ok(Listing { files, empty }) }
 }
 
 fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Result<(), String> {
@@ -131,7 +163,7 @@ fn file(artifact_type: ArtifactType, path: &Path) -> Result<Option<String>, Stri
 
 fn other_file(artifact_type: ArtifactType, path: &Path) -> Result<(), String> {
     match artifact_type {
-        artifact::SUMMARY | artifact::BALANCE | artifact::HISTORY | ArtifactType::METRICS => json(path),
+        _ if is_json(artifact_type) => json(path),
         ArtifactType::PAGE if read(path)?.is_empty() => Err("it is empty".to_owned()),
         artifact::CSV => {
             let bytes = read(path)?;
@@ -144,7 +176,46 @@ fn other_file(artifact_type: ArtifactType, path: &Path) -> Result<(), String> {
 }
 
 fn json(path: &Path) -> Result<(), String> {
-    serde_json::from_slice::<Value>(&read(path)?).map(|_| ()).map_err(|error| of(path, &format!("not JSON: {error}")))
+    let bytes = read(path)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(of(
+            path,
+            &"it begins with a byte order mark; write UTF-8 without one (Python: `encoding=\"utf-8\"`)",
+        ));
+    }
+    serde_json::from_slice::<Value>(&bytes).map(|_| ()).map_err(|error| of(path, &format!("not JSON: {error}")))
+}
+
+/// Fails if a file of JSON has a number that JSON does not have, as Python writes them.
+fn refuse_not_a_number(output: &Output, path: &Path) -> Result<(), StageError> {
+    let Output { name, artifact_type, .. } = output;
+    if !is_json(*artifact_type) {
+        return Ok(());
+    }
+    let bytes = read_regular(path, Symlinks::Follow).map_err(|source| StageError::io("read", path, &source))?;
+    let Err(error) = serde_json::from_slice::<Value>(&bytes) else { return Ok(()) };
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let Some(word) = not_a_number(line, error.column()) else { return Ok(()) };
+    let message = format!(
+        "output `{name}` has no {artifact_type} that can be read: `{word}` in line {} is not JSON",
+        error.line()
+    );
+    let hint =
+        "write `null` for a value that is undefined (NaN, infinite), in Python `x if math.isfinite(x) else None`";
+    Err(StageError::failed(message).hint(hint))
+}
+
+fn is_json(artifact_type: ArtifactType) -> bool {
+    matches!(artifact_type, artifact::SUMMARY | artifact::BALANCE | artifact::HISTORY | ArtifactType::METRICS)
+}
+
+/// The word at an error in a line, if it is one of those that Python writes for numbers that JSON does not have.
+fn not_a_number(line: &str, column: usize) -> Option<&'static str> {
+    // The column is that of the first or second character of the word.
+    let words = ["-Infinity", "Infinity", "NaN"];
+    let starts = column.saturating_sub(3)..=column;
+    starts.filter_map(|start| line.get(start..)).find_map(|rest| words.into_iter().find(|word| rest.starts_with(word)))
 }
 
 fn open(path: &Path) -> Result<File, String> {

@@ -368,3 +368,32 @@ fn only_lines_of_several_commands_have_strictness_in_their_key() {
         assert_eq!(strict(run, json!(false)), Value::Null);
     }
 }
+
+#[test]
+fn numbers_that_json_does_not_have_are_named_with_a_way_out() {
+    let metrics = |text: &str| {
+        let params = json!({ "run": "printf '%s' {params.text} > {outputs.m}", "outputs": { "m": { "type": "metrics" } },
+            "params": { "text": text } });
+        run_kind(&Command, &params, &[])
+    };
+    for (text, expected) in [
+        ("{\"auc\": NaN, \"loss\": 1}", "output `m` has no metrics that can be read: `NaN` in line 1 is not JSON"),
+        ("{\n\"a\": 1,\n\"b\": [-Infinity]}", "`-Infinity` in line 3 is not JSON"),
+        ("{\"a\":Infinity}", "`Infinity` in line 1"),
+        ("{\"NaN\": tru}", "`m.json`: not JSON: expected ident at line 1"),
+        ("\u{feff}{}", "`m.json`: it begins with a byte order mark"),
+    ] {
+        let error = metrics(text).err().unwrap();
+        assert!(error.message.contains(expected), "{text}: {}", error.message);
+    }
+    assert!(metrics("{\"a\": null}").is_ok());
+}
+
+#[test]
+fn empty_folders_that_the_cache_does_not_keep_are_named() {
+    let params = json!({ "run": "mkdir -p {outputs.t}/mel {outputs.t}/nv/x; echo 1 > {outputs.t}/nv/a",
+        "outputs": { "t": { "type": "folder" } } });
+    let ran = run_kind(&Command, &params, &[]).unwrap();
+    let expected = "output `t` has 2 empty folders, such as `mel`, and the cache keeps only files";
+    assert!(format!("{:?}", ran.events).contains(expected), "{:?}", ran.events);
+}
