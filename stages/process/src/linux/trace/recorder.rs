@@ -322,9 +322,12 @@ fn is_module(path: &Path) -> bool {
     path.extension().is_none_or(|suffix| ["py", "pyc", "so"].iter().any(|known| suffix == *known))
 }
 
-/// Whether a folder belongs to the library of a Python: `/usr/lib/python3.11`.
+/// Whether a folder belongs to the library of a Python: `/usr/lib/python3.11`, `/usr/lib/python311.zip`.
 fn is_library(path: &Path) -> bool {
-    path.components().any(|step| step.as_os_str().as_bytes().starts_with(b"python"))
+    let is_version =
+        |text: &str| text.starts_with(char::is_numeric) && text.chars().all(|c| c.is_numeric() || c == '.');
+    let names = path.components().filter_map(|step| step.as_os_str().to_str()?.strip_prefix("python"));
+    names.map(|rest| rest.strip_suffix(".zip").unwrap_or(rest)).any(is_version)
 }
 
 /// What an opening does, by its flags (open(2)); `None` for a nameless temporary file.
@@ -412,4 +415,19 @@ fn script_folder(process: u32) -> Option<PathBuf> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_with_python_in_its_name_is_no_library() {
+        for path in ["/usr/lib/python3.11", "/usr/lib/python3/dist-packages", "/opt/env/lib/python311.zip"] {
+            assert!(is_library(Path::new(path)), "{path}");
+        }
+        for path in ["/home/u/python-project/data", "/home/u/python/x.csv", "/home/u/python3-demo", "/usr/lib/x"] {
+            assert!(!is_library(Path::new(path)), "{path}");
+        }
+    }
 }
