@@ -42,6 +42,7 @@ is_there() {
     cjpeg) command -v cjpeg && command -v djpeg && command -v jpegtran && python_has "numpy, PIL" ;;
     Azurite) [ -f "${HAMFLOW_AZURITE:-}" ] && command -v node ;;
     faketime) command -v faketime ;;
+    Landlock) [[ "$(cat /sys/kernel/security/lsm 2> /dev/null)" == *landlock* ]] || python3 -c 'import ctypes; exit(ctypes.CDLL(None).syscall(444, None, 0, 1) < 1)' ;;
     gcp-storage-emulator) python_has gcp_storage_emulator ;;
     "mount namespaces") unshare --map-root-user --mount sh -c 'mount -t tmpfs tmpfs /mnt' ;;
     nginx) command -v nginx ;;
@@ -51,6 +52,7 @@ is_there() {
     reflinks) shares_blocks "${TMPDIR:-/tmp}" ;;
     s3s-fs) [ -x "${HAMFLOW_S3_SERVER:-}" ] ;;
     "the real data") [ -d "$data/ham10000" ] && [ -d "$data/ham10000-originals" ] ;;
+    uv) [ -x "$(dirname "${HAMFLOW_PYTHON:-/}")/uv" ] ;;
     "uncached writes") python3 -c 'import os, tempfile; os.pwritev(tempfile.TemporaryFile().fileno(), [b"x"], 0, 0x80)' ;;
     *) false ;;
   esac > /dev/null 2>&1
@@ -73,7 +75,7 @@ choose_tests() {
     names=$(tests_that_need "$need")
     case "$need" in
       # CI may lack these. Tests on a file system with reflinks are a step of their own.
-      "a GPU" | PyTorch | reflinks | "uncached writes") echo "not run here, needs $need:" $names ;;
+      "a GPU" | Landlock | PyTorch | reflinks | "uncached writes") echo "not run here, needs $need:" $names ;;
       *) missing "$need" "$(echo $names)" ;;
     esac
     for name in $names; do chosen+=(--skip "$name"); done
@@ -120,8 +122,8 @@ if for_step services; then
   step "Python packages"
   if [ -z "${HAMFLOW_PYTHON:-}" ]; then
     venv="$caches/hamflow-python"
-    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, matplotlib, numpy, isic_challenge_scoring, nvidia.cu13, pandas, PIL, polars, pyarrow, safetensors, sklearn, tensorboard, yaml' 2>/dev/null; then
-      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator isic-challenge-scoring matplotlib numpy 'pandas<3' pillow 'nvidia-cuda-nvrtc==13.*' onnx onnxruntime polars pyarrow safetensors scikit-learn tensorboard pyyaml \
+    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import datasets, gcp_storage_emulator, matplotlib, numpy, isic_challenge_scoring, nvidia.cu13, pandas, PIL, polars, pyarrow, safetensors, sklearn, tensorboard, yaml' 2>/dev/null || [ ! -x "$venv/bin/uv" ]; then
+      python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check datasets gcp-storage-emulator isic-challenge-scoring matplotlib numpy 'pandas<3' pillow 'nvidia-cuda-nvrtc==13.*' onnx onnxruntime polars pyarrow safetensors scikit-learn tensorboard pyyaml uv \
         || echo "cannot install the Python packages"
     fi
     export HAMFLOW_PYTHON="$venv/bin/python"

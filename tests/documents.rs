@@ -54,6 +54,16 @@ fn guide() -> Vec<String> {
     documents().into_iter().filter(|file| file.starts_with("docs/guide/")).collect()
 }
 
+/// The files that pipelines of a page need: blocks of YAML and Python that begin with a comment with their name, and files of folders.
+fn companions(file: &str) -> Vec<(String, String)> {
+    let blocks = ["yaml", "python"].iter().flat_map(|language| blocks(file, language));
+    let named = blocks.filter_map(|block| {
+        let name = block.lines().next()?.strip_prefix("# ")?;
+        (!name.contains(' ')).then(|| (name.to_owned(), block.clone()))
+    });
+    named.chain([("scans/a.csv".to_owned(), "1\n".to_owned())]).collect()
+}
+
 #[test]
 fn pipelines_in_the_guide_are_pipelines() {
     let mut seen = 0;
@@ -62,6 +72,9 @@ fn pipelines_in_the_guide_are_pipelines() {
             // Settings are shown without stages.
             let stage = if block.contains("[stages.") { "" } else { "[stages.synthetic]\n" };
             let project = Project::builtin(&format!("{stage}{block}"));
+            for (name, text) in companions(&file) {
+                project.write(&name, text);
+            }
             let ran = project.hamflow(&["dag", "--no-status"]);
             assert_eq!(ran.code, 0, "{file}: {block}\n{ran:?}");
             seen += 1;

@@ -16,6 +16,8 @@ mod devices;
 mod disks;
 #[cfg(feature = "builtin")]
 mod documents;
+#[cfg(feature = "builtin")]
+mod environments;
 mod faults;
 mod fuzz;
 mod gc;
@@ -42,3 +44,5 @@ mod security;
 mod serve;
 #[cfg(feature = "builtin")]
 mod terminal;
+#[cfg(feature = "builtin")]
+mod values;

@@ -35,6 +35,16 @@ pub(crate) struct AxisValue {
     pub(crate) node: Node,
 }
 
+impl AxisValue {
+    /// The reference on an axis of references.
+    pub(crate) fn reference(&self) -> &str {
+        match &self.node.value {
+            Value::String(text) => text,
+            _ => &self.label,
+        }
+    }
+}
+
 /// Reads `[stages.NAME.matrix]`, sorted by axis.
 ///
 /// An axis overrides a plain value of the same name, so that a profile can sweep a parameter that the file sets. `stage` is the table of
@@ -52,7 +62,7 @@ pub(crate) fn read_matrix(
     });
     let (spec, properties) = (&kind.spec, kind.properties());
     let mut axes = Vec::new();
-    for entry in &table.entries {
+    for entry in &dotted(table, "") {
         let name = entry.key.as_str();
         let role = if name == "seed" && spec.seeded {
             Role::Seed
@@ -60,7 +70,7 @@ pub(crate) fn read_matrix(
             Role::Port(port.clone())
         } else if properties.is_none_or(|names| names.iter().any(|known| known == name)) {
             Role::Parameter
-        } else if values.is_some_and(|values| values.get(name).is_some()) {
+        } else if values.is_some_and(|values| find(values, name).is_some()) {
             Role::Value
         } else {
             let known = properties.unwrap_or_default().iter().map(String::as_str);
@@ -78,6 +88,42 @@ pub(crate) fn read_matrix(
     }
     axes.sort_by(|a, b| a.name.cmp(&b.name));
     axes
+}
+
+/// The entries of a table that are not tables, with the names of nested ones joined by dots.
+pub(crate) fn dotted(table: &Table, prefix: &str) -> Vec<Entry> {
+    let mut axes = Vec::new();
+    for entry in &table.entries {
+        let key = format!("{prefix}{}", entry.key);
+        match &entry.node.value {
+            Value::Table(inner) => axes.extend(dotted(inner, &format!("{key}."))),
+            _ => axes.push(Entry { key, ..entry.clone() }),
+        }
+    }
+    axes
+}
+
+/// The value at a dotted name.
+fn find<'t>(values: &'t Table, name: &str) -> Option<&'t Entry> {
+    if let Some(entry) = values.get(name) {
+        return Some(entry);
+    }
+    let (first, rest) = name.split_once('.')?;
+    match &values.get(first)?.node.value {
+        Value::Table(inner) => find(inner, rest),
+        _ => None,
+    }
+}
+
+/// Replaces the value at a dotted name.
+pub(crate) fn replace(values: &mut Table, name: &str, node: &Node) {
+    if let Some(entry) = values.get_mut(name) {
+        entry.node = node.clone();
+    } else if let Some((first, rest)) = name.split_once('.')
+        && let Some(Entry { node: Node { value: Value::Table(inner), .. }, .. }) = values.get_mut(first)
+    {
+        replace(inner, rest, node);
+    }
 }
 
 fn read_values(place: &str, entry: &Entry, role: &Role, mistakes: &mut Mistakes) -> Vec<AxisValue> {
@@ -102,7 +148,7 @@ fn read_values(place: &str, entry: &Entry, role: &Role, mistakes: &mut Mistakes)
             mistakes.push(Mistake::new(node.span, format!("{place}: a value of the axis `{name}` is empty")));
             continue;
         }
-        if label.contains(|c: char| "[],=/\\".contains(c) || c.is_control()) {
+        if !is_label(&label) {
             let message = format!("{place}: the value `{label}` of the axis `{name}` cannot be part of a stage's name");
             let hint = "it must not contain `[`, `]`, `,`, `=`, `/` or `\\`".to_owned();
             mistakes.push(Mistake::new(node.span, message).hint(hint));
@@ -125,6 +171,11 @@ fn read_values(place: &str, entry: &Entry, role: &Role, mistakes: &mut Mistakes)
         values.push(AxisValue { label, node: node.clone() });
     }
     values
+}
+
+/// Whether a text can be part of a stage's name.
+pub(crate) fn is_label(text: &str) -> bool {
+    !text.contains(|c: char| "[],=/\\".contains(c) || c.is_control())
 }
 
 /// A seed: a whole number from 0, as the stage's own key takes it.

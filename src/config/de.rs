@@ -107,6 +107,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(value) => visitor.visit_bool(*value),
+            Value::Null => visitor.visit_unit(),
             Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
             Value::Table(table) => visitor.visit_map(Entries { entries: table.entries.iter(), current: None }),
         }

@@ -153,6 +153,11 @@ impl Sources {
         file.map_or(0, |file| self.add(file))
     }
 
+    /// Adds the text of another file.
+    pub(crate) fn add_file(&mut self, name: &str, text: &str) -> usize {
+        self.add(Source { origin: Origin::File, name: name.to_owned(), text: text.to_owned() })
+    }
+
     /// Adds one argument of the command line; its number goes into [`Span::source`].
     pub fn add_argument(&mut self, option: &str, text: &str) -> usize {
         self.add(Source { origin: Origin::Set, name: option.to_owned(), text: text.to_owned() })
@@ -244,6 +249,10 @@ impl Mistakes {
 
     pub(crate) fn extend(&mut self, mistakes: impl IntoIterator<Item = Mistake>) {
         self.0.extend(mistakes);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

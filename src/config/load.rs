@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Mistake, Mistakes, Sources, Span};
 use super::field_schema::properties_of;
+use super::foreach::Folders;
 use super::known_kinds::KnownKinds;
+use super::params_file::ParamsFiles;
 use super::pipeline::{Kinds, Overrides, Pipeline, Stage};
 use super::reader::read as read_section;
 use super::sections::Document;
@@ -27,23 +29,42 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
     if !mistakes.is_empty() {
         return Err(mistakes.into_diagnostics(&sources));
     }
+    let mut files = ParamsFiles::default();
+    files.replace(&mut table, kinds, &folder, &mut sources, &mut mistakes);
     overlay::apply_profile(&mut table, overrides.profile.as_deref(), &mut sources, &mut mistakes);
+    files.replace(&mut table, kinds, &folder, &mut sources, &mut mistakes);
     overlay::apply_set(&mut table, overrides, &mut sources, &mut mistakes);
+    files.replace(&mut table, kinds, &folder, &mut sources, &mut mistakes);
+    if !files.are_read() {
+        return Err(mistakes.into_diagnostics(&sources));
+    }
+    files.select(&mut table, &mut mistakes);
     take_misplaced_stages(&mut table, kinds, &mut mistakes);
     let root = Node { value: Value::Table(table), span: Span::default() };
     let document: Document = read_section("", &root, &mut mistakes).unwrap_or_default();
     document.check(&mut mistakes);
-    let stages = read_stages(&document.stages, kinds, document.pipeline.seed, &mut mistakes);
+    let mut inputs = document.inputs.into_declarations(&sources);
+    let mut folders = Folders::new(&folder, &inputs);
+    let mut templates = read_templates(&document.stages, kinds, &mut folders, &mut mistakes);
+    for template in &mut templates {
+        template.params_file = files.of(&template.name).map(str::to_owned);
+    }
+    let stages = make_stages(&templates, document.pipeline.seed, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(mistakes.into_diagnostics(&sources));
     }
+    let Folders { declarations, matched, .. } = folders;
+    inputs.extend(declarations);
+    inputs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Pipeline {
         name: document.pipeline.name,
         seed: document.pipeline.seed,
         missing_inputs: document.pipeline.missing_inputs,
+        params_files: files.digests().map(|(path, digest)| (folder.join(path), digest)).collect(),
+        matched_files: matched,
         root: folder,
         file,
-        inputs: document.inputs.into_declarations(&sources),
+        inputs,
         stages,
         cache: document.cache.into_options(),
         profile: overrides.profile.clone(),
@@ -97,7 +118,7 @@ fn take_misplaced_stages(table: &mut Table, kinds: Kinds, mistakes: &mut Mistake
     });
 }
 
-fn read_stages(table: &Table, kinds: Kinds, seed: u64, mistakes: &mut Mistakes) -> Vec<Stage> {
+fn read_templates(table: &Table, kinds: Kinds, folders: &mut Folders<'_>, mistakes: &mut Mistakes) -> Vec<Template> {
     if table.entries.is_empty() && mistakes.is_empty() {
         mistakes.push(
             Mistake::placeless("the pipeline has no stages")
@@ -106,10 +127,13 @@ fn read_stages(table: &Table, kinds: Kinds, seed: u64, mistakes: &mut Mistakes) 
     }
     let names: Vec<&str> = table.keys().collect();
     let mut known = KnownKinds::new(kinds);
-    let read = |entry: &Entry| read_stage(entry, &mut known, &names, mistakes);
-    let templates: Vec<Template> = table.entries.iter().filter_map(read).collect();
-    let stages = matrix::expand(&templates, seed, mistakes);
+    let read = |entry: &Entry| read_stage(entry, &mut known, &names, folders, mistakes);
+    table.entries.iter().filter_map(read).collect()
+}
+
+fn make_stages(templates: &[Template], seed: u64, mistakes: &mut Mistakes) -> Vec<Stage> {
+    let stages = matrix::expand(templates, seed, mistakes);
     ports::check(&stages, mistakes);
-    ports::require_ports(&templates, &stages, mistakes);
+    ports::require_ports(templates, &stages, mistakes);
     stages
 }

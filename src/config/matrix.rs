@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hamflow_stage_api::{Output, Resolved};
 
-use super::axis::{Axis, AxisValue, Role, VALUES, seed};
+use super::axis::{Axis, AxisValue, Role, VALUES, replace, seed};
 use super::diagnostic::{Mistake, Mistakes};
 use super::pipeline::{Reference, Stage};
 use super::reference::{ReferenceTarget, Selection};
@@ -87,7 +87,7 @@ fn find_dimensions(templates: &[Template], mistakes: &mut Mistakes) -> Vec<BTree
     for template in templates {
         for axis in template.axes.iter().filter(|axis| matches!(axis.role, Role::Port(_))) {
             for value in &axis.values {
-                let other = followed_name(&value.label).and_then(|name| indices.get(name));
+                let other = followed_name(value.reference()).and_then(|name| indices.get(name));
                 if other.is_some_and(|&other| !dimensions[other].is_empty()) {
                     let message = format!(
                         "stage `{}`: `{}` has a matrix itself, so it cannot be a value of an axis",
@@ -175,7 +175,7 @@ fn make_stage(
             }
             Role::Value => {
                 if let Some(Value::Table(values)) = params.get_mut(VALUES).map(|entry| &mut entry.node.value) {
-                    values.insert(Entry { key: axis.name.clone(), key_span: axis.span, node: value.node.clone() });
+                    replace(values, &axis.name, &value.node);
                 }
             }
             Role::Seed => {
@@ -184,7 +184,7 @@ fn make_stage(
                 }
             }
             Role::Port(port) => {
-                let reference = Reference { text: value.label.clone(), span: value.node.span };
+                let reference = Reference { text: value.reference().to_owned(), span: value.node.span };
                 references.retain(|(other, _)| other.name != port.name);
                 references.push((port.clone(), vec![reference]));
             }
@@ -213,6 +213,7 @@ fn make_stage(
         secret_env: template.secret_env.clone(),
         seed: stage_seed,
         needs: template.needs,
+        params_file: template.params_file.clone(),
         span: template.header,
     })
 }

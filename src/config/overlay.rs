@@ -2,6 +2,7 @@
 
 use hamflow_stage_api::near_miss::{did_you_mean, listed, there_is};
 
+use super::axis::{VALUES, dotted};
 use super::diagnostic::{Mistake, Mistakes, Sources, Span};
 use super::pipeline::Overrides;
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
@@ -72,13 +73,16 @@ fn refuse_hidden(root: &Table, profile: &Table, mistakes: &mut Mistakes) {
             continue;
         };
         mistakes.extend(above.entries.iter().filter_map(|entry| hidden(below, &entry.key, entry.key_span)));
+        let values = table_at(above, VALUES).map(|values| dotted(values, "")).unwrap_or_default();
+        mistakes.extend(values.iter().filter_map(|entry| hidden(below, &entry.key, entry.key_span)));
     }
 }
 
 /// The mistake of setting `key` where it is an axis of the stage.
 fn hidden(stage: &Entry, key: &str, span: Span) -> Option<Mistake> {
     let Value::Table(table) = &stage.node.value else { return None };
-    table_at(table, "matrix")?.get(key)?;
+    let axes = dotted(table_at(table, "matrix")?, "");
+    axes.iter().find(|axis| axis.key == key)?;
     let name = &stage.key;
     Some(
         Mistake::new(span, format!("stage `{name}`: `{key}` is an axis of the matrix"))
@@ -213,6 +217,10 @@ fn check_path(root: &Table, path: &[Key]) -> Result<(), Mistake> {
     // The axis would shadow the value; report that instead of ignoring the argument.
     match rest {
         [key] => hidden(entry, &key.name, key.span).map_or(Ok(()), Err),
+        [table, names @ .., last] if table.name == VALUES => {
+            let name: Vec<&str> = names.iter().chain([last]).map(|key| &key.name[..]).collect();
+            hidden(entry, &name.join("."), last.span).map_or(Ok(()), Err)
+        }
         _ => Ok(()),
     }
 }

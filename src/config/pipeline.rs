@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hamflow_stage_api::{AnyKind, KindSpec, Output, Params, Port, Resolved};
+use hamflow_stage_api::{AnyKind, Digest, KindSpec, Output, Params, Port, Resolved};
 
 use super::diagnostic::{Diagnostic, Sources, Span};
+use super::matched_files::MatchedFiles;
 use super::sections::{CacheOptions, InputDeclaration, Needs};
 
 /// The kinds that a build of hamflow knows.
@@ -33,6 +34,10 @@ pub struct Pipeline {
     pub profile: Option<String>,
     /// Whether `--profile` or `--set` changed anything; such runs keep their lock under `cache/locks/`.
     pub overridden: bool,
+    /// The files of parameters that were read, with their digests.
+    pub params_files: Vec<(PathBuf, Digest)>,
+    /// The files that stages were made for.
+    pub matched_files: Vec<MatchedFiles>,
     /// The texts that every [`Span`] points into.
     pub sources: Sources,
 }
@@ -70,6 +75,8 @@ pub struct Stage {
     pub seed: u64,
     /// What one of its jobs needs, as far as it is declared.
     pub needs: Needs,
+    /// The file that its values come from, as written.
+    pub params_file: Option<String>,
     /// Where the stage's table begins.
     pub span: Span,
 }

@@ -53,20 +53,25 @@ fn read_declared_ports(
             Value::String(text) => text.contains("[*]"),
             _ => false,
         };
-        let port = Port {
-            name: entry.key.clone(),
-            accepts: Vec::new(),
-            any: true,
-            external: true,
-            required: true,
-            unless: None,
-            many,
-            access: Access::Content,
-            doc: "Declared by the stage.",
-        };
+        let port = declared_port(&entry.key, many);
         if let Some(written) = read_port(place, &port, entry, mistakes) {
             references.push((port, written));
         }
+    }
+}
+
+/// A port that the stage itself declares.
+pub(crate) fn declared_port(name: &str, many: bool) -> Port {
+    Port {
+        name: name.to_owned(),
+        accepts: Vec::new(),
+        any: true,
+        external: true,
+        required: true,
+        unless: None,
+        many,
+        access: Access::Content,
+        doc: "Declared by the stage.",
     }
 }
 

@@ -9,6 +9,7 @@ use hamflow_stage_api::{
 
 use super::axis::{Axis, read_matrix};
 use super::diagnostic::{Mistake, Mistakes, Span};
+use super::foreach::{EACH, Folders, Site};
 use super::known_kinds::{KnownKind, KnownKinds};
 use super::pipeline::Reference;
 use super::port_reader::read_references;
@@ -34,6 +35,7 @@ pub(crate) struct Template {
     pub(crate) secret_env: Vec<String>,
     pub(crate) seed: Option<u64>,
     pub(crate) needs: Needs,
+    pub(crate) params_file: Option<String>,
 }
 
 impl Template {
@@ -78,6 +80,7 @@ pub(crate) fn read_stage(
     entry: &Entry,
     kinds: &mut KnownKinds,
     names: &[&str],
+    folders: &mut Folders<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Template> {
     let name = entry.key.clone();
@@ -110,8 +113,14 @@ pub(crate) fn read_stage(
     let written_ports =
         spec.ports.iter().filter(|port| is_written(port, table)).map(|port| port.name.clone()).collect();
     let params = read_params(&place, &known, table, mistakes);
-    let axes =
+    let mut axes =
         section.matrix.as_ref().map(|matrix| read_matrix(&place, &known, table, matrix, mistakes)).unwrap_or_default();
+    if let Some(pattern) = &section.foreach {
+        let taken = references.iter().map(|(port, _)| &port.name).chain(axes.iter().map(|axis| &axis.name));
+        let site = Site { place: &place, spec: &spec, is_taken: taken.into_iter().any(|name| name == EACH), pattern };
+        axes.extend(folders.axis(site, mistakes));
+        axes.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     check_section(&place, table, &section, &spec, mistakes);
     Some(Template {
         name,
@@ -126,6 +135,7 @@ pub(crate) fn read_stage(
         secret_env: section.secret_env(),
         seed: section.seed,
         needs: section.needs(),
+        params_file: None,
     })
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Value {
     Integer(i64),
     Float(f64),
     Boolean(bool),
+    /// Only in files of parameters: TOML has none.
+    Null,
     Array(Vec<Node>),
     Table(Table),
 }
@@ -110,7 +112,7 @@ impl Node {
                     entry.node.set_source(source);
                 }
             }
-            Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {}
+            Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Null => {}
         }
     }
 
@@ -120,6 +122,7 @@ impl Node {
             Value::String(_) => "a string",
             Value::Integer(_) | Value::Float(_) => "a number",
             Value::Boolean(_) => "a boolean",
+            Value::Null => "nothing",
             Value::Array(_) => "a list",
             Value::Table(_) => "a table",
         }
@@ -131,6 +134,7 @@ impl Node {
             Value::Integer(number) => Json::from(*number),
             Value::Float(number) => Json::from(*number),
             Value::Boolean(value) => Json::from(*value),
+            Value::Null => Json::Null,
             Value::Array(items) => items.iter().map(Self::to_json).collect(),
             Value::Table(table) => Json::Object(table.to_params()),
         }
@@ -162,7 +166,7 @@ pub(crate) fn label(node: &Node) -> Option<String> {
             let plain = *number == 0.0 || (1e-5..1e16).contains(&number.abs());
             Some(if plain { format!("{number}") } else { format!("{number:e}") })
         }
-        Value::Array(_) | Value::Table(_) => None,
+        Value::Null | Value::Array(_) | Value::Table(_) => None,
     }
 }
 

@@ -128,6 +128,7 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
         pool_threads: if spec.threads == Threads::All { threads } else { 1 },
         project_dir: places.project.to_owned(),
         own_paths: places.own.to_vec(),
+        params_file: stage.params_file.as_ref().map(|path| places.project.join(path)),
         env,
         redactor: places.redactor.clone(),
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hamflow_stage_api::{Params, ReadKind};
+use hamflow_stage_api::{Params, ReadKind, Versions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,6 +55,9 @@ pub struct Fingerprint {
     /// The declared environment; `None` for a variable that is not set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Option<String>>,
+    /// The versions of the software that the stage depends on.
+    #[serde(default, skip_serializing_if = "Versions::is_empty")]
+    pub tools: Versions,
     /// The seed, for kinds that declare randomness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -179,6 +182,7 @@ mod tests {
             }],
             views: vec![],
             env: BTreeMap::new(),
+            tools: Versions::new(),
             seed: Some(1),
             device: None,
             reads: None,
@@ -194,7 +198,7 @@ mod tests {
     #[test]
     fn every_field_is_in_the_key() {
         let base = fingerprint();
-        let mut others = vec![base.clone(); 10];
+        let mut others = vec![base.clone(); 11];
         others[0].kind = "other".into();
         others[1].revision = 2;
         others[2].params.insert("c".into(), json!(0));
@@ -205,6 +209,7 @@ mod tests {
         others[7].device = Some("cpu".into());
         others[8].reads = Some(Reads::new());
         others[9].reads = Some([("x".into(), (ReadKind::Presence, "absent".into()))].into());
+        others[10].tools.insert("Python".into(), "3.12.1".into());
         for other in others {
             assert_ne!(other.key(), base.key(), "{other:?}");
         }

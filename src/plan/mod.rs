@@ -11,6 +11,7 @@
 //! | digests, by port, of the inputs' bytes, their names or the views that the kind reads | paths, names of upstream stages, times |
 //! | kinds, parameters and seeds of the stages upstream, for kinds that ask for their lineage (`report`) | |
 //! | axis values of gathered stages | the order in which stages ran |
+//! | versions of declared tools and environments | versions of other software |
 //! | declared environment | any other environment, `secret_env` |
 //! | the seed, for kinds that declare randomness | threads, host, executor, SIMD level |
 //! | the device class, where numbers depend on it (some kinds accept results of other devices: [`Planner::elsewhere`]) | |
@@ -217,6 +218,7 @@ impl<'a> Planner<'a> {
             inputs: Vec::new(),
             views: Vec::new(),
             env: environment(&self.world, stage)?,
+            tools: self.world.tools(stage, &graph.pipeline.root)?,
             seed: spec.seeded.then_some(stage.seed),
             device,
             reads: None,

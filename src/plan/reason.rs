@@ -91,6 +91,8 @@ pub enum StaleReason {
     View { name: String, changes: Option<Changes> },
     /// An environment variable.
     Env { name: String, old: Option<String>, new: Option<String> },
+    /// The version of a tool or of a package in an environment.
+    Tool { name: String, old: Option<String>, new: Option<String> },
     /// The seed.
     Seed { old: Option<u64>, new: Option<u64> },
     /// A file that the program used without a declaration.
@@ -121,6 +123,10 @@ fn redacted_value(value: Value, redactor: &Redactor) -> Value {
         }
         other => other,
     }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.parse::<Digest>().is_ok()
 }
 
 fn shown(value: Option<&Value>) -> String {
@@ -163,6 +169,14 @@ impl fmt::Display for StaleReason {
                     |value: &Option<String>| value.as_ref().map_or("unset".into(), |value| format!("`{value}`"));
                 write!(f, "environment `{name}` changed from {} to {}", shown(old), shown(new))
             }
+            Self::Tool { name, old, new } => match (old, new) {
+                (Some(old), Some(new)) if is_digest(old) && is_digest(new) => write!(f, "`{name}` changed"),
+                (Some(old), Some(new)) => write!(f, "`{name}`: {old} → {new}"),
+                (None, Some(new)) if is_digest(new) => write!(f, "`{name}` is new"),
+                (None, Some(new)) => write!(f, "`{name}` {new} is new"),
+                (Some(old), None) if !is_digest(old) => write!(f, "`{name}` {old} is gone"),
+                (_, None) => write!(f, "`{name}` is gone"),
+            },
             Self::Seed { old, new } => {
                 let shown = |value: &Option<u64>| value.map_or("none".into(), |value| value.to_string());
                 write!(f, "seed changed from {} to {}", shown(old), shown(new))
@@ -223,7 +237,7 @@ pub fn difference(
     source_of: &dyn Fn(&FingerprintInput) -> String,
 ) -> Vec<StaleReason> {
     // Destructured so that a new field does not compile until it is explained as well.
-    let Fingerprint { kind, revision, params, inputs, views, env, seed, device, reads } = new;
+    let Fingerprint { kind, revision, params, inputs, views, env, tools, seed, device, reads } = new;
     let mut reasons = Vec::new();
     if *kind != old.kind {
         reasons.push(StaleReason::Kind { old: old.kind.clone(), new: kind.clone() });
@@ -261,6 +275,12 @@ pub fn difference(
         let (was, is) = (old.env.get(name).cloned().flatten(), env.get(name).cloned().flatten());
         if was != is || old.env.contains_key(name) != env.contains_key(name) {
             reasons.push(StaleReason::Env { name: name.clone(), old: was, new: is });
+        }
+    }
+    for name in old.tools.keys().chain(tools.keys().filter(|name| !old.tools.contains_key(*name))) {
+        let (was, is) = (old.tools.get(name).cloned(), tools.get(name).cloned());
+        if was != is {
+            reasons.push(StaleReason::Tool { name: name.clone(), old: was, new: is });
         }
     }
     if *seed != old.seed {

@@ -12,12 +12,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::{Params, ReadKind, envelope};
+use hamflow_stage_api::{Params, ReadKind, Versions, envelope};
 use serde::{Deserialize, Serialize};
 
 use super::trace::{DeviceChoice, Trace};
 use super::{Planner, look};
-use crate::config::{DEFAULT_CACHE_DIR, Kinds};
+use crate::config::{DEFAULT_CACHE_DIR, Kinds, MatchedFiles, matched_names};
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Listed, Stat, Symlinks};
 use crate::lock::Lockfile;
@@ -25,7 +25,7 @@ use crate::store::StableEntry;
 use crate::store::remote::SCOPE_VARIABLE;
 use crate::threads;
 
-const MAGIC: &[u8] = b"hamflow-seal 2\n";
+const MAGIC: &[u8] = b"hamflow-seal 3\n";
 
 /// A BLAKE3 hash as bytes.
 type Hash = [u8; 32];
@@ -66,6 +66,12 @@ pub struct Seal {
     presence: Vec<(PathBuf, String)>,
     /// Folders that programs listed, by the digest of the names; the flag is set for the project's root.
     names: Vec<(PathBuf, ReadKind, bool, Hash)>,
+    /// Folders whose files have a stage each: the pattern of the names, and the digest of those that match.
+    matched: Vec<(PathBuf, String, Hash)>,
+    /// The versions of software, by kind and question.
+    tools: Vec<(String, String, Versions)>,
+    /// The project's root, for questions about software.
+    root: PathBuf,
 }
 
 /// The lock file as left by a run.
@@ -115,7 +121,7 @@ impl Seal {
             return None;
         }
         let (trace, began) = planner.world.trace();
-        let Trace { variables, devices, paths, presence, names, results, blobs, is_open } = &*trace.borrow();
+        let Trace { variables, devices, tools, paths, presence, names, results, blobs, is_open } = &*trace.borrow();
         let is_unhashed = planner.declared.iter().flatten().any(|declared| declared.digest.is_unread());
         if *is_open || is_unhashed {
             return None;
@@ -134,6 +140,9 @@ impl Seal {
                 .iter()
                 .map(|((path, kind, is_project), digest)| (path.clone(), *kind, *is_project, *digest.hash()))
                 .collect(),
+            matched: matched(&pipeline.matched_files),
+            tools: tools.iter().map(|((kind, question), it)| (kind.clone(), question.clone(), it.clone())).collect(),
+            root: pipeline.root.clone(),
         };
         for path in paths {
             match planner.world.stable_entry(path)? {
@@ -155,8 +164,8 @@ impl Seal {
 
     /// Whether everything is unchanged since it was sealed.
     pub fn holds(&self, kinds: Kinds) -> bool {
-        let Self { invocation: _, stages: _, texts, environment, devices, named, files, folders, presence, names } =
-            self;
+        let Self { invocation: _, stages: _, texts, environment, devices, named, files, folders, .. } = self;
+        let Self { presence, names, matched, tools, root, .. } = self;
         environment.iter().all(|(name, value)| variable(name) == *value)
             && devices.iter().all(|device| device.holds(kinds))
             && all(texts, |(path, hash)| {
@@ -170,6 +179,10 @@ impl Seal {
                 look::names(path, *kind, *is_project)
                     .is_some_and(|names| blake3::hash(names.as_bytes()).as_bytes() == hash)
             })
+            && all(matched, |(folder, pattern, hash)| {
+                matched_names(folder, pattern).is_ok_and(|names| blake3::hash(names.as_bytes()).as_bytes() == hash)
+            })
+            && threads::each(tools, threads::available(), 1, |tool| holds_tool(kinds, tool, root)).is_ok()
     }
 }
 
@@ -180,6 +193,17 @@ impl DeviceChoice {
         let resolved = kind.zip(params).and_then(|(kind, params)| Some((kind, kind.resolve(&params).ok()?)));
         resolved.is_some_and(|(kind, params)| kind.device_class(&params).is_ok_and(|class| class == self.class))
     }
+}
+
+fn matched(files: &[MatchedFiles]) -> Vec<(PathBuf, String, Hash)> {
+    let of = |MatchedFiles { folder, pattern, names }: &MatchedFiles| (folder.clone(), pattern.clone(), *names.hash());
+    files.iter().map(of).collect()
+}
+
+fn holds_tool(kinds: Kinds, (kind, question, versions): &(String, String, Versions), root: &Path) -> Result<(), ()> {
+    let kind = kinds.iter().find(|known| known.spec().name == kind).ok_or(())?;
+    let found = kind.tool_versions(question, root).map_err(|_| ())?;
+    (found == *versions).then_some(()).ok_or(())
 }
 
 /// Returns the files that are read each time with their hashes, or `None` if the lock file differs from the given lock.
@@ -197,7 +221,8 @@ fn texts(planner: &Planner<'_>, lock: SavedLock<'_>) -> Option<Vec<(PathBuf, Has
         (lock_path.to_owned(), &lock_text),
         (version, &version_text),
     ];
-    Some(texts.map(|(path, text)| (path, *Digest::of(text.as_bytes()).hash())).to_vec())
+    let params = pipeline.params_files.iter().map(|(path, digest)| (path.clone(), *digest.hash()));
+    Some(texts.map(|(path, text)| (path, *Digest::of(text.as_bytes()).hash())).into_iter().chain(params).collect())
 }
 
 fn variable(name: &str) -> Option<Hash> {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use hamflow_stage_api::ReadKind;
+use hamflow_stage_api::{ReadKind, Versions};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -30,6 +30,8 @@ pub struct Trace {
     pub variables: BTreeSet<String>,
     /// Device choices.
     pub devices: Vec<DeviceChoice>,
+    /// The versions of software, by the kind and the question that asks for them.
+    pub tools: BTreeMap<(String, String), Versions>,
     /// Files and folders outside the store: inputs, project files, folders of `out/`.
     pub paths: BTreeSet<PathBuf>,
     /// What is at paths that programs looked for: `absent`, `file`, `folder` or `other`.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hamflow_stage_api::{FileStamp, ReadKind, StageError, UndeclaredRead};
+use hamflow_stage_api::{FileStamp, ReadKind, StageError, UndeclaredRead, Versions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -122,6 +122,25 @@ impl<'a> World<'a> {
             }
         }
         Ok(class)
+    }
+
+    /// Returns the versions of the software that a stage depends on.
+    pub fn tools(&self, stage: &Stage, project: &Path) -> Result<Versions, StageError> {
+        let mut versions = Versions::new();
+        for question in stage.kind.tool_questions(&stage.params) {
+            let key = (stage.spec.name.to_owned(), question);
+            let known = self.trace.borrow().tools.get(&key).cloned();
+            let answer = match known {
+                Some(known) => known,
+                None => {
+                    let answer = stage.kind.tool_versions(&key.1, project)?;
+                    self.trace.borrow_mut().tools.insert(key, answer.clone());
+                    answer
+                }
+            };
+            versions.extend(answer);
+        }
+        Ok(versions)
     }
 
     /// Lists and hashes a declared input.

@@ -2,7 +2,9 @@
 
 mod attempts;
 mod check;
+mod environment;
 mod interpreter;
+mod isolated;
 mod process;
 mod programs;
 mod reads;
@@ -15,15 +17,17 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use hamflow_stage_api::{
-    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, Threads, Undeclared,
-    near_miss, parameters,
+    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, Threads, Tools,
+    Undeclared, Versions, near_miss, parameters,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact;
-use process::Program;
+use environment::{Environment, Prepared};
+use isolated::Isolated;
+use process::{Outcome, Program};
 use reads::Places;
 use template::{Placeholder, Template};
 use unchanged::Stamps;
@@ -68,6 +72,10 @@ pub struct CommandParams {
     #[schemars(range(max = 100))]
     #[serde(skip_serializing_if = "is_default")]
     retries: u32,
+    /// Whether the program sees only its declared inputs, in a working folder of its own. Reading another file of the project or of the home
+    /// directory is an error.
+    #[serde(skip_serializing_if = "is_default")]
+    isolate: bool,
     /// What happens if the program reads a file of the project that no input declares.
     #[serde(skip_serializing_if = "is_default")]
     undeclared: Undeclared,
@@ -76,8 +84,16 @@ pub struct CommandParams {
     track: Vec<String>,
     /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional.
     outputs: BTreeMap<String, Declared>,
-    /// Values for `{params.z}`.
-    #[schemars(schema_with = "scalars")]
+    /// The environment that the program runs in: `"uv"`, or `{ uv = "FOLDER" }`, `{ conda = "NAME" }`, `{ container = "IMAGE" }`. The
+    /// versions in it are part of the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Environment>,
+    /// Commands that print versions which are part of the key, such as `python3 --version`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<String>,
+    /// Values for `{params.z}`, or a file of them: `params.toml`, `params.yaml` or `params.json`. The program finds them as JSON in the
+    /// file that the environment variable `HAMFLOW_PARAMS` names.
+    #[schemars(schema_with = "values")]
     params: BTreeMap<String, Value>,
 }
 
@@ -137,8 +153,9 @@ fn artifact_types(_: &mut schemars::SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": artifact::NAMES })
 }
 
-fn scalars(_: &mut schemars::SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
+fn values(_: &mut schemars::SchemaGenerator) -> Schema {
+    // The engine replaces the path of a file by its values.
+    json_schema!({ "type": ["object", "string"] })
 }
 
 impl Declared {
@@ -163,12 +180,6 @@ impl CommandParams {
         }
         self.check_outputs()?;
         self.check_process()?;
-        for (name, value) in &self.params {
-            if value.is_array() || value.is_object() || value.is_null() {
-                let message = format!("`params.{name}` must be a string, a number, true or false");
-                return Err(ParamError::new(&format!("params.{name}"), message));
-            }
-        }
         for text in texts {
             let template = Template::parse(text)
                 .map_err(|problem| ParamError::new("run", problem).hint("write `{{` and `}}` for literal braces"))?;
@@ -176,7 +187,23 @@ impl CommandParams {
                 self.check_placeholder(placeholder)?;
             }
         }
+        if let Some(environment) = &self.environment {
+            environment.check()?;
+        }
         self.check_places()
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        self.outputs.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
+    }
+
+    /// The value at a dotted name.
+    fn value(&self, name: &str) -> Option<&Value> {
+        if let Some(value) = self.params.get(name) {
+            return Some(value);
+        }
+        let (first, rest) = name.split_once('.')?;
+        rest.split('.').try_fold(self.params.get(first)?, |value, step| value.get(step))
     }
 
     fn check_process(&self) -> Result<(), ParamError> {
@@ -239,9 +266,15 @@ impl CommandParams {
             Placeholder::Output(name) if !self.outputs.contains_key(name) => {
                 Err(unknown(name, self.outputs.keys().map(String::as_str).collect(), "outputs"))
             }
-            Placeholder::Param(name) if !self.params.contains_key(name) => {
-                Err(unknown(name, self.params.keys().map(String::as_str).collect(), "params"))
-            }
+            Placeholder::Param(name) => match self.value(name) {
+                None => Err(unknown(name, self.params.keys().map(String::as_str).collect(), "params")),
+                Some(value) if value.is_array() || value.is_object() || value.is_null() => {
+                    let message = format!("`{{params.{name}}}` must be a string, a number, true or false");
+                    Err(ParamError::new("run", message)
+                        .hint("name a value within it, or let the program read the file in `HAMFLOW_PARAMS`"))
+                }
+                Some(_) => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -250,6 +283,13 @@ impl CommandParams {
     fn has_several_commands(&self) -> bool {
         let Run::Line(line) = &self.run else { return false };
         Template::parse(line).is_ok_and(|template| template.read_as_line().0.has_several_commands)
+    }
+
+    /// Whether the program's uses of files are observed, where that is possible. Those of a container are not: its programs are children
+    /// of a service.
+    fn is_observed(&self) -> bool {
+        (self.isolate || self.undeclared != Undeclared::Off)
+            && !self.environment.as_ref().is_some_and(Environment::is_container)
     }
 
     fn check_outputs(&self) -> Result<(), ParamError> {
@@ -323,11 +363,15 @@ impl Kind for Command {
     }
 
     fn outputs(&self, params: &CommandParams) -> Vec<Output> {
-        params.outputs.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
+        params.outputs()
     }
 
     fn observes(&self, params: &CommandParams) -> bool {
-        params.undeclared != Undeclared::Off && hamflow_process::can_observe()
+        params.is_observed() && hamflow_process::can_observe()
+    }
+
+    fn tools(&self) -> Option<&dyn Tools<CommandParams>> {
+        Some(self)
     }
 
     fn files(&self) -> Option<&dyn Files<CommandParams>> {
@@ -341,20 +385,26 @@ impl Kind for Command {
             // Creates the parent folder of each output; the program creates the output itself.
             context.output_file(&output.path)?;
         }
-        let command_line = template::fill(params, context)?;
-        let timeout = params.time_limit().map_err(|error| StageError::bug(error.message))?;
-        let places = (params.undeclared != Undeclared::Off).then(|| Places::of(params, context));
-        let watch = places.as_ref().map(Places::watch);
-        let program = Program {
-            command_line: &command_line,
-            is_strict: params.strict == Some(true),
-            timeout,
-            watch: watch.as_ref(),
+        let prepared = environment::prepare(params, context)?;
+        let isolated = params.isolate.then(|| Isolated::of(&prepared, context));
+        let places = params.is_observed().then(|| Places::of(params, isolated.as_ref(), context));
+        let outcome = match &isolated {
+            Some(isolated) => {
+                warn_of_visible_files(context);
+                start(params, &prepared, Some(isolated), places.as_ref(), &context.with_job(isolated.job()))?
+            }
+            None => start(params, &prepared, None, places.as_ref(), context)?,
         };
-        let observed = attempts::run(program, params.retries, &outputs, context)?;
-        if let (Some(observed), Some(places)) = (observed, places) {
-            reads::report(&observed, params, &places, context)?;
+        let failed = outcome.result.is_err();
+        if let (Some(observed), Some(places)) = (outcome.observed, places)
+            && (!failed || params.isolate)
+        {
+            let reported = reads::report(&observed, params, &places, context);
+            // The program most likely failed because it did not get the file.
+            reported
+                .map_err(|error| outcome.result.as_ref().err().map_or(error.clone(), |cause| because(cause, &error)))?;
         }
+        outcome.result?;
         stamps.check(context.inputs())?;
         for output in &outputs {
             if let Some(warning) = check::output(output, &context.job().output_dir)? {
@@ -365,9 +415,69 @@ impl Kind for Command {
     }
 }
 
+/// Runs the program of a stage. `context` is that of the program.
+fn start(
+    params: &CommandParams,
+    prepared: &Prepared,
+    isolated: Option<&Isolated>,
+    places: Option<&Places>,
+    context: &StageContext<'_>,
+) -> Result<Outcome, StageError> {
+    let begin = || isolated.map_or(Ok(()), Isolated::lay_out);
+    // Placeholders of files are looked up in the working folder.
+    begin()?;
+    let command_line = template::fill(params, context)?;
+    let timeout = params.time_limit().map_err(|error| StageError::bug(error.message))?;
+    let watch = places.map(Places::watch);
+    let values = (!params.params.is_empty()).then(|| json_of(&params.params)).transpose()?;
+    let program = Program {
+        command_line: &command_line,
+        is_strict: params.strict == Some(true),
+        timeout,
+        watch: watch.as_ref(),
+        prepared,
+        isolation: isolated.map(Isolated::isolation),
+        values: values.as_deref(),
+    };
+    attempts::run(program, params.retries, &params.outputs(), context, &begin)
+}
+
+/// The values as JSON for the program.
+fn json_of(values: &BTreeMap<String, Value>) -> Result<Vec<u8>, StageError> {
+    serde_json::to_vec(values).map_err(|error| StageError::bug(error.to_string()))
+}
+
+/// Says that a program sees files that should be hidden.
+fn warn_of_visible_files(context: &StageContext<'_>) {
+    if !hamflow_process::can_isolate() {
+        context.warn("this system cannot hide files (Landlock, Linux 5.13), so the program can read others by their absolute paths");
+    }
+}
+
+/// The error of a program that failed since a file was hidden from it.
+fn because(failure: &StageError, hidden: &StageError) -> StageError {
+    let error = StageError::failed(format!("{}\n{}", hidden.message, failure.message));
+    match &hidden.hint {
+        Some(hint) => error.hint(hint.clone()),
+        None => error,
+    }
+}
+
+impl Tools<CommandParams> for Command {
+    fn questions(&self, params: &CommandParams) -> Vec<String> {
+        let environment = params.environment.as_ref().and_then(Environment::question);
+        environment.into_iter().chain(params.tools.iter().map(|line| environment::tool_question(line))).collect()
+    }
+
+    fn versions(&self, question: &str, project: &Path) -> Result<Versions, StageError> {
+        environment::versions(question, project)
+    }
+}
+
 impl Files<CommandParams> for Command {
     fn candidates(&self, params: &CommandParams) -> Vec<String> {
-        params.run.texts().iter().flat_map(|text| template::files(text)).collect()
+        let image = params.environment.as_ref().and_then(Environment::file).map(str::to_owned);
+        params.run.texts().iter().flat_map(|text| template::files(text)).chain(image).collect()
     }
 }
 

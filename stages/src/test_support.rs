@@ -150,6 +150,7 @@ pub fn job(kind: &dyn AnyKind, params: &Value, inputs: &[(&str, Input)], folder:
         threads: 2,
         pool_threads: 1,
         own_paths: Vec::new(),
+        params_file: None,
         project_dir: folder.to_path_buf(),
         env: BTreeMap::new(),
         redactor: Redactor::default(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::field_schema::properties_of;
 use crate::config::quantity::parse_size;
-use crate::config::spanned::parsed;
+use crate::config::spanned::{Spanned, parsed};
 use crate::config::value::Table;
 
 /// What every stage takes, whatever its kind.
@@ -29,6 +29,10 @@ pub(crate) struct StageSection {
     resources: ResourcesSection,
     /// The same as `memory` in `resources`.
     memory: Option<Memory>,
+    /// The values of the file at `params` that the stage depends on, such as `["seed", "train.*"]`; by default all.
+    params_used: Option<Vec<String>>,
+    /// One stage per file of a declared folder, such as `"inputs.scans/*.csv"`; the file is the stage's input `each`.
+    pub(crate) foreach: Option<Spanned<String>>,
     /// One stage per combination of these values.
     #[schemars(extend("errorMessage" = "write `matrix = { lr = [1e-3, 3e-4] }`"))]
     pub(crate) matrix: Option<Table>,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     Curves, EventSink, Job, JobPart, Kind, KindSpec, Output, Pairs, ParamError, Params, Part, PartOutput, Plan,
-    Planning, StageContext, StageError, View, parameters,
+    Planning, StageContext, StageError, Versions, View, parameters,
 };
 
 /// The validated parameters of a stage with all defaults: as JSON and in the form that its kind works with.
@@ -78,6 +79,12 @@ pub trait AnyKind: Sync {
 
     /// [`Devices::accepts_others`](crate::Devices::accepts_others).
     fn accepts_other_devices(&self, params: &Resolved) -> bool;
+
+    /// [`Tools::questions`](crate::Tools::questions); none by default.
+    fn tool_questions(&self, params: &Resolved) -> Vec<String>;
+
+    /// [`Tools::versions`](crate::Tools::versions); none by default.
+    fn tool_versions(&self, question: &str, project: &Path) -> Result<Versions, StageError>;
 
     /// [`Files::candidates`](crate::Files::candidates); none by default.
     fn candidate_files(&self, params: &Resolved) -> Vec<String>;
@@ -160,6 +167,14 @@ impl<K: Kind> AnyKind for K {
 
     fn observes(&self, params: &Resolved) -> bool {
         Kind::observes(self, params.get())
+    }
+
+    fn tool_questions(&self, params: &Resolved) -> Vec<String> {
+        self.tools().map_or_else(Vec::new, |tools| tools.questions(params.get()))
+    }
+
+    fn tool_versions(&self, question: &str, project: &Path) -> Result<Versions, StageError> {
+        self.tools().map_or_else(|| Ok(Versions::new()), |tools| tools.versions(question, project))
     }
 
     fn candidate_files(&self, params: &Resolved) -> Vec<String> {

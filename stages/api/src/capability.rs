@@ -1,5 +1,8 @@
 //! What only some kinds can do, each a trait of its own over the kind's parameters `P`.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use crate::{Input, Inputs, ParamError, Part, PartOutput, StageContext, StageError};
 
 /// The information that is available before a stage runs, besides its parameters.
@@ -85,6 +88,18 @@ pub trait Columns<P> {
     fn made(&self, _params: &P, _output: &str, _of: &dyn Fn(&str) -> Option<Vec<String>>) -> Option<Vec<String>> {
         None
     }
+}
+
+/// Versions of programs that results depend on, by name.
+pub type Versions = BTreeMap<String, String>;
+
+/// Results that depend on installed software.
+pub trait Tools<P> {
+    /// What must be asked to know the versions for these parameters. A question is asked once in a run, whatever stages have it.
+    fn questions(&self, params: &P) -> Vec<String>;
+
+    /// The versions that answer a question; fails if the software is not there. `project` is the project's root.
+    fn versions(&self, question: &str, project: &Path) -> Result<Versions, StageError>;
 }
 
 /// Parameters that may name files of the project.

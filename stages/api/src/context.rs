@@ -24,6 +24,14 @@ impl<'a> StageContext<'a> {
         Self { job, events }
     }
 
+    /// The same context with another job.
+    pub fn with_job<'b>(&self, job: &'b Job) -> StageContext<'b>
+    where
+        'a: 'b,
+    {
+        StageContext { job, events: self.events }
+    }
+
     /// The stage's name, for messages.
     pub fn stage(&self) -> &str {
         &self.job.stage

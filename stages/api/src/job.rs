@@ -66,6 +66,8 @@ pub struct Job {
     pub project_dir: PathBuf,
     /// What hamflow itself keeps in the project: the cache, the lock. What a program reads there does not count.
     pub own_paths: Vec<PathBuf>,
+    /// The file that the values of a program come from.
+    pub params_file: Option<PathBuf>,
     /// The declared environment variables, including secrets.
     pub env: BTreeMap<String, String>,
     /// Hides the secrets in what a program prints.

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::parameters;
 use crate::{
-    Columns, Curves, Devices, Files, Output, Pairs, ParamError, Parts, Port, Preview, StageContext, StageError, Views,
+    Columns, Curves, Devices, Files, Output, Pairs, ParamError, Parts, Port, Preview, StageContext, StageError, Tools,
+    Views,
 };
 
 /// Parameters as JSON values, sorted by name.
@@ -135,6 +136,11 @@ pub trait Kind: Sync {
 
     /// The devices that results depend on, if they do.
     fn devices(&self) -> Option<&dyn Devices<Self::Params>> {
+        None
+    }
+
+    /// The installed software that results depend on, if they do.
+    fn tools(&self) -> Option<&dyn Tools<Self::Params>> {
         None
     }
 

@@ -13,6 +13,16 @@ use std::process::ExitStatus;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+/// Creates a symlink at `link` that leads to `target`.
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// The user and the group of this process, as `docker run --user` takes them.
+pub fn user() -> String {
+    format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+}
+
 /// Whether the last step of a path may be a symlink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Symlinks {

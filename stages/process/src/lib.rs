@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | programs that outlive the first one are ended | they go on; their output is no longer read |
 //! | the files that programs use are [observed](Watch) | they are not |
+//! | files are [hidden](Isolation) from programs, if the kernel has Landlock | they are not |
 //!
 //! What differs between systems is in `linux` and `portable`.
 
+mod isolation;
 mod lines;
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]
 #[path = "linux/mod.rs"]
@@ -23,8 +25,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use system::Observation;
-pub use system::can_observe;
+pub use system::{can_isolate, can_observe};
 
+pub use isolation::Isolation;
 pub use lines::{Line, Lines};
 pub use watch::{Listed, Observed, Stamp, State, Use, Watch};
 
@@ -55,6 +58,8 @@ pub struct Running<'a> {
     pub timeout: Option<Duration>,
     /// Which uses of files are observed.
     pub watch: Option<Watch>,
+    /// Which files it sees; all if `None`, or if the system [cannot](can_isolate) hide any.
+    pub isolation: Option<&'a Isolation>,
 }
 
 /// Runs a program until it ends or its time is over, and ends what it leaves behind.
@@ -62,10 +67,13 @@ pub struct Running<'a> {
 /// Standard input is empty. Standard output and standard error are one pipe, so that they arrive in the order in which they were written;
 /// `heard` gets every piece.
 pub fn run(mut command: Command, running: Running<'_>, mut heard: impl FnMut(&[u8]) + Send) -> io::Result<Ended> {
-    let Running { marker, timeout, watch } = running;
+    let Running { marker, timeout, watch, isolation } = running;
     let (mut reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     system::adopt_orphans();
+    if let Some(isolation) = isolation.filter(|_| can_isolate()) {
+        system::isolate(&mut command, isolation)?;
+    }
     let observation = watch.map(|watch| Observation::of(&mut command, watch));
     let (mut observation, problem) = match observation.transpose() {
         Ok(observation) => (observation, None),

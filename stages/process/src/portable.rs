@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::process::Command;
 
+use crate::isolation::Isolation;
 use crate::watch::{Observed, Watch};
 
 /// Programs cannot be observed, so there is none.
@@ -29,6 +30,16 @@ impl Observation {
 /// Programs cannot be observed.
 pub fn can_observe() -> bool {
     false
+}
+
+/// Files cannot be hidden.
+pub fn can_isolate() -> bool {
+    false
+}
+
+/// Fails.
+pub fn isolate(_command: &mut Command, _isolation: &Isolation) -> io::Result<()> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
 /// An observation that saw nothing.

@@ -10,7 +10,7 @@ fn shell(folder: &Path, line: &str, timeout: Option<Duration>) -> (Ended, String
     let mut command = Command::new("sh");
     command.args(["-c", line]).current_dir(folder).env("TMPDIR", &value);
     let mut output = Vec::new();
-    let ended = run(command, Running { marker: ("TMPDIR", &value), timeout, watch: None }, |piece| {
+    let ended = run(command, Running { marker: ("TMPDIR", &value), timeout, watch: None, isolation: None }, |piece| {
         output.extend_from_slice(piece)
     })
     .unwrap();
@@ -64,9 +64,12 @@ fn a_program_whose_time_is_over_is_ended() {
 
 #[test]
 fn a_program_that_does_not_exist_is_an_error() {
-    let error =
-        run(Command::new("no-such-program"), Running { marker: ("A", "b"), timeout: None, watch: None }, |_| {})
-            .unwrap_err();
+    let error = run(
+        Command::new("no-such-program"),
+        Running { marker: ("A", "b"), timeout: None, watch: None, isolation: None },
+        |_| {},
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
@@ -101,7 +104,7 @@ mod observed {
             command.args(arguments).current_dir(&self.root).env("TMPDIR", &value);
             let watch = Some(Watch { roots: vec![self.root.clone()], except: vec![self.root.join("unwatched")] });
             let mut output = Vec::new();
-            let running = Running { marker: ("TMPDIR", &value), timeout: None, watch };
+            let running = Running { marker: ("TMPDIR", &value), timeout: None, watch, isolation: None };
             let ended = run(command, running, |piece| output.extend_from_slice(piece)).unwrap();
             assert!(ended.status.success(), "{}", String::from_utf8_lossy(&output));
             let observed = ended.observed.unwrap();

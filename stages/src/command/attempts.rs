@@ -2,25 +2,28 @@
 
 use std::time::Instant;
 
-use hamflow_process::Observed;
 use hamflow_stage_api::{ErrorCategory, Output, StageContext, StageError};
 
-use super::process::{self, Program};
+use super::process::{self, Outcome, Program};
 
-/// Runs a program up to `retries` times more than once, each time without the outputs and temporary files of the last time.
+/// Runs a program up to `retries` times more than once, each time without the outputs and temporary files of the last time. `begin` is
+/// called before each attempt.
 pub(super) fn run(
     program: Program<'_>,
     retries: u32,
     outputs: &[Output],
     context: &StageContext<'_>,
-) -> Result<Option<Observed>, StageError> {
+    begin: &dyn Fn() -> Result<(), StageError>,
+) -> Result<Outcome, StageError> {
     let attempts = retries + 1;
     for attempt in 1.. {
         let started = Instant::now();
-        let error = match process::run(program, context) {
+        begin()?;
+        let outcome = process::run(program, context)?;
+        let error = match &outcome.result {
             // Another attempt cannot make a missing program appear.
             Err(error) if attempt < attempts && error.category == ErrorCategory::Failed => error,
-            outcome => return outcome,
+            _ => return Ok(outcome),
         };
         let seconds = started.elapsed().as_secs_f64();
         let first = error.message.lines().next().unwrap_or_default();

@@ -1,12 +1,14 @@
 //! Runs a program in a clean environment and logs its output line by line.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use hamflow_process::{Ended, Line, Lines, Observed, Running, Watch};
+use super::environment::{Container, PASSED, Prepared};
+use hamflow_process::{Ended, Isolation, Line, Lines, Observed, Running, Watch};
 use hamflow_stage_api::{RedactedStream, StageContext, StageError, sys};
 
 /// The number of last lines of the output that an error quotes.
@@ -21,8 +23,11 @@ const STATE_INTERVAL: Duration = Duration::from_millis(200);
 /// The exit status of a shell whose command was killed by SIGPIPE (128 + 13).
 const SIGPIPE_STATUS: i32 = 141;
 
-/// Variables that are inherited without being declared. Outputs should not depend on them.
-const PASSED: [&str; 2] = ["PATH", "HOME"];
+/// The variable with the path of a file of JSON that holds the values in `params`.
+const VALUES_VARIABLE: &str = "HAMFLOW_PARAMS";
+
+/// The name of that file.
+const VALUES_FILE: &str = "params.json";
 
 /// A program to run.
 #[derive(Debug, Clone, Copy)]
@@ -35,26 +40,60 @@ pub(super) struct Program<'a> {
     pub timeout: Option<Duration>,
     /// Which uses of files are observed.
     pub watch: Option<&'a Watch>,
+    /// The environment that it runs in.
+    pub prepared: &'a Prepared,
+    /// Which files it sees; all if `None`.
+    pub isolation: Option<&'a Isolation>,
+    /// The values that it may read as JSON; none if there are none.
+    pub values: Option<&'a [u8]>,
 }
 
-/// Runs a program in the project's folder, and returns what was observed; an error unless it exits with 0.
-pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<Option<Observed>, StageError> {
-    let Program { command_line, is_strict, timeout, watch } = program;
+/// How a program ended.
+pub(super) struct Outcome {
+    /// What was observed.
+    pub observed: Option<Observed>,
+    /// An error unless it exited with 0.
+    pub result: Result<(), StageError>,
+}
+
+/// Runs a program in the project's folder. Fails if it cannot be started.
+pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<Outcome, StageError> {
+    let Program { command_line, is_strict, timeout, watch, prepared, isolation, values } = program;
     let job = context.job();
     let (program, arguments) = command_line.split_first().ok_or_else(|| StageError::bug("there is nothing to run"))?;
     let scratch = context.scratch_dir().display().to_string();
-    let mut command = Command::new(located(program, &job.project_dir));
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .env("TMPDIR", &scratch)
-        .envs(&job.env)
-        .current_dir(&job.project_dir);
-    let running = Running { marker: ("TMPDIR", &scratch), timeout, watch: watch.cloned() };
+    let mut variables: BTreeMap<String, OsString> = BTreeMap::from([("TMPDIR".to_owned(), OsString::from(&scratch))]);
+    variables.extend(job.env.iter().map(|(name, value)| (name.clone(), OsString::from(value))));
+    if let Some(values) = values {
+        let path = context.scratch_dir().join(VALUES_FILE);
+        std::fs::write(&path, values).map_err(|source| StageError::io("write", &path, &source))?;
+        variables.insert(VALUES_VARIABLE.to_owned(), path.into());
+    }
+    let passed = PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut command = match &prepared.container {
+        Some(container) => {
+            let words = container.command_line(command_line, &variables, isolation, context);
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            command
+        }
+        None => {
+            let mut command = Command::new(located(program, &job.project_dir));
+            command.args(arguments).env_clear().envs(passed).envs(&prepared.variables);
+            command
+        }
+    };
+    command.envs(&variables).current_dir(&job.project_dir);
+    let running = Running {
+        marker: ("TMPDIR", &scratch),
+        timeout,
+        watch: watch.cloned(),
+        isolation: isolation.filter(|_| prepared.container.is_none()),
+    };
     let mut output = Output::new(context);
     let ended = hamflow_process::run(command, running, |piece| output.push(piece));
     let last = output.finish();
+    prepared.container.iter().for_each(Container::remove);
     let Ended { status, timed_out, left_behind, observed, is_output_open } =
         ended.map_err(|error| cannot_start(program, &error))?;
     if !left_behind.is_empty() {
@@ -63,12 +102,16 @@ pub(super) fn run(program: Program<'_>, context: &StageContext<'_>) -> Result<Op
     if is_output_open {
         context.warn("something that the program started still holds its output open; what it writes is not kept");
     }
-    if let Some(limit) = timeout.filter(|_| timed_out) {
-        let how = format!("took longer than {} and was stopped", humantime::format_duration(limit));
-        return Err(StageError::failed(with_quoted(program, &how, &last))
-            .hint("raise `timeout`, or find out what it waits for"));
-    }
-    if status.success() { Ok(observed) } else { Err(failed(program, status, is_strict, &last)) }
+    let result = match timeout.filter(|_| timed_out) {
+        Some(limit) => {
+            let how = format!("took longer than {} and was stopped", humantime::format_duration(limit));
+            Err(StageError::failed(with_quoted(program, &how, &last))
+                .hint("raise `timeout`, or find out what it waits for"))
+        }
+        None if status.success() => Ok(()),
+        None => Err(failed(program, status, is_strict, &last)),
+    };
+    Ok(Outcome { observed, result })
 }
 
 /// Names the programs that were ended.

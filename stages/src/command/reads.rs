@@ -8,6 +8,7 @@ use hamflow_stage_api::{FileStamp, ReadKind, StageContext, StageError, Undeclare
 use serde::Serialize;
 
 use super::CommandParams;
+use super::isolated::Isolated;
 use crate::json;
 
 /// The file among the side outputs that lists what a program used.
@@ -24,11 +25,13 @@ pub(super) struct Places {
     /// What declared inputs consist of.
     declared: Vec<PathBuf>,
     own: Vec<PathBuf>,
+    /// The working folder of an isolated program, which stands for the project.
+    isolated: Option<PathBuf>,
 }
 
 impl Places {
     /// The folders of a job.
-    pub fn of(params: &CommandParams, context: &StageContext<'_>) -> Self {
+    pub fn of(params: &CommandParams, isolated: Option<&Isolated>, context: &StageContext<'_>) -> Self {
         let job = context.job();
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let inputs = context.inputs().0.values().flatten();
@@ -40,8 +43,13 @@ impl Places {
             project: real(&job.project_dir),
             home: std::env::home_dir().map(|home| real(&home)).filter(|home| home.parent().is_some()),
             tracked: params.track.iter().map(|path| real(&job.project_dir.join(path))).collect(),
-            declared: declared.collect(),
-            own: job.own_paths.iter().map(|path| real(path)).collect(),
+            declared: declared.chain(job.params_file.iter().map(|path| real(path))).collect(),
+            own: match isolated {
+                // The cache is hidden, but for the folders of the job.
+                Some(_) => vec![real(&job.output_dir), real(&job.scratch_dir)],
+                None => job.own_paths.iter().map(|path| real(path)).collect(),
+            },
+            isolated: isolated.map(|isolated| real(isolated.folder())),
         }
     }
 
@@ -50,6 +58,17 @@ impl Places {
         let roots = [&self.project].into_iter().chain(&self.home).chain(&self.tracked).cloned().collect();
         // The results of other stages are in the store or, declared, in the working folder of the job.
         Watch { roots, except: self.own.iter().chain(&self.declared).cloned().collect() }
+    }
+
+    /// What an isolated program looked for in its working folder, and would have found in the project.
+    fn missing(&self, path: &Path) -> Option<String> {
+        let below = path.strip_prefix(self.isolated.as_deref()?).ok()?;
+        self.project.join(below).is_file().then(|| below.to_str().map(str::to_owned))?
+    }
+
+    /// Whether a path is in the working folder of an isolated program.
+    fn is_isolated(&self, path: &Path) -> bool {
+        self.isolated.as_ref().is_some_and(|folder| path.starts_with(folder))
     }
 
     /// The path as a key has it: relative to the project, below `~`, or absolute. `None` if it is not UTF-8.
@@ -94,7 +113,12 @@ pub(super) fn report(
     context: &StageContext<'_>,
 ) -> Result<(), StageError> {
     let mut reads = Vec::new();
+    let mut hidden = Vec::new();
     for (path, used) in &observed.uses {
+        if places.is_isolated(path) {
+            hidden.extend(places.missing(path).filter(|_| used.before == State::Absent));
+            continue;
+        }
         let Some(kind) = kind(path, used, places) else { continue };
         match places.name(path) {
             Some(name) => reads.push(undeclared(name, kind, used, params)),
@@ -112,7 +136,7 @@ pub(super) fn report(
     };
     let side = context.side_dir().join(SIDE_FILE);
     std::fs::write(&side, json::write(&used)?).map_err(|source| StageError::io("write", &side, &source))?;
-    refuse(&reads, params)?;
+    refuse(&reads, hidden, params)?;
     let reads = Some(reads).filter(|_| observed.problem.is_none());
     context.undeclared(reads, params.undeclared == Undeclared::Warn, observed.problem.clone());
     Ok(())
@@ -154,7 +178,7 @@ fn names(text: &str, path: &str) -> bool {
 }
 
 /// Fails if a program read what it must not.
-fn refuse(reads: &[UndeclaredRead], params: &CommandParams) -> Result<(), StageError> {
+fn refuse(reads: &[UndeclaredRead], hidden: Vec<String>, params: &CommandParams) -> Result<(), StageError> {
     let is_read = |read: &&UndeclaredRead| !read.was_absent && read.kind != ReadKind::Presence;
     if let Some(read) = reads.iter().filter(is_read).find(|read| read.path.starts_with("out/")) {
         let stage = read.path.split('/').nth(1).unwrap_or_default();
@@ -164,11 +188,18 @@ fn refuse(reads: &[UndeclaredRead], params: &CommandParams) -> Result<(), StageE
         );
         return Err(StageError::input(message).hint(hint));
     }
-    let undeclared: Vec<&str> = reads.iter().filter(is_read).map(|read| &read.path[..]).collect();
-    let Some(first) = undeclared.first().filter(|_| params.undeclared == Undeclared::Error) else { return Ok(()) };
+    let mut undeclared: Vec<&str> = reads.iter().filter(is_read).map(|read| &read.path[..]).collect();
+    undeclared.extend(hidden.iter().map(|path| &path[..]));
+    let is_refused = params.isolate || params.undeclared == Undeclared::Error;
+    let Some(first) = undeclared.first().filter(|_| is_refused) else { return Ok(()) };
     let shown: Vec<String> = undeclared.iter().take(NAMED).map(|path| format!("`{path}`")).collect();
     let more = if undeclared.len() > NAMED { format!(" and {} more", undeclared.len() - NAMED) } else { String::new() };
-    let message = format!("the program reads {}{more}, but no input declares it", shown.join(", "));
-    let hint = format!("write `x = \"{first}\"` under `[inputs]` and `inputs = {{ x = \"inputs.x\" }}` in the stage");
+    let why = if params.isolate { ", so `isolate` hides it" } else { "" };
+    let message = format!("the program reads {}{more}, but no input declares it{why}", shown.join(", "));
+    let path = match (first.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(below), Some(home)) => home.join(below).display().to_string(),
+        _ => (*first).to_owned(),
+    };
+    let hint = format!("write `x = \"{path}\"` under `[inputs]` and `inputs = {{ x = \"inputs.x\" }}` in the stage");
     Err(StageError::input(message).hint(hint))
 }

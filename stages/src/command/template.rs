@@ -98,7 +98,7 @@ impl Placeholder {
     pub fn is_text(&self, parameters: &CommandParams) -> bool {
         match self {
             Self::Threads => false,
-            Self::Param(name) => parameters.params.get(name).is_none_or(Value::is_string),
+            Self::Param(name) => parameters.value(name).is_none_or(Value::is_string),
             Self::Input(_) | Self::Output(_) | Self::File(_) => true,
         }
     }
@@ -304,7 +304,7 @@ fn values(
             let declared = declared.ok_or_else(|| StageError::bug(format!("no output `{name}`")))?;
             Ok(vec![text(&context.job().output_dir.join(declared.path(name)))?])
         }
-        Placeholder::Param(name) => match parameters.params.get(name) {
+        Placeholder::Param(name) => match parameters.value(name) {
             Some(value) => Ok(vec![plain(value)]),
             None => Err(StageError::bug(format!("no parameter `{name}`"))),
         },

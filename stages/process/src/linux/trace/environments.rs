@@ -60,7 +60,8 @@ impl Environments {
         found
     }
 
-    fn is_one(&self, folder: &Path) -> bool {
+    /// Whether a folder is one of installed software or a cache.
+    pub fn is_one(&self, folder: &Path) -> bool {
         let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { return false };
         let is_in_home = || self.home.as_deref().is_some_and(|home| folder.parent() == Some(home));
         NAMES.contains(&name)

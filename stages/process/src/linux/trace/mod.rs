@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::thread::JoinHandle;
 
+pub use environments::Environments;
 use recorder::Recorder;
 
 use crate::watch::{Observed, Watch};
