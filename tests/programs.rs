@@ -3,6 +3,7 @@
 // Other systems do not adopt what a program leaves behind.
 #![cfg(all(target_os = "linux", not(hamflow_portable)))]
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::Project;
@@ -134,4 +135,126 @@ fn only_the_last_state_of_a_progress_bar_is_kept() {
     assert!(ran.stderr.contains("  | 500/500 ####\n  | reason\n"), "{ran:?}");
     assert_eq!(ran.stderr.matches("####").count(), 1);
     assert_eq!(project.hamflow(&["log", "last", "a"]).stdout.matches("####").count(), 1);
+}
+
+/// A program that writes metrics, a curve and predicted classes.
+const FIT: &str = r#"
+[stages.fit]
+kind = "command"
+params = { rate = 0.5 }
+run = "sh fit.sh {params.rate} {outputs.curve} {outputs.metrics} {outputs.classes}"
+
+[stages.fit.outputs.curve]
+type = "csv"
+path = "curve.csv"
+plots = [{ x = "epoch", y = ["loss", "validation"], title = "Loss" }]
+
+[stages.fit.outputs.classes]
+type = "file"
+path = "classes.json"
+plots = [{ x = "actual", y = "predicted", form = "confusion" }, { x = "actual", y = "score", form = "bar" }]
+
+[stages.fit.outputs.metrics]
+type = "metrics"
+path = "metrics.json"
+
+[stages.report]
+metrics = "fit.metrics"
+figures = ["fit.plots"]
+"#;
+
+fn fit() -> Project {
+    let project = Project::builtin(FIT);
+    let script = "printf 'epoch,loss,validation\\n1,%s,1\\n2,0.25,0.75\\n' $1 > $2\n\
+                  printf '{\"accuracy\": %s, \"train\": {\"deep\": {\"loss\": 3}}}' $1 > $3\n\
+                  printf '[{\"actual\": \"a\", \"predicted\": \"b\", \"score\": 0.5}]' > $4\n";
+    project.write("fit.sh", script);
+    project
+}
+
+#[test]
+fn plots_of_columns_are_in_the_report_and_in_the_comparison() {
+    let project = fit();
+    let first = project.run().count("ran");
+    assert_eq!(first, 2);
+    assert_eq!(project.files("out/fit/plots").len(), 6);
+    let page = project.read("out/report/index.html");
+    for expected in
+        ["<h2 id=\"curves-title\">Figures</h2>", ">Loss</text>", ">predicted class</text>", ">validation</text>"]
+    {
+        assert!(page.contains(expected), "{expected}");
+    }
+    assert!(page.contains("<th scope=\"row\">train.deep.loss</th><td class=\"number\">3</td>"), "{page}");
+    project.run_with(&["--set", "stages.fit.params.rate=0.75"]);
+    let log = project.hamflow(&["log"]).stdout;
+    let runs: Vec<&str> = log.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let compared = project.hamflow(&["compare", runs[1], runs[0]]);
+    let page = std::fs::read_to_string(compared.stdout.trim()).unwrap();
+    assert!(page.contains("<h2>Plots</h2>") && page.contains("fit.curve: Loss"), "{compared:?}");
+}
+
+#[test]
+fn mistakes_in_plots_name_the_columns_there_are() {
+    let project = fit();
+    let failed = |from: &str, to: &str| {
+        project.write("pipeline.toml", FIT.replace(from, to));
+        let ran = project.hamflow(&["run", "fit"]);
+        assert!(ran.code != 0, "{ran:?}");
+        ran.stderr
+    };
+    let missing = failed("\"validation\"]", "\"validatoin\"]");
+    assert!(missing.contains("output `curve` has no column `validatoin` for its plot"), "{missing}");
+    assert!(missing.contains("did you mean `validation`?"), "{missing}");
+    let text = failed("y = \"score\", form = \"bar\"", "y = \"predicted\"");
+    assert!(text.contains("`actual` in row 1 is `a`, which is not a number"), "{text}");
+    let form = failed("x = \"actual\", y = \"score\"", "y = \"score\"");
+    assert!(form.contains("a plot of this form needs `x`"), "{form}");
+    let name = failed("outputs.curve]", "outputs.plots]");
+    assert!(name.contains("the figures of `plots` are the output `plots`"), "{name}");
+}
+
+#[test]
+fn metrics_of_revisions_are_compared_by_their_lock_files() {
+    let project = fit();
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=x", "-c", "user.email=x@x"]).args(arguments).current_dir(project.root());
+        assert!(command.output().unwrap().status.success(), "{arguments:?}");
+    };
+    let no_git = project.hamflow(&["metrics", "--rev", "main"]);
+    assert!(no_git.code == 2 && no_git.stderr.contains("cannot read `pipeline.lock` at revision `main`"), "{no_git:?}");
+    git(&["init", "-q", "-b", "main"]);
+    project.run();
+    git(&["add", "pipeline.toml", "pipeline.lock", "fit.sh"]);
+    git(&["commit", "-q", "-m", "x"]);
+    project.write("pipeline.toml", FIT.replace("0.5", "0.75"));
+    project.run();
+    let compared = project.hamflow(&["metrics", "--rev", "main"]);
+    let line = compared.stdout.lines().find(|line| line.starts_with("fit.accuracy")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["fit.accuracy", "0.5000", "0.7500", "+0.2500"]);
+    assert!(compared.stderr.contains("1 more with `--all`"), "{compared:?}");
+    let all = project.hamflow(&["metrics", "--rev", "main", "--all", "--json"]);
+    assert!(all.stdout.contains("\"fit.train.deep.loss\":3.0") && all.stdout.contains("\"main\""), "{all:?}");
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    project.run();
+    let lost = project.hamflow(&["metrics", "--rev", "main"]);
+    assert!(lost.stderr.contains("the cache no longer has the metrics of `fit` at `main`"), "{lost:?}");
+    let many = project.hamflow(&["metrics", "--rev", "main", "--rev", "main", "last"]);
+    assert!(many.stderr.contains("compares two runs or revisions"), "{many:?}");
+}
+
+#[test]
+fn a_warning_names_what_the_cache_does_not_keep() {
+    let line = "mkdir -p {outputs.y}/empty; echo x > {outputs.y}/run.sh; chmod +x {outputs.y}/run.sh; echo x > {outputs.z}; \
+                chmod +x {outputs.z}";
+    let project = Project::builtin(&format!(
+        "[stages.x]\nkind = \"command\"\noutputs = {{ y = {{ type = \"folder\" }}, z = {{ type = \"file\", path = \"tool\" }} }}\n\
+         run = \"{line}\"\n"
+    ));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.stderr.contains("output `y` has the empty folder `empty`, and the cache keeps only files"), "{ran:?}");
+    for (output, file) in [("y", "run.sh"), ("z", "tool")] {
+        let warning = format!("output `{output}`: `{file}` is executable, and the cache keeps no permissions");
+        assert!(ran.stderr.contains(&warning), "{ran:?}");
+    }
 }

@@ -3,6 +3,7 @@
 mod curves;
 mod metric_tables;
 mod paired;
+mod plots;
 
 use clap::Args;
 use hamflow_stage_api::Access;
@@ -51,6 +52,7 @@ pub fn execute(arguments: &CompareArguments, kinds: Kinds) -> Result<u8, CliErro
 /// Renders the page: first what differs, then the metrics, the curves, and the runs themselves.
 pub fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
     let curves = curves::figures(opened, runs);
+    let plots = plots::figures(opened, runs);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -64,6 +66,7 @@ pub fn page(opened: &Project, runs: [&RunRecord; 2]) -> Markup {
                     section { h2 { "What differs" } (differences(opened, runs)) }
                     section { h2 { "Metrics" } (metric_tables::section(opened, runs)) }
                     @if !curves.is_empty() { section { h2 { "Learning curves" } div.figures { @for figure in &curves { (figure) } } } }
+                    @if !plots.is_empty() { section { h2 { "Plots" } div.figures { @for figure in &plots { (figure) } } } }
                     section { h2 { "Runs" } (facts(runs)) }
                     section { h2 { "Stages" } (stage_table(runs)) }
                     @for (stage, artifact) in pages::page_stages(opened) {

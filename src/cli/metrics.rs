@@ -1,12 +1,13 @@
-//! `hamflow metrics`: the current metrics, or those of two runs side by side.
+//! `hamflow metrics`: the current metrics, or those of two runs or revisions side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use hamflow_stage_api::ArtifactType;
 use serde_json::{Value, json};
 
 use super::project::Project;
+use super::revision::lock_at;
 use super::{CliError, Common, project};
 use crate::config::Kinds;
 use crate::digest::Digest;
@@ -19,6 +20,9 @@ pub struct MetricsArguments {
     /// Runs to compare (IDs from `hamflow log`, or `last`); a single run is compared with the current state
     #[arg(value_name = "RUN", num_args = 0..=2)]
     runs: Vec<String>,
+    /// Revisions of Git to compare, by their committed lock file; a single one is compared with the current state
+    #[arg(long = "rev", value_name = "REVISION")]
+    revisions: Vec<String>,
     #[command(flatten)]
     common: Common,
     /// Include metrics below the second level, such as those of single classes
@@ -44,6 +48,12 @@ pub fn full_name((stage, path): &(String, String)) -> String {
 pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliError> {
     let opened = project::open(&arguments.common, kinds)?;
     let mut columns = Vec::new();
+    if arguments.runs.len() + arguments.revisions.len() > 2 {
+        return Err(CliError::user("`hamflow metrics` compares two runs or revisions, not more"));
+    }
+    for revision in &arguments.revisions {
+        columns.push((revision.clone(), of_revision(&opened, &arguments.common, revision)?));
+    }
     for run in &arguments.runs {
         columns.push((run.clone(), of_run(&opened, run)?));
     }
@@ -51,18 +61,21 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
         columns.push(("now".to_owned(), of_lock(&opened)?));
     }
     if columns.iter().all(|(_, numbers)| numbers.is_empty()) {
-        let makes_some = |stage: &crate::config::Stage| {
-            stage.outputs.iter().any(|output| output.artifact_type == ArtifactType::METRICS)
-        };
-        if !opened.graph.pipeline.stages.iter().any(makes_some) {
+        if metrics_outputs(&opened).next().is_none() {
             return Err(CliError::user("no stage of this pipeline produces metrics"));
         }
         let hint = project::other_options(&opened, &arguments.common);
         let hint = hint.unwrap_or_else(|| "run `hamflow run` first".to_owned());
         return Err(CliError::user("there are no metrics yet").hint(hint));
     }
+    let mut hidden = 0;
     if !arguments.all {
+        let count = |columns: &[(String, Numbers)]| {
+            columns.iter().flat_map(|(_, numbers)| numbers.keys()).collect::<BTreeSet<_>>().len()
+        };
+        let before = count(&columns);
         columns.iter_mut().for_each(|(_, numbers)| keep_shown(numbers));
+        hidden = before - count(&columns);
     }
     if arguments.json {
         let named = |numbers: &Numbers| -> BTreeMap<String, f64> {
@@ -72,6 +85,9 @@ pub fn execute(arguments: &MetricsArguments, kinds: Kinds) -> Result<u8, CliErro
         ui::data(&json!(columns).to_string());
     } else {
         table(&columns);
+        if hidden > 0 {
+            ui::say(&format!("{hidden} more with `--all`"));
+        }
     }
     Ok(0)
 }
@@ -129,6 +145,41 @@ pub fn of_lock(opened: &Project) -> Result<Numbers, CliError> {
     Ok(collect(opened, digests))
 }
 
+/// The metrics at a revision, as far as the cache has them.
+fn of_revision(opened: &Project, common: &Common, revision: &str) -> Result<Numbers, CliError> {
+    if common.profile.is_some() || !common.set.is_empty() {
+        return Err(CliError::user("`--rev` cannot be used with `--profile` or `--set`")
+            .hint("only the lock file of the pipeline itself is committed"));
+    }
+    let path = opened.lock_paths.last().expect("the last path is the pipeline's own lock file");
+    let lock = lock_at(revision, path)?;
+    let digests = |stage: &str| lock.stages.get(stage).map(|locked| locked.outputs.clone()).unwrap_or_default();
+    let numbers = collect(opened, digests);
+    let lost: BTreeSet<&str> = metrics_outputs(opened)
+        .filter(|(stage, output)| {
+            digests(stage).get(*output).is_some_and(|digest| !opened.store.content.contains(digest))
+        })
+        .map(|(stage, _)| stage)
+        .collect();
+    if !lost.is_empty() {
+        let names: Vec<&str> = lost.into_iter().collect();
+        ui::say(&format!(
+            "the cache no longer has the metrics of `{}` at `{revision}`; to make them again, check out `{revision}` and use \
+             `hamflow run`",
+            names.join("`, `")
+        ));
+    }
+    Ok(numbers)
+}
+
+/// The outputs that are metrics, with their stages.
+fn metrics_outputs(opened: &Project) -> impl Iterator<Item = (&str, &str)> {
+    opened.graph.pipeline.stages.iter().flat_map(|stage| {
+        let metrics = stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::METRICS);
+        metrics.map(|output| (&stage.name[..], &output.name[..]))
+    })
+}
+
 fn keep_shown(numbers: &mut Numbers) {
     numbers.retain(|(_, path), _| path.matches('.').count() < SHOWN_LEVELS);
 }
@@ -184,13 +235,10 @@ fn collect(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>)
 
 /// Passes every metrics file to `each`, with the name of its stage.
 fn read(opened: &Project, digests: impl Fn(&str) -> BTreeMap<String, Digest>, mut each: impl FnMut(&str, &Value)) {
-    for stage in &opened.graph.pipeline.stages {
-        let made = digests(&stage.name);
-        for output in stage.outputs.iter().filter(|output| output.artifact_type == ArtifactType::METRICS) {
-            let bytes = made.get(&output.name).and_then(|digest| opened.store.content.read(digest));
-            if let Some(value) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
-                each(&stage.name, &value);
-            }
+    for (stage, output) in metrics_outputs(opened) {
+        let bytes = digests(stage).get(output).and_then(|digest| opened.store.content.read(digest));
+        if let Some(value) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
+            each(stage, &value);
         }
     }
 }

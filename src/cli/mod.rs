@@ -21,6 +21,7 @@ mod project;
 mod reads;
 mod remote;
 mod report;
+mod revision;
 mod run;
 mod schema;
 mod serve;

@@ -5,6 +5,7 @@ mod check;
 mod environment;
 mod interpreter;
 mod isolated;
+mod plots;
 mod process;
 mod programs;
 mod reads;
@@ -17,8 +18,8 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use hamflow_stage_api::{
-    ArtifactType, Files, Kind, KindSpec, Output, ParamError, Params, StageContext, StageError, Threads, Tools,
-    Undeclared, Versions, near_miss, parameters,
+    ArtifactType, DrawnPlots, Files, Kind, KindSpec, Output, ParamError, Params, Plots, Series, StageContext,
+    StageError, Threads, Tools, Undeclared, Versions, near_miss, parameters,
 };
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use serde_json::Value;
 use crate::artifact;
 use environment::{Environment, Prepared};
 use isolated::Isolated;
+use plots::Plot;
 use process::{Outcome, Program};
 use reads::Places;
 use template::{Placeholder, Template};
@@ -147,6 +149,9 @@ pub struct Declared {
     /// The path below the stage's folder; the default is the output's name with the extension of its type.
     #[serde(default)]
     path: Option<String>,
+    /// Figures of the columns of a CSV or JSON file, for `report` and `hamflow compare`: `[{ x = "epoch", y = "loss" }]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    plots: Vec<Plot>,
 }
 
 fn artifact_types(_: &mut schemars::SchemaGenerator) -> Schema {
@@ -193,8 +198,14 @@ impl CommandParams {
         self.check_places()
     }
 
+    fn has_plots(&self) -> bool {
+        self.outputs.values().any(|declared| !declared.plots.is_empty())
+    }
+
     fn outputs(&self) -> Vec<Output> {
-        self.outputs.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name))).collect()
+        let declared = self.outputs.iter().map(|(name, it)| Output::new(name, it.artifact_type, &it.path(name)));
+        let plots = self.has_plots().then(|| Output::new(plots::OUTPUT, artifact::FIGURES, plots::OUTPUT));
+        declared.chain(plots).collect()
     }
 
     /// The value at a dotted name.
@@ -304,7 +315,22 @@ impl CommandParams {
                 let message = format!("invalid output name `{name}`: use letters, digits, `_` and `-`");
                 return Err(ParamError::new("outputs", message));
             }
+            if let Some(problem) = declared.plots.iter().find_map(Plot::problem) {
+                let message = format!("output `{name}`: {problem}");
+                return Err(ParamError::new(&format!("outputs.{name}"), message)
+                    .hint("write `plots = [{ x = \"epoch\", y = \"loss\" }]`"));
+            }
+            if !declared.plots.is_empty() && declared.artifact_type.is_folder() {
+                let message = format!("output `{name}` is a folder, and only files have plots");
+                return Err(ParamError::new(&format!("outputs.{name}"), message));
+            }
             let path = declared.path(name);
+            if self.has_plots() && (name == plots::OUTPUT || Path::new(&path).starts_with(plots::OUTPUT)) {
+                let message =
+                    format!("the figures of `plots` are the output `{}`, so `{name}` cannot be there", plots::OUTPUT);
+                let hint = "give the output another name and another path";
+                return Err(ParamError::new(&format!("outputs.{name}"), message).hint(hint));
+            }
             if !stays_inside(&path) {
                 let message = format!("the path of output `{name}` is outside the stage's folder: `{path}`");
                 let hint = "use a normalised relative path without `..` and with `/` as separator";
@@ -378,6 +404,10 @@ impl Kind for Command {
         Some(self)
     }
 
+    fn plots(&self) -> Option<&dyn Plots<CommandParams>> {
+        Some(self)
+    }
+
     fn run(&self, params: &CommandParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let outputs = self.outputs(params);
         let stamps = Stamps::take(context.inputs())?;
@@ -406,12 +436,10 @@ impl Kind for Command {
         }
         outcome.result?;
         stamps.check(context.inputs())?;
-        for output in &outputs {
-            if let Some(warning) = check::output(output, &context.job().output_dir)? {
-                context.warn(warning);
-            }
+        for output in outputs.iter().filter(|output| !params.has_plots() || output.name != plots::OUTPUT) {
+            check::output(output, &context.job().output_dir)?.into_iter().for_each(|warning| context.warn(warning));
         }
-        Ok(())
+        plots::write(params, context)
     }
 }
 
@@ -471,6 +499,17 @@ impl Tools<CommandParams> for Command {
 
     fn versions(&self, question: &str, project: &Path) -> Result<Versions, StageError> {
         environment::versions(question, project)
+    }
+}
+
+impl Plots<CommandParams> for Command {
+    fn plotted(&self, params: &CommandParams) -> Vec<String> {
+        let plotted = params.outputs.iter().filter(|(_, declared)| !declared.plots.is_empty());
+        plotted.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn draw(&self, params: &CommandParams, output: &str, series: &[Series<'_>]) -> Result<DrawnPlots, StageError> {
+        plots::draw(params, output, series)
     }
 }
 

@@ -10,6 +10,7 @@ mod facts;
 mod failures;
 mod figure;
 mod layout;
+mod numbers;
 mod page;
 mod provenance;
 mod recipe;
@@ -91,7 +92,7 @@ impl Kind for Report {
             Port::new("model", MODEL, "The model; its card is shown.").optional(),
             Port::new("history", HISTORY, "Loss and accuracy of every epoch.").optional(),
             Port::new("training", SUMMARY, "The layers and the results of training.").optional(),
-            Port::new("metrics", METRICS, "The evaluation metrics."),
+            Port::new("metrics", METRICS, "The evaluation metrics, or those of a program."),
             Port::new("predictions", PREDICTIONS, "The prediction of every evaluated row.").optional(),
             Port::new("figures", FIGURES, "Figures to show.").optional().many(),
             Port::new("explanations", FIGURES, "Grad-CAM heat maps.").optional(),

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    Curves, EventSink, Job, JobPart, Kind, KindSpec, Output, Pairs, ParamError, Params, Part, PartOutput, Plan,
-    Planning, StageContext, StageError, Versions, View, parameters,
+    Curves, DrawnPlots, EventSink, Job, JobPart, Kind, KindSpec, Output, Pairs, ParamError, Params, Part, PartOutput,
+    Plan, Planning, Series, StageContext, StageError, Versions, View, parameters,
 };
 
 /// The validated parameters of a stage with all defaults: as JSON and in the form that its kind works with.
@@ -110,6 +110,12 @@ pub trait AnyKind: Sync {
     /// [`Kind::pairs`]; none by default.
     fn pairs(&self) -> Option<&dyn Pairs>;
 
+    /// [`Plots::plotted`](crate::Plots::plotted); none by default.
+    fn plotted_outputs(&self, params: &Resolved) -> Vec<String>;
+
+    /// [`Plots::draw`](crate::Plots::draw); nothing by default.
+    fn draw_plots(&self, params: &Resolved, output: &str, series: &[Series<'_>]) -> Result<DrawnPlots, StageError>;
+
     /// [`Preview::render`](crate::Preview::render); `None` if the kind has no preview.
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError>;
 
@@ -206,6 +212,14 @@ impl<K: Kind> AnyKind for K {
 
     fn pairs(&self) -> Option<&dyn Pairs> {
         Kind::pairs(self)
+    }
+
+    fn plotted_outputs(&self, params: &Resolved) -> Vec<String> {
+        self.plots().map_or_else(Vec::new, |plots| plots.plotted(params.get()))
+    }
+
+    fn draw_plots(&self, params: &Resolved, output: &str, series: &[Series<'_>]) -> Result<DrawnPlots, StageError> {
+        self.plots().map_or_else(|| Ok(Vec::new()), |plots| plots.draw(params.get(), output, series))
     }
 
     fn preview(&self, params: &Resolved, planning: Planning<'_>, sample: usize) -> Result<Option<Vec<u8>>, StageError> {

@@ -136,6 +136,18 @@ pub trait Curves: Sync {
     fn draw(&self, series: &[Series<'_>]) -> Result<String, StageError>;
 }
 
+/// Titles and SVG images.
+pub type DrawnPlots = Vec<(String, String)>;
+
+/// Figures of the outputs of a stage, as its parameters declare them.
+pub trait Plots<P> {
+    /// The names of the outputs with figures. Each is a file.
+    fn plotted(&self, params: &P) -> Vec<String>;
+
+    /// Draws each figure of an output, in one run or in several, as an image with its title. The values are the content of the output.
+    fn draw(&self, params: &P, output: &str, series: &[Series<'_>]) -> Result<DrawnPlots, StageError>;
+}
+
 /// How a metric differs between two results of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairedDifference {

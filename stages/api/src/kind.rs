@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::parameters;
 use crate::{
-    Columns, Curves, Devices, Files, Output, Pairs, ParamError, Parts, Port, Preview, StageContext, StageError, Tools,
-    Views,
+    Columns, Curves, Devices, Files, Output, Pairs, ParamError, Parts, Plots, Port, Preview, StageContext, StageError,
+    Tools, Views,
 };
 
 /// Parameters as JSON values, sorted by name.
@@ -161,6 +161,11 @@ pub trait Kind: Sync {
 
     /// The curves of what a stage measures while it works, if it measures anything.
     fn curves(&self) -> Option<&dyn Curves> {
+        None
+    }
+
+    /// The figures of outputs, if parameters declare any.
+    fn plots(&self) -> Option<&dyn Plots<Self::Params>> {
         None
     }
 

@@ -35,8 +35,8 @@ pub mod sys;
 pub use any_kind::{AnyKind, Resolved, perform};
 pub use artifact::{Access, ArtifactType, Output, Port, RUN_DETAILS};
 pub use capability::{
-    Columns, Curves, Devices, Files, PairedDifference, Pairs, Parts, Planning, Preview, Series, Tools, Versions, View,
-    Views,
+    Columns, Curves, Devices, DrawnPlots, Files, PairedDifference, Pairs, Parts, Planning, Plots, Preview, Series,
+    Tools, Versions, View, Views,
 };
 pub use context::{EventSink, StageContext};
 pub use digest::{Digest, FileDigest, ParseDigestError};

@@ -10,9 +10,9 @@ use hamflow_stage_api::{ArtifactType, Output, StageError, Symlinks, open_regular
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Fails unless `output` is below `output_dir` and has its type. Returns a warning about what no other stage can read, or what the
+/// Fails unless `output` is below `output_dir` and has its type. Returns warnings about what no other stage can read, and what the
 /// cache does not keep.
-pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String>, StageError> {
+pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Vec<String>, StageError> {
     let Output { name, artifact_type, path, .. } = output;
     let full = output_dir.join(path);
     let above = full.ancestors().skip(1).take_while(|folder| folder.starts_with(output_dir));
@@ -37,7 +37,8 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String
     } else if metadata.is_dir() {
         make_readable(&full, &metadata);
         listing(&full).and_then(|listed| {
-            folder(*artifact_type, &full, &listed.files).map(|()| empty_folders(name, &full, &listed.empty))
+            let warnings = || [empty_folders(name, &full, &listed.empty), executable(name, &full, &listed.executable)];
+            folder(*artifact_type, &full, &listed.files).map(|()| warnings().into_iter().flatten().collect())
         })
     } else if !metadata.is_file() {
         Err("it is neither a file nor a folder".to_owned())
@@ -45,7 +46,11 @@ pub(super) fn output(output: &Output, output_dir: &Path) -> Result<Option<String
         make_readable(&full, &metadata);
         refuse_not_a_number(output, &full)?;
         let left_out = |columns| format!("output `{name}` has columns that hamflow's own stages leave out: {columns}");
-        file(*artifact_type, &full).map(|columns| columns.map(left_out))
+        let is_executable = is_executable(&metadata).then(|| full.clone());
+        file(*artifact_type, &full).map(|columns| {
+            let executable = executable(name, &full, is_executable.as_slice());
+            columns.map(left_out).into_iter().chain(executable).collect()
+        })
     };
     problem.map_err(|problem| StageError::failed(format!("output `{name}` is not a valid {artifact_type}: {problem}")))
 }
@@ -71,17 +76,39 @@ fn empty_folders(output: &str, folder: &Path, empty: &[PathBuf]) -> Option<Strin
     ))
 }
 
+/// Says which files lose their permission to be executed.
+fn executable(output: &str, folder: &Path, executable: &[PathBuf]) -> Option<String> {
+    let first = executable.iter().min()?;
+    let first = match first.strip_prefix(folder) {
+        Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+        _ => first.file_name()?.to_string_lossy().into_owned(),
+    };
+    let which = match executable.len() {
+        1 => format!("`{first}` is executable"),
+        count => format!("{count} files are executable, such as `{first}`"),
+    };
+    Some(format!(
+        "output `{output}`: {which}, and the cache keeps no permissions; name the interpreter where it is used (`sh {first}`)"
+    ))
+}
+
+fn is_executable(metadata: &fs::Metadata) -> bool {
+    sys::mode(metadata) & 0o111 != 0
+}
+
 /// What is below a folder.
 #[derive(Default)]
 struct Listing {
     files: Vec<PathBuf>,
     /// The folders with nothing in them.
     empty: Vec<PathBuf>,
+    /// The files that may be executed.
+    executable: Vec<PathBuf>,
 }
 
 /// Every file below a folder. No file at all, a symlink or a name that the cache cannot store is an error.
 fn listing(folder: &Path) -> Result<Listing, String> {
-    let Listing { mut files, mut empty } = Listing::default();
+    let Listing { mut files, mut empty, mut executable } = Listing::default();
     let mut pending = vec![folder.to_path_buf()];
     while let Some(current) = pending.pop() {
         let mut is_empty = true;
@@ -97,6 +124,9 @@ fn listing(folder: &Path) -> Result<Listing, String> {
             }
             if let Ok(metadata) = entry.metadata() {
                 make_readable(&entry.path(), &metadata);
+                if kind.is_file() && is_executable(&metadata) {
+                    executable.push(entry.path());
+                }
             }
             if !kind.is_dir() && !kind.is_file() {
                 return Err(format!("`{}` is neither a file nor a folder", entry.path().display()));
@@ -112,7 +142,7 @@ fn listing(folder: &Path) -> Result<Listing, String> {
             empty.push(current);
         }
     }
-    if files.is_empty() { Err("it is empty".to_owned()) } else { Ok(Listing { files, empty }) }
+    if files.is_empty() { Err("it is empty".to_owned()) } else { Ok(Listing { files, empty, executable }) }
 }
 
 fn folder(artifact_type: ArtifactType, folder: &Path, files: &[PathBuf]) -> Result<(), String> {

@@ -7,6 +7,8 @@ mod architecture;
 mod bars;
 mod class_counts;
 mod class_scores;
+mod column_bars;
+mod columns;
 mod confusion_matrix;
 mod count_bars;
 mod heat_maps;
@@ -34,6 +36,8 @@ use crate::json;
 pub use architecture::{ArchitecturePlot, LayerBlock};
 pub use class_counts::ClassCountsPlot;
 pub use class_scores::ClassScoresPlot;
+pub use column_bars::ColumnBarsPlot;
+pub use columns::{ColumnSeries, ColumnsPlot};
 pub use confusion_matrix::ConfusionMatrixPlot;
 pub use count_bars::CountBarsPlot;
 pub use heat_maps::{HeatExample, HeatMapsPlot, heat_colour};
@@ -187,6 +191,18 @@ pub const PLOTS: &[Plot] = &[
         doc: "Images, where the model looked for the class that it predicted, and both upon each other.",
         caption: "Highlighted regions support the predicted class. Regions outside the lesion deserve a closer look.",
         draw: draw::<HeatMapsPlot>,
+    },
+    Plot {
+        name: ColumnsPlot::PLOT,
+        doc: "Columns that a program wrote, as lines or points.",
+        caption: "Columns of the output of a program.",
+        draw: draw::<ColumnsPlot>,
+    },
+    Plot {
+        name: ColumnBarsPlot::PLOT,
+        doc: "Columns that a program wrote, as bars.",
+        caption: "Columns of the output of a program.",
+        draw: draw::<ColumnBarsPlot>,
     },
 ];
 

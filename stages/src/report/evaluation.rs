@@ -46,7 +46,7 @@ pub fn curves(sources: &Sources) -> Option<Markup> {
         html! {
             @if any { (by_split(&splits, |split, _| curves(split))) }
             @if !others.is_empty() {
-                h3 { "Other figures" }
+                @if !splits.is_empty() { h3 { "Other figures" } }
                 div.figures { @for (number, file) in others { (figure::from_file(file, number)) } }
             }
         }

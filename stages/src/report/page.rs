@@ -5,8 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::sources::Sources;
 use super::{
-    comparison, data, evaluation, explanations, exploration, external, failures, provenance, search, splits, subgroups,
-    summary, training,
+    comparison, data, evaluation, explanations, exploration, external, failures, numbers, provenance, search, splits,
+    subgroups, summary, training,
 };
 use crate::plot;
 
@@ -24,12 +24,18 @@ struct Section {
     body: Markup,
 }
 
-/// Renders the page.
-pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
-    let sections: Vec<Section> = [
-        ("summary", "Summary", Some(summary::section(sources))),
-        ("results", "Results", Some(evaluation::results(sources))),
-        ("curves", "Curves", evaluation::curves(sources)),
+/// The sections that have content.
+fn sections(failures: usize, sources: &Sources) -> Vec<Section> {
+    let numbers = numbers::section(sources.numbers.as_ref());
+    let summary_title = if numbers.is_some() { "Metrics" } else { "Summary" };
+    [
+        ("summary", summary_title, Some(numbers.unwrap_or_else(|| summary::section(sources)))),
+        (
+            "results",
+            "Results",
+            (!sources.metrics.is_empty() || sources.numbers.is_none()).then(|| evaluation::results(sources)),
+        ),
+        ("curves", if sources.metrics.is_empty() { "Figures" } else { "Curves" }, evaluation::curves(sources)),
         ("failures", "Errors worth looking at", failures::section(sources, failures)),
         ("predictions", "Predictions", failures::explorer(sources)),
         ("explanations", "Where the model looks", explanations::section(sources)),
@@ -46,7 +52,12 @@ pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
     ]
     .into_iter()
     .filter_map(|(id, title, body)| body.map(|body| Section { id, title, body }))
-    .collect();
+    .collect()
+}
+
+/// Renders the page.
+pub fn page(title: &str, failures: usize, sources: &Sources) -> Markup {
+    let sections = sections(failures, sources);
     html! {
         (DOCTYPE)
         html lang="en" {

@@ -33,6 +33,8 @@ pub struct Sources {
     pub training: Option<Value>,
     /// The metrics by split.
     pub metrics: BTreeMap<String, SplitMetrics>,
+    /// The metrics of a program that are not by split.
+    pub numbers: Option<Value>,
     /// The predictions in table order.
     pub predictions: Vec<Prediction>,
     /// The figures, by input and name.
@@ -105,7 +107,7 @@ impl Sources {
         let value = |port| parsed::<Value>(inputs, port);
         let history = parsed::<History>(inputs, "history")?;
         let metrics = inputs.one("metrics")?;
-        let metrics: BTreeMap<String, SplitMetrics> = json(metrics, metrics.file()?)?;
+        let (metrics, numbers) = evaluation_or_numbers(metrics)?;
         let malignant = metrics.values().find_map(|split| Some(split.malignant.as_ref()?.classes.clone()));
         let card = inputs.optional("model").map(|input| json(input, input.member("card.json")?)).transpose()?;
         Ok(Self {
@@ -122,6 +124,7 @@ impl Sources {
                 .transpose()?
                 .unwrap_or_default(),
             metrics,
+            numbers,
             figures: inputs.all("figures").iter().map(figures).collect::<Result<Vec<_>, _>>()?.concat(),
             exploration: inputs.optional("exploration").map(figures).transpose()?.unwrap_or_default(),
             findings: value("findings")?,
@@ -169,6 +172,15 @@ impl Sources {
 pub fn split_rank(name: &str) -> usize {
     let [train, validation, test] = SPLITS;
     [test, EXTERNAL, validation, train].iter().position(|known| *known == name).unwrap_or(SPLITS.len() + 1)
+}
+
+/// The metrics by split, or else the numbers that a program wrote. A file in which any number is of a split must have all of it.
+fn evaluation_or_numbers(input: &Input) -> Result<(BTreeMap<String, SplitMetrics>, Option<Value>), StageError> {
+    let file = input.file()?;
+    let value: Value = json(input, file)?;
+    let is_split = |of: &Value| of.get("classes").is_some() && of.get("rows").is_some();
+    let is_evaluation = value.as_object().is_some_and(|splits| splits.values().any(is_split) || splits.is_empty());
+    if is_evaluation { Ok((json(input, file)?, None)) } else { Ok((BTreeMap::new(), Some(value))) }
 }
 
 fn parsed<T: DeserializeOwned>(inputs: &Inputs, port: &str) -> Result<Option<T>, StageError> {
