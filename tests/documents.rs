@@ -61,7 +61,17 @@ fn companions(file: &str) -> Vec<(String, String)> {
         let name = block.lines().next()?.strip_prefix("# ")?;
         (!name.contains(' ')).then(|| (name.to_owned(), block.clone()))
     });
-    named.chain([("scans/a.csv".to_owned(), "1\n".to_owned())]).collect()
+    named
+        .chain([
+            ("scans/a.csv".to_owned(), "1\n".to_owned()),
+            ("samples/a.txt".to_owned(), "a\n".to_owned()),
+            ("config.yaml".to_owned(), "min_length: 3\n".to_owned()),
+            (
+                "params.yaml".to_owned(),
+                "seed: 1\nprepare: {seed: 1, split: 0.5}\ntrain: {lr: 0.1, rate: 0.1}\n".to_owned(),
+            ),
+        ])
+        .collect()
 }
 
 #[test]
@@ -472,4 +482,76 @@ fn tests_named_in_documents_exist() {
         }
     }
     assert!(seen > 20, "{seen}");
+}
+
+/// The first block of a page in a language that contains a text.
+fn block_with(file: &str, language: &str, text: &str) -> String {
+    let found = blocks(file, language).into_iter().find(|block| block.contains(text));
+    found.unwrap_or_else(|| panic!("{file} has no block with `{text}`"))
+}
+
+#[test]
+fn the_pipeline_of_dvc_in_the_guide_is_converted_as_shown_and_runs() {
+    const PAGE: &str = "docs/guide/migrating.md";
+    let project = Project::builtin("");
+    let folder = project.path("example");
+    std::fs::create_dir(&folder).unwrap();
+    project.write("example/dvc.yaml", block_with(PAGE, "yaml", "# dvc.yaml"));
+    project.write("example/params.yaml", "prepare: {seed: 1, split: 0.5}\ntrain: {rate: 0.1}\n");
+    project.write("example/data/data.csv", "a,1\nb,2\nc,3\nd,4\n");
+    // It writes to a path of its own and reads the parameters, as that of the get-started does.
+    project.write(
+        "example/src/prepare.py",
+        "import os, random, sys\nassert 'seed: 1' in open('params.yaml').read()\nrandom.seed(1)\nos.makedirs('data/prepared')\n\
+         rows = open(sys.argv[1]).read().split()\nopen('data/prepared/train.csv', 'w').write('\\n'.join(rows[::2]))\n\
+         open('data/prepared/test.csv', 'w').write('\\n'.join(rows[1::2]))\n",
+    );
+    project.write(
+        "example/src/train.py",
+        "import sys\nrows = open(sys.argv[1] + '/train.csv').read().split()\n\
+         open(sys.argv[2], 'w').write(str(sum(int(row.split(',')[1]) for row in rows) / len(rows)))\n",
+    );
+    project.write(
+        "example/src/evaluate.py",
+        "import json, os, sys\nmodel, data, out = sys.argv[1:]\nmean = float(open(model).read())\nos.makedirs(out)\n\
+         errors = [abs(int(row.split(',')[1]) - mean) for row in open(data + '/test.csv').read().split()]\n\
+         json.dump({'error': {'mean': sum(errors) / len(errors)}}, open(out + '/metrics.json', 'w'))\n\
+         open(out + '/errors.csv', 'w').write('row,error\\n' + ''.join(f'{i},{e}\\n' for i, e in enumerate(errors)))\n",
+    );
+    let run = |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        command.current_dir(&folder);
+        Project::finish(command)
+    };
+    let converted = run(&["init", "--from", "dvc.yaml"]);
+    assert!(converted.code == 0 && !converted.stderr.contains("not converted"), "{converted:?}");
+    assert_eq!(project.read("example/pipeline.toml"), block_with(PAGE, "toml", "# Converted from dvc.yaml"));
+    let ran = run(&["run", "--json"]);
+    assert_eq!((ran.code, ran.count("ran")), (0, 4), "{ran:?}");
+    assert_eq!(run(&["run", "--json"]).count("fresh"), 4);
+    let metrics = run(&["metrics"]);
+    // (2, 4) against the mean of (1, 3).
+    assert!(metrics.stdout.contains("evaluate.error.mean") && metrics.stdout.trim().ends_with("1"), "{metrics:?}");
+    assert!(project.read("example/out/report/index.html").contains(">Errors</text>"));
+    assert!(!project.path("example/data/prepared").exists());
+    let again = run(&["init", "--from", "dvc.yaml"]);
+    assert!(again.code == 2 && again.stderr.contains("`pipeline.toml` already exists"), "{again:?}");
+}
+
+#[test]
+fn the_workflow_of_snakemake_in_the_guide_runs() {
+    let project = Project::builtin(&block_with("docs/guide/migrating.md", "toml", "foreach"));
+    project.write("config.yaml", "min_length: 3\nother: 1\n");
+    project.write(
+        "count.py",
+        "import sys\nprint(sum(len(w) >= int(sys.argv[1]) for w in open(sys.argv[2]).read().split()))\n",
+    );
+    project.write("samples/a.txt", "one to three");
+    project.write("samples/b.txt", "of it");
+    let ran = project.run();
+    assert_eq!((ran.count("ran"), project.read("out/summary/summary.txt")), (3, "0\n2\n".to_owned()), "{ran:?}");
+    project.write("config.yaml", "min_length: 2\nother: 1\n");
+    assert_eq!((project.run().count("ran"), project.read("out/summary/summary.txt")), (3, "2\n3\n".to_owned()));
+    project.write("samples/b.txt", "of it all");
+    assert_eq!(project.run().ran(), ["count[each=b.txt]", "summary"]);
 }

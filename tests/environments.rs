@@ -166,7 +166,7 @@ fn a_container_runs_with_the_digest_of_its_image_in_the_key() {
     // Isolated, its project is the working folder of the job.
     let isolated = ["run", "--json", "--set", "stages.x.isolate=true"];
     assert_eq!(with_programs(&project, &isolated).ran(), ["x"]);
-    assert!(project.read("out/x/y.txt").contains("/isolated\n"));
+    assert!(project.read("out/x/y.txt").contains("/hamflow-isolated-"));
 }
 
 #[test]
@@ -217,18 +217,20 @@ fn isolated(stages: &[(&str, &str)]) -> (Project, Project) {
 #[ignore = "needs Landlock"]
 fn an_isolated_program_sees_only_its_declared_inputs() {
     let (project, home) = isolated(&[
+        ("writes", "[ -e config.txt ] || echo own > config.txt; cat config.txt > {outputs.y}"),
         ("declared", "cat {inputs.data}/a.txt data/a.txt > {outputs.y}; echo t > t.txt; cat t.txt >> {outputs.y}"),
         ("relative", "cat config.txt > {outputs.y}"),
-        ("absolute", "cat \"$(dirname \"$PWD\")/../../../config.txt\" > {outputs.y}"),
+        ("absolute", "cat \"$TMPDIR/../../../../config.txt\" > {outputs.y}"),
         ("at_home", "cat ~/settings.txt > {outputs.y} || echo none > {outputs.y}"),
         ("beside", "sh {inputs.script} > {outputs.y}"),
-        ("listing", "ls \"$PWD/../../../..\" > {outputs.y} || echo none > {outputs.y}"),
+        ("upwards", "[ -e ../pipeline.toml ] || [ -e ../../pipeline.toml ] || echo none > {outputs.y}"),
+        ("listing", "ls \"$TMPDIR/../../../..\" > {outputs.y} || echo none > {outputs.y}"),
     ]);
     let run = |arguments: &[&str]| at_home(&project, &home, arguments);
     let ran = run(&["run", "--json", "--keep-going"]);
     let mut done = ran.ran();
     done.sort();
-    assert_eq!(done, ["declared", "listing"], "{ran:?}");
+    assert_eq!(done, ["declared", "listing", "upwards", "writes"], "{ran:?}");
     assert_eq!(project.read("out/listing/y.txt"), "none\n");
     assert_eq!(project.read("out/declared/y.txt"), "aat\n");
     let error = |stage: &str, what: &str| {
@@ -244,6 +246,7 @@ fn an_isolated_program_sees_only_its_declared_inputs() {
     // Nothing is in the key but what is declared.
     let lock = project.read("pipeline.lock");
     assert!(lock.contains("declared\treads\t0\n"), "{lock}");
+    assert!(lock.contains("upwards\treads\t0\n") && !lock.contains("job-"), "{lock}");
 }
 
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]

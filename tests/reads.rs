@@ -76,6 +76,24 @@ fn the_run_says_once_how_to_declare_a_file() {
 }
 
 #[test]
+fn asking_for_the_version_of_a_package_is_no_listing() {
+    let project = programs(&[("reader", "python3 scripts/main.py > {outputs.y}")]);
+    let script = "import helper, importlib.metadata as m\n\
+                  try:\n    m.version('no-such-package')\nexcept m.PackageNotFoundError:\n    print(helper.X)\n";
+    project.write("scripts/main.py", script);
+    project.write("scripts/helper.py", "X = 1");
+    let ran = project.hamflow(&["run"]);
+    assert!(!ran.stderr.contains("the program reads `scripts`"), "{ran:?}");
+    project.write("scripts/notes.txt", "no module");
+    assert_eq!(project.run().ran(), Vec::<String>::new());
+    // A listing by the program itself counts.
+    let own = "import helper, os\nif os.path.isdir('scripts'):\n    print(helper.X, os.listdir('scripts'))\n";
+    project.write("scripts/main.py", own);
+    project.run();
+    assert_reruns(&project, "the entries of `scripts` changed", || project.write("scripts/more.txt", "x"));
+}
+
+#[test]
 fn declared_inputs_do_not_count_twice() {
     let text = "[inputs]\nx = \"data/x.txt\"\nall = \"data\"\n[stages.reader]\nkind = \"command\"\n\
                 inputs = { x = \"inputs.x\", all = \"inputs.all\" }\noutputs = { y = { type = \"file\" } }\n\

@@ -1,10 +1,11 @@
 //! `hamflow init`: creates a new project from a template.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use hamflow_stage_api::{DetectedProject, ProjectDetector};
 
+use super::dvc::{self, Converted};
 use super::{CliError, Common, project};
 use crate::fs::{self, Durability, Symlinks};
 use crate::ui;
@@ -18,6 +19,9 @@ pub struct InitArguments {
     /// The template to use [default: a pipeline for the dataset in the directory, or else `ham10000`]
     #[arg(long, value_enum)]
     template: Option<Template>,
+    /// Convert a pipeline of DVC (a `dvc.yaml`); the new pipeline is beside it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["folder", "template"])]
+    from: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -53,6 +57,9 @@ pub fn prepare_demo(common: &Common) -> Result<(), CliError> {
 
 /// Runs the command.
 pub fn execute(arguments: &InitArguments, detect: Option<ProjectDetector>) -> Result<u8, CliError> {
+    if let Some(file) = &arguments.from {
+        return from_dvc(file);
+    }
     let path = arguments.folder.join("pipeline.toml");
     if path.exists() {
         return Err(CliError::user(format!("`{}` already exists", path.display())).hint("choose another directory"));
@@ -102,5 +109,34 @@ pub fn execute(arguments: &InitArguments, detect: Option<ProjectDetector>) -> Re
         }
         Template::Command => "next: `hamflow run`",
     });
+    Ok(0)
+}
+
+/// Converts a pipeline of DVC.
+fn from_dvc(file: &Path) -> Result<u8, CliError> {
+    if !cfg!(feature = "builtin") {
+        return Err(CliError::user("this build of hamflow has no kind `command`"));
+    }
+    if file.file_name().is_none_or(|name| name != "dvc.yaml") {
+        return Err(CliError::user(format!("`{}` is not a `dvc.yaml`", file.display()))
+            .hint("`--from` converts pipelines of DVC"));
+    }
+    let path = file.with_file_name("pipeline.toml");
+    if path.exists() {
+        return Err(CliError::user(format!("`{}` already exists", path.display())).hint("move it away first"));
+    }
+    let Converted { pipeline, notes } = dvc::convert(file)?;
+    fs::write(&path, pipeline.as_bytes(), Durability::Relaxed)?;
+    ui::say(&format!("created {}", path.display()));
+    notes.iter().for_each(|note| ui::say(&format!("note: {note}")));
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let ignore = folder.join(GITIGNORE);
+    let there = fs::read_text(&ignore, Symlinks::Follow).unwrap_or_default();
+    let missing: Vec<&str> =
+        ["/cache/", "/out/"].into_iter().filter(|line| !there.lines().any(|it| it == *line)).collect();
+    if !missing.is_empty() {
+        ui::say(&format!("add `{}` to {}", missing.join("`, `"), ignore.display()));
+    }
+    ui::say("next: `hamflow run`");
     Ok(0)
 }

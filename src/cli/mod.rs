@@ -7,6 +7,7 @@ mod completions;
 mod contributed;
 mod curves;
 mod dag;
+mod dvc;
 mod error;
 mod follow;
 mod guard;

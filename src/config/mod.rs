@@ -43,3 +43,4 @@ pub use quantity::{parse_age, parse_size};
 pub use reference::{ReferenceTarget, Selection};
 pub use schema::{json_schema, of_every_stage};
 pub use sections::{CacheOptions, Cpus, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode, Needs, RemoteOptions};
+pub(crate) use value::{Entry, Node, Table, Value};

@@ -416,7 +416,7 @@ impl Kind for Command {
             context.output_file(&output.path)?;
         }
         let prepared = environment::prepare(params, context)?;
-        let isolated = params.isolate.then(|| Isolated::of(&prepared, context));
+        let isolated = params.isolate.then(|| Isolated::of(&prepared, context)).transpose()?;
         let places = params.is_observed().then(|| Places::of(params, isolated.as_ref(), context));
         let outcome = match &isolated {
             Some(isolated) => {

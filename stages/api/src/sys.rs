@@ -18,6 +18,12 @@ pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
+/// Whether there is a process with a number, of any user.
+pub fn is_running(process: u32) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| !matches!(rustix::process::test_kill_process(process), Err(Errno::SRCH)))
+}
+
 /// The user and the group of this process, as `docker run --user` takes them.
 pub fn user() -> String {
     format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())

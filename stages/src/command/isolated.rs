@@ -1,10 +1,13 @@
 //! The working folder of a program that sees only its declared inputs.
+//!
+//! It is outside of the project, so that tools which look for a file in all folders above do not find those of the project.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hamflow_process::Isolation;
 use hamflow_stage_api::{Job, StageContext, StageError, sys};
+use tempfile::TempDir;
 
 use super::environment::Prepared;
 
@@ -12,9 +15,25 @@ use super::environment::Prepared;
 /// and of folders there is a symlink.
 const MAX_COPIED: u64 = 64 << 20;
 
+/// The beginning of the names of working folders; the process follows.
+const PREFIX: &str = "hamflow-isolated-";
+
+/// Removes the working folders of workers that were killed.
+fn remove_abandoned() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        if process.is_some_and(|process| !sys::is_running(process)) {
+            // Those of other users cannot be removed.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A working folder with the declared inputs, at their paths in the project.
 pub(super) struct Isolated {
-    folder: PathBuf,
+    /// Removed when this is dropped.
+    folder: TempDir,
     /// The job as the program sees it: its project is the working folder.
     job: Job,
     /// Paths in the project, and where they are in the working folder.
@@ -24,9 +43,13 @@ pub(super) struct Isolated {
 
 impl Isolated {
     /// Plans the working folder of a job.
-    pub fn of(prepared: &Prepared, context: &StageContext<'_>) -> Self {
+    pub fn of(prepared: &Prepared, context: &StageContext<'_>) -> Result<Self, StageError> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let folder = context.scratch_dir().with_file_name("isolated");
+        remove_abandoned();
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let created = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let created = created.map_err(|source| StageError::io("create", &std::env::temp_dir(), &source))?;
+        let folder = real(created.path());
         let mut job = context.job().clone();
         let project = std::mem::replace(&mut job.project_dir, folder.clone());
         let mut laid_out = Vec::new();
@@ -52,7 +75,7 @@ impl Isolated {
         let hidden = [real(&project)].into_iter().chain(home).collect();
         let writable = [&folder, &job.scratch_dir, &job.output_dir].map(|path| real(path)).to_vec();
         let isolation = Isolation { hidden, readable, writable };
-        Self { folder, job, laid_out, isolation }
+        Ok(Self { folder: created, job, laid_out, isolation })
     }
 
     /// The job as the program sees it.
@@ -62,7 +85,7 @@ impl Isolated {
 
     /// The working folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// What is hidden.
@@ -76,16 +99,19 @@ impl Isolated {
             let path = path.to_owned();
             move |source: std::io::Error| StageError::io(action, &path, &source)
         };
-        if self.folder.exists() {
-            fs::remove_dir_all(&self.folder).map_err(error("empty", &self.folder))?;
+        let folder = self.folder.path();
+        for entry in fs::read_dir(folder).map_err(error("empty", folder))?.flatten() {
+            let path = entry.path();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(error("remove", &path))?;
         }
-        fs::create_dir_all(&self.folder).map_err(error("create", &self.folder))?;
         for (source, target) in &self.laid_out {
             // A folder that is declared may hold a file that is, too.
             if target.exists() {
                 continue;
             }
-            let parent = target.parent().unwrap_or(&self.folder);
+            let parent = target.parent().unwrap_or(folder);
             fs::create_dir_all(parent).map_err(error("create", parent))?;
             let metadata = fs::metadata(source).map_err(error("read", source))?;
             match metadata.is_file() && metadata.len() <= MAX_COPIED {

@@ -169,6 +169,7 @@ impl Rows {
 /// The objects in JSON: a list, the first list in an object, or an object in each line.
 fn objects(bytes: &[u8]) -> Option<Vec<Map<String, Value>>> {
     let of_list = |list: &Vec<Value>| list.iter().map(|item| item.as_object().cloned()).collect::<Option<Vec<_>>>();
+    let bytes = &with_nulls(bytes)[..];
     if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
         return match &value {
             Value::Array(list) => of_list(list),
@@ -181,6 +182,32 @@ fn objects(bytes: &[u8]) -> Option<Vec<Map<String, Value>>> {
     }
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     lines.map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// Replaces the numbers that Python writes and JSON does not have (NaN, infinite ones) by `null`.
+fn with_nulls(bytes: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::with_capacity(bytes.len());
+    let (mut rest, mut is_text) = (bytes, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        let word = ["-Infinity", "Infinity", "NaN"].iter().find(|word| !is_text && rest.starts_with(word.as_bytes()));
+        if let Some(word) = word {
+            replaced.extend(b"null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        match (byte, after.first()) {
+            (b'\\', Some(&next)) if is_text => {
+                replaced.extend([byte, next]);
+                rest = &after[1..];
+                continue;
+            }
+            (b'"', _) => is_text = !is_text,
+            _ => {}
+        }
+        replaced.push(byte);
+        rest = after;
+    }
+    replaced
 }
 
 /// Draws a plot of the files of one run or of several.
@@ -276,4 +303,22 @@ pub(super) fn write(params: &CommandParams, context: &StageContext<'_>) -> Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_objects_are_found_and_numbers_that_json_lacks_have_no_value() {
+        let rows = |text: &str| Rows::read("x", text.as_bytes()).map(|rows| rows.numbers("a").unwrap()).unwrap();
+        assert_eq!(rows(r#"[{"a": 1}, {"a": null}, {"b": 2}]"#), [Some(1.0), None, None]);
+        assert_eq!(
+            rows(r#"{"note": "NaN", "roc": [{"a": Infinity}, {"a": -Infinity}, {"a": NaN}, {"a": 0.5}]}"#),
+            [None, None, None, Some(0.5)]
+        );
+        assert_eq!(rows("{\"a\": 1}\n{\"a\": 2, \"s\": \"\\\"Infinity\"}\n"), [Some(1.0), Some(2.0)]);
+        assert_eq!(rows("a,b\n1,x\n,y\n2.5,z\n"), [Some(1.0), None, Some(2.5)]);
+        assert!(Rows::read("x", b"[1, 2]").is_err());
+    }
 }

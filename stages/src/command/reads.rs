@@ -55,7 +55,8 @@ impl Places {
 
     /// What to observe.
     pub fn watch(&self) -> Watch {
-        let roots = [&self.project].into_iter().chain(&self.home).chain(&self.tracked).cloned().collect();
+        let roots = [&self.project].into_iter().chain(&self.home).chain(&self.tracked).chain(&self.isolated);
+        let roots = roots.cloned().collect();
         // The results of other stages are in the store or, declared, in the working folder of the job.
         Watch { roots, except: self.own.iter().chain(&self.declared).cloned().collect() }
     }
@@ -116,7 +117,7 @@ pub(super) fn report(
     let mut hidden = Vec::new();
     for (path, used) in &observed.uses {
         if places.is_isolated(path) {
-            hidden.extend(places.missing(path).filter(|_| used.before == State::Absent));
+            hidden.extend(places.missing(path).filter(|_| used.before == State::Absent && !used.is_written));
             continue;
         }
         let Some(kind) = kind(path, used, places) else { continue };

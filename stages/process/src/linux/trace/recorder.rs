@@ -35,6 +35,13 @@ pub struct Event {
     steps: Vec<(Action, PathBuf, Option<State>)>,
 }
 
+/// A folder that may have been listed to find a module.
+struct Search {
+    folder: PathBuf,
+    /// Whether the process has searched it before, and nothing in it has changed since.
+    is_repeated: bool,
+}
+
 /// Collects the uses of files.
 pub struct Recorder {
     watch: Watch,
@@ -44,10 +51,10 @@ pub struct Recorder {
     folders: HashMap<PathBuf, PathBuf>,
     /// The watched folder that each thread asked about in its last call.
     asked: HashMap<u32, PathBuf>,
-    /// The folder that each thread may have listed to find a module; its next calls tell.
-    searching: HashMap<u32, PathBuf>,
-    /// The folders in which a process has looked for modules of Python.
-    searched: HashSet<(u32, PathBuf)>,
+    /// What each thread may have listed to find a module; its next calls tell.
+    searching: HashMap<u32, Search>,
+    /// The folders in which a process has looked for modules of Python, and the time of their last change then.
+    searched: HashMap<(u32, PathBuf), [i64; 2]>,
     /// Folders, as programs name them, in which nothing is watched. Most calls ask about files in them.
     unwatched: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
@@ -66,7 +73,7 @@ impl Recorder {
             folders: HashMap::new(),
             asked: HashMap::new(),
             searching: HashMap::new(),
-            searched: HashSet::new(),
+            searched: HashMap::new(),
             unwatched: HashSet::new(),
             buffer: Vec::new(),
             observed: Observed::default(),
@@ -75,8 +82,8 @@ impl Recorder {
 
     /// What was observed.
     pub fn into_observed(mut self) -> Observed {
-        for (_, folder) in std::mem::take(&mut self.searching) {
-            self.was_listed(&folder, Listed::All);
+        for (_, search) in std::mem::take(&mut self.searching) {
+            self.was_listed(&search.folder, Listed::All);
         }
         self.observed
     }
@@ -230,15 +237,16 @@ impl Recorder {
                 self.asked.insert(thread, path);
                 continue;
             }
-            let is_search = action == Action::List && self.is_search(thread, &path);
+            let search = (action == Action::List).then(|| self.search(thread, &path)).flatten();
+            let is_search = search.is_some();
             match action {
                 Action::Look => drop(self.asked.insert(thread, path.clone())),
                 // The folder is opened to be listed.
                 Action::Read if self.asked.get(&thread) == Some(&path) => {}
                 _ => drop(self.asked.remove(&thread)),
             }
-            if is_search {
-                self.searching.insert(thread, path.clone());
+            if let Some(search) = search {
+                self.searching.insert(thread, search);
             }
             let is_file = before != State::Folder;
             let writes = matches!(action, Action::Write | Action::ReadAndWrite);
@@ -267,33 +275,40 @@ impl Recorder {
     /// Whether a thread may list a folder to find a module.
     ///
     /// The import system of Python (`FileFinder` in `importlib`) asks for the time of a folder in `sys.path` and lists it once in each
-    /// process. What it does next tells whether it was that: see [`Recorder::end_search`].
-    fn is_search(&mut self, thread: u32, path: &Path) -> bool {
-        if self.searching.get(&thread).is_some_and(|folder| folder == path) {
+    /// process, and again if it has changed (by a `__pycache__`). `importlib.metadata` lists it once more. What it does next tells whether it was that: see [`Recorder::end_search`].
+    fn search(&mut self, thread: u32, path: &Path) -> Option<Search> {
+        if let Some(search) = self.searching.get(&thread).filter(|search| search.folder == path) {
             // A listing takes several calls.
-            return true;
+            return Some(Search { folder: path.to_owned(), is_repeated: search.is_repeated });
         }
-        self.asked.get(&thread).is_some_and(|asked| asked == path)
-            && process_of(thread).is_some_and(|process| {
-                is_module_folder(process, path, &self.observed) && self.searched.insert((process, path.to_owned()))
-            })
+        let process = self.asked.get(&thread).filter(|asked| *asked == path).and_then(|_| process_of(thread))?;
+        if !is_module_folder(process, path, &self.observed) {
+            return None;
+        }
+        let modified = fs::metadata(path).ok().map(|metadata| [metadata.mtime(), metadata.mtime_nsec()])?;
+        let before = self.searched.insert((process, path.to_owned()), modified);
+        Some(Search { folder: path.to_owned(), is_repeated: before == Some(modified) })
     }
 
     /// Decides what a folder was listed for by the calls that follow. The import system next opens a module in it, once it has asked which of
     /// its suffixes is there, or asks for the time of the library's folder. A program that lists the folder itself and then imports a module
-    /// makes the import system list it again.
+    /// makes the import system list it again. `importlib.metadata` goes on with the next entry of `sys.path`, the library as an archive.
     fn end_search(&mut self, thread: u32, action: Action, path: &Path) {
-        let Some(folder) = self.searching.get(&thread) else { return };
+        let Some(Search { folder, is_repeated }) = self.searching.get(&thread) else { return };
         let is_in_it = path.starts_with(folder) && path != folder;
         let listed = match action {
             Action::List if path == folder => return,
+            _ if *is_repeated => match action == Action::Look && is_library_archive(path) {
+                true => Listed::Modules,
+                false => Listed::All,
+            },
             Action::Look if is_in_it && is_module(path) => return,
             Action::Read if is_in_it && is_module(path) => Listed::Modules,
             Action::Look if !is_in_it && is_library(path) => Listed::Modules,
             _ => Listed::All,
         };
-        if let Some(folder) = self.searching.remove(&thread) {
-            self.was_listed(&folder, listed);
+        if let Some(search) = self.searching.remove(&thread) {
+            self.was_listed(&search.folder, listed);
         }
     }
 }
@@ -328,6 +343,11 @@ fn is_library(path: &Path) -> bool {
         |text: &str| text.starts_with(char::is_numeric) && text.chars().all(|c| c.is_numeric() || c == '.');
     let names = path.components().filter_map(|step| step.as_os_str().to_str()?.strip_prefix("python"));
     names.map(|rest| rest.strip_suffix(".zip").unwrap_or(rest)).any(is_version)
+}
+
+/// Whether a file is the library of a Python as an archive: `python311.zip`.
+fn is_library_archive(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "zip") && is_library(path)
 }
 
 /// What an opening does, by its flags (open(2)); `None` for a nameless temporary file.
