@@ -52,7 +52,7 @@ fn a_program_gets_the_cores_that_it_declares() {
 fn a_matrix_varies_a_value_of_a_program() {
     let settings = "params = { alpha = 0, beta = 7 }\nmatrix = { alpha = [0.1, 1.0] }";
     let project = programs(&[("fit", settings, "echo {params.alpha} {params.beta} > {outputs.y}")]);
-    assert_eq!(project.run().ran(), ["fit[alpha=0.1]", "fit[alpha=1]"]);
+    assert_eq!(project.run_with(&["--jobs", "1"]).ran(), ["fit[alpha=0.1]", "fit[alpha=1]"]);
     assert_eq!(project.read("out/fit[alpha=0.1]/y.txt"), "0.1 7\n");
     let ran = programs(&[("fit", "matrix = { alpha = [1] }", "echo > {outputs.y}")]).hamflow(&["status"]);
     assert!(ran.stderr.contains("unknown axis `alpha`") && ran.stderr.contains("params = { alpha = … }"), "{ran:?}");
@@ -97,6 +97,48 @@ fn an_attempt_begins_without_what_the_last_one_wrote() {
     let ran = project.hamflow(&["run"]);
     assert!(ran.stderr.contains("attempt 1 of 2, after 0.0 s: `sh` ended with exit status 4"), "{ran:?}");
     assert!(ran.stderr.contains("error: stage `a`: `sh` ended with exit status 4"), "{ran:?}");
+}
+
+#[test]
+fn what_an_attempt_made_is_no_input_of_the_next_one() {
+    let line =
+        "cat given.txt > {outputs.y}; if [ -e tried.txt ]; then cat tried.txt; else echo t > tried.txt; exit 1; fi";
+    let project = programs(&[("a", "retries = 1", line)]);
+    project.write("given.txt", "x");
+    project.run();
+    let lock = project.read("pipeline.lock");
+    assert!(lock.contains("given.txt") && !lock.contains("tried.txt"), "{lock}");
+    std::fs::remove_file(project.path("tried.txt")).unwrap();
+    assert_eq!(project.run().count("fresh"), 1);
+}
+
+#[test]
+fn the_log_says_what_changed_between_attempts() {
+    let line = "cat given.txt > {outputs.y}; if [ ! -e go ]; then touch go; while [ ! -e made ]; do sleep 0.01; done; exit 1; fi";
+    let project = programs(&[("a", "retries = 1", line)]);
+    project.write("given.txt", "one");
+    let running = project.start(&["run"]);
+    project.wait_for("go");
+    project.write("given.txt", "two");
+    project.write("made", "");
+    assert!(running.wait_with_output().unwrap().status.success());
+    let log = project.hamflow(&["log", "a"]);
+    assert!(log.stdout.contains("attempt 2 began with other files than attempt 1: `"), "{log:?}");
+    assert!(log.stdout.contains("given.txt` changed"), "{log:?}");
+}
+
+#[test]
+fn programs_that_need_more_memory_than_there_is_together_run_one_after_the_other() {
+    let line = "echo begin >> ../order.txt; sleep 0.3; echo end >> ../order.txt; echo > {outputs.y}";
+    let order = |memory: &str| {
+        let line = line.replace("../", "");
+        // Of equal commands, only one would run.
+        let project = programs(&[("a", memory, &line), ("b", memory, &format!("{line}; true"))]);
+        project.run_with(&["--jobs", "2"]);
+        project.read("order.txt").replace('\n', " ")
+    };
+    assert_eq!(order("resources = { memory = \"900TB\" }"), "begin end begin end ");
+    assert_eq!(order("resources = { memory = \"1MB\" }"), "begin begin end end ");
 }
 
 #[test]

@@ -157,6 +157,24 @@ fn a_file_that_is_found_by_listing_a_folder_counts() {
 }
 
 #[test]
+fn a_file_that_appears_while_the_program_runs_reruns_it_once() {
+    // The program itself does not make the file: another process does.
+    let line = "[ -e extra.txt ] && echo y > {outputs.y} || { echo n > {outputs.y}; touch go; \
+                while [ ! -e made ]; do sleep 0.01; done; }";
+    let project = programs(&[("reader", &line.replace("{ echo", "{{ echo").replace("; }", "; }}"))]);
+    let running = project.start(&["run", "reader"]);
+    project.wait_for("go");
+    project.write("extra.txt", "x");
+    project.write("made", "");
+    assert!(running.wait_with_output().unwrap().status.success());
+    assert_eq!(project.read("out/reader/y.txt"), "n\n");
+    let why = project.hamflow(&["why", "reader"]);
+    assert!(why.stdout.contains("`extra.txt` was not there when it was looked for"), "{why:?}");
+    assert_eq!(project.run_with(&["reader"]).ran(), ["reader"]);
+    assert_eq!((project.read("out/reader/y.txt"), project.run_with(&["reader"]).count("fresh")), ("y\n".to_owned(), 1));
+}
+
+#[test]
 fn a_file_that_appears_later_or_goes_away_counts() {
     let project =
         programs(&[("reader", "if [ -e extra.txt ]; then echo y > {outputs.y}; else echo n > {outputs.y}; fi")]);

@@ -26,6 +26,9 @@ enum Source {
     Nothing,
 }
 
+/// The state of a path at which there is nothing.
+const ABSENT: &str = "absent";
+
 /// How many sets of paths are remembered for a command, whose use of files may depend on its inputs.
 const MAX_SETS: usize = 8;
 
@@ -99,7 +102,11 @@ impl Planner<'_> {
             self.world.require_unchanged(read, &self.graph.pipeline.root)?;
         }
         let set: Option<Paths> = reads.map(|reads| reads.iter().map(|read| (read.path.clone(), read.kind)).collect());
-        let states = set.as_ref().map(|set| self.states(set));
+        let mut states = set.as_ref().map(|set| self.states(set));
+        for read in reads.into_iter().flatten().filter(|read| read.was_absent) {
+            // It may have appeared in the meantime: the result is that of a program which did not find it.
+            states.iter_mut().for_each(|states| drop(states.insert(read.path.clone(), (read.kind, ABSENT.to_owned()))));
+        }
         let fingerprint = Fingerprint { reads: states, ..check.fingerprint.clone() };
         let mut sets = self.remembered_paths(stage);
         if sets.first() != Some(&set) {
