@@ -139,6 +139,7 @@ fn metadata_table(folder: &Path, csv: Input, images: Input) -> Input {
         threads: 1,
         pool_threads: 1,
         own_paths: Vec::new(),
+        params_file: None,
         project_dir: folder.to_owned(),
         env: BTreeMap::new(),
         redactor: Redactor::default(),

@@ -127,6 +127,7 @@ fn once(layout: &Layout, rows: usize) {
         threads: 2,
         pool_threads: 2,
         own_paths: Vec::new(),
+        params_file: None,
         project_dir: folder.clone(),
         env: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),

@@ -19,6 +19,7 @@ fn only_the_used_values_of_a_file_count() {
     project.write("params.yaml", PARAMS);
     assert_eq!(project.run().ran(), ["fit"]);
     assert_eq!(project.read("out/fit/y.txt"), "0.1 1\n{\"seed\":1,\"train\":{\"layers\":[8,4],\"lr\":0.1}}");
+    project.until_sealed(|| drop(project.run()));
     project.write("params.yaml", PARAMS.replace("x: 1", "x: 2"));
     assert_eq!(project.run().count("fresh"), 1);
     project.write("params.yaml", PARAMS.replace("[8, 4]", "[8, 2]"));
