@@ -45,6 +45,18 @@ fn the_version_of_a_tool_is_in_the_key() {
     assert!(missing.stdout.contains("`tools`: `tool --version` cannot be started"), "{missing:?}");
 }
 
+#[test]
+fn a_tool_is_asked_once_in_a_run() {
+    let project = Project::builtin(
+        "[stages.x]\nkind = \"command\"\ntools = [\"tool --version\"]\nparams = { n = 0 }\nmatrix = { n = [1, 2, 3] }\n\
+         outputs = { y = { type = \"file\" } }\nrun = \"echo {params.n} > {outputs.y}\"\n",
+    );
+    executable(&project, "bin/tool", "#!/bin/sh\necho asked >> \"$HOME/asked\"\necho 1.0\n");
+    project.write("home/asked", "");
+    assert_eq!(with_programs(&project, &["run", "--json"]).count("ran"), 3);
+    assert_eq!(project.read("home/asked"), "asked\n");
+}
+
 /// Runs with uv on the path.
 fn with_uv(project: &Project, arguments: &[&str]) -> Ran {
     let mut command = project.command(arguments);
@@ -167,6 +179,39 @@ fn a_container_runs_with_the_digest_of_its_image_in_the_key() {
     let isolated = ["run", "--json", "--set", "stages.x.isolate=true"];
     assert_eq!(with_programs(&project, &isolated).ran(), ["x"]);
     assert!(project.read("out/x/y.txt").contains("/hamflow-isolated-"));
+}
+
+/// A stand-in for Apptainer that runs programs here and keeps its arguments.
+const APPTAINER: &str = r#"#!/bin/sh
+printf '%s\n' "$@" > "$HOME/arguments"
+while [ "${1%.sif}" = "$1" ]; do
+  case "$1" in --pwd) cd "$2"; shift ;; --env) export "$2"; shift ;; esac
+  shift
+done
+shift
+exec "$@"
+"#;
+
+#[test]
+fn a_container_in_a_file_is_an_input() {
+    let project = Project::builtin(
+        "[stages.x]\nkind = \"command\"\nenvironment = { container = \"image.sif\" }\n\
+         outputs = { y = { type = \"file\", path = \"y.txt\" } }\nrun = [\"sh\", \"-c\", \"pwd > {outputs.y}\"]\n",
+    );
+    executable(&project, "bin/apptainer", APPTAINER);
+    project.write("home/.keep", "");
+    project.write("image.sif", "one");
+    assert_eq!(with_programs(&project, &["run", "--json"]).ran(), ["x"]);
+    let root = project.root().canonicalize().unwrap().display().to_string();
+    assert_eq!(project.read("out/x/y.txt"), format!("{root}\n"));
+    assert!(
+        project
+            .read("home/arguments")
+            .starts_with(&format!("exec\n--cleanenv\n--pwd\n{root}\n--bind\n{root}:{root}\n"))
+    );
+    assert_eq!(with_programs(&project, &["run", "--json"]).count("fresh"), 1);
+    project.write("image.sif", "two");
+    assert_eq!(with_programs(&project, &["run", "--json"]).ran(), ["x"]);
 }
 
 #[test]

@@ -74,7 +74,9 @@ fn describe(kind: &dyn AnyKind) {
     ui::data("\nparameters of every stage");
     show_parameters(&json!({ "properties": of_every_stage(kind) }));
     if spec.dynamic_ports {
-        ui::data("\nthe program's environment has only PATH, HOME, TMPDIR and the variables in `env` and `secret_env`");
+        ui::data(
+            "\nthe program's environment has only PATH, HOME, TMPDIR, HAMFLOW_PARAMS and the variables in `env` and `secret_env`",
+        );
     }
 }
 

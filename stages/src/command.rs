@@ -74,7 +74,7 @@ pub struct CommandParams {
     #[schemars(range(max = 100))]
     #[serde(skip_serializing_if = "is_default")]
     retries: u32,
-    /// Whether the program sees only its declared inputs, in a working folder of its own. Reading another file of the project or of the home
+    /// Whether the program sees only its declared inputs, in a temporary folder. Reading another file of the project or of the home
     /// directory is an error.
     #[serde(skip_serializing_if = "is_default")]
     isolate: bool,
@@ -84,11 +84,12 @@ pub struct CommandParams {
     /// Folders outside of the project and the home directory in which every file that the program uses counts, too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     track: Vec<String>,
-    /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional.
+    /// The outputs by name: `{ type = "table", path = "y.parquet" }`. The path is optional. `plots` draws columns of CSV and JSON files.
     outputs: BTreeMap<String, Declared>,
     /// The environment that the program runs in: `"uv"`, or `{ uv = "FOLDER" }`, `{ conda = "NAME" }`, `{ container = "IMAGE" }`. The
     /// versions in it are part of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "environment::schema")]
     environment: Option<Environment>,
     /// Commands that print versions which are part of the key, such as `python3 --version`.
     #[serde(skip_serializing_if = "Vec::is_empty")]

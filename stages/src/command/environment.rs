@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use hamflow_process::{Isolation, Line, Lines, Running};
 use hamflow_stage_api::{Digest, ParamError, StageContext, StageError, Symlinks, Versions, read_regular, sys};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::CommandParams;
 
@@ -54,6 +55,19 @@ pub(super) struct EnvironmentTable {
     /// An image for Docker or Podman, or a `.sif` file for Apptainer.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<String>,
+}
+
+/// The schema of an environment: the name of uv, or a table.
+pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
+    let place = json!({ "type": "string", "minLength": 1 });
+    let table = json!({
+        "type": "object",
+        "properties": { "uv": place, "conda": place, "container": place },
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    });
+    json_schema!({ "anyOf": [{ "const": "uv" }, table] })
 }
 
 /// What a stage says, checked.
