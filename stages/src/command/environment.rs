@@ -67,7 +67,7 @@ pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
         "minProperties": 1,
         "maxProperties": 1,
     });
-    json_schema!({ "anyOf": [{ "const": "uv" }, table] })
+    json_schema!({ "anyOf": [{ "type": "string", "pattern": "^uv$" }, table] })
 }
 
 /// What a stage says, checked.
