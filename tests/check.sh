@@ -50,6 +50,7 @@ is_there() {
     "Python packages") python_has "datasets, isic_challenge_scoring, matplotlib, numpy, onnx, onnxruntime, pandas, polars, pyarrow, safetensors, sklearn, tensorboard, yaml" ;;
     PyTorch) python_has torch ;;
     reflinks) shares_blocks "${TMPDIR:-/tmp}" ;;
+    Slurm) command -v sinfo && sinfo --noheader --format=%t | grep -qE 'idle|mix|alloc' ;;
     s3s-fs) [ -x "${HAMFLOW_S3_SERVER:-}" ] ;;
     "the real data") [ -d "$data/ham10000" ] && [ -d "$data/ham10000-originals" ] ;;
     uv) [ -x "$(dirname "${HAMFLOW_PYTHON:-/}")/uv" ] ;;
@@ -141,6 +142,17 @@ if for_step services; then
     npm install --prefix "$servers" --no-audit --no-fund --silent azurite@3.37.0 || echo "cannot install Azurite"
   fi
   export HAMFLOW_S3_SERVER="$servers/bin/s3s-fs" HAMFLOW_AZURITE="$servers/node_modules/azurite/dist/src/blob/main.js"
+
+  # A Slurm of this machine alone, on loopback.
+  if [ "$(id -u)" = 0 ]; then
+    command -v slurmctld > /dev/null || apt slurmctld slurmd slurm-client munge || true
+    slurm=$(mktemp -d)
+    removed+=("$slurm")
+    if command -v slurmctld > /dev/null && bash tests/slurm.sh "$slurm"; then
+      export SLURM_CONF="$slurm/slurm.conf"
+      trap 'bash tests/slurm.sh stop "$slurm"; rm -rf ${removed[@]+"${removed[@]}"}' EXIT
+    fi
+  fi
 
   step "tests"
   choose_tests

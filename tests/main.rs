@@ -9,6 +9,8 @@ mod cache;
 mod cli;
 #[cfg(feature = "cloud")]
 mod clouds;
+#[cfg(feature = "builtin")]
+mod cluster;
 mod crash;
 #[cfg(feature = "builtin")]
 mod datasets;

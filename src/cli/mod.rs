@@ -115,7 +115,27 @@ enum Command {
     Man(man::ManArguments),
     /// Execute jobs received on standard input (internal; started by `run`)
     #[command(hide = true)]
-    Worker,
+    Worker(WorkerArguments),
+}
+
+/// Arguments of `hamflow worker`.
+#[derive(Debug, clap::Args)]
+struct WorkerArguments {
+    /// The folder of tasks, instead of jobs on standard input
+    #[arg(long, requires = "index")]
+    tasks: Option<std::path::PathBuf>,
+    /// The number of the task
+    #[arg(long, requires = "tasks")]
+    index: Option<usize>,
+}
+
+/// Runs a worker.
+fn worker(arguments: &WorkerArguments, kinds: Kinds) -> Result<u8, CliError> {
+    let done = match (&arguments.tasks, arguments.index) {
+        (Some(folder), Some(task)) => crate::exec::tasks::perform(kinds, folder, task),
+        _ => crate::exec::serve(kinds),
+    };
+    done.map(|()| 0).map_err(|error| CliError::bug(error.to_string()))
 }
 
 /// The command of the engine before which the contributed commands are listed.
@@ -215,6 +235,6 @@ fn execute(invocation: Invocation, program: Program) -> Result<u8, CliError> {
         Command::Verify(arguments) => verify::execute(&arguments, kinds),
         Command::Completions(arguments) => completions::execute(&arguments, program),
         Command::Man(arguments) => man::execute(&arguments, program),
-        Command::Worker => crate::exec::serve(kinds).map(|()| 0).map_err(|error| CliError::bug(error.to_string())),
+        Command::Worker(arguments) => worker(&arguments, kinds),
     }
 }

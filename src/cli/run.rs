@@ -12,7 +12,7 @@ use super::error::exit_code;
 use super::project::Project;
 use super::{CliError, Common, closing, init, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, GuardError, Local, Message, RunGuard, RunOptions, SealedRun, Workers};
+use crate::exec::{self, Executors, GuardError, Message, RunGuard, RunOptions, SealedRun, Workers};
 use crate::graph::StageId;
 use crate::plan::{Invocation, Planner, Seal};
 use crate::store::remote::Remote;
@@ -40,6 +40,9 @@ pub struct RunArguments {
     /// Number of threads for all jobs together [default: all available]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Run all jobs on this machine (`local`), whatever executors the stages name
+    #[arg(long, value_name = "EXECUTOR", value_parser = ["local"])]
+    executor: Option<String>,
     /// Print events as JSON, one object per line
     #[arg(long)]
     json: bool,
@@ -120,13 +123,15 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
 
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), remote.clone())?;
-    let mut executor = Local::new(sender.clone());
+    let pipeline = &opened.graph.pipeline;
+    let mut executor = Executors::new(&pipeline.executors, &opened.store.tmp_dir(), &sender);
     let mut reporter = reporter(arguments.json);
     let options = RunOptions {
         targets: targets.clone(),
         force: arguments.force,
         keep_going: arguments.keep_going,
         threads: arguments.jobs.map_or_else(threads::available, usize::from),
+        local: arguments.executor.is_some(),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
         began: Some(started),

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hamflow_stage_api::near_miss::did_you_mean;
+
 use super::diagnostic::{Diagnostic, Mistake, Mistakes, Sources, Span};
 use super::field_schema::properties_of;
 use super::foreach::Folders;
@@ -11,7 +13,8 @@ use super::known_kinds::KnownKinds;
 use super::params_file::ParamsFiles;
 use super::pipeline::{Kinds, Overrides, Pipeline, Stage};
 use super::reader::read as read_section;
-use super::sections::Document;
+use super::sections::{Document, ExecutorOptions, LOCAL};
+use super::spanned::Spanned;
 use super::template::{Template, read_stage};
 use super::value::{Entry, Node, Table, Value, parse_document};
 use super::{matrix, overlay, ports};
@@ -49,6 +52,8 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
     for template in &mut templates {
         template.params_file = files.of(&template.name).map(str::to_owned);
     }
+    let executors = document.executors.into_options();
+    check_executors(&templates, &executors, &mut mistakes);
     let stages = make_stages(&templates, document.pipeline.seed, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(mistakes.into_diagnostics(&sources));
@@ -67,6 +72,7 @@ pub fn load(path: &Path, kinds: Kinds, overrides: &Overrides) -> Result<Pipeline
         inputs,
         stages,
         cache: document.cache.into_options(),
+        executors,
         profile: overrides.profile.clone(),
         overridden: overrides.profile.is_some() || !overrides.set.is_empty(),
         sources,
@@ -129,6 +135,19 @@ fn read_templates(table: &Table, kinds: Kinds, folders: &mut Folders<'_>, mistak
     let mut known = KnownKinds::new(kinds);
     let read = |entry: &Entry| read_stage(entry, &mut known, &names, folders, mistakes);
     table.entries.iter().filter_map(read).collect()
+}
+
+/// Reports stages whose executor is not declared.
+fn check_executors(templates: &[Template], executors: &[(String, ExecutorOptions)], mistakes: &mut Mistakes) {
+    let names = || executors.iter().map(|(name, _)| name.as_str()).chain([LOCAL]);
+    for template in templates {
+        let Some(Spanned { span, value }) = &template.executor else { continue };
+        if !names().any(|name| name == value) {
+            let message = format!("stage `{}`: no executor `{value}`", template.name);
+            let declare = format!("declare it: `[executors.{value}]` with `kind = \"slurm\"`");
+            mistakes.push(Mistake::new(*span, message).hint(did_you_mean(value, names()).unwrap_or(declare)));
+        }
+    }
 }
 
 fn make_stages(templates: &[Template], seed: u64, mistakes: &mut Mistakes) -> Vec<Stage> {

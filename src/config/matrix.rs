@@ -9,6 +9,7 @@ use super::axis::{Axis, AxisValue, Role, VALUES, replace, seed};
 use super::diagnostic::{Mistake, Mistakes};
 use super::pipeline::{Reference, Stage};
 use super::reference::{ReferenceTarget, Selection};
+use super::sections::LOCAL;
 use super::template::Template;
 use super::value::{Entry, Table, Value};
 use crate::fs::MAX_NAME;
@@ -213,6 +214,8 @@ fn make_stage(
         secret_env: template.secret_env.clone(),
         seed: stage_seed,
         needs: template.needs,
+        requests: template.requests.clone(),
+        executor: template.executor.as_ref().map(|executor| executor.value.clone()).filter(|name| name != LOCAL),
         params_file: template.params_file.clone(),
         span: template.header,
     })

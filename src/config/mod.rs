@@ -42,5 +42,8 @@ pub use pipeline::{Kinds, Overrides, Pipeline, Reference, Stage};
 pub use quantity::{parse_age, parse_size};
 pub use reference::{ReferenceTarget, Selection};
 pub use schema::{json_schema, of_every_stage};
-pub use sections::{CacheOptions, Cpus, DEFAULT_CACHE_DIR, InputDeclaration, LinkMode, Needs, RemoteOptions};
+pub use sections::{
+    CacheOptions, Cpus, DEFAULT_CACHE_DIR, ExecutorKind, ExecutorOptions, InputDeclaration, LOCAL, LinkMode, Needs,
+    RemoteOptions, Requests,
+};
 pub(crate) use value::{Entry, Node, Table, Value};

@@ -8,7 +8,7 @@ use super::pipeline::Overrides;
 use super::value::{Entry, Node, Table, Value, parse_document, parse_value};
 
 /// The sections that a profile may change.
-pub(super) const PROFILE_KEYS: [&str; 4] = ["pipeline", "inputs", "stages", "cache"];
+pub(super) const PROFILE_KEYS: [&str; 5] = ["pipeline", "inputs", "stages", "cache", "executors"];
 
 /// Removes `[profiles]` from `root` and merges the chosen profile into it.
 pub(crate) fn apply_profile(root: &mut Table, chosen: Option<&str>, sources: &mut Sources, mistakes: &mut Mistakes) {

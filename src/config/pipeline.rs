@@ -7,7 +7,7 @@ use hamflow_stage_api::{AnyKind, Digest, KindSpec, Output, Params, Port, Resolve
 
 use super::diagnostic::{Diagnostic, Sources, Span};
 use super::matched_files::MatchedFiles;
-use super::sections::{CacheOptions, InputDeclaration, Needs};
+use super::sections::{CacheOptions, ExecutorOptions, InputDeclaration, Needs, Requests};
 
 /// The kinds that a build of hamflow knows.
 pub type Kinds = &'static [&'static dyn AnyKind];
@@ -30,6 +30,8 @@ pub struct Pipeline {
     pub stages: Vec<Stage>,
     /// `[cache]`.
     pub cache: CacheOptions,
+    /// `[executors]`, by name.
+    pub executors: Vec<(String, ExecutorOptions)>,
     /// The profile that was applied.
     pub profile: Option<String>,
     /// Whether `--profile` or `--set` changed anything; such runs keep their lock under `cache/locks/`.
@@ -75,6 +77,10 @@ pub struct Stage {
     pub seed: u64,
     /// What one of its jobs needs, as far as it is declared.
     pub needs: Needs,
+    /// What one of its jobs asks of its executor.
+    pub requests: Requests,
+    /// The executor, if it is not this machine.
+    pub executor: Option<String>,
     /// The file that its values come from, as written.
     pub params_file: Option<String>,
     /// Where the stage's table begins.

@@ -14,7 +14,8 @@ use super::known_kinds::{KnownKind, KnownKinds};
 use super::pipeline::Reference;
 use super::port_reader::read_references;
 use super::reader::read;
-use super::sections::{Needs, StageSection, is_name};
+use super::sections::{Needs, Requests, StageSection, is_name};
+use super::spanned::Spanned;
 use super::value::{Entry, Node, Table, Value};
 
 /// A stage as written: before its matrix is expanded and its parameters are resolved.
@@ -35,6 +36,8 @@ pub(crate) struct Template {
     pub(crate) secret_env: Vec<String>,
     pub(crate) seed: Option<u64>,
     pub(crate) needs: Needs,
+    pub(crate) requests: Requests,
+    pub(crate) executor: Option<Spanned<String>>,
     pub(crate) params_file: Option<String>,
 }
 
@@ -135,6 +138,8 @@ pub(crate) fn read_stage(
         secret_env: section.secret_env(),
         seed: section.seed,
         needs: section.needs(),
+        requests: section.requests(),
+        executor: section.executor.clone(),
         params_file: None,
     })
 }

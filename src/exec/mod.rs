@@ -33,7 +33,7 @@ use std::time::Instant;
 use hamflow_stage_api::{ErrorCategory, JobEvent, StageError};
 use serde::Serialize;
 
-pub use executor::{Executor, Local, Workers};
+pub use executor::{Executor, Executors, Local, Workers, tasks};
 pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use progress::{RunProgress, StageProgress, now_ms};
@@ -60,6 +60,8 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// Number of threads shared by all jobs.
     pub threads: usize,
+    /// Run everything on this machine, whatever executors stages name.
+    pub local: bool,
     /// Fail if anything differs from the lock file.
     pub locked: bool,
     /// Path of the lock file.

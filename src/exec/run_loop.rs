@@ -40,6 +40,8 @@ pub struct NodeSpec {
     pub memory: u64,
     /// Whether the stage runs even if its result is known.
     pub forced: bool,
+    /// Whether its jobs run elsewhere, and need nothing of this machine.
+    pub is_remote: bool,
 }
 
 /// The user's policy for the run.
@@ -72,7 +74,8 @@ type Queued = (usize, Reverse<u64>, Piece);
 struct Job {
     stage: StageId,
     piece: Piece,
-    grant: Grant,
+    /// What it has of this machine; nothing if it runs elsewhere.
+    grant: Option<Grant>,
 }
 
 /// The keys that were executed or requested from the remote.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError, perform};
@@ -20,32 +20,39 @@ pub fn serve(kinds: &[&dyn AnyKind]) -> io::Result<()> {
     sys::set_process_name();
     // Events are sent on standard output, so output printed by libraries must not be mixed with them.
     let events = Arc::new(Lines::new(sys::take_stdout()?));
-    let panic_place = remember_panics();
     for job in jobs() {
         let job = match job {
             Ok(job) => job,
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
-        sys::reset_peak_memory();
-        let started = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| find_and_perform(kinds, &job, events.as_ref())));
-        let error = match outcome {
-            Ok(result) => result.err(),
-            Err(_) => {
-                let place = panic_place.lock().map_or_else(|_| None, |mut place| place.take());
-                let message = format!("internal error: {}", place.unwrap_or_default());
-                Some(StageError::bug(message).hint("please report it with the stage's log"))
-            }
-        };
-        let (id, wall_ms) = (job.id, milliseconds(started.elapsed()));
+        let result = perform_job(kinds, &job, events.as_ref());
         // Memory freed by this job is not needed by the next one, but other programs may need it.
         drop(job);
         if sys::resident_memory().is_some_and(|bytes| bytes > KEPT_MEMORY) {
             sys::release_free_memory();
         }
-        events.emit(JobEvent::Finished(JobResult { id, error, peak_memory: sys::peak_memory(), wall_ms }));
+        events.emit(JobEvent::Finished(result));
     }
     Ok(())
+}
+
+/// Does a job, and says how it ended.
+pub(super) fn perform_job(kinds: &[&dyn AnyKind], job: &Job, events: &dyn EventSink) -> JobResult {
+    static PANIC_PLACE: OnceLock<Arc<Mutex<Option<String>>>> = OnceLock::new();
+    let panic_place = PANIC_PLACE.get_or_init(remember_panics);
+    sys::reset_peak_memory();
+    let started = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| find_and_perform(kinds, job, events)));
+    let error = match outcome {
+        Ok(result) => result.err(),
+        Err(_) => {
+            let place = panic_place.lock().map_or_else(|_| None, |mut place| place.take());
+            let message = format!("internal error: {}", place.unwrap_or_default());
+            Some(StageError::bug(message).hint("please report it with the stage's log"))
+        }
+    };
+    let wall_ms = milliseconds(started.elapsed());
+    JobResult { id: job.id, error, peak_memory: sys::peak_memory(), wall_ms }
 }
 
 fn find_and_perform(kinds: &[&dyn AnyKind], job: &Job, events: &dyn EventSink) -> Result<(), StageError> {

@@ -126,6 +126,16 @@ pub fn lead_session<'a>(command: &'a mut Command, name: &str) -> &'a mut Command
     unsafe { command.arg0(name).pre_exec(lead) }
 }
 
+/// Creates a file that only the user can read.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Opens a file for appending, which only the user can read if it is new.
+pub fn append_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
 /// Kills a child that leads a process group, with all programs of the group; the child must not have been waited for.
 pub fn kill_process_group(leader: &Child) {
     if let Some(group) = i32::try_from(leader.id()).ok().and_then(Pid::from_raw) {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::executors::parse_time;
 use crate::config::field_schema::properties_of;
 use crate::config::quantity::parse_size;
 use crate::config::spanned::{Spanned, parsed};
@@ -27,6 +29,8 @@ pub(crate) struct StageSection {
     /// What a job needs; at most as many jobs run at once as there are cores and memory for.
     #[schemars(extend("errorMessage" = "write `resources = { cpus = 4, memory = \"2GB\" }`"))]
     resources: ResourcesSection,
+    /// The executor that runs its jobs: a name below `[executors]`, or `"local"`.
+    pub(crate) executor: Option<Spanned<String>>,
     /// The same as `memory` in `resources`.
     memory: Option<Memory>,
     /// The values of the file at `params` that the stage depends on, such as `["seed", "train.*"]`; by default all.
@@ -68,6 +72,12 @@ impl StageSection {
         Needs { cpus: self.resources.cpus, memory: memory.map(|(Memory::Bytes(bytes) | Memory::Size(bytes))| bytes) }
     }
 
+    /// What a job asks of an executor other than this machine.
+    pub(crate) fn requests(&self) -> Requests {
+        let ResourcesSection { time, gpus, partition, .. } = &self.resources;
+        Requests { time: time.map(|Time(time)| time), gpus: *gpus, partition: partition.clone() }
+    }
+
     /// Whether the memory is written in two places.
     pub(crate) fn says_memory_twice(&self) -> bool {
         self.resources.memory.is_some() && self.memory.is_some()
@@ -92,6 +102,34 @@ struct ResourcesSection {
     cpus: Option<Cpus>,
     /// How much memory a job needs, such as `"2GB"`.
     memory: Option<Memory>,
+    /// How long a job may take, such as `"2h"`, for executors that have a limit.
+    time: Option<Time>,
+    /// How many GPUs a job needs, for executors that assign them.
+    gpus: Option<u32>,
+    /// The partition of the executor.
+    partition: Option<String>,
+}
+
+/// What only executors other than this machine take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Requests {
+    /// The time limit.
+    pub time: Option<Duration>,
+    /// The number of GPUs.
+    pub gpus: Option<u32>,
+    /// The partition.
+    pub partition: Option<String>,
+}
+
+/// A time with a unit.
+#[derive(Debug, Clone, Copy, JsonSchema)]
+#[schemars(extend("errorMessage" = "write it as `\"30m\"`, `\"2h\"` or `\"1d\"`"))]
+struct Time(#[schemars(with = "String")] Duration);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, |text| parse_time(text).map(Self))
+    }
 }
 
 /// A number of cores.

@@ -12,6 +12,7 @@ use crate::exec::busy_time::milliseconds;
 use crate::exec::commit::{FinishedPart, StagedPart, is_assembled};
 use crate::exec::committer::Committer;
 use crate::exec::event::{JobId, Piece, SchedulerEvent};
+use crate::exec::executor::Placement;
 use crate::exec::job::{self, Places};
 use crate::exec::throughput::{self, Amount};
 use crate::exec::{Message, RunEvent};
@@ -68,7 +69,8 @@ impl Driver<'_> {
         };
         let lineage = stage.spec.lineage.then(|| self.setting.graph.lineage(id));
         let job = job::make(stage, job::Piece { id: number, part, inputs, lineage, threads }, &places)?;
-        self.executor.submit(&job).map_err(|error| {
+        let placement = self.placement(id);
+        self.executor.submit(&job, &placement).map_err(|error| {
             StageError::failed(format!("cannot start a worker: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")
         })?;
@@ -86,6 +88,13 @@ impl Driver<'_> {
         };
         self.jobs.insert(number, job);
         Ok(())
+    }
+
+    /// Where the jobs of a stage run.
+    fn placement(&self, id: StageId) -> Placement {
+        let stage = self.setting.graph.stage(id);
+        let executor = stage.executor.clone().filter(|_| !self.setting.is_rebuild() && !self.setting.options.local);
+        Placement { executor, memory: stage.needs.memory, requests: stage.requests.clone() }
     }
 
     /// What hamflow itself keeps in the project, as far as a stage might read it: the cache, the lock, and its own former outputs.

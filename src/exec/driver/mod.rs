@@ -143,6 +143,7 @@ impl<'a> Driver<'a> {
             if run_loop.is_finished() {
                 return Ok(());
             }
+            self.executor.flush();
             // The driver keeps a sender, so the channel cannot close while it waits.
             let Ok(message) = messages.recv() else { return Ok(()) };
             if let Some(event) = self.handle_message(message) {
@@ -162,6 +163,7 @@ impl<'a> Driver<'a> {
             threads: stage.spec.threads,
             cpus: stage.needs.cpus,
             memory: stage.needs.memory.unwrap_or(0),
+            is_remote: stage.executor.is_some() && !options.rebuild && !options.local,
             forced: options.force && options.targets.contains(&StageId::from_index(index)),
         };
         let nodes = graph.pipeline.stages.iter().enumerate().map(node).collect();

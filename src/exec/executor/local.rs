@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use hamflow_stage_api::{Job, JobEvent};
 
-use super::Executor;
+use super::{Executor, Placement};
 use crate::exec::Message;
 use crate::sys::{self, OwnProgram};
 
@@ -107,7 +107,7 @@ fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
 }
 
 impl Executor for Local {
-    fn submit(&mut self, job: &Job) -> io::Result<()> {
+    fn submit(&mut self, job: &Job, _placement: &Placement) -> io::Result<()> {
         let idle =
             self.workers.iter().position(|worker| worker.job.is_none() && worker.pool_threads == job.pool_threads);
         let index = match idle {

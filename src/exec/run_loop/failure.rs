@@ -67,7 +67,7 @@ impl RunLoop {
     pub(super) fn interrupted(&mut self) {
         self.actions.push(Action::StopWorkers);
         for (_, job) in std::mem::take(&mut self.jobs) {
-            self.resources.release(job.grant);
+            job.grant.into_iter().for_each(|grant| self.resources.release(grant));
         }
         self.stop = Some(Stop::Interrupt);
         self.queue.clear();

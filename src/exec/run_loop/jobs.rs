@@ -2,7 +2,7 @@
 
 use hamflow_stage_api::{StageError, Threads};
 
-use super::{Job, MAX_PENDING_COMMITS, RunLoop, Stepped};
+use super::{Job, MAX_PENDING_COMMITS, Queued, RunLoop, Stepped};
 use crate::exec::event::{Action, JobId, Piece};
 use crate::exec::state::NodeState;
 use crate::graph::StageId;
@@ -13,28 +13,43 @@ impl RunLoop {
         // How many parts share the spare cores is only known once everything that is ready is queued.
         while self.stop.is_none()
             && self.looking_up.is_empty()
-            && let Some(&queued) = self.queue.iter().find(|(rank, _, _)| self.may_run(self.ready.at(*rank)))
+            && let Some(queued) = self.next_piece()
         {
             let (rank, _, piece) = queued;
             let is_part = matches!(piece, Piece::Part(_));
-            if is_part && self.storing.len() >= MAX_PENDING_COMMITS {
-                return;
-            }
             let stage = self.ready.at(rank);
             let node = &self.nodes[stage.index()];
+            if is_part && !node.is_remote && self.storing.len() >= MAX_PENDING_COMMITS {
+                return;
+            }
             let threads = match (node.cpus, node.threads) {
+                (cpus, _) if node.is_remote => cpus.map_or(1, |cpus| cpus.of(usize::from(u16::MAX))),
                 (Some(cpus), _) => cpus.of(self.resources.cores()),
                 (None, Threads::All) => self.resources.cores(),
                 (None, Threads::Spare) if is_part => (self.resources.free_cores() / self.queue.len()).max(1),
                 (None, Threads::One | Threads::Spare) => 1,
             };
-            let Some(grant) = self.resources.acquire(threads, node.memory) else { return };
+            let grant = match node.is_remote {
+                true => None,
+                false => match self.resources.acquire(threads, node.memory) {
+                    Some(grant) => Some(grant),
+                    None => return,
+                },
+            };
             self.queue.remove(&queued);
             let job = self.next_job;
             self.next_job += 1;
             self.jobs.insert(job, Job { stage, piece, grant });
             self.actions.push(Action::Submit { job, stage, piece, threads });
         }
+    }
+
+    /// The next piece to dispatch: the first that runs elsewhere, or else the first.
+    fn next_piece(&self) -> Option<Queued> {
+        let mut ready = self.queue.iter().filter(|(rank, _, _)| self.may_run(self.ready.at(*rank)));
+        let first = ready.next()?;
+        let is_remote = |queued: &&Queued| self.nodes[self.ready.at(queued.0).index()].is_remote;
+        Some(*std::iter::once(first).chain(ready).find(is_remote).unwrap_or(first))
     }
 
     /// Whether all inputs of a stage are available: an upstream stage may have been reopened since the stage started.
@@ -44,7 +59,9 @@ impl RunLoop {
 
     pub(super) fn take_job(&mut self, job: JobId) -> Option<Job> {
         let taken = self.jobs.remove(&job)?;
-        self.resources.release(taken.grant);
+        if let Some(grant) = taken.grant {
+            self.resources.release(grant);
+        }
         Some(taken)
     }
 

@@ -83,6 +83,7 @@ impl Simulation {
             }
         }
         let node = |(stage, requested): (&Stage, &bool)| NodeSpec {
+            is_remote: false,
             requested: *requested,
             threads: [Threads::One, Threads::Spare, Threads::All][usize::from(stage.threads)],
             cpus: stage.cpus,

@@ -79,7 +79,7 @@ error: unknown key `else`
    |
  3 | [else]
    | ^^^^^^
-hint: the file may have `pipeline`, `inputs`, `stages`, `profiles` and `cache`
+hint: the file may have `pipeline`, `inputs`, `stages`, `profiles`, `cache` and `executors`
 "#
     );
 }

@@ -104,7 +104,7 @@ error: profile `y`: unknown key `nonsense`
    |
 11 | nonsense = 1
    | ^^^^^^^^
-hint: a profile changes `pipeline`, `inputs`, `stages` and `cache`
+hint: a profile changes `pipeline`, `inputs`, `stages`, `cache` and `executors`
 "#
     );
 }

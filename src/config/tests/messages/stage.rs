@@ -443,7 +443,7 @@ error: stage `fit`: unknown key `resources.cores`
    |
  8 | resources = { cpus = 0, memory = "more", cores = 1 }
    |                                          ^^^^^
-hint: the known keys are `cpus` and `memory`
+hint: the known keys are `cpus`, `memory`, `time`, `gpus` and `partition`
 "#
     );
 }

@@ -1,0 +1,126 @@
+//! `[executors.NAME]`.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::inputs::{NAME_PATTERN, is_name};
+use crate::config::diagnostic::{Mistake, Mistakes};
+use crate::config::spanned::{Named, Spanned, parsed};
+
+/// The executor that stages have by default: this machine.
+pub const LOCAL: &str = "local";
+
+/// A batch system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ExecutorKind {
+    /// Slurm.
+    Slurm,
+}
+
+/// Where jobs run.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutorOptions {
+    /// The batch system.
+    pub kind: ExecutorKind,
+    /// The partition, unless the `resources` of a stage name one.
+    #[serde(default)]
+    pub partition: Option<String>,
+    /// The account that is charged.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// The quality of service.
+    #[serde(default)]
+    pub qos: Option<String>,
+    /// The features that nodes must have.
+    #[serde(default)]
+    pub constraint: Option<String>,
+    /// Further arguments of `sbatch`.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// How many tasks of a stage there are at most; parts are divided among them.
+    #[serde(default = "max_jobs")]
+    #[schemars(range(min = 1))]
+    pub max_jobs: usize,
+    /// How often the batch system is asked, at least every 5 s.
+    #[serde(default = "poll", deserialize_with = "duration")]
+    #[schemars(with = "String")]
+    pub poll: Duration,
+    /// How long a record may take to appear after its job has ended, on file systems that show new files late.
+    #[serde(default = "record_wait", deserialize_with = "duration")]
+    #[schemars(with = "String")]
+    pub record_wait: Duration,
+}
+
+fn max_jobs() -> usize {
+    100
+}
+
+fn poll() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn record_wait() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parsed(deserializer, parse_time)
+}
+
+/// Reads a time such as `90s`, `30m`, `2h` or `1d`.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => return None,
+    };
+    let seconds = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// The executors by name.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(extend("propertyNames" = { "pattern": NAME_PATTERN }))]
+pub(crate) struct ExecutorsSection(Named<ExecutorOptions>);
+
+impl ExecutorsSection {
+    /// Rejects invalid names.
+    pub(super) fn check(&self, mistakes: &mut Mistakes) {
+        let Self(Named(executors)) = self;
+        for (Spanned { span, value: name }, _) in executors {
+            if !is_name(name) || name == LOCAL {
+                let message = format!("`{name}` cannot be the name of an executor");
+                let hint = "use letters, digits, `_` and `-`; `local` is this machine".to_owned();
+                mistakes.push(Mistake::new(*span, message).hint(hint));
+            }
+        }
+    }
+
+    /// The executors with their names.
+    pub(crate) fn into_options(self) -> Vec<(String, ExecutorOptions)> {
+        let Self(Named(executors)) = self;
+        executors.into_iter().map(|(name, options)| (name.value, options)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        let seconds = |text: &str| parse_time(text).map(|time| time.as_secs());
+        assert_eq!([seconds("90s"), seconds("30m"), seconds("2h"), seconds("1d")], [90, 1800, 7200, 86400].map(Some));
+        for text in ["", "5", "0s", "h", "1w", "-1s", "99999999999999999999h"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Stages on a cluster: a real Slurm, which `tests/check.sh` starts.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Project, Ran};
+
+const EXECUTOR: &str = "[executors.cluster]\nkind = \"slurm\"\nrecord_wait = \"1s\"\nmax_jobs = 3\n";
+
+/// A pipeline of one program on the cluster, a line of the shell with the output `y`.
+fn program(line: &str) -> Project {
+    Project::builtin(&format!(
+        "{EXECUTOR}[stages.x]\nkind = \"command\"\nexecutor = \"cluster\"\nresources = {{ memory = \"100MB\", time = \"5m\" }}\n\
+         outputs = {{ y = {{ type = \"file\", path = \"y.txt\" }} }}\nrun = '''{line}'''\n"
+    ))
+}
+
+/// What a command of Slurm prints.
+fn slurm(command: &str, arguments: &[&str]) -> String {
+    let output = Command::new(command).args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The number of the array of a run that has been started.
+fn array_of(process: u32) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let name = format!("hamflow-{process}-x");
+        let number = slurm("squeue", &["--noheader", "--format=%F", &format!("--name={name}")]);
+        if let Some(number) = number.lines().next() {
+            return number.trim().to_owned();
+        }
+        assert!(Instant::now() < deadline, "no job {name}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn parts_and_programs_make_the_same_bytes_on_a_cluster() {
+    let pipeline = "[stages.synthetic]\nimages = 180\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n\
+                    [stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\npart_size = 16\n";
+    let local = Project::builtin(pipeline);
+    local.run();
+    let on_cluster = pipeline.replace("part_size", "executor = \"cluster\"\nresources = { cpus = 1 }\npart_size");
+    let cluster = Project::builtin(&format!("{EXECUTOR}{on_cluster}"));
+    let ran = cluster.run();
+    assert!(ran.count("parts_ran") > 3, "{ran:?}");
+    assert!(cluster.files("out/preprocess") == local.files("out/preprocess"), "the same bytes");
+    let log = cluster.hamflow(&["log", "preprocess"]).stdout;
+    assert!(log.contains("submitted to `cluster` as array "), "{log}");
+    // Where a stage runs is not part of its key.
+    assert_eq!(cluster.run_with(&["--executor", "local"]).count("fresh"), 3);
+    let forced = cluster.run_with(&["--executor", "local", "--force", "preprocess"]);
+    assert_eq!(forced.ran(), ["preprocess"]);
+    assert!(!cluster.path("cache/tmp").exists());
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn a_task_that_was_cancelled_or_killed_is_submitted_again() {
+    // The worker is the parent of the shell.
+    let project = program("if [ ! -e killed ]; then touch killed; kill -9 $PPID; fi; echo y > {outputs.y}");
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 0 && ran.stderr.contains("_0 was lost: "), "{ran:?}");
+    assert_eq!(project.read("out/x/y.txt"), "y\n");
+
+    let project = program("touch started; if [ ! -e go ]; then sleep 300; fi; echo y > {outputs.y}");
+    let running = project.start(&["run"]);
+    project.wait_for("started");
+    let array = array_of(running.id());
+    project.write("go", "");
+    slurm("scancel", &[&array]);
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && said.contains("it was ended (CANCELLED); it is submitted again as"), "{said}");
+    assert_eq!(project.read("out/x/y.txt"), "y\n");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn an_interrupted_run_cancels_its_jobs() {
+    let project = program("touch started; sleep 300; echo y > {outputs.y}");
+    let running = project.start(&["run"]);
+    project.wait_for("started");
+    let array = array_of(running.id());
+    let interrupted = Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(running.wait_with_output().unwrap().status.code(), Some(130));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while slurm("squeue", &["--noheader", "--format=%F"]).lines().any(|line| line.trim() == array) {
+        assert!(Instant::now() < deadline, "job {array} is still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!project.path("cache/tmp").exists());
+}
+
+/// Runs with programs of the project's folder `bin` in front of all others.
+fn with_programs(project: &Project, programs: &[(&str, &str)]) -> Ran {
+    use std::os::unix::fs::PermissionsExt;
+    for (name, text) in programs {
+        let path = format!("bin/{name}");
+        project.write(&path, text);
+        std::fs::set_permissions(project.path(&path), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = project.command(&["run"]);
+    command.env("PATH", format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap()));
+    Project::finish(command)
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn records_decide_even_if_slurm_does_not_answer_or_is_wrong() {
+    let project = program("sleep 7; echo y > {outputs.y}");
+    let ran = with_programs(&project, &[("squeue", "#!/bin/sh\necho slurm_load_jobs error >&2\nexit 1\n")]);
+    assert!(ran.code == 0 && !ran.stderr.contains("lost"), "{ran:?}");
+    // A job that Slurm has not listed yet, and whose record comes in time.
+    let project = program("sleep 6; echo y > {outputs.y}");
+    project.write("pipeline.toml", project.read("pipeline.toml").replace("1s", "30s"));
+    let ran = with_programs(&project, &[("squeue", "#!/bin/sh\n")]);
+    assert!(ran.code == 0 && !ran.stderr.contains("lost"), "{ran:?}");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn what_slurm_refuses_is_said_in_its_words() {
+    let project = program("echo y > {outputs.y}");
+    let text = project.read("pipeline.toml");
+    project.write("pipeline.toml", text.replace("max_jobs = 3", "partition = \"nope\""));
+    let ran = project.hamflow(&["run"]);
+    let expected = "error: stage `x`: `sbatch` failed: invalid partition specified: nope";
+    assert!(ran.code == 2 && ran.stderr.contains(expected), "{ran:?}");
+    project.write("pipeline.toml", text.replace("100MB", "9TB"));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 2 && ran.stderr.contains("`sbatch` failed: "), "{ran:?}");
+    let fails = program("echo last words; exit 3");
+    let ran = fails.hamflow(&["run"]);
+    assert!(ran.code == 1 && ran.stderr.contains("`sh` ended with exit status 3\n  | last words"), "{ran:?}");
+}
+
+#[test]
+fn without_slurm_a_stage_says_how_to_run_here() {
+    let project = program("echo y > {outputs.y}");
+    let mut command = project.command(&["run"]);
+    command.env("PATH", project.path("bin"));
+    let ran = Project::finish(command);
+    let expected = "cannot start `scontrol`: No such file or directory (os error 2)";
+    assert!(ran.code == 2 && ran.stderr.contains(expected) && ran.stderr.contains("`--executor local`"), "{ran:?}");
+    let text = project.read("pipeline.toml");
+    project.write("pipeline.toml", text.replace("executor = \"cluster\"", "executor = \"clustr\""));
+    let ran = project.hamflow(&["status"]);
+    assert!(ran.stderr.contains("no executor `clustr`") && ran.stderr.contains("did you mean `cluster`?"), "{ran:?}");
+    project.write("pipeline.toml", text.replace("[executors.cluster]", "[executors.local]"));
+    let ran = project.hamflow(&["status"]);
+    assert!(ran.stderr.contains("`local` cannot be the name of an executor"), "{ran:?}");
+    project.write("pipeline.toml", text.replace("\"5m\"", "\"5 minutes\""));
+    let ran = project.hamflow(&["status"]);
+    assert!(ran.stderr.contains("`resources.time` cannot be `5 minutes`"), "{ran:?}");
+}

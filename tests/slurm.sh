@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Starts a Slurm of this machine alone, on loopback, with its files in a folder; or stops it. As root.
+#
+#   bash tests/slurm.sh FOLDER         start it; then SLURM_CONF=FOLDER/slurm.conf
+#   bash tests/slurm.sh stop FOLDER
+set -euo pipefail
+if [ "$1" = stop ]; then
+  for daemon in slurmctld slurmd; do
+    [ ! -f "$2/$daemon.pid" ] || kill "$(cat "$2/$daemon.pid")" 2> /dev/null || true
+  done
+  exit 0
+fi
+folder=$(realpath "$1")
+mkdir -p "$folder/state" "$folder/spool" "$folder/log" /run/munge
+name=$(hostname -s)
+cat > "$folder/slurm.conf" << CONF
+ClusterName=hamflow
+SlurmctldHost=$name(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+SlurmctldPort=36817
+SlurmdPort=36818
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/log/slurmctld.log
+SlurmdLogFile=$folder/log/slurmd.log
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+ReturnToService=2
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MaxArraySize=2001
+MinJobAge=300
+NodeName=$name NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+DefMemPerCPU=500
+SchedulerParameters=sched_interval=1,sched_min_interval=1000,bf_interval=1,batch_sched_delay=0
+CONF
+if [ ! -f /etc/munge/munge.key ]; then
+  mkdir -p /etc/munge
+  head -c 1024 /dev/urandom > /etc/munge/munge.key
+fi
+chown munge: /etc/munge/munge.key /run/munge
+chmod 400 /etc/munge/munge.key
+pgrep -x munged > /dev/null || runuser -u munge -- munged
+export SLURM_CONF="$folder/slurm.conf"
+slurmctld
+slurmd
+# The node is idle after a moment.
+for _ in $(seq 50); do
+  [ "$(sinfo --noheader --format=%t 2> /dev/null)" != idle ] || exit 0
+  sleep 0.2
+done
+echo "Slurm does not start:" >&2
+tail -n 20 "$folder"/log/*.log >&2
+exit 1
