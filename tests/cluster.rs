@@ -96,6 +96,24 @@ fn an_interrupted_run_cancels_its_jobs() {
     assert!(!project.path("cache/tmp").exists());
 }
 
+#[test]
+#[ignore = "needs Slurm"]
+fn the_jobs_of_a_run_that_was_killed_are_cancelled_by_the_next_one() {
+    let project = program("touch started; if [ ! -e go ]; then sleep 300; fi; echo y > {outputs.y}");
+    let running = project.start(&["run"]);
+    project.wait_for("started");
+    let array = array_of(running.id());
+    assert!(Command::new("kill").args(["-KILL", &running.id().to_string()]).status().unwrap().success());
+    running.wait_with_output().unwrap();
+    project.write("go", "");
+    assert_eq!(project.run().ran(), ["x"]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while slurm("squeue", &["--noheader", "--format=%F"]).lines().any(|line| line.trim() == array) {
+        assert!(Instant::now() < deadline, "job {array} is still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Runs with programs of the project's folder `bin` in front of all others.
 fn with_programs(project: &Project, programs: &[(&str, &str)]) -> Ran {
     use std::os::unix::fs::PermissionsExt;

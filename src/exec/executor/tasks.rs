@@ -12,12 +12,15 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, Symlinks, open_regular};
+use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError, Symlinks, open_regular};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::worker;
 use crate::fs;
 use crate::sys;
+
+/// The version of hamflow.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The first line of a file of tasks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +50,7 @@ pub fn events_file(folder: &Path, task: usize) -> PathBuf {
 pub fn write<'a>(folder: &Path, task: usize, jobs: impl Iterator<Item = &'a Job>) -> io::Result<()> {
     let path = task_file(folder, task);
     let mut file = io::BufWriter::new(sys::create_private(&path)?);
-    serde_json::to_writer(&mut file, &Head { version: env!("CARGO_PKG_VERSION").to_owned() })?;
+    serde_json::to_writer(&mut file, &Head { version: VERSION.to_owned() })?;
     file.write_all(b"\n")?;
     for job in jobs {
         serde_json::to_writer(&mut file, job)?;
@@ -62,34 +65,43 @@ pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result
     let invalid = |error: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut lines = BufReader::new(open_regular(&task_file(folder, task), Symlinks::Refuse)?).lines();
     let head: Head = serde_json::from_str(&lines.next().unwrap_or_else(|| Ok(String::new()))?).map_err(invalid)?;
-    let own = env!("CARGO_PKG_VERSION");
-    if head.version != own {
-        let message = format!("this node has hamflow {own}, but the run is one of hamflow {}", head.version);
-        return Err(io::Error::other(message));
+    if head.version != VERSION {
+        return refuse(folder, task, &head.version, lines);
     }
     let finished: Vec<u64> = read_events(&events_file(folder, task), &mut 0)
         .into_iter()
         .filter(|line| matches!(line.event, JobEvent::Finished(_)))
         .map(|line| line.job)
         .collect();
-    let file = sys::append_private(&events_file(folder, task))?;
-    let events = Events { file: Mutex::new(file), job: Mutex::new(0) };
-    // An earlier attempt may have been killed within a line.
-    events.write(b"\n");
+    let events = Events::open(folder, task)?;
     for line in lines {
         let job: Job = serde_json::from_str(&line?).map_err(invalid)?;
         if finished.contains(&job.id) {
             continue;
         }
-        if let Ok(mut current) = events.job.lock() {
-            *current = job.id;
-        }
+        events.begin(job.id);
         let result = worker::perform_job(kinds, &job, &events);
         events.emit(JobEvent::Finished(result));
         // So that other machines see it.
         sync(&events_file(folder, task))?;
     }
     Ok(())
+}
+
+/// Records that the jobs of another version of hamflow cannot be done here.
+fn refuse(folder: &Path, task: usize, theirs: &str, lines: impl Iterator<Item = io::Result<String>>) -> io::Result<()> {
+    let message = format!("the node has hamflow {VERSION}, but the run is one of hamflow {theirs}");
+    let error = StageError::input(message).hint("install the same version where hamflow is started and on the nodes");
+    let events = Events::open(folder, task)?;
+    for line in lines {
+        // Only the number of the job is surely understood.
+        let job: serde_json::Value = serde_json::from_str(&line?).unwrap_or_default();
+        let Some(id) = job.get("id").and_then(serde_json::Value::as_u64) else { continue };
+        events.begin(id);
+        let result = JobResult { id, error: Some(error.clone()), peak_memory: 0, wall_ms: 0 };
+        events.emit(JobEvent::Finished(result));
+    }
+    sync(&events_file(folder, task))
 }
 
 fn sync(path: &Path) -> io::Result<()> {
@@ -102,6 +114,21 @@ struct Events {
 }
 
 impl Events {
+    fn open(folder: &Path, task: usize) -> io::Result<Self> {
+        let file = sys::append_private(&events_file(folder, task))?;
+        let events = Self { file: Mutex::new(file), job: Mutex::new(0) };
+        // An earlier attempt may have been killed within a line.
+        events.write(b"\n");
+        Ok(events)
+    }
+
+    /// What follows is about this job.
+    fn begin(&self, job: u64) {
+        if let Ok(mut current) = self.job.lock() {
+            *current = job;
+        }
+    }
+
     fn write(&self, bytes: &[u8]) {
         // If the disk is full, the job has no record and counts as lost.
         if let Ok(mut file) = self.file.lock() {
@@ -134,4 +161,94 @@ pub fn read_events(path: &Path, offset: &mut u64) -> Vec<TaskEvent> {
     let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     *offset += end as u64;
     text[..end].split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hamflow_stage_api::{Inputs, JobPart, Params, Redactor};
+
+    use super::*;
+
+    fn job(id: u64, folder: &Path) -> Job {
+        Job {
+            id,
+            stage: "x".to_owned(),
+            // No kind is known, so every job ends with an error.
+            kind: "unknown".to_owned(),
+            params: Params::new(),
+            seed: None,
+            part: JobPart::Whole,
+            lineage: None,
+            inputs: Inputs::default(),
+            output_dir: folder.to_owned(),
+            scratch_dir: folder.to_owned(),
+            side_dir: folder.to_owned(),
+            checkpoint_dir: None,
+            threads: 1,
+            pool_threads: 1,
+            project_dir: folder.to_owned(),
+            own_paths: Vec::new(),
+            params_file: None,
+            env: BTreeMap::new(),
+            redactor: Redactor::default(),
+        }
+    }
+
+    /// The jobs that have ended, with the messages of their errors.
+    fn ended(folder: &Path, offset: &mut u64) -> Vec<(u64, String)> {
+        let events = read_events(&events_file(folder, 3), offset).into_iter();
+        let result = |line: TaskEvent| match line.event {
+            JobEvent::Finished(result) => Some((line.job, result.error.map(|error| error.message).unwrap_or_default())),
+            _ => None,
+        };
+        events.filter_map(result).collect()
+    }
+
+    #[test]
+    fn each_job_has_one_record_however_often_its_task_is_performed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write(folder, 3, [job(5, folder), job(6, folder)].iter()).unwrap();
+        let mut offset = 0;
+        assert_eq!(ended(folder, &mut offset), []);
+        // An attempt that was killed after its first job, within the next line.
+        perform(&[], folder, 3).unwrap();
+        let text = std::fs::read_to_string(events_file(folder, 3)).unwrap();
+        let first = text.find('}').map(|_| text.match_indices('\n').nth(1).unwrap().0 + 1).unwrap();
+        std::fs::write(events_file(folder, 3), &text[..first + 10]).unwrap();
+        let jobs = |ended: Vec<(u64, String)>| ended.into_iter().map(|(job, _)| job).collect::<Vec<_>>();
+        assert_eq!(jobs(ended(folder, &mut offset)), [5]);
+        perform(&[], folder, 3).unwrap();
+        assert_eq!(jobs(ended(folder, &mut offset)), [6]);
+        perform(&[], folder, 3).unwrap();
+        assert_eq!(jobs(ended(folder, &mut offset)), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn jobs_of_another_version_are_refused_with_both_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write(folder, 3, [job(5, folder)].iter()).unwrap();
+        let path = task_file(folder, 3);
+        let text = std::fs::read_to_string(&path).unwrap().replacen(VERSION, "9.9.9", 1);
+        std::fs::write(&path, text).unwrap();
+        perform(&[], folder, 3).unwrap();
+        let message = format!("the node has hamflow {VERSION}, but the run is one of hamflow 9.9.9");
+        assert_eq!(ended(folder, &mut 0), [(5, message)]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_user_can_read_tasks_and_events() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write(folder, 3, [job(5, folder)].iter()).unwrap();
+        perform(&[], folder, 3).unwrap();
+        for path in [task_file(folder, 3), events_file(folder, 3)] {
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        }
+    }
 }

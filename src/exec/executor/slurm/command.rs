@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use hamflow_stage_api::StageError;
+use hamflow_stage_api::{StageError, Symlinks, read_regular};
 
 use crate::config::ExecutorOptions;
 use crate::exec::executor::Placement;
+use crate::sys;
 
 /// The largest index of an array if Slurm does not say it.
 const DEFAULT_ARRAY: usize = 1000;
@@ -129,6 +130,24 @@ impl<'a> Slurmctl<'a> {
         // A task that has ended in between is none that can be cancelled.
         let _ = Command::new("scancel").arg("--quiet").args(arrays).stdin(Stdio::null()).output();
     }
+}
+
+/// The file in the folder of an executor that has the numbers of all its arrays.
+const ARRAYS: &str = "arrays";
+
+/// Remembers an array of a batch, so that a later run can cancel it if this one is killed.
+pub fn remember(batch: &Path, array: &str) {
+    let written = sys::append_private(&batch.with_file_name(ARRAYS)).and_then(|mut file| writeln!(file, "{array}"));
+    // Then it would go on without use, which wastes time on the cluster and nothing else.
+    let _ = written;
+}
+
+/// The arrays that were remembered in the folder of an executor.
+pub fn remembered(folder: &Path) -> Vec<String> {
+    let text = read_regular(&folder.join(ARRAYS), Symlinks::Refuse).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let is_number = |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
+    text.lines().filter(is_number).map(str::to_owned).collect()
 }
 
 /// The script of a task.

@@ -40,8 +40,11 @@ pub struct Slurm {
 }
 
 impl Slurm {
-    /// Creates an executor without jobs. `tmp` must be on a file system that the nodes have, too.
+    /// Creates an executor without jobs, and cancels those of a run that was killed. `tmp` must be on a file system that the nodes have, too.
+    ///
+    /// The caller must hold the run lock.
     pub fn new(number: usize, name: &str, options: ExecutorOptions, tmp: &Path, heard: Sender<Message>) -> Self {
+        cancel_abandoned(&options, name, tmp);
         Self {
             name: name.to_owned(),
             options,
@@ -81,6 +84,7 @@ impl Slurm {
         };
         let all: Vec<usize> = (0..chunks.len()).collect();
         let array = ctl.submit(&submission, &all)?;
+        command::remember(&folder, &array);
         let mut watched = self.watched();
         let submission = Arc::new(submission);
         for (number, chunk) in chunks.iter().enumerate() {
@@ -104,6 +108,22 @@ impl Slurm {
     fn own(&self, worker: usize) -> Option<u64> {
         let job = worker.checked_sub(self.first_worker).filter(|job| *job < FIRST_WORKER)?;
         u64::try_from(job).ok()
+    }
+}
+
+/// Cancels the arrays of runs that did not end, as far as they say which they are.
+fn cancel_abandoned(options: &ExecutorOptions, name: &str, tmp: &Path) {
+    let prefix = format!("executor-{name}-");
+    for entry in std::fs::read_dir(tmp).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+            continue;
+        }
+        let arrays = command::remembered(&entry.path());
+        if !arrays.is_empty() {
+            Slurmctl::new(options).cancel(&arrays);
+        }
+        // If it stays, the temporary files are removed when the run starts.
+        let _ = std::fs::remove_dir_all(entry.path());
     }
 }
 

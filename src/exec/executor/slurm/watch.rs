@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{JobEvent, Symlinks, read_regular};
 
-use super::command::{Slurmctl, State, Submission};
+use super::command::{Slurmctl, State, Submission, remember};
 use crate::config::ExecutorOptions;
 use crate::exec::Message;
 use crate::exec::executor::tasks;
@@ -182,6 +182,7 @@ fn judge(
         let again = may_again.then(|| Slurmctl::new(options).submit(&task.submission, &[task.number]).ok()).flatten();
         match again {
             Some(array) => {
+                remember(&task.submission.folder, &array);
                 let message = format!("task {} was lost: {why}; it is submitted again as {array}", task.id());
                 task.open
                     .iter()
@@ -207,6 +208,12 @@ fn tell(task: &Task, first: usize, heard: &Sender<Message>) {
     let line = format!("task {}: {name}{why}", task.id());
     for job in &task.open {
         say(*job, JobEvent::Log { line: line.clone() }, first, heard);
+    }
+    // What a stage that is not split shows until it reports its own progress.
+    if let (Some(job), 1) = (task.open.first(), task.open.len()) {
+        let round = Some(line);
+        let (unit, message) = (String::new(), String::new());
+        say(*job, JobEvent::Progress { done: 0, total: 0, unit, round, message }, first, heard);
     }
 }
 
