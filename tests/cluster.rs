@@ -133,11 +133,32 @@ fn records_decide_even_if_slurm_does_not_answer_or_is_wrong() {
     let project = program("sleep 7; echo y > {outputs.y}");
     let ran = with_programs(&project, &[("squeue", "#!/bin/sh\necho slurm_load_jobs error >&2\nexit 1\n")]);
     assert!(ran.code == 0 && !ran.stderr.contains("lost"), "{ran:?}");
+    let project = program("sleep 8; echo y > {outputs.y}");
+    let started = Instant::now();
+    let ran = with_programs(&project, &[("squeue", "#!/bin/sh\nsleep 40\n")]);
+    assert!(ran.code == 0 && started.elapsed() < Duration::from_secs(30), "{:?}: {ran:?}", started.elapsed());
     // A job that Slurm has not listed yet, and whose record comes in time.
     let project = program("sleep 6; echo y > {outputs.y}");
     project.write("pipeline.toml", project.read("pipeline.toml").replace("1s", "30s"));
     let ran = with_programs(&project, &[("squeue", "#!/bin/sh\n")]);
     assert!(ran.code == 0 && !ran.stderr.contains("lost"), "{ran:?}");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn an_array_is_not_larger_than_slurm_allows() {
+    let pipeline = "[stages.synthetic]\nimages = 180\n[stages.metadata]\ncsv = \"synthetic.metadata\"\n\
+                    images = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
+                    part_size = 16\nexecutor = \"cluster\"\n";
+    let project = Project::builtin(&format!("{EXECUTOR}{pipeline}"));
+    let log = project.path("sbatch.txt").display().to_string();
+    let sbatch = slurm("sh", &["-c", "command -v sbatch"]);
+    let submit = format!("#!/bin/sh\necho \"$@\" >> '{log}'\nexec {} \"$@\"\n", sbatch.trim());
+    let ran = with_programs(&project, &[("scontrol", "#!/bin/sh\necho 'MaxArraySize = 3'\n"), ("sbatch", &submit)]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let arguments = project.read("sbatch.txt");
+    // The largest index is one less.
+    assert!(arguments.contains("--array=0-1 ") && arguments.lines().count() == 1, "{arguments}");
 }
 
 #[test]

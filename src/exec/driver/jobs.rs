@@ -69,7 +69,7 @@ impl Driver<'_> {
         };
         let lineage = stage.spec.lineage.then(|| self.setting.graph.lineage(id));
         let job = job::make(stage, job::Piece { id: number, part, inputs, lineage, threads }, &places)?;
-        let placement = self.placement(id);
+        let placement = self.placement(id, piece);
         self.executor.submit(&job, &placement).map_err(|error| {
             StageError::failed(format!("cannot start a worker: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")
@@ -91,9 +91,10 @@ impl Driver<'_> {
     }
 
     /// Where the jobs of a stage run.
-    fn placement(&self, id: StageId) -> Placement {
+    fn placement(&self, id: StageId, piece: Piece) -> Placement {
         let stage = self.setting.graph.stage(id);
-        let executor = stage.executor.clone().filter(|_| !self.setting.is_rebuild() && !self.setting.options.local);
+        let is_local = self.setting.is_rebuild() || self.setting.options.local || piece == Piece::Merge;
+        let executor = stage.executor.clone().filter(|_| !is_local);
         Placement { executor, memory: stage.needs.memory, requests: stage.requests.clone() }
     }
 

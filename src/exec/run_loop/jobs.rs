@@ -19,17 +19,18 @@ impl RunLoop {
             let is_part = matches!(piece, Piece::Part(_));
             let stage = self.ready.at(rank);
             let node = &self.nodes[stage.index()];
-            if is_part && !node.is_remote && self.storing.len() >= MAX_PENDING_COMMITS {
+            let is_remote = self.is_remote(stage, piece);
+            if is_part && !is_remote && self.storing.len() >= MAX_PENDING_COMMITS {
                 return;
             }
             let threads = match (node.cpus, node.threads) {
-                (cpus, _) if node.is_remote => cpus.map_or(1, |cpus| cpus.of(usize::from(u16::MAX))),
+                (cpus, _) if is_remote => cpus.map_or(1, |cpus| cpus.of(usize::from(u16::MAX))),
                 (Some(cpus), _) => cpus.of(self.resources.cores()),
                 (None, Threads::All) => self.resources.cores(),
                 (None, Threads::Spare) if is_part => (self.resources.free_cores() / self.queue.len()).max(1),
                 (None, Threads::One | Threads::Spare) => 1,
             };
-            let grant = match node.is_remote {
+            let grant = match is_remote {
                 true => None,
                 false => match self.resources.acquire(threads, node.memory) {
                     Some(grant) => Some(grant),
@@ -44,11 +45,16 @@ impl RunLoop {
         }
     }
 
+    /// Whether a piece runs elsewhere. Parts are merged on this machine, rather than waiting in a queue once more.
+    fn is_remote(&self, stage: StageId, piece: Piece) -> bool {
+        self.nodes[stage.index()].is_remote && piece != Piece::Merge
+    }
+
     /// The next piece to dispatch: the first that runs elsewhere, or else the first.
     fn next_piece(&self) -> Option<Queued> {
         let mut ready = self.queue.iter().filter(|(rank, _, _)| self.may_run(self.ready.at(*rank)));
         let first = ready.next()?;
-        let is_remote = |queued: &&Queued| self.nodes[self.ready.at(queued.0).index()].is_remote;
+        let is_remote = |queued: &&Queued| self.is_remote(self.ready.at(queued.0), queued.2);
         Some(*std::iter::once(first).chain(ready).find(is_remote).unwrap_or(first))
     }
 

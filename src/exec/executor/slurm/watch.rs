@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{JobEvent, Symlinks, read_regular};
@@ -76,6 +77,9 @@ impl Watched {
     }
 }
 
+/// The states of tasks by their names.
+type States = BTreeMap<String, State>;
+
 /// Why a task has ended without records.
 enum Cause {
     /// It would end so again.
@@ -107,6 +111,8 @@ fn cause(state: Option<&State>, was: Option<&State>) -> Option<Cause> {
 /// Watches until the run has ended.
 pub fn watch(watched: &Mutex<Watched>, options: &ExecutorOptions, first: usize, heard: &Sender<Message>) {
     let mut asked = Instant::now();
+    // Slurm may take a minute to answer, and records are read meanwhile.
+    let mut asking: Option<JoinHandle<Option<States>>> = None;
     loop {
         std::thread::sleep(PAUSE);
         let mut known = watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,12 +129,14 @@ pub fn watch(watched: &Mutex<Watched>, options: &ExecutorOptions, first: usize, 
                 return;
             }
         }
-        if arrays.is_empty() || asked.elapsed() < options.poll.max(MIN_POLL) {
-            continue;
+        if asking.is_none() && !arrays.is_empty() && asked.elapsed() >= options.poll.max(MIN_POLL) {
+            asked = Instant::now();
+            let options = options.clone();
+            asking = Some(std::thread::spawn(move || Slurmctl::new(&options).states(&arrays)));
         }
-        asked = Instant::now();
+        let Some(answered) = asking.take_if(|asking| asking.is_finished()) else { continue };
         // If Slurm does not answer, nothing is known, and nothing is lost.
-        let Some(states) = Slurmctl::new(options).states(&arrays) else { continue };
+        let Ok(Some(states)) = answered.join() else { continue };
         let mut known = watched.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_stopped {
             return;
@@ -154,13 +162,7 @@ fn read(task: &mut Task) -> Vec<(u64, JobEvent)> {
 }
 
 /// Decides on tasks that Slurm has no more.
-fn judge(
-    known: &mut Watched,
-    states: &BTreeMap<String, State>,
-    options: &ExecutorOptions,
-    first: usize,
-    heard: &Sender<Message>,
-) {
+fn judge(known: &mut Watched, states: &States, options: &ExecutorOptions, first: usize, heard: &Sender<Message>) {
     let mut lost = Vec::new();
     for task in &mut known.tasks {
         let state = states.get(&task.id());
