@@ -131,6 +131,7 @@ fn not_done(stage: &StageRecord) -> Option<&'static str> {
         Outcome::Failed => Some("failed in one of the runs"),
         Outcome::Skipped => Some("was not reached in one of the runs"),
         Outcome::Interrupted => Some("was interrupted in one of the runs"),
+        Outcome::Queued => Some("was left in the queue in one of the runs"),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use hamflow_stage_api::near_miss::did_you_mean;
 
-use super::{CliError, Common, follow, pages, project, reads};
+use super::{CliError, Common, follow, pages, project, reads, status};
 use crate::config::Kinds;
 use crate::exec::{Outcome, RunRecord, list_runs, read_run, stage_log};
 use crate::fs::{self, Symlinks};
@@ -172,6 +172,7 @@ fn show(record: &RunRecord) {
             line.push_str(&format!("  {reason}"));
         }
         ui::data(line.trim_end());
+        stage.tasks.iter().for_each(|task| ui::data(&format!("  {}", status::task_line(task))));
         if let Some(error) = &stage.error {
             ui::data(&format!("  {}", error.render().replace('\n', "\n  ")));
         }

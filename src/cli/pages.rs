@@ -1,5 +1,6 @@
 //! Report pages: HTML artifacts, combined with details of the run that must not be part of an artifact.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,9 +10,9 @@ use maud::{Markup, html};
 use super::CliError;
 use super::project::Project;
 use crate::digest::Digest;
-use crate::exec::{Outcome, RunRecord, StageRecord, list_runs, read_run};
+use crate::exec::{Outcome, QueuedTask, RunRecord, StageRecord, list_runs, read_run};
 use crate::fs::{self, Durability};
-use crate::ui::{bytes, duration};
+use crate::ui::{bytes, duration, plural};
 
 /// The stages that produce a page, each with the name of the artifact.
 pub fn page_stages(opened: &Project) -> Vec<(String, String)> {
@@ -171,13 +172,25 @@ pub fn counts(record: &RunRecord, outcomes: &[Outcome]) -> Vec<String> {
     counted.map(|(count, word)| format!("{count} {word}")).collect()
 }
 
-/// The outcome of a stage, with the number of parts that ran if it has parts.
+/// The outcome of a stage, with the number of parts that ran if it has parts, and its tasks on a cluster.
 pub fn outcome(stage: &StageRecord) -> String {
     let word = stage.outcome.word();
-    match stage.parts_ran + stage.parts_cached {
+    let outcome = match stage.parts_ran + stage.parts_cached {
         0 => word.to_owned(),
         parts => format!("{word}, {} of {parts} parts", stage.parts_ran),
+    };
+    match &stage.tasks[..] {
+        [] => outcome,
+        [only] => format!("{outcome}, as task {}{}", only.id, on_host(only)),
+        tasks => {
+            let hosts: BTreeSet<&str> = tasks.iter().filter_map(|task| task.host.as_deref()).collect();
+            format!("{outcome}, as {} tasks on {}", tasks.len(), plural(hosts.len() as u64, "node"))
+        }
     }
+}
+
+fn on_host(task: &QueuedTask) -> String {
+    task.host.as_ref().map_or_else(String::new, |host| format!(" on {host}"))
 }
 
 /// What the heads of all pages about runs begin with.

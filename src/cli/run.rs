@@ -12,7 +12,7 @@ use super::error::exit_code;
 use super::project::Project;
 use super::{CliError, Common, closing, init, project, remote, status};
 use crate::config::{self, Kinds};
-use crate::exec::{self, Executors, GuardError, Message, RunGuard, RunOptions, SealedRun, Workers};
+use crate::exec::{self, Executors, GuardError, Message, OnInterrupt, RunGuard, RunOptions, Scope, SealedRun, Workers};
 use crate::graph::StageId;
 use crate::plan::{Invocation, Planner, Seal};
 use crate::store::remote::Remote;
@@ -43,6 +43,12 @@ pub struct RunArguments {
     /// Run all jobs on this machine (`local`), whatever executors the stages name
     #[arg(long, value_name = "EXECUTOR", value_parser = ["local"])]
     executor: Option<String>,
+    /// End as soon as only jobs in the queue of a batch system are left; a later run goes on with them
+    #[arg(long)]
+    detach: bool,
+    /// What becomes of jobs in a queue on Ctrl-C [default: ask on a terminal, otherwise cancel]
+    #[arg(long, value_name = "WHAT", value_parser = ["cancel", "leave"])]
+    on_interrupt: Option<String>,
     /// Print events as JSON, one object per line
     #[arg(long)]
     json: bool,
@@ -124,7 +130,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), remote.clone())?;
     let pipeline = &opened.graph.pipeline;
-    let mut executor = Executors::new(&pipeline.executors, &opened.store.tmp_dir(), &sender);
+    let mut executor =
+        Executors::new(&pipeline.executors, &opened.store.executors_dir(), &scope(&opened, &targets), &sender);
     let mut reporter = reporter(arguments.json);
     let options = RunOptions {
         targets: targets.clone(),
@@ -132,6 +139,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
         keep_going: arguments.keep_going,
         threads: arguments.jobs.map_or_else(threads::available, usize::from),
         local: arguments.executor.is_some(),
+        detach: arguments.detach,
+        on_interrupt: on_interrupt(arguments),
         locked: arguments.locked,
         lock_path: opened.lock_paths[0].clone(),
         began: Some(started),
@@ -144,11 +153,44 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let summary = exec::run(planner, &options, workers, &mut |event| reporter.event(&event))?;
     let is_told = !arguments.json && summary.is_complete();
     is_told.then(|| closing::tell(&opened, &targets));
+    if summary.queued > 0 {
+        let jobs = ui::plural(summary.queued as u64, "job");
+        ui::say(&format!("{jobs} left in the queue; `hamflow run` goes on with them, `hamflow status` shows them"));
+    }
     Ok(match (summary.interrupted, summary.failures.worst) {
         (true, _) => 130,
         (false, Some(category)) => exit_code(category),
         (false, None) => u8::from(summary.flawed > 0),
     })
+}
+
+/// The stages of the run and of the pipeline.
+fn scope(opened: &Project, targets: &[StageId]) -> Scope {
+    let graph = &opened.graph;
+    let names = |stages: &mut dyn Iterator<Item = StageId>| stages.map(|id| graph.stage(id).name.clone()).collect();
+    let requested = graph.upstream(targets);
+    Scope {
+        requested: Arc::new(names(&mut requested.into_iter())),
+        known: Arc::new(names(&mut graph.order.iter().copied())),
+    }
+}
+
+/// What becomes of jobs in a queue if the user interrupts the run.
+fn on_interrupt(arguments: &RunArguments) -> OnInterrupt {
+    match arguments.on_interrupt.as_deref() {
+        Some("leave") => OnInterrupt::Leave,
+        None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => OnInterrupt::Ask(ask_to_cancel),
+        _ => OnInterrupt::Cancel,
+    }
+}
+
+/// Asks whether to cancel jobs in a queue. No answer means that they stay: nothing is lost then.
+fn ask_to_cancel(jobs: usize) -> bool {
+    let jobs = ui::plural(jobs as u64, "job");
+    ui::say(&format!("{jobs} in the queue: [c]ancel, or leave for the next run? [c/L] "));
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    answer.trim().to_lowercase().starts_with('c')
 }
 
 /// Checks that the lock file exists, as `--locked` requires.

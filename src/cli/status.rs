@@ -1,11 +1,14 @@
 //! `hamflow status`: shows which stages are up to date, without running anything.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
 use super::project::Project;
 use super::{CliError, Common, project};
 use crate::config::Kinds;
+use crate::exec::{QueuedTask, RunGuard, RunProgress, StageProgress, left_in_queue, newest_unfinished_run};
 use crate::graph::StageId;
 use crate::plan::{Planner, Results, StaleReason, Verdict};
 use crate::ui::{self, Style};
@@ -86,6 +89,45 @@ pub fn in_words(planner: &Planner<'_>, verdict: &Verdict) -> (&'static str, Stri
     }
 }
 
+/// The tasks of each stage in the queue of a batch system: those of the run in progress, or else what earlier runs left.
+fn queues(opened: &Project) -> BTreeMap<String, Vec<QueuedTask>> {
+    let executors = &opened.graph.pipeline.executors;
+    if executors.is_empty() {
+        return BTreeMap::new();
+    }
+    if RunGuard::is_held(opened.store.root()) {
+        let runs = opened.store.runs_dir();
+        let progress = newest_unfinished_run(&runs).and_then(|run| RunProgress::read(&runs, &run)).unwrap_or_default();
+        let of_stage = |(stage, progress): (String, StageProgress)| (stage, progress.tasks);
+        return progress.running.into_iter().map(of_stage).filter(|(_, tasks)| !tasks.is_empty()).collect();
+    }
+    let folder = opened.store.executors_dir();
+    executors.iter().flat_map(|(name, options)| left_in_queue(options, &folder.join(name))).collect()
+}
+
+/// A task on one line: `task 12_0: RUNNING on node7, 3 jobs, since 2 min`.
+pub fn task_line(task: &QueuedTask) -> String {
+    let QueuedTask { id, state, reason, host, jobs, attempts, wall_ms, peak_memory, .. } = task;
+    let mut line = format!("task {id}: {state}");
+    if !reason.is_empty() {
+        line.push_str(&format!(" ({reason})"));
+    }
+    if let Some(host) = host {
+        line.push_str(&format!(" on {host}"));
+    }
+    line.push_str(&format!(", {}", ui::plural(*jobs as u64, "job")));
+    if *attempts > 1 {
+        line.push_str(&format!(", attempt {attempts}"));
+    }
+    if *wall_ms > 0 {
+        line.push_str(&format!(", {}", ui::duration(*wall_ms)));
+    }
+    if *peak_memory > 0 {
+        line.push_str(&format!(", {}", ui::bytes(*peak_memory)));
+    }
+    line
+}
+
 /// Prints one line per stage. Returns the exit code.
 pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<u8, CliError> {
     let Shown { targets, forced, json } = *shown;
@@ -98,6 +140,7 @@ pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<
             *verdict = Ok(Verdict::Stale(vec![StaleReason::Forced]));
         }
     }
+    let queues = queues(opened);
     let width = verdicts.iter().map(|(id, _)| opened.graph.stage(*id).name.chars().count()).max().unwrap_or(0);
     let mut code = 0;
     for (id, verdict) in &verdicts {
@@ -109,14 +152,20 @@ pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<
                 ("missing", error.render().replace('\n', " "))
             }
         };
+        let tasks = queues.get(name).map_or(&[][..], Vec::as_slice);
         if json {
             let reasons = match verdict {
                 Ok(Verdict::Stale(reasons)) => json!(reasons),
                 _ => json!([]),
             };
-            ui::data(&json!({"stage": name, "verdict": word, "text": text, "reasons": reasons}).to_string());
+            let mut line = json!({"stage": name, "verdict": word, "text": text, "reasons": reasons});
+            if !tasks.is_empty() {
+                line["tasks"] = json!(tasks);
+            }
+            ui::data(&line.to_string());
         } else {
             ui::data(format!("{} {name:<width$}  {text}", style.word(word)).trim_end());
+            tasks.iter().for_each(|task| ui::data(&format!("  {}", task_line(task))));
         }
     }
     Ok(code)

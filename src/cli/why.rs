@@ -100,10 +100,11 @@ fn past(arguments: &WhyArguments, opened: &project::Project, stages: &[StageId],
         match outcome {
             Outcome::Fresh => ui::data(&format!("in run {} `{name}` was fresh", record.run)),
             Outcome::Skipped => ui::data(&format!("run {} did not reach `{name}`", record.run)),
-            Outcome::Ran | Outcome::Cached | Outcome::Failed | Outcome::Interrupted => {
+            Outcome::Ran | Outcome::Cached | Outcome::Failed | Outcome::Interrupted | Outcome::Queued => {
                 let verb = match outcome {
                     Outcome::Cached => "came from the cache",
                     Outcome::Interrupted => "was interrupted",
+                    Outcome::Queued => "was left in the queue",
                     other => other.word(),
                 };
                 ui::data(&format!("in run {} `{name}` {verb}:", record.run));

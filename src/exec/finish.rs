@@ -6,7 +6,7 @@ use hamflow_stage_api::StageError;
 
 use super::driver::{Driver, milliseconds};
 use super::gc::{self, GcOptions, KEPT_RUNS};
-use super::{RunEvent, RunSummary};
+use super::{End, RunEvent, RunSummary};
 use crate::config::InputDeclaration;
 use crate::fs::{self, SkipReason, Skipped, disk_error};
 use crate::plan::{SavedLock, Seal};
@@ -75,7 +75,8 @@ fn may_hold_data(entry: &Skipped) -> bool {
 }
 
 fn stop_workers(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
-    driver.executor.stop();
+    // A run that leaves jobs in a queue has told its executors already.
+    driver.executor.stop(End::Cancel);
     Ok(())
 }
 
@@ -115,12 +116,13 @@ fn end_uploads(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), 
 
 fn remove_temporary(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
     let _ = fs::remove(&driver.setting.target.tmp_dir());
+    driver.executor.clear();
     driver.copies.clear();
     Ok(())
 }
 
 fn save_record(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageError> {
-    if summary.ran + summary.cached + summary.failed > 0 || summary.interrupted {
+    if summary.ran + summary.cached + summary.failed + summary.queued > 0 || summary.interrupted {
         let journal = &mut driver.report.journal;
         summary.run = Some(journal.record.run.clone());
         journal.record.wall_ms = summary.wall_ms.max(1);

@@ -14,6 +14,7 @@ mod gc;
 mod guard;
 mod job;
 mod progress;
+mod queue;
 mod ready;
 mod rebuild;
 mod record;
@@ -33,10 +34,11 @@ use std::time::Instant;
 use hamflow_stage_api::{ErrorCategory, JobEvent, StageError};
 use serde::Serialize;
 
-pub use executor::{Executor, Executors, Local, Workers, tasks};
+pub use executor::{End, Executor, Executors, Local, Scope, Workers, left_in_queue, tasks};
 pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use progress::{RunProgress, StageProgress, now_ms};
+pub use queue::{ENDED, QueuedTask, in_words as queue_in_words};
 pub use rebuild::{Again, Difference, Rebuilt, rebuild};
 pub use record::{Outcome, RunRecord, StageRecord, list_runs, newest_unfinished_run, read_run, run_names, stage_log};
 pub use sealed::{SealedRun, run_sealed};
@@ -62,6 +64,10 @@ pub struct RunOptions {
     pub threads: usize,
     /// Run everything on this machine, whatever executors stages name.
     pub local: bool,
+    /// End as soon as only jobs in the queue of a batch system are left, and leave them there.
+    pub detach: bool,
+    /// What becomes of jobs in a queue if the user interrupts the run.
+    pub on_interrupt: OnInterrupt,
     /// Fail if anything differs from the lock file.
     pub locked: bool,
     /// Path of the lock file.
@@ -78,6 +84,18 @@ pub struct RunOptions {
     pub rebuild: bool,
     /// Results known before the run: those of the stages that a rebuild depends on.
     pub results: Results,
+}
+
+/// What becomes of jobs in the queue of a batch system if the user interrupts the run.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum OnInterrupt {
+    /// They are cancelled.
+    #[default]
+    Cancel,
+    /// They stay there, and the next run goes on with them.
+    Leave,
+    /// The user is asked. The function gets the number of jobs, and returns whether to cancel them.
+    Ask(fn(usize) -> bool),
 }
 
 /// Summary of a run.
@@ -112,6 +130,8 @@ pub struct RunSummary {
     pub transfers: Transfers,
     /// Skipped stages that were running when the user interrupted the run.
     pub unfinished: usize,
+    /// Jobs that were left in the queue of a batch system.
+    pub queued: usize,
     /// The errors behind `failed`.
     #[serde(skip)]
     pub failures: Failures,
@@ -138,12 +158,12 @@ pub struct Failures {
 impl RunSummary {
     /// Whether the run made something, and all that it was asked for.
     pub fn is_complete(&self) -> bool {
-        self.ran + self.cached > 0 && !self.interrupted && self.failures.worst.is_none()
+        self.ran + self.cached > 0 && !self.interrupted && self.queued == 0 && self.failures.worst.is_none()
     }
 
     /// Whether every stage was fresh and the run was not interrupted.
     pub fn is_idle(&self) -> bool {
-        self.ran + self.cached + self.failed + self.skipped == 0 && !self.interrupted
+        self.ran + self.cached + self.failed + self.skipped + self.queued == 0 && !self.interrupted
     }
 }
 
@@ -163,6 +183,15 @@ pub enum Message {
         worker: usize,
         /// The last lines of its standard error.
         stderr: String,
+    },
+    /// The tasks of a stage in the queue of a batch system have changed.
+    Queued {
+        /// The stage.
+        stage: String,
+        /// The executor.
+        executor: String,
+        /// All tasks of the stage in this run.
+        tasks: Vec<QueuedTask>,
     },
     /// A fetch from the remote for a stage ended.
     Fetched {
@@ -218,6 +247,15 @@ pub enum RunEvent {
         round: Option<String>,
         /// A short status text.
         message: String,
+    },
+    /// The tasks of a stage in the queue of a batch system have changed.
+    Queued {
+        /// The stage.
+        stage: String,
+        /// The executor.
+        executor: String,
+        /// All tasks of the stage in this run.
+        tasks: Vec<QueuedTask>,
     },
     /// Information for the user.
     Note {

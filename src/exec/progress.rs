@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::queue::QueuedTask;
 use super::{Outcome, RunEvent};
 use crate::fs::{self, Durability, Symlinks};
 
@@ -45,6 +46,9 @@ pub struct StageProgress {
     pub round: Option<String>,
     /// A short status text.
     pub message: String,
+    /// Its tasks in the queue of a batch system.
+    #[serde(default)]
+    pub tasks: Vec<QueuedTask>,
 }
 
 impl RunProgress {
@@ -64,6 +68,11 @@ impl RunProgress {
                     running.unit.clone_from(unit);
                     running.round.clone_from(round);
                     running.message.clone_from(message);
+                }
+            }
+            RunEvent::Queued { stage, tasks, .. } => {
+                if let Some(running) = self.running.get_mut(stage) {
+                    running.tasks.clone_from(tasks);
                 }
             }
             RunEvent::StageFinished { stage, outcome, .. } => {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
 
+use super::queue::QueuedTask;
 use crate::digest::Digest;
 use crate::fs::{self, Durability, Symlinks};
 use crate::plan::StaleReason;
@@ -29,6 +30,8 @@ pub enum Outcome {
     Skipped,
     /// The user interrupted the run while the stage was running.
     Interrupted,
+    /// Its jobs were left in the queue of a batch system.
+    Queued,
 }
 
 impl Outcome {
@@ -41,6 +44,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::Interrupted => "interrupted",
+            Self::Queued => "queued",
         }
     }
 }
@@ -64,6 +68,12 @@ pub struct StageRecord {
     pub wall_ms: u64,
     /// The largest resident set size of its workers, in bytes; 0 if no job ran.
     pub peak_memory: u64,
+    /// The time of all its jobs together, in milliseconds.
+    #[serde(default)]
+    pub work_ms: u64,
+    /// Its tasks in the queue of a batch system.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<QueuedTask>,
     /// The device class, if the result depends on it.
     pub device: Option<String>,
     /// The digest of each output by artifact name.

@@ -11,7 +11,7 @@ use super::guard::own_command;
 use super::progress::ProgressFile;
 use super::record::{Journal, RunRecord, run_name};
 use super::secrets::redactor;
-use super::{RunEvent, RunOptions, RunSummary, Workers, gc, rebuild};
+use super::{End, RunEvent, RunOptions, RunSummary, Workers, gc, rebuild};
 use crate::fs::{self, disk_error};
 use crate::graph::Graph;
 use crate::lock::Lockfile;
@@ -86,7 +86,7 @@ pub(super) fn run_in(
     let messages = workers.messages;
     let mut driver = Driver::new(setting, planner, workers, report);
     let worked = driver.work(messages);
-    driver.executor.stop();
+    driver.executor.stop(End::Cancel);
     driver.committer = None;
     worked?;
     Ok(Made { summary: std::mem::take(&mut driver.report.summary), results: std::mem::take(&mut driver.results) })

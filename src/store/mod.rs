@@ -10,6 +10,7 @@
 //! cache/laid              which result of each stage is in `out/`
 //! cache/locks/            lock files of runs with `--profile` or `--set`
 //! cache/checkpoints/      checkpoints of unfinished jobs
+//! cache/executors/        jobs that are in the queue of a batch system, or were left there
 //! cache/tmp/              work in progress; emptied by the next run
 //! ```
 //!
@@ -64,7 +65,7 @@ const EXPECTED_WITHOUT_VERSION: [&str; 13] = [
 
 /// Directories that may also exist if there are blobs or results. Their contents are subject to garbage collection, so the name alone
 /// does not prove that they belong to a cache.
-const EXPECTED_WITH_BLOBS: [&str; 7] = ["ac", "cas", "checkpoints", "locks", "rebuild", "rebuilt", "tmp"];
+const EXPECTED_WITH_BLOBS: [&str; 8] = ["ac", "cas", "checkpoints", "executors", "locks", "rebuild", "rebuilt", "tmp"];
 
 /// Whether a directory contains only subdirectories named by two hexadecimal digits, and at least one.
 fn is_sharded_by_digest(folder: &Path) -> bool {
@@ -207,6 +208,11 @@ impl Store {
     /// The directory of checkpoints, from which interrupted jobs continue.
     pub fn checkpoints_dir(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    /// The directory of the jobs that executors other than this machine have, by the names of the executors.
+    pub fn executors_dir(&self) -> PathBuf {
+        self.root.join("executors")
     }
 
     /// The directory in which jobs run, on the same file system as the blobs.

@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -153,6 +155,11 @@ pub fn kill_self() -> ! {
 /// Kills this process with all programs of its process group.
 pub fn kill_own_process_group() {
     let _ = rustix::process::kill_current_process_group(Signal::KILL);
+}
+
+/// Sets a flag when a batch system gives notice (SIGUSR2) that the time of this process is soon over.
+pub fn set_on_notice(flag: &Arc<AtomicBool>) -> io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGUSR2, Arc::clone(flag)).map(drop)
 }
 
 /// Whether this process was started with a signal ignored.

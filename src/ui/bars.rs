@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::style::Style;
 use super::{Reporter, plain};
-use crate::exec::RunEvent;
+use crate::exec::{ENDED, RunEvent};
 
 /// Reports a run on a terminal.
 pub struct Bars {
@@ -87,6 +87,9 @@ impl Reporter for Bars {
                 }
                 bar.set_position(*done);
                 bar.set_message(one_line(&plain::progress_text(event)));
+            }
+            RunEvent::Queued { stage, tasks, .. } if tasks.iter().any(|task| task.state != ENDED) => {
+                self.bar(stage).set_message(one_line(&plain::progress_text(event)));
             }
             RunEvent::StageFinished { stage, .. } => {
                 if let Some(bar) = self.bars.remove(stage) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::style::{Style, bytes, duration, plural};
 use super::{Reporter, say};
-use crate::exec::{Outcome, RunEvent, RunSummary};
+use crate::exec::{Outcome, RunEvent, RunSummary, queue_in_words};
 use crate::plan::StaleReason;
 
 /// Progress is reported if nothing was printed for this long.
@@ -25,7 +25,7 @@ impl Plain {
 
 impl Reporter for Plain {
     fn event(&mut self, event: &RunEvent) {
-        if let RunEvent::Progress { stage, .. } = event {
+        if let RunEvent::Progress { stage, .. } | RunEvent::Queued { stage, .. } = event {
             if self.last_output.elapsed() < PROGRESS_INTERVAL {
                 return;
             }
@@ -41,6 +41,9 @@ impl Reporter for Plain {
 
 /// The text of a progress event without its stage: `3/50 parts  120 images/s`.
 pub fn progress_text(event: &RunEvent) -> String {
+    if let RunEvent::Queued { executor, tasks, .. } = event {
+        return format!("{executor}: {}", queue_in_words(tasks));
+    }
     let RunEvent::Progress { done, total, unit, round, message, .. } = event else { return String::new() };
     let count = match round {
         Some(round) => round.clone(),
@@ -95,11 +98,18 @@ pub fn lines(event: &RunEvent, style: Style) -> Vec<String> {
                     let parts = parts_text(*parts_ran, *parts_cached);
                     vec![format!("{word} {stage}  after {}{parts}  (finished parts are kept)", duration(*wall_ms))]
                 }
+                (Outcome::Queued, _) => {
+                    let parts = parts_text(*parts_ran, *parts_cached);
+                    vec![format!("{word} {stage}{parts}")]
+                }
                 _ => vec![format!("{word} {stage}")],
             }
         }
         RunEvent::RunFinished(summary) => vec![summary_text(summary)],
-        RunEvent::RunStarted { .. } | RunEvent::StageStarted { .. } | RunEvent::Progress { .. } => Vec::new(),
+        RunEvent::RunStarted { .. }
+        | RunEvent::StageStarted { .. }
+        | RunEvent::Progress { .. }
+        | RunEvent::Queued { .. } => Vec::new(),
     }
 }
 
@@ -133,6 +143,7 @@ fn summary_text(summary: &RunSummary) -> String {
         wall_ms,
         run,
         interrupted,
+        queued,
         ..
     } = summary;
     let time = duration(*wall_ms);
@@ -147,7 +158,7 @@ fn summary_text(summary: &RunSummary) -> String {
         (cached, "from the cache"),
         (fresh, "fresh"),
         (failed, "failed"),
-        (unfinished, "interrupted"),
+        (unfinished, if *queued > 0 { "queued" } else { "interrupted" }),
         (&not_reached, "not reached"),
         (flawed, "flawed"),
         (&transfers.fetched, "downloaded"),
@@ -155,7 +166,11 @@ fn summary_text(summary: &RunSummary) -> String {
     ];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    let verb = if *interrupted { "interrupted after" } else { "finished in" };
+    let verb = match (*interrupted, *queued) {
+        (true, _) => "interrupted after",
+        (false, 0) => "finished in",
+        (false, _) => "detached after",
+    };
     let run = run.as_ref().map_or(String::new(), |run| format!("  [run {run}]"));
     format!("{verb} {time}: {}{run}", counts.join(", "))
 }

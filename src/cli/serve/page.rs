@@ -57,6 +57,7 @@ pub fn run_word(record: &RunRecord, run_state: &RunState) -> &'static str {
         RunState::Killed => "killed",
         RunState::Ended if has(Outcome::Failed) => "failed",
         RunState::Ended if record.interrupted => "interrupted",
+        RunState::Ended if has(Outcome::Queued) => "queued",
         RunState::Ended => "done",
     }
 }

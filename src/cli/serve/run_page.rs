@@ -10,8 +10,9 @@ use super::runs::RunState;
 use super::site::Site;
 use super::{artifacts, curves};
 use crate::cli::pages;
+use crate::cli::status::task_line;
 use crate::digest::Digest;
-use crate::exec::{RunProgress, RunRecord, StageProgress, StageRecord, now_ms, stage_log};
+use crate::exec::{RunProgress, RunRecord, StageProgress, StageRecord, now_ms, queue_in_words, stage_log};
 use crate::graph::StageId;
 use crate::graph::render::{Annotation, Drawing};
 use crate::ui::{bytes, duration};
@@ -150,7 +151,8 @@ fn log_link(stage: &str, has_log: bool) -> Markup {
 }
 
 fn running_row(name: &str, stage: &StageProgress, has_log: bool) -> Markup {
-    let StageProgress { started_ms, reason, done, total, unit, round, message } = stage;
+    let StageProgress { started_ms, reason, done, total, unit, round, message, tasks } = stage;
+    let queue = queue_in_words(tasks);
     let amount = match round {
         Some(round) => round.clone(),
         None if *total > 0 => format!("{done}/{total} {unit}"),
@@ -163,6 +165,7 @@ fn running_row(name: &str, stage: &StageProgress, has_log: bool) -> Markup {
                 (state("running")) " " (amount)
                 @if *total > 0 { br; progress max=(total) value=(done) aria-label={ "Progress of " (name) } {} }
                 @if !message.is_empty() { br; span.soft { (message) } }
+                @if !queue.is_empty() { br; span.soft { (queue) } }
             }
             td.number { (duration(now_ms().saturating_sub(*started_ms))) }
             td {}
@@ -186,7 +189,10 @@ fn ended_row(stage: &StageRecord, has_log: bool) -> Markup {
     html! {
         tr {
             th scope="row" { (stage.stage) }
-            td { (state(word)) @if parts > 0 { " " (stage.parts_ran) " of " (parts) " parts" } }
+            td {
+                (state(word)) @if parts > 0 { " " (stage.parts_ran) " of " (parts) " parts" }
+                @for task in &stage.tasks { br; span.soft { (task_line(task)) } }
+            }
             td.number { @if stage.wall_ms > 0 { (duration(stage.wall_ms)) } }
             td.number { @if stage.peak_memory > 0 { (bytes(stage.peak_memory)) } }
             td { @if let Some(reason) = stage.reasons.first() { (pages::with_code(&reason.to_string())) } }

@@ -19,6 +19,8 @@ pub const LOCAL: &str = "local";
 pub enum ExecutorKind {
     /// Slurm.
     Slurm,
+    /// Any batch system, by the commands that submit, list and cancel its jobs.
+    Template,
 }
 
 /// Where jobs run.
@@ -42,10 +44,27 @@ pub struct ExecutorOptions {
     /// Further arguments of `sbatch`.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// The command of a template that submits `{script}` and prints the number of the job.
+    #[serde(default)]
+    pub submit: Option<String>,
+    /// The command of a template that prints a line for each job that has not ended: its number, state and reason.
+    #[serde(default)]
+    pub list: Option<String>,
+    /// The command of a template that cancels the jobs `{ids}`.
+    #[serde(default)]
+    pub cancel: Option<String>,
     /// How many tasks of a stage there are at most; parts are divided among them.
     #[serde(default = "max_jobs")]
     #[schemars(range(min = 1))]
     pub max_jobs: usize,
+    /// How long a task should take at least: parts that took less in the last run are done together.
+    #[serde(default = "task_time", deserialize_with = "duration")]
+    #[schemars(with = "String")]
+    pub task_time: Duration,
+    /// By how much the memory of a task grows if it was ended for lack of memory; 1 lets the stage fail.
+    #[serde(default = "memory_retry")]
+    #[schemars(range(min = 1.0))]
+    pub memory_retry: f64,
     /// How often the batch system is asked, at least every 5 s.
     #[serde(default = "poll", deserialize_with = "duration")]
     #[schemars(with = "String")]
@@ -60,6 +79,14 @@ fn max_jobs() -> usize {
     100
 }
 
+fn task_time() -> Duration {
+    Duration::from_mins(1)
+}
+
+fn memory_retry() -> f64 {
+    1.0
+}
+
 fn poll() -> Duration {
     Duration::from_secs(5)
 }
@@ -70,6 +97,47 @@ fn record_wait() -> Duration {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parsed(deserializer, parse_time)
+}
+
+impl ExecutorOptions {
+    /// What is wrong with the keys that are given, with hints.
+    fn problems(&self, name: &str) -> Vec<(String, String)> {
+        let commands = [("submit", &self.submit), ("list", &self.list), ("cancel", &self.cancel)];
+        let of_slurm = [
+            ("account", self.account.is_some()),
+            ("qos", self.qos.is_some()),
+            ("constraint", self.constraint.is_some()),
+            ("arguments", !self.arguments.is_empty()),
+        ];
+        let mut problems = Vec::new();
+        match self.kind {
+            ExecutorKind::Slurm => {
+                for (key, _) in commands.iter().filter(|(_, command)| command.is_some()) {
+                    let message = format!("`executors.{name}`: `{key}` is for `kind = \"template\"`");
+                    problems.push((message, "remove it; `slurm` knows the commands".to_owned()));
+                }
+            }
+            ExecutorKind::Template => {
+                for (key, _) in commands.iter().filter(|(_, command)| command.is_none()) {
+                    let message = format!("`executors.{name}`: a template needs `{key}`");
+                    problems.push((message, "docs/guide/clusters.md has an example for each batch system".to_owned()));
+                }
+                for (key, _) in of_slurm.iter().filter(|(_, given)| *given) {
+                    let message = format!("`executors.{name}`: `{key}` is for `kind = \"slurm\"`");
+                    problems.push((message, "write it into the command at `submit`".to_owned()));
+                }
+            }
+        }
+        if self.memory_retry.is_nan() || !(1.0..=10.0).contains(&self.memory_retry) {
+            let message = format!("`executors.{name}`: `memory_retry` cannot be {}", self.memory_retry);
+            problems.push((message, "use a factor from 1 to 10, such as 1.5".to_owned()));
+        }
+        if self.max_jobs == 0 {
+            let message = format!("`executors.{name}`: `max_jobs` cannot be 0");
+            problems.push((message, "use at least 1".to_owned()));
+        }
+        problems
+    }
 }
 
 /// Reads a time such as `90s`, `30m`, `2h` or `1d`.
@@ -92,10 +160,13 @@ pub fn parse_time(text: &str) -> Option<Duration> {
 pub(crate) struct ExecutorsSection(Named<ExecutorOptions>);
 
 impl ExecutorsSection {
-    /// Rejects invalid names.
+    /// Rejects invalid names, and keys that the kind does not have.
     pub(super) fn check(&self, mistakes: &mut Mistakes) {
         let Self(Named(executors)) = self;
-        for (Spanned { span, value: name }, _) in executors {
+        for (Spanned { span, value: name }, options) in executors {
+            for (message, hint) in options.problems(name) {
+                mistakes.push(Mistake::new(*span, message).hint(hint));
+            }
             if !is_name(name) || name == LOCAL {
                 let message = format!("`{name}` cannot be the name of an executor");
                 let hint = "use letters, digits, `_` and `-`; `local` is this machine".to_owned();

@@ -111,7 +111,7 @@ struct ResourcesSection {
 }
 
 /// What only executors other than this machine take.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, Deserialize)]
 pub struct Requests {
     /// The time limit.
     pub time: Option<Duration>,

@@ -15,10 +15,24 @@ use crate::exec::event::{JobId, Piece, SchedulerEvent};
 use crate::exec::executor::Placement;
 use crate::exec::job::{self, Places};
 use crate::exec::throughput::{self, Amount};
-use crate::exec::{Message, RunEvent};
+use crate::exec::{Message, RunEvent, list_runs, read_run};
+use crate::fs;
 use crate::graph::StageId;
 use crate::plan::StaleReason;
 use crate::store::ActionKey;
+
+/// How many runs are asked how long a part took.
+const REMEMBERED_RUNS: usize = 20;
+
+/// Moves what an earlier run wrote beside its result, as far as possible: it is for display.
+fn move_entries(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        // The log of this run goes on.
+        if entry.file_name() != "log.txt" {
+            let _ = std::fs::rename(entry.path(), to.join(entry.file_name()));
+        }
+    }
+}
 
 impl Driver<'_> {
     /// Submits a piece of a stage's work to a worker.
@@ -56,7 +70,8 @@ impl Driver<'_> {
             Piece::Part(number) => self.part_checkpoint(id, work, &work.parts.parts[number]),
             Piece::Merge => None,
         };
-        let tmp = self.setting.target.tmp_dir();
+        let placement = self.placement(id, piece);
+        let tmp = self.executor.folder(&placement).unwrap_or_else(|| self.setting.target.tmp_dir());
         let own = self.own_paths(id);
         let places = Places {
             store: self.setting.store,
@@ -69,11 +84,16 @@ impl Driver<'_> {
         };
         let lineage = stage.spec.lineage.then(|| self.setting.graph.lineage(id));
         let job = job::make(stage, job::Piece { id: number, part, inputs, lineage, threads }, &places)?;
-        let placement = self.placement(id, piece);
-        self.executor.submit(&job, &placement).map_err(|error| {
+        let adopted = self.executor.submit(&job, &placement).map_err(|error| {
             StageError::failed(format!("cannot start a worker: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")
         })?;
+        let mut folder = job::work_dir(&tmp, number);
+        let side = adopted.map(|adopted| {
+            let _ = fs::remove(&folder);
+            folder = adopted.folder;
+            adopted.side
+        });
         let job = JobWork {
             stage: id,
             piece,
@@ -84,18 +104,35 @@ impl Driver<'_> {
             flaws: Vec::new(),
             started: Instant::now(),
             took: None,
-            folder: job::work_dir(&tmp, number),
+            folder,
+            is_remote: placement.executor.is_some(),
+            side,
         };
         self.jobs.insert(number, job);
         Ok(())
     }
 
     /// Where the jobs of a stage run.
-    fn placement(&self, id: StageId, piece: Piece) -> Placement {
+    fn placement(&mut self, id: StageId, piece: Piece) -> Placement {
         let stage = self.setting.graph.stage(id);
         let is_local = self.setting.is_rebuild() || self.setting.options.local || piece == Piece::Merge;
         let executor = stage.executor.clone().filter(|_| !is_local);
-        Placement { executor, memory: stage.needs.memory, requests: stage.requests.clone() }
+        let estimate = executor.as_ref().and_then(|_| self.estimate(&stage.name));
+        Placement { executor, memory: stage.needs.memory, requests: stage.requests.clone(), estimate }
+    }
+
+    /// How long a part of a stage took on average, when it last ran.
+    fn estimate(&mut self, stage: &str) -> Option<Duration> {
+        if let Some(known) = self.seen.estimates.get(stage) {
+            return *known;
+        }
+        let runs = self.setting.store.runs_dir();
+        let records = list_runs(&runs).into_iter().take(REMEMBERED_RUNS).filter_map(|run| read_run(&runs, &run));
+        let mut of_stage = records.flat_map(|record| record.stages).filter(|record| record.stage == stage);
+        let last = of_stage.find(|record| record.parts_ran > 0 && record.work_ms > 0);
+        let mean = last.map(|record| Duration::from_millis((record.work_ms / record.parts_ran as u64).max(1)));
+        self.seen.estimates.insert(stage.to_owned(), mean);
+        mean
     }
 
     /// What hamflow itself keeps in the project, as far as a stage might read it: the cache, the lock, and its own former outputs.
@@ -144,6 +181,11 @@ impl Driver<'_> {
     pub(super) fn handle_message(&mut self, message: Message) -> Option<SchedulerEvent> {
         match message {
             Message::Interrupted => Some(SchedulerEvent::Interrupted),
+            Message::Queued { stage, executor, tasks } => {
+                self.queued.insert(stage.clone(), tasks.clone());
+                (self.report.events)(RunEvent::Queued { stage, executor, tasks });
+                None
+            }
             Message::Fetched { stage, found } => self.fetched(stage, found),
             Message::PartStored { job, outcome } => {
                 let outcome = outcome.map(|part| self.part_stored(job, *part));
@@ -197,8 +239,12 @@ impl Driver<'_> {
         let ended = self.jobs.get_mut(&job)?;
         ended.took = Some(took);
         let id = ended.stage;
+        if let Some(side) = ended.side.take() {
+            move_entries(&side, &self.report.journal.stage_dir(self.name(id)));
+        }
         if let Some(work) = self.stages.get_mut(&id).or_else(|| self.ahead.get_mut(&id)) {
             work.busy.add(Instant::now(), took);
+            work.work_time += took;
             work.peak_memory = work.peak_memory.max(result.peak_memory);
         }
         match result.error {
@@ -231,7 +277,7 @@ impl Driver<'_> {
             JobEvent::Log { line } => JobEvent::Log { line: hide(line) },
             JobEvent::Note { message } => JobEvent::Note { message: hide(message) },
             JobEvent::Warning { message } => JobEvent::Warning { message: hide(message) },
-            JobEvent::Finished(_) => return,
+            JobEvent::Saved | JobEvent::Finished(_) => return,
         };
         let stage = self.name(id).to_owned();
         let (journal, events) = (&mut self.report.journal, &mut self.report.events);
@@ -263,7 +309,7 @@ impl Driver<'_> {
                 log(&format!("warning: {message}"));
                 events(RunEvent::Warning { stage: Some(stage), message });
             }
-            JobEvent::Read { .. } | JobEvent::Undeclared { .. } | JobEvent::Finished(_) => {}
+            JobEvent::Read { .. } | JobEvent::Undeclared { .. } | JobEvent::Saved | JobEvent::Finished(_) => {}
         }
     }
 

@@ -10,18 +10,19 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hamflow_stage_api::{Redactor, StageError};
 
 use super::busy_time;
 use super::committer::Committer;
 use super::event::{Action, JobId, SchedulerEvent};
+use super::queue::QueuedTask;
 use super::ready::Ready;
 use super::record::Journal;
 use super::resources::Resources;
 use super::run_loop::{NodeSpec, Policy, RunLoop};
-use super::{Executor, Message, RunEvent, RunOptions, RunSummary, Workers};
+use super::{End, Executor, Message, OnInterrupt, RunEvent, RunOptions, RunSummary, Workers};
 use crate::fs::LinkMode;
 use crate::graph::{Graph, StageId};
 use crate::lock::Lockfile;
@@ -92,6 +93,10 @@ pub struct Driver<'a> {
     /// Stages whose parts were all built before their keys were known, in the state they had then.
     ahead: BTreeMap<StageId, StageWork>,
     seen: Seen,
+    /// The tasks of stages in the queue of a batch system.
+    queued: BTreeMap<String, Vec<QueuedTask>>,
+    /// Whether jobs in a queue stay there when the run ends.
+    is_leaving: bool,
 }
 
 /// Things that happen at most once per run.
@@ -105,6 +110,8 @@ struct Seen {
     unobserved: bool,
     /// Keys that were executed.
     executed: BTreeSet<ActionKey>,
+    /// How long a part of a stage takes, if an earlier run knows it.
+    estimates: BTreeMap<String, Option<Duration>>,
 }
 
 impl<'a> Driver<'a> {
@@ -126,6 +133,8 @@ impl<'a> Driver<'a> {
             jobs: BTreeMap::new(),
             ahead: BTreeMap::new(),
             seen: Seen::default(),
+            queued: BTreeMap::new(),
+            is_leaving: false,
             setting,
         }
     }
@@ -144,12 +153,43 @@ impl<'a> Driver<'a> {
                 return Ok(());
             }
             self.executor.flush();
-            // The driver keeps a sender, so the channel cannot close while it waits.
-            let Ok(message) = messages.recv() else { return Ok(()) };
+            let Some(message) = self.next_message(messages) else { return Ok(()) };
             if let Some(event) = self.handle_message(message) {
                 actions.extend(step(&mut run_loop, event)?);
             }
         }
+    }
+
+    /// Waits for a message; leaves the jobs in queues if nothing else is to be done and the user does not want to wait.
+    fn next_message(&mut self, messages: &Receiver<Message>) -> Option<Message> {
+        let waits_for_queue = !self.jobs.is_empty()
+            && self.jobs.values().all(|job| job.is_remote && job.took.is_none())
+            && !self.sharing.is_fetching();
+        if self.setting.options.detach && waits_for_queue && !self.report.summary.interrupted {
+            self.executor.settle();
+            return Some(messages.try_recv().unwrap_or_else(|_| {
+                self.is_leaving = true;
+                Message::Interrupted
+            }));
+        }
+        // The driver keeps a sender, so the channel cannot close while it waits.
+        messages.recv().ok()
+    }
+
+    /// Ends the workers of a run that the user interrupts, or that leaves its jobs in a queue.
+    fn stop_workers(&mut self) {
+        let remote = self.jobs.values().filter(|job| job.is_remote && job.took.is_none()).count();
+        let was_interrupted = !self.is_leaving;
+        self.is_leaving |= remote > 0
+            && match self.setting.options.on_interrupt {
+                OnInterrupt::Cancel => false,
+                OnInterrupt::Leave => true,
+                OnInterrupt::Ask(ask) => !ask(remote),
+            };
+        self.executor.stop(if self.is_leaving { End::Leave } else { End::Cancel });
+        let summary = &mut self.report.summary;
+        summary.interrupted = was_interrupted;
+        summary.queued = if self.is_leaving { remote } else { 0 };
     }
 
     fn run_loop(&self) -> RunLoop {
@@ -204,10 +244,7 @@ impl<'a> Driver<'a> {
             Action::Reopen(stage) => self.reopen(stage),
             Action::Abandon(stage) => self.abandon(stage),
             Action::StopCopying => self.committer.iter().for_each(Committer::stop_copying),
-            Action::StopWorkers => {
-                self.executor.stop();
-                self.report.summary.interrupted = true;
-            }
+            Action::StopWorkers => self.stop_workers(),
         }
         None
     }

@@ -11,7 +11,7 @@ use super::work::StageWork;
 use crate::config::Location;
 use crate::digest::Digest;
 use crate::exec::RunEvent;
-use crate::exec::busy_time::BusyTime;
+use crate::exec::busy_time::{BusyTime, milliseconds};
 use crate::exec::event::Done;
 use crate::exec::record::{Outcome, StageRecord};
 use crate::graph::StageId;
@@ -153,11 +153,13 @@ impl Driver<'_> {
 
     /// Records a stage that had work when the user ended the run.
     pub(super) fn interrupt(&mut self, id: StageId) {
+        let is_queued = self.is_leaving && self.jobs.values().any(|job| job.stage == id && job.is_remote);
         self.report.summary.skipped += 1;
         self.report.summary.unfinished += 1;
         let work = self.stages.remove(&id);
         self.count_parts(work.as_ref());
-        self.tell_unfinished(id, Outcome::Interrupted, work, None);
+        let outcome = if is_queued { Outcome::Queued } else { Outcome::Interrupted };
+        self.tell_unfinished(id, outcome, work, None);
     }
 
     /// Records a stage that was not reached.
@@ -226,6 +228,8 @@ impl Driver<'_> {
             parts_cached: work.map_or(0, |work| work.parts.cached),
             wall_ms: work.map_or(0, |work| self.busy_time(id, work).milliseconds()),
             peak_memory: work.map_or(0, |work| work.peak_memory),
+            work_ms: work.map_or(0, |work| milliseconds(work.work_time)),
+            tasks: self.queued.remove(self.name(id)).unwrap_or_default(),
             device: work.and_then(|work| work.device.clone()),
             outputs,
             error,

@@ -92,6 +92,11 @@ impl Sharing {
         }
     }
 
+    /// Whether results are being fetched.
+    pub fn is_fetching(&self) -> bool {
+        !self.fetching.is_empty()
+    }
+
     /// Makes the remote abort pending fetches and waits for their threads.
     pub fn end_fetches(&mut self) {
         if let Some(remote) = &self.remote

@@ -36,6 +36,8 @@ pub struct StageWork {
     pub is_split: bool,
     /// The time of its jobs, or of restoring its result.
     pub busy: BusyTime,
+    /// The time of all its jobs together.
+    pub work_time: Duration,
     /// The peak resident size of any worker that ran a job of the stage, in bytes.
     pub peak_memory: u64,
     /// The result, once stored or found.
@@ -103,6 +105,7 @@ impl StageWork {
             parts: PartsWork::default(),
             is_split: false,
             busy: BusyTime::default(),
+            work_time: Duration::ZERO,
             peak_memory: 0,
             result: None,
             is_committed: false,
@@ -149,6 +152,10 @@ pub struct JobWork {
     pub took: Option<Duration>,
     /// The working directory of the job.
     pub folder: PathBuf,
+    /// Whether it runs elsewhere.
+    pub is_remote: bool,
+    /// The side outputs of an earlier run that submitted the job.
+    pub side: Option<PathBuf>,
 }
 
 /// How the key of a job's part is computed.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use hamflow_stage_api::{Job, JobEvent};
 
-use super::{Executor, Placement};
+use super::{Adopted, End, Executor, Placement};
 use crate::exec::Message;
 use crate::sys::{self, OwnProgram};
 
@@ -107,7 +107,7 @@ fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
 }
 
 impl Executor for Local {
-    fn submit(&mut self, job: &Job, _placement: &Placement) -> io::Result<()> {
+    fn submit(&mut self, job: &Job, _placement: &Placement) -> io::Result<Option<Adopted>> {
         let idle =
             self.workers.iter().position(|worker| worker.job.is_none() && worker.pool_threads == job.pool_threads);
         let index = match idle {
@@ -122,7 +122,7 @@ impl Executor for Local {
         // If the worker has died, its reader thread reports that, and the job fails with the end of its standard error.
         match written.and_then(|()| line.write_all(b"\n")).and_then(|()| line.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
@@ -149,7 +149,8 @@ impl Executor for Local {
         }
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self, _end: End) {
+        // Their engine would be gone.
         for mut worker in self.workers.drain(..) {
             worker.kill_group();
             let _ = worker.child.wait();
@@ -159,7 +160,7 @@ impl Executor for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(End::Cancel);
     }
 }
 

@@ -1,20 +1,23 @@
 //! Executors, which run jobs on workers.
 
+mod batch;
 mod local;
-mod slurm;
-pub mod tasks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use hamflow_stage_api::Job;
+use serde::{Deserialize, Serialize};
 
 use super::Message;
-use crate::config::{ExecutorKind, ExecutorOptions, Requests};
+use crate::config::{ExecutorOptions, Requests};
+use batch::Batch;
+pub use batch::{left_in_queue, tasks};
 pub use local::Local;
-use slurm::Slurm;
 
 /// An executor and the message channel of its run.
 pub struct Workers<'a> {
@@ -27,7 +30,7 @@ pub struct Workers<'a> {
 }
 
 /// Where a job runs, and what it asks for there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// The executor, if it is not this machine.
     pub executor: Option<String>,
@@ -35,12 +38,53 @@ pub struct Placement {
     pub memory: Option<u64>,
     /// Time, GPUs and partition.
     pub requests: Requests,
+    /// How long a job will probably take.
+    pub estimate: Option<Duration>,
+}
+
+/// A job that is already being done, because an earlier run submitted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its working directory.
+    pub folder: PathBuf,
+    /// Its directory for side outputs.
+    pub side: PathBuf,
+}
+
+/// What becomes of jobs that have not ended with the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// They are ended.
+    Cancel,
+    /// They stay where they can, and a later run goes on with them.
+    Leave,
+}
+
+/// The stages of a run and of its pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// The stages of the run.
+    pub requested: Arc<BTreeSet<String>>,
+    /// All stages of the pipeline.
+    pub known: Arc<BTreeSet<String>>,
+}
+
+impl Scope {
+    /// Whether jobs of a stage that the run has no use for are of no use to any other: the stage is in the run, or no longer in the
+    /// pipeline.
+    pub fn covers(&self, stage: &str) -> bool {
+        self.requested.contains(stage) || !self.known.contains(stage)
+    }
 }
 
 /// Runs jobs on workers. Messages of the workers are sent to the channel that the executor was created with.
 pub trait Executor {
-    /// Starts a job, or keeps it until [`flush`](Self::flush).
-    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<()>;
+    /// Where the working directories of jobs must be; `None` if that does not matter.
+    fn folder(&self, _placement: &Placement) -> Option<PathBuf> {
+        None
+    }
+    /// Starts a job, or keeps it until [`flush`](Self::flush), or goes on with a job of an earlier run that does the same.
+    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<Option<Adopted>>;
     /// Starts all jobs that were kept, so that those of a stage can be started together. Called when there is nothing more to submit.
     fn flush(&mut self) {}
     /// The current job of a worker.
@@ -49,8 +93,12 @@ pub trait Executor {
     fn release(&mut self, worker: usize);
     /// Removes a worker that has ended, and describes how it ended.
     fn reap(&mut self, worker: usize) -> String;
-    /// Kills all workers.
-    fn stop(&mut self);
+    /// Returns when everything is submitted, and all messages of jobs that have ended meanwhile are sent.
+    fn settle(&mut self) {}
+    /// Ends all workers, or leaves what can be left.
+    fn stop(&mut self, end: End);
+    /// Removes the files of jobs that have ended. Called after [`stop`](Self::stop), when their outputs are stored.
+    fn clear(&mut self) {}
 }
 
 /// This machine, and the executors of a pipeline.
@@ -60,13 +108,11 @@ pub struct Executors {
 }
 
 impl Executors {
-    /// Creates the executors of a pipeline; `tmp` is a folder that their workers see, too.
-    pub fn new(executors: &[(String, ExecutorOptions)], tmp: &Path, heard: &Sender<Message>) -> Self {
+    /// Creates the executors of a pipeline; those of batch systems have a folder each below `folder`.
+    pub fn new(executors: &[(String, ExecutorOptions)], folder: &Path, scope: &Scope, heard: &Sender<Message>) -> Self {
         let other = |(number, (name, options)): (usize, &(String, ExecutorOptions))| {
-            let executor: Box<dyn Executor> = match options.kind {
-                ExecutorKind::Slurm => Box::new(Slurm::new(number, name, options.clone(), tmp, heard.clone())),
-            };
-            (name.clone(), executor)
+            let batch = Batch::new(number, (name, options), &folder.join(name), scope.clone(), heard.clone());
+            (name.clone(), Box::new(batch) as Box<dyn Executor>)
         };
         Self { local: Local::new(heard.clone()), others: executors.iter().enumerate().map(other).collect() }
     }
@@ -78,7 +124,11 @@ impl Executors {
 }
 
 impl Executor for Executors {
-    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<()> {
+    fn folder(&self, placement: &Placement) -> Option<PathBuf> {
+        self.others.get(placement.executor.as_ref()?)?.folder(placement)
+    }
+
+    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<Option<Adopted>> {
         let other = placement.executor.as_ref().and_then(|name| self.others.get_mut(name));
         match other {
             Some(other) => other.submit(job, placement),
@@ -88,6 +138,10 @@ impl Executor for Executors {
 
     fn flush(&mut self) {
         self.all().for_each(Executor::flush);
+    }
+
+    fn settle(&mut self) {
+        self.all().for_each(Executor::settle);
     }
 
     fn job_of(&self, worker: usize) -> Option<u64> {
@@ -106,7 +160,11 @@ impl Executor for Executors {
         }
     }
 
-    fn stop(&mut self) {
-        self.all().for_each(Executor::stop);
+    fn stop(&mut self, end: End) {
+        self.all().for_each(|executor| executor.stop(end));
+    }
+
+    fn clear(&mut self) {
+        self.all().for_each(Executor::clear);
     }
 }

@@ -99,6 +99,11 @@ impl<'a> StageContext<'a> {
         self.job.checkpoint_dir.as_deref()
     }
 
+    /// Says that a checkpoint was saved. If the job must end soon, it may end here.
+    pub fn saved_checkpoint(&self) {
+        self.events.emit(JobEvent::Saved);
+    }
+
     /// The maximum number of threads.
     pub fn threads(&self) -> usize {
         self.job.threads.max(1)

@@ -128,6 +128,8 @@ pub enum JobEvent {
         /// Why nothing was observed.
         problem: Option<String>,
     },
+    /// A checkpoint was saved: if the job ends now, another one continues from here.
+    Saved,
     /// The end of the job.
     Finished(JobResult),
 }

@@ -74,7 +74,9 @@ impl<'a> Checkpoint<'a> {
             let message = format!("cannot save the checkpoint `{}`: {error}", file.display());
             self.run.context.warn(format!("{message}; an interrupted run will start from scratch"));
             self.file = None;
+            return Ok(());
         }
+        self.run.context.saved_checkpoint();
         Ok(())
     }
 }

@@ -3,16 +3,20 @@
 //! | file | content |
 //! | --- | --- |
 //! | `task-N.jsonl` | the version of hamflow, then one job per line |
-//! | `events-N.jsonl` | a line for each event of a job, as it happens |
+//! | `events-N.jsonl` | the node of each attempt, and a line for each event of a job, as it happens |
 //!
 //! A line without its end is still being written. A job that ended has an event that says so, so the lines are the records.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use hamflow_stage_api::{AnyKind, EventSink, Job, JobEvent, JobResult, StageError, Symlinks, open_regular};
+use hamflow_stage_api::{
+    AnyKind, EventSink, Job, JobEvent, JobResult, StageError, Symlinks, open_regular, read_regular,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::worker;
@@ -30,11 +34,24 @@ struct Head {
 
 /// A line of the events.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct TaskEvent {
-    /// The job.
-    pub job: u64,
-    /// What happened.
-    pub event: JobEvent,
+#[serde(rename_all = "kebab-case")]
+pub enum TaskEvent {
+    /// An attempt began.
+    Began {
+        /// The node.
+        host: String,
+        /// The version of hamflow there.
+        version: String,
+    },
+    /// Something happened to a job.
+    Job {
+        /// The job.
+        job: u64,
+        /// What happened.
+        event: JobEvent,
+    },
+    /// The attempt ended before its jobs, because its time is soon over. Another one continues.
+    Left,
 }
 
 fn task_file(folder: &Path, task: usize) -> PathBuf {
@@ -60,6 +77,14 @@ pub fn write<'a>(folder: &Path, task: usize, jobs: impl Iterator<Item = &'a Job>
     sync(&path)
 }
 
+/// The jobs of a task that this version of hamflow wrote; `None` if another one did, or the file is incomplete.
+pub fn read_jobs(folder: &Path, task: usize) -> Option<Vec<Job>> {
+    let text = read_regular(&task_file(folder, task), Symlinks::Refuse).ok()?;
+    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let head: Head = serde_json::from_slice(lines.next()?).ok()?;
+    (head.version == VERSION).then(|| lines.map(|line| serde_json::from_slice(line).ok()).collect())?
+}
+
 /// Does the jobs of a task. Jobs that an earlier attempt has finished are not done again.
 pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result<()> {
     let invalid = |error: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -68,16 +93,22 @@ pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result
     if head.version != VERSION {
         return refuse(folder, task, &head.version, lines);
     }
-    let finished: Vec<u64> = read_events(&events_file(folder, task), &mut 0)
+    let finished: BTreeSet<u64> = read_events(&events_file(folder, task), &mut 0)
         .into_iter()
-        .filter(|line| matches!(line.event, JobEvent::Finished(_)))
-        .map(|line| line.job)
+        .filter_map(|line| match line {
+            TaskEvent::Job { job, event: JobEvent::Finished(_) } => Some(job),
+            _ => None,
+        })
         .collect();
     let events = Events::open(folder, task)?;
     for line in lines {
         let job: Job = serde_json::from_str(&line?).map_err(invalid)?;
         if finished.contains(&job.id) {
             continue;
+        }
+        if events.must_leave() {
+            events.leave();
+            return Ok(());
         }
         events.begin(job.id);
         let result = worker::perform_job(kinds, &job, &events);
@@ -90,8 +121,7 @@ pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result
 
 /// Records that the jobs of another version of hamflow cannot be done here.
 fn refuse(folder: &Path, task: usize, theirs: &str, lines: impl Iterator<Item = io::Result<String>>) -> io::Result<()> {
-    let message = format!("the node has hamflow {VERSION}, but the run is one of hamflow {theirs}");
-    let error = StageError::input(message).hint("install the same version where hamflow is started and on the nodes");
+    let error = other_version(VERSION, theirs);
     let events = Events::open(folder, task)?;
     for line in lines {
         // Only the number of the job is surely understood.
@@ -104,22 +134,52 @@ fn refuse(folder: &Path, task: usize, theirs: &str, lines: impl Iterator<Item = 
     sync(&events_file(folder, task))
 }
 
+/// Nodes have another version than where the run is.
+pub fn other_version(node: &str, run: &str) -> StageError {
+    StageError::input(format!("the node has hamflow {node}, but the run is one of hamflow {run}"))
+        .hint("install the same version where hamflow is started and on the nodes")
+}
+
 fn sync(path: &Path) -> io::Result<()> {
     fs::sync_files(std::iter::once(path)).map_err(|error| error.source)
 }
 
 struct Events {
+    path: PathBuf,
     file: Mutex<File>,
     job: Mutex<u64>,
+    /// Set by the batch system's signal before the time is over.
+    ending: Arc<AtomicBool>,
 }
 
 impl Events {
     fn open(folder: &Path, task: usize) -> io::Result<Self> {
-        let file = sys::append_private(&events_file(folder, task))?;
-        let events = Self { file: Mutex::new(file), job: Mutex::new(0) };
+        let path = events_file(folder, task);
+        let file = sys::append_private(&path)?;
+        let events = Self { path, file: Mutex::new(file), job: Mutex::new(0), ending: Arc::default() };
+        sys::set_on_notice(&events.ending)?;
         // An earlier attempt may have been killed within a line.
         events.write(b"\n");
+        events.line(&TaskEvent::Began { host: sys::host_name(), version: VERSION.to_owned() });
         Ok(events)
+    }
+
+    /// Whether the time is soon over.
+    fn must_leave(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Says that another attempt must continue.
+    fn leave(&self) {
+        self.line(&TaskEvent::Left);
+        // If it fails, the attempt counts as lost, and another one continues as well.
+        let _ = sync(&self.path);
+    }
+
+    fn line(&self, event: &TaskEvent) {
+        let mut line = serde_json::to_string(event).expect("an event has only string keys");
+        line.push('\n');
+        self.write(line.as_bytes());
     }
 
     /// What follows is about this job.
@@ -140,9 +200,13 @@ impl Events {
 impl EventSink for Events {
     fn emit(&self, event: JobEvent) {
         let job = self.job.lock().map_or(0, |job| *job);
-        let mut line = serde_json::to_string(&TaskEvent { job, event }).expect("an event has only string keys");
-        line.push('\n');
-        self.write(line.as_bytes());
+        let is_saved = matches!(event, JobEvent::Saved);
+        self.line(&TaskEvent::Job { job, event });
+        if is_saved && self.must_leave() {
+            self.leave();
+            // Whatever the job would do now is done again from its checkpoint.
+            std::process::exit(0);
+        }
     }
 }
 
@@ -163,44 +227,44 @@ pub fn read_events(path: &Path, offset: &mut u64) -> Vec<TaskEvent> {
     text[..end].split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
+/// A job of a kind that no worker knows, so that it ends with an error.
+#[cfg(test)]
+pub fn example_job(id: u64, folder: &Path) -> Job {
+    use hamflow_stage_api::{Inputs, JobPart, Params, Redactor};
+    Job {
+        id,
+        stage: "x".to_owned(),
+        kind: "unknown".to_owned(),
+        params: Params::new(),
+        seed: None,
+        part: JobPart::Whole,
+        lineage: None,
+        inputs: Inputs::default(),
+        output_dir: folder.to_owned(),
+        scratch_dir: folder.to_owned(),
+        side_dir: folder.to_owned(),
+        checkpoint_dir: None,
+        threads: 1,
+        pool_threads: 1,
+        project_dir: folder.to_owned(),
+        own_paths: Vec::new(),
+        params_file: None,
+        env: std::collections::BTreeMap::new(),
+        redactor: Redactor::default(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use hamflow_stage_api::{Inputs, JobPart, Params, Redactor};
-
     use super::*;
-
-    fn job(id: u64, folder: &Path) -> Job {
-        Job {
-            id,
-            stage: "x".to_owned(),
-            // No kind is known, so every job ends with an error.
-            kind: "unknown".to_owned(),
-            params: Params::new(),
-            seed: None,
-            part: JobPart::Whole,
-            lineage: None,
-            inputs: Inputs::default(),
-            output_dir: folder.to_owned(),
-            scratch_dir: folder.to_owned(),
-            side_dir: folder.to_owned(),
-            checkpoint_dir: None,
-            threads: 1,
-            pool_threads: 1,
-            project_dir: folder.to_owned(),
-            own_paths: Vec::new(),
-            params_file: None,
-            env: BTreeMap::new(),
-            redactor: Redactor::default(),
-        }
-    }
 
     /// The jobs that have ended, with the messages of their errors.
     fn ended(folder: &Path, offset: &mut u64) -> Vec<(u64, String)> {
         let events = read_events(&events_file(folder, 3), offset).into_iter();
-        let result = |line: TaskEvent| match line.event {
-            JobEvent::Finished(result) => Some((line.job, result.error.map(|error| error.message).unwrap_or_default())),
+        let result = |line: TaskEvent| match line {
+            TaskEvent::Job { job, event: JobEvent::Finished(result) } => {
+                Some((job, result.error.map(|error| error.message).unwrap_or_default()))
+            }
             _ => None,
         };
         events.filter_map(result).collect()
@@ -210,13 +274,14 @@ mod tests {
     fn each_job_has_one_record_however_often_its_task_is_performed() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        write(folder, 3, [job(5, folder), job(6, folder)].iter()).unwrap();
+        write(folder, 3, [example_job(5, folder), example_job(6, folder)].iter()).unwrap();
         let mut offset = 0;
         assert_eq!(ended(folder, &mut offset), []);
         // An attempt that was killed after its first job, within the next line.
         perform(&[], folder, 3).unwrap();
         let text = std::fs::read_to_string(events_file(folder, 3)).unwrap();
-        let first = text.find('}').map(|_| text.match_indices('\n').nth(1).unwrap().0 + 1).unwrap();
+        // After the line's beginning, the node, and the first record.
+        let first = text.match_indices('\n').nth(2).unwrap().0 + 1;
         std::fs::write(events_file(folder, 3), &text[..first + 10]).unwrap();
         let jobs = |ended: Vec<(u64, String)>| ended.into_iter().map(|(job, _)| job).collect::<Vec<_>>();
         assert_eq!(jobs(ended(folder, &mut offset)), [5]);
@@ -230,7 +295,7 @@ mod tests {
     fn jobs_of_another_version_are_refused_with_both_versions() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        write(folder, 3, [job(5, folder)].iter()).unwrap();
+        write(folder, 3, [example_job(5, folder)].iter()).unwrap();
         let path = task_file(folder, 3);
         let text = std::fs::read_to_string(&path).unwrap().replacen(VERSION, "9.9.9", 1);
         std::fs::write(&path, text).unwrap();
@@ -245,7 +310,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        write(folder, 3, [job(5, folder)].iter()).unwrap();
+        write(folder, 3, [example_job(5, folder)].iter()).unwrap();
         perform(&[], folder, 3).unwrap();
         for path in [task_file(folder, 3), events_file(folder, 3)] {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());

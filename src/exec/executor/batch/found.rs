@@ -1,0 +1,244 @@
+//! What earlier runs left in a queue: batches with tasks whose jobs may still run.
+//!
+//! | file of a batch | content |
+//! | --- | --- |
+//! | `batch.json` | what was submitted, and for which stage |
+//! | `ids` | the number and the id of each task, a line per submission |
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hamflow_stage_api::{Job, JobEvent, Symlinks, read_regular};
+use serde::{Deserialize, Serialize};
+
+use super::system::{self, State, Submission};
+use super::tasks::{self, TaskEvent};
+use crate::config::ExecutorOptions;
+use crate::digest::Digest;
+use crate::exec::now_ms;
+use crate::exec::queue::{ENDED, QueuedTask};
+use crate::fs::{self, Durability};
+use crate::sys;
+
+/// A batch: what was submitted together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BatchInfo {
+    /// The stage.
+    pub stage: String,
+    /// What was submitted.
+    pub submission: Submission,
+}
+
+impl BatchInfo {
+    /// Writes it into the folder of its tasks.
+    pub fn write(&self) -> io::Result<()> {
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        fs::write(&self.submission.folder.join("batch.json"), &text, Durability::Synced).map_err(|error| error.source)
+    }
+}
+
+/// Remembers the ids of tasks, so that a later run can find them if this one is killed.
+pub fn remember(folder: &Path, ids: &[(usize, String)]) {
+    let lines: String = ids.iter().map(|(task, id)| format!("{task} {id}\n")).collect();
+    let written = sys::append_private(&folder.join("ids")).and_then(|mut file| file.write_all(lines.as_bytes()));
+    // Then they would go on without use, which wastes time on the cluster and nothing else.
+    let _ = written;
+}
+
+/// A task of an earlier run.
+#[derive(Debug, Clone)]
+pub struct FoundTask {
+    /// Its batch.
+    pub batch: Arc<BatchInfo>,
+    /// Its number in the batch.
+    pub number: usize,
+    /// Its id.
+    pub id: String,
+    /// How many jobs it has.
+    pub jobs: usize,
+}
+
+/// A job of an earlier run.
+#[derive(Debug, Clone)]
+pub struct FoundJob {
+    /// The place of its task among those found.
+    pub task: usize,
+    /// Its number in the earlier run.
+    pub id: u64,
+    /// Its working directory.
+    pub folder: PathBuf,
+    /// Its directory for side outputs.
+    pub side: PathBuf,
+}
+
+/// What earlier runs left.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The tasks.
+    pub tasks: Vec<FoundTask>,
+    /// The jobs by what they do. Equal jobs are interchangeable.
+    pub jobs: BTreeMap<Digest, Vec<FoundJob>>,
+}
+
+impl Found {
+    /// Reads the folders of earlier runs with an executor.
+    pub fn read(folder: &Path) -> Self {
+        let mut found = Self::default();
+        for batch in entries(folder).iter().flat_map(|run| entries(run)) {
+            // A run that was killed while it wrote a batch had not submitted it.
+            let text = read_regular(&batch.join("batch.json"), Symlinks::Refuse).unwrap_or_default();
+            let Ok(info) = serde_json::from_slice::<BatchInfo>(&text) else { continue };
+            let info =
+                Arc::new(BatchInfo { submission: Submission { folder: batch.clone(), ..info.submission }, ..info });
+            for (number, id) in ids(&batch) {
+                found.add(&info, number, id);
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, batch: &Arc<BatchInfo>, number: usize, id: String) {
+        let place = self.tasks.len();
+        // Those of another version cannot be used, but they can be cancelled.
+        let jobs = tasks::read_jobs(&batch.submission.folder, number).unwrap_or_default();
+        self.tasks.push(FoundTask { batch: Arc::clone(batch), number, id, jobs: jobs.len() });
+        for job in jobs {
+            let Some(folder) = job.output_dir.parent().map(Path::to_owned) else { continue };
+            if folder.is_dir() {
+                let found = FoundJob { task: place, id: job.id, folder, side: job.side_dir.clone() };
+                self.jobs.entry(identity(&job)).or_default().push(found);
+            }
+        }
+    }
+
+    /// Takes a job that does the same as `job`.
+    pub fn take(&mut self, job: &Job) -> Option<FoundJob> {
+        if self.jobs.is_empty() {
+            return None;
+        }
+        self.jobs.get_mut(&identity(job))?.pop()
+    }
+}
+
+/// What is in the queue of an executor, as far as earlier runs left it there: the tasks of each stage.
+pub fn left_in_queue(options: &ExecutorOptions, folder: &Path) -> BTreeMap<String, Vec<QueuedTask>> {
+    let found = Found::read(folder);
+    let mut stages: BTreeMap<String, Vec<QueuedTask>> = BTreeMap::new();
+    if found.tasks.is_empty() {
+        return stages;
+    }
+    let system = system::system(options);
+    let ids: Vec<String> = found.tasks.iter().map(|task| task.id.clone()).collect();
+    let states = system.states(&ids);
+    for task in found.tasks {
+        let state = states.as_ref().map(|states| states.get(&task.id).cloned());
+        stages.entry(task.batch.stage.clone()).or_default().push(task.shown(state));
+    }
+    stages
+}
+
+impl FoundTask {
+    /// The task as its records and the batch system show it; `state` is `None` if that does not answer.
+    fn shown(self, state: Option<Option<State>>) -> QueuedTask {
+        let path = tasks::events_file(&self.batch.submission.folder, self.number);
+        let jobs = self.jobs;
+        let mut shown = QueuedTask { id: self.id, jobs, attempts: 1, ..QueuedTask::default() };
+        let mut finished = 0;
+        for event in tasks::read_events(&path, &mut 0) {
+            match event {
+                TaskEvent::Began { host, .. } => (shown.host, shown.began_ms) = (Some(host), Some(now_ms())),
+                TaskEvent::Job { event: JobEvent::Finished(result), .. } => {
+                    finished += 1;
+                    shown.wall_ms += result.wall_ms;
+                    shown.peak_memory = shown.peak_memory.max(result.peak_memory);
+                }
+                TaskEvent::Job { .. } | TaskEvent::Left => {}
+            }
+        }
+        (shown.state, shown.reason) = match state {
+            _ if finished >= jobs => (ENDED.to_owned(), String::new()),
+            Some(Some(State { name, reason })) => (name, reason),
+            Some(None) => ("gone".to_owned(), "the batch system no longer has it".to_owned()),
+            None => ("unknown".to_owned(), "the batch system does not answer".to_owned()),
+        };
+        shown
+    }
+}
+
+/// The last id of each task of a batch.
+fn ids(batch: &Path) -> BTreeMap<usize, String> {
+    let text = read_regular(&batch.join("ids"), Symlinks::Refuse).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = |line: &str| {
+        let (task, id) = line.split_once(' ')?;
+        Some((task.parse().ok()?, id.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The entries of a folder, sorted.
+pub fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// What a job does, whatever its number and wherever it writes: equal for jobs that make the same bytes.
+fn identity(job: &Job) -> Digest {
+    let mut plain = job.clone();
+    plain.id = 0;
+    let mut text = serde_json::to_string(&plain).expect("a job has only string keys");
+    for folder in [job.output_dir.parent().unwrap_or(&job.output_dir), &job.side_dir] {
+        let written = serde_json::to_string(folder).unwrap_or_default();
+        // Without the quotes, since paths below it are written, too.
+        text = text.replace(written.trim_matches('"'), "");
+    }
+    Digest::of(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::executor::Placement;
+    use crate::exec::executor::batch::tasks::example_job;
+
+    #[test]
+    fn jobs_are_found_by_what_they_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let batch = folder.path().join("run-1/batch-0");
+        let work = folder.path().join("run-1/job-5");
+        std::fs::create_dir_all(&work).unwrap();
+        std::fs::create_dir_all(&batch).unwrap();
+        let job = |id: u64, work: &Path, kind: &str| Job {
+            kind: kind.to_owned(),
+            output_dir: work.join("output"),
+            scratch_dir: work.join("scratch"),
+            ..example_job(id, work)
+        };
+        tasks::write(&batch, 3, [job(5, &work, "a")].iter()).unwrap();
+        let submission = Submission {
+            name: "x".to_owned(),
+            threads: 1,
+            placement: Placement::default(),
+            folder: batch.clone(),
+            program: PathBuf::from("hamflow"),
+            is_probe: false,
+            avoided: Vec::new(),
+        };
+        assert!(Found::read(folder.path()).tasks.is_empty(), "not submitted");
+        BatchInfo { stage: "x".to_owned(), submission }.write().unwrap();
+        remember(&batch, &[(3, "7_3".to_owned())]);
+        remember(&batch, &[(3, "9_3".to_owned())]);
+        let mut found = Found::read(folder.path());
+        assert_eq!(found.tasks.len(), 1);
+        assert_eq!((found.tasks[0].number, &found.tasks[0].id[..]), (3, "9_3"));
+        let elsewhere = folder.path().join("elsewhere");
+        assert!(found.take(&job(0, &elsewhere, "b")).is_none());
+        let same = found.take(&job(0, &elsewhere, "a")).unwrap();
+        assert_eq!((same.task, same.id, same.folder), (0, 5, work));
+        assert!(found.take(&job(0, &elsewhere, "a")).is_none(), "taken");
+    }
+}

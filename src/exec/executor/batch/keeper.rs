@@ -1,0 +1,660 @@
+//! Submits tasks and watches them by their records, in a thread of its own; asks the batch system about those without one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_regular};
+
+use super::found::{BatchInfo, FoundTask, remember};
+use super::probe::{Probe, Probed};
+use super::system::{BatchSystem, Meaning, State, States, Submission};
+use super::tasks::{self, TaskEvent};
+use super::{End, Scope};
+use crate::config::ExecutorOptions;
+use crate::exec::executor::Placement;
+use crate::exec::queue::{ENDED, QueuedTask};
+use crate::exec::{Message, now_ms};
+use crate::fs as files;
+
+/// How often the records are read.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// The shortest time between two questions to the batch system.
+const MIN_POLL: Duration = Duration::from_secs(5);
+
+/// The longest, if nothing changes.
+const MAX_POLL: Duration = Duration::from_secs(60);
+
+/// How often a task is submitted at most without progress.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// Jobs of one stage with equal requests that are not submitted yet.
+pub struct Unsent {
+    /// What each job asks for.
+    pub placement: Placement,
+    /// The jobs.
+    pub jobs: Vec<Job>,
+}
+
+/// What a keeper is told to do.
+pub enum Order {
+    /// Submit jobs.
+    Submit(Unsent),
+    /// A job of this run is one that an earlier run submitted.
+    Adopt {
+        /// The place of the task among those found.
+        task: usize,
+        /// The job in the earlier run.
+        theirs: u64,
+        /// The job in this run.
+        ours: u64,
+    },
+    /// Answer when everything before is done and all records were read.
+    Settle(Sender<()>),
+    /// End.
+    Stop(End),
+}
+
+/// Why jobs were lost, for the run that asks later.
+pub type Lost = Arc<Mutex<BTreeMap<u64, String>>>;
+
+/// What a keeper has to do with.
+pub struct Setup {
+    /// The name of the executor.
+    pub name: String,
+    /// The settings of the executor.
+    pub options: ExecutorOptions,
+    /// The batch system.
+    pub system: Arc<dyn BatchSystem>,
+    /// The folder of the executor, for all runs.
+    pub folder: PathBuf,
+    /// The name of this run, which no other run has.
+    pub run: String,
+    /// The worker of job 0.
+    pub first: usize,
+    /// The stages of the run and of the pipeline.
+    pub scope: Scope,
+    /// Where messages go.
+    pub heard: Sender<Message>,
+    /// Where reasons for losses go.
+    pub lost: Lost,
+}
+
+/// A task that was submitted.
+#[derive(Debug)]
+struct Task {
+    batch: Arc<BatchInfo>,
+    number: usize,
+    /// Its jobs without a record: their numbers in the task and in the run.
+    open: BTreeMap<u64, u64>,
+    /// How far its events were read.
+    offset: u64,
+    /// Since when the batch system has it no more.
+    gone: Option<Instant>,
+    /// The memory that it asks for now.
+    memory: Option<u64>,
+    /// Nodes that failed under it.
+    avoided: BTreeSet<String>,
+    /// Whether it has ended so that another attempt continues.
+    has_left: bool,
+    /// What is shown of it.
+    shown: QueuedTask,
+}
+
+impl Task {
+    fn new(batch: &Arc<BatchInfo>, number: usize, id: String, jobs: usize) -> Self {
+        let state = "submitted".to_owned();
+        Self {
+            batch: Arc::clone(batch),
+            number,
+            open: BTreeMap::new(),
+            offset: 0,
+            gone: None,
+            memory: batch.submission.placement.memory,
+            avoided: BTreeSet::new(),
+            has_left: false,
+            shown: QueuedTask { id, state, submitted_ms: now_ms(), attempts: 1, jobs, ..QueuedTask::default() },
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.shown.state == ENDED
+    }
+
+    /// A line such as `task 12_0 of 3 jobs`.
+    fn title(&self) -> String {
+        format!("task {}", self.shown.id)
+    }
+}
+
+/// Keeps the tasks of an executor.
+pub struct Keeper {
+    setup: Setup,
+    /// Those found come first, in the order in which they were found.
+    tasks: Vec<Task>,
+    found: usize,
+    /// Jobs that wait for the probe.
+    unsent: Vec<Unsent>,
+    probe: Option<Probe>,
+    limit: Option<usize>,
+    batches: usize,
+    asked: Instant,
+    /// The time until the next question; it grows while nothing changes.
+    poll: Duration,
+    asking: Option<JoinHandle<Option<States>>>,
+    /// The stages whose tasks have changed.
+    changed: BTreeSet<String>,
+}
+
+impl Keeper {
+    /// Has only the tasks of earlier runs.
+    pub fn new(setup: Setup, found: &[FoundTask]) -> Self {
+        let tasks: Vec<Task> =
+            found.iter().map(|task| Task::new(&task.batch, task.number, task.id.clone(), task.jobs)).collect();
+        let poll = setup.options.poll.max(MIN_POLL);
+        Self {
+            setup,
+            found: tasks.len(),
+            tasks,
+            unsent: Vec::new(),
+            probe: None,
+            limit: None,
+            batches: 0,
+            asked: Instant::now(),
+            poll,
+            asking: None,
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// Works until it is told to stop. Returns the batches that go on.
+    pub fn keep(mut self, orders: &Receiver<Order>) -> Vec<PathBuf> {
+        loop {
+            let mut settled = Vec::new();
+            let mut order = match orders.recv_timeout(PAUSE) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return self.stop(End::Cancel),
+            };
+            while let Some(next) = order {
+                match next {
+                    Order::Submit(unsent) => self.unsent.push(unsent),
+                    Order::Adopt { task, theirs, ours } => self.adopt(task, theirs, ours),
+                    Order::Settle(answer) => settled.push(answer),
+                    Order::Stop(end) => return self.stop(end),
+                }
+                order = orders.try_recv().ok();
+            }
+            self.submit_unsent();
+            self.read();
+            self.ask();
+            self.show();
+            for answer in settled {
+                match self.unsent.is_empty() {
+                    // Nobody waits if the run has ended.
+                    true => drop(answer.send(())),
+                    // The probe must answer first.
+                    false => self.settle_later(&answer),
+                }
+            }
+        }
+    }
+
+    /// Waits for the probe, and then submits and answers.
+    fn settle_later(&mut self, answer: &Sender<()>) {
+        while !self.unsent.is_empty() {
+            std::thread::sleep(PAUSE);
+            self.submit_unsent();
+            self.ask();
+        }
+        let _ = answer.send(());
+    }
+
+    fn say(&self, job: u64, event: JobEvent) {
+        let worker = self.setup.first + usize::try_from(job).unwrap_or_default();
+        // The run has ended if nobody listens.
+        let _ = self.setup.heard.send(Message::Worker { worker, event });
+    }
+
+    /// Says something of a task in the log of its stage.
+    fn tell(&self, task: &Task, line: String) {
+        if let Some(job) = task.open.values().next() {
+            self.say(*job, JobEvent::Log { line });
+        }
+    }
+
+    fn adopt(&mut self, place: usize, theirs: u64, ours: u64) {
+        let Some(task) = self.tasks.get_mut(place) else { return };
+        task.open.insert(theirs, ours);
+        self.changed.insert(task.batch.stage.clone());
+        // What the job said while nobody listened.
+        let mut offset = 0;
+        let path = tasks::events_file(&task.batch.submission.folder, task.number);
+        let events = match task.offset {
+            0 => Vec::new(),
+            _ => tasks::read_events(&path, &mut offset),
+        };
+        let id = task.shown.id.clone();
+        self.say(ours, JobEvent::Log { line: format!("goes on as task {id}, which an earlier run submitted") });
+        for event in events {
+            if let TaskEvent::Job { job, event } = event
+                && job == theirs
+            {
+                self.heard_of(place, theirs, event);
+            }
+        }
+    }
+
+    /// Passes on what a job of a task said.
+    fn heard_of(&mut self, place: usize, theirs: u64, event: JobEvent) {
+        let task = &mut self.tasks[place];
+        let Some(ours) = task.open.get(&theirs).copied() else { return };
+        match &event {
+            JobEvent::Finished(result) => {
+                task.shown.wall_ms += result.wall_ms;
+                task.shown.peak_memory = task.shown.peak_memory.max(result.peak_memory);
+                task.open.remove(&theirs);
+                if task.open.is_empty() {
+                    task.shown.state = ENDED.to_owned();
+                    task.shown.reason.clear();
+                }
+                // The run takes the record of the stage's tasks when its last job ends.
+                let stage = task.batch.stage.clone();
+                self.show_stage(&stage);
+            }
+            // A task that makes progress may be interrupted as often as it likes.
+            JobEvent::Saved => task.shown.attempts = 1,
+            _ => {}
+        }
+        let event = match event {
+            JobEvent::Finished(result) => JobEvent::Finished(JobResult { id: ours, ..result }),
+            event => event,
+        };
+        self.say(ours, event);
+    }
+
+    /// Submits what waits, once a probe has shown that the nodes have what they need.
+    fn submit_unsent(&mut self) {
+        let Some(first) = self.unsent.first() else { return };
+        let probe = match self.probe.take() {
+            Some(probe) => probe,
+            None => Probe::new(&self.setup, &first.placement),
+        };
+        match probe.check(&self.setup) {
+            Probed::Waiting(probe) => self.probe = Some(probe),
+            Probed::Good => {
+                for unsent in std::mem::take(&mut self.unsent) {
+                    if let Err(error) = self.submit(&unsent) {
+                        self.refuse(&unsent, &error);
+                    }
+                }
+            }
+            Probed::Bad(error) => {
+                for unsent in std::mem::take(&mut self.unsent) {
+                    self.refuse(&unsent, &error);
+                }
+            }
+        }
+    }
+
+    /// Says that jobs cannot be submitted.
+    fn refuse(&self, unsent: &Unsent, error: &StageError) {
+        for job in &unsent.jobs {
+            let result = JobResult { id: job.id, error: Some(error.clone()), peak_memory: 0, wall_ms: 0 };
+            self.say(job.id, JobEvent::Finished(result));
+        }
+    }
+
+    /// Submits jobs as the tasks of one batch.
+    fn submit(&mut self, unsent: &Unsent) -> Result<(), StageError> {
+        let Unsent { placement, jobs } = unsent;
+        let Some(first) = jobs.first() else { return Ok(()) };
+        let limit = match self.limit {
+            Some(limit) => limit,
+            None => *self.limit.insert(self.setup.system.array_limit()?),
+        };
+        let per_task = per_task(jobs.len(), limit.min(self.setup.options.max_jobs), placement, &self.setup.options);
+        let folder = self.setup.folder.join(&self.setup.run).join(format!("batch-{}", self.batches));
+        let failed = |source: &std::io::Error| StageError::io("write", &folder, source);
+        files::create_dir(&folder).map_err(|error| failed(&std::io::Error::other(error)))?;
+        let chunks: Vec<&[Job]> = jobs.chunks(per_task).collect();
+        for (number, chunk) in chunks.iter().enumerate() {
+            tasks::write(&folder, number, chunk.iter()).map_err(|source| failed(&source))?;
+        }
+        let submission = Submission {
+            name: format!("hamflow-{}-{}-{}", self.setup.run, first.stage, self.batches),
+            threads: first.threads,
+            placement: placement.clone(),
+            folder: folder.clone(),
+            program: program()?,
+            is_probe: false,
+            avoided: Vec::new(),
+        };
+        self.batches += 1;
+        let batch = Arc::new(BatchInfo { stage: first.stage.clone(), submission });
+        batch.write().map_err(|source| failed(&source))?;
+        let all: Vec<usize> = (0..chunks.len()).collect();
+        let ids = self.setup.system.submit(&batch.submission, &all)?;
+        let numbered: Vec<(usize, String)> = all.into_iter().zip(ids).collect();
+        remember(&folder, &numbered);
+        for ((number, id), chunk) in numbered.into_iter().zip(chunks) {
+            let mut task = Task::new(&batch, number, id, chunk.len());
+            task.open = chunk.iter().map(|job| (job.id, job.id)).collect();
+            let name = &self.setup.name;
+            self.tell(&task, format!("{} was submitted to `{name}` with {}", task.title(), count(chunk.len())));
+            self.tasks.push(task);
+        }
+        self.changed.insert(first.stage.clone());
+        // It may be seen at once if it is refused.
+        (self.asked, self.poll) = (Instant::now(), self.setup.options.poll.max(MIN_POLL));
+        Ok(())
+    }
+
+    /// Reads what tasks have recorded since the last time.
+    fn read(&mut self) {
+        for place in 0..self.tasks.len() {
+            let task = &mut self.tasks[place];
+            if task.open.is_empty() {
+                continue;
+            }
+            let path = tasks::events_file(&task.batch.submission.folder, task.number);
+            for event in tasks::read_events(&path, &mut task.offset) {
+                match event {
+                    TaskEvent::Began { host, .. } => {
+                        let task = &mut self.tasks[place];
+                        task.shown.began_ms = Some(now_ms());
+                        task.shown.host = Some(host);
+                        task.shown.reason.clear();
+                        (task.gone, task.has_left) = (None, false);
+                        self.changed.insert(task.batch.stage.clone());
+                    }
+                    TaskEvent::Left => self.tasks[place].has_left = true,
+                    TaskEvent::Job { job, event } => self.heard_of(place, job, event),
+                }
+            }
+        }
+    }
+
+    /// Asks the batch system in another thread, since it may take a minute to answer, and judges when it has answered.
+    fn ask(&mut self) {
+        let ids: Vec<String> = self.open().map(|task| task.shown.id.clone()).collect();
+        let probe = self.probe.iter().filter_map(|probe| probe.id().map(str::to_owned));
+        let ids: Vec<String> = ids.into_iter().chain(probe).collect();
+        if self.asking.is_none() && !ids.is_empty() && self.asked.elapsed() >= self.poll {
+            self.asked = Instant::now();
+            let system = Arc::clone(&self.setup.system);
+            self.asking = Some(std::thread::spawn(move || system.states(&ids)));
+        }
+        let Some(answered) = self.asking.take_if(|asking| asking.is_finished()) else { return };
+        // If it does not answer, nothing is known, and nothing is lost.
+        let Ok(Some(states)) = answered.join() else { return };
+        let has_changed = self.judge(&states);
+        let shortest = self.setup.options.poll.max(MIN_POLL);
+        self.poll = if has_changed { shortest } else { (self.poll * 5 / 4).min(MAX_POLL.max(shortest)) };
+        if let Some(probe) = &mut self.probe {
+            probe.asked(&states, self.setup.system.as_ref());
+            self.poll = shortest;
+        }
+    }
+
+    /// The tasks that the run waits for.
+    fn open(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| !task.open.is_empty())
+    }
+
+    /// Decides on tasks that the batch system has no more. Returns whether anything has changed.
+    fn judge(&mut self, states: &States) -> bool {
+        let mut has_changed = false;
+        let mut again: BTreeMap<(PathBuf, Option<u64>), Vec<(usize, String)>> = BTreeMap::new();
+        for place in 0..self.tasks.len() {
+            let task = &mut self.tasks[place];
+            if task.open.is_empty() {
+                continue;
+            }
+            let state = states.get(&task.shown.id);
+            let meaning = state.map_or(Meaning::Ended, |state| self.setup.system.meaning(state));
+            if meaning == Meaning::Present {
+                task.gone = None;
+                has_changed |= self.note_state(place, state);
+                continue;
+            }
+            has_changed = true;
+            let gone = task.gone.get_or_insert_with(Instant::now).elapsed();
+            if gone < self.setup.options.record_wait && !task.has_left {
+                continue;
+            }
+            let why = reason(meaning, state, &task.shown.state);
+            match self.next_attempt(place, meaning) {
+                Ok(memory) => {
+                    let folder = self.tasks[place].batch.submission.folder.clone();
+                    again.entry((folder, memory)).or_default().push((place, why));
+                }
+                Err(advice) => self.lose(place, &format!("{why}{advice}")),
+            }
+        }
+        for ((_, memory), places) in again {
+            self.submit_again(memory, &places);
+        }
+        has_changed
+    }
+
+    /// Takes note of a state that means that a task is there.
+    fn note_state(&mut self, place: usize, state: Option<&State>) -> bool {
+        let task = &mut self.tasks[place];
+        let Some(State { name, reason }) = state else { return false };
+        let reason = if task.shown.began_ms.is_some() { "" } else { &reason[..] };
+        if task.shown.state == *name && task.shown.reason == reason {
+            return false;
+        }
+        (task.shown.state, task.shown.reason) = (name.clone(), reason.to_owned());
+        let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        let line = format!("{}: {name}{why}", task.title());
+        self.changed.insert(task.batch.stage.clone());
+        self.tell(&self.tasks[place], line);
+        true
+    }
+
+    /// The memory of the next attempt, or why there is none.
+    fn next_attempt(&mut self, place: usize, meaning: Meaning) -> Result<Option<u64>, String> {
+        let factor = self.setup.options.memory_retry;
+        let task = &mut self.tasks[place];
+        if task.has_left {
+            task.shown.attempts = 0;
+        }
+        if meaning == Meaning::NodeFailed {
+            task.avoided.extend(task.shown.host.clone());
+        }
+        if meaning == Meaning::OutOfMemory {
+            let Some(memory) = task.memory.filter(|_| factor > 1.0 && task.shown.attempts < MAX_ATTEMPTS) else {
+                let asked = task.memory.map_or(String::new(), |memory| format!(" ({})", crate::ui::bytes(memory)));
+                return Err(format!(
+                    " than `resources` asks for{asked}; raise `resources.memory`, or let `memory_retry` of the executor do it"
+                ));
+            };
+            return Ok(Some((memory as f64 * factor) as u64));
+        }
+        match task.shown.attempts < MAX_ATTEMPTS {
+            true => Ok(task.memory),
+            false => Err(format!(", {MAX_ATTEMPTS} times in a row")),
+        }
+    }
+
+    /// Submits tasks of one batch again.
+    fn submit_again(&mut self, memory: Option<u64>, places: &[(usize, String)]) {
+        let batch = Arc::clone(&self.tasks[places[0].0].batch);
+        let avoided: BTreeSet<String> =
+            places.iter().flat_map(|(place, _)| self.tasks[*place].avoided.iter().cloned()).collect();
+        let numbers: Vec<usize> = places.iter().map(|(place, _)| self.tasks[*place].number).collect();
+        let mut submission = batch.submission.clone();
+        submission.name = format!("{}-{}", submission.name, files::unique_name().trim_matches('.'));
+        submission.placement.memory = memory;
+        submission.avoided = avoided.into_iter().collect();
+        let submitted = self.setup.system.submit(&submission, &numbers).or_else(|error| match submission.avoided {
+            ref avoided if avoided.is_empty() => Err(error),
+            // There may be no other node.
+            _ => self.setup.system.submit(&Submission { avoided: Vec::new(), ..submission.clone() }, &numbers),
+        });
+        let Ok(ids) = submitted else {
+            // It is tried again after the next question.
+            for (place, why) in places {
+                self.tasks[*place].shown.attempts += 1;
+                if self.tasks[*place].shown.attempts > MAX_ATTEMPTS {
+                    self.lose(*place, &format!("{why}, and it cannot be submitted again"));
+                }
+            }
+            return;
+        };
+        remember(&batch.submission.folder, &numbers.iter().copied().zip(ids.iter().cloned()).collect::<Vec<_>>());
+        for ((place, why), id) in places.iter().zip(ids) {
+            let task = &mut self.tasks[*place];
+            let job = task.open.values().next().copied().unwrap_or_default();
+            let title = task.title();
+            let event = match task.has_left {
+                true => JobEvent::Log { line: format!("{title} has left before its time was over; {id} continues") },
+                false => {
+                    JobEvent::Warning { message: format!("{title} was lost: {why}; it is submitted again as {id}") }
+                }
+            };
+            (task.gone, task.has_left, task.memory) = (None, false, memory);
+            task.shown = QueuedTask {
+                id,
+                state: "submitted".to_owned(),
+                reason: String::new(),
+                began_ms: None,
+                host: None,
+                attempts: task.shown.attempts + 1,
+                ..task.shown.clone()
+            };
+            self.changed.insert(task.batch.stage.clone());
+            self.say(job, event);
+        }
+        self.asked = Instant::now();
+    }
+
+    /// Gives up a task.
+    fn lose(&mut self, place: usize, why: &str) {
+        let stderr = output(&self.tasks[place]);
+        let jobs = std::mem::take(&mut self.tasks[place].open);
+        self.tasks[place].shown.state = ENDED.to_owned();
+        let stage = self.tasks[place].batch.stage.clone();
+        self.show_stage(&stage);
+        for job in jobs.into_values() {
+            self.setup.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(job, why.to_owned());
+            let worker = self.setup.first + usize::try_from(job).unwrap_or_default();
+            let _ = self.setup.heard.send(Message::WorkerLost { worker, stderr: stderr.clone() });
+        }
+    }
+
+    /// Sends the tasks of stages that have changed.
+    fn show(&mut self) {
+        for stage in std::mem::take(&mut self.changed) {
+            self.show_stage(&stage);
+        }
+    }
+
+    fn show_stage(&self, stage: &str) {
+        // Tasks that were found and are not of this run have no open jobs and have not ended.
+        let own = |(place, task): &(usize, &Task)| {
+            task.batch.stage == stage && (*place >= self.found || !task.open.is_empty() || task.has_ended())
+        };
+        let tasks = self.tasks.iter().enumerate().filter(own).map(|(_, task)| task.shown.clone()).collect();
+        let (stage, executor) = (stage.to_owned(), self.setup.name.clone());
+        let _ = self.setup.heard.send(Message::Queued { stage, executor, tasks });
+    }
+
+    /// Ends, and cancels what nobody will pick up. Returns the batches that go on.
+    fn stop(self, end: End) -> Vec<PathBuf> {
+        let is_obsolete = |task: &Task| end == End::Cancel && self.setup.scope.covers(&task.batch.stage);
+        let (mut cancelled, mut going) = (Vec::new(), BTreeSet::new());
+        for (place, task) in self.tasks.iter().enumerate() {
+            let is_of_run = place >= self.found || !task.open.is_empty();
+            let must_end = if is_of_run { end == End::Cancel } else { is_obsolete(task) };
+            match (must_end, task.open.is_empty() && is_of_run || task.has_ended()) {
+                (_, true) => {}
+                (true, false) => cancelled.push(task.shown.id.clone()),
+                (false, false) => drop(going.insert(task.batch.submission.folder.clone())),
+            }
+        }
+        cancelled.extend(self.probe.iter().filter_map(|probe| probe.id().map(str::to_owned)));
+        if !cancelled.is_empty() {
+            self.setup.system.cancel(&cancelled);
+        }
+        going.into_iter().collect()
+    }
+}
+
+/// How many jobs a task has: as few as the limit of tasks allows, but enough for the time that a task should take.
+fn per_task(jobs: usize, limit: usize, placement: &Placement, options: &ExecutorOptions) -> usize {
+    let least = jobs.div_ceil(limit.max(1)).max(1);
+    let estimate = placement.estimate.filter(|estimate| !estimate.is_zero());
+    let wanted = estimate.map_or(1, |estimate| (options.task_time.as_millis() / estimate.as_millis().max(1)) as usize);
+    let wanted = match placement.requests.time {
+        // A task must end before its time is over: half of it, since jobs differ.
+        Some(time) => {
+            wanted.min(estimate.map_or(1, |estimate| (time.as_millis() / 2 / estimate.as_millis().max(1)) as usize))
+        }
+        None => wanted,
+    };
+    least.max(wanted).min(jobs.max(1))
+}
+
+fn count(jobs: usize) -> String {
+    if jobs == 1 { "1 job".to_owned() } else { format!("{jobs} jobs") }
+}
+
+/// The path of this program. It is there on the nodes, too, unlike one below `/proc`.
+pub fn program() -> Result<PathBuf, StageError> {
+    std::env::current_exe().map_err(|source| StageError::failed(format!("hamflow does not find itself: {source}")))
+}
+
+/// Why a task has ended without records.
+fn reason(meaning: Meaning, state: Option<&State>, last: &str) -> String {
+    let name = state.map_or("", |state| &state.name[..]);
+    let details = state
+        .map(|state| format!(" ({})", state.reason))
+        .filter(|_| state.is_some_and(|state| !state.reason.is_empty()));
+    match (meaning, name) {
+        (_, "") => format!("the batch system no longer has it (its last state was {last})"),
+        (Meaning::OutOfMemory, _) => "it needed more memory".to_owned(),
+        (Meaning::TimedOut, _) => format!("its time was over ({name})"),
+        (_, "FAILED") => format!("it failed without a record{}", details.unwrap_or_default()),
+        (_, "COMPLETED") => "it ended without a record".to_owned(),
+        _ => format!("it was ended ({name})"),
+    }
+}
+
+/// What a task printed, such as that its program does not exist on the node.
+fn output(task: &Task) -> String {
+    let text = read_regular(&task.batch.submission.log(&task.number.to_string()), Symlinks::Refuse);
+    let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Requests;
+
+    #[test]
+    fn tasks_take_minutes_and_not_seconds() {
+        let options: ExecutorOptions = toml::from_str("kind = \"slurm\"\ntask_time = \"1m\"").unwrap();
+        let placement = |estimate: Option<u64>, limit: Option<u64>| Placement {
+            estimate: estimate.map(Duration::from_millis),
+            requests: Requests { time: limit.map(Duration::from_secs), ..Requests::default() },
+            ..Placement::default()
+        };
+        let per_task = |jobs, limit, placement| per_task(jobs, limit, &placement, &options);
+        assert_eq!(per_task(500, 100, placement(None, None)), 5, "nothing is known");
+        assert_eq!(per_task(50, 100, placement(None, None)), 1);
+        assert_eq!(per_task(500, 100, placement(Some(1000), None)), 60);
+        assert_eq!(per_task(500, 2, placement(Some(1000), None)), 250, "as many as there must be");
+        assert_eq!(per_task(30, 100, placement(Some(1000), None)), 30, "no more than there are");
+        assert_eq!(per_task(500, 100, placement(Some(90_000), None)), 5);
+        assert_eq!(per_task(500, 500, placement(Some(1000), Some(60))), 30, "half of the time limit");
+    }
+}
