@@ -22,14 +22,18 @@ fn slurm(command: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The number of the array of a run that has been started.
+/// The number of the array of the stage `x` of a run that has been started.
 fn array_of(process: u32) -> String {
+    array_of_stage(process, "x")
+}
+
+fn array_of_stage(process: u32, stage: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let jobs = slurm("squeue", &["--noheader", "--format=%F|%j"]);
         let of_run = |line: &str| {
             let (number, name) = line.split_once('|')?;
-            let is_own = name.starts_with(&format!("hamflow-{process}-")) && name.contains("-x-");
+            let is_own = name.starts_with(&format!("hamflow-{process}-")) && name.contains(&format!("-{stage}-"));
             is_own.then(|| number.trim().to_owned())
         };
         if let Some(number) = jobs.lines().find_map(of_run) {
@@ -276,14 +280,19 @@ fn a_record_may_appear_late() {
     assert_eq!(project.read("count"), "y\n");
 }
 
-/// Runs with programs of the project's folder `bin` in front of all others.
-fn with_programs(project: &Project, programs: &[(&str, &str)]) -> Ran {
+/// Writes programs into the project's folder `bin`.
+fn write_programs(project: &Project, programs: &[(&str, &str)]) {
     use std::os::unix::fs::PermissionsExt;
-    for (name, text) in programs {
+    for (name, text) in programs.iter().filter(|(name, _)| !project.path(&format!("bin/{name}")).exists()) {
         let path = format!("bin/{name}");
         project.write(&path, text);
         std::fs::set_permissions(project.path(&path), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
+}
+
+/// Runs with programs of the project's folder `bin` in front of all others.
+fn with_programs(project: &Project, programs: &[(&str, &str)]) -> Ran {
+    write_programs(project, programs);
     let mut command = project.command(&["run"]);
     command.env("PATH", format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap()));
     Project::finish(command)
@@ -339,6 +348,222 @@ fn what_slurm_refuses_is_said_in_its_words() {
     let fails = program("echo last words; exit 3");
     let ran = fails.hamflow(&["run"]);
     assert!(ran.code == 1 && ran.stderr.contains("`sh` ended with exit status 3\n  | last words"), "{ran:?}");
+}
+
+/// A pipeline of parts on an executor.
+fn parts(executor: &str) -> String {
+    format!(
+        "{executor}[stages.synthetic]\nimages = 180\n[stages.metadata]\ncsv = \"synthetic.metadata\"\n\
+         images = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
+         part_size = 16\n{}",
+        if executor.is_empty() { "" } else { "executor = \"cluster\"\n" }
+    )
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn memory_that_was_too_little_is_named_or_grows() {
+    // This Slurm has no cgroups, so it never says so itself.
+    let project = program("sleep 20; echo y > {outputs.y}");
+    let squeue = slurm("sh", &["-c", "command -v squeue"]);
+    let says = format!("#!/bin/sh\n{} \"$@\" | sed 's/RUNNING/OUT_OF_MEMORY/'\n", squeue.trim());
+    let ran = with_programs(&project, &[("squeue", &says)]);
+    let expected = "it needed more memory than `resources` asks for (100.0 MB)";
+    assert!(ran.code == 1 && ran.stderr.contains(expected), "{ran:?}");
+
+    let project = program("if [ ! -e second ]; then touch second; sleep 60; fi; echo y > {outputs.y}");
+    project.write("pipeline.toml", project.read("pipeline.toml").replace("max_jobs = 3", "memory_retry = 1.5"));
+    let sbatch = slurm("sh", &["-c", "command -v sbatch"]);
+    let log = project.path("sbatch.txt").display().to_string();
+    let submit = format!("#!/bin/sh\necho \"$@\" >> '{log}'\nexec {} \"$@\"\n", sbatch.trim());
+    let ran = with_programs(&project, &[("squeue", &says), ("sbatch", &submit)]);
+    assert!(
+        ran.code == 0 && ran.stderr.contains("was lost: it needed more memory; it is submitted again as"),
+        "{ran:?}"
+    );
+    let arguments = project.read("sbatch.txt");
+    let memory: Vec<&str> = arguments.split_whitespace().filter(|word| word.starts_with("--mem=")).collect();
+    assert_eq!(memory, ["--mem=96M", "--mem=144M"], "100 MB, and 150 MB");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn a_training_goes_on_in_another_task_when_its_time_is_nearly_over() {
+    let pipeline = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n\
+                    [stages.split]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
+                    [stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\nheight = 24\nwidth = 32\n\
+                    [stages.train]\nshards = \"preprocess\"\nsplit = \"split\"\nepochs = 40\n";
+    let local = Project::builtin(pipeline);
+    local.run();
+    let on_cluster = format!("{EXECUTOR}{pipeline}executor = \"cluster\"\nresources = {{ time = \"5m\" }}\n");
+    let cluster = Project::builtin(&on_cluster);
+    let running = cluster.start(&["run"]);
+    let array = array_of_stage(running.id(), "train");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !cluster.hamflow(&["log", "last", "train"]).stdout.contains("epoch 2/40") {
+        assert!(Instant::now() < deadline, "the training does not begin");
+    }
+    // The notice that Slurm gives 90 s before the end.
+    slurm("scancel", &["--signal=USR2", "--batch", &array]);
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && !said.contains("was lost"), "{said}");
+    let log = cluster.hamflow(&["log", "train"]).stdout;
+    assert!(log.contains(" has left before its time was over; "), "{log}");
+    assert!(cluster.files("out/train/model") == local.files("out/train/model"), "the same bytes");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn a_preempted_task_is_submitted_again() {
+    let project = program("touch started; if [ ! -e again ]; then touch again; sleep 100; fi; echo y > {outputs.y}");
+    let text = project.read("pipeline.toml");
+    project.write("pipeline.toml", text.replace("memory = \"100MB\"", &format!("cpus = {}", cores())));
+    let running = project.start(&["run"]);
+    project.wait_for("started");
+    let all = format!("--cpus-per-task={}", cores());
+    let urgent = slurm("sbatch", &["--parsable", "--partition=urgent", &all, "--output=/dev/null", "--wrap=sleep 1"]);
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && said.contains("was lost: it was ended (PREEMPTED"), "job {urgent}: {said}");
+    assert_eq!(project.read("out/x/y.txt"), "y\n");
+}
+
+/// The cores of the first node of Slurm.
+fn cores() -> String {
+    slurm("sinfo", &["--noheader", "--Node", "--partition=main", "--format=%c"])
+        .lines()
+        .next()
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn runs_of_two_projects_do_not_disturb_each_other() {
+    let projects = [program(WAITS), program(WAITS)];
+    let runs: Vec<_> = projects.iter().map(|project| project.start(&["run"])).collect();
+    projects.iter().for_each(|project| project.wait_for("started"));
+    assert!(Command::new("kill").args(["-INT", &runs[0].id().to_string()]).status().unwrap().success());
+    projects[1].write("go", "");
+    let codes: Vec<_> = runs.into_iter().map(|run| run.wait_with_output().unwrap().status.code()).collect();
+    assert_eq!(codes, [Some(130), Some(0)]);
+    assert_eq!(projects[1].read("out/x/y.txt"), "y\n");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn trials_and_folds_run_as_arrays() {
+    let data = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n\
+                [stages.split]\ntable = \"metadata\"\nimages = \"synthetic.images\"\nfolds = 3\n\
+                [stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\nheight = 24\nwidth = 32\n";
+    let stages = "[stages.fold]\nkind = \"train\"\nshards = \"preprocess\"\nsplit = \"split\"\nepochs = 1\nEXECUTOR\
+                  matrix = { fold = [0, 1] }\n\
+                  [stages.search]\nshards = \"preprocess\"\nsplit = \"split\"\ntrain = { epochs = 1 }\nEXECUTOR\
+                  space = { learning_rate = [0.001, 0.01] }\n";
+    let local = Project::builtin(&format!("{data}{}", stages.replace("EXECUTOR", "")));
+    local.run();
+    let stages = stages.replace("EXECUTOR", "executor = \"cluster\"\n");
+    let cluster = Project::builtin(&format!("{EXECUTOR}{data}{stages}"));
+    cluster.run();
+    for output in ["out/fold[fold=0]/model", "out/fold[fold=1]/model", "out/search/model", "out/search/best.json"] {
+        assert!(cluster.files(output) == local.files(output), "{output}");
+    }
+    let log = cluster.hamflow(&["log", "search"]).stdout;
+    assert!(log.matches(" was submitted to `cluster` with 1 job").count() == 2, "{log}");
+}
+
+/// A batch system of shell scripts: the commands to submit `SCRIPT` with the log `LOG`, to list and to cancel.
+const SCRIPTS: [(&str, &str); 3] = [
+    (
+        "qsub",
+        "#!/bin/sh\nsetsid sh \"$2\" > \"$1\" 2>&1 < /dev/null &\necho $! >> \"$(dirname \"$0\")/jobs\"\n\
+         echo \"Your job $! has been submitted\"\n",
+    ),
+    (
+        "qstat",
+        "#!/bin/sh\ntouch \"$(dirname \"$0\")/jobs\"\nwhile read -r job; do\n\
+         if [ -d /proc/$job ] && ! grep -q '^State:.Z' /proc/$job/status; then echo \"$job r\"; fi\n\
+         done < \"$(dirname \"$0\")/jobs\"\n",
+    ),
+    ("qdel", "#!/bin/sh\nfor job in \"$@\"; do kill -9 \"-$job\"; done\n"),
+];
+
+const TEMPLATE: &str = "[executors.cluster]\nkind = \"template\"\nsubmit = \"qsub {log} {script}\"\nlist = \"qstat\"\n\
+                        cancel = \"qdel {ids}\"\nrecord_wait = \"1s\"\nmax_jobs = 3\n";
+
+/// What makes a command find the batch system of shell scripts of a project.
+fn with_scripts(project: &Project, arguments: &[&str]) -> Command {
+    write_programs(project, &SCRIPTS);
+    let mut command = project.command(arguments);
+    command.env("PATH", format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap()));
+    command
+}
+
+#[test]
+fn a_template_runs_stages_with_any_batch_system() {
+    let local = Project::builtin(&parts(""));
+    local.run();
+    let project = Project::builtin(&parts(TEMPLATE));
+    let ran = Project::finish(with_scripts(&project, &["run"]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(project.files("out/preprocess") == local.files("out/preprocess"), "the same bytes");
+    let log = project.hamflow(&["log", "preprocess"]).stdout;
+    assert_eq!(log.matches(" was submitted to `cluster` with ").count(), 3, "{log}");
+    let run = project.hamflow(&["log", "last"]).stdout;
+    assert!(
+        run.lines().filter(|line| line.starts_with("  task ") && line.contains(": ended on ")).count() == 3,
+        "{run}"
+    );
+}
+
+#[test]
+fn tasks_of_a_template_are_submitted_again_picked_up_and_cancelled() {
+    let program = |line: &str| {
+        Project::builtin(&format!(
+            "{TEMPLATE}[stages.x]\nkind = \"command\"\nexecutor = \"cluster\"\n\
+             outputs = {{ y = {{ type = \"file\", path = \"y.txt\" }} }}\nrun = '''{line}'''\n"
+        ))
+    };
+    let project = program("if [ ! -e killed ]; then touch killed; kill -9 $PPID; fi; echo y > {outputs.y}");
+    let ran = Project::finish(with_scripts(&project, &["run"]));
+    assert!(ran.code == 0 && ran.stderr.contains("was lost: the batch system no longer has it"), "{ran:?}");
+
+    let project = program(WAITS);
+    let ran = Project::finish(with_scripts(&project, &["run", "--detach"]));
+    assert!(ran.code == 0 && ran.stderr.contains("1 job left in the queue"), "{ran:?}");
+    project.wait_for("started");
+    let status = Project::finish(with_scripts(&project, &["status"])).stdout;
+    assert!(status.contains(": r on "), "{status}");
+    project.write("go", "");
+    let ran = Project::finish(with_scripts(&project, &["run"]));
+    assert!(ran.code == 0 && project.read("out/x/y.txt") == "y\n", "{ran:?}");
+
+    let project = program(WAITS);
+    let mut running = with_scripts(&project, &["run"]);
+    let running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    project.wait_for("started");
+    assert!(Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap().success());
+    assert_eq!(running.wait_with_output().unwrap().status.code(), Some(130));
+    assert_eq!(Project::finish(with_scripts(&project, &["status"])).stdout.matches("task ").count(), 0);
+    let left = Command::new(project.path("bin/qstat")).output().unwrap().stdout;
+    assert_eq!(String::from_utf8(left).unwrap(), "", "cancelled");
+}
+
+#[test]
+fn keys_of_executors_are_checked() {
+    let project = |keys: &str| Project::builtin(&format!("[executors.cluster]\n{keys}\n[stages.synthetic]\n"));
+    for (keys, expected) in [
+        ("kind = \"template\"\nlist = \"x\"\ncancel = \"x\"", "a template needs `submit`"),
+        ("kind = \"slurm\"\nsubmit = \"x\"", "`submit` is for `kind = \"template\"`"),
+        ("kind = \"slurm\"\nmemory_retry = 0.5", "`memory_retry` cannot be 0.5"),
+        ("kind = \"slurm\"\nmax_jobs = 0", "`max_jobs` cannot be 0"),
+        ("kind = \"pbs\"", "`kind` cannot be `pbs`"),
+    ] {
+        let ran = project(keys).hamflow(&["status"]);
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{keys}: {ran:?}");
+    }
 }
 
 #[test]

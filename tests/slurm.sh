@@ -39,8 +39,11 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 MaxArraySize=2001
 MinJobAge=300
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 DefMemPerCPU=500
 SchedulerParameters=sched_interval=1,sched_min_interval=1000,bf_interval=1,batch_sched_delay=0
 CONF
@@ -56,7 +59,7 @@ slurmctld
 slurmd
 # The node is idle after a moment.
 for _ in $(seq 50); do
-  [ "$(sinfo --noheader --format=%t 2> /dev/null)" != idle ] || exit 0
+  [ "$(sinfo --noheader --partition=main --format=%t 2> /dev/null)" != idle ] || exit 0
   sleep 0.2
 done
 echo "Slurm does not start:" >&2

@@ -77,6 +77,9 @@ fn may_hold_data(entry: &Skipped) -> bool {
 fn stop_workers(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), StageError> {
     // A run that leaves jobs in a queue has told its executors already.
     driver.executor.stop(End::Cancel);
+    while let Some(message) = driver.executor.problem() {
+        (driver.report.events)(RunEvent::Warning { stage: None, message });
+    }
     Ok(())
 }
 

@@ -17,9 +17,9 @@ pub const LOCAL: &str = "local";
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum ExecutorKind {
-    /// Slurm.
+    /// with `sbatch`, `squeue` and `scancel`
     Slurm,
-    /// Any batch system, by the commands that submit, list and cancel its jobs.
+    /// with commands of yours that submit, list and cancel jobs
     Template,
 }
 

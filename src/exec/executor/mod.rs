@@ -97,6 +97,10 @@ pub trait Executor {
     fn settle(&mut self) {}
     /// Ends all workers, or leaves what can be left.
     fn stop(&mut self, end: End);
+    /// What went wrong when it stopped.
+    fn problem(&mut self) -> Option<String> {
+        None
+    }
     /// Removes the files of jobs that have ended. Called after [`stop`](Self::stop), when their outputs are stored.
     fn clear(&mut self) {}
 }
@@ -162,6 +166,10 @@ impl Executor for Executors {
 
     fn stop(&mut self, end: End) {
         self.all().for_each(|executor| executor.stop(end));
+    }
+
+    fn problem(&mut self) -> Option<String> {
+        self.all().find_map(Executor::problem)
     }
 
     fn clear(&mut self) {

@@ -84,6 +84,15 @@ pub struct Setup {
     pub lost: Lost,
 }
 
+/// What is left when a keeper has ended.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    /// The batches that go on.
+    pub going: Vec<PathBuf>,
+    /// Why jobs could not be cancelled.
+    pub problem: Option<String>,
+}
+
 /// A task that was submitted.
 #[derive(Debug)]
 struct Task {
@@ -146,6 +155,8 @@ pub struct Keeper {
     /// The time until the next question; it grows while nothing changes.
     poll: Duration,
     asking: Option<JoinHandle<Option<States>>>,
+    /// The last answer.
+    answer: Option<States>,
     /// The stages whose tasks have changed.
     changed: BTreeSet<String>,
 }
@@ -167,12 +178,13 @@ impl Keeper {
             asked: Instant::now(),
             poll,
             asking: None,
+            answer: None,
             changed: BTreeSet::new(),
         }
     }
 
-    /// Works until it is told to stop. Returns the batches that go on.
-    pub fn keep(mut self, orders: &Receiver<Order>) -> Vec<PathBuf> {
+    /// Works until it is told to stop.
+    pub fn keep(mut self, orders: &Receiver<Order>) -> Stopped {
         loop {
             let mut settled = Vec::new();
             let mut order = match orders.recv_timeout(PAUSE) {
@@ -389,10 +401,20 @@ impl Keeper {
             let system = Arc::clone(&self.setup.system);
             self.asking = Some(std::thread::spawn(move || system.states(&ids)));
         }
-        let Some(answered) = self.asking.take_if(|asking| asking.is_finished()) else { return };
+        let Some(answered) = self.asking.take_if(|asking| asking.is_finished()) else {
+            // What was gone then, and has had its time to leave a record, is lost.
+            let is_due = |task: &Task| task.gone.is_some_and(|gone| gone.elapsed() >= self.setup.options.record_wait);
+            if self.open().any(is_due)
+                && let Some(states) = self.answer.take()
+            {
+                self.judge(&states);
+            }
+            return;
+        };
         // If it does not answer, nothing is known, and nothing is lost.
         let Ok(Some(states)) = answered.join() else { return };
         let has_changed = self.judge(&states);
+        self.answer = Some(states.clone());
         let shortest = self.setup.options.poll.max(MIN_POLL);
         self.poll = if has_changed { shortest } else { (self.poll * 5 / 4).min(MAX_POLL.max(shortest)) };
         if let Some(probe) = &mut self.probe {
@@ -409,7 +431,8 @@ impl Keeper {
     /// Decides on tasks that the batch system has no more. Returns whether anything has changed.
     fn judge(&mut self, states: &States) -> bool {
         let mut has_changed = false;
-        let mut again: BTreeMap<(PathBuf, Option<u64>), Vec<(usize, String)>> = BTreeMap::new();
+        // The tasks of one submission, with the memory that they get from now on, and why they are submitted again.
+        let mut again = BTreeMap::<(PathBuf, Option<u64>), Vec<_>>::new();
         for place in 0..self.tasks.len() {
             let task = &mut self.tasks[place];
             if task.open.is_empty() {
@@ -566,24 +589,37 @@ impl Keeper {
         let _ = self.setup.heard.send(Message::Queued { stage, executor, tasks });
     }
 
-    /// Ends, and cancels what nobody will pick up. Returns the batches that go on.
-    fn stop(self, end: End) -> Vec<PathBuf> {
+    /// Ends, and cancels what nobody will pick up.
+    fn stop(self, end: End) -> Stopped {
         let is_obsolete = |task: &Task| end == End::Cancel && self.setup.scope.covers(&task.batch.stage);
-        let (mut cancelled, mut going) = (Vec::new(), BTreeSet::new());
+        let (mut cancelled, mut going, mut ending) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for (place, task) in self.tasks.iter().enumerate() {
             let is_of_run = place >= self.found || !task.open.is_empty();
             let must_end = if is_of_run { end == End::Cancel } else { is_obsolete(task) };
             match (must_end, task.open.is_empty() && is_of_run || task.has_ended()) {
                 (_, true) => {}
-                (true, false) => cancelled.push(task.shown.id.clone()),
+                (true, false) => {
+                    cancelled.push(task.shown.id.clone());
+                    ending.insert(task.batch.submission.folder.clone());
+                }
                 (false, false) => drop(going.insert(task.batch.submission.folder.clone())),
             }
         }
         cancelled.extend(self.probe.iter().filter_map(|probe| probe.id().map(str::to_owned)));
-        if !cancelled.is_empty() {
-            self.setup.system.cancel(&cancelled);
+        let outcome = if cancelled.is_empty() { Ok(()) } else { self.setup.system.cancel(&cancelled) };
+        let name = &self.setup.name;
+        let problem = outcome.err().map(|error| {
+            format!(
+                "jobs of `{name}` could not be cancelled and may still run: {} ({})",
+                error.message,
+                cancelled.join(" ")
+            )
+        });
+        if problem.is_some() {
+            // The next run can try again.
+            going.append(&mut ending);
         }
-        going.into_iter().collect()
+        Stopped { going: going.into_iter().collect(), problem }
     }
 }
 

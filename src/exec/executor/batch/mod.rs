@@ -29,7 +29,7 @@ use crate::config::ExecutorOptions;
 use crate::exec::Message;
 use crate::fs;
 use found::Found;
-use keeper::{Keeper, Lost, Order, Setup, Unsent};
+use keeper::{Keeper, Lost, Order, Setup, Stopped, Unsent};
 use system::BatchSystem;
 
 pub use found::left_in_queue;
@@ -54,9 +54,9 @@ pub struct Batch {
     /// The jobs that the run waits for.
     live: BTreeSet<u64>,
     lost: Lost,
-    keeper: Option<(Sender<Order>, JoinHandle<Vec<PathBuf>>)>,
-    /// The batches that go on after the run.
-    going: Vec<PathBuf>,
+    keeper: Option<(Sender<Order>, JoinHandle<Stopped>)>,
+    /// What is left after the run.
+    stopped: Stopped,
 }
 
 impl Batch {
@@ -84,7 +84,7 @@ impl Batch {
             live: BTreeSet::new(),
             lost: Lost::default(),
             keeper: None,
-            going: Vec::new(),
+            stopped: Stopped::default(),
         }
     }
 
@@ -181,13 +181,17 @@ impl Executor for Batch {
         self.found = Found::default();
         if let Some((_, keeper)) = self.keeper.take() {
             // Only a bug could panic there, and then nothing is known of what goes on.
-            self.going = keeper.join().unwrap_or_default();
+            self.stopped = keeper.join().unwrap_or_default();
         }
+    }
+
+    fn problem(&mut self) -> Option<String> {
+        self.stopped.problem.take()
     }
 
     fn clear(&mut self) {
         for run in found::entries(&self.folder).into_iter().filter(|entry| entry.is_dir()) {
-            if !self.going.iter().any(|batch| batch.starts_with(&run)) {
+            if !self.stopped.going.iter().any(|batch| batch.starts_with(&run)) {
                 // They hold variables of the environment. What cannot be removed now is removed by a later run.
                 let _ = fs::remove(&run);
             }

@@ -79,11 +79,11 @@ impl Probe {
             };
         };
         let began = tasks::read_events(&tasks::events_file(&self.folder, 0), &mut 0).into_iter();
-        let theirs = began.filter_map(|event| match event {
+        let mut theirs = began.filter_map(|event| match event {
             TaskEvent::Began { version, .. } => Some(version),
             _ => None,
         });
-        match theirs.last() {
+        match theirs.next_back() {
             Some(version) if version == VERSION => {
                 let line = format!("{}\n", self.subject);
                 let _ = sys::append_private(&known).and_then(|mut file| file.write_all(line.as_bytes()));

@@ -170,10 +170,13 @@ impl BatchSystem for Slurm {
         }
     }
 
-    fn cancel(&self, ids: &[String]) {
+    fn cancel(&self, ids: &[String]) -> Result<(), StageError> {
         let tasks = by_array(ids).into_iter().map(|(array, tasks)| format!("{array}_[{}]", ranges(&tasks)));
-        // A task that has ended in between is none that can be cancelled.
-        let _ = Command::new("scancel").arg("--quiet").args(tasks).stdin(Stdio::null()).output();
+        match run(Command::new("scancel").arg("--quiet").args(tasks), None) {
+            // It may have ended in between.
+            Err(error) if !error.message.contains("Invalid job id") => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn exit_status(&self, id: &str) -> Option<i32> {

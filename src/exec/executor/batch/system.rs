@@ -100,8 +100,8 @@ pub trait BatchSystem: Send + Sync {
     fn states(&self, ids: &[String]) -> Option<States>;
     /// What a state means for a task without a record.
     fn meaning(&self, state: &State) -> Meaning;
-    /// Cancels tasks.
-    fn cancel(&self, ids: &[String]);
+    /// Cancels tasks. One that has ended already is no error.
+    fn cancel(&self, ids: &[String]) -> Result<(), StageError>;
     /// The exit status of a task that has ended, if the system knows it.
     fn exit_status(&self, _id: &str) -> Option<i32> {
         None

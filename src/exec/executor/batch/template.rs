@@ -76,12 +76,12 @@ impl BatchSystem for Template {
             ];
             let line = filled(self.options.submit.as_deref().unwrap_or_default(), &values);
             let output = run(&mut shell(&line), None).map_err(|error| of_command("submit", &line, error));
-            let output = output.inspect_err(|_| self.cancel(&ids))?;
+            let output = output.inspect_err(|_| drop(self.cancel(&ids)))?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             match number(&text) {
                 Some(id) => ids.push(id),
                 None => {
-                    self.cancel(&ids);
+                    let _ = self.cancel(&ids);
                     return Err(StageError::input(format!("`submit` printed `{}` instead of a number", text.trim()))
                         .hint(
                             "it must print the number of the job, such as with `qsub -terse` or `bsub … | grep -o`",
@@ -109,12 +109,15 @@ impl BatchSystem for Template {
         Meaning::Present
     }
 
-    fn cancel(&self, ids: &[String]) {
+    fn cancel(&self, ids: &[String]) -> Result<(), StageError> {
         if !ids.is_empty() {
             let line = filled(self.options.cancel.as_deref().unwrap_or_default(), &[]).replace("{ids}", &ids.join(" "));
+            let cancelled = run(&mut shell(&line), None).map_err(|error| of_command("cancel", &line, error));
             // A job that has ended in between is none that can be cancelled.
-            let _ = shell(&line).stdin(std::process::Stdio::null()).output();
+            let is_left = || self.states(ids).is_none_or(|states| ids.iter().any(|id| states.contains_key(id)));
+            return cancelled.map(drop).or_else(|error| if is_left() { Err(error) } else { Ok(()) });
         }
+        Ok(())
     }
 }
 
