@@ -293,9 +293,14 @@ fn write_programs(project: &Project, programs: &[(&str, &str)]) {
 /// Runs with programs of the project's folder `bin` in front of all others.
 fn with_programs(project: &Project, programs: &[(&str, &str)]) -> Ran {
     write_programs(project, programs);
+    Project::finish(run_with_own_programs(project))
+}
+
+/// `hamflow run` with the programs of the project's folder `bin` in front of all others.
+fn run_with_own_programs(project: &Project) -> Command {
     let mut command = project.command(&["run"]);
     command.env("PATH", format!("{}:{}", project.path("bin").display(), std::env::var("PATH").unwrap()));
-    Project::finish(command)
+    command
 }
 
 #[test]
@@ -306,8 +311,9 @@ fn records_decide_even_if_slurm_does_not_answer_or_is_wrong() {
     assert!(ran.code == 0 && !ran.stderr.contains("lost"), "{ran:?}");
     let project = program("sleep 8; echo y > {outputs.y}");
     let started = Instant::now();
-    let ran = with_programs(&project, &[("squeue", "#!/bin/sh\nsleep 40\n")]);
-    assert!(ran.code == 0 && started.elapsed() < Duration::from_secs(30), "{:?}: {ran:?}", started.elapsed());
+    // Longer than the job waits for those of other tests.
+    let ran = with_programs(&project, &[("squeue", "#!/bin/sh\nsleep 200\n")]);
+    assert!(ran.code == 0 && started.elapsed() < Duration::from_secs(190), "{:?}: {ran:?}", started.elapsed());
     // A job that Slurm has not listed yet, and whose record comes in time.
     let project = program("sleep 6; echo y > {outputs.y}");
     project.write("pipeline.toml", project.read("pipeline.toml").replace("1s", "30s"));
@@ -322,15 +328,34 @@ fn an_array_is_not_larger_than_slurm_allows() {
                     images = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
                     part_size = 16\nexecutor = \"cluster\"\n";
     let project = Project::builtin(&format!("{EXECUTOR}{pipeline}"));
+    // The largest index is one less.
+    let arrays = submitted_arrays(&project, &[("scontrol", "#!/bin/sh\necho 'MaxArraySize = 3'\n")]);
+    assert_eq!(arrays, ["--array=0", "--array=0-1"], "a probe, and one array");
+}
+
+/// Runs, and returns the arrays that were submitted.
+fn submitted_arrays(project: &Project, programs: &[(&str, &str)]) -> Vec<String> {
     let log = project.path("sbatch.txt").display().to_string();
     let sbatch = slurm("sh", &["-c", "command -v sbatch"]);
     let submit = format!("#!/bin/sh\necho \"$@\" >> '{log}'\nexec {} \"$@\"\n", sbatch.trim());
-    let ran = with_programs(&project, &[("scontrol", "#!/bin/sh\necho 'MaxArraySize = 3'\n"), ("sbatch", &submit)]);
+    let ran = with_programs(project, &[programs, &[("sbatch", &submit)]].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     let arguments = project.read("sbatch.txt");
-    // The largest index is one less.
-    let arrays: Vec<&str> = arguments.split_whitespace().filter(|word| word.starts_with("--array=")).collect();
-    assert_eq!(arrays, ["--array=0", "--array=0-1"], "a probe, and one array: {arguments}");
+    arguments.split_whitespace().filter(|word| word.starts_with("--array=")).map(str::to_owned).collect()
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn instances_of_a_stage_are_submitted_together() {
+    let project = program("echo {params.n} > {outputs.y}");
+    let text = project.read("pipeline.toml");
+    project.write("pipeline.toml", format!("{text}params = {{ n = 0 }}\nmatrix = {{ n = [1, 2, 3, 4, 5, 6] }}\n"));
+    assert_eq!(submitted_arrays(&project, &[]), ["--array=0", "--array=0-2"], "a probe, and one array");
+    for n in 1..=6 {
+        assert_eq!(project.read(&format!("out/x[n={n}]/y.txt")), format!("{n}\n"));
+        let log = project.hamflow(&["log", &format!("x[n={n}]")]).stdout;
+        assert_eq!(log.matches(" was submitted to `cluster` with 2 jobs").count(), 1, "{log}");
+    }
 }
 
 #[test]
@@ -389,15 +414,27 @@ fn memory_that_was_too_little_is_named_or_grows() {
 #[test]
 #[ignore = "needs Slurm"]
 fn a_training_goes_on_in_another_task_when_its_time_is_nearly_over() {
+    goes_on_in_another_task(|pipeline| (Project::builtin(&format!("{EXECUTOR}{pipeline}")), None));
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn the_checkpoint_of_a_training_goes_through_the_remote() {
+    goes_on_in_another_task(|pipeline| {
+        let (project, remote) = with_remote(pipeline);
+        (project, Some(remote))
+    });
+}
+
+fn goes_on_in_another_task(project: impl Fn(&str) -> (Project, Option<tempfile::TempDir>)) {
     let pipeline = "[stages.synthetic]\nimages = 120\n[stages.metadata]\ncsv = \"synthetic.metadata\"\nimages = \"synthetic.images\"\n\
                     [stages.split]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
                     [stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\nheight = 24\nwidth = 32\n\
                     [stages.train]\nshards = \"preprocess\"\nsplit = \"split\"\nepochs = 40\n";
     let local = Project::builtin(pipeline);
     local.run();
-    let on_cluster = format!("{EXECUTOR}{pipeline}executor = \"cluster\"\nresources = {{ time = \"5m\" }}\n");
-    let cluster = Project::builtin(&on_cluster);
-    let running = cluster.start(&["run"]);
+    let (cluster, _remote) = project(&format!("{pipeline}executor = \"cluster\"\nresources = {{ time = \"5m\" }}\n"));
+    let running = Project::spawn(run_with_own_programs(&cluster));
     let array = array_of_stage(running.id(), "train");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !cluster.hamflow(&["log", "last", "train"]).stdout.contains("epoch 2/40") {
@@ -411,6 +448,164 @@ fn a_training_goes_on_in_another_task_when_its_time_is_nearly_over() {
     let log = cluster.hamflow(&["log", "train"]).stdout;
     assert!(log.contains(" has left before its time was over; "), "{log}");
     assert!(cluster.files("out/train/model") == local.files("out/train/model"), "the same bytes");
+}
+
+/// A project whose executor `cluster` uses a remote, and the remote. The nodes see an empty folder instead of the project.
+fn with_remote(pipeline: &str) -> (Project, tempfile::TempDir) {
+    let remote = tempfile::tempdir().unwrap();
+    let executor = EXECUTOR.replace("record_wait", "transport = \"remote\"\nrecord_wait");
+    let cache = format!("[cache.remote]\nurl = \"{}\"\n[cache.remote.keys]\n", remote.path().display());
+    let project = Project::builtin(&format!("{executor}{cache}{pipeline}"));
+    let sbatch = slurm("sh", &["-c", "command -v sbatch"]);
+    let hidden = format!(
+        "unshare --mount sh -c 'mount -t tmpfs tmpfs \"$0\" \\&\\& exec \"$@\"' '{}'",
+        project.root().display()
+    );
+    let submit = format!(
+        "#!/bin/sh\nsed -E \"s#^exec (.*)#exec {} \\1#\" | {} \"$@\"\n",
+        hidden.replace('"', "\\\"").replace('$', "\\$"),
+        sbatch.trim()
+    );
+    write_programs(&project, &[("sbatch", &submit)]);
+    (project, remote)
+}
+
+/// All bytes of the files below a folder.
+fn bytes_below(folder: &std::path::Path) -> Vec<u8> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { bytes_below(&path) } else { std::fs::read(path).unwrap() }).collect()
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn nodes_without_a_shared_file_system_use_the_remote() {
+    let pipeline = "[inputs]\nwords = \"words.txt\"\n[stages.synthetic]\nimages = 180\n[stages.metadata]\ncsv = \"synthetic.metadata\"\n\
+                    images = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
+                    part_size = 16\nEXECUTOR[stages.sorted]\nkind = \"command\"\nEXECUTORinputs = { words = \"inputs.words\" }\n\
+                    secret_env = [\"PASSWORD\"]\noutputs = { y = { type = \"folder\" } }\n\
+                    run = \"mkdir -p {outputs.y}/a && sort {inputs.words} > {outputs.y}/a/y.txt && sh {file:more.sh} >> {outputs.y}/a/y.txt\"\n";
+    let files = |project: &Project| {
+        project.write("words.txt", "b\na\n");
+        project.write("more.sh", "echo c; echo ${#PASSWORD}");
+    };
+    let run = |project: &Project, arguments: &[&str]| {
+        let mut command = run_with_own_programs(project);
+        command.args(arguments).env("PASSWORD", "hunter-9-password");
+        Project::finish(command)
+    };
+    let local = Project::builtin(&pipeline.replace("EXECUTOR", ""));
+    files(&local);
+    let ran = run(&local, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let (cluster, remote) = with_remote(&pipeline.replace("EXECUTOR", "executor = \"cluster\"\n"));
+    files(&cluster);
+    let ran = run(&cluster, &[]);
+    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "{ran:?}");
+    for stage in ["preprocess", "sorted"] {
+        assert!(cluster.files(&format!("out/{stage}")) == local.files(&format!("out/{stage}")), "the bytes of {stage}");
+    }
+    assert_eq!(cluster.read("out/sorted/y/a/y.txt"), "a\nb\nc\n17\n");
+    let log = cluster.hamflow(&["log", "preprocess"]).stdout;
+    assert!(log.contains(" to the remote"), "{log}");
+    let sent = bytes_below(remote.path());
+    assert!(
+        sent.len() > 100_000 && !sent.windows(8).any(|bytes| bytes == b"hunter-9"),
+        "no secret in {} bytes",
+        sent.len()
+    );
+    // What was made there is fresh here.
+    assert!(run(&cluster, &["--executor", "local"]).stderr.contains("nothing to do"), "all is fresh");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn what_is_not_declared_is_not_on_a_node_without_a_shared_file_system() {
+    let pipeline = "[stages.x]\nkind = \"command\"\nexecutor = \"cluster\"\noutputs = { y = { type = \"file\" } }\n\
+                    run = \"cat extra.txt 2> /dev/null > {outputs.y} || echo none > {outputs.y}\"\n";
+    let (project, _remote) = with_remote(pipeline);
+    project.write("extra.txt", "text");
+    let ran = with_programs(&project, &[]);
+    let expected = "the program looked for `extra.txt`, which the node does not have";
+    assert!(ran.code == 2 && ran.stderr.contains(expected) && ran.stderr.contains("{file:extra.txt}"), "{ran:?}");
+    std::fs::remove_file(project.path("extra.txt")).unwrap();
+    assert_eq!(with_programs(&project, &[]).code, 0);
+    assert_eq!(project.read("out/x/y"), "none\n");
+    // No remote at all.
+    let text = project.read("pipeline.toml");
+    let without: Vec<&str> =
+        text.lines().filter(|line| !line.contains("cache.remote") && !line.starts_with("url")).collect();
+    project.write("pipeline.toml", without.join("\n"));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 2 && ran.stderr.contains("`transport = \"remote\"` needs a remote"), "{ran:?}");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn a_run_goes_on_with_records_in_the_remote_also_if_that_was_away() {
+    let go = tempfile::tempdir().unwrap();
+    let go = go.path().join("go");
+    let pipeline = format!(
+        "[stages.x]\nkind = \"command\"\nexecutor = \"cluster\"\nundeclared = \"off\"\noutputs = {{ y = {{ type = \"file\" }} }}\n\
+         run = \"touch {0}-started; while [ ! -e {0} ]; do sleep 0.2; done; echo y > {{outputs.y}}\"\n",
+        go.display()
+    );
+    let (project, remote) = with_remote(&pipeline);
+    let running = Project::spawn(run_with_own_programs(&project));
+    let started = go.with_file_name("go-started");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !started.exists() {
+        assert!(Instant::now() < deadline, "the job does not begin");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let array = array_of(running.id());
+    assert!(Command::new("kill").args(["-KILL", &running.id().to_string()]).status().unwrap().success());
+    running.wait_with_output().unwrap();
+    std::fs::write(&go, "").unwrap();
+    wait_until_gone(&array);
+    let away = remote.path().with_extension("away");
+    std::fs::rename(remote.path(), &away).unwrap();
+    let next = Project::spawn(run_with_own_programs(&project));
+    std::thread::sleep(Duration::from_secs(25));
+    std::fs::rename(&away, remote.path()).unwrap();
+    let ended = next.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        ended.status.success() && said.contains("the remote does not answer") && !said.contains("was lost"),
+        "{said}"
+    );
+    assert_eq!(project.read("out/x/y"), "y\n");
+    let log = project.hamflow(&["log", "x"]).stdout;
+    assert!(log.contains(&format!("goes on as task {array}_0, which an earlier run submitted")), "{log}");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn a_task_of_a_failed_node_goes_to_another_one() {
+    let project = program(WAITS);
+    let text = project.read("pipeline.toml");
+    project.write("pipeline.toml", text.replace("max_jobs = 3", "partition = \"fragile\""));
+    let running = project.start(&["run"]);
+    project.wait_for("started");
+    let array = array_of(running.id());
+    let node = slurm("squeue", &["--noheader", "--format=%N", &format!("--jobs={array}")]);
+    let node = node.trim();
+    // The daemon and the job, as if the power had gone.
+    let configuration = std::path::PathBuf::from(std::env::var("SLURM_CONF").unwrap());
+    let pid = std::fs::read_to_string(configuration.with_file_name(format!("slurmd-{node}.pid"))).unwrap();
+    assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
+    let tasks = format!("worker --tasks {}", project.root().display());
+    for processes in [format!("slurmstepd: \\[{array}[_.]"), tasks] {
+        let killed = Command::new("pkill").args(["-KILL", "-f", &processes]).status().unwrap();
+        assert!(killed.success(), "{processes}");
+    }
+    project.write("go", "");
+    let ended = running.wait_with_output().unwrap();
+    slurm("slurmd", &["-N", node]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && said.contains("was lost: it was ended (NODE_FAIL)"), "{said}");
+    let other = if node == "small1" { "small2" } else { "small1" };
+    let log = project.hamflow(&["log", "last"]).stdout;
+    assert!(log.contains(&format!("on {other}")), "{log}");
 }
 
 #[test]

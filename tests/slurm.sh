@@ -2,16 +2,18 @@
 # Starts a Slurm of this machine alone, on loopback, with its files in a folder; or stops it. As root.
 #
 #   bash tests/slurm.sh FOLDER         start it; then SLURM_CONF=FOLDER/slurm.conf
+#
+# The partitions `main` and `urgent`, which preempts jobs of `main`, have all cores; `fragile` has two small nodes, to be killed.
 #   bash tests/slurm.sh stop FOLDER
 set -euo pipefail
 if [ "$1" = stop ]; then
-  for daemon in slurmctld slurmd; do
-    [ ! -f "$2/$daemon.pid" ] || kill "$(cat "$2/$daemon.pid")" 2> /dev/null || true
+  for file in "$2"/*.pid; do
+    [ ! -f "$file" ] || kill "$(cat "$file")" 2> /dev/null || true
   done
   exit 0
 fi
 folder=$(realpath "$1")
-mkdir -p "$folder/state" "$folder/spool" "$folder/log" /run/munge
+mkdir -p "$folder/state" "$folder/log" /run/munge
 name=$(hostname -s)
 cat > "$folder/slurm.conf" << CONF
 ClusterName=hamflow
@@ -20,13 +22,13 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 SlurmctldPort=36817
-SlurmdPort=36818
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/spool-%n
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.pid
+SlurmdPidFile=$folder/slurmd-%n.pid
 SlurmctldLogFile=$folder/log/slurmctld.log
-SlurmdLogFile=$folder/log/slurmd.log
+SlurmdLogFile=$folder/log/slurmd-%n.log
+SlurmdTimeout=20
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -41,9 +43,12 @@ MaxArraySize=2001
 MinJobAge=300
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=$name NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
-PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+NodeName=whole NodeHostname=$name NodeAddr=127.0.0.1 Port=36818 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+NodeName=small1 NodeHostname=$name NodeAddr=127.0.0.1 Port=36819 CPUs=1 RealMemory=500 State=UNKNOWN
+NodeName=small2 NodeHostname=$name NodeAddr=127.0.0.1 Port=36820 CPUs=1 RealMemory=500 State=UNKNOWN
+PartitionName=main Nodes=whole Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=whole MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=fragile Nodes=small1,small2 MaxTime=INFINITE State=UP PriorityTier=1
 DefMemPerCPU=500
 SchedulerParameters=sched_interval=1,sched_min_interval=1000,bf_interval=1,batch_sched_delay=0
 CONF
@@ -56,10 +61,10 @@ chmod 400 /etc/munge/munge.key
 pgrep -x munged > /dev/null || runuser -u munge -- munged
 export SLURM_CONF="$folder/slurm.conf"
 slurmctld
-slurmd
-# The node is idle after a moment.
+for node in whole small1 small2; do slurmd -N "$node"; done
+# The nodes are idle after a moment.
 for _ in $(seq 50); do
-  [ "$(sinfo --noheader --partition=main --format=%t 2> /dev/null)" != idle ] || exit 0
+  [ "$(sinfo --noheader --Node --format=%t 2> /dev/null | sort -u)" != idle ] || exit 0
   sleep 0.2
 done
 echo "Slurm does not start:" >&2

@@ -124,15 +124,28 @@ struct WorkerArguments {
     /// The folder of tasks, instead of jobs on standard input
     #[arg(long, requires = "index")]
     tasks: Option<std::path::PathBuf>,
+    /// The name of tasks in a remote
+    #[arg(long, requires = "index", conflicts_with = "tasks")]
+    remote_tasks: Option<String>,
     /// The number of the task
-    #[arg(long, requires = "tasks")]
+    #[arg(long)]
     index: Option<usize>,
 }
 
 /// Runs a worker.
 fn worker(arguments: &WorkerArguments, kinds: Kinds) -> Result<u8, CliError> {
-    let done = match (&arguments.tasks, arguments.index) {
-        (Some(folder), Some(task)) => crate::exec::tasks::perform(kinds, folder, task),
+    let done = match (&arguments.tasks, &arguments.remote_tasks, arguments.index) {
+        (Some(folder), _, Some(task)) => crate::exec::tasks::perform(kinds, folder, task),
+        (_, Some(name), Some(task)) => {
+            let done = crate::exec::node::perform(kinds, name, task);
+            return Ok(done.map_or_else(
+                |error| {
+                    ui::say(&error.to_string());
+                    crate::exec::NO_REMOTE
+                },
+                |()| 0,
+            ));
+        }
         _ => crate::exec::serve(kinds),
     };
     done.map(|()| 0).map_err(|error| CliError::bug(error.to_string()))

@@ -48,6 +48,14 @@ pub fn open(opened: &Project) -> Result<Option<Remote>, CliError> {
     Ok(Some(Remote::new(backend, &scope, &options.read, trust, key)))
 }
 
+/// The URL of the remote, if there is one; absolute if it is a folder.
+pub fn url(opened: &Project) -> Option<String> {
+    let pipeline = &opened.graph.pipeline;
+    let of_pipeline = pipeline.cache.remote.as_ref().map(|options| options.url.clone());
+    let url = std::env::var(URL).ok().or(of_pipeline).filter(|url| !url.is_empty())?;
+    Some(if url.contains("://") { url } else { pipeline.root.join(url).display().to_string() })
+}
+
 fn required(opened: &Project) -> Result<Remote, CliError> {
     let none = || CliError::user("the pipeline has no remote").hint("add `[cache.remote]` with `url` and `keys`");
     Ok(open(opened)?.ok_or_else(none)?.background())

@@ -12,6 +12,7 @@ use super::error::exit_code;
 use super::project::Project;
 use super::{CliError, Common, closing, init, project, remote, status};
 use crate::config::{self, Kinds};
+use crate::config::{ExecutorOptions, TransportKind};
 use crate::exec::{self, Executors, GuardError, Message, OnInterrupt, RunGuard, RunOptions, Scope, SealedRun, Workers};
 use crate::graph::StageId;
 use crate::plan::{Invocation, Planner, Seal};
@@ -130,8 +131,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let (sender, heard) = channel();
     interrupt_through(sender.clone(), remote.clone())?;
     let pipeline = &opened.graph.pipeline;
-    let mut executor =
-        Executors::new(&pipeline.executors, &opened.store.executors_dir(), &scope(&opened, &targets), &sender);
+    let scope = scope(&opened, &targets, arguments.executor.is_some())?;
+    let mut executor = Executors::new(&pipeline.executors, &opened.store.executors_dir(), &scope, &sender);
     let mut reporter = reporter(arguments.json);
     let options = RunOptions {
         targets: targets.clone(),
@@ -164,15 +165,28 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     })
 }
 
-/// The stages of the run and of the pipeline.
-fn scope(opened: &Project, targets: &[StageId]) -> Scope {
-    let graph = &opened.graph;
-    let names = |stages: &mut dyn Iterator<Item = StageId>| stages.map(|id| graph.stage(id).name.clone()).collect();
+/// What the executors know of the run.
+fn scope(opened: &Project, targets: &[StageId], local: bool) -> Result<Scope, CliError> {
+    let (graph, remote) = (&opened.graph, remote::url(opened));
     let requested = graph.upstream(targets);
-    Scope {
+    let needs_one = |(name, options): &&(String, ExecutorOptions)| {
+        let has_it = |id: &StageId| graph.stage(*id).executor.as_ref() == Some(name);
+        options.transport == TransportKind::Remote && requested.iter().any(has_it)
+    };
+    if let Some((name, _)) = graph.pipeline.executors.iter().find(needs_one)
+        && remote.is_none()
+        && !local
+    {
+        let message = format!("`executors.{name}`: `transport = \"remote\"` needs a remote, and the pipeline has none");
+        return Err(CliError::user(message)
+            .hint("add `[cache.remote]` with `url` and `keys`; docs/guide/remotes.md explains them"));
+    }
+    let names = |stages: &mut dyn Iterator<Item = StageId>| stages.map(|id| graph.stage(id).name.clone()).collect();
+    Ok(Scope {
         requested: Arc::new(names(&mut requested.into_iter())),
         known: Arc::new(names(&mut graph.order.iter().copied())),
-    }
+        remote,
+    })
 }
 
 /// What becomes of jobs in a queue if the user interrupts the run.

@@ -44,6 +44,6 @@ pub use reference::{ReferenceTarget, Selection};
 pub use schema::{json_schema, of_every_stage};
 pub use sections::{
     CacheOptions, Cpus, DEFAULT_CACHE_DIR, ExecutorKind, ExecutorOptions, InputDeclaration, LOCAL, LinkMode, Needs,
-    RemoteOptions, Requests,
+    RemoteOptions, Requests, TransportKind,
 };
 pub(crate) use value::{Entry, Node, Table, Value};

@@ -34,7 +34,7 @@ use std::time::Instant;
 use hamflow_stage_api::{ErrorCategory, JobEvent, StageError};
 use serde::Serialize;
 
-pub use executor::{End, Executor, Executors, Local, Scope, Workers, left_in_queue, tasks};
+pub use executor::{End, Executor, Executors, Local, NO_REMOTE, Scope, Workers, left_in_queue, node, tasks};
 pub use gc::{GcError, GcOptions, KEPT_RUNS, gc};
 pub use guard::{GuardError, Holder, RunGuard};
 pub use progress::{RunProgress, StageProgress, now_ms};

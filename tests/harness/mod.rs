@@ -155,7 +155,11 @@ impl Project {
 
     /// Starts a command without waiting for it.
     pub fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        Self::spawn(self.command(arguments))
+    }
+
+    pub fn spawn(mut command: Command) -> Child {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// Waits until a file exists.

@@ -23,12 +23,27 @@ pub enum ExecutorKind {
     Template,
 }
 
+/// How inputs get to the nodes, and results back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum TransportKind {
+    /// by files that this machine and the nodes see at the same paths
+    #[default]
+    SharedFiles,
+    /// through the remote of the pipeline
+    Remote,
+}
+
 /// Where jobs run.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutorOptions {
     /// The batch system.
     pub kind: ExecutorKind,
+    /// How inputs get to the nodes, and results back.
+    #[serde(default)]
+    pub transport: TransportKind,
     /// The partition, unless the `resources` of a stage name one.
     #[serde(default)]
     pub partition: Option<String>,

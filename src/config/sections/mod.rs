@@ -10,7 +10,7 @@ mod stage;
 pub use cache::{CacheOptions, DEFAULT_CACHE_DIR};
 
 pub use crate::fs::LinkMode;
-pub use executors::{ExecutorKind, ExecutorOptions, LOCAL};
+pub use executors::{ExecutorKind, ExecutorOptions, LOCAL, TransportKind};
 pub use inputs::InputDeclaration;
 pub(super) use inputs::{NAME_PATTERN, is_name};
 pub use remote::RemoteOptions;

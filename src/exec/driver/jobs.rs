@@ -117,21 +117,27 @@ impl Driver<'_> {
         let stage = self.setting.graph.stage(id);
         let is_local = self.setting.is_rebuild() || self.setting.options.local || piece == Piece::Merge;
         let executor = stage.executor.clone().filter(|_| !is_local);
-        let estimate = executor.as_ref().and_then(|_| self.estimate(&stage.name));
-        Placement { executor, memory: stage.needs.memory, requests: stage.requests.clone(), estimate }
+        let estimate = executor.as_ref().and_then(|_| self.estimate(&stage.base));
+        let (memory, requests) = (stage.needs.memory, stage.requests.clone());
+        Placement { base: stage.base.clone(), executor, memory, requests, estimate }
     }
 
-    /// How long a part of a stage took on average, when it last ran.
-    fn estimate(&mut self, stage: &str) -> Option<Duration> {
-        if let Some(known) = self.seen.estimates.get(stage) {
+    /// How long a job of a stage, or of its instances, took on average, when it last ran.
+    fn estimate(&mut self, base: &str) -> Option<Duration> {
+        if let Some(known) = self.seen.estimates.get(base) {
             return *known;
         }
+        let is_instance =
+            |name: &str| name.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
         let runs = self.setting.store.runs_dir();
         let records = list_runs(&runs).into_iter().take(REMEMBERED_RUNS).filter_map(|run| read_run(&runs, &run));
-        let mut of_stage = records.flat_map(|record| record.stages).filter(|record| record.stage == stage);
-        let last = of_stage.find(|record| record.parts_ran > 0 && record.work_ms > 0);
-        let mean = last.map(|record| Duration::from_millis((record.work_ms / record.parts_ran as u64).max(1)));
-        self.seen.estimates.insert(stage.to_owned(), mean);
+        let mut sums = records.map(|record| {
+            let ran = record.stages.iter().filter(|record| is_instance(&record.stage) && record.work_ms > 0);
+            ran.fold((0, 0), |(work, jobs), record| (work + record.work_ms, jobs + record.parts_ran.max(1) as u64))
+        });
+        let last = sums.find(|(_, jobs)| *jobs > 0);
+        let mean = last.map(|(work, jobs)| Duration::from_millis((work / jobs).max(1)));
+        self.seen.estimates.insert(base.to_owned(), mean);
         mean
     }
 

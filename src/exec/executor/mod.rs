@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Message;
 use crate::config::{ExecutorOptions, Requests};
 use batch::Batch;
-pub use batch::{left_in_queue, tasks};
+pub use batch::{NO_REMOTE, left_in_queue, node, tasks};
 pub use local::Local;
 
 /// An executor and the message channel of its run.
@@ -32,6 +32,8 @@ pub struct Workers<'a> {
 /// Where a job runs, and what it asks for there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
+    /// The name of the stage without its axes. Jobs of its instances are submitted together.
+    pub base: String,
     /// The executor, if it is not this machine.
     pub executor: Option<String>,
     /// The bytes of memory that the stage declares.
@@ -60,13 +62,15 @@ pub enum End {
     Leave,
 }
 
-/// The stages of a run and of its pipeline.
+/// What executors know of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// The stages of the run.
     pub requested: Arc<BTreeSet<String>>,
     /// All stages of the pipeline.
     pub known: Arc<BTreeSet<String>>,
+    /// The URL of the remote, if there is one; absolute if it is a folder.
+    pub remote: Option<String>,
 }
 
 impl Scope {

@@ -4,6 +4,7 @@
 //! cas/ab/HASH        a blob, named by the BLAKE3 hash of its bytes
 //! pack/ab/HASH       many small blobs in one object
 //! ac/SCOPE/ab/KEY    a signed result
+//! tasks/PLACE/NAME   messages between a run and its nodes
 //! ```
 //!
 //! Blobs are verified by their digests. Results must be signed by a key that may write to their scope ([`Envelope`]). A problem with a
@@ -21,6 +22,7 @@ mod envelope;
 #[cfg(feature = "cloud")]
 mod gcs;
 mod http;
+mod mailbox;
 mod pack;
 #[cfg(feature = "cloud")]
 mod s3;
@@ -87,8 +89,9 @@ fn env_var(name: &str) -> Option<String> {
 
 pub use backend::{Backend, RemoteError};
 pub use envelope::Envelope;
+pub use mailbox::{Mailbox, Place};
 pub use pack::unpack;
-pub use transfer::{Availability, Remote};
+pub use transfer::{Availability, Remote, for_each_parallel};
 pub use uploads::Uploads;
 
 pub use crate::policy::{KeyError, SigningKey, Trust, VerifyingKey, is_scope};

@@ -5,7 +5,7 @@
 //! | `batch.json` | what was submitted, and for which stage |
 //! | `ids` | the number and the id of each task, a line per submission |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,23 +19,31 @@ use crate::config::ExecutorOptions;
 use crate::digest::Digest;
 use crate::exec::now_ms;
 use crate::exec::queue::{ENDED, QueuedTask};
-use crate::fs::{self, Durability};
+use crate::fs;
 use crate::sys;
 
 /// A batch: what was submitted together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BatchInfo {
-    /// The stage.
-    pub stage: String,
+    /// The stages of each task.
+    pub stages: Vec<BTreeSet<String>>,
     /// What was submitted.
     pub submission: Submission,
 }
 
 impl BatchInfo {
+    /// The stages of a task.
+    pub fn stages_of(&self, task: usize) -> BTreeSet<String> {
+        self.stages.get(task).cloned().unwrap_or_default()
+    }
+
     /// Writes it into the folder of its tasks.
     pub fn write(&self) -> io::Result<()> {
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        fs::write(&self.submission.folder.join("batch.json"), &text, Durability::Synced).map_err(|error| error.source)
+        let path = self.submission.folder.join("batch.json");
+        // It may have the key of the tasks. If it is incomplete, nothing was submitted.
+        sys::create_private(&path)?.write_all(&text)?;
+        fs::sync_files(std::iter::once(&*path)).map_err(|error| error.source)
     }
 }
 
@@ -134,7 +142,11 @@ pub fn left_in_queue(options: &ExecutorOptions, folder: &Path) -> BTreeMap<Strin
     let states = system.states(&ids);
     for task in found.tasks {
         let state = states.as_ref().map(|states| states.get(&task.id).cloned());
-        stages.entry(task.batch.stage.clone()).or_default().push(task.shown(state));
+        let of_task = task.batch.stages_of(task.number);
+        let shown = task.shown(state);
+        for stage in of_task {
+            stages.entry(stage).or_default().push(shown.clone());
+        }
     }
     stages
 }
@@ -143,7 +155,7 @@ impl FoundTask {
     /// The task as its records and the batch system show it; `state` is `None` if that does not answer.
     fn shown(self, state: Option<Option<State>>) -> QueuedTask {
         let path = tasks::events_file(&self.batch.submission.folder, self.number);
-        let jobs = self.jobs;
+        let (jobs, is_remote) = (self.jobs, self.batch.submission.remote.is_some());
         let mut shown = QueuedTask { id: self.id, jobs, attempts: 1, ..QueuedTask::default() };
         let mut finished = 0;
         for event in tasks::read_events(&path, &mut 0) {
@@ -154,11 +166,12 @@ impl FoundTask {
                     shown.wall_ms += result.wall_ms;
                     shown.peak_memory = shown.peak_memory.max(result.peak_memory);
                 }
-                TaskEvent::Job { .. } | TaskEvent::Left => {}
+                TaskEvent::Job { .. } | TaskEvent::Sent { .. } | TaskEvent::Left => {}
             }
         }
         (shown.state, shown.reason) = match state {
             _ if finished >= jobs => (ENDED.to_owned(), String::new()),
+            Some(None) if is_remote => (ENDED.to_owned(), "its records are in the remote".to_owned()),
             Some(Some(State { name, reason })) => (name, reason),
             Some(None) => ("gone".to_owned(), "the batch system no longer has it".to_owned()),
             None => ("unknown".to_owned(), "the batch system does not answer".to_owned()),
@@ -227,9 +240,10 @@ mod tests {
             program: PathBuf::from("hamflow"),
             is_probe: false,
             avoided: Vec::new(),
+            remote: None,
         };
         assert!(Found::read(folder.path()).tasks.is_empty(), "not submitted");
-        BatchInfo { stage: "x".to_owned(), submission }.write().unwrap();
+        BatchInfo { stages: vec![BTreeSet::from(["x".to_owned()]); 4], submission }.write().unwrap();
         remember(&batch, &[(3, "7_3".to_owned())]);
         remember(&batch, &[(3, "9_3".to_owned())]);
         let mut found = Found::read(folder.path());

@@ -11,6 +11,7 @@ use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_reg
 
 use super::found::{BatchInfo, FoundTask, remember};
 use super::probe::{Probe, Probed};
+use super::remote::{Amount, Awaited, Transport};
 use super::system::{BatchSystem, Meaning, State, States, Submission};
 use super::tasks::{self, TaskEvent};
 use super::{End, Scope};
@@ -19,6 +20,7 @@ use crate::exec::executor::Placement;
 use crate::exec::queue::{ENDED, QueuedTask};
 use crate::exec::{Message, now_ms};
 use crate::fs as files;
+use crate::store::remote::Place;
 
 /// How often the records are read.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -26,13 +28,16 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// The shortest time between two questions to the batch system.
 const MIN_POLL: Duration = Duration::from_secs(5);
 
+/// The longest if nothing changes and records are only seen then.
+const MAX_REMOTE_POLL: Duration = Duration::from_secs(15);
+
 /// The longest, if nothing changes.
 const MAX_POLL: Duration = Duration::from_secs(60);
 
 /// How often a task is submitted at most without progress.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Jobs of one stage with equal requests that are not submitted yet.
+/// Jobs of a stage and its instances, with equal requests, that are not submitted yet.
 pub struct Unsent {
     /// What each job asks for.
     pub placement: Placement,
@@ -59,6 +64,23 @@ pub enum Order {
     Stop(End),
 }
 
+/// What was found out about tasks.
+enum Answer {
+    States(Known),
+    /// The batch system does not answer.
+    None,
+    /// The remote does not answer, and why.
+    NoRemote(String),
+}
+
+/// What the batch system said about the tasks that it was asked about. Nothing is known about those that were submitted later.
+pub struct Known {
+    /// The tasks that it was asked about.
+    pub ids: BTreeSet<String>,
+    /// The states of those that it has.
+    pub states: States,
+}
+
 /// Why jobs were lost, for the run that asks later.
 pub type Lost = Arc<Mutex<BTreeMap<u64, String>>>;
 
@@ -78,6 +100,10 @@ pub struct Setup {
     pub first: usize,
     /// The stages of the run and of the pipeline.
     pub scope: Scope,
+    /// Where tasks go, if the nodes have no file system in common with this machine.
+    pub remote: Option<Place>,
+    /// Sends them there.
+    pub transport: Arc<Transport>,
     /// Where messages go.
     pub heard: Sender<Message>,
     /// Where reasons for losses go.
@@ -98,6 +124,8 @@ pub struct Stopped {
 struct Task {
     batch: Arc<BatchInfo>,
     number: usize,
+    /// The stages of its jobs.
+    stages: BTreeSet<String>,
     /// Its jobs without a record: their numbers in the task and in the run.
     open: BTreeMap<u64, u64>,
     /// How far its events were read.
@@ -120,6 +148,7 @@ impl Task {
         Self {
             batch: Arc::clone(batch),
             number,
+            stages: batch.stages_of(number),
             open: BTreeMap::new(),
             offset: 0,
             gone: None,
@@ -154,9 +183,11 @@ pub struct Keeper {
     asked: Instant,
     /// The time until the next question; it grows while nothing changes.
     poll: Duration,
-    asking: Option<JoinHandle<Option<States>>>,
+    asking: Option<JoinHandle<Answer>>,
+    /// Whether somebody was told that the remote does not answer.
+    has_warned: bool,
     /// The last answer.
-    answer: Option<States>,
+    answer: Option<Known>,
     /// The stages whose tasks have changed.
     changed: BTreeSet<String>,
 }
@@ -178,6 +209,7 @@ impl Keeper {
             asked: Instant::now(),
             poll,
             asking: None,
+            has_warned: false,
             answer: None,
             changed: BTreeSet::new(),
         }
@@ -207,8 +239,13 @@ impl Keeper {
             self.show();
             for answer in settled {
                 match self.unsent.is_empty() {
-                    // Nobody waits if the run has ended.
-                    true => drop(answer.send(())),
+                    true => {
+                        // If the remote does not answer, nothing more is known to have ended.
+                        let _ = self.setup.transport.receive(&self.awaited());
+                        self.read();
+                        // Nobody waits if the run has ended.
+                        let _ = answer.send(());
+                    }
                     // The probe must answer first.
                     false => self.settle_later(&answer),
                 }
@@ -232,17 +269,19 @@ impl Keeper {
         let _ = self.setup.heard.send(Message::Worker { worker, event });
     }
 
-    /// Says something of a task in the log of its stage.
+    /// Says something of a task in the logs of its stages.
     fn tell(&self, task: &Task, line: String) {
-        if let Some(job) = task.open.values().next() {
-            self.say(*job, JobEvent::Log { line });
+        // A job of a task may be of any of its stages.
+        let told = if task.stages.len() > 1 { task.open.len() } else { 1 };
+        for job in task.open.values().take(told) {
+            self.say(*job, JobEvent::Log { line: line.clone() });
         }
     }
 
     fn adopt(&mut self, place: usize, theirs: u64, ours: u64) {
         let Some(task) = self.tasks.get_mut(place) else { return };
         task.open.insert(theirs, ours);
-        self.changed.insert(task.batch.stage.clone());
+        self.changed.extend(task.stages.iter().cloned());
         // What the job said while nobody listened.
         let mut offset = 0;
         let path = tasks::events_file(&task.batch.submission.folder, task.number);
@@ -275,8 +314,8 @@ impl Keeper {
                     task.shown.reason.clear();
                 }
                 // The run takes the record of the stage's tasks when its last job ends.
-                let stage = task.batch.stage.clone();
-                self.show_stage(&stage);
+                let stages = task.stages.clone();
+                stages.iter().for_each(|stage| self.show_stage(stage));
             }
             // A task that makes progress may be interrupted as often as it likes.
             JobEvent::Saved => task.shown.attempts = 1,
@@ -338,17 +377,21 @@ impl Keeper {
             tasks::write(&folder, number, chunk.iter()).map_err(|source| failed(&source))?;
         }
         let submission = Submission {
-            name: format!("hamflow-{}-{}-{}", self.setup.run, first.stage, self.batches),
+            name: format!("hamflow-{}-{}-{}", self.setup.run, placement.base, self.batches),
             threads: first.threads,
             placement: placement.clone(),
             folder: folder.clone(),
             program: program()?,
             is_probe: false,
             avoided: Vec::new(),
+            remote: self.setup.remote.as_ref().map(|place| place.below(&format!("batch-{}", self.batches))),
         };
         self.batches += 1;
-        let batch = Arc::new(BatchInfo { stage: first.stage.clone(), submission });
+        let of_chunk = |chunk: &&[Job]| chunk.iter().map(|job| job.stage.clone()).collect();
+        let batch = Arc::new(BatchInfo { stages: chunks.iter().map(of_chunk).collect(), submission });
         batch.write().map_err(|source| failed(&source))?;
+        let sent =
+            batch.submission.remote.as_ref().map(|place| self.setup.transport.send(place, &chunks)).transpose()?;
         let all: Vec<usize> = (0..chunks.len()).collect();
         let ids = self.setup.system.submit(&batch.submission, &all)?;
         let numbered: Vec<(usize, String)> = all.into_iter().zip(ids).collect();
@@ -358,9 +401,12 @@ impl Keeper {
             task.open = chunk.iter().map(|job| (job.id, job.id)).collect();
             let name = &self.setup.name;
             self.tell(&task, format!("{} was submitted to `{name}` with {}", task.title(), count(chunk.len())));
+            if let Some(Amount { files, bytes }) = sent.filter(|sent| sent.files > 0 && number == 0) {
+                self.tell(&task, format!("sent {files} files ({}) to the remote", crate::ui::bytes(bytes)));
+            }
+            self.changed.extend(task.stages.iter().cloned());
             self.tasks.push(task);
         }
-        self.changed.insert(first.stage.clone());
         // It may be seen at once if it is refused.
         (self.asked, self.poll) = (Instant::now(), self.setup.options.poll.max(MIN_POLL));
         Ok(())
@@ -382,10 +428,11 @@ impl Keeper {
                         task.shown.host = Some(host);
                         task.shown.reason.clear();
                         (task.gone, task.has_left) = (None, false);
-                        self.changed.insert(task.batch.stage.clone());
+                        self.changed.extend(task.stages.iter().cloned());
                     }
                     TaskEvent::Left => self.tasks[place].has_left = true,
                     TaskEvent::Job { job, event } => self.heard_of(place, job, event),
+                    TaskEvent::Sent { .. } => {}
                 }
             }
         }
@@ -398,28 +445,64 @@ impl Keeper {
         let ids: Vec<String> = ids.into_iter().chain(probe).collect();
         if self.asking.is_none() && !ids.is_empty() && self.asked.elapsed() >= self.poll {
             self.asked = Instant::now();
-            let system = Arc::clone(&self.setup.system);
-            self.asking = Some(std::thread::spawn(move || system.states(&ids)));
+            let (system, transport) = (Arc::clone(&self.setup.system), Arc::clone(&self.setup.transport));
+            let awaited = self.awaited();
+            self.asking = Some(std::thread::spawn(move || {
+                // A task that has ended by now has sent its records.
+                let states = system.states(&ids);
+                match transport.receive(&awaited) {
+                    Ok(()) => states.map_or(Answer::None, |states| {
+                        Answer::States(Known { ids: ids.into_iter().collect(), states })
+                    }),
+                    Err(error) => Answer::NoRemote(error.to_string()),
+                }
+            }));
         }
         let Some(answered) = self.asking.take_if(|asking| asking.is_finished()) else {
             // What was gone then, and has had its time to leave a record, is lost.
             let is_due = |task: &Task| task.gone.is_some_and(|gone| gone.elapsed() >= self.setup.options.record_wait);
             if self.open().any(is_due)
-                && let Some(states) = self.answer.take()
+                && let Some(known) = self.answer.take()
             {
-                self.judge(&states);
+                self.judge(&known);
             }
             return;
         };
-        // If it does not answer, nothing is known, and nothing is lost.
-        let Ok(Some(states)) = answered.join() else { return };
-        let has_changed = self.judge(&states);
-        self.answer = Some(states.clone());
+        self.read();
+        let known = match answered.join() {
+            Ok(Answer::States(known)) => known,
+            // Nothing is known, and nothing is lost.
+            Ok(Answer::NoRemote(problem)) => return self.warn_of_remote(&problem),
+            Ok(Answer::None) | Err(_) => return self.answer = None,
+        };
+        let has_changed = self.judge(&known);
         let shortest = self.setup.options.poll.max(MIN_POLL);
-        self.poll = if has_changed { shortest } else { (self.poll * 5 / 4).min(MAX_POLL.max(shortest)) };
+        let longest = if self.setup.remote.is_some() { MAX_REMOTE_POLL } else { MAX_POLL };
+        self.poll = if has_changed { shortest } else { (self.poll * 5 / 4).min(longest.max(shortest)) };
         if let Some(probe) = &mut self.probe {
-            probe.asked(&states, self.setup.system.as_ref());
+            probe.asked(&known, self.setup.system.as_ref());
             self.poll = shortest;
+        }
+        self.answer = Some(known);
+    }
+
+    /// Where records of open tasks may be.
+    fn awaited(&self) -> Vec<Awaited> {
+        let of_task = |task: &Task| {
+            let Submission { folder, remote, .. } = &task.batch.submission;
+            Some(Awaited { place: remote.clone()?, folder: folder.clone(), task: task.number })
+        };
+        let probe = self.probe.iter().filter_map(|probe| probe.awaited(&self.setup));
+        self.open().filter_map(of_task).chain(probe).collect()
+    }
+
+    /// Says once that the remote does not answer.
+    fn warn_of_remote(&mut self, problem: &str) {
+        self.answer = None;
+        let job = self.open().find_map(|task| task.open.values().next().copied());
+        if let Some(job) = job.filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
+            let message = format!("the remote does not answer ({problem}); its records are waited for");
+            self.say(job, JobEvent::Warning { message });
         }
     }
 
@@ -429,13 +512,13 @@ impl Keeper {
     }
 
     /// Decides on tasks that the batch system has no more. Returns whether anything has changed.
-    fn judge(&mut self, states: &States) -> bool {
+    fn judge(&mut self, Known { ids, states }: &Known) -> bool {
         let mut has_changed = false;
         // The tasks of one submission, with the memory that they get from now on, and why they are submitted again.
         let mut again = BTreeMap::<(PathBuf, Option<u64>), Vec<_>>::new();
         for place in 0..self.tasks.len() {
             let task = &mut self.tasks[place];
-            if task.open.is_empty() {
+            if task.open.is_empty() || !ids.contains(&task.shown.id) {
                 continue;
             }
             let state = states.get(&task.shown.id);
@@ -476,7 +559,7 @@ impl Keeper {
         (task.shown.state, task.shown.reason) = (name.clone(), reason.to_owned());
         let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let line = format!("{}: {name}{why}", task.title());
-        self.changed.insert(task.batch.stage.clone());
+        self.changed.extend(task.stages.iter().cloned());
         self.tell(&self.tasks[place], line);
         true
     }
@@ -552,7 +635,7 @@ impl Keeper {
                 attempts: task.shown.attempts + 1,
                 ..task.shown.clone()
             };
-            self.changed.insert(task.batch.stage.clone());
+            self.changed.extend(task.stages.iter().cloned());
             self.say(job, event);
         }
         self.asked = Instant::now();
@@ -563,8 +646,7 @@ impl Keeper {
         let stderr = output(&self.tasks[place]);
         let jobs = std::mem::take(&mut self.tasks[place].open);
         self.tasks[place].shown.state = ENDED.to_owned();
-        let stage = self.tasks[place].batch.stage.clone();
-        self.show_stage(&stage);
+        self.tasks[place].stages.iter().for_each(|stage| self.show_stage(stage));
         for job in jobs.into_values() {
             self.setup.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(job, why.to_owned());
             let worker = self.setup.first + usize::try_from(job).unwrap_or_default();
@@ -582,7 +664,7 @@ impl Keeper {
     fn show_stage(&self, stage: &str) {
         // Tasks that were found and are not of this run have no open jobs and have not ended.
         let own = |(place, task): &(usize, &Task)| {
-            task.batch.stage == stage && (*place >= self.found || !task.open.is_empty() || task.has_ended())
+            task.stages.contains(stage) && (*place >= self.found || !task.open.is_empty() || task.has_ended())
         };
         let tasks = self.tasks.iter().enumerate().filter(own).map(|(_, task)| task.shown.clone()).collect();
         let (stage, executor) = (stage.to_owned(), self.setup.name.clone());
@@ -591,7 +673,8 @@ impl Keeper {
 
     /// Ends, and cancels what nobody will pick up.
     fn stop(self, end: End) -> Stopped {
-        let is_obsolete = |task: &Task| end == End::Cancel && self.setup.scope.covers(&task.batch.stage);
+        let scope = &self.setup.scope;
+        let is_obsolete = |task: &Task| end == End::Cancel && task.stages.iter().all(|stage| scope.covers(stage));
         let (mut cancelled, mut going, mut ending) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for (place, task) in self.tasks.iter().enumerate() {
             let is_of_run = place >= self.found || !task.open.is_empty();

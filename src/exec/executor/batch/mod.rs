@@ -1,4 +1,4 @@
-//! Runs jobs with a batch system: those of a stage together, as an array of tasks.
+//! Runs jobs with a batch system: those of a stage and its instances together, as an array of tasks.
 //!
 //! A task is a job of the batch system that does several jobs of hamflow ([`tasks`]). Its records decide, never its exit status or what the
 //! batch system says: it is asked only about tasks without a record. If a task has gone and no record appears for a while, its jobs are
@@ -9,15 +9,18 @@
 
 mod found;
 mod keeper;
+pub mod node;
 mod probe;
+mod remote;
 mod slurm;
 mod system;
 pub mod tasks;
 mod template;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -25,14 +28,17 @@ use std::thread::JoinHandle;
 use hamflow_stage_api::Job;
 
 use super::{Adopted, End, Executor, Placement, Scope};
-use crate::config::ExecutorOptions;
+use crate::config::{ExecutorOptions, TransportKind};
 use crate::exec::Message;
 use crate::fs;
+use crate::store::remote::Place;
 use found::Found;
 use keeper::{Keeper, Lost, Order, Setup, Stopped, Unsent};
+use remote::Transport;
 use system::BatchSystem;
 
 pub use found::left_in_queue;
+pub use system::NO_REMOTE;
 
 /// The numbers of the workers of the first executor begin here; each job has a worker of its own.
 const FIRST_WORKER: usize = 1 << 32;
@@ -54,6 +60,9 @@ pub struct Batch {
     /// The jobs that the run waits for.
     live: BTreeSet<u64>,
     lost: Lost,
+    /// The remote, if tasks go there.
+    remote: Option<String>,
+    transport: Arc<Transport>,
     keeper: Option<(Sender<Order>, JoinHandle<Stopped>)>,
     /// What is left after the run.
     stopped: Stopped,
@@ -70,6 +79,7 @@ impl Batch {
         scope: Scope,
         heard: Sender<Message>,
     ) -> Self {
+        let remote = scope.remote.clone().filter(|_| options.transport == TransportKind::Remote);
         Self {
             name: name.to_owned(),
             system: system::system(options),
@@ -83,6 +93,8 @@ impl Batch {
             kept: Vec::new(),
             live: BTreeSet::new(),
             lost: Lost::default(),
+            remote,
+            transport: Arc::default(),
             keeper: None,
             stopped: Stopped::default(),
         }
@@ -99,6 +111,9 @@ impl Batch {
                 run: self.run.clone(),
                 first: self.first_worker,
                 scope: self.scope.clone(),
+                // Without random numbers there is no key, and then nothing can be sent.
+                remote: self.remote.as_ref().and_then(|url| Place::new(url).ok()),
+                transport: Arc::clone(&self.transport),
                 heard: self.heard.clone(),
                 lost: Arc::clone(&self.lost),
             };
@@ -137,12 +152,16 @@ impl Executor for Batch {
     }
 
     fn flush(&mut self) {
-        let mut batches: BTreeMap<(String, usize), Unsent> = BTreeMap::new();
+        let mut batches: Vec<Unsent> = Vec::new();
         for (job, placement) in std::mem::take(&mut self.kept) {
-            let batch = batches.entry((job.stage.clone(), job.threads));
-            batch.or_insert_with(|| Unsent { placement, jobs: Vec::new() }).jobs.push(job);
+            let asks_for_the_same =
+                |batch: &&mut Unsent| batch.placement == placement && batch.jobs[0].threads == job.threads;
+            match batches.iter_mut().find(asks_for_the_same) {
+                Some(batch) => batch.jobs.push(job),
+                None => batches.push(Unsent { placement, jobs: vec![job] }),
+            }
         }
-        for unsent in batches.into_values() {
+        for unsent in batches {
             self.order(Order::Submit(unsent));
         }
     }
@@ -176,6 +195,7 @@ impl Executor for Batch {
         if self.keeper.is_none() && self.found.tasks.is_empty() {
             return;
         }
+        self.transport.is_ending.store(true, Ordering::Relaxed);
         self.order(Order::Stop(end));
         self.live.clear();
         self.found = Found::default();

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use hamflow_stage_api::{StageError, Symlinks, read_regular};
 
-use super::keeper::{Setup, program};
-use super::system::{BatchSystem, Meaning, NO_FOLDER, NO_PROGRAM, States, Submission};
+use super::keeper::{Known, Setup, program};
+use super::remote::Awaited;
+use super::system::{BatchSystem, Meaning, NO_FOLDER, NO_PROGRAM, NO_REMOTE, Submission};
 use super::tasks::{self, TaskEvent};
 use crate::exec::executor::Placement;
 use crate::fs;
@@ -43,7 +44,8 @@ impl Probe {
     pub fn new(setup: &Setup, placement: &Placement) -> Self {
         let partition = placement.requests.partition.as_ref().or(setup.options.partition.as_ref());
         let program = program().map(|path| path.display().to_string()).unwrap_or_default();
-        let subject = format!("{VERSION}\t{program}\t{}", partition.map_or("", String::as_str));
+        let transport = if setup.remote.is_some() { "\tremote" } else { "" };
+        let subject = format!("{VERSION}\t{program}\t{}{transport}", partition.map_or("", String::as_str));
         Self {
             subject,
             placement: placement.clone(),
@@ -53,14 +55,20 @@ impl Probe {
         }
     }
 
+    /// Where its record is, if that is in a remote.
+    pub fn awaited(&self, setup: &Setup) -> Option<Awaited> {
+        let place = setup.remote.as_ref()?.below("probe");
+        self.id.as_ref().map(|_| Awaited { place, folder: self.folder.clone(), task: 0 })
+    }
+
     /// Its id in the batch system.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
     /// Takes note of what the batch system says.
-    pub fn asked(&mut self, states: &States, system: &dyn BatchSystem) {
-        let Some(id) = &self.id else { return };
+    pub fn asked(&mut self, Known { ids, states }: &Known, system: &dyn BatchSystem) {
+        let Some(id) = self.id.as_ref().filter(|id| ids.contains(*id)) else { return };
         let is_present = states.get(id).is_some_and(|state| system.meaning(state) == Meaning::Present);
         self.gone = if is_present { None } else { self.gone.or_else(|| Some(Instant::now())) };
     }
@@ -101,6 +109,10 @@ impl Probe {
         let failed = |source: &std::io::Error| StageError::io("write", &self.folder, source);
         fs::create_dir(&self.folder).map_err(|error| failed(&std::io::Error::other(error)))?;
         tasks::write(&self.folder, 0, std::iter::empty()).map_err(|source| failed(&source))?;
+        let remote = setup.remote.as_ref().map(|place| place.below("probe"));
+        if let Some(place) = &remote {
+            setup.transport.send(place, &[&[]])?;
+        }
         let submission = Submission {
             name: format!("hamflow-{}-probe", setup.run),
             threads: 1,
@@ -109,6 +121,7 @@ impl Probe {
             program: program()?,
             is_probe: true,
             avoided: Vec::new(),
+            remote,
         };
         self.id = setup.system.submit(&submission, &[0])?.into_iter().next();
         Ok(())
@@ -121,6 +134,13 @@ impl Probe {
         let message = match status {
             Some(NO_FOLDER) => format!("a node of `{name}` does not see the cache: `{folder}` does not exist there"),
             Some(NO_PROGRAM) => format!("a node of `{name}` does not have hamflow at `{program}`"),
+            Some(status) if status == i32::from(NO_REMOTE) => format!("a node of `{name}` cannot use the remote"),
+            _ if setup.remote.is_some() => {
+                let id = self.id.as_deref().unwrap_or_default();
+                format!(
+                    "a node of `{name}` has left no record in the remote: it may not reach it, or not have hamflow at `{program}` (job {id})"
+                )
+            }
             _ => {
                 let id = self.id.as_deref().unwrap_or_default();
                 format!(
@@ -129,8 +149,15 @@ impl Probe {
                 )
             }
         };
-        StageError::input(message).hint(
-            "project, cache and hamflow must be at the same paths on this machine and on the nodes; `[cache] dir` names another place",
-        )
+        let hint = match setup.remote {
+            None => {
+                "project, cache and hamflow must be at the same paths on this machine and on the nodes; `[cache] dir` names another \
+                 place, and `transport = \"remote\"` of the executor needs no common file system"
+            }
+            Some(_) => {
+                "the nodes need hamflow at the same path, and the network and the variables to read and write the remote"
+            }
+        };
+        StageError::input(message).hint(hint)
     }
 }

@@ -45,7 +45,7 @@ impl Slurm {
         option("cpus-per-task", &threads.to_string());
         option("output", &submission.log("%a").display().to_string());
         // A node that does not have the folder could not even start a probe there.
-        let place = if *is_probe { Path::new("/") } else { folder };
+        let place = if *is_probe || submission.remote.is_some() { Path::new("/") } else { folder };
         option("chdir", &place.display().to_string());
         // The worker itself, which the script becomes, ends after its next checkpoint.
         option("signal", &format!("B:USR2@{NOTICE}"));

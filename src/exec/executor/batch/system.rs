@@ -9,9 +9,10 @@ use std::sync::Arc;
 use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
 
-use super::{slurm, template};
+use super::{node, slurm, template};
 use crate::config::{ExecutorKind, ExecutorOptions};
 use crate::exec::executor::Placement;
+use crate::store::remote::Place;
 
 /// Tasks that are submitted together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Submission {
     pub is_probe: bool,
     /// The nodes that the tasks should not run on.
     pub avoided: Vec<String>,
+    /// Where the tasks are, if the nodes do not have the folder.
+    #[serde(default)]
+    pub remote: Option<Place>,
 }
 
 /// The exit status of a probe if its node does not see the folder.
@@ -38,25 +42,38 @@ pub const NO_FOLDER: i32 = 41;
 /// The exit status of a probe if its node does not have the program.
 pub const NO_PROGRAM: i32 = 42;
 
+/// The exit status of a worker that cannot get its task from the remote.
+pub const NO_REMOTE: u8 = 43;
+
 impl Submission {
     /// The script of the task whose number the shell gets from `index`.
     pub fn script(&self, index: &str) -> String {
         let quoted = |text: String| format!("'{}'", text.replace('\'', r"'\''"));
         let (program, folder) = (quoted(self.program.display().to_string()), quoted(self.folder.display().to_string()));
         let threads = self.threads;
-        let checks = match self.is_probe {
-            true => format!("test -d {folder} || exit {NO_FOLDER}\ntest -x {program} || exit {NO_PROGRAM}\n"),
-            false => String::new(),
+        let mut script = "#!/bin/sh\n".to_owned();
+        if self.is_probe && self.remote.is_none() {
+            script.push_str(&format!("test -d {folder} || exit {NO_FOLDER}\n"));
+        }
+        if self.is_probe {
+            script.push_str(&format!("test -x {program} || exit {NO_PROGRAM}\n"));
+        }
+        script.push_str(&format!("export RAYON_NUM_THREADS={threads} POLARS_MAX_THREADS={threads}\n"));
+        let tasks = match &self.remote {
+            None => format!("--tasks {folder}"),
+            Some(place) => {
+                let (url, key) = (quoted(place.url.clone()), quoted(place.key.clone()));
+                script.push_str(&format!("export {}={url} {}={key}\n", node::URL, node::KEY));
+                format!("--remote-tasks {}", quoted(place.name.clone()))
+            }
         };
-        format!(
-            "#!/bin/sh\n{checks}export RAYON_NUM_THREADS={threads} POLARS_MAX_THREADS={threads}\n\
-             exec {program} worker --tasks {folder} --index {index}\n"
-        )
+        script.push_str(&format!("exec {program} worker {tasks} --index {index}\n"));
+        script
     }
 
     /// The file for what a task prints; `index` is its number.
     pub fn log(&self, index: &str) -> PathBuf {
-        match self.is_probe {
+        match self.is_probe || self.remote.is_some() {
             true => PathBuf::from("/dev/null"),
             false => self.folder.join(format!("output-{index}.txt")),
         }

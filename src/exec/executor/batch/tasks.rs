@@ -12,13 +12,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hamflow_stage_api::{
     AnyKind, EventSink, Job, JobEvent, JobResult, StageError, Symlinks, open_regular, read_regular,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::exec::worker;
 use crate::fs;
 use crate::sys;
@@ -33,7 +34,7 @@ struct Head {
 }
 
 /// A line of the events.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskEvent {
     /// An attempt began.
@@ -50,11 +51,53 @@ pub enum TaskEvent {
         /// What happened.
         event: JobEvent,
     },
+    /// Files of a job were sent to the remote; only if that is the transport.
+    Sent {
+        /// The job.
+        job: u64,
+        /// What they are.
+        what: Sent,
+        /// The files with their paths below their folder.
+        files: Vec<(String, Digest)>,
+        /// The folders below it.
+        folders: Vec<String>,
+    },
     /// The attempt ended before its jobs, because its time is soon over. Another one continues.
     Left,
 }
 
-fn task_file(folder: &Path, task: usize) -> PathBuf {
+/// Files of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sent {
+    /// Its outputs.
+    Outputs,
+    /// Its side outputs.
+    Side,
+    /// Its last checkpoint.
+    Checkpoint,
+}
+
+/// What brings inputs to a node and takes results away. With a shared file system there is nothing to do.
+pub trait Carrier: Send + Sync {
+    /// Brings the inputs of a job.
+    fn bring(&self, _job: &Job) -> Result<(), StageError> {
+        Ok(())
+    }
+    /// Sends files of a job. Returns the event that says so.
+    fn send(&self, _job: &Job, _what: Sent) -> Result<Option<TaskEvent>, StageError> {
+        Ok(None)
+    }
+    /// Sends the last events and removes what the attempt leaves, before its process ends.
+    fn leave(&self) {}
+}
+
+struct SharedFileSystem;
+
+impl Carrier for SharedFileSystem {}
+
+/// The file with the jobs of a task.
+pub fn task_file(folder: &Path, task: usize) -> PathBuf {
     folder.join(format!("task-{task}.jsonl"))
 }
 
@@ -63,12 +106,19 @@ pub fn events_file(folder: &Path, task: usize) -> PathBuf {
     folder.join(format!("events-{task}.jsonl"))
 }
 
+/// The first line of a task.
+pub fn head() -> Vec<u8> {
+    let head = Head { version: VERSION.to_owned() };
+    let mut line = serde_json::to_vec(&head).expect("a text can be written as JSON");
+    line.push(b'\n');
+    line
+}
+
 /// Writes the jobs of a task. They hold the variables of the environment, so only the user can read the file.
 pub fn write<'a>(folder: &Path, task: usize, jobs: impl Iterator<Item = &'a Job>) -> io::Result<()> {
     let path = task_file(folder, task);
     let mut file = io::BufWriter::new(sys::create_private(&path)?);
-    serde_json::to_writer(&mut file, &Head { version: VERSION.to_owned() })?;
-    file.write_all(b"\n")?;
+    file.write_all(&head())?;
     for job in jobs {
         serde_json::to_writer(&mut file, job)?;
         file.write_all(b"\n")?;
@@ -87,6 +137,11 @@ pub fn read_jobs(folder: &Path, task: usize) -> Option<Vec<Job>> {
 
 /// Does the jobs of a task. Jobs that an earlier attempt has finished are not done again.
 pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result<()> {
+    perform_with(kinds, folder, task, Arc::new(SharedFileSystem))
+}
+
+/// Like [`perform`], with something that carries inputs and results.
+pub fn perform_with(kinds: &[&dyn AnyKind], folder: &Path, task: usize, carrier: Arc<dyn Carrier>) -> io::Result<()> {
     let invalid = |error: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut lines = BufReader::new(open_regular(&task_file(folder, task), Symlinks::Refuse)?).lines();
     let head: Head = serde_json::from_str(&lines.next().unwrap_or_else(|| Ok(String::new()))?).map_err(invalid)?;
@@ -100,7 +155,7 @@ pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result
             _ => None,
         })
         .collect();
-    let events = Events::open(folder, task)?;
+    let events = Events::open(folder, task, Arc::clone(&carrier))?;
     for line in lines {
         let job: Job = serde_json::from_str(&line?).map_err(invalid)?;
         if finished.contains(&job.id) {
@@ -110,8 +165,17 @@ pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result
             events.leave();
             return Ok(());
         }
-        events.begin(job.id);
-        let result = worker::perform_job(kinds, &job, &events);
+        events.begin(&job);
+        let mut result = match carrier.bring(&job) {
+            Ok(()) => worker::perform_job(kinds, &job, &events),
+            Err(error) => JobResult { id: job.id, error: Some(error), peak_memory: 0, wall_ms: 0 },
+        };
+        for what in [Sent::Side, Sent::Outputs] {
+            if result.error.is_none() || what == Sent::Side {
+                let sent = carrier.send(&job, what).map(|sent| sent.iter().for_each(|event| events.line(event)));
+                result.error = result.error.or(sent.err());
+            }
+        }
         events.emit(JobEvent::Finished(result));
         // So that other machines see it.
         sync(&events_file(folder, task))?;
@@ -122,14 +186,13 @@ pub fn perform(kinds: &[&dyn AnyKind], folder: &Path, task: usize) -> io::Result
 /// Records that the jobs of another version of hamflow cannot be done here.
 fn refuse(folder: &Path, task: usize, theirs: &str, lines: impl Iterator<Item = io::Result<String>>) -> io::Result<()> {
     let error = other_version(VERSION, theirs);
-    let events = Events::open(folder, task)?;
+    let events = Events::open(folder, task, Arc::new(SharedFileSystem))?;
     for line in lines {
         // Only the number of the job is surely understood.
         let job: serde_json::Value = serde_json::from_str(&line?).unwrap_or_default();
         let Some(id) = job.get("id").and_then(serde_json::Value::as_u64) else { continue };
-        events.begin(id);
         let result = JobResult { id, error: Some(error.clone()), peak_memory: 0, wall_ms: 0 };
-        events.emit(JobEvent::Finished(result));
+        events.line(&TaskEvent::Job { job: id, event: JobEvent::Finished(result) });
     }
     sync(&events_file(folder, task))
 }
@@ -140,6 +203,11 @@ pub fn other_version(node: &str, run: &str) -> StageError {
         .hint("install the same version where hamflow is started and on the nodes")
 }
 
+/// The name of the node as the batch system knows it, if it says so.
+fn node_name() -> String {
+    std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(sys::host_name)
+}
+
 fn sync(path: &Path) -> io::Result<()> {
     fs::sync_files(std::iter::once(path)).map_err(|error| error.source)
 }
@@ -147,20 +215,21 @@ fn sync(path: &Path) -> io::Result<()> {
 struct Events {
     path: PathBuf,
     file: Mutex<File>,
-    job: Mutex<u64>,
+    job: Mutex<Option<Job>>,
+    carrier: Arc<dyn Carrier>,
     /// Set by the batch system's signal before the time is over.
     ending: Arc<AtomicBool>,
 }
 
 impl Events {
-    fn open(folder: &Path, task: usize) -> io::Result<Self> {
+    fn open(folder: &Path, task: usize, carrier: Arc<dyn Carrier>) -> io::Result<Self> {
         let path = events_file(folder, task);
         let file = sys::append_private(&path)?;
-        let events = Self { path, file: Mutex::new(file), job: Mutex::new(0), ending: Arc::default() };
+        let events = Self { path, file: Mutex::new(file), job: Mutex::new(None), carrier, ending: Arc::default() };
         sys::set_on_notice(&events.ending)?;
         // An earlier attempt may have been killed within a line.
         events.write(b"\n");
-        events.line(&TaskEvent::Began { host: sys::host_name(), version: VERSION.to_owned() });
+        events.line(&TaskEvent::Began { host: node_name(), version: VERSION.to_owned() });
         Ok(events)
     }
 
@@ -183,9 +252,9 @@ impl Events {
     }
 
     /// What follows is about this job.
-    fn begin(&self, job: u64) {
+    fn begin(&self, job: &Job) {
         if let Ok(mut current) = self.job.lock() {
-            *current = job;
+            *current = Some(job.clone());
         }
     }
 
@@ -199,11 +268,16 @@ impl Events {
 
 impl EventSink for Events {
     fn emit(&self, event: JobEvent) {
-        let job = self.job.lock().map_or(0, |job| *job);
+        let current = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(job) = current.as_ref() else { return };
         let is_saved = matches!(event, JobEvent::Saved);
-        self.line(&TaskEvent::Job { job, event });
+        if is_saved && let Ok(Some(sent)) = self.carrier.send(job, Sent::Checkpoint) {
+            self.line(&sent);
+        }
+        self.line(&TaskEvent::Job { job: job.id, event });
         if is_saved && self.must_leave() {
             self.leave();
+            self.carrier.leave();
             // Whatever the job would do now is done again from its checkpoint.
             std::process::exit(0);
         }

@@ -11,13 +11,14 @@
 //! | `{partition}` | of the stage or the executor; empty if there is none |
 //! | `{ids}` | the numbers of jobs, with spaces between them |
 
+use std::io::Write;
 use std::process::Command;
 
 use hamflow_stage_api::StageError;
 
 use super::system::{BatchSystem, Meaning, State, States, Submission, run};
 use crate::config::ExecutorOptions;
-use crate::fs::{self, Durability};
+use crate::sys;
 
 /// The commands of an executor.
 pub struct Template {
@@ -58,8 +59,10 @@ impl BatchSystem for Template {
         let mut ids = Vec::new();
         for task in tasks {
             let script = folder.join(format!("task-{task}.sh"));
-            let written = fs::write(&script, submission.script(&task.to_string()).as_bytes(), Durability::Synced);
-            written.map_err(|error| fs::disk_error(&error))?;
+            // It may have the key of the tasks.
+            let written = sys::create_private(&script)
+                .and_then(|mut file| file.write_all(submission.script(&task.to_string()).as_bytes()));
+            written.map_err(|source| StageError::io("write", &script, &source))?;
             let or_empty = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
             let time = placement.requests.time;
             let partition = placement.requests.partition.as_ref().or(self.options.partition.as_ref());

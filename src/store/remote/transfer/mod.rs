@@ -325,7 +325,7 @@ impl Remote {
     }
 }
 
-fn object(folder: &str, digest: &Digest) -> String {
+pub(super) fn object(folder: &str, digest: &Digest) -> String {
     let hex = digest.hex();
     format!("{folder}/{}/{hex}", &hex[..2])
 }
@@ -336,7 +336,7 @@ fn result_name(scope: &str, key: &ActionKey) -> String {
 }
 
 /// Calls `work` for each item, with up to [`MAX_REQUESTS`] calls at a time.
-fn for_each_parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+pub fn for_each_parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let one_by_one = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -1,0 +1,366 @@
+//! The transport through the remote, for nodes without a file system in common with this machine: the inputs of jobs go there as blobs and
+//! the jobs as messages; the nodes send outputs and events back the same way ([`node`](super::node)).
+//!
+//! The events of a task are copied into the file where they would be with a shared file system, after the outputs that they speak of have
+//! arrived, so that nothing else needs to know of the transport.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_regular};
+use serde::{Deserialize, Serialize};
+
+use super::tasks::{self, Sent, TaskEvent};
+use crate::digest::Digest;
+use crate::fs;
+use crate::store::remote::{Mailbox, Place, RemoteError, for_each_parallel};
+use crate::sys;
+
+/// The largest file of a checkpoint or of parameters that is hashed for the transport, in bytes.
+const MAX_HASHED: u64 = 1 << 40;
+
+/// A job for a node, with the files that it needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RemoteJob {
+    /// The job, with the paths of the machine that the run is on.
+    pub job: Job,
+    /// The files, with their paths there.
+    pub files: Vec<(PathBuf, Digest)>,
+}
+
+/// The name of the message with a task.
+pub fn task_message(task: usize) -> String {
+    format!("{task}.task")
+}
+
+/// The name of the message with the events of a task.
+pub fn events_message(task: usize) -> String {
+    format!("{task}.events")
+}
+
+/// The first error of requests that are made at the same time.
+pub struct First<E>(Mutex<Option<E>>);
+
+impl<E> Default for First<E> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<E> First<E> {
+    /// Takes note of an error.
+    pub fn note(&self, error: E) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn is_noted(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The first error, if there was one.
+    pub fn result(self) -> Result<(), E> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// What was sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// How many files.
+    pub files: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// Sends and receives for the executors of a run.
+#[derive(Default)]
+pub struct Transport {
+    /// Set when the run ends: then nothing more is sent.
+    pub is_ending: Arc<AtomicBool>,
+    /// The events of each task that have been received, by its file.
+    received: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
+}
+
+/// A task whose events may be in a remote.
+pub struct Awaited {
+    /// Where they are.
+    pub place: Place,
+    /// The folder of its batch on this machine.
+    pub folder: PathBuf,
+    /// Its number.
+    pub task: usize,
+}
+
+impl Transport {
+    /// Sends tasks with the files that their jobs need.
+    pub fn send(&self, place: &Place, tasks: &[&[Job]]) -> Result<Amount, StageError> {
+        let mailbox = open(place)?;
+        let mut blobs = BTreeMap::new();
+        let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut messages = Vec::new();
+        for (number, jobs) in tasks.iter().enumerate() {
+            let mut message = tasks::head();
+            for job in *jobs {
+                let files = files_of(job)?;
+                blobs.extend(files.iter().map(|(path, digest)| (*digest, path.clone())));
+                serde_json::to_writer(&mut message, &RemoteJob { job: job.clone(), files })
+                    .map_err(io::Error::other)
+                    .and_then(|()| message.write_all(b"\n"))
+                    .map_err(|source| StageError::failed(source.to_string()))?;
+            }
+            messages.push((number, message));
+        }
+        let problem = First::default();
+        let may_go_on = || !self.is_ending.load(Ordering::Relaxed) && !problem.is_noted();
+        let blobs: Vec<(Digest, PathBuf)> = blobs.into_iter().collect();
+        for_each_parallel(&blobs, |(digest, path)| match may_go_on().then(|| mailbox.put_blob(path, *digest)) {
+            Some(Ok(true)) => {
+                files.fetch_add(1, Ordering::Relaxed);
+                bytes.fetch_add(digest.size(), Ordering::Relaxed);
+            }
+            Some(Err(error)) => problem.note(error),
+            Some(Ok(false)) | None => {}
+        });
+        for_each_parallel(&messages, |(number, message)| {
+            if may_go_on()
+                && let Err(error) = mailbox.post(&task_message(*number), message)
+            {
+                problem.note(error);
+            }
+        });
+        if self.is_ending.load(Ordering::Relaxed) {
+            return Err(StageError::failed("the run has ended"));
+        }
+        let what = || format!("send the inputs of the jobs to {}", mailbox.location());
+        problem.result().map_err(|error| cannot(&what(), &error))?;
+        Ok(Amount { files: files.into_inner(), bytes: bytes.into_inner() })
+    }
+
+    /// Receives what nodes have sent. The error is that of a remote that does not answer; nothing is lost then.
+    pub fn receive(&self, awaited: &[Awaited]) -> Result<(), RemoteError> {
+        let problem = First::default();
+        for_each_parallel(awaited, |awaited| {
+            if let Err(error) = self.receive_one(awaited) {
+                problem.note(error);
+            }
+        });
+        problem.result()
+    }
+
+    fn receive_one(&self, Awaited { place, folder, task }: &Awaited) -> Result<(), RemoteError> {
+        let mailbox = Mailbox::open(place).map_err(RemoteError::Refused)?;
+        let Some(text) = mailbox.read(&events_message(*task))? else { return Ok(()) };
+        let path = tasks::events_file(folder, *task);
+        let known = self.received.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
+        // A run that goes on with tasks of an earlier one knows what that one has received.
+        let known = known.unwrap_or_else(|| read_regular(&path, Symlinks::Refuse).unwrap_or_default());
+        let new = new_lines(&known, &text);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let jobs = tasks::read_jobs(folder, *task).unwrap_or_default();
+        let mut lines = Vec::new();
+        let checkpoint = last_checkpoint(new);
+        for line in new.split_inclusive(|byte| *byte == b'\n') {
+            let error = match serde_json::from_slice(line) {
+                Ok(event @ TaskEvent::Sent { what: Sent::Checkpoint, .. }) if checkpoint.as_ref() != Some(&event) => {
+                    None
+                }
+                Ok(TaskEvent::Sent { job, what, files, folders }) => {
+                    let of_job = jobs.iter().find(|known| known.id == job);
+                    let taken = of_job.map_or(Ok(None), |job| take(&mailbox, job, what, (&files, &folders)));
+                    taken?.map(|error| (job, error))
+                }
+                Ok(TaskEvent::Job { job, event: JobEvent::Undeclared { reads: Some(reads), .. } }) => {
+                    let job_of = jobs.iter().find(|known| known.id == job);
+                    let is_here = |path: &&str| job_of.is_some_and(|job| job.project_dir.join(path).exists());
+                    let missed = reads.iter().filter(|read| read.was_absent).map(|read| &read.path[..]).find(is_here);
+                    missed.map(|path| (job, not_sent(path)))
+                }
+                _ => None,
+            };
+            // It comes before the job's own record, so it decides.
+            if let Some((id, error)) = error {
+                let result = JobResult { id, error: Some(error), peak_memory: 0, wall_ms: 0 };
+                let failed = TaskEvent::Job { job: id, event: JobEvent::Finished(result) };
+                lines.extend(serde_json::to_vec(&failed).map_err(|error| RemoteError::Local(error.into()))?);
+                lines.push(b'\n');
+            }
+            lines.extend_from_slice(line);
+        }
+        let written = sys::append_private(&path).and_then(|mut file| file.write_all(&lines));
+        written.map_err(RemoteError::Local)?;
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).insert(path, text);
+        Ok(())
+    }
+}
+
+/// What a text has after the lines that it shares with another one. A task that was submitted again may have begun with less than its former
+/// attempt, if that one went on unseen; a line that is received twice does no harm.
+fn new_lines<'a>(known: &[u8], text: &'a [u8]) -> &'a [u8] {
+    let shared = known.iter().zip(text).take_while(|(a, b)| a == b).count();
+    let start = text[..shared].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    text.get(start..end).unwrap_or_default()
+}
+
+/// The last checkpoint in lines of events: the earlier ones are of no use.
+fn last_checkpoint(lines: &[u8]) -> Option<TaskEvent> {
+    let events = lines.split(|byte| *byte == b'\n').rev().filter_map(|line| serde_json::from_slice(line).ok());
+    { events }.find(|event| matches!(event, TaskEvent::Sent { what: Sent::Checkpoint, .. }))
+}
+
+/// Takes files of a job to where the job would have written them here. Returns why the job has failed, if the remote has lost them.
+fn take(
+    mailbox: &Mailbox,
+    job: &Job,
+    what: Sent,
+    (files, folders): (&[(String, Digest)], &[String]),
+) -> Result<Option<StageError>, RemoteError> {
+    let folder = match what {
+        Sent::Outputs => Some(&job.output_dir),
+        Sent::Side => Some(&job.side_dir),
+        Sent::Checkpoint => job.checkpoint_dir.as_ref(),
+    };
+    // The folders of a run that has ended are gone.
+    let Some(folder) = folder.filter(|folder| folder.is_dir()) else { return Ok(None) };
+    // A checkpoint is whole or absent.
+    let staged = if what == Sent::Checkpoint { folder.with_file_name(fs::unique_name()) } else { folder.clone() };
+    for path in folders.iter().filter(|path| is_below(path)) {
+        fs::create_dir(&staged.join(path)).map_err(|error| RemoteError::Local(error.source))?;
+    }
+    let problem = First::default();
+    for_each_parallel(files, |(path, digest)| {
+        let got = match is_below(path) {
+            true => mailbox.get_blob(*digest, &staged.join(path)),
+            false => Err(RemoteError::Corrupt(format!("`{path}` is not a path in a folder"))),
+        };
+        let error = match got {
+            Ok(true) => return,
+            Ok(false) => RemoteError::Corrupt(format!("`{path}` is not there any more")),
+            Err(error) => error,
+        };
+        problem.note(error);
+    });
+    let problem = problem.result();
+    if what == Sent::Checkpoint {
+        // Without one, the training begins anew, which is no failure.
+        let replaced = problem.is_ok() && fs::remove(folder).is_ok() && std::fs::rename(&staged, folder).is_ok();
+        if !replaced {
+            let _ = fs::remove(&staged);
+        }
+        return Ok(None);
+    }
+    match problem {
+        Ok(()) => Ok(None),
+        Err(error @ RemoteError::Corrupt(_)) => {
+            Ok(Some(cannot(&format!("get the results of the job from {}", mailbox.location()), &error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a path with `/` stays in its folder.
+fn is_below(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
+}
+
+fn not_sent(path: &str) -> StageError {
+    StageError::input(format!("the program looked for `{path}`, which the node does not have")).hint(format!(
+        "declare it: `{{file:{path}}}` in the command, or an input; only declared inputs are sent to nodes"
+    ))
+}
+
+/// Opens a place.
+pub fn open(place: &Place) -> Result<Mailbox, StageError> {
+    Mailbox::open(place).map_err(|problem| StageError::input(format!("cannot use the remote: {problem}")))
+}
+
+/// An error with what could not be done.
+pub fn cannot(what: &str, error: &RemoteError) -> StageError {
+    StageError::failed(format!("cannot {what}: {error}"))
+}
+
+/// The files that a job needs, with their digests.
+fn files_of(job: &Job) -> Result<Vec<(PathBuf, Digest)>, StageError> {
+    let mut files = Vec::new();
+    for file in job.inputs.0.values().flatten().flat_map(|input| &input.files) {
+        files.push((file.source.clone(), file.known_digest()?));
+    }
+    let more =
+        job.params_file.iter().cloned().chain(job.checkpoint_dir.iter().flat_map(|folder| Entries::of(folder).files));
+    for path in more {
+        files.push((path.clone(), hashed(&path)?));
+    }
+    Ok(files)
+}
+
+/// The digest of a file.
+pub fn hashed(path: &Path) -> Result<Digest, StageError> {
+    let failed = |source: io::Error| StageError::io("read", path, &source);
+    let mut hasher = blake3::Hasher::new();
+    let mut file = io::Read::take(File::open(path).map_err(failed)?, MAX_HASHED);
+    let size = io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok(Digest::new(*hasher.finalize().as_bytes(), size))
+}
+
+/// What is below a folder.
+#[derive(Default)]
+pub struct Entries {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// The folders.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Entries {
+    /// Reads a folder.
+    pub fn of(folder: &Path) -> Self {
+        let mut found = Self::default();
+        found.add(folder);
+        found.files.sort();
+        found
+    }
+
+    fn add(&mut self, folder: &Path) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => {
+                    self.add(&entry.path());
+                    self.folders.push(entry.path());
+                }
+                Ok(kind) if kind.is_file() => self.files.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_new_whole_lines_are_received() {
+        let new = |known: &str, text: &'static str| {
+            String::from_utf8(new_lines(known.as_bytes(), text.as_bytes()).to_vec()).unwrap()
+        };
+        assert_eq!(new("", "a\nb\nc"), "a\nb\n");
+        assert_eq!(new("a\nb\n", "a\nb\nc\n"), "c\n");
+        assert_eq!(new("a\nb\n", "a\nb\n"), "");
+        assert_eq!(new("a\nb\nx\n", "a\nb\n"), "", "a late message of an earlier attempt");
+        assert_eq!(new("a\nb1\nx\n", "a\nb2\nc\n"), "b2\nc\n", "another attempt");
+    }
+
+    #[test]
+    fn paths_of_nodes_stay_in_their_folder() {
+        let below = ["a", "a/b.txt"].map(is_below);
+        assert_eq!(below, [true; 2]);
+        let outside = ["", "/a", "../a", "a/../../b"].map(is_below);
+        assert_eq!(outside, [false; 4]);
+    }
+}
