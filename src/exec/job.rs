@@ -20,10 +20,12 @@ pub struct Places<'a> {
     pub project: &'a Path,
     /// What hamflow itself keeps in the project.
     pub own: &'a [PathBuf],
-    /// The directory for side outputs of the stage.
+    /// The directory for side outputs of the stage; exists.
     pub side: &'a Path,
     /// The checkpoint directory, for kinds that can resume.
     pub checkpoint: Option<&'a Path>,
+    /// Whether the job waits in a queue: then its task creates the directories, since there may be very many.
+    pub is_queued: bool,
     /// Hides the secrets of all stages.
     pub redactor: &'a Redactor,
 }
@@ -100,13 +102,14 @@ pub fn make(stage: &Stage, piece: Piece, places: &Places<'_>) -> Result<Job, Sta
     let spec = &stage.spec;
     let work = work_dir(places.tmp, id);
     let (output_dir, scratch_dir) = (work.join("output"), work.join("scratch"));
-    for folder in [&output_dir, &scratch_dir] {
-        fs::create_dir(folder).map_err(|error| disk_error(&error))?;
+    if !places.is_queued {
+        for folder in [&output_dir, &scratch_dir] {
+            fs::create_dir(folder).map_err(|error| disk_error(&error))?;
+        }
     }
     if let Some(folder) = places.checkpoint {
         fs::create_dir(folder).map_err(|error| disk_error(&error))?;
     }
-    fs::create_dir(places.side).map_err(|error| disk_error(&error))?;
     let inputs = if spec.dynamic_ports { lay_out(inputs, &work.join("inputs"), places.store)? } else { inputs };
     let names = stage.env.iter().chain(&stage.secret_env);
     let env: BTreeMap<String, String> =

@@ -65,13 +65,18 @@ impl Driver<'_> {
             }
         };
         let side = self.report.journal.stage_dir(&stage.name);
+        if self.seen.started.insert(id) {
+            fs::create_dir(&side).map_err(|error| fs::disk_error(&error))?;
+        }
         let checkpoint = match piece {
             Piece::Whole => self.checkpoint(id, work),
             Piece::Part(number) => self.part_checkpoint(id, work, &work.parts.parts[number]),
             Piece::Merge => None,
         };
         let placement = self.placement(id, piece);
-        let tmp = self.executor.folder(&placement).unwrap_or_else(|| self.setting.target.tmp_dir());
+        let queue = self.executor.folder(&placement);
+        let is_queued = queue.is_some();
+        let tmp = queue.unwrap_or_else(|| self.setting.target.tmp_dir());
         let own = self.own_paths(id);
         let places = Places {
             store: self.setting.store,
@@ -80,11 +85,12 @@ impl Driver<'_> {
             own: &own,
             side: &side,
             checkpoint: checkpoint.as_deref(),
+            is_queued,
             redactor: &self.report.redactor,
         };
         let lineage = stage.spec.lineage.then(|| self.setting.graph.lineage(id));
         let job = job::make(stage, job::Piece { id: number, part, inputs, lineage, threads }, &places)?;
-        let adopted = self.executor.submit(&job, &placement).map_err(|error| {
+        let adopted = self.executor.submit(job, &placement).map_err(|error| {
             StageError::failed(format!("cannot start a worker: {error}"))
                 .hint("the limits of processes or memory (`ulimit -a`) may be too low")
         })?;

@@ -108,6 +108,8 @@ struct Seen {
     foreign: BTreeSet<ActionKey>,
     /// Whether it was said that programs are not observed.
     unobserved: bool,
+    /// Stages with a job.
+    started: BTreeSet<StageId>,
     /// Keys that were executed.
     executed: BTreeSet<ActionKey>,
     /// How long a part of a stage takes, if an earlier run knows it.
@@ -162,18 +164,28 @@ impl<'a> Driver<'a> {
 
     /// Waits for a message; leaves the jobs in queues if nothing else is to be done and the user does not want to wait.
     fn next_message(&mut self, messages: &Receiver<Message>) -> Option<Message> {
-        let waits_for_queue = !self.jobs.is_empty()
-            && self.jobs.values().all(|job| job.is_remote && job.took.is_none())
-            && !self.sharing.is_fetching();
-        if self.setting.options.detach && waits_for_queue && !self.report.summary.interrupted {
-            self.executor.settle();
-            return Some(messages.try_recv().unwrap_or_else(|_| {
-                self.is_leaving = true;
-                Message::Interrupted
-            }));
+        if self.setting.options.detach && !self.report.summary.interrupted {
+            // Only looked at when there is nothing else to do, since there may be very many jobs.
+            if let Ok(message) = messages.try_recv() {
+                return Some(message);
+            }
+            if self.waits_for_queue() {
+                self.executor.settle();
+                return Some(messages.try_recv().unwrap_or_else(|_| {
+                    self.is_leaving = true;
+                    Message::Interrupted
+                }));
+            }
         }
         // The driver keeps a sender, so the channel cannot close while it waits.
         messages.recv().ok()
+    }
+
+    /// Whether nothing but jobs in a queue is left.
+    fn waits_for_queue(&self) -> bool {
+        !self.jobs.is_empty()
+            && self.jobs.values().all(|job| job.is_remote && job.took.is_none())
+            && !self.sharing.is_fetching()
     }
 
     /// Ends the workers of a run that the user interrupts, or that leaves its jobs in a queue.

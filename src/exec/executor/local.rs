@@ -107,7 +107,7 @@ fn keep_last_words(mut stderr: impl Read, words: &Mutex<Vec<u8>>) {
 }
 
 impl Executor for Local {
-    fn submit(&mut self, job: &Job, _placement: &Placement) -> io::Result<Option<Adopted>> {
+    fn submit(&mut self, job: Job, _placement: &Placement) -> io::Result<Option<Adopted>> {
         let idle =
             self.workers.iter().position(|worker| worker.job.is_none() && worker.pool_threads == job.pool_threads);
         let index = match idle {
@@ -118,7 +118,7 @@ impl Executor for Local {
         worker.job = Some(job.id);
         // A job may list a million files, so it is serialized without holding the whole text in memory.
         let mut line = BufWriter::with_capacity(64 * 1024, &mut worker.stdin);
-        let written = serde_json::to_writer(&mut line, job).map_err(io::Error::from);
+        let written = serde_json::to_writer(&mut line, &job).map_err(io::Error::from);
         // If the worker has died, its reader thread reports that, and the job fails with the end of its standard error.
         match written.and_then(|()| line.write_all(b"\n")).and_then(|()| line.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

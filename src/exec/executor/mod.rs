@@ -88,7 +88,7 @@ pub trait Executor {
         None
     }
     /// Starts a job, or keeps it until [`flush`](Self::flush), or goes on with a job of an earlier run that does the same.
-    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<Option<Adopted>>;
+    fn submit(&mut self, job: Job, placement: &Placement) -> io::Result<Option<Adopted>>;
     /// Starts all jobs that were kept, so that those of a stage can be started together. Called when there is nothing more to submit.
     fn flush(&mut self) {}
     /// The current job of a worker.
@@ -136,7 +136,7 @@ impl Executor for Executors {
         self.others.get(placement.executor.as_ref()?)?.folder(placement)
     }
 
-    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<Option<Adopted>> {
+    fn submit(&mut self, job: Job, placement: &Placement) -> io::Result<Option<Adopted>> {
         let other = placement.executor.as_ref().and_then(|name| self.others.get_mut(name));
         match other {
             Some(other) => other.submit(job, placement),

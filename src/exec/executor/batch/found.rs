@@ -114,7 +114,8 @@ impl Found {
         self.tasks.push(FoundTask { batch: Arc::clone(batch), number, id, jobs: jobs.len() });
         for job in jobs {
             let Some(folder) = job.output_dir.parent().map(Path::to_owned) else { continue };
-            if folder.is_dir() {
+            // The task creates it.
+            if folder.parent().is_some_and(Path::is_dir) {
                 let found = FoundJob { task: place, id: job.id, folder, side: job.side_dir.clone() };
                 self.jobs.entry(identity(&job)).or_default().push(found);
             }

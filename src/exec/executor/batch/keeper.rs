@@ -11,7 +11,7 @@ use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_reg
 
 use super::found::{BatchInfo, FoundTask, remember};
 use super::probe::{Probe, Probed};
-use super::remote::{Amount, Awaited, Transport};
+use super::remote::{Amount, Awaited, First, Transport};
 use super::system::{BatchSystem, Meaning, State, States, Submission};
 use super::tasks::{self, TaskEvent};
 use super::{End, Scope};
@@ -20,7 +20,7 @@ use crate::exec::executor::Placement;
 use crate::exec::queue::{ENDED, QueuedTask};
 use crate::exec::{Message, now_ms};
 use crate::fs as files;
-use crate::store::remote::Place;
+use crate::store::remote::{Place, for_each_parallel};
 
 /// How often the records are read.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -373,9 +373,16 @@ impl Keeper {
         let failed = |source: &std::io::Error| StageError::io("write", &folder, source);
         files::create_dir(&folder).map_err(|error| failed(&std::io::Error::other(error)))?;
         let chunks: Vec<&[Job]> = jobs.chunks(per_task).collect();
-        for (number, chunk) in chunks.iter().enumerate() {
-            tasks::write(&folder, number, chunk.iter()).map_err(|source| failed(&source))?;
-        }
+        let problem = First::default();
+        let numbered: Vec<(usize, &&[Job])> = chunks.iter().enumerate().collect();
+        for_each_parallel(&numbered, |(number, chunk)| {
+            if let Err(source) = tasks::write(&folder, *number, chunk.iter()) {
+                problem.note(source);
+            }
+        });
+        problem.result().map_err(|source| failed(&source))?;
+        let written: Vec<PathBuf> = (0..chunks.len()).map(|number| tasks::task_file(&folder, number)).collect();
+        files::sync_files(written.iter().map(PathBuf::as_path)).map_err(|error| failed(&error.source))?;
         let submission = Submission {
             name: format!("hamflow-{}-{}-{}", self.setup.run, placement.base, self.batches),
             threads: first.threads,

@@ -137,15 +137,15 @@ impl Executor for Batch {
         Some(self.folder.join(&self.run))
     }
 
-    fn submit(&mut self, job: &Job, placement: &Placement) -> io::Result<Option<Adopted>> {
+    fn submit(&mut self, job: Job, placement: &Placement) -> io::Result<Option<Adopted>> {
         self.live.insert(job.id);
-        match self.found.take(job) {
+        match self.found.take(&job) {
             Some(found) => {
                 self.order(Order::Adopt { task: found.task, theirs: found.id, ours: job.id });
                 Ok(Some(Adopted { folder: found.folder, side: found.side }))
             }
             None => {
-                self.kept.push((job.clone(), placement.clone()));
+                self.kept.push((job, placement.clone()));
                 Ok(None)
             }
         }

@@ -109,6 +109,8 @@ impl Probe {
         let failed = |source: &std::io::Error| StageError::io("write", &self.folder, source);
         fs::create_dir(&self.folder).map_err(|error| failed(&std::io::Error::other(error)))?;
         tasks::write(&self.folder, 0, std::iter::empty()).map_err(|source| failed(&source))?;
+        let written = tasks::task_file(&self.folder, 0);
+        fs::sync_files(std::iter::once(&*written)).map_err(|error| failed(&error.source))?;
         let remote = setup.remote.as_ref().map(|place| place.below("probe"));
         if let Some(place) = &remote {
             setup.transport.send(place, &[&[]])?;

@@ -227,12 +227,17 @@ fn take(
         Sent::Checkpoint => job.checkpoint_dir.as_ref(),
     };
     // The folders of a run that has ended are gone.
-    let Some(folder) = folder.filter(|folder| folder.is_dir()) else { return Ok(None) };
+    let is_needed = |folder: &&PathBuf| match what {
+        Sent::Outputs => folder.ancestors().nth(2).is_some_and(Path::is_dir),
+        Sent::Side | Sent::Checkpoint => folder.is_dir(),
+    };
+    let Some(folder) = folder.filter(is_needed) else { return Ok(None) };
     // A checkpoint is whole or absent.
     let staged = if what == Sent::Checkpoint { folder.with_file_name(fs::unique_name()) } else { folder.clone() };
     for path in folders.iter().filter(|path| is_below(path)) {
         fs::create_dir(&staged.join(path)).map_err(|error| RemoteError::Local(error.source))?;
     }
+    fs::create_dir(&staged).map_err(|error| RemoteError::Local(error.source))?;
     let problem = First::default();
     for_each_parallel(files, |(path, digest)| {
         let got = match is_below(path) {

@@ -114,7 +114,8 @@ pub fn head() -> Vec<u8> {
     line
 }
 
-/// Writes the jobs of a task. They hold the variables of the environment, so only the user can read the file.
+/// Writes the jobs of a task to a file, which must still be synced. They hold the variables of the environment, so only the user can read
+/// it.
 pub fn write<'a>(folder: &Path, task: usize, jobs: impl Iterator<Item = &'a Job>) -> io::Result<()> {
     let path = task_file(folder, task);
     let mut file = io::BufWriter::new(sys::create_private(&path)?);
@@ -123,8 +124,7 @@ pub fn write<'a>(folder: &Path, task: usize, jobs: impl Iterator<Item = &'a Job>
         serde_json::to_writer(&mut file, job)?;
         file.write_all(b"\n")?;
     }
-    file.flush()?;
-    sync(&path)
+    file.flush()
 }
 
 /// The jobs of a task that this version of hamflow wrote; `None` if another one did, or the file is incomplete.
@@ -166,6 +166,7 @@ pub fn perform_with(kinds: &[&dyn AnyKind], folder: &Path, task: usize, carrier:
             return Ok(());
         }
         events.begin(&job);
+        [&job.output_dir, &job.scratch_dir].into_iter().try_for_each(std::fs::create_dir_all)?;
         let mut result = match carrier.bring(&job) {
             Ok(()) => worker::perform_job(kinds, &job, &events),
             Err(error) => JobResult { id: job.id, error: Some(error), peak_memory: 0, wall_ms: 0 },
