@@ -54,7 +54,7 @@ def call(*command: str, script: str | None = None) -> None:
     """Runs a command. Counts its questions to Slurm in the file `questions`."""
     ran = subprocess.run(command, input=script, capture_output=True, text=True)
     if ran.returncode != 0:
-        raise SystemExit(f"{command[0]} failed:\n{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}")
+        raise RuntimeError(f"{command[0]} failed:\n{ran.stdout[-1000:]}\n{ran.stderr[-1000:]}")
 
 
 def by_hand() -> None:
@@ -104,7 +104,10 @@ def main() -> None:
             path = os.environ["PATH"]
             os.environ["PATH"] = f"{folder}/bin:{path}"
             start = time.monotonic()
-            WAYS[name]()
+            try:
+                WAYS[name]()
+            except RuntimeError as error:
+                print(f"{name}: {error}", flush=True)
             took = time.monotonic() - start
             os.environ["PATH"] = path
             times = Path("questions")

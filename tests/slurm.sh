@@ -3,7 +3,7 @@
 #
 #   bash tests/slurm.sh FOLDER         start it; then SLURM_CONF=FOLDER/slurm.conf
 #
-# The partitions `main` and `urgent`, which preempts jobs of `main`, have all cores; `fragile` has two small nodes, to be killed.
+# The partition `main` has all cores. Jobs of `urgent` preempt those of `patient`, on a small node. `fragile` has two small nodes, to be killed.
 #   bash tests/slurm.sh stop FOLDER
 set -euo pipefail
 if [ "$1" = stop ]; then
@@ -44,10 +44,12 @@ MinJobAge=300
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=whole NodeHostname=$name NodeAddr=127.0.0.1 Port=36818 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+NodeName=shared NodeHostname=$name NodeAddr=127.0.0.1 Port=36821 CPUs=1 RealMemory=500 State=UNKNOWN
 NodeName=small1 NodeHostname=$name NodeAddr=127.0.0.1 Port=36819 CPUs=1 RealMemory=500 State=UNKNOWN
 NodeName=small2 NodeHostname=$name NodeAddr=127.0.0.1 Port=36820 CPUs=1 RealMemory=500 State=UNKNOWN
 PartitionName=main Nodes=whole Default=YES MaxTime=INFINITE State=UP PriorityTier=1
-PartitionName=urgent Nodes=whole MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=patient Nodes=shared MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=shared MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 PartitionName=fragile Nodes=small1,small2 MaxTime=INFINITE State=UP PriorityTier=1
 DefMemPerCPU=500
 SchedulerParameters=sched_interval=1,sched_min_interval=1000,bf_interval=1,batch_sched_delay=0
@@ -61,7 +63,7 @@ chmod 400 /etc/munge/munge.key
 pgrep -x munged > /dev/null || runuser -u munge -- munged
 export SLURM_CONF="$folder/slurm.conf"
 slurmctld
-for node in whole small1 small2; do slurmd -N "$node"; done
+for node in whole shared small1 small2; do slurmd -N "$node"; done
 # The nodes are idle after a moment.
 for _ in $(seq 50); do
   [ "$(sinfo --noheader --Node --format=%t 2> /dev/null | sort -u)" != idle ] || exit 0

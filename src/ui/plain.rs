@@ -26,10 +26,11 @@ impl Plain {
 impl Reporter for Plain {
     fn event(&mut self, event: &RunEvent) {
         if let RunEvent::Progress { stage, .. } | RunEvent::Queued { stage, .. } = event {
-            if self.last_output.elapsed() < PROGRESS_INTERVAL {
+            let text = progress_text(event);
+            if text.is_empty() || self.last_output.elapsed() < PROGRESS_INTERVAL {
                 return;
             }
-            say(&format!("{} {stage}  {}", self.style.word("running"), progress_text(event)));
+            say(&format!("{} {stage}  {text}", self.style.word("running")));
         } else {
             for line in lines(event, self.style) {
                 say(&line);
@@ -39,10 +40,11 @@ impl Reporter for Plain {
     }
 }
 
-/// The text of a progress event without its stage: `3/50 parts  120 images/s`.
+/// The text of a progress event without its stage: `3/50 parts  120 images/s`. Empty if all tasks in a queue have ended.
 pub fn progress_text(event: &RunEvent) -> String {
     if let RunEvent::Queued { executor, tasks, .. } = event {
-        return format!("{executor}: {}", queue_in_words(tasks));
+        let tasks = queue_in_words(tasks);
+        return if tasks.is_empty() { tasks } else { format!("{executor}: {tasks}") };
     }
     let RunEvent::Progress { done, total, unit, round, message, .. } = event else { return String::new() };
     let count = match round {

@@ -21,6 +21,12 @@ use crate::graph::StageId;
 use crate::plan::StaleReason;
 use crate::store::ActionKey;
 
+/// Progress is not told after each part if a stage has this many, since it takes a look at all of them.
+const MANY_PARTS: usize = 1000;
+
+/// How often it is told then.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
+
 /// How many runs are asked how long a part took.
 const REMEMBERED_RUNS: usize = 20;
 
@@ -374,19 +380,35 @@ impl Driver<'_> {
         let (id, number) = (*id, *number);
         self.copies.keep(id.index(), part.copied);
         self.sharing.upload(&part.result);
-        let Some(elapsed) = self.stages.get(&id).map(|work| self.busy_time(id, work).total()) else { return };
         let Some(work) = self.stages.get_mut(&id) else { return };
         let parts = &mut work.parts;
         parts.made[number] = Some((part.result.key, part.files));
         parts.ran += 1;
         parts.ran_amount = parts.ran_amount + parts.amounts[number];
+        // From the end, which usually is made last.
+        let is_whole = parts.made.iter().rev().all(Option::is_some);
+        let is_due = parts.parts.len() < MANY_PARTS
+            || self.seen.progress.get(&id).is_none_or(|shown: &Instant| shown.elapsed() > PROGRESS_PAUSE);
+        if is_whole || is_due {
+            self.seen.progress.insert(id, Instant::now());
+            self.tell_of_parts(id);
+        }
+        if is_whole && self.stages.get(&id).is_some_and(|work| work.check.is_none()) {
+            self.keep_parts_ahead(id);
+        }
+    }
+
+    /// Says how many parts of a stage are made.
+    fn tell_of_parts(&mut self, id: StageId) {
+        let Some(work) = self.stages.get(&id) else { return };
+        let elapsed = self.busy_time(id, work).total();
+        let parts = &work.parts;
         let all: Amount = parts.amounts.iter().copied().sum();
         let made = parts.made.iter().zip(&parts.amounts).filter(|(made, _)| made.is_some());
         let behind: Amount = made.map(|(_, amount)| *amount).sum();
         let stage = self.setting.graph.stage(id);
         let unit = stage.spec.part_unit;
         let message = throughput::rate(parts.ran_amount, all.files - behind.files, elapsed, unit);
-        let is_whole = parts.made_count() == parts.parts.len();
         (self.report.events)(RunEvent::Progress {
             stage: stage.name.clone(),
             done: behind.files,
@@ -395,8 +417,5 @@ impl Driver<'_> {
             round: None,
             message,
         });
-        if is_whole && work.check.is_none() {
-            self.keep_parts_ahead(id);
-        }
     }
 }

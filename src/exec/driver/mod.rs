@@ -108,6 +108,8 @@ struct Seen {
     foreign: BTreeSet<ActionKey>,
     /// Whether it was said that programs are not observed.
     unobserved: bool,
+    /// When the progress of a stage with very many parts was told.
+    progress: BTreeMap<StageId, Instant>,
     /// Stages with a job.
     started: BTreeSet<StageId>,
     /// Keys that were executed.

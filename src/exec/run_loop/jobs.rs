@@ -1,5 +1,7 @@
 //! Dispatches pieces of work to workers and handles their results.
 
+use std::cmp::Reverse;
+
 use hamflow_stage_api::{StageError, Threads};
 
 use super::{Job, MAX_PENDING_COMMITS, Queued, RunLoop, Stepped};
@@ -52,10 +54,22 @@ impl RunLoop {
 
     /// The next piece to dispatch: the first that runs elsewhere, or else the first.
     fn next_piece(&self) -> Option<Queued> {
-        let mut ready = self.queue.iter().filter(|(rank, _, _)| self.may_run(self.ready.at(*rank)));
-        let first = ready.next()?;
-        let is_remote = |queued: &&Queued| self.is_remote(self.ready.at(queued.0), queued.2);
-        Some(*std::iter::once(first).chain(ready).find(is_remote).unwrap_or(first))
+        let mut next = self.queue.first().copied();
+        let mut first = None;
+        // Only the first piece of each stage, since a stage may have very many.
+        while let Some(queued) = next {
+            let (rank, _, piece) = queued;
+            let stage = self.ready.at(rank);
+            if self.may_run(stage) {
+                if self.is_remote(stage, piece) {
+                    return Some(queued);
+                }
+                first = first.or(Some(queued));
+            }
+            let behind = (rank + 1, Reverse(u64::MAX), Piece::Part(0));
+            next = self.queue.range(behind..).next().copied();
+        }
+        first
     }
 
     /// Whether all inputs of a stage are available: an upstream stage may have been reopened since the stage started.

@@ -9,11 +9,12 @@
 //! (draft-irtf-cfrg-xchacha-03). So whoever can write to the remote can neither read nor forge one, nor put it in the place of another.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -30,11 +31,17 @@ use crate::sys;
 /// The bytes of a nonce.
 const NONCE: usize = 24;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// How long a request may make no progress.
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The pauses before a request is tried again.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
+/// How often a pending request is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The seconds before a request is tried again: of a run, which asks again later anyway.
+const PAUSES: &[u64] = &[1, 3, 9];
+
+/// The same of a node, which would lose what it has done: a quarter of an hour.
+const LONG_PAUSES: &[u64] = &[1, 3, 9, 30, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60];
 
 /// Where messages are, and the key to them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +81,9 @@ pub struct Mailbox {
     backend: Arc<dyn Backend>,
     cipher: XChaCha20Poly1305,
     folder: String,
+    pauses: &'static [u64],
+    /// Set when nobody waits for answers any more.
+    is_ending: Arc<AtomicBool>,
 }
 
 impl Mailbox {
@@ -82,7 +92,18 @@ impl Mailbox {
         let backend = super::open(&place.url, Path::new("/"))?;
         let key = URL_SAFE_NO_PAD.decode(&place.key).map_err(|_| "the key of the tasks is damaged")?;
         let cipher = XChaCha20Poly1305::new_from_slice(&key).map_err(|_| "the key of the tasks is damaged")?;
-        Ok(Self { backend: Arc::from(backend), cipher, folder: format!("tasks/{}", place.name) })
+        let folder = format!("tasks/{}", place.name);
+        Ok(Self { backend: Arc::from(backend), cipher, folder, pauses: PAUSES, is_ending: Arc::default() })
+    }
+
+    /// Waits for a remote that is away for a while.
+    pub fn patient(self) -> Self {
+        Self { pauses: LONG_PAUSES, ..self }
+    }
+
+    /// Gives up requests when a flag is set.
+    pub fn until(self, is_ending: &Arc<AtomicBool>) -> Self {
+        Self { is_ending: Arc::clone(is_ending), ..self }
     }
 
     /// Where it is, for messages; without secrets.
@@ -100,16 +121,19 @@ impl Mailbox {
         let sealed =
             sealed.map_err(|_| RemoteError::Local(io::Error::other("the text is too long to be encrypted")))?;
         let message = Arc::new([&nonce[..], &sealed].concat());
-        self.ask(move |backend| backend.put(&name, &mut &message[..], message.len() as u64))
+        self.ask(move |backend, progress| {
+            let mut body = Counted { of: &message[..], progress };
+            backend.put(&name, &mut body, message.len() as u64)
+        })
     }
 
     /// Reads a message, if there is one.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         let name = format!("{}/{name}", self.folder);
         let wanted = name.clone();
-        let message = self.ask(move |backend| {
-            let mut message = Vec::new();
-            Ok(backend.get(&wanted, &mut message)?.then_some(message))
+        let message = self.ask(move |backend, progress| {
+            let mut message = Counted { of: Vec::new(), progress };
+            Ok(backend.get(&wanted, &mut message)?.then_some(message.of))
         })?;
         let Some(message) = message else { return Ok(None) };
         let forged = || RemoteError::Corrupt(format!("`{name}` is damaged or forged"));
@@ -118,16 +142,25 @@ impl Mailbox {
         self.cipher.decrypt(&(*nonce).into(), payload).map(Some).map_err(|_| forged())
     }
 
-    /// Stores the file with a digest as a blob, unless the remote has it. Returns whether it was sent.
+    /// Stores the file with a digest as a blob, unless the remote has it. Returns whether it was sent. A file with other bytes is an error,
+    /// and is not stored.
     pub fn put_blob(&self, path: &Path, digest: Digest) -> Result<bool, RemoteError> {
         let (path, name) = (path.to_owned(), object("cas", &digest));
-        self.ask(move |backend| {
+        self.ask(move |backend, progress| {
             if backend.has(&name, digest.size())? {
                 return Ok(false);
             }
-            let mut file = File::open(&path).map_err(RemoteError::Local)?;
-            backend.put(&name, &mut file, digest.size())?;
-            Ok(true)
+            let file = File::open(&path).map_err(RemoteError::Local)?;
+            let body =
+                Verified { file, hasher: blake3::Hasher::new(), left: digest.size(), digest, has_changed: false };
+            let mut body = Counted { of: body, progress };
+            match backend.put(&name, &mut body, digest.size()) {
+                // Whatever the remote made of a body that ended too early.
+                Err(_) if body.of.has_changed => {
+                    Err(RemoteError::Local(io::Error::other(format!("`{}` changed while it was sent", path.display()))))
+                }
+                put => put.map(|()| true),
+            }
         })
     }
 
@@ -135,56 +168,155 @@ impl Mailbox {
     pub fn get_blob(&self, digest: Digest, path: &Path) -> Result<bool, RemoteError> {
         let folder = path.parent().unwrap_or(path);
         fs::create_dir(folder).map_err(|error| RemoteError::Local(error.source))?;
-        let (name, staged) = (object("cas", &digest), folder.join(fs::unique_name()));
-        let to = staged.clone();
-        let found = self.ask(move |backend| {
-            let mut sink = Hashing {
-                file: File::create(&to).map_err(RemoteError::Local)?,
-                hasher: blake3::Hasher::new(),
-                size: 0,
-            };
+        let (name, folder) = (object("cas", &digest), folder.to_owned());
+        let staged = self.ask(move |backend, progress| {
+            // One that was given up may still write to its own file.
+            let staged = tempfile::NamedTempFile::new_in(&folder).map_err(RemoteError::Local)?;
+            let mut sink = Counted { of: Hashing { file: staged, hasher: blake3::Hasher::new(), size: 0 }, progress };
             let found = backend.get(&name, &mut sink)?;
-            let is_intact = Digest::new(*sink.hasher.finalize().as_bytes(), sink.size) == digest;
+            let Hashing { file, hasher, size } = sink.of;
+            let is_intact = Digest::new(*hasher.finalize().as_bytes(), size) == digest;
             match found && !is_intact {
                 true => Err(RemoteError::Corrupt(format!("`{name}` is damaged"))),
-                false => Ok(found),
+                false => Ok(found.then_some(file)),
             }
-        });
-        let placed = match found {
-            Ok(true) => std::fs::rename(&staged, path).map(|()| true).map_err(RemoteError::Local),
-            other => other,
-        };
-        // Absent if it was renamed.
-        let _ = std::fs::remove_file(&staged);
-        placed
+        })?;
+        let Some(staged) = staged else { return Ok(false) };
+        staged.persist(path).map(|_| true).map_err(|error| RemoteError::Local(error.error))
     }
 
     /// Asks in a thread of its own, since a connection may hang, and again if there is no answer.
     fn ask<T: Send + 'static>(
         &self,
-        request: impl Fn(&dyn Backend) -> Result<T, RemoteError> + Send + Sync + 'static,
+        request: impl Fn(&dyn Backend, Arc<Progress>) -> Result<T, RemoteError> + Send + Sync + 'static,
     ) -> Result<T, RemoteError> {
         let request = Arc::new(request);
-        let mut pauses = PAUSES.iter();
+        let mut pauses = self.pauses.iter();
         loop {
             let (backend, asked) = (Arc::clone(&self.backend), Arc::clone(&request));
+            let progress = Arc::new(Progress::default());
             let (sender, answer) = channel();
-            // Nobody waits for an answer that comes too late.
-            std::thread::spawn(move || drop(sender.send(asked(backend.as_ref()))));
-            let answer = answer.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                Err(RemoteError::Unreachable(format!("{} does not answer", self.backend.location())))
+            let own = Arc::clone(&progress);
+            let started = std::thread::Builder::new().spawn(move || {
+                // Nobody waits for an answer that comes too late.
+                let _ = sender.send(asked(backend.as_ref(), own));
             });
-            match (answer, pauses.next()) {
-                (Err(RemoteError::Unreachable(_) | RemoteError::Failed(_)), Some(pause)) => std::thread::sleep(*pause),
-                (answer, _) => return answer,
+            let answer = match started {
+                Ok(_) => self.wait_for(&answer, &progress),
+                Err(error) => Err(RemoteError::Local(error)),
+            };
+            // Also one that is cut off, which looks damaged.
+            let is_passing =
+                matches!(&answer, Err(RemoteError::Unreachable(_) | RemoteError::Failed(_) | RemoteError::Corrupt(_)));
+            match pauses.next().filter(|_| is_passing && !self.is_ending()) {
+                Some(seconds) => self.pause(Duration::from_secs(*seconds)),
+                None => return answer,
+            }
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    fn pause(&self, pause: Duration) {
+        let started = Instant::now();
+        while started.elapsed() < pause && !self.is_ending() {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Waits as long as there is progress.
+    fn wait_for<T>(&self, answer: &Receiver<Result<T, RemoteError>>, progress: &Progress) -> Result<T, RemoteError> {
+        let moved = || progress.bytes.load(Ordering::Relaxed) + self.backend.sent();
+        let (mut seen, mut since) = (moved(), Instant::now());
+        loop {
+            match answer.recv_timeout(POLL_INTERVAL) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(RemoteError::Failed("the request ended without an answer".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if moved() != seen {
+                (seen, since) = (moved(), Instant::now());
+            }
+            if self.is_ending() || since.elapsed() > STALL_TIMEOUT {
+                progress.is_given_up.store(true, Ordering::Relaxed);
+                return Err(RemoteError::Unreachable(format!("{} does not answer", self.backend.location())));
             }
         }
     }
 }
 
+/// How far a request is.
+#[derive(Default)]
+struct Progress {
+    bytes: AtomicU64,
+    is_given_up: AtomicBool,
+}
+
+/// Counts what is read or written, and ends when the request is given up.
+struct Counted<T> {
+    of: T,
+    progress: Arc<Progress>,
+}
+
+impl<T> Counted<T> {
+    fn count(&self, bytes: usize) -> io::Result<usize> {
+        self.progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        match self.progress.is_given_up.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the request was given up")),
+            false => Ok(bytes),
+        }
+    }
+}
+
+impl<T: Read> Read for Counted<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.of.read(buffer)?;
+        self.count(read)
+    }
+}
+
+impl<T: Write> Write for Counted<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.of.write(bytes)?;
+        self.count(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.of.flush()
+    }
+}
+
+/// Reads a file, but for its last bytes if it does not have the digest that it should have.
+struct Verified {
+    file: File,
+    hasher: blake3::Hasher,
+    /// How much is to be read.
+    left: u64,
+    digest: Digest,
+    has_changed: bool,
+}
+
+impl Read for Verified {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read(&mut buffer[..wanted])?;
+        self.hasher.update(&buffer[..read]);
+        self.left -= read as u64;
+        self.has_changed = match self.left {
+            0 => self.digest.hash() != self.hasher.finalize().as_bytes(),
+            _ => read == 0 && !buffer.is_empty(),
+        };
+        if self.has_changed { Err(io::Error::other("the file has changed")) } else { Ok(read) }
+    }
+}
+
 /// Writes to a file and hashes what is written.
 struct Hashing {
-    file: File,
+    file: tempfile::NamedTempFile,
     hasher: blake3::Hasher,
     size: u64,
 }
@@ -252,6 +384,14 @@ mod tests {
         assert!(mailbox.get_blob(digest, &to).unwrap());
         assert_eq!(std::fs::read(&to).unwrap(), b"text");
         std::fs::remove_file(&to).unwrap();
+        let changed = folder.path().join("changed");
+        std::fs::write(&changed, "tent").unwrap();
+        let other = Digest::of(b"other");
+        for (path, digest) in [(&changed, Digest::of(b"test")), (&file, Digest::of(b"textual")), (&file, other)] {
+            assert!(mailbox.put_blob(path, digest).is_err(), "{}", path.display());
+            assert!(!mailbox.get_blob(digest, &to).unwrap(), "nothing is stored");
+        }
+        let mailbox = Mailbox { pauses: &[], ..mailbox };
         std::fs::write(folder.path().join(object("cas", &digest)), "evil").unwrap();
         assert!(matches!(mailbox.get_blob(digest, &to), Err(RemoteError::Corrupt(_))));
         assert_eq!(std::fs::read_dir(to.parent().unwrap()).unwrap().count(), 0, "nothing is left");

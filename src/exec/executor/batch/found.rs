@@ -66,6 +66,8 @@ pub struct FoundTask {
     pub id: String,
     /// How many jobs it has.
     pub jobs: usize,
+    /// Those without a record.
+    pub open: BTreeSet<u64>,
 }
 
 /// A job of an earlier run.
@@ -111,9 +113,16 @@ impl Found {
         let place = self.tasks.len();
         // Those of another version cannot be used, but they can be cancelled.
         let jobs = tasks::read_jobs(&batch.submission.folder, number).unwrap_or_default();
-        self.tasks.push(FoundTask { batch: Arc::clone(batch), number, id, jobs: jobs.len() });
+        let records = records(&tasks::events_file(&batch.submission.folder, number));
+        let open = jobs.iter().map(|job| job.id).filter(|job| !records.contains_key(job)).collect();
+        self.tasks.push(FoundTask { batch: Arc::clone(batch), number, id, jobs: jobs.len(), open });
         for job in jobs {
             let Some(folder) = job.output_dir.parent().map(Path::to_owned) else { continue };
+            // One that failed is done again, and one whose outputs are gone was used.
+            let is_usable = records.get(&job.id).is_none_or(|has_failed| !has_failed && job.output_dir.is_dir());
+            if !is_usable {
+                continue;
+            }
             // The task creates it.
             if folder.parent().is_some_and(Path::is_dir) {
                 let found = FoundJob { task: place, id: job.id, folder, side: job.side_dir.clone() };
@@ -179,6 +188,16 @@ impl FoundTask {
         };
         shown
     }
+}
+
+/// The jobs that have a record, and whether they failed.
+fn records(events: &Path) -> BTreeMap<u64, bool> {
+    let record = |event| match event {
+        TaskEvent::Job { job, event: JobEvent::Finished(result) } => Some((job, result.error.is_some())),
+        _ => None,
+    };
+    // The first one decides.
+    tasks::read_events(events, &mut 0).into_iter().rev().filter_map(record).collect()
 }
 
 /// The last id of each task of a batch.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_regular};
 
 use super::found::{BatchInfo, FoundTask, remember};
-use super::probe::{Probe, Probed};
+use super::probe::{Probe, Probed, subject_of};
 use super::remote::{Amount, Awaited, First, Transport};
 use super::system::{BatchSystem, Meaning, State, States, Submission};
 use super::tasks::{self, TaskEvent};
@@ -33,6 +33,15 @@ const MAX_REMOTE_POLL: Duration = Duration::from_secs(15);
 
 /// The longest, if nothing changes.
 const MAX_POLL: Duration = Duration::from_secs(60);
+
+/// How long a run that does not want to wait waits for the probe.
+const MAX_PROBE_WAIT: Duration = Duration::from_mins(1);
+
+/// How often in a row the batch system may not answer before somebody is warned.
+const MAX_SILENCES: u32 = 3;
+
+/// With more stages in a task, its tasks are not shown after each job.
+const MAX_SHOWN: usize = 16;
 
 /// How often a task is submitted at most without progress.
 const MAX_ATTEMPTS: u32 = 4;
@@ -65,12 +74,11 @@ pub enum Order {
 }
 
 /// What was found out about tasks.
-enum Answer {
-    States(Known),
-    /// The batch system does not answer.
-    None,
-    /// The remote does not answer, and why.
-    NoRemote(String),
+struct Answer {
+    /// `None` if the batch system does not answer.
+    known: Option<Known>,
+    /// What is wrong with the remote.
+    problem: Option<String>,
 }
 
 /// What the batch system said about the tasks that it was asked about. Nothing is known about those that were submitted later.
@@ -138,6 +146,8 @@ struct Task {
     avoided: BTreeSet<String>,
     /// Whether it has ended so that another attempt continues.
     has_left: bool,
+    /// The jobs without a record that an earlier run left, as far as this run has no use for them.
+    strangers: BTreeSet<u64>,
     /// What is shown of it.
     shown: QueuedTask,
 }
@@ -155,6 +165,7 @@ impl Task {
             memory: batch.submission.placement.memory,
             avoided: BTreeSet::new(),
             has_left: false,
+            strangers: BTreeSet::new(),
             shown: QueuedTask { id, state, submitted_ms: now_ms(), attempts: 1, jobs, ..QueuedTask::default() },
         }
     }
@@ -178,14 +189,20 @@ pub struct Keeper {
     /// Jobs that wait for the probe.
     unsent: Vec<Unsent>,
     probe: Option<Probe>,
+    /// How many there were.
+    probes: usize,
     limit: Option<usize>,
     batches: usize,
     asked: Instant,
     /// The time until the next question; it grows while nothing changes.
     poll: Duration,
     asking: Option<JoinHandle<Answer>>,
-    /// Whether somebody was told that the remote does not answer.
-    has_warned: bool,
+    /// How often in a row the batch system has not answered.
+    silences: u32,
+    /// What somebody was warned of.
+    warned: BTreeSet<&'static str>,
+    /// When the oldest of the unsent jobs came.
+    unsent_since: Instant,
     /// The last answer.
     answer: Option<Known>,
     /// The stages whose tasks have changed.
@@ -195,8 +212,13 @@ pub struct Keeper {
 impl Keeper {
     /// Has only the tasks of earlier runs.
     pub fn new(setup: Setup, found: &[FoundTask]) -> Self {
-        let tasks: Vec<Task> =
-            found.iter().map(|task| Task::new(&task.batch, task.number, task.id.clone(), task.jobs)).collect();
+        let tasks: Vec<Task> = found
+            .iter()
+            .map(|found| Task {
+                strangers: found.open.clone(),
+                ..Task::new(&found.batch, found.number, found.id.clone(), found.jobs)
+            })
+            .collect();
         let poll = setup.options.poll.max(MIN_POLL);
         Self {
             setup,
@@ -204,12 +226,15 @@ impl Keeper {
             tasks,
             unsent: Vec::new(),
             probe: None,
+            probes: 0,
             limit: None,
             batches: 0,
             asked: Instant::now(),
             poll,
             asking: None,
-            has_warned: false,
+            silences: 0,
+            warned: BTreeSet::new(),
+            unsent_since: Instant::now(),
             answer: None,
             changed: BTreeSet::new(),
         }
@@ -226,7 +251,12 @@ impl Keeper {
             };
             while let Some(next) = order {
                 match next {
-                    Order::Submit(unsent) => self.unsent.push(unsent),
+                    Order::Submit(unsent) => {
+                        if self.unsent.is_empty() {
+                            self.unsent_since = Instant::now();
+                        }
+                        self.unsent.push(unsent);
+                    }
                     Order::Adopt { task, theirs, ours } => self.adopt(task, theirs, ours),
                     Order::Settle(answer) => settled.push(answer),
                     Order::Stop(end) => return self.stop(end),
@@ -241,7 +271,7 @@ impl Keeper {
                 match self.unsent.is_empty() {
                     true => {
                         // If the remote does not answer, nothing more is known to have ended.
-                        let _ = self.setup.transport.receive(&self.awaited());
+                        self.setup.transport.receive(&self.awaited());
                         self.read();
                         // Nobody waits if the run has ended.
                         let _ = answer.send(());
@@ -253,12 +283,15 @@ impl Keeper {
         }
     }
 
-    /// Waits for the probe, and then submits and answers.
+    /// Waits for the probe, but not for long, since all nodes may be busy for hours; then submits and answers.
     fn settle_later(&mut self, answer: &Sender<()>) {
-        while !self.unsent.is_empty() {
+        while !self.unsent.is_empty() && self.unsent_since.elapsed() < MAX_PROBE_WAIT {
             std::thread::sleep(PAUSE);
             self.submit_unsent();
             self.ask();
+        }
+        for unsent in std::mem::take(&mut self.unsent) {
+            self.submit_or_refuse(&unsent);
         }
         let _ = answer.send(());
     }
@@ -281,6 +314,7 @@ impl Keeper {
     fn adopt(&mut self, place: usize, theirs: u64, ours: u64) {
         let Some(task) = self.tasks.get_mut(place) else { return };
         task.open.insert(theirs, ours);
+        task.strangers.remove(&theirs);
         self.changed.extend(task.stages.iter().cloned());
         // What the job said while nobody listened.
         let mut offset = 0;
@@ -309,13 +343,19 @@ impl Keeper {
                 task.shown.wall_ms += result.wall_ms;
                 task.shown.peak_memory = task.shown.peak_memory.max(result.peak_memory);
                 task.open.remove(&theirs);
+                self.changed.extend(task.stages.iter().cloned());
+                let mut obsolete = None;
                 if task.open.is_empty() {
                     task.shown.state = ENDED.to_owned();
                     task.shown.reason.clear();
+                    // The record may be that of an attempt that was given up.
+                    obsolete = (task.shown.attempts > 1).then(|| task.shown.id.clone());
                 }
-                // The run takes the record of the stage's tasks when its last job ends.
-                let stages = task.stages.clone();
-                stages.iter().for_each(|stage| self.show_stage(stage));
+                if task.open.is_empty() || task.stages.len() <= MAX_SHOWN {
+                    // The run takes the record of a stage's tasks when its last job ends.
+                    self.show();
+                }
+                let _ = obsolete.map(|id| self.setup.system.cancel(&[id]));
             }
             // A task that makes progress may be interrupted as often as it likes.
             JobEvent::Saved => task.shown.attempts = 1,
@@ -328,27 +368,39 @@ impl Keeper {
         self.say(ours, event);
     }
 
-    /// Submits what waits, once a probe has shown that the nodes have what they need.
+    /// Submits what waits, once a probe has shown that its nodes have what they need.
     fn submit_unsent(&mut self) {
         let Some(first) = self.unsent.first() else { return };
         let probe = match self.probe.take() {
             Some(probe) => probe,
-            None => Probe::new(&self.setup, &first.placement),
+            None => {
+                self.probes += 1;
+                Probe::new(&self.setup, &first.placement, self.probes)
+            }
         };
-        match probe.check(&self.setup) {
-            Probed::Waiting(probe) => self.probe = Some(probe),
-            Probed::Good => {
-                for unsent in std::mem::take(&mut self.unsent) {
-                    if let Err(error) = self.submit(&unsent) {
-                        self.refuse(&unsent, &error);
-                    }
-                }
+        let subject = probe.subject().to_owned();
+        let verdict = match probe.check(&self.setup) {
+            Probed::Waiting(probe) => return self.probe = Some(probe),
+            Probed::Good => Ok(()),
+            Probed::Bad(error) => Err(error),
+        };
+        // The nodes of other partitions may be different ones.
+        let all = std::mem::take(&mut self.unsent);
+        let (probed, others) =
+            all.into_iter().partition(|unsent| subject_of(&self.setup, &unsent.placement) == subject);
+        self.unsent = others;
+        let probed: Vec<Unsent> = probed;
+        for unsent in probed {
+            match &verdict {
+                Ok(()) => self.submit_or_refuse(&unsent),
+                Err(error) => self.refuse(&unsent, error),
             }
-            Probed::Bad(error) => {
-                for unsent in std::mem::take(&mut self.unsent) {
-                    self.refuse(&unsent, &error);
-                }
-            }
+        }
+    }
+
+    fn submit_or_refuse(&mut self, unsent: &Unsent) {
+        if let Err(error) = self.submit(unsent) {
+            self.refuse(unsent, &error);
         }
     }
 
@@ -454,16 +506,15 @@ impl Keeper {
             self.asked = Instant::now();
             let (system, transport) = (Arc::clone(&self.setup.system), Arc::clone(&self.setup.transport));
             let awaited = self.awaited();
-            self.asking = Some(std::thread::spawn(move || {
+            let ask = move || {
                 // A task that has ended by now has sent its records.
                 let states = system.states(&ids);
-                match transport.receive(&awaited) {
-                    Ok(()) => states.map_or(Answer::None, |states| {
-                        Answer::States(Known { ids: ids.into_iter().collect(), states })
-                    }),
-                    Err(error) => Answer::NoRemote(error.to_string()),
-                }
-            }));
+                let (unknown, problem) = transport.receive(&awaited);
+                let ids = ids.into_iter().filter(|id| !unknown.contains(id)).collect();
+                Answer { known: states.map(|states| Known { ids, states }), problem }
+            };
+            // If no thread can be started now, the next time.
+            self.asking = std::thread::Builder::new().spawn(ask).ok();
         }
         let Some(answered) = self.asking.take_if(|asking| asking.is_finished()) else {
             // What was gone then, and has had its time to leave a record, is lost.
@@ -476,12 +527,17 @@ impl Keeper {
             return;
         };
         self.read();
-        let known = match answered.join() {
-            Ok(Answer::States(known)) => known,
-            // Nothing is known, and nothing is lost.
-            Ok(Answer::NoRemote(problem)) => return self.warn_of_remote(&problem),
-            Ok(Answer::None) | Err(_) => return self.answer = None,
-        };
+        let Ok(Answer { known, problem }) = answered.join() else { return };
+        if let Some(problem) = problem {
+            self.warn("remote", format!("the remote does not answer ({problem}); its records are waited for"));
+        }
+        self.silences = if known.is_some() { 0 } else { self.silences + 1 };
+        if self.silences == MAX_SILENCES {
+            let name = &self.setup.name;
+            self.warn("batch system", format!("the batch system of `{name}` does not answer; records are waited for"));
+        }
+        // Otherwise nothing is known, and nothing is lost.
+        let Some(known) = known else { return self.answer = None };
         let has_changed = self.judge(&known);
         let shortest = self.setup.options.poll.max(MIN_POLL);
         let longest = if self.setup.remote.is_some() { MAX_REMOTE_POLL } else { MAX_POLL };
@@ -497,18 +553,18 @@ impl Keeper {
     fn awaited(&self) -> Vec<Awaited> {
         let of_task = |task: &Task| {
             let Submission { folder, remote, .. } = &task.batch.submission;
-            Some(Awaited { place: remote.clone()?, folder: folder.clone(), task: task.number })
+            let id = task.shown.id.clone();
+            Some(Awaited { id, place: remote.clone()?, folder: folder.clone(), task: task.number })
         };
         let probe = self.probe.iter().filter_map(|probe| probe.awaited(&self.setup));
         self.open().filter_map(of_task).chain(probe).collect()
     }
 
-    /// Says once that the remote does not answer.
-    fn warn_of_remote(&mut self, problem: &str) {
-        self.answer = None;
-        let job = self.open().find_map(|task| task.open.values().next().copied());
-        if let Some(job) = job.filter(|_| !std::mem::replace(&mut self.has_warned, true)) {
-            let message = format!("the remote does not answer ({problem}); its records are waited for");
+    /// Warns once that something does not answer.
+    fn warn(&mut self, what: &'static str, message: String) {
+        let open = self.open().find_map(|task| task.open.values().next().copied());
+        let job = open.or_else(|| self.unsent.first().and_then(|unsent| unsent.jobs.first()).map(|job| job.id));
+        if let Some(job) = job.filter(|_| self.warned.insert(what)) {
             self.say(job, JobEvent::Warning { message });
         }
     }
@@ -606,6 +662,9 @@ impl Keeper {
         submission.name = format!("{}-{}", submission.name, files::unique_name().trim_matches('.'));
         submission.placement.memory = memory;
         submission.avoided = avoided.into_iter().collect();
+        // They may still be there, if the batch system was wrong. Usually they are not.
+        let given_up: Vec<String> = places.iter().map(|(place, _)| self.tasks[*place].shown.id.clone()).collect();
+        let _ = self.setup.system.cancel(&given_up);
         let submitted = self.setup.system.submit(&submission, &numbers).or_else(|error| match submission.avoided {
             ref avoided if avoided.is_empty() => Err(error),
             // There may be no other node.
@@ -686,7 +745,8 @@ impl Keeper {
         for (place, task) in self.tasks.iter().enumerate() {
             let is_of_run = place >= self.found || !task.open.is_empty();
             let must_end = if is_of_run { end == End::Cancel } else { is_obsolete(task) };
-            match (must_end, task.open.is_empty() && is_of_run || task.has_ended()) {
+            let has_ended = task.open.is_empty() && is_of_run || task.has_ended();
+            match (must_end, has_ended && task.strangers.is_empty()) {
                 (_, true) => {}
                 (true, false) => {
                     cancelled.push(task.shown.id.clone());

@@ -18,11 +18,14 @@ use std::time::Duration;
 
 use hamflow_stage_api::{AnyKind, Job, StageError, Symlinks, read_regular};
 
-use super::remote::{Entries, First, RemoteJob, cannot, events_message, hashed, open, task_message};
-use super::tasks::{self, Carrier, Sent, TaskEvent};
+use super::remote::{
+    Entries, First, RemoteJob, cannot, checkpoint_message, events_message, hashed, is_below, last_checkpoints, open,
+    task_message,
+};
+use super::tasks::{self, Carrier, Sent, TaskEvent, Trouble};
 use crate::digest::Digest;
-use crate::fs;
-use crate::store::remote::{Mailbox, Place, for_each_parallel};
+use crate::fs::{self, Durability};
+use crate::store::remote::{Mailbox, Place, RemoteError, for_each_parallel};
 use crate::sys;
 
 /// The variables of the script: the URL of the remote, and the key.
@@ -37,7 +40,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub fn perform(kinds: &[&dyn AnyKind], name: &str, task: usize) -> Result<(), StageError> {
     let variable = |name: &str| std::env::var(name).map_err(|_| StageError::bug(format!("`{name}` is not set")));
     let place = Place { url: variable(URL)?, key: variable(KEY)?, name: name.to_owned() };
-    let mailbox = open(&place)?;
+    let mailbox = open(&place)?.patient();
     let get = |name: String| mailbox.read(&name).map_err(|error| cannot("get the task from the remote", &error));
     let text = get(task_message(task))?.ok_or_else(|| StageError::failed("the remote does not have the task"))?;
     let temporary = tempfile::Builder::new().prefix("hamflow-").tempdir();
@@ -46,6 +49,7 @@ pub fn perform(kinds: &[&dyn AnyKind], name: &str, task: usize) -> Result<(), St
     let failed = |source: io::Error| StageError::io("write", &folder, &source);
     let needs = write_task(&folder, task, &text).map_err(failed)?;
     if let Some(events) = get(events_message(task))? {
+        bring_checkpoints(&mailbox, task, &events, &needs)?;
         let written =
             sys::create_private(&tasks::events_file(&folder, task)).and_then(|mut file| file.write_all(&events));
         written.map_err(failed)?;
@@ -79,6 +83,28 @@ pub fn perform(kinds: &[&dyn AnyKind], name: &str, task: usize) -> Result<(), St
 struct Needs {
     files: Vec<(PathBuf, Digest)>,
     folders: Vec<PathBuf>,
+    checkpoint: Option<PathBuf>,
+}
+
+/// Brings the last checkpoints of a former attempt.
+fn bring_checkpoints(
+    mailbox: &Mailbox,
+    task: usize,
+    events: &[u8],
+    needs: &BTreeMap<u64, Needs>,
+) -> Result<(), StageError> {
+    for (job, files) in last_checkpoints(events) {
+        let Some(folder) = needs.get(&job).and_then(|needs| needs.checkpoint.as_ref()) else { continue };
+        for (path, _) in files {
+            let text = mailbox.read(&checkpoint_message(task, job, &path));
+            let text = text.map_err(|error| cannot("get a checkpoint from the remote", &error))?;
+            let to = folder.join(&path);
+            if let Some(text) = text.filter(|_| is_below(&path)) {
+                fs::write(&to, &text, Durability::Synced).map_err(|error| fs::disk_error(&error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the jobs of a message as those of a task on this machine. Returns what they need.
@@ -126,7 +152,8 @@ fn settled(folder: &Path, remote: RemoteJob) -> io::Result<(Job, Needs)> {
     job.project_dir = places.here(&job.project_dir);
     let all = [&job.side_dir, &job.output_dir, &job.scratch_dir, &job.project_dir];
     all.into_iter().chain(&job.checkpoint_dir).try_for_each(std::fs::create_dir_all)?;
-    Ok((job, Needs { files, folders }))
+    let checkpoint = job.checkpoint_dir.clone();
+    Ok((job, Needs { files, folders, checkpoint }))
 }
 
 /// Folders of the other machine and where they are here; the first one that holds a path decides.
@@ -139,7 +166,8 @@ impl Places {
     fn of(folder: &Path, job: &Job) -> Self {
         let work = folder.join(format!("job-{}", job.id));
         let mut moved: Vec<(PathBuf, PathBuf)> =
-            job.checkpoint_dir.iter().map(|path| (path.clone(), work.join("checkpoint"))).collect();
+            // Checkpoints are sealed with the name of their folder.
+            job.checkpoint_dir.iter().map(|path| (path.clone(), work.join("checkpoint").join(name_of(path)))).collect();
         moved.push((job.side_dir.clone(), work.join("side")));
         moved.extend(job.output_dir.parent().map(|path| (path.to_owned(), work)));
         moved.push((job.project_dir.clone(), folder.join("project")));
@@ -153,6 +181,10 @@ impl Places {
             self.elsewhere.join(names.collect::<PathBuf>())
         })
     }
+}
+
+fn name_of(folder: &Path) -> &std::ffi::OsStr {
+    folder.file_name().unwrap_or_default()
 }
 
 /// Carries files between this machine and the remote.
@@ -179,22 +211,22 @@ impl Remote {
         Ok(())
     }
 
-    fn get(&self, path: &Path, digest: Digest) -> Result<(), StageError> {
+    fn get(&self, path: &Path, digest: Digest) -> Result<(), Trouble> {
         if path.exists() {
             return Ok(());
         }
         let what = format!("get an input from {}", self.mailbox.location());
         match self.mailbox.get_blob(digest, path) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(StageError::failed(format!("cannot {what}: `{digest}` is not there"))),
-            Err(error) => Err(cannot(&what, &error)),
+            Ok(false) => Err(Trouble::OfJob(StageError::failed(format!("cannot {what}: `{digest}` is not there")))),
+            Err(error) => Err(trouble(&what, &error)),
         }
     }
 }
 
 impl Carrier for Remote {
-    fn bring(&self, job: &Job) -> Result<(), StageError> {
-        let Some(Needs { files, folders }) = self.needs.get(&job.id) else { return Ok(()) };
+    fn bring(&self, job: &Job) -> Result<(), Trouble> {
+        let Some(Needs { files, folders, .. }) = self.needs.get(&job.id) else { return Ok(()) };
         let problem = First::default();
         for_each_parallel(files, |(path, digest)| {
             if let Err(error) = self.get(path, *digest) {
@@ -202,12 +234,12 @@ impl Carrier for Remote {
             }
         });
         for folder in folders {
-            fs::create_dir(folder).map_err(|error| fs::disk_error(&error))?;
+            fs::create_dir(folder).map_err(|error| Trouble::OfNode(fs::disk_error(&error)))?;
         }
         problem.result()
     }
 
-    fn send(&self, job: &Job, what: Sent) -> Result<Option<TaskEvent>, StageError> {
+    fn send(&self, job: &Job, what: Sent) -> Result<Option<TaskEvent>, Trouble> {
         let folder = match what {
             Sent::Outputs => Some(&job.output_dir),
             Sent::Side => Some(&job.side_dir),
@@ -222,9 +254,17 @@ impl Carrier for Remote {
         let found = Entries::of(folder);
         let mut files = Vec::new();
         for path in &found.files {
-            let digest = hashed(path)?;
-            let sent = self.mailbox.put_blob(path, digest);
-            sent.map_err(|error| cannot(&format!("send results to {}", self.mailbox.location()), &error))?;
+            let digest = hashed(path).map_err(Trouble::OfJob)?;
+            let sent = match what {
+                Sent::Outputs | Sent::Side => self.mailbox.put_blob(path, digest).map(drop),
+                // The next one replaces it.
+                Sent::Checkpoint => {
+                    let text = read_regular(path, Symlinks::Refuse).map_err(RemoteError::Local);
+                    let name = checkpoint_message(self.task, job.id, &below(path));
+                    text.and_then(|text| self.mailbox.post(&name, &text))
+                }
+            };
+            sent.map_err(|error| trouble(&format!("send results to {}", self.mailbox.location()), &error))?;
             files.push((below(path), digest));
         }
         let folders = found.folders.iter().map(|path| below(path)).collect();
@@ -236,6 +276,16 @@ impl Carrier for Remote {
         // If it fails, the attempt counts as lost, and another one continues as well.
         let _ = self.post();
         let _ = fs::remove(&self.folder);
+    }
+}
+
+/// What an error of the remote means for a job.
+fn trouble(what: &str, error: &RemoteError) -> Trouble {
+    match error {
+        RemoteError::Unreachable(_) | RemoteError::Failed(_) => Trouble::OfNode(cannot(what, error)),
+        RemoteError::Refused(_) | RemoteError::Corrupt(_) | RemoteError::Local(_) => {
+            Trouble::OfJob(cannot(what, error))
+        }
     }
 }
 
@@ -254,7 +304,7 @@ mod tests {
         let here = |path: &str| places.here(Path::new(path)).display().to_string();
         assert_eq!(here("/home/a/project/cache/executors/c/r/job-7/output/x"), "/tmp/n/job-7/output/x");
         assert_eq!(here("/home/a/project/cache/runs/r/x/history.csv"), "/tmp/n/job-7/side/history.csv");
-        assert_eq!(here("/home/a/project/cache/checkpoints/k/state"), "/tmp/n/job-7/checkpoint/state");
+        assert_eq!(here("/home/a/project/cache/checkpoints/k/state"), "/tmp/n/job-7/checkpoint/k/state");
         assert_eq!(here("/home/a/project/fit.py"), "/tmp/n/project/fit.py");
         assert_eq!(here("/data/images/1.jpg"), "/tmp/n/elsewhere/data/images/1.jpg");
     }

@@ -23,10 +23,19 @@ pub struct Probe {
     /// What it is about: version, program, folder and partition.
     subject: String,
     placement: Placement,
+    name: String,
     folder: PathBuf,
     id: Option<String>,
     /// Since when the batch system has it no more.
     gone: Option<Instant>,
+}
+
+/// What a probe for a placement is about: the version and the place of hamflow, the partition and the transport.
+pub fn subject_of(setup: &Setup, placement: &Placement) -> String {
+    let partition = placement.requests.partition.as_ref().or(setup.options.partition.as_ref());
+    let program = program().map(|path| path.display().to_string()).unwrap_or_default();
+    let transport = if setup.remote.is_some() { "\tremote" } else { "" };
+    format!("{VERSION}\t{program}\t{}{transport}", partition.map_or("", String::as_str))
 }
 
 /// What is known of the nodes.
@@ -40,16 +49,14 @@ pub enum Probed {
 }
 
 impl Probe {
-    /// A probe of where jobs with a placement run.
-    pub fn new(setup: &Setup, placement: &Placement) -> Self {
-        let partition = placement.requests.partition.as_ref().or(setup.options.partition.as_ref());
-        let program = program().map(|path| path.display().to_string()).unwrap_or_default();
-        let transport = if setup.remote.is_some() { "\tremote" } else { "" };
-        let subject = format!("{VERSION}\t{program}\t{}{transport}", partition.map_or("", String::as_str));
+    /// A probe of where jobs with a placement run, with its number in the run.
+    pub fn new(setup: &Setup, placement: &Placement, number: usize) -> Self {
+        let name = format!("probe-{number}");
         Self {
-            subject,
+            subject: subject_of(setup, placement),
             placement: placement.clone(),
-            folder: setup.folder.join(&setup.run).join("probe"),
+            folder: setup.folder.join(&setup.run).join(&name),
+            name,
             id: None,
             gone: None,
         }
@@ -57,8 +64,13 @@ impl Probe {
 
     /// Where its record is, if that is in a remote.
     pub fn awaited(&self, setup: &Setup) -> Option<Awaited> {
-        let place = setup.remote.as_ref()?.below("probe");
-        self.id.as_ref().map(|_| Awaited { place, folder: self.folder.clone(), task: 0 })
+        let place = setup.remote.as_ref()?.below(&self.name);
+        Some(Awaited { id: self.id.clone()?, place, folder: self.folder.clone(), task: 0 })
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// Its id in the batch system.
@@ -111,12 +123,12 @@ impl Probe {
         tasks::write(&self.folder, 0, std::iter::empty()).map_err(|source| failed(&source))?;
         let written = tasks::task_file(&self.folder, 0);
         fs::sync_files(std::iter::once(&*written)).map_err(|error| failed(&error.source))?;
-        let remote = setup.remote.as_ref().map(|place| place.below("probe"));
+        let remote = setup.remote.as_ref().map(|place| place.below(&self.name));
         if let Some(place) = &remote {
             setup.transport.send(place, &[&[]])?;
         }
         let submission = Submission {
-            name: format!("hamflow-{}-probe", setup.run),
+            name: format!("hamflow-{}-{}", setup.run, self.name),
             threads: 1,
             placement: Placement { memory: None, ..self.placement.clone() },
             folder: self.folder.clone(),

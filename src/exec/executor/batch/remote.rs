@@ -4,19 +4,19 @@
 //! The events of a task are copied into the file where they would be with a shared file system, after the outputs that they speak of have
 //! arrived, so that nothing else needs to know of the transport.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_regular};
+use hamflow_stage_api::{Job, JobEvent, JobResult, ReadKind, StageError, Symlinks, UndeclaredRead, read_regular};
 use serde::{Deserialize, Serialize};
 
 use super::tasks::{self, Sent, TaskEvent};
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, Durability};
 use crate::store::remote::{Mailbox, Place, RemoteError, for_each_parallel};
 use crate::sys;
 
@@ -67,6 +67,11 @@ impl<E> First<E> {
     }
 }
 
+/// The name of the message with a file of the last checkpoint of a job.
+pub fn checkpoint_message(task: usize, job: u64, path: &str) -> String {
+    format!("{task}.checkpoint/{job}/{path}")
+}
+
 /// What was sent.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
@@ -83,10 +88,14 @@ pub struct Transport {
     pub is_ending: Arc<AtomicBool>,
     /// The events of each task that have been received, by its file.
     received: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
+    /// Held while messages are received: their files and events must not be taken twice at the same time.
+    receiving: Mutex<()>,
 }
 
 /// A task whose events may be in a remote.
 pub struct Awaited {
+    /// Its id in the batch system.
+    pub id: String,
     /// Where they are.
     pub place: Place,
     /// The folder of its batch on this machine.
@@ -98,7 +107,7 @@ pub struct Awaited {
 impl Transport {
     /// Sends tasks with the files that their jobs need.
     pub fn send(&self, place: &Place, tasks: &[&[Job]]) -> Result<Amount, StageError> {
-        let mailbox = open(place)?;
+        let mailbox = open(place)?.until(&self.is_ending);
         let mut blobs = BTreeMap::new();
         let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         let mut messages = Vec::new();
@@ -140,63 +149,147 @@ impl Transport {
         Ok(Amount { files: files.into_inner(), bytes: bytes.into_inner() })
     }
 
-    /// Receives what nodes have sent. The error is that of a remote that does not answer; nothing is lost then.
-    pub fn receive(&self, awaited: &[Awaited]) -> Result<(), RemoteError> {
-        let problem = First::default();
+    /// Receives what nodes have sent. Returns the tasks of which nothing is known, since the remote does not answer, and the first problem.
+    pub fn receive(&self, awaited: &[Awaited]) -> (BTreeSet<String>, Option<String>) {
+        let _guard = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (unknown, problem) = (Mutex::new(BTreeSet::new()), First::default());
         for_each_parallel(awaited, |awaited| {
-            if let Err(error) = self.receive_one(awaited) {
-                problem.note(error);
+            let Err(error) = self.receive_one(awaited) else { return };
+            // A message that is damaged or forged is none.
+            if !matches!(error, RemoteError::Corrupt(_)) {
+                unknown.lock().unwrap_or_else(PoisonError::into_inner).insert(awaited.id.clone());
             }
+            problem.note(error.to_string());
         });
-        problem.result()
+        (unknown.into_inner().unwrap_or_else(PoisonError::into_inner), problem.result().err())
     }
 
-    fn receive_one(&self, Awaited { place, folder, task }: &Awaited) -> Result<(), RemoteError> {
-        let mailbox = Mailbox::open(place).map_err(RemoteError::Refused)?;
+    fn receive_one(&self, Awaited { place, folder, task, .. }: &Awaited) -> Result<(), RemoteError> {
+        let mailbox = Mailbox::open(place).map_err(RemoteError::Refused)?.until(&self.is_ending);
         let Some(text) = mailbox.read(&events_message(*task))? else { return Ok(()) };
         let path = tasks::events_file(folder, *task);
         let known = self.received.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
         // A run that goes on with tasks of an earlier one knows what that one has received.
-        let known = known.unwrap_or_else(|| read_regular(&path, Symlinks::Refuse).unwrap_or_default());
-        let new = new_lines(&known, &text);
+        let local = read_regular(&path, Symlinks::Refuse).unwrap_or_default();
+        let new = new_lines(known.as_deref().unwrap_or(&local), &text);
         if new.is_empty() {
             return Ok(());
         }
         let jobs = tasks::read_jobs(folder, *task).unwrap_or_default();
-        let mut lines = Vec::new();
-        let checkpoint = last_checkpoint(new);
+        let mut taking = Taking { mailbox: &mailbox, task: *task, jobs: &jobs, finished: finished(&local) };
+        let checkpoints = last_checkpoints(new);
+        // After a line that could not be written whole.
+        let mut lines = if local.ends_with(b"\n") || local.is_empty() { Vec::new() } else { b"\n".to_vec() };
         for line in new.split_inclusive(|byte| *byte == b'\n') {
-            let error = match serde_json::from_slice(line) {
-                Ok(event @ TaskEvent::Sent { what: Sent::Checkpoint, .. }) if checkpoint.as_ref() != Some(&event) => {
-                    None
-                }
-                Ok(TaskEvent::Sent { job, what, files, folders }) => {
-                    let of_job = jobs.iter().find(|known| known.id == job);
-                    let taken = of_job.map_or(Ok(None), |job| take(&mailbox, job, what, (&files, &folders)));
-                    taken?.map(|error| (job, error))
-                }
-                Ok(TaskEvent::Job { job, event: JobEvent::Undeclared { reads: Some(reads), .. } }) => {
-                    let job_of = jobs.iter().find(|known| known.id == job);
-                    let is_here = |path: &&str| job_of.is_some_and(|job| job.project_dir.join(path).exists());
-                    let missed = reads.iter().filter(|read| read.was_absent).map(|read| &read.path[..]).find(is_here);
-                    missed.map(|path| (job, not_sent(path)))
-                }
-                _ => None,
-            };
-            // It comes before the job's own record, so it decides.
-            if let Some((id, error)) = error {
-                let result = JobResult { id, error: Some(error), peak_memory: 0, wall_ms: 0 };
-                let failed = TaskEvent::Job { job: id, event: JobEvent::Finished(result) };
-                lines.extend(serde_json::to_vec(&failed).map_err(|error| RemoteError::Local(error.into()))?);
-                lines.push(b'\n');
+            match serde_json::from_slice(line) {
+                Ok(event) => taking.event(event, &checkpoints, &mut lines)?,
+                // The empty line with which an attempt begins.
+                Err(_) => lines.extend_from_slice(line),
             }
-            lines.extend_from_slice(line);
         }
         let written = sys::append_private(&path).and_then(|mut file| file.write_all(&lines));
         written.map_err(RemoteError::Local)?;
         self.received.lock().unwrap_or_else(PoisonError::into_inner).insert(path, text);
         Ok(())
     }
+}
+
+/// The jobs that have a record.
+fn finished(events: &[u8]) -> BTreeSet<u64> {
+    let events = events.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    let of_finished = |event| match event {
+        TaskEvent::Job { job, event: JobEvent::Finished(_) } => Some(job),
+        _ => None,
+    };
+    events.filter_map(of_finished).collect()
+}
+
+/// Takes the events of a task, with the files that they speak of.
+struct Taking<'a> {
+    mailbox: &'a Mailbox,
+    task: usize,
+    jobs: &'a [Job],
+    finished: BTreeSet<u64>,
+}
+
+impl Taking<'_> {
+    /// Adds an event to the lines of this machine's file.
+    fn event(
+        &mut self,
+        event: TaskEvent,
+        checkpoints: &BTreeMap<u64, Files>,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), RemoteError> {
+        let id = match &event {
+            TaskEvent::Job { job, .. } | TaskEvent::Sent { job, .. } => Some(*job),
+            TaskEvent::Began { .. } | TaskEvent::Left => None,
+        };
+        let job = id.and_then(|id| self.jobs.iter().find(|job| job.id == id));
+        // Another attempt may be late; the first record decides.
+        if id.is_some_and(|id| self.finished.contains(&id)) {
+            return Ok(());
+        }
+        let mut event = event;
+        let problem = match (&mut event, job) {
+            (TaskEvent::Sent { what: Sent::Checkpoint, files, .. }, Some(job)) => {
+                if checkpoints.get(&job.id) == Some(files) {
+                    self.take_checkpoint(job, files)?;
+                }
+                None
+            }
+            (TaskEvent::Sent { what, files, folders, .. }, Some(job)) => {
+                take(self.mailbox, job, *what, (files, folders))?
+            }
+            (TaskEvent::Job { event: JobEvent::Undeclared { reads: Some(reads), .. }, .. }, Some(job)) => {
+                // What a program used outside of the project is software of the node.
+                reads.retain(|read| !read.path.starts_with('/') && !read.path.starts_with("~/"));
+                reads.iter().find(|read| is_missed(job, read)).map(|read| not_sent(&read.path))
+            }
+            _ => None,
+        };
+        // It comes before the job's own record, so it decides.
+        for event in problem.map(|error| failed(id.unwrap_or_default(), error)).into_iter().chain([event]) {
+            if let TaskEvent::Job { job, event: JobEvent::Finished(_) } = &event {
+                self.finished.insert(*job);
+            }
+            lines.extend(serde_json::to_vec(&event).map_err(|error| RemoteError::Local(error.into()))?);
+            lines.push(b'\n');
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint, so that the job can go on here, too. Without one, the job begins anew, which is no failure.
+    fn take_checkpoint(&self, job: &Job, files: &Files) -> Result<(), RemoteError> {
+        let Some(folder) = job.checkpoint_dir.as_ref().filter(|folder| folder.is_dir()) else { return Ok(()) };
+        for (path, _) in files.iter().filter(|(path, _)| is_below(path)) {
+            if let Some(text) = self.mailbox.read(&checkpoint_message(self.task, job.id, path))? {
+                let written = fs::write(&folder.join(path), &text, Durability::Synced);
+                written.map_err(|error| RemoteError::Local(error.source))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(id: u64, error: StageError) -> TaskEvent {
+    let result = JobResult { id, error: Some(error), peak_memory: 0, wall_ms: 0 };
+    TaskEvent::Job { job: id, event: JobEvent::Finished(result) }
+}
+
+/// Whether a program saw less of the project on a node than there is.
+fn is_missed(job: &Job, read: &UndeclaredRead) -> bool {
+    let path = job.project_dir.join(&read.path);
+    if read.was_absent {
+        return path.exists();
+    }
+    // A folder: were all its entries sent?
+    let inputs = || job.inputs.0.values().flatten();
+    let sources = || inputs().flat_map(|input| &input.files).map(|file| &file.source).chain(&job.params_file);
+    let is_sent = |entry: &Path| sources().any(|source| source.starts_with(entry));
+    let entries = std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_own = |entry: &PathBuf| job.own_paths.iter().any(|own| own.starts_with(entry));
+    matches!(read.kind, ReadKind::Names | ReadKind::Modules)
+        && entries.filter(|entry| !is_own(entry)).any(|entry| !is_sent(&entry))
 }
 
 /// What a text has after the lines that it shares with another one. A task that was submitted again may have begun with less than its former
@@ -208,10 +301,17 @@ fn new_lines<'a>(known: &[u8], text: &'a [u8]) -> &'a [u8] {
     text.get(start..end).unwrap_or_default()
 }
 
-/// The last checkpoint in lines of events: the earlier ones are of no use.
-fn last_checkpoint(lines: &[u8]) -> Option<TaskEvent> {
-    let events = lines.split(|byte| *byte == b'\n').rev().filter_map(|line| serde_json::from_slice(line).ok());
-    { events }.find(|event| matches!(event, TaskEvent::Sent { what: Sent::Checkpoint, .. }))
+/// Files with their paths below a folder.
+type Files = Vec<(String, Digest)>;
+
+/// The files of the last checkpoint of each job in lines of events: the earlier ones are of no use.
+pub fn last_checkpoints(lines: &[u8]) -> BTreeMap<u64, Files> {
+    let events = lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    let of_checkpoint = |event| match event {
+        TaskEvent::Sent { job, what: Sent::Checkpoint, files, .. } => Some((job, files)),
+        _ => None,
+    };
+    events.filter_map(of_checkpoint).collect()
 }
 
 /// Takes files of a job to where the job would have written them here. Returns why the job has failed, if the remote has lost them.
@@ -221,27 +321,22 @@ fn take(
     what: Sent,
     (files, folders): (&[(String, Digest)], &[String]),
 ) -> Result<Option<StageError>, RemoteError> {
-    let folder = match what {
-        Sent::Outputs => Some(&job.output_dir),
-        Sent::Side => Some(&job.side_dir),
-        Sent::Checkpoint => job.checkpoint_dir.as_ref(),
+    let (folder, is_needed) = match what {
+        Sent::Outputs => (&job.output_dir, job.output_dir.ancestors().nth(2).is_some_and(Path::is_dir)),
+        Sent::Side | Sent::Checkpoint => (&job.side_dir, job.side_dir.is_dir()),
     };
     // The folders of a run that has ended are gone.
-    let is_needed = |folder: &&PathBuf| match what {
-        Sent::Outputs => folder.ancestors().nth(2).is_some_and(Path::is_dir),
-        Sent::Side | Sent::Checkpoint => folder.is_dir(),
-    };
-    let Some(folder) = folder.filter(is_needed) else { return Ok(None) };
-    // A checkpoint is whole or absent.
-    let staged = if what == Sent::Checkpoint { folder.with_file_name(fs::unique_name()) } else { folder.clone() };
-    for path in folders.iter().filter(|path| is_below(path)) {
-        fs::create_dir(&staged.join(path)).map_err(|error| RemoteError::Local(error.source))?;
+    if !is_needed {
+        return Ok(None);
     }
-    fs::create_dir(&staged).map_err(|error| RemoteError::Local(error.source))?;
+    for path in folders.iter().filter(|path| is_below(path)) {
+        fs::create_dir(&folder.join(path)).map_err(|error| RemoteError::Local(error.source))?;
+    }
+    fs::create_dir(folder).map_err(|error| RemoteError::Local(error.source))?;
     let problem = First::default();
     for_each_parallel(files, |(path, digest)| {
         let got = match is_below(path) {
-            true => mailbox.get_blob(*digest, &staged.join(path)),
+            true => mailbox.get_blob(*digest, &folder.join(path)),
             false => Err(RemoteError::Corrupt(format!("`{path}` is not a path in a folder"))),
         };
         let error = match got {
@@ -252,14 +347,6 @@ fn take(
         problem.note(error);
     });
     let problem = problem.result();
-    if what == Sent::Checkpoint {
-        // Without one, the training begins anew, which is no failure.
-        let replaced = problem.is_ok() && fs::remove(folder).is_ok() && std::fs::rename(&staged, folder).is_ok();
-        if !replaced {
-            let _ = fs::remove(&staged);
-        }
-        return Ok(None);
-    }
     match problem {
         Ok(()) => Ok(None),
         Err(error @ RemoteError::Corrupt(_)) => {
@@ -270,7 +357,7 @@ fn take(
 }
 
 /// Whether a path with `/` stays in its folder.
-fn is_below(path: &str) -> bool {
+pub fn is_below(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
 }
 

@@ -78,14 +78,23 @@ pub enum Sent {
     Checkpoint,
 }
 
+/// Why inputs cannot be brought, or results sent.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The job fails.
+    OfJob(StageError),
+    /// The node cannot go on; another attempt may do it.
+    OfNode(StageError),
+}
+
 /// What brings inputs to a node and takes results away. With a shared file system there is nothing to do.
 pub trait Carrier: Send + Sync {
     /// Brings the inputs of a job.
-    fn bring(&self, _job: &Job) -> Result<(), StageError> {
+    fn bring(&self, _job: &Job) -> Result<(), Trouble> {
         Ok(())
     }
     /// Sends files of a job. Returns the event that says so.
-    fn send(&self, _job: &Job, _what: Sent) -> Result<Option<TaskEvent>, StageError> {
+    fn send(&self, _job: &Job, _what: Sent) -> Result<Option<TaskEvent>, Trouble> {
         Ok(None)
     }
     /// Sends the last events and removes what the attempt leaves, before its process ends.
@@ -166,22 +175,48 @@ pub fn perform_with(kinds: &[&dyn AnyKind], folder: &Path, task: usize, carrier:
             return Ok(());
         }
         events.begin(&job);
-        [&job.output_dir, &job.scratch_dir].into_iter().try_for_each(std::fs::create_dir_all)?;
-        let mut result = match carrier.bring(&job) {
-            Ok(()) => worker::perform_job(kinds, &job, &events),
-            Err(error) => JobResult { id: job.id, error: Some(error), peak_memory: 0, wall_ms: 0 },
-        };
-        for what in [Sent::Side, Sent::Outputs] {
-            if result.error.is_none() || what == Sent::Side {
-                let sent = carrier.send(&job, what).map(|sent| sent.iter().for_each(|event| events.line(event)));
-                result.error = result.error.or(sent.err());
+        let result = carrier.bring(&job).map_or_else(Err, |()| {
+            let result = attempt(kinds, &job, &events).map_err(|error| {
+                Trouble::OfNode(StageError::io("write", job.output_dir.parent().unwrap_or(folder), &error))
+            })?;
+            let sent = if result.error.is_none() { &[Sent::Side, Sent::Outputs][..] } else { &[Sent::Side] };
+            for what in sent {
+                carrier.send(&job, *what)?.iter().for_each(|event| events.line(event));
             }
-        }
+            Ok(result)
+        });
+        let result = match result {
+            Ok(result) => result,
+            Err(Trouble::OfJob(error)) => JobResult { id: job.id, error: Some(error), peak_memory: 0, wall_ms: 0 },
+            Err(Trouble::OfNode(error)) => return Err(io::Error::other(error.to_string())),
+        };
         events.emit(JobEvent::Finished(result));
         // So that other machines see it.
         sync(&events_file(folder, task))?;
     }
     Ok(())
+}
+
+/// Does a job in directories of its own, since a former attempt that was given up may have left something, or still be at work. The first
+/// attempt that is done gives the outputs.
+fn attempt(kinds: &[&dyn AnyKind], job: &Job, events: &dyn EventSink) -> io::Result<JobResult> {
+    let own = fs::unique_name();
+    let beside = |folder: &Path| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        folder.with_file_name(format!("{name}-{}", own.trim_matches('.')))
+    };
+    let of_attempt = Job { output_dir: beside(&job.output_dir), scratch_dir: beside(&job.scratch_dir), ..job.clone() };
+    let Job { output_dir, scratch_dir, .. } = &of_attempt;
+    [output_dir, scratch_dir].into_iter().try_for_each(std::fs::create_dir_all)?;
+    let result = worker::perform_job(kinds, &of_attempt, events);
+    // What cannot be removed is removed with the folder of the run.
+    let _ = fs::remove(scratch_dir);
+    let moved = match result.error {
+        None => std::fs::rename(output_dir, &job.output_dir),
+        Some(_) => Ok(()),
+    };
+    let _ = fs::remove(output_dir);
+    if job.output_dir.is_dir() { Ok(result) } else { moved.map(|()| result) }
 }
 
 /// Records that the jobs of another version of hamflow cannot be done here.
