@@ -74,6 +74,15 @@ fn a_task_that_was_cancelled_or_killed_is_submitted_again() {
     assert!(ran.code == 0 && ran.stderr.contains("_0 was lost: "), "{ran:?}");
     assert_eq!(project.read("out/x/y.txt"), "y\n");
 
+    // What the first attempt leaves is not in the way of the second.
+    let folder = "mkdir -p {outputs.y}; mkdir {outputs.y}/a; if [ ! -e killed ]; then touch killed; kill -9 $PPID; fi; echo y > {outputs.y}/a/y";
+    let project = program(folder);
+    let text = project.read("pipeline.toml");
+    project.write("pipeline.toml", text.replace("{ type = \"file\", path = \"y.txt\" }", "{ type = \"folder\" }"));
+    let ran = project.hamflow(&["run"]);
+    assert!(ran.code == 0 && ran.stderr.contains("_0 was lost: "), "{ran:?}");
+    assert_eq!(project.read("out/x/y/a/y"), "y\n");
+
     let project = program("touch started; if [ ! -e go ]; then sleep 300; fi; echo y > {outputs.y}");
     let running = project.start(&["run"]);
     project.wait_for("started");
@@ -260,6 +269,23 @@ fn a_node_that_lacks_the_cache_or_hamflow_is_found_before_anything_is_submitted(
         let ran = with_programs(&project, &[("sbatch", &change(what))]);
         assert!(ran.code == 2 && ran.stderr.contains(expected) && !project.path("ran").exists(), "{ran:?}");
     }
+}
+
+#[test]
+#[ignore = "needs Slurm"]
+fn each_partition_is_probed() {
+    let project = program("echo y > {outputs.y}");
+    let text = project.read("pipeline.toml");
+    let other = text.split_once("[stages.x]").unwrap().1.replace("echo y", "echo z");
+    let other = other.replace("time = \"5m\"", "partition = \"patient\"");
+    project.write("pipeline.toml", format!("{text}[stages.z]{other}"));
+    let arrays = submitted_arrays(&project, &[]);
+    assert_eq!(arrays, ["--array=0"; 4], "a probe and a task in each partition");
+    let probed = project.read("cache/executors/cluster/probed");
+    let partitions: std::collections::BTreeSet<&str> =
+        probed.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    assert_eq!(partitions, ["", "patient"].into());
+    assert_eq!(submitted_arrays(&project, &[]).len(), 4, "nothing is to be done");
 }
 
 #[test]
@@ -533,6 +559,19 @@ fn what_is_not_declared_is_not_on_a_node_without_a_shared_file_system() {
     std::fs::remove_file(project.path("extra.txt")).unwrap();
     assert_eq!(with_programs(&project, &[]).code, 0);
     assert_eq!(project.read("out/x/y"), "none\n");
+    // A folder with more than was sent.
+    let text = project.read("pipeline.toml");
+    project.write("data/a.csv", "a\n");
+    project.write("data/b.csv", "b\n");
+    let run = "run = \"echo {file:data/a.csv}; cat data/*.csv > {outputs.y}\"";
+    let lines = text.lines().map(|line| if line.starts_with("run = ") { run } else { line });
+    project.write("pipeline.toml", lines.collect::<Vec<_>>().join("\n"));
+    let ran = with_programs(&project, &[]);
+    let expected = "the program looked for `data`, which the node does not have";
+    assert!(ran.code == 2 && ran.stderr.contains(expected), "{ran:?}");
+    std::fs::remove_file(project.path("data/b.csv")).unwrap();
+    assert_eq!(with_programs(&project, &[]).code, 0);
+    assert_eq!(project.read("out/x/y"), "a\n");
     // No remote at all.
     let text = project.read("pipeline.toml");
     let without: Vec<&str> =
