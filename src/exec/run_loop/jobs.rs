@@ -122,7 +122,8 @@ impl RunLoop {
         };
         work.parts[number].1 = true;
         work.ran += 1;
-        if work.parts.iter().any(|(_, made)| !made) {
+        // From the end, which usually is made last.
+        if work.parts.iter().rev().any(|(_, made)| !made) {
             return Ok(());
         }
         if work.key.is_some() {
