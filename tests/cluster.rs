@@ -176,7 +176,7 @@ fn a_detached_run_leaves_its_jobs_and_the_next_one_goes_on_with_them() {
     project.wait_for("started");
     let status = project.hamflow(&["status"]).stdout;
     let task = status.lines().find(|line| line.contains("task ")).unwrap_or_else(|| panic!("{status}"));
-    assert!(task.contains("_0: RUNNING on ") && task.contains("1 job"), "{status}");
+    assert!(task.contains("_0: RUNNING on ") && task.contains("1 job, for "), "{status}");
     assert!(project.hamflow(&["log", "last"]).stdout.contains("queued   x"));
     // Still nothing to do but to wait.
     let ran = project.hamflow(&["run", "--detach"]);

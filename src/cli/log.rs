@@ -172,7 +172,7 @@ fn show(record: &RunRecord) {
             line.push_str(&format!("  {reason}"));
         }
         ui::data(line.trim_end());
-        stage.tasks.iter().for_each(|task| ui::data(&format!("  {}", status::task_line(task))));
+        stage.tasks.iter().for_each(|task| ui::data(&format!("  {}", status::task_line(task, None))));
         if let Some(error) = &stage.error {
             ui::data(&format!("  {}", error.render().replace('\n', "\n  ")));
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::project::Project;
 use super::{CliError, Common, project};
 use crate::config::Kinds;
-use crate::exec::{QueuedTask, RunGuard, RunProgress, StageProgress, left_in_queue, newest_unfinished_run};
+use crate::exec::{QueuedTask, RunGuard, RunProgress, StageProgress, left_in_queue, newest_unfinished_run, now_ms};
 use crate::graph::StageId;
 use crate::plan::{Planner, Results, StaleReason, Verdict};
 use crate::ui::{self, Style};
@@ -105,8 +105,9 @@ fn queues(opened: &Project) -> BTreeMap<String, Vec<QueuedTask>> {
     executors.iter().flat_map(|(name, options)| left_in_queue(options, &folder.join(name))).collect()
 }
 
-/// A task on one line: `task 12_0: RUNNING on node7, 3 jobs, since 2 min`.
-pub fn task_line(task: &QueuedTask) -> String {
+/// A task on one line: `task 12_0: RUNNING on node7, 3 jobs, for 2 min`. How long it has run or waited is only said if it is known what time
+/// it is.
+pub fn task_line(task: &QueuedTask, now_ms: Option<u64>) -> String {
     let QueuedTask { id, state, reason, host, jobs, attempts, wall_ms, peak_memory, .. } = task;
     let mut line = format!("task {id}: {state}");
     if !reason.is_empty() {
@@ -116,6 +117,14 @@ pub fn task_line(task: &QueuedTask) -> String {
         line.push_str(&format!(" on {host}"));
     }
     line.push_str(&format!(", {}", ui::plural(*jobs as u64, "job")));
+    let since = match task.began_ms {
+        Some(began) if task.is_running() => began,
+        _ if task.is_waiting() => task.submitted_ms,
+        _ => 0,
+    };
+    if let Some(passed) = now_ms.filter(|_| since > 0).map(|now| now.saturating_sub(since)) {
+        line.push_str(&format!(", for {}", ui::duration(passed)));
+    }
     if *attempts > 1 {
         line.push_str(&format!(", attempt {attempts}"));
     }
@@ -165,7 +174,7 @@ pub fn show(opened: &Project, shown: &Shown<'_>, allow_missing: bool) -> Result<
             ui::data(&line.to_string());
         } else {
             ui::data(format!("{} {name:<width$}  {text}", style.word(word)).trim_end());
-            tasks.iter().for_each(|task| ui::data(&format!("  {}", task_line(task))));
+            tasks.iter().for_each(|task| ui::data(&format!("  {}", task_line(task, Some(now_ms())))));
         }
     }
     Ok(code)

@@ -191,7 +191,7 @@ fn ended_row(stage: &StageRecord, has_log: bool) -> Markup {
             th scope="row" { (stage.stage) }
             td {
                 (state(word)) @if parts > 0 { " " (stage.parts_ran) " of " (parts) " parts" }
-                @for task in &stage.tasks { br; span.soft { (task_line(task)) } }
+                @for task in &stage.tasks { br; span.soft { (task_line(task, None)) } }
             }
             td.number { @if stage.wall_ms > 0 { (duration(stage.wall_ms)) } }
             td.number { @if stage.peak_memory > 0 { (bytes(stage.peak_memory)) } }

@@ -17,7 +17,6 @@ use super::system::{self, State, Submission};
 use super::tasks::{self, TaskEvent};
 use crate::config::ExecutorOptions;
 use crate::digest::Digest;
-use crate::exec::now_ms;
 use crate::exec::queue::{ENDED, QueuedTask};
 use crate::fs;
 use crate::sys;
@@ -29,6 +28,9 @@ pub struct BatchInfo {
     pub stages: Vec<BTreeSet<String>>,
     /// What was submitted.
     pub submission: Submission,
+    /// When, in milliseconds since 1970.
+    #[serde(default)]
+    pub submitted_ms: u64,
 }
 
 impl BatchInfo {
@@ -166,11 +168,12 @@ impl FoundTask {
     fn shown(self, state: Option<Option<State>>) -> QueuedTask {
         let path = tasks::events_file(&self.batch.submission.folder, self.number);
         let (jobs, is_remote) = (self.jobs, self.batch.submission.remote.is_some());
-        let mut shown = QueuedTask { id: self.id, jobs, attempts: 1, ..QueuedTask::default() };
+        let submitted_ms = self.batch.submitted_ms;
+        let mut shown = QueuedTask { id: self.id, jobs, submitted_ms, attempts: 1, ..QueuedTask::default() };
         let mut finished = 0;
         for event in tasks::read_events(&path, &mut 0) {
             match event {
-                TaskEvent::Began { host, .. } => (shown.host, shown.began_ms) = (Some(host), Some(now_ms())),
+                TaskEvent::Began { host, began_ms, .. } => (shown.host, shown.began_ms) = (Some(host), Some(began_ms)),
                 TaskEvent::Job { event: JobEvent::Finished(result), .. } => {
                     finished += 1;
                     shown.wall_ms += result.wall_ms;
@@ -263,7 +266,7 @@ mod tests {
             remote: None,
         };
         assert!(Found::read(folder.path()).tasks.is_empty(), "not submitted");
-        BatchInfo { stages: vec![BTreeSet::from(["x".to_owned()]); 4], submission }.write().unwrap();
+        BatchInfo { stages: vec![BTreeSet::from(["x".to_owned()]); 4], submission, submitted_ms: 0 }.write().unwrap();
         remember(&batch, &[(3, "7_3".to_owned())]);
         remember(&batch, &[(3, "9_3".to_owned())]);
         let mut found = Found::read(folder.path());

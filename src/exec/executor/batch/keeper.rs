@@ -447,7 +447,8 @@ impl Keeper {
         };
         self.batches += 1;
         let of_chunk = |chunk: &&[Job]| chunk.iter().map(|job| job.stage.clone()).collect();
-        let batch = Arc::new(BatchInfo { stages: chunks.iter().map(of_chunk).collect(), submission });
+        let stages = chunks.iter().map(of_chunk).collect();
+        let batch = Arc::new(BatchInfo { stages, submission, submitted_ms: now_ms() });
         batch.write().map_err(|source| failed(&source))?;
         let sent =
             batch.submission.remote.as_ref().map(|place| self.setup.transport.send(place, &chunks)).transpose()?;
@@ -481,9 +482,9 @@ impl Keeper {
             let path = tasks::events_file(&task.batch.submission.folder, task.number);
             for event in tasks::read_events(&path, &mut task.offset) {
                 match event {
-                    TaskEvent::Began { host, .. } => {
+                    TaskEvent::Began { host, began_ms, .. } => {
                         let task = &mut self.tasks[place];
-                        task.shown.began_ms = Some(now_ms());
+                        task.shown.began_ms = Some(began_ms);
                         task.shown.host = Some(host);
                         task.shown.reason.clear();
                         (task.gone, task.has_left) = (None, false);

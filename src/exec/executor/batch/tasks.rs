@@ -20,7 +20,7 @@ use hamflow_stage_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::exec::worker;
+use crate::exec::{now_ms, worker};
 use crate::fs;
 use crate::sys;
 
@@ -43,6 +43,9 @@ pub enum TaskEvent {
         host: String,
         /// The version of hamflow there.
         version: String,
+        /// When, in milliseconds since 1970 by the node's clock; 0 if it did not say.
+        #[serde(default)]
+        began_ms: u64,
     },
     /// Something happened to a job.
     Job {
@@ -265,7 +268,7 @@ impl Events {
         sys::set_on_notice(&events.ending)?;
         // An earlier attempt may have been killed within a line.
         events.write(b"\n");
-        events.line(&TaskEvent::Began { host: node_name(), version: VERSION.to_owned() });
+        events.line(&TaskEvent::Began { host: node_name(), version: VERSION.to_owned(), began_ms: now_ms() });
         Ok(events)
     }
 
