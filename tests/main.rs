@@ -29,6 +29,8 @@ mod layers;
 mod messages;
 #[cfg(feature = "builtin")]
 mod migration;
+#[cfg(feature = "builtin")]
+mod nodes;
 mod plan;
 #[cfg(feature = "builtin")]
 mod preprocess;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hamflow_stage_api::{JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
+use hamflow_stage_api::{Inputs, JobEvent, JobPart, JobResult, Part, PartOutput, StageError};
 use serde_json::Value;
 
 use super::Driver;
@@ -35,7 +35,7 @@ fn move_entries(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
         // The log of this run goes on.
         if entry.file_name() != "log.txt" {
-            let _ = std::fs::rename(entry.path(), to.join(entry.file_name()));
+            let _ = fs::rename(&entry.path(), &to.join(entry.file_name()));
         }
     }
 }
@@ -51,25 +51,7 @@ impl Driver<'_> {
     ) -> Result<(), StageError> {
         let stage = self.setting.graph.stage(id);
         let work = self.stages.get(&id).ok_or_else(|| StageError::bug("a job of a stage without work"))?;
-        let mut part_key = PartKey::None;
-        let (part, inputs) = match piece {
-            Piece::Whole => (JobPart::Whole, work.inputs.clone()),
-            Piece::Merge => (JobPart::Merge { parts: self.part_outputs(work, id) }, work.inputs.clone()),
-            Piece::Part(number) => {
-                let part = &work.parts.parts[number];
-                let inputs = job::part_inputs(&work.inputs, part)?;
-                part_key = match work.check {
-                    Some(_) => {
-                        let digests = job::known_digests(&inputs, part)?;
-                        let (key, fingerprint) = self.part_key(id, work.device.clone(), part, digests);
-                        PartKey::Known(key, fingerprint)
-                    }
-                    None => PartKey::OfReading(Box::new((part.clone(), inputs.clone(), work.device.clone()))),
-                };
-                let Part { name, key, data, .. } = part.clone();
-                (JobPart::Part { name, key, data }, inputs)
-            }
-        };
+        let (part, inputs, part_key) = self.work_of(id, work, piece)?;
         let side = self.report.journal.stage_dir(&stage.name);
         if self.seen.started.insert(id) {
             fs::create_dir(&side).map_err(|error| fs::disk_error(&error))?;
@@ -122,6 +104,30 @@ impl Driver<'_> {
         };
         self.jobs.insert(number, job);
         Ok(())
+    }
+
+    /// What a piece of a stage's work is, its inputs, and its key if it is a part.
+    fn work_of(&self, id: StageId, work: &StageWork, piece: Piece) -> Result<(JobPart, Inputs, PartKey), StageError> {
+        let mut part_key = PartKey::None;
+        let (part, inputs) = match piece {
+            Piece::Whole => (JobPart::Whole, work.inputs.clone()),
+            Piece::Merge => (JobPart::Merge { parts: self.part_outputs(work, id) }, work.inputs.clone()),
+            Piece::Part(number) => {
+                let part = &work.parts.parts[number];
+                let inputs = job::part_inputs(&work.inputs, part)?;
+                part_key = match work.check {
+                    Some(_) => {
+                        let digests = job::known_digests(&inputs, part)?;
+                        let (key, fingerprint) = self.part_key(id, work.device.clone(), part, digests);
+                        PartKey::Known(key, fingerprint)
+                    }
+                    None => PartKey::OfReading(Box::new((part.clone(), inputs.clone(), work.device.clone()))),
+                };
+                let Part { name, key, data, .. } = part.clone();
+                (JobPart::Part { name, key, data }, inputs)
+            }
+        };
+        Ok((part, inputs, part_key))
     }
 
     /// Where the jobs of a stage run.

@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::exec::RunEvent;
 use crate::exec::busy_time::{BusyTime, milliseconds};
 use crate::exec::event::Done;
+use crate::exec::queue::{ENDED, QueuedTask};
 use crate::exec::record::{Outcome, StageRecord};
 use crate::graph::StageId;
 use crate::plan::StaleReason;
@@ -216,6 +217,19 @@ impl Driver<'_> {
         busy
     }
 
+    /// The tasks of a stage in a queue, at its end.
+    fn ended_tasks(&mut self, id: StageId, outcome: Outcome) -> Vec<QueuedTask> {
+        let name = self.name(id).to_owned();
+        let mut tasks = self.queued.remove(&name).unwrap_or_default();
+        if outcome == Outcome::Interrupted {
+            for task in tasks.iter_mut().filter(|task| task.state != ENDED) {
+                task.state = "cancelled".to_owned();
+                task.reason.clear();
+            }
+        }
+        tasks
+    }
+
     /// Reports and records the end of a stage.
     fn tell(&mut self, id: StageId, ending: Ending, work: Option<&StageWork>) {
         let Ending { outcome, key, reasons, outputs, error } = ending;
@@ -229,7 +243,7 @@ impl Driver<'_> {
             wall_ms: work.map_or(0, |work| self.busy_time(id, work).milliseconds()),
             peak_memory: work.map_or(0, |work| work.peak_memory),
             work_ms: work.map_or(0, |work| milliseconds(work.work_time)),
-            tasks: self.queued.remove(self.name(id)).unwrap_or_default(),
+            tasks: self.ended_tasks(id, outcome),
             device: work.and_then(|work| work.device.clone()),
             outputs,
             error,

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::backend::{Backend, RemoteError};
 use super::transfer::object;
 use crate::digest::Digest;
-use crate::fs;
+use crate::fs::{self, Symlinks};
 use crate::sys;
 
 /// The bytes of a nonce.
@@ -150,7 +150,7 @@ impl Mailbox {
             if backend.has(&name, digest.size())? {
                 return Ok(false);
             }
-            let file = File::open(&path).map_err(RemoteError::Local)?;
+            let file = fs::open_regular(&path, Symlinks::Follow).map_err(RemoteError::Local)?;
             let body =
                 Verified { file, hasher: blake3::Hasher::new(), left: digest.size(), digest, has_changed: false };
             let mut body = Counted { of: body, progress };

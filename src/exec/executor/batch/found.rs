@@ -13,7 +13,8 @@ use std::sync::Arc;
 use hamflow_stage_api::{Job, JobEvent, Symlinks, read_regular};
 use serde::{Deserialize, Serialize};
 
-use super::system::{self, State, Submission};
+use super::system::{State, Submission};
+use super::systems;
 use super::tasks::{self, TaskEvent};
 use crate::config::ExecutorOptions;
 use crate::digest::Digest;
@@ -149,7 +150,7 @@ pub fn left_in_queue(options: &ExecutorOptions, folder: &Path) -> BTreeMap<Strin
     if found.tasks.is_empty() {
         return stages;
     }
-    let system = system::system(options);
+    let system = systems::system(options);
     let ids: Vec<String> = found.tasks.iter().map(|task| task.id.clone()).collect();
     let states = system.states(&ids);
     for task in found.tasks {

@@ -3,24 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hamflow_stage_api::{Job, JobEvent, JobResult, StageError, Symlinks, read_regular};
+use hamflow_stage_api::{Job, JobEvent, JobResult, StageError};
 
+use super::End;
+use super::chunks::per_task;
 use super::found::{BatchInfo, FoundTask, remember};
 use super::probe::{Probe, Probed, subject_of};
-use super::remote::{Amount, Awaited, First, Transport};
-use super::system::{BatchSystem, Meaning, State, States, Submission};
+use super::remote::{Amount, Awaited, First};
+use super::setup::{Known, Order, Setup, Stopped, Unsent, program};
+use super::system::{Meaning, State, Submission};
+use super::task::{Task, count, output, reason, size};
 use super::tasks::{self, TaskEvent};
-use super::{End, Scope};
-use crate::config::ExecutorOptions;
-use crate::exec::executor::Placement;
 use crate::exec::queue::{ENDED, QueuedTask};
 use crate::exec::{Message, now_ms};
 use crate::fs as files;
-use crate::store::remote::{Place, for_each_parallel};
+use crate::store::remote::for_each_parallel;
 
 /// How often the records are read.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -46,33 +47,6 @@ const MAX_SHOWN: usize = 16;
 /// How often a task is submitted at most without progress.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Jobs of a stage and its instances, with equal requests, that are not submitted yet.
-pub struct Unsent {
-    /// What each job asks for.
-    pub placement: Placement,
-    /// The jobs.
-    pub jobs: Vec<Job>,
-}
-
-/// What a keeper is told to do.
-pub enum Order {
-    /// Submit jobs.
-    Submit(Unsent),
-    /// A job of this run is one that an earlier run submitted.
-    Adopt {
-        /// The place of the task among those found.
-        task: usize,
-        /// The job in the earlier run.
-        theirs: u64,
-        /// The job in this run.
-        ours: u64,
-    },
-    /// Answer when everything before is done and all records were read.
-    Settle(Sender<()>),
-    /// End.
-    Stop(End),
-}
-
 /// What was found out about tasks.
 struct Answer {
     /// `None` if the batch system does not answer.
@@ -81,103 +55,16 @@ struct Answer {
     problem: Option<String>,
 }
 
-/// What the batch system said about the tasks that it was asked about. Nothing is known about those that were submitted later.
-pub struct Known {
-    /// The tasks that it was asked about.
-    pub ids: BTreeSet<String>,
-    /// The states of those that it has.
-    pub states: States,
-}
-
-/// Why jobs were lost, for the run that asks later.
-pub type Lost = Arc<Mutex<BTreeMap<u64, String>>>;
-
-/// What a keeper has to do with.
-pub struct Setup {
-    /// The name of the executor.
-    pub name: String,
-    /// The settings of the executor.
-    pub options: ExecutorOptions,
-    /// The batch system.
-    pub system: Arc<dyn BatchSystem>,
-    /// The folder of the executor, for all runs.
-    pub folder: PathBuf,
-    /// The name of this run, which no other run has.
-    pub run: String,
-    /// The worker of job 0.
-    pub first: usize,
-    /// The stages of the run and of the pipeline.
-    pub scope: Scope,
-    /// Where tasks go, if the nodes have no file system in common with this machine.
-    pub remote: Option<Place>,
-    /// Sends them there.
-    pub transport: Arc<Transport>,
-    /// Where messages go.
-    pub heard: Sender<Message>,
-    /// Where reasons for losses go.
-    pub lost: Lost,
-}
-
-/// What is left when a keeper has ended.
-#[derive(Debug, Default)]
-pub struct Stopped {
-    /// The batches that go on.
-    pub going: Vec<PathBuf>,
-    /// Why jobs could not be cancelled.
-    pub problem: Option<String>,
-}
-
-/// A task that was submitted.
-#[derive(Debug)]
-struct Task {
-    batch: Arc<BatchInfo>,
-    number: usize,
-    /// The stages of its jobs.
-    stages: BTreeSet<String>,
-    /// Its jobs without a record: their numbers in the task and in the run.
-    open: BTreeMap<u64, u64>,
-    /// How far its events were read.
-    offset: u64,
-    /// Since when the batch system has it no more.
-    gone: Option<Instant>,
-    /// The memory that it asks for now.
-    memory: Option<u64>,
-    /// Nodes that failed under it.
-    avoided: BTreeSet<String>,
-    /// Whether it has ended so that another attempt continues.
-    has_left: bool,
-    /// The jobs without a record that an earlier run left, as far as this run has no use for them.
-    strangers: BTreeSet<u64>,
-    /// What is shown of it.
-    shown: QueuedTask,
-}
-
-impl Task {
-    fn new(batch: &Arc<BatchInfo>, number: usize, id: String, jobs: usize) -> Self {
-        let state = "submitted".to_owned();
-        Self {
-            batch: Arc::clone(batch),
-            number,
-            stages: batch.stages_of(number),
-            open: BTreeMap::new(),
-            offset: 0,
-            gone: None,
-            memory: batch.submission.placement.memory,
-            avoided: BTreeSet::new(),
-            has_left: false,
-            strangers: BTreeSet::new(),
-            shown: QueuedTask { id, state, submitted_ms: now_ms(), attempts: 1, jobs, ..QueuedTask::default() },
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.shown.state == ENDED
-    }
-
-    /// A line such as `task 12_0 of 3 jobs`.
-    fn title(&self) -> String {
-        format!("task {}", self.shown.id)
-    }
+/// The questions to the batch system.
+struct Asking {
+    asked: Instant,
+    /// The time until the next question; it grows while nothing changes.
+    poll: Duration,
+    thread: Option<JoinHandle<Answer>>,
+    /// The last answer.
+    answer: Option<Known>,
+    /// How often in a row it has not answered.
+    silences: u32,
 }
 
 /// Keeps the tasks of an executor.
@@ -193,18 +80,11 @@ pub struct Keeper {
     probes: usize,
     limit: Option<usize>,
     batches: usize,
-    asked: Instant,
-    /// The time until the next question; it grows while nothing changes.
-    poll: Duration,
-    asking: Option<JoinHandle<Answer>>,
-    /// How often in a row the batch system has not answered.
-    silences: u32,
+    asking: Asking,
     /// What somebody was warned of.
     warned: BTreeSet<&'static str>,
     /// When the oldest of the unsent jobs came.
     unsent_since: Instant,
-    /// The last answer.
-    answer: Option<Known>,
     /// The stages whose tasks have changed.
     changed: BTreeSet<String>,
 }
@@ -229,13 +109,9 @@ impl Keeper {
             probes: 0,
             limit: None,
             batches: 0,
-            asked: Instant::now(),
-            poll,
-            asking: None,
-            silences: 0,
+            asking: Asking { asked: Instant::now(), poll, thread: None, answer: None, silences: 0 },
             warned: BTreeSet::new(),
             unsent_since: Instant::now(),
-            answer: None,
             changed: BTreeSet::new(),
         }
     }
@@ -462,13 +338,13 @@ impl Keeper {
             let name = &self.setup.name;
             self.tell(&task, format!("{} was submitted to `{name}` with {}", task.title(), count(chunk.len())));
             if let Some(Amount { files, bytes }) = sent.filter(|sent| sent.files > 0 && number == 0) {
-                self.tell(&task, format!("sent {files} files ({}) to the remote", crate::ui::bytes(bytes)));
+                self.tell(&task, format!("sent {files} files ({}) to the remote", size(bytes)));
             }
             self.changed.extend(task.stages.iter().cloned());
             self.tasks.push(task);
         }
         // It may be seen at once if it is refused.
-        (self.asked, self.poll) = (Instant::now(), self.setup.options.poll.max(MIN_POLL));
+        (self.asking.asked, self.asking.poll) = (Instant::now(), self.setup.options.poll.max(MIN_POLL));
         Ok(())
     }
 
@@ -503,8 +379,8 @@ impl Keeper {
         let ids: Vec<String> = self.open().map(|task| task.shown.id.clone()).collect();
         let probe = self.probe.iter().filter_map(|probe| probe.id().map(str::to_owned));
         let ids: Vec<String> = ids.into_iter().chain(probe).collect();
-        if self.asking.is_none() && !ids.is_empty() && self.asked.elapsed() >= self.poll {
-            self.asked = Instant::now();
+        if self.asking.thread.is_none() && !ids.is_empty() && self.asking.asked.elapsed() >= self.asking.poll {
+            self.asking.asked = Instant::now();
             let (system, transport) = (Arc::clone(&self.setup.system), Arc::clone(&self.setup.transport));
             let awaited = self.awaited();
             let ask = move || {
@@ -515,13 +391,13 @@ impl Keeper {
                 Answer { known: states.map(|states| Known { ids, states }), problem }
             };
             // If no thread can be started now, the next time.
-            self.asking = std::thread::Builder::new().spawn(ask).ok();
+            self.asking.thread = std::thread::Builder::new().spawn(ask).ok();
         }
-        let Some(answered) = self.asking.take_if(|asking| asking.is_finished()) else {
+        let Some(answered) = self.asking.thread.take_if(|asking| asking.is_finished()) else {
             // What was gone then, and has had its time to leave a record, is lost.
             let is_due = |task: &Task| task.gone.is_some_and(|gone| gone.elapsed() >= self.setup.options.record_wait);
             if self.open().any(is_due)
-                && let Some(known) = self.answer.take()
+                && let Some(known) = self.asking.answer.take()
             {
                 self.judge(&known);
             }
@@ -532,22 +408,22 @@ impl Keeper {
         if let Some(problem) = problem {
             self.warn("remote", format!("the remote does not answer ({problem}); its records are waited for"));
         }
-        self.silences = if known.is_some() { 0 } else { self.silences + 1 };
-        if self.silences == MAX_SILENCES {
+        self.asking.silences = if known.is_some() { 0 } else { self.asking.silences + 1 };
+        if self.asking.silences == MAX_SILENCES {
             let name = &self.setup.name;
             self.warn("batch system", format!("the batch system of `{name}` does not answer; records are waited for"));
         }
         // Otherwise nothing is known, and nothing is lost.
-        let Some(known) = known else { return self.answer = None };
+        let Some(known) = known else { return self.asking.answer = None };
         let has_changed = self.judge(&known);
         let shortest = self.setup.options.poll.max(MIN_POLL);
         let longest = if self.setup.remote.is_some() { MAX_REMOTE_POLL } else { MAX_POLL };
-        self.poll = if has_changed { shortest } else { (self.poll * 5 / 4).min(longest.max(shortest)) };
+        self.asking.poll = if has_changed { shortest } else { (self.asking.poll * 5 / 4).min(longest.max(shortest)) };
         if let Some(probe) = &mut self.probe {
             probe.asked(&known, self.setup.system.as_ref());
-            self.poll = shortest;
+            self.asking.poll = shortest;
         }
-        self.answer = Some(known);
+        self.asking.answer = Some(known);
     }
 
     /// Where records of open tasks may be.
@@ -640,7 +516,7 @@ impl Keeper {
         }
         if meaning == Meaning::OutOfMemory {
             let Some(memory) = task.memory.filter(|_| factor > 1.0 && task.shown.attempts < MAX_ATTEMPTS) else {
-                let asked = task.memory.map_or(String::new(), |memory| format!(" ({})", crate::ui::bytes(memory)));
+                let asked = task.memory.map_or(String::new(), |memory| format!(" ({})", size(memory)));
                 return Err(format!(
                     " than `resources` asks for{asked}; raise `resources.memory`, or let `memory_retry` of the executor do it"
                 ));
@@ -705,7 +581,7 @@ impl Keeper {
             self.changed.extend(task.stages.iter().cloned());
             self.say(job, event);
         }
-        self.asked = Instant::now();
+        self.asking.asked = Instant::now();
     }
 
     /// Gives up a task.
@@ -771,77 +647,5 @@ impl Keeper {
             going.append(&mut ending);
         }
         Stopped { going: going.into_iter().collect(), problem }
-    }
-}
-
-/// How many jobs a task has: as few as the limit of tasks allows, but enough for the time that a task should take.
-fn per_task(jobs: usize, limit: usize, placement: &Placement, options: &ExecutorOptions) -> usize {
-    let least = jobs.div_ceil(limit.max(1)).max(1);
-    let estimate = placement.estimate.filter(|estimate| !estimate.is_zero());
-    let wanted = estimate.map_or(1, |estimate| (options.task_time.as_millis() / estimate.as_millis().max(1)) as usize);
-    let wanted = match placement.requests.time {
-        // A task must end before its time is over: half of it, since jobs differ.
-        Some(time) => {
-            wanted.min(estimate.map_or(1, |estimate| (time.as_millis() / 2 / estimate.as_millis().max(1)) as usize))
-        }
-        None => wanted,
-    };
-    least.max(wanted).min(jobs.max(1))
-}
-
-fn count(jobs: usize) -> String {
-    if jobs == 1 { "1 job".to_owned() } else { format!("{jobs} jobs") }
-}
-
-/// The path of this program. It is there on the nodes, too, unlike one below `/proc`.
-pub fn program() -> Result<PathBuf, StageError> {
-    std::env::current_exe().map_err(|source| StageError::failed(format!("hamflow does not find itself: {source}")))
-}
-
-/// Why a task has ended without records.
-fn reason(meaning: Meaning, state: Option<&State>, last: &str) -> String {
-    let name = state.map_or("", |state| &state.name[..]);
-    let details = state
-        .map(|state| format!(" ({})", state.reason))
-        .filter(|_| state.is_some_and(|state| !state.reason.is_empty()));
-    match (meaning, name) {
-        (_, "") => format!("the batch system no longer has it (its last state was {last})"),
-        (Meaning::OutOfMemory, _) => "it needed more memory".to_owned(),
-        (Meaning::TimedOut, _) => format!("its time was over ({name})"),
-        (_, "FAILED") => format!("it failed without a record{}", details.unwrap_or_default()),
-        (_, "COMPLETED") => "it ended without a record".to_owned(),
-        _ => format!("it was ended ({name})"),
-    }
-}
-
-/// What a task printed, such as that its program does not exist on the node.
-fn output(task: &Task) -> String {
-    let text = read_regular(&task.batch.submission.log(&task.number.to_string()), Symlinks::Refuse);
-    let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Requests;
-
-    #[test]
-    fn tasks_take_minutes_and_not_seconds() {
-        let options: ExecutorOptions = toml::from_str("kind = \"slurm\"\ntask_time = \"1m\"").unwrap();
-        let placement = |estimate: Option<u64>, limit: Option<u64>| Placement {
-            estimate: estimate.map(Duration::from_millis),
-            requests: Requests { time: limit.map(Duration::from_secs), ..Requests::default() },
-            ..Placement::default()
-        };
-        let per_task = |jobs, limit, placement| per_task(jobs, limit, &placement, &options);
-        assert_eq!(per_task(500, 100, placement(None, None)), 5, "nothing is known");
-        assert_eq!(per_task(50, 100, placement(None, None)), 1);
-        assert_eq!(per_task(500, 100, placement(Some(1000), None)), 60);
-        assert_eq!(per_task(500, 2, placement(Some(1000), None)), 250, "as many as there must be");
-        assert_eq!(per_task(30, 100, placement(Some(1000), None)), 30, "no more than there are");
-        assert_eq!(per_task(500, 100, placement(Some(90_000), None)), 5);
-        assert_eq!(per_task(500, 500, placement(Some(1000), Some(60))), 30, "half of the time limit");
     }
 }

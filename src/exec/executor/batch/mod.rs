@@ -7,13 +7,17 @@
 //! Everything that a task needs is in the folder of its run, below the folder of the executor in the cache, so a later run can go on with
 //! what an earlier one has left in the queue ([`found`]).
 
+mod chunks;
 mod found;
 mod keeper;
 pub mod node;
 mod probe;
 mod remote;
+mod setup;
 mod slurm;
 mod system;
+mod systems;
+mod task;
 pub mod tasks;
 mod template;
 
@@ -33,8 +37,9 @@ use crate::exec::Message;
 use crate::fs;
 use crate::store::remote::Place;
 use found::Found;
-use keeper::{Keeper, Lost, Order, Setup, Stopped, Unsent};
+use keeper::Keeper;
 use remote::Transport;
+use setup::{Lost, Order, Setup, Stopped, Unsent};
 use system::BatchSystem;
 
 pub use found::left_in_queue;
@@ -82,7 +87,7 @@ impl Batch {
         let remote = scope.remote.clone().filter(|_| options.transport == TransportKind::Remote);
         Self {
             name: name.to_owned(),
-            system: system::system(options),
+            system: systems::system(options),
             options: options.clone(),
             found: Found::read(folder),
             folder: folder.to_owned(),

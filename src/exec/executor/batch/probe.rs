@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use hamflow_stage_api::{StageError, Symlinks, read_regular};
 
-use super::keeper::{Known, Setup, program};
 use super::remote::Awaited;
+use super::setup::{Known, Setup, program};
 use super::system::{BatchSystem, Meaning, NO_FOLDER, NO_PROGRAM, NO_REMOTE, Submission};
 use super::tasks::{self, TaskEvent};
 use crate::exec::executor::Placement;

@@ -5,13 +5,14 @@
 //! arrived, so that nothing else needs to know of the transport.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hamflow_stage_api::{Job, JobEvent, JobResult, ReadKind, StageError, Symlinks, UndeclaredRead, read_regular};
+use hamflow_stage_api::{
+    Job, JobEvent, JobResult, ReadKind, StageError, Symlinks, UndeclaredRead, open_regular, read_regular,
+};
 use serde::{Deserialize, Serialize};
 
 use super::tasks::{self, Sent, TaskEvent};
@@ -19,9 +20,6 @@ use crate::digest::Digest;
 use crate::fs::{self, Durability};
 use crate::store::remote::{Mailbox, Place, RemoteError, for_each_parallel};
 use crate::sys;
-
-/// The largest file of a checkpoint or of parameters that is hashed for the transport, in bytes.
-const MAX_HASHED: u64 = 1 << 40;
 
 /// A job for a node, with the files that it needs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -395,7 +393,7 @@ fn files_of(job: &Job) -> Result<Vec<(PathBuf, Digest)>, StageError> {
 pub fn hashed(path: &Path) -> Result<Digest, StageError> {
     let failed = |source: io::Error| StageError::io("read", path, &source);
     let mut hasher = blake3::Hasher::new();
-    let mut file = io::Read::take(File::open(path).map_err(failed)?, MAX_HASHED);
+    let mut file = open_regular(path, Symlinks::Follow).map_err(failed)?;
     let size = io::copy(&mut file, &mut hasher).map_err(failed)?;
     Ok(Digest::new(*hasher.finalize().as_bytes(), size))
 }

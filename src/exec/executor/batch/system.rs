@@ -1,16 +1,14 @@
-//! Batch systems: what a [`Batch`](super::Batch) needs of them. To add one, add a file and a line in [`SYSTEMS`].
+//! Batch systems: what a [`Batch`](super::Batch) needs of them.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 
 use hamflow_stage_api::StageError;
 use serde::{Deserialize, Serialize};
 
-use super::{node, slurm, template};
-use crate::config::{ExecutorKind, ExecutorOptions};
+use super::node;
 use crate::exec::executor::Placement;
 use crate::store::remote::Place;
 
@@ -123,20 +121,6 @@ pub trait BatchSystem: Send + Sync {
     fn exit_status(&self, _id: &str) -> Option<i32> {
         None
     }
-}
-
-type Make = fn(&ExecutorOptions) -> Arc<dyn BatchSystem>;
-
-/// All batch systems.
-const SYSTEMS: &[(ExecutorKind, Make)] = &[
-    (ExecutorKind::Slurm, |options| Arc::new(slurm::Slurm::new(options))),
-    (ExecutorKind::Template, |options| Arc::new(template::Template::new(options))),
-];
-
-/// The batch system of an executor.
-pub fn system(options: &ExecutorOptions) -> Arc<dyn BatchSystem> {
-    let (_, make) = SYSTEMS.iter().find(|(kind, _)| *kind == options.kind).expect("every kind is in the table");
-    make(options)
 }
 
 /// Runs a command with a text as its input. An error has what it said.

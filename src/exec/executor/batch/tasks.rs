@@ -215,7 +215,7 @@ fn attempt(kinds: &[&dyn AnyKind], job: &Job, events: &dyn EventSink) -> io::Res
     // What cannot be removed is removed with the folder of the run.
     let _ = fs::remove(scratch_dir);
     let moved = match result.error {
-        None => std::fs::rename(output_dir, &job.output_dir),
+        None => fs::rename(output_dir, &job.output_dir).map_err(|error| error.source),
         Some(_) => Ok(()),
     };
     let _ = fs::remove(output_dir);

@@ -335,7 +335,7 @@ fn result_name(scope: &str, key: &ActionKey) -> String {
     format!("ac/{scope}/{}/{hex}", &hex[..2])
 }
 
-/// Calls `work` for each item, with up to [`MAX_REQUESTS`] calls at a time.
+/// Calls `work` for each item, with up to eight calls at a time.
 pub fn for_each_parallel<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let one_by_one = || {
