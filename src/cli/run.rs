@@ -154,8 +154,8 @@ pub fn execute(arguments: &RunArguments, kinds: Kinds) -> Result<u8, CliError> {
     let summary = exec::run(planner, &options, workers, &mut |event| reporter.event(&event))?;
     let is_told = !arguments.json && summary.is_complete();
     is_told.then(|| closing::tell(&opened, &targets));
-    if summary.queued > 0 {
-        let jobs = ui::plural(summary.queued as u64, "job");
+    if summary.begun.queued > 0 {
+        let jobs = ui::plural(summary.begun.queued as u64, "job");
         ui::say(&format!("{jobs} left in the queue; `hamflow run` goes on with them, `hamflow status` shows them"));
     }
     Ok(match (summary.interrupted, summary.failures.worst) {

@@ -125,7 +125,7 @@ fn remove_temporary(driver: &mut Driver<'_>, _: &mut RunSummary) -> Result<(), S
 }
 
 fn save_record(driver: &mut Driver<'_>, summary: &mut RunSummary) -> Result<(), StageError> {
-    if summary.ran + summary.cached + summary.failed + summary.queued > 0 || summary.interrupted {
+    if summary.ran + summary.cached + summary.failed + summary.begun.queued > 0 || summary.interrupted {
         let journal = &mut driver.report.journal;
         summary.run = Some(journal.record.run.clone());
         journal.record.wall_ms = summary.wall_ms.max(1);

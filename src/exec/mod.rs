@@ -128,13 +128,21 @@ pub struct RunSummary {
     /// Transfers from and to the remote.
     #[serde(flatten)]
     pub transfers: Transfers,
+    /// What was begun and not finished.
+    #[serde(flatten)]
+    pub begun: Begun,
+    /// The errors behind `failed`.
+    #[serde(skip)]
+    pub failures: Failures,
+}
+
+/// What a run has begun and not finished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Begun {
     /// Skipped stages that were running when the user interrupted the run.
     pub unfinished: usize,
     /// Jobs that were left in the queue of a batch system.
     pub queued: usize,
-    /// The errors behind `failed`.
-    #[serde(skip)]
-    pub failures: Failures,
 }
 
 /// Results shared with the remote during a run.
@@ -158,12 +166,12 @@ pub struct Failures {
 impl RunSummary {
     /// Whether the run made something, and all that it was asked for.
     pub fn is_complete(&self) -> bool {
-        self.ran + self.cached > 0 && !self.interrupted && self.queued == 0 && self.failures.worst.is_none()
+        self.ran + self.cached > 0 && !self.interrupted && self.begun.queued == 0 && self.failures.worst.is_none()
     }
 
     /// Whether every stage was fresh and the run was not interrupted.
     pub fn is_idle(&self) -> bool {
-        self.ran + self.cached + self.failed + self.skipped + self.queued == 0 && !self.interrupted
+        self.ran + self.cached + self.failed + self.skipped + self.begun.queued == 0 && !self.interrupted
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::style::{Style, bytes, duration, plural};
 use super::{Reporter, say};
-use crate::exec::{Outcome, RunEvent, RunSummary, queue_in_words};
+use crate::exec::{Begun, Outcome, RunEvent, RunSummary, queue_in_words};
 use crate::plan::StaleReason;
 
 /// Progress is reported if nothing was printed for this long.
@@ -139,13 +139,12 @@ fn summary_text(summary: &RunSummary) -> String {
         fresh,
         failed,
         skipped,
-        unfinished,
+        begun: Begun { unfinished, queued },
         flawed,
         transfers,
         wall_ms,
         run,
         interrupted,
-        queued,
         ..
     } = summary;
     let time = duration(*wall_ms);

@@ -206,7 +206,7 @@ impl Driver<'_> {
         match message {
             Message::Interrupted => Some(SchedulerEvent::Interrupted),
             Message::Queued { stage, executor, tasks } => {
-                self.queued.insert(stage.clone(), tasks.clone());
+                self.queues.tasks.insert(stage.clone(), tasks.clone());
                 (self.report.events)(RunEvent::Queued { stage, executor, tasks });
                 None
             }

@@ -93,9 +93,15 @@ pub struct Driver<'a> {
     /// Stages whose parts were all built before their keys were known, in the state they had then.
     ahead: BTreeMap<StageId, StageWork>,
     seen: Seen,
-    /// The tasks of stages in the queue of a batch system.
-    queued: BTreeMap<String, Vec<QueuedTask>>,
-    /// Whether jobs in a queue stay there when the run ends.
+    queues: Queues,
+}
+
+/// What is in the queues of batch systems.
+#[derive(Debug, Default)]
+struct Queues {
+    /// The tasks of each stage.
+    tasks: BTreeMap<String, Vec<QueuedTask>>,
+    /// Whether jobs stay there when the run ends.
     is_leaving: bool,
 }
 
@@ -137,8 +143,7 @@ impl<'a> Driver<'a> {
             jobs: BTreeMap::new(),
             ahead: BTreeMap::new(),
             seen: Seen::default(),
-            queued: BTreeMap::new(),
-            is_leaving: false,
+            queues: Queues::default(),
             setting,
         }
     }
@@ -174,7 +179,7 @@ impl<'a> Driver<'a> {
             if self.waits_for_queue() {
                 self.executor.settle();
                 return Some(messages.try_recv().unwrap_or_else(|_| {
-                    self.is_leaving = true;
+                    self.queues.is_leaving = true;
                     Message::Interrupted
                 }));
             }
@@ -193,17 +198,17 @@ impl<'a> Driver<'a> {
     /// Ends the workers of a run that the user interrupts, or that leaves its jobs in a queue.
     fn stop_workers(&mut self) {
         let remote = self.jobs.values().filter(|job| job.is_remote && job.took.is_none()).count();
-        let was_interrupted = !self.is_leaving;
-        self.is_leaving |= remote > 0
+        let was_interrupted = !self.queues.is_leaving;
+        self.queues.is_leaving |= remote > 0
             && match self.setting.options.on_interrupt {
                 OnInterrupt::Cancel => false,
                 OnInterrupt::Leave => true,
                 OnInterrupt::Ask(ask) => !ask(remote),
             };
-        self.executor.stop(if self.is_leaving { End::Leave } else { End::Cancel });
+        self.executor.stop(if self.queues.is_leaving { End::Leave } else { End::Cancel });
         let summary = &mut self.report.summary;
         summary.interrupted = was_interrupted;
-        summary.queued = if self.is_leaving { remote } else { 0 };
+        summary.begun.queued = if self.queues.is_leaving { remote } else { 0 };
     }
 
     fn run_loop(&self) -> RunLoop {

@@ -154,9 +154,9 @@ impl Driver<'_> {
 
     /// Records a stage that had work when the user ended the run.
     pub(super) fn interrupt(&mut self, id: StageId) {
-        let is_queued = self.is_leaving && self.jobs.values().any(|job| job.stage == id && job.is_remote);
+        let is_queued = self.queues.is_leaving && self.jobs.values().any(|job| job.stage == id && job.is_remote);
         self.report.summary.skipped += 1;
-        self.report.summary.unfinished += 1;
+        self.report.summary.begun.unfinished += 1;
         let work = self.stages.remove(&id);
         self.count_parts(work.as_ref());
         let outcome = if is_queued { Outcome::Queued } else { Outcome::Interrupted };
@@ -220,7 +220,7 @@ impl Driver<'_> {
     /// The tasks of a stage in a queue, at its end.
     fn ended_tasks(&mut self, id: StageId, outcome: Outcome) -> Vec<QueuedTask> {
         let name = self.name(id).to_owned();
-        let mut tasks = self.queued.remove(&name).unwrap_or_default();
+        let mut tasks = self.queues.tasks.remove(&name).unwrap_or_default();
         if outcome == Outcome::Interrupted {
             for task in tasks.iter_mut().filter(|task| task.state != ENDED) {
                 task.state = "cancelled".to_owned();

@@ -65,8 +65,6 @@ pub struct Batch {
     /// The jobs that the run waits for.
     live: BTreeSet<u64>,
     lost: Lost,
-    /// The remote, if tasks go there.
-    remote: Option<String>,
     transport: Arc<Transport>,
     keeper: Option<(Sender<Order>, JoinHandle<Stopped>)>,
     /// What is left after the run.
@@ -84,7 +82,6 @@ impl Batch {
         scope: Scope,
         heard: Sender<Message>,
     ) -> Self {
-        let remote = scope.remote.clone().filter(|_| options.transport == TransportKind::Remote);
         Self {
             name: name.to_owned(),
             system: systems::system(options),
@@ -98,7 +95,6 @@ impl Batch {
             kept: Vec::new(),
             live: BTreeSet::new(),
             lost: Lost::default(),
-            remote,
             transport: Arc::default(),
             keeper: None,
             stopped: Stopped::default(),
@@ -108,6 +104,7 @@ impl Batch {
     /// Tells the keeper, which starts with its first order.
     fn order(&mut self, order: Order) {
         let (sender, _) = self.keeper.get_or_insert_with(|| {
+            let remote = self.scope.remote.as_ref().filter(|_| self.options.transport == TransportKind::Remote);
             let setup = Setup {
                 name: self.name.clone(),
                 options: self.options.clone(),
@@ -117,7 +114,7 @@ impl Batch {
                 first: self.first_worker,
                 scope: self.scope.clone(),
                 // Without random numbers there is no key, and then nothing can be sent.
-                remote: self.remote.as_ref().and_then(|url| Place::new(url).ok()),
+                remote: remote.and_then(|url| Place::new(url).ok()),
                 transport: Arc::clone(&self.transport),
                 heard: self.heard.clone(),
                 lost: Arc::clone(&self.lost),
