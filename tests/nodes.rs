@@ -17,7 +17,7 @@ fn with_remote(pipeline: &str) -> (Project, tempfile::TempDir) {
     let project = Project::builtin(&format!("{executor}{cache}{pipeline}"));
     let sbatch = slurm("sh", &["-c", "command -v sbatch"]);
     let hidden = format!(
-        "unshare --mount sh -c 'mount -t tmpfs tmpfs \"$0\" \\&\\& exec \"$@\"' '{}'",
+        "unshare --map-root-user --mount sh -c 'mount -t tmpfs tmpfs \"$0\" \\&\\& exec \"$@\"' '{}'",
         project.root().display()
     );
     let submit = format!(
