@@ -51,10 +51,12 @@ fn nodes_without_a_shared_file_system_use_the_remote() {
                     images = \"synthetic.images\"\n[stages.preprocess]\ntable = \"metadata\"\nimages = \"synthetic.images\"\n\
                     part_size = 16\nEXECUTOR[stages.sorted]\nkind = \"command\"\nEXECUTORinputs = { words = \"inputs.words\" }\n\
                     secret_env = [\"PASSWORD\"]\noutputs = { y = { type = \"folder\" } }\n\
-                    run = \"mkdir -p {outputs.y}/a && sort {inputs.words} > {outputs.y}/a/y.txt && sh {file:more.sh} >> {outputs.y}/a/y.txt\"\n";
+                    run = \"mkdir -p {outputs.y}/a && sort {inputs.words} > {outputs.y}/a/y.txt && sh {file:more.sh} >> {outputs.y}/a/y.txt && python3 {file:more.py} >> {outputs.y}/a/y.txt\"\n";
     let files = |project: &Project| {
         project.write("words.txt", "b\na\n");
         project.write("more.sh", "echo c; echo ${#PASSWORD}");
+        project.write("more.py", "import json; print(json.dumps(['d']))");
+        project.write("other.py", "");
     };
     let run = |project: &Project, arguments: &[&str]| {
         let mut command = run_with_own_programs(project);
@@ -72,7 +74,7 @@ fn nodes_without_a_shared_file_system_use_the_remote() {
     for stage in ["preprocess", "sorted"] {
         assert!(cluster.files(&format!("out/{stage}")) == local.files(&format!("out/{stage}")), "the bytes of {stage}");
     }
-    assert_eq!(cluster.read("out/sorted/y/a/y.txt"), "a\nb\nc\n17\n");
+    assert_eq!(cluster.read("out/sorted/y/a/y.txt"), "a\nb\nc\n17\n[\"d\"]\n");
     let log = cluster.hamflow(&["log", "preprocess"]).stdout;
     assert!(log.contains(" to the remote"), "{log}");
     let sent = bytes_below(remote.path());

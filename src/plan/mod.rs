@@ -42,6 +42,7 @@ pub use check::Check;
 use check::read_inputs;
 pub use fingerprint::{Fingerprint, FingerprintInput, FingerprintView, PartFingerprint, Reads, canonical};
 pub use inputs::{Connected, Content, Declared, MissingInput, ScanError};
+pub use look::{full, names};
 pub use reason::{Changes, StaleReason, fingerprint_difference};
 pub use seal::{Invocation, SavedLock, Seal};
 

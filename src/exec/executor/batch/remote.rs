@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::tasks::{self, Sent, TaskEvent};
 use crate::digest::Digest;
 use crate::fs::{self, Durability};
+use crate::plan::{full, names};
 use crate::store::remote::{Mailbox, Place, RemoteError, for_each_parallel};
 use crate::sys;
 
@@ -274,20 +275,17 @@ fn failed(id: u64, error: StageError) -> TaskEvent {
     TaskEvent::Job { job: id, event: JobEvent::Finished(result) }
 }
 
-/// Whether a program saw less of the project on a node than there is.
+/// Whether a program saw less of the project on a node than there is. A Python that lacks a module of the project fails by itself.
 fn is_missed(job: &Job, read: &UndeclaredRead) -> bool {
-    let path = job.project_dir.join(&read.path);
+    let path = full(&read.path, &job.project_dir);
     if read.was_absent {
         return path.exists();
     }
-    // A folder: were all its entries sent?
     let inputs = || job.inputs.0.values().flatten();
     let sources = || inputs().flat_map(|input| &input.files).map(|file| &file.source).chain(&job.params_file);
     let is_sent = |entry: &Path| sources().any(|source| source.starts_with(entry));
-    let entries = std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_own = |entry: &PathBuf| job.own_paths.iter().any(|own| own.starts_with(entry));
-    matches!(read.kind, ReadKind::Names | ReadKind::Modules)
-        && entries.filter(|entry| !is_own(entry)).any(|entry| !is_sent(&entry))
+    let listed = (read.kind == ReadKind::Names).then(|| names(&path, read.kind, path == job.project_dir)).flatten();
+    listed.is_some_and(|names| names.lines().any(|name| !is_sent(&path.join(name))))
 }
 
 /// What a text has after the lines that it shares with another one. A task that was submitted again may have begun with less than its former
