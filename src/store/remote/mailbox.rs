@@ -23,6 +23,7 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, RemoteError};
+use super::hashing::Hashing;
 use super::transfer::object;
 use crate::digest::Digest;
 use crate::fs::{self, Symlinks};
@@ -172,11 +173,10 @@ impl Mailbox {
         let staged = self.ask(move |backend, progress| {
             // One that was given up may still write to its own file.
             let staged = tempfile::NamedTempFile::new_in(&folder).map_err(RemoteError::Local)?;
-            let mut sink = Counted { of: Hashing { file: staged, hasher: blake3::Hasher::new(), size: 0 }, progress };
+            let mut sink = Counted { of: Hashing::new(staged), progress };
             let found = backend.get(&name, &mut sink)?;
-            let Hashing { file, hasher, size } = sink.of;
-            let is_intact = Digest::new(*hasher.finalize().as_bytes(), size) == digest;
-            match found && !is_intact {
+            let (file, arrived) = sink.of.finish();
+            match found && arrived != digest {
                 true => Err(RemoteError::Corrupt(format!("`{name}` is damaged"))),
                 false => Ok(found.then_some(file)),
             }
@@ -311,26 +311,6 @@ impl Read for Verified {
             _ => read == 0 && !buffer.is_empty(),
         };
         if self.has_changed { Err(io::Error::other("the file has changed")) } else { Ok(read) }
-    }
-}
-
-/// Writes to a file and hashes what is written.
-struct Hashing {
-    file: tempfile::NamedTempFile,
-    hasher: blake3::Hasher,
-    size: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

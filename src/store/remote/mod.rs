@@ -21,6 +21,7 @@ mod directory;
 mod envelope;
 #[cfg(feature = "cloud")]
 mod gcs;
+mod hashing;
 mod http;
 mod mailbox;
 mod pack;

@@ -1,7 +1,6 @@
 //! Downloads results from a remote into the store.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +15,7 @@ use crate::digest::Digest;
 use crate::fs;
 use crate::store::remote::backend::RemoteError;
 use crate::store::remote::envelope::Envelope;
+use crate::store::remote::hashing::Hashing;
 use crate::store::remote::pack::unpack;
 use crate::store::verify::{is_complete, read_tree};
 use crate::store::{ActionKey, ActionResult, Staged, Store};
@@ -200,11 +200,11 @@ impl Remote {
         let requested = name.clone();
         let arrived = self.request(Direction::Read, deadline, move |backend, progress| {
             let file = fs::create_new(&to).map_err(RemoteError::Local)?;
-            let sink = HashingWriter { file, hasher: blake3::Hasher::new(), size: 0 };
-            let mut sink = CountingWriter { to: sink, progress: Arc::clone(progress), room: digest.size() };
+            let mut sink =
+                CountingWriter { to: Hashing::new(file), progress: Arc::clone(progress), room: digest.size() };
             let found = backend.get(&requested, &mut sink)?;
-            let HashingWriter { hasher, size, .. } = sink.to;
-            Ok((found, Digest::new(*hasher.finalize().as_bytes(), size) == digest))
+            let (_, arrived) = sink.to.finish();
+            Ok((found, arrived == digest))
         });
         match arrived {
             Some((true, true)) => return Some(Some(Staged { path, digest })),
@@ -213,25 +213,5 @@ impl Remote {
         }
         let _ = std::fs::remove_file(&path);
         arrived.map(|_| None)
-    }
-}
-
-/// Writes to a file and hashes what is written.
-struct HashingWriter {
-    file: File,
-    hasher: blake3::Hasher,
-    size: u64,
-}
-
-impl Write for HashingWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
