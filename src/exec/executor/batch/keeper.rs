@@ -13,7 +13,7 @@ use super::End;
 use super::chunks::per_task;
 use super::found::{BatchInfo, FoundTask, remember};
 use super::probe::{Probe, Probed, subject_of};
-use super::remote::{Amount, Awaited, First};
+use super::remote::{Amount, Awaited, FirstError};
 use super::setup::{Known, Order, Setup, Stopped, Unsent, program};
 use super::system::{Meaning, State, Submission};
 use super::task::{Task, count, output, reason, size};
@@ -95,7 +95,7 @@ impl Keeper {
         let tasks: Vec<Task> = found
             .iter()
             .map(|found| Task {
-                strangers: found.open.clone(),
+                unclaimed: found.open.clone(),
                 ..Task::new(&found.batch, found.number, found.id.clone(), found.jobs)
             })
             .collect();
@@ -190,7 +190,7 @@ impl Keeper {
     fn adopt(&mut self, place: usize, theirs: u64, ours: u64) {
         let Some(task) = self.tasks.get_mut(place) else { return };
         task.open.insert(theirs, ours);
-        task.strangers.remove(&theirs);
+        task.unclaimed.remove(&theirs);
         self.changed.extend(task.stages.iter().cloned());
         // What the job said while nobody listened.
         let mut offset = 0;
@@ -301,7 +301,7 @@ impl Keeper {
         let failed = |source: &std::io::Error| StageError::io("write", &folder, source);
         files::create_dir(&folder).map_err(|error| failed(&std::io::Error::other(error)))?;
         let chunks: Vec<&[Job]> = jobs.chunks(per_task).collect();
-        let problem = First::default();
+        let problem = FirstError::default();
         let numbered: Vec<(usize, &&[Job])> = chunks.iter().enumerate().collect();
         for_each_parallel(&numbered, |(number, chunk)| {
             if let Err(source) = tasks::write(&folder, *number, chunk.iter()) {
@@ -406,7 +406,7 @@ impl Keeper {
         self.read();
         let Ok(Answer { known, problem }) = answered.join() else { return };
         if let Some(problem) = problem {
-            self.warn("remote", format!("the remote does not answer ({problem}); its records are waited for"));
+            self.warn("remote", format!("records in the remote cannot be read now ({problem}); they are waited for"));
         }
         self.asking.silences = if known.is_some() { 0 } else { self.asking.silences + 1 };
         if self.asking.silences == MAX_SILENCES {
@@ -623,7 +623,7 @@ impl Keeper {
             let is_of_run = place >= self.found || !task.open.is_empty();
             let must_end = if is_of_run { end == End::Cancel } else { is_obsolete(task) };
             let has_ended = task.open.is_empty() && is_of_run || task.has_ended();
-            match (must_end, has_ended && task.strangers.is_empty()) {
+            match (must_end, has_ended && task.unclaimed.is_empty()) {
                 (_, true) => {}
                 (true, false) => {
                     cancelled.push(task.shown.id.clone());

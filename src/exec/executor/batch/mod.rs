@@ -113,8 +113,7 @@ impl Batch {
                 run: self.run.clone(),
                 first: self.first_worker,
                 scope: self.scope.clone(),
-                // Without random numbers there is no key, and then nothing can be sent.
-                remote: remote.and_then(|url| Place::new(url).ok()),
+                remote: remote.map(|url| Place::new(url).expect("the system has random numbers")),
                 transport: Arc::clone(&self.transport),
                 heard: self.heard.clone(),
                 lost: Arc::clone(&self.lost),

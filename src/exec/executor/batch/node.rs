@@ -19,8 +19,8 @@ use std::time::Duration;
 use hamflow_stage_api::{AnyKind, Job, StageError, Symlinks, read_regular};
 
 use super::remote::{
-    Entries, First, RemoteJob, cannot, checkpoint_message, events_message, hashed, is_below, last_checkpoints, open,
-    task_message,
+    Entries, FirstError, RemoteJob, cannot, checkpoint_message, events_message, hashed, is_below, last_checkpoints,
+    open, task_message,
 };
 use super::tasks::{self, Carrier, Sent, TaskEvent, Trouble};
 use crate::digest::Digest;
@@ -227,7 +227,7 @@ impl Remote {
 impl Carrier for Remote {
     fn bring(&self, job: &Job) -> Result<(), Trouble> {
         let Some(Needs { files, folders, .. }) = self.needs.get(&job.id) else { return Ok(()) };
-        let problem = First::default();
+        let problem = FirstError::default();
         for_each_parallel(files, |(path, digest)| {
             if let Err(error) = self.get(path, *digest) {
                 problem.note(error);

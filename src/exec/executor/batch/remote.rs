@@ -16,7 +16,7 @@ use hamflow_stage_api::{
 use serde::{Deserialize, Serialize};
 
 use super::tasks::{self, Sent, TaskEvent};
-use crate::digest::Digest;
+use crate::digest::{self, Digest};
 use crate::fs::{self, Durability};
 use crate::plan::{full, names};
 use crate::store::remote::{Mailbox, Place, RemoteError, for_each_parallel};
@@ -42,15 +42,15 @@ pub fn events_message(task: usize) -> String {
 }
 
 /// The first error of requests that are made at the same time.
-pub struct First<E>(Mutex<Option<E>>);
+pub struct FirstError<E>(Mutex<Option<E>>);
 
-impl<E> Default for First<E> {
+impl<E> Default for FirstError<E> {
     fn default() -> Self {
         Self(Mutex::new(None))
     }
 }
 
-impl<E> First<E> {
+impl<E> FirstError<E> {
     /// Takes note of an error.
     pub fn note(&self, error: E) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -122,7 +122,7 @@ impl Transport {
             }
             messages.push((number, message));
         }
-        let problem = First::default();
+        let problem = FirstError::default();
         let may_go_on = || !self.is_ending.load(Ordering::Relaxed) && !problem.is_noted();
         let blobs: Vec<(Digest, PathBuf)> = blobs.into_iter().collect();
         for_each_parallel(&blobs, |(digest, path)| match may_go_on().then(|| mailbox.put_blob(path, *digest)) {
@@ -151,7 +151,7 @@ impl Transport {
     /// Receives what nodes have sent. Returns the tasks of which nothing is known, since the remote does not answer, and the first problem.
     pub fn receive(&self, awaited: &[Awaited]) -> (BTreeSet<String>, Option<String>) {
         let _guard = self.receiving.lock().unwrap_or_else(PoisonError::into_inner);
-        let (unknown, problem) = (Mutex::new(BTreeSet::new()), First::default());
+        let (unknown, problem) = (Mutex::new(BTreeSet::new()), FirstError::default());
         for_each_parallel(awaited, |awaited| {
             let Err(error) = self.receive_one(awaited) else { return };
             // A message that is damaged or forged is none.
@@ -242,7 +242,7 @@ impl Taking<'_> {
             (TaskEvent::Job { event: JobEvent::Undeclared { reads: Some(reads), .. }, .. }, Some(job)) => {
                 // What a program used outside of the project is software of the node.
                 reads.retain(|read| !read.path.starts_with('/') && !read.path.starts_with("~/"));
-                reads.iter().find(|read| is_missed(job, read)).map(|read| not_sent(&read.path))
+                reads.iter().find(|read| is_missed(job, read)).map(not_sent)
             }
             _ => None,
         };
@@ -329,7 +329,7 @@ fn take(
         fs::create_dir(&folder.join(path)).map_err(|error| RemoteError::Local(error.source))?;
     }
     fs::create_dir(folder).map_err(|error| RemoteError::Local(error.source))?;
-    let problem = First::default();
+    let problem = FirstError::default();
     for_each_parallel(files, |(path, digest)| {
         let got = match is_below(path) {
             true => mailbox.get_blob(*digest, &folder.join(path)),
@@ -357,10 +357,18 @@ pub fn is_below(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
 }
 
-fn not_sent(path: &str) -> StageError {
-    StageError::input(format!("the program looked for `{path}`, which the node does not have")).hint(format!(
-        "declare it: `{{file:{path}}}` in the command, or an input; only declared inputs are sent to nodes"
-    ))
+fn not_sent(UndeclaredRead { path, was_absent, .. }: &UndeclaredRead) -> StageError {
+    match was_absent {
+        true => {
+            StageError::input(format!("the program looked for `{path}`, which the node does not have")).hint(format!(
+                "declare it: `{{file:{path}}}` in the command, or an input; only declared inputs are sent to nodes"
+            ))
+        }
+        false => StageError::input(format!(
+            "the program listed the folder `{path}`, of which the node has only what is declared"
+        ))
+        .hint("declare the folder as an input; only declared inputs are sent to nodes"),
+    }
 }
 
 /// Opens a place.
@@ -390,10 +398,8 @@ fn files_of(job: &Job) -> Result<Vec<(PathBuf, Digest)>, StageError> {
 /// The digest of a file.
 pub fn hashed(path: &Path) -> Result<Digest, StageError> {
     let failed = |source: io::Error| StageError::io("read", path, &source);
-    let mut hasher = blake3::Hasher::new();
     let mut file = open_regular(path, Symlinks::Follow).map_err(failed)?;
-    let size = io::copy(&mut file, &mut hasher).map_err(failed)?;
-    Ok(Digest::new(*hasher.finalize().as_bytes(), size))
+    digest::of_pieces(&mut file, |_| Ok::<(), StageError>(()))?.map_err(failed)
 }
 
 /// What is below a folder.

@@ -33,7 +33,7 @@ pub struct Task {
     /// Whether it has ended so that another attempt continues.
     pub has_left: bool,
     /// The jobs without a record that an earlier run left, as far as this run has no use for them.
-    pub strangers: BTreeSet<u64>,
+    pub unclaimed: BTreeSet<u64>,
     /// What is shown of it.
     pub shown: QueuedTask,
 }
@@ -52,7 +52,7 @@ impl Task {
             memory: batch.submission.placement.memory,
             avoided: BTreeSet::new(),
             has_left: false,
-            strangers: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
             shown: QueuedTask { id, state, submitted_ms: now_ms(), attempts: 1, jobs, ..QueuedTask::default() },
         }
     }
