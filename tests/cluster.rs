@@ -296,6 +296,23 @@ fn a_task_may_be_killed_while_or_after_it_writes_its_record() {
 
 #[test]
 #[ignore = "needs Slurm"]
+fn an_attempt_that_is_given_up_is_cancelled() {
+    // Once, Slurm says that it has no jobs, while the first attempt runs.
+    let project = program(
+        "echo begins >> count; n=$(grep -c begins count); sleep 12; echo $n ends >> count; echo y > {outputs.y}",
+    );
+    let squeue = slurm("sh", &["-c", "command -v squeue"]);
+    let wrong = format!(
+        "#!/bin/sh\n[ ! -e count ] || [ -e asked ] || {{ touch asked; exit 0; }}\nexec {} \"$@\"\n",
+        squeue.trim()
+    );
+    let ran = with_programs(&project, &[("squeue", &wrong)]);
+    assert!(ran.code == 0 && ran.stderr.contains("was lost: the batch system no longer has it"), "{ran:?}");
+    assert_eq!(project.read("count"), "begins\nbegins\n2 ends\n");
+}
+
+#[test]
+#[ignore = "needs Slurm"]
 fn each_partition_is_probed() {
     let project = program("echo y > {outputs.y}");
     let text = project.read("pipeline.toml");

@@ -108,7 +108,7 @@ fn what_is_not_declared_is_not_on_a_node_without_a_shared_file_system() {
     let lines = text.lines().map(|line| if line.starts_with("run = ") { run } else { line });
     project.write("pipeline.toml", lines.collect::<Vec<_>>().join("\n"));
     let ran = with_programs(&project, &[]);
-    let expected = "the program looked for `data`, which the node does not have";
+    let expected = "the program listed the folder `data`, of which the node has only what is declared";
     assert!(ran.code == 2 && ran.stderr.contains(expected), "{ran:?}");
     std::fs::remove_file(project.path("data/b.csv")).unwrap();
     assert_eq!(with_programs(&project, &[]).code, 0);
@@ -153,7 +153,9 @@ fn a_run_goes_on_with_records_in_the_remote_also_if_that_was_away() {
     let ended = next.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(
-        ended.status.success() && said.contains("the remote does not answer") && !said.contains("was lost"),
+        ended.status.success()
+            && said.contains("records in the remote cannot be read now")
+            && !said.contains("was lost"),
         "{said}"
     );
     assert_eq!(project.read("out/x/y"), "y\n");
