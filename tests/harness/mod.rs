@@ -8,6 +8,7 @@ pub mod sharing;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -133,8 +134,20 @@ impl Project {
         Self::finish(self.command(arguments))
     }
 
+    /// Waits for a command, which is terminated if it takes ten minutes, so that a hanging one fails its test only.
     pub fn finish(mut command: Command) -> Ran {
-        let output = command.output().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let process = child.id().to_string();
+        let (ended, end) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if end.recv_timeout(Duration::from_secs(600)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("process {process} is terminated after ten minutes");
+                _ = Command::new("kill").arg(process).status();
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(ended);
+        watch.join().unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
