@@ -163,7 +163,9 @@ def problems(text, rustix, libc):
 
 
 def main():
-    command = ["cargo", "metadata", "--format-version", "1", "--offline"]
+    # Of this platform alone: the others have dependencies that were never downloaded.
+    host = subprocess.run(["rustc", "--print", "host-tuple"], check=True, capture_output=True, text=True).stdout.strip()
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host]
     packages = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)["packages"]
     sources = {package["name"]: Path(package["manifest_path"]).parent / "src" for package in packages
                if package["name"] in ("rustix", "libc")}

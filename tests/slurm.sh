@@ -8,7 +8,14 @@
 set -euo pipefail
 if [ "$1" = stop ]; then
   for file in "$2"/*.pid; do
-    [ ! -f "$file" ] || kill "$(cat "$file")" 2> /dev/null || true
+    [ -f "$file" ] || continue
+    process=$(cat "$file")
+    kill "$process" 2> /dev/null || continue
+    # It writes its state before it ends.
+    for _ in $(seq 50); do
+      kill -0 "$process" 2> /dev/null || break
+      sleep 0.2
+    done
   done
   exit 0
 fi
