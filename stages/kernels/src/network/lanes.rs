@@ -6,6 +6,11 @@ use std::arch::x86_64::{
     _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
+use super::view::Function;
+
+/// The most lanes.
+pub const WIDEST: usize = 32;
+
 /// A group of adjacent values. No operation mixes lanes.
 pub trait Lanes: Copy {
     /// The number of lanes.
@@ -22,6 +27,15 @@ pub trait Lanes: Copy {
 
     /// `self * factor + addend`, rounded once.
     fn mul_add(self, factor: Self, addend: Self) -> Self;
+
+    /// The activation of each value.
+    #[inline(always)]
+    fn activated<A: Function>(self) -> Self {
+        let mut values = [0.0; WIDEST];
+        self.store(&mut values);
+        values[..Self::COUNT].iter_mut().for_each(|value| *value = A::value(*value));
+        Self::load(&values)
+    }
 }
 
 impl<const N: usize> Lanes for [f32; N] {

@@ -28,7 +28,7 @@ pub use view::{
     view_columns, view_gradient, view_gradient_sums,
 };
 pub use winograd::{
-    OUTSIDE, POSITIONS, winograd_filter, winograd_filter_gradient, winograd_input, winograd_output,
+    OUTSIDE, Tile, winograd_filter_gradient, winograd_filters, winograd_input, winograd_output,
     winograd_output_gradient,
 };
 

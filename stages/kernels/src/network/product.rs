@@ -5,7 +5,7 @@
 use super::kernel;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx2Single, Avx512, Avx512Single};
-use super::lanes::{Lanes, accumulate, accumulate_outer};
+use super::lanes::{Lanes, WIDEST, accumulate, accumulate_outer};
 
 /// The sizes of a product of `rows` vectors with a matrix `[inputs, outputs]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,14 @@ pub struct ProductShape {
 
 /// The narrowest strip.
 const NARROW: usize = 8;
+
+/// The widths of wider strips.
+#[cfg(target_arch = "x86_64")]
+pub(super) const WIDE_AVX512: [usize; 2] = [Avx512::COUNT, Avx512Single::COUNT];
+
+/// The widths of wider strips.
+#[cfg(target_arch = "x86_64")]
+pub(super) const WIDE_AVX2: [usize; 1] = [Avx2::COUNT];
 
 /// The number of values of a packed matrix `[inputs, outputs]`; its last strip is filled up with zeros.
 pub const fn packed_len(inputs: usize, outputs: usize) -> usize {
@@ -46,8 +54,8 @@ pub struct Matrix<'a> {
 kernel! {
     /// Packs a matrix for [`product`] at the same level.
     pub fn pack(matrix: Matrix<'_>, packed: &mut [f32]) {
-        avx512 => pack_strips(matrix, &[Avx512::COUNT, Avx512Single::COUNT], packed),
-        avx2 => pack_strips(matrix, &[Avx2::COUNT], packed),
+        avx512 => pack_strips(matrix, &WIDE_AVX512, packed),
+        avx2 => pack_strips(matrix, &WIDE_AVX2, packed),
         portable => pack_strips(matrix, &[], packed),
     }
 }
@@ -91,14 +99,22 @@ kernel! {
     }
 }
 
-/// The widths of the strips: as many as possible of each of `wide`, then narrow ones.
+/// The strips of a packed matrix: the first column of each, and its width. There are as many as possible of each of the
+/// widths `wide`, then narrow ones.
+pub(super) fn strips_of(outputs: usize, wide: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let width = wide.iter().copied().find(|width| first + width <= outputs).unwrap_or(NARROW);
+        let strip = (first, width);
+        first += width;
+        (strip.0 < outputs).then_some(strip)
+    })
+}
+
 #[inline(always)]
 fn pack_strips(matrix: Matrix<'_>, wide: &[usize], packed: &mut [f32]) {
     let Matrix { values, inputs, outputs, strides } = matrix;
-    let mut first = 0;
-    while first < outputs {
-        let fits = wide.iter().copied().find(|width| first + width <= outputs);
-        let width = fits.unwrap_or(NARROW);
+    for (first, width) in strips_of(outputs, wide) {
         let used = width.min(outputs - first);
         let strip = &mut packed[inputs * first..][..inputs * width];
         for (i, row) in strip.chunks_exact_mut(width).enumerate() {
@@ -108,7 +124,6 @@ fn pack_strips(matrix: Matrix<'_>, wide: &[usize], packed: &mut [f32]) {
             }
             row[used..].fill(0.0);
         }
-        first += width;
     }
 }
 
@@ -202,9 +217,6 @@ fn block<L: Lanes, const P: usize>(
         store_some(*sum, &mut output[(row + p) * shape.output_stride..], used);
     }
 }
-
-/// The widest strip.
-const WIDEST: usize = 32;
 
 #[inline(always)]
 fn load_some<L: Lanes>(values: &[f32], used: usize) -> L {

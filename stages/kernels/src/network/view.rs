@@ -77,6 +77,8 @@ macro_rules! with_activation {
     };
 }
 
+pub(super) use with_activation;
+
 kernel! {
     /// Writes the values of a run of pixels.
     pub fn view(view: View<'_>, stored: &[f32], values: &mut [f32]) {
@@ -127,16 +129,16 @@ kernel! {
 }
 
 /// An activation that is known at compile time.
-trait Function {
+pub(super) trait Function {
     fn value(x: f32) -> f32;
     /// The derivative at `x`.
     fn slope(x: f32) -> f32;
 }
 
-struct Identity;
-struct Relu;
-struct Relu6;
-struct Silu;
+pub(super) struct Identity;
+pub(super) struct Relu;
+pub(super) struct Relu6;
+pub(super) struct Silu;
 
 impl Function for Identity {
     #[inline(always)]

@@ -35,7 +35,7 @@ pub(super) enum WeightGradient {
 }
 
 /// Images over which grouped operations add up gradients of weights at once. Sums over a batch depend on it.
-pub(super) const GROUP: usize = 8;
+pub(super) const GROUP: usize = 16;
 
 /// The most images that a thread runs through the steps of a phase together.
 pub(super) const MOST_TOGETHER: usize = 16;

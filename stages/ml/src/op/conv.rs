@@ -1,11 +1,9 @@
 //! A convolution of any kernel size, stride, padding and number of groups, by copying patches (im2col).
 
-use std::ops::Range;
-
 use super::access::{TILE, part};
 use super::{
-    Backward, Depthwise, DirectConv, ImagePass, Initial, MapOp, OpWeights, Padding, ParameterConfig, Pointwise,
-    Requires, Scratch, Sink, Source, WeightLayout, Window, WinogradConv,
+    Backward, Depthwise, DirectConv, ImagePass, Initial, InputGradient, MapOp, OpWeights, OutputGradient, Padding,
+    ParameterConfig, Pass, Pointwise, Requires, Scratch, Sink, Source, WeightLayout, Window, WinogradConv,
 };
 use hamflow_kernels::network::{Level, Matrix, ProductShape, outer_product, pack, packed_len, product};
 use hamflow_kernels::shape::{Layout, MapShape, Span, spans};
@@ -13,6 +11,9 @@ use hamflow_kernels::shape::{Layout, MapShape, Span, spans};
 /// Maps of fewer pixels go through patches: [`DirectConv`] rearranges its weights for each image, which pays only where
 /// many pixels share them.
 const DIRECT_PIXELS: usize = 600;
+
+/// The most weights for which patches of one image at a time are good enough: they stay in the L2 cache.
+const FEW_WEIGHTS: usize = 40_000;
 
 /// The configuration of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +103,6 @@ impl ConvConfig {
     }
 }
 
-/// Where the weights of a filter lie on the input.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Taps {
-    pub(super) kernel: usize,
-    pub(super) stride: usize,
-    /// The padding above and to the left.
-    pub(super) padding: [usize; 2],
-}
-
 /// `[height, width, inputs]` → `[height', width', filters]`; weights `[k, k, inputs / groups, filters]`, optionally a
 /// bias `[filters]`.
 #[derive(Debug, Clone, Copy)]
@@ -157,53 +149,72 @@ impl Conv {
         Window::new(self.config.kernel, self.config.stride, self.padding, [self.input, self.output])
     }
 
-    fn taps(&self) -> Taps {
-        Taps { kernel: self.config.kernel, stride: self.config.stride, padding: self.padding }
-    }
-
     /// Input channels per group, output channels per group, and values per patch.
-    fn group(&self) -> (usize, usize, usize) {
+    pub(super) fn group(&self) -> (usize, usize, usize) {
         let ConvConfig { filters, kernel, groups, .. } = self.config;
         let inputs = self.input.channels / groups;
         (inputs, filters / groups, kernel * kernel * inputs)
     }
 
-    /// For each pixel of the span and row of the kernel: the offset in the patch, the offset in the map, and the number
-    /// of pixels, of the part of the patch inside the map. `channels` is the number of values per pixel in the patch.
-    fn parts(&self, layout: Layout, span: Span, channels: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    /// Calls `visit` for each pixel of the span and row of the kernel, with the offset in the patch, the offset in the map,
+    /// and the number of pixels, of the part of the patch inside the map. `channels` is the number of values per pixel in
+    /// the patch.
+    #[inline(always)]
+    fn visit_parts(&self, layout: Layout, span: Span, channels: usize, mut visit: impl FnMut(usize, usize, usize)) {
         let Self { input, output, config, padding } = *self;
         let (kernel, stride) = (config.kernel, config.stride);
-        (0..span.count).flat_map(move |pixel| {
+        for pixel in 0..span.count {
             let (y, x) = ((span.first + pixel) / output.width, (span.first + pixel) % output.width);
-            let left = x * stride;
+            let (top, left) = (y * stride, x * stride);
             let first = padding[1].saturating_sub(left);
             let count = kernel.min((input.width + padding[1]).saturating_sub(left)).saturating_sub(first);
-            (0..kernel).filter_map(move |row| {
-                let from =
-                    (y * stride + row).checked_sub(padding[0]).filter(|from| *from < input.height && count > 0)?;
+            if count == 0 {
+                continue;
+            }
+            let rows = padding[0].saturating_sub(top)..kernel.min((input.height + padding[0]).saturating_sub(top));
+            for row in rows {
                 let offset = (pixel * kernel * kernel + row * kernel + first) * channels;
-                Some((offset, layout.at(from, left + first - padding[1]), count))
-            })
-        })
+                visit(offset, layout.at(top + row - padding[0], left + first - padding[1]), count);
+            }
+        }
+    }
+
+    /// Whether the window of an output is inside of the map.
+    fn is_inside(&self, pixel: usize) -> bool {
+        let inside = |first: usize, padding: usize, length: usize| {
+            first >= padding && first - padding + self.config.kernel <= length
+        };
+        let (y, x) = (pixel / self.output.width, pixel % self.output.width);
+        inside(y * self.config.stride, self.padding[0], self.input.height)
+            && inside(x * self.config.stride, self.padding[1], self.input.width)
     }
 
     /// Copies the patches of a span for one group: `[pixels, k, k, inputs / groups]`.
     fn patches<'s>(&self, input: &Source<'_>, span: Span, group: usize, scratch: &'s mut Vec<f32>) -> &'s [f32] {
-        let (inputs, _, length) = self.group();
+        let (_, _, length) = self.group();
         let patches = part(scratch, span.count * length);
-        patches.fill(0.0);
+        self.write_patches(input, span, group, patches);
+        patches
+    }
+
+    /// Writes the patches of a span for one group: `[pixels, k, k, inputs / groups]`.
+    pub(super) fn write_patches(&self, input: &Source<'_>, span: Span, group: usize, patches: &mut [f32]) {
+        let (inputs, _, length) = self.group();
+        for (pixel, patch) in patches.chunks_exact_mut(length).enumerate() {
+            if !self.is_inside(span.first + pixel) {
+                patch.fill(0.0);
+            }
+        }
         let channels = self.input.channels;
-        for (offset, from, count) in self.parts(input.layout, span, inputs) {
+        self.visit_parts(input.layout, span, inputs, |offset, from, count| {
             if inputs == channels {
-                patches[offset..][..count * inputs].copy_from_slice(&input.stored[from..][..count * inputs]);
-                continue;
+                return copy(&input.stored[from..][..count * inputs], &mut patches[offset..][..count * inputs]);
             }
             let pixels = patches[offset..][..count * inputs].chunks_exact_mut(inputs);
             for (patch, pixel) in pixels.zip(input.stored[from..].chunks(channels)) {
                 patch.copy_from_slice(&pixel[group * inputs..][..inputs]);
             }
-        }
-        patches
+        });
     }
 
     /// Adds the contribution of a span of the output, whose gradient is given, to the gradients of all weights.
@@ -242,15 +253,30 @@ impl Conv {
     }
 
     /// Adds the gradients of patches to the map.
-    fn scatter(&self, layout: Layout, span: Span, group: usize, patches: &[f32], map: &mut [f32]) {
+    pub(super) fn scatter(&self, layout: Layout, span: Span, group: usize, patches: &[f32], map: &mut [f32]) {
         let (inputs, ..) = self.group();
         let channels = self.input.channels;
-        for (offset, to, count) in self.parts(layout, span, inputs) {
+        self.visit_parts(layout, span, inputs, |offset, to, count| {
             let pixels = patches[offset..][..count * inputs].chunks_exact(inputs);
             for (patch, pixel) in pixels.zip(map[to..].chunks_mut(channels)) {
                 pixel[group * inputs..][..inputs].iter_mut().zip(patch).for_each(|(pixel, patch)| *pixel += patch);
             }
-        }
+        });
+    }
+}
+
+/// Copies values, which are often so few that a call of `memcpy` would take longer.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    const BLOCK: usize = 8;
+    let Some(last) = from.len().checked_sub(BLOCK).filter(|last| *last < 8 * BLOCK) else {
+        return to.copy_from_slice(from);
+    };
+    let to = &mut to[..from.len()];
+    // The last block overlaps the one before it.
+    for first in (0..last).step_by(BLOCK).chain([last]) {
+        let block: [f32; BLOCK] = *from[first..].first_chunk().expect("a block is within the values");
+        *to[first..].first_chunk_mut().expect("a block is within the values") = block;
     }
 }
 
@@ -385,62 +411,42 @@ impl MapOp for Conv {
         }
     }
 
-    fn weight_row_len(&self) -> Option<usize> {
-        (self.config.groups == 1 && !self.config.bias).then_some(self.config.filters)
+    fn is_grouped(&self) -> bool {
+        let ConvConfig { groups, bias, filters, .. } = self.config;
+        let (.., length) = self.group();
+        groups == 1 && !bias && length * filters > FEW_WEIGHTS
     }
 
-    fn weight_rows(
+    fn forward_group(
+        &self,
+        pass: &Pass,
+        weights: OpWeights<'_>,
+        inputs: &[Source<'_>],
+        outputs: &mut [Sink<'_>],
+        scratch: &mut Scratch,
+    ) {
+        self.forward_images(pass.level, weights, inputs, outputs, scratch);
+    }
+
+    fn backward_group(
+        &self,
+        pass: &Pass,
+        weights: OpWeights<'_>,
+        outputs: &mut [OutputGradient<'_>],
+        inputs: &mut [InputGradient<'_>],
+        scratch: &mut Scratch,
+    ) {
+        self.backward_images(pass.level, weights, outputs, inputs, scratch);
+    }
+
+    fn group_weight_gradient(
         &self,
         level: Level,
-        rows: Range<usize>,
-        input: &Source<'_>,
-        output: (Layout, &[f32]),
+        inputs: &[Source<'_>],
+        outputs: &[(Layout, &[f32])],
         weight_gradient: &mut [f32],
-        _scratch: &mut Scratch,
+        scratch: &mut Scratch,
     ) {
-        weight_rows_of_taps(level, self.taps(), rows, input, output, weight_gradient);
-    }
-}
-
-/// Adds one image's contribution to some rows of the gradient of weights `[k, k, inputs, filters]`, without patches: for
-/// one weight of the filter, the inputs under it are pixels of a row at a fixed distance.
-pub(super) fn weight_rows_of_taps(
-    level: Level,
-    taps: Taps,
-    rows: Range<usize>,
-    input: &Source<'_>,
-    (layout, gradient): (Layout, &[f32]),
-    weight_gradient: &mut [f32],
-) {
-    let Taps { kernel, stride, padding } = taps;
-    let (inputs, outputs) = (input.layout.shape, layout.shape);
-    let channels = inputs.channels;
-    let mut first = rows.start;
-    while first < rows.end {
-        let (tap, channel) = (first / channels, first % channels);
-        let count = (channels - channel).min(rows.end - first);
-        let weights = &mut weight_gradient[(first - rows.start) * outputs.channels..][..count * outputs.channels];
-        first += count;
-        let (row, column) = (tap / kernel, tap % kernel);
-        // The outputs whose input column is inside the map.
-        let start = padding[1].saturating_sub(column).div_ceil(stride);
-        let end = (inputs.width + padding[1]).saturating_sub(column).div_ceil(stride).min(outputs.width);
-        if start >= end {
-            continue;
-        }
-        let shape = ProductShape {
-            rows: end - start,
-            inputs: count,
-            outputs: outputs.channels,
-            input_stride: stride * channels,
-            output_stride: outputs.channels,
-        };
-        for y in 0..outputs.height {
-            let Some(from) = (y * stride + row).checked_sub(padding[0]).filter(|from| *from < inputs.height) else {
-                continue;
-            };
-            let values = &input.stored[input.layout.at(from, start * stride + column - padding[1]) + channel..];
-            outer_product(level, shape, values, &gradient[layout.at(y, start)..], true, weights);
-        }
+        self.weight_gradient_of_images(level, inputs, outputs, weight_gradient, scratch);
     }
 }

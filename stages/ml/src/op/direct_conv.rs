@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::access::part;
-use super::conv::weight_rows_of_taps;
 use super::{
     Backward, ConvConfig, ImagePass, Initial, MapOp, OpWeights, ParameterConfig, Requires, Scratch, Sink, Source,
     WeightLayout,
 };
-use hamflow_kernels::network::{ConvShape, Epilogue, Level, conv3x3, conv3x3_weight_gradient, flip, relu_gradient};
+use hamflow_kernels::network::{
+    ConvShape, Epilogue, Level, ProductShape, conv3x3, conv3x3_weight_gradient, flip, outer_product, relu_gradient,
+};
 use hamflow_kernels::shape::{Layout, MapShape, spans};
 
 /// `[height, width, inputs]` → `[height, width, filters]`; weights `[3, 3, inputs, filters]`, bias `[filters]`.
@@ -136,7 +137,26 @@ impl MapOp for DirectConv {
         weight_gradient: &mut [f32],
         _scratch: &mut Scratch,
     ) {
-        let taps = super::conv::Taps { kernel: 3, stride: 1, padding: [1; 2] };
-        weight_rows_of_taps(level, taps, rows, input, (layout, gradient), weight_gradient);
+        let ConvShape { height, width, inputs: channels, outputs } = self.shape;
+        let mut first = rows.start;
+        while first < rows.end {
+            let (tap, channel) = (first / channels, first % channels);
+            let count = (channels - channel).min(rows.end - first);
+            let weights = &mut weight_gradient[(first - rows.start) * outputs..][..count * outputs];
+            first += count;
+            let (row, column) = (tap / 3, tap % 3);
+            // The outputs whose input column is inside the map.
+            let (start, end) = (1_usize.saturating_sub(column), (width + 1 - column).min(width));
+            if start >= end {
+                continue;
+            }
+            let (input_stride, output_stride) = (channels, outputs);
+            let shape = ProductShape { rows: end - start, inputs: count, outputs, input_stride, output_stride };
+            for y in 0..height {
+                let Some(from) = (y + row).checked_sub(1).filter(|from| *from < height) else { continue };
+                let values = &input.stored[input.layout.at(from, start + column - 1) + channel..];
+                outer_product(level, shape, values, &gradient[layout.at(y, start)..], true, weights);
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | operation | file |
 //! |---|---|
-//! | convolution k×k with stride, padding, groups | `conv.rs` |
+//! | convolution k×k with stride, padding, groups | `conv.rs`; with many weights, `conv_group.rs` |
 //! | 3×3 convolution with stride 1, optionally with bias and ReLU | `direct_conv.rs` |
 //! | 3×3 convolution of many channels with stride 1 | `winograd.rs` |
 //! | depthwise convolution | `depthwise.rs` |
@@ -29,6 +29,7 @@ mod add;
 pub mod apply;
 mod batch_norm;
 mod conv;
+mod conv_group;
 mod dense;
 mod depthwise;
 mod direct_conv;
