@@ -138,10 +138,10 @@ impl Classifier {
 impl Member {
     /// Adds the probabilities of each view of the images.
     fn add_probabilities(&self, images: &[&[u8]], view_count: usize, sums: &mut [Vec<f64>]) -> candle_core::Result<()> {
-        let values = self.card.normalisation.table();
+        let (values, predictor) = (self.card.normalisation.table(), self.network.predictor(&self.weights)?);
         for (batch, sums) in images.chunks(INFERENCE_BATCH).zip(sums.chunks_mut(INFERENCE_BATCH)) {
             for view in views(view_count) {
-                let logits = predict_view(&self.network, &self.weights, &values, batch, &view)?;
+                let logits = predict_view(&predictor, &values, batch, &view)?;
                 for (sums, logits) in sums.iter_mut().zip(logits.chunks_exact(self.network.classes())) {
                     sums.iter_mut().zip(softmax(logits)).for_each(|(sum, value)| *sum += value);
                 }

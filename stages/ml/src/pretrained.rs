@@ -307,10 +307,17 @@ mod tests {
             let values = from.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             crate::weights::change(tensor, |own| own.copy_from_slice(&values)).unwrap();
         }
+        let predictor = network.predictor(&weights).unwrap();
         for (image, expected, class) in LOGITS {
             let path = crate::test_support::shared("ham10000/HAM10000_images_part_1").join(format!("{image}.jpg"));
             let pixels = hamflow_kernels::imaging::decode(&std::fs::read(path).unwrap()).unwrap().into_raw();
-            let logits = crate::trainer::predict(&network, &weights, &lite.normalisation.table(), &[&pixels]).unwrap();
+            let logits = crate::trainer::predict_view(
+                &predictor,
+                &lite.normalisation.table(),
+                &[&pixels],
+                &crate::augment::Draw::NONE,
+            )
+            .unwrap();
             for (ours, theirs) in logits.iter().step_by(125).zip(expected) {
                 assert!((f64::from(*ours) - theirs).abs() < 1e-4, "{image}: {ours} {theirs}");
             }

@@ -17,7 +17,7 @@ use hamflow_kernels::shape::{MapShape, spans};
 /// most of them.
 const IMAGES: usize = 4;
 
-/// The memory of a prediction, kept for the next one: the system takes long to provide it.
+/// The memory of a predictor, kept for the next one: the system takes long to provide it.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     prepared: Prepared,
@@ -43,35 +43,68 @@ impl Buffers {
     }
 }
 
+/// A network with weights, which are rearranged once for all its predictions. They must not change while it exists.
+#[derive(Debug)]
+pub struct Predictor<'a> {
+    network: &'a Network,
+    weights: &'a Weights,
+    pass: Pass,
+    memory: Memory,
+}
+
+impl Drop for Predictor<'_> {
+    fn drop(&mut self) {
+        lock(&self.network.memory).push(std::mem::take(&mut self.memory));
+    }
+}
+
 impl Network {
-    /// Applies the network to images `[images, height, width, channels]`; returns the logits.
-    pub fn predict(&self, weights: &Weights, images: &Tensor) -> candle_core::Result<Tensor> {
-        images.apply_op1_no_bwd(&Predict { network: self, weights })
+    /// Rearranges weights for predictions.
+    pub fn predictor<'a>(&'a self, weights: &'a Weights) -> candle_core::Result<Predictor<'a>> {
+        self.predictor_at(weights, Level::detect())
     }
 
-    /// The logits, `[images, classes]`. Those of an image do not depend on the other ones.
-    pub(super) fn logits(&self, weights: &[&[f32]], images: &[f32]) -> Vec<f32> {
-        let pass = Pass::inference();
+    pub(super) fn predictor_at<'a>(&'a self, weights: &'a Weights, level: Level) -> candle_core::Result<Predictor<'a>> {
+        let pass = Pass { level, ..Pass::inference() };
         let mut memory = lock(&self.memory).pop().unwrap_or_default();
-        let Memory { prepared, norms, buffers } = &mut memory;
-        prepared.update(self, pass.level, weights, false);
-        norms.resize_with(self.lowered.norms.len(), NormState::default);
-        self.recall_statistics(weights, norms);
-        let length = self.input().len();
+        let Memory { prepared, norms, .. } = &mut memory;
+        weights.with_slices(|slices| {
+            prepared.update(self, pass.level, slices, false);
+            norms.resize_with(self.lowered.norms.len(), NormState::default);
+            self.recall_statistics(slices, norms);
+        })?;
+        Ok(Predictor { network: self, weights, pass, memory })
+    }
+}
+
+impl Predictor<'_> {
+    /// The network.
+    pub fn network(&self) -> &Network {
+        self.network
+    }
+
+    /// Applies the network to images `[images, height, width, channels]`; returns the logits, `[images, classes]`. Those
+    /// of an image do not depend on the other ones.
+    pub fn predict(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        images.apply_op1_no_bwd(self)
+    }
+
+    fn logits(&self, weights: &[&[f32]], images: &[f32]) -> Vec<f32> {
+        let Self { network, pass, memory: Memory { prepared, norms, buffers }, .. } = self;
+        let length = network.input().len();
         let count = images.len() / length;
-        let width = self.flattened().1.shape.len();
-        let mut rows: Vec<Vec<f32>> = self.lowered.rows.iter().map(|row| vec![0.0; count * row.output]).collect();
-        let together = if self.plan.grouped.contains(&true) { images_together(count) } else { IMAGES };
+        let width = network.flattened().1.shape.len();
+        let mut rows: Vec<Vec<f32>> = network.lowered.rows.iter().map(|row| vec![0.0; count * row.output]).collect();
+        let together = if network.plan.grouped.contains(&true) { images_together(count) } else { IMAGES };
         let groups = images.par_chunks(together * length).zip(rows[0].par_chunks_mut(together * width));
-        let group = Group { network: self, pass: &pass, weights, prepared, norms };
+        let group = Group { network, pass, weights, prepared, norms };
         groups.for_each(|(images, vectors)| {
             let mut of_thread = lock(buffers).pop().unwrap_or_default();
-            of_thread.prepare(self, together);
+            of_thread.prepare(network, together);
             group.run(images, vectors, &mut of_thread);
             lock(buffers).push(of_thread);
         });
-        lock(&self.memory).push(memory);
-        self.forward_rows(&pass, weights, count, &mut rows);
+        network.forward_rows(pass, weights, count, &mut rows);
         rows.pop().unwrap_or_default()
     }
 }
@@ -159,13 +192,8 @@ impl Group<'_> {
     }
 }
 
-/// The forward pass as a candle operation, so that it runs on the memory of the images.
-struct Predict<'a> {
-    network: &'a Network,
-    weights: &'a Weights,
-}
-
-impl CustomOp1 for Predict<'_> {
+/// The forward pass is a candle operation, so that it runs on the memory of the images.
+impl CustomOp1 for Predictor<'_> {
     fn name(&self) -> &'static str {
         "predict"
     }
@@ -177,7 +205,7 @@ impl CustomOp1 for Predict<'_> {
             candle_core::bail!("the network requires images of {height}×{width}×{channels}, not {h}×{w}×{c}");
         }
         let images = slice(storage, layout)?;
-        let logits = self.weights.with_slices(|weights| self.network.logits(weights, images))?;
+        let logits = self.weights.with_slices(|weights| self.logits(weights, images))?;
         Ok((CpuStorage::F32(logits), (count, self.network.classes()).into()))
     }
 }

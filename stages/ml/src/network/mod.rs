@@ -22,6 +22,7 @@ use inference::Memory;
 use plan::Plan;
 
 pub use grad_cam::{GradCam, HeatMap};
+pub use inference::Predictor;
 pub use workspace::Workspace;
 
 /// A row of the layer summary: a layer, its output shape and its number of weights.

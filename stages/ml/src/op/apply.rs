@@ -104,6 +104,41 @@ pub fn backward(
     (of_weights, of_inputs.iter().zip(layouts).map(|(map, layout)| plain(layout, map)).collect())
 }
 
+/// Images with gradients of their outputs: runs a grouped operation on all of them at once. Returns the outputs, the
+/// gradient of the weights, and those of the inputs.
+#[cfg(test)]
+pub(super) fn group(
+    op: &dyn MapOp,
+    pass: &super::Pass,
+    weights: &[&[f32]],
+    images: &[(Plain<'_>, &[f32])],
+) -> (Vec<Vec<f32>>, Gradients) {
+    let scratch = &mut Scratch::default();
+    let applied: Vec<_> = images.iter().map(|(input, _)| Applied::new(op, pass.level, weights, &[*input])).collect();
+    let layout = applied[0].output;
+    let [mut stored, mut of_outputs] = [(); 2].map(|()| vec![vec![0.0; layout.len()]; images.len()]);
+    let sources: Vec<Source<'_>> = applied.iter().flat_map(Applied::sources).collect();
+    let mut sinks: Vec<_> = stored.iter_mut().map(|values| Sink { layout, values, statistics: None }).collect();
+    op.forward_group(pass, applied[0].weights(), &sources, &mut sinks, scratch);
+    let mut of_inputs: Vec<_> = sources.iter().map(|source| vec![0.0; source.layout.len()]).collect();
+    let mut outputs = Vec::new();
+    for ((stored, of_output), (_, values)) in stored.iter().zip(&mut of_outputs).zip(images) {
+        layout.put(values, of_output);
+        outputs.push(OutputGradient { layout, stored, gradient: of_output, norm: None });
+    }
+    let mut inputs: Vec<_> = of_inputs
+        .iter_mut()
+        .zip(&sources)
+        .map(|(gradient, source)| InputGradient { source: *source, gradient, adds: false, is_last: true, sums: None })
+        .collect();
+    op.backward_group(pass, applied[0].weights(), &mut outputs, &mut inputs, scratch);
+    let resolved: Vec<(Layout, &[f32])> = of_outputs.iter().map(|gradient| (layout, &gradient[..])).collect();
+    let mut of_weights = vec![7.0; weights.iter().map(|tensor| tensor.len()).sum()];
+    op.group_weight_gradient(pass.level, &sources, &resolved, &mut of_weights, scratch);
+    let of_inputs = of_inputs.iter().zip(&sources).map(|(map, source)| plain(source.layout, map)).collect();
+    (stored.iter().map(|map| plain(layout, map)).collect(), (of_weights, of_inputs))
+}
+
 /// Adds to some rows of the gradient of the weights.
 #[cfg(test)]
 pub(super) fn weight_rows(

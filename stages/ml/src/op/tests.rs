@@ -63,6 +63,9 @@ fn assert_is(reference: &Reference, name: &str, op: &dyn MapOp, inputs: &[MapSha
     for (input, (reference, ours)) in reference.inputs.iter().zip(&of_inputs).enumerate() {
         reference.assert(&format!("{name}: gradient of input {input}"), ours);
     }
+    if op.is_grouped() {
+        assert_group_is(reference, name, op, &weights, (plain[0], &gradient));
+    }
     let Some(row_len) = op.weight_row_len() else { return };
     let rows = of_weights.len() / row_len;
     let mut split = vec![0.0; of_weights.len()];
@@ -73,6 +76,32 @@ fn assert_is(reference: &Reference, name: &str, op: &dyn MapOp, inputs: &[MapSha
         apply::weight_rows(op, pass, block, plain[0], &gradient, of_block);
     }
     reference.weights.assert(&format!("{name}: gradient of the weights in blocks"), &split);
+}
+
+/// Compares a grouped operation with PyTorch: two images are those of the reference, and between them is one without
+/// gradient.
+fn assert_group_is(
+    reference: &Reference,
+    name: &str,
+    op: &dyn MapOp,
+    weights: &[&[f32]],
+    (input, gradient): (apply::Plain<'_>, &[f32]),
+) {
+    let (other, none) = (wave(9, input.0.len(), 1.0), vec![0.0; gradient.len()]);
+    let images = [(input, gradient), ((input.0, &other[..]), &none), (input, gradient)];
+    for level in Level::available() {
+        let pass = Pass { level, batch_statistics: true, ..Pass::inference() };
+        let (outputs, (mut of_weights, of_inputs)) = apply::group(op, &pass, weights, &images);
+        let alone = apply::forward(op, &ImagePass { pass: &pass, image: 1 }, weights, &[images[1].0]);
+        assert_eq!(outputs[1], alone, "{name}: the image between");
+        assert!(of_inputs[1].iter().all(|value| *value == 0.0), "{name}: the gradient of the image between");
+        of_weights.iter_mut().for_each(|value| *value /= 2.0);
+        reference.weights.assert(&format!("{name}: gradient of the weights over images"), &of_weights);
+        for image in [0, 2] {
+            reference.output.assert(&format!("{name}: output of image {image}"), &outputs[image]);
+            reference.inputs[0].assert(&format!("{name}: gradient of image {image}"), &of_inputs[image]);
+        }
+    }
 }
 
 fn map(height: usize, width: usize, channels: usize) -> MapShape {
@@ -100,6 +129,7 @@ fn convolutions_match_pytorch() {
         ("conv 5x5 groups", map(9, 14, 6), conv(9, 5, 2, both(2), 3, true)),
         ("conv 4x4 same", map(9, 14, 4), conv(6, 4, 1, same, 1, false)),
         ("conv 3x3 many", map(9, 14, 37), conv(50, 3, 1, both(1), 1, false)),
+        ("conv 3x3 stride 2 many", map(9, 14, 64), conv(80, 3, 2, both(1), 1, false)),
         ("conv 1x1", map(38, 50, 40), conv(61, 1, 1, both(0), 1, false)),
         ("conv 1x1 stride 2", map(19, 26, 24), conv(40, 1, 2, both(0), 1, false)),
         ("depthwise 3x3", map(75, 100, 24), conv(24, 3, 1, both(1), 24, false)),
@@ -111,14 +141,17 @@ fn convolutions_match_pytorch() {
         ("depthwise 7x7", map(4, 5, 9), conv(9, 7, 1, both(3), 9, false)),
     ];
     let references = references();
+    let mut grouped = Vec::new();
     for (name, input, config) in cases {
         assert_is(&references[name], name, &*config.build(input).unwrap(), &[input]);
         // The general operation computes what the specialised ones do.
         assert_is(&references[name], &format!("{name}, patches"), &Conv::new(input, config).unwrap(), &[input]);
+        grouped.extend(config.build(input).unwrap().is_grouped().then_some(name));
     }
+    assert_eq!(grouped, ["conv 3x3 many", "conv 3x3 stride 2 many"]);
     let direct = DirectConv::new(map(5, 7, 3), ConvConfig::new(5, 3).bias(), true);
     assert_is(&references["conv 3x3 bias relu"], "conv 3x3 bias relu", &direct, &[map(5, 7, 3)]);
-    assert_eq!(references.keys().filter(|name| name.starts_with("conv") || name.starts_with("depth")).count(), 20);
+    assert_eq!(references.keys().filter(|name| name.starts_with("conv") || name.starts_with("depth")).count(), 21);
 }
 
 #[test]

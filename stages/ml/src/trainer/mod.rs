@@ -11,7 +11,7 @@ pub use checkpoint::Restored;
 pub use engine::{Engine, EngineState, Steps, Tally, Validated, worst_gradient};
 pub use epoch::{Epoch, Step};
 pub use groups::{HEAD, has_layers};
-pub use processor::{INFERENCE_BATCH, Processor, predict, predict_view};
+pub use processor::{INFERENCE_BATCH, Processor, predict_view};
 
 use hamflow_stage_api::{Random, StageError};
 use serde::{Deserialize, Serialize};

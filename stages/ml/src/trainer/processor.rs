@@ -8,7 +8,7 @@ use super::groups::ParameterGroups;
 use super::{Data, Engine, EngineState, Epoch, Samples, Step, Steps, Tally, Validated, candle_failed, worst_gradient};
 use crate::augment::{Affine, Draw, change_colours, erase};
 use crate::loss::{BatchLoss, Loss, Target, softmax};
-use crate::network::{Batch, Network, Workspace};
+use crate::network::{Batch, Network, Predictor, Workspace};
 use crate::normalisation::{Table, normalise};
 use crate::op::{Pass, mix};
 use crate::optim::{self, Optimiser, OptimiserState};
@@ -149,10 +149,11 @@ impl Engine for Processor<'_> {
         let Samples { images, classes, .. } = &data.validation;
         let values = data.normalisation.table();
         let weights = self.average.as_ref().unwrap_or(&self.weights);
+        let predictor = self.network.predictor(weights).map_err(candle_failed)?;
         let mut tally = Tally { images: images.len(), ..Tally::default() };
         let mut probabilities = Vec::with_capacity(images.len());
         for (images, classes) in images.chunks(INFERENCE_BATCH).zip(classes.chunks(INFERENCE_BATCH)) {
-            let logits = predict(self.network, weights, &values, images).map_err(candle_failed)?;
+            let logits = predict_view(&predictor, &values, images, &Draw::NONE).map_err(candle_failed)?;
             let targets: Vec<Target> = classes.iter().map(|&class| Target::new(class, 1.0)).collect();
             let (loss, _) = Loss::default().of(&logits, &targets);
             tally.loss += loss.sum;
@@ -171,30 +172,19 @@ impl Engine for Processor<'_> {
     }
 }
 
-/// The logits of images given as bytes, `[images, classes]`.
-pub fn predict(
-    network: &Network,
-    weights: &Weights,
-    values: &Table,
-    images: &[&[u8]],
-) -> candle_core::Result<Vec<f32>> {
-    predict_view(network, weights, values, images, &Draw::NONE)
-}
-
 /// The logits of a view of images given as bytes, `[images, classes]`.
 pub fn predict_view(
-    network: &Network,
-    weights: &Weights,
+    predictor: &Predictor<'_>,
     values: &Table,
     images: &[&[u8]],
     view: &Draw,
 ) -> candle_core::Result<Vec<f32>> {
-    let shape = network.input();
+    let shape = predictor.network().input();
     let mut batch = vec![0.0; images.len() * shape.len()];
     batch.par_chunks_mut(shape.len()).zip(images).for_each(|(output, image)| match *view == Draw::NONE {
         true => normalise(image, shape.channels, values, output),
         false => Affine::new(view, shape).apply(shape, image, values, output),
     });
     let batch = Tensor::from_vec(batch, (images.len(), shape.height, shape.width, shape.channels), &Device::Cpu)?;
-    network.predict(weights, &batch)?.flatten_all()?.to_vec1()
+    predictor.predict(&batch)?.flatten_all()?.to_vec1()
 }
