@@ -159,7 +159,7 @@ fn serve() -> Result<(), StageError> {
 }
 
 fn main() -> ExitCode {
-    match usable() {
+    match usable(Precision::F32) {
         Ok(usable) => eprintln!("{}", usable.class()),
         Err(error) => {
             eprintln!("error: {error}\nhint: {}", error.hint());

@@ -21,7 +21,7 @@ pub fn class(recipe: &Recipe) -> Result<String, ParamError> {
         return Ok(PROCESSOR.to_owned());
     }
     let name = if device == Device::Cuda { "device" } else { "precision" };
-    match cuda_class() {
+    match cuda_class(precision) {
         Ok(class) => Ok(class),
         Err(_) if device == Device::Auto && precision == Precision::F32 => Ok(PROCESSOR.to_owned()),
         Err(NoCuda { message, hint }) => Err(ParamError::new(name, message).hint(hint)),
@@ -41,7 +41,7 @@ pub fn engine<'a>(
         return Ok(Box::new(Processor::new(network, recipe, weights)?));
     }
     let is_wanted = device == Device::Cuda || precision != Precision::F32;
-    match cuda_class() {
+    match cuda_class(precision) {
         Ok(_) => return cuda_engine(network, recipe, data, weights),
         Err(NoCuda { message, hint }) if is_wanted => return Err(StageError::failed(message).hint(hint)),
         Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => note(format!("training on the CPU: {message}")),
@@ -51,9 +51,9 @@ pub fn engine<'a>(
 }
 
 /// The device class of the CUDA device.
-fn cuda_class() -> Result<String, NoCuda> {
+fn cuda_class(#[cfg_attr(not(feature = "cuda"), expect(unused))] precision: Precision) -> Result<String, NoCuda> {
     #[cfg(feature = "cuda")]
-    return match crate::cuda::usable() {
+    return match crate::cuda::usable(precision) {
         Ok(usable) => Ok(usable.class()),
         Err(error) => Err(NoCuda { message: error.to_string(), hint: error.hint() }),
     };

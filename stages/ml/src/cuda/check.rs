@@ -25,10 +25,13 @@ impl Finding {
     /// Compares values with the reference.
     fn new(what: impl Into<String>, ours: &[f32], theirs: &[f32], allowed: f64) -> Self {
         let largest = theirs.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from(a - b).abs() };
-        let pairs = ours.iter().zip(theirs);
-        // `max` would drop a NaN difference.
-        let difference = pairs.map(apart).fold(0.0, |most: f64, next| if next <= most { most } else { next });
+        // A NaN counts as infinitely far, since `max` would drop it.
+        let apart = |(a, b): (&f32, &f32)| match f64::from(a - b).abs() {
+            _ if a == b => 0.0,
+            apart if apart.is_nan() => f64::INFINITY,
+            apart => apart,
+        };
+        let difference = ours.iter().zip(theirs).map(apart).fold(0.0, f64::max);
         let same_length = ours.len() == theirs.len();
         let difference = if same_length { difference / f64::from(largest).max(1e-30) } else { f64::INFINITY };
         Self { what: what.into(), difference, allowed }
@@ -63,4 +66,20 @@ fn of_products(precision: Precision) -> f64 {
 /// The tolerance for other values: bf16 rounds stored values to 8 bits.
 fn of_values(precision: Precision) -> f64 {
     if precision == Precision::Bf16 { 1.0 / 128.0 } else { 1e-5 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_not_numbers_or_missing_are_never_good() {
+        let is_good = |ours: &[f32], theirs: &[f32]| Finding::new("values", ours, theirs, 0.1).is_good();
+        assert!(is_good(&[9.0, 0.52, 1.0], &[9.0, 0.5, 1.0]));
+        assert!(!is_good(&[9.0, f32::NAN, 1.0], &[9.0, 0.5, 1.0]));
+        assert!(!is_good(&[9.0, 0.5, 1.0], &[9.0, f32::NAN, 1.0]));
+        assert!(!is_good(&[f32::INFINITY, 1.0], &[0.5, 1.0]));
+        assert!(!is_good(&[9.0, 0.5], &[9.0, 0.5, 1.0]));
+        assert!(!is_good(&[9.0, 4.0, 1.0], &[9.0, 0.5, 1.0]));
+    }
 }

@@ -33,18 +33,21 @@ enum Part {
 /// The engine that trains on a device.
 pub struct CudaEngine<'a, Q: Queue> {
     network: &'a Network,
+    /// The recorded commands of a step, by its number of images. Dropped before the session, whose kernels and memory
+    /// they use.
+    recordings: BTreeMap<(Part, usize), Q::Recording>,
     session: Session<Q>,
     training: Source,
     validation: Source,
     validation_batch: usize,
-    /// The recorded commands of a step, by its number of images.
-    recordings: BTreeMap<(Part, usize), Q::Recording>,
     weights: Weights,
     optimiser: OptimiserState,
     /// Whether these weights and moments are on the device.
     is_loaded: bool,
     /// Whether the loss of a step was not finite.
     diverged: bool,
+    /// Whether steps replay what was recorded, instead of giving their commands again.
+    replays: bool,
 }
 
 /// The sizes of the steps for `images` images in batches.
@@ -98,6 +101,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             optimiser: OptimiserState::zeros(2, network.parameter_count()),
             is_loaded: false,
             diverged: false,
+            replays: true,
         };
         let training = step_sizes(trained, recipe.batch_size).map(|size| (Part::Training, size));
         let validation = step_sizes(validated, validation_batch).map(|size| (Part::Validation, size));
@@ -124,10 +128,17 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         self.session.set_cursor(source.cursor, idle)?;
         self.order(part, size)?;
         self.session.queue.begin_recording()?;
-        self.order(part, size)?;
-        let recording = self.session.queue.end_recording()?;
-        self.recordings.insert((part, size), recording);
+        let ordered = self.order(part, size);
+        // The recording ends even if a command fails: no other call is allowed while it lasts.
+        let recording = self.session.queue.end_recording();
+        ordered?;
+        self.recordings.insert((part, size), recording?);
         Ok(())
+    }
+
+    /// Gives the commands of each step again instead of replaying them: the results must be the same.
+    pub fn without_recordings(self) -> Self {
+        Self { replays: false, ..self }
     }
 
     fn order(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
@@ -146,6 +157,9 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
     }
 
     fn replay(&mut self, part: Part, size: usize) -> Result<(), CudaError> {
+        if !self.replays {
+            return self.order(part, size);
+        }
         let recording = self
             .recordings
             .get(&(part, size))
@@ -248,6 +262,11 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
             (self.diverged, self.is_loaded) = (true, false);
             let learning_rate = rate(cursor.bad_step);
             return Ok(Steps::Diverged { step: cursor.bad_step, loss: cursor.loss, learning_rate });
+        }
+        if cursor.next != epoch.order.len() as u64 {
+            let (next, all) = (cursor.next, epoch.order.len());
+            let error = CudaError::failed("finish an epoch", format!("it stopped after {next} of {all} images"));
+            return Err(error.into());
         }
         self.take_state(cursor.step)?;
         if cursor.step > before {

@@ -22,10 +22,28 @@ pub enum CudaError {
         why: String,
     },
     /// The driver is older than the libraries require.
-    #[error("CUDA is not available: the driver supports CUDA {found}, but 13.0 is required")]
+    #[error("CUDA is not available: the driver supports CUDA {found}, but {needed} is required")]
     OldDriver {
         /// The CUDA version that it supports, e.g. `12.4`.
         found: String,
+        /// The major version of the libraries.
+        needed: i32,
+    },
+    /// The device lacks what the kernels or the precision require.
+    #[error("CUDA is not available: `{name}` has compute capability {found}, but {least} is required")]
+    OldDevice {
+        /// The name of the device.
+        name: String,
+        /// Its compute capability.
+        found: String,
+        /// The required one.
+        least: String,
+    },
+    /// The versions of the libraries do not fit together, or not to the device.
+    #[error("CUDA is not available: {what}")]
+    Versions {
+        /// What does not fit.
+        what: String,
     },
     /// The kernels do not compile.
     #[error("cannot compile the CUDA kernels: {log}")]
@@ -62,7 +80,13 @@ impl CudaError {
                 "add its folder to `LD_LIBRARY_PATH` (see docs/guide/cuda.md), or set `device = \"cpu\"`"
             }
             Self::NoDevice { .. } => "check the driver with `nvidia-smi`, or set `device = \"cpu\"`",
-            Self::OldDriver { .. } => "install driver release 580 or later, or set `device = \"cpu\"`",
+            Self::OldDriver { .. } => {
+                "install a driver for this CUDA release, or libraries of an older one, or set `device = \"cpu\"`"
+            }
+            Self::OldDevice { .. } => "set `precision = \"f32\"`, or `device = \"cpu\"`",
+            Self::Versions { .. } => {
+                "install the libraries of one CUDA release (see docs/guide/cuda.md), or set `device = \"cpu\"`"
+            }
             Self::Compile { .. } => {
                 "this is an internal error or an unsupported version of NVRTC; set `device = \"cpu\"` to continue"
             }

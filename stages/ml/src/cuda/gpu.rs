@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig, PinnedHostSlice,
-    PushKernelArg, result,
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig,
+    PinnedHostSlice, PushKernelArg, result,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -25,9 +25,15 @@ pub struct Gpu {
     convolutions: Convolutions,
     products: Products,
     functions: HashMap<Kernel, CudaFunction>,
-    slots: [PinnedHostSlice<u8>; 2],
+    slots: [Slot; 2],
     memory: Vec<CudaSlice<u8>>,
     stream: Arc<CudaStream>,
+}
+
+/// Host memory that the device copies to, and the event that follows the copy.
+struct Slot {
+    copied: CudaEvent,
+    bytes: PinnedHostSlice<u8>,
 }
 
 fn failed(action: &'static str) -> impl Fn(DriverError) -> CudaError {
@@ -37,20 +43,15 @@ fn failed(action: &'static str) -> impl Fn(DriverError) -> CudaError {
 impl Gpu {
     /// Initialises the device, if it and all libraries are available, and compiles the kernels for it.
     pub fn new(precision: Precision) -> Result<Self, CudaError> {
-        let usable = usable()?;
-        if precision != Precision::F32 && usable.capability.0 < 8 {
-            let (major, minor) = usable.capability;
-            return Err(CudaError::Unsupported {
-                what: format!("devices of compute capability {major}.{minor} do not support tf32 and bf16"),
-            });
-        }
+        let usable = usable(precision)?;
         let start = failed("be started");
         let context = CudaContext::new(0).map_err(&start)?;
         // SAFETY: there is only one stream, so no tracking between streams is needed. Events would break the recording.
+        // Copies to the host are waited for by events of their own.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(&start)?;
         let module = context
-            .load_module(Ptx::from_binary(compile::compile(usable.capability)?))
+            .load_module(Ptx::from_binary(compile::compiled(usable.capability)?))
             .map_err(failed("load the kernels"))?;
         let mut functions = HashMap::new();
         for kernel in Kernel::ALL {
@@ -60,7 +61,9 @@ impl Gpu {
         let workspace = take(&stream, &mut memory, WORKSPACE)?;
         let slot = || {
             // SAFETY: a slot is only read after something was written to it.
-            unsafe { context.alloc_pinned_with_flags::<u8>(Cursor::SIZE, 0) }.map_err(failed("allocate memory"))
+            let bytes = unsafe { context.alloc_pinned_with_flags::<u8>(Cursor::SIZE, 0) };
+            let copied = context.new_event(None).map_err(failed("create an event"))?;
+            Ok::<_, CudaError>(Slot { copied, bytes: bytes.map_err(failed("allocate memory"))? })
         };
         Ok(Self {
             convolutions: Convolutions::new(stream.cu_stream(), precision)?,
@@ -212,10 +215,14 @@ impl Queue for Gpu {
             .iter()
             .find(|slice| slice.device_ptr(&self.stream).0 == from.address)
             .ok_or_else(|| CudaError::failed("send back a buffer", "it is a subrange of another buffer"))?;
-        self.stream.memcpy_dtoh(view, &mut self.slots[slot]).map_err(failed("send back a buffer"))
+        let Slot { copied, bytes } = &mut self.slots[slot];
+        self.stream.memcpy_dtoh(view, bytes).map_err(failed("send back a buffer"))?;
+        copied.record(&self.stream).map_err(failed("send back a buffer"))
     }
 
     fn received(&mut self, slot: usize) -> Result<Vec<u8>, CudaError> {
-        self.slots[slot].as_slice().map(<[u8]>::to_vec).map_err(failed("finish its work"))
+        let Slot { copied, bytes } = &self.slots[slot];
+        copied.synchronize().map_err(failed("finish its work"))?;
+        bytes.as_slice().map(<[u8]>::to_vec).map_err(failed("finish its work"))
     }
 }

@@ -2,14 +2,17 @@
 //! code without a device.
 
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use libloading::Library;
 
 use super::CudaError;
 use super::buffer::{Buffer, Number};
+use super::cursor::Cursor;
 use super::kernel::{BLOCK, Kernel, SOURCE};
 use super::queue::{Argument, Convolution, ConvolutionPass, Matrix, Product, Queue};
+use crate::precision::Precision;
 
 /// The kernels compiled for the CPU.
 fn library() -> &'static Library {
@@ -62,11 +65,31 @@ pub enum Order {
     Multiply(Product),
 }
 
+/// A recorded step, which must be dropped before the memory that it uses.
+pub struct Recording {
+    orders: Vec<Order>,
+    queue: Weak<()>,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        assert!(self.queue.strong_count() > 0 || std::thread::panicking(), "a recording outlived its queue");
+    }
+}
+
 /// A device emulated on the CPU.
 pub struct HostQueue {
     library: &'static Library,
     memory: Vec<Box<[u64]>>,
+    precision: Precision,
     recorded: Option<Vec<Order>>,
+    alive: Arc<()>,
+    /// The number of recordings that have begun and not ended.
+    pub open_recordings: Arc<AtomicUsize>,
+    /// Whether convolutions fail during recordings.
+    pub fails: bool,
+    /// Whether the cursors that are sent back tell of a loss that is not finite, although there is none.
+    pub lies: bool,
     slots: [Vec<u8>; 2],
     prepared: Vec<Convolution>,
     /// The number of executed commands and replays.
@@ -75,11 +98,16 @@ pub struct HostQueue {
 
 impl HostQueue {
     /// Creates a queue.
-    pub fn new() -> Self {
+    pub fn new(precision: Precision) -> Self {
         Self {
             library: library(),
             memory: Vec::new(),
+            precision,
             recorded: None,
+            alive: Arc::default(),
+            open_recordings: Arc::default(),
+            fails: false,
+            lies: false,
             slots: Default::default(),
             prepared: Vec::new(),
             replays: 0,
@@ -117,8 +145,8 @@ impl HostQueue {
                     run(name.as_ptr(), *blocks as u32, pointers.as_mut_ptr());
                 }
             }
-            Order::Convolve(convolution, pass) => convolve(convolution, *pass),
-            Order::Multiply(product) => multiply(product),
+            Order::Convolve(convolution, pass) => convolve(self.precision, convolution, *pass),
+            Order::Multiply(product) => multiply(self.precision, product),
         }
     }
 }
@@ -154,8 +182,17 @@ fn put(buffer: Buffer, index: usize, value: f64) {
     }
 }
 
-fn multiply(product: &Product) {
+/// A factor of a product: tf32 rounds to ten bits of the mantissa.
+fn factor(precision: Precision, value: f64) -> f64 {
+    match precision {
+        Precision::Tf32 => f64::from(f32::from_bits(((value as f32).to_bits() + 0x1000) & !0x1fff)),
+        Precision::F32 | Precision::Bf16 => value,
+    }
+}
+
+fn multiply(precision: Precision, product: &Product) {
     let Product { rows, inner, columns, left, right, output } = *product;
+    let get = |buffer, index| factor(precision, get(buffer, index));
     let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_transposed {
         true => get(matrix.buffer, column * rows + row),
         false => get(matrix.buffer, row * columns + column),
@@ -186,9 +223,11 @@ fn each_tap(convolution: &Convolution, mut visit: impl FnMut(usize, usize, usize
     }
 }
 
-fn convolve(convolution: &Convolution, pass: ConvolutionPass) {
+fn convolve(precision: Precision, convolution: &Convolution, pass: ConvolutionPass) {
     let Convolution { inputs, outputs, .. } = *convolution;
-    let values = |buffer: Buffer, length: usize| -> Vec<f64> { (0..length).map(|i| get(buffer, i)).collect() };
+    let values = |buffer: Buffer, length: usize| -> Vec<f64> {
+        (0..length).map(|i| factor(precision, get(buffer, i))).collect()
+    };
     let (x, y, w) = (convolution.input_len(), convolution.output_len(), convolution.filter_len());
     let (result, sums) = match pass {
         ConvolutionPass::Forward { input, filters, output } => {
@@ -230,7 +269,7 @@ fn convolve(convolution: &Convolution, pass: ConvolutionPass) {
 }
 
 impl Queue for HostQueue {
-    type Recording = Vec<Order>;
+    type Recording = Recording;
 
     fn allocate(&mut self, number: Number, length: usize) -> Result<Buffer, CudaError> {
         assert!(self.recorded.is_none(), "allocation during a recording");
@@ -266,6 +305,9 @@ impl Queue for HostQueue {
 
     fn convolve(&mut self, convolution: &Convolution, pass: ConvolutionPass) -> Result<(), CudaError> {
         assert!(self.prepared.contains(convolution), "{convolution:?} was not prepared");
+        if self.fails && self.recorded.is_some() {
+            return Err(CudaError::failed("convolve", "it does not"));
+        }
         self.give(Order::Convolve(*convolution, pass));
         Ok(())
     }
@@ -277,16 +319,18 @@ impl Queue for HostQueue {
 
     fn begin_recording(&mut self) -> Result<(), CudaError> {
         self.recorded = Some(Vec::new());
+        self.open_recordings.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn end_recording(&mut self) -> Result<Vec<Order>, CudaError> {
-        Ok(self.recorded.take().unwrap())
+    fn end_recording(&mut self) -> Result<Recording, CudaError> {
+        self.open_recordings.fetch_sub(1, Ordering::Relaxed);
+        Ok(Recording { orders: self.recorded.take().unwrap(), queue: Arc::downgrade(&self.alive) })
     }
 
-    fn replay(&mut self, recording: &Vec<Order>) -> Result<(), CudaError> {
+    fn replay(&mut self, recording: &Recording) -> Result<(), CudaError> {
         self.replays += 1;
-        recording.iter().for_each(|order| self.carry_out(order));
+        recording.orders.iter().for_each(|order| self.carry_out(order));
         Ok(())
     }
 
@@ -296,6 +340,8 @@ impl Queue for HostQueue {
     }
 
     fn received(&mut self, slot: usize) -> Result<Vec<u8>, CudaError> {
-        Ok(self.slots[slot].clone())
+        let mut cursor = Cursor::from_bytes(&self.slots[slot]);
+        cursor.bad_step += u64::from(self.lies);
+        Ok(cursor.to_bytes())
     }
 }

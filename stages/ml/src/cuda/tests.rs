@@ -1,8 +1,12 @@
 //! The device commands on the CPU, and compilation of the kernels with NVRTC.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::check::{Finding, check};
-use super::compile::{compile, is_possible};
+use super::compile::{capabilities, compile, compile_with, compiled, is_possible};
 use super::host_tests::HostQueue;
+use super::kernel::Kernel;
 use super::{CudaEngine, CudaError, Gpu, usable};
 use crate::model;
 use crate::normalisation::Normalisation;
@@ -11,23 +15,29 @@ use crate::recipe::Recipe;
 use crate::trainer::{Data, Restored, Samples, Trainer, first_weights};
 use hamflow_kernels::shape::MapShape;
 
-/// Devices from Ampere to Blackwell; compilation requires none of them.
-const CAPABILITIES: [(i32, i32); 4] = [(8, 0), (8, 9), (9, 0), (12, 0)];
-
 #[test]
 #[ignore = "needs NVRTC"]
 fn every_kernel_compiles() {
     assert!(is_possible(), "no NVRTC (`pip install nvidia-cuda-nvrtc`, its folder on LD_LIBRARY_PATH)");
-    for capability in CAPABILITIES {
-        let code = compile(capability).unwrap_or_else(|error| panic!("{capability:?}: {error}"));
+    let capabilities = capabilities().unwrap();
+    assert!(capabilities.len() > 6, "{capabilities:?}");
+    for capability in capabilities.into_iter().map(|capability| (capability / 10, capability % 10)) {
+        let (code, log) =
+            compile_with(capability, &["--ptxas-options=-v"]).unwrap_or_else(|error| panic!("{capability:?}: {error}"));
         assert!(code.starts_with(b"\x7fELF"), "{capability:?}");
+        // Registers that do not suffice, and arrays that are indexed at run time, go to slow local memory.
+        let lines = |what: &'static str| log.lines().filter(move |line| line.contains(what));
+        assert_eq!(lines("Compiling entry function").count(), Kernel::ALL.len(), "{capability:?}: {log}");
+        let empty = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+        let frames: Vec<&str> = lines("bytes stack frame").filter(|line| !line.ends_with(empty)).collect();
+        assert!(frames.is_empty(), "{capability:?}: {frames:?} in {log}");
     }
     assert!(matches!(compile((1, 0)), Err(CudaError::Compile { .. })), "an unsupported compute capability");
 }
 
 /// Asserts that the device commands, executed on the CPU, match the CPU kernels.
 fn check_on_the_processor(precision: Precision) {
-    let findings = check(precision, |_| Ok::<_, CudaError>(HostQueue::new())).unwrap();
+    let findings = check(precision, |precision| Ok::<_, CudaError>(HostQueue::new(precision))).unwrap();
     for Finding { what, difference, allowed } in &findings {
         eprintln!("{difference:.1e} of {allowed:.1e}: {what}");
     }
@@ -44,6 +54,12 @@ fn device_commands_match_the_cpu_in_f32() {
 
 #[test]
 #[ignore = "needs a C++ compiler"]
+fn device_commands_match_the_cpu_in_tf32() {
+    check_on_the_processor(Precision::Tf32);
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
 fn device_commands_match_the_cpu_in_bf16() {
     check_on_the_processor(Precision::Bf16);
 }
@@ -51,8 +67,8 @@ fn device_commands_match_the_cpu_in_bf16() {
 #[test]
 #[ignore = "needs a GPU"]
 fn a_real_device_matches_the_cpu() {
-    usable().unwrap();
     for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        usable(precision).unwrap();
         let findings = check(precision, Gpu::new).unwrap();
         let bad: Vec<_> = findings.iter().filter(|finding| !finding.is_good()).collect();
         assert!(bad.is_empty(), "{bad:#?}");
@@ -65,9 +81,18 @@ fn recipe() -> Recipe {
     Recipe { seed: 5, epochs: 3, batch_size: 7, learning_rate: 2e-3, ..Recipe::default() }
 }
 
-/// Passes a trainer on the CPU queue to `work`.
+/// Passes a trainer on a CPU queue to `work`.
 fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) -> R) -> R {
-    let queue = HostQueue::new();
+    with_trainer_on(HostQueue::new(Precision::F32), recipe, count, |trainer| work(trainer.unwrap()))
+}
+
+/// Passes a trainer on this queue to `work`, or why there is none.
+fn with_trainer_on<R>(
+    queue: HostQueue,
+    recipe: Recipe,
+    count: usize,
+    work: impl FnOnce(Result<Trainer<'_>, CudaError>) -> R,
+) -> R {
     let network = model::find("baseline").unwrap().network(SHAPE, 3).unwrap();
     let images: Vec<Vec<u8>> =
         (0..count + 5).map(|i| (0..SHAPE.len()).map(|k| ((i * 31 + k * (1 + i % 3)) % 256) as u8).collect()).collect();
@@ -79,8 +104,38 @@ fn with_trainer<R>(recipe: Recipe, count: usize, work: impl FnOnce(Trainer<'_>) 
     let (training, validation) = (samples(0..count), samples(count..count + 5));
     let data = Data { normalisation: Normalisation::fit(&training.images), training, validation };
     let weights = first_weights(&network, &recipe).unwrap();
-    let engine = CudaEngine::new(queue, &network, &recipe, Precision::F32, &data, weights).unwrap();
-    work(Trainer::with_engine(&network, recipe, data.clone(), Box::new(engine)))
+    let engine = CudaEngine::new(queue, &network, &recipe, Precision::F32, &data, weights);
+    work(engine.map(|engine| Trainer::with_engine(&network, recipe, data.clone(), Box::new(engine))))
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn a_recording_ends_even_if_a_command_fails() {
+    let mut queue = HostQueue::new(Precision::F32);
+    queue.fails = true;
+    let open = Arc::clone(&queue.open_recordings);
+    let error = with_trainer_on(queue, recipe(), 17, |trainer| trainer.err().unwrap());
+    assert_eq!(error.to_string(), "the CUDA device cannot convolve: \"it does not\"");
+    assert_eq!(open.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn an_epoch_that_stops_early_without_a_reason_is_an_error() {
+    let mut queue = HostQueue::new(Precision::F32);
+    queue.lies = true;
+    let recipe = Recipe { batch_size: 1, ..recipe() };
+    let error = with_trainer_on(queue, recipe, 200, |trainer| trainer.unwrap().run_epoch(|_| ()).err().unwrap());
+    assert!(error.message.contains("it stopped after 128 of 200 images"), "{error}");
+}
+
+#[test]
+#[ignore = "needs NVRTC"]
+fn kernels_are_compiled_once_per_process() {
+    let first = compiled((9, 0)).unwrap();
+    let started = std::time::Instant::now();
+    assert!(compiled((9, 0)).unwrap() == first);
+    assert!(started.elapsed().as_millis() < 100, "NVRTC takes seconds");
 }
 
 #[test]

@@ -89,10 +89,8 @@ impl Prepared {
         self.steps.resize_with(steps.len(), Default::default);
         self.steps.par_iter_mut().zip(steps).for_each(|([forward, backward], step)| {
             let weights = &weights[step.parameters.clone()];
-            step.op.prepare_forward(level, weights, forward);
-            if for_training {
-                step.op.prepare_backward(level, weights, backward);
-            }
+            let backward = || for_training.then(|| step.op.prepare_backward(level, weights, backward));
+            rayon::join(|| step.op.prepare_forward(level, weights, forward), backward);
         });
     }
 

@@ -82,10 +82,24 @@ pub(super) fn check<Q: Queue>(
         warmup_epochs: 0.5,
         ..recipe()
     };
+    let small = Recipe { batch_size: 4, epochs: 2, ..everything.clone() };
+    let mut run = |is_recorded: bool| {
+        train(&small, 2, |network, data| {
+            let weights = first_weights(network, &small)?;
+            let engine = CudaEngine::new(make()?, network, &small, precision, data, weights)?;
+            Ok(Some(if is_recorded { engine } else { engine.without_recordings() }))
+        })
+    };
+    let [first, second, unrecorded] = [run(true)?, run(true)?, run(false)?];
+    for (what, other) in [("the same training again", second), ("the same training without recordings", unrecorded)] {
+        let what = format!("{what}: equal losses, {precision:?}").to_lowercase();
+        findings.push(Finding::new(what, &[other.0, other.1].concat(), &[&first.0[..], &first.1].concat(), 0.0));
+    }
     for (what, recipe, epochs) in [
         // One step per epoch, so that the loss of every step is compared.
         ("20 steps", recipe(), 20),
         ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
+        ("20 epochs of 10 steps", Recipe { batch_size: 4, epochs: 20, learning_rate: 2e-4, ..recipe() }, 20),
         ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
     ] {
         let theirs = train(&recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
