@@ -33,7 +33,7 @@ pub struct Usable {
     pub cublas: (i32, i32, i32),
     /// The version of cuDNN in its own encoding, e.g. 91900.
     pub cudnn: usize,
-    /// The value of [`TF32_OVERRIDE`].
+    /// The value of `NVIDIA_TF32_OVERRIDE`, if it is set.
     pub tf32_override: Option<String>,
 }
 
