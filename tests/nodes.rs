@@ -87,6 +87,13 @@ fn nodes_without_a_shared_file_system_use_the_remote() {
     assert!(run(&cluster, &["--executor", "local"]).stderr.contains("nothing to do"), "all is fresh");
 }
 
+/// Names are random, and one in 64 begins with a hyphen.
+#[test]
+fn names_of_tasks_in_a_remote_may_begin_with_a_hyphen() {
+    let ran = Project::builtin("").hamflow(&["worker", "--remote-tasks=-oX", "--index", "0"]);
+    assert!(ran.code == 43 && ran.stderr.contains("`HAMFLOW_TASKS_URL` is not set"), "{ran:?}");
+}
+
 #[test]
 #[ignore = "needs Slurm"]
 fn what_is_not_declared_is_not_on_a_node_without_a_shared_file_system() {

@@ -62,7 +62,8 @@ impl Submission {
             Some(place) => {
                 let (url, key) = (quoted(place.url.clone()), quoted(place.key.clone()));
                 script.push_str(&format!("export {}={url} {}={key}\n", node::URL, node::KEY));
-                format!("--remote-tasks {}", quoted(place.name.clone()))
+                // With `=`, since the name may begin with a hyphen.
+                format!("--remote-tasks={}", quoted(place.name.clone()))
             }
         };
         script.push_str(&format!("exec {program} worker {tasks} --index {index}\n"));
@@ -145,4 +146,27 @@ pub fn run(command: &mut Command, input: Option<&str>) -> Result<Output, StageEr
     Err(StageError::input(format!("`{name}` failed: {said}")).hint(
         "`[executors]` and `resources` say what is asked of the batch system; `--executor local` runs on this machine",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_begins_with_a_hyphen_is_no_option_of_the_worker() {
+        let place = Place { url: "/remote".to_owned(), name: "-oX".to_owned(), key: "a'b".to_owned() };
+        let submission = Submission {
+            name: "x".to_owned(),
+            threads: 2,
+            placement: Placement::default(),
+            folder: PathBuf::from("/tasks"),
+            program: PathBuf::from("/bin/hamflow"),
+            is_probe: false,
+            avoided: Vec::new(),
+            remote: Some(place),
+        };
+        let script = submission.script("\"$I\"");
+        assert!(script.ends_with("exec '/bin/hamflow' worker --remote-tasks='-oX' --index \"$I\"\n"), "{script}");
+        assert!(script.contains(r"export HAMFLOW_TASKS_URL='/remote' HAMFLOW_TASKS_KEY='a'\''b'"), "{script}");
+    }
 }
