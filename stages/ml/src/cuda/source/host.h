@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#define __device__ static inline
+#define __device__ inline
 #define __shared__ static thread_local
 #define KERNEL extern "C" void
 
