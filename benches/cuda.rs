@@ -20,6 +20,7 @@ use hamflow_ml::cuda::session::{Session, Settings, Source};
 use hamflow_ml::cuda::{CudaError, Gpu, usable};
 use hamflow_ml::loss::{Loss, Target};
 use hamflow_ml::model;
+use hamflow_ml::normalisation::Normalisation;
 use hamflow_ml::precision::Precision;
 use hamflow_ml::weights::Weights;
 use hamflow_stage_api::{Random, StageError};
@@ -58,7 +59,7 @@ impl Training {
             colours: false,
             mixes: false,
             seed: 1,
-            normalisation: [128.0, 64.0],
+            normalisation: Normalisation::shared(128.0, 64.0),
         };
         let mut session = Session::new(Gpu::new(precision)?, &network, settings)?;
         let images = session.queue.allocate(Number::U8, IMAGES * SHAPE.len())?;
@@ -80,7 +81,7 @@ impl Training {
         session.queue.prepare(&convolutions)?;
         let weights = weights.with_slices(|slices| slices.concat()).expect("the weights are here");
         let moments = vec![0.0; weights.len()];
-        session.load(&weights, &moments, &moments)?;
+        session.load(&weights, [&moments, &moments], &[])?;
         session.set_cursor(cursor, Cursor::default())?;
         session.train(&source, batch)?;
         session.queue.begin_recording()?;
@@ -105,8 +106,9 @@ impl Training {
 /// Prints every comparison; says whether all are good.
 fn checked() -> Result<bool, StageError> {
     let mut findings = Vec::new();
+    let models: Vec<_> = model::MODELS.iter().collect();
     for (_, precision) in PRECISIONS {
-        findings.extend(check(precision, Gpu::new)?);
+        findings.extend(check(precision, &models, Gpu::new)?);
     }
     for finding in &findings {
         let word = if finding.is_good() { "good" } else { "BAD " };

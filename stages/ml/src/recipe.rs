@@ -204,9 +204,8 @@ impl Recipe {
         let needs_cuda = self.device == Device::Cuda || self.precision != Precision::F32;
         if needs_cuda && !self.is_on_cuda() {
             let name = if self.device == Device::Cuda { "device" } else { "precision" };
-            return Err(ParamError::new(name, "this model, or a parameter of it, is not available on CUDA yet").hint(
-                "remove `device` and `precision`; CUDA has the model `baseline` with Adam (docs/guide/cuda.md)",
-            ));
+            return Err(ParamError::new(name, "a parameter is not available on CUDA yet")
+                .hint("remove `device` and `precision`; CUDA trains with Adam, without `ema` (docs/guide/cuda.md)"));
         }
         for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             if alpha != 0.0 && !(MIN_ALPHA..=MAX_ALPHA).contains(&alpha) {
@@ -256,11 +255,10 @@ impl Recipe {
         })
     }
 
-    /// Whether CUDA has all operations of the model.
+    /// Whether CUDA has all options.
     pub fn is_on_cuda(&self) -> bool {
         let usual = Self::default();
-        self.model == "baseline"
-            && (self.optimiser, self.ema) == (usual.optimiser, usual.ema)
+        (self.optimiser, self.ema) == (usual.optimiser, usual.ema)
             && (self.logit_adjustment, self.cutmix) == (usual.logit_adjustment, usual.cutmix)
             && self.keep_metric == usual.keep_metric
             && (&self.freeze, &self.rate_factors) == (&usual.freeze, &usual.rate_factors)

@@ -369,7 +369,7 @@ mod tests {
         let base = Recipe::default();
         assert!(is_on_cuda(&space(json!({ "learning_rate": [0.1, 0.2] })), &base));
         assert!(!is_on_cuda(&space(json!({ "optimiser": ["adam", "sgd"] })), &base));
-        assert!(!is_on_cuda(&space(json!({ "model": ["baseline", "resnet-18"], "epochs": [1, 2] })), &base));
+        assert!(is_on_cuda(&space(json!({ "model": ["baseline", "resnet-18"], "epochs": [1, 2] })), &base));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod training;
 use hamflow_stage_api::StageError;
 
 use super::queue::Queue;
+use crate::model::Model;
 use crate::precision::Precision;
 
 /// One comparison.
@@ -43,14 +44,16 @@ impl Finding {
     }
 }
 
-/// Runs every comparison in one precision, on queues created by `make`.
+/// Runs every comparison in one precision, on queues created by `make`, and trains some models.
 pub fn check<Q: Queue, E: Into<StageError>>(
     precision: Precision,
+    models: &[&Model],
     mut make: impl FnMut(Precision) -> Result<Q, E>,
 ) -> Result<Vec<Finding>, StageError> {
     let mut findings = Vec::new();
     operations::check(&mut make(precision).map_err(Into::into)?, precision, &mut findings)?;
     training::check(|| make(precision).map_err(Into::into), precision, &mut findings)?;
+    training::check_models(|| make(precision).map_err(Into::into), precision, models, &mut findings)?;
     Ok(findings)
 }
 

@@ -112,7 +112,7 @@ impl Convolutions {
     }
 
     fn entry(&self, convolution: &Convolution) -> Result<(Entry, usize), CudaError> {
-        let Convolution { images, height, width, inputs, outputs } = *convolution;
+        let Convolution { images, height, width, inputs, outputs, kernel, stride, padding, groups } = *convolution;
         let (number, math) = match self.precision {
             Precision::F32 => (DataType::CUDNN_DATA_FLOAT, MathType::CUDNN_FMA_MATH),
             Precision::Tf32 => (DataType::CUDNN_DATA_FLOAT, MathType::CUDNN_DEFAULT_MATH),
@@ -120,23 +120,26 @@ impl Convolutions {
         };
         let describe = failed("describe a convolution");
         let format = Format::CUDNN_TENSOR_NHWC;
-        let map = |channels: usize| {
+        let map = |[height, width]: [usize; 2], channels: usize| {
             let map = Map(result::create_tensor_descriptor().map_err(&describe)?);
             let sizes = [images, channels, height, width].map(|size| size as c_int);
             // SAFETY: the descriptor was just created.
             unsafe { result::set_tensor4d_descriptor(map.0, format, number, sizes) }.map_err(&describe)?;
             Ok::<_, CudaError>(map)
         };
-        let (input, output) = (map(inputs)?, map(outputs)?);
+        let (input, output) = (map([height, width], inputs)?, map(convolution.output(), outputs)?);
         let filters = Filters(result::create_filter_descriptor().map_err(&describe)?);
-        let sizes = [outputs as c_int, inputs as c_int, 3, 3];
+        let sizes = [outputs, inputs / groups, kernel, kernel].map(|size| size as c_int);
         // SAFETY: the descriptor was just created.
         unsafe { result::set_filter4d_descriptor(filters.0, number, format, sizes) }.map_err(&describe)?;
         let operation = Operation(result::create_convolution_descriptor().map_err(&describe)?);
         let (mode, sums) = (Mode::CUDNN_CROSS_CORRELATION, DataType::CUDNN_DATA_FLOAT);
         // SAFETY: the descriptor was just created.
-        unsafe { result::set_convolution2d_descriptor(operation.0, 1, 1, 1, 1, 1, 1, mode, sums) }
+        let ([top, left], stride) = (padding.map(|padding| padding as c_int), stride as c_int);
+        unsafe { result::set_convolution2d_descriptor(operation.0, top, left, stride, stride, 1, 1, mode, sums) }
             .map_err(&describe)?;
+        // SAFETY: as above.
+        unsafe { sys::cudnnSetConvolutionGroupCount(operation.0, groups as c_int) }.result().map_err(&describe)?;
         // SAFETY: as above.
         unsafe { result::set_convolution_math_type(operation.0, math) }.map_err(&describe)?;
         let (cudnn, x, y, w, c) = (self.handle.0, input.0, output.0, filters.0, operation.0);
@@ -209,11 +212,12 @@ impl Convolutions {
                     y,
                     write(output),
                 ),
-                ConvolutionPass::InputGradient { filters, gradient, input_gradient } => {
+                ConvolutionPass::InputGradient { filters, gradient, input_gradient, adds } => {
+                    let before = if adds { one } else { zero };
                     let (dy, dx) = (read(gradient), write(input_gradient));
                     let filters = read(filters);
                     result::convolution_backward_data(
-                        cudnn, one, w, filters, y, dy, c, entry.data, work, room, zero, x, dx,
+                        cudnn, one, w, filters, y, dy, c, entry.data, work, room, before, x, dx,
                     )
                 }
                 ConvolutionPass::FilterGradient { input, gradient, filter_gradient } => {

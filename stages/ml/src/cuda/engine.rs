@@ -50,9 +50,19 @@ pub struct CudaEngine<'a, Q: Queue> {
     replays: bool,
 }
 
-/// The sizes of the steps for `images` images in batches.
-fn step_sizes(images: usize, batch: usize) -> impl Iterator<Item = usize> {
-    [batch.min(images), images % batch].into_iter().filter(|&size| size > 0)
+/// The sizes of the steps for `images` images in batches. With normalisation, a single last image joins the step before,
+/// as in `Trainer`.
+fn step_sizes(images: usize, batch: usize, is_normalised: bool) -> Vec<usize> {
+    let joins = is_normalised && images > batch && images % batch == 1;
+    let (whole, last) = match joins {
+        true => (images / batch - 1, batch + 1),
+        false => (images / batch, images % batch),
+    };
+    [(whole, batch), (1, last)]
+        .into_iter()
+        .filter(|&(steps, size)| steps > 0 && size > 0)
+        .map(|(_, size)| size)
+        .collect()
 }
 
 impl<'a, Q: Queue> CudaEngine<'a, Q> {
@@ -67,25 +77,22 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
     ) -> Result<Self, CudaError> {
         let (trained, validated) = (data.training.images.len(), data.validation.images.len());
         let validation_batch = INFERENCE_BATCH.max(recipe.batch_size);
-        let (mean, deviation) = (data.normalisation.mean, data.normalisation.standard_deviation);
-        let (Some(mean), Some(deviation)) = (mean.shared(), deviation.shared()) else {
-            return Err(CudaError::Unsupported { what: "a normalisation of each channel".to_owned() });
-        };
-        let normalisation = [mean, deviation];
+        let of_training = step_sizes(trained, recipe.batch_size, network.is_normalised());
+        let of_validation = step_sizes(validated, validation_batch, false);
         let colours = recipe
             .augment
             .0
             .is_some_and(|augment| augment.brightness > 0.0 || augment.contrast > 0.0 || augment.saturation > 0.0);
         let settings = Settings {
             precision,
-            images: recipe.batch_size.min(trained).max(validation_batch.min(validated)),
+            images: of_training.iter().chain(&of_validation).copied().max().unwrap_or(0),
             loss: recipe.loss(),
             clip_norm: recipe.clip_norm,
             moves: recipe.augment.0.is_some(),
             colours: colours && network.input().channels == 3,
             mixes: recipe.mixup > 0.0,
             seed: recipe.seed,
-            normalisation,
+            normalisation: data.normalisation,
         };
         let mut session = Session::new(queue, network, settings)?;
         let training = source(&mut session.queue, &data.training.images, recipe.batch_size)?;
@@ -103,8 +110,8 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             diverged: false,
             replays: true,
         };
-        let training = step_sizes(trained, recipe.batch_size).map(|size| (Part::Training, size));
-        let validation = step_sizes(validated, validation_batch).map(|size| (Part::Validation, size));
+        let training = of_training.into_iter().map(|size| (Part::Training, size));
+        let validation = of_validation.into_iter().map(|size| (Part::Validation, size));
         let parts: Vec<_> = training.chain(validation).collect();
         let convolutions: Vec<_> =
             parts.iter().flat_map(|(_, size)| engine.session.plan().convolutions(*size)).collect();
@@ -170,8 +177,9 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
     fn load(&mut self) -> Result<(), StageError> {
         if !self.is_loaded {
             let [first, second] = &self.optimiser.moments[..] else { unreachable!("Adam has two moments") };
-            let weights = self.weights.with_slices(|slices| slices.concat()).map_err(weights_failed)?;
-            self.session.load(&weights, first, second)?;
+            let all = self.weights.with_slices(|slices| slices.concat()).map_err(weights_failed)?;
+            let (weights, statistics) = all.split_at(self.network.parameter_count());
+            self.session.load(weights, [first, second], statistics)?;
             self.is_loaded = true;
         }
         Ok(())
@@ -201,10 +209,15 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
 
     /// Downloads weights and moments from the device.
     fn take_state(&mut self, steps: u64) -> Result<(), StageError> {
-        let [weights, first, second] = self.session.state()?;
-        let parameters = self.network.parameters();
-        let values = parameters.iter().map(|parameter| weights[parameter.range.clone()].to_vec());
-        self.weights = Weights::from_values(parameters.iter(), values).map_err(weights_failed)?;
+        let ([weights, first, second], statistics) = self.session.state()?;
+        // Parameters lie one after the other, then the statistics.
+        let mut rest = &[weights, statistics].concat()[..];
+        let values = self.network.tensors().map(|tensor| {
+            let (values, after) = rest.split_at(tensor.config.len());
+            rest = after;
+            values.to_vec()
+        });
+        self.weights = Weights::from_values(self.network.tensors(), values).map_err(weights_failed)?;
         self.optimiser = OptimiserState { steps, counts: Vec::new(), moments: vec![first, second] };
         Ok(())
     }
@@ -293,5 +306,26 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
 
     fn into_weights(self: Box<Self>) -> Weights {
         self.weights
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_have_the_sizes_of_those_of_an_epoch() {
+        for (images, batch, is_normalised, sizes) in [
+            (39, 4, true, vec![4, 3]),
+            (40, 4, true, vec![4]),
+            (9, 4, true, vec![4, 5]),
+            (5, 4, true, vec![5]),
+            (5, 4, false, vec![4, 1]),
+            (3, 4, true, vec![3]),
+            (1, 4, true, vec![1]),
+            (0, 4, false, vec![]),
+        ] {
+            assert_eq!(step_sizes(images, batch, is_normalised), sizes, "{images} images in batches of {batch}");
+        }
     }
 }

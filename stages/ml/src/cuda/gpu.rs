@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig,
-    PinnedHostSlice, PushKernelArg, result,
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError,
+    LaunchConfig, PinnedHostSlice, PushKernelArg, result,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -15,7 +15,7 @@ use super::convolution::Convolutions;
 use super::cursor::Cursor;
 use super::kernel::{BLOCK, Kernel};
 use super::product::{Products, WORKSPACE};
-use super::queue::{Argument, Convolution, ConvolutionPass, Matrix, Product, Queue};
+use super::queue::{Argument, Convolution, ConvolutionPass, Matrix, Product, Queue, Window};
 use super::{CudaError, compile, usable};
 use crate::precision::Precision;
 
@@ -95,6 +95,9 @@ fn take(stream: &Arc<CudaStream>, memory: &mut Vec<CudaSlice<u8>>, bytes: usize)
     Ok(address)
 }
 
+// SAFETY: it is `repr(C)`, with the fields of the kernels' structure in order.
+unsafe impl DeviceRepr for Window {}
+
 /// Rejects commands whose buffers are too small. The device would not reliably detect that.
 fn check(action: &str, sizes: &[(Buffer, usize)]) -> Result<(), CudaError> {
     match sizes.iter().find(|(buffer, length)| buffer.length < *length) {
@@ -147,6 +150,7 @@ impl Queue for Gpu {
                 Argument::U64(value) => launch.arg(value),
                 Argument::F32(value) => launch.arg(value),
                 Argument::F64(value) => launch.arg(value),
+                Argument::Window(window) => launch.arg(window),
             };
         }
         let shape =
@@ -172,7 +176,7 @@ impl Queue for Gpu {
         let (x, y, w) = (convolution.input_len(), convolution.output_len(), convolution.filter_len());
         let sizes = match pass {
             ConvolutionPass::Forward { input, filters, output } => [(input, x), (filters, w), (output, y)],
-            ConvolutionPass::InputGradient { filters, gradient, input_gradient } => {
+            ConvolutionPass::InputGradient { filters, gradient, input_gradient, .. } => {
                 [(filters, w), (gradient, y), (input_gradient, x)]
             }
             ConvolutionPass::FilterGradient { input, gradient, filter_gradient } => {
@@ -185,7 +189,7 @@ impl Queue for Gpu {
     }
 
     fn multiply(&mut self, product: &Product) -> Result<(), CudaError> {
-        let Product { rows, inner, columns, left, right, output } = *product;
+        let Product { rows, inner, columns, left, right, output, .. } = *product;
         let [Matrix { buffer: left, .. }, Matrix { buffer: right, .. }] = [left, right];
         check("multiply", &[(left, rows * inner), (right, inner * columns), (output, rows * columns)])?;
         self.bind()?;

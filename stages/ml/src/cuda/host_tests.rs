@@ -127,6 +127,7 @@ impl HostQueue {
                 let words: Vec<u64> = arguments
                     .iter()
                     .map(|argument| match argument {
+                        Argument::Window(_) => 0,
                         Argument::Buffer(buffer) => buffer.address,
                         Argument::Nothing => 0,
                         Argument::U32(value) => u64::from(*value),
@@ -135,7 +136,11 @@ impl HostQueue {
                         Argument::F64(value) => value.to_bits(),
                     })
                     .collect();
-                let mut pointers: Vec<*const u64> = words.iter().map(std::ptr::from_ref).collect();
+                let pointer = |(argument, word): (&Argument, _)| match argument {
+                    Argument::Window(window) => std::ptr::from_ref(window).cast(),
+                    _ => std::ptr::from_ref(word),
+                };
+                let mut pointers: Vec<*const u64> = arguments.iter().zip(&words).map(pointer).collect();
                 let name = std::ffi::CString::new(kernel.name()).unwrap();
                 type Run = unsafe extern "C" fn(*const std::ffi::c_char, u32, *mut *const u64) -> ();
                 // SAFETY: the function has the signature in `build`; arguments are words that are read as the
@@ -182,6 +187,11 @@ fn put(buffer: Buffer, index: usize, value: f64) {
     }
 }
 
+fn give(buffer: Buffer, index: usize, value: f64, adds: bool) {
+    let before = if adds { get(buffer, index) } else { 0.0 };
+    put(buffer, index, before + value);
+}
+
 /// A factor of a product: tf32 rounds to ten bits of the mantissa.
 fn factor(precision: Precision, value: f64) -> f64 {
     match precision {
@@ -191,81 +201,88 @@ fn factor(precision: Precision, value: f64) -> f64 {
 }
 
 fn multiply(precision: Precision, product: &Product) {
-    let Product { rows, inner, columns, left, right, output } = *product;
-    let get = |buffer, index| factor(precision, get(buffer, index));
-    let at = |matrix: Matrix, rows: usize, columns: usize, row: usize, column: usize| match matrix.is_transposed {
-        true => get(matrix.buffer, column * rows + row),
-        false => get(matrix.buffer, row * columns + column),
+    let Product { rows, inner, columns, left, right, output, adds } = *product;
+    let matrix = |matrix: Matrix, rows: usize, columns: usize| -> Vec<f64> {
+        let at = |row: usize, column: usize| match matrix.is_transposed {
+            true => column * rows + row,
+            false => row * columns + column,
+        };
+        (0..rows * columns).map(|i| factor(precision, get(matrix.buffer, at(i / columns, i % columns)))).collect()
     };
-    for row in 0..rows {
-        for column in 0..columns {
-            let term = |k| at(left, rows, inner, row, k) * at(right, inner, columns, k, column);
-            put(output, row * columns + column, (0..inner).map(term).sum());
+    let (left, right) = (matrix(left, rows, inner), matrix(right, inner, columns));
+    let mut sums = vec![0.0; columns];
+    for (row, left) in left.chunks_exact(inner).enumerate() {
+        sums.fill(0.0);
+        for (value, right) in left.iter().zip(right.chunks_exact(columns)) {
+            sums.iter_mut().zip(right).for_each(|(sum, other)| *sum += value * other);
         }
+        sums.iter().enumerate().for_each(|(column, sum)| give(output, row * columns + column, *sum, adds));
     }
 }
 
 /// Visits each triple of output pixel, input pixel and filter tap.
 fn each_tap(convolution: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
-    let Convolution { images, height, width, .. } = *convolution;
-    for image in 0..images {
-        for y in 0..height {
-            for x in 0..width {
-                for tap in 0..9 {
-                    let (from_y, from_x) = (y + tap / 3, x + tap % 3);
-                    if (1..=height).contains(&from_y) && (1..=width).contains(&from_x) {
-                        let pixel = |y: usize, x: usize| (image * height + y) * width + x;
-                        visit(pixel(y, x), pixel(from_y - 1, from_x - 1), tap);
-                    }
-                }
+    let Convolution { images, height, width, kernel, stride, padding: [top, left], .. } = *convolution;
+    let [rows, columns] = convolution.output();
+    for output in 0..images * rows * columns {
+        let (image, y, x) = (output / columns / rows, output / columns % rows * stride, output % columns * stride);
+        for tap in 0..kernel * kernel {
+            let (from_y, from_x) = (y + tap / kernel, x + tap % kernel);
+            if (top..height + top).contains(&from_y) && (left..width + left).contains(&from_x) {
+                visit(output, (image * height + from_y - top) * width + from_x - left, tap);
             }
         }
     }
 }
 
 fn convolve(precision: Precision, convolution: &Convolution, pass: ConvolutionPass) {
-    let Convolution { inputs, outputs, .. } = *convolution;
+    let Convolution { inputs, outputs, kernel, groups, .. } = *convolution;
     let values = |buffer: Buffer, length: usize| -> Vec<f64> {
         (0..length).map(|i| factor(precision, get(buffer, i))).collect()
     };
     let (x, y, w) = (convolution.input_len(), convolution.output_len(), convolution.filter_len());
-    let (result, sums) = match pass {
+    let (of_group, taps) = (inputs / groups, kernel * kernel);
+    // For each output channel: its filter for a tap, and the channels of a pixel that it reads.
+    let filter = |o: usize, tap: usize| (o * taps + tap) * of_group..(o * taps + tap + 1) * of_group;
+    let channels = |pixel: usize, o: usize| {
+        let first = pixel * inputs + o / (outputs / groups) * of_group;
+        first..first + of_group
+    };
+    let (result, sums, adds) = match pass {
         ConvolutionPass::Forward { input, filters, output } => {
             let (input, filters, mut sums) = (values(input, x), values(filters, w), vec![0.0; y]);
             each_tap(convolution, |to, from, tap| {
                 for o in 0..outputs {
-                    let filter = &filters[(o * 9 + tap) * inputs..][..inputs];
-                    let products = filter.iter().zip(&input[from * inputs..][..inputs]).map(|(a, b)| a * b);
+                    let products = filters[filter(o, tap)].iter().zip(&input[channels(from, o)]).map(|(a, b)| a * b);
                     sums[to * outputs + o] += products.sum::<f64>();
                 }
             });
-            (output, sums)
+            (output, sums, false)
         }
-        ConvolutionPass::InputGradient { filters, gradient, input_gradient } => {
+        ConvolutionPass::InputGradient { filters, gradient, input_gradient, adds } => {
             let (filters, gradient, mut sums) = (values(filters, w), values(gradient, y), vec![0.0; x]);
             each_tap(convolution, |to, from, tap| {
                 for o in 0..outputs {
-                    let filter = &filters[(o * 9 + tap) * inputs..][..inputs];
                     let slope = gradient[to * outputs + o];
-                    sums[from * inputs..][..inputs].iter_mut().zip(filter).for_each(|(sum, f)| *sum += slope * f);
+                    let pairs = sums[channels(from, o)].iter_mut().zip(&filters[filter(o, tap)]);
+                    pairs.for_each(|(sum, f)| *sum += slope * f);
                 }
             });
-            (input_gradient, sums)
+            (input_gradient, sums, adds)
         }
         ConvolutionPass::FilterGradient { input, gradient, filter_gradient } => {
             let (input, gradient, mut sums) = (values(input, x), values(gradient, y), vec![0.0; w]);
             each_tap(convolution, |to, from, tap| {
                 for o in 0..outputs {
                     let slope = gradient[to * outputs + o];
-                    let pixels = &input[from * inputs..][..inputs];
-                    let sums = &mut sums[(o * 9 + tap) * inputs..][..inputs];
-                    sums.iter_mut().zip(pixels).for_each(|(sum, value)| *sum += slope * value);
+                    let pairs = sums[filter(o, tap)].iter_mut().zip(&input[channels(from, o)]);
+                    pairs.for_each(|(sum, value)| *sum += slope * value);
                 }
             });
-            (filter_gradient, sums)
+            (filter_gradient, sums, false)
         }
     };
-    sums.iter().enumerate().for_each(|(i, sum)| put(result, i, *sum));
+    sums.iter().enumerate().for_each(|(i, sum)| give(result, i, *sum, adds));
 }
 
 impl Queue for HostQueue {

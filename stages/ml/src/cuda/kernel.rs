@@ -8,6 +8,8 @@ pub const SOURCE: &str = concat!(
     include_str!("source/prelude.cu"),
     include_str!("source/batch.cu"),
     include_str!("source/layers.cu"),
+    include_str!("source/maps.cu"),
+    include_str!("source/norm.cu"),
     include_str!("source/loss.cu"),
     include_str!("source/optimiser.cu"),
 );
@@ -97,4 +99,74 @@ kernels! {
     SumPartials = "sum_partials" waits,
     /// Converts bf16 to f32.
     Widen = "widen",
+    /// The sum of two maps.
+    AddF32 = "add_f32",
+    /// The same in bf16.
+    AddBf16 = "add_bf16",
+    /// The gradient of padding.
+    CropF32 = "crop_f32",
+    /// The same in bf16.
+    CropBf16 = "crop_bf16",
+    /// A depthwise convolution.
+    DepthwiseF32 = "depthwise_f32",
+    /// The same in bf16.
+    DepthwiseBf16 = "depthwise_bf16",
+    /// The gradient of its input.
+    DepthwiseGradientF32 = "depthwise_gradient_f32",
+    /// The same in bf16.
+    DepthwiseGradientBf16 = "depthwise_gradient_bf16",
+    /// Partial sums of the gradient of its weights.
+    DepthwiseWeightsF32 = "depthwise_weights_f32" waits,
+    /// The same from bf16.
+    DepthwiseWeightsBf16 = "depthwise_weights_bf16" waits,
+    /// Stochastic depth, or a copy.
+    KeepImagesF32 = "keep_images_f32",
+    /// The same in bf16.
+    KeepImagesBf16 = "keep_images_bf16",
+    /// The mean of each channel.
+    MeanF32 = "mean_f32",
+    /// The same in bf16.
+    MeanBf16 = "mean_bf16",
+    /// The gradient of the mean.
+    MeanGradientF32 = "mean_gradient_f32",
+    /// The same in bf16.
+    MeanGradientBf16 = "mean_gradient_bf16",
+    /// The gradients of a normalisation's weights, and the coefficients of that of its input.
+    NormDifferentiate = "norm_differentiate" waits,
+    /// The gradient of the input of a normalisation.
+    NormGradientF32 = "norm_gradient_f32",
+    /// The same in bf16.
+    NormGradientBf16 = "norm_gradient_bf16",
+    /// Mean and variance of a batch, and the running ones.
+    NormMeasure = "norm_measure" waits,
+    /// The running mean and variance.
+    NormRecall = "norm_recall",
+    /// The gradient of normalised values before their activation, and partial sums of it.
+    NormSlopesF32 = "norm_slopes_f32" waits,
+    /// The same in bf16.
+    NormSlopesBf16 = "norm_slopes_bf16" waits,
+    /// Zeros around a map.
+    PadF32 = "pad_f32",
+    /// The same in bf16.
+    PadBf16 = "pad_bf16",
+    /// The gradient of an activation.
+    SlopesF32 = "slopes_f32",
+    /// The same in bf16.
+    SlopesBf16 = "slopes_bf16",
+    /// Partial sums of each channel, and of its squares.
+    StatisticsF32 = "statistics_f32" waits,
+    /// The same from bf16.
+    StatisticsBf16 = "statistics_bf16" waits,
+    /// The values of a map, after normalisation and activation.
+    ViewF32 = "view_f32",
+    /// The same in bf16.
+    ViewBf16 = "view_bf16",
+    /// Max pooling over overlapping windows.
+    WindowsF32 = "windows_f32",
+    /// The same in bf16.
+    WindowsBf16 = "windows_bf16",
+    /// The gradient of max pooling over overlapping windows.
+    WindowsGradientF32 = "windows_gradient_f32",
+    /// The same in bf16.
+    WindowsGradientBf16 = "windows_gradient_bf16",
 }

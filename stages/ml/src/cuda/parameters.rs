@@ -1,9 +1,9 @@
 //! The memory layout of the weights on the device.
 //!
-//! The host stores a convolution's weights as `[3, 3, inputs, outputs]`, cuDNN requires `[outputs, 3, 3, inputs]`. On
-//! the device, the first convolution has additional inputs that are always 0. Every parameter is aligned for tensor
-//! cores.
+//! The host stores a convolution's weights as `[k, k, inputs, outputs]`, cuDNN requires `[outputs, k, k, inputs]`. On the
+//! device, the first convolution has additional inputs that are always 0. Every parameter is aligned for tensor cores.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::weights::Parameter;
@@ -19,31 +19,34 @@ pub struct Placement {
     length: usize,
 }
 
+/// The weights of a convolution of cuDNN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filters {
+    /// The number of inputs of an output on the host.
+    pub inputs: usize,
+    /// The number of inputs of an output on the device.
+    pub padded: usize,
+    /// The number of outputs.
+    pub outputs: usize,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     host: Range<usize>,
     device: Range<usize>,
-    /// The number of inputs on the host and on the device, and of outputs; `None` if the order is the same.
-    filters: Option<[usize; 3]>,
+    /// `None` if the order is the same.
+    filters: Option<Filters>,
 }
 
 impl Placement {
-    /// Lays out parameters; the first convolution gets at least `first_inputs` inputs.
-    pub fn new(parameters: &[Parameter], first_inputs: usize) -> Self {
+    /// Lays out parameters; `filters` has those that are weights of convolutions of cuDNN, by index.
+    pub fn new(parameters: &[Parameter], filters: &BTreeMap<usize, Filters>) -> Self {
         let (mut places, mut end) = (Vec::new(), 0usize);
-        let mut least = first_inputs;
-        for parameter in parameters {
+        for (index, parameter) in parameters.iter().enumerate() {
             let start = end.next_multiple_of(ALIGNMENT);
-            let filters = match parameter.config.shape[..] {
-                [3, 3, inputs, outputs] => {
-                    let padded = inputs.max(least);
-                    least = 0;
-                    Some([inputs, padded, outputs])
-                }
-                _ => None,
-            };
-            let length = filters.map_or(parameter.config.len(), |[_, padded, outputs]| 9 * padded * outputs);
-            end = start + length;
+            let filters = filters.get(&index).copied();
+            let length = parameter.config.len();
+            end = start + filters.map_or(length, |Filters { inputs, padded, .. }| length / inputs * padded);
             places.push(Place { host: parameter.range.clone(), device: start..end, filters });
         }
         let host_length = parameters.last().map_or(0, |parameter| parameter.range.end);
@@ -84,10 +87,11 @@ impl Placement {
         for Place { host, device, filters } in &self.places {
             match filters {
                 None => host.clone().zip(device.clone()).for_each(|(host, device)| visit(host, device)),
-                Some([inputs, padded, outputs]) => {
+                Some(Filters { inputs, padded, outputs }) => {
+                    let taps = host.len() / inputs / outputs;
                     for (i, host) in host.clone().enumerate() {
                         let (output, input, tap) = (i % outputs, i / outputs % inputs, i / outputs / inputs);
-                        visit(host, device.start + (output * 9 + tap) * padded + input);
+                        visit(host, device.start + (output * taps + tap) * padded + input);
                     }
                 }
             }
@@ -109,7 +113,8 @@ mod tests {
     fn weights_round_trip() {
         let parameters =
             [parameter("w", vec![3, 3, 3, 5], 0), parameter("b", vec![5], 135), parameter("v", vec![3, 3, 5, 2], 140)];
-        let placement = Placement::new(&parameters, 4);
+        let filters = |inputs, padded, outputs| Filters { inputs, padded, outputs };
+        let placement = Placement::new(&parameters, &[(0, filters(3, 4, 5)), (2, filters(5, 5, 2))].into());
         assert_eq!(placement.range(0), 0..180);
         assert_eq!(placement.range(1), 192..197);
         assert_eq!(placement.range(2), 256..346);

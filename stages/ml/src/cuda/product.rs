@@ -60,12 +60,12 @@ impl Products {
 
     /// Enqueues a product. The queue checks that the buffers have the sizes of the product.
     pub fn multiply(&self, product: &Product) -> Result<(), CudaError> {
-        let Product { rows, inner, columns, left, right, output } = *product;
+        let Product { rows, inner, columns, left, right, output, adds } = *product;
         let compute = match self.precision {
             Precision::Tf32 => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
             Precision::F32 | Precision::Bf16 => Compute::CUBLAS_COMPUTE_32F,
         };
-        let (one, zero) = (1.0f32, 0.0f32);
+        let (one, before) = (1.0f32, if adds { 1.0f32 } else { 0.0 });
         // cuBLAS is column-major. A row-major matrix read as column-major is its transpose, and (A B)ᵀ = Bᵀ Aᵀ. So
         // the factors are swapped, and each is transposed for cuBLAS exactly if it is transposed here.
         let transposed = |matrix: Matrix| match matrix.is_transposed {
@@ -90,7 +90,7 @@ impl Products {
                 left.buffer.address as *const c_void,
                 data_type(left.buffer),
                 left_stride as i32,
-                from_ref(&zero).cast(),
+                from_ref(&before).cast(),
                 output.address as *mut c_void,
                 data_type(output),
                 columns as i32,

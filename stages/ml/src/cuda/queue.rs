@@ -3,6 +3,8 @@
 use super::CudaError;
 use super::buffer::{Buffer, Number};
 use super::kernel::Kernel;
+use crate::op;
+use hamflow_kernels::shape::MapShape;
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,9 +21,46 @@ pub enum Argument {
     F32(f32),
     /// A double precision float.
     F64(f64),
+    /// A window.
+    Window(Window),
 }
 
-/// A 3×3 convolution with "same" padding on maps of shape `[images, height, width, channels]`.
+/// The sizes of a map and of the windows over it: `Window` in `source/maps.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Window {
+    /// The shape of the input.
+    pub height: u32,
+    /// As above.
+    pub width: u32,
+    /// As above.
+    pub channels: u32,
+    /// The shape of the output.
+    pub out_height: u32,
+    /// As above.
+    pub out_width: u32,
+    /// The height and width of a window.
+    pub size: u32,
+    /// The distance between windows.
+    pub stride: u32,
+    /// The padding above.
+    pub top: u32,
+    /// The padding to the left.
+    pub left: u32,
+}
+
+impl Window {
+    /// A window over a map.
+    pub fn new(window: op::Window, input: MapShape, output: MapShape) -> Self {
+        let [height, width, channels] = [input.height, input.width, input.channels].map(|size| size as u32);
+        let [out_height, out_width] = [output.height, output.width].map(|size| size as u32);
+        let [top, left, ..] = window.padding.map(|size| size as u32);
+        let [size, stride] = [window.size, window.stride].map(|size| size as u32);
+        Self { height, width, channels, out_height, out_width, size, stride, top, left }
+    }
+}
+
+/// A convolution on maps of shape `[images, height, width, channels]`, with the same padding on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Convolution {
     /// The number of images.
@@ -34,9 +73,23 @@ pub struct Convolution {
     pub inputs: usize,
     /// The number of output channels.
     pub outputs: usize,
+    /// The height and width of the kernel.
+    pub kernel: usize,
+    /// The distance between windows.
+    pub stride: usize,
+    /// The rows of zeros above and below, and the columns to the left and to the right.
+    pub padding: [usize; 2],
+    /// The number of groups of channels.
+    pub groups: usize,
 }
 
 impl Convolution {
+    /// The height and width of the output.
+    pub fn output(&self) -> [usize; 2] {
+        let count = |length: usize, padding: usize| (length + 2 * padding - self.kernel) / self.stride + 1;
+        [count(self.height, self.padding[0]), count(self.width, self.padding[1])]
+    }
+
     /// The number of input values.
     pub fn input_len(&self) -> usize {
         self.images * self.height * self.width * self.inputs
@@ -44,12 +97,13 @@ impl Convolution {
 
     /// The number of output values.
     pub fn output_len(&self) -> usize {
-        self.images * self.height * self.width * self.outputs
+        let [height, width] = self.output();
+        self.images * height * width * self.outputs
     }
 
-    /// The number of weights, `[outputs, 3, 3, inputs]`.
+    /// The number of weights, `[outputs, kernel, kernel, inputs / groups]`.
     pub fn filter_len(&self) -> usize {
-        9 * self.inputs * self.outputs
+        self.kernel * self.kernel * self.inputs / self.groups * self.outputs
     }
 }
 
@@ -73,6 +127,8 @@ pub enum ConvolutionPass {
         gradient: Buffer,
         /// The gradient of the input.
         input_gradient: Buffer,
+        /// Whether it is added to what is there.
+        adds: bool,
     },
     /// Computes the gradient of the weights.
     FilterGradient {
@@ -121,6 +177,8 @@ pub struct Product {
     pub right: Matrix,
     /// The product.
     pub output: Buffer,
+    /// Whether it is added to what is there.
+    pub adds: bool,
 }
 
 /// A device that executes commands in order.

@@ -20,6 +20,16 @@ impl StochasticDepth {
         Self { shape, rate, number }
     }
 
+    /// The fraction that is dropped.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// The number among the random operations.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The factor of an image: 0, or 1 / (1 − rate) to preserve the mean.
     fn factor(&self, pass: &ImagePass<'_>) -> f32 {
         let Some(key) = key_of(pass.pass, self.rate, self.number) else { return 1.0 };

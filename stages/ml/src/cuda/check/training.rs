@@ -7,6 +7,7 @@ use crate::augment::Augmentation;
 use crate::cuda::CudaEngine;
 use crate::cuda::queue::Queue;
 use crate::graph::{Builder, Graph, Value};
+use crate::model::Model;
 use crate::network::Network;
 use crate::normalisation::Normalisation;
 use crate::op::ConvConfig;
@@ -15,7 +16,7 @@ use crate::recipe::{ClassWeights, Recipe, Sampling};
 use crate::schedule::Curve;
 use crate::switch::Switch;
 use crate::trainer::{Data, Samples, Trainer, first_weights};
-use hamflow_kernels::network::Activation::Relu;
+use hamflow_kernels::network::Activation::{Relu, Relu6, Silu};
 use hamflow_kernels::shape::MapShape;
 
 /// Odd before and after the first pooling.
@@ -84,7 +85,7 @@ pub(super) fn check<Q: Queue>(
     };
     let small = Recipe { batch_size: 4, epochs: 2, ..everything.clone() };
     let mut run = |is_recorded: bool| {
-        train(&small, 2, |network, data| {
+        train(network()?, IMAGES, &small, 2, |network, data| {
             let weights = first_weights(network, &small)?;
             let engine = CudaEngine::new(make()?, network, &small, precision, data, weights)?;
             Ok(Some(if is_recorded { engine } else { engine.without_recordings() }))
@@ -102,8 +103,8 @@ pub(super) fn check<Q: Queue>(
         ("20 epochs of 10 steps", Recipe { batch_size: 4, epochs: 20, learning_rate: 2e-4, ..recipe() }, 20),
         ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
     ] {
-        let theirs = train(&recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
-        let ours = train(&recipe, epochs, |network, data| {
+        let theirs = train(network()?, IMAGES, &recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
+        let ours = train(network()?, IMAGES, &recipe, epochs, |network, data| {
             let weights = first_weights(network, &recipe)?;
             Ok(Some(CudaEngine::new(make()?, network, &recipe, precision, data, weights)?))
         })?;
@@ -115,18 +116,87 @@ pub(super) fn check<Q: Queue>(
     Ok(())
 }
 
+fn network() -> Result<Network, StageError> {
+    Graph::build(SHAPE, layers).and_then(Network::new).map_err(StageError::bug)
+}
+
+/// Normalisation, every activation, groups, padding that is not centred, and maps that are read several times.
+fn normalised(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
+    let a = b.conv("conv1", image, ConvConfig::new(8, 3).stride(2).same())?;
+    let x = b.batch_norm("bn1", a, 1e-3);
+    let x = b.activation(x, Silu);
+    let y = b.conv("conv2", x, ConvConfig::new(8, 3))?;
+    let y = b.batch_norm("bn2", y, 1e-5);
+    let y = b.stochastic_depth("depth", y, 0.3);
+    let c = b.add("add1", [y, x])?;
+    let d = b.conv("conv3", c, ConvConfig::new(8, 5).depthwise())?;
+    let d = b.batch_norm("bn3", d, 1e-5);
+    let e = b.batch_norm("bn4", a, 1e-5);
+    let d = b.add("add2", [d, e])?;
+    let d = b.activation(d, Relu);
+    let x = b.overlapping_max_pool("pool", d)?;
+    let x = b.conv("conv4", x, ConvConfig { groups: 2, ..ConvConfig::new(12, 3).stride(2).bias() })?;
+    let x = b.activation(x, Relu6);
+    let x = b.conv("conv5", x, ConvConfig::new(20, 1))?;
+    let x = b.global_pool("mean", x);
+    let x = b.flatten("flatten", x);
+    Ok(b.dense("fc", x, CLASSES))
+}
+
+/// Trains a network with normalisation for 200 steps, and each model for an epoch of two steps.
+pub(super) fn check_models<Q: Queue>(
+    mut make: impl FnMut() -> Result<Q, StageError>,
+    precision: Precision,
+    models: &[&Model],
+    findings: &mut Vec<Finding>,
+) -> Result<(), StageError> {
+    let steps: MakeNetwork<'_> = Box::new(|| Graph::build(SHAPE, normalised).and_then(Network::new));
+    let mut networks = vec![("normalised network, 200 steps", steps, IMAGES, 50, 10)];
+    let shape = MapShape { height: 33, width: 40, channels: 3 };
+    networks.extend(models.iter().map(|model| {
+        let make: MakeNetwork<'_> = Box::new(move || model.network(shape, CLASSES));
+        (model.name, make, [8, 3], 1, 4)
+    }));
+    for (name, network, images, epochs, batch_size) in networks {
+        let network = || network().map_err(StageError::bug);
+        let recipe = Recipe { batch_size, epochs: epochs.max(2), learning_rate: 1e-4, ..recipe() };
+        let theirs = train(network()?, images, &recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
+        let ours = train(network()?, images, &recipe, epochs, |network, data| {
+            let weights = first_weights(network, &recipe)?;
+            Ok(Some(CudaEngine::new(make()?, network, &recipe, precision, data, weights)?))
+        })?;
+        for (of, ours, theirs) in [("training", &ours.0, &theirs.0), ("validation", &ours.1, &theirs.1)] {
+            let what = format!("{name}: loss of {of}, {precision:?}").to_lowercase();
+            findings.push(Finding::new(what, ours, theirs, of_normalised(precision)));
+        }
+    }
+    Ok(())
+}
+
+/// The tolerance for losses of networks with normalisation, which divides by deviations of few values here.
+fn of_normalised(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-3,
+        Precision::Tf32 => 5e-2,
+        Precision::Bf16 => 2e-1,
+    }
+}
+
+type MakeNetwork<'m> = Box<dyn Fn() -> Result<Network, String> + 'm>;
+
 /// Training and validation losses.
 type Losses = (Vec<f32>, Vec<f32>);
 
 /// Trains on noise images with a bright stripe, on the CPU if there is no other engine.
 fn train<Q: Queue>(
+    network: Network,
+    [training, validation]: [usize; 2],
     recipe: &Recipe,
     epochs: usize,
     engine: impl for<'n> FnOnce(&'n Network, &Data<'_>) -> Result<Option<CudaEngine<'n, Q>>, StageError>,
 ) -> Result<Losses, StageError> {
-    let network = Graph::build(SHAPE, layers).and_then(Network::new).map_err(StageError::bug)?;
-    let [training, validation] = IMAGES;
-    let (training, validation) = (images(training, "training"), images(validation, "validation"));
+    let shape = network.input();
+    let (training, validation) = (images(shape, training, "training"), images(shape, validation, "validation"));
     let data = Data {
         normalisation: Normalisation::shared(60.0, 55.0),
         training: samples(&training),
@@ -148,16 +218,16 @@ fn samples((images, classes): &(Vec<Vec<u8>>, Vec<usize>)) -> Samples<'_> {
     Samples { images: images.iter().map(Vec::as_slice).collect(), classes: classes.clone(), weights: Vec::new() }
 }
 
-fn images(count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
+fn images(shape: MapShape, count: usize, purpose: &str) -> (Vec<Vec<u8>>, Vec<usize>) {
     let mut random = Random::new(3, purpose);
     let mut image = |class: usize| -> Vec<u8> {
         let place = random.below(8) as usize + 2;
         let byte = |i: usize| {
-            let (y, x) = (i / (SHAPE.width * 3), i / 3 % SHAPE.width);
+            let (y, x) = (i / (shape.width * 3), i / 3 % shape.width);
             let is_bright = (class == 0 && y == place) || (class == 1 && x == place);
             random.below(60) as u8 + if is_bright { 180 } else { 0 }
         };
-        (0..SHAPE.len()).map(byte).collect()
+        (0..shape.len()).map(byte).collect()
     };
     (0..count).map(|i| (image(i % CLASSES), i % CLASSES)).unzip()
 }

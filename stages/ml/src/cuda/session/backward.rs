@@ -2,88 +2,201 @@
 
 use std::ops::Range;
 
-use super::{MAX_PARTIALS, Session, Source, blocks, count, pixel_blocks};
+use super::{MAX_PARTIALS, Session, Source, blocks, count, pixel_blocks, rows_per_block};
 use crate::cuda::CudaError;
 use crate::cuda::buffer::{Buffer, Number};
 use crate::cuda::kernel::Kernel;
-use crate::cuda::plan::LayerPlan;
+use crate::cuda::plan::{OpPlan, PadPlan, StepPlan};
 use crate::cuda::queue::{
     Argument::{self, F32, F64, Nothing, U32},
-    Convolution, ConvolutionPass, Matrix, Product, Queue,
+    Convolution, ConvolutionPass, Matrix, Product, Queue, Window,
 };
 use crate::optim::Adam;
 use hamflow_kernels::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
-    /// Propagates the gradient of the loss to all weights.
-    pub(super) fn backward(&mut self, images: usize) -> Result<(), CudaError> {
-        let last = self.plan.layers.len() - 1;
-        // One of the two buffers holds the gradient of the output, the other receives that of the input.
-        let [mut here, mut there] = self.gradients;
-        for number in (0..=last).rev() {
-            let layer = self.plan.layers[number].clone();
-            let (input, output) = (self.outputs[number], self.outputs[number + 1]);
-            match layer {
-                LayerPlan::Dense { inputs, units, relu, weights, bias } => {
-                    let (kernel, from) = match number == last {
-                        true => (self.either(Kernel::BiasGradientF32, Kernel::BiasGradientNarrow), self.slopes),
-                        false => (self.either(Kernel::BiasGradientF32, Kernel::BiasGradientBf16), here),
-                    };
-                    self.bias_gradient(kernel, [output, from, here], bias, (images, units), relu)?;
-                    let gradient = here.first(images * units);
-                    self.queue.multiply(&Product {
-                        rows: inputs,
-                        inner: images,
-                        columns: units,
-                        left: Matrix::transposed(input.first(images * inputs)),
-                        right: Matrix::plain(gradient),
-                        output: self.gradient.slice(weights.clone()),
-                    })?;
-                    if number == 0 {
-                        break;
-                    }
-                    self.queue.multiply(&Product {
-                        rows: images,
-                        inner: units,
-                        columns: inputs,
-                        left: Matrix::plain(gradient),
-                        right: Matrix::transposed(self.factors().slice(weights)),
-                        output: there.first(images * inputs),
-                    })?;
-                }
-                LayerPlan::Dropout { length, dropout, is_per_image } => {
-                    self.dropout([here, there], Some(dropout), images, length, is_per_image)?;
-                }
-                LayerPlan::Pool { input: map, dropout } => {
-                    let windows = map.height.div_ceil(2) * map.width.div_ceil(2) * map.channels;
-                    let arguments = [input, here, there].map(Argument::Buffer);
-                    let dropping = self.dropping(dropout, images);
-                    let sizes = [count(images), count(map.height), count(map.width), count(map.channels)];
-                    let kernel = self.either(Kernel::PoolGradientF32, Kernel::PoolGradientBf16);
-                    self.launch(
-                        kernel,
-                        pixel_blocks(images * windows, map.channels),
-                        &[&arguments[..], &dropping, &sizes].concat(),
-                    )?;
-                }
-                LayerPlan::Conv { input: map, filters, weights, bias } => {
-                    let MapShape { height, width, channels } = map;
-                    let kernel = self.either(Kernel::BiasGradientF32, Kernel::BiasGradientBf16);
-                    self.bias_gradient(kernel, [output, here, here], bias, (images * height * width, filters), true)?;
-                    let convolution = Convolution { images, height, width, inputs: channels, outputs: filters };
-                    self.filter_gradient(&convolution, input, here, self.gradient.slice(weights.clone()))?;
-                    // The gradient of the pixels is not needed.
-                    if number == 0 {
-                        break;
-                    }
-                    let filters = self.factors().slice(weights);
-                    let pass = ConvolutionPass::InputGradient { filters, gradient: here, input_gradient: there };
-                    self.queue.convolve(&convolution, pass)?;
-                }
-            }
-            (here, there) = (there, here);
+    /// Propagates the gradient of the flattened map to all weights.
+    pub(super) fn backward_maps(&mut self, images: usize) -> Result<(), CudaError> {
+        for index in (0..self.plan.steps.len()).rev() {
+            let step = self.plan.steps[index].clone();
+            self.resolve(step.output, images)?;
+            self.backward_step(index, &step, images)?;
         }
         Ok(())
+    }
+
+    /// Where the gradient of an input of a step goes, and whether it is added: the last step that reads a map writes.
+    fn input_gradient(&self, index: usize, map: usize) -> Option<(Buffer, bool)> {
+        let adds = self.plan.steps[index + 1..].iter().any(|step| step.inputs.contains(&map));
+        (map > 0).then(|| (self.maps[map].gradient, adds))
+    }
+
+    fn backward_step(&mut self, index: usize, step: &StepPlan, images: usize) -> Result<(), CudaError> {
+        match &step.op {
+            OpPlan::Conv { .. } => self.backward_conv(index, step, images),
+            OpPlan::Product { sizes, weights } => self.backward_product(index, step, (*sizes, weights), images),
+            OpPlan::Depthwise { window, weights } => self.backward_depthwise(index, step, (*window, weights), images),
+            OpPlan::Add => {
+                let (gradient, length) = (self.maps[step.output].gradient, self.plan.maps[step.output].shape.len());
+                for map in step.inputs.clone() {
+                    let Some((to, adds)) = self.input_gradient(index, map) else { continue };
+                    self.keep([gradient, to], None, images, length, adds)?;
+                }
+                Ok(())
+            }
+            _ => match self.input_gradient(index, step.inputs[0]) {
+                None => Ok(()),
+                Some(to) => self.backward_weightless(step, to, images),
+            },
+        }
+    }
+
+    /// The gradient of the input of an operation without weights.
+    fn backward_weightless(
+        &mut self,
+        step: &StepPlan,
+        (to, adds): (Buffer, bool),
+        images: usize,
+    ) -> Result<(), CudaError> {
+        let (input, gradient) = (self.maps[step.inputs[0]].values, self.maps[step.output].gradient);
+        let length = self.plan.maps[step.inputs[0]].shape.len();
+        match &step.op {
+            OpPlan::Pool { input: MapShape { height, width, channels }, dropout } => {
+                let windows = height.div_ceil(2) * width.div_ceil(2) * channels;
+                let arguments = [input, gradient, to].map(Argument::Buffer);
+                let dropping = self.dropping(*dropout, images);
+                let sizes = [count(images), count(*height), count(*width), count(*channels), U32(adds.into())];
+                let kernel = self.either(Kernel::PoolGradientF32, Kernel::PoolGradientBf16);
+                let arguments = [&arguments[..], &dropping, &sizes].concat();
+                self.launch(kernel, pixel_blocks(images * windows, *channels), &arguments)
+            }
+            OpPlan::Windows(window) => {
+                let buffers = [input, gradient, to].map(Argument::Buffer);
+                let numbers = [count(images), Argument::Window(*window), U32(adds.into())];
+                let kernel = self.either(Kernel::WindowsGradientF32, Kernel::WindowsGradientBf16);
+                self.launch(kernel, blocks(images * length), &[&buffers[..], &numbers].concat())
+            }
+            OpPlan::Mean(pixels) => {
+                let sizes = [count(images), count(*pixels), count(length / pixels), U32(adds.into())];
+                let kernel = self.either(Kernel::MeanGradientF32, Kernel::MeanGradientBf16);
+                let arguments = [&[gradient, to].map(Argument::Buffer)[..], &sizes].concat();
+                self.launch(kernel, blocks(images * length), &arguments)
+            }
+            OpPlan::Dropout(_) if adds => {
+                Err(CudaError::Unsupported { what: "dropout of a map that is also read later".to_owned() })
+            }
+            OpPlan::Dropout(dropout) => self.dropout([gradient, to], Some(*dropout), images, length, true),
+            OpPlan::Keep(depth) => self.keep([gradient, to], *depth, images, length, adds),
+            OpPlan::Conv { .. } | OpPlan::Product { .. } | OpPlan::Depthwise { .. } | OpPlan::Add => Ok(()),
+        }
+    }
+
+    fn backward_conv(&mut self, index: usize, step: &StepPlan, images: usize) -> Result<(), CudaError> {
+        let OpPlan::Conv { convolution, pad, weights, bias, relu } = &step.op else { return Ok(()) };
+        let (input, gradient) = (self.maps[step.inputs[0]].values, self.maps[step.output].gradient);
+        let convolution = Convolution { images, ..*convolution };
+        if let Some(bias) = bias {
+            let kernel = self.either(Kernel::BiasGradientF32, Kernel::BiasGradientBf16);
+            let rows = convolution.output_len() / convolution.outputs;
+            let buffers = [self.maps[step.output].stored, gradient, gradient];
+            self.bias_gradient(kernel, buffers, bias.clone(), (rows, convolution.outputs), *relu)?;
+        }
+        let input = self.pad(*pad, input, images)?;
+        self.filter_gradient(&convolution, input, gradient, self.gradient.slice(weights.clone()))?;
+        match self.input_gradient(index, step.inputs[0]) {
+            // The gradient of the pixels is not needed.
+            None => Ok(()),
+            Some(to) => self.convolution_gradient(&convolution, *pad, (weights, gradient), to),
+        }
+    }
+
+    fn backward_product(
+        &mut self,
+        index: usize,
+        step: &StepPlan,
+        ([pixels, inputs, outputs], weights): ([usize; 3], &Range<usize>),
+        images: usize,
+    ) -> Result<(), CudaError> {
+        let rows = images * pixels;
+        let gradient = self.maps[step.output].gradient.first(rows * outputs);
+        self.queue.multiply(&Product {
+            rows: inputs,
+            inner: rows,
+            columns: outputs,
+            left: Matrix::transposed(self.maps[step.inputs[0]].values.first(rows * inputs)),
+            right: Matrix::plain(gradient),
+            output: self.gradient.slice(weights.clone()),
+            adds: false,
+        })?;
+        let Some((to, adds)) = self.input_gradient(index, step.inputs[0]) else { return Ok(()) };
+        self.queue.multiply(&Product {
+            rows,
+            inner: outputs,
+            columns: inputs,
+            left: Matrix::plain(gradient),
+            right: Matrix::transposed(self.factors().slice(weights.clone())),
+            output: to.first(rows * inputs),
+            adds,
+        })
+    }
+
+    fn backward_depthwise(
+        &mut self,
+        index: usize,
+        step: &StepPlan,
+        (window, weights): (Window, &Range<usize>),
+        images: usize,
+    ) -> Result<(), CudaError> {
+        let map = step.inputs[0];
+        let gradient = self.maps[step.output].gradient;
+        self.depthwise_weights(window, [self.maps[map].values, gradient], weights.clone(), images)?;
+        let Some((to, adds)) = self.input_gradient(index, map) else { return Ok(()) };
+        let buffers = [self.factors().slice(weights.clone()), gradient, to].map(Argument::Buffer);
+        let numbers = [count(images), Argument::Window(window), U32(adds.into())];
+        let kernel = self.either(Kernel::DepthwiseGradientF32, Kernel::DepthwiseGradientBf16);
+        let values = images * self.plan.maps[map].shape.len();
+        self.launch(kernel, blocks(values), &[&buffers[..], &numbers].concat())
+    }
+
+    fn convolution_gradient(
+        &mut self,
+        convolution: &Convolution,
+        pad: Option<PadPlan>,
+        (weights, gradient): (&Range<usize>, Buffer),
+        (to, adds): (Buffer, bool),
+    ) -> Result<(), CudaError> {
+        let filters = self.factors().slice(weights.clone());
+        let Some(PadPlan { from, to: larger, before: [top, left] }) = pad else {
+            let pass = ConvolutionPass::InputGradient { filters, gradient, input_gradient: to, adds };
+            return self.queue.convolve(convolution, pass);
+        };
+        let images = convolution.images;
+        let padded = self.padded[1].first(images * larger.len());
+        let pass = ConvolutionPass::InputGradient { filters, gradient, input_gradient: padded, adds: false };
+        self.queue.convolve(convolution, pass)?;
+        let sizes = [images, from.height, from.width, from.channels, larger.height, larger.width, top, left].map(count);
+        let arguments = [&[padded, to].map(Argument::Buffer)[..], &sizes, &[U32(adds.into())]].concat();
+        self.launch(self.either(Kernel::CropF32, Kernel::CropBf16), blocks(images * from.len()), &arguments)
+    }
+
+    /// The gradient of the weights of a depthwise convolution, from input and gradient.
+    fn depthwise_weights(
+        &mut self,
+        window: Window,
+        buffers: [Buffer; 2],
+        weights: Range<usize>,
+        images: usize,
+    ) -> Result<(), CudaError> {
+        let rows = images * (window.out_height * window.out_width) as usize;
+        let per_block = rows_per_block(rows);
+        let partials = rows.div_ceil(per_block);
+        let partial = Argument::Buffer(self.partials.cast(Number::F32));
+        let [input, gradient] = buffers.map(Argument::Buffer);
+        let arguments = [input, gradient, partial, count(images), Argument::Window(window), count(per_block)];
+        self.launch(self.either(Kernel::DepthwiseWeightsF32, Kernel::DepthwiseWeightsBf16), partials, &arguments)?;
+        let values = weights.len();
+        let sums = Argument::Buffer(self.gradient.slice(weights));
+        self.launch(Kernel::SumPartials, values, &[partial, sums, count(partials), count(values)])
     }
 
     /// Masks the gradient by ReLU and sums it to the bias gradient: output, gradient, masked gradient.
@@ -99,7 +212,7 @@ impl<Q: Queue> Session<Q> {
         let partials = rows.div_ceil(per_block);
         let mut arguments = buffers.map(Argument::Buffer).to_vec();
         arguments.extend([
-            Argument::Buffer(self.partials),
+            Argument::Buffer(self.partials.cast(Number::F32)),
             count(rows),
             count(channels),
             count(per_block),
@@ -107,7 +220,7 @@ impl<Q: Queue> Session<Q> {
         ]);
         self.launch(kernel, partials, &arguments)?;
         let sums = Argument::Buffer(self.gradient.slice(bias));
-        let arguments = [Argument::Buffer(self.partials), sums, count(partials), count(channels)];
+        let arguments = [Argument::Buffer(self.partials.cast(Number::F32)), sums, count(partials), count(channels)];
         self.launch(Kernel::SumPartials, channels, &arguments)
     }
 

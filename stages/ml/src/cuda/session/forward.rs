@@ -1,10 +1,10 @@
-//! The commands of the forward pass: the images, the layers, and the loss.
+//! The commands of the forward pass: the images, the operations on maps, and the loss.
 
 use super::{Session, Source, blocks, count, pixel_blocks};
 use crate::cuda::CudaError;
 use crate::cuda::buffer::Buffer;
 use crate::cuda::kernel::Kernel;
-use crate::cuda::plan::{DropoutPlan, LayerPlan};
+use crate::cuda::plan::{DropoutPlan, OpPlan, PadPlan, StepPlan};
 use crate::cuda::queue::{
     Argument::{self, F32, F64, Nothing, U32, U64},
     Convolution, ConvolutionPass, Matrix, Product, Queue,
@@ -18,7 +18,7 @@ impl<Q: Queue> Session<Q> {
             Argument::Buffer(source.cursor),
             Argument::Buffer(source.epoch.alphas),
             Argument::Buffer(self.keys),
-            Argument::Buffer(self.dropout_layers),
+            Argument::Buffer(self.random),
             count(layers),
             count(images),
             U64(self.settings.seed),
@@ -36,11 +36,11 @@ impl<Q: Queue> Session<Q> {
         mixes: bool,
     ) -> Result<(), CudaError> {
         let MapShape { height, width, channels } = self.plan.input;
-        let area = height * width;
+        let (area, stride) = (height * width, self.plan.maps[0].shape.channels);
         // A single kernel, unless the pixels are processed further.
         let is_direct = !colours && !mixes;
-        let (kernel, output, stride) = match is_direct {
-            true => (self.either(Kernel::DrawF32, Kernel::DrawBf16), self.outputs[0], self.plan.stride),
+        let (kernel, output, pixel) = match is_direct {
+            true => (self.either(Kernel::DrawF32, Kernel::DrawBf16), self.maps[0].stored, stride),
             false => (Kernel::DrawF32, self.pixels, channels),
         };
         let arguments = [
@@ -54,21 +54,19 @@ impl<Q: Queue> Session<Q> {
             count(height),
             count(width),
             count(channels),
-            count(stride),
+            count(pixel),
         ];
         self.launch(kernel, blocks(images * area), &arguments)?;
         if is_direct {
             return Ok(());
         }
         if colours && channels == 3 {
-            let [mean, standard_deviation] = self.settings.normalisation;
             let arguments = [
                 Argument::Buffer(self.pixels),
                 Argument::Buffer(source.epoch.colours),
                 Argument::Buffer(source.cursor),
                 count(area),
-                F64(mean),
-                F64(standard_deviation),
+                Argument::Buffer(self.scales),
             ];
             self.launch(Kernel::ChangeColours, images, &arguments)?;
         }
@@ -77,11 +75,11 @@ impl<Q: Queue> Session<Q> {
             if mixes { Argument::Buffer(source.epoch.shares) } else { Nothing },
             Argument::Buffer(source.epoch.partners),
             Argument::Buffer(source.cursor),
-            Argument::Buffer(self.outputs[0]),
+            Argument::Buffer(self.maps[0].stored),
             count(images),
             count(area),
             count(channels),
-            count(self.plan.stride),
+            count(stride),
         ];
         self.launch(self.either(Kernel::MixF32, Kernel::MixBf16), blocks(images * area), &arguments)
     }
@@ -96,54 +94,109 @@ impl<Q: Queue> Session<Q> {
         }
     }
 
-    /// Computes the logits from the first layer's input.
-    pub(super) fn forward(&mut self, images: usize, is_training: bool) -> Result<(), CudaError> {
-        let last = self.plan.layers.len() - 1;
-        for number in 0..=last {
-            let layer = self.plan.layers[number].clone();
-            let (input, output) = (self.outputs[number], self.outputs[number + 1]);
-            let values = images * layer.output_len();
-            match layer {
-                LayerPlan::Conv { input: MapShape { height, width, channels }, filters, weights, bias } => {
-                    let convolution = Convolution { images, height, width, inputs: channels, outputs: filters };
-                    let pass = ConvolutionPass::Forward { input, filters: self.factors().slice(weights), output };
-                    self.queue.convolve(&convolution, pass)?;
-                    let kernel = self.either(Kernel::BiasF32, Kernel::BiasBf16);
-                    self.bias(kernel, [output, self.weights.slice(bias), output], values, filters, true)?;
-                }
-                LayerPlan::Pool { input: map, dropout } => {
-                    let arguments = [input, output].map(Argument::Buffer);
-                    let dropping = self.dropping(dropout.filter(|_| is_training), images);
-                    let sizes = [count(images), count(map.height), count(map.width), count(map.channels)];
-                    let kernel = self.either(Kernel::PoolF32, Kernel::PoolBf16);
-                    self.launch(
-                        kernel,
-                        pixel_blocks(values, map.channels),
-                        &[&arguments[..], &dropping, &sizes].concat(),
-                    )?;
-                }
-                LayerPlan::Dropout { length, dropout, is_per_image } => {
-                    let dropout = Some(dropout).filter(|_| is_training);
-                    self.dropout([input, output], dropout, images, length, is_per_image)?;
-                }
-                LayerPlan::Dense { inputs, units, relu, weights, bias } => {
-                    self.queue.multiply(&Product {
-                        rows: images,
-                        inner: inputs,
-                        columns: units,
-                        left: Matrix::plain(input),
-                        right: Matrix::plain(self.factors().slice(weights)),
-                        output: self.sums.first(images * units),
-                    })?;
-                    let (kernel, output) = match number == last {
-                        true => (Kernel::BiasF32, self.logits),
-                        false => (self.either(Kernel::BiasF32, Kernel::BiasNarrow), output),
-                    };
-                    self.bias(kernel, [self.sums, self.weights.slice(bias), output], values, units, relu)?;
-                }
-            }
+    /// Runs the operations on maps.
+    pub(super) fn forward_maps(&mut self, source: &Source, images: usize, is_training: bool) -> Result<(), CudaError> {
+        for index in 0..self.plan.steps.len() {
+            let step = self.plan.steps[index].clone();
+            self.forward_step(&step, images, is_training)?;
+            self.view(source, step.output, images, is_training)?;
         }
         Ok(())
+    }
+
+    fn forward_step(&mut self, step: &StepPlan, images: usize, is_training: bool) -> Result<(), CudaError> {
+        let (input, output) = (self.maps[step.inputs[0]].values, self.maps[step.output].stored);
+        let values = images * self.plan.maps[step.output].shape.len();
+        let [from, to] = [input, output].map(Argument::Buffer);
+        match &step.op {
+            OpPlan::Conv { .. } | OpPlan::Product { .. } => self.forward_product(&step.op, [input, output], images),
+            OpPlan::Depthwise { window, weights } => {
+                let weights = Argument::Buffer(self.factors().slice(weights.clone()));
+                let arguments = [from, weights, to, count(images), Argument::Window(*window)];
+                self.launch(self.either(Kernel::DepthwiseF32, Kernel::DepthwiseBf16), blocks(values), &arguments)
+            }
+            OpPlan::Pool { input: map, dropout } => {
+                let dropping = self.dropping(dropout.filter(|_| is_training), images);
+                let sizes = [count(images), count(map.height), count(map.width), count(map.channels)];
+                let arguments = [&[from, to][..], &dropping, &sizes].concat();
+                let blocks = pixel_blocks(values, map.channels);
+                self.launch(self.either(Kernel::PoolF32, Kernel::PoolBf16), blocks, &arguments)
+            }
+            OpPlan::Windows(window) => {
+                let arguments = [from, to, count(images), Argument::Window(*window)];
+                self.launch(self.either(Kernel::WindowsF32, Kernel::WindowsBf16), blocks(values), &arguments)
+            }
+            OpPlan::Mean(pixels) => {
+                let arguments = [from, to, count(images), count(*pixels), count(values / images)];
+                self.launch(self.either(Kernel::MeanF32, Kernel::MeanBf16), blocks(values), &arguments)
+            }
+            OpPlan::Add => {
+                let other = Argument::Buffer(self.maps[step.inputs[1]].values);
+                let arguments = [from, other, to, count(values)];
+                self.launch(self.either(Kernel::AddF32, Kernel::AddBf16), blocks(values), &arguments)
+            }
+            OpPlan::Dropout(dropout) => {
+                let dropout = Some(*dropout).filter(|_| is_training);
+                self.dropout([input, output], dropout, images, values / images, true)
+            }
+            OpPlan::Keep(depth) => {
+                self.keep([input, output], depth.filter(|_| is_training), images, values / images, false)
+            }
+        }
+    }
+
+    fn forward_product(&mut self, op: &OpPlan, [input, output]: [Buffer; 2], images: usize) -> Result<(), CudaError> {
+        match op {
+            OpPlan::Conv { convolution, pad, weights, bias, relu } => {
+                let convolution = Convolution { images, ..*convolution };
+                let input = self.pad(*pad, input, images)?;
+                let filters = self.factors().slice(weights.clone());
+                self.queue.convolve(&convolution, ConvolutionPass::Forward { input, filters, output })?;
+                let Some(bias) = bias else { return Ok(()) };
+                let (values, bias) = (convolution.output_len(), self.weights.slice(bias.clone()));
+                let kernel = self.either(Kernel::BiasF32, Kernel::BiasBf16);
+                self.bias(kernel, [output, bias, output], values, convolution.outputs, *relu)
+            }
+            OpPlan::Product { sizes: [pixels, inner, columns], weights } => {
+                let (rows, inner, columns) = (images * pixels, *inner, *columns);
+                self.queue.multiply(&Product {
+                    rows,
+                    inner,
+                    columns,
+                    left: Matrix::plain(input),
+                    right: Matrix::plain(self.factors().slice(weights.clone())),
+                    output: output.first(rows * columns),
+                    adds: false,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The input of a convolution: the padded one, if it is padded.
+    pub(super) fn pad(&mut self, pad: Option<PadPlan>, input: Buffer, images: usize) -> Result<Buffer, CudaError> {
+        let Some(PadPlan { from, to, before: [top, left] }) = pad else { return Ok(input) };
+        let padded = self.padded[0].first(images * to.len());
+        let sizes = [images, from.height, from.width, from.channels, to.height, to.width, top, left].map(count);
+        let arguments = [&[input, padded].map(Argument::Buffer)[..], &sizes].concat();
+        self.launch(self.either(Kernel::PadF32, Kernel::PadBf16), blocks(padded.length), &arguments)?;
+        Ok(padded)
+    }
+
+    /// Stochastic depth or its gradient, or a copy.
+    pub(super) fn keep(
+        &mut self,
+        buffers: [Buffer; 2],
+        depth: Option<(DropoutPlan, f64)>,
+        images: usize,
+        length: usize,
+        adds: bool,
+    ) -> Result<(), CudaError> {
+        let keys = self.dropping(depth.map(|(plan, _)| plan), images)[0];
+        let (rate, scale) = depth.map_or((0.0, 1.0), |(plan, rate)| (rate, plan.scale));
+        let numbers = [keys, F64(rate), F32(scale), count(images * length), count(length), U32(adds.into())];
+        let arguments = [&buffers.map(Argument::Buffer)[..], &numbers].concat();
+        self.launch(self.either(Kernel::KeepImagesF32, Kernel::KeepImagesBf16), blocks(images * length), &arguments)
     }
 
     pub(super) fn bias(

@@ -2,21 +2,25 @@
 
 mod backward;
 mod forward;
+mod memory;
+mod norms;
+mod rows;
 
 use crate::cuda::CudaError;
 use crate::cuda::buffer::{Buffer, Number, bytes_of, f32_bytes, f32_values};
 use crate::cuda::cursor::Cursor;
 use crate::cuda::epoch_buffer::EpochBuffer;
 use crate::cuda::kernel::{BLOCK, Kernel};
-use crate::cuda::plan::{LayerPlan, Plan};
+use crate::cuda::plan::Plan;
 use crate::cuda::queue::{
     Argument::{self, U32},
-    Convolution, Queue,
+    Queue,
 };
 use crate::loss::Loss;
 use crate::network::Network;
 use crate::normalisation::Normalisation;
 use crate::precision::Precision;
+use memory::{MapBuffers, NormBuffers};
 
 /// Maximum number of blocks that contribute to a sum: enough for every device, few enough to be summed by one block.
 const MAX_PARTIALS: usize = 1024;
@@ -41,7 +45,7 @@ pub struct Settings {
     /// The seed of dropout.
     pub seed: u64,
     /// The mean and the standard deviation of the image bytes.
-    pub normalisation: [f64; 2],
+    pub normalisation: Normalisation,
 }
 
 /// The inputs of the steps: images on the device, and an epoch's random numbers.
@@ -70,19 +74,28 @@ pub struct Session<Q> {
     narrow: Option<Buffer>,
     /// A convolution's bf16 gradient before it is converted to `gradient`.
     narrow_gradient: Option<Buffer>,
+    /// The normalised value of each byte, for each channel.
     values: Buffer,
+    /// The mean and the standard deviation of the image bytes, for each channel.
+    scales: Buffer,
     pixels: Buffer,
-    /// The first layer's input, and the output of each layer.
-    outputs: Vec<Buffer>,
-    /// Two buffers that alternate in the backward pass.
-    gradients: [Buffer; 2],
+    maps: Vec<MapBuffers>,
+    norms: Vec<NormBuffers>,
+    /// The running statistics.
+    statistics: Buffer,
+    /// A padded map, and its gradient.
+    padded: [Buffer; 2],
+    /// The output of each layer of vectors.
+    rows: Vec<Buffer>,
+    /// Two buffers that alternate in the backward pass of the vectors.
+    row_gradients: [Buffer; 2],
     /// A dense layer's product before the bias is added.
     sums: Buffer,
     logits: Buffer,
     slopes: Buffer,
     partials: Buffer,
     keys: Buffer,
-    dropout_layers: Buffer,
+    random: Buffer,
 }
 
 fn blocks(count: usize) -> usize {
@@ -95,6 +108,12 @@ fn pixel_blocks(count: usize, channels: usize) -> usize {
     blocks(if channels.is_multiple_of(4) { count / 4 } else { count })
 }
 
+/// The rows of each block that sums the products of a depthwise convolution: few blocks, because each has sums for all
+/// weights.
+fn rows_per_block(rows: usize) -> usize {
+    rows.div_ceil(MAX_PARTIALS / 4).max(16)
+}
+
 fn count(value: usize) -> Argument {
     U32(value as u32)
 }
@@ -105,51 +124,49 @@ impl<Q: Queue> Session<Q> {
         let plan = Plan::new(network, settings.precision, settings.images)?;
         let images = settings.images;
         let weights = plan.placement.len();
-        let area = plan.input.height * plan.input.width;
         let is_narrow = plan.number == Number::Bf16;
-        let mut outputs = vec![queue.allocate(plan.number, images * area * plan.stride)?];
-        for layer in &plan.layers {
-            outputs.push(queue.allocate(plan.number, images * layer.output_len())?);
-        }
-        let dense_units = plan.layers.iter().filter(|layer| matches!(layer, LayerPlan::Dense { .. }));
-        let units = dense_units.map(LayerPlan::output_len).max().unwrap_or(0);
-        let channels = |layer: &LayerPlan| match layer {
-            LayerPlan::Conv { filters, .. } => *filters,
-            LayerPlan::Dense { units, .. } => *units,
-            _ => 0,
-        };
-        let channels = plan.layers.iter().map(channels).max().unwrap_or(0);
-        let filters = plan.convolutions(1).iter().map(Convolution::filter_len).max().unwrap_or(0);
-        let most = images * plan.most_values();
-        let mut floats = |length| queue.allocate(Number::F32, length);
+        let maps = memory::maps(&plan, images, &mut queue)?;
+        let norms = memory::norms(&plan, &mut queue)?;
+        let most_of_rows = plan.rows.iter().map(|row| row.output_len()).chain([plan.maps[plan.flattened].shape.len()]);
+        let most_of_rows = images * most_of_rows.max().unwrap_or(0);
+        let padded = images * plan.pads().map(|pad| pad.to.len()).max().unwrap_or(0);
+        let filters = plan.convolutions(1).iter().map(|convolution| convolution.filter_len()).max().unwrap_or(0);
+        let rows = plan.rows.iter().map(|row| queue.allocate(plan.number, images * row.output_len()));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let partials = queue.allocate(Number::U8, memory::partial_bytes(&plan, images))?;
+        let narrow = |queue: &mut Q, length| is_narrow.then(|| queue.allocate(Number::Bf16, length)).transpose();
         let mut session = Self {
-            weights: floats(weights)?,
-            gradient: floats(weights)?,
-            first: floats(weights)?,
-            second: floats(weights)?,
-            values: floats(256)?,
-            pixels: floats(images * plan.input.len())?,
-            sums: floats(images * units)?,
-            logits: floats(images * plan.classes)?,
-            slopes: floats(images * plan.classes)?,
-            // Also fits half as many sums of squares in double precision.
-            partials: floats(MAX_PARTIALS * channels.max(2))?,
-            narrow: is_narrow.then(|| queue.allocate(Number::Bf16, weights)).transpose()?,
-            narrow_gradient: is_narrow.then(|| queue.allocate(Number::Bf16, filters)).transpose()?,
-            gradients: [queue.allocate(plan.number, most)?, queue.allocate(plan.number, most)?],
-            keys: queue.allocate(Number::U64, plan.dropout_layers.len() * images)?,
-            dropout_layers: queue.allocate(Number::U32, plan.dropout_layers.len())?,
-            outputs,
+            narrow: narrow(&mut queue, weights)?,
+            narrow_gradient: narrow(&mut queue, filters)?,
+            padded: [queue.allocate(plan.number, padded)?, queue.allocate(plan.number, padded)?],
+            row_gradients: [queue.allocate(plan.number, most_of_rows)?, queue.allocate(plan.number, most_of_rows)?],
+            weights: queue.allocate(Number::F32, weights)?,
+            gradient: queue.allocate(Number::F32, weights)?,
+            first: queue.allocate(Number::F32, weights)?,
+            second: queue.allocate(Number::F32, weights)?,
+            values: queue.allocate(Number::F32, 3 * 256)?,
+            scales: queue.allocate(Number::F64, 2 * 3)?,
+            pixels: queue.allocate(Number::F32, images * plan.input.len())?,
+            statistics: queue.allocate(Number::F32, plan.statistics)?,
+            sums: queue.allocate(Number::F32, most_of_rows)?,
+            logits: queue.allocate(Number::F32, images * plan.classes)?,
+            slopes: queue.allocate(Number::F32, images * plan.classes)?,
+            keys: queue.allocate(Number::U64, plan.random.len() * images)?,
+            random: queue.allocate(Number::U32, plan.random.len())?,
+            partials,
+            maps,
+            norms,
+            rows,
             queue,
             plan,
             settings,
         };
-        let layers = bytes_of(&session.plan.dropout_layers, u32::to_le_bytes);
-        session.queue.upload(session.dropout_layers, &layers)?;
-        session.queue.upload(
-            session.values,
-            &f32_bytes(&Normalisation::shared(settings.normalisation[0], settings.normalisation[1]).table()[0]),
-        )?;
+        let random = bytes_of(&session.plan.random, u32::to_le_bytes);
+        session.queue.upload(session.random, &random)?;
+        let Normalisation { mean, standard_deviation } = settings.normalisation;
+        session.queue.upload(session.values, &f32_bytes(&settings.normalisation.table().concat()))?;
+        let scales: Vec<f64> = [mean, standard_deviation].iter().flat_map(|of| (0..3).map(|c| of.of(c))).collect();
+        session.queue.upload(session.scales, &bytes_of(&scales, f64::to_le_bytes))?;
         Ok(session)
     }
 
@@ -158,8 +175,10 @@ impl<Q: Queue> Session<Q> {
         &self.plan
     }
 
-    /// Uploads weights and moments, given in the host's layout.
-    pub fn load(&mut self, weights: &[f32], first: &[f32], second: &[f32]) -> Result<(), CudaError> {
+    /// Uploads weights and moments, given in the host's layout, and the running statistics.
+    pub fn load(&mut self, weights: &[f32], moments: [&[f32]; 2], statistics: &[f32]) -> Result<(), CudaError> {
+        let [first, second] = moments;
+        self.queue.upload(self.statistics, &f32_bytes(statistics))?;
         let placement = &self.plan.placement;
         for (to, values) in [(self.weights, weights), (self.first, first), (self.second, second)] {
             self.queue.upload(to, &f32_bytes(&placement.to_device(values)))?;
@@ -172,10 +191,11 @@ impl<Q: Queue> Session<Q> {
         Ok(())
     }
 
-    /// Downloads the weights and moments, in the host's layout.
-    pub fn state(&mut self) -> Result<[Vec<f32>; 3], CudaError> {
+    /// Downloads the weights and moments, in the host's layout, and the running statistics.
+    pub fn state(&mut self) -> Result<([Vec<f32>; 3], Vec<f32>), CudaError> {
         let [weights, first, second] = [self.weights, self.first, self.second];
-        Ok([self.host(weights)?, self.host(first)?, self.host(second)?])
+        let statistics = f32_values(&self.queue.download(self.statistics)?);
+        Ok(([self.host(weights)?, self.host(first)?, self.host(second)?], statistics))
     }
 
     /// The gradients of the last step in the host's layout, or those of the step with a non-finite loss.
@@ -191,11 +211,12 @@ impl<Q: Queue> Session<Q> {
     /// Enqueues a training step on the source's next `images`.
     pub fn train(&mut self, source: &Source, images: usize) -> Result<(), CudaError> {
         let Settings { loss, moves, colours, mixes, .. } = self.settings;
-        self.begin(source, images, self.plan.dropout_layers.len())?;
+        self.begin(source, images, self.plan.random.len())?;
         self.draw(source, images, moves, colours, mixes)?;
-        self.forward(images, true)?;
+        self.forward(source, images, true)?;
         self.loss(source, images, loss)?;
-        self.backward(images)?;
+        self.backward_rows(images)?;
+        self.backward_maps(images)?;
         if self.settings.clip_norm > 0.0 {
             self.clip(source)?;
         }
@@ -206,8 +227,14 @@ impl<Q: Queue> Session<Q> {
     pub fn validate(&mut self, source: &Source, images: usize) -> Result<(), CudaError> {
         self.begin(source, images, 0)?;
         self.draw(source, images, false, false, false)?;
-        self.forward(images, false)?;
+        self.forward(source, images, false)?;
         self.loss(source, images, Loss::default())
+    }
+
+    /// Computes the logits from the pixels.
+    fn forward(&mut self, source: &Source, images: usize, is_training: bool) -> Result<(), CudaError> {
+        self.forward_maps(source, images, is_training)?;
+        self.forward_rows(images, is_training)
     }
 
     fn launch(&mut self, kernel: Kernel, blocks: usize, arguments: &[Argument]) -> Result<(), CudaError> {

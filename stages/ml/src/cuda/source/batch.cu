@@ -28,6 +28,7 @@ __device__ void neighbours(double coordinate, u32 length, u32 *first, u32 *secon
 
 // Writes the images of a step as pixels of `stride` values; padding channels are 0. `moves` has six numbers per
 // image, the two rows of the affine matrix from output to input pixels; it is null without geometric augmentation.
+// `values` has the normalised value of each byte, for each channel.
 template <typename T>
 __device__ void draw_all(const u8 *images, const u32 *order, const double *moves, const float *values, const Cursor *cursor,
                          T *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
@@ -44,16 +45,16 @@ __device__ void draw_all(const u8 *images, const u32 *order, const double *moves
             neighbours(fma((double)y, m[0], fma((double)x, m[1], m[2])), height, &upper, &lower, &down);
             neighbours(fma((double)y, m[3], fma((double)x, m[4], m[5])), width, &left, &right, &across);
             for (u32 k = 0; k < channels; k++) {
-                float a = values[image[(upper * width + left) * channels + k]];
-                float b = values[image[(upper * width + right) * channels + k]];
-                float c = values[image[(lower * width + left) * channels + k]];
-                float d = values[image[(lower * width + right) * channels + k]];
+                float a = values[256 * k + image[(upper * width + left) * channels + k]];
+                float b = values[256 * k + image[(upper * width + right) * channels + k]];
+                float c = values[256 * k + image[(lower * width + left) * channels + k]];
+                float d = values[256 * k + image[(lower * width + right) * channels + k]];
                 float above = fmaf(across, b - a, a), below = fmaf(across, d - c, c);
                 put(pixel + k, fmaf(down, below - above, above));
             }
         } else {
             for (u32 k = 0; k < channels; k++) {
-                put(pixel + k, values[image[(y * width + x) * channels + k]]);
+                put(pixel + k, values[256 * k + image[(y * width + x) * channels + k]]);
             }
         }
         for (u32 k = channels; k < stride; k++) {
@@ -82,7 +83,8 @@ __device__ double grey(double red, double green, double blue) {
 
 // Changes brightness, contrast and saturation of three-channel images, one block per image, like `change_colours` in
 // augment.rs.
-KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor, u32 area, double mean, double deviation) {
+KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor, u32 area, const double *scales) {
+    const double *mean = scales, *deviation = scales + 3;
     const double *factors = colours + 3 * (cursor->first + blockIdx.x);
     double brightness = factors[0], contrast = factors[1], saturation = factors[2];
     if (brightness == 1.0 && contrast == 1.0 && saturation == 1.0) {
@@ -93,7 +95,7 @@ KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor
     for (u32 i = threadIdx.x; i < area; i += BLOCK) {
         double bright[3];
         for (u32 k = 0; k < 3; k++) {
-            bright[k] = within_byte(((double)image[3 * i + k] * deviation + mean) * brightness);
+            bright[k] = within_byte(((double)image[3 * i + k] * deviation[k] + mean[k]) * brightness);
         }
         sum += grey(bright[0], bright[1], bright[2]);
     }
@@ -101,13 +103,13 @@ KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor
     for (u32 i = threadIdx.x; i < area; i += BLOCK) {
         double changed[3];
         for (u32 k = 0; k < 3; k++) {
-            double bright = within_byte(((double)image[3 * i + k] * deviation + mean) * brightness);
+            double bright = within_byte(((double)image[3 * i + k] * deviation[k] + mean[k]) * brightness);
             changed[k] = within_byte(contrast * bright + (1.0 - contrast) * middle);
         }
         double own = grey(changed[0], changed[1], changed[2]);
         for (u32 k = 0; k < 3; k++) {
             double value = within_byte(saturation * changed[k] + (1.0 - saturation) * own);
-            image[3 * i + k] = (float)((value - mean) / deviation);
+            image[3 * i + k] = (float)((value - mean[k]) / deviation[k]);
         }
     }
 }

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#define __device__ static inline
+#define __device__ inline
 #define __shared__ static thread_local
 #define KERNEL extern "C" void
 
@@ -32,12 +32,13 @@ static inline float __uint_as_float(unsigned int bits) {
     return value;
 }
 
-// A fiber starts with `setcontext` and continues with `_longjmp`, which makes no system call.
+// A fiber starts with `setcontext` and continues with `_longjmp`, which makes no system call. It is kept for the next
+// block.
 struct Fiber {
     ucontext_t start;
     jmp_buf place;
     std::vector<char> stack;
-    bool is_started, is_done;
+    bool is_started = false, is_done = false;
 };
 
 struct Fibers {
@@ -58,10 +59,15 @@ static inline void __syncthreads() {
     }
 }
 
+// Runs a thread of one block after the other.
 static void run_fiber() {
-    fibers->body(fibers->argument);
-    fibers->all[threadIdx.x].is_done = true;
-    _longjmp(fibers->scheduler, 1);
+    for (;;) {
+        fibers->body(fibers->argument);
+        fibers->all[threadIdx.x].is_done = true;
+        if (_setjmp(fibers->all[threadIdx.x].place) == 0) {
+            _longjmp(fibers->scheduler, 1);
+        }
+    }
 }
 
 // Runs a thread until it synchronises or ends.
@@ -99,8 +105,11 @@ static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, vo
         own.argument = argument;
         fibers = &own;
         for (Fiber &fiber : own.all) {
+            fiber.is_done = false;
+            if (fiber.is_started) {
+                continue;
+            }
             fiber.stack.resize(32 * 1024);
-            fiber.is_started = fiber.is_done = false;
             getcontext(&fiber.start);
             fiber.start.uc_stack.ss_sp = fiber.stack.data();
             fiber.start.uc_stack.ss_size = fiber.stack.size();

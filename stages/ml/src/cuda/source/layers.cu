@@ -169,11 +169,22 @@ KERNEL pool_bf16(const bf16 *input, bf16 *output, const u64 *keys, u32 threshold
     pool_all(input, output, keys, threshold, scale, images, height, width, channels);
 }
 
-// Writes the gradient of the pooled map: the gradient of a window goes to its first maximum, all other values and an
+// Writes a pack, or adds it to what is there.
+template <u32 N, typename T> __device__ void give_pack(Pack<T, N> *place, Pack<T, N> values, u32 adds) {
+    if (adds) {
+        Pack<T, N> before = *place;
+        for (u32 k = 0; k < N; k++) {
+            put(&values.values[k], get(before.values[k]) + get(values.values[k]));
+        }
+    }
+    *place = values;
+}
+
+// Writes the gradient of the pooled map, or adds it: the gradient of a window goes to its first maximum, all other values and an
 // odd last row or column get 0.
 template <u32 N, typename T>
 __device__ void pool_gradient_packs(const T *input, const T *gradient, T *output, const u64 *keys, u32 threshold, float scale,
-                                    u32 images, u32 height, u32 width, u32 channels) {
+                                    u32 images, u32 height, u32 width, u32 channels, u32 adds) {
     u32 rows = (height + 1) / 2, columns = (width + 1) / 2, groups = channels / N;
     u32 size = rows * columns * groups;
     FOR_EACH(i, images * size) {
@@ -208,37 +219,37 @@ __device__ void pool_gradient_packs(const T *input, const T *gradient, T *output
             }
         }
         bool has_right = 2 * x + 1 < width, has_lower = 2 * y + 1 < height;
-        packs<N>(output)[places[0]] = to[0];
+        give_pack(packs<N>(output) + places[0], to[0], adds);
         if (has_right) {
-            packs<N>(output)[places[1]] = to[1];
+            give_pack(packs<N>(output) + places[1], to[1], adds);
         }
         if (has_lower) {
-            packs<N>(output)[places[2]] = to[2];
+            give_pack(packs<N>(output) + places[2], to[2], adds);
         }
         if (is_whole) {
-            packs<N>(output)[places[3]] = to[3];
+            give_pack(packs<N>(output) + places[3], to[3], adds);
         }
     }
 }
 
 template <typename T>
 __device__ void pool_gradient_all(const T *input, const T *gradient, T *output, const u64 *keys, u32 threshold, float scale,
-                                  u32 images, u32 height, u32 width, u32 channels) {
+                                  u32 images, u32 height, u32 width, u32 channels, u32 adds) {
     if (channels % 4 == 0) {
-        pool_gradient_packs<4>(input, gradient, output, keys, threshold, scale, images, height, width, channels);
+        pool_gradient_packs<4>(input, gradient, output, keys, threshold, scale, images, height, width, channels, adds);
     } else {
-        pool_gradient_packs<1>(input, gradient, output, keys, threshold, scale, images, height, width, channels);
+        pool_gradient_packs<1>(input, gradient, output, keys, threshold, scale, images, height, width, channels, adds);
     }
 }
 
 KERNEL pool_gradient_f32(const float *input, const float *gradient, float *output, const u64 *keys, u32 threshold,
-                         float scale, u32 images, u32 height, u32 width, u32 channels) {
-    pool_gradient_all(input, gradient, output, keys, threshold, scale, images, height, width, channels);
+                         float scale, u32 images, u32 height, u32 width, u32 channels, u32 adds) {
+    pool_gradient_all(input, gradient, output, keys, threshold, scale, images, height, width, channels, adds);
 }
 
 KERNEL pool_gradient_bf16(const bf16 *input, const bf16 *gradient, bf16 *output, const u64 *keys, u32 threshold, float scale,
-                          u32 images, u32 height, u32 width, u32 channels) {
-    pool_gradient_all(input, gradient, output, keys, threshold, scale, images, height, width, channels);
+                          u32 images, u32 height, u32 width, u32 channels, u32 adds) {
+    pool_gradient_all(input, gradient, output, keys, threshold, scale, images, height, width, channels, adds);
 }
 
 // Applies dropout or its gradient to runs of `length` values, each with its own key.

@@ -3,17 +3,17 @@
 use super::{Device, IMAGES, SHAPE};
 use crate::augment::{Affine, Augmentation, Draw, change_colours};
 use crate::cuda::CudaError;
-use crate::cuda::buffer::Number;
+use crate::cuda::buffer::{Number, bytes_of};
 use crate::cuda::check::Finding;
 use crate::cuda::epoch_buffer::{EpochBuffer, EpochValues};
 use crate::cuda::kernel::Kernel;
 use crate::cuda::queue::{
-    Argument::{self, F64, Nothing, U32},
+    Argument::{self, Nothing, U32},
     Queue,
 };
 use crate::loss::Target;
 use crate::mixup::Mix;
-use crate::normalisation::Normalisation;
+use crate::normalisation::{Channels, Normalisation};
 
 /// The number of values per pixel, including padding.
 const STRIDE: usize = 8;
@@ -46,9 +46,11 @@ impl<Q: Queue> Device<'_, Q> {
         let (cursor, _) = self.begun(&epoch)?;
         let bytes = self.queue.allocate(Number::U8, all * SHAPE.len())?;
         self.queue.upload(bytes, &images.concat())?;
-        let [mean, deviation] = [131.0, 47.0];
-        let normalisation = Normalisation::shared(mean, deviation);
-        let table = self.floats(&normalisation.table()[0])?;
+        let (mean, deviation) = ([131.0, 120.0, 99.0], [47.0, 45.0, 51.0]);
+        let normalisation = Normalisation { mean: Channels::Each(mean), standard_deviation: Channels::Each(deviation) };
+        let table = self.floats(&normalisation.table().concat())?;
+        let scales = self.queue.allocate(Number::F64, 6)?;
+        self.queue.upload(scales, &bytes_of(&[mean, deviation].concat(), f64::to_le_bytes))?;
         let output = self.queue.allocate(self.number, IMAGES * SHAPE.len() / 3 * stride)?;
         let pixels = self.queue.allocate(Number::F32, IMAGES * SHAPE.len())?;
         let area = SHAPE.height * SHAPE.width;
@@ -79,7 +81,7 @@ impl<Q: Queue> Device<'_, Q> {
             change_colours(draws[place].colour, &normalisation, expected);
         }
         let arguments = [pixels, epoch.colours, cursor].map(Argument::Buffer);
-        let numbers = [U32(area as u32), F64(mean), F64(deviation)];
+        let numbers = [U32(area as u32), Argument::Buffer(scales)];
         self.queue.launch(Kernel::ChangeColours, IMAGES, &[&arguments[..], &numbers].concat())?;
         let coloured = self.read(pixels)?;
         findings.push(Finding::new(self.named("colours change"), &coloured, &expected, 1e-5));

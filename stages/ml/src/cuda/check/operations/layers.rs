@@ -44,7 +44,7 @@ impl<Q: Queue> Device<'_, Q> {
         let forward = [&[input, output].map(Argument::Buffer)[..], &dropping].concat();
         let kernel = self.either(Kernel::PoolF32, Kernel::PoolBf16);
         self.launch(kernel, IMAGES * half.len(), &forward)?;
-        let backward = [&[input, gradient, back].map(Argument::Buffer)[..], &dropping].concat();
+        let backward = [&[input, gradient, back].map(Argument::Buffer)[..], &dropping, &[U32(0)]].concat();
         let kernel = self.either(Kernel::PoolGradientF32, Kernel::PoolGradientBf16);
         self.launch(kernel, IMAGES * shape.len(), &backward)?;
         let (pooled, back) = (self.read(output)?, self.read(back)?);

@@ -24,7 +24,7 @@ fn on_device(convolution: &Convolution, weights: &[f32]) -> Vec<f32> {
 }
 
 fn reference(convolution: &Convolution, values: &[f32], weights: &[f32], slopes: &[f32]) -> Reference {
-    let Convolution { images, height, width, inputs, outputs } = *convolution;
+    let Convolution { images, height, width, inputs, outputs, .. } = *convolution;
     let level = Level::detect();
     let shape = ConvShape { height, width, inputs, outputs };
     let back = ConvShape { inputs: outputs, outputs: inputs, ..shape };
@@ -59,7 +59,9 @@ impl<Q: Queue> Device<'_, Q> {
         let mut findings = Vec::new();
         for (inputs, outputs) in [(8, 32), (32, 64)] {
             let MapShape { height, width, .. } = SHAPE;
-            let convolution = Convolution { images: IMAGES, height, width, inputs, outputs };
+            let (kernel, stride, padding, groups) = (3, 1, [1, 1], 1);
+            let images = IMAGES;
+            let convolution = Convolution { images, height, width, inputs, outputs, kernel, stride, padding, groups };
             let values = self.numbers(convolution.input_len());
             let weights = self.numbers(convolution.filter_len());
             let slopes = self.numbers(convolution.output_len());
@@ -75,7 +77,7 @@ impl<Q: Queue> Device<'_, Q> {
                 ("a convolution", ConvolutionPass::Forward { input, filters, output }, output, &expected.output),
                 (
                     "the gradient of a convolution's input",
-                    ConvolutionPass::InputGradient { filters, gradient, input_gradient },
+                    ConvolutionPass::InputGradient { filters, gradient, input_gradient, adds: false },
                     input_gradient,
                     &expected.input_gradient,
                 ),
@@ -118,7 +120,7 @@ impl<Q: Queue> Device<'_, Q> {
             let left = Matrix { buffer: self.map(left.0)?, is_transposed: left.1 };
             let right = Matrix { buffer: self.map(right.0)?, is_transposed: right.1 };
             let output = self.queue.allocate(Number::F32, rows * columns)?;
-            self.queue.multiply(&Product { rows, inner, columns, left, right, output })?;
+            self.queue.multiply(&Product { rows, inner, columns, left, right, output, adds: false })?;
             let ours = self.read(output)?;
             findings.push(Finding::new(self.named(what), &ours, &expected, of_products(self.precision)));
         }
