@@ -11,7 +11,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 
 use super::buffer::{Buffer, Number};
-use super::convolution::Convolutions;
+use super::convolution::{Bench, Convolutions};
 use super::cursor::Cursor;
 use super::kernel::{BLOCK, Kernel};
 use super::product::{Products, WORKSPACE};
@@ -75,6 +75,11 @@ impl Gpu {
         })
     }
 
+    /// For each convolution: the algorithms of its three passes, with their math types.
+    pub fn algorithms(&self) -> Vec<(Convolution, [String; 3])> {
+        self.convolutions.algorithms()
+    }
+
     /// Waits until all commands have completed.
     pub fn wait(&self) -> Result<(), CudaError> {
         self.stream.synchronize().map_err(failed("finish its work"))
@@ -93,6 +98,46 @@ fn take(stream: &Arc<CudaStream>, memory: &mut Vec<CudaSlice<u8>>, bytes: usize)
     let address = slice.device_ptr(stream).0;
     memory.push(slice);
     Ok(address)
+}
+
+/// Memory for trying the algorithms of convolutions, freed afterwards.
+struct TrialMemory<'a> {
+    stream: &'a Arc<CudaStream>,
+    /// Input, output and filters. f32, which has room for bf16 too.
+    slices: [CudaSlice<f32>; 3],
+    workspace: Option<CudaSlice<u8>>,
+}
+
+impl<'a> TrialMemory<'a> {
+    fn new(stream: &'a Arc<CudaStream>, convolutions: &[Convolution]) -> Result<Self, CudaError> {
+        let slice = |length: fn(&Convolution) -> usize| {
+            let length = convolutions.iter().map(length).max().unwrap_or(0);
+            stream.alloc_zeros::<f32>(length).map_err(failed("allocate memory for trying convolutions"))
+        };
+        let slices = [slice(Convolution::input_len)?, slice(Convolution::output_len)?, slice(Convolution::filter_len)?];
+        Ok(Self { stream, slices, workspace: None })
+    }
+}
+
+impl Bench for TrialMemory<'_> {
+    fn buffers(&self) -> [Buffer; 3] {
+        self.slices.each_ref().map(|slice| {
+            let address = slice.device_ptr(self.stream).0;
+            Buffer { address, length: slice.len(), number: Number::F32 }
+        })
+    }
+
+    fn workspace(&mut self, bytes: usize) -> Option<u64> {
+        if self.workspace.as_ref().is_none_or(|workspace| workspace.len() < bytes) {
+            self.workspace = None;
+            self.workspace = Some(self.stream.alloc_zeros::<u8>(bytes.max(1)).ok()?);
+        }
+        self.workspace.as_ref().map(|workspace| workspace.device_ptr(self.stream).0)
+    }
+
+    fn wait(&self) -> Result<(), CudaError> {
+        self.stream.synchronize().map_err(failed("finish its work"))
+    }
 }
 
 // SAFETY: it is `repr(C)`, with the fields of the kernels' structure in order.
@@ -164,7 +209,15 @@ impl Queue for Gpu {
 
     fn prepare(&mut self, convolutions: &[Convolution]) -> Result<(), CudaError> {
         self.bind()?;
-        let bytes = self.convolutions.prepare(convolutions)?;
+        let is_new = |convolution: &&Convolution| !self.convolutions.is_prepared(convolution);
+        let new: Vec<Convolution> = convolutions.iter().filter(is_new).copied().collect();
+        if !new.is_empty() {
+            let mut bench = TrialMemory::new(&self.stream, &new)?;
+            for convolution in &new {
+                self.convolutions.prepare(convolution, &mut bench)?;
+            }
+        }
+        let bytes = self.convolutions.wanted_workspace();
         if !self.convolutions.has_workspace(bytes) {
             let address = take(&self.stream, &mut self.memory, bytes)?;
             self.convolutions.set_workspace(address, bytes);

@@ -147,3 +147,19 @@ static void launch(void (*kernel)(A...), unsigned int blocks, unsigned int threa
     Bound<A...> bound = {kernel, arguments};
     run_blocks(blocks, threads, waits, Bound<A...>::body, &bound);
 }
+
+// A kernel as a driver knows it.
+struct KernelParameter {
+    size_t size;
+    bool is_pointer;
+};
+
+struct KernelEntry {
+    const char *name;
+    std::vector<KernelParameter> parameters;
+    void (*run)(unsigned int blocks, void **arguments);
+};
+
+template <typename... A> static std::vector<KernelParameter> parameters_of(void (*)(A...)) {
+    return {{sizeof(A), std::is_pointer<A>::value}...};
+}
