@@ -16,11 +16,13 @@ use hamflow_ml::cuda::check::check;
 use hamflow_ml::cuda::cursor::Cursor;
 use hamflow_ml::cuda::epoch_buffer::{EpochBuffer, EpochValues};
 use hamflow_ml::cuda::queue::Queue;
+use hamflow_ml::cuda::rate::Rate;
 use hamflow_ml::cuda::session::{Session, Settings, Source};
 use hamflow_ml::cuda::{CudaError, Gpu, usable};
 use hamflow_ml::loss::{Loss, Target};
 use hamflow_ml::model;
 use hamflow_ml::normalisation::Normalisation;
+use hamflow_ml::optim::{OptimiserConfig, OptimiserKind};
 use hamflow_ml::precision::Precision;
 use hamflow_ml::weights::Weights;
 use hamflow_stage_api::{Random, StageError};
@@ -57,21 +59,25 @@ impl Training {
             clip_norm: 0.0,
             moves: false,
             colours: false,
+            erases: false,
             mixes: false,
+            adjusts: false,
+            optimiser: OptimiserConfig { kind: OptimiserKind::Adam, weight_decay: 0.0, momentum: 0.0 },
+            averages: false,
             seed: 1,
             normalisation: Normalisation::shared(128.0, 64.0),
         };
-        let mut session = Session::new(Gpu::new(precision)?, &network, settings)?;
+        let mut session = Session::new(Gpu::new(precision)?, &network, &vec![0; network.parameters().len()], settings)?;
         let images = session.queue.allocate(Number::U8, IMAGES * SHAPE.len())?;
         let bytes: Vec<u8> = (0..IMAGES * SHAPE.len()).map(|_| random.below(256) as u8).collect();
         session.queue.upload(images, &bytes)?;
         let most_steps = PLACES / batch;
         let places = batch * most_steps;
-        let epoch = EpochBuffer::new(&mut session.queue, places, most_steps)?;
+        let epoch = EpochBuffer::new(&mut session.queue, places, most_steps, 1)?;
         let values = EpochValues {
             order: (0..places).map(|place| (place % IMAGES) as u32).collect(),
             targets: (0..places).map(|place| Target::new(place % IMAGES % CLASSES, 1.0)).collect(),
-            alphas: vec![1e-5; most_steps],
+            rates: vec![Rate { alpha: 1e-5, decay: 1.0, epsilon: 1e-7, trains: true }; most_steps],
             ..EpochValues::default()
         };
         epoch.upload(&mut session.queue, &values)?;
@@ -80,8 +86,7 @@ impl Training {
         let convolutions = session.plan().convolutions(batch);
         session.queue.prepare(&convolutions)?;
         let weights = weights.with_slices(|slices| slices.concat()).expect("the weights are here");
-        let moments = vec![0.0; weights.len()];
-        session.load(&weights, [&moments, &moments], &[])?;
+        session.load(&weights)?;
         session.set_cursor(cursor, Cursor::default())?;
         session.train(&source, batch)?;
         session.queue.begin_recording()?;

@@ -17,7 +17,6 @@ use crate::artifact;
 use crate::ml::backend;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
-use crate::ml::device::Device;
 use crate::ml::recipe::Recipe;
 use crate::ml::switch::Switch;
 use crate::training::curves::LearningCurves;
@@ -139,14 +138,9 @@ impl SearchParams {
         Ok(())
     }
 
-    /// The recipe that all trials share. All run on one device: with `device = "auto"` on the CPU, unless CUDA has the
-    /// operations of every trial.
+    /// The recipe that all trials share.
     fn base(&self) -> Recipe {
-        let base = Recipe { keep_metric: self.metric.clone(), ..self.train.clone() };
-        match base.device {
-            Device::Auto if !space::is_on_cuda(&self.space, &base) => Recipe { device: Device::Cpu, ..base },
-            _ => base,
-        }
+        Recipe { keep_metric: self.metric.clone(), ..self.train.clone() }
     }
 
     /// The trials, with the epochs after which they are compared.

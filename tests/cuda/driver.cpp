@@ -760,7 +760,7 @@ Status cuLaunchKernel(const void *function, unsigned int x, unsigned int y, unsi
         return INVALID_HANDLE;
     }
     const KernelEntry *entry = static_cast<const KernelEntry *>(function);
-    if (x == 0 || x > 2147483647u || y != 1 || z != 1 || threads != BLOCK || threads_y != 1 || threads_z != 1 || shared || extra) {
+    if (x == 0 || x > 2147483647u || y != 1 || z != 1 || threads != 256 || threads_y != 1 || threads_z != 1 || shared || extra) {
         stand_in_log("`%s` is launched with %u×%u×%u blocks of %u×%u×%u threads", entry->name, x, y, z, threads, threads_y,
                      threads_z);
         return INVALID_VALUE;

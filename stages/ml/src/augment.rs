@@ -1,6 +1,8 @@
 //! Random augmentation of training images: geometric as in Keras's `ImageDataGenerator`, colour as in torchvision's
 //! `ColorJitter`.
 
+use std::ops::Range;
+
 use hamflow_stage_api::Random;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,15 +164,20 @@ fn rectangle(random: &mut Random) -> [f64; 4] {
     [random.uniform(0.0, 1.0 - height), random.uniform(0.0, 1.0 - width), height, width]
 }
 
-/// Sets a rectangle of a normalised image to the mean.
-pub fn erase([top, left, height, width]: [f64; 4], shape: MapShape, pixels: &mut [f32]) {
+/// The rows and columns of a rectangle that is given as fractions of the image.
+pub fn erased_pixels([top, left, height, width]: [f64; 4], shape: MapShape) -> [Range<usize>; 2] {
     let range = |start: f64, part: f64, length: usize| {
         let at = |fraction: f64| ((fraction * length as f64 + 0.5) as usize).min(length);
         at(start)..at(start + part)
     };
-    let columns = range(left, width, shape.width);
+    [range(top, height, shape.height), range(left, width, shape.width)]
+}
+
+/// Sets a rectangle of a normalised image to the mean.
+pub fn erase(rectangle: [f64; 4], shape: MapShape, pixels: &mut [f32]) {
+    let [rows, columns] = erased_pixels(rectangle, shape);
     let columns = columns.start * shape.channels..columns.end * shape.channels;
-    for row in range(top, height, shape.height) {
+    for row in rows {
         pixels[row * shape.width * shape.channels..][columns.clone()].fill(0.0);
     }
 }

@@ -17,7 +17,7 @@ pub const PROCESSOR: &str = "cpu";
 /// The device class of a recipe; an error if the requested device is not available.
 pub fn class(recipe: &Recipe) -> Result<String, ParamError> {
     let Recipe { device, precision, .. } = *recipe;
-    if device == Device::Cpu || (device == Device::Auto && !recipe.is_on_cuda()) {
+    if device == Device::Cpu {
         return Ok(PROCESSOR.to_owned());
     }
     let name = if device == Device::Cuda { "device" } else { "precision" };
@@ -37,7 +37,7 @@ pub fn engine<'a>(
     note: impl FnOnce(String),
 ) -> Result<Box<dyn Engine + 'a>, StageError> {
     let Recipe { device, precision, .. } = *recipe;
-    if device == Device::Cpu || (device == Device::Auto && !recipe.is_on_cuda()) {
+    if device == Device::Cpu {
         return Ok(Box::new(Processor::new(network, recipe, weights)?));
     }
     let is_wanted = device == Device::Cuda || precision != Precision::F32;

@@ -72,6 +72,11 @@ impl Mix {
         self.share
     }
 
+    /// The rows and columns that come from the partner, with CutMix.
+    pub fn pasted(&self) -> Option<&[Range<usize>; 2]> {
+        self.pasted.as_ref()
+    }
+
     /// The index in the batch of each image's partner.
     pub fn partners(&self) -> &[usize] {
         &self.partners

@@ -201,12 +201,6 @@ impl Recipe {
     pub fn check(&self) -> Result<(), ParamError> {
         self.model()?;
         self.device.check(self.precision)?;
-        let needs_cuda = self.device == Device::Cuda || self.precision != Precision::F32;
-        if needs_cuda && !self.is_on_cuda() {
-            let name = if self.device == Device::Cuda { "device" } else { "precision" };
-            return Err(ParamError::new(name, "a parameter is not available on CUDA yet")
-                .hint("remove `device` and `precision`; CUDA trains with Adam, without `ema` (docs/guide/cuda.md)"));
-        }
         for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             if alpha != 0.0 && !(MIN_ALPHA..=MAX_ALPHA).contains(&alpha) {
                 let message = format!("`{name}` must be 0, or between {MIN_ALPHA} and {MAX_ALPHA}, not {alpha}");
@@ -255,15 +249,10 @@ impl Recipe {
         })
     }
 
-    /// Whether CUDA has all options.
-    pub fn is_on_cuda(&self) -> bool {
-        let usual = Self::default();
-        (self.optimiser, self.ema) == (usual.optimiser, usual.ema)
-            && (self.logit_adjustment, self.cutmix) == (usual.logit_adjustment, usual.cutmix)
-            && self.keep_metric == usual.keep_metric
-            && (&self.freeze, &self.rate_factors) == (&usual.freeze, &usual.rate_factors)
-            && self.unfreeze_epochs == usual.unfreeze_epochs
-            && self.augment.0.is_none_or(|augment| augment.erasing == 0.0)
+    /// The decay of the average of the weights in a step, 1-based; `None` if there is no average.
+    pub fn average_decay(&self, step: u64) -> Option<f64> {
+        // The first steps count fully, so that the average does not remember the initial weights.
+        (self.ema > 0.0).then(|| self.ema.min((1 + step) as f64 / (10 + step) as f64))
     }
 
     /// The metric that chooses the epoch.

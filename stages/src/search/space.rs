@@ -198,17 +198,6 @@ pub fn recipe(base: &Recipe, point: &Point) -> Result<Recipe, ParamError> {
     })
 }
 
-/// Whether CUDA has the operations of every trial. Each parameter decides on its own.
-pub fn is_on_cuda(space: &Space, base: &Recipe) -> bool {
-    let of_value = |name: &String, value: Value| {
-        recipe(base, &Point::from_iter([(name.clone(), value)])).is_ok_and(|recipe| recipe.is_on_cuda())
-    };
-    base.is_on_cuda()
-        && space.iter().all(|(name, dimension)| {
-            bounds(dimension, name).is_ok_and(|values| values.into_iter().all(|value| of_value(name, value)))
-        })
-}
-
 /// Sets a parameter by its dotted name.
 fn set(params: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), ParamError> {
     let mut steps: Vec<&str> = name.split('.').collect();
@@ -362,14 +351,6 @@ mod tests {
         }
         // 100 each, with a standard deviation of 8.
         assert!(counts.iter().all(|count| (70..130).contains(count)), "{counts:?}");
-    }
-
-    #[test]
-    fn one_value_that_cuda_lacks_keeps_all_trials_on_the_cpu() {
-        let base = Recipe::default();
-        assert!(is_on_cuda(&space(json!({ "learning_rate": [0.1, 0.2] })), &base));
-        assert!(!is_on_cuda(&space(json!({ "optimiser": ["adam", "sgd"] })), &base));
-        assert!(is_on_cuda(&space(json!({ "model": ["baseline", "resnet-18"], "epochs": [1, 2] })), &base));
     }
 
     #[test]

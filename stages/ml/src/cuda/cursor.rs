@@ -17,8 +17,6 @@ pub struct Cursor {
     pub loss: f64,
     /// The number of correctly classified images.
     pub correct: u64,
-    /// The learning rate including Adam's bias corrections.
-    pub alpha: f32,
     /// The factor by which clipping scales the gradients.
     pub factor: f32,
 }
@@ -29,11 +27,11 @@ impl Cursor {
 
     /// Serialises to the device's layout.
     pub fn to_bytes(self) -> Vec<u8> {
-        let Self { step, bad_step, index, first, next, loss, correct, alpha, factor } = self;
+        let Self { step, bad_step, index, first, next, loss, correct, factor } = self;
         let words = [step, bad_step, index, first, next, loss.to_bits(), correct];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        bytes.extend(alpha.to_le_bytes());
         bytes.extend(factor.to_le_bytes());
+        bytes.extend([0; 4]);
         bytes
     }
 
@@ -51,8 +49,7 @@ impl Cursor {
             next: word(4),
             loss: f64::from_bits(word(5)),
             correct: word(6),
-            alpha: f32::from_bits(word(7) as u32),
-            factor: f32::from_bits((word(7) >> 32) as u32),
+            factor: f32::from_bits(word(7) as u32),
         }
     }
 }
@@ -63,15 +60,7 @@ mod tests {
 
     #[test]
     fn a_cursor_round_trips() {
-        let cursor = Cursor {
-            step: 7,
-            bad_step: 1 << 40,
-            loss: -0.5,
-            correct: 3,
-            alpha: 1e-3,
-            factor: 0.25,
-            ..Cursor::default()
-        };
+        let cursor = Cursor { step: 7, bad_step: 1 << 40, loss: -0.5, correct: 3, factor: 0.25, ..Cursor::default() };
         assert_eq!(cursor.to_bytes().len(), Cursor::SIZE);
         assert_eq!(Cursor::from_bytes(&cursor.to_bytes()), cursor);
     }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use hamflow_stage_api::StageError;
 
 use super::CudaError;
-use super::buffer::{Buffer, Number};
+use super::buffer::{Buffer, Number, f32_values};
 use super::cursor::Cursor;
 use super::epoch_buffer::{EpochBuffer, EpochValues};
 use super::queue::Queue;
+use super::rate::Groups;
 use super::session::{Session, Settings, Source};
+use crate::loss::softmax;
 use crate::network::Network;
 use crate::optim::OptimiserState;
 use crate::precision::Precision;
@@ -40,7 +42,13 @@ pub struct CudaEngine<'a, Q: Queue> {
     training: Source,
     validation: Source,
     validation_batch: usize,
+    /// The sizes of the steps of an epoch.
+    step_sizes: Vec<usize>,
+    /// The logits of the validation images.
+    logits: Buffer,
+    groups: Groups,
     weights: Weights,
+    average: Option<Weights>,
     optimiser: OptimiserState,
     /// Whether these weights and moments are on the device.
     is_loaded: bool,
@@ -79,33 +87,43 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let validation_batch = INFERENCE_BATCH.max(recipe.batch_size);
         let of_training = step_sizes(trained, recipe.batch_size, network.is_normalised());
         let of_validation = step_sizes(validated, validation_batch, false);
-        let colours = recipe
-            .augment
-            .0
+        let augment = recipe.augment.0;
+        let colours = augment
             .is_some_and(|augment| augment.brightness > 0.0 || augment.contrast > 0.0 || augment.saturation > 0.0);
+        let groups = Groups::new(network, recipe)?;
+        let vectors = recipe.optimiser_config().build().vectors();
         let settings = Settings {
             precision,
             images: of_training.iter().chain(&of_validation).copied().max().unwrap_or(0),
             loss: recipe.loss(),
             clip_norm: recipe.clip_norm,
-            moves: recipe.augment.0.is_some(),
+            moves: augment.is_some(),
             colours: colours && network.input().channels == 3,
-            mixes: recipe.mixup > 0.0,
+            erases: augment.is_some_and(|augment| augment.erasing > 0.0),
+            mixes: recipe.mixup > 0.0 || recipe.cutmix > 0.0,
+            adjusts: recipe.logit_adjustment > 0.0,
+            optimiser: recipe.optimiser_config(),
+            averages: recipe.ema > 0.0,
             seed: recipe.seed,
             normalisation: data.normalisation,
         };
-        let mut session = Session::new(queue, network, settings)?;
-        let training = source(&mut session.queue, &data.training.images, recipe.batch_size)?;
-        let validation = source(&mut session.queue, &data.validation.images, validation_batch)?;
+        let mut session = Session::new(queue, network, groups.numbers(), settings)?;
+        let training = source(&mut session.queue, &data.training.images, recipe.batch_size, groups.len())?;
+        let validation = source(&mut session.queue, &data.validation.images, validation_batch, 0)?;
+        let average = (recipe.ema > 0.0).then(|| weights.snapshot()).transpose();
         let mut engine = Self {
             network,
-            session,
             training,
             validation,
             validation_batch,
+            step_sizes: of_training.clone(),
+            logits: session.queue.allocate(Number::F32, validated * network.classes())?,
             recordings: BTreeMap::new(),
+            groups,
             weights,
-            optimiser: OptimiserState::zeros(2, network.parameter_count()),
+            average: average.map_err(|error| CudaError::failed("copy the weights", error))?,
+            optimiser: OptimiserState::zeros(vectors, network.parameter_count()),
+            session,
             is_loaded: false,
             diverged: false,
             replays: true,
@@ -120,8 +138,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
             engine.record(part, size)?;
         }
         if validated > 0 {
-            let steps = validated.div_ceil(validation_batch);
-            let values = EpochValues::of_validation(&data.validation.classes, steps);
+            let values = EpochValues::of_validation(&data.validation.classes);
             engine.validation.epoch.upload(&mut engine.session.queue, &values)?;
         }
         Ok(engine)
@@ -152,7 +169,7 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         let source = self.source(part);
         match part {
             Part::Training => self.session.train(&source, size),
-            Part::Validation => self.session.validate(&source, size),
+            Part::Validation => self.session.validate(&source, size, self.logits),
         }
     }
 
@@ -176,11 +193,27 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
 
     fn load(&mut self) -> Result<(), StageError> {
         if !self.is_loaded {
-            let [first, second] = &self.optimiser.moments[..] else { unreachable!("Adam has two moments") };
-            let all = self.weights.with_slices(|slices| slices.concat()).map_err(weights_failed)?;
-            let (weights, statistics) = all.split_at(self.network.parameter_count());
-            self.session.load(weights, [first, second], statistics)?;
+            self.session.load(&values(&self.weights)?)?;
+            if let Some(average) = &self.average {
+                self.session.load_average(&values(average)?)?;
+            }
+            self.session.load_moments(&self.optimiser.moments)?;
             self.is_loaded = true;
+        }
+        Ok(())
+    }
+
+    /// Freezes the parameters that do not train in an epoch. Other frozen ones need other commands.
+    fn begin_epoch(&mut self, epoch: &Epoch<'_>) -> Result<(), CudaError> {
+        self.groups.begin_epoch(epoch.number);
+        if !epoch.logit_offsets.is_empty() {
+            self.session.load_offsets(epoch.logit_offsets)?;
+        }
+        if self.session.freeze(self.groups.frozen()) {
+            self.recordings.retain(|(part, _), _| *part != Part::Training);
+            for size in self.step_sizes.clone() {
+                self.record(Part::Training, size)?;
+            }
         }
         Ok(())
     }
@@ -207,20 +240,31 @@ impl<'a, Q: Queue> CudaEngine<'a, Q> {
         Ok(())
     }
 
-    /// Downloads weights and moments from the device.
+    /// Downloads weights and moments from the device, after this number of steps in an epoch.
     fn take_state(&mut self, steps: u64) -> Result<(), StageError> {
-        let ([weights, first, second], statistics) = self.session.state()?;
-        // Parameters lie one after the other, then the statistics.
-        let mut rest = &[weights, statistics].concat()[..];
+        let counts = self.groups.counts(&self.optimiser, steps);
+        let moments = self.session.moments(self.optimiser.moments.len())?;
+        self.optimiser = OptimiserState { steps: self.optimiser.steps + steps, counts, moments };
+        let (values, average) = (self.session.values()?, self.session.average()?);
+        self.weights = self.weights_of(&values)?;
+        self.average = average.map(|values| self.weights_of(&values)).transpose()?;
+        Ok(())
+    }
+
+    /// Parameters lie one after the other, then the statistics.
+    fn weights_of(&self, mut rest: &[f32]) -> Result<Weights, StageError> {
         let values = self.network.tensors().map(|tensor| {
             let (values, after) = rest.split_at(tensor.config.len());
             rest = after;
             values.to_vec()
         });
-        self.weights = Weights::from_values(self.network.tensors(), values).map_err(weights_failed)?;
-        self.optimiser = OptimiserState { steps, counts: Vec::new(), moments: vec![first, second] };
-        Ok(())
+        Weights::from_values(self.network.tensors(), values).map_err(weights_failed)
     }
+}
+
+/// All values, one tensor after the other.
+fn values(weights: &Weights) -> Result<Vec<f32>, StageError> {
+    weights.with_slices(|slices| slices.concat()).map_err(weights_failed)
 }
 
 fn weights_failed(error: candle_core::Error) -> StageError {
@@ -228,7 +272,7 @@ fn weights_failed(error: candle_core::Error) -> StageError {
 }
 
 /// Uploads images and allocates buffers for the epoch's random numbers.
-fn source<Q: Queue>(queue: &mut Q, images: &[&[u8]], batch: usize) -> Result<Source, CudaError> {
+fn source<Q: Queue>(queue: &mut Q, images: &[&[u8]], batch: usize, groups: usize) -> Result<Source, CudaError> {
     let length: usize = images.iter().map(|image| image.len()).sum();
     let buffer: Buffer = queue.allocate(Number::U8, length)?;
     let mut start = 0;
@@ -239,7 +283,7 @@ fn source<Q: Queue>(queue: &mut Q, images: &[&[u8]], batch: usize) -> Result<Sou
     }
     Ok(Source {
         images: buffer,
-        epoch: EpochBuffer::new(queue, images.len(), images.len().div_ceil(batch))?,
+        epoch: EpochBuffer::new(queue, images.len(), images.len().div_ceil(batch), groups)?,
         cursor: queue.allocate(Number::U8, Cursor::SIZE)?,
     })
 }
@@ -253,18 +297,24 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
         &self.weights
     }
 
+    fn average(&self) -> Option<&Weights> {
+        self.average.as_ref()
+    }
+
     fn optimiser(&self) -> &OptimiserState {
         &self.optimiser
     }
 
     fn restore(&mut self, state: EngineState) -> Result<(), StageError> {
-        (self.weights, self.optimiser, self.is_loaded) = (state.weights, state.optimiser, false);
+        (self.weights, self.average, self.optimiser) = (state.weights, state.average, state.optimiser);
+        self.is_loaded = false;
         Ok(())
     }
 
     fn run_steps(&mut self, epoch: &Epoch<'_>, observe: &mut dyn FnMut(Tally, f64)) -> Result<Steps, StageError> {
         self.load()?;
-        let values = EpochValues::draw(epoch, self.optimiser.steps, self.network.input());
+        self.begin_epoch(epoch)?;
+        let values = EpochValues::draw(epoch, &self.optimiser, &self.groups, self.network.input());
         self.training.epoch.upload(&mut self.session.queue, &values)?;
         let before = self.optimiser.steps;
         self.session.set_cursor(self.training.cursor, Cursor { step: before, ..Cursor::default() })?;
@@ -281,7 +331,7 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
             let error = CudaError::failed("finish an epoch", format!("it stopped after {next} of {all} images"));
             return Err(error.into());
         }
-        self.take_state(cursor.step)?;
+        self.take_state(cursor.step - before)?;
         if cursor.step > before {
             observe(tally(cursor), rate(cursor.step));
         }
@@ -290,13 +340,16 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
 
     fn validate(&mut self, data: &Data<'_>) -> Result<Validated, StageError> {
         self.load()?;
+        self.session.begin_validation()?;
         self.session.set_cursor(self.validation.cursor, Cursor::default())?;
         for images in data.validation.images.chunks(self.validation_batch) {
             self.replay(Part::Validation, images.len())?;
         }
         let cursor = Cursor::from_bytes(&self.session.queue.download(self.validation.cursor)?);
         let tally = Tally { images: data.validation.images.len(), ..tally(cursor) };
-        Ok(Validated { tally, probabilities: None })
+        let logits = f32_values(&self.session.queue.download(self.logits)?);
+        let probabilities = logits.chunks_exact(self.network.classes()).map(softmax).collect();
+        Ok(Validated { tally, probabilities })
     }
 
     fn worst_gradient(&mut self) -> Result<String, StageError> {
@@ -305,7 +358,7 @@ impl<Q: Queue> Engine for CudaEngine<'_, Q> {
     }
 
     fn into_weights(self: Box<Self>) -> Weights {
-        self.weights
+        self.average.unwrap_or(self.weights)
     }
 }
 

@@ -49,8 +49,12 @@ macro_rules! kernels {
 }
 
 kernels! {
-    /// Updates weights by one step of Adam.
+    /// Updates weights by one step of Adam or AdamW.
     Adam = "adam",
+    /// The same for stochastic gradient descent.
+    Momentum = "momentum",
+    /// Moves averages towards values.
+    Blend = "blend",
     /// Advances the cursor to the next step and derives its dropout keys.
     BeginStep = "begin_step" waits,
     /// Adds the bias, optionally followed by ReLU.
@@ -77,9 +81,11 @@ kernels! {
     DropoutF32 = "dropout_f32",
     /// The same in bf16.
     DropoutBf16 = "dropout_bf16",
+    /// Copies the logits of a step to those of all images.
+    KeepLogits = "keep_logits",
     /// The loss and its gradient.
     LossGradient = "loss_gradient" waits,
-    /// Applies MixUp to pairs of images.
+    /// Erases rectangles, and applies MixUp or CutMix to pairs of images.
     MixF32 = "mix_f32",
     /// The same, to bf16.
     MixBf16 = "mix_bf16",

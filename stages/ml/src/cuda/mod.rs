@@ -25,6 +25,7 @@ pub mod parameters;
 pub mod plan;
 mod product;
 pub mod queue;
+pub mod rate;
 pub mod session;
 
 pub use engine::CudaEngine;

@@ -46,6 +46,8 @@ pub struct NormPlan {
     pub config: BatchNorm,
     /// The ranges of γ and β.
     pub weights: [Range<usize>; 2],
+    /// The index of γ among the parameters; β follows.
+    pub parameter: usize,
     /// Where the running mean begins among the statistics; the variance follows.
     pub running: usize,
 }
@@ -119,6 +121,8 @@ pub struct StepPlan {
     pub inputs: Vec<usize>,
     /// The map that it writes.
     pub output: usize,
+    /// The indices of its parameters.
+    pub parameters: Range<usize>,
 }
 
 /// A layer of vectors.
@@ -222,6 +226,7 @@ impl Plan {
             NormPlan {
                 config: norm.config,
                 weights: [placement.range(norm.parameters), placement.range(norm.parameters + 1)],
+                parameter: norm.parameters,
                 running: running - 2 * norm.config.channels,
             }
         });
@@ -301,7 +306,12 @@ impl Plan {
             let what = format!("`{}` ({}) is not available on CUDA", step.name, step.op.kind());
             return Err(CudaError::Unsupported { what });
         };
-        self.steps.push(StepPlan { op, inputs: step.inputs.clone(), output: step.output });
+        self.steps.push(StepPlan {
+            op,
+            inputs: step.inputs.clone(),
+            output: step.output,
+            parameters: step.parameters.clone(),
+        });
         Ok(())
     }
 

@@ -15,6 +15,26 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
+impl AdamW {
+    /// The coefficients of step `step`, 1-based.
+    pub fn coefficients(learning_rate: f64, step: u64) -> AdamStep {
+        let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
+        // √(v / c) + ε = (√v + ε √c) / √c.
+        let root = correction(BETA2).sqrt();
+        AdamStep {
+            alpha: (learning_rate * root / correction(BETA1)) as f32,
+            rate1: (1.0 - BETA1) as f32,
+            rate2: (1.0 - BETA2) as f32,
+            epsilon: (EPSILON * root) as f32,
+        }
+    }
+
+    /// The factor by which the weights that decay shrink in a step.
+    pub fn shrinkage(&self, learning_rate: f64) -> f32 {
+        (1.0 - learning_rate * self.weight_decay) as f32
+    }
+}
+
 impl Optimiser for AdamW {
     fn vectors(&self) -> usize {
         2
@@ -24,17 +44,8 @@ impl Optimiser for AdamW {
         let [first, second] = state else { unreachable!("AdamW has two moments") };
         let Update { level, step, learning_rate, decays, gradient } = update;
         if decays && self.weight_decay > 0.0 {
-            scale(level, (1.0 - learning_rate * self.weight_decay) as f32, weights);
+            scale(level, self.shrinkage(learning_rate), weights);
         }
-        let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
-        // √(v / c) + ε = (√v + ε √c) / √c.
-        let root = correction(BETA2).sqrt();
-        let step = AdamStep {
-            alpha: (learning_rate * root / correction(BETA1)) as f32,
-            rate1: (1.0 - BETA1) as f32,
-            rate2: (1.0 - BETA2) as f32,
-            epsilon: (EPSILON * root) as f32,
-        };
-        adam(level, step, gradient, first, second, weights);
+        adam(level, Self::coefficients(learning_rate, step), gradient, first, second, weights);
     }
 }

@@ -51,8 +51,8 @@ pub enum Steps {
 pub struct Validated {
     /// Loss and right answers.
     pub tally: Tally,
-    /// The class probabilities of each image; `None` if the engine does not return them.
-    pub probabilities: Option<Vec<Vec<f64>>>,
+    /// The class probabilities of each image.
+    pub probabilities: Vec<Vec<f64>>,
 }
 
 /// What an engine needs to continue.

@@ -18,7 +18,8 @@ pub fn has_layers(network: &Network, group: &str) -> bool {
 }
 
 /// The learning rates and states of all parameters.
-pub(super) struct ParameterGroups {
+#[derive(Debug, Clone)]
+pub struct ParameterGroups {
     /// For each parameter: the factor of the learning rate.
     factors: Vec<f64>,
     /// For each parameter: the first epoch in which it trains; `None` if it never does.
@@ -28,7 +29,8 @@ pub(super) struct ParameterGroups {
 }
 
 impl ParameterGroups {
-    pub(super) fn new(network: &Network, recipe: &Recipe) -> Self {
+    /// The groups of a recipe.
+    pub fn new(network: &Network, recipe: &Recipe) -> Self {
         let names: Vec<&str> = network.parameters().iter().map(|parameter| &parameter.name[..]).collect();
         let in_group = |name: &str, group: &str| is_in(network, name, group);
         let factor = |name: &&str| {
@@ -50,17 +52,31 @@ impl ParameterGroups {
     }
 
     /// Decides which parameters train in an epoch, 1-based.
-    pub(super) fn begin_epoch(&mut self, epoch: usize) {
+    pub fn begin_epoch(&mut self, epoch: usize) {
         self.frozen = self.starts.iter().map(|start| start.is_none_or(|start| epoch < start)).collect();
     }
 
     /// Whether each parameter is frozen.
-    pub(super) fn frozen(&self) -> &[bool] {
+    pub fn frozen(&self) -> &[bool] {
         &self.frozen
     }
 
+    /// For each parameter: its number among those with different factors or starts, or with another value of `marks`.
+    pub fn numbers(&self, marks: &[bool]) -> Vec<usize> {
+        let mut distinct = Vec::new();
+        let parameters = self.factors.iter().zip(&self.starts).zip(marks);
+        let number = |((factor, start), mark): ((&f64, &Option<usize>), &bool)| {
+            let group = (factor.to_bits(), *start, *mark);
+            distinct.iter().position(|other| *other == group).unwrap_or_else(|| {
+                distinct.push(group);
+                distinct.len() - 1
+            })
+        };
+        parameters.map(number).collect()
+    }
+
     /// The learning rate of each parameter; `None` if it is frozen.
-    pub(super) fn rates(&self, learning_rate: f64) -> Vec<Option<f64>> {
+    pub fn rates(&self, learning_rate: f64) -> Vec<Option<f64>> {
         let rate = |(factor, frozen): (&f64, &bool)| (!frozen).then_some(learning_rate * factor);
         self.factors.iter().zip(&self.frozen).map(rate).collect()
     }

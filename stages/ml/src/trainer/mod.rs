@@ -10,7 +10,7 @@ mod processor;
 pub use checkpoint::Restored;
 pub use engine::{Engine, EngineState, Steps, Tally, Validated, worst_gradient};
 pub use epoch::{Epoch, Step};
-pub use groups::{HEAD, has_layers};
+pub use groups::{HEAD, ParameterGroups, has_layers};
 pub use processor::{INFERENCE_BATCH, Processor, predict_view};
 
 use hamflow_stage_api::{Random, StageError};
@@ -224,10 +224,10 @@ impl<'a> Trainer<'a> {
     /// The metric that chooses the epoch.
     fn score(&self, validated: Validated) -> Result<f64, StageError> {
         let metric = self.recipe.metric().map_err(|error| StageError::bug(error.to_string()))?;
-        let (Some(probabilities), false) = (validated.probabilities, metric.name == "accuracy") else {
+        if metric.name == "accuracy" {
             return Ok(validated.tally.accuracy());
-        };
-        let scores = Scores::new(self.data.validation.classes.clone(), probabilities, self.network.classes());
+        }
+        let scores = Scores::new(self.data.validation.classes.clone(), validated.probabilities, self.network.classes());
         let scores = scores.map_err(|error| StageError::bug(error.to_string()))?;
         (metric.measure)(&scores).map_err(|undefined| {
             let message = format!("`{}` is undefined on the validation rows: {}", metric.name, undefined.reason);

@@ -76,9 +76,7 @@ impl<'a> Processor<'a> {
         optim::step(&*self.optimiser, &mut self.state, self.level, parameters, gradient, weights)
             .map_err(candle_failed)?;
         network.update_statistics(&self.work, &self.weights).map_err(candle_failed)?;
-        if let Some(average) = &self.average {
-            // The first steps count fully, so that the average does not remember the initial weights.
-            let decay = epoch.recipe.ema.min((1 + self.state.steps) as f64 / (10 + self.state.steps) as f64);
+        if let (Some(average), Some(decay)) = (&self.average, epoch.recipe.average_decay(self.state.steps)) {
             average.blend(self.level, (1.0 - decay) as f32, &self.weights).map_err(candle_failed)?;
         }
         Ok(loss)
@@ -160,7 +158,7 @@ impl Engine for Processor<'_> {
             tally.correct += loss.correct;
             probabilities.extend(logits.chunks_exact(self.network.classes()).map(softmax));
         }
-        Ok(Validated { tally, probabilities: Some(probabilities) })
+        Ok(Validated { tally, probabilities })
     }
 
     fn worst_gradient(&mut self) -> Result<String, StageError> {

@@ -11,6 +11,7 @@ use crate::model::Model;
 use crate::network::Network;
 use crate::normalisation::Normalisation;
 use crate::op::ConvConfig;
+use crate::optim::OptimiserKind;
 use crate::precision::Precision;
 use crate::recipe::{ClassWeights, Recipe, Sampling};
 use crate::schedule::Curve;
@@ -84,6 +85,24 @@ pub(super) fn check<Q: Queue>(
         ..recipe()
     };
     let small = Recipe { batch_size: 4, epochs: 2, ..everything.clone() };
+    // What `everything` excludes or lacks.
+    let more = Recipe {
+        augment: Switch(Some(Augmentation { erasing: 0.5, crop: 0.6, quarter_turns: true, ..Augmentation::default() })),
+        cutmix: 1.0,
+        mixup: 0.4,
+        optimiser: OptimiserKind::AdamW,
+        weight_decay: 0.1,
+        ema: 0.9,
+        logit_adjustment: 1.0,
+        clip_norm: 0.5,
+        keep_metric: "balanced_accuracy".to_owned(),
+        rate_factors: [("head".to_owned(), 3.0), ("conv2".to_owned(), 0.5)].into(),
+        batch_size: 4,
+        epochs: 3,
+        ..recipe()
+    };
+    let unfreezing = Recipe { unfreeze_epochs: 1, freeze: vec!["conv1".to_owned()], epochs: 4, ..more.clone() };
+    let sgd = Recipe { optimiser: OptimiserKind::Sgd, learning_rate: 0.02, ..more.clone() };
     let mut run = |is_recorded: bool| {
         train(network()?, IMAGES, &small, 2, |network, data| {
             let weights = first_weights(network, &small)?;
@@ -102,6 +121,9 @@ pub(super) fn check<Q: Queue>(
         ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
         ("20 epochs of 10 steps", Recipe { batch_size: 4, epochs: 20, learning_rate: 2e-4, ..recipe() }, 20),
         ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
+        ("AdamW with more options, 3 epochs", more, 3),
+        ("gradual unfreezing, 4 epochs", unfreezing, 4),
+        ("SGD, 3 epochs", sgd, 3),
     ] {
         let theirs = train(network()?, IMAGES, &recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
         let ours = train(network()?, IMAGES, &recipe, epochs, |network, data| {
@@ -151,7 +173,11 @@ pub(super) fn check_models<Q: Queue>(
     findings: &mut Vec<Finding>,
 ) -> Result<(), StageError> {
     let steps: MakeNetwork<'_> = Box::new(|| Graph::build(SHAPE, normalised).and_then(Network::new));
-    let mut networks = vec![("normalised network, 200 steps", steps, IMAGES, 50, 10)];
+    let steps_again: MakeNetwork<'_> = Box::new(|| Graph::build(SHAPE, normalised).and_then(Network::new));
+    let mut networks = vec![
+        ("normalised network, 200 steps", steps, IMAGES, 50, 10),
+        ("normalised network with frozen layers", steps_again, IMAGES, 5, 10),
+    ];
     let shape = MapShape { height: 33, width: 40, channels: 3 };
     networks.extend(models.iter().map(|model| {
         let make: MakeNetwork<'_> = Box::new(move || model.network(shape, CLASSES));
@@ -159,7 +185,11 @@ pub(super) fn check_models<Q: Queue>(
     }));
     for (name, network, images, epochs, batch_size) in networks {
         let network = || network().map_err(StageError::bug);
-        let recipe = Recipe { batch_size, epochs: epochs.max(2), learning_rate: 1e-4, ..recipe() };
+        let mut recipe = Recipe { batch_size, epochs: epochs.max(2), learning_rate: 1e-4, ..recipe() };
+        if name.contains("frozen") {
+            recipe.freeze = ["conv1", "bn1", "bn3", "conv4"].map(str::to_owned).into();
+            recipe.ema = 0.8;
+        }
         let theirs = train(network()?, images, &recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
         let ours = train(network()?, images, &recipe, epochs, |network, data| {
             let weights = first_weights(network, &recipe)?;

@@ -1,8 +1,8 @@
-//! The commands of the backward pass: the gradients of all weights, clipping, and Adam.
+//! The commands of the backward pass: the gradients of all weights, clipping, and the optimiser.
 
 use std::ops::Range;
 
-use super::{MAX_PARTIALS, Session, Source, blocks, count, pixel_blocks, rows_per_block};
+use super::{MAX_PARTIALS, Session, Source, Tensors, TrainingBuffers, blocks, count, pixel_blocks, rows_per_block};
 use crate::cuda::CudaError;
 use crate::cuda::buffer::{Buffer, Number};
 use crate::cuda::kernel::Kernel;
@@ -11,7 +11,7 @@ use crate::cuda::queue::{
     Argument::{self, F32, F64, Nothing, U32},
     Convolution, ConvolutionPass, Matrix, Product, Queue, Window,
 };
-use crate::optim::Adam;
+use crate::optim::{Adam, OptimiserConfig, OptimiserKind};
 use hamflow_kernels::shape::MapShape;
 
 impl<Q: Queue> Session<Q> {
@@ -19,6 +19,9 @@ impl<Q: Queue> Session<Q> {
     pub(super) fn backward_maps(&mut self, images: usize) -> Result<(), CudaError> {
         for index in (0..self.plan.steps.len()).rev() {
             let step = self.plan.steps[index].clone();
+            if !self.trainable.wanted[step.output] {
+                continue;
+            }
             self.resolve(step.output, images)?;
             self.backward_step(index, &step, images)?;
         }
@@ -27,8 +30,10 @@ impl<Q: Queue> Session<Q> {
 
     /// Where the gradient of an input of a step goes, and whether it is added: the last step that reads a map writes.
     fn input_gradient(&self, index: usize, map: usize) -> Option<(Buffer, bool)> {
-        let adds = self.plan.steps[index + 1..].iter().any(|step| step.inputs.contains(&map));
-        (map > 0).then(|| (self.maps[map].gradient, adds))
+        let adds = self.plan.steps[index + 1..]
+            .iter()
+            .any(|step| step.inputs.contains(&map) && self.trainable.wanted[step.output]);
+        self.trainable.wanted[map].then(|| (self.maps[map].gradient, adds))
     }
 
     fn backward_step(&mut self, index: usize, step: &StepPlan, images: usize) -> Result<(), CudaError> {
@@ -101,8 +106,10 @@ impl<Q: Queue> Session<Q> {
             let buffers = [self.maps[step.output].stored, gradient, gradient];
             self.bias_gradient(kernel, buffers, bias.clone(), (rows, convolution.outputs), *relu)?;
         }
-        let input = self.pad(*pad, input, images)?;
-        self.filter_gradient(&convolution, input, gradient, self.gradient.slice(weights.clone()))?;
+        if self.trainable.steps[index] {
+            let input = self.pad(*pad, input, images)?;
+            self.filter_gradient(&convolution, input, gradient, self.training.gradient.slice(weights.clone()))?;
+        }
         match self.input_gradient(index, step.inputs[0]) {
             // The gradient of the pixels is not needed.
             None => Ok(()),
@@ -119,22 +126,24 @@ impl<Q: Queue> Session<Q> {
     ) -> Result<(), CudaError> {
         let rows = images * pixels;
         let gradient = self.maps[step.output].gradient.first(rows * outputs);
-        self.queue.multiply(&Product {
-            rows: inputs,
-            inner: rows,
-            columns: outputs,
-            left: Matrix::transposed(self.maps[step.inputs[0]].values.first(rows * inputs)),
-            right: Matrix::plain(gradient),
-            output: self.gradient.slice(weights.clone()),
-            adds: false,
-        })?;
+        if self.trainable.steps[index] {
+            self.queue.multiply(&Product {
+                rows: inputs,
+                inner: rows,
+                columns: outputs,
+                left: Matrix::transposed(self.maps[step.inputs[0]].values.first(rows * inputs)),
+                right: Matrix::plain(gradient),
+                output: self.training.gradient.slice(weights.clone()),
+                adds: false,
+            })?;
+        }
         let Some((to, adds)) = self.input_gradient(index, step.inputs[0]) else { return Ok(()) };
         self.queue.multiply(&Product {
             rows,
             inner: outputs,
             columns: inputs,
             left: Matrix::plain(gradient),
-            right: Matrix::transposed(self.factors().slice(weights.clone())),
+            right: Matrix::transposed(self.used.factors().slice(weights.clone())),
             output: to.first(rows * inputs),
             adds,
         })
@@ -149,9 +158,11 @@ impl<Q: Queue> Session<Q> {
     ) -> Result<(), CudaError> {
         let map = step.inputs[0];
         let gradient = self.maps[step.output].gradient;
-        self.depthwise_weights(window, [self.maps[map].values, gradient], weights.clone(), images)?;
+        if self.trainable.steps[index] {
+            self.depthwise_weights(window, [self.maps[map].values, gradient], weights.clone(), images)?;
+        }
         let Some((to, adds)) = self.input_gradient(index, map) else { return Ok(()) };
-        let buffers = [self.factors().slice(weights.clone()), gradient, to].map(Argument::Buffer);
+        let buffers = [self.used.factors().slice(weights.clone()), gradient, to].map(Argument::Buffer);
         let numbers = [count(images), Argument::Window(window), U32(adds.into())];
         let kernel = self.either(Kernel::DepthwiseGradientF32, Kernel::DepthwiseGradientBf16);
         let values = images * self.plan.maps[map].shape.len();
@@ -165,7 +176,7 @@ impl<Q: Queue> Session<Q> {
         (weights, gradient): (&Range<usize>, Buffer),
         (to, adds): (Buffer, bool),
     ) -> Result<(), CudaError> {
-        let filters = self.factors().slice(weights.clone());
+        let filters = self.used.factors().slice(weights.clone());
         let Some(PadPlan { from, to: larger, before: [top, left] }) = pad else {
             let pass = ConvolutionPass::InputGradient { filters, gradient, input_gradient: to, adds };
             return self.queue.convolve(convolution, pass);
@@ -195,7 +206,7 @@ impl<Q: Queue> Session<Q> {
         let arguments = [input, gradient, partial, count(images), Argument::Window(window), count(per_block)];
         self.launch(self.either(Kernel::DepthwiseWeightsF32, Kernel::DepthwiseWeightsBf16), partials, &arguments)?;
         let values = weights.len();
-        let sums = Argument::Buffer(self.gradient.slice(weights));
+        let sums = Argument::Buffer(self.training.gradient.slice(weights));
         self.launch(Kernel::SumPartials, values, &[partial, sums, count(partials), count(values)])
     }
 
@@ -219,7 +230,7 @@ impl<Q: Queue> Session<Q> {
             U32(relu.into()),
         ]);
         self.launch(kernel, partials, &arguments)?;
-        let sums = Argument::Buffer(self.gradient.slice(bias));
+        let sums = Argument::Buffer(self.training.gradient.slice(bias));
         let arguments = [Argument::Buffer(self.partials.cast(Number::F32)), sums, count(partials), count(channels)];
         self.launch(Kernel::SumPartials, channels, &arguments)
     }
@@ -231,7 +242,7 @@ impl<Q: Queue> Session<Q> {
         gradient: Buffer,
         sums: Buffer,
     ) -> Result<(), CudaError> {
-        let filter_gradient = self.narrow_gradient.map_or(sums, |narrow| narrow.first(sums.length));
+        let filter_gradient = self.training.narrow_gradient.map_or(sums, |narrow| narrow.first(sums.length));
         self.queue.convolve(convolution, ConvolutionPass::FilterGradient { input, gradient, filter_gradient })?;
         if filter_gradient == sums {
             return Ok(());
@@ -240,33 +251,54 @@ impl<Q: Queue> Session<Q> {
         self.launch(Kernel::Widen, blocks(sums.length), &arguments)
     }
 
+    /// The rates of the parameter groups, and the group of each weight.
+    fn rates(&self, source: &Source) -> [Argument; 3] {
+        let TrainingBuffers { groups, group_count, .. } = self.training;
+        [Argument::Buffer(source.epoch.rates), Argument::Buffer(groups), count(group_count)]
+    }
+
     pub(super) fn clip(&mut self, source: &Source) -> Result<(), CudaError> {
-        let partials = blocks(self.gradient.length).min(MAX_PARTIALS);
+        let (gradient, cursor) = (self.training.gradient, Argument::Buffer(source.cursor));
+        let partials = blocks(gradient.length).min(MAX_PARTIALS);
         let sums = Argument::Buffer(self.partials.cast(Number::F64));
-        self.launch(
-            Kernel::SquareSums,
-            partials,
-            &[Argument::Buffer(self.gradient), sums, count(self.gradient.length)],
-        )?;
-        let arguments = [sums, count(partials), F64(self.settings.clip_norm), Argument::Buffer(source.cursor)];
+        let arguments =
+            [&[Argument::Buffer(gradient)], &self.rates(source)[..], &[cursor, sums, count(gradient.length)]].concat();
+        self.launch(Kernel::SquareSums, partials, &arguments)?;
+        let arguments = [sums, count(partials), F64(self.settings.clip_norm), cursor];
         self.launch(Kernel::ClipFactor, 1, &arguments)
     }
 
-    pub(super) fn adam(&mut self, source: &Source) -> Result<(), CudaError> {
-        let numbers = Adam::coefficients(0.0, 1);
-        let length = self.weights.length;
-        let arguments = [
-            Argument::Buffer(self.gradient),
-            Argument::Buffer(self.first),
-            Argument::Buffer(self.second),
-            Argument::Buffer(self.weights),
-            self.narrow.map_or(Nothing, Argument::Buffer),
-            Argument::Buffer(source.cursor),
-            count(length),
-            F32(numbers.rate1),
-            F32(numbers.rate2),
-            F32(numbers.epsilon),
-        ];
-        self.launch(Kernel::Adam, blocks(length), &arguments)
+    /// Updates the weights.
+    pub(super) fn optimise(&mut self, source: &Source) -> Result<(), CudaError> {
+        let TrainingBuffers { gradient, first, second, .. } = self.training;
+        let Tensors { weights, narrow, .. } = self.model;
+        let OptimiserConfig { kind, momentum, .. } = self.settings.optimiser;
+        let (kernel, vectors, numbers) = match kind {
+            OptimiserKind::Adam | OptimiserKind::AdamW => {
+                let numbers = Adam::coefficients(0.0, 1);
+                (Kernel::Adam, vec![first, second], vec![F32(numbers.rate1), F32(numbers.rate2)])
+            }
+            OptimiserKind::Sgd => (Kernel::Momentum, vec![first], vec![F32(momentum as f32)]),
+        };
+        let mut arguments = vec![Argument::Buffer(gradient)];
+        arguments.extend(vectors.into_iter().chain([weights]).map(Argument::Buffer));
+        arguments.push(narrow.map_or(Nothing, Argument::Buffer));
+        arguments.extend(self.rates(source));
+        arguments.extend([Argument::Buffer(source.cursor), count(weights.length)]);
+        arguments.extend(numbers);
+        self.launch(kernel, blocks(weights.length), &arguments)
+    }
+
+    /// Moves the average towards the model.
+    pub(super) fn blend(&mut self, source: &Source) -> Result<(), CudaError> {
+        let (Some(average), model) = (self.average, self.model) else { return Ok(()) };
+        for (from, to) in [(model.weights, average.weights), (model.statistics, average.statistics)] {
+            if from.length == 0 {
+                continue;
+            }
+            let buffers = [from, to, source.epoch.averaged, source.cursor].map(Argument::Buffer);
+            self.launch(Kernel::Blend, blocks(from.length), &[&buffers[..], &[count(from.length)]].concat())?;
+        }
+        Ok(())
     }
 }

@@ -12,11 +12,19 @@ use crate::cuda::queue::{
 use crate::loss::Loss;
 use hamflow_kernels::shape::MapShape;
 
+/// What is done to images before the network.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Drawing {
+    pub(super) moves: bool,
+    pub(super) colours: bool,
+    pub(super) erases: bool,
+    pub(super) mixes: bool,
+}
+
 impl<Q: Queue> Session<Q> {
     pub(super) fn begin(&mut self, source: &Source, images: usize, layers: usize) -> Result<(), CudaError> {
         let arguments = [
             Argument::Buffer(source.cursor),
-            Argument::Buffer(source.epoch.alphas),
             Argument::Buffer(self.keys),
             Argument::Buffer(self.random),
             count(layers),
@@ -31,14 +39,12 @@ impl<Q: Queue> Session<Q> {
         &mut self,
         source: &Source,
         images: usize,
-        moves: bool,
-        colours: bool,
-        mixes: bool,
+        Drawing { moves, colours, erases, mixes }: Drawing,
     ) -> Result<(), CudaError> {
         let MapShape { height, width, channels } = self.plan.input;
         let (area, stride) = (height * width, self.plan.maps[0].shape.channels);
         // A single kernel, unless the pixels are processed further.
-        let is_direct = !colours && !mixes;
+        let is_direct = !colours && !erases && !mixes;
         let (kernel, output, pixel) = match is_direct {
             true => (self.either(Kernel::DrawF32, Kernel::DrawBf16), self.maps[0].stored, stride),
             false => (Kernel::DrawF32, self.pixels, channels),
@@ -72,12 +78,15 @@ impl<Q: Queue> Session<Q> {
         }
         let arguments = [
             Argument::Buffer(self.pixels),
+            if erases { Argument::Buffer(source.epoch.erased) } else { Nothing },
             if mixes { Argument::Buffer(source.epoch.shares) } else { Nothing },
+            Argument::Buffer(source.epoch.pasted),
             Argument::Buffer(source.epoch.partners),
             Argument::Buffer(source.cursor),
             Argument::Buffer(self.maps[0].stored),
             count(images),
-            count(area),
+            count(height),
+            count(width),
             count(channels),
             count(stride),
         ];
@@ -111,7 +120,7 @@ impl<Q: Queue> Session<Q> {
         match &step.op {
             OpPlan::Conv { .. } | OpPlan::Product { .. } => self.forward_product(&step.op, [input, output], images),
             OpPlan::Depthwise { window, weights } => {
-                let weights = Argument::Buffer(self.factors().slice(weights.clone()));
+                let weights = Argument::Buffer(self.used.factors().slice(weights.clone()));
                 let arguments = [from, weights, to, count(images), Argument::Window(*window)];
                 self.launch(self.either(Kernel::DepthwiseF32, Kernel::DepthwiseBf16), blocks(values), &arguments)
             }
@@ -150,10 +159,10 @@ impl<Q: Queue> Session<Q> {
             OpPlan::Conv { convolution, pad, weights, bias, relu } => {
                 let convolution = Convolution { images, ..*convolution };
                 let input = self.pad(*pad, input, images)?;
-                let filters = self.factors().slice(weights.clone());
+                let filters = self.used.factors().slice(weights.clone());
                 self.queue.convolve(&convolution, ConvolutionPass::Forward { input, filters, output })?;
                 let Some(bias) = bias else { return Ok(()) };
-                let (values, bias) = (convolution.output_len(), self.weights.slice(bias.clone()));
+                let (values, bias) = (convolution.output_len(), self.used.weights.slice(bias.clone()));
                 let kernel = self.either(Kernel::BiasF32, Kernel::BiasBf16);
                 self.bias(kernel, [output, bias, output], values, convolution.outputs, *relu)
             }
@@ -164,7 +173,7 @@ impl<Q: Queue> Session<Q> {
                     inner,
                     columns,
                     left: Matrix::plain(input),
-                    right: Matrix::plain(self.factors().slice(weights.clone())),
+                    right: Matrix::plain(self.used.factors().slice(weights.clone())),
                     output: output.first(rows * columns),
                     adds: false,
                 })
@@ -227,9 +236,10 @@ impl<Q: Queue> Session<Q> {
     }
 
     /// Adds the loss to the cursor and writes its gradient.
-    pub(super) fn loss(&mut self, source: &Source, images: usize, loss: Loss) -> Result<(), CudaError> {
+    pub(super) fn loss(&mut self, source: &Source, images: usize, loss: Loss, adjusts: bool) -> Result<(), CudaError> {
         let arguments = [
             Argument::Buffer(self.logits),
+            if adjusts { Argument::Buffer(self.training.offsets) } else { Nothing },
             Argument::Buffer(source.epoch.targets),
             Argument::Buffer(source.cursor),
             Argument::Buffer(self.slopes),
@@ -239,5 +249,13 @@ impl<Q: Queue> Session<Q> {
             F64(loss.focal_gamma),
         ];
         self.launch(Kernel::LossGradient, 1, &arguments)
+    }
+
+    /// Copies the logits of a step to those of all images.
+    pub(super) fn keep_logits(&mut self, source: &Source, images: usize, to: Buffer) -> Result<(), CudaError> {
+        let values = images * self.plan.classes;
+        let buffers = [self.logits, to, source.cursor].map(Argument::Buffer);
+        let arguments = [&buffers[..], &[count(values), count(self.plan.classes)]].concat();
+        self.launch(Kernel::KeepLogits, blocks(values), &arguments)
     }
 }

@@ -40,7 +40,7 @@ impl<Q: Queue> Session<Q> {
             return Ok(());
         }
         match map.norm {
-            Some(norm) if is_training => self.measure(source, norm, index, images)?,
+            Some(norm) if is_training && self.trainable.norms[norm] => self.measure(source, norm, index, images)?,
             Some(norm) => self.recall(norm)?,
             None => {}
         }
@@ -65,12 +65,12 @@ impl<Q: Queue> Session<Q> {
         let stored = Argument::Buffer(self.maps[map].stored);
         let arguments = [stored, partial, count(rows), count(channels), count(per_block)];
         self.launch(self.either(Kernel::StatisticsF32, Kernel::StatisticsBf16), partials, &arguments)?;
-        let [weight, bias] = plan.weights.map(|range| Argument::Buffer(self.weights.slice(range)));
+        let [weight, bias] = plan.weights.map(|range| Argument::Buffer(self.used.weights.slice(range)));
         let arguments = [
             partial,
             weight,
             bias,
-            Argument::Buffer(self.statistics.slice(plan.running..plan.running + 2 * channels)),
+            Argument::Buffer(self.used.statistics.slice(plan.running..plan.running + 2 * channels)),
             Argument::Buffer(self.norms[norm].numbers),
             Argument::Buffer(self.norms[norm].rates),
             Argument::Buffer(source.cursor),
@@ -86,11 +86,11 @@ impl<Q: Queue> Session<Q> {
     fn recall(&mut self, norm: usize) -> Result<(), CudaError> {
         let plan = self.plan.norms[norm].clone();
         let channels = plan.config.channels;
-        let [weight, bias] = plan.weights.map(|range| Argument::Buffer(self.weights.slice(range)));
+        let [weight, bias] = plan.weights.map(|range| Argument::Buffer(self.used.weights.slice(range)));
         let arguments = [
             weight,
             bias,
-            Argument::Buffer(self.statistics.slice(plan.running..plan.running + 2 * channels)),
+            Argument::Buffer(self.used.statistics.slice(plan.running..plan.running + 2 * channels)),
             Argument::Buffer(self.norms[norm].numbers),
             Argument::Buffer(self.norms[norm].rates),
             count(channels),
@@ -127,11 +127,16 @@ impl<Q: Queue> Session<Q> {
             activation_number(activation),
         ];
         self.launch(self.either(Kernel::NormSlopesF32, Kernel::NormSlopesBf16), partials, &arguments)?;
-        let [weight, bias] =
-            self.plan.norms[norm].weights.clone().map(|range| Argument::Buffer(self.gradient.slice(range)));
-        let rates = Argument::Buffer(self.norms[norm].rates);
-        let arguments = [partial, numbers, rates, weight, bias, count(partials), count(channels), F64(rows as f64)];
-        self.launch(Kernel::NormDifferentiate, channels, &arguments)?;
+        // The coefficients of a frozen normalisation are those of its running statistics.
+        if self.trainable.norms[norm] {
+            let [weight, bias] = self.plan.norms[norm]
+                .weights
+                .clone()
+                .map(|range| Argument::Buffer(self.training.gradient.slice(range)));
+            let rates = Argument::Buffer(self.norms[norm].rates);
+            let arguments = [partial, numbers, rates, weight, bias, count(partials), count(channels), F64(rows as f64)];
+            self.launch(Kernel::NormDifferentiate, channels, &arguments)?;
+        }
         let arguments = [stored, gradient, numbers, count(values), count(channels)];
         self.launch(self.either(Kernel::NormGradientF32, Kernel::NormGradientBf16), blocks(values), &arguments)
     }

@@ -24,7 +24,7 @@ impl<Q: Queue> Session<Q> {
                         inner: inputs,
                         columns: units,
                         left: Matrix::plain(input),
-                        right: Matrix::plain(self.factors().slice(weights)),
+                        right: Matrix::plain(self.used.factors().slice(weights)),
                         output: self.sums.first(images * units),
                         adds: false,
                     })?;
@@ -32,7 +32,7 @@ impl<Q: Queue> Session<Q> {
                         true => (Kernel::BiasF32, self.logits),
                         false => (self.either(Kernel::BiasF32, Kernel::BiasNarrow), output),
                     };
-                    let bias = self.weights.slice(bias);
+                    let bias = self.used.weights.slice(bias);
                     self.bias(kernel, [self.sums, bias, output], images * units, units, relu)?;
                 }
             }
@@ -51,7 +51,7 @@ impl<Q: Queue> Session<Q> {
             let output = self.rows[number];
             let (input, to) = match number.checked_sub(1) {
                 Some(before) => (self.rows[before], Some(there)),
-                None => (flattened.values, (self.plan.flattened > 0).then_some(flattened.gradient)),
+                None => (flattened.values, self.trainable.wanted[self.plan.flattened].then_some(flattened.gradient)),
             };
             match self.plan.rows[number].clone() {
                 RowPlan::Dropout { length, dropout } => {
@@ -71,7 +71,7 @@ impl<Q: Queue> Session<Q> {
                         columns: units,
                         left: Matrix::transposed(input.first(images * inputs)),
                         right: Matrix::plain(gradient),
-                        output: self.gradient.slice(weights.clone()),
+                        output: self.training.gradient.slice(weights.clone()),
                         adds: false,
                     })?;
                     let Some(to) = to else { break };
@@ -80,7 +80,7 @@ impl<Q: Queue> Session<Q> {
                         inner: units,
                         columns: inputs,
                         left: Matrix::plain(gradient),
-                        right: Matrix::transposed(self.factors().slice(weights)),
+                        right: Matrix::transposed(self.used.factors().slice(weights)),
                         output: to.first(images * inputs),
                         adds: false,
                     })?;

@@ -1,7 +1,8 @@
-// From image bytes to the network's input: geometric augmentation, normalisation, colour augmentation and MixUp.
+// From image bytes to the network's input: geometric augmentation, normalisation, colour augmentation, erasing, MixUp and
+// CutMix.
 
 // Advances the cursor to the next step and derives its dropout keys, `[layers, images]`.
-KERNEL begin_step(Cursor *cursor, const float *alphas, u64 *keys, const u32 *layers, u32 layer_count, u32 images, u64 seed) {
+KERNEL begin_step(Cursor *cursor, u64 *keys, const u32 *layers, u32 layer_count, u32 images, u64 seed) {
     u64 step = cursor->step + 1;
     u64 key = mix_words(seed, step);
     for (u32 i = threadIdx.x; i < layer_count * images; i += BLOCK) {
@@ -12,7 +13,6 @@ KERNEL begin_step(Cursor *cursor, const float *alphas, u64 *keys, const u32 *lay
         cursor->step = step;
         cursor->first = cursor->next;
         cursor->next += images;
-        cursor->alpha = alphas[cursor->index];
         cursor->index += 1;
         cursor->factor = 1.0f;
     }
@@ -114,32 +114,61 @@ KERNEL change_colours(float *pixels, const double *colours, const Cursor *cursor
     }
 }
 
-// Copies pixels of `channels` values to pixels of `stride` values, blended with their partners if there are shares
-// (mixup.rs).
+// The first row of a rectangle of MixUp, which has none.
+#define BLENDED 0xffffffffu
+
+// Whether a pixel is in the rectangle of rows and columns from, to.
+__device__ bool is_inside(const u32 *rectangle, u32 y, u32 x) {
+    return y >= rectangle[0] && y < rectangle[1] && x >= rectangle[2] && x < rectangle[3];
+}
+
+// What is done to the pixels of a step after their colours; arrays are null for what is not done.
+struct Changes {
+    const u32 *erased;      // a rectangle for each image
+    const float *shares;    // for each step, the share of the own image in MixUp
+    const u32 *pasted;      // for each step, the rectangle of CutMix, or `BLENDED`
+    const u32 *partners;    // for each image, the other one's place in the step
+};
+
+// Copies pixels of `channels` values to pixels of `stride` values, with erased rectangles, mixed with their partners
+// (augment.rs, mixup.rs).
 template <typename T>
-__device__ void mix_all(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, T *output,
-                        u32 count, u32 area, u32 channels, u32 stride) {
+__device__ void mix_all(const float *pixels, Changes changes, const Cursor *cursor, T *output, u32 count, u32 height, u32 width,
+                        u32 channels, u32 stride) {
+    u32 area = height * width;
     FOR_EACH(i, count * area) {
-        const float *own = pixels + (u64)i * channels;
-        const float *other = own;
+        u32 image = i / area, y = i % area / width, x = i % width, other = image;
         float share = 1.0f;
-        if (shares) {
-            share = shares[cursor->index - 1];
-            other = pixels + ((u64)partners[cursor->first + i / area] * area + i % area) * channels;
+        bool blends = false;
+        if (changes.shares) {
+            const u32 *pasted = changes.pasted + 4 * (cursor->index - 1);
+            u32 partner = changes.partners[cursor->first + image];
+            blends = pasted[0] == BLENDED;
+            share = changes.shares[cursor->index - 1];
+            other = blends || is_inside(pasted, y, x) ? partner : image;
         }
+        const u32 *erased = changes.erased ? changes.erased + 4 * cursor->first : 0;
+        const float *mine = pixels + (u64)i * channels;
+        const float *theirs = pixels + ((u64)other * area + i % area) * channels;
+        bool mine_is_erased = erased && is_inside(erased + 4 * image, y, x);
+        bool theirs_is_erased = erased && is_inside(erased + 4 * other, y, x);
         T *pixel = output + (u64)i * stride;
         for (u32 k = 0; k < stride; k++) {
-            put(pixel + k, k >= channels ? 0.0f : shares ? fmaf(share, own[k] - other[k], other[k]) : own[k]);
+            float b = k >= channels || theirs_is_erased ? 0.0f : theirs[k];
+            float a = k >= channels || mine_is_erased ? 0.0f : mine[k];
+            put(pixel + k, blends ? fmaf(share, a - b, b) : b);
         }
     }
 }
 
-KERNEL mix_f32(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, float *output, u32 count,
-               u32 area, u32 channels, u32 stride) {
-    mix_all(pixels, shares, partners, cursor, output, count, area, channels, stride);
+KERNEL mix_f32(const float *pixels, const u32 *erased, const float *shares, const u32 *pasted, const u32 *partners,
+               const Cursor *cursor, float *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
+    Changes changes = {erased, shares, pasted, partners};
+    mix_all(pixels, changes, cursor, output, count, height, width, channels, stride);
 }
 
-KERNEL mix_bf16(const float *pixels, const float *shares, const u32 *partners, const Cursor *cursor, bf16 *output, u32 count,
-                u32 area, u32 channels, u32 stride) {
-    mix_all(pixels, shares, partners, cursor, output, count, area, channels, stride);
+KERNEL mix_bf16(const float *pixels, const u32 *erased, const float *shares, const u32 *pasted, const u32 *partners,
+                const Cursor *cursor, bf16 *output, u32 count, u32 height, u32 width, u32 channels, u32 stride) {
+    Changes changes = {erased, shares, pasted, partners};
+    mix_all(pixels, changes, cursor, output, count, height, width, channels, stride);
 }

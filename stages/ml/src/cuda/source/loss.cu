@@ -23,19 +23,34 @@ __device__ double focal_slope(double share, double log_p, double focal, double *
     return share * (steep - power);
 }
 
-// Writes the gradient of the mean loss, and adds the loss and the number of correct predictions to the cursor.
-KERNEL loss_gradient(const float *logits, const Target *targets, Cursor *cursor, float *gradient, u32 images, u32 classes,
+// The logits of an image in the loss.
+struct Adjusted {
+    const float *logits, *offsets;
+    __device__ float operator[](u32 c) const { return offsets ? logits[c] + offsets[c] : logits[c]; }
+};
+
+// Copies the logits of a step to those of all images.
+KERNEL keep_logits(const float *logits, float *all, const Cursor *cursor, u32 count, u32 classes) {
+    FOR_EACH(i, count) {
+        all[cursor->first * classes + i] = logits[i];
+    }
+}
+
+// Writes the gradient of the mean loss, and adds the loss and the number of correct predictions to the cursor. `offsets`
+// are added to the logits of each class in the loss, but not for predictions; null for none.
+KERNEL loss_gradient(const float *logits, const float *offsets, const Target *targets, Cursor *cursor, float *gradient, u32 images, u32 classes,
                      double smoothing, double focal) {
     double sum = 0.0, correct = 0.0;
     for (u32 image = threadIdx.x; image < images; image += BLOCK) {
-        const float *values = logits + (u64)image * classes;
+        const float *plain = logits + (u64)image * classes;
+        Adjusted values = {plain, offsets};
         const Target *target = targets + cursor->first + image;
         float *slopes = gradient + (u64)image * classes;
         double weight = target->weight + target->mixed_weight;
         u32 best = 0;
         float largest = values[0];
         for (u32 c = 1; c < classes; c++) {
-            best = values[c] > values[best] ? c : best;
+            best = plain[c] > plain[best] ? c : best;
             largest = fmaxf(largest, values[c]);
         }
         double powers = 0.0;

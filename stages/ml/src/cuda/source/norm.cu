@@ -160,12 +160,15 @@ KERNEL norm_measure(const double *partial, const float *weight, const float *bia
     }
 }
 
-// The numbers of the running statistics.
+// The numbers of the running statistics, whose gradient only scales.
 KERNEL norm_recall(const float *weight, const float *bias, const float *running, float *numbers, double *rates, u32 channels,
                    double epsilon) {
     FOR_EACH(c, channels) {
         Norm norm(numbers, rates, channels);
         place_norm(norm, c, (double)running[c], (double)running[channels + c], epsilon, weight[c], bias[c]);
+        norm.of_gradient[c] = norm.scale[c];
+        norm.of_stored[c] = 0.0f;
+        norm.constant[c] = 0.0f;
     }
 }
 

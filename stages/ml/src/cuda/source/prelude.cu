@@ -7,8 +7,11 @@ typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// Threads per block; every kernel is launched with this number.
+// Threads per block; every kernel is launched with this number. The results of the kernels do not depend on it, except
+// for the rounding of sums, so an emulation may have fewer.
+#ifndef BLOCK
 #define BLOCK 256
+#endif
 
 // The position of a step in its epoch, and the accumulated results. Has the fields of `Cursor` in cursor.rs.
 struct Cursor {
@@ -19,8 +22,16 @@ struct Cursor {
     u64 next;        // the position of the next step's first image
     double loss;     // the sum of the image losses
     u64 correct;     // the number of correctly classified images
-    float alpha;     // the learning rate including Adam's bias corrections
     float factor;    // the factor by which clipping scales the gradients
+    u32 unused;
+};
+
+// How the weights of a group change in a step; has the fields of `Rate` in rate.rs.
+struct Rate {
+    float alpha;     // the learning rate, with the bias corrections of Adam
+    float decay;     // Adam: the factor of the weights before; SGD: the share of the weights that is added to the gradient
+    float epsilon;   // Adam: what is added to the root of the second moment
+    u32 trains;      // 0 if the weights are frozen
 };
 
 // The target of an image; has the fields of `Target` in epoch_buffer.rs.

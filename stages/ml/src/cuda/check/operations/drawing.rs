@@ -1,11 +1,11 @@
 //! From image bytes to the network's input.
 
 use super::{Device, IMAGES, SHAPE};
-use crate::augment::{Affine, Augmentation, Draw, change_colours};
+use crate::augment::{Affine, Augmentation, Draw, change_colours, erase};
 use crate::cuda::CudaError;
 use crate::cuda::buffer::{Number, bytes_of};
 use crate::cuda::check::Finding;
-use crate::cuda::epoch_buffer::{EpochBuffer, EpochValues};
+use crate::cuda::epoch_buffer::{BLENDED, EpochBuffer, EpochValues, rectangle};
 use crate::cuda::kernel::Kernel;
 use crate::cuda::queue::{
     Argument::{self, Nothing, U32},
@@ -29,7 +29,7 @@ const AUGMENT: Augmentation = Augmentation {
     saturation: 0.5,
     crop: 0.5,
     quarter_turns: true,
-    erasing: 0.0,
+    erasing: 0.7,
 };
 
 impl<Q: Queue> Device<'_, Q> {
@@ -40,10 +40,11 @@ impl<Q: Queue> Device<'_, Q> {
         let draws: Vec<Draw> = (0..all).map(|_| AUGMENT.draw(&mut self.random)).collect();
         let order: Vec<u32> = (0..all as u32).map(|i| (i * 7 + 3) % all as u32).collect();
         let mixed = Mix::draw(&mut self.random, 1.0, IMAGES);
-        let epoch = EpochBuffer::new(self.queue, all, 2)?;
+        let pasted = Mix::cut(&mut self.random, 1.0, IMAGES, SHAPE);
+        let epoch = EpochBuffer::new(self.queue, all, 2, 0)?;
         let values = epoch_values(&draws, &order, &mixed);
         epoch.upload(self.queue, &values)?;
-        let (cursor, _) = self.begun(&epoch)?;
+        let (cursor, _) = self.begun()?;
         let bytes = self.queue.allocate(Number::U8, all * SHAPE.len())?;
         self.queue.upload(bytes, &images.concat())?;
         let (mean, deviation) = ([131.0, 120.0, 99.0], [47.0, 45.0, 51.0]);
@@ -86,29 +87,39 @@ impl<Q: Queue> Device<'_, Q> {
         let coloured = self.read(pixels)?;
         findings.push(Finding::new(self.named("colours change"), &coloured, &expected, 1e-5));
 
-        mixed.apply(SHAPE, &mut expected, &mut [Target::new(0, 1.0); IMAGES]);
-        let arguments = [pixels, epoch.shares, epoch.partners, cursor, output].map(Argument::Buffer);
-        let sizes = [IMAGES, area, 3, stride].map(|size| U32(size as u32));
-        let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
-        self.launch(kernel, IMAGES * area, &[&arguments[..], &sizes].concat())?;
-        let mixed = without_padding(&self.read(output)?);
-        findings.push(self.finding("images are mixed", &mixed, &expected));
+        for (expected, place) in expected.chunks_mut(SHAPE.len()).zip(IMAGES..) {
+            if let Some(part) = draws[place].erased {
+                erase(part, SHAPE, expected);
+            }
+        }
+        let expected = expected;
+        for (what, mix) in [("images are mixed", &mixed), ("rectangles are pasted", &pasted)] {
+            epoch.upload(self.queue, &epoch_values(&draws, &order, mix))?;
+            let mut theirs = expected.clone();
+            mix.apply(SHAPE, &mut theirs, &mut [Target::new(0, 1.0); IMAGES]);
+            let buffers = [pixels, epoch.erased, epoch.shares, epoch.pasted, epoch.partners, cursor, output];
+            let sizes = [IMAGES, SHAPE.height, SHAPE.width, 3, stride].map(|size| U32(size as u32));
+            let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
+            self.launch(kernel, IMAGES * area, &[&buffers.map(Argument::Buffer)[..], &sizes].concat())?;
+            let ours = without_padding(&self.read(output)?);
+            findings.push(self.finding(what, &ours, &theirs));
+        }
         Ok(findings)
     }
 }
 
 /// The parameters of an epoch of two steps that draw these images.
-fn epoch_values(draws: &[Draw], order: &[u32], mixed: &Mix) -> EpochValues {
-    let partners: Vec<u32> = mixed.partners().iter().map(|&partner| partner as u32).collect();
-    EpochValues {
-        moves: draws.iter().flat_map(|draw| Affine::new(draw, SHAPE).rows().concat()).collect(),
-        colours: draws.iter().flat_map(|draw| draw.colour).collect(),
-        targets: Vec::new(),
+fn epoch_values(draws: &[Draw], order: &[u32], mix: &Mix) -> EpochValues {
+    let partners: Vec<u32> = mix.partners().iter().map(|&partner| partner as u32).collect();
+    let pasted = mix.pasted().map_or([BLENDED, 0, 0, 0], rectangle);
+    let values = EpochValues {
         order: order.to_vec(),
         partners: partners.repeat(2),
-        alphas: vec![0.0; 2],
-        shares: vec![mixed.share() as f32; 2],
-    }
+        shares: vec![mix.share() as f32; 2],
+        pasted: pasted.repeat(2),
+        ..EpochValues::default()
+    };
+    values.moved(draws, SHAPE)
 }
 
 /// Pixels without their zero padding.

@@ -4,7 +4,6 @@ use super::{Device, IMAGES, LAYER, RATE, SHAPE};
 use crate::cuda::CudaError;
 use crate::cuda::buffer::Number;
 use crate::cuda::check::Finding;
-use crate::cuda::epoch_buffer::EpochBuffer;
 use crate::cuda::kernel::Kernel;
 use crate::cuda::queue::{
     Argument::{self, U32},
@@ -17,8 +16,7 @@ impl<Q: Queue> Device<'_, Q> {
     pub(super) fn pooling(&mut self, channels: usize) -> Result<Vec<Finding>, CudaError> {
         let shape = MapShape { channels, ..SHAPE };
         let half = shape.halved();
-        let epoch = EpochBuffer::new(self.queue, 2 * IMAGES, 2)?;
-        let (_, keys) = self.begun(&epoch)?;
+        let (_, keys) = self.begun()?;
         let values = self.numbers(IMAGES * shape.len());
         let slopes = self.numbers(IMAGES * half.len());
         let (mut expected, mut expected_gradient) = (Vec::new(), Vec::new());
@@ -99,8 +97,7 @@ impl<Q: Queue> Device<'_, Q> {
 
     pub(super) fn dropping(&mut self) -> Result<Vec<Finding>, CudaError> {
         let shape = MapShape { channels: 5, ..SHAPE };
-        let epoch = EpochBuffer::new(self.queue, 2 * IMAGES, 2)?;
-        let (_, keys) = self.begun(&epoch)?;
+        let (_, keys) = self.begun()?;
         let values = self.numbers(IMAGES * shape.len());
         let mut of_maps = Vec::new();
         let layer = ImageDropout::new(shape, RATE, LAYER.into());
