@@ -15,8 +15,8 @@ mod submission;
 use std::collections::BTreeMap;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Columns, Kind, KindSpec, Output, Pairs, ParamError, Planning, Port, StageContext, StageError,
-    View, Views,
+    Access, ArtifactType, Columns, Devices, Kind, KindSpec, Output, Pairs, ParamError, Planning, Port, StageContext,
+    StageError, View, Views,
 };
 
 use self::external::External;
@@ -92,6 +92,10 @@ impl Kind for Evaluate {
     }
 
     fn columns(&self) -> Option<&dyn Columns<EvaluateParams>> {
+        Some(self)
+    }
+
+    fn devices(&self) -> Option<&dyn Devices<EvaluateParams>> {
         Some(self)
     }
 
@@ -182,6 +186,16 @@ impl Columns<EvaluateParams> for Evaluate {
         let columns = ["image_id", "lesion_id", "label", "cell_type_idx"].map(str::to_owned);
         let internal = columns.iter().cloned().chain(["split".to_owned()]).map(|column| ("split", column));
         internal.chain(columns.iter().map(|column| (external::TABLE, column.clone()))).collect()
+    }
+}
+
+impl Devices<EvaluateParams> for Evaluate {
+    fn class(&self, params: &EvaluateParams) -> Result<Option<String>, ParamError> {
+        params.choice().inference_class()
+    }
+
+    fn accepts_others(&self, _params: &EvaluateParams) -> bool {
+        true
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use hamflow_stage_api::{
-    Access, ArtifactType, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext, StageError, View, Views,
+    Access, ArtifactType, Devices, Kind, KindSpec, Output, ParamError, Planning, Port, StageContext, StageError, View,
+    Views,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,10 @@ use self::rows::Row;
 use crate::artifact;
 use crate::image_names::ImageNames;
 use crate::json;
+use crate::ml::backend::Choice;
 use crate::ml::classifier::Classifier;
+use crate::ml::device::Device;
+use crate::ml::precision::Precision;
 use crate::shard::{self, ShardReader};
 
 /// The number of images per batch.
@@ -35,20 +39,36 @@ pub struct GradCamParams {
     split: String,
     /// Number of examples per class: that many of the most confident correct predictions, and as many wrong ones.
     examples: usize,
+    /// Device to compute on: `cpu`, `cuda` (docs/guide/cuda.md), or `auto`, which uses CUDA if it is available.
+    #[serde(skip_serializing_if = "is_default")]
+    device: Device,
+    /// Precision of the products: `f32`, or `tf32` and `bf16` with CUDA.
+    #[serde(skip_serializing_if = "is_default")]
+    precision: Precision,
+}
+
+/// Parameters that came later are left out of the key at their defaults.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for GradCamParams {
     fn default() -> Self {
-        Self { split: "test".to_owned(), examples: 2 }
+        Self { split: "test".to_owned(), examples: 2, device: Device::default(), precision: Precision::default() }
     }
 }
 
 impl GradCamParams {
+    fn choice(&self) -> Choice {
+        Choice { device: self.device, precision: self.precision }
+    }
+
     fn check(&self) -> Result<(), ParamError> {
         if !crate::dataset::SPLITS.contains(&self.split.as_str()) {
             let error = ParamError::new("split", format!("unknown split `{}`", self.split));
             return Err(error.hint(crate::evaluate::split_hint(&self.split)));
         }
+        self.device.check(self.precision)?;
         if !(1..=50).contains(&self.examples) {
             return Err(ParamError::new(
                 "examples",
@@ -102,12 +122,17 @@ impl Kind for GradCam {
         ]
     }
 
+    fn devices(&self) -> Option<&dyn Devices<GradCamParams>> {
+        Some(self)
+    }
+
     fn views(&self) -> Option<&dyn Views<GradCamParams>> {
         Some(self)
     }
 
     fn run(&self, params: &GradCamParams, context: &StageContext<'_>) -> Result<(), StageError> {
-        let classifier = Classifier::load(context.input("model")?)?;
+        let mut classifier = Classifier::load(context.input("model")?)?;
+        classifier.compute_on(params.choice(), |note| context.note(note), |why| context.flaw(why))?;
         let shards = ShardReader::open(context.input("shards")?)?;
         classifier.require_its_images(&shards)?;
         let rows = rows::read(context.input("predictions")?, &params.split)?;
@@ -154,6 +179,16 @@ impl Kind for GradCam {
             context.warn(format!("none of {} images has a usable mask; {names}", rows.len()));
         }
         context.write("localisation.json", &json::write(&BTreeMap::from([(&params.split, measured)]))?)
+    }
+}
+
+impl Devices<GradCamParams> for GradCam {
+    fn class(&self, params: &GradCamParams) -> Result<Option<String>, ParamError> {
+        params.choice().inference_class()
+    }
+
+    fn accepts_others(&self, _params: &GradCamParams) -> bool {
+        true
     }
 }
 

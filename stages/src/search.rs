@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use self::space::Space;
 use self::trials::{PartKey, Plan, Trial, TrialResult};
 use crate::artifact;
-use crate::ml::backend;
+use crate::ml::backend::Choice;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
 use crate::ml::recipe::Recipe;
@@ -218,8 +218,8 @@ impl Kind for Search {
 }
 
 impl Devices<SearchParams> for Search {
-    fn class(&self, params: &SearchParams) -> Result<String, ParamError> {
-        backend::class(&params.base())
+    fn class(&self, params: &SearchParams) -> Result<Option<String>, ParamError> {
+        Choice::from(&params.base()).class().map(Some)
     }
 
     fn accepts_others(&self, _params: &SearchParams) -> bool {

@@ -5,7 +5,7 @@ use hamflow_stage_api::{
 };
 
 use crate::artifact;
-use crate::ml::backend;
+use crate::ml::backend::Choice;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
 use crate::ml::recipe::Recipe;
@@ -76,8 +76,8 @@ impl Kind for Train {
 }
 
 impl Devices<Recipe> for Train {
-    fn class(&self, recipe: &Recipe) -> Result<String, ParamError> {
-        backend::class(recipe)
+    fn class(&self, recipe: &Recipe) -> Result<Option<String>, ParamError> {
+        Choice::from(recipe).class().map(Some)
     }
 
     fn accepts_others(&self, _recipe: &Recipe) -> bool {

@@ -56,6 +56,10 @@ figures = "evaluate"
 """
 
 
+# Adam divides by the size of the gradient, so that the rounding of the smallest ones decides where a weight goes.
+GENTLE = {"keep": "last", "optimiser": "sgd", "learning_rate": 1e-3}
+
+
 class Project:
     """A project in a folder of its own, and the log of what it called."""
 
@@ -135,10 +139,10 @@ class OnTheStandIn(unittest.TestCase):
         self.assertTrue(list(history))
 
     def test_the_baseline_trains_200_steps_as_on_the_cpu(self):
-        self.compare_with_the_cpu(24, 2e-3, model="baseline", epochs=14, batch_size=4, keep="last")
+        self.compare_with_the_cpu(24, 1e-3, model="baseline", epochs=14, batch_size=4, **GENTLE)
 
     def test_efficientnet_trains_200_steps_as_on_the_cpu(self):
-        self.compare_with_the_cpu(32, 2e-2, model="efficientnet-lite0", epochs=14, batch_size=4, keep="last")
+        self.compare_with_the_cpu(32, 1e-3, model="efficientnet-lite0", epochs=14, batch_size=4, **GENTLE)
 
     def test_resumed_and_uninterrupted_trainings_have_equal_bytes(self):
         train = {"model": "baseline", "batch_size": 5, "device": "cuda", "mixup": 0.4}

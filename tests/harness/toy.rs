@@ -487,10 +487,10 @@ impl Kind for OnDevice {
 }
 
 impl Devices<Params> for OnDevice {
-    fn class(&self, _params: &Params) -> Result<String, ParamError> {
+    fn class(&self, _params: &Params) -> Result<Option<String>, ParamError> {
         match device() {
             device if device == "none" => Err(ParamError::new("takes", "there is no device").hint("plug one in")),
-            device => Ok(device),
+            device => Ok(Some(device)),
         }
     }
     fn accepts_others(&self, params: &Params) -> bool {

@@ -164,7 +164,7 @@ impl<K: Kind> AnyKind for K {
     }
 
     fn device_class(&self, params: &Resolved) -> Result<Option<String>, ParamError> {
-        self.devices().map(|devices| devices.class(params.get())).transpose()
+        self.devices().map_or(Ok(None), |devices| devices.class(params.get()))
     }
 
     fn accepts_other_devices(&self, params: &Resolved) -> bool {

@@ -63,10 +63,11 @@ pub trait Views<P> {
 
 /// Results that depend on the device that they are made on.
 pub trait Devices<P> {
-    /// The device class that the results depend on, e.g. `cpu`.
+    /// The device class that the results depend on, e.g. `cpu`; `None` if they are the same on all devices that these
+    /// parameters choose.
     ///
     /// Fails if the requested device is not available.
-    fn class(&self, params: &P) -> Result<String, ParamError>;
+    fn class(&self, params: &P) -> Result<Option<String>, ParamError>;
 
     /// Whether a result that the lock file records for the same inputs on another device class may be used if there is none for this
     /// machine's class.

@@ -1,8 +1,12 @@
 //! Inference with a trained model.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use hamflow_stage_api::{Input, StageError};
 use rayon::prelude::*;
 
+use crate::augment::Draw;
+use crate::backend::{self, Choice, DeviceModel};
 use crate::card::{self, Card, Member};
 use crate::dataset::Class;
 use crate::loss::softmax;
@@ -17,13 +21,33 @@ use hamflow_kernels::imaging::Preparation;
 pub struct Classifier {
     card: Card,
     members: Vec<Member>,
+    /// The members on another device than the CPU, if all are there.
+    on_device: Vec<Mutex<DeviceModel>>,
 }
 
 impl Classifier {
     /// Loads the model of a `train` or `ensemble` stage.
     pub fn load(model: &Input) -> Result<Self, StageError> {
         let (card, members) = card::load(model)?;
-        Ok(Self { card, members })
+        Ok(Self { card, members, on_device: Vec::new() })
+    }
+
+    /// Computes on the chosen device from now on. `note` and `fell_back` are as for [`backend::engine`].
+    pub fn compute_on(
+        &mut self,
+        choice: Choice,
+        mut note: impl FnMut(String),
+        mut fell_back: impl FnMut(String),
+    ) -> Result<(), StageError> {
+        let mut models = Vec::new();
+        for Member { card, network, weights } in &self.members {
+            match backend::inference(choice, network, weights, card.normalisation, &mut note, &mut fell_back)? {
+                Some(model) => models.push(Mutex::new(model)),
+                None => return Ok(()),
+            }
+        }
+        self.on_device = models;
+        Ok(())
     }
 
     /// The classes in index order.
@@ -97,11 +121,24 @@ impl Classifier {
         view_count: usize,
     ) -> Result<Vec<Vec<f64>>, StageError> {
         self.check_sizes(images)?;
-        let mut sums = vec![vec![0.0; self.card.classes.len()]; images.len()];
-        pool.install(|| {
-            self.members.iter().try_for_each(|member| member.add_probabilities(images, view_count, &mut sums))
-        })
-        .map_err(|error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}")))?;
+        let classes = self.card.classes.len();
+        let mut sums = vec![vec![0.0; classes]; images.len()];
+        let failed = |error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}"));
+        for model in &self.on_device {
+            let mut model = lock(model);
+            add_probabilities(images, view_count, &mut sums, |batch, view| Ok(model.logits(batch, view)?))?;
+        }
+        if self.on_device.is_empty() {
+            pool.install(|| {
+                self.members.iter().try_for_each(|member| {
+                    let values = member.card.normalisation.table();
+                    let predictor = member.network.predictor(&member.weights).map_err(failed)?;
+                    add_probabilities(images, view_count, &mut sums, |batch, view| {
+                        predict_view(&predictor, &values, batch, view).map_err(failed)
+                    })
+                })
+            })?;
+        }
         let count = (view_count * self.members.len()) as f64;
         sums.iter_mut().flatten().for_each(|sum| *sum /= count);
         Ok(sums)
@@ -113,9 +150,17 @@ impl Classifier {
     /// The result for an image depends neither on the other images nor on `threads`.
     pub fn heat_maps(&self, images: &[(&[u8], usize)], threads: usize) -> Result<Vec<HeatMap>, StageError> {
         self.check_sizes(&images.iter().map(|(image, _)| *image).collect::<Vec<_>>())?;
-        let pool = thread_pool(threads)?;
-        let of_members = self.members.iter().map(|member| pool.install(|| member.heat_maps(images)));
-        let mut of_members = of_members.collect::<Result<Vec<_>, _>>()?;
+        let mut of_members = match self.on_device.is_empty() {
+            true => {
+                let pool = thread_pool(threads)?;
+                let of_members = self.members.iter().map(|member| pool.install(|| member.heat_maps(images)));
+                of_members.collect::<Result<Vec<_>, _>>()?
+            }
+            false => {
+                let of_members = self.members.iter().zip(&self.on_device);
+                of_members.map(|(member, model)| heat_maps(member, model, images)).collect::<Result<Vec<_>, _>>()?
+            }
+        };
         match &mut of_members[..] {
             [only] => Ok(std::mem::take(only)),
             all => Ok((0..images.len())
@@ -135,27 +180,49 @@ impl Classifier {
     }
 }
 
-impl Member {
-    /// Adds the probabilities of each view of the images.
-    fn add_probabilities(&self, images: &[&[u8]], view_count: usize, sums: &mut [Vec<f64>]) -> candle_core::Result<()> {
-        let (values, predictor) = (self.card.normalisation.table(), self.network.predictor(&self.weights)?);
-        for (batch, sums) in images.chunks(INFERENCE_BATCH).zip(sums.chunks_mut(INFERENCE_BATCH)) {
-            for view in views(view_count) {
-                let logits = predict_view(&predictor, &values, batch, &view)?;
-                for (sums, logits) in sums.iter_mut().zip(logits.chunks_exact(self.network.classes())) {
-                    sums.iter_mut().zip(softmax(logits)).for_each(|(sum, value)| *sum += value);
-                }
+/// Adds the probabilities of each view of the images.
+fn add_probabilities(
+    images: &[&[u8]],
+    view_count: usize,
+    sums: &mut [Vec<f64>],
+    mut logits: impl FnMut(&[&[u8]], &Draw) -> Result<Vec<f32>, StageError>,
+) -> Result<(), StageError> {
+    for (batch, sums) in images.chunks(INFERENCE_BATCH).zip(sums.chunks_mut(INFERENCE_BATCH)) {
+        for view in views(view_count) {
+            let logits = logits(batch, &view)?;
+            for (sums, logits) in sums.iter_mut().zip(logits.chunks_exact(logits.len() / batch.len())) {
+                sums.iter_mut().zip(softmax(logits)).for_each(|(sum, value)| *sum += value);
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// The heat maps of a member on the device.
+fn heat_maps(
+    member: &Member,
+    model: &Mutex<DeviceModel>,
+    images: &[(&[u8], usize)],
+) -> Result<Vec<HeatMap>, StageError> {
+    let mut maps = Vec::with_capacity(images.len());
+    for batch in images.chunks(INFERENCE_BATCH) {
+        maps.extend(lock(model).heat_maps(batch)?.ok_or_else(|| member.has_no_features())?);
+    }
+    Ok(maps)
+}
+
+fn lock(model: &Mutex<DeviceModel>) -> MutexGuard<'_, DeviceModel> {
+    model.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Member {
+    fn has_no_features(&self) -> StageError {
+        StageError::input(format!("model `{}` has no feature map, which Grad-CAM requires", self.card.model))
     }
 
     fn heat_maps(&self, images: &[(&[u8], usize)]) -> Result<Vec<HeatMap>, StageError> {
         let values = self.card.normalisation.table();
-        let grad_cam = GradCam::new(&self.network).ok_or_else(|| {
-            let message = format!("model `{}` has no feature map, which Grad-CAM requires", self.card.model);
-            StageError::input(message)
-        })?;
+        let grad_cam = GradCam::new(&self.network).ok_or_else(|| self.has_no_features())?;
         let work = |weights: &[&[f32]]| {
             let heat = |(image, class): &(&[u8], usize)| {
                 let mut pixels = vec![0.0; image.len()];

@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::SPLITS;
+use crate::ml::backend::Choice;
+use crate::ml::device::Device;
 use crate::ml::metric::MALIGNANT;
+use crate::ml::precision::Precision;
 use crate::ml::tta::VIEW_COUNTS;
 
 /// The parameters of `evaluate`.
@@ -23,6 +26,12 @@ pub struct EvaluateParams {
     /// The labels of the malignant classes; by default those of `mel`, `bcc`, `akiec` and `scc` that the model has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub malignant: Option<Vec<String>>,
+    /// Device to predict on: `cpu`, `cuda` (docs/guide/cuda.md), or `auto`, which uses CUDA if it is available.
+    #[serde(skip_serializing_if = "is_default")]
+    pub device: Device,
+    /// Precision of the products: `f32`, or `tf32` and `bf16` with CUDA.
+    #[serde(skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// Number of bootstrap resamples of the lesions for the 95 % confidence intervals; 0 for no intervals.
     pub bootstrap: usize,
 }
@@ -34,6 +43,8 @@ impl Default for EvaluateParams {
             batch_size: 64,
             tta: 1,
             malignant: None,
+            device: Device::default(),
+            precision: Precision::default(),
             bootstrap: 1000,
         }
     }
@@ -44,7 +55,16 @@ fn is_one(value: &usize) -> bool {
     *value == 1
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl EvaluateParams {
+    /// The device.
+    pub fn choice(&self) -> Choice {
+        Choice { device: self.device, precision: self.precision }
+    }
+
     /// Rejects parameters that contradict themselves.
     pub fn check(&self) -> Result<(), ParamError> {
         if self.splits.is_empty() {
@@ -69,6 +89,7 @@ impl EvaluateParams {
             return Err(ParamError::new("malignant", "`malignant` must not be empty")
                 .hint("without it, the known malignant classes count"));
         }
+        self.device.check(self.precision)?;
         if self.bootstrap > 10_000 {
             return Err(ParamError::new("bootstrap", "`bootstrap` must be at most 10000")
                 .hint("1000 resamples determine two digits of an interval"));

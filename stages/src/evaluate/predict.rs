@@ -28,7 +28,8 @@ pub struct Predicted {
 
 /// Predicts the rows with the model, and those of the external test set if there is one.
 pub fn predict(params: &EvaluateParams, context: &StageContext<'_>) -> Result<Predicted, StageError> {
-    let classifier = Classifier::load(context.input("model")?)?;
+    let mut classifier = Classifier::load(context.input("model")?)?;
+    classifier.compute_on(params.choice(), |note| context.note(note), |why| context.flaw(why))?;
     let shards = ShardReader::open(context.input("shards")?)?;
     classifier.require_its_images(&shards)?;
     check_folds(&classifier, &params.splits)?;

@@ -6,6 +6,7 @@ use hamflow_stage_api::{CommandError, Input, StageError, Symlinks, read_regular}
 use rayon::prelude::*;
 
 use crate::gradcam::pictures::{enlarged, paint};
+use crate::ml::backend::Choice;
 use crate::ml::classifier::{Classifier, thread_pool};
 use crate::ml::metric::most_probable;
 use hamflow_kernels::imaging::{Preparation, Preparer, encode_png};
@@ -56,7 +57,9 @@ pub type Listener<'a> = dyn FnMut(&[String], Classified) -> Result<(), CommandEr
 
 /// Classifies image files. A file that cannot be decoded is reported as its answer and does not stop the others.
 pub fn classify(asked: &Classify<'_>, tell: &mut Listener<'_>) -> Result<(), CommandError> {
-    let classifier = Classifier::load(asked.model)?;
+    let mut classifier = Classifier::load(asked.model)?;
+    // On the device if there is one; the answers say nothing about it.
+    classifier.compute_on(Choice::default(), |_| (), |_| ())?;
     let preparation = classifier.preparation()?;
     let labels: Vec<String> = classifier.classes().iter().map(|class| class.label.clone()).collect();
     let pool = thread_pool(asked.threads)?;

@@ -14,7 +14,7 @@ use hamflow_stage_api::{
 };
 
 use crate::artifact;
-use crate::ml::backend;
+use crate::ml::backend::{self, Choice};
 use crate::ml::card::{self, Card, Training};
 use crate::ml::examples::{self, Examples, Role};
 use crate::ml::network::Network;
@@ -127,7 +127,7 @@ impl<'a> Run<'a> {
         }
         let network = network(recipe, shards.shape(), examples.classes.len())?;
         check_names(recipe, &network)?;
-        let on_cpu = backend::class(recipe).is_ok_and(|class| class == backend::PROCESSOR);
+        let on_cpu = Choice::from(recipe).class().is_ok_and(|class| class == backend::PROCESSOR);
         let memory = if on_cpu { available_memory() } else { None };
         check_batch(recipe, &network, examples.of(Role::Training).count(), memory)?;
         let training = samples(&examples, Role::Training, &shards)?;
@@ -139,7 +139,8 @@ impl<'a> Run<'a> {
         };
         let validation = samples(&examples, Role::Validation, &shards)?;
         let data = Data { training, validation, normalisation };
-        let engine = backend::engine(&network, recipe, &data, weights, |note| self.note(note))?;
+        let engine =
+            backend::engine(&network, recipe, &data, weights, |note| self.note(note), |why| self.context.flaw(why))?;
         let mut trainer = Trainer::with_engine(&network, recipe.clone(), data, engine);
         let class_weights = trainer.class_weights().to_vec();
         let stopped = match self.epochs(&mut trainer, examples.of(Role::Training).count()) {

@@ -54,6 +54,7 @@ pub fn check<Q: Queue, E: Into<StageError>>(
     operations::check(&mut make(precision).map_err(Into::into)?, precision, &mut findings)?;
     training::check(|| make(precision).map_err(Into::into), precision, &mut findings)?;
     training::check_models(|| make(precision).map_err(Into::into), precision, models, &mut findings)?;
+    training::check_inference(|| make(precision).map_err(Into::into), precision, models, &mut findings)?;
     Ok(findings)
 }
 

@@ -34,6 +34,9 @@ macro_rules! descriptor {
         $(#[$doc])*
         struct $name($raw);
 
+        // SAFETY: cuDNN's objects may be used from any thread, one at a time.
+        unsafe impl Send for $name {}
+
         impl Drop for $name {
             fn drop(&mut self) {
                 // SAFETY: the descriptor exists and is destroyed only here. A failure to destroy it is harmless.

@@ -19,6 +19,7 @@ pub mod engine;
 pub mod epoch_buffer;
 pub mod error;
 pub mod gpu;
+pub mod inference;
 pub mod kernel;
 pub mod library;
 pub mod parameters;
@@ -31,6 +32,7 @@ pub mod session;
 pub use engine::CudaEngine;
 pub use error::CudaError;
 pub use gpu::Gpu;
+pub use inference::CudaModel;
 pub use library::{Usable, usable};
 
 #[cfg(test)]

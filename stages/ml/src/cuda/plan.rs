@@ -186,6 +186,8 @@ pub struct Plan {
     pub steps: Vec<StepPlan>,
     /// The map that the first layer of vectors reads.
     pub flattened: usize,
+    /// The map that heat maps explain.
+    pub features: Option<usize>,
     /// The layers of vectors; the last one is dense.
     pub rows: Vec<RowPlan>,
     /// The numbers of the random operations, from which their keys are derived.
@@ -237,6 +239,7 @@ impl Plan {
             maps,
             steps: Vec::new(),
             flattened: lowered.flattened,
+            features: lowered.features,
             rows: Vec::new(),
             random: Vec::new(),
             statistics: running,
@@ -318,7 +321,8 @@ impl Plan {
     /// Fuses dropout into directly preceding pooling, whose output nothing else reads.
     fn fuses_into_pooling(&mut self, step: &Step, plan: DropoutPlan) -> bool {
         let pooled = step.inputs[0];
-        let is_plain = !self.maps[pooled].is_viewed() && pooled != self.flattened;
+        let is_read = pooled == self.flattened || self.features == Some(pooled);
+        let is_plain = !self.maps[pooled].is_viewed() && !is_read;
         match self.steps.last_mut() {
             Some(StepPlan { op: OpPlan::Pool { dropout: dropout @ None, .. }, output, .. })
                 if *output == pooled && is_plain =>

@@ -24,6 +24,9 @@ pub struct Products {
     precision: Precision,
 }
 
+// SAFETY: a handle may be used from any thread, one at a time.
+unsafe impl Send for Products {}
+
 impl Drop for Products {
     fn drop(&mut self) {
         // SAFETY: the handle exists and is destroyed only here. A failure to destroy it is harmless.

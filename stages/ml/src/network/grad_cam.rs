@@ -40,28 +40,28 @@ impl<'a> GradCam<'a> {
         let mut work = lock(&self.spare).pop().unwrap_or_default();
         let (activations, gradient) = self.network.class_gradient(weights, image, class, self.map, &mut work);
         let layout = self.network.lowered.maps[self.map].layout;
-        let heat = combine(layout.shape, &activations, &gradient);
+        let heat = HeatMap::combine(layout.shape, &activations, &gradient);
         lock(&self.spare).push(work);
         heat
     }
 }
 
-/// The sum of activations weighted by the mean gradient of their channel; negative values become 0.
-fn combine(shape: MapShape, activations: &[f32], gradients: &[f32]) -> HeatMap {
-    let MapShape { height, width, channels } = shape;
-    let mut importance = vec![0.0; channels];
-    for pixel in gradients.chunks_exact(channels) {
-        importance.iter_mut().zip(pixel).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
-    }
-    importance.iter_mut().for_each(|sum| *sum /= (height * width) as f64);
-    let heat = |pixel: &[f32]| {
-        let sum: f64 = importance.iter().zip(pixel).map(|(weight, value)| weight * f64::from(*value)).sum();
-        sum.max(0.0)
-    };
-    HeatMap { height, width, values: activations.chunks_exact(channels).map(heat).collect() }
-}
-
 impl HeatMap {
+    /// The sum of activations weighted by the mean gradient of their channel; negative values become 0.
+    pub fn combine(shape: MapShape, activations: &[f32], gradients: &[f32]) -> Self {
+        let MapShape { height, width, channels } = shape;
+        let mut importance = vec![0.0; channels];
+        for pixel in gradients.chunks_exact(channels) {
+            importance.iter_mut().zip(pixel).for_each(|(sum, gradient)| *sum += f64::from(*gradient));
+        }
+        importance.iter_mut().for_each(|sum| *sum /= (height * width) as f64);
+        let heat = |pixel: &[f32]| {
+            let sum: f64 = importance.iter().zip(pixel).map(|(weight, value)| weight * f64::from(*value)).sum();
+            sum.max(0.0)
+        };
+        Self { height, width, values: activations.chunks_exact(channels).map(heat).collect() }
+    }
+
     /// Resizes to `height` × `width` with bilinear interpolation between the centres of the positions.
     ///
     /// Matches PyTorch's `interpolate(mode="bilinear", align_corners=False)`.

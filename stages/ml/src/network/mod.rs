@@ -82,6 +82,11 @@ impl Network {
         &self.lowered
     }
 
+    /// The map that heat maps explain, if there is one.
+    pub fn features(&self) -> Option<usize> {
+        self.lowered.features
+    }
+
     /// The number of classes.
     pub fn classes(&self) -> usize {
         self.lowered.rows.last().map_or(0, |row| row.output)

@@ -3,20 +3,21 @@
 use hamflow_stage_api::{Random, StageError};
 
 use super::Finding;
-use crate::augment::Augmentation;
-use crate::cuda::CudaEngine;
+use crate::augment::{Augmentation, Draw};
 use crate::cuda::queue::Queue;
+use crate::cuda::{CudaEngine, CudaModel};
 use crate::graph::{Builder, Graph, Value};
 use crate::model::Model;
-use crate::network::Network;
-use crate::normalisation::Normalisation;
+use crate::network::{GradCam, HeatMap, Network};
+use crate::normalisation::{Normalisation, normalise};
 use crate::op::ConvConfig;
 use crate::optim::OptimiserKind;
 use crate::precision::Precision;
 use crate::recipe::{ClassWeights, Recipe, Sampling};
 use crate::schedule::Curve;
 use crate::switch::Switch;
-use crate::trainer::{Data, Samples, Trainer, first_weights};
+use crate::trainer::{Data, Samples, Trainer, first_weights, predict_view};
+use crate::tta::views;
 use hamflow_kernels::network::Activation::{Relu, Relu6, Silu};
 use hamflow_kernels::shape::MapShape;
 
@@ -39,6 +40,7 @@ fn layers(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
     let x = conv(b, "conv3", x, 32)?;
     let x = b.dropout("dropout2", x, 0.1);
     let x = b.max_pool("pool2", x)?;
+    b.features(x);
     let x = b.flatten("flatten", x);
     let x = b.row_dropout("dropout3", x, 0.2);
     let x = b.dense("dense1", x, 24);
@@ -159,6 +161,7 @@ fn normalised(b: &mut Builder<'_>, image: Value) -> Result<Value, String> {
     let x = b.overlapping_max_pool("pool", d)?;
     let x = b.conv("conv4", x, ConvConfig { groups: 2, ..ConvConfig::new(12, 3).stride(2).bias() })?;
     let x = b.activation(x, Relu6);
+    b.features(x);
     let x = b.conv("conv5", x, ConvConfig::new(20, 1))?;
     let x = b.global_pool("mean", x);
     let x = b.flatten("flatten", x);
@@ -201,6 +204,70 @@ pub(super) fn check_models<Q: Queue>(
         }
     }
     Ok(())
+}
+
+/// Compares logits and heat maps, from drawn weights.
+pub(super) fn check_inference<Q: Queue>(
+    mut make: impl FnMut() -> Result<Q, StageError>,
+    precision: Precision,
+    models: &[&Model],
+    findings: &mut Vec<Finding>,
+) -> Result<(), StageError> {
+    let bug = StageError::bug;
+    let shape = MapShape { height: 33, width: 40, channels: 3 };
+    let mut networks = vec![
+        ("a network with dropout", network()?),
+        ("a normalised network", Graph::build(SHAPE, normalised).and_then(Network::new).map_err(bug)?),
+    ];
+    for model in models {
+        networks.push((model.name, model.network(shape, CLASSES).map_err(bug)?));
+    }
+    let failed = |error: candle_core::Error| StageError::bug(error.to_string());
+    for (name, network) in networks {
+        let weights = first_weights(&network, &recipe())?;
+        let values = weights.with_slices(|slices| slices.concat()).map_err(failed)?;
+        let normalisation = Normalisation::shared(60.0, 55.0);
+        let (images, classes) = images(network.input(), 5, "inference");
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let mut on_device = CudaModel::new(make()?, &network, &values, normalisation, precision)?;
+        let (predictor, table) = (network.predictor(&weights).map_err(failed)?, normalisation.table());
+        let named = |what: &str| format!("{name}: {what}, {precision:?}").to_lowercase();
+        for view in views(8).skip(5).chain([Draw::NONE]) {
+            let ours = on_device.logits(&images, &view)?;
+            let theirs = predict_view(&predictor, &table, &images, &view).map_err(failed)?;
+            findings.push(Finding::new(named("logits"), &ours, &theirs, of_inference(precision)));
+        }
+        let explained: Vec<(&[u8], usize)> = images.iter().copied().zip(classes).collect();
+        let (Some(ours), Some(grad_cam)) = (on_device.heat_maps(&explained)?, GradCam::new(&network)) else {
+            return Err(StageError::bug(format!("{name} has no features")));
+        };
+        let theirs = weights.with_slices(|slices| {
+            let heat = |(image, class): &(&[u8], usize)| {
+                let mut pixels = vec![0.0; image.len()];
+                normalise(image, network.input().channels, &table, &mut pixels);
+                grad_cam.heat(slices, &pixels, *class)
+            };
+            explained.iter().map(heat).collect::<Vec<HeatMap>>()
+        });
+        let flat = |maps: &[HeatMap]| -> Vec<f32> {
+            maps.iter().flat_map(|map| map.values.iter().map(|value| *value as f32)).collect()
+        };
+        let (ours, theirs) = (flat(&ours), flat(&theirs.map_err(failed)?));
+        if theirs.iter().all(|value| *value == 0.0) {
+            return Err(StageError::bug(format!("{name} has empty heat maps")));
+        }
+        findings.push(Finding::new(named("heat maps"), &ours, &theirs, of_inference(precision)));
+    }
+    Ok(())
+}
+
+/// The tolerance for what a whole network computes without normalising by its batch.
+fn of_inference(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-4,
+        Precision::Tf32 => 2e-2,
+        Precision::Bf16 => 1.5e-1,
+    }
 }
 
 /// The tolerance for losses of networks with normalisation, which divides by deviations of few values here.

@@ -17,7 +17,17 @@ use hamflow_kernels::shape::MapShape;
 impl<Q: Queue> Session<Q> {
     /// Propagates the gradient of the flattened map to all weights.
     pub(super) fn backward_maps(&mut self, images: usize) -> Result<(), CudaError> {
-        for index in (0..self.plan.steps.len()).rev() {
+        self.backward_steps(0, images)
+    }
+
+    /// Propagates the gradient of the flattened map to another one.
+    pub(super) fn backward_after(&mut self, map: usize, images: usize) -> Result<(), CudaError> {
+        let made = self.plan.steps.iter().position(|step| step.output == map);
+        self.backward_steps(made.map_or(0, |index| index + 1), images)
+    }
+
+    fn backward_steps(&mut self, first: usize, images: usize) -> Result<(), CudaError> {
+        for index in (first..self.plan.steps.len()).rev() {
             let step = self.plan.steps[index].clone();
             if !self.trainable.wanted[step.output] {
                 continue;
@@ -100,6 +110,7 @@ impl<Q: Queue> Session<Q> {
         let OpPlan::Conv { convolution, pad, weights, bias, relu } = &step.op else { return Ok(()) };
         let (input, gradient) = (self.maps[step.inputs[0]].values, self.maps[step.output].gradient);
         let convolution = Convolution { images, ..*convolution };
+        // Also without training: the bias gradient comes with ReLU's.
         if let Some(bias) = bias {
             let kernel = self.either(Kernel::BiasGradientF32, Kernel::BiasGradientBf16);
             let rows = convolution.output_len() / convolution.outputs;

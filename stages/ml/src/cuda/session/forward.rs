@@ -95,7 +95,7 @@ impl<Q: Queue> Session<Q> {
 
     /// The dropout arguments of a kernel: keys, threshold, scale.
     pub(super) fn dropping(&self, dropout: Option<DropoutPlan>, images: usize) -> [Argument; 3] {
-        match dropout {
+        match dropout.filter(|_| self.drops) {
             Some(DropoutPlan { slot, threshold, scale }) => {
                 [Argument::Buffer(self.keys.slice(slot * images..(slot + 1) * images)), U32(threshold), F32(scale)]
             }
@@ -144,13 +144,8 @@ impl<Q: Queue> Session<Q> {
                 let arguments = [from, other, to, count(values)];
                 self.launch(self.either(Kernel::AddF32, Kernel::AddBf16), blocks(values), &arguments)
             }
-            OpPlan::Dropout(dropout) => {
-                let dropout = Some(*dropout).filter(|_| is_training);
-                self.dropout([input, output], dropout, images, values / images, true)
-            }
-            OpPlan::Keep(depth) => {
-                self.keep([input, output], depth.filter(|_| is_training), images, values / images, false)
-            }
+            OpPlan::Dropout(dropout) => self.dropout([input, output], Some(*dropout), images, values / images, true),
+            OpPlan::Keep(depth) => self.keep([input, output], *depth, images, values / images, false),
         }
     }
 
@@ -201,6 +196,7 @@ impl<Q: Queue> Session<Q> {
         length: usize,
         adds: bool,
     ) -> Result<(), CudaError> {
+        let depth = depth.filter(|_| self.drops);
         let keys = self.dropping(depth.map(|(plan, _)| plan), images)[0];
         let (rate, scale) = depth.map_or((0.0, 1.0), |(plan, rate)| (rate, plan.scale));
         let numbers = [keys, F64(rate), F32(scale), count(images * length), count(length), U32(adds.into())];

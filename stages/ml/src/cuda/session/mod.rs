@@ -129,6 +129,8 @@ pub struct Session<Q> {
     used: Tensors,
     training: TrainingBuffers,
     trainable: Trainable,
+    /// Whether dropout and stochastic depth are applied.
+    drops: bool,
     /// The normalised value of each byte, for each channel.
     values: Buffer,
     /// The mean and the standard deviation of the image bytes, for each channel.
@@ -214,6 +216,7 @@ impl<Q: Queue> Session<Q> {
             row_gradients: [queue.allocate(plan.number, most_of_rows)?, queue.allocate(plan.number, most_of_rows)?],
             training: TrainingBuffers::new(&plan, groups, &mut queue)?,
             trainable: Trainable::new(&plan, &[]),
+            drops: false,
             values: queue.allocate(Number::F32, 3 * 256)?,
             scales: queue.allocate(Number::F64, 2 * 3)?,
             pixels: queue.allocate(Number::F32, images * plan.input.len())?,
@@ -328,7 +331,7 @@ impl<Q: Queue> Session<Q> {
     /// Enqueues a training step on the source's next `images`.
     pub fn train(&mut self, source: &Source, images: usize) -> Result<(), CudaError> {
         let Settings { loss, moves, colours, erases, mixes, .. } = self.settings;
-        self.used = self.model;
+        (self.used, self.drops) = (self.model, true);
         self.begin(source, images, self.plan.random.len())?;
         self.draw(source, images, Drawing { moves, colours, erases, mixes })?;
         self.forward(source, images, true)?;
@@ -345,12 +348,45 @@ impl<Q: Queue> Session<Q> {
     /// Enqueues a validation step on the source's next `images`, with the moving average if there is one; its logits go to
     /// `logits`. [`begin_validation`](Self::begin_validation) comes first.
     pub fn validate(&mut self, source: &Source, images: usize, logits: Buffer) -> Result<(), CudaError> {
-        self.used = self.average.unwrap_or(self.model);
+        (self.used, self.drops) = (self.average.unwrap_or(self.model), false);
         self.begin(source, images, 0)?;
         self.draw(source, images, Drawing::default())?;
         self.forward(source, images, false)?;
         self.loss(source, images, Loss::default(), false)?;
         self.keep_logits(source, images, logits)
+    }
+
+    /// Enqueues the prediction of the source's next `images`, moved by its matrices or not; the logits go to `logits`.
+    pub fn predict(&mut self, source: &Source, images: usize, moves: bool, logits: Buffer) -> Result<(), CudaError> {
+        (self.used, self.drops) = (self.model, false);
+        self.begin(source, images, 0)?;
+        self.draw(source, images, Drawing { moves, ..Drawing::default() })?;
+        self.forward(source, images, false)?;
+        self.keep_logits(source, images, logits)
+    }
+
+    /// Enqueues, after a prediction of these `images`, the gradient of a map by the logits with the given factors. Returns
+    /// the map's values and gradient.
+    pub fn explain(&mut self, map: usize, factors: &[f32], images: usize) -> Result<[Vec<f32>; 2], CudaError> {
+        self.queue.upload(self.slopes, &f32_bytes(factors))?;
+        self.trainable = Trainable::after(&self.plan, map);
+        self.backward_rows(images)?;
+        self.backward_after(map, images)?;
+        let length = images * self.plan.maps[map].shape.len();
+        let MapBuffers { values, gradient, .. } = self.maps[map];
+        Ok([self.wide(values.first(length))?, self.wide(gradient.first(length))?])
+    }
+
+    /// The values of a map as f32.
+    fn wide(&mut self, buffer: Buffer) -> Result<Vec<f32>, CudaError> {
+        let bytes = self.queue.download(buffer)?;
+        Ok(match buffer.number {
+            Number::Bf16 => bytes
+                .chunks_exact(2)
+                .map(|pair| f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16))
+                .collect(),
+            _ => f32_values(&bytes),
+        })
     }
 
     /// Prepares the moving average for validation.

@@ -27,4 +27,14 @@ impl Trainable {
         }
         Self { steps, norms, wanted }
     }
+
+    /// No weights, and the maps that depend on a map.
+    pub(super) fn after(plan: &Plan, map: usize) -> Self {
+        let mut wanted = vec![false; plan.maps.len()];
+        wanted[map] = true;
+        for step in &plan.steps {
+            wanted[step.output] |= step.inputs.iter().any(|map| wanted[*map]);
+        }
+        Self { steps: vec![false; plan.steps.len()], norms: vec![false; plan.norms.len()], wanted }
+    }
 }
