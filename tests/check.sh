@@ -204,6 +204,17 @@ if for_step services; then
     done
     cargo test --release --features cuda --lib -- cuda:: device:: "${chosen[@]}"
   )
+
+  step "CUDA, on a stand-in for NVIDIA's libraries"
+  if [ -n "$nvrtc" ]; then
+    cargo build --release --features cuda
+    stand_in=$(mktemp -d)
+    removed+=("$stand_in")
+    bash tests/cuda/build.sh "$stand_in"
+    "$HAMFLOW_PYTHON" tests/cuda/test.py "${CARGO_TARGET_DIR:-target}/release/hamflow" "$stand_in" "$nvrtc/lib"
+  else
+    missing NVRTC "tests/cuda/test.py"
+  fi
 fi
 
 if for_step real; then

@@ -13,8 +13,10 @@ impl Planner<'_> {
     pub fn elsewhere(&self, id: StageId, check: &Check) -> Option<Check> {
         let stage = self.graph.stage(id);
         let locked = self.lock.stages.get(&stage.name)?;
-        let device = locked.device.as_ref().filter(|device| check.fingerprint.device.as_ref() != Some(*device))?;
-        let other = check.on(&self.world, stage, Some(device.clone()));
+        if locked.device == check.fingerprint.device {
+            return None;
+        }
+        let other = check.on(&self.world, stage, locked.device.clone());
         (other.key.hex() == locked.key && stage.kind.accepts_other_devices(&stage.params)).then_some(other)
     }
 
@@ -28,7 +30,12 @@ impl Planner<'_> {
     /// Describes the device that a stage's result was made on, if this machine would use another one.
     pub fn made_elsewhere(&self, id: StageId, check: &Check) -> Option<String> {
         let own = self.world.device_class(self.graph.stage(id)).ok().flatten();
-        let device = check.fingerprint.device.as_ref().filter(|device| own.as_ref() != Some(*device))?;
+        let device = &check.fingerprint.device;
+        if own == *device {
+            return None;
+        }
+        // What does not depend on the device was made without one.
+        let device = device.as_deref().unwrap_or("cpu");
         let here = own.map_or("which this machine has not".to_owned(), |own| format!("this machine has `{own}`"));
         Some(format!("made on `{device}`, {here}"))
     }

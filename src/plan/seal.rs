@@ -25,7 +25,7 @@ use crate::store::StableEntry;
 use crate::store::remote::SCOPE_VARIABLE;
 use crate::threads;
 
-const MAGIC: &[u8] = b"hamflow-seal 3\n";
+const MAGIC: &[u8] = b"hamflow-seal 4\n";
 
 /// A BLAKE3 hash as bytes.
 type Hash = [u8; 32];
@@ -189,6 +189,10 @@ impl Seal {
 impl DeviceChoice {
     fn holds(&self, kinds: Kinds) -> bool {
         let kind = kinds.iter().find(|kind| kind.spec().name == self.kind);
+        // Asking for the class may start a device.
+        if self.evidence.is_some() && kind.is_some_and(|kind| kind.device_evidence() == self.evidence) {
+            return true;
+        }
         let params = serde_json::from_str::<Params>(&self.params).ok();
         let resolved = kind.zip(params).and_then(|(kind, params)| Some((kind, kind.resolve(&params).ok()?)));
         resolved.is_some_and(|(kind, params)| kind.device_class(&params).is_ok_and(|class| class == self.class))

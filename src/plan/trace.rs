@@ -21,6 +21,8 @@ pub struct DeviceChoice {
     pub params: String,
     /// The class.
     pub class: Option<String>,
+    /// What decided it, if that is known.
+    pub evidence: Option<String>,
 }
 
 /// Everything that was read.

@@ -112,10 +112,12 @@ impl<'a> World<'a> {
                 None => base,
             }
         })?;
-        // `None` means that the kind's numbers do not depend on the device class.
-        if class.is_some() {
+        let evidence = stage.kind.device_evidence();
+        // With neither, the kind's numbers do not depend on the device.
+        if class.is_some() || evidence.is_some() {
             let params = serde_json::to_string(stage.params.json()).expect("parameters have only string keys");
-            let choice = DeviceChoice { kind: stage.spec.name.to_owned(), params, class: class.clone() };
+            let kind = stage.spec.name.to_owned();
+            let choice = DeviceChoice { kind, params, class: class.clone(), evidence };
             let devices = &mut self.trace.borrow_mut().devices;
             if !devices.contains(&choice) {
                 devices.push(choice);

@@ -30,6 +30,7 @@ use crate::artifact;
 use crate::dataset::EXTERNAL;
 use crate::json;
 use crate::ml::card::Card;
+use crate::ml::device;
 use crate::ml::metric::{Scores, SplitMetrics};
 use crate::plot::{Figure, grouped};
 
@@ -192,6 +193,10 @@ impl Columns<EvaluateParams> for Evaluate {
 impl Devices<EvaluateParams> for Evaluate {
     fn class(&self, params: &EvaluateParams) -> Result<Option<String>, ParamError> {
         params.choice().inference_class()
+    }
+
+    fn evidence(&self) -> Option<String> {
+        Some(device::evidence())
     }
 
     fn accepts_others(&self, _params: &EvaluateParams) -> bool {

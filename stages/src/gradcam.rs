@@ -21,7 +21,7 @@ use crate::image_names::ImageNames;
 use crate::json;
 use crate::ml::backend::Choice;
 use crate::ml::classifier::Classifier;
-use crate::ml::device::Device;
+use crate::ml::device::{self, Device};
 use crate::ml::precision::Precision;
 use crate::shard::{self, ShardReader};
 
@@ -132,7 +132,7 @@ impl Kind for GradCam {
 
     fn run(&self, params: &GradCamParams, context: &StageContext<'_>) -> Result<(), StageError> {
         let mut classifier = Classifier::load(context.input("model")?)?;
-        classifier.compute_on(params.choice(), |note| context.note(note), |why| context.flaw(why))?;
+        classifier.compute_on(params.choice(), |note| context.note(note), |why| context.warn(why))?;
         let shards = ShardReader::open(context.input("shards")?)?;
         classifier.require_its_images(&shards)?;
         let rows = rows::read(context.input("predictions")?, &params.split)?;
@@ -185,6 +185,10 @@ impl Kind for GradCam {
 impl Devices<GradCamParams> for GradCam {
     fn class(&self, params: &GradCamParams) -> Result<Option<String>, ParamError> {
         params.choice().inference_class()
+    }
+
+    fn evidence(&self) -> Option<String> {
+        Some(device::evidence())
     }
 
     fn accepts_others(&self, _params: &GradCamParams) -> bool {

@@ -17,6 +17,7 @@ use crate::artifact;
 use crate::ml::backend::Choice;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
+use crate::ml::device;
 use crate::ml::recipe::Recipe;
 use crate::ml::switch::Switch;
 use crate::training::curves::LearningCurves;
@@ -220,6 +221,10 @@ impl Kind for Search {
 impl Devices<SearchParams> for Search {
     fn class(&self, params: &SearchParams) -> Result<Option<String>, ParamError> {
         Choice::from(&params.base()).class().map(Some)
+    }
+
+    fn evidence(&self) -> Option<String> {
+        Some(device::evidence())
     }
 
     fn accepts_others(&self, _params: &SearchParams) -> bool {

@@ -8,6 +8,7 @@ use crate::artifact;
 use crate::ml::backend::Choice;
 use crate::ml::card;
 use crate::ml::classifier::thread_pool;
+use crate::ml::device;
 use crate::ml::recipe::Recipe;
 use crate::training::curves::LearningCurves;
 use crate::training::{self, Outcome, Run, Stopped};
@@ -78,6 +79,10 @@ impl Kind for Train {
 impl Devices<Recipe> for Train {
     fn class(&self, recipe: &Recipe) -> Result<Option<String>, ParamError> {
         Choice::from(recipe).class().map(Some)
+    }
+
+    fn evidence(&self) -> Option<String> {
+        Some(device::evidence())
     }
 
     fn accepts_others(&self, _recipe: &Recipe) -> bool {

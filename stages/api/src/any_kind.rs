@@ -80,6 +80,9 @@ pub trait AnyKind: Sync {
     /// [`Devices::accepts_others`](crate::Devices::accepts_others).
     fn accepts_other_devices(&self, params: &Resolved) -> bool;
 
+    /// See [`Devices::evidence`](crate::Devices::evidence).
+    fn device_evidence(&self) -> Option<String>;
+
     /// [`Tools::questions`](crate::Tools::questions); none by default.
     fn tool_questions(&self, params: &Resolved) -> Vec<String>;
 
@@ -165,6 +168,10 @@ impl<K: Kind> AnyKind for K {
 
     fn device_class(&self, params: &Resolved) -> Result<Option<String>, ParamError> {
         self.devices().map_or(Ok(None), |devices| devices.class(params.get()))
+    }
+
+    fn device_evidence(&self) -> Option<String> {
+        self.devices().and_then(|devices| devices.evidence())
     }
 
     fn accepts_other_devices(&self, params: &Resolved) -> bool {

@@ -69,6 +69,12 @@ pub trait Devices<P> {
     /// Fails if the requested device is not available.
     fn class(&self, params: &P) -> Result<Option<String>, ParamError>;
 
+    /// What decides the device class, read without starting a device: while it is the same, so is the class. `None` if that
+    /// is not known.
+    fn evidence(&self) -> Option<String> {
+        None
+    }
+
     /// Whether a result that the lock file records for the same inputs on another device class may be used if there is none for this
     /// machine's class.
     fn accepts_others(&self, _params: &P) -> bool {

@@ -74,7 +74,7 @@ impl Choice {
             Ok(_) => match make() {
                 Ok(made) => return Ok(Some(made)),
                 Err(error) if self.needs_cuda() => return Err(error),
-                Err(error) => fell_back(format!("computed on the CPU instead: {}", error.message)),
+                Err(error) => fell_back(format!("computing on the CPU, although there is a device: {}", error.message)),
             },
             Err(NoCuda { message, hint }) if self.needs_cuda() => return Err(StageError::failed(message).hint(hint)),
             Err(NoCuda { message, .. }) if cfg!(feature = "cuda") => note(format!("computing on the CPU: {message}")),

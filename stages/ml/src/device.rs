@@ -1,5 +1,7 @@
 //! The device that trains, as a parameter.
 
+use std::path::{Path, PathBuf};
+
 use hamflow_stage_api::ParamError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,65 @@ impl Device {
         }
         Ok(())
     }
+}
+
+/// What decides whether there is a device and which class it has, read without starting NVIDIA's driver: the variables that
+/// choose devices and libraries, the driver, and the libraries where they are looked for.
+pub fn evidence() -> String {
+    // A build without CUDA has no device anywhere.
+    if !cfg!(feature = "cuda") {
+        return String::new();
+    }
+    let mut lines: Vec<String> = VARIABLES
+        .iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| format!("{name}={}", value.to_string_lossy())))
+        .collect();
+    // Devices change only with a new boot, except for the names that the driver makes.
+    for path in ["/proc/driver/nvidia/version", "/proc/sys/kernel/random/boot_id"] {
+        lines.push(std::fs::read_to_string(path).unwrap_or_default());
+    }
+    lines.extend(names("/dev".as_ref(), &["nvidia"]).into_iter().map(|(name, _)| name));
+    let searched = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    for folder in std::env::split_paths(&searched).chain(LIBRARY_FOLDERS.iter().map(PathBuf::from)) {
+        for (name, path) in names(&folder, &["libcuda.", "libnvrtc", "libcublas", "libcudnn", "ld.so.cache"]) {
+            let stat = std::fs::metadata(&path).ok();
+            let changed = stat.as_ref().and_then(|stat| stat.modified().ok());
+            lines.push(format!("{name} {:?} {changed:?}", stat.map(|stat| stat.len())));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Variables that choose devices, libraries, or how those compute.
+const VARIABLES: [&str; 6] = [
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+];
+
+/// Where libraries are looked for by default; `/etc` has the cache of their places.
+const LIBRARY_FOLDERS: [&str; 7] = [
+    "/etc",
+    "/lib64",
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/wsl/lib",
+    "/usr/local/cuda/lib64",
+];
+
+/// The entries of a folder whose names begin with one of these, in order.
+fn names(folder: &Path, beginnings: &[&str]) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(String, PathBuf)> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .filter(|(name, _)| beginnings.iter().any(|beginning| name.starts_with(beginning)))
+        .collect();
+    found.sort();
+    found
 }
 
 /// The reason of a build without CUDA.

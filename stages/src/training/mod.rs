@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
         let validation = samples(&examples, Role::Validation, &shards)?;
         let data = Data { training, validation, normalisation };
         let engine =
-            backend::engine(&network, recipe, &data, weights, |note| self.note(note), |why| self.context.flaw(why))?;
+            backend::engine(&network, recipe, &data, weights, |note| self.note(note), |why| self.context.warn(why))?;
         let mut trainer = Trainer::with_engine(&network, recipe.clone(), data, engine);
         let class_weights = trainer.class_weights().to_vec();
         let stopped = match self.epochs(&mut trainer, examples.of(Role::Training).count()) {

@@ -36,8 +36,12 @@ struct Slot {
     bytes: PinnedHostSlice<u8>,
 }
 
-fn failed(action: &'static str) -> impl Fn(DriverError) -> CudaError {
-    move |error| CudaError::failed(action, error)
+fn failed(action: impl Into<String>) -> impl Fn(DriverError) -> CudaError {
+    let action = action.into();
+    move |error| {
+        let said = error.error_string().map(|said| said.to_string_lossy().into_owned());
+        CudaError::Failed { action: action.clone(), why: said.unwrap_or_else(|_| format!("{error:?}")) }
+    }
 }
 
 impl Gpu {
@@ -92,9 +96,7 @@ impl Gpu {
 
 /// Allocates zeroed memory, owned by `memory`.
 fn take(stream: &Arc<CudaStream>, memory: &mut Vec<CudaSlice<u8>>, bytes: usize) -> Result<u64, CudaError> {
-    let slice = stream
-        .alloc_zeros::<u8>(bytes.max(1))
-        .map_err(|error| CudaError::failed(format!("allocate {bytes} bytes"), error))?;
+    let slice = stream.alloc_zeros::<u8>(bytes.max(1)).map_err(failed(format!("allocate {bytes} bytes")))?;
     let address = slice.device_ptr(stream).0;
     memory.push(slice);
     Ok(address)
@@ -202,9 +204,7 @@ impl Queue for Gpu {
             LaunchConfig { grid_dim: (blocks as u32, 1, 1), block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 };
         // SAFETY: the session passes the kernel's parameters in order. The tests run the same launches on the CPU,
         // where wrong arguments are detected.
-        unsafe { launch.launch(shape) }
-            .map(|_| ())
-            .map_err(|error| CudaError::failed(format!("run the kernel `{}`", kernel.name()), error))
+        unsafe { launch.launch(shape) }.map(|_| ()).map_err(failed(format!("run the kernel `{}`", kernel.name())))
     }
 
     fn prepare(&mut self, convolutions: &[Convolution]) -> Result<(), CudaError> {

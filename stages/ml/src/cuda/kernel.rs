@@ -101,8 +101,10 @@ kernels! {
     PoolGradientBf16 = "pool_gradient_bf16",
     /// Partial sums of squares.
     SquareSums = "square_sums" waits,
-    /// Sums the partial sums of the blocks.
+    /// Sums the partial sums of the blocks, for few values.
     SumPartials = "sum_partials" waits,
+    /// The same for many values.
+    SumColumns = "sum_columns",
     /// Converts bf16 to f32.
     Widen = "widen",
     /// The sum of two maps.

@@ -14,6 +14,9 @@ use crate::cuda::queue::{
 use crate::optim::{Adam, OptimiserConfig, OptimiserKind};
 use hamflow_kernels::shape::MapShape;
 
+/// The number of values from which one thread sums all blocks' partial sums of a value, instead of a block.
+const MANY_VALUES: usize = 1024;
+
 impl<Q: Queue> Session<Q> {
     /// Propagates the gradient of the flattened map to all weights.
     pub(super) fn backward_maps(&mut self, images: usize) -> Result<(), CudaError> {
@@ -216,9 +219,18 @@ impl<Q: Queue> Session<Q> {
         let [input, gradient] = buffers.map(Argument::Buffer);
         let arguments = [input, gradient, partial, count(images), Argument::Window(window), count(per_block)];
         self.launch(self.either(Kernel::DepthwiseWeightsF32, Kernel::DepthwiseWeightsBf16), partials, &arguments)?;
+        self.sum_partials(weights, partials)
+    }
+
+    /// Sums the partial sums of blocks to the gradient of weights.
+    fn sum_partials(&mut self, weights: Range<usize>, partials: usize) -> Result<(), CudaError> {
         let values = weights.len();
-        let sums = Argument::Buffer(self.training.gradient.slice(weights));
-        self.launch(Kernel::SumPartials, values, &[partial, sums, count(partials), count(values)])
+        let buffers = [self.partials.cast(Number::F32), self.training.gradient.slice(weights)].map(Argument::Buffer);
+        let arguments = [&buffers[..], &[count(partials), count(values)]].concat();
+        match values >= MANY_VALUES {
+            true => self.launch(Kernel::SumColumns, blocks(values), &arguments),
+            false => self.launch(Kernel::SumPartials, values, &arguments),
+        }
     }
 
     /// Masks the gradient by ReLU and sums it to the bias gradient: output, gradient, masked gradient.
@@ -241,9 +253,7 @@ impl<Q: Queue> Session<Q> {
             U32(relu.into()),
         ]);
         self.launch(kernel, partials, &arguments)?;
-        let sums = Argument::Buffer(self.training.gradient.slice(bias));
-        let arguments = [Argument::Buffer(self.partials.cast(Number::F32)), sums, count(partials), count(channels)];
-        self.launch(Kernel::SumPartials, channels, &arguments)
+        self.sum_partials(bias, partials)
     }
 
     pub(super) fn filter_gradient(

@@ -268,3 +268,14 @@ KERNEL dropout_f32(const float *values, float *output, const u64 *keys, u32 thre
 KERNEL dropout_bf16(const bf16 *values, bf16 *output, const u64 *keys, u32 threshold, float scale, u32 count, u32 length) {
     dropout_all(values, output, keys, threshold, scale, count, length);
 }
+
+// The same with one thread per channel, for many channels.
+KERNEL sum_columns(const float *partial, float *sums, u32 blocks, u32 channels) {
+    FOR_EACH(channel, channels) {
+        double sum = 0.0;
+        for (u32 i = 0; i < blocks; i++) {
+            sum += (double)partial[i * channels + channel];
+        }
+        sums[channel] = (float)sum;
+    }
+}

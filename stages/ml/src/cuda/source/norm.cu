@@ -100,9 +100,21 @@ template <typename F> __device__ void channel_sums(F terms, double *partial, u32
     }
 }
 
-// The sums over the blocks of a channel, which all threads get.
+// Up to this number of blocks, one thread sums, which takes less time than waiting for the others.
+#define FEW 32
+
+// The sums over the blocks of a channel, which the first thread gets.
 __device__ void channel_totals(const double *partial, u32 blocks, u32 channels, double *a, double *b) {
     double own_a = 0.0, own_b = 0.0;
+    if (blocks <= FEW) {
+        for (u32 i = 0; threadIdx.x == 0 && i < blocks; i++) {
+            own_a += partial[(u64)(2 * i) * channels + blockIdx.x];
+            own_b += partial[(u64)(2 * i + 1) * channels + blockIdx.x];
+        }
+        *a = own_a;
+        *b = own_b;
+        return;
+    }
     for (u32 i = threadIdx.x; i < blocks; i += BLOCK) {
         own_a += partial[(u64)(2 * i) * channels + blockIdx.x];
         own_b += partial[(u64)(2 * i + 1) * channels + blockIdx.x];
