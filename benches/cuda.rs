@@ -1,8 +1,9 @@
 //! A graphics processor of NVIDIA, checked and measured.
 //!
 //! `cargo bench --bench cuda --features cuda` compares every operation and whole trainings with the processor's, then prints images
-//! per second of training steps for each precision and batch size; `-- check` and `-- measure` do one of them. With `-- serve`
-//! it answers lines `PRECISION BATCH STEPS` with milliseconds per step: `bench/cuda.py` puts PyTorch beside it, in interleaved rounds.
+//! per second of training steps for each precision and batch size; `-- check` and `-- measure` do one of them. `-- operations` checks
+//! in f32 without the models, `-- again` trains twice and without recordings, `-- algorithms` prints cuDNN's. With `-- serve`
+//! it answers lines `MODEL PRECISION BATCH STEPS` with milliseconds per step: `bench/cuda.py` puts PyTorch beside it, in interleaved rounds.
 //! The exit code is 1 where something differs, and 2 where there is no device.
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use hamflow_ml::cuda::rate::Rate;
 use hamflow_ml::cuda::session::{Session, Settings, Source};
 use hamflow_ml::cuda::{CudaError, Gpu, usable};
 use hamflow_ml::loss::{Loss, Target};
-use hamflow_ml::model;
+use hamflow_ml::model::{self, Model};
 use hamflow_ml::normalisation::Normalisation;
 use hamflow_ml::optim::{OptimiserConfig, OptimiserKind};
 use hamflow_ml::precision::Precision;
@@ -47,8 +48,7 @@ struct Training {
 }
 
 impl Training {
-    fn new(precision: Precision, batch: usize) -> Result<Self, CudaError> {
-        let model = model::find("baseline").expect("there is a baseline");
+    fn new(model: &Model, precision: Precision, batch: usize) -> Result<Self, CudaError> {
         let network = model.network(SHAPE, CLASSES).expect("it fits");
         let mut random = Random::new(1, "bench");
         let weights = Weights::draw(network.tensors(), &mut random).expect("there is memory");
@@ -124,10 +124,37 @@ fn checked() -> Result<bool, StageError> {
     Ok(bad == 0)
 }
 
+/// Prints the comparisons of operations and small trainings in f32, among them the same training twice.
+fn compared(filter: &str) -> Result<bool, StageError> {
+    let findings = check(Precision::F32, &[], Gpu::new)?;
+    let mut is_good = true;
+    for finding in findings.iter().filter(|finding| finding.what.contains(filter)) {
+        println!("{} {:.2e} of {:.2e}", finding.what, finding.difference, finding.allowed);
+        is_good &= finding.is_good();
+    }
+    Ok(is_good)
+}
+
+/// Prints the algorithms of each convolution of the models, forward and backward.
+fn algorithms() -> Result<(), StageError> {
+    for (name, precision) in PRECISIONS {
+        for model in model::MODELS {
+            let training = Training::new(model, precision, BATCHES[1])?;
+            let mut chosen = training.session.queue.algorithms();
+            chosen.sort_by_key(|(convolution, _)| (convolution.height, convolution.inputs, convolution.outputs));
+            for (convolution, algorithms) in chosen {
+                println!("{name} {}: {convolution:?}: {}", model.name, algorithms.join(", "));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn measured() -> Result<(), StageError> {
+    let baseline = model::find("baseline").expect("there is a baseline");
     for (name, precision) in PRECISIONS {
         for batch in BATCHES {
-            let mut training = Training::new(precision, batch)?;
+            let mut training = Training::new(baseline, precision, batch)?;
             let once = training.measure(50)?;
             let steps = (500.0 / once) as usize;
             let mut rounds = Vec::new();
@@ -146,19 +173,21 @@ fn measured() -> Result<(), StageError> {
 }
 
 fn serve() -> Result<(), StageError> {
-    let mut trainings: HashMap<(String, usize), Training> = HashMap::new();
+    let mut trainings: HashMap<String, Training> = HashMap::new();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let mut words = line.split(' ');
-        let name = words.next().unwrap_or_default().to_owned();
-        let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).expect("PRECISION BATCH STEPS");
-        let (batch, steps) = (number(), number());
-        let (_, precision) = *PRECISIONS.iter().find(|known| known.0 == name).expect("a precision");
-        if !trainings.contains_key(&(name.clone(), batch)) {
+        let (case, steps) = line.rsplit_once(' ').expect("MODEL PRECISION BATCH STEPS");
+        let steps = steps.parse().expect("a number of steps");
+        if !trainings.contains_key(case) {
+            let [model, precision, batch]: [&str; 3] =
+                case.split(' ').collect::<Vec<_>>().try_into().expect("MODEL PRECISION BATCH STEPS");
+            let (_, precision) = *PRECISIONS.iter().find(|known| known.0 == precision).expect("a precision");
+            let batch = batch.parse().expect("a batch size");
             // One at a time, so that what is measured does not depend on what was measured before.
             trainings.clear();
-            trainings.insert((name.clone(), batch), Training::new(precision, batch)?);
+            let training = Training::new(model::find(model).expect("a model"), precision, batch)?;
+            trainings.insert(case.to_owned(), training);
         }
-        let training = trainings.get_mut(&(name, batch)).expect("it was just made");
+        let training = trainings.get_mut(case).expect("it was just made");
         training.measure(3)?;
         println!("{:.4}", training.measure(steps)?);
     }
@@ -178,6 +207,12 @@ fn main() -> ExitCode {
         serve().map(|()| true)
     } else if asked("check") {
         checked()
+    } else if asked("operations") {
+        compared("")
+    } else if asked("again") {
+        compared("the same training")
+    } else if asked("algorithms") {
+        algorithms().map(|()| true)
     } else if asked("measure") {
         measured().map(|()| true)
     } else {

@@ -175,8 +175,8 @@ class OnTheStandIn(unittest.TestCase):
         train = {"model": "efficientnet-lite0", **GENTLE, "batch_size": 64, "epochs": 1}
         ours, theirs = self.on_the_device(32, 1, **train), self.trained(32, **train)
         moved = distance(theirs, self.trained(32, **train | {"learning_rate": 1e-9}))
-        self.assertGreater(moved, 1e-4)
-        self.assertLess(distance(ours, theirs), 1e-3 * moved)
+        self.assertGreater(moved, 1e-3)
+        self.assertLess(distance(ours, theirs), 1e-2 * moved)
 
     def test_efficientnet_trains_200_steps_within_its_own_sensitivity(self):
         # From random weights and small batches, normalisation amplifies every rounding: a learning rate that is larger by

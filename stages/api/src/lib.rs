@@ -55,4 +55,4 @@ pub use reads::{FileStamp, ReadKind, Undeclared, UndeclaredRead};
 pub use redact::{RedactedStream, Redactor};
 pub use remaining_time::remaining_time;
 pub use subcommand::{Argument, Arguments, CommandError, Form, Host, Subcommand, SubcommandSpec, Wanted};
-pub use sys::{Symlinks, available_memory};
+pub use sys::{Symlinks, available_memory, devices_and_drivers};

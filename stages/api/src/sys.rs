@@ -51,6 +51,18 @@ mod linux {
         system.into_iter().chain(left_in_groups()).min()
     }
 
+    /// What tells that the devices and their drivers are still the same: the boot, the version of NVIDIA's driver, and the
+    /// names of its devices.
+    pub fn devices_and_drivers() -> Vec<String> {
+        let texts = ["/proc/sys/kernel/random/boot_id", "/proc/driver/nvidia/version"];
+        let mut found: Vec<String> = texts.iter().map(|path| read(path).unwrap_or_default()).collect();
+        let names = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        found.extend(names.filter(|name| name.starts_with("nvidia")));
+        found.sort();
+        found
+    }
+
     fn read(path: &str) -> Option<String> {
         let mut text = String::new();
         let options = &mut OpenOptions::new();
@@ -98,16 +110,21 @@ mod portable {
 
     /// Does nothing: POSIX systems need not take advice on reading ahead, and macOS does not.
     pub(crate) fn advise_will_read(_file: &File) {}
+
+    /// There are no devices that only drivers know.
+    pub fn devices_and_drivers() -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]
 pub(crate) use linux::advise_will_read;
 #[cfg(all(target_os = "linux", not(hamflow_portable)))]
-pub use linux::available_memory;
+pub use linux::{available_memory, devices_and_drivers};
 #[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
 pub(crate) use portable::advise_will_read;
 #[cfg(not(all(target_os = "linux", not(hamflow_portable))))]
-pub use portable::available_memory;
+pub use portable::{available_memory, devices_and_drivers};
 
 /// The error of a file that is not a regular one.
 pub(crate) fn not_regular() -> io::Error {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hamflow_stage_api::ParamError;
+use hamflow_stage_api::{ParamError, devices_and_drivers};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,11 +55,7 @@ pub fn evidence() -> String {
         .iter()
         .filter_map(|name| std::env::var_os(name).map(|value| format!("{name}={}", value.to_string_lossy())))
         .collect();
-    // Devices change only with a new boot, except for the names that the driver makes.
-    for path in ["/proc/driver/nvidia/version", "/proc/sys/kernel/random/boot_id"] {
-        lines.push(std::fs::read_to_string(path).unwrap_or_default());
-    }
-    lines.extend(names("/dev".as_ref(), &["nvidia"]).into_iter().map(|(name, _)| name));
+    lines.extend(devices_and_drivers());
     let searched = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     for folder in std::env::split_paths(&searched).chain(LIBRARY_FOLDERS.iter().map(PathBuf::from)) {
         for (name, path) in names(&folder, &["libcuda.", "libnvrtc", "libcublas", "libcudnn", "ld.so.cache"]) {

@@ -104,6 +104,12 @@ pub enum Outcome<'a> {
     Diverged(StageError),
 }
 
+/// The memory that a training has, if it is that of the CPU and known.
+fn memory_for(recipe: &Recipe) -> Option<u64> {
+    let on_cpu = Choice::from(recipe).class().is_ok_and(|class| class == backend::PROCESSOR);
+    if on_cpu { available_memory() } else { None }
+}
+
 impl<'a> Run<'a> {
     /// Trains, continuing from a checkpoint if there is one.
     pub fn fit(self) -> Result<Outcome<'a>, StageError> {
@@ -127,9 +133,7 @@ impl<'a> Run<'a> {
         }
         let network = network(recipe, shards.shape(), examples.classes.len())?;
         check_names(recipe, &network)?;
-        let on_cpu = Choice::from(recipe).class().is_ok_and(|class| class == backend::PROCESSOR);
-        let memory = if on_cpu { available_memory() } else { None };
-        check_batch(recipe, &network, examples.of(Role::Training).count(), memory)?;
+        check_batch(recipe, &network, examples.of(Role::Training).count(), memory_for(recipe))?;
         let training = samples(&examples, Role::Training, &shards)?;
         let (weights, pretrained) = initial_weights(context, recipe, &network)?;
         let model = recipe.model().map_err(|error| StageError::bug(error.to_string()))?;
@@ -139,8 +143,8 @@ impl<'a> Run<'a> {
         };
         let validation = samples(&examples, Role::Validation, &shards)?;
         let data = Data { training, validation, normalisation };
-        let engine =
-            backend::engine(&network, recipe, &data, weights, |note| self.note(note), |why| self.context.warn(why))?;
+        let fell_back = |why| self.context.warn(why);
+        let engine = backend::engine(&network, recipe, &data, weights, |note| self.note(note), fell_back)?;
         let mut trainer = Trainer::with_engine(&network, recipe.clone(), data, engine);
         let class_weights = trainer.class_weights().to_vec();
         let stopped = match self.epochs(&mut trainer, examples.of(Role::Training).count()) {

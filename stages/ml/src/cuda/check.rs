@@ -58,6 +58,17 @@ pub fn check<Q: Queue, E: Into<StageError>>(
     Ok(findings)
 }
 
+/// Compares single operations.
+#[cfg(test)]
+pub fn check_operations<Q: Queue>(queue: &mut Q, precision: Precision) -> Result<Vec<Finding>, StageError> {
+    let mut findings = Vec::new();
+    operations::check(queue, precision, &mut findings)?;
+    Ok(findings)
+}
+
+#[cfg(test)]
+pub use training::train_for_an_epoch;
+
 /// The tolerance for products, relative to the maximum value.
 fn of_products(precision: Precision) -> f64 {
     match precision {

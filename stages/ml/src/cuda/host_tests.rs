@@ -1,9 +1,10 @@
 //! A queue that runs the kernels' source on the CPU, one block at a time, with naive products. It tests the device
 //! code without a device.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use libloading::Library;
 
@@ -20,9 +21,8 @@ fn library() -> &'static Library {
     LIBRARY.get_or_init(build)
 }
 
-fn build() -> Library {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
+/// The kernels as C++, with a function that runs one by its name.
+fn source() -> String {
     let mut text = include_str!("source/host.h").to_owned();
     text.push_str(SOURCE);
     text.push_str("\nextern \"C\" void run(const char *name, u32 blocks, void **arguments) {\n");
@@ -33,27 +33,28 @@ fn build() -> Library {
         ));
     }
     text.push_str("std::abort();\n}\n");
+    text
+}
+
+/// Compiles C++ to a file.
+fn compile(text: &str, to: &Path, options: &[&str]) {
+    let source = to.with_extension("cpp");
     std::fs::write(&source, text).unwrap();
     // Enables the FMA instruction; without it, each fused multiply-add is a function call.
     let native: &[&str] =
         if cfg!(target_arch = "x86_64") && is_x86_feature_detected!("fma") { &["-mfma"] } else { &[] };
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let mut command = Command::new(&compiler);
-    command
-        .args([
-            "-std=c++17",
-            "-O2",
-            "-ffp-contract=off",
-            "-fno-strict-aliasing",
-            "-U_FORTIFY_SOURCE",
-            "-shared",
-            "-fPIC",
-            "-o",
-        ])
-        .arg(&library);
-    let output = command.args(native).arg(&source).output();
+    command.args(["-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]);
+    let output = command.args(options).args(native).arg("-o").args([to, &source]).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run the C++ compiler `{compiler}`: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn build() -> Library {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("kernels.so");
+    compile(&source(), &library, &["-O2", "-shared", "-fPIC"]);
     // SAFETY: the library's only initialisers are those of thread-local variables.
     unsafe { Library::new(&library) }.unwrap()
 }
@@ -94,6 +95,44 @@ pub struct HostQueue {
     prepared: Vec<Convolution>,
     /// The number of executed commands and replays.
     pub replays: usize,
+    /// The launches with the bytes before and after, for `source/replay.cpp`.
+    launches: Option<Arc<Mutex<Launches>>>,
+}
+
+/// Recorded launches.
+#[derive(Default)]
+pub struct Launches {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Launches {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend((bytes.len() as u64).to_le_bytes());
+        self.bytes.extend(bytes);
+    }
+}
+
+/// The bytes of buffers, by place.
+fn contents(buffers: &[Buffer]) -> Vec<Vec<u8>> {
+    // SAFETY: the buffers were allocated with this length, and their queue is alive.
+    let of =
+        |buffer: &Buffer| unsafe { std::slice::from_raw_parts(buffer.address as *const u8, buffer.bytes()).to_vec() };
+    buffers.iter().map(of).collect()
+}
+
+/// Runs what was recorded under a sanitizer.
+pub fn replay(launches: &Launches, sanitizer: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, file) = (folder.path().join("replay"), folder.path().join("launches"));
+    let Launches { count, bytes } = launches;
+    std::fs::write(&file, [&count.to_le_bytes()[..], bytes].concat()).unwrap();
+    let text = format!("{}{}", source(), include_str!("source/replay.cpp"));
+    compile(&text, &program, &["-DREAL_THREADS", "-O1", "-g", "-pthread", "-include", "string", sanitizer]);
+    let output = Command::new(&program).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{sanitizer}: {:.4000}", said);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("launches"), "{said}");
 }
 
 impl HostQueue {
@@ -111,7 +150,61 @@ impl HostQueue {
             slots: Default::default(),
             prepared: Vec::new(),
             replays: 0,
+            launches: None,
         }
+    }
+
+    /// A queue that adds its launches to others.
+    pub fn remembering(launches: &Arc<Mutex<Launches>>) -> Self {
+        Self { launches: Some(Arc::clone(launches)), ..Self::new(Precision::F32) }
+    }
+
+    /// Remembers a launch, which `run` executes.
+    fn remember(&self, kernel: Kernel, blocks: usize, arguments: &[Argument], run: impl FnOnce()) {
+        let Some(launches) = &self.launches else { return run() };
+        // One buffer for each place; views of it may have different lengths.
+        let mut buffers: Vec<Buffer> = Vec::new();
+        for argument in arguments {
+            let Argument::Buffer(buffer) = argument else { continue };
+            match buffers.iter_mut().find(|other| other.address == buffer.address) {
+                Some(other) if other.bytes() < buffer.bytes() => *other = *buffer,
+                Some(_) => {}
+                None => buffers.push(*buffer),
+            }
+        }
+        let before = contents(&buffers);
+        run();
+        let launches = &mut *launches.lock().unwrap();
+        launches.count += 1;
+        launches.put(kernel.name().as_bytes());
+        launches.bytes.extend((blocks as u32).to_le_bytes());
+        launches.bytes.extend((buffers.len() as u32).to_le_bytes());
+        before.iter().for_each(|bytes| launches.put(bytes));
+        launches.bytes.extend((arguments.len() as u32).to_le_bytes());
+        for argument in arguments {
+            launches.bytes.push(u8::from(matches!(argument, Argument::Buffer(_))));
+            match argument {
+                Argument::Buffer(buffer) => {
+                    let place = buffers.iter().position(|other| other.address == buffer.address).unwrap();
+                    launches.bytes.extend((place as u32).to_le_bytes());
+                }
+                Argument::Nothing => launches.put(&0u64.to_le_bytes()),
+                Argument::U32(value) => launches.put(&value.to_le_bytes()),
+                Argument::U64(value) => launches.put(&value.to_le_bytes()),
+                Argument::F32(value) => launches.put(&value.to_le_bytes()),
+                Argument::F64(value) => launches.put(&value.to_le_bytes()),
+                Argument::Window(window) => {
+                    let words = [
+                        [window.height, window.width, window.channels],
+                        [window.out_height, window.out_width, window.size],
+                        [window.stride, window.top, window.left],
+                    ];
+                    let bytes: Vec<u8> = words.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+                    launches.put(&bytes);
+                }
+            }
+        }
+        contents(&buffers).iter().for_each(|bytes| launches.put(bytes));
     }
 
     fn give(&mut self, order: Order) {
@@ -143,12 +236,12 @@ impl HostQueue {
                 let mut pointers: Vec<*const u64> = arguments.iter().zip(&words).map(pointer).collect();
                 let name = std::ffi::CString::new(kernel.name()).unwrap();
                 type Run = unsafe extern "C" fn(*const std::ffi::c_char, u32, *mut *const u64) -> ();
-                // SAFETY: the function has the signature in `build`; arguments are words that are read as the
+                // SAFETY: the function has the signature in `source`; arguments are words that are read as the
                 // kernel's parameter types.
-                unsafe {
+                self.remember(*kernel, *blocks, arguments, || unsafe {
                     let run = self.library.get::<Run>(b"run").unwrap();
                     run(name.as_ptr(), *blocks as u32, pointers.as_mut_ptr());
-                }
+                });
             }
             Order::Convolve(convolution, pass) => convolve(self.precision, convolution, *pass),
             Order::Multiply(product) => multiply(self.precision, product),

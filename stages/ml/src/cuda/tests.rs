@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::check::{Finding, check};
+use super::check::{Finding, check, check_operations, train_for_an_epoch};
 use super::compile::{capabilities, compile, compile_with, compiled, is_possible};
-use super::host_tests::HostQueue;
+use super::host_tests::{HostQueue, replay};
 use super::kernel::Kernel;
 use super::{CudaEngine, CudaError, Gpu, usable};
 use crate::model::{self, MODELS};
@@ -63,6 +63,19 @@ fn device_commands_match_the_cpu_in_tf32() {
 #[ignore = "needs a C++ compiler"]
 fn device_commands_match_the_cpu_in_bf16() {
     check_on_the_processor(Precision::Bf16, &[]);
+}
+
+/// Launches of every kernel in f32, with threads of the system under the sanitizers of the compiler.
+#[test]
+#[ignore = "needs a C++ compiler"]
+fn kernels_have_no_races_and_stay_within_their_buffers() {
+    let launches = Arc::default();
+    check_operations(&mut HostQueue::remembering(&launches), Precision::F32).unwrap();
+    train_for_an_epoch(HostQueue::remembering(&launches)).unwrap();
+    let launches = launches.lock().unwrap();
+    for sanitizer in ["-fsanitize=thread", "-fsanitize=address,undefined"] {
+        replay(&launches, sanitizer);
+    }
 }
 
 #[test]

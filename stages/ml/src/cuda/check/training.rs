@@ -261,6 +261,18 @@ pub(super) fn check_inference<Q: Queue>(
     Ok(())
 }
 
+/// Trains the network with normalisation for an epoch of one step.
+#[cfg(test)]
+pub fn train_for_an_epoch<Q: Queue>(queue: Q) -> Result<(), StageError> {
+    let network = Graph::build(SHAPE, normalised).and_then(Network::new).map_err(StageError::bug)?;
+    let recipe = Recipe { epochs: 1, ..recipe() };
+    let losses = train(network, [9, 4], &recipe, 1, |network, data| {
+        let weights = first_weights(network, &recipe)?;
+        Ok(Some(CudaEngine::new(queue, network, &recipe, Precision::F32, data, weights)?))
+    });
+    losses.map(|_| ())
+}
+
 /// The tolerance for what a whole network computes without normalising by its batch.
 fn of_inference(precision: Precision) -> f64 {
     match precision {

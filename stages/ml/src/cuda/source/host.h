@@ -1,6 +1,6 @@
 // CUDA's keywords for a C++ compiler, so that tests can run the kernels on the CPU. Threads of a block that
 // synchronise are fibers, switched at `__syncthreads`. Every second block runs its threads in reverse order, so that
-// a missing synchronisation changes the results.
+// a missing synchronisation changes the results. With `REAL_THREADS` they are threads of the system, for sanitizers.
 
 #include <cmath>
 #include <csetjmp>
@@ -12,7 +12,14 @@
 #include <vector>
 
 #define __device__ inline
+#ifdef REAL_THREADS
+#include <pthread.h>
+#include <thread>
+// One block runs at a time.
+#define __shared__ static
+#else
 #define __shared__ static thread_local
+#endif
 #define KERNEL extern "C" void
 
 struct Place {
@@ -31,6 +38,40 @@ static inline float __uint_as_float(unsigned int bits) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
+
+#ifdef REAL_THREADS
+
+static pthread_barrier_t barrier;
+
+static inline void __syncthreads() {
+    pthread_barrier_wait(&barrier);
+}
+
+// Runs every thread of every block, all threads of a block at once. Without synchronisation, each thread begins with
+// another block, so that blocks overlap too.
+static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, void (*body)(void *), void *argument) {
+    pthread_barrier_init(&barrier, nullptr, threads);
+    std::vector<std::thread> all;
+    for (unsigned int thread = 0; thread < threads; thread++) {
+        all.emplace_back([=] {
+            threadIdx.x = thread;
+            gridDim.x = blocks;
+            for (unsigned int n = 0; n < blocks; n++) {
+                blockIdx.x = waits ? n : (n + thread) % blocks;
+                body(argument);
+                if (waits) {
+                    __syncthreads();
+                }
+            }
+        });
+    }
+    for (std::thread &thread : all) {
+        thread.join();
+    }
+    pthread_barrier_destroy(&barrier);
+}
+
+#else
 
 // A fiber starts with `setcontext` and continues with `_longjmp`, which makes no system call. It is kept for the next
 // block.
@@ -129,6 +170,8 @@ static void run_blocks(unsigned int blocks, unsigned int threads, bool waits, vo
         fibers = nullptr;
     }
 }
+
+#endif
 
 // A kernel with its arguments as the driver passes them: a pointer to each.
 template <typename... A> struct Bound {
