@@ -2,14 +2,11 @@
 
 use hamflow_stage_api::{ParamError, StageError};
 
-#[cfg(not(feature = "cuda"))]
 use crate::augment::Draw;
 #[cfg(not(feature = "cuda"))]
 use crate::device::not_built;
 use crate::device::{Device, NoCuda};
-#[cfg(not(feature = "cuda"))]
-use crate::network::HeatMap;
-use crate::network::Network;
+use crate::network::{HeatMap, Network};
 use crate::normalisation::Normalisation;
 use crate::precision::Precision;
 use crate::recipe::Recipe;
@@ -103,24 +100,29 @@ pub fn engine<'a>(
     }
 }
 
-/// A network on a device for inference.
+/// A network on a device for inference. Without the feature `cuda` there is none.
 #[cfg(feature = "cuda")]
-pub type DeviceModel = crate::cuda::CudaModel<crate::cuda::Gpu>;
+pub struct DeviceModel(crate::cuda::CudaModel<crate::cuda::Gpu>);
 
 /// A network on a device for inference. Without the feature `cuda` there is none.
 #[cfg(not(feature = "cuda"))]
-#[derive(Debug)]
 pub enum DeviceModel {}
 
-#[cfg(not(feature = "cuda"))]
+#[cfg_attr(not(feature = "cuda"), expect(unused))]
 impl DeviceModel {
-    /// As with CUDA.
-    pub fn logits(&mut self, _images: &[&[u8]], _view: &Draw) -> Result<Vec<f32>, StageError> {
+    /// The logits of a view of at most [`INFERENCE_BATCH`](crate::trainer::INFERENCE_BATCH) images, `[images, classes]`.
+    pub fn logits(&mut self, images: &[&[u8]], view: &Draw) -> Result<Vec<f32>, StageError> {
+        #[cfg(feature = "cuda")]
+        return Ok(self.0.logits(images, view)?);
+        #[cfg(not(feature = "cuda"))]
         match *self {}
     }
 
-    /// As with CUDA.
-    pub fn heat_maps(&mut self, _images: &[(&[u8], usize)]) -> Result<Option<Vec<HeatMap>>, StageError> {
+    /// A heat map for each of at most as many images and its class; `None` if the network has no feature map.
+    pub fn heat_maps(&mut self, images: &[(&[u8], usize)]) -> Result<Option<Vec<HeatMap>>, StageError> {
+        #[cfg(feature = "cuda")]
+        return Ok(self.0.heat_maps(images)?);
+        #[cfg(not(feature = "cuda"))]
         match *self {}
     }
 }
@@ -148,7 +150,7 @@ fn cuda_model(
         .with_slices(|slices| slices.concat())
         .map_err(|error| StageError::bug(format!("cannot read the weights: {error}")))?;
     let gpu = crate::cuda::Gpu::new(precision)?;
-    Ok(crate::cuda::CudaModel::new(gpu, network, &values, normalisation, precision)?)
+    Ok(DeviceModel(crate::cuda::CudaModel::new(gpu, network, &values, normalisation, precision)?))
 }
 
 /// Never called, because without the feature there is no CUDA device class.

@@ -126,7 +126,7 @@ impl Classifier {
         let failed = |error: candle_core::Error| StageError::bug(format!("the forward pass failed: {error}"));
         for model in &self.on_device {
             let mut model = lock(model);
-            add_probabilities(images, view_count, &mut sums, |batch, view| Ok(model.logits(batch, view)?))?;
+            add_probabilities(images, view_count, &mut sums, |batch, view| model.logits(batch, view))?;
         }
         if self.on_device.is_empty() {
             pool.install(|| {

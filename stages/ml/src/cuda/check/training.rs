@@ -62,11 +62,8 @@ fn recipe() -> Recipe {
     Recipe { seed: 5, epochs: 20, batch_size: 100, learning_rate: 1e-3, augment: Switch(None), ..Recipe::default() }
 }
 
-pub(super) fn check<Q: Queue>(
-    mut make: impl FnMut() -> Result<Q, StageError>,
-    precision: Precision,
-    findings: &mut Vec<Finding>,
-) -> Result<(), StageError> {
+/// Every option that can be combined.
+fn everything() -> Recipe {
     let augment = Augmentation {
         flip_horizontal: true,
         brightness: 0.2,
@@ -74,7 +71,7 @@ pub(super) fn check<Q: Queue>(
         saturation: 0.2,
         ..Augmentation::default()
     };
-    let everything = Recipe {
+    Recipe {
         augment: Switch(Some(augment)),
         mixup: 0.4,
         sampling: Sampling::Balanced,
@@ -85,8 +82,11 @@ pub(super) fn check<Q: Queue>(
         schedule: Curve::Cosine,
         warmup_epochs: 0.5,
         ..recipe()
-    };
-    let small = Recipe { batch_size: 4, epochs: 2, ..everything.clone() };
+    }
+}
+
+/// What is trained: its name, the recipe, and the number of epochs.
+fn trainings() -> Vec<(&'static str, Recipe, usize)> {
     // What `everything` excludes or lacks.
     let more = Recipe {
         augment: Switch(Some(Augmentation { erasing: 0.5, crop: 0.6, quarter_turns: true, ..Augmentation::default() })),
@@ -105,6 +105,24 @@ pub(super) fn check<Q: Queue>(
     };
     let unfreezing = Recipe { unfreeze_epochs: 1, freeze: vec!["conv1".to_owned()], epochs: 4, ..more.clone() };
     let sgd = Recipe { optimiser: OptimiserKind::Sgd, learning_rate: 0.02, ..more.clone() };
+    vec![
+        // One step per epoch, so that the loss of every step is compared.
+        ("20 steps", recipe(), 20),
+        ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
+        ("20 epochs of 10 steps", Recipe { batch_size: 4, epochs: 20, learning_rate: 2e-4, ..recipe() }, 20),
+        ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything() }, 2),
+        ("AdamW with more options, 3 epochs", more, 3),
+        ("gradual unfreezing, 4 epochs", unfreezing, 4),
+        ("SGD, 3 epochs", sgd, 3),
+    ]
+}
+
+pub(super) fn check<Q: Queue>(
+    mut make: impl FnMut() -> Result<Q, StageError>,
+    precision: Precision,
+    findings: &mut Vec<Finding>,
+) -> Result<(), StageError> {
+    let small = Recipe { batch_size: 4, epochs: 2, ..everything() };
     let mut run = |is_recorded: bool| {
         train(network()?, IMAGES, &small, 2, |network, data| {
             let weights = first_weights(network, &small)?;
@@ -117,16 +135,7 @@ pub(super) fn check<Q: Queue>(
         let what = format!("{what}: equal losses, {precision:?}").to_lowercase();
         findings.push(Finding::new(what, &[other.0, other.1].concat(), &[&first.0[..], &first.1].concat(), 0.0));
     }
-    for (what, recipe, epochs) in [
-        // One step per epoch, so that the loss of every step is compared.
-        ("20 steps", recipe(), 20),
-        ("2 epochs of 10 steps, the last smaller", Recipe { batch_size: 4, epochs: 2, ..recipe() }, 2),
-        ("20 epochs of 10 steps", Recipe { batch_size: 4, epochs: 20, learning_rate: 2e-4, ..recipe() }, 20),
-        ("every option, 2 epochs", Recipe { batch_size: 4, epochs: 2, ..everything }, 2),
-        ("AdamW with more options, 3 epochs", more, 3),
-        ("gradual unfreezing, 4 epochs", unfreezing, 4),
-        ("SGD, 3 epochs", sgd, 3),
-    ] {
+    for (what, recipe, epochs) in trainings() {
         let theirs = train(network()?, IMAGES, &recipe, epochs, |_, _| Ok(None::<CudaEngine<'_, Q>>))?;
         let ours = train(network()?, IMAGES, &recipe, epochs, |network, data| {
             let weights = first_weights(network, &recipe)?;

@@ -3,7 +3,7 @@
 use super::{Device, IMAGES, SHAPE};
 use crate::augment::{Affine, Augmentation, Draw, change_colours, erase};
 use crate::cuda::CudaError;
-use crate::cuda::buffer::{Number, bytes_of};
+use crate::cuda::buffer::{Buffer, Number, bytes_of};
 use crate::cuda::check::Finding;
 use crate::cuda::epoch_buffer::{BLENDED, EpochBuffer, EpochValues, rectangle};
 use crate::cuda::kernel::Kernel;
@@ -92,19 +92,30 @@ impl<Q: Queue> Device<'_, Q> {
                 erase(part, SHAPE, expected);
             }
         }
-        let expected = expected;
-        for (what, mix) in [("images are mixed", &mixed), ("rectangles are pasted", &pasted)] {
-            epoch.upload(self.queue, &epoch_values(&draws, &order, mix))?;
-            let mut theirs = expected.clone();
-            mix.apply(SHAPE, &mut theirs, &mut [Target::new(0, 1.0); IMAGES]);
-            let buffers = [pixels, epoch.erased, epoch.shares, epoch.pasted, epoch.partners, cursor, output];
-            let sizes = [IMAGES, SHAPE.height, SHAPE.width, 3, stride].map(|size| U32(size as u32));
-            let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
-            self.launch(kernel, IMAGES * area, &[&buffers.map(Argument::Buffer)[..], &sizes].concat())?;
-            let ours = without_padding(&self.read(output)?);
-            findings.push(self.finding(what, &ours, &theirs));
-        }
+        let buffers = [pixels, cursor, output];
+        findings.push(self.mixing("images are mixed", &mixed, &epoch, buffers, expected.clone())?);
+        epoch.upload(self.queue, &epoch_values(&draws, &order, &pasted))?;
+        findings.push(self.mixing("rectangles are pasted", &pasted, &epoch, buffers, expected)?);
         Ok(findings)
+    }
+
+    /// Erases and mixes pixels; `expected` are the erased ones.
+    fn mixing(
+        &mut self,
+        what: &str,
+        mix: &Mix,
+        epoch: &EpochBuffer,
+        [pixels, cursor, output]: [Buffer; 3],
+        mut expected: Vec<f32>,
+    ) -> Result<Finding, CudaError> {
+        mix.apply(SHAPE, &mut expected, &mut [Target::new(0, 1.0); IMAGES]);
+        let buffers = [pixels, epoch.erased, epoch.shares, epoch.pasted, epoch.partners, cursor, output];
+        let sizes = [IMAGES, SHAPE.height, SHAPE.width, 3, STRIDE].map(|size| U32(size as u32));
+        let kernel = self.either(Kernel::MixF32, Kernel::MixBf16);
+        let values = IMAGES * SHAPE.height * SHAPE.width;
+        self.launch(kernel, values, &[&buffers.map(Argument::Buffer)[..], &sizes].concat())?;
+        let ours = without_padding(&self.read(output)?);
+        Ok(self.finding(what, &ours, &expected))
     }
 }
 
