@@ -154,8 +154,11 @@ def quick(arguments) -> None:
         ("algorithms", 30, [program, "algorithms"]),
         ("again", 60, [program, "again"]),
         ("measure", 120, [*own, "--rounds", "3", "--seconds", "0.3", "--only", "hamflow"]),
-        ("pytorch", 150, [*own, "--rounds", "2", "--seconds", "0.3", "--batches", "64", "512"]),
     ]
+    if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0:
+        steps.append(("pytorch", 150, [*own, "--rounds", "2", "--seconds", "0.3", "--batches", "64", "512"]))
+    else:
+        print("pytorch: not measured, because this Python has none", flush=True)
     if sanitizer:
         steps[2:2] = [(tool, 45, [sanitizer, "--tool", tool, program, "operations"]) for tool in ("memcheck", "racecheck")]
     if arguments.hamflow:
