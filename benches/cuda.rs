@@ -20,10 +20,9 @@ use hamflow_ml::cuda::queue::Queue;
 use hamflow_ml::cuda::rate::Rate;
 use hamflow_ml::cuda::session::{Session, Settings, Source};
 use hamflow_ml::cuda::{CudaError, Gpu, usable};
-use hamflow_ml::loss::{Loss, Target};
+use hamflow_ml::loss::Target;
 use hamflow_ml::model::{self, Model};
 use hamflow_ml::normalisation::Normalisation;
-use hamflow_ml::optim::{OptimiserConfig, OptimiserKind};
 use hamflow_ml::precision::Precision;
 use hamflow_ml::weights::Weights;
 use hamflow_stage_api::{Random, StageError};
@@ -52,21 +51,7 @@ impl Training {
         let network = model.network(SHAPE, CLASSES).expect("it fits");
         let mut random = Random::new(1, "bench");
         let weights = Weights::draw(network.tensors(), &mut random).expect("there is memory");
-        let settings = Settings {
-            precision,
-            images: batch,
-            loss: Loss::default(),
-            clip_norm: 0.0,
-            moves: false,
-            colours: false,
-            erases: false,
-            mixes: false,
-            adjusts: false,
-            optimiser: OptimiserConfig { kind: OptimiserKind::Adam, weight_decay: 0.0, momentum: 0.0 },
-            averages: false,
-            seed: 1,
-            normalisation: Normalisation::shared(128.0, 64.0),
-        };
+        let settings = Settings::new(precision, batch, Normalisation::shared(128.0, 64.0));
         let mut session = Session::new(Gpu::new(precision)?, &network, &vec![0; network.parameters().len()], settings)?;
         let images = session.queue.allocate(Number::U8, IMAGES * SHAPE.len())?;
         let bytes: Vec<u8> = (0..IMAGES * SHAPE.len()).map(|_| random.below(256) as u8).collect();

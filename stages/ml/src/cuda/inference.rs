@@ -7,10 +7,9 @@ use super::epoch_buffer::{EpochBuffer, EpochValues};
 use super::queue::Queue;
 use super::session::{Session, Settings, Source};
 use crate::augment::Draw;
-use crate::loss::{Loss, Target};
+use crate::loss::Target;
 use crate::network::{HeatMap, Network};
 use crate::normalisation::Normalisation;
-use crate::optim::{OptimiserConfig, OptimiserKind};
 use crate::precision::Precision;
 use crate::trainer::INFERENCE_BATCH;
 use hamflow_kernels::shape::MapShape;
@@ -35,21 +34,7 @@ impl<Q: Queue> CudaModel<Q> {
         normalisation: Normalisation,
         precision: Precision,
     ) -> Result<Self, CudaError> {
-        let settings = Settings {
-            precision,
-            images: INFERENCE_BATCH,
-            loss: Loss::default(),
-            clip_norm: 0.0,
-            moves: false,
-            colours: false,
-            erases: false,
-            mixes: false,
-            adjusts: false,
-            optimiser: OptimiserConfig { kind: OptimiserKind::Sgd, weight_decay: 0.0, momentum: 0.0 },
-            averages: false,
-            seed: 0,
-            normalisation,
-        };
+        let settings = Settings::new(precision, INFERENCE_BATCH, normalisation);
         let (input, classes) = (network.input(), network.classes());
         let mut session = Session::new(queue, network, &vec![0; network.parameters().len()], settings)?;
         session.load(values)?;

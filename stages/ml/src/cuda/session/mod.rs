@@ -20,7 +20,7 @@ use crate::cuda::queue::{
 use crate::loss::Loss;
 use crate::network::Network;
 use crate::normalisation::Normalisation;
-use crate::optim::OptimiserConfig;
+use crate::optim::{OptimiserConfig, OptimiserKind};
 use crate::precision::Precision;
 use forward::Drawing;
 use memory::{MapBuffers, NormBuffers};
@@ -58,6 +58,27 @@ pub struct Settings {
     pub seed: u64,
     /// The mean and the standard deviation of the image bytes.
     pub normalisation: Normalisation,
+}
+
+impl Settings {
+    /// The settings of plain steps: cross-entropy, Adam, and no option.
+    pub fn new(precision: Precision, images: usize, normalisation: Normalisation) -> Self {
+        Self {
+            precision,
+            images,
+            loss: Loss::default(),
+            clip_norm: 0.0,
+            moves: false,
+            colours: false,
+            erases: false,
+            mixes: false,
+            adjusts: false,
+            optimiser: OptimiserConfig { kind: OptimiserKind::Adam, weight_decay: 0.0, momentum: 0.0 },
+            averages: false,
+            seed: 0,
+            normalisation,
+        }
+    }
 }
 
 /// The inputs of the steps: images on the device, and an epoch's random numbers.
