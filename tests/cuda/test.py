@@ -3,7 +3,7 @@
     python tests/cuda/test.py PROGRAM STAND_IN NVRTC
 
 PROGRAM is `hamflow` built with `--features cuda`, STAND_IN the folder of `tests/cuda/build.sh`, NVRTC the folder of
-NVIDIA's compiler. Needs numpy, Pillow and safetensors.
+NVIDIA's compiler. Needs numpy, Pillow, pyarrow and safetensors.
 """
 
 import json
@@ -18,6 +18,7 @@ import unittest
 
 import numpy
 import PIL.Image
+import pyarrow.parquet
 from safetensors.numpy import load_file
 
 PROGRAM, STAND_IN, NVRTC = map(os.path.abspath, sys.argv[1:4]) if len(sys.argv) > 3 else (None, None, None)
@@ -46,6 +47,11 @@ split = "split"
 model = "train"
 shards = "preprocess"
 split = "split"
+[stages.gradcam]
+model = "train"
+shards = "preprocess"
+predictions = "evaluate"
+images = "inputs.images"
 [stages.report]
 model = "train"
 history = "train"
@@ -232,6 +238,42 @@ class OnTheStandIn(unittest.TestCase):
         project.calls()
         self.assertIn("nothing to do", project.done())
         self.assertEqual(project.calls(), [])
+
+    def test_a_device_predicts_and_explains_as_the_cpu(self):
+        project = self.project(24, model="baseline", batch_size=20, epochs=2, device="cpu")
+        found = {}
+        for device in ("cpu", "cuda"):
+            project.done("train")
+            for stage in ("evaluate", "gradcam"):
+                project.calls()
+                settings = [part for name in ("evaluate", "gradcam") for part in ("--set", f"stages.{name}.device={device}")]
+                self.assertRegex(project.done(*settings, stage), rf"ran +{stage}")
+                allocated = any(line.startswith("allocate") for line in project.calls())
+                self.assertEqual(allocated, device == "cuda", stage)
+            table = pyarrow.parquet.read_table(project.folder / "out/evaluate/predictions.parquet")
+            names = [name for name in table.column_names if name.startswith("probability_")]
+            found[device] = numpy.array([table[name].to_numpy() for name in names])
+            self.assertTrue(list((project.folder / "out/gradcam/overlays").glob("*.svg")))
+        self.assertEqual(found["cpu"].shape[0], 3)
+        self.assertLess(numpy.abs(found["cpu"] - found["cuda"]).max(), 1e-5)
+
+    def test_another_choice_of_devices_asks_the_driver_again(self):
+        project = self.project(20, model="baseline", batch_size=20, epochs=1, device="auto")
+        project.done()
+        project.done()
+        project.calls()
+        self.assertIn("nothing to do", project.done(CUDA_VISIBLE_DEVICES="0"))
+        self.assertIn("init", project.calls())
+
+    def test_results_of_the_cpu_are_used_where_a_device_is(self):
+        project = self.project(20, model="baseline", batch_size=20, epochs=1, device="auto")
+        project.done(libraries=(NVRTC,))
+        bytes_of_the_cpu = project.bytes()
+        said = project.done()
+        self.assertNotRegex(said, r"ran +(train|evaluate)")
+        self.assertEqual(project.bytes(), bytes_of_the_cpu)
+        self.assertRegex(project.done("--force", "train"), r"ran +train")
+        self.assertIn("replay", project.calls())
 
     def test_auto_falls_back_whatever_is_wrong_and_cuda_names_it(self):
         without_cudnn = tempfile.TemporaryDirectory()
